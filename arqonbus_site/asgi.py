@@ -1,0 +1,22 @@
+"""The ASGI application: ``daphne arqonbus_site.asgi:application``."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "arqonbus_site.settings")
+
+from django.core.asgi import get_asgi_application
+
+django_application = get_asgi_application()
+
+from arqonbus_site.routing import websocket_application
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """HTTP to Django, sockets to the bus and to telemetry."""
+    if scope["type"] == "websocket":
+        await websocket_application(scope, receive, send)
+    else:
+        await django_application(scope, receive, send)

@@ -1,0 +1,504 @@
+"""Who is measured: how each server is started, and how the load generator speaks to it.
+
+Every contender is set up as its own documentation does it, with the server on one core, no compression and no
+TLS. A kind of channel that a contender does not have gives ``None``; the table then has no line for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from websockets.sync.client import connect
+
+from bench import build, machine, servers
+from bench.scenario import Dialect, Hello
+from bench.servers import ROOT, Server
+
+#: Kinds of channel: `plain` (the contender's ordinary fan-out), `durable` (stored before it is acknowledged),
+#: `ephemeral` (never stored; acknowledged where the contender can).
+KINDS = ("plain", "durable", "ephemeral")
+
+
+class Contender:
+    """One server of the comparison."""
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    #: Ours, a peer, or the floor.
+    role: ClassVar[str] = "peer"
+
+    def missing(self) -> str | None:
+        """Why it cannot be measured here, or ``None``."""
+        try:
+            self.prepare()
+        except build.MissingError as reason:
+            return str(reason)
+        return None
+
+    def prepare(self) -> None:
+        """Build or install what is needed. Raises :class:`bench.build.MissingError`."""
+
+    def start(self, folder: Path) -> Server:
+        """A fresh server in the empty ``folder``."""
+        raise NotImplementedError
+
+    def dialect(self, kind: str) -> Dialect | None:
+        """How to speak to it for channels of ``kind``."""
+        raise NotImplementedError
+
+
+def _environment(**more: str) -> dict[str, str]:
+    """The environment of a Python server: nothing of the caller's settings for Django or the bus."""
+    dropped = ("ARQONBUS_", "DJANGO_", "DATABASE_", "REDIS_")
+    plain = ("DEBUG", "SECRET_KEY", "ALLOWED_HOSTS", "INSECURE_HTTP")
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith(dropped) and key not in plain
+    }
+    return {**kept, **more}
+
+
+# ---- this bus ----
+
+
+@dataclass
+class BusFiles:
+    """A migrated and seeded database to start from, and an admin's token for it."""
+
+    database: Path
+    token: str
+
+
+class Bus(Contender):
+    """This project, through its whole path: parsing, permission, log, layer, hub."""
+
+    role = "bus"
+
+    def __init__(self, files: Callable[[], BusFiles]) -> None:
+        self._files = files
+
+    def argv(self, port: int) -> list[str]:
+        """The server's command."""
+        raise NotImplementedError
+
+    def start(self, folder: Path) -> Server:
+        """The server with its own copy of the database; rate limits off, everything else as by default."""
+        files = self._files()
+        database = folder / "bus.sqlite3"
+        database.write_bytes(files.database.read_bytes())
+        port = machine.free_port()
+        env = _environment(
+            DATABASE_URL=f"sqlite:///{database}",
+            DEBUG="1",
+            ARQONBUS_RATE_LIMIT="0",
+            ARQONBUS_RETENTION_COUNT="0",
+        )
+        server = servers.start(self.argv(port), folder, port, env=env)
+        server.extra["token"] = files.token
+        admin_command(server, "create_channel", room="bench-ephemeral", channel="c0", ephemeral=True)
+        return server
+
+    def dialect(self, kind: str) -> Dialect | None:
+        """The README's frames. A durable publish brings its own id, so its idempotency is measured too."""
+        room = "bench-ephemeral" if kind == "ephemeral" else "bench"
+        registered = '"event":"registered"'
+        target = f'"room":"{room}","channel":"c%g"'
+        acked = kind != "plain"
+        publish = f'{{"type":"event",{target},"payload":{{"d":"%M%P"}}}}'
+        if kind == "durable":
+            publish = f'{{"type":"event","id":"%M",{target},"ack":true,"payload":{{"d":"%P"}}}}'
+        elif kind == "ephemeral":
+            publish = f'{{"type":"event",{target},"ack":true,"payload":{{"d":"%M%P"}}}}'
+        return Dialect(
+            sub_path="/",
+            pub_path="/",
+            sub_hello=(Hello(f'{{"client_id":"s-%i-%g","client_type":"app",{target}}}', registered),),
+            pub_hello=(
+                Hello(
+                    '{"client_id":"p-%i","client_type":"service","room":"bench-pub","channel":"pub"}',
+                    registered,
+                ),
+            ),
+            publish=publish,
+            acked=acked,
+            # The same mark ends an acknowledged publish and the mixed workload's pings.
+            ackmark='"type":"ack"' if acked else '"type":"command_response"',
+            request='{"type":"command","command":"ping","id":"r%n"}',
+            errmark='"type":"error"',
+            note="SQLite, own message id" if kind == "durable" else "",
+        )
+
+
+class BusOnDaphne(Bus):
+    """The first-class server: the plain `daphne` command."""
+
+    key = "bus-daphne"
+    title = "ArqonBus on daphne"
+
+    def argv(self, port: int) -> list[str]:
+        """`daphne arqonbus_site.asgi:application`."""
+        return [
+            sys.executable,
+            "-m",
+            "daphne",
+            "-b",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-v",
+            "0",
+            "arqonbus_site.asgi:application",
+        ]
+
+
+class BusOnUvicorn(Bus):
+    """The same application on uvicorn."""
+
+    key = "bus-uvicorn"
+    title = "ArqonBus on uvicorn"
+
+    def argv(self, port: int) -> list[str]:
+        """`uvicorn arqonbus_site.asgi:application`."""
+        return [
+            *(
+                sys.executable,
+                "-m",
+                "uvicorn",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+                "--log-level",
+                "warning",
+            ),
+            *("--no-access-log", "--ws-per-message-deflate", "false", "arqonbus_site.asgi:application"),
+        ]
+
+
+def admin_command(server: Server, command: str, **parameters: object) -> dict[str, object]:
+    """Run a command as admin; returns its result. Raises ``RuntimeError`` when it is refused."""
+    with connect(
+        f"ws://127.0.0.1:{server.port}/",
+        compression=None,
+        additional_headers={"Authorization": f"Bearer {server.extra['token']}"},
+    ) as socket:
+        socket.send(
+            json.dumps(
+                {
+                    "client_id": "bench-admin",
+                    "client_type": "service",
+                    "room": "bench-admin",
+                    "channel": "admin",
+                }
+            )
+        )
+        socket.send(
+            json.dumps({"type": "command", "command": command, "id": "admin-1", "parameters": parameters})
+        )
+        while True:
+            frame = json.loads(socket.recv(timeout=10))
+            if frame.get("type") in ("command_response", "error") and frame.get("request_id") == "admin-1":
+                if frame.get("status") != "success":
+                    raise RuntimeError(f"{command} was refused: {frame.get('error')}")
+                result: dict[str, object] = frame["result"]
+                return result
+
+
+def make_bus_files(folder: Path) -> BusFiles:
+    """Migrate and seed a database in ``folder`` and make an admin's token."""
+    import subprocess
+
+    database = folder / "template.sqlite3"
+    env = _environment(DATABASE_URL=f"sqlite:///{database}", DEBUG="1")
+    output = ""
+    for arguments in (
+        ["migrate", "--verbosity", "0"],
+        ["seed_science_rooms"],
+        ["create_token", "bench", "--admin"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode:
+            raise build.MissingError(
+                f"manage.py {arguments[0]} failed: {(done.stderr.strip().splitlines() or ['?'])[-1][:160]}"
+            )
+        output = done.stdout
+    import sqlite3
+
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return BusFiles(database, output.strip().splitlines()[-1])
+
+
+# ---- peers ----
+
+
+class Textbook(Contender):
+    """What the Channels tutorial teaches."""
+
+    key = "textbook"
+    title = "textbook Channels consumer on daphne"
+
+    def start(self, folder: Path) -> Server:
+        """daphne with the tutorial's application and the in-memory layer."""
+        port = machine.free_port()
+        argv = [
+            sys.executable,
+            "-m",
+            "daphne",
+            "-b",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-v",
+            "0",
+            "bench.peers.textbook.asgi:application",
+        ]
+        return servers.start(
+            argv, folder, port, env=_environment(BENCH_TEXTBOOK_DB=str(folder / "textbook.sqlite3"))
+        )
+
+    def dialect(self, kind: str) -> Dialect | None:
+        """The tutorial's frames; `save` stores and acknowledges."""
+        save = ',"save":true' if kind == "durable" else ""
+        return Dialect(
+            sub_path="/ws/chat/c%g/",
+            pub_path="/ws/chat/publishers/",
+            publish=f'{{"room":"c%g","message":"%M%P"{save}}}',
+            acked=kind == "durable",
+            ackmark='{"ack":',
+            note="SQLite, save()" if kind == "durable" else "",
+        )
+
+
+class _Plain(Contender):
+    """The little protocol of the servers written here: a path to join, `<channel> <text>` to publish."""
+
+    def dialect(self, kind: str) -> Dialect | None:
+        """Nothing is stored and nothing acknowledged: a message is complete when it is delivered."""
+        if kind == "durable":
+            return None
+        return Dialect(sub_path="/sub/%g", pub_path="/pub", publish='%g {"payload":{"d":"%M%P"}}')
+
+
+class WebsocketsBroadcast(_Plain):
+    """`websockets.broadcast`."""
+
+    key = "websockets"
+    title = "websockets.broadcast"
+
+    def start(self, folder: Path) -> Server:
+        """The project's own Python and its `websockets`."""
+        port = machine.free_port()
+        return servers.start(
+            [sys.executable, "-m", "bench.peers.websockets_broadcast", str(port)],
+            folder,
+            port,
+            env=_environment(),
+        )
+
+
+class Picows(_Plain):
+    """picows on uvloop."""
+
+    key = "picows"
+    title = "picows on uvloop"
+
+    def prepare(self) -> None:
+        """Install it into the benchmark's own folder."""
+        build.python_peers()
+
+    def start(self, folder: Path) -> Server:
+        """The picows server."""
+        port = machine.free_port()
+        env = _environment(PYTHONPATH=str(build.python_peers()))
+        return servers.start(
+            [sys.executable, "-m", "bench.peers.picows_server", str(port)], folder, port, env=env
+        )
+
+
+class Floor(_Plain):
+    """A C program that only writes the frames, those of one turn of its loop joined."""
+
+    key = "floor"
+    title = "floor: C, joined writes"
+    role = "floor"
+    mode = "join"
+
+    def prepare(self) -> None:
+        """Compile it."""
+        build.c_program("floor")
+
+    def start(self, folder: Path) -> Server:
+        """The compiled program."""
+        port = machine.free_port()
+        return servers.start([str(build.c_program("floor")), str(port), self.mode], folder, port)
+
+
+class FloorEach(Floor):
+    """The same with one write per frame and member."""
+
+    key = "floor-each"
+    title = "floor: C, one write per frame"
+    mode = "each"
+
+
+class Nats(Contender):
+    """NATS over WebSocket; JetStream with file storage where a message has to be durable."""
+
+    key = "nats"
+
+    def __init__(self) -> None:
+        self.version = ""
+
+    @property
+    def title(self) -> str:  # type: ignore[override]
+        """With the version that was found."""
+        return f"NATS {self.version} over WebSocket".replace("  ", " ")
+
+    def prepare(self) -> None:
+        """Find or install a nats-server."""
+        self.version = build.nats()[1]
+
+    def start(self, folder: Path) -> Server:
+        """nats-server with a WebSocket listener and a stream `bench` over `js.>`."""
+        port, client_port = machine.free_port(), machine.free_port()
+        config = folder / "nats.conf"
+        config.write_text(
+            f"listen: 127.0.0.1:{client_port}\n"
+            f'websocket {{ listen: "127.0.0.1:{port}", no_tls: true }}\n'
+            f'jetstream {{ store_dir: "{folder / "jetstream"}" }}\n'
+        )
+        server = servers.start([str(build.nats()[0]), "-c", str(config)], folder, port)
+        with connect(f"ws://127.0.0.1:{port}/", compression=None, subprotocols=None) as socket:
+            stream = json.dumps({"name": "bench", "subjects": ["js.>"], "storage": "file", "num_replicas": 1})
+            socket.send(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB made 1\r\n')
+            socket.send(f"PUB $JS.API.STREAM.CREATE.bench made {len(stream)}\r\n{stream}\r\n".encode())
+            seen = b""
+            while b'"created"' not in seen:
+                frame = socket.recv(timeout=10)
+                seen += frame if isinstance(frame, bytes) else frame.encode()
+        return server
+
+    def dialect(self, kind: str) -> Dialect | None:
+        """The text protocol; subscribers of a durable subject are ordinary subscriptions."""
+        subject = "js.c%g" if kind == "durable" else "c%g"
+        hello = 'CONNECT {"verbose":false,"pedantic":false,"lang":"c","version":"1","protocol":1}\r\n'
+        reply = " ack.%i" if kind == "durable" else ""
+        return Dialect(
+            sub_path="/",
+            pub_path="/",
+            first="INFO ",
+            sub_hello=(Hello(hello + f"SUB {subject} 1\r\nPING\r\n", "PONG"),),
+            pub_hello=(Hello(hello + "SUB ack.%i 1\r\nPING\r\n", "PONG"),),
+            publish=f"PUB {subject}{reply} %L\r\n%M%P\r\n",
+            acked=kind == "durable",
+            ackmark='"stream":"bench"' if kind == "durable" else "PONG\r\n",
+            ackall=True,
+            request="PING\r\n",
+            carry=True,
+            ping="PING",
+            pong="PONG\r\n",
+            errmark="-ERR",
+            note="JetStream, file storage" if kind == "durable" else "",
+        )
+
+
+class SocketIo(Contender):
+    """Socket.IO on node with its default in-memory adapter."""
+
+    key = "socketio"
+    title = "Socket.IO on node"
+
+    def prepare(self) -> None:
+        """`npm ci`."""
+        build.socketio()
+
+    def start(self, folder: Path) -> Server:
+        """node, WebSocket transport only."""
+        port = machine.free_port()
+        return servers.start(["node", str(build.socketio() / "server.js"), str(port)], folder, port)
+
+    def dialect(self, kind: str) -> Dialect | None:
+        """Engine.IO 4 and Socket.IO 5 packets; an acknowledgement says that the handler ran, no more."""
+        if kind == "durable":
+            return None
+        acked = kind == "ephemeral"
+        return Dialect(
+            sub_path="/socket.io/?EIO=4&transport=websocket",
+            pub_path="/socket.io/?EIO=4&transport=websocket",
+            first='0{"sid"',
+            sub_hello=(Hello("40", '40{"sid"'), Hello('421["sub","c%g"]', "431[")),
+            pub_hello=(Hello("40", '40{"sid"'),),
+            publish=('421["pub","c%g",{"d":"%M%P"}]' if acked else '42["pub","c%g",{"d":"%M%P"}]'),
+            acked=acked,
+            ackmark="431[",
+            request='421["sub","elsewhere"]',
+            ping="2",
+            pong="3",
+            errmark='44{"message"',
+        )
+
+
+class Centrifuge(Contender):
+    """The Go library under Centrifugo, memory broker, JSON protocol."""
+
+    key = "centrifuge"
+    title = "Centrifuge 0.15 (Go)"
+
+    def prepare(self) -> None:
+        """Build it from Debian's sources."""
+        build.centrifuge()
+
+    def start(self, folder: Path) -> Server:
+        """The compiled server."""
+        port = machine.free_port()
+        return servers.start([str(build.centrifuge()), str(port)], folder, port)
+
+    def dialect(self, kind: str) -> Dialect | None:
+        """Protocol v1. Nothing is stored durably; an answer to a publish says that it was broadcast."""
+        if kind == "durable":
+            return None
+        return Dialect(
+            sub_path="/connection/websocket",
+            pub_path="/connection/websocket",
+            sub_hello=(
+                Hello('{"id":1,"params":{}}', '"id":1,"result"'),
+                Hello('{"id":2,"method":1,"params":{"channel":"c%g"}}', '"id":2,"result"'),
+            ),
+            pub_hello=(Hello('{"id":1,"params":{}}', '"id":1,"result"'),),
+            publish='{"id":3,"method":3,"params":{"channel":"c%g","data":{"d":"%M%P"}}}',
+            acked=kind == "ephemeral",
+            ackmark='"id":3,"result"' if kind == "ephemeral" else '"id":4',
+            ackall=True,
+            request='{"id":4,"method":7,"params":{}}',
+            errmark='"error":{',
+        )
+
+
+def all_contenders(files: Callable[[], BusFiles]) -> list[Contender]:
+    """Every contender, ours first."""
+    return [
+        BusOnDaphne(files),
+        BusOnUvicorn(files),
+        Centrifuge(),
+        Nats(),
+        WebsocketsBroadcast(),
+        Picows(),
+        SocketIo(),
+        Textbook(),
+        Floor(),
+        FloorEach(),
+    ]

@@ -1,0 +1,182 @@
+"""Runs the workloads: rounds in which every contender has its turn, beginning with another one each time."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import build, machine
+from bench.contenders import BusFiles, Contender, all_contenders, make_bus_files
+from bench.servers import Server, ServerError
+from bench.workloads import Options, Result, RunFailedError, Workload
+
+
+@dataclass
+class Run:
+    """Everything that one call measured."""
+
+    workloads: list[Workload]
+    contenders: list[Contender]
+    missing: dict[str, str]
+    #: (workload, contender) → the results of the rounds.
+    rounds: dict[tuple[str, str], list[Result]] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def median(self, workload: str, contender: str) -> Result | None:
+        """Each figure's median over the rounds; counters that should be zero are added up."""
+        results = self.rounds.get((workload, contender))
+        if not results:
+            return None
+        merged: Result = {}
+        for key in results[-1]:
+            values = [result[key] for result in results if isinstance(result.get(key), (int, float))]
+            if key in ("missing", "behind", "duplicates", "errors", "closed"):
+                merged[key] = sum(values)
+            elif values:
+                merged[key] = statistics.median(values)
+            else:
+                merged[key] = results[-1][key]
+        costs = [result["unit_us"] for result in results if result.get("unit_us") is not None]
+        merged["spread"] = [min(costs), max(costs)] if costs else None
+        merged["rounds"] = len(results)
+        return merged
+
+
+class Runner:
+    """Starts servers as they are needed, keeps each for one round, and stops them all."""
+
+    def __init__(self, options: Options, rounds: int, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._rounds = rounds
+        self._say = say
+        self._folder = Path(tempfile.mkdtemp(prefix="arqonbus-bench-"))
+        self._files: BusFiles | build.MissingError | None = None
+        self._servers: dict[str, Server] = {}
+        self._count = 0
+
+    def bus_files(self) -> BusFiles:
+        """The prepared database, made once. Raises :class:`bench.build.MissingError`."""
+        if self._files is None:
+            folder = self._folder / "template"
+            folder.mkdir()
+            try:
+                self._files = make_bus_files(folder)
+            except build.MissingError as reason:
+                self._files = reason
+        if isinstance(self._files, build.MissingError):
+            raise self._files
+        return self._files
+
+    def contenders(self) -> list[Contender]:
+        """Every contender that exists, present or not."""
+        return all_contenders(self.bus_files)
+
+    def measure(self, workloads: list[Workload], contenders: list[Contender]) -> Run:
+        """All rounds of all workloads. What fails is noted, not raised."""
+        missing = {contender.key: reason for contender in contenders if (reason := self._missing(contender))}
+        run = Run(workloads, contenders, missing)
+        present = [contender for contender in contenders if contender.key not in missing]
+        for number in range(self._rounds):
+            for place, workload in enumerate(workloads):
+                taking_part = [
+                    contender for contender in present if not workload.only or contender.key in workload.only
+                ]
+                shift = (number + place) % len(taking_part) if taking_part else 0
+                for contender in taking_part[shift:] + taking_part[:shift]:
+                    self._once(run, workload, contender, number)
+            self._stop_all()
+        return run
+
+    def close(self) -> None:
+        """Stop what runs and remove the files."""
+        self._stop_all()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _missing(self, contender: Contender) -> str | None:
+        if contender.role == "bus":
+            try:
+                self.bus_files()
+            except build.MissingError as reason:
+                return str(reason)
+        return contender.missing()
+
+    def _once(self, run: Run, workload: Workload, contender: Contender, number: int) -> None:
+        key = (workload.key, contender.key)
+        if key in run.failures:
+            return
+        began = time.monotonic()
+        server: Server | None = None
+        try:
+            server = self._start(contender) if workload.fresh else self._server(contender)
+            result = workload.run(contender, server, self._options)
+        except (RunFailedError, ServerError, RuntimeError, OSError, TimeoutError) as problem:
+            run.failures[key] = f"{problem}"
+            self._say(
+                f"round {number + 1}  {workload.key:16} {contender.title:36} FAILED: {run.failures[key]}"
+            )
+            self._discard(contender)
+            return
+        finally:
+            if server is not None and workload.fresh:
+                server.kill()
+                shutil.rmtree(server.folder, ignore_errors=True)
+        if result is None:
+            return
+        run.rounds.setdefault(key, []).append(result)
+        taken = f"[{time.monotonic() - began:.1f} s]"
+        self._say(
+            f"round {number + 1}  {workload.key:16} {contender.title:36} {_short(workload, result)}  {taken}"
+        )
+
+    def _start(self, contender: Contender) -> Server:
+        self._count += 1
+        folder = self._folder / f"{self._count:03d}-{contender.key}"
+        folder.mkdir()
+        return contender.start(folder)
+
+    def _server(self, contender: Contender) -> Server:
+        server = self._servers.get(contender.key)
+        if server is not None and not machine.wait_until_quiet(server.pid):
+            # Still busy with the last run's leftovers: a fresh one is fairer and faster.
+            self._discard(contender)
+            server = None
+        if server is None or server.process.poll() is not None:
+            server = self._servers[contender.key] = self._start(contender)
+        return server
+
+    def _discard(self, contender: Contender) -> None:
+        server = self._servers.pop(contender.key, None)
+        if server is not None:
+            server.kill()
+
+    def _stop_all(self) -> None:
+        for server in self._servers.values():
+            server.kill()
+            shutil.rmtree(server.folder, ignore_errors=True)
+        self._servers.clear()
+
+
+def _short(workload: Workload, result: dict[str, Any]) -> str:
+    cost = result.get("unit_us")
+    text = (
+        f"{cost:9.2f} µs/{workload.unit}, {result['rate']:,.0f}/s"
+        if cost is not None
+        else "no unit was measured"
+    )
+    return (
+        text
+        + (f", {result['missing']} missing" if result.get("missing") else "")
+        + (f", {result['errors']} errors" if result.get("errors") else "")
+    )
+
+
+def progress(text: str) -> None:
+    """Progress goes to standard error, so that the table alone is on standard output."""
+    print(text, file=sys.stderr, flush=True)

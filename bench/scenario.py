@@ -1,0 +1,139 @@
+"""What the load generator is told, as typed values; `load/load.c` explains the modes and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A greeting, and what the frame that answers it holds; without `expect` nothing is waited for."""
+
+    text: str
+    expect: str = ""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one contender is spoken to.
+
+    Places in texts: %i connection, %g channel, %M mark, %P padding, %L their length, %n operation.
+    """
+
+    sub_path: str
+    pub_path: str
+    publish: str
+    sub_hello: tuple[Hello, ...] = ()
+    pub_hello: tuple[Hello, ...] = ()
+    headers: str = ""
+    first: str = ""
+    #: A publish whose durable (or at least server-side) acceptance is answered, and a part of that answer.
+    acked: bool = False
+    ackmark: str = ""
+    ackall: bool = False
+    #: A request that every tenth operation of the mixed workload makes.
+    request: str = ""
+    carry: bool = False
+    ping: str = ""
+    pong: str = ""
+    errmark: str = ""
+    #: What to say of this contender's figures.
+    note: str = ""
+
+
+@dataclass
+class Group:
+    """Connections of one kind."""
+
+    name: str
+    count: int
+    path: str
+    hello: tuple[Hello, ...] = ()
+    channels: int = 1
+    base: int = 0
+    subscriber: bool = False
+    hold: bool = False
+    publish: str = ""
+    alt: str = ""
+    altevery: int = 0
+
+
+@dataclass
+class Scenario:
+    """One run of the generator."""
+
+    port: int
+    server_pid: int
+    dialect: Dialect
+    groups: list[Group]
+    mode: str = "closed"
+    complete: str = "delivery"
+    tokens: int = 8
+    rate: float = 100.0
+    warmup: float = 0.4
+    seconds: float = 2.0
+    timeout: float = 60.0
+    frame: int = 200
+    limit: int = 0
+    need: int = 0
+    parallel: int = 64
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[str]:
+        """The scenario in the generator's own form."""
+        yield f"port {self.port}"
+        yield f"server_pid {self.server_pid}"
+        for key in (
+            "mode",
+            "complete",
+            "tokens",
+            "rate",
+            "warmup",
+            "seconds",
+            "timeout",
+            "frame",
+            "limit",
+            "need",
+            "parallel",
+        ):
+            yield f"{key} {getattr(self, key)}"
+        d = self.dialect
+        if d.errmark:
+            yield f"errmark {_escaped(d.errmark)}"
+        for group in self.groups:
+            yield f"group {group.name}"
+            yield f"count {group.count}"
+            yield f"path {group.path}"
+            if d.headers:
+                yield f"headers {_escaped(d.headers)}"
+            if d.first and group.hello:
+                yield f"first {_escaped(d.first)}"
+            for hello in group.hello:
+                yield f"hello {_escaped(hello.text)}"
+                if hello.expect:
+                    yield f"expect {_escaped(hello.expect)}"
+            yield f"channels {group.channels}"
+            yield f"base {group.base}"
+            yield f"subscriber {int(group.subscriber)}"
+            yield f"hold {int(group.hold)}"
+            yield f"carry {int(d.carry)}"
+            if group.publish:
+                yield f"publish {_escaped(group.publish)}"
+                if d.ackmark:
+                    yield f"ackmark {_escaped(d.ackmark)}"
+                    yield f"ackall {int(d.ackall)}"
+            if group.alt and group.altevery:
+                yield f"alt {_escaped(group.alt)}"
+                yield f"altevery {group.altevery}"
+            if d.ping:
+                yield f"ping {_escaped(d.ping)}"
+                yield f"pong {_escaped(d.pong)}"
+
+    def text(self) -> str:
+        """All lines."""
+        return "\n".join(self.lines()) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\r", "\\r").replace("\n", "\\n")

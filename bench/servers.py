@@ -1,0 +1,88 @@
+"""Starting, pinning and stopping the servers under test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import machine
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class ServerError(Exception):
+    """A server did not come up; the text holds the end of its log."""
+
+
+@dataclass
+class Server:
+    """One running server process, on the servers' core."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    folder: Path
+    log: Path
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def stop(self) -> None:
+        """End the process: SIGTERM, and SIGKILL when it takes longer than ten seconds."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(5)
+
+    def kill(self) -> None:
+        """End the process at once: nothing of it is needed any more."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(5)
+
+
+def start(
+    argv: list[str], folder: Path, port: int, *, env: dict[str, str] | None = None, deadline: float = 30.0
+) -> Server:
+    """Start ``argv`` on the servers' core and wait until ``port`` of the loopback takes connections.
+
+    Raises :class:`ServerError` when it ends or stays silent.
+    """
+    core, _ = machine.cores()
+    log = folder / "server.log"
+
+    def pin() -> None:
+        os.sched_setaffinity(0, core)
+
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            preexec_fn=pin,
+        )
+    server = Server(process, port, folder, log)
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return server
+        time.sleep(0.05)
+    server.kill()
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+    raise ServerError(f"{argv[0]} did not listen on port {port}:\n{tail}")

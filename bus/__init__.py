@@ -1,0 +1,1 @@
+"""ArqonBus: a message bus with rooms, channels, durable history and recovery, as a Django app."""

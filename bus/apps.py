@@ -1,0 +1,34 @@
+"""The app's configuration; it also holds the process's running nodes, one per event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.apps import AppConfig
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from .node import Node
+
+
+class BusConfig(AppConfig):
+    """``bus``: rooms, channels, messages, and the sockets."""
+
+    name = "bus"
+    label = "bus"
+    verbose_name = "ArqonBus"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from . import checks, receivers
+        from .permissions import RuleTable
+
+        #: The nodes that run in this process; code outside of an event loop rings their bells through it.
+        self.nodes: set[Node] = set()
+        #: Node of each loop, running or about to.
+        self.loops: dict[AbstractEventLoop, Node] = {}
+        #: The grants as this process knows them.
+        self.rules = RuleTable()
+        checks.register_checks()
+        receivers.connect()

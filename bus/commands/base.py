@@ -1,0 +1,136 @@
+"""The registry of commands, and how one is called."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from ..permissions import Actor
+from ..protocol.errors import BusError
+from ..protocol.names import Address
+
+
+class Port(Protocol):
+    """What commands may ask of the process they run in."""
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a service in a database thread."""
+        ...
+
+    async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a service that writes."""
+        ...
+
+    async def join(self, address: Address, since: int | str | None, epoch: str | None) -> Any:
+        """Make the caller a member."""
+        ...
+
+    async def leave(self, address: Address) -> list[str]:
+        """End the caller's membership."""
+        ...
+
+    def recent(self, address: Address, limit: int) -> list[tuple[int, bytes]] | None:
+        """The newest messages from memory, where memory has all that was asked for and the caller may read it."""
+        ...
+
+    @property
+    def started_at(self) -> datetime:
+        """When the process began."""
+        ...
+
+
+class Context(msgspec.Struct):
+    """Who calls, from where. ``address`` is the frame's own room and channel, else the initial pair, unresolved parts as None."""
+
+    actor: Actor
+    initial: Address
+    room: str | None
+    channel: str | None
+    port: Port
+    inbox_floor: int = 0
+
+
+class Answer(msgspec.Struct):
+    """What a command returns; ``follow`` is what the connection does after the answer is sent."""
+
+    message: str
+    result: Any
+    follow: Any = None
+
+
+class Parameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Base of every command's parameters."""
+
+
+Run = Callable[[Context, Any], Awaitable[Answer]]
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A registered command."""
+
+    name: str
+    parameters: type[Parameters]
+    run: Run
+    summary: str
+    who: str
+    errors: tuple[str, ...]
+
+    def read(self, parameters: dict[str, Any], hints: dict[str, Any]) -> Parameters:
+        """The typed parameters. ``hints`` are keys from beside them, which only count where they fit.
+
+        Raises ``BusError`` VALIDATION_ERROR that names the parameter.
+        """
+        fields = self.parameters.__struct_fields__
+        values = {key: value for key, value in hints.items() if key in fields and key not in parameters}
+        try:
+            return msgspec.convert({**values, **parameters}, self.parameters, strict=False)
+        except msgspec.ValidationError as problem:
+            raise BusError(
+                "VALIDATION_ERROR",
+                f"Parameters of {self.name}: {problem}",
+                [{"field": "parameters", "message": str(problem)[:300]}],
+            ) from None
+
+    def describe(self) -> dict[str, Any]:
+        """For ``help`` and the docs: summary, who may, own errors, and each parameter with type, default and meaning."""
+        schema = msgspec.json.schema(self.parameters)
+        definition = schema.get("$defs", {}).get(self.parameters.__name__, schema)
+        return {
+            "command": self.name,
+            "summary": self.summary,
+            "who": self.who,
+            "parameters": definition.get("properties", {}),
+            "required": definition.get("required", []),
+            "errors": list(self.errors),
+        }
+
+
+registry: dict[str, Command] = {}
+
+
+def command(
+    name: str, parameters: type[Parameters], *, who: str = "any", errors: tuple[str, ...] = ()
+) -> Callable[[Run], Run]:
+    """Register a command; the function's docstring is its summary in ``help``."""
+
+    def register(run: Run) -> Run:
+        summary = (run.__doc__ or "").strip().split("\n")[0]
+        registry[name] = Command(name, parameters, run, summary, who, errors)
+        return run
+
+    return register
+
+
+def find(name: str) -> Command:
+    """The command of that name. Raises ``BusError`` UNKNOWN_COMMAND."""
+    found = registry.get(name)
+    if found is None:
+        raise BusError(
+            "UNKNOWN_COMMAND",
+            f"There is no command {name[:64]!r}; `help` lists them.",
+            [{"field": "command", "value": name[:64], "known": sorted(registry)}],
+        )
+    return found

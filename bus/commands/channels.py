@@ -1,0 +1,153 @@
+"""create_channel, delete_channel, join_channel, leave_channel, list_channels, channel_info."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ..protocol.errors import BusError
+from ..protocol.names import WHOLE, Address
+from ..protocol.routing import resolve
+from ..services import channels as channel_service
+from .base import Answer, Context, Parameters, command
+
+Room = Annotated[str | None, Meta(description="Room, or room:channel; without it the frame's own, then your initial one.")]
+Channel = Annotated[str | None, Meta(description="Channel, or room:channel; without it the frame's own, then your initial one.")]
+
+
+class ChannelParameters(Parameters):
+    """A channel, by the rules of the contract's §5: parameters win over the frame, the frame over the initial pair."""
+
+    room: Room = None
+    channel: Channel = None
+
+
+def target(context: Context, parameters: ChannelParameters) -> Address:
+    """The channel that a command is about. Raises ``BusError`` INVALID_NAME, VALIDATION_ERROR."""
+    room = parameters.room or context.room
+    channel = parameters.channel
+    if not channel and not parameters.room:
+        # A v1 client addresses its commands to the channel "control", which is nobody's channel.
+        channel = None if context.channel == "control" else context.channel
+    address = resolve(room, channel, context.initial)
+    if address.is_whole_room and not channel and not (room and ":" in room):
+        address = Address(address.room, context.initial.channel)
+    return address
+
+
+class Retention(msgspec.Struct, forbid_unknown_fields=True):
+    """How much of a channel's history is kept."""
+
+    count: Annotated[int | None, Meta(ge=0, description="Messages kept; 0: no limit.")] = None
+    age: Annotated[int | None, Meta(ge=0, description="Seconds kept; 0: no limit.")] = None
+
+
+class CreateParameters(ChannelParameters):
+    """Parameters of ``create_channel``."""
+
+    description: Annotated[str, Meta(max_length=500, description="What the channel is for.")] = ""
+    metadata: Annotated[dict[str, Any], Meta(description="Values of your own.")] = {}
+    ephemeral: Annotated[bool, Meta(description="Deliver without keeping: no seq, no history.")] = False
+    retention: Annotated[Retention | None, Meta(description="How much is kept; without it, the server's setting.")] = None
+    type: Annotated[str, Meta(max_length=32, description="A word of your own for the kind of channel.")] = "custom"
+
+
+@command("create_channel", CreateParameters, who="admin", errors=("CHANNEL_EXISTS", "INVALID_NAME"))
+async def create_channel(context: Context, parameters: CreateParameters) -> Answer:
+    """Make a channel that stays until it is deleted."""
+    if not (parameters.channel or (parameters.room and ":" in parameters.room) or context.channel not in (None, "control")):
+        raise BusError("VALIDATION_ERROR", "Which channel?", [{"field": "channel", "message": "`channel` is missing."}])
+    address = target(context, parameters)
+    retention = parameters.retention or Retention()
+
+    def create() -> dict[str, Any]:
+        channel = channel_service.create_channel(
+            context.actor,
+            address,
+            description=parameters.description,
+            metadata=parameters.metadata,
+            ephemeral=parameters.ephemeral,
+            retention_count=retention.count,
+            retention_age=retention.age,
+            type=parameters.type,
+        )
+        return {"room": address.room, "channel": address.channel, "metadata": channel.public_metadata()}
+
+    return Answer(f"Channel {address} is made", await context.port.run_writer(create))
+
+
+@command(
+    "delete_channel",
+    ChannelParameters,
+    who="admin",
+    errors=("CHANNEL_NOT_FOUND", "CHANNEL_NOT_EMPTY", "CHANNEL_PROTECTED"),
+)
+async def delete_channel(context: Context, parameters: ChannelParameters) -> Answer:
+    """Remove an empty channel with its history."""
+    address = target(context, parameters)
+    await context.port.run_writer(lambda: channel_service.delete_channel(context.actor, address))
+    return Answer(f"Channel {address} is deleted", {"room": address.room, "channel": address.channel, "deleted": True})
+
+
+class JoinParameters(ChannelParameters):
+    """Parameters of ``join_channel``."""
+
+    since: Annotated[int | str | None, Meta(description="Send what came after this seq or ISO time first.")] = None
+    epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
+
+
+@command("join_channel", JoinParameters, errors=("CHANNEL_NOT_FOUND", "FORBIDDEN", "LIMIT_REACHED"))
+async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
+    """Become a member of a channel, and get what you missed."""
+    address = target(context, parameters)
+    joined = await context.port.join(address, parameters.since, parameters.epoch)
+    result = {
+        "room": address.room,
+        "channel": address.channel,
+        "created": joined.created,
+        "participants": joined.participants,
+        "epoch": joined.epoch,
+        "seq": joined.seq,
+        "recovered": joined.recovered,
+    }
+    if joined.first_seq is not None:
+        result["first_seq"] = joined.first_seq
+    return Answer(f"You are in {address}", result, follow=joined)
+
+
+@command("leave_channel", ChannelParameters, errors=("NOT_A_MEMBER",))
+async def leave_channel(context: Context, parameters: ChannelParameters) -> Answer:
+    """End your membership of a channel."""
+    address = target(context, parameters)
+    left = await context.port.leave(address)
+    return Answer(f"You left {address}", {"room": address.room, "channel": address.channel, "channels": left})
+
+
+class ListParameters(Parameters):
+    """Parameters of ``list_channels``."""
+
+    room: Annotated[str | None, Meta(description="One room; without it the frame's own, then your initial one.")] = None
+    all: Annotated[bool, Meta(description="The channels of every room.")] = False
+
+
+@command("list_channels", ListParameters, errors=("ROOM_NOT_FOUND",))
+async def list_channels(context: Context, parameters: ListParameters) -> Answer:
+    """The channels of a room, or of all rooms, that you may see."""
+    room: str | None = None
+    if not parameters.all:
+        room = (parameters.room or context.room or context.initial.room).partition(":")[0]
+        resolve(room, WHOLE, context.initial)
+    rows = await context.port.run(lambda: channel_service.list_channels(context.actor, room=room))
+    return Answer(f"{len(rows)} channels", {"channels": rows, "room": room})
+
+
+@command("channel_info", ChannelParameters, errors=("CHANNEL_NOT_FOUND",))
+async def channel_info(context: Context, parameters: ChannelParameters) -> Answer:
+    """A channel's members, metadata and head."""
+    address = target(context, parameters)
+    info = await context.port.run(lambda: channel_service.channel_info(context.actor, address))
+    return Answer(f"{address} has {info['participant_count']} members", info)
+
+

@@ -1,0 +1,78 @@
+"""status, ping and help."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from ..models import wire_time
+from ..services import channels as channel_service
+from ..services import clients as client_service
+from ..version import PROTOCOL, VERSION
+from .base import Answer, Context, Parameters, command, find, registry
+
+
+class StatusParameters(Parameters):
+    """Parameters of ``status``."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="Clients on one page.")] = 100
+    after: Annotated[str, Meta(description="The `next` of the page before.")] = ""
+
+
+@command("status", StatusParameters)
+async def status(context: Context, parameters: StatusParameters) -> Answer:
+    """The server, its figures, and the channels and clients that you may see."""
+    started = context.port.started_at
+
+    def read() -> tuple[dict[str, int], list[dict[str, Any]], list[dict[str, Any]], str | None]:
+        rows = channel_service.list_channels(context.actor, room=None)
+        channels = [{key: row[key] for key in ("room", "channel", "participants")} for row in rows if row["participants"]]
+        clients, after = client_service.list_clients(context.actor, limit=parameters.limit, after=parameters.after)
+        return client_service.stats(), channels, clients, after
+
+    stats, channels, clients, after = await context.port.run(read)
+    server = {
+        "version": VERSION,
+        "protocol": PROTOCOL,
+        "started_at": wire_time(started),
+        "uptime_seconds": round((datetime.now(UTC) - started).total_seconds(), 3),
+    }
+    return Answer(
+        f"{stats['active_connections']} clients in {stats['active_channels']} channels",
+        {"server": server, "stats": stats, "channels": channels, "clients": clients, "next": after},
+    )
+
+
+class PingParameters(Parameters):
+    """Parameters of ``ping``."""
+
+    echo: Annotated[Any, Meta(description="Sent back as it is.")] = None
+
+
+@command("ping", PingParameters)
+async def ping(context: Context, parameters: PingParameters) -> Answer:
+    """Answer pong."""
+    now = wire_time(datetime.now(UTC))
+    result: dict[str, Any] = {"pong": True, "timestamp": now}
+    if parameters.echo is not None:
+        result["echo"] = parameters.echo
+    return Answer("pong", result)
+
+
+class HelpParameters(Parameters):
+    """Parameters of ``help``."""
+
+    command: Annotated[str | None, Meta(description="One command; without it, all of them.")] = None
+
+
+@command("help", HelpParameters, errors=("UNKNOWN_COMMAND",))
+async def show_help(context: Context, parameters: HelpParameters) -> Answer:
+    """The commands and their parameters."""
+    if parameters.command:
+        found = find(parameters.command)
+        return Answer(found.summary, {"commands": [found.describe()]})
+    return Answer(
+        f"{len(registry)} commands", {"commands": [registry[name].describe() for name in sorted(registry)]}
+    )

@@ -1,0 +1,392 @@
+"""One connection at work: frames come from the protocol's session, and go to the node, the commands, and back.
+
+The path of a published message does not wait here: it is handed to the log with a callback, so a connection's next frame is
+looked at while the commit of this one runs, and its order is that of the frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from django.db import Error as DatabaseError
+
+from . import identity, metrics, signals
+from .commands import Context
+from .commands.base import find
+from .conf import anonymous_allowed
+from .log import Entry
+from .node import Node, Peer
+from .permissions import HISTORY, Actor
+from .protocol import frames
+from .protocol.dialects import (
+    KIND_COMMAND,
+    KIND_PRIVATE,
+    KIND_PUBLISH,
+    KIND_REGISTER,
+    Inbound,
+    Registration,
+    registration_from,
+)
+from .protocol.errors import NOT_ALLOWED, TOO_MANY, UNIDENTIFIED, BusError, Closing
+from .protocol.limits import Limits
+from .protocol.names import INBOX_ROOM, WHOLE, Address, inbox
+from .protocol.routing import resolve
+from .protocol.session import Session, State
+from .realtime.writers import Writer
+from .services import clients as client_service
+from .version import PROTOCOL, VERSION
+
+logger = logging.getLogger("arqonbus.connection")
+
+#: How frames of other kinds are carried out; apps such as telemetry register theirs here (``apps.ready``).
+Handler = Callable[["Connection", Inbound], Any]
+
+
+class Connection:
+    """The runtime of one socket. ``handle`` takes a frame; ``close`` ends it; ``closed`` is called when it is over."""
+
+    __slots__ = ("_closing", "node", "peer", "query", "session", "writer")
+
+    def __init__(
+        self, node: Node, actor: Actor | None, *, kind: str = "bus", peer_address: str = "", query: dict[str, str] | None = None
+    ) -> None:
+        self.node = node
+        self.peer = Peer(secrets.token_hex(8), actor or identity.ANONYMOUS, kind=kind, peer_address=peer_address)
+        self.peer.client_id = f"client-{self.peer.connection_id}"
+        self.peer.drop = self.drop
+        self.session = Session(session_limits(node), time.monotonic())
+        self.query = query
+        self.writer: Writer
+        self._closing = False
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def opened(self, writer: Writer) -> None:
+        """The socket is accepted. Says welcome; raises ``Closing`` when nobody else is let in."""
+        self.writer = self.peer.writer = writer
+        node, peer = self.node, self.peer
+        if node.draining:
+            raise Closing(4012, BusError("RESTARTING", retry_after=1.0))
+        limit = node.settings.connections
+        if limit and len(node.peers) >= limit:
+            raise Closing(TOO_MANY, BusError("LIMIT_REACHED", "The server has as many connections as it takes.", [{"limit": "connections"}], 5.0))
+        node.peers[peer.connection_id] = peer
+        metrics.connections.labels(peer.kind).inc()
+        metrics.connections_total.labels(peer.kind).inc()
+        self._welcome()
+        if peer.actor.anonymous and not anonymous_allowed() and not node.settings.registration_deadline:
+            raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
+        wanted = self.registration_of_query()
+        if wanted is not None:
+            await self.register(wanted)
+
+    def _welcome(self) -> None:
+        """The first frame (contract §3)."""
+        limits = self.session.limits
+        self.send(
+            frames.system(
+                "welcome",
+                client_id=self.peer.client_id,
+                protocol=PROTOCOL,
+                server_version=VERSION,
+                limits={"frame_bytes": limits.frame_bytes, "targets": limits.targets, "frames_per_second": limits.frames_per_second},
+                registered=False,
+            )
+        )
+
+    async def closed(self, code: int) -> None:
+        """The socket is gone, whoever ended it."""
+        self.session.state = State.CLOSED
+        self.writer.closed = True
+        if self.peer.connection_id in self.node.peers:
+            metrics.connections.labels(self.peer.kind).dec()
+            metrics.disconnects.labels(str(self.peer.close_code or code)).inc()
+            await self.node.members.gone(self.peer, self.peer.close_code or code)
+
+    def overflow(self) -> None:
+        """More waits for this connection than may: end it at the end of this turn, not in the middle of a fan-out."""
+        if not self._closing:
+            self._closing = True
+            self.node.loop.call_soon(self.close, 4013, BusError("TOO_SLOW", retry_after=1.0))
+
+    def drop(self, code: int | None, error: BusError | None) -> None:
+        """Somebody else (an admin, a newer connection, a drain) ends it; without a code, look again whether it may stay."""
+        if code is None:
+            self.node.loop.create_task(self.reconsider())
+        else:
+            self.close(code, error)
+
+    def close(self, code: int, error: BusError | None) -> None:
+        """Tell why, and close."""
+        if self.writer.closed:
+            return
+        self._closing = True
+        self.peer.close_code = code
+        if error is not None:
+            metrics.errors.labels(error.code).inc()
+            if code != 4013:
+                self.writer.send(frames.error(error))
+        logger.info(
+            "closed %s", code, extra={"event": "closed", "connection": self.peer.connection_id, "client": self.peer.client_id, "code": code, "error": error.code if error else None},
+        )
+        self.writer.close(code)
+
+    async def reconsider(self) -> None:
+        """Rules or identities changed: end what is no longer allowed."""
+        peer = self.peer
+        if not await self.node.run(identity.still_good, peer.actor):
+            self.close(NOT_ALLOWED, BusError("REVOKED"))
+            return
+        for ref in list(peer.memberships.values()):
+            if not self.node.may(peer, "join", ref):
+                try:
+                    await self.node.members.leave(peer, ref.address)
+                except BusError as problem:
+                    logger.debug("leaving: %s", problem.code)
+                self.send(
+                    frames.system("unsubscribed", room=ref.address.room, channel=ref.address.channel, reason="REVOKED")
+                )
+
+    # --- frames in --------------------------------------------------------------------------------------------------
+
+    async def handle(self, data: bytes) -> None:
+        """One frame. What is wrong with it is told to the client; only ``Closing`` is raised."""
+        now = time.monotonic()
+        peer = self.peer
+        peer.touched = True
+        request_id: str | None = None
+        try:
+            inbound = self.session.receive(data, now)
+            request_id = inbound.id
+            if not peer.registered and inbound.kind != KIND_REGISTER:
+                await self.register(Registration())
+            if inbound.kind == KIND_PUBLISH:
+                await self._publish(inbound)
+            elif inbound.kind == KIND_COMMAND:
+                await self._command(inbound)
+            elif inbound.kind == KIND_REGISTER:
+                if peer.registered:
+                    raise BusError("ALREADY_REGISTERED")
+                await self.register(inbound.registration or Registration())
+            elif inbound.kind == KIND_PRIVATE:
+                await self._private(inbound)
+            else:
+                await self._telemetry(inbound)
+        except BusError as problem:
+            self.error(problem, getattr(problem, "request_id", None) or request_id)
+        except Closing as closing:
+            self.close(closing.close_code, closing.error)
+        except DatabaseError:
+            self.error(BusError("UNAVAILABLE", retry_after=1.0), request_id)
+        except Exception:
+            reference = secrets.token_hex(6)
+            logger.exception(
+                "frame failed", extra={"event": "internal_error", "reference": reference, "connection": peer.connection_id, "client": peer.client_id}
+            )
+            self.error(BusError("INTERNAL_ERROR", details=[{"reference": reference}]), request_id)
+
+    async def register(self, wanted: Registration) -> None:
+        """Take an identity (contract §3). Raises ``BusError`` or ``Closing``."""
+        actor = self.peer.actor
+        if wanted.token:
+            actor = await self.node.run(identity.from_token, wanted.token)
+        if actor.anonymous and not anonymous_allowed():
+            raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
+        self.session.state = State.REGISTERED
+        await self.node.members.register(self.peer, wanted, actor)
+
+    def registration_of_query(self) -> Registration | None:
+        """The registration in the query string, if there is one. Raises ``FrameError``."""
+        if not self.query or not {"client_id", "client_type", "room", "screen_name"} & self.query.keys():
+            return None
+        return registration_from(dict(self.query))
+
+    async def _publish(self, inbound: Inbound) -> None:
+        node, peer = self.node, self.peer
+        address = resolve(inbound.room, inbound.channel, peer.initial)
+        if address.room == INBOX_ROOM or (inbound.channel == INBOX_ROOM and inbound.to):
+            inbound.to = inbound.to or [address.channel]
+            await self._private(inbound)
+            return
+        if address.room == WHOLE and not peer.actor.admin:
+            raise BusError("FORBIDDEN", "Only admins may write to everybody.")
+        if inbound.type == "system" and not peer.actor.admin:
+            raise BusError("FORBIDDEN", "Only admins may send system messages.")
+        ref = node.known(address)
+        if ref is None:
+            ref = await node.resolve(address, peer.actor)
+        node.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
+        if signals.client_active.receivers:
+            signals.client_active.send(
+                Connection, client=peer, activity=inbound.type, room=address.room, channel=address.channel
+            )
+
+    def _done(self, entry: Entry) -> None:
+        if entry.error is not None:
+            self.error(entry.error, entry.request_id)
+
+    def _done_with_ack(self, entry: Entry) -> None:
+        if entry.error is not None:
+            self.error(entry.error, entry.request_id)
+        elif not self.writer.closed:
+            self.node.hub.send(
+                self.peer, frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate)
+            )
+
+    async def _private(self, inbound: Inbound) -> None:
+        """To each target's inbox; unknown targets are named in one error, the rest are served (contract §4)."""
+        node, peer = self.node, self.peer
+        if not inbound.to:
+            raise BusError("VALIDATION_ERROR", details=[{"field": "to", "message": "`to` is missing: a client_id or a list of them."}])
+        inbound.type = "private" if inbound.kind == KIND_PRIVATE else inbound.type
+        absent = [target for target in inbound.to if target not in node.by_client]
+        unknown: set[str] = set()
+        if absent:
+            unknown = set(absent) - await node.run(client_service.known, absent)
+        served = [target for target in inbound.to if target not in unknown]
+        gather = _Gather(self, inbound, len(served))
+        message_id = inbound.id
+        for target in served:
+            ref = await node.resolve(inbox(target), node.system)
+            copy = msgspec.structs.replace(inbound, id=message_id if len(served) == 1 else (message_id and f"{message_id}.{target}"))
+            node.publish(peer, ref, copy, gather.done)
+        if unknown:
+            raise BusError(
+                "TARGET_NOT_FOUND",
+                f"{len(unknown)} of {len(inbound.to)} targets are not known.",
+                [{"client_id": target} for target in inbound.to if target in unknown],
+            )
+
+    async def _telemetry(self, inbound: Inbound) -> None:
+        raise BusError("UNKNOWN_TYPE", "There is no telemetry here.")
+
+    # --- commands ---------------------------------------------------------------------------------------------------
+
+    async def _command(self, inbound: Inbound) -> None:
+        node, peer = self.node, self.peer
+        uid = node.new_uid()
+        try:
+            command = find(inbound.command)
+            parameters = command.read(inbound.parameters, inbound.hints)
+            context = Context(peer.actor, peer.initial, inbound.room, inbound.channel, _Port(self), peer.inbox_floor)
+            answer = await command.run(context, parameters)
+        except BusError as problem:
+            metrics.errors.labels(problem.code).inc()
+            self.send(frames.command_error(uid, inbound.id, inbound.command, problem))
+            return
+        except DatabaseError:
+            problem = BusError("UNAVAILABLE", retry_after=1.0)
+            metrics.errors.labels(problem.code).inc()
+            self.send(frames.command_error(uid, inbound.id, inbound.command, problem))
+            return
+        metrics.commands.labels(command.name).inc()
+        logger.info(
+            "command %s", command.name, extra={"event": "command", "command": command.name, "connection": peer.connection_id, "client": peer.client_id},
+        )
+        self.send(frames.command_response(uid, inbound.id, command.name, answer.message, answer.result))
+        if answer.follow is not None:
+            await node.members.follow(peer, answer.follow)
+        if signals.client_active.receivers:
+            signals.client_active.send(
+                Connection, client=peer, activity=command.name, room=peer.initial.room, channel=peer.initial.channel
+            )
+
+    # --- frames out -------------------------------------------------------------------------------------------------
+
+    def send(self, frame: bytes) -> None:
+        """A frame for this client."""
+        self.node.hub.send(self.peer, frame)
+
+    def error(self, problem: BusError, request_id: str | None) -> None:
+        """An error frame for this client."""
+        metrics.errors.labels(problem.code).inc()
+        logger.debug("refused %s", problem.code, extra={"event": "refused", "connection": self.peer.connection_id, "client": self.peer.client_id, "error": problem.code})
+        self.send(frames.error(problem, request_id))
+
+
+class _Gather:
+    """One ack (or error) for a private message to several targets, once all of its copies are kept."""
+
+    __slots__ = ("_connection", "_error", "_inbound", "_left", "_total", "_last")
+
+    def __init__(self, connection: Connection, inbound: Inbound, total: int) -> None:
+        self._connection = connection
+        self._inbound = inbound
+        self._left = self._total = total
+        self._error: BusError | None = None
+        self._last: Entry | None = None
+
+    def done(self, entry: Entry) -> None:
+        """One copy's fate is known."""
+        self._left -= 1
+        self._error = entry.error or self._error
+        self._last = entry
+        if self._left:
+            return
+        connection, inbound = self._connection, self._inbound
+        if self._error is not None:
+            connection.error(self._error, inbound.id)
+        elif inbound.ack:
+            address = self._last.context.address if self._total == 1 else Address(INBOX_ROOM, WHOLE)
+            seq = self._last.seq if self._total == 1 else None
+            connection.send(frames.ack(inbound.id, address, seq, duplicate=self._last.duplicate))
+
+
+class _Port:
+    """The commands' view of the process, for one connection."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._connection.node.run(function, *args)
+
+    async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._connection.node.run_writer(function, *args)
+
+    async def join(self, address: Address, since: int | str | None, epoch: str | None) -> Any:
+        return await self._connection.node.members.join(self._connection.peer, address, since, epoch)
+
+    async def leave(self, address: Address) -> list[str]:
+        return await self._connection.node.members.leave(self._connection.peer, address)
+
+    def recent(self, address: Address, limit: int) -> list[tuple[int, bytes]] | None:
+        node, peer = self._connection.node, self._connection.peer
+        if not address.is_channel:
+            return None
+        ref = node.known(address)
+        stream = node.hub.stream(ref.id) if ref is not None else None
+        if ref is None or stream is None or stream.head < 0 or not node.may(peer, HISTORY, ref):
+            return None
+        return stream.recent(max(stream.head - limit, 0)) if stream.ring is not None or stream.head == 0 else None
+
+    @property
+    def started_at(self) -> datetime:
+        return self._connection.node.started_at
+
+
+def session_limits(node: Node) -> Limits:
+    """The settings as the session's limits."""
+    settings = node.settings
+    rate = settings.rate_limit
+    return Limits(
+        frame_bytes=settings.frame_bytes,
+        depth=settings.frame_depth,
+        targets=settings.targets,
+        frames_per_second=rate,
+        frames_burst=settings.rate_burst,
+        bytes_per_second=settings.byte_rate_limit if rate else 0.0,
+        bytes_burst=2 * settings.byte_rate_limit,
+        bad_frames_burst=settings.bad_frames,
+        bad_frames_per_second=0.5,
+        memberships=settings.memberships,
+    )

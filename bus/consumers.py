@@ -1,0 +1,65 @@
+"""The bus's socket as a Channels consumer."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+from channels.consumer import AsyncConsumer
+
+from .connection import Connection
+from .door import Refused, authenticate, peer_address
+from .node import current
+from .protocol.errors import BusError, Closing
+from .realtime.writers import choose
+
+SUBPROTOCOL = "arqonbus.v1"
+
+
+class BusConsumer(AsyncConsumer):
+    """Speaks the contract of docs/protocol.md on one socket.
+
+    It runs its own receive loop: Channels' ``dispatch`` hops to a thread for every event (114-178 µs), and a layer channel
+    per socket drops messages above its capacity; here the node's one listener and its hub do that work.
+    """
+
+    kind = "bus"
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        event = await receive()
+        if event["type"] != "websocket.connect":
+            return
+        protocols = scope.get("subprotocols") or []
+        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None})
+        node = current()
+        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
+        try:
+            await node.start()
+            actor, refusal = await authenticate(scope, query, node), None
+        except (BusError, Refused) as problem:
+            actor, refusal = None, problem
+        connection = Connection(node, actor, kind=self.kind, peer_address=peer_address(scope), query=query)
+        writer = choose(
+            scope.get("arqonbus.send", send), node.bounds, connection.overflow, portable=node.settings.writer == "portable"
+        )
+        code = 1006
+        try:
+            try:
+                if refusal is not None:
+                    raise Refused.closing(refusal)
+                await connection.opened(writer)
+            except Closing as closing:
+                connection.writer = connection.peer.writer = writer
+                connection.close(closing.close_code, closing.error)
+            while True:
+                event = await receive()
+                kind = event["type"]
+                if kind == "websocket.receive":
+                    text = event.get("text")
+                    if not writer.closed:
+                        await connection.handle(text.encode() if text is not None else event.get("bytes") or b"")
+                elif kind == "websocket.disconnect":
+                    code = event.get("code") or 1005
+                    return
+        finally:
+            await connection.closed(code)

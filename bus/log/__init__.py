@@ -1,0 +1,24 @@
+"""The log: what was published, in one order per channel, for as long as the retention says.
+
+``store`` appends, reads and prunes in the caller's thread and connection; ``writer`` gathers the appends of a process
+into one short transaction after another. The SQL of each database is in a module of its own.
+"""
+
+from __future__ import annotations
+
+from .entry import Entry
+from .store import append_batch, first_seq, heads, history, moved_since, prune, read_after, seq_at
+from .writer import LogWriter
+
+__all__ = [
+    "Entry",
+    "LogWriter",
+    "append_batch",
+    "first_seq",
+    "heads",
+    "history",
+    "moved_since",
+    "prune",
+    "read_after",
+    "seq_at",
+]

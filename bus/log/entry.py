@@ -1,0 +1,56 @@
+"""One message on its way into the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..protocol.errors import BusError
+
+
+class Entry:
+    """A message before and after its commit.
+
+    Given: ``channel_id``; ``head`` and ``tail``, the frame's bytes around time and seq; ``uid``, ``type``, ``sender``;
+    ``key``, the sender's own id in the form ``sender/id``, or None. Set by the log: ``seq``, ``epoch``, ``frame``,
+    ``duplicate``, or ``error``. ``done`` is called in the loop with the entry once one of these is known; ``context``
+    and ``request_id`` are the caller's.
+    """
+
+    __slots__ = (
+        "channel_id", "context", "done", "duplicate", "epoch", "error", "exclude", "frame", "head", "key", "queued_at",
+        "request_id", "sender", "seq", "tail", "type", "uid",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        channel_id: int,
+        head: bytes,
+        tail: bytes,
+        *,
+        uid: str,
+        type: str,
+        sender: str,
+        key: str | None = None,
+        done: Callable[[Entry], None] | None = None,
+        exclude: Any = None,
+        context: Any = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.channel_id = channel_id
+        self.head = head
+        self.tail = tail
+        self.uid = uid
+        self.type = type
+        self.sender = sender
+        self.key = key
+        self.done = done
+        self.exclude = exclude
+        self.context = context
+        self.request_id = request_id
+        self.queued_at = 0.0
+        self.seq: int | None = None
+        self.epoch = ""
+        self.frame: bytes = b""
+        self.duplicate = False
+        self.error: BusError | None = None

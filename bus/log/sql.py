@@ -1,0 +1,147 @@
+"""The statements of ``append``, one class per database.
+
+SQLite: as few steps as possible. Each step of a statement gives up the interpreter's lock, and a busy event loop may hold
+it for a switch interval each time; a row per step made a batch of 200 wait for 200 of them. So rows go in by the hundred
+(in sizes that are powers of two, which keeps the number of prepared statements small) and answers come as one JSON value.
+
+PostgreSQL: the channel rows are locked in the order of their ids, so that two processes never wait for each other in a
+circle; arrays carry the rows of one statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Statements(Protocol):
+    """What ``append`` does in its transaction. ``cursor`` is the database's own, without Django's wrappers."""
+
+    def lock_heads(self, cursor: Any, channel_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
+        """Lock the channels' rows; returns ``{id: (head, epoch)}`` of those that exist."""
+        ...
+
+    def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:
+        """The keys used since then, with their seqs; older ones are removed."""
+        ...
+
+    def move_heads(self, cursor: Any, heads: Sequence[tuple[int, int]], now: Any) -> None:
+        """Set the new ``(id, head)`` of each channel."""
+        ...
+
+    def insert_messages(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert ``(channel_id, seq, uid, type, sender, created_at, frame)``."""
+        ...
+
+    def insert_keys(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert ``(key, channel_id, seq, created_at)``."""
+        ...
+
+
+class SqliteStatements:
+    """SQLite 3.35 or newer. The transaction is IMMEDIATE, so everything read in it is locked already."""
+
+    def lock_heads(self, cursor: Any, channel_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
+        cursor.execute(
+            "SELECT json_group_array(json_array(id, head, epoch)) FROM bus_channel"
+            " WHERE id IN (SELECT value FROM json_each(%s))",
+            (_json(channel_ids),),
+        )
+        return {row[0]: (row[1], row[2]) for row in msgspec.json.decode(cursor.fetchone()[0])}
+
+    def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:
+        cursor.execute(
+            "SELECT json_group_array(json_array(key, seq, created_at >= %s)) FROM bus_publishkey"
+            " WHERE key IN (SELECT value FROM json_each(%s))",
+            (since, _json(keys)),
+        )
+        rows = msgspec.json.decode(cursor.fetchone()[0])
+        expired = [key for key, _, fresh in rows if not fresh]
+        if expired:
+            cursor.execute("DELETE FROM bus_publishkey WHERE key IN (SELECT value FROM json_each(%s))", (_json(expired),))
+        return {key: seq for key, seq, fresh in rows if fresh}
+
+    def move_heads(self, cursor: Any, heads: Sequence[tuple[int, int]], now: Any) -> None:
+        if len(heads) == 1:
+            cursor.execute("UPDATE bus_channel SET head = %s, touched_at = %s WHERE id = %s", (heads[0][1], now, heads[0][0]))
+            return
+        cursor.execute(
+            "UPDATE bus_channel SET head = moved.head, touched_at = %s FROM"
+            " (SELECT value ->> 0 AS id, value ->> 1 AS head FROM json_each(%s)) AS moved WHERE bus_channel.id = moved.id",
+            (now, _json(heads)),
+        )
+
+    def insert_messages(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+        for part in _powers_of_two(rows):
+            values = ",".join(["(%s,%s,%s,%s,%s,%s,%s)"] * len(part))
+            cursor.execute(
+                f"INSERT INTO bus_message (channel_id, seq, uid, type, sender, created_at, frame) VALUES {values}",
+                [value for row in part for value in row],
+            )
+
+    def insert_keys(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+        for part in _powers_of_two(rows):
+            values = ",".join(["(%s,%s,%s,%s)"] * len(part))
+            cursor.execute(
+                f"INSERT INTO bus_publishkey (key, channel_id, seq, created_at) VALUES {values}",
+                [value for row in part for value in row],
+            )
+
+
+class PostgresqlStatements:
+    """PostgreSQL, through psycopg 3."""
+
+    def lock_heads(self, cursor: Any, channel_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
+        cursor.execute(
+            "SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (list(channel_ids),)
+        )
+        return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
+
+    def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:
+        cursor.execute("DELETE FROM bus_publishkey WHERE key = ANY(%s) AND created_at < %s", (list(keys), since))
+        cursor.execute("SELECT key, seq FROM bus_publishkey WHERE key = ANY(%s)", (list(keys),))
+        return dict(cursor.fetchall())
+
+    def move_heads(self, cursor: Any, heads: Sequence[tuple[int, int]], now: Any) -> None:
+        cursor.execute(
+            "UPDATE bus_channel SET head = moved.head, touched_at = %s"
+            " FROM unnest(%s::bigint[], %s::bigint[]) AS moved(id, head) WHERE bus_channel.id = moved.id",
+            (now, [row[0] for row in heads], [row[1] for row in heads]),
+        )
+
+    def insert_messages(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+        columns = list(map(list, zip(*rows, strict=True)))
+        cursor.execute(
+            "INSERT INTO bus_message (channel_id, seq, uid, type, sender, created_at, frame)"
+            " SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[],"
+            " %s::timestamptz[], %s::text[])",
+            columns,
+        )
+
+    def insert_keys(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
+        columns = list(map(list, zip(*rows, strict=True)))
+        cursor.execute(
+            "INSERT INTO bus_publishkey (key, channel_id, seq, created_at)"
+            " SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::timestamptz[])",
+            columns,
+        )
+
+
+def for_vendor(vendor: str) -> Statements:
+    """The statements for Django's name of a database."""
+    return PostgresqlStatements() if vendor == "postgresql" else SqliteStatements()
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _powers_of_two(rows: Sequence[Any], largest: int = 256) -> Iterator[Sequence[Any]]:
+    position, size = 0, largest
+    while position < len(rows):
+        while size > len(rows) - position:
+            size //= 2
+        yield rows[position : position + size]
+        position += size

@@ -1,0 +1,202 @@
+"""Appending to, reading from and pruning the log, in the caller's thread and transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Min
+from django.utils import timezone
+
+from ..models import Channel, Message, PublishKey, wire_time
+from ..protocol import frames
+from ..protocol.errors import BusError
+from .entry import Entry
+from .sql import for_vendor
+
+
+class CommitInDoubt(Exception):
+    """The connection was lost while the transaction committed: it may be there or not."""
+
+
+def append_batch(entries: Sequence[Entry], *, window: float) -> None:
+    """Append the entries in one transaction and set their ``seq``, ``epoch``, ``frame``, ``duplicate`` or ``error``.
+
+    ``window`` is how long (seconds) a repeated ``key`` is recognised. Inside a caller's transaction it becomes part of it.
+    Raises the database's error when nothing was written, and :class:`CommitInDoubt` when that is not known.
+    """
+    for attempt in (1, 2, 3):
+        committing = False
+        try:
+            with transaction.atomic():
+                _append(entries, window)
+                committing = True
+            return
+        except IntegrityError:
+            # Another process used one of the keys, or a deleted channel's row went, between our look and our insert.
+            if attempt == 3 or connection.in_atomic_block:
+                raise
+        except Exception as problem:
+            if committing and connection.vendor == "postgresql":
+                raise CommitInDoubt from problem
+            raise
+
+
+def _append(entries: Sequence[Entry], window: float) -> None:
+    sql = for_vendor(connection.vendor)
+    now = timezone.now()
+    stamp = (wire_time(now) or "").encode()
+    moment = connection.ops.adapt_datetimefield_value(now)
+    with connection.cursor() as wrapper, connection.wrap_database_errors:
+        # Below Django's wrapper: with DEBUG it would format and keep every statement.
+        cursor = wrapper.cursor
+        positions = sql.lock_heads(cursor, sorted({entry.channel_id for entry in entries}))
+        used: dict[str, int | Entry] = {}
+        keys = [entry.key for entry in entries if entry.key is not None]
+        if keys:
+            since = connection.ops.adapt_datetimefield_value(now - timedelta(seconds=window))
+            used.update(sql.find_keys(cursor, keys, since))
+        heads: dict[int, int] = {}
+        rows: list[tuple[Any, ...]] = []
+        key_rows: list[tuple[Any, ...]] = []
+        repeated: list[tuple[Entry, Entry]] = []
+        for entry in entries:
+            entry.error, entry.duplicate = None, False
+            known = used.get(entry.key) if entry.key is not None else None
+            if known is not None:
+                entry.duplicate = True
+                if isinstance(known, Entry):
+                    repeated.append((entry, known))
+                else:
+                    entry.seq = known
+                continue
+            channel_id = entry.channel_id
+            position = positions.get(channel_id)
+            if position is None:
+                entry.error = BusError("CHANNEL_NOT_FOUND", "The channel was deleted.")
+                continue
+            seq = heads.get(channel_id, position[0]) + 1
+            heads[channel_id] = seq
+            entry.seq = seq
+            entry.epoch = position[1]
+            entry.frame = frames.finish_message(entry.head, entry.tail, stamp, seq)
+            rows.append((channel_id, seq, entry.uid, entry.type, entry.sender, moment, entry.frame.decode()))
+            if entry.key is not None:
+                used[entry.key] = entry
+                key_rows.append((entry.key, channel_id, seq, moment))
+        for entry, first in repeated:
+            entry.seq = first.seq
+        if rows:
+            sql.move_heads(cursor, list(heads.items()), moment)
+            sql.insert_messages(cursor, rows)
+        if key_rows:
+            sql.insert_keys(cursor, key_rows)
+
+
+def verify(entries: Sequence[Entry]) -> bool:
+    """Whether a batch whose commit was in doubt is in the log. It is there as a whole or not at all."""
+    written = [entry for entry in entries if entry.error is None and not entry.duplicate]
+    if not written:
+        return True
+    probe = written[0]
+    return Message.objects.filter(channel_id=probe.channel_id, seq=probe.seq, uid=probe.uid).exists()
+
+
+def heads(channel_ids: Iterable[int]) -> dict[int, tuple[int, str]]:
+    """``{id: (head, epoch)}`` of the channels that exist."""
+    rows = Channel.objects.filter(id__in=list(channel_ids)).values_list("id", "head", "epoch")
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def moved_since(moment: datetime) -> list[tuple[int, int, str]]:
+    """``(id, head, epoch)`` of the logs that were appended to since then."""
+    return list(Channel.objects.filter(touched_at__gte=moment).values_list("id", "head", "epoch"))
+
+
+def read_after(channel_id: int, after: int, limit: int) -> list[tuple[int, bytes]]:
+    """The first ``limit`` messages with ``seq > after``, oldest first, as ``(seq, frame)``."""
+    rows = (
+        Message.objects.filter(channel_id=channel_id, seq__gt=after).order_by("seq").values_list("seq", "frame")[:limit]
+    )
+    return [(seq, frame.encode()) for seq, frame in rows]
+
+
+def first_seq(channel_id: int) -> int | None:
+    """The oldest seq that is left; None for an empty log."""
+    value: int | None = Message.objects.filter(channel_id=channel_id).aggregate(first=Min("seq"))["first"]
+    return value
+
+
+def seq_at(channel_id: int, moment: datetime) -> int:
+    """The last ``seq`` written before ``moment``; 0 when there is none."""
+    row = (
+        Message.objects.filter(channel_id=channel_id, created_at__lt=moment).order_by("-seq").values_list("seq").first()
+    )
+    return row[0] if row else 0
+
+
+def history(
+    channel_ids: Sequence[int],
+    *,
+    limit: int,
+    before: int | datetime | None = None,
+    after: int | datetime | None = None,
+    type: str | None = None,
+    sender: str | None = None,
+    floor: int = 0,
+) -> list[tuple[int, int, int, bytes]]:
+    """Messages as ``(id, channel_id, seq, frame)``, oldest first: the newest ``limit`` before ``before``, or the first after ``after``.
+
+    ``before`` and ``after`` are a seq (of one channel) or a time; both are exclusive. ``floor`` hides seqs up to it.
+    """
+    rows = Message.objects.filter(channel_id__in=list(channel_ids))
+    if floor:
+        rows = rows.filter(seq__gt=floor)
+    if before is not None:
+        rows = rows.filter(created_at__lt=before) if isinstance(before, datetime) else rows.filter(seq__lt=before)
+    if after is not None:
+        rows = rows.filter(created_at__gt=after) if isinstance(after, datetime) else rows.filter(seq__gt=after)
+    if type is not None:
+        rows = rows.filter(type=type)
+    if sender is not None:
+        rows = rows.filter(sender=sender)
+    order = "seq" if len(channel_ids) == 1 else "id"
+    ascending = after is not None and before is None
+    rows = rows.order_by(order if ascending else f"-{order}")
+    found = [(row[0], row[1], row[2], row[3].encode()) for row in rows.values_list("id", "channel_id", "seq", "frame")[:limit]]
+    return found if ascending else found[::-1]
+
+
+def prune(*, default_count: int, default_age: float, window: float, limit: int = 5000) -> int:
+    """Drop what the retention of each channel lets go, oldest first, at most ``limit`` rows of each; returns how many went.
+
+    Short transactions: publishers go on meanwhile.
+    """
+    dropped = 0
+    now = timezone.now()
+    for channel in Channel.objects.filter(head__gt=0).only("id", "head", "retention_count", "retention_age"):
+        count = default_count if channel.retention_count is None else channel.retention_count
+        age = default_age if channel.retention_age is None else channel.retention_age
+        floor = channel.head - count if count else 0
+        if age:
+            floor = max(floor, seq_at(channel.id, now - timedelta(seconds=age)))
+        if floor <= 0:
+            continue
+        oldest = first_seq(channel.id)
+        if oldest is None or oldest > floor:
+            continue
+        floor = min(floor, oldest + limit - 1)
+        dropped += Message.objects.filter(channel_id=channel.id, seq__lte=floor).delete()[0]
+    PublishKey.objects.filter(created_at__lt=now - timedelta(seconds=window)).delete()
+    return dropped
+
+
+def parse_moment(text: str) -> datetime | None:
+    """An ISO time (without a zone: UTC); None when it is not one."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,314 @@
+"""What the bus keeps: rooms, channels (each with the head of its log), messages, and who is here.
+
+The database is the log. ``Channel.head`` is the ``seq`` of the newest message; it is moved by the transaction that inserts
+messages, whose lock on the row is what makes one order out of many writers (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.db import models
+from django.utils import timezone
+
+from .protocol.names import NAME_RULE, Address
+
+validate_name = RegexValidator(r"\A[A-Za-z0-9_\-./]{1,64}\Z", f"A name is {NAME_RULE}")
+
+
+def new_epoch() -> str:
+    """A fresh epoch: it changes only when a log is made anew (contract, words)."""
+    return secrets.token_hex(4)
+
+
+class Room(models.Model):
+    """A room holds channels."""
+
+    name = models.CharField(max_length=64, unique=True, validators=[validate_name])
+    description = models.CharField(max_length=500, blank=True)
+    private = models.BooleanField(default=False, help_text="Invisible to clients without a grant to join.")
+    presence = models.BooleanField(
+        null=True, blank=True, help_text="Announce who joins and leaves; unknown: as the setting says."
+    )
+    hardcoded = models.BooleanField(default=False, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.CharField(max_length=128, default="arqonbus_server", editable=False)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Channel(models.Model):
+    """A channel and the head of its log. Inboxes and whole-room logs are channels of their own kind."""
+
+    class Kind(models.TextChoices):
+        CHANNEL = "channel", "channel"
+        ROOM = "room", "whole room"
+        INBOX = "inbox", "inbox"
+        EVERYONE = "everyone", "everybody"
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="channels")
+    name = models.CharField(max_length=64)
+    kind = models.CharField(max_length=8, choices=Kind, default=Kind.CHANNEL, editable=False)
+    type = models.CharField(max_length=32, default="custom", help_text="standard, custom, or a word of your own.")
+    description = models.CharField(max_length=500, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    ephemeral = models.BooleanField(default=False, help_text="Messages are delivered but not kept: no seq, no history.")
+    retention_count = models.PositiveIntegerField(null=True, blank=True, help_text="Messages kept; empty: the setting.")
+    retention_age = models.PositiveIntegerField(null=True, blank=True, help_text="Seconds kept; empty: the setting.")
+    hardcoded = models.BooleanField(default=False, editable=False)
+    auto_created = models.BooleanField(default=False, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.CharField(max_length=128, default="arqonbus_server", editable=False)
+
+    epoch = models.CharField(max_length=16, default=new_epoch, editable=False)
+    head = models.BigIntegerField(default=0, editable=False)
+    # Also what the heartbeat asks for: "which logs moved lately" (no index: rows stay updatable in place).
+    touched_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["room__name", "name"]
+        constraints = [models.UniqueConstraint(fields=["room", "name"], name="bus_channel_room_name")]
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    @property
+    def address(self) -> Address:
+        """The channel's address; costs a query when ``room`` is not loaded."""
+        return Address(self.room.name, self.name)
+
+    def public_metadata(self) -> dict[str, Any]:
+        """The ``metadata`` object of the contract's §5; the fields of the bus cannot be overwritten."""
+        return {
+            **self.metadata,
+            "created_at": wire_time(self.created_at),
+            "created_by": self.created_by,
+            "type": self.type,
+            "hardcoded": self.hardcoded,
+            "description": self.description,
+            "ephemeral": self.ephemeral,
+            "retention": {"count": self.retention_count, "age": self.retention_age},
+        }
+
+
+class Message(models.Model):
+    """One message of a channel's log, kept as the very frame that was delivered."""
+
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="messages", db_index=False)
+    seq = models.BigIntegerField()
+    uid = models.CharField(max_length=160)
+    type = models.CharField(max_length=64)
+    sender = models.CharField(max_length=64)
+    created_at = models.DateTimeField(db_index=True)
+    frame = models.TextField()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["channel", "seq"], name="bus_message_channel_seq")]
+
+    def __str__(self) -> str:
+        return f"{self.uid} (seq {self.seq})"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The frame as values."""
+        value: dict[str, Any] = json.loads(self.frame)
+        return value
+
+
+class PublishKey(models.Model):
+    """A sender's own message id, remembered so that a repeated publish is recognised (contract §4)."""
+
+    key = models.CharField(max_length=200, primary_key=True)
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+", db_index=False)
+    seq = models.BigIntegerField()
+    created_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Node(models.Model):
+    """A process of the bus, alive as long as its heartbeat is young."""
+
+    id = models.CharField(max_length=32, primary_key=True)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    version = models.CharField(max_length=32)
+    started_at = models.DateTimeField(default=timezone.now)
+    heartbeat_at = models.DateTimeField(default=timezone.now, db_index=True)
+    stats = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["started_at"]
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+class Client(models.Model):
+    """An identity on the bus; connected while ``node`` is set."""
+
+    client_id = models.CharField(max_length=64, unique=True)
+    client_type = models.CharField(max_length=64, default="app")
+    screen_name = models.CharField(max_length=128, blank=True, default="")
+    avatar = models.CharField(max_length=2048, blank=True, default="")
+    personality = models.JSONField(default=dict, blank=True)
+    role = models.CharField(max_length=16, default="user", editable=False)
+    # Who owns the id: "user:3", "token:5", "jwt:<subject>", or "" for anonymous clients.
+    principal = models.CharField(max_length=128, blank=True, default="", db_index=True, editable=False)
+    # Made up by the server for one connection; such rows go when the connection goes.
+    generated = models.BooleanField(default=False, editable=False)
+    node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="clients", editable=False)
+    connection_id = models.CharField(max_length=32, blank=True, default="", editable=False)
+    resume_digest = models.CharField(max_length=64, blank=True, default="", editable=False)
+    # An unproven newcomer under an old id does not get at what its predecessor was told in private.
+    inbox_floor = models.BigIntegerField(default=0, editable=False)
+    connected_at = models.DateTimeField(null=True, blank=True, editable=False)
+    disconnected_at = models.DateTimeField(null=True, blank=True, editable=False)
+    last_activity = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["client_id"]
+
+    def __str__(self) -> str:
+        return self.client_id
+
+
+class Membership(models.Model):
+    """A connected client's membership of a channel."""
+
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="memberships")
+    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="memberships")
+    joined_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["client", "channel"], name="bus_membership_client_channel")]
+
+    def __str__(self) -> str:
+        return f"{self.client_id} in {self.channel_id}"
+
+
+class AccessToken(models.Model):
+    """A bearer token; only its digest is kept, so it is shown once, when it is made."""
+
+    name = models.CharField(max_length=100)
+    prefix = models.CharField(max_length=12, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="bus_tokens"
+    )
+    admin = models.BooleanField(default=False, help_text="May do everything on the bus.")
+    scopes = models.JSONField(
+        default=list, blank=True, help_text='Actions that the token is good for, such as ["join", "publish"]; empty: all.'
+    )
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    PREFIX = "arq_tok_"
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+    @classmethod
+    def issue(cls, name: str, **fields: Any) -> tuple[AccessToken, str]:
+        """Make a token; returns the row and the secret text, which is not kept."""
+        secret = cls.PREFIX + secrets.token_urlsafe(32)
+        token = cls.objects.create(name=name, prefix=secret[:12], digest=digest(secret), **fields)
+        return token, secret
+
+    def is_good(self) -> bool:
+        """Whether it is neither revoked nor expired, and its user, if it has one, is active."""
+        if self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= timezone.now()):
+            return False
+        return self.user is None or self.user.is_active
+
+
+class Grant(models.Model):
+    """A rule: who may (or may not) do what, where. Deny wins over allow (``bus.permissions``)."""
+
+    class Subject(models.TextChoices):
+        EVERYONE = "everyone", "everyone"
+        ANONYMOUS = "anonymous", "anonymous clients"
+        IDENTIFIED = "identified", "identified clients"
+        USER = "user", "user (name)"
+        GROUP = "group", "group (name)"
+        TOKEN = "token", "access token (name)"
+        CLIENT_TYPE = "client_type", "client type"
+
+    class Action(models.TextChoices):
+        JOIN = "join", "join"
+        PUBLISH = "publish", "publish"
+        HISTORY = "history", "read history"
+        PRESENCE = "presence", "see who is there"
+        MANAGE = "manage", "manage"
+        ANY = "*", "everything"
+
+    subject = models.CharField(max_length=16, choices=Subject)
+    subject_name = models.CharField(max_length=150, blank=True, help_text="Name of the user, group, token or client type.")
+    action = models.CharField(max_length=16, choices=Action)
+    pattern = models.CharField(max_length=130, help_text="room:channel, with * for any text, such as science:*")
+    allow = models.BooleanField(default=True, help_text="Off: this is a ban, and wins over what allows.")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.CharField(max_length=150, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["pattern", "subject", "action"]
+
+    def __str__(self) -> str:
+        verb = "may" if self.allow else "may not"
+        return f"{self.subject} {self.subject_name} {verb} {self.action} {self.pattern}".replace("  ", " ")
+
+
+class AuditEntry(models.Model):
+    """Who changed what, through which door. Rows are only ever added."""
+
+    at = models.DateTimeField(default=timezone.now, db_index=True, editable=False)
+    actor = models.CharField(max_length=150, editable=False)
+    door = models.CharField(max_length=16, editable=False)
+    action = models.CharField(max_length=32, editable=False)
+    target = models.CharField(max_length=200, editable=False)
+    details = models.JSONField(default=dict, editable=False)
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "audit entries"
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.action} {self.target}"
+
+
+class Counter(models.Model):
+    """A total that outlives processes and pruned rows: connections ever, messages ever."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    value = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.value}"
+
+
+def digest(secret: str) -> str:
+    """How secrets of high entropy (tokens) are kept: SHA-256, in hex."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def wire_time(moment: datetime | None) -> str | None:
+    """A time as it stands on the wire: ISO 8601, UTC, milliseconds and ``Z``."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,8 @@
+"""One node per process and event loop: it owns the hub, the log writer, the bell's listener and the heartbeat."""
+
+from __future__ import annotations
+
+from .node import Node, current, running
+from .peer import Peer
+
+__all__ = ["Node", "Peer", "current", "running"]

@@ -1,0 +1,536 @@
+"""The node: everything of a process that connections share (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.apps import apps
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from .. import broker as bells
+from .. import log, metrics, signals
+from ..conf import config
+from ..log import Entry, LogWriter
+from ..models import wire_time
+from ..permissions import PUBLISH, SYSTEM, Actor, can, table
+from ..protocol import frames
+from ..protocol.dialects import Inbound
+from ..protocol.errors import RESTART, BusError
+from ..protocol.names import INBOX_ROOM, Address
+from ..realtime.hub import Hub
+from ..realtime.writers import Bounds
+from ..services import channels as channel_service
+from ..services import clients as client_service
+from ..services.channels import ChannelRef
+from ..services.seed import seed_hardcoded
+from ..version import VERSION
+from .batch import Batcher
+from .members import Members
+from .peer import Peer
+from .presence import Notices
+from .streams import Streams
+
+logger = logging.getLogger("arqonbus.node")
+
+
+def database_call(function: Callable[..., Any], *args: Any) -> Any:
+    """Run ``function`` in a thread of the node's own, which keeps its connection while it works."""
+    try:
+        return function(*args)
+    except DatabaseError:
+        # Whatever is wrong with it, the next call begins with a fresh connection.
+        connection.close()
+        raise
+
+
+def store_errors(problem: DatabaseError) -> BusError:
+    """What a client is told when the database does not answer."""
+    return BusError("UNAVAILABLE", "The message store does not answer. Try again.", retry_after=1.0)
+
+
+class Node:
+    """One per process and loop. Connections call it from the loop; other threads only through :meth:`hear_threadsafe`."""
+
+    def __init__(self) -> None:
+        settings = config()
+        self.loop = asyncio.get_running_loop()
+        self.id = secrets.token_hex(8)
+        self.host = socket.gethostname()[:255]
+        self.started_at = datetime.now(UTC)
+        self.settings = settings
+        self.bounds = Bounds(bytes=settings.send_buffer, frames=settings.send_frames, deadline=settings.send_deadline)
+        # One thread writes (SQLite has one writer anyway), two read; each keeps one database connection.
+        self._writer_thread = ThreadPoolExecutor(1, "arqonbus-log")
+        self._readers = ThreadPoolExecutor(2, "arqonbus-read")
+        self.hub = Hub(self.loop, ring=settings.ring, ring_bytes=settings.ring_bytes)
+        self.broker = bells.Broker(self.hear)
+        self.broker.on_return = self._look_everywhere
+        self.log = LogWriter(
+            self._writer_thread,
+            self._committed,
+            group=settings.group_commit,
+            queue_limit=settings.queue_limit,
+            timeout=settings.store_timeout,
+            window=settings.idempotency_window,
+        )
+        self.log.observe_commit = metrics.observe_commit
+        self.streams = Streams(self.hub, self.broker, self.run, self._writer_settled)
+        self.presence: Batcher[client_service.Operation] = Batcher(self._writer_thread, _apply)
+        self.notices = Notices(self)
+        self.members = Members(self)
+        self.system = SYSTEM
+        self.peers: dict[str, Peer] = {}
+        self.by_client: dict[str, Peer] = {}
+        self._refs: dict[Address, ChannelRef] = {}
+        self._started: asyncio.Future[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.draining = False
+        self._uid_prefix = f"arq_{self.id[:8]}{secrets.token_hex(3)}"
+        self._uid = 0
+        # Totals since the last sign of life, added to the counters in the database.
+        self.connections_made = 0
+        self.messages_written = 0
+        self._idle_streams: set[int] = set()
+        self._inbox_owners: dict[int, str] = {}
+        self._next_prune = 0.0
+        self._last_look = self.started_at
+        # Keys of messages on ephemeral channels, which have no log to find them in.
+        self._passing_keys: dict[str, float] = {}
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Make ready: rooms, sign of life, listener. Called by each connection; the first one does it.
+
+        Raises ``BusError`` UNAVAILABLE while the database does not answer; the next connection tries again.
+        """
+        if self._started is None or (self._started.done() and self._started.exception() is not None):
+            self._started = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._started)
+
+    async def _start(self) -> None:
+        def prepare() -> None:
+            seed_hardcoded()
+            client_service.node_started(self.id, self.host, os.getpid(), VERSION)
+            client_service.sweep_dead_nodes()
+
+        try:
+            await self.run_writer(prepare)
+        except DatabaseError as problem:
+            logger.error("the database does not answer or lacks its tables (run `manage.py migrate`): %s", problem)
+            raise store_errors(problem) from None
+        if not self._tasks:
+            await self.broker.start()
+            apps.get_app_config("bus").nodes.add(self)  # type: ignore[attr-defined]
+            for work in (self._look_at_log, self._show_life, self._housekeep):
+                self._tasks.append(asyncio.ensure_future(self._again(work)))
+            logger.info("node %s started", self.id, extra={"event": "node_started", "node": self.id})
+
+    async def stop(self) -> None:
+        """End in order, within ``drain_timeout``: accepted work is done and acked, sockets closed with 4012, presence cleared."""
+        if self.draining:
+            return
+        self.draining = True
+        logger.info("draining %d connections", len(self.peers), extra={"event": "drain"})
+        apps.get_app_config("bus").nodes.discard(self)  # type: ignore[attr-defined]
+        try:
+            async with asyncio.timeout(self.settings.drain_timeout):
+                # What was read from the sockets is on its way through the connections' loops; let it reach the log.
+                await asyncio.sleep(0.05)
+                await self.log.drained()
+                self.hub.flush()
+                peers = list(self.peers.values())
+                for position, peer in enumerate(peers):
+                    spread = self.settings.retry_spread * position / max(len(peers), 1)
+                    peer.drop(RESTART, BusError("RESTARTING", retry_after=0.5 + spread))
+                    if position % 100 == 99:
+                        await asyncio.sleep(0)
+                deadline = self.loop.time() + 2.0
+                while self.peers and self.loop.time() < deadline:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            logger.warning("drain took too long", extra={"event": "drain_timeout"})
+        for task in self._tasks:
+            task.cancel()
+        self.notices.stop()
+        self.streams.stop()
+        await self.broker.stop()
+        try:
+            async with asyncio.timeout(2.0):
+                await self.run_writer(client_service.node_stopped, self.id)
+                await self._save_counters()
+        except (DatabaseError, TimeoutError) as problem:
+            logger.warning("presence stays for others to sweep: %s", problem)
+        for pool in (self._writer_thread, self._readers):
+            pool.submit(connection.close)
+            pool.shutdown(wait=False)
+        logger.info("node %s stopped", self.id, extra={"event": "node_stopped", "node": self.id})
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a service in one of the reading threads."""
+        return await self.loop.run_in_executor(self._readers, database_call, function, *args)
+
+    async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a service in the writing thread, in turn with the log's commits."""
+        return await self.loop.run_in_executor(self._writer_thread, database_call, function, *args)
+
+    async def _writer_settled(self) -> None:
+        """Return once the transaction that runs now, if any, and its callbacks are done."""
+        await self.loop.run_in_executor(self._writer_thread, lambda: None)
+        await asyncio.sleep(0)
+
+    # --- channels ---------------------------------------------------------------------------------------------------
+
+    def known(self, address: Address) -> ChannelRef | None:
+        """The channel, if this process has met it."""
+        return self._refs.get(address)
+
+    async def resolve(self, address: Address, actor: Actor, *, create: bool = True) -> ChannelRef:
+        """The channel at ``address``, made if it may be. Raises ``BusError`` CHANNEL_NOT_FOUND, LIMIT_REACHED, UNAVAILABLE."""
+        ref = self._refs.get(address)
+        return ref if ref is not None else (await self.ensure(address, actor, create=create))[0]
+
+    async def ensure(self, address: Address, actor: Actor, *, create: bool = True) -> tuple[ChannelRef, bool]:
+        """As :meth:`resolve`, and whether the channel was made by this call."""
+        ref = self._refs.get(address)
+        if ref is not None:
+            return ref, False
+        try:
+            ref, made = await self.run_writer(lambda: channel_service.ensure(address, actor, create=create))
+        except DatabaseError as problem:
+            raise store_errors(problem) from None
+        if len(self._refs) > 50_000:
+            self._refs.clear()
+        self._refs[address] = ref
+        return ref, made
+
+    def forget(self, bell: bells.Changed) -> None:
+        """A channel changed or went, or (with an empty channel) a whole room changed."""
+        if bell.channel:
+            self._refs.pop(Address(bell.room, bell.channel), None)
+        else:
+            for address in [address for address in self._refs if address.room == bell.room]:
+                del self._refs[address]
+        for peer in self.peers.values():
+            peer.allowed.clear()
+        if bell.deleted:
+            stream = self.hub.streams.pop(bell.deleted, None)
+            if stream is not None:
+                for member in list(stream.members):
+                    if isinstance(member, Peer):
+                        member.memberships.pop(bell.deleted, None)
+
+    # --- publishing -------------------------------------------------------------------------------------------------
+
+    def new_uid(self) -> str:
+        """A fresh ``arq_…`` id."""
+        self._uid += 1
+        return f"{self._uid_prefix}{self._uid:x}"
+
+    def may(self, peer: Peer, action: str, ref: ChannelRef) -> bool:
+        """:func:`bus.permissions.can`, remembered by the connection while the rules stay as they are."""
+        version = table().version
+        if peer.rules_version != version:
+            peer.allowed.clear()
+            peer.rules_version = version
+        key = (action, ref.id)
+        allowed = peer.allowed.get(key)
+        if allowed is None:
+            allowed = peer.allowed[key] = can(peer.actor, action, ref.address, private=ref.private)
+        return allowed
+
+    def publish(self, peer: Peer, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None) -> None:
+        """Take a message: into the log, or straight to the members on an ephemeral channel.
+
+        ``done`` is called in the loop once its fate is known. Raises ``BusError`` FORBIDDEN or BUSY.
+        """
+        if not self.may(peer, PUBLISH, ref):
+            raise self._refusal(peer, PUBLISH, ref)
+        client_id = peer.client_id
+        message_id = inbound.id
+        uid = frames.message_uid(message_id) if message_id else self.new_uid()
+        head, tail = frames.message_parts(inbound, ref.address, client_id, uid)
+        exclude = None if inbound.echo else peer
+        if ref.ephemeral:
+            entry = Entry(ref.id, head, tail, uid=uid, type=inbound.type, sender=client_id, exclude=exclude, context=ref, request_id=message_id)
+            entry.duplicate = bool(message_id) and self._passed_before(f"{client_id}/{message_id}")
+            if not entry.duplicate:
+                self._pass_on(ref.id, frames.finish_message(head, tail, _stamp(), None), exclude)
+            if done is not None:
+                done(entry)
+            return
+        self.log.append(
+            Entry(
+                ref.id,
+                head,
+                tail,
+                uid=uid,
+                type=inbound.type,
+                sender=client_id,
+                key=f"{client_id}/{message_id}" if message_id else None,
+                done=done,
+                exclude=exclude,
+                context=ref,
+                request_id=message_id,
+            )
+        )
+
+    def _refusal(self, peer: Peer, action: str, ref: ChannelRef) -> BusError:
+        try:
+            channel_service.require(peer.actor, action, ref.address, private=ref.private)
+        except BusError as problem:
+            return problem
+        return BusError("FORBIDDEN")
+
+    def check(self, peer: Peer, action: str, ref: ChannelRef) -> None:
+        """Raise ``BusError`` FORBIDDEN (or not found, for what is hidden) unless the connection may."""
+        if not self.may(peer, action, ref):
+            raise self._refusal(peer, action, ref)
+
+    def _passed_before(self, key: str) -> bool:
+        """Whether an ephemeral message with this key came within the window; remembered by this process only."""
+        keys = self._passing_keys
+        if key in keys:
+            return True
+        keys[key] = self.loop.time()
+        if len(keys) > 10_000:
+            for old in list(keys)[:1000]:
+                del keys[old]
+        return False
+
+    def _pass_on(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
+        stream = self.hub.stream(channel_id)
+        if stream is not None:
+            self.hub.pass_on(stream, frame, exclude)
+        if not self.broker.alone:
+            self.broker.ring(bells.Passing([(channel_id, frame)]))
+
+    pass_on = _pass_on
+
+    def _committed(self, entries: Sequence[Entry]) -> None:
+        """After a commit of ours: deliver here, and ring for the others."""
+        committed = self.streams.committed
+        alone = self.broker.alone
+        told: list[tuple[int, str, str, str, int, bytes]] = []
+        heard = signals.message_published.receivers
+        facts: list[tuple[Address, int, bytes]] = []
+        for entry in entries:
+            seq = entry.seq
+            if entry.error is not None or entry.duplicate or seq is None:
+                if entry.error is not None and entry.error.code == "CHANNEL_NOT_FOUND":
+                    self._refs.pop(entry.context.address, None)
+                continue
+            self.messages_written += 1
+            ref: ChannelRef = entry.context
+            if ref.address.room == INBOX_ROOM:
+                self._meet_inbox(ref, entry.epoch)
+            committed(entry.channel_id, seq, entry.frame, entry.exclude)
+            if not alone:
+                told.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, seq, entry.frame))
+            if heard:
+                facts.append((ref.address, seq, entry.frame))
+        if told:
+            self.broker.ring(bells.Published(told))
+        if facts:
+            signals.message_published.send(Node, messages=facts)
+
+    def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
+        """An inbox gets its stream when the first message for a client that is here comes."""
+        peer = self.by_client.get(ref.address.channel)
+        if peer is not None and not peer.inbox_id:
+            self.attach_inbox(peer, ref.id, epoch)
+
+    def attach_inbox(self, peer: Peer, channel_id: int, epoch: str) -> None:
+        """Make ``peer`` a listener of its inbox, from the position that it knows."""
+        stream = self.hub.stream(channel_id)
+        if stream is None:
+            stream = self.hub.open(channel_id, INBOX_ROOM, peer.client_id, epoch, peer.inbox_seq)
+        peer.inbox_id = channel_id
+        self.hub.add(stream, peer)
+
+    # --- bells ------------------------------------------------------------------------------------------------------
+
+    def hear_threadsafe(self, bell: bells.Bell, *, pass_on: bool) -> None:
+        """From another thread of this process: ring here and, for one of the process's nodes, at the other processes."""
+
+        def in_loop() -> None:
+            self.hear(bell)
+            if pass_on:
+                self.broker.ring(bell)
+
+        try:
+            self.loop.call_soon_threadsafe(in_loop)
+        except RuntimeError:  # the loop is closed; there is nobody left to tell
+            logger.debug("a bell for a stopped node")
+
+    def hear(self, bell: bells.Bell) -> None:
+        """A bell rang."""
+        if isinstance(bell, bells.Published):
+            for channel_id, room, channel, epoch, seq, frame in bell.messages:
+                if room == INBOX_ROOM and self.hub.stream(channel_id) is None:
+                    peer = self.by_client.get(channel)
+                    if peer is None:
+                        continue
+                    self.attach_inbox(peer, channel_id, epoch)
+                self.streams.committed(channel_id, seq, frame)
+        elif isinstance(bell, bells.Passing):
+            for channel_id, frame in bell.frames:
+                stream = self.hub.stream(channel_id)
+                if stream is not None:
+                    self.hub.pass_on(stream, frame)
+        elif isinstance(bell, bells.Changed):
+            self.forget(bell)
+        elif isinstance(bell, bells.GrantsChanged):
+            table().forget()
+            for peer in list(self.peers.values()):
+                peer.drop(None, None)
+        elif isinstance(bell, bells.Dismiss):
+            peer = self.by_client.get(bell.client_id)
+            for found in {peer, self.peers.get(bell.connection_id)} - {None}:
+                if found is not None and (not bell.connection_id or found.connection_id == bell.connection_id):
+                    found.drop(bell.close_code, BusError(bell.code, bell.message))
+
+    def _look_everywhere(self) -> None:
+        """The layer was away: look at the whole of the log's recent past at once."""
+        self._last_look = datetime.now(UTC) - timedelta(hours=1)
+        for stream in self.hub.streams.values():
+            if stream.head >= 0:
+                self.streams._suspect(stream)
+
+    # --- the heartbeat ----------------------------------------------------------------------------------------------
+
+    async def _again(self, work: Callable[[], Awaitable[float]]) -> None:
+        """Call ``work`` for as long as the node lives; it returns the seconds until the next time."""
+        while True:
+            try:
+                pause = await work()
+            except asyncio.CancelledError:
+                raise
+            except DatabaseError as problem:
+                logger.debug("heartbeat: %s", problem)
+                pause = 0.5
+            except Exception:
+                logger.exception("heartbeat failed", extra={"event": "heartbeat_failed"})
+                pause = 1.0
+            await asyncio.sleep(pause)
+
+    async def _look_at_log(self) -> float:
+        """Find what was committed without a bell: by processes that cannot ring, or while the layer was away."""
+        # Far enough back for slow transactions and for clocks that differ between machines.
+        since = self._last_look - timedelta(seconds=30)
+        now = datetime.now(UTC)
+        for channel_id, head, epoch in await self.run(log.moved_since, since):
+            if self.hub.stream(channel_id) is None:
+                await self._look_for_inbox(channel_id, epoch)
+            self.streams.seen_head(channel_id, head)
+        self._last_look = now
+        return self.settings.heartbeat
+
+    async def _look_for_inbox(self, channel_id: int, epoch: str) -> None:
+        names = self._inbox_owners
+        if len(names) > 10_000:
+            names.clear()
+        if channel_id not in names:
+            names[channel_id] = await self.run(_inbox_owner, channel_id)
+        owner = names[channel_id]
+        peer = self.by_client.get(owner) if owner else None
+        if peer is not None:
+            self.attach_inbox(peer, channel_id, epoch)
+
+    async def _show_life(self) -> float:
+        stats = self.figures()
+        connections, self.connections_made = self.connections_made, 0
+        messages, self.messages_written = self.messages_written, 0
+        alive = await self.run_writer(
+            client_service.node_alive, self.id, self.host, os.getpid(), VERSION, stats,
+            {"connections": connections, "messages": messages},
+        )  # fmt: skip
+        if not alive:
+            logger.warning("the others had given this process up; its clients come back", extra={"event": "node_revived"})
+            for peer in list(self.peers.values()):
+                peer.drop(RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=1.0))
+        touched = {p.connection_id: p.active_at for p in self.peers.values() if p.touched}
+        for peer in self.peers.values():
+            peer.touched = False
+        if touched:
+            await self.run_writer(client_service.touch, touched)
+        for left in await self.run_writer(client_service.sweep_dead_nodes):
+            self.notices.left(left.card, await self.resolve(left.address, self.system), left.participants)
+        return self.settings.node_heartbeat
+
+    async def _save_counters(self) -> None:
+        await self.run_writer(
+            client_service.add_to_counters, {"connections": self.connections_made, "messages": self.messages_written}
+        )
+
+    async def _housekeep(self) -> float:
+        self._idle_streams = self.streams.collect(self._idle_streams)
+        now = self.loop.time()
+        if now >= self._next_prune:
+            self._next_prune = now + (self.settings.prune_interval or 1e9)
+            settings = self.settings
+            await self.run_writer(_prune, settings.retention_count, settings.retention_age, settings.idempotency_window)
+            if settings.channel_idle:
+                await self.run_writer(channel_service.sweep_idle, settings.channel_idle)
+        return 15.0
+
+    def figures(self) -> dict[str, Any]:
+        """This process's figures, for status, metrics and the console."""
+        return {
+            "connections": len(self.peers),
+            "streams": len(self.hub.streams),
+            "delivered": self.hub.delivered,
+            "delivered_bytes": self.hub.delivered_bytes,
+            "log_queue": len(self.log),
+            "gaps": self.streams.gaps,
+            "repaired": self.streams.repaired,
+            "layer_connected": self.broker.connected,
+            "store_available": self.log.available,
+            "uptime": round((datetime.now(UTC) - self.started_at).total_seconds(), 1),
+        }
+
+
+def _inbox_owner(channel_id: int) -> str:
+    row = channel_service.Channel.objects.filter(id=channel_id, room__name=INBOX_ROOM).values_list("name", flat=True).first()
+    return row or ""
+
+
+def _prune(count: int, age: float, window: float) -> int:
+    return log.prune(default_count=count, default_age=age, window=window)
+
+
+def _apply(operations: Sequence[client_service.Operation]) -> list[Any]:
+    result: list[Any] = database_call(client_service.apply, operations)
+    return result
+
+
+def _stamp() -> bytes:
+    return (wire_time(datetime.now(UTC)) or "").encode()
+
+
+def running() -> Node | None:
+    """The node of the running loop, if it has one."""
+    loop = asyncio.get_running_loop()
+    nodes: set[Node] = apps.get_app_config("bus").nodes  # type: ignore[attr-defined]
+    return next((node for node in nodes if node.loop is loop), None)
+
+
+def current() -> Node:
+    """The node of the running loop, made on first use; ``await node.start()`` before using it."""
+    nodes: dict[asyncio.AbstractEventLoop, Node] = apps.get_app_config("bus").loops  # type: ignore[attr-defined]
+    loop = asyncio.get_running_loop()
+    node = nodes.get(loop)
+    if node is None:
+        for old in [old for old in nodes if old.is_closed()]:
+            del nodes[old]
+        node = nodes[loop] = Node()
+    return node

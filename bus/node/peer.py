@@ -1,0 +1,64 @@
+"""What a process knows of one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from ..permissions import Actor
+from ..protocol.names import DEFAULT_ADDRESS, Address
+from ..realtime.writers import Writer
+from ..services.channels import ChannelRef
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Peer:
+    """One connection: identity, initial pair, memberships, and its writer."""
+
+    __slots__ = (
+        "active_at", "actor", "allowed", "avatar", "close_code", "client_id", "client_type", "connected_at", "connection_id",
+        "inbox_floor", "inbox_id", "inbox_seq", "initial", "kind", "memberships", "peer_address", "personality", "received", "registered",
+        "resume_token", "rooms", "rules_version", "screen_name", "touched", "writer", "drop", "__weakref__",
+    )  # fmt: skip
+
+    def __init__(self, connection_id: str, actor: Actor, *, kind: str = "bus", peer_address: str = "") -> None:
+        self.connection_id = connection_id
+        self.actor = actor
+        self.kind = kind
+        self.peer_address = peer_address
+        self.client_id = ""
+        self.client_type = "app"
+        self.screen_name: str | None = None
+        self.avatar: str | None = None
+        self.personality: Mapping[str, Any] = _NOTHING
+        self.initial: Address = DEFAULT_ADDRESS
+        self.registered = False
+        self.resume_token = ""
+        self.memberships: dict[int, ChannelRef] = {}
+        #: Channels of each room that it is a member of; the room's own log is heard while there is one.
+        self.rooms: dict[str, int] = {}
+        # Its inbox: 0 while nobody ever wrote to it, and the position at which it is heard from.
+        self.inbox_id = 0
+        self.inbox_seq = 0
+        self.inbox_floor = 0
+        self.connected_at = self.active_at = datetime.now(UTC)
+        self.touched = False
+        self.received = 0
+        # Answers of the permission table that are good while its version stays.
+        self.allowed: dict[tuple[str, int], bool] = {}
+        self.rules_version = -1
+        self.close_code: int | None = None
+        self.writer: Writer
+        #: Ends the connection: called with a close code and an error (``bus.connection``).
+        self.drop: Any = None
+
+    def card(self) -> dict[str, Any]:
+        """What others may know of the client."""
+        return {
+            "client_id": self.client_id,
+            "client_type": self.client_type,
+            "screen_name": self.screen_name,
+            "avatar": self.avatar,
+        }

@@ -1,0 +1,173 @@
+"""Who may do what (contract §6): one function, called by the socket, REST, the admin and Django code alike."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable
+from functools import lru_cache
+
+import msgspec
+from django.apps import apps
+from django.conf import settings
+
+from .models import Grant
+from .protocol.errors import BusError
+from .protocol.names import INBOX_ROOM, Address
+
+JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE = "join", "publish", "history", "presence", "manage"
+ACTIONS = (JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE)
+
+#: In development these private rooms are open to look at, so that a newcomer's page shows something.
+_SYSTEM_ROOM = "integriguard"
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who asks. ``principal`` owns client ids ("" for anonymous); ``scopes`` None means no restriction."""
+
+    principal: str = ""
+    name: str = "anonymous"
+    client_id: str = ""
+    client_type: str = ""
+    admin: bool = False
+    user: str = ""
+    token: str = ""
+    groups: frozenset[str] = frozenset()
+    scopes: frozenset[str] | None = None
+    system: bool = False
+    # When the identity ends (seconds since the epoch), for the expiry of tokens on live sockets.
+    expires_at: float | None = None
+    # What proved it, such as "token:5", so that a withdrawal can be noticed.
+    credential: str = ""
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether nobody vouches for it."""
+        return not self.principal
+
+    @property
+    def role(self) -> str:
+        """What the ``registered`` answer says."""
+        return "admin" if self.admin else ("anonymous" if self.anonymous else "user")
+
+
+SYSTEM = Actor(principal="system", name="arqonbus_server", client_id="arqonbus_server", admin=True, system=True)
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A :class:`~bus.models.Grant` as it is matched."""
+
+    subject: str
+    subject_name: str
+    action: str
+    pattern: str
+    allow: bool
+
+    def concerns(self, actor: Actor) -> bool:
+        """Whether ``actor`` is its subject."""
+        name = self.subject_name
+        match self.subject:
+            case "everyone":
+                return True
+            case "anonymous":
+                return actor.anonymous
+            case "identified":
+                return not actor.anonymous
+            case "user":
+                return bool(name) and actor.user == name
+            case "group":
+                return name in actor.groups
+            case "token":
+                return bool(name) and actor.token == name
+            case "client_type":
+                return actor.client_type == name
+        return False
+
+    def covers(self, action: str, address: Address) -> bool:
+        """Whether it is about this action there."""
+        return self.action in (action, "*") and _pattern(self.pattern).fullmatch(str(address)) is not None
+
+
+@lru_cache(maxsize=1024)
+def _pattern(text: str) -> re.Pattern[str]:
+    """``room:channel`` with ``*`` for any text; a room alone is the room with all it holds."""
+    if ":" not in text and text != "*":
+        text += ":*"
+    return re.compile("".join(".*" if part == "*" else re.escape(part) for part in re.split(r"(\*)", text)))
+
+
+class RuleTable:
+    """The grants as this process knows them; read again when somebody rings (``forget``)."""
+
+    def __init__(self) -> None:
+        self._rules: tuple[Rule, ...] | None = None
+        self._lock = threading.Lock()
+        #: Grows with each change, so that holders of derived answers know when to ask again.
+        self.version = 0
+
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules; a query when they were changed since."""
+        rules = self._rules
+        if rules is None:
+            with self._lock:
+                version = self.version
+                rows = Grant.objects.values_list("subject", "subject_name", "action", "pattern", "allow")
+                rules = tuple(Rule(*row) for row in rows)
+                if version == self.version:
+                    self._rules = rules
+        return rules
+
+    def forget(self) -> None:
+        """The grants changed."""
+        self.version += 1
+        self._rules = None
+
+
+def table() -> RuleTable:
+    """This process's table, kept by the app's configuration."""
+    rules: RuleTable = apps.get_app_config("bus").rules  # type: ignore[attr-defined]
+    return rules
+
+
+def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Iterable[Rule] | None = None) -> bool:
+    """Whether ``actor`` may do ``action`` (one of :data:`ACTIONS`) at ``address``; ``private`` is the room's flag.
+
+    In order: admins may; a token's scopes bound what it may; an inbox is its owner's, and anybody's to write to; a rule that
+    denies wins over rules that allow; without a rule public rooms are open to all but managing, private ones to nobody.
+    """
+    if actor.admin:
+        return True
+    if actor.scopes is not None and action not in actor.scopes:
+        return False
+    if address.room == INBOX_ROOM:
+        return action == PUBLISH or (action in (JOIN, HISTORY) and address.channel == actor.client_id)
+    if address.is_everyone:
+        return action in (JOIN, HISTORY)
+    allowed: bool | None = None
+    for rule in table().rules() if rules is None else rules:
+        if rule.covers(action, address) and rule.concerns(actor):
+            if not rule.allow:
+                return False
+            allowed = True
+    if allowed is not None:
+        return allowed
+    if action == MANAGE:
+        return False
+    if address.room == _SYSTEM_ROOM:
+        return settings.DEBUG and action != PUBLISH
+    return not private
+
+
+def require(actor: Actor, action: str, address: Address, *, private: bool) -> None:
+    """Raise ``BusError`` FORBIDDEN unless ``actor`` may; a private room is not there for those who may not see it."""
+    if can(actor, action, address, private=private):
+        return
+    if private and not can(actor, JOIN, address, private=private) and not can(actor, HISTORY, address, private=private):
+        raise hidden(address)
+    raise BusError("FORBIDDEN", f"You may not {action} at {address}.", [{"action": action, "address": str(address)}])
+
+
+def hidden(address: Address) -> BusError:
+    """What is said of a private room to those who may not know that it exists."""
+    return BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+

@@ -1,0 +1,450 @@
+"""From either dialect to one canonical frame (contract §2).
+
+Clients of the first README (v0, no ``version``) and of the v1 contract are turned into :class:`Inbound` here; nothing
+behind this module knows dialects. The frame is parsed once, into raw values: what is passed on to others (``payload``,
+``message``, ``metadata``) keeps the very bytes the sender wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from .errors import BusError
+from .names import CLIENT_ID_RULE, is_client_id
+
+VERSION = "1.0"
+
+#: Other spellings of a key, each with the canonical one. The first that is present wins, canonical before alias.
+KEY_ALIASES: dict[str, str] = {
+    "from_client": "from",
+    "sender": "from",
+    "to_client": "to",
+    "target": "to",
+    "targets": "to",
+    "content": "message",
+    "args": "parameters",
+    "params": "parameters",
+    "event_type": "eventType",
+}
+#: Other names of a type.
+TYPE_ALIASES = {"message": "event"}
+
+#: With ``version``, nothing else is taken.
+V1_TYPES = frozenset({"event", "private", "system", "command", "telemetry", "register"})
+
+_REGISTRATION_KEYS = frozenset({"client_id", "client_type", "screen_name"})
+_ENVELOPE_KEYS = frozenset(
+    {"version", "id", "type", "room", "channel", "from", "to", "timestamp", "payload", "message", "metadata"}
+    | {"echo", "ack", "command", "parameters", "eventType", "seq", "token"}
+)
+
+_NEVER_PARAMETERS = _ENVELOPE_KEYS - {"metadata", "echo"}
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9_\-.:@/]{1,128}", re.ASCII)
+
+_raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+_any = msgspec.json.Decoder()
+_strings = msgspec.json.Decoder(list[str])
+
+
+class Resume(msgspec.Struct, frozen=True):
+    """What a client that comes back brings: proof, and where it was in each log."""
+
+    token: str | None = None
+    positions: dict[str, dict[str, Any]] = {}
+
+
+class Registration(msgspec.Struct):
+    """The identity that a client asks for (contract §3)."""
+
+    client_id: str | None = None
+    client_type: str = "app"
+    room: str | None = None
+    channel: str | None = None
+    screen_name: str | None = None
+    avatar: str | None = None
+    personality: dict[str, Any] = {}
+    token: str | None = None
+    since: int | str | None = None
+    epoch: str | None = None
+    resume: Resume | None = None
+
+
+class Inbound(msgspec.Struct):
+    """One frame in canonical form. ``payload``, ``message`` and ``metadata`` are JSON texts as the sender wrote them."""
+
+    kind: str
+    type: str
+    id: str | None = None
+    room: str | None = None
+    channel: str | None = None
+    to: list[str] = []
+    payload: bytes | None = None
+    message: bytes | None = None
+    metadata: bytes | None = None
+    client_timestamp: str | None = None
+    echo: bool = False
+    ack: bool = False
+    command: str = ""
+    parameters: dict[str, Any] = {}
+    hints: dict[str, Any] = {}
+    event_type: bytes | None = None
+    source: bytes | None = None
+    registration: Registration | None = None
+
+
+#: The kinds of an :class:`Inbound`; the types of events are free, the kinds are not.
+KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = "publish", "private", "command", "telemetry", "register"
+_KINDS = {"private": KIND_PRIVATE, "command": KIND_COMMAND, "telemetry": KIND_TELEMETRY, "register": KIND_REGISTER}
+
+_TRUE, _FALSE, _NULL = b"true", b"false", b"null"
+
+
+class _Faults:
+    """Collects every fault of one frame, so that a client can mend all of them at once."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: list[dict[str, str]] = []
+
+    def add(self, field: str, message: str) -> None:
+        self.items.append({"field": field, "message": message})
+
+
+class FrameError(BusError):
+    """A refused frame; ``request_id`` is the frame's own id where one could be read."""
+
+    def __init__(
+        self, code: str, message: str | None = None, details: list[Any] | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(code, message, details)
+        self.request_id = request_id
+
+
+def decode_object(data: bytes) -> dict[str, msgspec.Raw]:
+    """A JSON object's keys with their raw values. Raises :class:`FrameError` INVALID_JSON."""
+    try:
+        return _raw_object.decode(data)
+    except RecursionError:
+        raise FrameError("INVALID_JSON", "The frame nests too deeply.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as problem:
+        raise FrameError("INVALID_JSON", f"The frame is not a JSON object: {_shortened(problem)}") from None
+
+
+def normalise(raw: dict[str, msgspec.Raw]) -> Inbound:
+    """The canonical form of a decoded frame. Raises :class:`FrameError` with every fault of it."""
+    raw = _canonical_keys(raw)
+    faults = _Faults()
+    request_id = _frame_id(raw, faults)
+    versioned = "version" in raw and bytes(raw["version"]) != _NULL
+    if versioned:
+        _check_version(raw, request_id)
+    frame_type = _frame_type(raw, faults)
+    if versioned and frame_type not in V1_TYPES:
+        raise FrameError(
+            "UNKNOWN_TYPE",
+            f"Type {frame_type[:64]!r} is unknown; with `version` it is one of {', '.join(sorted(V1_TYPES))}.",
+            request_id=request_id,
+        )
+    if versioned and frame_type != "register" and not (request_id or "").startswith("arq_"):
+        faults.add("id", "With `version`, `id` is there and begins with arq_.")
+    inbound = Inbound(kind=_KINDS.get(frame_type, KIND_PUBLISH), type=frame_type, id=request_id)
+    inbound.room = _name_text(raw, "room", faults)
+    inbound.channel = _name_text(raw, "channel", faults)
+    if inbound.kind == KIND_REGISTER:
+        inbound.registration = _registration(raw, faults)
+    elif inbound.kind == KIND_COMMAND:
+        _read_command(raw, inbound, faults)
+    else:
+        _read_content(raw, inbound, faults)
+    if faults.items:
+        raise FrameError("VALIDATION_ERROR", details=faults.items, request_id=request_id)
+    return inbound
+
+
+def _canonical_keys(raw: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    """Aliases replaced; the same dict where there are none, which is the usual case."""
+    if KEY_ALIASES.keys().isdisjoint(raw):
+        return raw
+    mended: dict[str, msgspec.Raw] = {}
+    for key, value in raw.items():
+        name = KEY_ALIASES.get(key, key)
+        if name == key or (name not in raw and name not in mended):
+            mended[name] = value
+    return mended
+
+
+def _frame_id(raw: dict[str, msgspec.Raw], faults: _Faults) -> str | None:
+    value = raw.get("id")
+    if value is None or (data := bytes(value)) == _NULL:
+        return None
+    if data[:1] == b'"':
+        text = _text.decode(data)
+    elif data[:1] in b"-0123456789":
+        text = data.decode()
+    else:
+        faults.add("id", "`id` is a string.")
+        return None
+    if not 1 <= len(text) <= 128 or not text.isprintable():
+        faults.add("id", "`id` is 1 to 128 printable characters long.")
+        return None
+    return text
+
+
+def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
+    if bytes(raw["version"]) != b'"1.0"':
+        shown = bytes(raw["version"])[:40].decode(errors="replace")
+        raise FrameError("UNSUPPORTED_VERSION", f"Version {shown} is unknown; speak \"{VERSION}\".", request_id=request_id)
+
+
+def _frame_type(raw: dict[str, msgspec.Raw], faults: _Faults) -> str:
+    value = raw.get("type")
+    if value is not None and (data := bytes(value)) != _NULL:
+        if data[:1] != b'"':
+            faults.add("type", "`type` is a string.")
+            return "event"
+        text = _text.decode(data)
+        if text:
+            if len(text) > 64 or not text.isprintable():
+                faults.add("type", "`type` is 1 to 64 printable characters long.")
+                return "event"
+            return TYPE_ALIASES.get(text, text)
+    if "command" in raw:
+        return "command"
+    if "eventType" in raw:
+        return "telemetry"
+    if not _REGISTRATION_KEYS.isdisjoint(raw) and "message" not in raw and "payload" not in raw:
+        return "register"
+    return "event"
+
+
+def _name_text(raw: dict[str, msgspec.Raw], field: str, faults: _Faults) -> str | None:
+    """A room's or channel's text; whether it is a name is for routing to say. Empty and null count as absent."""
+    value = raw.get(field)
+    if value is None:
+        return None
+    data = bytes(value)
+    if data[:1] == b'"':
+        return _text.decode(data) or None
+    if data != _NULL:
+        faults.add(field, f"`{field}` is a string.")
+    return None
+
+
+def _flag(raw: dict[str, msgspec.Raw], field: str, faults: _Faults) -> bool:
+    value = raw.get(field)
+    if value is None:
+        return False
+    data = bytes(value)
+    if data == _TRUE:
+        return True
+    if data not in (_FALSE, _NULL):
+        faults.add(field, f"`{field}` is true or false.")
+    return False
+
+
+def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults) -> None:
+    """The fields of everything that is delivered to others: events, private, system and telemetry messages."""
+    inbound.echo = _flag(raw, "echo", faults)
+    inbound.ack = _flag(raw, "ack", faults)
+    payload = raw.get("payload")
+    if payload is not None and (data := bytes(payload)) != _NULL:
+        if data[:1] != b"{":
+            faults.add("payload", "`payload` is an object; a text goes into `message`.")
+        else:
+            inbound.payload = data
+    message = raw.get("message")
+    if message is not None and (data := bytes(message)) != _NULL:
+        inbound.message = data
+    inner: dict[str, msgspec.Raw] = {}
+    if inbound.payload is not None and (b'"message"' in inbound.payload or b'"target' in inbound.payload or b'"to' in inbound.payload):
+        # A v1 sender keeps the text, and the targets of a private message, inside the payload.
+        inner = _canonical_keys(_raw_object.decode(inbound.payload))
+        text = inner.get("message")
+        if inbound.message is None and text is not None and bytes(text)[:1] == b'"':
+            inbound.message = bytes(text)
+    if inbound.payload is None and inbound.message is not None:
+        inbound.payload = b'{"message":%b}' % inbound.message
+    _read_targets(raw.get("to"), inner.get("to"), inbound, faults)
+    timestamp = raw.get("timestamp")
+    if timestamp is not None and bytes(timestamp)[:1] == b'"':
+        inbound.client_timestamp = _valid_time(_text.decode(bytes(timestamp)))
+    if inbound.kind == KIND_TELEMETRY:
+        for name, attribute in (("eventType", "event_type"), ("source", "source")):
+            value = raw.get(name)
+            if value is not None:
+                setattr(inbound, attribute, bytes(value))
+    inbound.metadata = _metadata(raw, faults)
+
+
+def _read_targets(
+    outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound: Inbound, faults: _Faults
+) -> None:
+    value = outer if outer is not None and bytes(outer) != _NULL else None
+    if value is None:
+        if inbound.kind != KIND_PRIVATE and inbound.channel != "pm":
+            return
+        value = inner
+        if value is None:
+            return
+    data = bytes(value)
+    try:
+        targets = [_text.decode(data)] if data[:1] == b'"' else _strings.decode(data)
+    except msgspec.DecodeError:
+        faults.add("to", "`to` is a client_id or a list of them.")
+        return
+    for target in targets:
+        if not is_client_id(target):
+            faults.add("to", f"{target[:80]!r} is not a client_id: {CLIENT_ID_RULE}")
+    inbound.to = list(dict.fromkeys(targets))
+
+
+def _metadata(raw: dict[str, msgspec.Raw], faults: _Faults) -> bytes | None:
+    """The sender's metadata, with the unknown top-level keys of the frame added to it."""
+    own = raw.get("metadata")
+    data = bytes(own) if own is not None else _NULL
+    if data == _NULL:
+        data = b""
+    elif data[:1] != b"{":
+        faults.add("metadata", "`metadata` is an object.")
+        return None
+    if _ENVELOPE_KEYS.issuperset(raw):
+        return data or None
+    extras = b",".join(
+        b"%b:%b" % (msgspec.json.encode(key), bytes(value)) for key, value in raw.items() if key not in _ENVELOPE_KEYS
+    )
+    inside = data[1:-1].strip()
+    return b"{%b,%b}" % (inside, extras) if inside else b"{%b}" % extras
+
+
+def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults) -> None:
+    payload: dict[str, msgspec.Raw] = {}
+    if (value := raw.get("payload")) is not None and bytes(value)[:1] == b"{":
+        payload = _canonical_keys(_raw_object.decode(bytes(value)))
+    name = raw.get("command", payload.get("command"))
+    if name is None or bytes(name)[:1] != b'"':
+        faults.add("command", "`command` is the name of a command; the `help` command lists them.")
+    else:
+        inbound.command = _text.decode(bytes(name))
+    # Keys beside the parameters count where the command has a parameter of that name, and are ignored otherwise;
+    # what stands in `parameters` itself is held to the command's schema.
+    hints: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in _NEVER_PARAMETERS:
+            hints[key] = _value(value, key, faults)
+    for key, value in payload.items():
+        if key not in ("command", "parameters"):
+            hints[key] = _value(value, key, faults)
+    inbound.hints = hints
+    given = raw.get("parameters", payload.get("parameters"))
+    if given is not None and bytes(given) != _NULL:
+        parameters = _value(given, "parameters", faults)
+        if isinstance(parameters, dict):
+            inbound.parameters = parameters
+        elif parameters is not None:
+            faults.add("parameters", "`parameters` is an object.")
+
+
+def _value(value: msgspec.Raw, field: str, faults: _Faults) -> Any:
+    try:
+        return _any.decode(bytes(value))
+    except (msgspec.DecodeError, ValueError) as problem:
+        faults.add(field, _shortened(problem))
+        return None
+
+
+def _registration(raw: dict[str, msgspec.Raw], faults: _Faults) -> Registration:
+    fields: dict[str, Any] = {}
+    if (payload := raw.get("payload")) is not None and bytes(payload)[:1] == b"{":
+        inner = _value(payload, "payload", faults)
+        fields.update(inner if isinstance(inner, dict) else {})
+    for key, value in raw.items():
+        if key not in ("type", "version", "id", "payload", "timestamp"):
+            fields[key] = _value(value, key, faults)
+    return registration_from(fields, faults)
+
+
+def registration_from(fields: dict[str, Any], faults: _Faults | None = None) -> Registration:
+    """A registration of plain values (a frame's, or the query string's).
+
+    Raises :class:`FrameError` VALIDATION_ERROR with every fault when no collector is given.
+    """
+    own = faults or _Faults()
+    result = Registration()
+    client_id = fields.get("client_id") or None
+    if client_id is not None and not is_client_id(client_id):
+        own.add("client_id", f"`client_id` is {CLIENT_ID_RULE}")
+    else:
+        result.client_id = client_id
+    for field, longest in (("client_type", 64), ("screen_name", 128), ("avatar", 2048)):
+        value = fields.get(field)
+        if value is None or value == "":
+            continue
+        if not isinstance(value, str) or len(value) > longest or "\x00" in value:
+            own.add(field, f"`{field}` is a text of at most {longest} characters.")
+        else:
+            setattr(result, field, value)
+    for field in ("room", "channel", "token", "epoch"):
+        value = fields.get(field)
+        if value is None or value == "":
+            continue
+        if not isinstance(value, str) or len(value) > 4096:
+            own.add(field, f"`{field}` is a string.")
+        else:
+            setattr(result, field, value)
+    since = fields.get("since")
+    if since is not None:
+        if isinstance(since, bool) or not isinstance(since, (int, str)):
+            own.add("since", "`since` is a seq or an ISO time.")
+        else:
+            result.since = since
+    personality = fields.get("personality")
+    if isinstance(personality, dict):
+        result.personality = personality
+    elif personality is not None:
+        own.add("personality", "`personality` is an object.")
+    result.resume = _resume(fields, own)
+    if own.items and faults is None:
+        raise FrameError("VALIDATION_ERROR", details=own.items)
+    return result
+
+
+def _resume(fields: dict[str, Any], faults: _Faults) -> Resume | None:
+    given = fields.get("resume")
+    if given is None:
+        token = fields.get("resume_token")
+        return Resume(token=token) if isinstance(token, str) and token else None
+    try:
+        resume = msgspec.convert(given, Resume)
+    except msgspec.ValidationError as problem:
+        faults.add("resume", _shortened(problem))
+        return None
+    for address, position in resume.positions.items():
+        seq = position.get("seq")
+        if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
+            faults.add("resume", f"The position of {address[:130]!r} needs a `seq`, a whole number.")
+    return resume
+
+
+def _valid_time(text: str) -> str | None:
+    """The sender's own time if it is one; a wrong clock format is not worth an error."""
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return text if len(text) <= 64 and text.isascii() and text.isprintable() else None
+
+
+def is_safe_id(text: str) -> bool:
+    """Whether an id can stand between quotes as it is, with nothing to escape."""
+    return _SAFE_ID.fullmatch(text) is not None
+
+
+def _shortened(problem: Exception) -> str:
+    return str(problem)[:200]

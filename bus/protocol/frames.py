@@ -1,0 +1,141 @@
+"""Every frame that the server sends is built here (contract §2, §3, §5, §7, §8).
+
+A published message is built in two steps, since its ``seq`` and ``timestamp`` are only known while its group is
+committed: :func:`message_parts` at the edge, :func:`finish_message` in the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .dialects import Inbound, is_safe_id
+from .errors import BusError
+from .names import Address
+
+SERVER = "arqonbus_server"
+
+encode = msgspec.json.encode
+
+
+def quoted(text: str) -> bytes:
+    """``text`` as a JSON string; the usual ids need no escaping and skip the encoder."""
+    return b'"%b"' % text.encode() if is_safe_id(text) else encode(text)
+
+
+def message_parts(
+    inbound: Inbound, address: Address, sender: str, uid: str, *, event_type: bytes | None = None
+) -> tuple[bytes, bytes]:
+    """The bytes before and after ``timestamp`` and ``seq`` of a delivered message.
+
+    ``sender`` is the true client id, whatever the frame said; ``uid`` is the message's ``arq_…`` id.
+    """
+    head = b'{"version":"1.0","id":%b,"type":%b,"room":"%b","channel":"%b","from":"%b"' % (
+        quoted(uid),
+        quoted(inbound.type),
+        address.room.encode(),
+        address.channel.encode(),
+        sender.encode(),
+    )
+    tail = b',"payload":%b' % (inbound.payload or b"{}")
+    if inbound.message is not None:
+        tail += b',"message":%b' % inbound.message
+    if inbound.metadata is not None:
+        tail += b',"metadata":%b' % inbound.metadata
+    if inbound.client_timestamp is not None:
+        tail += b',"client_timestamp":"%b"' % inbound.client_timestamp.encode()
+    if inbound.event_type is not None:
+        tail += b',"eventType":%b' % inbound.event_type
+    if inbound.source is not None:
+        tail += b',"source":%b' % inbound.source
+    return head, tail + b"}"
+
+
+def finish_message(head: bytes, tail: bytes, timestamp: bytes, seq: int | None) -> bytes:
+    """The whole frame. ``timestamp`` is ISO text; ``seq`` is None for what is not kept in the log."""
+    if seq is None:
+        return b'%b,"timestamp":"%b"%b' % (head, timestamp, tail)
+    return b'%b,"timestamp":"%b","seq":%d%b' % (head, timestamp, seq, tail)
+
+
+def message_uid(client_message_id: str) -> str:
+    """The ``arq_…`` id under which a message with the sender's own id is delivered."""
+    return client_message_id if client_message_id.startswith("arq_") else f"arq_{client_message_id}"
+
+
+def ack(request_id: str | None, address: Address, seq: int | None, *, duplicate: bool = False) -> bytes:
+    """The answer to ``"ack": true`` (§4): the message is durable, at ``seq``."""
+    return b'{"type":"ack","request_id":%b,"seq":%b,"room":"%b","channel":"%b"%b}' % (
+        b"null" if request_id is None else quoted(request_id),
+        b"null" if seq is None else b"%d" % seq,
+        address.room.encode(),
+        address.channel.encode(),
+        b',"duplicate":true' if duplicate else b"",
+    )
+
+
+def system(event: str, *, room: str | None = None, channel: str | None = None, **payload: Any) -> bytes:
+    """A ``system`` frame of the server: welcome, registered, client_joined, client_left, recovery …"""
+    frame: dict[str, Any] = {"version": "1.0", "type": "system", "from": SERVER}
+    if room is not None:
+        frame["room"], frame["channel"] = room, channel
+    frame["payload"] = {"event": event, **payload}
+    return encode(frame)
+
+
+def error(problem: BusError, request_id: str | None = None) -> bytes:
+    """An error frame (§8)."""
+    return encode({"type": "error", "request_id": request_id, "error": problem.as_dict()})
+
+
+def command_response(
+    uid: str, request_id: str | None, command: str, message: str, result: Any
+) -> bytes:
+    """The one answer of a command that went well (§5): v0 clients read the top level, v1 clients ``payload``."""
+    raw = msgspec.Raw(encode(result))
+    return encode(
+        {
+            "version": "1.0",
+            "type": "command_response",
+            "id": uid,
+            "request_id": request_id,
+            "from": SERVER,
+            "command": command,
+            "status": "success",
+            "message": message,
+            "result": raw,
+            "payload": {
+                "request_id": request_id,
+                "command": command,
+                "status": "success",
+                "message": message,
+                "result": raw,
+            },
+        }
+    )
+
+
+def command_error(uid: str, request_id: str | None, command: str, problem: BusError) -> bytes:
+    """The one answer of a command that was refused (§5)."""
+    failure = problem.as_dict()
+    return encode(
+        {
+            "version": "1.0",
+            "type": "command_response",
+            "id": uid,
+            "request_id": request_id,
+            "from": SERVER,
+            "command": command,
+            "status": "error",
+            "message": problem.message,
+            "error": failure,
+            "payload": {
+                "request_id": request_id,
+                "command": command,
+                "status": "error",
+                "message": problem.message,
+                "error": failure,
+            },
+        }
+    )

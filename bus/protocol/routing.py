@@ -1,0 +1,55 @@
+"""Where a message goes (contract §4), as a pure function."""
+
+from __future__ import annotations
+
+from .errors import BusError
+from .names import CLIENT_ID_RULE, EVERYONE, INBOX_ROOM, NAME_RULE, WHOLE, Address, is_client_id, is_name, parse_address
+
+
+def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
+    """The target of a frame's ``room`` and ``channel``, with ``initial`` as the fallback pair.
+
+    Rules in order: a ``channel`` that holds ``r:c`` is the target; else a channel lies in ``room`` (its part before
+    ``:``), or in the initial room; else a ``room`` of the form ``r:c`` is both; a room alone is the whole room; neither is
+    the initial pair. Empty strings count as absent; ``*`` as the room is everybody. Raises ``BusError`` INVALID_NAME.
+    """
+    if channel:
+        if ":" in channel:
+            return _parsed(channel, "channel")
+        if not room:
+            return _checked(initial.room, channel)
+        return _checked(room.partition(":")[0], channel)
+    if room:
+        if ":" in room:
+            return _parsed(room, "room")
+        return _checked(room, WHOLE)
+    return initial
+
+
+def _parsed(text: str, field: str) -> Address:
+    address = parse_address(text)
+    if address is None:
+        raise invalid_name(field, text)
+    return address
+
+
+def _checked(room: str, channel: str) -> Address:
+    if room == WHOLE:
+        if channel == WHOLE:
+            return EVERYONE
+        raise invalid_name("channel", channel, "Everybody has no channels: leave `channel` out.")
+    if room == INBOX_ROOM:
+        if not is_client_id(channel):
+            raise invalid_name("channel", channel, f"An inbox is pm:<client_id>, and a client_id is {CLIENT_ID_RULE}.")
+    elif not is_name(room):
+        raise invalid_name("room", room)
+    elif channel != WHOLE and not is_name(channel):
+        raise invalid_name("channel", channel)
+    return Address(room, channel)
+
+
+def invalid_name(field: str, value: object, message: str | None = None) -> BusError:
+    """The error for a name that breaks the rules; the value is shown shortened."""
+    shown = str(value)[:80]
+    text = message or f"`{field}` is not a name: {NAME_RULE}"
+    return BusError("INVALID_NAME", text, [{"field": field, "value": shown, "message": text}])

@@ -1,0 +1,82 @@
+"""One connection's side of the protocol without any I/O (contract §3, §8).
+
+Text and a time go in, canonical frames come out; what is wrong is raised. The runtime (``bus.connection``) carries out
+what the frames ask for.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NoReturn
+
+from .dialects import FrameError, Inbound, decode_object, normalise
+from .errors import BAD_FRAMES, TOO_MANY, BusError, Closing
+from .limits import Limits, TokenBucket, nesting_within
+
+
+class State(enum.Enum):
+    """Where a connection is in its life."""
+
+    CONNECTED = "connected"
+    REGISTERED = "registered"
+    CLOSED = "closed"
+
+
+class Session:
+    """The state machine of one connection."""
+
+    __slots__ = ("_bad_frames", "_bytes", "_frames", "_refusals", "limits", "state")
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        self.limits = limits
+        self.state = State.CONNECTED
+        self._frames = TokenBucket(limits.frames_per_second, limits.frames_burst, now)
+        self._bytes = TokenBucket(limits.bytes_per_second, limits.bytes_burst, now)
+        self._bad_frames: TokenBucket | None = None
+        self._refusals: TokenBucket | None = None
+
+    def receive(self, data: bytes, now: float) -> Inbound:
+        """The canonical form of one frame that came at monotonic time ``now`` (seconds).
+
+        Raises :class:`FrameError` or ``BusError`` for a frame that costs one error, and ``Closing`` when the frames
+        before it have used up the connection's patience (4008 for bad frames, 4429 for too many).
+        """
+        limits = self.limits
+        wait = self._frames.take(1.0, now) or self._bytes.take(len(data), now)
+        if wait:
+            self._refuse(wait, now)
+        if len(data) > limits.frame_bytes:
+            self._bad(
+                BusError("FRAME_TOO_LARGE", f"The frame has {len(data)} bytes; at most {limits.frame_bytes} are taken."), now
+            )
+        if not nesting_within(data, limits.depth):
+            self._bad(FrameError("INVALID_JSON", f"The frame nests deeper than {limits.depth} levels."), now)
+        try:
+            inbound = normalise(decode_object(data))
+        except FrameError as problem:
+            self._bad(problem, now)
+        if len(inbound.to) > limits.targets:
+            self._bad(
+                FrameError("VALIDATION_ERROR", f"At most {limits.targets} targets.", request_id=inbound.id), now
+            )
+        return inbound
+
+    def _bad(self, problem: BusError, now: float) -> NoReturn:
+        """A bad frame: one error, or the connection if there were too many of them."""
+        if self._bad_frames is None:
+            self._bad_frames = TokenBucket(
+                self.limits.bad_frames_per_second, self.limits.bad_frames_burst, now
+            )
+        if self._bad_frames.take(1.0, now):
+            raise Closing(BAD_FRAMES, problem)
+        raise problem
+
+    def _refuse(self, wait: float, now: float) -> NoReturn:
+        """A frame above the rate: an error that says when to come back; going on regardless closes the connection."""
+        problem = BusError("RATE_LIMITED", retry_after=wait)
+        if self._refusals is None:
+            burst = max(self.limits.frames_burst, self.limits.bad_frames_burst)
+            self._refusals = TokenBucket(self.limits.bad_frames_per_second, burst, now)
+        if self._refusals.take(1.0, now):
+            raise Closing(TOO_MANY, problem)
+        raise problem

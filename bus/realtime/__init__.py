@@ -1,0 +1,1 @@
+"""Asyncio without Django: who is connected to this process, and how frames get onto their sockets."""

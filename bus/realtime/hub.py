@@ -1,0 +1,178 @@
+"""The members of this process, and the fan-out to them.
+
+A :class:`Stream` is one log as this process sees it: its position, its recent messages, its members here. Delivering
+puts a frame on the stream; at the end of the loop turn the frames of that turn are joined once and handed to each
+member's writer as one buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from .frame import Batch
+from .writers import Writer
+
+
+class Member(Protocol):
+    """What the hub needs of a connection."""
+
+    writer: Writer
+
+
+class Stream:
+    """One log as this process sees it. ``head`` is the last ``seq`` that was put on it here."""
+
+    __slots__ = ("_dirty", "_ring_bytes", "channel", "epoch", "head", "held", "id", "members", "pending", "ring", "room")
+
+    def __init__(self, stream_id: int, room: str, channel: str, epoch: str, head: int) -> None:
+        self.id = stream_id
+        self.room = room
+        self.channel = channel
+        self.epoch = epoch
+        self.head = head
+        self.members: dict[Member, None] = {}
+        # Recent messages with consecutive seqs that end at ``head``; made when the first one comes.
+        self.ring: deque[tuple[int, bytes]] | None = None
+        self._ring_bytes = 0
+        # Messages that came before their turn.
+        self.held: dict[int, tuple[bytes, Member | None]] = {}
+        self.pending: list[tuple[bytes, Member | None]] = []
+        self._dirty = False
+
+    def recent(self, after: int) -> list[tuple[int, bytes]] | None:
+        """The messages with ``seq > after`` up to ``head`` from memory; None when memory does not reach back that far."""
+        if after >= self.head:
+            return []
+        ring = self.ring
+        if not ring or ring[0][0] > after + 1:
+            return None
+        return [item for item in ring if item[0] > after]
+
+
+class Hub:
+    """The streams and connections of one process and loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, ring: int, ring_bytes: int) -> None:
+        self._loop = loop
+        self._ring = ring
+        self._ring_bytes = ring_bytes
+        self.streams: dict[int, Stream] = {}
+        self._dirty_streams: list[Stream] = []
+        self._dirty_writers: dict[Writer, None] = {}
+        self._scheduled = False
+        #: Frames handed to writers, one for each receiver, and their bytes.
+        self.delivered = 0
+        self.delivered_bytes = 0
+
+    # --- membership -----------------------------------------------------------------------------------------------
+
+    def stream(self, stream_id: int) -> Stream | None:
+        """The stream, when somebody here is a member of it."""
+        return self.streams.get(stream_id)
+
+    def open(self, stream_id: int, room: str, channel: str, epoch: str, head: int) -> Stream:
+        """The stream, made at position ``head`` unless it is there."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            stream = self.streams[stream_id] = Stream(stream_id, room, channel, epoch, head)
+        return stream
+
+    def add(self, stream: Stream, member: Member) -> None:
+        """From the next message on ``member`` gets what is put on ``stream``; what waits for this turn's end it does not."""
+        if stream.pending:
+            self._flush_stream(stream)
+        stream.members[member] = None
+
+    def remove(self, stream: Stream, member: Member) -> None:
+        """End a membership; the stream goes with its last member."""
+        if stream.pending:
+            self._flush_stream(stream)
+        stream.members.pop(member, None)
+
+    def discard_if_empty(self, stream: Stream) -> bool:
+        """Forget a stream without members; whether it was forgotten."""
+        if stream.members or stream.pending:
+            return False
+        return self.streams.pop(stream.id, None) is not None
+
+    def members(self, stream_id: int) -> Iterator[Member]:
+        """Who of this process is a member."""
+        stream = self.streams.get(stream_id)
+        return iter(stream.members) if stream is not None else iter(())
+
+    # --- delivery -------------------------------------------------------------------------------------------------
+
+    def put(self, stream: Stream, seq: int, frame: bytes, exclude: Member | None) -> None:
+        """The next message of a log: ``seq`` is ``stream.head + 1``."""
+        stream.head = seq
+        ring = stream.ring
+        if ring is None:
+            ring = stream.ring = deque()
+        ring.append((seq, frame))
+        stream._ring_bytes += len(frame)
+        while len(ring) > self._ring or (stream._ring_bytes > self._ring_bytes and len(ring) > 1):
+            stream._ring_bytes -= len(ring.popleft()[1])
+        self.pass_on(stream, frame, exclude)
+
+    def prime(self, stream: Stream, messages: list[tuple[int, bytes]]) -> None:
+        """Fill an empty memory with the log's last messages (consecutive, ending at ``head``), read by somebody."""
+        if not stream.ring and messages and messages[-1][0] == stream.head:
+            stream.ring = deque(messages[-self._ring :])
+            stream._ring_bytes = sum(len(frame) for _, frame in stream.ring)
+
+    def pass_on(self, stream: Stream, frame: bytes, exclude: Member | None = None) -> None:
+        """Deliver a frame to the members without it being part of the log (ephemeral channels, presence)."""
+        stream.pending.append((frame, exclude))
+        if not stream._dirty:
+            stream._dirty = True
+            self._dirty_streams.append(stream)
+            self._schedule()
+
+    def send(self, member: Member, frame: bytes) -> None:
+        """A frame for one connection, written at the end of this turn, after what it was sent before."""
+        writer = member.writer
+        writer.send(frame)
+        if writer not in self._dirty_writers:
+            self._dirty_writers[writer] = None
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Hand this turn's frames to the writers."""
+        self._scheduled = False
+        streams, self._dirty_streams = self._dirty_streams, []
+        for stream in streams:
+            stream._dirty = False
+            if stream.pending:
+                self._flush_stream(stream)
+        if self._dirty_writers:
+            writers, self._dirty_writers = self._dirty_writers, {}
+            for writer in writers:
+                writer.flush()
+
+    def _flush_stream(self, stream: Stream) -> None:
+        pending, stream.pending = stream.pending, []
+        excluded = {member for _, member in pending if member is not None}
+        batch = Batch([frame for frame, _ in pending])
+        members = stream.members
+        self.delivered += len(members) * len(pending)
+        self.delivered_bytes += len(members) * len(batch.wire)
+        if not excluded:
+            for member in members:
+                member.writer.write(batch)
+            return
+        for member in members:
+            if member in excluded:
+                rest = [frame for frame, exclude in pending if exclude is not member]
+                self.delivered -= len(pending) - len(rest)
+                if rest:
+                    member.writer.write(Batch(rest))
+            else:
+                member.writer.write(batch)

@@ -1,0 +1,331 @@
+"""Rooms and channels: find, make, list, remove (contract §4, §5)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from django.db import IntegrityError, transaction
+from django.db.models import Count, Exists, OuterRef, Q
+from django.utils import timezone
+
+from .. import broker, signals
+from ..conf import config
+from ..models import Channel, Membership, Room, wire_time
+from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
+from ..protocol.errors import BusError
+from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id, is_name, whole_room
+from ..protocol.routing import invalid_name
+from . import audit
+
+
+class ChannelRef(msgspec.Struct, frozen=True):
+    """What the path of a message needs to know of a channel; kept in each process's memory until somebody rings."""
+
+    id: int
+    address: Address
+    room_id: int
+    epoch: str
+    ephemeral: bool
+    private: bool
+    presence: bool
+
+
+def _ref(channel: Channel) -> ChannelRef:
+    room = channel.room
+    return ChannelRef(
+        id=channel.id,
+        address=Address(room.name, channel.name),
+        room_id=room.id,
+        epoch=channel.epoch,
+        ephemeral=channel.ephemeral,
+        private=room.private,
+        presence=(config().presence if room.presence is None else room.presence)
+        and channel.kind == Channel.Kind.CHANNEL,
+    )
+
+
+def find(address: Address) -> ChannelRef | None:
+    """The channel at ``address``, or None."""
+    channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+    return _ref(channel) if channel is not None else None
+
+
+def kind_of(address: Address) -> str:
+    """The :class:`Channel.Kind` that an address stands for."""
+    if address.is_everyone:
+        return Channel.Kind.EVERYONE
+    if address.is_inbox:
+        return Channel.Kind.INBOX
+    return Channel.Kind.ROOM if address.channel == WHOLE else Channel.Kind.CHANNEL
+
+
+def ensure(address: Address, actor: Actor, *, create: bool = True) -> tuple[ChannelRef, bool]:
+    """The channel at ``address``, made when it is missing; and whether it was made.
+
+    Making follows ``auto_create`` for rooms and channels; logs of whole rooms, inboxes and everybody are always made.
+    Raises ``BusError`` CHANNEL_NOT_FOUND where nothing may be made, LIMIT_REACHED where the actor made too many.
+    """
+    found = find(address)
+    if found is not None:
+        return found, False
+    kind = kind_of(address)
+    if kind == Channel.Kind.CHANNEL or (kind == Channel.Kind.ROOM and not Room.objects.filter(name=address.room).exists()):
+        if not create or not (config().auto_create or actor.admin):
+            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+        _check_made_by(actor)
+    with transaction.atomic():
+        room, _ = Room.objects.get_or_create(
+            name=address.room, defaults={"created_by": actor.client_id or actor.name, "hardcoded": kind in ("inbox", "everyone")}
+        )
+        channel, made = Channel.objects.get_or_create(
+            room=room,
+            name=address.channel,
+            defaults={
+                "kind": kind,
+                "created_by": actor.client_id or actor.name,
+                "auto_created": kind == Channel.Kind.CHANNEL,
+                "type": "custom" if kind == Channel.Kind.CHANNEL else "system",
+            },
+        )
+    channel.room = room
+    if made and kind == Channel.Kind.CHANNEL:
+        _announce_created(channel, actor)
+    return _ref(channel), made
+
+
+def _check_made_by(actor: Actor) -> None:
+    limit = config().channels_per_client
+    if not limit or actor.admin:
+        return
+    made = Channel.objects.filter(created_by=actor.client_id or actor.name, auto_created=True).count()
+    if made >= limit:
+        raise BusError("LIMIT_REACHED", f"You brought {made} channels into being; {limit} is the limit.", [{"limit": "channels_per_client"}])
+
+
+def create_channel(
+    actor: Actor,
+    address: Address,
+    *,
+    description: str = "",
+    metadata: dict[str, Any] | None = None,
+    ephemeral: bool = False,
+    retention_count: int | None = None,
+    retention_age: int | None = None,
+    type: str = "custom",
+    hardcoded: bool = False,
+    door: str = "socket",
+) -> Channel:
+    """Make a channel (and its room). Admins only; raises ``BusError`` FORBIDDEN, INVALID_NAME or CHANNEL_EXISTS."""
+    check_channel_name(address)
+    room = Room.objects.filter(name=address.room).first()
+    require(actor, MANAGE, address, private=bool(room and room.private))
+    try:
+        with transaction.atomic():
+            if room is None:
+                room, _ = Room.objects.get_or_create(
+                    name=address.room, defaults={"created_by": actor.client_id or actor.name, "hardcoded": hardcoded}
+                )
+            channel = Channel.objects.create(
+                room=room,
+                name=address.channel,
+                description=description,
+                metadata=metadata or {},
+                ephemeral=ephemeral,
+                retention_count=retention_count,
+                retention_age=retention_age,
+                type=type,
+                hardcoded=hardcoded,
+                created_by=actor.client_id or actor.name,
+            )
+    except IntegrityError:
+        raise BusError("CHANNEL_EXISTS", f"The channel {address} exists already.", [{"address": str(address)}]) from None
+    audit.record(actor, door, "create_channel", str(address))
+    _announce_created(channel, actor)
+    return channel
+
+
+def _announce_created(channel: Channel, actor: Actor) -> None:
+    address = channel.address
+    broker.ring_on_commit(broker.Changed(address.room, address.channel))
+    transaction.on_commit(
+        lambda: signals.channel_created.send(Channel, room=address.room, channel=address.channel, created_by=actor.client_id or actor.name)
+    )
+
+
+def check_channel_name(address: Address) -> None:
+    """Raise ``BusError`` INVALID_NAME unless clients can have a channel there."""
+    if address.room == INBOX_ROOM or not is_name(address.room):
+        raise invalid_name("room", address.room)
+    if not is_name(address.channel):
+        raise invalid_name("channel", address.channel)
+
+
+def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> None:
+    """Remove an empty channel with its history.
+
+    Admins only. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, CHANNEL_PROTECTED (hardcoded) or CHANNEL_NOT_EMPTY.
+    """
+    with transaction.atomic():
+        channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+        require(actor, MANAGE, address, private=bool(channel and channel.room.private))
+        if channel is None:
+            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+        if channel.hardcoded or channel.kind != Channel.Kind.CHANNEL:
+            raise BusError("CHANNEL_PROTECTED", f"{address} is built in and stays.", [{"address": str(address)}])
+        members = list(
+            Membership.objects.filter(channel=channel, client__node__isnull=False).values_list("client__client_id", flat=True)[:100]
+        )
+        if members:
+            raise BusError(
+                "CHANNEL_NOT_EMPTY", f"{address} has {len(members)} members; it can be deleted once they left.", [{"participants": members}]
+            )
+        _remove(channel)
+    audit.record(actor, door, "delete_channel", str(address))
+    transaction.on_commit(
+        lambda: signals.channel_deleted.send(Channel, room=address.room, channel=address.channel, deleted_by=actor.client_id or actor.name)
+    )
+
+
+def _remove(channel: Channel) -> None:
+    address, channel_id = channel.address, channel.id
+    # Children first and in bulk: the collector would load a million messages to delete them one by one.
+    channel.messages.all()._raw_delete(using="default")  # type: ignore[attr-defined]
+    channel.delete()
+    broker.ring_on_commit(broker.Changed(address.room, address.channel, deleted=channel_id))
+
+
+def sweep_idle(age: float) -> int:
+    """Remove automatically made channels that are empty, without news for ``age`` seconds, and hold no message; how many."""
+    idle_since = timezone.now() - timedelta(seconds=age)
+    swept = 0
+    for channel in (
+        Channel.objects.select_related("room")
+        .filter(auto_created=True, touched_at__lt=idle_since, created_at__lt=idle_since)
+        .filter(~Exists(Membership.objects.filter(channel=OuterRef("pk"))))[:200]
+    ):
+        address = channel.address
+        with transaction.atomic():
+            locked = Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
+            if locked is None or locked.memberships.exists():
+                continue
+            _remove(channel)
+        swept += 1
+        signals.channel_deleted.send(Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server")
+    return swept
+
+
+def participants(channel_ids: list[int]) -> dict[int, int]:
+    """How many connected clients are members, by channel id, over all processes."""
+    rows = (
+        Membership.objects.filter(channel_id__in=channel_ids, client__node__isnull=False)
+        .values("channel_id")
+        .annotate(members=Count("id"))
+        .values_list("channel_id", "members")
+    )
+    return dict(rows)
+
+
+def visible(actor: Actor, *, room: str | None = None) -> list[Channel]:
+    """The channels that ``actor`` may know of, in order of their addresses.
+
+    Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that is not there, or not for them.
+    """
+    channels = Channel.objects.select_related("room").filter(kind=Channel.Kind.CHANNEL)
+    if room is not None:
+        channels = channels.filter(room__name=room)
+    seen = [channel for channel in channels.order_by("room__name", "name") if may_see(actor, channel)]
+    if room is not None and not seen:
+        found = Room.objects.filter(name=room).exclude(name__in=(INBOX_ROOM, WHOLE)).first()
+        if found is None or (found.private and not can(actor, JOIN, whole_room(room), private=True)):
+            raise BusError("ROOM_NOT_FOUND", f"There is no room {room}.", [{"room": room}])
+    return seen
+
+
+def may_see(actor: Actor, channel: Channel) -> bool:
+    """Whether ``actor`` may know that the channel exists."""
+    address, private = channel.address, channel.room.private
+    return any(can(actor, action, address, private=private) for action in (JOIN, HISTORY))
+
+
+def describe(channel: Channel, members: int) -> dict[str, Any]:
+    """A row of ``list_channels``."""
+    return {
+        "room": channel.room.name,
+        "channel": channel.name,
+        "participants": members,
+        "description": channel.description,
+        "created_at": wire_time(channel.created_at),
+        "created_by": channel.created_by,
+        "type": channel.type,
+        "hardcoded": channel.hardcoded,
+        "ephemeral": channel.ephemeral,
+        "messages": channel.head,
+        "last_activity": wire_time(channel.touched_at),
+    }
+
+
+def list_channels(actor: Actor, *, room: str | None) -> list[dict[str, Any]]:
+    """The rows of ``list_channels`` (contract §5)."""
+    channels = visible(actor, room=room)
+    counts = participants([channel.id for channel in channels])
+    return [describe(channel, counts.get(channel.id, 0)) for channel in channels]
+
+
+def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
+    """The result of ``channel_info`` (contract §5); participants only for those who may see presence."""
+    channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+    if channel is None or channel.kind == Channel.Kind.INBOX or not may_see(actor, channel):
+        raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+    people: list[dict[str, Any]] = []
+    if can(actor, PRESENCE, address, private=channel.room.private):
+        memberships = (
+            Membership.objects.filter(channel=channel, client__node__isnull=False).select_related("client").order_by("joined_at", "id")
+        )
+        people = [
+            {
+                "client_id": member.client.client_id,
+                "client_type": member.client.client_type,
+                "screen_name": member.client.screen_name or None,
+                "avatar": member.client.avatar or None,
+                "joined_at": wire_time(member.joined_at),
+                "last_activity": wire_time(member.client.last_activity),
+            }
+            for member in memberships[:1000]
+        ]
+    return {
+        "room": address.room,
+        "channel": address.channel,
+        "participants": people,
+        "participant_count": participants([channel.id]).get(channel.id, 0),
+        "metadata": channel.public_metadata(),
+        "epoch": channel.epoch,
+        "seq": channel.head,
+    }
+
+
+def readable_logs(actor: Actor, address: Address) -> list[int]:
+    """The ids of the logs that a history of ``address`` reads: one channel, or for ``room:*`` all of the room.
+
+    Raises ``BusError`` ROOM_NOT_FOUND, CHANNEL_NOT_FOUND or FORBIDDEN.
+    """
+    if address.is_inbox:
+        if not is_client_id(address.channel):
+            raise invalid_name("channel", address.channel)
+        found = find(address)
+        return [found.id] if found else []
+    query = Q(room__name=address.room) if address.channel == WHOLE else Q(room__name=address.room, name=address.channel)
+    channels = list(Channel.objects.select_related("room").filter(query))
+    if not channels:
+        code = "CHANNEL_NOT_FOUND" if Room.objects.filter(name=address.room, private=False).exists() else "ROOM_NOT_FOUND"
+        raise BusError(code, f"There is no {address}.", [{"address": str(address)}])
+    allowed = [channel.id for channel in channels if can(actor, HISTORY, channel.address, private=channel.room.private)]
+    if not allowed:
+        require(actor, HISTORY, address, private=channels[0].room.private)
+    return allowed
+
+
+def everyone_ref() -> ChannelRef:
+    """The log of messages to everybody."""
+    return ensure(EVERYONE, Actor(principal="system", admin=True, client_id="arqonbus_server"))[0]

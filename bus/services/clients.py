@@ -1,0 +1,395 @@
+"""Who is connected: claiming ids, memberships, and cleaning up after the dead (contract §3).
+
+The changes of many connections are applied together, in one transaction (:func:`apply`), by the thread that also writes the log.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from django.db import transaction
+from django.db.models import Count, F, Q
+from django.utils import timezone
+
+from .. import broker
+from ..conf import config
+from ..models import Channel, Client, Counter, Membership, Node, digest, wire_time
+from ..permissions import PRESENCE, Actor, can
+from ..protocol.errors import ID_IN_USE, NOT_ALLOWED, TAKEN_OVER, BusError, Closing
+from ..protocol.names import INBOX_ROOM, Address
+from . import audit
+from .channels import participants
+
+
+class Claim(msgspec.Struct):
+    """A connection asks for an identity and its first membership."""
+
+    node_id: str
+    connection_id: str
+    client_id: str
+    generated: bool
+    client_type: str
+    screen_name: str
+    avatar: str
+    personality: dict[str, Any]
+    role: str
+    principal: str
+    resume_token: str | None
+    new_token: str
+    channel_id: int
+    last_activity: datetime
+
+
+class Claimed(msgspec.Struct):
+    """What a claim brought: the inbox (id, head, epoch) if it has one, and whether proof was given."""
+
+    inbox: tuple[int, int, str] | None
+    inbox_floor: int
+    proven: bool
+    participants: int
+
+
+class Join(msgspec.Struct):
+    """A connected client becomes a member of a channel. Answered by the channel's number of members."""
+
+    client_id: str
+    connection_id: str
+    channel_id: int
+
+
+class Leave(msgspec.Struct):
+    """A connected client is no longer a member of a channel. Answered by the channel's number of members."""
+
+    client_id: str
+    connection_id: str
+    channel_id: int
+
+
+class Release(msgspec.Struct):
+    """A connection is gone. Answered by the number of members left in each channel it was in."""
+
+    client_id: str
+    connection_id: str
+    last_activity: datetime
+
+
+Operation = Claim | Join | Leave | Release
+
+
+def apply(operations: Sequence[Operation]) -> list[Any]:
+    """Carry out the operations in one transaction; returns each one's answer, or the ``BusError``/``Closing`` it met."""
+    answers: list[Any] = [None] * len(operations)
+    with transaction.atomic():
+        claims = [(i, o) for i, o in enumerate(operations) if isinstance(o, Claim)]
+        releases = [(i, o) for i, o in enumerate(operations) if isinstance(o, Release)]
+        if releases:
+            for i, answer in _release(releases).items():
+                answers[i] = answer
+        if claims:
+            for i, answer in _claim(claims).items():
+                answers[i] = answer
+        moves = [(i, o) for i, o in enumerate(operations) if isinstance(o, (Join, Leave))]
+        if moves:
+            for i, answer in _move(moves).items():
+                answers[i] = answer
+    return answers
+
+
+def _alive_since() -> datetime:
+    return timezone.now() - timedelta(seconds=config().node_timeout)
+
+
+def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
+    answers: dict[int, Any] = {}
+    now = timezone.now()
+    known = {
+        client.client_id: client
+        for client in Client.objects.select_related("node").filter(client_id__in=[claim.client_id for _, claim in claims]).select_for_update(of=("self",))
+    }
+    inboxes = {
+        row[0]: row[1:]
+        for row in Channel.objects.filter(
+            room__name=INBOX_ROOM, name__in=[claim.client_id for _, claim in claims if not claim.generated]
+        ).values_list("name", "id", "head", "epoch")
+    }
+    rows: dict[str, Client] = {}
+    granted: list[tuple[int, Claim, bool, int]] = []
+    for i, claim in claims:
+        if claim.client_id in rows:
+            answers[i] = Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE"))
+            continue
+        row = known.get(claim.client_id)
+        proven, floor = False, 0
+        if row is not None:
+            refusal, proven = _judge(row, claim, now)
+            if refusal is not None:
+                answers[i] = refusal
+                continue
+            floor = row.inbox_floor if proven else inboxes.get(claim.client_id, (0, 0, ""))[1]
+        rows[claim.client_id] = Client(
+            client_id=claim.client_id,
+            client_type=claim.client_type,
+            screen_name=claim.screen_name,
+            avatar=claim.avatar,
+            personality=claim.personality,
+            role=claim.role,
+            principal=claim.principal,
+            generated=claim.generated,
+            node_id=claim.node_id,
+            connection_id=claim.connection_id,
+            resume_digest=digest(claim.new_token),
+            inbox_floor=floor,
+            connected_at=now,
+            disconnected_at=None,
+            last_activity=claim.last_activity,
+        )
+        granted.append((i, claim, proven, floor))
+    if not rows:
+        return answers
+    Client.objects.bulk_create(
+        rows.values(),
+        update_conflicts=True,
+        unique_fields=["client_id"],
+        update_fields=[
+            "client_type", "screen_name", "avatar", "personality", "role", "principal", "generated", "node", "connection_id",
+            "resume_digest", "inbox_floor", "connected_at", "disconnected_at", "last_activity",
+        ],
+    )  # fmt: skip
+    ids = dict(Client.objects.filter(client_id__in=list(rows)).values_list("client_id", "id"))
+    taken_over = [ids[name] for name, row in known.items() if name in rows]
+    if taken_over:
+        Membership.objects.filter(client_id__in=taken_over).delete()
+    Membership.objects.bulk_create(
+        [Membership(client_id=ids[claim.client_id], channel_id=claim.channel_id, joined_at=now) for _, claim, _, _ in granted],
+        ignore_conflicts=True,
+    )
+    counts = participants(list({claim.channel_id for _, claim, _, _ in granted}))
+    for i, claim, proven, floor in granted:
+        answers[i] = Claimed(inboxes.get(claim.client_id), floor, proven, counts.get(claim.channel_id, 0))
+    return answers
+
+
+def _judge(row: Client, claim: Claim, now: datetime) -> tuple[Closing | None, bool]:
+    """Whether ``claim`` may have an id that exists: a refusal or None, and whether the claimant proved to be the same."""
+    same_principal = bool(row.principal) and row.principal == claim.principal
+    token_good = (
+        claim.resume_token is not None
+        and bool(row.resume_digest)
+        and hmac.compare_digest(digest(claim.resume_token), row.resume_digest)
+        and (row.disconnected_at is None or row.disconnected_at > now - timedelta(seconds=config().resume_window))
+        and row.principal in ("", claim.principal)
+    )
+    proven = same_principal or token_good
+    if row.principal and not proven:
+        # A principal owns its client ids, connected or not; nobody else may speak under them.
+        return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.")), False
+    connected = row.node is not None and row.node.heartbeat_at > _alive_since()
+    if connected and row.connection_id != claim.connection_id:
+        if not proven:
+            return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE")), False
+        broker.ring_on_commit(
+            broker.Dismiss(row.client_id, row.connection_id, TAKEN_OVER, "TAKEN_OVER", "A newer connection of this client took over.")
+        )
+    return None, proven
+
+
+def _release(releases: list[tuple[int, Release]]) -> dict[int, Any]:
+    now = timezone.now()
+    gone = {release.connection_id: release for _, release in releases}
+    clients = list(Client.objects.filter(connection_id__in=list(gone)).prefetch_related("memberships"))
+    channels = {c.connection_id: [m.channel_id for m in c.memberships.all()] for c in clients}
+    if clients:
+        Membership.objects.filter(client__in=clients).delete()
+        Client.objects.filter(pk__in=[client.pk for client in clients if client.generated]).delete()
+        lasting = [client for client in clients if not client.generated]
+        for client in lasting:
+            client.node = None
+            client.last_activity = gone[client.connection_id].last_activity
+            client.connection_id = ""
+            client.disconnected_at = now
+        Client.objects.bulk_update(lasting, ["node", "last_activity", "connection_id", "disconnected_at"], batch_size=200)
+    counts = participants(list({channel for ids in channels.values() for channel in ids}))
+    return {
+        i: {channel: counts.get(channel, 0) for channel in channels.get(release.connection_id, [])}
+        for i, release in releases
+    }
+
+
+def _move(moves: list[tuple[int, Join | Leave]]) -> dict[int, Any]:
+    answers: dict[int, Any] = {}
+    ids = dict(
+        Client.objects.filter(connection_id__in={move.connection_id for _, move in moves}).values_list("connection_id", "id")
+    )
+    final: dict[tuple[int, int], bool] = {}
+    for _, move in moves:
+        if move.connection_id in ids:
+            final[(ids[move.connection_id], move.channel_id)] = isinstance(move, Join)
+    joined = [Membership(client_id=client, channel_id=channel) for (client, channel), here in final.items() if here]
+    if joined:
+        existing = set(
+            Channel.objects.filter(id__in={membership.channel_id for membership in joined}).values_list("id", flat=True)
+        )
+        Membership.objects.bulk_create([m for m in joined if m.channel_id in existing], ignore_conflicts=True)
+    left = Q()
+    for (client, channel), here in final.items():
+        if not here:
+            left |= Q(client_id=client, channel_id=channel)
+    if left:
+        Membership.objects.filter(left).delete()
+    counts = participants([move.channel_id for _, move in moves])
+    for i, move in moves:
+        answers[i] = counts.get(move.channel_id, 0)
+    return answers
+
+
+def known(client_ids: Sequence[str]) -> set[str]:
+    """Which of the ids there is a client for, connected or not."""
+    return set(Client.objects.filter(client_id__in=list(client_ids)).values_list("client_id", flat=True))
+
+
+def touch(activity: dict[str, datetime]) -> None:
+    """Write down when connections (by ``connection_id``) were last active."""
+    rows = list(Client.objects.filter(connection_id__in=list(activity)).only("id", "connection_id"))
+    for row in rows:
+        row.last_activity = activity[row.connection_id]
+    Client.objects.bulk_update(rows, ["last_activity"], batch_size=200)
+
+
+def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> None:
+    """Send a connected client away (4403), in whichever process it is. Raises ``BusError`` FORBIDDEN or CLIENT_NOT_FOUND."""
+    if not actor.admin:
+        raise BusError("FORBIDDEN", "Only admins may disconnect a client.")
+    client = Client.objects.filter(client_id=client_id, node__isnull=False).first()
+    if client is None:
+        raise BusError("CLIENT_NOT_FOUND", f"No client {client_id!r} is connected.")
+    audit.record(actor, door, "disconnect", client_id, reason=reason)
+    broker.ring_on_commit(
+        broker.Dismiss(client_id, client.connection_id, NOT_ALLOWED, "FORBIDDEN", reason or "You were sent away by an administrator.")
+    )
+
+
+# --- nodes ------------------------------------------------------------------------------------------------------------
+
+
+def node_started(node_id: str, host: str, pid: int, version: str) -> None:
+    """A process begins."""
+    Node.objects.update_or_create(
+        id=node_id, defaults={"host": host, "pid": pid, "version": version, "heartbeat_at": timezone.now()}
+    )
+
+
+def node_alive(node_id: str, host: str, pid: int, version: str, stats: dict[str, Any], counts: dict[str, int]) -> bool:
+    """A sign of life with the node's figures; ``counts`` are added to the totals.
+
+    Returns False when the others had given the process up: its clients are not written down any more.
+    """
+    updated = Node.objects.filter(id=node_id).update(heartbeat_at=timezone.now(), stats=stats)
+    add_to_counters(counts)
+    if not updated:
+        node_started(node_id, host, pid, version)
+    return bool(updated)
+
+
+def add_to_counters(counts: dict[str, int]) -> None:
+    """Add to the totals that outlive processes."""
+    for name, value in counts.items():
+        if value and not Counter.objects.filter(name=name).update(value=F("value") + value):
+            counter, made = Counter.objects.get_or_create(name=name, defaults={"value": value})
+            if not made:
+                Counter.objects.filter(name=name).update(value=F("value") + value)
+
+
+def node_stopped(node_id: str) -> None:
+    """A process ends in order: nothing of it stays."""
+    with transaction.atomic():
+        _forget_node(node_id)
+
+
+class Left(msgspec.Struct):
+    """A client of a process that died, and a channel it was in."""
+
+    card: dict[str, Any]
+    address: Address
+    participants: int
+
+
+def _forget_node(node_id: str) -> list[Left]:
+    now = timezone.now()
+    clients = list(Client.objects.filter(node_id=node_id).prefetch_related("memberships__channel__room"))
+    gone = [(public(client), m.channel) for client in clients for m in client.memberships.all()]
+    Membership.objects.filter(client__node_id=node_id).delete()
+    Client.objects.filter(node_id=node_id, generated=True).delete()
+    Client.objects.filter(node_id=node_id).update(node=None, connection_id="", disconnected_at=now)
+    Node.objects.filter(id=node_id).delete()
+    counts = participants(list({channel.id for _, channel in gone}))
+    return [Left(card, channel.address, counts.get(channel.id, 0)) for card, channel in gone]
+
+
+def sweep_dead_nodes() -> list[Left]:
+    """Remove the processes without a young sign of life; returns who was connected to them, once for each channel."""
+    left: list[Left] = []
+    for node_id in list(Node.objects.filter(heartbeat_at__lt=_alive_since()).values_list("id", flat=True)):
+        with transaction.atomic():
+            dead = Node.objects.select_for_update().filter(id=node_id, heartbeat_at__lt=_alive_since()).first()
+            if dead is not None:
+                left += _forget_node(node_id)
+    return left
+
+
+def public(client: Client) -> dict[str, Any]:
+    """What others may know of a client."""
+    return {
+        "client_id": client.client_id,
+        "client_type": client.client_type,
+        "screen_name": client.screen_name or None,
+        "avatar": client.avatar or None,
+    }
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def stats() -> dict[str, int]:
+    """The server's figures over all processes (contract §5, ``status``)."""
+    counters = dict(Counter.objects.values_list("name", "value"))
+    live = Membership.objects.filter(client__node__isnull=False)
+    active = live.aggregate(channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True))
+    return {
+        "total_connections": counters.get("connections", 0),
+        "active_connections": Client.objects.filter(node__isnull=False).count(),
+        "active_rooms": active["rooms"],
+        "active_channels": active["channels"],
+        "total_messages": counters.get("messages", 0),
+    }
+
+
+def list_clients(actor: Actor, *, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
+    """The connected clients in the order of their ids, from behind ``after``; and the cursor of the next page.
+
+    A client's channels are those that ``actor`` may see the presence of; its personality is for admins.
+    """
+    clients = list(
+        Client.objects.filter(node__isnull=False, client_id__gt=after)
+        .order_by("client_id")
+        .prefetch_related("memberships__channel__room")[: limit + 1]
+    )
+    rows = []
+    for client in clients[:limit]:
+        row = {
+            **public(client),
+            "channels": [
+                str(m.channel.address)
+                for m in client.memberships.all()
+                if can(actor, PRESENCE, m.channel.address, private=m.channel.room.private)
+            ],
+            "connected_at": wire_time(client.connected_at),
+            "last_activity": wire_time(client.last_activity),
+        }
+        if actor.admin:
+            row["personality"] = client.personality
+        rows.append(row)
+    return rows, clients[limit - 1].client_id if len(clients) > limit else None

@@ -1,0 +1,189 @@
+"""Publishing from Django code (also REST, the admin, management commands): the same log, order and rules as a socket's.
+
+Inside a transaction nothing is seen before the commit, and nothing at all after a rollback. The message itself is written
+by the caller's own transaction (so it is as durable as what it tells of), unless ``durable=False`` leaves it to after the commit.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.db import connection, transaction
+from django.utils import timezone
+
+from .. import broker, signals
+from ..conf import config
+from ..log import Entry, append_batch
+from ..models import Client, wire_time
+from ..permissions import PUBLISH, SYSTEM, Actor, require
+from ..protocol import frames
+from ..protocol.dialects import KIND_PUBLISH, Inbound
+from ..protocol.errors import BusError
+from ..protocol.names import WHOLE, Address, inbox
+from ..protocol.routing import resolve
+from .channels import ChannelRef, ensure
+
+
+class Published(msgspec.Struct, frozen=True):
+    """Where a message is: ``seq`` is None on an ephemeral channel, and inside a transaction with ``durable=False``."""
+
+    id: str
+    room: str
+    channel: str
+    seq: int | None
+    duplicate: bool = False
+
+
+def publish(
+    address: str | Address,
+    payload: dict[str, Any] | None = None,
+    *,
+    message: str | None = None,
+    type: str = "event",
+    id: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    actor: Actor = SYSTEM,
+    durable: bool = True,
+) -> Published:
+    """Publish to ``room:channel``, ``room:*`` (or just ``room``), ``*:*`` or ``pm:<client_id>``.
+
+    ``payload`` is a JSON object, ``message`` a text, or both. ``id`` makes a repeat recognisable for the window of the
+    setting. ``durable=True`` writes the row in the caller's transaction; subscribers hear of it after the commit, and if
+    this process dies in between, the servers' look at the log rings the bell. ``durable=False`` writes after the commit.
+    Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN, VALIDATION_ERROR.
+    """
+    if not isinstance(address, Address):
+        address = resolve(address, None, Address("", ""))
+    inbound = Inbound(kind=KIND_PUBLISH, type=type, id=id)
+    if payload is not None:
+        inbound.payload = _encoded(payload, "payload")
+    if message is not None:
+        inbound.message = _encoded(message, "message")
+        inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
+    if metadata is not None:
+        inbound.metadata = _encoded(metadata, "metadata")
+    return publish_all([(address, inbound)], actor=actor, durable=durable)[0]
+
+
+def publish_all(
+    items: Sequence[tuple[Address, Inbound]], *, actor: Actor, durable: bool = True, create: bool = True
+) -> list[Published]:
+    """Publish several messages in one transaction and in their order. Raises as :func:`publish`, before any is written."""
+    made = [_entry(address, inbound, actor, create) for address, inbound in items]
+    kept = [entry for _, entry in made if entry.channel_id > 0 and not entry.context.ephemeral]
+    if durable or not connection.in_atomic_block:
+        if kept:
+            append_batch(kept, window=config().idempotency_window)
+            for entry in kept:
+                if entry.error is not None:
+                    raise entry.error
+        transaction.on_commit(lambda: _announce([entry for _, entry in made]))
+    else:
+        transaction.on_commit(lambda: _append_late([entry for _, entry in made], kept))
+    return [
+        Published(entry.uid, ref.address.room, ref.address.channel, entry.seq, entry.duplicate) for ref, entry in made
+    ]
+
+
+def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
+    if kept:
+        append_batch(kept, window=config().idempotency_window)
+    _announce(entries)
+
+
+def _entry(address: Address, inbound: Inbound, actor: Actor, create: bool) -> tuple[ChannelRef, Entry]:
+    ref, _ = ensure(address, actor, create=create)
+    if address.is_everyone and not actor.admin:
+        raise BusError("FORBIDDEN", "Only admins may write to everybody.")
+    require(actor, PUBLISH, address, private=ref.private)
+    if inbound.type == "system" and not actor.admin:
+        raise BusError("FORBIDDEN", "Only admins may send system messages.")
+    sender = actor.client_id or actor.name
+    uid = frames.message_uid(inbound.id) if inbound.id else new_uid()
+    head, tail = frames.message_parts(inbound, address, sender, uid)
+    key = f"{sender}/{inbound.id}" if inbound.id and not ref.ephemeral else None
+    return ref, Entry(ref.id, head, tail, uid=uid, type=inbound.type, sender=sender, key=key, context=ref)
+
+
+def _announce(entries: Sequence[Entry]) -> None:
+    """After the commit: ring the bell for what is new."""
+    published: list[tuple[int, str, str, str, int, bytes]] = []
+    passing: list[tuple[int, bytes]] = []
+    for entry in entries:
+        ref: ChannelRef = entry.context
+        if ref.ephemeral:
+            passing.append((ref.id, frames.finish_message(entry.head, entry.tail, (wire_time(timezone.now()) or "").encode(), None)))
+        elif entry.error is None and not entry.duplicate and entry.seq is not None:
+            published.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, entry.seq, entry.frame))
+    if published:
+        broker.ring(broker.Published(published))
+        signals.message_published.send(
+            Published, messages=[(Address(row[1], row[2]), row[4], row[5]) for row in published]
+        )
+    if passing:
+        broker.ring(broker.Passing(passing))
+
+
+def broadcast_to_channel(
+    room: str, channel: str, payload: dict[str, Any] | None = None, *, message: str | None = None, **options: Any
+) -> Published:
+    """Publish to one channel; ``options`` as for :func:`publish`."""
+    return publish(Address(room, channel), payload, message=message, **options)
+
+
+def broadcast_to_room(
+    room: str, payload: dict[str, Any] | None = None, *, message: str | None = None, **options: Any
+) -> Published:
+    """Publish to everybody in any channel of a room, each once; ``options`` as for :func:`publish`."""
+    return publish(Address(room, WHOLE), payload, message=message, **options)
+
+
+def send_private(
+    targets: str | Iterable[str],
+    payload: dict[str, Any] | None = None,
+    *,
+    message: str | None = None,
+    id: str | None = None,
+    actor: Actor = SYSTEM,
+) -> list[Published]:
+    """Put a private message into the inbox of each target. Raises ``BusError`` TARGET_NOT_FOUND when none is known.
+
+    Unknown targets among known ones are left out; compare the result with what was asked for.
+    """
+    wanted = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
+    known = set(Client.objects.filter(client_id__in=wanted).values_list("client_id", flat=True))
+    if not known:
+        raise BusError("TARGET_NOT_FOUND", details=[{"client_id": target} for target in wanted])
+    items: list[tuple[Address, Inbound]] = []
+    for target in wanted:
+        if target in known:
+            inbound = Inbound(kind=KIND_PUBLISH, type="private", id=id and f"{id}.{target}")
+            if payload is not None:
+                inbound.payload = _encoded(payload, "payload")
+            if message is not None:
+                inbound.message = _encoded(message, "message")
+                inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
+            items.append((inbox(target), inbound))
+    return publish_all(items, actor=actor)
+
+
+def new_uid() -> str:
+    """A fresh ``arq_…`` id."""
+    return f"arq_{uuid.uuid4().hex}"
+
+
+def _encoded(value: Any, field: str) -> bytes:
+    try:
+        return frames.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as problem:
+        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": str(problem)[:200]}]) from None
+
+
+apublish = sync_to_async(publish, thread_sensitive=True)
+abroadcast_to_channel = sync_to_async(broadcast_to_channel, thread_sensitive=True)
+abroadcast_to_room = sync_to_async(broadcast_to_room, thread_sensitive=True)
+asend_private = sync_to_async(send_private, thread_sensitive=True)

@@ -1,0 +1,23 @@
+"""What the bus announces to Django code. Receivers hear of facts; they cannot change or stop anything.
+
+Signals of the socket side are sent in the event loop's thread: a receiver must not block, and must not query.
+"""
+
+from __future__ import annotations
+
+from django.dispatch import Signal
+
+#: ``client``: dict of client_id, client_type, screen_name, avatar; ``room``, ``channel``.
+client_connected = Signal()
+#: ``client``, ``code``: the close code.
+client_disconnected = Signal()
+#: ``room``, ``channel``, ``created_by``.
+channel_created = Signal()
+#: ``room``, ``channel``, ``deleted_by``.
+channel_deleted = Signal()
+#: ``messages``: list of (address, seq, frame bytes) that were committed together.
+message_published = Signal()
+#: ``client``, ``activity`` (a type or command name), ``room``, ``channel``: something a client did, not what it said.
+client_active = Signal()
+#: ``stats``: dict; once in a while, by the node.
+server_stats = Signal()

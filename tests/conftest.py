@@ -1,0 +1,175 @@
+"""Fixtures that every test may use. How the back end is chosen: tests/harness/plugin.py."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any, Protocol
+
+import pytest
+
+from tests.harness.backends import Backends, Storage
+from tests.harness.client import WireClient
+from tests.harness.postgres import PostgresServer
+from tests.harness.redis import RedisServer
+from tests.harness.server import BusServer, ServerKind
+
+
+@pytest.fixture
+def redis_server(backends: Backends) -> Iterator[RedisServer]:
+    """A running Redis that belongs to the test, to be killed, frozen or flushed."""
+    server = backends.new_redis()
+    yield server
+    backends.release(server)
+
+
+@pytest.fixture
+def postgres_server(backends: Backends) -> Iterator[PostgresServer]:
+    """A running, empty PostgreSQL that belongs to the test, to be killed, frozen or stopped."""
+    server = backends.new_postgres()
+    yield server
+    backends.release(server)
+
+
+@pytest.fixture
+def storage(backends: Backends) -> Iterator[Storage]:
+    """A migrated and seeded database (and a Redis, with the cluster back end) for the servers of one test."""
+    made = backends.new_storage()
+    yield made
+    backends.drop_storage(made)
+
+
+@pytest.fixture
+def fresh_room() -> str:
+    """A room name that no other test uses."""
+    return f"room-{secrets.token_hex(6)}"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    backends: Backends,
+    django_db_modify_db_settings_parallel_suffix: None,
+) -> None:
+    """Let Django's own test database be a file on SQLite.
+
+    In-memory SQLite shared between threads locks whole tables and ignores the busy time-out, which no
+    deployment does; a file behaves as the real thing.
+    """
+    from django.conf import settings
+
+    default = settings.DATABASES["default"]
+    if default["ENGINE"].endswith("sqlite3"):
+        default.setdefault("TEST", {})["NAME"] = str(backends.new_path("test").with_suffix(".sqlite3"))
+
+
+@pytest.fixture(autouse=True)
+def _empty_channel_layers() -> Iterator[None]:
+    """Drop the process's channel layers after each test: they hold on to the test's event loop."""
+    yield
+    from channels.layers import channel_layers
+
+    channel_layers.backends.clear()
+
+
+class StartServer(Protocol):
+    """Starts a server on free ports and waits until it is ready; ended at the end of the test."""
+
+    def __call__(
+        self,
+        kind: ServerKind = "daphne",
+        *,
+        storage: Storage | None = None,
+        env: Mapping[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+        wait: bool = True,
+    ) -> BusServer: ...
+
+
+@pytest.fixture
+def start_server(backends: Backends, storage: Storage) -> Iterator[StartServer]:
+    """Start servers of one test. They share the test's `storage`, so two of them are a cluster.
+
+    `env` are settings as text (`{"ARQONBUS_RATE_LIMIT": "5"}`), `arguments` are added to the command line.
+    With `wait=False` the server need not become ready.
+    """
+    with _servers(backends, storage) as start:
+        yield start
+
+
+@contextlib.contextmanager
+def _servers(backends: Backends, own_storage: Storage) -> Iterator[StartServer]:
+    started: list[BusServer] = []
+
+    def start(
+        kind: ServerKind = "daphne",
+        *,
+        storage: Storage | None = None,
+        env: Mapping[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+        wait: bool = True,
+    ) -> BusServer:
+        server = BusServer(
+            storage or own_storage,
+            backends.new_path("server"),
+            secret_key=backends.secret_key,
+            kind=kind,
+            env=env,
+            arguments=arguments,
+        )
+        started.append(server)
+        if wait:
+            server.start()
+        else:
+            server.spawn()
+        return server
+
+    try:
+        yield start
+    finally:
+        for server in started:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def shared_server(backends: Backends) -> Iterator[BusServer]:
+    """One daphne process for all tests that neither hurt it nor need settings of their own.
+
+    Tests take a room of their own (`fresh_room`) and clients with generated ids, so that they do not meet.
+    """
+    storage = backends.new_storage()
+    with _servers(backends, storage) as start:
+        yield start()
+    backends.drop_storage(storage)
+
+
+@pytest.fixture
+def own_postgres_storage(backends: Backends) -> Iterator[Storage]:
+    """Like `storage`, on a PostgreSQL server that belongs to the test and may be stopped. Cluster only."""
+    made = backends.new_storage(own_postgres=True)
+    yield made
+    backends.drop_storage(made)
+
+
+class Connect(Protocol):
+    """Connects a wire client; closed at the end of the test."""
+
+    async def __call__(self, server: BusServer | str, **options: Any) -> WireClient: ...
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Connect]:
+    """Connect wire clients: `await wire(server, client_id=…, room=…, dialect="v1", …)`; closed afterwards.
+
+    `server` is a BusServer or a URL; the options are those of `WireClient.connect`.
+    """
+    clients: list[WireClient] = []
+
+    async def connect(server: BusServer | str, **options: Any) -> WireClient:
+        client = await WireClient.connect(server if isinstance(server, str) else server.url, **options)
+        clients.append(client)
+        return client
+
+    yield connect
+    await asyncio.gather(*(client.close() for client in clients))

@@ -1,0 +1,108 @@
+"""The pytest plugin: what runs with which back end, and that CI accepts no skips."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.harness.processes import PROJECT_ROOT
+
+pytestmark = pytest.mark.pure
+
+RunSuite = Callable[..., "subprocess.CompletedProcess[str]"]
+
+_SUITE = """
+import pytest
+
+def test_always(): pass
+
+@pytest.mark.pure
+def test_pure(): pass
+
+@pytest.mark.embedded
+def test_sqlite(): pass
+
+@pytest.mark.cluster
+def test_cluster(): pass
+
+@pytest.mark.chaos
+def test_chaos(): pass
+
+@pytest.mark.needs("no-such-program")
+def test_optional(): pass
+"""
+
+
+@pytest.fixture
+def run_suite(tmp_path: Path) -> RunSuite:
+    """Runs pytest with this project's configuration on a little suite in a folder of its own."""
+
+    def run(source: str, *options: str, ci: str = "") -> subprocess.CompletedProcess[str]:
+        (tmp_path / "test_little.py").write_text(source)
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "pytest", "-c", PROJECT_ROOT / "pyproject.toml"),
+                *("--rootdir", tmp_path, "-o", f"cache_dir={tmp_path}", "-v"),
+                *options,
+                tmp_path / "test_little.py",
+            ],
+            cwd=PROJECT_ROOT,
+            env={**os.environ, "CI": ci},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
+    return run
+
+
+def _ran(output: str) -> set[str]:
+    return {line.split("::")[1].split()[0] for line in output.splitlines() if " PASSED" in line}
+
+
+def test_embedded_runs_all_but_what_needs_a_cluster(run_suite: RunSuite) -> None:
+    """On SQLite everything runs that does not ask for a cluster, an on-demand target or an absent program."""
+    result = run_suite(_SUITE)
+    assert result.returncode == 0, result.stdout
+    assert _ran(result.stdout) == {"test_always", "test_pure", "test_sqlite"}
+    assert "1 tests not run here: no no-such-program" in result.stdout
+
+
+def test_chaos_runs_only_when_asked_for(run_suite: RunSuite) -> None:
+    """`-m chaos` is what `make chaos` says."""
+    result = run_suite(_SUITE, "-m", "chaos")
+    assert _ran(result.stdout) == {"test_chaos"}
+
+
+@pytest.mark.parametrize("ci", ["true", "1"])
+def test_a_skip_fails_the_session_in_ci(run_suite: RunSuite, ci: str) -> None:
+    """With CI set a skipped test makes the exit code non-zero and is named."""
+    result = run_suite("import pytest\ndef test_skipped(): pytest.skip('no reason')\n", ci=ci)
+    assert result.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "skipped tests fail in CI" in result.stdout
+    assert "test_little.py::test_skipped" in result.stdout.split("skipped tests fail in CI")[1]
+
+
+def test_a_skipped_module_fails_the_session_in_ci(run_suite: RunSuite) -> None:
+    """A module that skips itself, as importorskip does, counts as well."""
+    result = run_suite(
+        "import pytest\npytest.importorskip('no_such_module')\ndef test_it(): pass\n", ci="true"
+    )
+    assert result.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.INTERNAL_ERROR)
+
+
+def test_a_skip_is_no_failure_at_home(run_suite: RunSuite) -> None:
+    """Without CI a skip is only reported; an expected failure never counts as a skip."""
+    suite = (
+        "import pytest\n"
+        "def test_skipped(): pytest.skip('no reason')\n"
+        "@pytest.mark.xfail\n"
+        "def test_expected(): assert 0\n"
+    )
+    assert run_suite(suite).returncode == 0
+    assert run_suite(suite, "--deselect", "test_little.py::test_skipped", ci="true").returncode == 0
