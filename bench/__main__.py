@@ -92,7 +92,7 @@ def _heading(facts: dict[str, Any], rounds: int, seconds: float) -> str:
     return (
         f"{facts['processor']}, {facts['cores']} cores (server on one, load generator on another), "
         f"kernel {facts['kernel']}, Python {facts['python']}\n"
-        f"median of {rounds} round{'s' if rounds > 1 else ''} of {seconds:g} s, {facts['minutes']} minutes in all, "
+        f"median of {rounds} rounds of {seconds:g} s, {facts['minutes']} minutes in all, "
         f"load of the machine before {facts['load_1min']}"
     )
 

@@ -161,7 +161,7 @@ def recovery(contender: Contender, server: Server, options: Options) -> Result |
             '{"client_id":"r-%i","client_type":"app","room":"bench","channel":"c0",'
             f'"since":{position["seq"] - RECOVERED},"epoch":"{position["epoch"]}"}}'
         )
-        greeting = (Hello(hello, '"event":"registered"'),)
+        greeting: tuple[Hello, ...] = (Hello(hello, '"event":"registered"'),)
     else:
         d = _centrifuge_kept(d)
         _fill(contender, server, d, RECOVERED)

@@ -30,7 +30,7 @@ def as_json(run: Run, machine: dict[str, Any], options: dict[str, Any]) -> dict[
     """Everything that was measured: medians, every round, what was missing and why."""
     workloads = []
     for workload in run.workloads:
-        entries = {}
+        entries: dict[str, Any] = {}
         for contender in run.contenders:
             key = (workload.key, contender.key)
             if key in run.rounds:

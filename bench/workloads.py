@@ -1,7 +1,7 @@
 """What is measured: each workload makes scenarios of a contender's dialect and reads the generator's answer.
 
-A result always has `unit_us`, the server's CPU time from the system's accounting for one unit of the workload:
-a delivery, a message, a request, a registration.
+A result always has `unit_us`, the server's CPU time from the system's accounting for one unit of the
+workload: a delivery, a message, a request, a registration.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ class Connection:
                 except BusError as problem:
                     logger.debug("leaving: %s", problem.code)
                 self.send(
-                    frames.system("unsubscribed", room=ref.address.room, channel=ref.address.channel, reason="REVOKED")
+                    frames.system("unsubscribed", ref.address, room=ref.address.room, channel=ref.address.channel, reason="REVOKED")
                 )
 
     # --- frames in --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
@@ -97,30 +97,41 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 class RuleTable:
-    """The grants as this process knows them; read again when somebody rings (``forget``)."""
+    """The grants as this process knows them.
+
+    Threads read them with :meth:`rules`, which queries after a change; the event loop uses :attr:`loaded`, which the node
+    brings up to date when somebody rings.
+    """
 
     def __init__(self) -> None:
-        self._rules: tuple[Rule, ...] | None = None
+        self.loaded: tuple[Rule, ...] = ()
+        self._fresh = False
         self._lock = threading.Lock()
-        #: Grows with each change, so that holders of derived answers know when to ask again.
+        #: Grows with each change of ``loaded``, so that holders of derived answers know when to ask again.
         self.version = 0
 
     def rules(self) -> tuple[Rule, ...]:
         """All rules; a query when they were changed since."""
-        rules = self._rules
-        if rules is None:
+        if not self._fresh:
             with self._lock:
-                version = self.version
+                self._fresh = True
                 rows = Grant.objects.values_list("subject", "subject_name", "action", "pattern", "allow")
-                rules = tuple(Rule(*row) for row in rows)
-                if version == self.version:
-                    self._rules = rules
-        return rules
+                try:
+                    self.loaded = tuple(Rule(*row) for row in rows)
+                except BaseException:
+                    self._fresh = False
+                    raise
+                self.version += 1
+        return self.loaded
 
     def forget(self) -> None:
         """The grants changed."""
-        self.version += 1
-        self._rules = None
+        self._fresh = False
+
+    def refresh(self) -> None:
+        """Read them again."""
+        self.forget()
+        self.rules()
 
 
 def table() -> RuleTable:
@@ -129,7 +140,7 @@ def table() -> RuleTable:
     return rules
 
 
-def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Iterable[Rule] | None = None) -> bool:
+def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None) -> bool:
     """Whether ``actor`` may do ``action`` (one of :data:`ACTIONS`) at ``address``; ``private`` is the room's flag.
 
     In order: admins may; a token's scopes bound what it may; an inbox is its owner's, and anybody's to write to; a rule that
@@ -158,11 +169,14 @@ def can(actor: Actor, action: str, address: Address, *, private: bool, rules: It
     return not private
 
 
-def require(actor: Actor, action: str, address: Address, *, private: bool) -> None:
+def require(
+    actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None
+) -> None:
     """Raise ``BusError`` FORBIDDEN unless ``actor`` may; a private room is not there for those who may not see it."""
-    if can(actor, action, address, private=private):
+    rules = table().rules() if rules is None else rules
+    if can(actor, action, address, private=private, rules=rules):
         return
-    if private and not can(actor, JOIN, address, private=private) and not can(actor, HISTORY, address, private=private):
+    if private and not any(can(actor, seen, address, private=True, rules=rules) for seen in (JOIN, HISTORY)):
         raise hidden(address)
     raise BusError("FORBIDDEN", f"You may not {action} at {address}.", [{"action": action, "address": str(address)}])
 

@@ -40,8 +40,8 @@ def target(context: Context, parameters: ChannelParameters) -> Address:
 class Retention(msgspec.Struct, forbid_unknown_fields=True):
     """How much of a channel's history is kept."""
 
-    count: Annotated[int | None, Meta(ge=0, description="Messages kept; 0: no limit.")] = None
-    age: Annotated[int | None, Meta(ge=0, description="Seconds kept; 0: no limit.")] = None
+    count: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Messages kept; 0: no limit.")] = None
+    age: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Seconds kept; 0: no limit.")] = None
 
 
 class CreateParameters(ChannelParameters):

@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from .. import log, metrics, signals
 from ..conf import config
 from ..log import Entry, LogWriter
 from ..models import wire_time
-from ..permissions import PUBLISH, SYSTEM, Actor, can, table
+from ..permissions import PUBLISH, SYSTEM, Actor, can, require, table
 from ..protocol import frames
 from ..protocol.dialects import Inbound
 from ..protocol.errors import RESTART, BusError
@@ -93,6 +93,7 @@ class Node:
         self._refs: dict[Address, ChannelRef] = {}
         self._started: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._short_tasks: set[asyncio.Task[None]] = set()
         self.draining = False
         self._uid_prefix = f"arq_{self.id[:8]}{secrets.token_hex(3)}"
         self._uid = 0
@@ -120,6 +121,7 @@ class Node:
     async def _start(self) -> None:
         def prepare() -> None:
             seed_hardcoded()
+            table().refresh()
             client_service.node_started(self.id, self.host, os.getpid(), VERSION)
             client_service.sweep_dead_nodes()
 
@@ -245,7 +247,9 @@ class Node:
         key = (action, ref.id)
         allowed = peer.allowed.get(key)
         if allowed is None:
-            allowed = peer.allowed[key] = can(peer.actor, action, ref.address, private=ref.private)
+            allowed = peer.allowed[key] = can(
+                peer.actor, action, ref.address, private=ref.private, rules=table().loaded
+            )
         return allowed
 
     def publish(self, peer: Peer, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None) -> None:
@@ -286,7 +290,7 @@ class Node:
 
     def _refusal(self, peer: Peer, action: str, ref: ChannelRef) -> BusError:
         try:
-            channel_service.require(peer.actor, action, ref.address, private=ref.private)
+            require(peer.actor, action, ref.address, private=ref.private, rules=table().loaded)
         except BusError as problem:
             return problem
         return BusError("FORBIDDEN")
@@ -390,14 +394,27 @@ class Node:
         elif isinstance(bell, bells.Changed):
             self.forget(bell)
         elif isinstance(bell, bells.GrantsChanged):
-            table().forget()
-            for peer in list(self.peers.values()):
-                peer.drop(None, None)
+            self._spawn(self._reconsider())
         elif isinstance(bell, bells.Dismiss):
             peer = self.by_client.get(bell.client_id)
             for found in {peer, self.peers.get(bell.connection_id)} - {None}:
                 if found is not None and (not bell.connection_id or found.connection_id == bell.connection_id):
                     found.drop(bell.close_code, BusError(bell.code, bell.message))
+
+    async def _reconsider(self) -> None:
+        """Rules, tokens or users changed: read the rules, and look at every connection again."""
+        try:
+            await self.run(table().refresh)
+        except DatabaseError:
+            self.loop.call_later(1.0, self.hear, bells.GrantsChanged())
+            return
+        for peer in list(self.peers.values()):
+            peer.drop(None, None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._short_tasks.add(task)
+        task.add_done_callback(self._short_tasks.discard)
 
     def _look_everywhere(self) -> None:
         """The layer was away: look at the whole of the log's recent past at once."""

@@ -61,9 +61,7 @@ class Notices:
         if settings.presence_coalesce and participants > settings.presence_coalesce_above:
             self._gather(event, card, ref, participants)
             return
-        frame = frames.system(
-            event, room=ref.address.room, channel=ref.address.channel, **card, participants=participants
-        )
+        frame = frames.system(event, ref.address, **card, participants=participants)
         self._node.pass_on(ref.id, frame, peer)
 
     def _gather(self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
@@ -86,8 +84,7 @@ class Notices:
             return
         frame = frames.system(
             "presence",
-            room=gathering.ref.address.room,
-            channel=gathering.ref.address.channel,
+            gathering.ref.address,
             joined=list(gathering.joined.values())[:LISTED],
             joined_count=len(gathering.joined),
             left=list(gathering.left.values())[:LISTED],

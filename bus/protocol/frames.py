@@ -75,11 +75,11 @@ def ack(request_id: str | None, address: Address, seq: int | None, *, duplicate:
     )
 
 
-def system(event: str, *, room: str | None = None, channel: str | None = None, **payload: Any) -> bytes:
-    """A ``system`` frame of the server: welcome, registered, client_joined, client_left, recovery …"""
+def system(event: str, at: Address | None = None, **payload: Any) -> bytes:
+    """A ``system`` frame of the server about ``at``: welcome, registered, client_joined, client_left …"""
     frame: dict[str, Any] = {"version": "1.0", "type": "system", "from": SERVER}
-    if room is not None:
-        frame["room"], frame["channel"] = room, channel
+    if at is not None:
+        frame["room"], frame["channel"] = at
     frame["payload"] = {"event": event, **payload}
     return encode(frame)
 

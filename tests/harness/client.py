@@ -328,7 +328,7 @@ class WireClient:
         """All frames received so far, oldest first."""
         return [received.frame for received in self.received]
 
-    def messages(self, address: str | None = None, *, type: str | None = None) -> list[dict[str, Any]]:  # noqa: A002
+    def messages(self, address: str | None = None, *, type: str | None = None) -> list[dict[str, Any]]:
         """All delivered messages so far (frames with a `seq`), of one address or type if given."""
         return [
             frame
@@ -341,7 +341,7 @@ class WireClient:
 
     async def expect(
         self,
-        type: str | None = None,  # noqa: A002
+        type: str | None = None,
         event: str | None = None,
         *,
         predicate: Predicate | None = None,
@@ -383,7 +383,7 @@ class WireClient:
 
     async def expect_nothing(
         self,
-        type: str | None = None,  # noqa: A002
+        type: str | None = None,
         event: str | None = None,
         *,
         after: Iterable[WireClient] = (),
@@ -557,7 +557,7 @@ def _event(frame: Mapping[str, Any]) -> Any:
 
 
 def _matcher(
-    type: str | None,  # noqa: A002
+    type: str | None,
     event: str | None,
     predicate: Predicate | None,
     fields: Mapping[str, Any],
@@ -574,7 +574,7 @@ def _matcher(
 
 
 def _wanted(
-    type: str | None,  # noqa: A002
+    type: str | None,
     event: str | None,
     predicate: Predicate | None,
     fields: Mapping[str, Any],

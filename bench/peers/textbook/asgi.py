@@ -1,7 +1,7 @@
 """The tutorial's project in one module: settings, routing and the application that daphne serves.
 
-`BENCH_TEXTBOOK_DB` names the SQLite file; it has the same options as the bus (WAL, immediate transactions), so
-that what differs is the way of the message and nothing else.
+`BENCH_TEXTBOOK_DB` names the SQLite file; it has the same options as the bus (WAL, immediate
+transactions), so that what differs is the way of the message and nothing else.
 """
 
 from __future__ import annotations
@@ -45,5 +45,5 @@ if Message._meta.db_table not in connection.introspection.table_names():
 connection.close()
 
 application = ProtocolTypeRouter(
-    {"websocket": URLRouter([path("ws/chat/<room_name>/", ChatConsumer.as_asgi())])}  # type: ignore[arg-type]
+    {"websocket": URLRouter([path("ws/chat/<room_name>/", ChatConsumer.as_asgi())])}  # type: ignore[list-item,arg-type]
 )
