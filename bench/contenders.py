@@ -150,8 +150,6 @@ class BusOnDaphne(Bus):
             "127.0.0.1",
             "-p",
             str(port),
-            "-v",
-            "0",
             "arqonbus_site.asgi:application",
         ]
 
@@ -262,8 +260,6 @@ class Textbook(Contender):
             "127.0.0.1",
             "-p",
             str(port),
-            "-v",
-            "0",
             "bench.peers.textbook.asgi:application",
         ]
         return servers.start(

@@ -154,9 +154,7 @@ def recovery(contender: Contender, server: Server, options: Options) -> Result |
     if isinstance(contender, Bus):
         _fill(contender, server, d, RECOVERED)
         with _Member(server, "c0") as member:
-            position = next(
-                entry for entry in member.answer["payload"]["channels"] if entry["channel"] == "c0"
-            )
+            position = member.answer["payload"]["channels"]["bench:c0"]
         hello = (
             '{"client_id":"r-%i","client_type":"app","room":"bench","channel":"c0",'
             f'"since":{position["seq"] - RECOVERED},"epoch":"{position["epoch"]}"}}'

@@ -88,7 +88,9 @@ class Broker:
     def __init__(self, heard: Callable[[Bell], None], *, layer: BaseChannelLayer | None = None) -> None:
         chosen = layer or get_channel_layer()
         if chosen is None:
-            raise RuntimeError("CHANNEL_LAYERS has no default layer; ArqonBus needs one (the in-memory layer will do).")
+            raise RuntimeError(
+                "CHANNEL_LAYERS has no default layer; ArqonBus needs one (the in-memory layer will do)."
+            )
         self._layer: BaseChannelLayer = chosen
         self.alone = isinstance(chosen, InMemoryChannelLayer)
         self._heard = heard

@@ -29,47 +29,83 @@ class Config:
     """The bus's settings. Sizes are bytes and durations seconds unless said; 0 switches a limit off where that is said."""
 
     # Who may come in
-    anonymous: bool | None = _setting(None, "Let clients in that do not identify themselves; unset: as DEBUG.")
+    anonymous: bool | None = _setting(
+        None, "Let clients in that do not identify themselves; unset: as DEBUG."
+    )
     auto_create: bool = _setting(True, "Create a missing room or channel on the first join or publish.")
-    token_in_url: bool = _setting(False, "Take access tokens from the query string (they end up in proxies' logs).")
-    allowed_origins: tuple[str, ...] = _setting([], "Origins of browser pages allowed besides ALLOWED_HOSTS, as scheme://host[:port].")
-    telemetry_anonymous: bool | None = _setting(None, "Let unidentified clients use the telemetry socket; unset: as `anonymous`.")
-    registration_deadline: float = _setting(30.0, "Time after connecting in which a client has to send its first frame; 0: no deadline.")
-    resume_window: float = _setting(24 * 3600.0, "How long a resume token is good after the connection is gone.")
+    token_in_url: bool = _setting(
+        False, "Take access tokens from the query string (they end up in proxies' logs)."
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        [], "Origins of browser pages allowed besides ALLOWED_HOSTS, as scheme://host[:port]."
+    )
+    telemetry_anonymous: bool | None = _setting(
+        None, "Let unidentified clients use the telemetry socket; unset: as `anonymous`."
+    )
+    registration_deadline: float = _setting(
+        30.0, "Time after connecting in which a client has to send its first frame; 0: no deadline."
+    )
+    resume_window: float = _setting(
+        24 * 3600.0, "How long a resume token is good after the connection is gone."
+    )
     ticket_lifetime: float = _setting(30.0, "How long a browser's single-use connection ticket is good.")
-    jwt_key: str = _setting("", "Key for JWT: a shared secret (HS256) or a PEM public key (RS256, ES256); empty: no JWT.")
+    jwt_key: str = _setting(
+        "", "Key for JWT: a shared secret (HS256) or a PEM public key (RS256, ES256); empty: no JWT."
+    )
     jwt_jwks: str = _setting("", "Path or URL of a JWKS document with the keys for JWT.")
     jwt_algorithms: tuple[str, ...] = _setting(["HS256"], "Algorithms taken for JWT: HS256, RS256, ES256.")
     jwt_audience: str = _setting("", "Audience (`aud`) that a JWT must name; empty: any.")
     jwt_issuer: str = _setting("", "Issuer (`iss`) that a JWT must name; empty: any.")
-    jwt_admin_claim: str = _setting("", "Claim that, when true, makes the bearer of a JWT an admin; empty: none does.")
+    jwt_admin_claim: str = _setting(
+        "", "Claim that, when true, makes the bearer of a JWT an admin; empty: none does."
+    )
     # Limits of a connection
-    frame_bytes: int = _setting(256 * 1024, "Largest frame taken; above the server's own 1 MiB the server closes with 1009.")
+    frame_bytes: int = _setting(
+        256 * 1024, "Largest frame taken; above the server's own 1 MiB the server closes with 1009."
+    )
     frame_depth: int = _setting(32, "Deepest nesting of a frame's JSON.")
     targets: int = _setting(100, "Most targets of one private message.")
     rate_limit: float = _setting(200.0, "Frames a second from one connection; 0: no limits of rate at all.")
     rate_burst: float = _setting(400.0, "Frames that a connection may send at once.")
-    principal_rate_limit: float = _setting(0.0, "Frames a second from all connections of one identity on one process; 0: no limit.")
+    principal_rate_limit: float = _setting(
+        0.0, "Frames a second from all connections of one identity on one process; 0: no limit."
+    )
     byte_rate_limit: float = _setting(4 * 1024 * 1024.0, "Bytes a second from one connection; 0: no limit.")
     bad_frames: float = _setting(50.0, "Refused frames at once before the connection is closed with 4008.")
     memberships: int = _setting(100, "Most channels that one client is a member of; 0: no limit.")
-    channels_per_client: int = _setting(1000, "Most channels that one identity may bring into being by itself; 0: no limit.")
+    channels_per_client: int = _setting(
+        1000, "Most channels that one identity may bring into being by itself; 0: no limit."
+    )
     connections: int = _setting(20000, "Most connections of one process; 0: no limit.")
-    connections_per_principal: int = _setting(0, "Most connections of one identity on one process; 0: no limit.")
-    connections_per_address: int = _setting(0, "Most connections from one network address on one process; 0: no limit.")
-    trusted_proxies: int = _setting(0, "How many proxies in front add X-Forwarded-For; 0: the header is not believed.")
+    connections_per_principal: int = _setting(
+        0, "Most connections of one identity on one process; 0: no limit."
+    )
+    connections_per_address: int = _setting(
+        0, "Most connections from one network address on one process; 0: no limit."
+    )
+    trusted_proxies: int = _setting(
+        0, "How many proxies in front add X-Forwarded-For; 0: the header is not believed."
+    )
     # Slow and silent readers
-    send_buffer: int = _setting(1024 * 1024, "Bytes waiting for one connection above which it is closed with 4013.")
+    send_buffer: int = _setting(
+        1024 * 1024, "Bytes waiting for one connection above which it is closed with 4013."
+    )
     send_frames: int = _setting(1000, "Frames waiting for one connection above which it is closed with 4013.")
-    send_deadline: float = _setting(10.0, "Time in which a connection has to take something of what waits for it.")
+    send_deadline: float = _setting(
+        10.0, "Time in which a connection has to take something of what waits for it."
+    )
     ping_interval: float = _setting(20.0, "Time between pings of a silent connection.")
     ping_timeout: float = _setting(20.0, "Time in which a ping has to be answered.")
     # The log
     ring: int = _setting(500, "Messages of a channel kept in memory by each process that has members of it.")
     ring_bytes: int = _setting(1024 * 1024, "Bytes of a channel's messages kept in memory.")
-    retention_count: int = _setting(100_000, "Messages kept per channel that sets no retention of its own; 0: no limit.")
+    retention_count: int = _setting(
+        100_000, "Messages kept per channel that sets no retention of its own; 0: no limit."
+    )
     retention_age: float = _setting(0.0, "Age at which messages of such a channel are dropped; 0: no limit.")
-    idempotency_window: float = _setting(24 * 3600.0, "How long a repeated message `id` of the same sender is recognised.")
+    idempotency_window: float = _setting(
+        24 * 3600.0, "How long a repeated message `id` of the same sender is recognised."
+    )
     group_commit: int = _setting(2000, "Most messages of one transaction.")
     queue_limit: int = _setting(20_000, "Messages waiting for the log above which publishers are told BUSY.")
     store_timeout: float = _setting(2.0, "Time after which a waiting publish is refused with UNAVAILABLE.")
@@ -80,13 +116,21 @@ class Config:
     node_heartbeat: float = _setting(2.0, "Time between a process's signs of life.")
     node_timeout: float = _setting(8.0, "Age of the last sign of life at which a process counts as dead.")
     # Presence
-    presence: bool = _setting(True, "Send client_joined and client_left to the members of rooms that do not say otherwise.")
-    presence_coalesce: float = _setting(0.2, "Time over which the notices of a busy channel are gathered into one.")
+    presence: bool = _setting(
+        True, "Send client_joined and client_left to the members of rooms that do not say otherwise."
+    )
+    presence_coalesce: float = _setting(
+        0.2, "Time over which the notices of a busy channel are gathered into one."
+    )
     presence_coalesce_above: int = _setting(200, "Members from which on notices of a channel are gathered.")
-    channel_idle: float = _setting(300.0, "Age at which an empty, automatically made channel is removed; 0: never.")
+    channel_idle: float = _setting(
+        300.0, "Age at which an empty, automatically made channel is removed; 0: never."
+    )
     # Telemetry, logs, stopping
     stats_interval: float = _setting(60.0, "Time between the log's lines of statistics; 0: none.")
-    telemetry_interval: float = _setting(5.0, "Time between server_stats events on the telemetry stream; 0: none.")
+    telemetry_interval: float = _setting(
+        5.0, "Time between server_stats events on the telemetry stream; 0: none."
+    )
     log_format: str = _setting("console", "Form of log lines: console or json.")
     log_level: str = _setting("INFO", "Lowest level that is logged.")
     drain_timeout: float = _setting(6.0, "Time that accepted work has to finish when the process stops.")
@@ -96,8 +140,12 @@ class Config:
 
 #: Where a value must lie; anything else is refused at start with the variable's name.
 _CHOICES: dict[str, tuple[str, ...]] = {"log_format": ("console", "json"), "writer": ("auto", "portable")}
-_AT_LEAST_ONE = frozenset({"frame_bytes", "frame_depth", "targets", "ring", "group_commit", "queue_limit", "bell_shards"})
-_POSITIVE = frozenset({"heartbeat", "node_heartbeat", "node_timeout", "store_timeout", "send_deadline", "drain_timeout"})
+_AT_LEAST_ONE = frozenset(
+    {"frame_bytes", "frame_depth", "targets", "ring", "group_commit", "queue_limit", "bell_shards"}
+)
+_POSITIVE = frozenset(
+    {"heartbeat", "node_heartbeat", "node_timeout", "store_timeout", "send_deadline", "drain_timeout"}
+)
 _JWT_ALGORITHMS = frozenset({"HS256", "RS256", "ES256"})
 
 _TYPES: dict[str, Any] = typing.get_type_hints(Config)
@@ -144,14 +192,16 @@ def build(values: Mapping[str, Any], name: str = "ARQONBUS_{}") -> Config:
     for key in values:
         if key not in known:
             raise ImproperlyConfigured(f"{name.format(key.upper())} is not a setting of ArqonBus.")
-    result = Config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    result = Config(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
     for setting in dataclasses.fields(Config):
         value = getattr(result, setting.name)
         shown = name.format(setting.name.upper())
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if value < 0:
                 raise ImproperlyConfigured(f"{shown} is {value}; it must not be negative.")
-            if setting.name in _AT_LEAST_ONE and value < 1 or setting.name in _POSITIVE and value <= 0:
+            if (setting.name in _AT_LEAST_ONE and value < 1) or (setting.name in _POSITIVE and value <= 0):
                 raise ImproperlyConfigured(f"{shown} is {value}; it must be above 0.")
         choices = _CHOICES.get(setting.name)
         if choices and value not in choices:

@@ -6,7 +6,6 @@ looked at while the commit of this one runs, and its order is that of the frames
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import secrets
 import time
@@ -55,10 +54,18 @@ class Connection:
     __slots__ = ("_closing", "node", "peer", "query", "session", "writer")
 
     def __init__(
-        self, node: Node, actor: Actor | None, *, kind: str = "bus", peer_address: str = "", query: dict[str, str] | None = None
+        self,
+        node: Node,
+        actor: Actor | None,
+        *,
+        kind: str = "bus",
+        peer_address: str = "",
+        query: dict[str, str] | None = None,
     ) -> None:
         self.node = node
-        self.peer = Peer(secrets.token_hex(8), actor or identity.ANONYMOUS, kind=kind, peer_address=peer_address)
+        self.peer = Peer(
+            secrets.token_hex(8), actor or identity.ANONYMOUS, kind=kind, peer_address=peer_address
+        )
         self.peer.client_id = f"client-{self.peer.connection_id}"
         self.peer.drop = self.drop
         self.session = Session(session_limits(node), time.monotonic())
@@ -76,7 +83,15 @@ class Connection:
             raise Closing(4012, BusError("RESTARTING", retry_after=1.0))
         limit = node.settings.connections
         if limit and len(node.peers) >= limit:
-            raise Closing(TOO_MANY, BusError("LIMIT_REACHED", "The server has as many connections as it takes.", [{"limit": "connections"}], 5.0))
+            raise Closing(
+                TOO_MANY,
+                BusError(
+                    "LIMIT_REACHED",
+                    "The server has as many connections as it takes.",
+                    [{"limit": "connections"}],
+                    5.0,
+                ),
+            )
         node.peers[peer.connection_id] = peer
         metrics.connections.labels(peer.kind).inc()
         metrics.connections_total.labels(peer.kind).inc()
@@ -96,7 +111,11 @@ class Connection:
                 client_id=self.peer.client_id,
                 protocol=PROTOCOL,
                 server_version=VERSION,
-                limits={"frame_bytes": limits.frame_bytes, "targets": limits.targets, "frames_per_second": limits.frames_per_second},
+                limits={
+                    "frame_bytes": limits.frame_bytes,
+                    "targets": limits.targets,
+                    "frames_per_second": limits.frames_per_second,
+                },
                 registered=False,
             )
         )
@@ -134,7 +153,15 @@ class Connection:
             if code != 4013:
                 self.writer.send(frames.error(error))
         logger.info(
-            "closed %s", code, extra={"event": "closed", "connection": self.peer.connection_id, "client": self.peer.client_id, "code": code, "error": error.code if error else None},
+            "closed %s",
+            code,
+            extra={
+                "event": "closed",
+                "connection": self.peer.connection_id,
+                "client": self.peer.client_id,
+                "code": code,
+                "error": error.code if error else None,
+            },
         )
         self.writer.close(code)
 
@@ -151,7 +178,13 @@ class Connection:
                 except BusError as problem:
                     logger.debug("leaving: %s", problem.code)
                 self.send(
-                    frames.system("unsubscribed", ref.address, room=ref.address.room, channel=ref.address.channel, reason="REVOKED")
+                    frames.system(
+                        "unsubscribed",
+                        ref.address,
+                        room=ref.address.room,
+                        channel=ref.address.channel,
+                        reason="REVOKED",
+                    )
                 )
 
     # --- frames in --------------------------------------------------------------------------------------------------
@@ -188,7 +221,13 @@ class Connection:
         except Exception:
             reference = secrets.token_hex(6)
             logger.exception(
-                "frame failed", extra={"event": "internal_error", "reference": reference, "connection": peer.connection_id, "client": peer.client_id}
+                "frame failed",
+                extra={
+                    "event": "internal_error",
+                    "reference": reference,
+                    "connection": peer.connection_id,
+                    "client": peer.client_id,
+                },
             )
             self.error(BusError("INTERNAL_ERROR", details=[{"reference": reference}]), request_id)
 
@@ -237,14 +276,18 @@ class Connection:
             self.error(entry.error, entry.request_id)
         elif not self.writer.closed:
             self.node.hub.send(
-                self.peer, frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate)
+                self.peer,
+                frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate),
             )
 
     async def _private(self, inbound: Inbound) -> None:
         """To each target's inbox; unknown targets are named in one error, the rest are served (contract §4)."""
         node, peer = self.node, self.peer
         if not inbound.to:
-            raise BusError("VALIDATION_ERROR", details=[{"field": "to", "message": "`to` is missing: a client_id or a list of them."}])
+            raise BusError(
+                "VALIDATION_ERROR",
+                details=[{"field": "to", "message": "`to` is missing: a client_id or a list of them."}],
+            )
         inbound.type = "private" if inbound.kind == KIND_PRIVATE else inbound.type
         absent = [target for target in inbound.to if target not in node.by_client]
         unknown: set[str] = set()
@@ -255,7 +298,9 @@ class Connection:
         message_id = inbound.id
         for target in served:
             ref = await node.resolve(inbox(target), node.system)
-            copy = msgspec.structs.replace(inbound, id=message_id if len(served) == 1 else (message_id and f"{message_id}.{target}"))
+            copy = msgspec.structs.replace(
+                inbound, id=message_id if len(served) == 1 else (message_id and f"{message_id}.{target}")
+            )
             node.publish(peer, ref, copy, gather.done)
         if unknown:
             raise BusError(
@@ -275,7 +320,9 @@ class Connection:
         try:
             command = find(inbound.command)
             parameters = command.read(inbound.parameters, inbound.hints)
-            context = Context(peer.actor, peer.initial, inbound.room, inbound.channel, _Port(self), peer.inbox_floor)
+            context = Context(
+                peer.actor, peer.initial, inbound.room, inbound.channel, _Port(self), peer.inbox_floor
+            )
             answer = await command.run(context, parameters)
         except BusError as problem:
             metrics.errors.labels(problem.code).inc()
@@ -288,14 +335,25 @@ class Connection:
             return
         metrics.commands.labels(command.name).inc()
         logger.info(
-            "command %s", command.name, extra={"event": "command", "command": command.name, "connection": peer.connection_id, "client": peer.client_id},
+            "command %s",
+            command.name,
+            extra={
+                "event": "command",
+                "command": command.name,
+                "connection": peer.connection_id,
+                "client": peer.client_id,
+            },
         )
         self.send(frames.command_response(uid, inbound.id, command.name, answer.message, answer.result))
         if answer.follow is not None:
             await node.members.follow(peer, answer.follow)
         if signals.client_active.receivers:
             signals.client_active.send(
-                Connection, client=peer, activity=command.name, room=peer.initial.room, channel=peer.initial.channel
+                Connection,
+                client=peer,
+                activity=command.name,
+                room=peer.initial.room,
+                channel=peer.initial.channel,
             )
 
     # --- frames out -------------------------------------------------------------------------------------------------
@@ -307,14 +365,23 @@ class Connection:
     def error(self, problem: BusError, request_id: str | None) -> None:
         """An error frame for this client."""
         metrics.errors.labels(problem.code).inc()
-        logger.debug("refused %s", problem.code, extra={"event": "refused", "connection": self.peer.connection_id, "client": self.peer.client_id, "error": problem.code})
+        logger.debug(
+            "refused %s",
+            problem.code,
+            extra={
+                "event": "refused",
+                "connection": self.peer.connection_id,
+                "client": self.peer.client_id,
+                "error": problem.code,
+            },
+        )
         self.send(frames.error(problem, request_id))
 
 
 class _Gather:
     """One ack (or error) for a private message to several targets, once all of its copies are kept."""
 
-    __slots__ = ("_connection", "_error", "_inbound", "_left", "_total", "_last")
+    __slots__ = ("_connection", "_error", "_inbound", "_last", "_left", "_total")
 
     def __init__(self, connection: Connection, inbound: Inbound, total: int) -> None:
         self._connection = connection
@@ -367,7 +434,11 @@ class _Port:
         stream = node.hub.stream(ref.id) if ref is not None else None
         if ref is None or stream is None or stream.head < 0 or not node.may(peer, HISTORY, ref):
             return None
-        return stream.recent(max(stream.head - limit, 0)) if stream.ring is not None or stream.head == 0 else None
+        return (
+            stream.recent(max(stream.head - limit, 0))
+            if stream.ring is not None or stream.head == 0
+            else None
+        )
 
     @property
     def started_at(self) -> datetime:

@@ -30,7 +30,9 @@ class BusConsumer(AsyncConsumer):
         if event["type"] != "websocket.connect":
             return
         protocols = scope.get("subprotocols") or []
-        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None})
+        await send(
+            {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None}
+        )
         node = current()
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
@@ -40,7 +42,10 @@ class BusConsumer(AsyncConsumer):
             actor, refusal = None, problem
         connection = Connection(node, actor, kind=self.kind, peer_address=peer_address(scope), query=query)
         writer = choose(
-            scope.get("arqonbus.send", send), node.bounds, connection.overflow, portable=node.settings.writer == "portable"
+            scope.get("arqonbus.send", send),
+            node.bounds,
+            connection.overflow,
+            portable=node.settings.writer == "portable",
         )
         code = 1006
         try:
@@ -57,7 +62,9 @@ class BusConsumer(AsyncConsumer):
                 if kind == "websocket.receive":
                     text = event.get("text")
                     if not writer.closed:
-                        await connection.handle(text.encode() if text is not None else event.get("bytes") or b"")
+                        await connection.handle(
+                            text.encode() if text is not None else event.get("bytes") or b""
+                        )
                 elif kind == "websocket.disconnect":
                     code = event.get("code") or 1005
                     return

@@ -39,7 +39,11 @@ def peer_address(scope: Any) -> str:
     direct = str(client[0]) if client else ""
     trusted = config().trusted_proxies
     if trusted:
-        forwarded = [part.strip() for part in _headers(scope).get(b"x-forwarded-for", b"").decode("latin-1").split(",") if part.strip()]
+        forwarded = [
+            part.strip()
+            for part in _headers(scope).get(b"x-forwarded-for", b"").decode("latin-1").split(",")
+            if part.strip()
+        ]
         if len(forwarded) >= trusted:
             return forwarded[-trusted]
     return direct
@@ -63,7 +67,9 @@ def origin_allowed(origin: str, host: str) -> bool:
     # The page comes from this very site: same host and port as the request's own Host header.
     own = urlsplit(f"//{host}")
     try:
-        same_port = (port or {"http": 80, "https": 443}[parts.scheme]) == (own.port or {"http": 80, "https": 443}[parts.scheme])
+        same_port = (port or {"http": 80, "https": 443}[parts.scheme]) == (
+            own.port or {"http": 80, "https": 443}[parts.scheme]
+        )
     except ValueError:
         return False
     return bool(settings.DEBUG) or same_port
@@ -81,7 +87,8 @@ def bearer_of(scope: Any, query: dict[str, str]) -> str | None:
         token = query.pop("token")
         if not config().token_in_url:
             raise Refused(
-                "UNAUTHENTICATED", "Tokens in the URL are refused; send it in a header, as a sub-protocol, or in the first frame."
+                "UNAUTHENTICATED",
+                "Tokens in the URL are refused; send it in a header, as a sub-protocol, or in the first frame.",
             )
         return token
     return None

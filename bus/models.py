@@ -59,12 +59,20 @@ class Channel(models.Model):
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="channels")
     name = models.CharField(max_length=64)
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.CHANNEL, editable=False)
-    type = models.CharField(max_length=32, default="custom", help_text="standard, custom, or a word of your own.")
+    type = models.CharField(
+        max_length=32, default="custom", help_text="standard, custom, or a word of your own."
+    )
     description = models.CharField(max_length=500, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
-    ephemeral = models.BooleanField(default=False, help_text="Messages are delivered but not kept: no seq, no history.")
-    retention_count = models.PositiveIntegerField(null=True, blank=True, help_text="Messages kept; empty: the setting.")
-    retention_age = models.PositiveIntegerField(null=True, blank=True, help_text="Seconds kept; empty: the setting.")
+    ephemeral = models.BooleanField(
+        default=False, help_text="Messages are delivered but not kept: no seq, no history."
+    )
+    retention_count = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Messages kept; empty: the setting."
+    )
+    retention_age = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Seconds kept; empty: the setting."
+    )
     hardcoded = models.BooleanField(default=False, editable=False)
     auto_created = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -168,7 +176,9 @@ class Client(models.Model):
     principal = models.CharField(max_length=128, blank=True, default="", db_index=True, editable=False)
     # Made up by the server for one connection; such rows go when the connection goes.
     generated = models.BooleanField(default=False, editable=False)
-    node = models.ForeignKey(Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="clients", editable=False)
+    node = models.ForeignKey(
+        Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="clients", editable=False
+    )
     connection_id = models.CharField(max_length=32, blank=True, default="", editable=False)
     resume_digest = models.CharField(max_length=64, blank=True, default="", editable=False)
     # An unproven newcomer under an old id does not get at what its predecessor was told in private.
@@ -192,7 +202,9 @@ class Membership(models.Model):
     joined_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["client", "channel"], name="bus_membership_client_channel")]
+        constraints = [
+            models.UniqueConstraint(fields=["client", "channel"], name="bus_membership_client_channel")
+        ]
 
     def __str__(self) -> str:
         return f"{self.client_id} in {self.channel_id}"
@@ -209,7 +221,9 @@ class AccessToken(models.Model):
     )
     admin = models.BooleanField(default=False, help_text="May do everything on the bus.")
     scopes = models.JSONField(
-        default=list, blank=True, help_text='Actions that the token is good for, such as ["join", "publish"]; empty: all.'
+        default=list,
+        blank=True,
+        help_text='Actions that the token is good for, such as ["join", "publish"]; empty: all.',
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -259,9 +273,13 @@ class Grant(models.Model):
         ANY = "*", "everything"
 
     subject = models.CharField(max_length=16, choices=Subject)
-    subject_name = models.CharField(max_length=150, blank=True, help_text="Name of the user, group, token or client type.")
+    subject_name = models.CharField(
+        max_length=150, blank=True, help_text="Name of the user, group, token or client type."
+    )
     action = models.CharField(max_length=16, choices=Action)
-    pattern = models.CharField(max_length=130, help_text="room:channel, with * for any text, such as science:*")
+    pattern = models.CharField(
+        max_length=130, help_text="room:channel, with * for any text, such as science:*"
+    )
     allow = models.BooleanField(default=True, help_text="Off: this is a ban, and wins over what allows.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.CharField(max_length=150, blank=True, editable=False)

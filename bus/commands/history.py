@@ -45,7 +45,14 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
     before, after = _position(parameters.before, "before"), _position(parameters.after, "after")
     return await context.port.run(
         lambda: read(
-            context.actor, address, parameters.limit, before, after, parameters.type, parameters.sender, context.inbox_floor
+            context.actor,
+            address,
+            parameters.limit,
+            before,
+            after,
+            parameters.type,
+            parameters.sender,
+            context.inbox_floor,
         )
     )
 
@@ -83,9 +90,7 @@ def read(
             "A whole room has no common seq; give `before` and `after` as times.",
             [{"field": "before"}, {"field": "after"}],
         )
-    rows = log.history(
-        ids, limit=limit, before=before, after=after, type=type, sender=sender, floor=floor
-    )
+    rows = log.history(ids, limit=limit, before=before, after=after, type=type, sender=sender, floor=floor)
     more: Any = None
     if len(rows) == limit:
         ascending = after is not None and before is None
@@ -116,5 +121,7 @@ def _position(value: int | str | None, field: str) -> int | datetime | None:
         return int(value)
     moment = parse_moment(value)
     if moment is None:
-        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": f"`{field}` is a seq or an ISO time."}])
+        raise BusError(
+            "VALIDATION_ERROR", details=[{"field": field, "message": f"`{field}` is a seq or an ISO time."}]
+        )
     return moment

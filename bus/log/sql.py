@@ -60,12 +60,17 @@ class SqliteStatements:
         rows = msgspec.json.decode(cursor.fetchone()[0])
         expired = [key for key, _, fresh in rows if not fresh]
         if expired:
-            cursor.execute("DELETE FROM bus_publishkey WHERE key IN (SELECT value FROM json_each(%s))", (_json(expired),))
+            cursor.execute(
+                "DELETE FROM bus_publishkey WHERE key IN (SELECT value FROM json_each(%s))", (_json(expired),)
+            )
         return {key: seq for key, seq, fresh in rows if fresh}
 
     def move_heads(self, cursor: Any, heads: Sequence[tuple[int, int]], now: Any) -> None:
         if len(heads) == 1:
-            cursor.execute("UPDATE bus_channel SET head = %s, touched_at = %s WHERE id = %s", (heads[0][1], now, heads[0][0]))
+            cursor.execute(
+                "UPDATE bus_channel SET head = %s, touched_at = %s WHERE id = %s",
+                (heads[0][1], now, heads[0][0]),
+            )
             return
         cursor.execute(
             "UPDATE bus_channel SET head = moved.head, touched_at = %s FROM"
@@ -95,12 +100,15 @@ class PostgresqlStatements:
 
     def lock_heads(self, cursor: Any, channel_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
         cursor.execute(
-            "SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE", (list(channel_ids),)
+            "SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE",
+            (list(channel_ids),),
         )
         return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
 
     def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:
-        cursor.execute("DELETE FROM bus_publishkey WHERE key = ANY(%s) AND created_at < %s", (list(keys), since))
+        cursor.execute(
+            "DELETE FROM bus_publishkey WHERE key = ANY(%s) AND created_at < %s", (list(keys), since)
+        )
         cursor.execute("SELECT key, seq FROM bus_publishkey WHERE key = ANY(%s)", (list(keys),))
         return dict(cursor.fetchall())
 

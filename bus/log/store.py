@@ -118,7 +118,9 @@ def moved_since(moment: datetime) -> list[tuple[int, int, str]]:
 def read_after(channel_id: int, after: int, limit: int) -> list[tuple[int, bytes]]:
     """The first ``limit`` messages with ``seq > after``, oldest first, as ``(seq, frame)``."""
     rows = (
-        Message.objects.filter(channel_id=channel_id, seq__gt=after).order_by("seq").values_list("seq", "frame")[:limit]
+        Message.objects.filter(channel_id=channel_id, seq__gt=after)
+        .order_by("seq")
+        .values_list("seq", "frame")[:limit]
     )
     return [(seq, frame.encode()) for seq, frame in rows]
 
@@ -132,7 +134,10 @@ def first_seq(channel_id: int) -> int | None:
 def seq_at(channel_id: int, moment: datetime) -> int:
     """The last ``seq`` written before ``moment``; 0 when there is none."""
     row = (
-        Message.objects.filter(channel_id=channel_id, created_at__lt=moment).order_by("-seq").values_list("seq").first()
+        Message.objects.filter(channel_id=channel_id, created_at__lt=moment)
+        .order_by("-seq")
+        .values_list("seq")
+        .first()
     )
     return row[0] if row else 0
 
@@ -155,9 +160,15 @@ def history(
     if floor:
         rows = rows.filter(seq__gt=floor)
     if before is not None:
-        rows = rows.filter(created_at__lt=before) if isinstance(before, datetime) else rows.filter(seq__lt=before)
+        rows = (
+            rows.filter(created_at__lt=before)
+            if isinstance(before, datetime)
+            else rows.filter(seq__lt=before)
+        )
     if after is not None:
-        rows = rows.filter(created_at__gt=after) if isinstance(after, datetime) else rows.filter(seq__gt=after)
+        rows = (
+            rows.filter(created_at__gt=after) if isinstance(after, datetime) else rows.filter(seq__gt=after)
+        )
     if type is not None:
         rows = rows.filter(type=type)
     if sender is not None:
@@ -165,7 +176,10 @@ def history(
     order = "seq" if len(channel_ids) == 1 else "id"
     ascending = after is not None and before is None
     rows = rows.order_by(order if ascending else f"-{order}")
-    found = [(row[0], row[1], row[2], row[3].encode()) for row in rows.values_list("id", "channel_id", "seq", "frame")[:limit]]
+    found = [
+        (row[0], row[1], row[2], row[3].encode())
+        for row in rows.values_list("id", "channel_id", "seq", "frame")[:limit]
+    ]
     return found if ascending else found[::-1]
 
 

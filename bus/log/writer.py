@@ -135,7 +135,9 @@ class LogWriter:
         if not self._down:
             self._down = True
             logger.error(
-                "the message store does not answer: %s", problem, extra={"event": "store_lost", "entries": len(batch)}
+                "the message store does not answer: %s",
+                problem,
+                extra={"event": "store_lost", "entries": len(batch)},
             )
         for entry in batch:
             entry.error = BusError(code, retry_after=1.0)

@@ -123,7 +123,12 @@ class Members:
         return address
 
     async def _enter(
-        self, peer: Peer, ref: ChannelRef, streams: list[Stream], claimed: Claimed, positions: dict[str, dict[str, Any]]
+        self,
+        peer: Peer,
+        ref: ChannelRef,
+        streams: list[Stream],
+        claimed: Claimed,
+        positions: dict[str, dict[str, Any]],
     ) -> None:
         node = self._node
         first, room_log, everyone = streams
@@ -140,7 +145,9 @@ class Members:
             more = await self._rejoin(peer, text)
             if more is not None:
                 extra.append(more)
-                listening += [s for s in await self._open([more, await self._room_log(more)]) if s not in listening]
+                listening += [
+                    s for s in await self._open([more, await self._room_log(more)]) if s not in listening
+                ]
         starts: list[tuple[Stream, int]] = []
         told: dict[str, dict[str, Any]] = {}
         for stream in listening:
@@ -149,7 +156,9 @@ class Members:
             row: dict[str, Any] = {}
             start: int | None = None
             if position is not None:
-                start, recovered, left = await node.streams.recover(stream, position["seq"], position.get("epoch"))
+                start, recovered, left = await node.streams.recover(
+                    stream, position["seq"], position.get("epoch")
+                )
                 row["recovered"] = recovered
                 if left is not None:
                     row["first_seq"] = left
@@ -218,7 +227,11 @@ class Members:
         member = ref.id in peer.memberships
         if not member and not self._room_for_one_more(peer):
             limit = node.settings.memberships
-            raise BusError("LIMIT_REACHED", f"At most {limit} channels at once.", [{"limit": "memberships", "value": limit}])
+            raise BusError(
+                "LIMIT_REACHED",
+                f"At most {limit} channels at once.",
+                [{"limit": "memberships", "value": limit}],
+            )
         stream, room_log = await self._open([ref, await self._room_log(ref)])
         position, recovered, first = stream.head, None, None
         if since is not None:

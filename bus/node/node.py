@@ -67,7 +67,9 @@ class Node:
         self.host = socket.gethostname()[:255]
         self.started_at = datetime.now(UTC)
         self.settings = settings
-        self.bounds = Bounds(bytes=settings.send_buffer, frames=settings.send_frames, deadline=settings.send_deadline)
+        self.bounds = Bounds(
+            bytes=settings.send_buffer, frames=settings.send_frames, deadline=settings.send_deadline
+        )
         # One thread writes (SQLite has one writer anyway), two read; each keeps one database connection.
         self._writer_thread = ThreadPoolExecutor(1, "arqonbus-log")
         self._readers = ThreadPoolExecutor(2, "arqonbus-read")
@@ -128,7 +130,9 @@ class Node:
         try:
             await self.run_writer(prepare)
         except DatabaseError as problem:
-            logger.error("the database does not answer or lacks its tables (run `manage.py migrate`): %s", problem)
+            logger.error(
+                "the database does not answer or lacks its tables (run `manage.py migrate`): %s", problem
+            )
             raise store_errors(problem) from None
         if not self._tasks:
             await self.broker.start()
@@ -252,7 +256,9 @@ class Node:
             )
         return allowed
 
-    def publish(self, peer: Peer, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None) -> None:
+    def publish(
+        self, peer: Peer, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None
+    ) -> None:
         """Take a message: into the log, or straight to the members on an ephemeral channel.
 
         ``done`` is called in the loop once its fate is known. Raises ``BusError`` FORBIDDEN or BUSY.
@@ -265,7 +271,17 @@ class Node:
         head, tail = frames.message_parts(inbound, ref.address, client_id, uid)
         exclude = None if inbound.echo else peer
         if ref.ephemeral:
-            entry = Entry(ref.id, head, tail, uid=uid, type=inbound.type, sender=client_id, exclude=exclude, context=ref, request_id=message_id)
+            entry = Entry(
+                ref.id,
+                head,
+                tail,
+                uid=uid,
+                type=inbound.type,
+                sender=client_id,
+                exclude=exclude,
+                context=ref,
+                request_id=message_id,
+            )
             entry.duplicate = bool(message_id) and self._passed_before(f"{client_id}/{message_id}")
             if not entry.duplicate:
                 self._pass_on(ref.id, frames.finish_message(head, tail, _stamp(), None), exclude)
@@ -398,7 +414,9 @@ class Node:
         elif isinstance(bell, bells.Dismiss):
             peer = self.by_client.get(bell.client_id)
             for found in {peer, self.peers.get(bell.connection_id)} - {None}:
-                if found is not None and (not bell.connection_id or found.connection_id == bell.connection_id):
+                if found is not None and (
+                    not bell.connection_id or found.connection_id == bell.connection_id
+                ):
                     found.drop(bell.close_code, BusError(bell.code, bell.message))
 
     async def _reconsider(self) -> None:
@@ -472,9 +490,13 @@ class Node:
             {"connections": connections, "messages": messages},
         )  # fmt: skip
         if not alive:
-            logger.warning("the others had given this process up; its clients come back", extra={"event": "node_revived"})
+            logger.warning(
+                "the others had given this process up; its clients come back", extra={"event": "node_revived"}
+            )
             for peer in list(self.peers.values()):
-                peer.drop(RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=1.0))
+                peer.drop(
+                    RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=1.0)
+                )
         touched = {p.connection_id: p.active_at for p in self.peers.values() if p.touched}
         for peer in self.peers.values():
             peer.touched = False
@@ -486,7 +508,8 @@ class Node:
 
     async def _save_counters(self) -> None:
         await self.run_writer(
-            client_service.add_to_counters, {"connections": self.connections_made, "messages": self.messages_written}
+            client_service.add_to_counters,
+            {"connections": self.connections_made, "messages": self.messages_written},
         )
 
     async def _housekeep(self) -> float:
@@ -495,7 +518,9 @@ class Node:
         if now >= self._next_prune:
             self._next_prune = now + (self.settings.prune_interval or 1e9)
             settings = self.settings
-            await self.run_writer(_prune, settings.retention_count, settings.retention_age, settings.idempotency_window)
+            await self.run_writer(
+                _prune, settings.retention_count, settings.retention_age, settings.idempotency_window
+            )
             if settings.channel_idle:
                 await self.run_writer(channel_service.sweep_idle, settings.channel_idle)
         return 15.0
@@ -517,7 +542,11 @@ class Node:
 
 
 def _inbox_owner(channel_id: int) -> str:
-    row = channel_service.Channel.objects.filter(id=channel_id, room__name=INBOX_ROOM).values_list("name", flat=True).first()
+    row = (
+        channel_service.Channel.objects.filter(id=channel_id, room__name=INBOX_ROOM)
+        .values_list("name", flat=True)
+        .first()
+    )
     return row or ""
 
 

@@ -18,12 +18,38 @@ class Peer:
     """One connection: identity, initial pair, memberships, and its writer."""
 
     __slots__ = (
-        "active_at", "actor", "allowed", "avatar", "close_code", "client_id", "client_type", "connected_at", "connection_id",
-        "inbox_floor", "inbox_id", "inbox_seq", "initial", "kind", "memberships", "peer_address", "personality", "received", "registered",
-        "resume_token", "rooms", "rules_version", "screen_name", "touched", "writer", "drop", "__weakref__",
+        "__weakref__",
+        "active_at",
+        "actor",
+        "allowed",
+        "avatar",
+        "client_id",
+        "client_type",
+        "close_code",
+        "connected_at",
+        "connection_id",
+        "drop",
+        "inbox_floor",
+        "inbox_id",
+        "inbox_seq",
+        "initial",
+        "kind",
+        "memberships",
+        "peer_address",
+        "personality",
+        "received",
+        "registered",
+        "resume_token",
+        "rooms",
+        "rules_version",
+        "screen_name",
+        "touched",
+        "writer",
     )  # fmt: skip
 
-    def __init__(self, connection_id: str, actor: Actor, *, kind: str = "bus", peer_address: str = "") -> None:
+    def __init__(
+        self, connection_id: str, actor: Actor, *, kind: str = "bus", peer_address: str = ""
+    ) -> None:
         self.connection_id = connection_id
         self.actor = actor
         self.kind = kind

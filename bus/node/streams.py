@@ -175,7 +175,11 @@ class Streams:
             if stream.head < target and stream.held:
                 await asyncio.sleep(0.1)
         except DatabaseError as problem:
-            logger.warning("repair waits for the store: %s", problem, extra={"event": "repair_waits", "channel_id": stream.id})
+            logger.warning(
+                "repair waits for the store: %s",
+                problem,
+                extra={"event": "repair_waits", "channel_id": stream.id},
+            )
             await asyncio.sleep(0.5)
         finally:
             self._repairing.discard(stream.id)
@@ -188,7 +192,9 @@ class Streams:
 
     # --- catching up ------------------------------------------------------------------------------------------------
 
-    async def recover(self, stream: Stream, since: int | str, epoch: str | None) -> tuple[int, bool, int | None]:
+    async def recover(
+        self, stream: Stream, since: int | str, epoch: str | None
+    ) -> tuple[int, bool, int | None]:
         """From where a client that was at ``since`` goes on: ``(position, recovered, first seq left)``.
 
         ``since`` is a seq or an ISO time. Raises ``BusError`` VALIDATION_ERROR for a time that is none.
@@ -196,7 +202,10 @@ class Streams:
         if isinstance(since, str):
             moment = parse_moment(since)
             if moment is None:
-                raise BusError("VALIDATION_ERROR", details=[{"field": "since", "message": "`since` is a seq or an ISO time."}])
+                raise BusError(
+                    "VALIDATION_ERROR",
+                    details=[{"field": "since", "message": "`since` is a seq or an ISO time."}],
+                )
             if moment > datetime.now(UTC):
                 return stream.head, True, None
             position: int = await self._run(log.seq_at, stream.id, moment)
@@ -217,7 +226,11 @@ class Streams:
         """
         while True:
             recent = stream.recent(position)
-            if recent is not None and len(recent) <= PAGE and sum(len(frame) for _, frame in recent) <= CHUNK_BYTES:
+            if (
+                recent is not None
+                and len(recent) <= PAGE
+                and sum(len(frame) for _, frame in recent) <= CHUNK_BYTES
+            ):
                 for _, frame in recent:
                     peer.writer.send(frame)
                 peer.writer.flush()

@@ -99,8 +99,19 @@ class Inbound(msgspec.Struct):
 
 
 #: The kinds of an :class:`Inbound`; the types of events are free, the kinds are not.
-KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = "publish", "private", "command", "telemetry", "register"
-_KINDS = {"private": KIND_PRIVATE, "command": KIND_COMMAND, "telemetry": KIND_TELEMETRY, "register": KIND_REGISTER}
+KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = (
+    "publish",
+    "private",
+    "command",
+    "telemetry",
+    "register",
+)
+_KINDS = {
+    "private": KIND_PRIVATE,
+    "command": KIND_COMMAND,
+    "telemetry": KIND_TELEMETRY,
+    "register": KIND_REGISTER,
+}
 
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 
@@ -121,7 +132,11 @@ class FrameError(BusError):
     """A refused frame; ``request_id`` is the frame's own id where one could be read."""
 
     def __init__(
-        self, code: str, message: str | None = None, details: list[Any] | None = None, request_id: str | None = None
+        self,
+        code: str,
+        message: str | None = None,
+        details: list[Any] | None = None,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(code, message, details)
         self.request_id = request_id
@@ -200,7 +215,9 @@ def _frame_id(raw: dict[str, msgspec.Raw], faults: _Faults) -> str | None:
 def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
     if bytes(raw["version"]) != b'"1.0"':
         shown = bytes(raw["version"])[:40].decode(errors="replace")
-        raise FrameError("UNSUPPORTED_VERSION", f"Version {shown} is unknown; speak \"{VERSION}\".", request_id=request_id)
+        raise FrameError(
+            "UNSUPPORTED_VERSION", f'Version {shown} is unknown; speak "{VERSION}".', request_id=request_id
+        )
 
 
 def _frame_type(raw: dict[str, msgspec.Raw], faults: _Faults) -> str:
@@ -263,7 +280,9 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults
     if message is not None and (data := bytes(message)) != _NULL:
         inbound.message = data
     inner: dict[str, msgspec.Raw] = {}
-    if inbound.payload is not None and (b'"message"' in inbound.payload or b'"target' in inbound.payload or b'"to' in inbound.payload):
+    if inbound.payload is not None and (
+        b'"message"' in inbound.payload or b'"target' in inbound.payload or b'"to' in inbound.payload
+    ):
         # A v1 sender keeps the text, and the targets of a private message, inside the payload.
         inner = _canonical_keys(_raw_object.decode(inbound.payload))
         text = inner.get("message")
@@ -317,7 +336,9 @@ def _metadata(raw: dict[str, msgspec.Raw], faults: _Faults) -> bytes | None:
     if _ENVELOPE_KEYS.issuperset(raw):
         return data or None
     extras = b",".join(
-        b"%b:%b" % (msgspec.json.encode(key), bytes(value)) for key, value in raw.items() if key not in _ENVELOPE_KEYS
+        b"%b:%b" % (msgspec.json.encode(key), bytes(value))
+        for key, value in raw.items()
+        if key not in _ENVELOPE_KEYS
     )
     inside = data[1:-1].strip()
     return b"{%b,%b}" % (inside, extras) if inside else b"{%b}" % extras

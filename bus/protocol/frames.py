@@ -89,9 +89,7 @@ def error(problem: BusError, request_id: str | None = None) -> bytes:
     return encode({"type": "error", "request_id": request_id, "error": problem.as_dict()})
 
 
-def command_response(
-    uid: str, request_id: str | None, command: str, message: str, result: Any
-) -> bytes:
+def command_response(uid: str, request_id: str | None, command: str, message: str, result: Any) -> bytes:
     """The one answer of a command that went well (§5): v0 clients read the top level, v1 clients ``payload``."""
     raw = msgspec.Raw(encode(result))
     return encode(

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from .errors import BusError
-from .names import CLIENT_ID_RULE, EVERYONE, INBOX_ROOM, NAME_RULE, WHOLE, Address, is_client_id, is_name, parse_address
+from .names import (
+    CLIENT_ID_RULE,
+    EVERYONE,
+    INBOX_ROOM,
+    NAME_RULE,
+    WHOLE,
+    Address,
+    is_client_id,
+    is_name,
+    parse_address,
+)
 
 
 def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
@@ -40,7 +50,9 @@ def _checked(room: str, channel: str) -> Address:
         raise invalid_name("channel", channel, "Everybody has no channels: leave `channel` out.")
     if room == INBOX_ROOM:
         if not is_client_id(channel):
-            raise invalid_name("channel", channel, f"An inbox is pm:<client_id>, and a client_id is {CLIENT_ID_RULE}.")
+            raise invalid_name(
+                "channel", channel, f"An inbox is pm:<client_id>, and a client_id is {CLIENT_ID_RULE}."
+            )
     elif not is_name(room):
         raise invalid_name("room", room)
     elif channel != WHOLE and not is_name(channel):

@@ -47,7 +47,11 @@ class Session:
             self._refuse(wait, now)
         if len(data) > limits.frame_bytes:
             self._bad(
-                BusError("FRAME_TOO_LARGE", f"The frame has {len(data)} bytes; at most {limits.frame_bytes} are taken."), now
+                BusError(
+                    "FRAME_TOO_LARGE",
+                    f"The frame has {len(data)} bytes; at most {limits.frame_bytes} are taken.",
+                ),
+                now,
             )
         if not nesting_within(data, limits.depth):
             self._bad(FrameError("INVALID_JSON", f"The frame nests deeper than {limits.depth} levels."), now)
@@ -57,7 +61,8 @@ class Session:
             self._bad(problem, now)
         if len(inbound.to) > limits.targets:
             self._bad(
-                FrameError("VALIDATION_ERROR", f"At most {limits.targets} targets.", request_id=inbound.id), now
+                FrameError("VALIDATION_ERROR", f"At most {limits.targets} targets.", request_id=inbound.id),
+                now,
             )
         return inbound
 

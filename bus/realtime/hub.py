@@ -25,7 +25,19 @@ class Member(Protocol):
 class Stream:
     """One log as this process sees it. ``head`` is the last ``seq`` that was put on it here."""
 
-    __slots__ = ("_dirty", "_ring_bytes", "channel", "epoch", "head", "held", "id", "members", "pending", "ring", "room")
+    __slots__ = (
+        "_dirty",
+        "_ring_bytes",
+        "channel",
+        "epoch",
+        "head",
+        "held",
+        "id",
+        "members",
+        "pending",
+        "ring",
+        "room",
+    )
 
     def __init__(self, stream_id: int, room: str, channel: str, epoch: str, head: int) -> None:
         self.id = stream_id

@@ -48,7 +48,9 @@ def _ref(channel: Channel) -> ChannelRef:
 
 def find(address: Address) -> ChannelRef | None:
     """The channel at ``address``, or None."""
-    channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+    channel = (
+        Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+    )
     return _ref(channel) if channel is not None else None
 
 
@@ -71,13 +73,21 @@ def ensure(address: Address, actor: Actor, *, create: bool = True) -> tuple[Chan
     if found is not None:
         return found, False
     kind = kind_of(address)
-    if kind == Channel.Kind.CHANNEL or (kind == Channel.Kind.ROOM and not Room.objects.filter(name=address.room).exists()):
+    if kind == Channel.Kind.CHANNEL or (
+        kind == Channel.Kind.ROOM and not Room.objects.filter(name=address.room).exists()
+    ):
         if not create or not (config().auto_create or actor.admin):
-            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+            raise BusError(
+                "CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}]
+            )
         _check_made_by(actor)
     with transaction.atomic():
         room, _ = Room.objects.get_or_create(
-            name=address.room, defaults={"created_by": actor.client_id or actor.name, "hardcoded": kind in ("inbox", "everyone")}
+            name=address.room,
+            defaults={
+                "created_by": actor.client_id or actor.name,
+                "hardcoded": kind in ("inbox", "everyone"),
+            },
         )
         channel, made = Channel.objects.get_or_create(
             room=room,
@@ -101,7 +111,11 @@ def _check_made_by(actor: Actor) -> None:
         return
     made = Channel.objects.filter(created_by=actor.client_id or actor.name, auto_created=True).count()
     if made >= limit:
-        raise BusError("LIMIT_REACHED", f"You brought {made} channels into being; {limit} is the limit.", [{"limit": "channels_per_client"}])
+        raise BusError(
+            "LIMIT_REACHED",
+            f"You brought {made} channels into being; {limit} is the limit.",
+            [{"limit": "channels_per_client"}],
+        )
 
 
 def create_channel(
@@ -125,7 +139,8 @@ def create_channel(
         with transaction.atomic():
             if room is None:
                 room, _ = Room.objects.get_or_create(
-                    name=address.room, defaults={"created_by": actor.client_id or actor.name, "hardcoded": hardcoded}
+                    name=address.room,
+                    defaults={"created_by": actor.client_id or actor.name, "hardcoded": hardcoded},
                 )
             channel = Channel.objects.create(
                 room=room,
@@ -140,7 +155,9 @@ def create_channel(
                 created_by=actor.client_id or actor.name,
             )
     except IntegrityError:
-        raise BusError("CHANNEL_EXISTS", f"The channel {address} exists already.", [{"address": str(address)}]) from None
+        raise BusError(
+            "CHANNEL_EXISTS", f"The channel {address} exists already.", [{"address": str(address)}]
+        ) from None
     audit.record(actor, door, "create_channel", str(address))
     _announce_created(channel, actor)
     return channel
@@ -150,7 +167,9 @@ def _announce_created(channel: Channel, actor: Actor) -> None:
     address = channel.address
     broker.ring_on_commit(broker.Changed(address.room, address.channel))
     transaction.on_commit(
-        lambda: signals.channel_created.send(Channel, room=address.room, channel=address.channel, created_by=actor.client_id or actor.name)
+        lambda: signals.channel_created.send(
+            Channel, room=address.room, channel=address.channel, created_by=actor.client_id or actor.name
+        )
     )
 
 
@@ -168,23 +187,37 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
     Admins only. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, CHANNEL_PROTECTED (hardcoded) or CHANNEL_NOT_EMPTY.
     """
     with transaction.atomic():
-        channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+        channel = (
+            Channel.objects.select_related("room")
+            .filter(room__name=address.room, name=address.channel)
+            .first()
+        )
         require(actor, MANAGE, address, private=bool(channel and channel.room.private))
         if channel is None:
-            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+            raise BusError(
+                "CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}]
+            )
         if channel.hardcoded or channel.kind != Channel.Kind.CHANNEL:
-            raise BusError("CHANNEL_PROTECTED", f"{address} is built in and stays.", [{"address": str(address)}])
+            raise BusError(
+                "CHANNEL_PROTECTED", f"{address} is built in and stays.", [{"address": str(address)}]
+            )
         members = list(
-            Membership.objects.filter(channel=channel, client__node__isnull=False).values_list("client__client_id", flat=True)[:100]
+            Membership.objects.filter(channel=channel, client__node__isnull=False).values_list(
+                "client__client_id", flat=True
+            )[:100]
         )
         if members:
             raise BusError(
-                "CHANNEL_NOT_EMPTY", f"{address} has {len(members)} members; it can be deleted once they left.", [{"participants": members}]
+                "CHANNEL_NOT_EMPTY",
+                f"{address} has {len(members)} members; it can be deleted once they left.",
+                [{"participants": members}],
             )
         _remove(channel)
     audit.record(actor, door, "delete_channel", str(address))
     transaction.on_commit(
-        lambda: signals.channel_deleted.send(Channel, room=address.room, channel=address.channel, deleted_by=actor.client_id or actor.name)
+        lambda: signals.channel_deleted.send(
+            Channel, room=address.room, channel=address.channel, deleted_by=actor.client_id or actor.name
+        )
     )
 
 
@@ -207,12 +240,16 @@ def sweep_idle(age: float) -> int:
     ):
         address = channel.address
         with transaction.atomic():
-            locked = Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
+            locked = (
+                Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
+            )
             if locked is None or locked.memberships.exists():
                 continue
             _remove(channel)
         swept += 1
-        signals.channel_deleted.send(Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server")
+        signals.channel_deleted.send(
+            Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server"
+        )
     return swept
 
 
@@ -275,13 +312,17 @@ def list_channels(actor: Actor, *, room: str | None) -> list[dict[str, Any]]:
 
 def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
     """The result of ``channel_info`` (contract §5); participants only for those who may see presence."""
-    channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+    channel = (
+        Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+    )
     if channel is None or channel.kind == Channel.Kind.INBOX or not may_see(actor, channel):
         raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
     people: list[dict[str, Any]] = []
     if can(actor, PRESENCE, address, private=channel.room.private):
         memberships = (
-            Membership.objects.filter(channel=channel, client__node__isnull=False).select_related("client").order_by("joined_at", "id")
+            Membership.objects.filter(channel=channel, client__node__isnull=False)
+            .select_related("client")
+            .order_by("joined_at", "id")
         )
         people = [
             {
@@ -315,12 +356,24 @@ def readable_logs(actor: Actor, address: Address) -> list[int]:
             raise invalid_name("channel", address.channel)
         found = find(address)
         return [found.id] if found else []
-    query = Q(room__name=address.room) if address.channel == WHOLE else Q(room__name=address.room, name=address.channel)
+    query = (
+        Q(room__name=address.room)
+        if address.channel == WHOLE
+        else Q(room__name=address.room, name=address.channel)
+    )
     channels = list(Channel.objects.select_related("room").filter(query))
     if not channels:
-        code = "CHANNEL_NOT_FOUND" if Room.objects.filter(name=address.room, private=False).exists() else "ROOM_NOT_FOUND"
+        code = (
+            "CHANNEL_NOT_FOUND"
+            if Room.objects.filter(name=address.room, private=False).exists()
+            else "ROOM_NOT_FOUND"
+        )
         raise BusError(code, f"There is no {address}.", [{"address": str(address)}])
-    allowed = [channel.id for channel in channels if can(actor, HISTORY, channel.address, private=channel.room.private)]
+    allowed = [
+        channel.id
+        for channel in channels
+        if can(actor, HISTORY, channel.address, private=channel.room.private)
+    ]
     if not allowed:
         require(actor, HISTORY, address, private=channels[0].room.private)
     return allowed

@@ -108,7 +108,9 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     now = timezone.now()
     known = {
         client.client_id: client
-        for client in Client.objects.select_related("node").filter(client_id__in=[claim.client_id for _, claim in claims]).select_for_update(of=("self",))
+        for client in Client.objects.select_related("node")
+        .filter(client_id__in=[claim.client_id for _, claim in claims])
+        .select_for_update(of=("self",))
     }
     inboxes = {
         row[0]: row[1:]
@@ -164,7 +166,10 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     if taken_over:
         Membership.objects.filter(client_id__in=taken_over).delete()
     Membership.objects.bulk_create(
-        [Membership(client_id=ids[claim.client_id], channel_id=claim.channel_id, joined_at=now) for _, claim, _, _ in granted],
+        [
+            Membership(client_id=ids[claim.client_id], channel_id=claim.channel_id, joined_at=now)
+            for _, claim, _, _ in granted
+        ],
         ignore_conflicts=True,
     )
     counts = participants(list({claim.channel_id for _, claim, _, _ in granted}))
@@ -180,19 +185,30 @@ def _judge(row: Client, claim: Claim, now: datetime) -> tuple[Closing | None, bo
         claim.resume_token is not None
         and bool(row.resume_digest)
         and hmac.compare_digest(digest(claim.resume_token), row.resume_digest)
-        and (row.disconnected_at is None or row.disconnected_at > now - timedelta(seconds=config().resume_window))
+        and (
+            row.disconnected_at is None
+            or row.disconnected_at > now - timedelta(seconds=config().resume_window)
+        )
         and row.principal in ("", claim.principal)
     )
     proven = same_principal or token_good
     if row.principal and not proven:
         # A principal owns its client ids, connected or not; nobody else may speak under them.
-        return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.")), False
+        return Closing(
+            ID_IN_USE, BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.")
+        ), False
     connected = row.node is not None and row.node.heartbeat_at > _alive_since()
     if connected and row.connection_id != claim.connection_id:
         if not proven:
             return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE")), False
         broker.ring_on_commit(
-            broker.Dismiss(row.client_id, row.connection_id, TAKEN_OVER, "TAKEN_OVER", "A newer connection of this client took over.")
+            broker.Dismiss(
+                row.client_id,
+                row.connection_id,
+                TAKEN_OVER,
+                "TAKEN_OVER",
+                "A newer connection of this client took over.",
+            )
         )
     return None, proven
 
@@ -211,7 +227,9 @@ def _release(releases: list[tuple[int, Release]]) -> dict[int, Any]:
             client.last_activity = gone[client.connection_id].last_activity
             client.connection_id = ""
             client.disconnected_at = now
-        Client.objects.bulk_update(lasting, ["node", "last_activity", "connection_id", "disconnected_at"], batch_size=200)
+        Client.objects.bulk_update(
+            lasting, ["node", "last_activity", "connection_id", "disconnected_at"], batch_size=200
+        )
     counts = participants(list({channel for ids in channels.values() for channel in ids}))
     return {
         i: {channel: counts.get(channel, 0) for channel in channels.get(release.connection_id, [])}
@@ -222,16 +240,22 @@ def _release(releases: list[tuple[int, Release]]) -> dict[int, Any]:
 def _move(moves: list[tuple[int, Join | Leave]]) -> dict[int, Any]:
     answers: dict[int, Any] = {}
     ids = dict(
-        Client.objects.filter(connection_id__in={move.connection_id for _, move in moves}).values_list("connection_id", "id")
+        Client.objects.filter(connection_id__in={move.connection_id for _, move in moves}).values_list(
+            "connection_id", "id"
+        )
     )
     final: dict[tuple[int, int], bool] = {}
     for _, move in moves:
         if move.connection_id in ids:
             final[(ids[move.connection_id], move.channel_id)] = isinstance(move, Join)
-    joined = [Membership(client_id=client, channel_id=channel) for (client, channel), here in final.items() if here]
+    joined = [
+        Membership(client_id=client, channel_id=channel) for (client, channel), here in final.items() if here
+    ]
     if joined:
         existing = set(
-            Channel.objects.filter(id__in={membership.channel_id for membership in joined}).values_list("id", flat=True)
+            Channel.objects.filter(id__in={membership.channel_id for membership in joined}).values_list(
+                "id", flat=True
+            )
         )
         Membership.objects.bulk_create([m for m in joined if m.channel_id in existing], ignore_conflicts=True)
     left = Q()
@@ -268,7 +292,13 @@ def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> 
         raise BusError("CLIENT_NOT_FOUND", f"No client {client_id!r} is connected.")
     audit.record(actor, door, "disconnect", client_id, reason=reason)
     broker.ring_on_commit(
-        broker.Dismiss(client_id, client.connection_id, NOT_ALLOWED, "FORBIDDEN", reason or "You were sent away by an administrator.")
+        broker.Dismiss(
+            client_id,
+            client.connection_id,
+            NOT_ALLOWED,
+            "FORBIDDEN",
+            reason or "You were sent away by an administrator.",
+        )
     )
 
 
@@ -282,7 +312,9 @@ def node_started(node_id: str, host: str, pid: int, version: str) -> None:
     )
 
 
-def node_alive(node_id: str, host: str, pid: int, version: str, stats: dict[str, Any], counts: dict[str, int]) -> bool:
+def node_alive(
+    node_id: str, host: str, pid: int, version: str, stats: dict[str, Any], counts: dict[str, int]
+) -> bool:
     """A sign of life with the node's figures; ``counts`` are added to the totals.
 
     Returns False when the others had given the process up: its clients are not written down any more.
@@ -334,7 +366,9 @@ def sweep_dead_nodes() -> list[Left]:
     left: list[Left] = []
     for node_id in list(Node.objects.filter(heartbeat_at__lt=_alive_since()).values_list("id", flat=True)):
         with transaction.atomic():
-            dead = Node.objects.select_for_update().filter(id=node_id, heartbeat_at__lt=_alive_since()).first()
+            dead = (
+                Node.objects.select_for_update().filter(id=node_id, heartbeat_at__lt=_alive_since()).first()
+            )
             if dead is not None:
                 left += _forget_node(node_id)
     return left
@@ -357,7 +391,9 @@ def stats() -> dict[str, int]:
     """The server's figures over all processes (contract §5, ``status``)."""
     counters = dict(Counter.objects.values_list("name", "value"))
     live = Membership.objects.filter(client__node__isnull=False)
-    active = live.aggregate(channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True))
+    active = live.aggregate(
+        channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True)
+    )
     return {
         "total_connections": counters.get("connections", 0),
         "active_connections": Client.objects.filter(node__isnull=False).count(),

@@ -85,7 +85,8 @@ def publish_all(
     else:
         transaction.on_commit(lambda: _append_late([entry for _, entry in made], kept))
     return [
-        Published(entry.uid, ref.address.room, ref.address.channel, entry.seq, entry.duplicate) for ref, entry in made
+        Published(entry.uid, ref.address.room, ref.address.channel, entry.seq, entry.duplicate)
+        for ref, entry in made
     ]
 
 
@@ -116,9 +117,18 @@ def _announce(entries: Sequence[Entry]) -> None:
     for entry in entries:
         ref: ChannelRef = entry.context
         if ref.ephemeral:
-            passing.append((ref.id, frames.finish_message(entry.head, entry.tail, (wire_time(timezone.now()) or "").encode(), None)))
+            passing.append(
+                (
+                    ref.id,
+                    frames.finish_message(
+                        entry.head, entry.tail, (wire_time(timezone.now()) or "").encode(), None
+                    ),
+                )
+            )
         elif entry.error is None and not entry.duplicate and entry.seq is not None:
-            published.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, entry.seq, entry.frame))
+            published.append(
+                (ref.id, ref.address.room, ref.address.channel, entry.epoch, entry.seq, entry.frame)
+            )
     if published:
         broker.ring(broker.Published(published))
         signals.message_published.send(
@@ -129,7 +139,12 @@ def _announce(entries: Sequence[Entry]) -> None:
 
 
 def broadcast_to_channel(
-    room: str, channel: str, payload: dict[str, Any] | None = None, *, message: str | None = None, **options: Any
+    room: str,
+    channel: str,
+    payload: dict[str, Any] | None = None,
+    *,
+    message: str | None = None,
+    **options: Any,
 ) -> Published:
     """Publish to one channel; ``options`` as for :func:`publish`."""
     return publish(Address(room, channel), payload, message=message, **options)
@@ -180,7 +195,9 @@ def _encoded(value: Any, field: str) -> bytes:
     try:
         return frames.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": str(problem)[:200]}]) from None
+        raise BusError(
+            "VALIDATION_ERROR", details=[{"field": field, "message": str(problem)[:200]}]
+        ) from None
 
 
 apublish = sync_to_async(publish, thread_sensitive=True)

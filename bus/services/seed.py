@@ -51,7 +51,12 @@ def seed_hardcoded() -> list[str]:
             channel, made = Channel.objects.get_or_create(
                 room=room,
                 name=name,
-                defaults={"description": text, "type": "standard", "hardcoded": True, "retention_count": retention},
+                defaults={
+                    "description": text,
+                    "type": "standard",
+                    "hardcoded": True,
+                    "retention_count": retention,
+                },
             )
             if made:
                 done.append(f"made channel {channel.address}")
@@ -61,6 +66,8 @@ def seed_hardcoded() -> list[str]:
                 done.append(f"channel {channel.address} is hardcoded now")
     everyone, _ = Room.objects.get_or_create(name=WHOLE, defaults={"hardcoded": True})
     Channel.objects.get_or_create(
-        room=everyone, name=WHOLE, defaults={"kind": Channel.Kind.EVERYONE, "type": "system", "hardcoded": True}
+        room=everyone,
+        name=WHOLE,
+        defaults={"kind": Channel.Kind.EVERYONE, "type": "system", "hardcoded": True},
     )
     return done

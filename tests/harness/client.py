@@ -77,10 +77,11 @@ class WireClient:
         self.welcome: dict[str, Any] = {}
         self.registered: dict[str, Any] = {}
         self.positions: dict[str, dict[str, Any]] = {}
-        """Address -> {epoch, seq}: how far this client has seen each channel it is a member of."""
+        """Address -> {epoch, seq}: how far this client has seen each log that reaches it."""
         self.number = next(_ids)
         self._arrived = asyncio.Event()
         self._heads: dict[str, int] = {}
+        self._asked: dict[str, Mapping[str, Any]] = {}
         self._answers: dict[str, asyncio.Future[Received]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._socket: ClientConnection | None = None
@@ -296,32 +297,29 @@ class WireClient:
     def _note_position(self, frame: dict[str, Any]) -> None:
         """Keep `positions` as a careful client does: from the answers to joins, then from each message."""
         if _event(frame) == "registered":
-            for entry in frame["payload"].get("channels") or []:
-                self._set_position(entry)
+            resumed = (self.registration.get("resume") or {}).get("positions") or {}
+            for address, entry in (frame["payload"].get("channels") or {}).items():
+                since = (resumed.get(address) or {}).get("seq")
+                self._set_position(address, entry, since)
         elif frame.get("type") == "command_response" and frame.get("status") == "success":
             result = frame.get("result") or {}
+            asked = self._asked.pop(str(frame.get("request_id")), {})
             if frame.get("command") == "join_channel":
-                self._set_position(result)
+                self._set_position(address_of(result), result, asked.get("since"))
             elif frame.get("command") == "leave_channel":
-                remaining = {_address_of_entry(entry) for entry in result.get("channels") or []}
-                for address in set(self.positions) - remaining:
-                    if not address.endswith(":*"):
-                        del self.positions[address]
+                self.positions.pop(address_of(result), None)
         elif isinstance(frame.get("seq"), int) and frame.get("type") != "ack":
-            position = self.positions.get(address_of(frame))
-            if position is not None and frame["seq"] > position["seq"]:
-                position["seq"] = frame["seq"]
+            position = self.positions.setdefault(address_of(frame), {"seq": 0})
+            position["seq"] = max(position["seq"], frame["seq"])
 
-    def _set_position(self, entry: Any) -> None:
-        if not isinstance(entry, dict) or not isinstance(entry.get("seq"), int):
-            return
-        address = _address_of_entry(entry)
-        known = self.positions.get(address)
-        resumed = self.registration.get("resume", {}).get("positions", {}).get(address)
+    def _set_position(self, address: str, entry: Mapping[str, Any], since: Any) -> None:
+        """The head of an answer is where this client is, unless what it missed is still to come."""
         seq = entry["seq"]
-        if entry.get("recovered") and resumed is not None and known is None:
-            seq = resumed["seq"]  # the missed ones are still to come, the head is ahead of what was seen
-        self.positions[address] = {"epoch": entry.get("epoch"), "seq": seq}
+        if entry.get("recovered") is False:
+            seq = entry["first_seq"] - 1
+        elif isinstance(since, int):
+            seq = since
+        self.positions[address] = {"epoch": entry["epoch"], "seq": seq}
 
     @property
     def frames(self) -> list[dict[str, Any]]:
@@ -461,6 +459,7 @@ class WireClient:
     ) -> dict[str, Any]:
         """Run a command; the whole answer frame, also when it tells of an error."""
         request_id = new_id()
+        self._asked[request_id] = parameters
         if self.recorder is not None:
             self.recorder.asked(self.number, request_id, parameters)
         return await self._answer(request_id, self.command_frame(command, parameters, request_id), timeout)
@@ -544,11 +543,6 @@ async def refused_status(url: str, **options: Any) -> int:
 def address_of(frame: Mapping[str, Any]) -> str:
     """The log a delivered message belongs to, as `room:channel`."""
     return f"{frame.get('room')}:{frame.get('channel')}"
-
-
-def _address_of_entry(entry: Any) -> str:
-    """The address of an entry of `channels`: an object with room and channel, or the address itself."""
-    return entry if isinstance(entry, str) else f"{entry.get('room')}:{entry.get('channel')}"
 
 
 def _event(frame: Mapping[str, Any]) -> Any:

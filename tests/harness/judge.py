@@ -57,7 +57,7 @@ def _check_history(
             if count > 1:
                 yield Violation(6, f"{message_id} is {count} times in the history of {address}")
         for row in rows:
-            publication = record.publications.get(row.message_id)
+            publication = record.published(row.message_id, address)
             if publication is None:
                 if row.sender != SERVER:
                     yield Violation(2, f"history of {address} has {row.message_id}, which nobody published")
@@ -116,7 +116,7 @@ def _check_ephemeral(record: Record) -> Iterable[Violation]:
 
 def _check_origin(record: Record, client: str, delivery: Delivery) -> Iterable[Violation]:
     """2, 6 and 7 of one delivery."""
-    publication = record.publications.get(delivery.message_id)
+    publication = record.published(delivery.message_id, delivery.address)
     where = f"{client} received {delivery.message_id} ({delivery.address} seq {delivery.seq})"
     if publication is None:
         if delivery.sender != SERVER:

@@ -106,6 +106,16 @@ class Record:
     immediate: list[Violation] = field(default_factory=list)
     """Broken promises that were seen while taking notes."""
 
+    def published(self, message_id: str, address: str) -> Publication | None:
+        """The publication of a kept or delivered message.
+
+        A private message to several targets has one copy in each inbox, with the target's id behind a dot.
+        """
+        found = self.publications.get(message_id)
+        if found is None and address.startswith("pm:"):
+            found = self.publications.get(message_id.removesuffix(f".{address.removeprefix('pm:')}"))
+        return found
+
     def addresses(self) -> set[str]:
         """Every log that was acknowledged, delivered or joined."""
         acknowledged = {

@@ -66,7 +66,7 @@ class _Link:
 class Recorder:
     """Takes notes for any number of `WireClient(recorder=…)`; see the module's text."""
 
-    def __init__(self, *, indeterminate: Collection[str] = ()) -> None:
+    def __init__(self, *, indeterminate: Collection[str] = ("OUTCOME_UNKNOWN",)) -> None:
         """`indeterminate`: error codes after which a message may be in the history all the same."""
         self.record = Record()
         self._links: dict[int, _Link] = {}
@@ -160,7 +160,7 @@ class Recorder:
         result = frame.get("result") or {}
         if frame.get("command") == "join_channel":
             parameters = self._asked.get((link.number, str(frame.get("request_id"))), {})
-            self._open(link, result, parameters.get("since"))
+            self._open(link, f"{result.get('room')}:{result.get('channel')}", result, parameters.get("since"))
         elif frame.get("command") == "leave_channel":
             parameters = self._asked.get((link.number, str(frame.get("request_id"))), {})
             room = f"{parameters.get('room')}"
@@ -174,27 +174,24 @@ class Recorder:
         link.client = str(payload.get("client_id"))
         initial = f"{payload.get('room')}:{payload.get('channel')}"
         positions = (link.registration.get("resume") or {}).get("positions") or {}
-        for entry in payload.get("channels") or []:
-            address = f"{entry.get('room')}:{entry.get('channel')}"
+        for address, entry in (payload.get("channels") or {}).items():
             since = (positions.get(address) or {}).get("seq")
             if since is None and address == initial:
                 since = link.registration.get("since")
-            self._open(link, entry, since)
+            self._open(link, address, entry, since)
 
-    def _open(self, link: _Link, entry: Mapping[str, Any], since: Any) -> None:
+    def _open(self, link: _Link, address: str, entry: Mapping[str, Any], since: Any) -> None:
         """A membership begins: `entry` says where the log's head is and whether it goes on from `since`."""
-        address = f"{entry.get('room')}:{entry.get('channel')}"
-        if entry.get("epoch") is not None:
+        if entry.get("epoch"):
             self.record.epochs[address].add(str(entry["epoch"]))
         if address in link.stretches and since is None:
             return  # joined again while a member: the stretch goes on
         self._end(link, address)
         start: int | None = entry.get("seq")
-        if since is not None and entry.get("recovered") is not False:
-            start = since if isinstance(since, int) else None
+        if entry.get("recovered") is False:
+            start = entry["first_seq"] - 1
         elif since is not None:
-            first = entry.get("first")
-            start = first - 1 if isinstance(first, int) else None
+            start = since if isinstance(since, int) else None
         self._begin(link, address, start)
 
     def _begin(self, link: _Link, address: str, start: int | None) -> Stretch:

@@ -35,7 +35,7 @@ async def _well_behaved(socket: ServerConnection, frame: dict[str, Any]) -> None
             "event": "registered",
             "client_id": frame["client_id"],
             "resume_token": "token",
-            "channels": [{"room": "lab", "channel": "bench", "epoch": "e1", "seq": 4, "recovered": True}],
+            "channels": {"lab:bench": {"epoch": "e1", "seq": 4}},
         }
         await _tell(socket, type="system", payload=answer)
     elif (frame.get("command") or payload.get("command")) == "ping":
@@ -291,8 +291,8 @@ async def test_reconnect_brings_token_and_positions() -> None:
                 await _well_behaved(socket, frame)
                 await _tell(socket, type="event", id="m", room="lab", channel="bench", seq=9, **{"from": "b"})
             else:
-                head = {"room": "lab", "channel": "bench", "epoch": "e1", "seq": 12, "recovered": True}
-                payload = {"event": "registered", "client_id": frame["client_id"], "channels": [head]}
+                heads = {"lab:bench": {"epoch": "e1", "seq": 12, "recovered": True}}
+                payload = {"event": "registered", "client_id": frame["client_id"], "channels": heads}
                 await _tell(socket, type="system", payload=payload)
 
     async with playing(remember) as url:

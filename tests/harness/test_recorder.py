@@ -36,7 +36,6 @@ class Story:
         **entry: Any,
     ) -> Story:
         room, _, channel = address.partition(":")
-        position = {"room": room, "channel": channel, "epoch": epoch, "seq": head, **entry}
         for link in links:
             resume = {} if since is None else {"resume": {"positions": {address: {"seq": since}}}}
             client = NAMES.get(link, f"client-{link}")
@@ -51,7 +50,7 @@ class Story:
                         "client_id": client,
                         "room": room,
                         "channel": channel,
-                        "channels": [position],
+                        "channels": {address: {"epoch": epoch, "seq": head, **entry}},
                     },
                 },
             )
@@ -275,7 +274,7 @@ def test_4_what_was_missed_while_away_is_due_after_a_recovered_resume() -> None:
 def test_4_a_resume_that_was_told_to_be_impossible_goes_on_from_what_is_left() -> None:
     """`recovered: false` with the first seq that is left is an honest answer, not a gap."""
     story = Story().joins(ALICE).exchange("a", "b", "c")
-    story.joins(BOB, head=3, since=0, recovered=False, first=3).receives(BOB, (3, "c", ALICE))
+    story.joins(BOB, head=3, since=0, recovered=False, first_seq=3).receives(BOB, (3, "c", ALICE))
     assert story.found() == []
 
 
@@ -393,8 +392,9 @@ def test_7_a_private_message_in_a_strangers_hands() -> None:
 def test_7_one_private_message_to_two_targets_is_in_both_inboxes() -> None:
     story = Story().joins(ALICE, BOB, CAROL).publishes(ALICE, "psst", to=["bob", "carol"])
     for link, address in ((BOB, "pm:bob"), (CAROL, "pm:carol")):
-        story.kept((1, "psst", ALICE), address=address)
-        story.receives(link, (1, "psst", ALICE), address=address, type="private")
+        copy = f"psst.{NAMES[link]}"
+        story.kept((1, copy, ALICE), address=address)
+        story.receives(link, (1, copy, ALICE), address=address, type="private", message="psst")
     assert story.found() == []
 
 

@@ -35,7 +35,15 @@ def protocol_of(send: Send) -> Any | None:
     if not isinstance(protocol, WebSocketServerProtocol):
         return None
     transport = protocol.transport
-    expected = ("socket", "dataBuffer", "offset", "_tempDataBuffer", "_tempDataLen", "write", "abortConnection")
+    expected = (
+        "socket",
+        "dataBuffer",
+        "offset",
+        "_tempDataBuffer",
+        "_tempDataLen",
+        "write",
+        "abortConnection",
+    )
     if (
         not isinstance(transport, Connection)
         or getattr(transport, "TLS", False)
