@@ -11,7 +11,7 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
-from arqonbus_site.routing import websocket_application
+from arqonbus_site.routing import websocket_application  # noqa: E402 - Django must be set up before
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -25,9 +25,7 @@ except ValueError:
     raise ImproperlyConfigured(f"DEBUG is {os.environ['DEBUG']!r}; it must be 1 or 0.") from None
 
 # Database: SQLite in WAL mode with immediate transactions, or PostgreSQL through a pool.
-DATABASE_URL: str = (
-    env.str("DATABASE_URL", default="") or f"sqlite:///{BASE_DIR / 'var' / 'arqonbus.sqlite3'}"
-)
+DATABASE_URL: str = env.str("DATABASE_URL", default="") or f"sqlite:///{BASE_DIR / 'var' / 'arqonbus.sqlite3'}"
 try:
     _database: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
 except (ValueError, KeyError, environ.ImproperlyConfigured):
@@ -90,13 +88,9 @@ if DEBUG:
     )
     ALLOWED_HOSTS = ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]", "testserver"]
 elif not SECRET_KEY:
-    raise ImproperlyConfigured(
-        "SECRET_KEY is not set. With DEBUG=0 it must be: a long random text, kept secret."
-    )
+    raise ImproperlyConfigured("SECRET_KEY is not set. With DEBUG=0 it must be: a long random text, kept secret.")
 elif not ALLOWED_HOSTS:
-    raise ImproperlyConfigured(
-        "ALLOWED_HOSTS is not set. With DEBUG=0 it must be: the host names of this site."
-    )
+    raise ImproperlyConfigured("ALLOWED_HOSTS is not set. With DEBUG=0 it must be: the host names of this site.")
 
 ARQONBUS = conf.from_environment(os.environ)
 _bus = conf.build(ARQONBUS)

@@ -52,9 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     rounds = 1 if chosen.quick else chosen.rounds
     workloads = [w for w in all_workloads() if not chosen.only or w.key in chosen.only.split(",")]
     runner = Runner(options, rounds, progress)
-    contenders = [
-        c for c in runner.contenders() if not chosen.contenders or c.key in chosen.contenders.split(",")
-    ]
+    contenders = [c for c in runner.contenders() if not chosen.contenders or c.key in chosen.contenders.split(",")]
     if chosen.list:
         print("workloads:", *(f"  {w.key:18} {w.title}" for w in workloads), sep="\n")
         print("contenders:", *(f"  {c.key:18} {c.title}" for c in contenders), sep="\n")

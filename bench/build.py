@@ -121,11 +121,7 @@ def socketio() -> Path:
 def nats() -> tuple[Path, str]:
     """A nats-server program, PyPI's newer one before the system's, and where it is from."""
     try:
-        found = [
-            path
-            for path in python_peers().rglob("nats-server*")
-            if path.is_file() and os.access(path, os.X_OK)
-        ]
+        found = [path for path in python_peers().rglob("nats-server*") if path.is_file() and os.access(path, os.X_OK)]
     except MissingError:
         found = []
     candidates = [str(path) for path in found if path.read_bytes()[:4] == b"\x7fELF"]

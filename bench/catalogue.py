@@ -13,13 +13,9 @@ def all_workloads() -> list[Workload]:
     fast = ("bus-daphne", "centrifuge", "nats")
     return [
         Workload("fanout", "fan-out 1→1,000, 8 in flight", "delivery", fan_out(1000)),
-        Workload(
-            "fanout-single", "fan-out 1→1,000, 1 in flight: nothing to join", "delivery", fan_out(1000, 1)
-        ),
+        Workload("fanout-single", "fan-out 1→1,000, 1 in flight: nothing to join", "delivery", fan_out(1000, 1)),
         Workload("steady", "fan-out 1→1,000, steady 100 messages/s", "delivery", steady),
-        Workload(
-            "durable", "1→1 acked and durable, 20 publishers, 32 in flight", "message", one_to_one("durable")
-        ),
+        Workload("durable", "1→1 acked and durable, 20 publishers, 32 in flight", "message", one_to_one("durable")),
         Workload(
             "durable-wide",
             "1→1 acked and durable, 20 publishers with 32 in flight each, 20 channels",
@@ -32,12 +28,8 @@ def all_workloads() -> list[Workload]:
             "message",
             one_to_one("ephemeral"),
         ),
-        Workload(
-            "channels", "500 channels × 2 members, 20 publishers, 32 in flight", "delivery", many_channels
-        ),
-        Workload(
-            "mixed", "mixed: channels of 300, 30 and 2, each tenth operation a request", "operation", mixed
-        ),
+        Workload("channels", "500 channels × 2 members, 20 publishers, 32 in flight", "delivery", many_channels),
+        Workload("mixed", "mixed: channels of 300, 30 and 2, each tenth operation a request", "operation", mixed),
         Workload("history-memory", "history, last 50, from memory", "request", history_memory, with_log),
         Workload(
             "history-database",

@@ -57,9 +57,7 @@ def _environment(**more: str) -> dict[str, str]:
     """The environment of a Python server: nothing of the caller's settings for Django or the bus."""
     dropped = ("ARQONBUS_", "DJANGO_", "DATABASE_", "REDIS_")
     plain = ("DEBUG", "SECRET_KEY", "ALLOWED_HOSTS", "INSECURE_HTTP")
-    kept = {
-        key: value for key, value in os.environ.items() if not key.startswith(dropped) and key not in plain
-    }
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped) and key not in plain}
     return {**kept, **more}
 
 
@@ -195,9 +193,7 @@ def admin_command(server: Server, command: str, **parameters: object) -> dict[st
                 }
             )
         )
-        socket.send(
-            json.dumps({"type": "command", "command": command, "id": "admin-1", "parameters": parameters})
-        )
+        socket.send(json.dumps({"type": "command", "command": command, "id": "admin-1", "parameters": parameters}))
         while True:
             frame = json.loads(socket.recv(timeout=10))
             if frame.get("type") in ("command_response", "error") and frame.get("request_id") == "admin-1":
@@ -262,9 +258,7 @@ class Textbook(Contender):
             str(port),
             "bench.peers.textbook.asgi:application",
         ]
-        return servers.start(
-            argv, folder, port, env=_environment(BENCH_TEXTBOOK_DB=str(folder / "textbook.sqlite3"))
-        )
+        return servers.start(argv, folder, port, env=_environment(BENCH_TEXTBOOK_DB=str(folder / "textbook.sqlite3")))
 
     def dialect(self, kind: str) -> Dialect | None:
         """The tutorial's frames; `save` stores and acknowledges."""
@@ -320,9 +314,7 @@ class Picows(_Plain):
         """The picows server."""
         port = machine.free_port()
         env = _environment(PYTHONPATH=str(build.python_peers()))
-        return servers.start(
-            [sys.executable, "-m", "bench.peers.picows_server", str(port)], folder, port, env=env
-        )
+        return servers.start([sys.executable, "-m", "bench.peers.picows_server", str(port)], folder, port, env=env)
 
 
 class Floor(_Plain):

@@ -26,9 +26,7 @@ FRAME = (
 
 def _fill(contender: Contender, server: Server, d: Dialect, count: int) -> None:
     """Publish ``count`` messages to the dialect's channel 0, with one member looking on."""
-    raw = drive(
-        scenario(server, d, [subscribers(d, 1), publishers(d, 1)], Options(0), limit=count, tokens=16)
-    )
+    raw = drive(scenario(server, d, [subscribers(d, 1), publishers(d, 1)], Options(0), limit=count, tokens=16))
     if raw["missing"]:
         raise RunFailedError(f"{raw['missing']} of {count} messages did not arrive while filling the channel")
 
@@ -85,9 +83,7 @@ def history_database(contender: Contender, server: Server, options: Options) -> 
     _fill(contender, server, d, 1)
     _insert_rows(server.folder / "bus.sqlite3", rows)
     return {
-        **_requests(
-            server, d, _bus_history("million", before=rows // 2), '"type":"command_response"', options
-        ),
+        **_requests(server, d, _bus_history("million", before=rows // 2), '"type":"command_response"', options),
         "note": f"{rows:,} rows",
     }
 
@@ -120,13 +116,9 @@ class _Member:
     def __init__(self, server: Server, channel: str) -> None:
         self._socket = connect(f"ws://127.0.0.1:{server.port}/", compression=None)
         self._socket.send(
-            json.dumps(
-                {"client_id": "bench-member", "client_type": "app", "room": "bench", "channel": channel}
-            )
+            json.dumps({"client_id": "bench-member", "client_type": "app", "room": "bench", "channel": channel})
         )
-        self.answer = _until(
-            self._socket, lambda frame: frame.get("payload", {}).get("event") == "registered"
-        )
+        self.answer = _until(self._socket, lambda frame: frame.get("payload", {}).get("event") == "registered")
 
     def __enter__(self) -> _Member:
         return self
@@ -170,9 +162,7 @@ def recovery(contender: Contender, server: Server, options: Options) -> Result |
             while '"id":2' not in answer:
                 answer += str(socket.recv(timeout=10))
         result = next(json.loads(line)["result"] for line in answer.splitlines() if '"id":2' in line)
-        position = (
-            f'"recover":true,"epoch":"{result["epoch"]}","offset":{result.get("offset", 0) - RECOVERED}'
-        )
+        position = f'"recover":true,"epoch":"{result["epoch"]}","offset":{result.get("offset", 0) - RECOVERED}'
         greeting = (
             Hello('{"id":1,"params":{}}', '"id":1,"result"'),
             Hello(f'{{"id":2,"method":1,"params":{{"channel":"h:c0",{position}}}}}', '"id":2,"result"'),

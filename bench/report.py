@@ -37,15 +37,12 @@ def as_json(run: Run, machine: dict[str, Any], options: dict[str, Any]) -> dict[
                 entries[contender.key] = {"median": run.median(*key), "rounds": run.rounds[key]}
             elif key in run.failures:
                 entries[contender.key] = {"failed": run.failures[key]}
-        workloads.append(
-            {"key": workload.key, "title": workload.title, "unit": workload.unit, "contenders": entries}
-        )
+        workloads.append({"key": workload.key, "title": workload.title, "unit": workload.unit, "contenders": entries})
     return {
         "machine": machine,
         "options": options,
         "contenders": {
-            c.key: {"title": c.title, "role": c.role, "missing": run.missing.get(c.key)}
-            for c in run.contenders
+            c.key: {"title": c.title, "role": c.role, "missing": run.missing.get(c.key)} for c in run.contenders
         },
         "workloads": workloads,
         "promises": [promise.as_dict() for promise in promises(run)],
@@ -163,9 +160,7 @@ def promises(run: Run) -> Iterator[Promise]:
         value = median.get(key) if median else None
         return None if value is None else float(value)
 
-    def promise(
-        text: str, measured: float | None, bound: float | None, *, at_most: bool = True
-    ) -> Iterator[Promise]:
+    def promise(text: str, measured: float | None, bound: float | None, *, at_most: bool = True) -> Iterator[Promise]:
         if measured is not None and bound is not None:
             yield Promise(text, measured, bound, at_most)
 

@@ -118,9 +118,7 @@ class Runner:
             result = workload.run(contender, server, self._options)
         except (RunFailedError, ServerError, RuntimeError, OSError, TimeoutError) as problem:
             run.failures[key] = f"{problem}"
-            self._say(
-                f"round {number + 1}  {workload.key:16} {contender.title:36} FAILED: {run.failures[key]}"
-            )
+            self._say(f"round {number + 1}  {workload.key:16} {contender.title:36} FAILED: {run.failures[key]}")
             self._discard(contender)
             return
         finally:
@@ -131,9 +129,7 @@ class Runner:
             return
         run.rounds.setdefault(key, []).append(result)
         taken = f"[{time.monotonic() - began:.1f} s]"
-        self._say(
-            f"round {number + 1}  {workload.key:16} {contender.title:36} {_short(workload, result)}  {taken}"
-        )
+        self._say(f"round {number + 1}  {workload.key:16} {contender.title:36} {_short(workload, result)}  {taken}")
 
     def _start(self, contender: Contender) -> Server:
         self._count += 1
@@ -165,11 +161,7 @@ class Runner:
 
 def _short(workload: Workload, result: dict[str, Any]) -> str:
     cost = result.get("unit_us")
-    text = (
-        f"{cost:9.2f} µs/{workload.unit}, {result['rate']:,.0f}/s"
-        if cost is not None
-        else "no unit was measured"
-    )
+    text = f"{cost:9.2f} µs/{workload.unit}, {result['rate']:,.0f}/s" if cost is not None else "no unit was measured"
     return (
         text
         + (f", {result['missing']} missing" if result.get("missing") else "")

@@ -67,9 +67,7 @@ def drive(plan: Scenario) -> Result:
         raise RunFailedError(f"the load generator ended with {done.returncode}: {done.stderr.strip()[:300]}")
     result: Result = json.loads(done.stdout)
     if not result["ok"]:
-        raise RunFailedError(
-            result["first_error"] or result["first_close"] or f"{result['failed']} connections failed"
-        )
+        raise RunFailedError(result["first_error"] or result["first_close"] or f"{result['failed']} connections failed")
     return result
 
 
@@ -120,9 +118,7 @@ def fan_out(members: int, in_flight: int = 8) -> Callable[[Contender, Server, Op
         d = contender.dialect("plain")
         if d is None:
             return None
-        raw = drive(
-            scenario(server, d, [subscribers(d, members), publishers(d, 1)], options, tokens=in_flight)
-        )
+        raw = drive(scenario(server, d, [subscribers(d, members), publishers(d, 1)], options, tokens=in_flight))
         return figures(raw, raw["delivered"], "delivery_ms")
 
     return run
@@ -133,9 +129,7 @@ def steady(contender: Contender, server: Server, options: Options) -> Result | N
     d = contender.dialect("plain")
     if d is None:
         return None
-    raw = drive(
-        scenario(server, d, [subscribers(d, 1000), publishers(d, 1)], options, mode="rate", rate=100.0)
-    )
+    raw = drive(scenario(server, d, [subscribers(d, 1000), publishers(d, 1)], options, mode="rate", rate=100.0))
     return figures(raw, raw["delivered"], "delivery_ms")
 
 
@@ -204,9 +198,7 @@ def idle(contender: Contender, server: Server, options: Options) -> Result | Non
     # What a first connection makes the server load is no cost of the others.
     drive(scenario(server, d, [subscribers(d, 20, base=1)], Options(0.1), mode="idle", warmup=0.0))
     machine.wait_until_quiet(server.pid)
-    raw = drive(
-        scenario(server, d, [subscribers(d, count)], Options(1.0), mode="idle", warmup=0.5, timeout=120.0)
-    )
+    raw = drive(scenario(server, d, [subscribers(d, count)], Options(1.0), mode="idle", warmup=0.5, timeout=120.0))
     result = figures(raw, 0, "delivery_ms")
     result.update(
         unit_us=raw["connect_cpu"] / count * 1e6,

@@ -21,6 +21,7 @@ class BusConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        """Make what the process shares, and connect checks and signals."""
         from . import checks, receivers
         from .permissions import RuleTable
 

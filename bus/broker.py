@@ -26,7 +26,10 @@ logger = logging.getLogger("arqonbus.broker")
 
 
 class Published(msgspec.Struct, tag="p", array_like=True):
-    """Messages were committed: ``(channel_id, room, channel, epoch, seq, frame)`` each; an empty frame is to be read from the log."""
+    """Messages were committed: ``(channel_id, room, channel, epoch, seq, frame)`` each.
+
+    An empty frame is to be read from the log.
+    """
 
     messages: list[tuple[int, str, str, str, int, bytes]]
 
@@ -88,9 +91,7 @@ class Broker:
     def __init__(self, heard: Callable[[Bell], None], *, layer: BaseChannelLayer | None = None) -> None:
         chosen = layer or get_channel_layer()
         if chosen is None:
-            raise RuntimeError(
-                "CHANNEL_LAYERS has no default layer; ArqonBus needs one (the in-memory layer will do)."
-            )
+            raise RuntimeError("CHANNEL_LAYERS has no default layer; ArqonBus needs one (the in-memory layer will do).")
         self._layer: BaseChannelLayer = chosen
         self.alone = isinstance(chosen, InMemoryChannelLayer)
         self._heard = heard
@@ -110,7 +111,7 @@ class Broker:
         """Listen. Where the layer is not there yet, go on trying."""
         if self.alone:
             return
-        self._channel = await self._layer.new_channel("arqonbus")
+        self._channel = await self._layer.new_channel("arqonbus")  # type: ignore[call-arg]
         self._groups.add(CONTROL_GROUP)
         self._tasks = [
             asyncio.ensure_future(self._listen()),
@@ -125,7 +126,7 @@ class Broker:
             return
         try:
             async with asyncio.timeout(1.0):
-                while self._outbox and self.connected:
+                while self._outbox and self.connected:  # noqa: ASYNC110 - for a second, once in a life
                     await asyncio.sleep(0.01)
                 for group in self._groups:
                     await self._layer.group_discard(group, self._channel)
@@ -223,7 +224,7 @@ class Broker:
             return True
         try:
             async with asyncio.timeout(2.0):
-                redis = connection(self._layer.consistent_hash(CONTROL_GROUP))
+                redis = connection(self._layer.consistent_hash(CONTROL_GROUP))  # type: ignore[attr-defined]
                 known = await redis.zscore(key(CONTROL_GROUP), self._channel) is not None
         except Exception as problem:  # noqa: BLE001
             self._went_wrong(problem)

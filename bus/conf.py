@@ -29,13 +29,9 @@ class Config:
     """The bus's settings. Sizes are bytes and durations seconds unless said; 0 switches a limit off where that is said."""
 
     # Who may come in
-    anonymous: bool | None = _setting(
-        None, "Let clients in that do not identify themselves; unset: as DEBUG."
-    )
+    anonymous: bool | None = _setting(None, "Let clients in that do not identify themselves; unset: as DEBUG.")
     auto_create: bool = _setting(True, "Create a missing room or channel on the first join or publish.")
-    token_in_url: bool = _setting(
-        False, "Take access tokens from the query string (they end up in proxies' logs)."
-    )
+    token_in_url: bool = _setting(False, "Take access tokens from the query string (they end up in proxies' logs).")
     allowed_origins: tuple[str, ...] = _setting(
         [], "Origins of browser pages allowed besides ALLOWED_HOSTS, as scheme://host[:port]."
     )
@@ -45,9 +41,7 @@ class Config:
     registration_deadline: float = _setting(
         30.0, "Time after connecting in which a client has to send its first frame; 0: no deadline."
     )
-    resume_window: float = _setting(
-        24 * 3600.0, "How long a resume token is good after the connection is gone."
-    )
+    resume_window: float = _setting(24 * 3600.0, "How long a resume token is good after the connection is gone.")
     ticket_lifetime: float = _setting(30.0, "How long a browser's single-use connection ticket is good.")
     jwt_key: str = _setting(
         "", "Key for JWT: a shared secret (HS256) or a PEM public key (RS256, ES256); empty: no JWT."
@@ -56,9 +50,7 @@ class Config:
     jwt_algorithms: tuple[str, ...] = _setting(["HS256"], "Algorithms taken for JWT: HS256, RS256, ES256.")
     jwt_audience: str = _setting("", "Audience (`aud`) that a JWT must name; empty: any.")
     jwt_issuer: str = _setting("", "Issuer (`iss`) that a JWT must name; empty: any.")
-    jwt_admin_claim: str = _setting(
-        "", "Claim that, when true, makes the bearer of a JWT an admin; empty: none does."
-    )
+    jwt_admin_claim: str = _setting("", "Claim that, when true, makes the bearer of a JWT an admin; empty: none does.")
     # Limits of a connection
     frame_bytes: int = _setting(
         256 * 1024, "Largest frame taken; above the server's own 1 MiB the server closes with 1009."
@@ -77,23 +69,13 @@ class Config:
         1000, "Most channels that one identity may bring into being by itself; 0: no limit."
     )
     connections: int = _setting(20000, "Most connections of one process; 0: no limit.")
-    connections_per_principal: int = _setting(
-        0, "Most connections of one identity on one process; 0: no limit."
-    )
-    connections_per_address: int = _setting(
-        0, "Most connections from one network address on one process; 0: no limit."
-    )
-    trusted_proxies: int = _setting(
-        0, "How many proxies in front add X-Forwarded-For; 0: the header is not believed."
-    )
+    connections_per_principal: int = _setting(0, "Most connections of one identity on one process; 0: no limit.")
+    connections_per_address: int = _setting(0, "Most connections from one network address on one process; 0: no limit.")
+    trusted_proxies: int = _setting(0, "How many proxies in front add X-Forwarded-For; 0: the header is not believed.")
     # Slow and silent readers
-    send_buffer: int = _setting(
-        1024 * 1024, "Bytes waiting for one connection above which it is closed with 4013."
-    )
+    send_buffer: int = _setting(1024 * 1024, "Bytes waiting for one connection above which it is closed with 4013.")
     send_frames: int = _setting(1000, "Frames waiting for one connection above which it is closed with 4013.")
-    send_deadline: float = _setting(
-        10.0, "Time in which a connection has to take something of what waits for it."
-    )
+    send_deadline: float = _setting(10.0, "Time in which a connection has to take something of what waits for it.")
     ping_interval: float = _setting(20.0, "Time between pings of a silent connection.")
     ping_timeout: float = _setting(20.0, "Time in which a ping has to be answered.")
     # The log
@@ -119,18 +101,12 @@ class Config:
     presence: bool = _setting(
         True, "Send client_joined and client_left to the members of rooms that do not say otherwise."
     )
-    presence_coalesce: float = _setting(
-        0.2, "Time over which the notices of a busy channel are gathered into one."
-    )
+    presence_coalesce: float = _setting(0.2, "Time over which the notices of a busy channel are gathered into one.")
     presence_coalesce_above: int = _setting(200, "Members from which on notices of a channel are gathered.")
-    channel_idle: float = _setting(
-        300.0, "Age at which an empty, automatically made channel is removed; 0: never."
-    )
+    channel_idle: float = _setting(300.0, "Age at which an empty, automatically made channel is removed; 0: never.")
     # Telemetry, logs, stopping
     stats_interval: float = _setting(60.0, "Time between the log's lines of statistics; 0: none.")
-    telemetry_interval: float = _setting(
-        5.0, "Time between server_stats events on the telemetry stream; 0: none."
-    )
+    telemetry_interval: float = _setting(5.0, "Time between server_stats events on the telemetry stream; 0: none.")
     log_format: str = _setting("console", "Form of log lines: console or json.")
     log_level: str = _setting("INFO", "Lowest level that is logged.")
     drain_timeout: float = _setting(6.0, "Time that accepted work has to finish when the process stops.")
@@ -192,9 +168,8 @@ def build(values: Mapping[str, Any], name: str = "ARQONBUS_{}") -> Config:
     for key in values:
         if key not in known:
             raise ImproperlyConfigured(f"{name.format(key.upper())} is not a setting of ArqonBus.")
-    result = Config(
-        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    )
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    result = Config(**given)
     for setting in dataclasses.fields(Config):
         value = getattr(result, setting.name)
         shown = name.format(setting.name.upper())
@@ -231,3 +206,12 @@ def _forget(*, setting: str, **_: Any) -> None:
 
 
 setting_changed.connect(_forget, dispatch_uid="arqonbus.conf")
+
+
+def development_notice() -> str:
+    """What a server in development mode says of itself, in one line."""
+    come_in = "anonymous clients are let in" if anonymous_allowed() else "clients have to identify themselves"
+    return (
+        f"Development mode: DEBUG is on, the secret key is a generated one kept beside the database, {come_in}. "
+        "For production set DEBUG=0, SECRET_KEY and ALLOWED_HOSTS."
+    )

@@ -63,9 +63,7 @@ class Connection:
         query: dict[str, str] | None = None,
     ) -> None:
         self.node = node
-        self.peer = Peer(
-            secrets.token_hex(8), actor or identity.ANONYMOUS, kind=kind, peer_address=peer_address
-        )
+        self.peer = Peer(secrets.token_hex(8), actor or identity.ANONYMOUS, kind=kind, peer_address=peer_address)
         self.peer.client_id = f"client-{self.peer.connection_id}"
         self.peer.drop = self.drop
         self.session = Session(session_limits(node), time.monotonic())
@@ -320,16 +318,10 @@ class Connection:
         try:
             command = find(inbound.command)
             parameters = command.read(inbound.parameters, inbound.hints)
-            context = Context(
-                peer.actor, peer.initial, inbound.room, inbound.channel, _Port(self), peer.inbox_floor
-            )
+            context = Context(peer.actor, peer.initial, inbound.room, inbound.channel, _Port(self), peer.inbox_floor)
             answer = await command.run(context, parameters)
-        except BusError as problem:
-            metrics.errors.labels(problem.code).inc()
-            self.send(frames.command_error(uid, inbound.id, inbound.command, problem))
-            return
-        except DatabaseError:
-            problem = BusError("UNAVAILABLE", retry_after=1.0)
+        except (BusError, DatabaseError) as met:
+            problem = met if isinstance(met, BusError) else BusError("UNAVAILABLE", retry_after=1.0)
             metrics.errors.labels(problem.code).inc()
             self.send(frames.command_error(uid, inbound.id, inbound.command, problem))
             return
@@ -434,11 +426,7 @@ class _Port:
         stream = node.hub.stream(ref.id) if ref is not None else None
         if ref is None or stream is None or stream.head < 0 or not node.may(peer, HISTORY, ref):
             return None
-        return (
-            stream.recent(max(stream.head - limit, 0))
-            if stream.ring is not None or stream.head == 0
-            else None
-        )
+        return stream.recent(max(stream.head - limit, 0)) if stream.ring is not None or stream.head == 0 else None
 
     @property
     def started_at(self) -> datetime:

@@ -26,13 +26,12 @@ class BusConsumer(AsyncConsumer):
     kind = "bus"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one socket from its handshake to its end (the ASGI application of the connection)."""
         event = await receive()
         if event["type"] != "websocket.connect":
             return
         protocols = scope.get("subprotocols") or []
-        await send(
-            {"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None}
-        )
+        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None})
         node = current()
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
@@ -62,9 +61,7 @@ class BusConsumer(AsyncConsumer):
                 if kind == "websocket.receive":
                     text = event.get("text")
                     if not writer.closed:
-                        await connection.handle(
-                            text.encode() if text is not None else event.get("bytes") or b""
-                        )
+                        await connection.handle(text.encode() if text is not None else event.get("bytes") or b"")
                 elif kind == "websocket.disconnect":
                     code = event.get("code") or 1005
                     return

@@ -26,6 +26,7 @@ class ContentSecurityPolicyMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
+        """Answer with the policy on it."""
         if self._is_async:
             return self._acall(request)
         response = self.get_response(request)

@@ -59,20 +59,12 @@ class Channel(models.Model):
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="channels")
     name = models.CharField(max_length=64)
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.CHANNEL, editable=False)
-    type = models.CharField(
-        max_length=32, default="custom", help_text="standard, custom, or a word of your own."
-    )
+    type = models.CharField(max_length=32, default="custom", help_text="standard, custom, or a word of your own.")
     description = models.CharField(max_length=500, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
-    ephemeral = models.BooleanField(
-        default=False, help_text="Messages are delivered but not kept: no seq, no history."
-    )
-    retention_count = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Messages kept; empty: the setting."
-    )
-    retention_age = models.PositiveIntegerField(
-        null=True, blank=True, help_text="Seconds kept; empty: the setting."
-    )
+    ephemeral = models.BooleanField(default=False, help_text="Messages are delivered but not kept: no seq, no history.")
+    retention_count = models.PositiveIntegerField(null=True, blank=True, help_text="Messages kept; empty: the setting.")
+    retention_age = models.PositiveIntegerField(null=True, blank=True, help_text="Seconds kept; empty: the setting.")
     hardcoded = models.BooleanField(default=False, editable=False)
     auto_created = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -202,9 +194,7 @@ class Membership(models.Model):
     joined_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["client", "channel"], name="bus_membership_client_channel")
-        ]
+        constraints = [models.UniqueConstraint(fields=["client", "channel"], name="bus_membership_client_channel")]
 
     def __str__(self) -> str:
         return f"{self.client_id} in {self.channel_id}"
@@ -277,9 +267,7 @@ class Grant(models.Model):
         max_length=150, blank=True, help_text="Name of the user, group, token or client type."
     )
     action = models.CharField(max_length=16, choices=Action)
-    pattern = models.CharField(
-        max_length=130, help_text="room:channel, with * for any text, such as science:*"
-    )
+    pattern = models.CharField(max_length=130, help_text="room:channel, with * for any text, such as science:*")
     allow = models.BooleanField(default=True, help_text="Off: this is a ban, and wins over what allows.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.CharField(max_length=150, blank=True, editable=False)

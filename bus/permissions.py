@@ -51,9 +51,7 @@ class Actor(msgspec.Struct, frozen=True):
         return "admin" if self.admin else ("anonymous" if self.anonymous else "user")
 
 
-SYSTEM = Actor(
-    principal="system", name="arqonbus_server", client_id="arqonbus_server", admin=True, system=True
-)
+SYSTEM = Actor(principal="system", name="arqonbus_server", client_id="arqonbus_server", admin=True, system=True)
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -142,9 +140,7 @@ def table() -> RuleTable:
     return rules
 
 
-def can(
-    actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None
-) -> bool:
+def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None) -> bool:
     """Whether ``actor`` may do ``action`` (one of :data:`ACTIONS`) at ``address``; ``private`` is the room's flag.
 
     In order: admins may; a token's scopes bound what it may; an inbox is its owner's, and anybody's to write to; a rule that
@@ -173,18 +169,14 @@ def can(
     return not private
 
 
-def require(
-    actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None
-) -> None:
+def require(actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None) -> None:
     """Raise ``BusError`` FORBIDDEN unless ``actor`` may; a private room is not there for those who may not see it."""
     rules = table().rules() if rules is None else rules
     if can(actor, action, address, private=private, rules=rules):
         return
     if private and not any(can(actor, seen, address, private=True, rules=rules) for seen in (JOIN, HISTORY)):
         raise hidden(address)
-    raise BusError(
-        "FORBIDDEN", f"You may not {action} at {address}.", [{"action": action, "address": str(address)}]
-    )
+    raise BusError("FORBIDDEN", f"You may not {action} at {address}.", [{"action": action, "address": str(address)}])
 
 
 def hidden(address: Address) -> BusError:

@@ -15,9 +15,7 @@ def connect() -> None:
     """Connect the receivers; called when the app is ready."""
     for model in (Grant, AccessToken):
         post_save.connect(_rules_changed, sender=model, dispatch_uid=f"arqonbus.rules.{model.__name__}.save")
-        post_delete.connect(
-            _rules_changed, sender=model, dispatch_uid=f"arqonbus.rules.{model.__name__}.delete"
-        )
+        post_delete.connect(_rules_changed, sender=model, dispatch_uid=f"arqonbus.rules.{model.__name__}.delete")
     post_save.connect(_room_changed, sender=Room, dispatch_uid="arqonbus.room")
     post_save.connect(_channel_changed, sender=Channel, dispatch_uid="arqonbus.channel")
 

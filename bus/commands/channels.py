@@ -45,9 +45,7 @@ def target(context: Context, parameters: ChannelParameters) -> Address:
 class Retention(msgspec.Struct, forbid_unknown_fields=True):
     """How much of a channel's history is kept."""
 
-    count: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Messages kept; 0: no limit.")] = (
-        None
-    )
+    count: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Messages kept; 0: no limit.")] = None
     age: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Seconds kept; 0: no limit.")] = None
 
 
@@ -55,27 +53,21 @@ class CreateParameters(ChannelParameters):
     """Parameters of ``create_channel``."""
 
     description: Annotated[str, Meta(max_length=500, description="What the channel is for.")] = ""
-    metadata: Annotated[dict[str, Any], Meta(description="Values of your own.")] = {}
+    metadata: Annotated[dict[str, Any], Meta(description="Values of your own.")] = msgspec.field(default_factory=dict)
     ephemeral: Annotated[bool, Meta(description="Deliver without keeping: no seq, no history.")] = False
-    retention: Annotated[
-        Retention | None, Meta(description="How much is kept; without it, the server's setting.")
-    ] = None
-    type: Annotated[str, Meta(max_length=32, description="A word of your own for the kind of channel.")] = (
-        "custom"
+    retention: Annotated[Retention | None, Meta(description="How much is kept; without it, the server's setting.")] = (
+        None
     )
+    type: Annotated[str, Meta(max_length=32, description="A word of your own for the kind of channel.")] = "custom"
 
 
 @command("create_channel", CreateParameters, who="admin", errors=("CHANNEL_EXISTS", "INVALID_NAME"))
 async def create_channel(context: Context, parameters: CreateParameters) -> Answer:
     """Make a channel that stays until it is deleted."""
     if not (
-        parameters.channel
-        or (parameters.room and ":" in parameters.room)
-        or context.channel not in (None, "control")
+        parameters.channel or (parameters.room and ":" in parameters.room) or context.channel not in (None, "control")
     ):
-        raise BusError(
-            "VALIDATION_ERROR", "Which channel?", [{"field": "channel", "message": "`channel` is missing."}]
-        )
+        raise BusError("VALIDATION_ERROR", "Which channel?", [{"field": "channel", "message": "`channel` is missing."}])
     address = target(context, parameters)
     retention = parameters.retention or Retention()
 
@@ -105,17 +97,13 @@ async def delete_channel(context: Context, parameters: ChannelParameters) -> Ans
     """Remove an empty channel with its history."""
     address = target(context, parameters)
     await context.port.run_writer(lambda: channel_service.delete_channel(context.actor, address))
-    return Answer(
-        f"Channel {address} is deleted", {"room": address.room, "channel": address.channel, "deleted": True}
-    )
+    return Answer(f"Channel {address} is deleted", {"room": address.room, "channel": address.channel, "deleted": True})
 
 
 class JoinParameters(ChannelParameters):
     """Parameters of ``join_channel``."""
 
-    since: Annotated[
-        int | str | None, Meta(description="Send what came after this seq or ISO time first.")
-    ] = None
+    since: Annotated[int | str | None, Meta(description="Send what came after this seq or ISO time first.")] = None
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
 
 
@@ -149,9 +137,7 @@ async def leave_channel(context: Context, parameters: ChannelParameters) -> Answ
 class ListParameters(Parameters):
     """Parameters of ``list_channels``."""
 
-    room: Annotated[
-        str | None, Meta(description="One room; without it the frame's own, then your initial one.")
-    ] = None
+    room: Annotated[str | None, Meta(description="One room; without it the frame's own, then your initial one.")] = None
     all: Annotated[bool, Meta(description="The channels of every room.")] = False
 
 

@@ -29,13 +29,9 @@ async def status(context: Context, parameters: StatusParameters) -> Answer:
     def read() -> tuple[dict[str, int], list[dict[str, Any]], list[dict[str, Any]], str | None]:
         rows = channel_service.list_channels(context.actor, room=None)
         channels = [
-            {key: row[key] for key in ("room", "channel", "participants")}
-            for row in rows
-            if row["participants"]
+            {key: row[key] for key in ("room", "channel", "participants")} for row in rows if row["participants"]
         ]
-        clients, after = client_service.list_clients(
-            context.actor, limit=parameters.limit, after=parameters.after
-        )
+        clients, after = client_service.list_clients(context.actor, limit=parameters.limit, after=parameters.after)
         return client_service.stats(), channels, clients, after
 
     stats, channels, clients, after = await context.port.run(read)
@@ -79,6 +75,4 @@ async def show_help(context: Context, parameters: HelpParameters) -> Answer:
     if parameters.command:
         found = find(parameters.command)
         return Answer(found.summary, {"commands": [found.describe()]})
-    return Answer(
-        f"{len(registry)} commands", {"commands": [registry[name].describe() for name in sorted(registry)]}
-    )
+    return Answer(f"{len(registry)} commands", {"commands": [registry[name].describe() for name in sorted(registry)]})

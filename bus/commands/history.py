@@ -43,7 +43,7 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
             more = recent[0][0] if recent and recent[0][0] > 1 else None
             return _answer(address, [frame for _, frame in recent], more)
     before, after = _position(parameters.before, "before"), _position(parameters.after, "after")
-    return await context.port.run(
+    answer: Answer = await context.port.run(
         lambda: read(
             context.actor,
             address,
@@ -55,6 +55,7 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
             context.inbox_floor,
         )
     )
+    return answer
 
 
 def where(context: Context, parameters: HistoryParameters) -> Address:
@@ -121,7 +122,5 @@ def _position(value: int | str | None, field: str) -> int | datetime | None:
         return int(value)
     moment = parse_moment(value)
     if moment is None:
-        raise BusError(
-            "VALIDATION_ERROR", details=[{"field": field, "message": f"`{field}` is a seq or an ISO time."}]
-        )
+        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": f"`{field}` is a seq or an ISO time."}])
     return moment

@@ -106,9 +106,7 @@ class PostgresqlStatements:
         return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
 
     def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:
-        cursor.execute(
-            "DELETE FROM bus_publishkey WHERE key = ANY(%s) AND created_at < %s", (list(keys), since)
-        )
+        cursor.execute("DELETE FROM bus_publishkey WHERE key = ANY(%s) AND created_at < %s", (list(keys), since))
         cursor.execute("SELECT key, seq FROM bus_publishkey WHERE key = ANY(%s)", (list(keys),))
         return dict(cursor.fetchall())
 

@@ -101,7 +101,7 @@ def verify(entries: Sequence[Entry]) -> bool:
     if not written:
         return True
     probe = written[0]
-    return Message.objects.filter(channel_id=probe.channel_id, seq=probe.seq, uid=probe.uid).exists()
+    return Message.objects.filter(channel_id=probe.channel_id, seq=probe.seq or 0, uid=probe.uid).exists()
 
 
 def heads(channel_ids: Iterable[int]) -> dict[int, tuple[int, str]]:
@@ -118,9 +118,7 @@ def moved_since(moment: datetime) -> list[tuple[int, int, str]]:
 def read_after(channel_id: int, after: int, limit: int) -> list[tuple[int, bytes]]:
     """The first ``limit`` messages with ``seq > after``, oldest first, as ``(seq, frame)``."""
     rows = (
-        Message.objects.filter(channel_id=channel_id, seq__gt=after)
-        .order_by("seq")
-        .values_list("seq", "frame")[:limit]
+        Message.objects.filter(channel_id=channel_id, seq__gt=after).order_by("seq").values_list("seq", "frame")[:limit]
     )
     return [(seq, frame.encode()) for seq, frame in rows]
 
@@ -134,10 +132,7 @@ def first_seq(channel_id: int) -> int | None:
 def seq_at(channel_id: int, moment: datetime) -> int:
     """The last ``seq`` written before ``moment``; 0 when there is none."""
     row = (
-        Message.objects.filter(channel_id=channel_id, created_at__lt=moment)
-        .order_by("-seq")
-        .values_list("seq")
-        .first()
+        Message.objects.filter(channel_id=channel_id, created_at__lt=moment).order_by("-seq").values_list("seq").first()
     )
     return row[0] if row else 0
 
@@ -152,23 +147,18 @@ def history(
     sender: str | None = None,
     floor: int = 0,
 ) -> list[tuple[int, int, int, bytes]]:
-    """Messages as ``(id, channel_id, seq, frame)``, oldest first: the newest ``limit`` before ``before``, or the first after ``after``.
+    """Messages as ``(id, channel_id, seq, frame)``, oldest first.
 
+    They are the newest ``limit`` before ``before``, or the first ``limit`` after ``after``.
     ``before`` and ``after`` are a seq (of one channel) or a time; both are exclusive. ``floor`` hides seqs up to it.
     """
     rows = Message.objects.filter(channel_id__in=list(channel_ids))
     if floor:
         rows = rows.filter(seq__gt=floor)
     if before is not None:
-        rows = (
-            rows.filter(created_at__lt=before)
-            if isinstance(before, datetime)
-            else rows.filter(seq__lt=before)
-        )
+        rows = rows.filter(created_at__lt=before) if isinstance(before, datetime) else rows.filter(seq__lt=before)
     if after is not None:
-        rows = (
-            rows.filter(created_at__gt=after) if isinstance(after, datetime) else rows.filter(seq__gt=after)
-        )
+        rows = rows.filter(created_at__gt=after) if isinstance(after, datetime) else rows.filter(seq__gt=after)
     if type is not None:
         rows = rows.filter(type=type)
     if sender is not None:

@@ -16,9 +16,7 @@ class Batcher(Generic[Item]):
     ``work`` gets a list and returns an answer for each item; an answer that is an exception is raised at its item's caller.
     """
 
-    def __init__(
-        self, executor: Executor, work: Callable[[Sequence[Item]], list[Any]], *, most: int = 500
-    ) -> None:
+    def __init__(self, executor: Executor, work: Callable[[Sequence[Item]], list[Any]], *, most: int = 500) -> None:
         self._loop = asyncio.get_running_loop()
         self._executor = executor
         self._work = work
@@ -43,9 +41,7 @@ class Batcher(Generic[Item]):
         call = self._loop.run_in_executor(self._executor, self._work, [item for item, _ in group])
         call.add_done_callback(lambda done: self._finished(group, done))
 
-    def _finished(
-        self, group: list[tuple[Item, asyncio.Future[Any]]], done: asyncio.Future[list[Any]]
-    ) -> None:
+    def _finished(self, group: list[tuple[Item, asyncio.Future[Any]]], done: asyncio.Future[list[Any]]) -> None:
         problem = asyncio.CancelledError() if done.cancelled() else done.exception()
         answers = [problem] * len(group) if problem is not None else done.result()
         for (_, future), answer in zip(group, answers, strict=True):

@@ -145,9 +145,7 @@ class Members:
             more = await self._rejoin(peer, text)
             if more is not None:
                 extra.append(more)
-                listening += [
-                    s for s in await self._open([more, await self._room_log(more)]) if s not in listening
-                ]
+                listening += [s for s in await self._open([more, await self._room_log(more)]) if s not in listening]
         starts: list[tuple[Stream, int]] = []
         told: dict[str, dict[str, Any]] = {}
         for stream in listening:
@@ -156,9 +154,7 @@ class Members:
             row: dict[str, Any] = {}
             start: int | None = None
             if position is not None:
-                start, recovered, left = await node.streams.recover(
-                    stream, position["seq"], position.get("epoch")
-                )
+                start, recovered, left = await node.streams.recover(stream, position["seq"], position.get("epoch"))
                 row["recovered"] = recovered
                 if left is not None:
                     row["first_seq"] = left

@@ -13,14 +13,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings as django_settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
 from .. import broker as bells
 from .. import log, metrics, signals
-from ..conf import config
+from ..conf import config, development_notice
 from ..log import Entry, LogWriter
-from ..models import wire_time
+from ..models import Channel, wire_time
 from ..permissions import PUBLISH, SYSTEM, Actor, can, require, table
 from ..protocol import frames
 from ..protocol.dialects import Inbound
@@ -33,6 +34,7 @@ from ..services import clients as client_service
 from ..services.channels import ChannelRef
 from ..services.seed import seed_hardcoded
 from ..version import VERSION
+from . import drain
 from .batch import Batcher
 from .members import Members
 from .peer import Peer
@@ -67,9 +69,7 @@ class Node:
         self.host = socket.gethostname()[:255]
         self.started_at = datetime.now(UTC)
         self.settings = settings
-        self.bounds = Bounds(
-            bytes=settings.send_buffer, frames=settings.send_frames, deadline=settings.send_deadline
-        )
+        self.bounds = Bounds(bytes=settings.send_buffer, frames=settings.send_frames, deadline=settings.send_deadline)
         # One thread writes (SQLite has one writer anyway), two read; each keeps one database connection.
         self._writer_thread = ThreadPoolExecutor(1, "arqonbus-log")
         self._readers = ThreadPoolExecutor(2, "arqonbus-read")
@@ -97,6 +97,8 @@ class Node:
         self._tasks: list[asyncio.Task[None]] = []
         self._short_tasks: set[asyncio.Task[None]] = set()
         self.draining = False
+        #: Called when the drain begins.
+        self.on_drain: list[Callable[[], None]] = []
         self._uid_prefix = f"arq_{self.id[:8]}{secrets.token_hex(3)}"
         self._uid = 0
         # Totals since the last sign of life, added to the counters in the database.
@@ -130,15 +132,16 @@ class Node:
         try:
             await self.run_writer(prepare)
         except DatabaseError as problem:
-            logger.error(
-                "the database does not answer or lacks its tables (run `manage.py migrate`): %s", problem
-            )
+            logger.error("the database does not answer or lacks its tables (run `manage.py migrate`): %s", problem)
             raise store_errors(problem) from None
         if not self._tasks:
             await self.broker.start()
             apps.get_app_config("bus").nodes.add(self)  # type: ignore[attr-defined]
             for work in (self._look_at_log, self._show_life, self._housekeep):
                 self._tasks.append(asyncio.ensure_future(self._again(work)))
+            drain.install(self.loop, self.stop)
+            if django_settings.DEBUG:
+                logger.warning("%s", development_notice(), extra={"event": "development_mode"})
             logger.info("node %s started", self.id, extra={"event": "node_started", "node": self.id})
 
     async def stop(self) -> None:
@@ -146,6 +149,8 @@ class Node:
         if self.draining:
             return
         self.draining = True
+        for begun in self.on_drain:
+            begun()
         logger.info("draining %d connections", len(self.peers), extra={"event": "drain"})
         apps.get_app_config("bus").nodes.discard(self)  # type: ignore[attr-defined]
         try:
@@ -161,7 +166,7 @@ class Node:
                     if position % 100 == 99:
                         await asyncio.sleep(0)
                 deadline = self.loop.time() + 2.0
-                while self.peers and self.loop.time() < deadline:
+                while self.peers and self.loop.time() < deadline:  # noqa: ASYNC110 - ends of sockets come from anywhere
                     await asyncio.sleep(0.02)
         except TimeoutError:
             logger.warning("drain took too long", extra={"event": "drain_timeout"})
@@ -256,9 +261,7 @@ class Node:
             )
         return allowed
 
-    def publish(
-        self, peer: Peer, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None
-    ) -> None:
+    def publish(self, peer: Peer, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None) -> None:
         """Take a message: into the log, or straight to the members on an ephemeral channel.
 
         ``done`` is called in the loop once its fate is known. Raises ``BusError`` FORBIDDEN or BUSY.
@@ -414,9 +417,7 @@ class Node:
         elif isinstance(bell, bells.Dismiss):
             peer = self.by_client.get(bell.client_id)
             for found in {peer, self.peers.get(bell.connection_id)} - {None}:
-                if found is not None and (
-                    not bell.connection_id or found.connection_id == bell.connection_id
-                ):
+                if found is not None and (not bell.connection_id or found.connection_id == bell.connection_id):
                     found.drop(bell.close_code, BusError(bell.code, bell.message))
 
     async def _reconsider(self) -> None:
@@ -494,9 +495,7 @@ class Node:
                 "the others had given this process up; its clients come back", extra={"event": "node_revived"}
             )
             for peer in list(self.peers.values()):
-                peer.drop(
-                    RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=1.0)
-                )
+                peer.drop(RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=1.0))
         touched = {p.connection_id: p.active_at for p in self.peers.values() if p.touched}
         for peer in self.peers.values():
             peer.touched = False
@@ -518,9 +517,7 @@ class Node:
         if now >= self._next_prune:
             self._next_prune = now + (self.settings.prune_interval or 1e9)
             settings = self.settings
-            await self.run_writer(
-                _prune, settings.retention_count, settings.retention_age, settings.idempotency_window
-            )
+            await self.run_writer(_prune, settings.retention_count, settings.retention_age, settings.idempotency_window)
             if settings.channel_idle:
                 await self.run_writer(channel_service.sweep_idle, settings.channel_idle)
         return 15.0
@@ -542,11 +539,7 @@ class Node:
 
 
 def _inbox_owner(channel_id: int) -> str:
-    row = (
-        channel_service.Channel.objects.filter(id=channel_id, room__name=INBOX_ROOM)
-        .values_list("name", flat=True)
-        .first()
-    )
+    row = Channel.objects.filter(id=channel_id, room__name=INBOX_ROOM).values_list("name", flat=True).first()
     return row or ""
 
 

@@ -47,9 +47,7 @@ class Peer:
         "writer",
     )  # fmt: skip
 
-    def __init__(
-        self, connection_id: str, actor: Actor, *, kind: str = "bus", peer_address: str = ""
-    ) -> None:
+    def __init__(self, connection_id: str, actor: Actor, *, kind: str = "bus", peer_address: str = "") -> None:
         self.connection_id = connection_id
         self.actor = actor
         self.kind = kind

@@ -54,9 +54,7 @@ class Notices:
             timer.cancel()
         self._timers.clear()
 
-    def _tell(
-        self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int, peer: Peer | None
-    ) -> None:
+    def _tell(self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int, peer: Peer | None) -> None:
         if not ref.presence:
             return
         settings = self._node.settings
@@ -69,9 +67,7 @@ class Notices:
     def _gather(self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
         gathering = self._gathering.setdefault(ref.id, _Gathering(ref))
         here, there = (
-            (gathering.joined, gathering.left)
-            if event == "client_joined"
-            else (gathering.left, gathering.joined)
+            (gathering.joined, gathering.left) if event == "client_joined" else (gathering.left, gathering.joined)
         )
         there.pop(card["client_id"], None)
         here[card["client_id"]] = card

@@ -192,9 +192,7 @@ class Streams:
 
     # --- catching up ------------------------------------------------------------------------------------------------
 
-    async def recover(
-        self, stream: Stream, since: int | str, epoch: str | None
-    ) -> tuple[int, bool, int | None]:
+    async def recover(self, stream: Stream, since: int | str, epoch: str | None) -> tuple[int, bool, int | None]:
         """From where a client that was at ``since`` goes on: ``(position, recovered, first seq left)``.
 
         ``since`` is a seq or an ISO time. Raises ``BusError`` VALIDATION_ERROR for a time that is none.
@@ -226,11 +224,7 @@ class Streams:
         """
         while True:
             recent = stream.recent(position)
-            if (
-                recent is not None
-                and len(recent) <= PAGE
-                and sum(len(frame) for _, frame in recent) <= CHUNK_BYTES
-            ):
+            if recent is not None and len(recent) <= PAGE and sum(len(frame) for _, frame in recent) <= CHUNK_BYTES:
                 for _, frame in recent:
                     peer.writer.send(frame)
                 peer.writer.flush()

@@ -302,9 +302,7 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults
     inbound.metadata = _metadata(raw, faults)
 
 
-def _read_targets(
-    outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound: Inbound, faults: _Faults
-) -> None:
+def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound: Inbound, faults: _Faults) -> None:
     value = outer if outer is not None and bytes(outer) != _NULL else None
     if value is None:
         if inbound.kind != KIND_PRIVATE and inbound.channel != "pm":
@@ -336,9 +334,7 @@ def _metadata(raw: dict[str, msgspec.Raw], faults: _Faults) -> bytes | None:
     if _ENVELOPE_KEYS.issuperset(raw):
         return data or None
     extras = b",".join(
-        b"%b:%b" % (msgspec.json.encode(key), bytes(value))
-        for key, value in raw.items()
-        if key not in _ENVELOPE_KEYS
+        b"%b:%b" % (msgspec.json.encode(key), bytes(value)) for key, value in raw.items() if key not in _ENVELOPE_KEYS
     )
     inside = data[1:-1].strip()
     return b"{%b,%b}" % (inside, extras) if inside else b"{%b}" % extras

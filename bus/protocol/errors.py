@@ -27,9 +27,7 @@ ERRORS: dict[str, ErrorKind] = {
     "UNKNOWN_TYPE": ErrorKind(400, "With `version`, `type` must be one of the known types."),
     "UNKNOWN_COMMAND": ErrorKind(400, "There is no such command; the `help` command lists them."),
     "INVALID_NAME": ErrorKind(400, "A name is not allowed: 1 to 64 of letters, digits and _ - . /"),
-    "ALREADY_REGISTERED": ErrorKind(
-        400, "This connection is registered; open another one for another identity."
-    ),
+    "ALREADY_REGISTERED": ErrorKind(400, "This connection is registered; open another one for another identity."),
     # 401, 403: who is asking.
     "UNAUTHENTICATED": ErrorKind(401, "Not identified: send an access token, or log in."),
     "FORBIDDEN": ErrorKind(403, "You may not do this here."),
@@ -39,33 +37,23 @@ ERRORS: dict[str, ErrorKind] = {
     "ROOM_NOT_FOUND": ErrorKind(404, "There is no such room."),
     "CHANNEL_NOT_FOUND": ErrorKind(404, "There is no such channel."),
     "CLIENT_NOT_FOUND": ErrorKind(404, "There is no such client."),
-    "TARGET_NOT_FOUND": ErrorKind(
-        404, "Some targets are not known; `details` names them. The others were served."
-    ),
+    "TARGET_NOT_FOUND": ErrorKind(404, "Some targets are not known; `details` names them. The others were served."),
     "NOT_FOUND": ErrorKind(404, "There is nothing here."),
     "CHANNEL_EXISTS": ErrorKind(409, "The channel exists already."),
     "CHANNEL_NOT_EMPTY": ErrorKind(409, "The channel has members; only an empty channel can be deleted."),
     "CHANNEL_PROTECTED": ErrorKind(409, "The channel is built in and stays."),
     "NOT_A_MEMBER": ErrorKind(409, "You are not a member of this channel."),
-    "CLIENT_ID_IN_USE": ErrorKind(
-        409, "This client_id is connected already; bring its resume_token to take it over."
-    ),
+    "CLIENT_ID_IN_USE": ErrorKind(409, "This client_id is connected already; bring its resume_token to take it over."),
     "TAKEN_OVER": ErrorKind(409, "A newer connection of this client took over."),
     # 413, 429: too much.
     "FRAME_TOO_LARGE": ErrorKind(413, "The frame is larger than the limit."),
     "RATE_LIMITED": ErrorKind(429, "Too many frames; wait `retry_after` seconds.", retry=True),
     "LIMIT_REACHED": ErrorKind(429, "A limit is reached; `details` says which one.", retry=True),
-    "BUSY": ErrorKind(
-        429, "The server has more to write than it can; wait `retry_after` seconds.", retry=True
-    ),
+    "BUSY": ErrorKind(429, "The server has more to write than it can; wait `retry_after` seconds.", retry=True),
     "TOO_SLOW": ErrorKind(429, "The connection reads too slowly; come back and resume.", retry=True),
     # 500, 503: our fault.
-    "INTERNAL_ERROR": ErrorKind(
-        500, "Something failed on our side; the reference is in the server's log.", retry=True
-    ),
-    "UNAVAILABLE": ErrorKind(
-        503, "The message store does not answer; nothing was published. Try again.", retry=True
-    ),
+    "INTERNAL_ERROR": ErrorKind(500, "Something failed on our side; the reference is in the server's log.", retry=True),
+    "UNAVAILABLE": ErrorKind(503, "The message store does not answer; nothing was published. Try again.", retry=True),
     "OUTCOME_UNKNOWN": ErrorKind(
         503, "The store was lost while it committed; send it again with the same `id` to be sure.", retry=True
     ),

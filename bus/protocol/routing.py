@@ -50,9 +50,7 @@ def _checked(room: str, channel: str) -> Address:
         raise invalid_name("channel", channel, "Everybody has no channels: leave `channel` out.")
     if room == INBOX_ROOM:
         if not is_client_id(channel):
-            raise invalid_name(
-                "channel", channel, f"An inbox is pm:<client_id>, and a client_id is {CLIENT_ID_RULE}."
-            )
+            raise invalid_name("channel", channel, f"An inbox is pm:<client_id>, and a client_id is {CLIENT_ID_RULE}.")
     elif not is_name(room):
         raise invalid_name("room", room)
     elif channel != WHOLE and not is_name(channel):

@@ -69,9 +69,7 @@ class Session:
     def _bad(self, problem: BusError, now: float) -> NoReturn:
         """A bad frame: one error, or the connection if there were too many of them."""
         if self._bad_frames is None:
-            self._bad_frames = TokenBucket(
-                self.limits.bad_frames_per_second, self.limits.bad_frames_burst, now
-            )
+            self._bad_frames = TokenBucket(self.limits.bad_frames_per_second, self.limits.bad_frames_burst, now)
         if self._bad_frames.take(1.0, now):
             raise Closing(BAD_FRAMES, problem)
         raise problem

@@ -48,9 +48,7 @@ def _ref(channel: Channel) -> ChannelRef:
 
 def find(address: Address) -> ChannelRef | None:
     """The channel at ``address``, or None."""
-    channel = (
-        Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
-    )
+    channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
     return _ref(channel) if channel is not None else None
 
 
@@ -77,9 +75,7 @@ def ensure(address: Address, actor: Actor, *, create: bool = True) -> tuple[Chan
         kind == Channel.Kind.ROOM and not Room.objects.filter(name=address.room).exists()
     ):
         if not create or not (config().auto_create or actor.admin):
-            raise BusError(
-                "CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}]
-            )
+            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
         _check_made_by(actor)
     with transaction.atomic():
         room, _ = Room.objects.get_or_create(
@@ -187,20 +183,12 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
     Admins only. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, CHANNEL_PROTECTED (hardcoded) or CHANNEL_NOT_EMPTY.
     """
     with transaction.atomic():
-        channel = (
-            Channel.objects.select_related("room")
-            .filter(room__name=address.room, name=address.channel)
-            .first()
-        )
+        channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
         require(actor, MANAGE, address, private=bool(channel and channel.room.private))
         if channel is None:
-            raise BusError(
-                "CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}]
-            )
+            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
         if channel.hardcoded or channel.kind != Channel.Kind.CHANNEL:
-            raise BusError(
-                "CHANNEL_PROTECTED", f"{address} is built in and stays.", [{"address": str(address)}]
-            )
+            raise BusError("CHANNEL_PROTECTED", f"{address} is built in and stays.", [{"address": str(address)}])
         members = list(
             Membership.objects.filter(channel=channel, client__node__isnull=False).values_list(
                 "client__client_id", flat=True
@@ -224,7 +212,7 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
 def _remove(channel: Channel) -> None:
     address, channel_id = channel.address, channel.id
     # Children first and in bulk: the collector would load a million messages to delete them one by one.
-    channel.messages.all()._raw_delete(using="default")  # type: ignore[attr-defined]
+    channel.messages.all()._raw_delete(using="default")
     channel.delete()
     broker.ring_on_commit(broker.Changed(address.room, address.channel, deleted=channel_id))
 
@@ -240,16 +228,12 @@ def sweep_idle(age: float) -> int:
     ):
         address = channel.address
         with transaction.atomic():
-            locked = (
-                Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
-            )
+            locked = Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
             if locked is None or locked.memberships.exists():
                 continue
             _remove(channel)
         swept += 1
-        signals.channel_deleted.send(
-            Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server"
-        )
+        signals.channel_deleted.send(Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server")
     return swept
 
 
@@ -312,9 +296,7 @@ def list_channels(actor: Actor, *, room: str | None) -> list[dict[str, Any]]:
 
 def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
     """The result of ``channel_info`` (contract §5); participants only for those who may see presence."""
-    channel = (
-        Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
-    )
+    channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
     if channel is None or channel.kind == Channel.Kind.INBOX or not may_see(actor, channel):
         raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
     people: list[dict[str, Any]] = []
@@ -356,24 +338,14 @@ def readable_logs(actor: Actor, address: Address) -> list[int]:
             raise invalid_name("channel", address.channel)
         found = find(address)
         return [found.id] if found else []
-    query = (
-        Q(room__name=address.room)
-        if address.channel == WHOLE
-        else Q(room__name=address.room, name=address.channel)
-    )
+    query = Q(room__name=address.room) if address.channel == WHOLE else Q(room__name=address.room, name=address.channel)
     channels = list(Channel.objects.select_related("room").filter(query))
     if not channels:
         code = (
-            "CHANNEL_NOT_FOUND"
-            if Room.objects.filter(name=address.room, private=False).exists()
-            else "ROOM_NOT_FOUND"
+            "CHANNEL_NOT_FOUND" if Room.objects.filter(name=address.room, private=False).exists() else "ROOM_NOT_FOUND"
         )
         raise BusError(code, f"There is no {address}.", [{"address": str(address)}])
-    allowed = [
-        channel.id
-        for channel in channels
-        if can(actor, HISTORY, channel.address, private=channel.room.private)
-    ]
+    allowed = [channel.id for channel in channels if can(actor, HISTORY, channel.address, private=channel.room.private)]
     if not allowed:
         require(actor, HISTORY, address, private=channels[0].room.private)
     return allowed

@@ -185,18 +185,13 @@ def _judge(row: Client, claim: Claim, now: datetime) -> tuple[Closing | None, bo
         claim.resume_token is not None
         and bool(row.resume_digest)
         and hmac.compare_digest(digest(claim.resume_token), row.resume_digest)
-        and (
-            row.disconnected_at is None
-            or row.disconnected_at > now - timedelta(seconds=config().resume_window)
-        )
+        and (row.disconnected_at is None or row.disconnected_at > now - timedelta(seconds=config().resume_window))
         and row.principal in ("", claim.principal)
     )
     proven = same_principal or token_good
     if row.principal and not proven:
         # A principal owns its client ids, connected or not; nobody else may speak under them.
-        return Closing(
-            ID_IN_USE, BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.")
-        ), False
+        return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.")), False
     connected = row.node is not None and row.node.heartbeat_at > _alive_since()
     if connected and row.connection_id != claim.connection_id:
         if not proven:
@@ -248,14 +243,10 @@ def _move(moves: list[tuple[int, Join | Leave]]) -> dict[int, Any]:
     for _, move in moves:
         if move.connection_id in ids:
             final[(ids[move.connection_id], move.channel_id)] = isinstance(move, Join)
-    joined = [
-        Membership(client_id=client, channel_id=channel) for (client, channel), here in final.items() if here
-    ]
+    joined = [Membership(client_id=client, channel_id=channel) for (client, channel), here in final.items() if here]
     if joined:
         existing = set(
-            Channel.objects.filter(id__in={membership.channel_id for membership in joined}).values_list(
-                "id", flat=True
-            )
+            Channel.objects.filter(id__in={membership.channel_id for membership in joined}).values_list("id", flat=True)
         )
         Membership.objects.bulk_create([m for m in joined if m.channel_id in existing], ignore_conflicts=True)
     left = Q()
@@ -312,9 +303,7 @@ def node_started(node_id: str, host: str, pid: int, version: str) -> None:
     )
 
 
-def node_alive(
-    node_id: str, host: str, pid: int, version: str, stats: dict[str, Any], counts: dict[str, int]
-) -> bool:
+def node_alive(node_id: str, host: str, pid: int, version: str, stats: dict[str, Any], counts: dict[str, int]) -> bool:
     """A sign of life with the node's figures; ``counts`` are added to the totals.
 
     Returns False when the others had given the process up: its clients are not written down any more.
@@ -330,7 +319,7 @@ def add_to_counters(counts: dict[str, int]) -> None:
     """Add to the totals that outlive processes."""
     for name, value in counts.items():
         if value and not Counter.objects.filter(name=name).update(value=F("value") + value):
-            counter, made = Counter.objects.get_or_create(name=name, defaults={"value": value})
+            _, made = Counter.objects.get_or_create(name=name, defaults={"value": value})
             if not made:
                 Counter.objects.filter(name=name).update(value=F("value") + value)
 
@@ -366,9 +355,7 @@ def sweep_dead_nodes() -> list[Left]:
     left: list[Left] = []
     for node_id in list(Node.objects.filter(heartbeat_at__lt=_alive_since()).values_list("id", flat=True)):
         with transaction.atomic():
-            dead = (
-                Node.objects.select_for_update().filter(id=node_id, heartbeat_at__lt=_alive_since()).first()
-            )
+            dead = Node.objects.select_for_update().filter(id=node_id, heartbeat_at__lt=_alive_since()).first()
             if dead is not None:
                 left += _forget_node(node_id)
     return left
@@ -391,9 +378,7 @@ def stats() -> dict[str, int]:
     """The server's figures over all processes (contract §5, ``status``)."""
     counters = dict(Counter.objects.values_list("name", "value"))
     live = Membership.objects.filter(client__node__isnull=False)
-    active = live.aggregate(
-        channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True)
-    )
+    active = live.aggregate(channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True))
     return {
         "total_connections": counters.get("connections", 0),
         "active_connections": Client.objects.filter(node__isnull=False).count(),

@@ -85,8 +85,7 @@ def publish_all(
     else:
         transaction.on_commit(lambda: _append_late([entry for _, entry in made], kept))
     return [
-        Published(entry.uid, ref.address.room, ref.address.channel, entry.seq, entry.duplicate)
-        for ref, entry in made
+        Published(entry.uid, ref.address.room, ref.address.channel, entry.seq, entry.duplicate) for ref, entry in made
     ]
 
 
@@ -120,15 +119,11 @@ def _announce(entries: Sequence[Entry]) -> None:
             passing.append(
                 (
                     ref.id,
-                    frames.finish_message(
-                        entry.head, entry.tail, (wire_time(timezone.now()) or "").encode(), None
-                    ),
+                    frames.finish_message(entry.head, entry.tail, (wire_time(timezone.now()) or "").encode(), None),
                 )
             )
         elif entry.error is None and not entry.duplicate and entry.seq is not None:
-            published.append(
-                (ref.id, ref.address.room, ref.address.channel, entry.epoch, entry.seq, entry.frame)
-            )
+            published.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, entry.seq, entry.frame))
     if published:
         broker.ring(broker.Published(published))
         signals.message_published.send(
@@ -195,9 +190,7 @@ def _encoded(value: Any, field: str) -> bytes:
     try:
         return frames.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-        raise BusError(
-            "VALIDATION_ERROR", details=[{"field": field, "message": str(problem)[:200]}]
-        ) from None
+        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": str(problem)[:200]}]) from None
 
 
 apublish = sync_to_async(publish, thread_sensitive=True)

@@ -58,8 +58,7 @@ def run_manage(*arguments: str, env: Mapping[str, str], timeout: float = 120.0) 
     )
     if result.returncode:
         raise AssertionError(
-            f"manage.py {' '.join(arguments)} ended with {result.returncode}\n"
-            f"{result.stdout}\n{result.stderr}"
+            f"manage.py {' '.join(arguments)} ended with {result.returncode}\n{result.stdout}\n{result.stderr}"
         )
     return result.stdout
 

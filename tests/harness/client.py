@@ -215,16 +215,12 @@ class WireClient:
     ) -> None:
         await self.close()
 
-    async def reconnect(
-        self, *, resume: bool = True, url: str | None = None, **registration: Any
-    ) -> WireClient:
+    async def reconnect(self, *, resume: bool = True, url: str | None = None, **registration: Any) -> WireClient:
         """A new connection with this one's registration, resuming where this one stopped (contract §3)."""
         fields = {**self.registration, "client_id": self.client_id, **registration}
         if resume:
             fields["resume"] = {"token": self.registered.get("resume_token"), "positions": self.positions}
-        return await type(self).connect(
-            url or self.url, dialect=self.dialect, recorder=self.recorder, **fields
-        )
+        return await type(self).connect(url or self.url, dialect=self.dialect, recorder=self.recorder, **fields)
 
     # A slow reader
 
@@ -288,9 +284,7 @@ class WireClient:
                 await self.send(frame)
                 return cast(Received, await waiting).frame
         except TimeoutError:
-            raise AssertionError(
-                f"no answer to {request_id} within {timeout:g} s; {self._last_frames()}"
-            ) from None
+            raise AssertionError(f"no answer to {request_id} within {timeout:g} s; {self._last_frames()}") from None
         finally:
             del self._answers[request_id]
 
@@ -372,9 +366,7 @@ class WireClient:
         """Wait until a message of `address` with this seq or a later one has come; nothing is taken."""
         await self._wait_for(lambda: self._heads.get(address, 0) >= seq, f"seq {seq} of {address}", timeout)
 
-    async def expect_all(
-        self, count: int, *, timeout: float = DEFAULT_TIMEOUT, **match: Any
-    ) -> list[dict[str, Any]]:
+    async def expect_all(self, count: int, *, timeout: float = DEFAULT_TIMEOUT, **match: Any) -> list[dict[str, Any]]:
         """`count` matching frames in the order they came; `match` as for `expect`."""
         end = time.monotonic() + timeout
         return [await self.expect(timeout=max(0.0, end - time.monotonic()), **match) for _ in range(count)]
@@ -454,9 +446,7 @@ class WireClient:
             return {**head, "payload": {"command": command, "parameters": dict(parameters)}}
         return {"type": "command", "id": request_id, "command": command, "args": dict(parameters)}
 
-    async def command(
-        self, command: str, *, timeout: float = DEFAULT_TIMEOUT, **parameters: Any
-    ) -> dict[str, Any]:
+    async def command(self, command: str, *, timeout: float = DEFAULT_TIMEOUT, **parameters: Any) -> dict[str, Any]:
         """Run a command; the whole answer frame, also when it tells of an error."""
         request_id = new_id()
         self._asked[request_id] = parameters
@@ -464,9 +454,7 @@ class WireClient:
             self.recorder.asked(self.number, request_id, parameters)
         return await self._answer(request_id, self.command_frame(command, parameters, request_id), timeout)
 
-    async def request(
-        self, command: str, *, timeout: float = DEFAULT_TIMEOUT, **parameters: Any
-    ) -> dict[str, Any]:
+    async def request(self, command: str, *, timeout: float = DEFAULT_TIMEOUT, **parameters: Any) -> dict[str, Any]:
         """Run a command that must succeed; its `result`. Raises WireError."""
         answer = await self.command(command, timeout=timeout, **parameters)
         if answer.get("status") != "success":
@@ -573,11 +561,7 @@ def _wanted(
     predicate: Predicate | None,
     fields: Mapping[str, Any],
 ) -> str:
-    parts = [
-        f"{key}={value!r}"
-        for key, value in {"type": type, "event": event, **fields}.items()
-        if value is not None
-    ]
+    parts = [f"{key}={value!r}" for key, value in {"type": type, "event": event, **fields}.items() if value is not None]
     if predicate is not None:
         parts.append("the predicate")
     return "frame with " + (", ".join(parts) or "anything")

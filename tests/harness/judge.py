@@ -132,9 +132,7 @@ def _check_origin(record: Record, client: str, delivery: Delivery) -> Iterable[V
         yield Violation(7, f"{where}, which is private to {', '.join(publication.targets)}")
 
 
-def _check_stretch(
-    record: Record, stretch: Stretch, rows: Sequence[Row], complete: bool
-) -> Iterable[Violation]:
+def _check_stretch(record: Record, stretch: Stretch, rows: Sequence[Row], complete: bool) -> Iterable[Violation]:
     """2, 3, 4 and 7 of one membership."""
     who = f"{stretch.client} (connection {stretch.link}) in {stretch.address}"
     by_seq = {row.seq: row for row in rows}
@@ -160,8 +158,7 @@ def _check_stretch(
         elif row.message_id != delivery.message_id:
             yield Violation(
                 5,
-                f"{who}: seq {delivery.seq} was delivered as {delivery.message_id}, "
-                f"the history has {row.message_id}",
+                f"{who}: seq {delivery.seq} was delivered as {delivery.message_id}, the history has {row.message_id}",
             )
     due_after = stretch.start if stretch.start is not None else min(seen, default=0) - 1
     due_until = max(seen, default=due_after)

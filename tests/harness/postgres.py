@@ -140,9 +140,7 @@ class PostgresServer:
         while True:
             self.process.start()
             with contextlib.suppress(psycopg.OperationalError):
-                wait_until(
-                    self._answers_or_ended, f"PostgreSQL answers on port {self.port}", deadline=deadline
-                )
+                wait_until(self._answers_or_ended, f"PostgreSQL answers on port {self.port}", deadline=deadline)
             if self.process.alive:
                 return
             # Right after a SIGKILL the old server's children may still hold its shared memory for a moment.

@@ -171,9 +171,7 @@ class ManagedProcess:
                 continue
         self.wait(10)
         # The children's new parent may be slow to collect them; a zombie holds neither memory nor sockets.
-        wait_until(
-            lambda: not any(_runs(member) for member in family), f"the end of {self.argv[0]}", deadline=10
-        )
+        wait_until(lambda: not any(_runs(member) for member in family), f"the end of {self.argv[0]}", deadline=10)
 
     def terminate(self, timeout: float = 20.0, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask the process to end; its exit code. When it does not: SIGKILL and AssertionError."""

@@ -143,7 +143,5 @@ def body_of(frame: Mapping[str, Any]) -> str:
     message = frame.get("message")
     if isinstance(payload, Mapping):
         message = payload.get("message") if message is None else message
-        payload = {
-            key: value for key, value in payload.items() if key not in ("message", "target", "targets")
-        }
+        payload = {key: value for key, value in payload.items() if key not in ("message", "target", "targets")}
     return json.dumps([message, payload], sort_keys=True)

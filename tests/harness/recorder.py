@@ -111,9 +111,7 @@ class Recorder:
         to = frame.get("to") or payload.get("target") or payload.get("targets") or ()
         publication = self.record.publications.get(message_id)
         if publication is None:
-            publication = Publication(
-                message_id, client, body_of(frame), (to,) if isinstance(to, str) else tuple(to)
-            )
+            publication = Publication(message_id, client, body_of(frame), (to,) if isinstance(to, str) else tuple(to))
             self.record.publications[message_id] = publication
         publication.attempts[link].append(Attempt())
 
@@ -139,9 +137,7 @@ class Recorder:
             return
         waiting = [attempt for attempt in publication.attempts[link] if attempt.outcome == "unknown"]
         if not waiting:
-            self.record.immediate.append(
-                Violation(6, f"{publication.message_id} was answered twice: {frame}")
-            )
+            self.record.immediate.append(Violation(6, f"{publication.message_id} was answered twice: {frame}"))
             return
         attempt = waiting[0]
         if frame["type"] == "ack":
@@ -165,9 +161,7 @@ class Recorder:
             parameters = self._asked.get((link.number, str(frame.get("request_id"))), {})
             room = f"{parameters.get('room')}"
             self._end(link, f"{room}:{parameters.get('channel')}")
-            if not any(
-                address.startswith(f"{room}:") for address in link.stretches if address != f"{room}:*"
-            ):
+            if not any(address.startswith(f"{room}:") for address in link.stretches if address != f"{room}:*"):
                 self._end(link, f"{room}:*")  # not in the room any more
 
     def _registered(self, link: _Link, payload: Mapping[str, Any]) -> None:
@@ -222,9 +216,7 @@ class Recorder:
         if stretch is None:
             if not is_implicit(address):
                 self.record.immediate.append(
-                    Violation(
-                        4, f"{link.client} received {address} seq {delivery.seq} without being a member of it"
-                    )
+                    Violation(4, f"{link.client} received {address} seq {delivery.seq} without being a member of it")
                 )
             stretch = self._begin(link, address, None)
         stretch.deliveries.append(delivery)
@@ -309,9 +301,7 @@ class Recorder:
         """Write the whole record as JSON Lines, for the search for a cause."""
         with path.open("w") as file:
             for at, what, link, detail in self._events:
-                file.write(
-                    json.dumps({"at": round(at, 6), "what": what, "link": link, "detail": detail}) + "\n"
-                )
+                file.write(json.dumps({"at": round(at, 6), "what": what, "link": link, "detail": detail}) + "\n")
 
     def summary(self) -> str:
         """Counts, for the line a long test prints."""

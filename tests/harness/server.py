@@ -109,9 +109,7 @@ class BusServer:
         except DeadlineExceededError as error:
             raise AssertionError(f"{error}\n{self.process.log_tail()}") from None
         if not self.process.alive:
-            raise AssertionError(
-                f"{self.kind} ended with {self.process.exit_code}\n{self.process.log_tail()}"
-            )
+            raise AssertionError(f"{self.kind} ended with {self.process.exit_code}\n{self.process.log_tail()}")
 
     def _ready_or_ended(self) -> bool:
         return not self.process.alive or self.ready()
@@ -180,9 +178,7 @@ class BusServer:
     ) -> tuple[int, bytes]:
         """One HTTP request with a JSON body: (status, body), also for errors. Raises OSError."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.http_url + path, data=data, method=method, headers=dict(headers or {})
-        )
+        request = urllib.request.Request(self.http_url + path, data=data, method=method, headers=dict(headers or {}))
         if data is not None:
             request.add_header("Content-Type", "application/json")
         try:

@@ -92,9 +92,7 @@ def test_process_is_measured_and_its_exit_code_told(backends: Backends) -> None:
 
 def test_terminate_fails_loudly_when_the_process_ignores_it(backends: Backends) -> None:
     """A process that ignores SIGTERM is killed, and the test that asked is told so with the log."""
-    program = (
-        "import signal; signal.signal(15, signal.SIG_IGN); print('stubborn', flush=True); signal.pause()"
-    )
+    program = "import signal; signal.signal(15, signal.SIG_IGN); print('stubborn', flush=True); signal.pause()"
     process = ManagedProcess([sys.executable, "-c", program], log_path=backends.new_path("program"))
     process.start()
     process.wait_for_log("stubborn")

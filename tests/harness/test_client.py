@@ -144,9 +144,7 @@ async def test_expect_takes_the_first_match_and_leaves_the_others() -> None:
         await _well_behaved(socket, frame)
         if "client_id" in frame:
             for number in (1, 2, 3):
-                await _tell(
-                    socket, type="event", id=f"m{number}", room="lab", channel="bench", seq=4 + number
-                )
+                await _tell(socket, type="event", id=f"m{number}", room="lab", channel="bench", seq=4 + number)
 
     async with playing(burst) as url, await WireClient.connect(url) as client:
         assert (await client.expect(id="m2"))["seq"] == 6
@@ -231,9 +229,7 @@ async def test_answers_find_their_requests_when_many_are_under_way() -> None:
         if len(held) == 20:
             for earlier in reversed(held):
                 seq = int(earlier["message"])
-                await _tell(
-                    socket, type="ack", request_id=earlier["id"], seq=seq, room="lab", channel="bench"
-                )
+                await _tell(socket, type="ack", request_id=earlier["id"], seq=seq, room="lab", channel="bench")
 
     async with playing(backwards) as url, await WireClient.connect(url) as client:
         answers = await asyncio.gather(*(client.publish(str(n), ack=True) for n in range(20)))
@@ -305,9 +301,7 @@ async def test_reconnect_brings_token_and_positions() -> None:
             "token": "token",
             "positions": {"lab:bench": {"epoch": "e1", "seq": 9}},
         }
-        assert second.positions == {"lab:bench": {"epoch": "e1", "seq": 9}}, (
-            "the missed ones are still to come"
-        )
+        assert second.positions == {"lab:bench": {"epoch": "e1", "seq": 9}}, "the missed ones are still to come"
         await second.close()
 
 

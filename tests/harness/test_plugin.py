@@ -90,9 +90,7 @@ def test_a_skip_fails_the_session_in_ci(run_suite: RunSuite, ci: str) -> None:
 
 def test_a_skipped_module_fails_the_session_in_ci(run_suite: RunSuite) -> None:
     """A module that skips itself, as importorskip does, counts as well."""
-    result = run_suite(
-        "import pytest\npytest.importorskip('no_such_module')\ndef test_it(): pass\n", ci="true"
-    )
+    result = run_suite("import pytest\npytest.importorskip('no_such_module')\ndef test_it(): pass\n", ci="true")
     assert result.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.INTERNAL_ERROR)
 
 

@@ -91,14 +91,10 @@ class Story:
         return self
 
     def kept(self, *rows: tuple[int, str, int], address: str = LOG) -> Story:
-        self.rows.setdefault(address, []).extend(
-            Row(seq, f"arq_{text}", NAMES[sender]) for seq, text, sender in rows
-        )
+        self.rows.setdefault(address, []).extend(Row(seq, f"arq_{text}", NAMES[sender]) for seq, text, sender in rows)
         return self
 
-    def receives(
-        self, link: int, *messages: tuple[int | None, str, int], address: str = LOG, **changes: Any
-    ) -> Story:
+    def receives(self, link: int, *messages: tuple[int | None, str, int], address: str = LOG, **changes: Any) -> Story:
         room, _, channel = address.partition(":")
         for seq, text, sender in messages:
             frame = {

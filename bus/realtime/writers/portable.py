@@ -59,9 +59,7 @@ class PortableWriter(Writer):
             while self._queue:
                 item = self._queue.popleft()
                 if isinstance(item, int):
-                    await asyncio.wait_for(
-                        self._send({"type": "websocket.close", "code": item}), self.bounds.deadline
-                    )
+                    await asyncio.wait_for(self._send({"type": "websocket.close", "code": item}), self.bounds.deadline)
                     return
                 await asyncio.wait_for(
                     self._send({"type": "websocket.send", "text": item.decode()}), self.bounds.deadline

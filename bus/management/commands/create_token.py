@@ -1,0 +1,54 @@
+"""``manage.py create_token NAME [--admin]``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from ...permissions import SYSTEM
+from ...protocol.errors import BusError
+from ...services import tokens
+
+
+class Command(BaseCommand):
+    """Makes an access token and prints it, alone, on the last line. It is not shown again: only its hash is kept."""
+
+    help = "Make an access token; it is printed alone on the last line, once."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The command line."""
+        parser.add_argument("name", help="What the token is for; shown in the admin and in the audit log.")
+        parser.add_argument("--admin", action="store_true", help="Let its bearer administer the bus.")
+        parser.add_argument("--user", help="Django user that the token acts for (its rights and client ids).")
+        parser.add_argument(
+            "--scope", action="append", default=[], help="Allow only this (join, publish, …); repeatable."
+        )
+        parser.add_argument("--days", type=float, help="Days until it expires; without it, never.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make it."""
+        user = None
+        if options["user"]:
+            user = get_user_model()._default_manager.filter(username=options["user"]).first()
+            if user is None:
+                raise CommandError(f"There is no user {options['user']!r}; `manage.py createsuperuser` makes one.")
+        expires_at = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
+        try:
+            token, secret = tokens.create(
+                SYSTEM,
+                options["name"],
+                user=user,
+                admin=options["admin"],
+                scopes=options["scope"],
+                expires_at=expires_at,
+                door="command",
+            )
+        except BusError as problem:
+            raise CommandError(problem.message) from None
+        role = "admin" if token.admin else "ordinary"
+        self.stdout.write(f"Made {role} token {token.prefix}… for {token.name!r}. Keep it: it is not shown again.")
+        self.stdout.write(secret)

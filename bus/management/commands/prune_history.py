@@ -1,0 +1,42 @@
+"""``manage.py prune_history``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from ... import log
+from ...conf import config
+
+
+class Command(BaseCommand):
+    """Drops messages that the retention lets go; may run while servers run, which do the same by themselves."""
+
+    help = "Drop messages beyond their channel's retention (count and age); safe while the bus is serving."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The command line."""
+        settings = config()
+        parser.add_argument(
+            "--count",
+            type=int,
+            default=settings.retention_count,
+            help="Messages kept per channel without a retention of its own; 0: all (ARQONBUS_RETENTION_COUNT).",
+        )
+        parser.add_argument(
+            "--age",
+            type=float,
+            default=settings.retention_age,
+            help="Seconds that messages of such a channel are kept; 0: for ever (ARQONBUS_RETENTION_AGE).",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Prune."""
+        dropped = 0
+        # Each call drops a bounded part, so that publishers are not kept waiting by a long transaction.
+        while part := log.prune(
+            default_count=options["count"], default_age=options["age"], window=config().idempotency_window
+        ):
+            dropped += part
+        self.stdout.write(f"Dropped {dropped} messages.")

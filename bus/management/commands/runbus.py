@@ -1,0 +1,104 @@
+"""``manage.py runbus``: the bus and its telemetry on two ports."""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.module_loading import import_string
+
+from ...serving import greeting, preflight, servers
+from ...serving.sockets import CannotListen, listen
+from ...serving.workers import Workers
+
+
+class Command(BaseCommand):
+    """Serves until SIGTERM or Ctrl+C, then stops in order: sockets are closed with 4012, accepted messages are kept."""
+
+    help = (
+        "Serve the bus (with its page, REST and admin) on one port and telemetry on another. "
+        "With --workers several processes share the ports; that needs PostgreSQL and Redis."
+    )
+    requires_system_checks = []  # noqa: RUF012 - Django's own form
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The command line."""
+        parser.add_argument("--host", default="localhost", help="Address to listen on; 0.0.0.0 for all (localhost).")
+        parser.add_argument("--port", type=int, default=8765, help="Port of the bus (8765).")
+        parser.add_argument("--telemetry-port", type=int, default=8766, help="Port of telemetry (8766); 0: none.")
+        parser.add_argument("--workers", type=int, default=1, help="Processes that share the ports (1).")
+        parser.add_argument(
+            "--server",
+            choices=servers.SERVERS,
+            default="daphne",
+            help="ASGI server (daphne); uvicorn uses uvloop where it is installed.",
+        )
+        # How a worker gets its parent's sockets.
+        parser.add_argument("--bus-fds", default="", help=argparse.SUPPRESS)
+        parser.add_argument("--telemetry-fds", default="", help=argparse.SUPPRESS)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Serve."""
+        if options["bus_fds"]:
+            self._work(options)
+            return
+        if options["workers"] < 1:
+            raise CommandError("--workers must be 1 or more.")
+        try:
+            preflight.check_database()
+            preflight.check_layer(options["workers"])
+            bus = listen(options["host"], options["port"])
+            telemetry: list[socket.socket] = []
+            if options["telemetry_port"]:
+                telemetry = listen(options["host"], options["telemetry_port"], "--telemetry-port")
+        except (preflight.NotReady, CannotListen) as problem:
+            raise CommandError(str(problem)) from None
+        # Made before the loop runs: Django's ORM refuses to be called in one.
+        said = greeting.lines(
+            options["host"],
+            bus[0].getsockname()[1],
+            telemetry[0].getsockname()[1] if telemetry else None,
+            workers=options["workers"],
+            server=options["server"],
+        )
+        if options["workers"] == 1:
+            listening = servers.Listening(bus, telemetry)
+            self._serve(options["server"], listening, lambda: self._say(said), leave_port=False)
+            return
+        self._say(said)
+        command = [
+            "-c",
+            "from django.core.management import execute_from_command_line; execute_from_command_line()",
+            "runbus",
+            f"--server={options['server']}",
+            f"--bus-fds={_numbers(bus)}",
+            f"--telemetry-fds={_numbers(telemetry)}",
+        ]
+        sys.exit(Workers(options["workers"], command, [*bus, *telemetry]).run())
+
+    def _work(self, options: dict[str, Any]) -> None:
+        """As one of several workers, on the parent's sockets."""
+        listening = servers.Listening(_adopted(options["bus_fds"]), _adopted(options["telemetry_fds"]))
+        self._serve(options["server"], listening, lambda: None, leave_port=True)
+
+    def _say(self, said: list[str]) -> None:
+        self.stdout.write("\n".join(said))
+        self.stdout.flush()
+
+    @staticmethod
+    def _serve(server: str, listening: servers.Listening, opened: Callable[[], None], *, leave_port: bool) -> None:
+        application = import_string(settings.ASGI_APPLICATION)
+        servers.serve(server, application, listening, opened=opened, leave_port=leave_port)
+
+
+def _numbers(sockets: list[socket.socket]) -> str:
+    return ",".join(str(made.fileno()) for made in sockets)
+
+
+def _adopted(numbers: str) -> list[socket.socket]:
+    return [socket.socket(fileno=int(number)) for number in numbers.split(",") if number]

@@ -1,0 +1,65 @@
+"""Access tokens: made and revoked here, whichever door asks (contract §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from ..models import AccessToken
+from ..permissions import ACTIONS, Actor
+from ..protocol.errors import BusError
+from . import audit
+
+
+def create(
+    actor: Actor,
+    name: str,
+    *,
+    user: Any = None,
+    admin: bool = False,
+    scopes: Iterable[str] = (),
+    expires_at: datetime | None = None,
+    door: str,
+) -> tuple[AccessToken, str]:
+    """Make a token; returns the row and the secret, which is kept nowhere.
+
+    ``user`` is the Django user it acts for, ``scopes`` the actions it is good for (none: all that its bearer may do). Admins make
+    any token, others only ones for themselves that are not admins'. Raises ``BusError`` FORBIDDEN or VALIDATION_ERROR.
+    """
+    own = user is not None and actor.user == user.get_username() and not admin
+    if not (actor.admin or own):
+        raise BusError("FORBIDDEN", "Only admins make tokens for others, or tokens of an admin.")
+    faults = []
+    if not name.strip() or len(name) > 100:
+        faults.append({"field": "name", "message": "A name of 1 to 100 characters is needed."})
+    wanted = sorted(set(scopes))
+    faults += [
+        {"field": "scopes", "message": f"{scope!r} is not an action. There are: {', '.join(sorted(ACTIONS))}."}
+        for scope in wanted
+        if scope not in ACTIONS
+    ]
+    if expires_at is not None and expires_at <= timezone.now():
+        faults.append({"field": "expires_at", "message": "It lies in the past."})
+    if faults:
+        raise BusError("VALIDATION_ERROR", faults[0]["message"], faults)
+    with transaction.atomic():
+        token, secret = AccessToken.issue(name.strip(), user=user, admin=admin, scopes=wanted, expires_at=expires_at)
+        audit.record(actor, door, "create_token", token.name, prefix=token.prefix, admin=admin, scopes=wanted)
+    return token, secret
+
+
+def revoke(actor: Actor, token: AccessToken, *, door: str) -> None:
+    """End a token at once, on every process; connections that came in with it are closed. Raises ``BusError`` FORBIDDEN."""
+    own = token.user is not None and actor.user == token.user.get_username()
+    if not (actor.admin or own):
+        raise BusError("FORBIDDEN", "Only admins revoke the tokens of others.")
+    if token.revoked_at is not None:
+        return
+    with transaction.atomic():
+        token.revoked_at = timezone.now()
+        token.save(update_fields=["revoked_at"])
+        audit.record(actor, door, "revoke_token", token.name, prefix=token.prefix)

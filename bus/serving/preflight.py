@@ -1,0 +1,76 @@
+"""Whether the parts that a server needs are there, said in one line each with what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from urllib.parse import urlsplit, urlunsplit
+
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import Error as DatabaseError
+from django.db.migrations.executor import MigrationExecutor
+
+
+class NotReady(Exception):
+    """Something is missing; the text says what and how to mend it."""
+
+
+def check_database() -> None:
+    """Raises ``NotReady`` when the database does not answer or lacks migrations."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    # The pool's own warnings would say the same four times over.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as problem:
+        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise NotReady(
+            f"The database at {_shown(settings.DATABASES[DEFAULT_DB_ALIAS])} does not answer: {reason}. "
+            "Start it, or correct DATABASE_URL."
+        ) from None
+    finally:
+        connection.close()
+        logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
+    if missing:
+        raise NotReady(
+            f"The database lacks {len(missing)} migrations. Run `manage.py migrate` first (`make run` does it for you)."
+        )
+
+
+def check_layer(workers: int = 1) -> None:
+    """Raises ``NotReady`` when Redis does not answer, or several workers would have only an in-memory layer."""
+    layer = get_channel_layer()
+    if layer is None or isinstance(layer, InMemoryChannelLayer):
+        if workers > 1:
+            raise NotReady(
+                f"--workers {workers} needs Redis between the processes. Set REDIS_URL, such as redis://localhost:6379/0."
+            )
+        return
+
+    async def try_it() -> None:
+        async with asyncio.timeout(3.0):
+            await layer.group_send("arqonbus.preflight", {"type": "bus.bell", "sender": "", "data": b""})
+
+    try:
+        asyncio.run(try_it())
+    except Exception as problem:  # noqa: BLE001 - a layer may raise anything
+        url = getattr(settings, "REDIS_URL", "") or "the channel layer's address"
+        raise NotReady(
+            f"Redis at {_without_password(url)} does not answer ({type(problem).__name__}). "
+            "Start it, correct REDIS_URL, or unset it to run one process alone."
+        ) from None
+
+
+def _shown(database: dict[str, object]) -> str:
+    name, host = database.get("NAME"), database.get("HOST")
+    return f"{host}:{database.get('PORT') or 5432}/{name}" if host else str(name)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}"))

@@ -1,0 +1,157 @@
+"""One process: an ASGI application on ready-made sockets, under daphne or uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..conf import config
+from ..node import current
+from ..protocol.errors import BusError
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+#: What a server takes from one frame at most; the bus's own limit lies below (contract §1).
+MAX_FRAME = 1024 * 1024
+
+SERVERS = ("daphne", "uvicorn")
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What a process serves: sockets of the bus's port and of the telemetry port."""
+
+    bus: Sequence[socket.socket]
+    telemetry: Sequence[socket.socket]
+
+
+def on_two_ports(application: Application, telemetry: Sequence[socket.socket]) -> Application:
+    """Mark what came in on the telemetry port, so that the project can route it (``scope["arqonbus.listener"]``)."""
+    ports = {made.getsockname()[1] for made in telemetry}
+    if not ports:
+        return application
+
+    async def marked(scope: Any, receive: Any, send: Any) -> None:
+        server = scope.get("server")
+        if server and server[1] in ports:
+            scope["arqonbus.listener"] = "telemetry"
+        await application(scope, receive, send)
+
+    return marked
+
+
+def serve(
+    server: str, application: Application, listening: Listening, *, opened: Callable[[], None], leave_port: bool
+) -> None:
+    """Serve until the process is told to stop.
+
+    ``opened`` is called once connections are taken. With ``leave_port`` the process stops accepting when its drain begins,
+    because sibling processes accept on the same sockets; otherwise newcomers are told to come back (4012).
+    """
+    run = {"daphne": _daphne, "uvicorn": _uvicorn}[server]
+    run(on_two_ports(application, listening.telemetry), [*listening.bus, *listening.telemetry], opened, leave_port)
+
+
+async def _begin(stop_accepting: Callable[[], None] | None) -> None:
+    """Start the node before its first client comes; a database that is away is tried again with each connection."""
+    node = current()
+    if stop_accepting is not None:
+        node.on_drain.append(stop_accepting)
+    with contextlib.suppress(BusError):
+        await node.start()
+
+
+def _daphne(
+    application: Application, sockets: Sequence[socket.socket], opened: Callable[[], None], leave_port: bool
+) -> None:
+    from daphne.server import Server
+    from twisted.internet import reactor
+
+    settings = config()
+    ports: list[Any] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    def stop_accepting() -> None:
+        for port in ports:
+            port.stopListening()
+
+    def start() -> None:
+        opened()
+        tasks.add(asyncio.get_running_loop().create_task(_begin(stop_accepting if leave_port else None)))
+
+    def ready() -> None:
+        # Daphne's own endpoint strings cannot adopt an IPv6 socket.
+        for made in sockets:
+            ports.append(reactor.adoptStreamPort(made.fileno(), made.family, server.http_factory))
+            made.close()
+        reactor.callWhenRunning(start)
+
+    server = Server(
+        application,
+        endpoints=["adopted"],
+        ready_callable=ready,
+        ping_interval=settings.ping_interval,
+        ping_timeout=settings.ping_timeout,
+        websocket_timeout=-1,
+        websocket_max_message_size=MAX_FRAME,
+        websocket_max_frame_size=MAX_FRAME,
+        application_close_timeout=10,
+        verbosity=0,
+        server_name="",
+    )
+    server.endpoints = []
+    server.run()
+
+
+def _uvicorn(
+    application: Application, sockets: Sequence[socket.socket], opened: Callable[[], None], leave_port: bool
+) -> None:
+    import uvicorn
+
+    settings = config()
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # The usual one sends the signal to itself again when it is done, so that a clean stop would not exit with 0.
+            import signal
+
+            before = [(number, signal.signal(number, self.handle_exit)) for number in (signal.SIGTERM, signal.SIGINT)]
+            try:
+                yield
+            finally:
+                for number, handler in before:
+                    signal.signal(number, handler)
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if not self.should_exit:
+                opened()
+                await _begin(self._leave_port if leave_port else None)
+
+        def _leave_port(self) -> None:
+            for listener in self.servers:
+                listener.close()
+
+    server = Server(
+        uvicorn.Config(
+            application,
+            ws="websockets-sansio",
+            ws_max_size=MAX_FRAME,
+            ws_ping_interval=settings.ping_interval,
+            ws_ping_timeout=settings.ping_timeout,
+            # A compressed frame would have to be built per member, and a bomb would have to be found while it is unpacked.
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=2048,
+            timeout_graceful_shutdown=3,
+        )
+    )
+    server.run(sockets=list(sockets))

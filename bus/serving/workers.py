@@ -1,0 +1,125 @@
+"""Several processes on the same ports: one parent that listens, starts them, and starts them again when they die."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from django.conf import settings
+
+logger = logging.getLogger("arqonbus.workers")
+
+#: A worker that lived shorter than this, seconds, is started again with a growing pause.
+SHORT_LIFE = 5.0
+LONGEST_PAUSE = 10.0
+#: Time for a worker's graceful stop, seconds, before it is killed.
+STOP_WITHIN = 12.0
+
+
+class _Worker:
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
+        self.start_at = 0.0
+        self.failures = 0
+
+
+class Workers:
+    """Keeps ``count`` processes of ``command`` alive; they inherit ``sockets``. SIGHUP restarts them one after another."""
+
+    def __init__(self, count: int, command: Sequence[str], sockets: Sequence[socket.socket]) -> None:
+        self._workers = [_Worker(number) for number in range(count)]
+        self._command = list(command)
+        self._sockets = sockets
+        self._stopping = threading.Event()
+        self._restart = False
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; returns the exit status, 0 when every worker ended in order."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop)
+        signal.signal(signal.SIGHUP, self._on_restart)
+        while not self._stopping.is_set():
+            self._keep_alive()
+            if self._restart:
+                self._restart = False
+                self._one_after_another()
+            time.sleep(0.1)
+        return self._stop(self._workers)
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping.set()
+
+    def _on_restart(self, number: int, frame: FrameType | None) -> None:
+        self._restart = True
+
+    def _start(self, worker: _Worker) -> subprocess.Popen[bytes]:
+        worker.started_at = time.monotonic()
+        # In a session of its own, so that Ctrl+C reaches the parent alone and the stop is in order.
+        worker.process = subprocess.Popen(  # noqa: S603 - our own command line
+            [sys.executable, *self._command],
+            pass_fds=[made.fileno() for made in self._sockets],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
+            },
+            start_new_session=True,
+        )
+        return worker.process
+
+    def _keep_alive(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            process = worker.process
+            if process is not None and process.poll() is not None:
+                short = now - worker.started_at < SHORT_LIFE
+                worker.failures = worker.failures + 1 if short else 0
+                pause = min(0.5 * 2 ** (worker.failures - 1), LONGEST_PAUSE) if worker.failures else 0.0
+                logger.error(
+                    "worker %d ended with status %d; starting it again in %.1f s",
+                    worker.number,
+                    process.returncode,
+                    pause,
+                    extra={"event": "worker_ended", "worker": worker.number, "status": process.returncode},
+                )
+                worker.process, worker.start_at = None, now + pause
+            if worker.process is None and now >= worker.start_at and not self._stopping.is_set():
+                self._start(worker)
+
+    def _one_after_another(self) -> None:
+        for worker in self._workers:
+            if self._stopping.is_set():
+                return
+            self._stop([worker])
+            started = self._start(worker)
+            # The next one goes when this one has had time to listen; the sockets stay open in between.
+            deadline = time.monotonic() + SHORT_LIFE
+            while time.monotonic() < deadline and not self._stopping.is_set() and started.poll() is None:
+                time.sleep(0.1)
+
+    def _stop(self, workers: Sequence[_Worker]) -> int:
+        running = [worker.process for worker in workers if worker.process is not None]
+        for process in running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_WITHIN
+        status = 0
+        for process in running:
+            try:
+                ended = process.wait(max(deadline - time.monotonic(), 0.1))
+            except subprocess.TimeoutExpired:
+                logger.error("a worker did not stop within %.0f s; killing it", STOP_WITHIN)
+                process.kill()
+                ended = process.wait()
+            status = status or abs(ended)
+        return status

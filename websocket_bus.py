@@ -1,0 +1,19 @@
+#!/usr/bin/env python
+"""``python websocket_bus.py --host localhost --port 8765 --telemetry-port 8766``: the same as ``manage.py runbus``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the bus with the command line's options."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "arqonbus_site.settings")
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line([sys.argv[0], "runbus", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()
