@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 registry = CollectorRegistry()
@@ -27,6 +30,26 @@ commit_entries = Histogram(
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
     registry=registry,
 )
+
+_figures: dict[str, Gauge] = {
+    name: Gauge(f"arqonbus_{name}", text, registry=registry)
+    for name, text in {
+        "streams": "Logs that this process has members of",
+        "delivered": "Frames handed to the writers, one for each receiver",
+        "delivered_bytes": "Bytes of frames handed to the writers",
+        "log_queue": "Messages that wait for the log",
+        "gaps": "Times that a message came before its turn",
+        "repaired": "Messages read from the log since no bell announced them",
+        "layer_connected": "Whether the channel layer takes bells",
+        "store_available": "Whether the last transaction of the log went well",
+    }.items()
+}
+
+
+def collect(figures: Mapping[str, Any]) -> None:
+    """Take over a node's figures (``Node.figures``) before the page is made."""
+    for name, gauge in _figures.items():
+        gauge.set(float(figures[name]))
 
 
 def observe_commit(entries: int, seconds: float) -> None:

@@ -280,6 +280,41 @@ class Grant(models.Model):
         return f"{self.subject} {self.subject_name} {verb} {self.action} {self.pattern}".replace("  ", " ")
 
 
+class UsedTicket(models.Model):
+    """A single-use ticket that was redeemed, kept until it would have expired anyway (``bus.tickets``)."""
+
+    id = models.CharField(max_length=32, primary_key=True)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class AccessChange(models.Model):
+    """Something about who may do what changed; every process looks for new rows (``bus.services.access``).
+
+    ``subject`` is "rules", "everyone", or the principal or credential that changed, such as "user:3" or "token:5".
+    """
+
+    subject = models.CharField(max_length=128)
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return self.subject
+
+
+class AppendOnly(models.QuerySet["AuditEntry"]):
+    """Rows that nobody changes or removes through the models."""
+
+    def update(self, **_: Any) -> int:
+        """Raises ``TypeError``."""
+        raise TypeError("The audit log is append-only.")
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Raises ``TypeError``."""
+        raise TypeError("The audit log is append-only.")
+
+
 class AuditEntry(models.Model):
     """Who changed what, through which door. Rows are only ever added."""
 
@@ -290,12 +325,24 @@ class AuditEntry(models.Model):
     target = models.CharField(max_length=200, editable=False)
     details = models.JSONField(default=dict, editable=False)
 
+    objects = AppendOnly.as_manager()
+
     class Meta:
         ordering = ["-id"]
         verbose_name_plural = "audit entries"
 
     def __str__(self) -> str:
         return f"{self.actor} {self.action} {self.target}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Add the row. Raises ``TypeError`` for one that is there already: the log is append-only."""
+        if not self._state.adding:
+            raise TypeError("The audit log is append-only.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Raises ``TypeError``: the log is append-only."""
+        raise TypeError("The audit log is append-only.")
 
 
 class Counter(models.Model):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -37,8 +38,12 @@ class Actor(msgspec.Struct, frozen=True):
     system: bool = False
     # When the identity ends (seconds since the epoch), for the expiry of tokens on live sockets.
     expires_at: float | None = None
-    # What proved it, such as "token:5", so that a withdrawal can be noticed.
+    # What proved it, such as "token:5" or "session:<digest>", so that a withdrawal can be noticed.
     credential: str = ""
+    # Digest of what a session stands on (the password), which ends it when it changes.
+    proof: str = ""
+    # The network address, by which anonymous clients are limited.
+    address: str = ""
 
     @property
     def anonymous(self) -> bool:
@@ -103,18 +108,24 @@ class RuleTable:
     brings up to date when somebody rings.
     """
 
+    #: Seconds for which a process that runs no node, and so hears of no change, goes by what it has read.
+    BLIND = 1.0
+
     def __init__(self) -> None:
         self.loaded: tuple[Rule, ...] = ()
         self._fresh = False
+        self._read_at = 0.0
         self._lock = threading.Lock()
         #: Grows with each change of ``loaded``, so that holders of derived answers know when to ask again.
         self.version = 0
 
     def rules(self) -> tuple[Rule, ...]:
-        """All rules; a query when they were changed since."""
-        if not self._fresh:
+        """All rules; a query when they were changed since, or might have been where nobody would tell."""
+        if not self._fresh or (time.monotonic() - self._read_at > self.BLIND and not apps.get_app_config("bus").nodes):  # type: ignore[attr-defined]
             with self._lock:
+                # Marked before the query: a change that comes while it runs is not overlooked.
                 self._fresh = True
+                self._read_at = time.monotonic()
                 rows = Grant.objects.values_list("subject", "subject_name", "action", "pattern", "allow")
                 try:
                     self.loaded = tuple(Rule(*row) for row in rows)
@@ -143,13 +154,13 @@ def table() -> RuleTable:
 def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None) -> bool:
     """Whether ``actor`` may do ``action`` (one of :data:`ACTIONS`) at ``address``; ``private`` is the room's flag.
 
-    In order: admins may; a token's scopes bound what it may; an inbox is its owner's, and anybody's to write to; a rule that
+    In order: a token's scopes bound what it may; admins may; an inbox is its owner's, and anybody's to write to; a rule that
     denies wins over rules that allow; without a rule public rooms are open to all but managing, private ones to nobody.
     """
-    if actor.admin:
-        return True
     if actor.scopes is not None and action not in actor.scopes:
         return False
+    if actor.admin:
+        return True
     if address.room == INBOX_ROOM:
         return action == PUBLISH or (action in (JOIN, HISTORY) and address.channel == actor.client_id)
     if address.is_everyone:

@@ -1,0 +1,49 @@
+"""Client of ArqonBus, with recovery inside.
+
+::
+
+    import arqonbus
+
+    async with arqonbus.connect("ws://localhost:8765/", client_id="me") as bus:
+        async with bus.subscribe("science:explore") as messages:
+            await bus.publish("science:explore", "hello")
+            async for message in messages:
+                print(message.sender, message.text)
+
+``arqonbus.sync`` is the same for code without an event loop.
+"""
+
+from __future__ import annotations
+
+from ._version import __version__
+from .backoff import Backoff
+from .bus import Bus, State, connect
+from .errors import (
+    ArqonBusError,
+    BusClosed,
+    ClosedByServer,
+    ConnectionFailed,
+    ConnectionLost,
+    ServerError,
+)
+from .messages import Message, Page, Position, Receipt
+from .subscription import Subscription
+
+__all__ = [
+    "ArqonBusError",
+    "Backoff",
+    "Bus",
+    "BusClosed",
+    "ClosedByServer",
+    "ConnectionFailed",
+    "ConnectionLost",
+    "Message",
+    "Page",
+    "Position",
+    "Receipt",
+    "ServerError",
+    "State",
+    "Subscription",
+    "__version__",
+    "connect",
+]

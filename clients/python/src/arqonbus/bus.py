@@ -1,0 +1,799 @@
+"""The asyncio client: one :class:`Bus` is one identity that stays connected (contract §2 to §5)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl as ssl_module
+import weakref
+from collections.abc import Callable, Generator, Iterable, Mapping
+from enum import Enum
+from types import TracebackType
+from typing import Any
+
+from . import errors
+from .backoff import Backoff
+from .commands import Commands, Joined
+from .errors import (
+    ArqonBusError,
+    BusClosed,
+    ClosedByServer,
+    ConnectionLost,
+    ServerError,
+    comes_back,
+)
+from .link import Dial, Link, Refused
+from .messages import INBOX_ROOM, SERVER, WHOLE, Position, Receipt, Since, encode, moment_of, new_id, split_address
+from .requests import Pacer, Pending, Requests
+from .subscription import Subscription
+
+logger = logging.getLogger("arqonbus.client")
+
+#: An id that is "in use" right after our own connection broke is most likely our own, not yet missed by the server (its
+#: answer with the new resume token can be what got lost); for so long it is tried again, in seconds.
+OWN_GHOST = 30.0
+
+
+class State(Enum):
+    """What a bus is doing."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    RECONNECTING = "reconnecting"
+    CLOSED = "closed"
+
+
+class Bus(Commands):
+    """A client of the bus. Made by :func:`connect`; use it in one event loop."""
+
+    def __init__(
+        self,
+        dial: Dial,
+        identity: dict[str, Any],
+        *,
+        reconnect: bool = True,
+        give_up_after: float | None = None,
+        wait: float = 0.0,
+        timeout: float = 30.0,
+        buffer: int = 1000,
+        max_unacked: int = 1000,
+        backoff: Backoff | None = None,
+        on_state: Callable[[State], None] | None = None,
+    ) -> None:
+        self._dial = dial
+        self._identity = {key: value for key, value in identity.items() if value is not None}
+        self._reconnect = reconnect
+        self._give_up_after = give_up_after
+        self._wait = wait
+        self._timeout = timeout
+        self._buffer = buffer
+        self._backoff = backoff or Backoff()
+        self._on_state = on_state
+        self._state = State.CONNECTING
+        self._link: Link | None = None
+        self._up = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._first: asyncio.Future[None] | None = None
+        self._failure: Exception | None = None
+        self._requests = Requests()
+        self._unacked = asyncio.Semaphore(max_unacked)
+        self._pacer = Pacer()
+        self._resume_token: str | None = None
+        #: Every log that reaches this client: how far it came, for the next registration.
+        self._logs: dict[str, Position] = {}
+        #: Channels that were joined by ``join`` and stay, whatever subscriptions come and go.
+        self._kept: set[str] = set()
+        self._members: set[str] = set()
+        self._subscriptions: dict[str, weakref.WeakSet[Subscription]] = {}
+        self._all: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        self._joining = asyncio.Lock()
+        #: The registration's answer: role, initial room and channel, limits.
+        self.registered: dict[str, Any] = {}
+        self.client_id = str(identity.get("client_id") or "")
+        #: How many connections there were.
+        self.connections = 0
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> Bus:
+        """Connect and register. Raises ``ConnectionFailed``, ``ClosedByServer`` or ``ServerError`` when that cannot be."""
+        if self._runner is None:
+            self._first = asyncio.get_running_loop().create_future()
+            self._runner = asyncio.create_task(self._run(), name="arqonbus")
+            try:
+                await asyncio.shield(self._first)
+            except BaseException:
+                await self.close()
+                raise
+        return self
+
+    async def close(self) -> None:
+        """Close the connection with the handshake; iterators end, what waits for an answer gets ``BusClosed``."""
+        runner = self._runner
+        self._fail(BusClosed("The bus is closed."))
+        link, self._link = self._link, None
+        if link is not None:
+            await link.close()
+        for task in [runner, *self._tasks]:
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+                await asyncio.wait([task])
+        if self._first is not None and self._first.done() and not self._first.cancelled():
+            self._first.exception()
+
+    async def __aenter__(self) -> Bus:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def state(self) -> State:
+        """What it is doing."""
+        return self._state
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is connected and registered at this moment."""
+        return self._up.is_set()
+
+    async def wait_connected(self) -> None:
+        """Wait until it is connected. Raises what ended the bus for good."""
+        while not self._up.is_set():
+            self._check()
+            await self._up.wait()
+        self._check()
+
+    @property
+    def address(self) -> str:
+        """The initial channel: where a message without an address goes."""
+        return f"{self.registered.get('room')}:{self.registered.get('channel')}"
+
+    @property
+    def role(self) -> str:
+        """What the server takes this client for: ``admin`` or another role."""
+        return str(self.registered.get("role") or "")
+
+    def _change(self, state: State) -> None:
+        if state is not self._state:
+            self._state = state
+            if self._on_state is not None:
+                self._on_state(state)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _fail(self, error: Exception) -> None:
+        """The end: everything that waits is told."""
+        if self._failure is None:
+            self._failure = error
+        self._requests.fail_all(self._failure)
+        closed = isinstance(self._failure, BusClosed)
+        for subscription in list(self._all):
+            if closed:
+                subscription._closed = True
+                subscription._arrived.set()
+            else:
+                subscription._fail(self._failure)
+        self._change(State.CLOSED)
+        self._up.set()  # Whoever waits for it looks at the failure.
+
+    # --- connecting and coming back ---------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        lost_at = loop.time()
+        try:
+            while True:
+                try:
+                    link = await self._connect_once(lost_at)
+                except Refused as refusal:
+                    patience = self._give_up_after if self.connections else self._wait
+                    late = patience is not None and loop.time() - lost_at >= patience
+                    if refusal.final or late:
+                        self._end(refusal.error)
+                        return
+                    await asyncio.sleep(self._backoff.pause(refusal.retry_after))
+                    continue
+                await self._serve(link)
+                lost_at = loop.time()
+                if self._failure is not None:
+                    return
+                code, error = link.close_code, link.last_error
+                if not self._reconnect or not comes_back(code):
+                    self._end(
+                        ClosedByServer(code, error)
+                        if not comes_back(code)
+                        else ConnectionLost(f"The connection was lost ({code}).")
+                    )
+                    return
+                logger.info("connection lost (%s), coming back", code)
+                self._change(State.RECONNECTING)
+                known = code in errors.CLOSE_CODES and error is not None
+                await asyncio.sleep(self._backoff.pause(error.retry_after if known and error else None))
+        except Exception as problem:
+            logger.exception("the client failed")
+            self._end(problem)
+
+    def _end(self, error: Exception) -> None:
+        self._fail(error)
+        if self._first is not None and not self._first.done():
+            self._first.set_exception(error)
+
+    async def _connect_once(self, lost_at: float) -> Link:
+        """Connect and register. Raises ``Refused``."""
+        link = await Link.dial(self._dial)
+        try:
+            limits = link.welcome.get("limits")
+            limits = limits if isinstance(limits, dict) else {}
+            self._pacer.limit(limits.get("frames_per_second"), limits.get("frame_bytes"))
+            sent = dict(self._logs)
+            answer = await link.register(self._dial, self._registration())
+        except Refused as refusal:
+            await link.close()
+            error = refusal.error
+            ghost = isinstance(error, ClosedByServer) and error.close_code == 4409 and self.connections > 0
+            if ghost and asyncio.get_running_loop().time() - lost_at < OWN_GHOST:
+                raise Refused(error, final=False) from None
+            raise
+        except BaseException:
+            await link.close()
+            raise
+        self._registered(answer, sent)
+        return link
+
+    def _registration(self) -> dict[str, Any]:
+        frame: dict[str, Any] = {"type": "register", **self._identity}
+        if self.client_id:
+            frame["client_id"] = self.client_id
+        if self.connections:
+            positions = {address: {"epoch": at.epoch or "", "seq": at.seq} for address, at in self._logs.items()}
+            frame["resume"] = {"token": self._resume_token, "positions": positions}
+        return frame
+
+    def _registered(self, answer: dict[str, Any], sent: Mapping[str, Position]) -> None:
+        """Take over what the server says of every log; nothing of them has come yet."""
+        self.registered = answer
+        self.client_id = str(answer["client_id"])
+        self._resume_token = answer.get("resume_token")
+        channels: dict[str, dict[str, Any]] = answer.get("channels") or {}
+        self._members = {address for address in channels if _joinable(address)}
+        for address in [address for address in self._logs if address not in channels]:
+            if not _joinable(address):
+                del self._logs[address]
+        for address, row in channels.items():
+            before = sent.get(address)
+            if before is None:
+                self._logs[address] = Position(row["seq"], row["epoch"])
+            elif row.get("recovered") is False:
+                start = row["first_seq"] - 1
+                self._logs[address] = Position(start, row["epoch"])
+                for subscription in self._all:
+                    if subscription._wants(address):
+                        subscription._begin(address, start, gap=True)
+            else:
+                self._logs[address] = Position(before.seq, row["epoch"])
+
+    async def _serve(self, link: Link) -> None:
+        """From the registration to the end of one connection."""
+        self._link = link
+        self.connections += 1
+        self._backoff.reset()
+        # First what was not answered, in its order; new requests wait until that is on its way.
+        again = self._spawn(self._send_again(link))
+        try:
+            async for frame in link.frames():
+                self._receive(frame)
+        finally:
+            again.cancel()
+            self._link = None
+            self._up.clear()
+            if self._failure is None:
+                self._requests.break_unsafe(ConnectionLost("The connection was lost before the answer came."))
+            else:
+                self._up.set()
+            await link.close()
+
+    async def _send_again(self, link: Link) -> None:
+        for pending in self._requests.repeatable():
+            await self._pacer.turn()
+            if not await link.send(pending.text):
+                return
+            pending.sent = True
+        if self._link is not link:
+            return
+        self._up.set()
+        self._change(State.CONNECTED)
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+        wanted = self._kept | {s.address for s in self._all if s.joinable and s._opened}
+        for address in wanted - self._members:
+            self._spawn(self._rejoin(address))
+
+    async def _rejoin(self, address: str) -> None:
+        """A channel that the server did not take us back into by itself."""
+        at = self._logs.get(address)
+        try:
+            await self._join(address, at)
+        except ServerError as problem:
+            self._kept.discard(address)
+            for subscription in list(self._subscriptions.get(address, ())):
+                subscription._fail(problem)
+        except (ConnectionLost, TimeoutError, BusClosed):
+            logger.debug("rejoining waits for the next connection")
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # --- frames in --------------------------------------------------------------------------------------------------
+
+    def _receive(self, frame: dict[str, Any]) -> None:
+        kind = frame.get("type")
+        if (kind in ("ack", "command_response", "error") and "seq" not in frame) or kind == "ack":
+            self._answered(frame)
+            return
+        room, channel, seq = frame.get("room"), frame.get("channel"), frame.get("seq")
+        if not isinstance(room, str) or not isinstance(channel, str):
+            return
+        address = f"{room}:{channel}"
+        if kind == "system" and frame.get("from") == SERVER and seq is None:
+            self._notice(address, frame)
+            return
+        if isinstance(seq, int):
+            at = self._logs.get(address)
+            if at is None or seq > at.seq:
+                self._logs[address] = Position(seq, at.epoch if at else None)
+        for subscription in self._listeners(room, channel, address):
+            subscription._offer(address, frame)
+
+    def _listeners(self, room: str, channel: str, address: str) -> Iterable[Subscription]:
+        if channel == WHOLE:
+            return [subscription for subscription in self._all if subscription._wants(address)]
+        return list(self._subscriptions.get(address, ()))
+
+    def _answered(self, frame: dict[str, Any]) -> None:
+        request_id = frame.get("request_id")
+        if request_id is not None:
+            self._requests.answer(str(request_id), frame)
+            return
+        error = frame.get("error")
+        problem = errors.from_error(error if isinstance(error, dict) else {})
+        if isinstance(problem, errors.RateLimited):
+            # It does not say which frame was refused: everything unanswered is sent again, which the ids make harmless.
+            self._pacer.hold(problem.retry_after or 1.0)
+            if self._link is not None and not self._requests.repeating:
+                self._requests.repeating = True
+                self._spawn(self._repeat_unanswered(self._link))
+        else:
+            logger.debug("the server said %s", problem.code)
+
+    async def _repeat_unanswered(self, link: Link) -> None:
+        try:
+            await self._pacer.turn()
+            self._requests.repeating = False
+            for pending in self._requests.repeatable():
+                await self._pacer.turn()
+                if not pending.future.done() and not await link.send(pending.text):
+                    return
+        finally:
+            self._requests.repeating = False
+
+    def _notice(self, address: str, frame: dict[str, Any]) -> None:
+        payload = frame.get("payload") or {}
+        listeners = list(self._subscriptions.get(address, ()))
+        if payload.get("event") == "unsubscribed":
+            self._members.discard(address)
+            self._kept.discard(address)
+            self._logs.pop(address, None)
+            for subscription in listeners:
+                subscription._fail(errors.Revoked(f"Your access to {address} was withdrawn."))
+            return
+        for subscription in listeners:
+            subscription._notice(frame)
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def _request(
+        self,
+        frame: dict[str, Any],
+        *,
+        repeat: bool,
+        timeout: float | None,
+        on_answer: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Send a frame and wait for its answer, across breaks of the connection when ``repeat``."""
+        text = self._encoded(frame)
+        delay = Backoff()
+        async with asyncio.timeout(self._timeout if timeout is None else timeout):
+            while True:
+                pending = Pending(frame["id"], text, repeat, asyncio.get_running_loop().create_future(), on_answer)
+                self._requests.add(pending)
+                try:
+                    await self._send(pending)
+                    return await pending.future
+                except (errors.Busy, errors.Unavailable, errors.OutcomeUnknown) as problem:
+                    if not repeat:
+                        raise
+                    await asyncio.sleep(delay.pause(problem.retry_after))
+                finally:
+                    self._requests.remove(pending)
+
+    async def _send(self, pending: Pending) -> None:
+        while not pending.sent and not pending.future.done():
+            await self.wait_connected()
+            await self._pacer.turn()
+            link = self._link
+            if link is None or not self._up.is_set() or pending.sent:
+                continue
+            pending.sent = True
+            if not await link.send(pending.text) and pending.repeat:
+                return  # The next connection sends it.
+
+    def _encoded(self, frame: dict[str, Any]) -> str:
+        self._check()
+        text = encode(frame)
+        most = self._pacer.frame_bytes
+        if most and len(text.encode()) > most:
+            raise errors.FrameTooLarge(f"The frame has {len(text.encode())} bytes; the server takes {most}.")
+        return text
+
+    async def _command(
+        self, name: str, parameters: dict[str, Any] | None = None, *, repeat: bool = True, timeout: float | None = None
+    ) -> dict[str, Any]:
+        frame = {"type": "command", "id": new_id(), "command": name, "parameters": parameters or {}}
+        answer = await self._request(frame, repeat=repeat, timeout=timeout)
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    # --- publishing -------------------------------------------------------------------------------------------------
+
+    async def publish(
+        self,
+        address: str | None,
+        message: str | Mapping[str, Any] | None = None,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        type: str = "event",
+        metadata: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        ack: bool = True,
+        echo: bool | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Publish to ``room:channel`` (or ``room`` for everybody in it; None: the initial channel).
+
+        ``message`` is a text, or a mapping, which is the payload. With ``ack`` it returns when the message is durable, and
+        sends it again under the same ``id`` after a break, so that it is published exactly once; ``timeout`` (seconds, by
+        default the bus's) bounds the wait. Without ``ack`` it returns when the frame is on the line, and ``seq`` is None.
+        ``echo``: the message comes back to this client too; by default when one of its subscriptions asked for that.
+
+        Raises ``Forbidden``, ``InvalidName`` and other ``ServerError``, ``TimeoutError`` (the outcome is unknown: call again
+        with the same ``id``), ``TypeError`` for values that JSON cannot hold.
+        """
+        frame = self._content(type, message, payload, metadata, id)
+        if address:
+            room, channel = split_address(address)
+            if room == INBOX_ROOM:
+                return await self.private(channel, message, payload=payload, metadata=metadata, id=id, timeout=timeout)
+            frame["room"] = room
+            if channel != WHOLE:
+                frame["channel"] = channel
+        if echo or (echo is None and any(s.echo for s in self._subscriptions.get(address or self.address, ()))):
+            frame["echo"] = True
+        return await self._publish(frame, ack=ack, timeout=timeout)
+
+    async def private(
+        self,
+        to: str | Iterable[str],
+        message: str | Mapping[str, Any] | None = None,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Send to one client or several, into their inboxes; returns when it is durable.
+
+        Raises ``TargetNotFound``, whose ``details`` name the unknown targets; the others were served.
+        """
+        frame = self._content("private", message, payload, metadata, id)
+        frame["to"] = [to] if isinstance(to, str) else list(to)
+        return await self._publish(frame, ack=True, timeout=timeout)
+
+    @staticmethod
+    def _content(
+        type: str,
+        message: str | Mapping[str, Any] | None,
+        payload: Mapping[str, Any] | None,
+        metadata: Mapping[str, Any] | None,
+        id: str | None,
+    ) -> dict[str, Any]:
+        frame: dict[str, Any] = {"type": type, "id": id or new_id()}
+        if isinstance(message, Mapping):
+            if payload is not None:
+                raise TypeError("give the payload once: as `message` or as `payload`")
+            payload = message
+        elif message is not None:
+            frame["message"] = message
+        if payload is not None:
+            frame["payload"] = dict(payload)
+        if metadata is not None:
+            frame["metadata"] = dict(metadata)
+        return frame
+
+    async def _publish(self, frame: dict[str, Any], *, ack: bool, timeout: float | None) -> Receipt:
+        async with self._unacked:
+            if not ack:
+                text = self._encoded(frame)
+                async with asyncio.timeout(self._timeout if timeout is None else timeout):
+                    while True:
+                        await self.wait_connected()
+                        await self._pacer.turn()
+                        link = self._link
+                        if link is not None and self._up.is_set() and await link.send(text):
+                            return Receipt(frame["id"], frame.get("room", ""), frame.get("channel", WHOLE), None)
+            frame["ack"] = True
+            answer = await self._request(frame, repeat=True, timeout=timeout)
+        return Receipt(
+            frame["id"], answer["room"], answer["channel"], answer.get("seq"), bool(answer.get("duplicate", False))
+        )
+
+    # --- channels and subscriptions -----------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        address: str,
+        *,
+        since: Since = None,
+        echo: bool = False,
+        broadcasts: bool = True,
+        presence: bool = False,
+        buffer: int | None = None,
+    ) -> Subscription:
+        """The messages of ``room:channel``, each once and in order, also across reconnects; see :class:`Subscription`.
+
+        ``since``: begin with what came after a seq (0: everything that is kept), a :class:`Position`, a time, or so long ago.
+        ``echo``: this client's own messages too. ``broadcasts``: also what is sent to the whole room or to everybody.
+        ``presence``: also the server's notices of who joined and left. ``buffer``: messages held for a slow reader.
+        """
+        return Subscription(
+            self,
+            address,
+            since=since,
+            echo=echo,
+            broadcasts=broadcasts,
+            presence=presence,
+            buffer=buffer or self._buffer,
+        )
+
+    def inbox(self, *, since: Since = None, buffer: int | None = None) -> Subscription:
+        """The private messages to this client; ``since`` 0: with those that wait in the inbox."""
+        return Subscription(
+            self, f"{INBOX_ROOM}:{self.client_id}", since=since, broadcasts=False, buffer=buffer or self._buffer
+        )
+
+    async def join(self, address: str) -> Joined:
+        """Become a member and stay one across reconnects (``subscribe`` does it by itself). Raises ``Forbidden`` …"""
+        joined = await self._join(address, None)
+        self._kept.add(address)
+        return joined
+
+    async def leave(self, address: str) -> list[str]:
+        """End a membership; the addresses of those that are left. Raises ``NotAMember``."""
+        self._kept.discard(address)
+        result = await self._command("leave_channel", {"channel": address}, repeat=False)
+        self._members.discard(address)
+        self._logs.pop(address, None)
+        left: list[str] = result["channels"]
+        return left
+
+    async def _join(
+        self, address: str, since: Position | None, activate: Callable[[dict[str, Any]], None] | None = None
+    ) -> Joined:
+        """Join; ``activate`` is called with the result before any frame that follows the answer is looked at."""
+        parameters: dict[str, Any] = {"channel": address}
+        if since is not None:
+            parameters["since"] = since.seq
+            if since.epoch:
+                parameters["epoch"] = since.epoch
+
+        def joined(answer: dict[str, Any]) -> None:
+            result = answer["result"]
+            self._members.add(address)
+            if since is not None:
+                lost = result.get("recovered") is False
+                self._logs[address] = Position(result["first_seq"] - 1 if lost else since.seq, result["epoch"])
+            elif address not in self._logs:
+                self._logs[address] = Position(result["seq"], result["epoch"])
+            if activate is not None:
+                activate(result)
+
+        frame = {"type": "command", "id": new_id(), "command": "join_channel", "parameters": parameters}
+        answer = await self._request(frame, repeat=True, timeout=None, on_answer=joined)
+        result: Joined = answer["result"]
+        return result
+
+    async def _attach(self, subscription: Subscription) -> None:
+        """Begin a subscription: from the answer on, every frame reaches it."""
+        address = subscription.address
+        await self.wait_connected()
+        if not subscription.joinable:
+            since = await self._seq_of(address, subscription.since)
+            if since is not None:
+                subscription._begin(address, since.seq)
+                subscription._follow(address)
+            self._add(subscription)
+            return
+        async with self._joining:
+            await self._know_room_log(subscription.room)
+            since = await self._seq_of(address, subscription.since)
+
+            def activate(result: Mapping[str, Any]) -> None:
+                if since is None:
+                    # Another iterator's `since` makes the server send older messages again; they are not for this one.
+                    subscription._begin(address, result["seq"])
+                else:
+                    lost = result.get("recovered") is False
+                    start = result["first_seq"] - 1 if lost else since.seq
+                    subscription._begin(address, start, gap=lost and since.seq > 0)
+                self._add(subscription)
+
+            await self._join(address, since, activate)
+
+    def _add(self, subscription: Subscription) -> None:
+        self._subscriptions.setdefault(subscription.address, weakref.WeakSet()).add(subscription)
+        self._all.add(subscription)
+        loop = asyncio.get_running_loop()
+        weakref.finalize(subscription, self._forgotten, loop, subscription.address).atexit = False
+
+    async def _know_room_log(self, room: str) -> None:
+        """Learn where the room's own log stands before joining, or a break right after it could hide its messages."""
+        address = f"{room}:{WHOLE}"
+        if address in self._logs:
+            return
+        try:
+            info = await self.channel_info(address)
+        except ServerError:
+            self._logs.setdefault(address, Position(0))
+        else:
+            self._logs.setdefault(address, Position(info["seq"], info["epoch"]))
+
+    async def _seq_of(self, address: str, since: Since) -> Position | None:
+        """A ``since`` as a seq. Raises ``ValueError`` for a text that is no time, ``Forbidden`` …"""
+        if since is None or isinstance(since, Position):
+            return since
+        if isinstance(since, int):
+            return Position(since)
+        moment = moment_of(since)
+        try:
+            head = (await self.channel_info(address))["seq"] if _joinable(address) else self._logs[address].seq
+            page = await self.history_page(address, after=moment, limit=1)
+        except (errors.NotFound, KeyError):
+            return Position(0)
+        first = page.messages[0].seq if page.messages else None
+        return Position(head if first is None else min(head, first - 1))
+
+    def _epoch_of(self, address: str) -> str | None:
+        at = self._logs.get(address)
+        return at.epoch if at else None
+
+    async def _detach(self, subscription: Subscription) -> None:
+        """A subscription ended: leave its channel if nothing else here needs it."""
+        self._all.discard(subscription)
+        self._subscriptions.get(subscription.address, weakref.WeakSet()).discard(subscription)
+        await self._leave_unused(subscription.address)
+
+    async def _leave_unused(self, address: str) -> None:
+        if (
+            not _joinable(address)
+            or self._subscriptions.get(address)
+            or address in self._kept
+            or address == self.address
+            or address not in self._members
+            or self._failure is not None
+            or not self._up.is_set()
+        ):
+            return
+        try:
+            await self.leave(address)
+        except (ArqonBusError, TimeoutError) as problem:
+            logger.debug("leaving %s: %s", address, problem)
+
+    def _forgotten(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
+        """A subscription was collected, perhaps in another thread."""
+        if not loop.is_closed() and self._failure is None:
+            loop.call_soon_threadsafe(lambda: self._spawn(self._leave_unused(address)))
+
+
+def _joinable(address: str) -> bool:
+    room, _, channel = address.partition(":")
+    return room not in (INBOX_ROOM, WHOLE) and channel != WHOLE
+
+
+class _Connecting:
+    """What :func:`connect` returns: await it for a :class:`Bus`, or use it in ``async with``."""
+
+    def __init__(self, make: Callable[[], Bus]) -> None:
+        self._make = make
+        self._bus: Bus | None = None
+
+    def __await__(self) -> Generator[Any, None, Bus]:
+        return self._make().open().__await__()
+
+    async def __aenter__(self) -> Bus:
+        self._bus = self._make()
+        return await self._bus.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._bus is not None
+        await self._bus.close()
+
+
+def connect(
+    url: str = "ws://localhost:8765/",
+    *,
+    client_id: str | None = None,
+    client_type: str = "app",
+    token: str | None = None,
+    room: str | None = None,
+    channel: str | None = None,
+    screen_name: str | None = None,
+    avatar: str | None = None,
+    personality: Mapping[str, Any] | None = None,
+    reconnect: bool = True,
+    give_up_after: float | None = None,
+    wait: float = 0.0,
+    timeout: float = 30.0,
+    buffer: int = 1000,
+    max_unacked: int = 1000,
+    backoff: Backoff | None = None,
+    headers: Mapping[str, str] | None = None,
+    ssl: ssl_module.SSLContext | None = None,
+    open_timeout: float = 10.0,
+    ping_interval: float | None = 20.0,
+    ping_timeout: float | None = 20.0,
+    on_state: Callable[[State], None] | None = None,
+) -> _Connecting:
+    """Connect to a bus: ``async with connect(url, client_id="me") as bus`` or ``bus = await connect(url)``.
+
+    ``client_id`` … ``personality`` are the registration of the contract's §3 (``room`` may be ``"science:explore"``);
+    ``token`` is an access token, sent as a header. All times are in seconds: ``wait`` is how long the server may take to
+    appear (0: one attempt), ``give_up_after`` how long a broken connection is tried again (None: for ever), ``timeout`` how
+    long a request may take, breaks included. ``max_unacked`` publishes wait for their acks at once, further ones wait for a
+    place. ``on_state`` is called with each new :class:`State`.
+
+    Raises ``ConnectionFailed`` when nobody answers, ``ClosedByServer`` or ``ServerError`` when the server refuses.
+    """
+    dial = Dial(url, token, dict(headers or {}), ssl, open_timeout, ping_interval, ping_timeout)
+    identity: dict[str, Any] = {
+        "client_id": client_id,
+        "client_type": client_type,
+        "room": room,
+        "channel": channel,
+        "screen_name": screen_name,
+        "avatar": avatar,
+        "personality": dict(personality) if personality is not None else None,
+    }
+    return _Connecting(
+        lambda: Bus(
+            dial,
+            identity,
+            reconnect=reconnect,
+            give_up_after=give_up_after,
+            wait=wait,
+            timeout=timeout,
+            buffer=buffer,
+            max_unacked=max_unacked,
+            backoff=backoff,
+            on_state=on_state,
+        )
+    )

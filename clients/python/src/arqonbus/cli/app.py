@@ -1,0 +1,471 @@
+"""The commands. Each one is a small coroutine over :func:`arqonbus.connect`; exit codes are in ``failures``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .._version import __version__
+from ..bus import Bus, State, connect
+from ..errors import ArqonBusError, BusClosed
+from ..messages import Message
+from ..subscription import Subscription
+from . import bench as benchmark
+from . import failures, output
+
+app = typer.Typer(
+    name="arqonbus",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Watch, speak and look around on an ArqonBus. "
+    "ARQONBUS_URL and ARQONBUS_TOKEN say where it is and who you are.",
+    epilog="Exit codes: 0 done, 1 refused, 2 wrong use, 3 not reachable, 4 not allowed, 5 not found, 6 conflict, "
+    "7 time over, 130 Ctrl+C.",
+)
+
+Url = Annotated[str, typer.Option("--url", envvar="ARQONBUS_URL", help="The bus.", show_default=True)]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        "--token", envvar="ARQONBUS_TOKEN", help="Access token (better in the environment).", show_envvar=True
+    ),
+]
+ClientId = Annotated[str | None, typer.Option("--client-id", help="Your client_id; else the server makes one.")]
+Json = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
+Address = Annotated[str, typer.Argument(help="room:channel, for example science:explore.")]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", help="A seq, a time (ISO), or how long ago: 30s, 10m, 2h, 1d.")
+]
+DEFAULT_URL = "ws://localhost:8765/"
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def parse_since(text: str | None) -> int | str | timedelta | None:
+    """``10m``, a seq, or an ISO time. Raises ``typer.BadParameter``."""
+    if text is None:
+        return None
+    if text.isdigit():
+        return int(text)
+    if match := _DURATION.fullmatch(text):
+        return timedelta(**{_UNITS[match[2]]: float(match[1])})
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no seq, no ISO time and no duration like 30s, 10m, 2h, 1d.") from None
+    return text
+
+
+def carry_out(url: str, work: Coroutine[Any, Any, None]) -> None:
+    """Run a command to its end; errors become words and an exit code."""
+    try:
+        asyncio.run(work)
+    except KeyboardInterrupt:
+        raise typer.Exit(failures.INTERRUPTED) from None
+    except BrokenPipeError:
+        # `| head` has seen enough. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except (ArqonBusError, TimeoutError, ValueError) as problem:
+        code, what, hint = failures.explain(problem, url)
+        output.fail(what, hint)
+        raise typer.Exit(code) from None
+
+
+@asynccontextmanager
+async def connected(
+    url: str, token: str | None, client_id: str | None = None, *, watch: bool = False, **options: Any
+) -> AsyncIterator[Bus]:
+    """A bus for one command; with ``watch`` breaks are told and healed, else they end the command."""
+
+    def tell(state: State) -> None:
+        if state is State.RECONNECTING:
+            output.say("connection lost, coming back …", "yellow")
+        elif state is State.CONNECTED and told:
+            output.say("connected again", "green")
+        told.append(state)
+
+    told: list[State] = []
+    async with connect(
+        url,
+        token=token,
+        client_id=client_id,
+        client_type="cli",
+        reconnect=True,
+        give_up_after=None if watch else 10.0,
+        on_state=tell if watch else None,
+        **options,
+    ) as bus:
+        yield bus
+
+
+@app.command()
+def tail(
+    addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS…", help="Channels as room:channel; `inbox` too.")],
+    since: SinceOption = None,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, help="End after so many seconds (exit code 7 with --count).")
+    ] = None,
+    presence: Annotated[bool, typer.Option("--presence", help="Also who joins and leaves.")] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    client_id: ClientId = None,
+    json_lines: Json = False,
+) -> None:
+    """Show messages as they come; survives restarts of the server without losing or repeating one."""
+    start = parse_since(since)
+
+    async def watch() -> None:
+        show = (lambda m: output.as_json(m.raw)) if json_lines else output.show_message
+        async with connected(url, token, client_id, watch=True) as bus:
+            subscriptions = [
+                bus.inbox(since=start)
+                if address == "inbox"
+                else bus.subscribe(address, since=start, presence=presence, broadcasts=number == 0)
+                for number, address in enumerate(addresses)
+            ]
+            for subscription in subscriptions:
+                await subscription.open()
+            if not json_lines:
+                output.say(f"listening to {', '.join(addresses)} as {bus.client_id}; Ctrl+C ends")
+            await _show_all(subscriptions, show, count, timeout)
+
+    carry_out(url, watch())
+
+
+async def _show_all(
+    subscriptions: list[Subscription], show: Callable[[Message], None], count: int | None, timeout: float | None
+) -> None:
+    left = count
+
+    async def one(subscription: Subscription) -> None:
+        nonlocal left
+        async for message in subscription:
+            if left == 0:
+                return
+            show(message)
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    for other in subscriptions:
+                        await other.close()
+                    return
+
+    try:
+        async with asyncio.timeout(timeout):
+            for done in asyncio.as_completed([one(subscription) for subscription in subscriptions]):
+                await done
+    except TimeoutError:
+        if left:
+            raise
+
+
+@app.command()
+def pub(
+    address: Annotated[str, typer.Argument(help="room:channel; a room alone: everybody in it; pm:ID: that client.")],
+    message: Annotated[str | None, typer.Argument(help="The text; - reads lines from standard input.")] = None,
+    payload: Annotated[str | None, typer.Option("--payload", "-p", help="Payload: a JSON object.")] = None,
+    type: Annotated[str, typer.Option("--type", help="The message's type.")] = "event",
+    id: Annotated[str | None, typer.Option("--id", help="The message's id: a repeat is not published twice.")] = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the ack.")] = 30.0,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    client_id: ClientId = None,
+    json_lines: Json = False,
+) -> None:
+    """Publish, and return when it is durable. Repeated by itself if the server restarts meanwhile, and kept once."""
+    body: dict[str, Any] | None = None
+    if payload is not None:
+        try:
+            body = json.loads(payload)
+        except ValueError as problem:
+            raise typer.BadParameter(f"--payload is not JSON: {problem}") from None
+        if not isinstance(body, dict):
+            raise typer.BadParameter("--payload must be a JSON object.")
+    if message is None and body is None:
+        raise typer.BadParameter("Say what to publish: a text, - for standard input, or --payload.")
+
+    async def publish() -> None:
+        async with connected(url, token, client_id, timeout=timeout) as bus:
+
+            async def one(text: str | None) -> None:
+                receipt = await bus.publish(address, text, payload=body, type=type, id=id)
+                if json_lines:
+                    row = {"id": receipt.id, "room": receipt.room, "channel": receipt.channel, "seq": receipt.seq}
+                    output.as_json({**row, "duplicate": receipt.duplicate})
+                else:
+                    again = ", published before" if receipt.duplicate else ""
+                    output.say(f"{receipt.room}:{receipt.channel} #{receipt.seq}{again}", "green")
+
+            if message != "-":
+                await one(message)
+                return
+            while line := await asyncio.to_thread(sys.stdin.readline):
+                await one(line.rstrip("\r\n"))
+
+    carry_out(url, publish())
+
+
+@app.command()
+def history(
+    address: Annotated[str, typer.Argument(help="room:channel, or a room alone for all of its channels.")],
+    since: SinceOption = None,
+    until: Annotated[str | None, typer.Option("--until", help="An ISO time, or how long ago.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Messages at most.")] = None,
+    type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    sender: Annotated[str | None, typer.Option("--from", help="Only from this client_id.")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json_lines: Json = False,
+) -> None:
+    """Past messages, oldest first: from --since on, else the newest 50 (or --limit)."""
+    start, end = parse_since(since), parse_since(until)
+    if isinstance(end, int):
+        raise typer.BadParameter("--until is a time.")
+
+    async def read() -> None:
+        show = (lambda m: output.as_json(m.raw)) if json_lines else output.show_message
+        async with connected(url, token) as bus:
+            if start is None and end is None:
+                wanted = limit or 50
+                messages: list[Message] = []
+                before: int | str | None = None
+                while len(messages) < wanted:
+                    page = await bus.history_page(
+                        address, limit=min(500, wanted - len(messages)), before=before, type=type, sender=sender
+                    )
+                    messages[:0] = page.messages
+                    before = page.next
+                    if before is None or not page.messages:
+                        break
+                for message in messages:
+                    show(message)
+                return
+            number = 0
+            async for message in bus.history(address, since=start, until=end, type=type, sender=sender):
+                show(message)
+                number += 1
+                if number == limit:
+                    return
+
+    carry_out(url, read())
+
+
+@app.command()
+def status(url: Url = DEFAULT_URL, token: Token = None, json_lines: Json = False) -> None:
+    """The server, its figures, and who is connected."""
+
+    async def show() -> None:
+        async with connected(url, token) as bus:
+            answer = await bus.status()
+            if json_lines:
+                output.as_json(answer)
+                return
+            server, stats, now = answer["server"], answer["stats"], datetime.now(UTC)
+            output.table(
+                "",
+                ("", ""),
+                [
+                    ("server", f"ArqonBus {server['version']}, protocol {server['protocol']}"),
+                    ("up since", output.ago(server["started_at"], now)),
+                    ("you are", f"{bus.client_id} ({bus.role})"),
+                    *((name.replace("_", " "), value) for name, value in stats.items()),
+                ],
+            )
+            output.table(
+                "\nclients",
+                ("client", "type", "name", "channels", "since", "active"),
+                (
+                    (
+                        client["client_id"],
+                        client["client_type"],
+                        client["screen_name"],
+                        ", ".join(client["channels"]),
+                        output.ago(client["connected_at"], now),
+                        output.ago(client["last_activity"], now),
+                    )
+                    for client in answer["clients"]
+                ),
+            )
+            if answer["next"]:
+                output.say("… and more; --json with `status` pages, or the console, show all of them")
+
+    carry_out(url, show())
+
+
+@app.command()
+def channels(
+    room: Annotated[str | None, typer.Argument(help="One room; without it, all of them.")] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json_lines: Json = False,
+) -> None:
+    """The channels that you may see."""
+
+    async def show() -> None:
+        async with connected(url, token) as bus:
+            rows = await bus.list_channels(room)
+            if json_lines:
+                for row in rows:
+                    output.as_json(row)
+                return
+            now = datetime.now(UTC)
+            output.table(
+                "",
+                ("channel", "members", "last activity", "type", "description"),
+                (
+                    (
+                        f"{row['room']}:{row['channel']}",
+                        row["participants"],
+                        output.ago(row["last_activity"], now),
+                        row["type"],
+                        row["description"],
+                    )
+                    for row in rows
+                ),
+            )
+
+    carry_out(url, show())
+
+
+@app.command()
+def who(address: Address, url: Url = DEFAULT_URL, token: Token = None, json_lines: Json = False) -> None:
+    """The members of a channel."""
+
+    async def show() -> None:
+        async with connected(url, token) as bus:
+            info = await bus.channel_info(address)
+            if json_lines:
+                for row in info["participants"]:
+                    output.as_json(row)
+                return
+            now = datetime.now(UTC)
+            output.table(
+                "",
+                ("client", "type", "name", "joined", "active"),
+                (
+                    (
+                        row["client_id"],
+                        row["client_type"],
+                        row["screen_name"],
+                        output.ago(row["joined_at"], now),
+                        output.ago(row["last_activity"], now),
+                    )
+                    for row in info["participants"]
+                ),
+            )
+            output.say(f"{info['participant_count']} in {address}, {info['seq']} messages so far")
+
+    carry_out(url, show())
+
+
+@app.command()
+def bench(
+    messages: Annotated[int, typer.Option("--messages", "-n", min=1, max=1_000_000, help="Messages in all.")] = 1000,
+    publishers: Annotated[int, typer.Option("--publishers", min=1, max=200, help="Connections that publish.")] = 2,
+    subscribers: Annotated[int, typer.Option("--subscribers", min=0, max=1000, help="Connections that listen.")] = 5,
+    size: Annotated[int, typer.Option("--size", min=1, max=200_000, help="Bytes of each text.")] = 100,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json_lines: Json = False,
+) -> None:
+    """Measure acked publishes and their delivery, in a room of its own; checks that nothing is lost, doubled or out of order."""
+
+    async def measure() -> None:
+        with Progress(
+            TextColumn("publishing"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=output.err,
+            transient=True,
+            disable=not output.err.is_terminal,
+        ) as progress:
+            task = progress.add_task("", total=messages)
+            figures = await benchmark.run(
+                url,
+                token,
+                publishers=publishers,
+                subscribers=subscribers,
+                messages=messages,
+                size=size,
+                progress=lambda done: progress.update(task, completed=done),
+            )
+        if json_lines:
+            output.as_json(figures.as_dict())
+            return
+        ack, delivery = figures.ack_ms, figures.delivery_ms
+        limit = figures.server_limit_per_publisher
+        output.table(
+            "",
+            ("", ""),
+            [
+                ("published", f"{figures.published_per_second:,.0f}/s acked, from {publishers} connections"),
+                ("delivered", f"{figures.delivered_per_second:,.0f}/s to {subscribers} connections"),
+                ("publish → ack", f"p50 {ack['p50']} ms, p99 {ack['p99']} ms"),
+                ("publish → delivery", f"p50 {delivery['p50']} ms, p99 {delivery['p99']} ms"),
+            ],
+        )
+        if limit:
+            output.say(
+                f"The server takes {limit:g} frames/s of a connection (ARQONBUS_RATE_LIMIT); the bench keeps to that."
+            )
+
+    try:
+        carry_out(url, measure())
+    except* (ArqonBusError, RuntimeError) as group:
+        first = group.exceptions[0]
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        code, what, hint = (
+            failures.explain(first, url) if isinstance(first, ArqonBusError) else (failures.REFUSED, str(first), "")
+        )
+        output.fail(what, hint)
+        sys.exit(code)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def mcp(context: typer.Context) -> None:
+    """Serve MCP on standard input and output, so that an agent takes part (extra [mcp]; options of arqonbus-mcp)."""
+    try:
+        from ..mcp_server import main as serve
+    except ModuleNotFoundError as problem:
+        output.fail(f"MCP needs {problem.name}.", 'pip install "arqonbus[mcp]"')
+        raise typer.Exit(failures.USAGE) from None
+    serve(context.args)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.out.print(f"arqonbus {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Watch, speak and look around on an ArqonBus."""
+
+
+def run() -> None:
+    """The entry point."""
+    try:
+        app()
+    except BusClosed:
+        sys.exit(failures.UNREACHABLE)

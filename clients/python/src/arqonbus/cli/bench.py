@@ -1,0 +1,129 @@
+"""``arqonbus bench``: how fast this server is from here, with acked publishes."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..bus import Bus, connect
+from ..subscription import Subscription
+
+
+@dataclass
+class Figures:
+    """The result: messages, seconds, and milliseconds for the latencies."""
+
+    publishers: int
+    subscribers: int
+    messages: int
+    payload_bytes: int
+    seconds: float
+    published_per_second: float
+    delivered: int
+    delivered_per_second: float
+    ack_ms: dict[str, float]
+    delivery_ms: dict[str, float]
+    server_limit_per_publisher: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def percentiles(samples: list[float]) -> dict[str, float]:
+    """p50, p95, p99 and the largest of times in seconds, as milliseconds."""
+    if len(samples) < 2:
+        only = samples[0] * 1000 if samples else 0.0
+        return dict.fromkeys(("p50", "p95", "p99", "max"), round(only, 3))
+    cuts = statistics.quantiles(samples, n=100, method="inclusive")
+    return {
+        "p50": round(cuts[49] * 1000, 3),
+        "p95": round(cuts[94] * 1000, 3),
+        "p99": round(cuts[98] * 1000, 3),
+        "max": round(max(samples) * 1000, 3),
+    }
+
+
+async def run(
+    url: str,
+    token: str | None,
+    *,
+    publishers: int,
+    subscribers: int,
+    messages: int,
+    size: int,
+    progress: Callable[[int], None],
+) -> Figures:
+    """Publish ``messages`` acked messages of ``size`` bytes to a channel of its own and wait until all subscribers have all.
+
+    ``progress`` is called with the number of acks so far. Raises what the client raises, and ``RuntimeError`` when a
+    subscriber got a message twice, not, or out of order.
+    """
+    address = f"bench-{secrets.token_hex(4)}:load"
+    buses: list[Bus] = []
+    try:
+        for number in range(publishers + subscribers):
+            kind = "publisher" if number < publishers else "subscriber"
+            buses.append(await connect(url, token=token, client_type=f"bench-{kind}", room=address))
+        sending, hearing = buses[:publishers], buses[publishers:]
+        subscriptions = [await bus.subscribe(address, buffer=10_000).open() for bus in hearing]
+        sent_at: dict[int, float] = {}
+        acks: list[float] = []
+        arrivals: list[float] = []
+        numbers = iter(range(messages))
+        filler = "x" * size
+
+        async def publish(bus: Bus) -> None:
+            async def one_after_another() -> None:
+                for number in numbers:
+                    begin = sent_at[number] = time.perf_counter()
+                    await bus.publish(address, filler, metadata={"n": number})
+                    acks.append(time.perf_counter() - begin)
+                    progress(len(acks))
+
+            # A few in flight on each connection, so that the server can commit them together.
+            async with asyncio.TaskGroup() as group:
+                for _ in range(8):
+                    group.create_task(one_after_another())
+
+        async def hear(subscription: Subscription) -> None:
+            last, seen = 0, set()
+            async for message in subscription:
+                arrivals.append(time.perf_counter() - sent_at[message.metadata["n"]])
+                if message.seq is None or message.seq <= last:
+                    raise RuntimeError(f"seq {message.seq} came after {last}")
+                last = message.seq
+                seen.add(message.metadata["n"])
+                if last == messages:
+                    break
+            if len(seen) != messages:
+                raise RuntimeError(f"{len(seen)} of {messages} messages came")
+
+        begin = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for subscription in subscriptions:
+                group.create_task(hear(subscription))
+            for bus in sending:
+                group.create_task(publish(bus))
+        seconds = time.perf_counter() - begin
+        limit = sending[0]._pacer._rate / sending[0]._pacer.SHARE
+    finally:
+        await asyncio.gather(*(bus.close() for bus in buses))
+    return Figures(
+        publishers,
+        subscribers,
+        messages,
+        size,
+        round(seconds, 3),
+        round(messages / seconds, 1),
+        len(arrivals),
+        round(len(arrivals) / seconds, 1),
+        percentiles(acks),
+        percentiles(arrivals),
+        limit,
+    )

@@ -1,0 +1,77 @@
+"""What went wrong, in words that say what to do, and the exit code for scripts.
+
+===  =======================================================
+0    done
+1    the server refused it (400, 413, 429, 5xx)
+2    wrong use of the command line
+3    the server cannot be reached, or the connection was lost
+4    not identified, or not allowed (401, 403)
+5    no such room, channel or client (404)
+6    a conflict (409)
+7    the time was over
+130  Ctrl+C
+===  =======================================================
+"""
+
+from __future__ import annotations
+
+from ..errors import (
+    ArqonBusError,
+    ClosedByServer,
+    Conflict,
+    ConnectionFailed,
+    ConnectionLost,
+    Forbidden,
+    NotFound,
+    ServerError,
+    Unauthenticated,
+)
+
+REFUSED, USAGE, UNREACHABLE, NOT_ALLOWED, NOT_FOUND, CONFLICT, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 130
+
+_IDENTIFY = (
+    "Make a token on the server:  python manage.py create_token NAME\n"
+    "and give it to this command: export ARQONBUS_TOKEN=…"
+)
+
+_START = (
+    "Is the server running?  make run  (in the ArqonBus folder)\n"
+    "Is it elsewhere?        --url ws://HOST:PORT/  or  export ARQONBUS_URL=ws://HOST:PORT/"
+)
+
+
+def explain(error: BaseException, url: str) -> tuple[int, str, str]:
+    """The exit code, what happened, and what to do about it (may be empty)."""
+    if isinstance(error, ClosedByServer) and error.error is not None:
+        code, what, hint = explain(error.error, url)
+        return code, f"{what} (closed with {error.close_code})", hint
+    if isinstance(error, ConnectionFailed):
+        return (
+            UNREACHABLE,
+            str(error),
+            _START,
+        )
+    if isinstance(error, ConnectionLost):
+        return UNREACHABLE, str(error), "The server may be restarting; try again."
+    if isinstance(error, TimeoutError):
+        return TIMED_OUT, "The time was over before an answer came.", ""
+    if isinstance(error, Unauthenticated) or (isinstance(error, ClosedByServer) and error.close_code == 4401):
+        return NOT_ALLOWED, str(error), _IDENTIFY
+    if isinstance(error, Forbidden) or (isinstance(error, ClosedByServer) and error.close_code == 4403):
+        return NOT_ALLOWED, str(error), "Ask an admin for a grant, or use a token that has it (ARQONBUS_TOKEN)."
+    if isinstance(error, NotFound):
+        return NOT_FOUND, str(error), "`arqonbus channels` lists what there is."
+    if isinstance(error, Conflict) or (isinstance(error, ClosedByServer) and error.close_code in (4409, 4410)):
+        return CONFLICT, str(error), ""
+    if isinstance(error, ServerError):
+        faults = "\n".join(
+            f"{fault.get('field', '')}: {fault.get('message', '')}"
+            for fault in error.details
+            if isinstance(fault, dict)
+        )
+        return REFUSED, str(error), faults
+    if isinstance(error, ValueError):
+        return USAGE, str(error), ""
+    if isinstance(error, ArqonBusError):
+        return UNREACHABLE, str(error), ""
+    raise error

@@ -1,0 +1,95 @@
+"""How things are shown: for people with colours, for scripts as JSON, one object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..messages import Message
+
+out = Console(soft_wrap=True, highlight=False, markup=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+
+_SENDER_COLOURS = ("green", "magenta", "blue", "yellow", "bright_cyan", "bright_red")
+
+
+def say(text: str, style: str = "dim") -> None:
+    """A remark beside the output, to standard error."""
+    err.print(Text(text, style=style))
+
+
+def fail(what: str, hint: str) -> None:
+    """An error, to standard error."""
+    err.print(Text.assemble(("error: ", "bold red"), plain(what)))
+    if hint:
+        err.print(Text(plain(hint), style="dim"))
+
+
+def as_json(value: Any) -> None:
+    """A value as one line of JSON."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    sys.stdout.flush()
+
+
+def plain(text: str) -> str:
+    """Text of others without what a terminal would obey: control characters are shown as escapes."""
+    return "".join(
+        character if character in "\n\t" or character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def show_message(message: Message) -> None:
+    """One message on one line (or more, if its text has more)."""
+    when = message.timestamp.astimezone().strftime("%H:%M:%S") if message.timestamp else "--:--:--"
+    colour = _SENDER_COLOURS[sum(message.sender.encode()) % len(_SENDER_COLOURS)]
+    if message.after_gap:
+        say("— messages before this one are lost —", "yellow")
+    line = Text.assemble(
+        (when, "dim"),
+        " ",
+        (plain(message.address), "cyan"),
+        (f" #{message.seq}" if message.seq is not None else "", "dim"),
+        " ",
+        (plain(message.sender), f"bold {colour}"),
+    )
+    if message.type != "event":
+        line.append(f" [{plain(message.type)}]", "yellow")
+    line.append("  ")
+    extra = {key: value for key, value in message.payload.items() if not (key == "message" and value == message.text)}
+    if message.text:
+        line.append(plain(message.text))
+    if extra or not message.text:
+        if message.text:
+            line.append("  ")
+        line.append(plain(json.dumps(extra, ensure_ascii=False)), "dim" if message.text else "")
+    out.print(line)
+    out.file.flush()
+
+
+def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """A table."""
+    shown = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        shown.add_column(name, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(plain("" if cell is None else str(cell))) for cell in row))
+    out.print(shown)
+
+
+def ago(moment: str | None, now: datetime) -> str:
+    """How long ago a wire time is."""
+    if not moment:
+        return "never"
+    seconds = max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"

@@ -1,0 +1,250 @@
+"""The bus's commands (contract §5) as methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+
+from .errors import RoomNotFound
+from .messages import WHOLE, Message, Page, Position, Since, moment_of, parse_time, split_address, wire_time
+
+#: The largest page of history that the server gives.
+PAGE = 500
+
+
+class Participant(TypedDict):
+    """A member of a channel."""
+
+    client_id: str
+    client_type: str
+    screen_name: str | None
+    avatar: str | None
+    joined_at: str
+    last_activity: str
+
+
+class ChannelInfo(TypedDict):
+    """The result of ``channel_info``."""
+
+    room: str
+    channel: str
+    participants: list[Participant]
+    participant_count: int
+    metadata: dict[str, Any]
+    epoch: str
+    seq: int
+
+
+class ChannelRow(TypedDict):
+    """A row of ``list_channels``."""
+
+    room: str
+    channel: str
+    participants: int
+    description: str
+    created_at: str
+    created_by: str
+    type: str
+    hardcoded: bool
+    last_activity: str | None
+
+
+class Joined(TypedDict):
+    """The result of ``join_channel``."""
+
+    room: str
+    channel: str
+    created: bool
+    participants: int
+    epoch: str
+    seq: int
+    recovered: bool | None
+
+
+class Status(TypedDict):
+    """The result of ``status``; ``next`` is the cursor of the following page of clients."""
+
+    server: dict[str, Any]
+    stats: dict[str, int]
+    channels: list[dict[str, Any]]
+    clients: list[dict[str, Any]]
+    next: str | None
+
+
+class Commands(ABC):
+    """Every command as a method. All of them raise ``ServerError`` subclasses, ``ConnectionLost`` and ``TimeoutError``."""
+
+    @abstractmethod
+    async def _command(
+        self, name: str, parameters: dict[str, Any] | None = None, *, repeat: bool = True, timeout: float | None = None
+    ) -> dict[str, Any]:
+        """Call a command; its ``result``. ``repeat``: sent again after a break, because doing it twice does no harm."""
+
+    # --- the server ---------------------------------------------------------------------------------------------------
+
+    async def status(self, *, limit: int = 100, after: str = "") -> Status:
+        """The server, its figures, and the channels and clients that you may see (clients in pages)."""
+        return await self._command("status", {"limit": limit, "after": after})  # type: ignore[return-value]
+
+    async def clients(self) -> AsyncIterator[dict[str, Any]]:
+        """Every connected client, over all pages of ``status``."""
+        after = ""
+        while True:
+            page = await self.status(limit=PAGE, after=after)
+            for client in page["clients"]:
+                yield client
+            if not page["next"]:
+                return
+            after = page["next"]
+
+    async def ping(self, echo: Any = None) -> dict[str, Any]:
+        """Ask for a pong: ``{"pong": True, "timestamp": …, "echo": …}``."""
+        return await self._command("ping", {} if echo is None else {"echo": echo})
+
+    async def help(self, command: str | None = None) -> list[dict[str, Any]]:
+        """The commands with their parameters, or one of them."""
+        result = await self._command("help", {"command": command} if command else {})
+        commands: list[dict[str, Any]] = result["commands"]
+        return commands
+
+    # --- channels -----------------------------------------------------------------------------------------------------
+
+    async def create_channel(
+        self,
+        address: str,
+        *,
+        description: str = "",
+        metadata: dict[str, Any] | None = None,
+        ephemeral: bool = False,
+        retention: dict[str, int] | None = None,
+        type: str = "custom",
+    ) -> dict[str, Any]:
+        """Make a channel that stays (admins). ``retention``: ``{"count": messages, "age": seconds}``.
+
+        Raises ``ChannelExists``, ``InvalidName``, ``Forbidden``.
+        """
+        parameters: dict[str, Any] = {"channel": address, "description": description, "type": type}
+        if metadata:
+            parameters["metadata"] = metadata
+        if ephemeral:
+            parameters["ephemeral"] = True
+        if retention:
+            parameters["retention"] = retention
+        return await self._command("create_channel", parameters, repeat=False)
+
+    async def delete_channel(self, address: str) -> dict[str, Any]:
+        """Remove an empty channel (admins). Raises ``ChannelNotFound``, ``ChannelNotEmpty``, ``ChannelProtected``."""
+        return await self._command("delete_channel", {"channel": address}, repeat=False)
+
+    async def list_channels(self, room: str | None = None) -> list[ChannelRow]:
+        """The channels of a room, or without one of all rooms, that you may see."""
+        result = await self._command("list_channels", {"room": room} if room else {"all": True})
+        rows: list[ChannelRow] = result["channels"]
+        return rows
+
+    async def channel_info(self, address: str) -> ChannelInfo:
+        """A channel's members, metadata and head. Raises ``ChannelNotFound``."""
+        return await self._command("channel_info", {"channel": address})  # type: ignore[return-value]
+
+    # --- history ------------------------------------------------------------------------------------------------------
+
+    async def history_page(
+        self,
+        address: str,
+        *,
+        limit: int = 50,
+        before: int | str | datetime | timedelta | None = None,
+        after: int | str | datetime | timedelta | None = None,
+        type: str | None = None,
+        sender: str | None = None,
+    ) -> Page:
+        """One page, oldest first: the newest ``limit`` messages (before ``before``), or the first ones behind ``after``.
+
+        Both are exclusive, a seq or a time (a ``timedelta``: that long ago). ``limit`` is at most 500.
+        """
+        result = await self._history(address, limit, before, after, type, sender)
+        return Page([Message.of(frame) for frame in result["messages"]], result.get("next"))
+
+    async def history(
+        self,
+        address: str,
+        *,
+        since: Since = None,
+        until: str | datetime | timedelta | None = None,
+        type: str | None = None,
+        sender: str | None = None,
+    ) -> AsyncIterator[Message]:
+        """Every message of a channel (or of a whole room: ``"science"``) from ``since`` on, oldest first, over all pages.
+
+        Without ``since`` from the beginning; it ends at what is newest when it gets there, or at ``until``.
+        """
+        room, channel = split_address(address)
+        end = parse_time(moment_of(until)) if until is not None else None
+        whole = channel == WHOLE
+        after: int | str = _after(since, by_time=whole)
+        seen: set[str] = set()
+        while True:
+            result = await self._history(f"{room}:{channel}", PAGE, None, after, type, sender)
+            fresh = [Message.of(frame) for frame in result["messages"]]
+            full = len(fresh) == PAGE
+            if whole:
+                # Times are no positions: the edge of a page is asked for again, and what was there is left out.
+                fresh = [message for message in fresh if message.id not in seen]
+            for message in fresh:
+                if end is not None and message.timestamp is not None and message.timestamp >= end:
+                    return
+                yield message
+            if not full:
+                return
+            last = Message.of(result["messages"][-1])
+            if whole:
+                seen = {str(frame["id"]) for frame in result["messages"]}
+                edge = last.timestamp
+                if edge is None:
+                    return
+                after = wire_time(edge - timedelta(milliseconds=1) if fresh else edge + timedelta(milliseconds=1))
+            else:
+                after = last.seq or 0
+
+    async def _history(
+        self,
+        address: str,
+        limit: int,
+        before: int | str | datetime | timedelta | None,
+        after: int | str | datetime | timedelta | None,
+        type: str | None,
+        sender: str | None,
+    ) -> dict[str, Any]:
+        room, channel = split_address(address)
+        parameters: dict[str, Any] = {"channel": f"{room}:{channel}", "limit": limit}
+        for name, value in (("before", before), ("after", after)):
+            if value is not None:
+                parameters[name] = value if isinstance(value, int) else moment_of(value)
+        if type:
+            parameters["type"] = type
+        if sender:
+            parameters["sender"] = sender
+        return await self._command("history", parameters)
+
+    async def _history_frames(self, address: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+        """The frames behind a seq, as they were delivered; empty when the log's room is not there."""
+        try:
+            result = await self._history(address, limit, None, after, None, None)
+        except RoomNotFound:
+            return []
+        frames: list[dict[str, Any]] = result["messages"]
+        return frames
+
+
+def _after(since: Since, *, by_time: bool) -> int | str:
+    if isinstance(since, Position):
+        since = since.seq
+    if isinstance(since, int):
+        if by_time:
+            raise ValueError("a whole room has no common seq: give `since` as a time")
+        return since
+    if since is None:
+        return "1970-01-01T00:00:00.000Z" if by_time else 0
+    return moment_of(since)

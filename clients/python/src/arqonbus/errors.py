@@ -1,0 +1,353 @@
+"""Everything that can go wrong, as exceptions, and what each close code means for a client (contract §8).
+
+::
+
+    ArqonBusError
+    ├── ConnectionFailed        nobody answered, or not a bus
+    ├── ConnectionLost          the connection went while an answer was awaited; what was asked may have been done
+    ├── BusClosed               used after it was closed
+    ├── ClosedByServer          the server ended it with a code that says "do not come back"
+    └── ServerError             an error frame or a refused command, by number:
+        ├── BadRequest (400)        ValidationFailed, InvalidJson, InvalidName, UnknownCommand, …
+        ├── Unauthenticated (401)
+        ├── Forbidden (403)         OriginRefused, Revoked
+        ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound
+        ├── Conflict (409)          ChannelExists, ChannelNotEmpty, ChannelProtected, NotAMember, ClientIdInUse, TakenOver
+        ├── FrameTooLarge (413)
+        ├── TooMuch (429)           RateLimited, LimitReached, Busy, TooSlow
+        └── ServerFault (5xx)       InternalError, Unavailable, OutcomeUnknown, Restarting
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+
+class ArqonBusError(Exception):
+    """Base of every error of this package."""
+
+
+class ConnectionFailed(ArqonBusError):
+    """Raised when the server cannot be reached or does not speak the bus's protocol."""
+
+
+class ConnectionLost(ArqonBusError):
+    """Raised when the connection went before an answer came: what was asked may have been carried out, or not."""
+
+
+class BusClosed(ArqonBusError):
+    """Raised by every use of a bus after ``close()``."""
+
+
+class ServerError(ArqonBusError):
+    """The server's refusal of one frame or command.
+
+    ``code`` and ``number`` are those of the contract, ``details`` lists every fault, ``retry_after`` is in seconds.
+    """
+
+    code: ClassVar[str] = ""
+    number: ClassVar[int] = 0
+    #: Whether the same request may succeed later.
+    retry: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str = "",
+        details: list[Any] | None = None,
+        retry_after: float | None = None,
+        *,
+        code: str = "",
+        number: int = 0,
+    ) -> None:
+        # A newer server may know codes that this package does not; they keep their own name and number.
+        if code and code != self.code:
+            self.code = code  # type: ignore[misc]
+        if number and number != self.number:
+            self.number = number  # type: ignore[misc]
+        self.message = message
+        self.details = details or []
+        self.retry_after = retry_after
+        super().__init__(f"{self.code}: {message}" if message else self.code)
+
+
+class BadRequest(ServerError):
+    """400: the request is wrong; sending it again unchanged cannot help."""
+
+    number = 400
+
+
+class ValidationFailed(BadRequest):
+    """Fields of the frame are wrong; ``details`` lists every fault."""
+
+    code = "VALIDATION_ERROR"
+
+
+class InvalidJson(BadRequest):
+    """The frame is not a JSON object."""
+
+    code = "INVALID_JSON"
+
+
+class UnsupportedVersion(BadRequest):
+    """The server does not speak this version of the contract."""
+
+    code = "UNSUPPORTED_VERSION"
+
+
+class UnknownType(BadRequest):
+    """The frame's type is not known."""
+
+    code = "UNKNOWN_TYPE"
+
+
+class UnknownCommand(BadRequest):
+    """There is no such command."""
+
+    code = "UNKNOWN_COMMAND"
+
+
+class InvalidName(BadRequest):
+    """A room's, channel's or client's name is not allowed."""
+
+    code = "INVALID_NAME"
+
+
+class AlreadyRegistered(BadRequest):
+    """The connection has an identity already."""
+
+    code = "ALREADY_REGISTERED"
+
+
+class Unauthenticated(ServerError):
+    """401: not identified; bring an access token."""
+
+    number = 401
+    code = "UNAUTHENTICATED"
+
+
+class Forbidden(ServerError):
+    """403: this identity may not do this here."""
+
+    number = 403
+    code = "FORBIDDEN"
+
+
+class OriginRefused(Forbidden):
+    """The page's origin is not allowed."""
+
+    code = "ORIGIN_REFUSED"
+
+
+class Revoked(Forbidden):
+    """The access was withdrawn while connected."""
+
+    code = "REVOKED"
+
+
+class NotFound(ServerError):
+    """404: there is no such thing."""
+
+    number = 404
+    code = "NOT_FOUND"
+
+
+class RoomNotFound(NotFound):
+    """There is no such room."""
+
+    code = "ROOM_NOT_FOUND"
+
+
+class ChannelNotFound(NotFound):
+    """There is no such channel."""
+
+    code = "CHANNEL_NOT_FOUND"
+
+
+class ClientNotFound(NotFound):
+    """There is no such client."""
+
+    code = "CLIENT_NOT_FOUND"
+
+
+class TargetNotFound(NotFound):
+    """Some targets of a private message are not known; ``details`` names them, the others were served."""
+
+    code = "TARGET_NOT_FOUND"
+
+
+class Conflict(ServerError):
+    """409: the state of things does not allow it."""
+
+    number = 409
+
+
+class ChannelExists(Conflict):
+    """The channel is there already."""
+
+    code = "CHANNEL_EXISTS"
+
+
+class ChannelNotEmpty(Conflict):
+    """The channel has members."""
+
+    code = "CHANNEL_NOT_EMPTY"
+
+
+class ChannelProtected(Conflict):
+    """The channel is built in and stays."""
+
+    code = "CHANNEL_PROTECTED"
+
+
+class NotAMember(Conflict):
+    """You are not a member of the channel."""
+
+    code = "NOT_A_MEMBER"
+
+
+class ClientIdInUse(Conflict):
+    """The client_id is connected, or belongs to somebody else."""
+
+    code = "CLIENT_ID_IN_USE"
+
+
+class TakenOver(Conflict):
+    """A newer connection of this client took over."""
+
+    code = "TAKEN_OVER"
+
+
+class FrameTooLarge(ServerError):
+    """413: the frame is larger than the server takes."""
+
+    number = 413
+    code = "FRAME_TOO_LARGE"
+
+
+class TooMuch(ServerError):
+    """429: later; ``retry_after`` says when."""
+
+    number = 429
+    retry = True
+
+
+class RateLimited(TooMuch):
+    """Too many frames."""
+
+    code = "RATE_LIMITED"
+
+
+class LimitReached(TooMuch):
+    """A limit is reached; ``details`` says which one."""
+
+    code = "LIMIT_REACHED"
+
+
+class Busy(TooMuch):
+    """The server has more to write than it can."""
+
+    code = "BUSY"
+
+
+class TooSlow(TooMuch):
+    """The connection reads too slowly."""
+
+    code = "TOO_SLOW"
+
+
+class ServerFault(ServerError):
+    """5xx: the server's fault; the same request may succeed later."""
+
+    number = 503
+    retry = True
+
+
+class InternalError(ServerFault):
+    """Something failed; ``details`` holds the reference for the server's log."""
+
+    number = 500
+    code = "INTERNAL_ERROR"
+
+
+class Unavailable(ServerFault):
+    """The message store does not answer; nothing was published."""
+
+    code = "UNAVAILABLE"
+
+
+class OutcomeUnknown(ServerFault):
+    """The store was lost while it committed; a repeat with the same id makes sure."""
+
+    code = "OUTCOME_UNKNOWN"
+
+
+class Restarting(ServerFault):
+    """The server restarts."""
+
+    code = "RESTARTING"
+
+
+def _leaves(base: type[ServerError]) -> list[type[ServerError]]:
+    return [base, *(leaf for child in base.__subclasses__() for leaf in _leaves(child))]
+
+
+#: The exception of each of the contract's codes.
+BY_CODE: dict[str, type[ServerError]] = {kind.code: kind for kind in _leaves(ServerError) if kind.code}
+_BY_NUMBER: dict[int, type[ServerError]] = {
+    400: BadRequest,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: FrameTooLarge,
+    429: TooMuch,
+}
+
+
+def from_error(error: Mapping[str, Any]) -> ServerError:
+    """The exception for the ``error`` object of a frame; codes that are not known go by their number."""
+    code, number = str(error.get("code") or ""), int(error.get("number") or 0)
+    kind = BY_CODE.get(code) or _BY_NUMBER.get(number) or (ServerFault if number >= 500 else ServerError)
+    return kind(
+        str(error.get("message") or ""), error.get("details"), error.get("retry_after"), code=code, number=number
+    )
+
+
+class CloseKind(NamedTuple):
+    """One row of the close-code table: what it means and whether a client comes back."""
+
+    meaning: str
+    reconnect: bool
+
+
+CLOSE_CODES: dict[int, CloseKind] = {
+    4008: CloseKind("repeated bad frames", reconnect=False),
+    4012: CloseKind("the server restarts", reconnect=True),
+    4013: CloseKind("too slow a reader, or overload; resume", reconnect=True),
+    4401: CloseKind("not identified", reconnect=False),
+    4403: CloseKind("not allowed, or sent away", reconnect=False),
+    4409: CloseKind("client_id in use", reconnect=False),
+    4410: CloseKind("taken over by a newer connection", reconnect=False),
+    4429: CloseKind("too many frames or connections", reconnect=True),
+}
+
+
+def comes_back(code: int) -> bool:
+    """Whether a client reconnects after this close code: by the table; other codes (1000, 1001, 1006, …) are a line that broke.
+
+    Of the protocol's own codes only 1008 (policy) is final.
+    """
+    kind = CLOSE_CODES.get(code)
+    return kind.reconnect if kind is not None else code != 1008
+
+
+class ClosedByServer(ArqonBusError):
+    """Raised when the server ended the connection for good; ``close_code`` is in the table, ``error`` tells the reason."""
+
+    def __init__(self, close_code: int, error: ServerError | None = None) -> None:
+        self.close_code = close_code
+        self.error = error
+        kind = CLOSE_CODES.get(close_code)
+        meaning = kind.meaning if kind else "closed"
+        super().__init__(f"{close_code}, {meaning}" + (f" ({error})" if error else ""))

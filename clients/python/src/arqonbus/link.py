@@ -1,0 +1,200 @@
+"""One socket: connecting, the welcome, the registration, frames in and out, and why it ended (contract §3, §8)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl as ssl_module
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.client import connect as connect_socket
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from ._version import __version__
+from .errors import ClosedByServer, ConnectionFailed, ServerError, comes_back, from_error
+from .messages import encode
+
+#: How long the close may take that follows a refusal, in seconds.
+GRACE = 1.0
+
+
+@dataclass(frozen=True)
+class Dial:
+    """How to reach the server. Times are in seconds."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ssl: ssl_module.SSLContext | None = None
+    open_timeout: float = 10.0
+    ping_interval: float | None = 20.0
+    ping_timeout: float | None = 20.0
+
+
+class Refused(Exception):
+    """Raised when an attempt to connect failed; ``final`` when another one cannot help."""
+
+    def __init__(self, error: Exception, *, final: bool, retry_after: float | None = None) -> None:
+        self.error = error
+        self.final = final
+        self.retry_after = retry_after
+        super().__init__(str(error))
+
+
+class Link:
+    """A connection from its handshake to its end."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        #: The payload of the welcome frame.
+        self.welcome: dict[str, Any] = {}
+        #: The last error frame that answered no request: the reason of a close, mostly.
+        self.last_error: ServerError | None = None
+        self.registered = False
+
+    @classmethod
+    async def dial(cls, dial: Dial) -> Link:
+        """Connect and take the welcome. Raises :class:`Refused`."""
+        headers = dict(dial.headers)
+        if dial.token:
+            headers["Authorization"] = f"Bearer {dial.token}"
+        options: dict[str, Any] = {} if dial.ssl is None else {"ssl": dial.ssl}
+        try:
+            socket = await connect_socket(
+                dial.url,
+                additional_headers=headers,
+                user_agent_header=f"arqonbus-python/{__version__}",
+                open_timeout=dial.open_timeout,
+                close_timeout=2.0,
+                ping_interval=dial.ping_interval,
+                ping_timeout=dial.ping_timeout,
+                max_size=None,
+                compression=None,
+                **options,
+            )
+        except InvalidURI as problem:
+            raise Refused(ConnectionFailed(f"{dial.url} is not the URL of a bus: {problem}"), final=True) from None
+        except InvalidStatus as problem:
+            status = problem.response.status_code
+            text = f"{dial.url} answered HTTP {status} and not as a bus"
+            raise Refused(ConnectionFailed(text), final=status not in (408, 425, 429) and status < 500) from None
+        except InvalidHandshake as problem:
+            raise Refused(ConnectionFailed(f"{dial.url} does not speak WebSocket: {problem}"), final=False) from None
+        except ConnectionClosed as problem:
+            raise Refused(ConnectionFailed(f"{dial.url}: {problem}"), final=False) from None
+        except TimeoutError:
+            raise Refused(
+                ConnectionFailed(f"{dial.url} did not answer within {dial.open_timeout:g} s"), final=False
+            ) from None
+        except OSError as problem:
+            raise Refused(
+                ConnectionFailed(f"{dial.url} cannot be reached: {problem.strerror or problem}"), final=False
+            ) from None
+        link = cls(socket)
+        try:
+            await link._await_welcome(dial)
+        except BaseException:
+            await link.close()
+            raise
+        return link
+
+    async def _await_welcome(self, dial: Dial) -> None:
+        frame = await self._next(dial, "say welcome")
+        if frame.get("type") == "error":
+            raise await self._refusal(dial)
+        payload = frame.get("payload")
+        if frame.get("type") != "system" or not isinstance(payload, dict) or payload.get("event") != "welcome":
+            raise Refused(ConnectionFailed(f"{dial.url} is a WebSocket, but no ArqonBus"), final=True)
+        self.welcome = payload
+
+    async def register(self, dial: Dial, registration: dict[str, Any]) -> dict[str, Any]:
+        """Send the registration; the payload of ``registered``. Raises :class:`Refused`."""
+        try:
+            await self._socket.send(encode(registration))
+        except ConnectionClosed:
+            raise self._ended(dial) from None
+        while True:
+            frame = await self._next(dial, "register")
+            payload = frame.get("payload")
+            if frame.get("type") == "system" and isinstance(payload, dict) and payload.get("event") == "registered":
+                self.registered = True
+                self.last_error = None
+                return payload
+            if frame.get("type") == "error":
+                raise await self._refusal(dial)
+
+    async def _refusal(self, dial: Dial) -> Refused:
+        """What an error before the registration means; the close that mostly follows it says more."""
+        try:
+            async with asyncio.timeout(GRACE):
+                await self._socket.wait_closed()
+        except TimeoutError:
+            error = self.last_error or ServerError("The server refused the connection.")
+            return Refused(error, final=not error.retry, retry_after=error.retry_after)
+        return self._ended(dial)
+
+    async def _next(self, dial: Dial, what: str) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(dial.open_timeout):
+                while True:
+                    frame = self._decode(await self._socket.recv())
+                    if frame is not None:
+                        return frame
+        except TimeoutError:
+            raise Refused(
+                ConnectionFailed(f"{dial.url} did not {what} within {dial.open_timeout:g} s"), final=False
+            ) from None
+        except ConnectionClosed:
+            raise self._ended(dial) from None
+
+    def _ended(self, dial: Dial) -> Refused:
+        code, error = self.close_code, self.last_error
+        if comes_back(code):
+            cause: Exception = error or ConnectionFailed(f"{dial.url} closed the connection ({code})")
+            return Refused(cause, final=False, retry_after=error.retry_after if error else None)
+        return Refused(ClosedByServer(code, error), final=True)
+
+    # --- frames -----------------------------------------------------------------------------------------------------
+
+    def _decode(self, data: str | bytes) -> dict[str, Any] | None:
+        frame = json.loads(data)
+        if not isinstance(frame, dict):
+            return None
+        if frame.get("type") == "error" and (frame.get("request_id") is None or not self.registered):
+            error = frame.get("error")
+            self.last_error = from_error(error if isinstance(error, dict) else {})
+        return frame
+
+    async def frames(self) -> AsyncIterator[dict[str, Any]]:
+        """Every frame until the connection ends."""
+        try:
+            while True:
+                frame = self._decode(await self._socket.recv())
+                if frame is not None:
+                    yield frame
+        except ConnectionClosed:
+            return
+
+    async def send(self, text: str) -> bool:
+        """Send a frame, waiting while the line is full; False when the connection has ended."""
+        try:
+            await self._socket.send(text)
+        except ConnectionClosed:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close with the handshake, or after two seconds without it."""
+        await self._socket.close()
+
+    def abort(self) -> None:
+        """Cut the line, as a broken network does."""
+        self._socket.transport.abort()
+
+    @property
+    def close_code(self) -> int:
+        """The close code; 1006 when none was received."""
+        return self._socket.close_code or 1006

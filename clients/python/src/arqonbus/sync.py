@@ -1,0 +1,351 @@
+"""The client for code without an event loop: the same abilities, blocking.
+
+::
+
+    from arqonbus import sync
+
+    with sync.connect("ws://localhost:8765/", client_id="me") as bus:
+        bus.publish("science:explore", "hello")
+        with bus.subscribe("science:explore", since=0) as messages:
+            for message in messages:
+                print(message.sender, message.text)
+
+A thread of its own runs the loop; a bus may be used from several threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from .bus import Bus as AsyncBus
+from .bus import State
+from .bus import connect as async_connect
+from .commands import ChannelInfo, ChannelRow, Joined, Status
+from .errors import BusClosed
+from .messages import Message, Page, Position, Receipt, Since
+from .subscription import Subscription as AsyncSubscription
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="arqonbus", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine there and wait for its result."""
+        if self._loop.is_closed():
+            work.close()
+            raise BusClosed("The bus is closed.")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise BusClosed("The bus is closed.") from None
+        except BaseException:
+            # Ctrl+C while it waits: the coroutine must not go on by itself.
+            future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+
+class Subscription(Iterator[Message]):
+    """Messages of one channel, each once; see :class:`arqonbus.Subscription`."""
+
+    def __init__(self, loop: _Loop, inner: AsyncSubscription) -> None:
+        self._loop = loop
+        self._inner = inner
+
+    def open(self) -> Self:
+        """Join the channel."""
+        self._loop.call(self._inner.open())
+        return self
+
+    def close(self) -> None:
+        """Leave the channel; iterating ends."""
+        self._loop.call(self._inner.close())
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __next__(self) -> Message:
+        try:
+            return self._loop.call(self._inner.get())
+        except BusClosed:
+            raise StopIteration from None
+
+    def get(self, timeout: float | None = None) -> Message:
+        """The next message. Raises ``TimeoutError`` after ``timeout`` seconds, ``BusClosed`` when it has ended."""
+        return self._loop.call(self._inner.get(timeout))
+
+    @property
+    def position(self) -> Position | None:
+        """After the last message that was handed out."""
+        return self._inner.position
+
+    @property
+    def gaps(self) -> int:
+        """How often messages were lost because the log did not reach back far enough."""
+        return self._inner.gaps
+
+
+class Bus:
+    """A blocking client. Made by :func:`connect`; the methods are those of :class:`arqonbus.Bus`."""
+
+    def __init__(self, loop: _Loop, inner: AsyncBus) -> None:
+        self._loop = loop
+        self._inner = inner
+
+    def close(self) -> None:
+        """Close the connection and end the thread."""
+        try:
+            self._loop.call(self._inner.close())
+        except BusClosed:
+            return
+        self._loop.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def client_id(self) -> str:
+        """The id that the server gave or confirmed."""
+        return self._inner.client_id
+
+    @property
+    def role(self) -> str:
+        """What the server takes this client for."""
+        return self._inner.role
+
+    @property
+    def address(self) -> str:
+        """The initial channel."""
+        return self._inner.address
+
+    @property
+    def state(self) -> State:
+        """What the connection is doing."""
+        return self._inner.state
+
+    # --- messages -----------------------------------------------------------------------------------------------------
+
+    def publish(
+        self,
+        address: str | None,
+        message: str | Mapping[str, Any] | None = None,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        type: str = "event",
+        metadata: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        ack: bool = True,
+        echo: bool | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Publish; see :meth:`arqonbus.Bus.publish`."""
+        return self._loop.call(
+            self._inner.publish(
+                address,
+                message,
+                payload=payload,
+                type=type,
+                metadata=metadata,
+                id=id,
+                ack=ack,
+                echo=echo,
+                timeout=timeout,
+            )
+        )
+
+    def private(
+        self,
+        to: str | Iterable[str],
+        message: str | Mapping[str, Any] | None = None,
+        *,
+        payload: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        timeout: float | None = None,
+    ) -> Receipt:
+        """Send to one client or several; see :meth:`arqonbus.Bus.private`."""
+        return self._loop.call(
+            self._inner.private(to, message, payload=payload, metadata=metadata, id=id, timeout=timeout)
+        )
+
+    def subscribe(
+        self,
+        address: str,
+        *,
+        since: Since = None,
+        echo: bool = False,
+        broadcasts: bool = True,
+        presence: bool = False,
+        buffer: int | None = None,
+    ) -> Subscription:
+        """The messages of a channel; see :meth:`arqonbus.Bus.subscribe`."""
+
+        async def make() -> AsyncSubscription:
+            return self._inner.subscribe(
+                address, since=since, echo=echo, broadcasts=broadcasts, presence=presence, buffer=buffer
+            )
+
+        return Subscription(self._loop, self._loop.call(make()))
+
+    def inbox(self, *, since: Since = None, buffer: int | None = None) -> Subscription:
+        """The private messages to this client; see :meth:`arqonbus.Bus.inbox`."""
+
+        async def make() -> AsyncSubscription:
+            return self._inner.inbox(since=since, buffer=buffer)
+
+        return Subscription(self._loop, self._loop.call(make()))
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def join(self, address: str) -> Joined:
+        """Become a member and stay one across reconnects."""
+        return self._loop.call(self._inner.join(address))
+
+    def leave(self, address: str) -> list[str]:
+        """End a membership; the addresses of those that are left."""
+        return self._loop.call(self._inner.leave(address))
+
+    def status(self, *, limit: int = 100, after: str = "") -> Status:
+        """The server, its figures, channels and clients."""
+        return self._loop.call(self._inner.status(limit=limit, after=after))
+
+    def ping(self, echo: Any = None) -> dict[str, Any]:
+        """Ask for a pong."""
+        return self._loop.call(self._inner.ping(echo))
+
+    def help(self, command: str | None = None) -> list[dict[str, Any]]:
+        """The commands with their parameters."""
+        return self._loop.call(self._inner.help(command))
+
+    def create_channel(
+        self,
+        address: str,
+        *,
+        description: str = "",
+        metadata: dict[str, Any] | None = None,
+        ephemeral: bool = False,
+        retention: dict[str, int] | None = None,
+        type: str = "custom",
+    ) -> dict[str, Any]:
+        """Make a channel that stays (admins)."""
+        return self._loop.call(
+            self._inner.create_channel(
+                address, description=description, metadata=metadata, ephemeral=ephemeral, retention=retention, type=type
+            )
+        )
+
+    def delete_channel(self, address: str) -> dict[str, Any]:
+        """Remove an empty channel (admins)."""
+        return self._loop.call(self._inner.delete_channel(address))
+
+    def list_channels(self, room: str | None = None) -> list[ChannelRow]:
+        """The channels of a room, or of all rooms."""
+        return self._loop.call(self._inner.list_channels(room))
+
+    def channel_info(self, address: str) -> ChannelInfo:
+        """A channel's members, metadata and head."""
+        return self._loop.call(self._inner.channel_info(address))
+
+    def history_page(
+        self,
+        address: str,
+        *,
+        limit: int = 50,
+        before: int | str | datetime | timedelta | None = None,
+        after: int | str | datetime | timedelta | None = None,
+        type: str | None = None,
+        sender: str | None = None,
+    ) -> Page:
+        """One page of history; see :meth:`arqonbus.Bus.history_page`."""
+        return self._loop.call(
+            self._inner.history_page(address, limit=limit, before=before, after=after, type=type, sender=sender)
+        )
+
+    def history(
+        self,
+        address: str,
+        *,
+        since: Since = None,
+        until: str | datetime | timedelta | None = None,
+        type: str | None = None,
+        sender: str | None = None,
+    ) -> Iterator[Message]:
+        """Every message, over all pages; see :meth:`arqonbus.Bus.history`."""
+        return self._each(self._inner.history(address, since=since, until=until, type=type, sender=sender))
+
+    def clients(self) -> Iterator[dict[str, Any]]:
+        """Every connected client."""
+        return self._each(self._inner.clients())
+
+    def _each(self, source: Any) -> Iterator[Any]:
+        try:
+            while True:
+                try:
+                    yield self._loop.call(_next(source))
+                except _End:
+                    return
+        finally:
+            self._loop.call(source.aclose())
+
+
+class _End(Exception):
+    """An asynchronous iterator is at its end (its own exception does not travel through futures)."""
+
+
+async def _next(source: Any) -> Any:
+    try:
+        return await anext(source)
+    except StopAsyncIteration:
+        raise _End from None
+
+
+def connect(url: str = "ws://localhost:8765/", **options: Any) -> Bus:
+    """Connect and return a :class:`Bus`, to be closed (``with`` does it).
+
+    Options and errors are those of :func:`arqonbus.connect`.
+    """
+    loop = _Loop()
+
+    async def make() -> AsyncBus:
+        return await async_connect(url, **options)
+
+    try:
+        return Bus(loop, loop.call(make()))
+    except BaseException:
+        loop.stop()
+        raise
