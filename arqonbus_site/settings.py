@@ -17,6 +17,8 @@ from arqonbus_site.secret import development_key
 from bus import conf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+#: Where the development database and key are kept: in the checkout, or where an installed package is run.
+STATE_DIR = (BASE_DIR if (BASE_DIR / "manage.py").exists() else Path.cwd()) / "var"
 env = environ.FileAwareEnv()
 
 try:
@@ -25,7 +27,7 @@ except ValueError:
     raise ImproperlyConfigured(f"DEBUG is {os.environ['DEBUG']!r}; it must be 1 or 0.") from None
 
 # Database: SQLite in WAL mode with immediate transactions, or PostgreSQL through a pool.
-DATABASE_URL: str = env.str("DATABASE_URL", default="") or f"sqlite:///{BASE_DIR / 'var' / 'arqonbus.sqlite3'}"
+DATABASE_URL: str = env.str("DATABASE_URL", default="") or f"sqlite:///{STATE_DIR / 'arqonbus.sqlite3'}"
 try:
     _database: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
 except (ValueError, KeyError, environ.ImproperlyConfigured):
@@ -84,7 +86,7 @@ SECRET_KEY: str = env.str("SECRET_KEY", default="")
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
 if DEBUG:
     SECRET_KEY = SECRET_KEY or development_key(
-        Path(_database["NAME"]).parent if "sqlite3" in _database["ENGINE"] else BASE_DIR / "var"
+        Path(_database["NAME"]).parent if "sqlite3" in _database["ENGINE"] else STATE_DIR
     )
     ALLOWED_HOSTS = ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]", "testserver"]
 elif not SECRET_KEY:
@@ -149,7 +151,7 @@ TIME_ZONE = "UTC"
 USE_TZ = True
 
 STATIC_URL = "/static/"
-STATIC_ROOT = BASE_DIR / "var" / "static"
+STATIC_ROOT = STATE_DIR / "static"
 # Serve the apps' own files without a collectstatic step when there is none.
 WHITENOISE_USE_FINDERS = True
 

@@ -9,7 +9,6 @@ the connection nor other iterators, and loses nothing that the history still has
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -273,18 +272,3 @@ class Subscription(AsyncIterator[Message]):
         """What is in the buffer is still handed out; after it comes the error."""
         self._error = error
         self._arrived.set()
-
-
-class Collector:
-    """Messages of a subscription until a time is over: for tools that wait and answer (the CLI, the MCP server)."""
-
-    def __init__(self, subscription: Subscription, seconds: float) -> None:
-        self._subscription = subscription
-        self._until = time.monotonic() + seconds
-
-    async def next(self) -> Message | None:
-        """The next message; None when the time is over or the subscription has ended."""
-        try:
-            return await self._subscription.get(max(0.0, self._until - time.monotonic()))
-        except (TimeoutError, BusClosed):
-            return None
