@@ -1,0 +1,169 @@
+// What the tests let node do: `node scenarios.mjs NAME URL [JSON]`. Each line on standard output is one JSON event.
+import { BusClosed, CLOSE_CODES, ClosedByServer, ConnectionFailed, ServerError, comesBack, connect } from "../../clients/javascript/arqonbus.js";
+
+const [name, url, text] = process.argv.slice(2);
+const given = JSON.parse(text ?? "{}");
+const say = (event, values = {}) => process.stdout.write(`${JSON.stringify({ event, ...values })}\n`);
+const short = (message) => ({ seq: message.seq, text: message.text, sender: message.sender });
+
+async function take(subscription, count) {
+  const taken = [];
+  for await (const message of subscription) {
+    taken.push(message);
+    if (taken.length === count) break;
+  }
+  return taken;
+}
+
+const scenarios = {
+  async tables() {
+    const rows = Object.entries(CLOSE_CODES).map(([code, kind]) => [Number(code), kind.meaning, kind.reconnect]);
+    say("tables", { rows, broken: [1000, 1001, 1006, 1011].every(comesBack), policy: comesBack(1008) });
+  },
+
+  async members() {
+    const module = await import("../../clients/javascript/arqonbus.js");
+    const names = Object.getOwnPropertyNames(module[given.kind].prototype);
+    say("members", { names: names.filter((each) => each !== "constructor" && !each.startsWith("_")) });
+  },
+
+  async exchange() {
+    const alice = await connect(url, { clientId: given.alice, screenName: "Alice" });
+    const bob = await connect(url, { clientId: given.bob, clientType: "ai-agent" });
+    const heard = alice.subscribe(given.address, { presence: true });
+    await heard.open();
+    const called = [];
+    const byCallback = bob.subscribe(given.address, (message) => called.push(message.text));
+    await byCallback.open();
+    const notice = (await heard.next()).value;
+    const receipt = await bob.publish(given.address, "hello", { metadata: { tag: 1 } });
+    const payload = await bob.publish(given.address, { temperature: 21.5 });
+    const [first, second] = await take(heard, 2);
+    await alice.publish(given.address, "hi Bob");
+    const inbox = await bob.inbox({ since: 0 }).open();
+    await alice.private(given.bob, "psst");
+    const secret = (await inbox.next()).value;
+    const refusal = await alice.private("nobody-here", "?").catch((problem) => problem);
+    await bob.ping(); // What was sent to Bob before has come before the pong.
+    say("exchange", {
+      notice: [notice.event, notice.payload.client_id],
+      receipt,
+      payload,
+      first: { ...short(first), id: first.id, metadata: first.metadata, time: first.timestamp instanceof Date },
+      second: second.payload,
+      called,
+      secret: [secret.text, secret.private],
+      refusal: [refusal instanceof ServerError, refusal.code, refusal.details],
+      repeat: await bob.publish(given.address, "hello again", { id: receipt.id }),
+    });
+    alice.close();
+    bob.close();
+  },
+
+  async commands() {
+    const bus = await connect(url, { token: given.token, room: given.address });
+    const address = `${given.address.split(":")[0]}:made-here`;
+    await bus.createChannel(address, { description: "for a test" });
+    for (let i = 1; i <= 1203; i += 1) bus.publish(address, `m${i}`, { ack: i % 2 === 0 });
+    await bus.publish(address, "the last");
+    const all = [];
+    for await (const message of bus.history(address)) all.push(message.text);
+    const page = await bus.historyPage(address, { limit: 2 });
+    const pong = await bus.ping({ n: 1 });
+    const clients = [];
+    for await (const client of bus.clients()) clients.push(client.client_id);
+    say("commands", {
+      role: bus.role,
+      address: bus.address,
+      history: [all.length, all[0], all.at(-1), new Set(all).size],
+      page: [page.messages.map(short).map((each) => each.text), page.next],
+      help: (await bus.help()).map((each) => each.command),
+      pong: [pong.pong, pong.echo],
+      rows: (await bus.listChannels(given.address.split(":")[0])).map((each) => each.channel),
+      head: (await bus.channelInfo(address)).seq,
+      version: (await bus.status()).server.protocol,
+      there: clients.includes(bus.clientId),
+      unknown: await bus.command("fly").catch((problem) => problem.code),
+    });
+    await bus.deleteChannel(address);
+    bus.close();
+    say("closed", { error: await bus.ping().catch((problem) => problem instanceof BusClosed) });
+  },
+
+  async reader() {
+    const bus = await connect(url, { clientId: given.clientId, onState: (state) => say("state", { state }) });
+    const subscription = await bus.subscribe(given.address, { since: 0, buffer: given.buffer ?? 1000 }).open();
+    say("ready");
+    const seqs = [];
+    for await (const message of subscription) {
+      seqs.push(message.seq);
+      if (seqs.length === given.tell) say("underway");
+      if (message.text === "end") break;
+    }
+    say("read", { seqs, gaps: subscription.gaps, connections: bus.connections });
+    bus.close();
+  },
+
+  async writer() {
+    const bus = await connect(url, { clientId: given.clientId });
+    const texts = Array.from({ length: given.count }, (_, i) => `m${i + 1}`);
+    say("ready");
+    const receipts = await Promise.all(texts.map((each) => bus.publish(given.address, each)));
+    await bus.publish(given.address, "end");
+    say("written", { seqs: receipts.map((each) => each.seq), connections: bus.connections });
+    bus.close();
+  },
+
+  async refusals() {
+    const first = await connect(url, { clientId: given.clientId });
+    const second = await connect(url, { clientId: given.clientId }).catch((problem) => problem);
+    const wrong = await connect(url, { token: "arq_tok_wrong" }).catch((problem) => problem);
+    const nobody = await connect(given.nobody).catch((problem) => problem);
+    const page = await connect("not a url").catch((problem) => problem);
+    const name = await first.publish("a room:x", "?").catch((problem) => problem);
+    say("refusals", {
+      second: [second instanceof ClosedByServer, second.closeCode, second.error?.code],
+      wrong: [wrong instanceof ClosedByServer, wrong.closeCode, wrong.error?.code],
+      nobody: nobody instanceof ConnectionFailed,
+      page: page instanceof ConnectionFailed,
+      name: [name.code, name.number, name.retry],
+    });
+    first.close();
+  },
+
+  async stays_away() {
+    const bus = await connect(url, { clientId: given.clientId, token: given.token });
+    const subscription = await bus.subscribe(given.address).open();
+    say("ready");
+    const error = await subscription.next().catch((problem) => problem);
+    say("ended", { closeCode: error.closeCode, code: error.error?.code, state: bus.state });
+  },
+
+  async own_socket() {
+    const { WebSocket } = globalThis;
+    delete globalThis.WebSocket;
+    const without = await connect(url).catch((problem) => problem.message);
+    let used = 0;
+    class Counted extends WebSocket {
+      constructor(...all) {
+        super(...all);
+        used += 1;
+      }
+    }
+    const bus = await connect(url, { WebSocket: Counted });
+    say("own_socket", { without, used, pong: (await bus.ping()).pong });
+    bus.close();
+  },
+
+  async dead_line() {
+    // The server is frozen: its sockets stay open and nothing answers.
+    const bus = await connect(url, { clientId: given.clientId, heartbeat: 1000, onState: (state) => say("state", { state }) });
+    const subscription = await bus.subscribe(given.address).open();
+    say("ready");
+    const message = (await subscription.next()).value;
+    say("heard", { text: message.text, connections: bus.connections });
+    bus.close();
+  },
+};
+
+await scenarios[name]();
