@@ -1,11 +1,11 @@
-"""A server of the session for tests that do not hurt it, and one of the test's own for those that do."""
+"""Clients and command lines, by default against the session's shared server."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,57 +13,10 @@ from typing import Any, Protocol
 import pytest
 
 import arqonbus
-from arqonbus import sync
-from tests.harness.backends import Backends, Storage
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 
 CLIENT_SOURCE = PROJECT_ROOT / "clients" / "python" / "src"
-
-
-def wait_until_up(server: BusServer, deadline: float = 60.0) -> None:
-    """Wait until a client can register. Raises AssertionError with the server's log."""
-    try:
-        sync.connect(server.url, wait=deadline, client_type="probe").close()
-    except arqonbus.ArqonBusError as problem:
-        raise AssertionError(f"{problem}\n{server.process.log_tail()}") from None
-
-
-@pytest.fixture(scope="session")
-def bus_server(backends: Backends) -> Iterator[BusServer]:
-    """One server for all tests that neither hurt it nor need settings of their own."""
-    storage = backends.new_storage()
-    server = BusServer(storage, backends.new_path("server"), secret_key=backends.secret_key)
-    server.spawn()
-    try:
-        wait_until_up(server)
-        yield server
-    finally:
-        server.kill()
-        backends.drop_storage(storage)
-
-
-class NewServer(Protocol):
-    """Starts a server that belongs to the test."""
-
-    def __call__(self, env: Mapping[str, str] | None = None) -> BusServer: ...
-
-
-@pytest.fixture
-def new_server(backends: Backends, storage: Storage) -> Iterator[NewServer]:
-    """Start servers to be killed, stopped and started again; `env` are settings as text."""
-    started: list[BusServer] = []
-
-    def start(env: Mapping[str, str] | None = None) -> BusServer:
-        server = BusServer(storage, backends.new_path("server"), secret_key=backends.secret_key, env=env)
-        started.append(server)
-        server.spawn()
-        wait_until_up(server)
-        return server
-
-    yield start
-    for server in started:
-        server.kill()
 
 
 class Connect(Protocol):
@@ -78,16 +31,16 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
     async with AsyncExitStack() as stack:
 
         async def connect(server: BusServer | None = None, **options: Any) -> arqonbus.Bus:
-            url = (server or request.getfixturevalue("bus_server")).url
+            url = (server or request.getfixturevalue("shared_server")).url
             return await stack.enter_async_context(arqonbus.connect(url, **options))
 
         yield connect
 
 
 @pytest.fixture(scope="session")
-def admin_token(bus_server: BusServer) -> str:
+def admin_token(shared_server: BusServer) -> str:
     """An admin's access token for the session's server."""
-    return bus_server.create_token("client-tests", admin=True)
+    return shared_server.create_token("client-tests", admin=True)
 
 
 def client_environment(server: BusServer | None, **more: str) -> dict[str, str]:
@@ -120,7 +73,7 @@ def start_cli(*arguments: str, env: dict[str, str], **options: Any) -> subproces
 
 
 @pytest.fixture
-def cli(bus_server: BusServer, tmp_path: Path) -> Cli:
+def cli(shared_server: BusServer, tmp_path: Path) -> Cli:
     """Run `python -m arqonbus …` against the session's server and wait for its end."""
 
     def run(
@@ -128,7 +81,7 @@ def cli(bus_server: BusServer, tmp_path: Path) -> Cli:
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "arqonbus", *arguments],
-            env=client_environment(server or bus_server, **env),
+            env=client_environment(server or shared_server, **env),
             cwd=tmp_path,
             input=stdin,
             capture_output=True,

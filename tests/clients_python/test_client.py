@@ -302,9 +302,9 @@ async def test_a_wrong_token_is_refused(client: Connect) -> None:
 
 
 async def test_the_same_identity_takes_over_and_the_older_one_stays_away(
-    bus_server: BusServer, client: Connect
+    shared_server: BusServer, client: Connect
 ) -> None:
-    token = bus_server.create_token(f"robot-{secrets.token_hex(4)}")
+    token = shared_server.create_token(f"robot-{secrets.token_hex(4)}")
     name = f"robot-{secrets.token_hex(4)}"
     older = await client(client_id=name, token=token)
     reading = asyncio.ensure_future(older.subscribe("science:explore").__anext__())
@@ -328,9 +328,9 @@ async def test_ephemeral_messages_pass_by(client: Connect, address: str, admin_t
         assert messages.dropped == 2
 
 
-async def test_what_is_no_bus_is_said_to_be_none(bus_server: BusServer) -> None:
+async def test_what_is_no_bus_is_said_to_be_none(shared_server: BusServer) -> None:
     with pytest.raises(arqonbus.ConnectionFailed, match=r"HTTP \d+|WebSocket"):
-        await arqonbus.connect(f"{bus_server.url}no-such-path/")
+        await arqonbus.connect(f"{shared_server.url}no-such-path/")
     with pytest.raises(arqonbus.ConnectionFailed, match="not the URL"):
         await arqonbus.connect("localhost:8765")
 

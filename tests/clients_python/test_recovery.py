@@ -12,7 +12,8 @@ import pytest
 
 import arqonbus
 from arqonbus import Backoff, Message, Subscription, errors
-from tests.clients_python.conftest import Connect, NewServer
+from tests.clients_python.conftest import Connect
+from tests.conftest import StartServer
 from tests.harness.server import BusServer
 
 WAIT = 30.0
@@ -21,6 +22,16 @@ WAIT = 30.0
 def quick() -> Backoff:
     """Short pauses, for tests that break the line often."""
     return Backoff(first=0.02, most=0.2)
+
+
+async def broken(bus: arqonbus.Bus) -> None:
+    """Cut the line as a network does, and wait until the client is back."""
+    before = bus.connections
+    assert bus._link is not None
+    bus._link.abort()
+    async with asyncio.timeout(WAIT):
+        while bus.connections == before or not bus.connected:  # noqa: ASYNC110 - the client has no event for this
+            await asyncio.sleep(0.005)
 
 
 class Traffic:
@@ -74,9 +85,9 @@ async def read_until(subscription: Subscription, last: str, into: list[Message])
 
 @pytest.mark.parametrize("graceful", [False, True], ids=["killed", "graceful"])
 async def test_every_message_comes_once_over_a_restart_of_the_server(
-    new_server: NewServer, client: Connect, fresh_room: str, graceful: bool
+    start_server: StartServer, client: Connect, fresh_room: str, graceful: bool
 ) -> None:
-    server = new_server({"ARQONBUS_RETRY_SPREAD": "0.2"})
+    server = start_server(env={"ARQONBUS_RETRY_SPREAD": "0.2"})
     address = f"{fresh_room}:talk"
     reader = await client(server, client_id="reader", backoff=quick())
     publishers = [await client(server, backoff=quick()) for _ in range(3)]
@@ -119,10 +130,8 @@ async def test_a_line_that_breaks_again_and_again_loses_and_doubles_nothing(clie
         reading = asyncio.gather(read_until(in_channel, "end", seen), read_until(in_private, "end", private))
         async with traffic.running():
             for victim in (reader, publishers[0], reader, publishers[1], reader, reader):
-                await victim.wait_connected()
                 await traffic.grow(15)
-                assert victim._link is not None
-                victim._link.abort()
+                await broken(victim)
         await publishers[0].publish(address, "end")
         await publishers[0].private(reader.client_id, "end")
         await reading
@@ -159,20 +168,16 @@ async def test_what_the_log_no_longer_has_is_told_once(client: Connect, fresh_ro
 async def test_memberships_without_an_iterator_come_back_too(client: Connect, fresh_room: str) -> None:
     bus, watcher = await client(backoff=quick()), await client()
     await bus.join(f"{fresh_room}:talk")
-    assert bus._link is not None
-    bus._link.abort()
-    async with asyncio.timeout(WAIT):
-        while bus.connections < 2:  # noqa: ASYNC110 - the client has no event for a second connection
-            await asyncio.sleep(0.01)
+    await broken(bus)
     await bus.ping()
     members = (await watcher.channel_info(f"{fresh_room}:talk"))["participants"]
     assert [member["client_id"] for member in members] == [bus.client_id]
 
 
 async def test_states_are_told_and_a_publish_waits_for_the_server(
-    new_server: NewServer, client: Connect, fresh_room: str
+    start_server: StartServer, client: Connect, fresh_room: str
 ) -> None:
-    server = new_server()
+    server = start_server()
     states: list[arqonbus.State] = []
     bus = await client(server, backoff=quick(), on_state=states.append)
     await asyncio.to_thread(server.kill)
@@ -189,9 +194,9 @@ async def test_states_are_told_and_a_publish_waits_for_the_server(
 
 
 async def test_a_command_that_must_not_be_repeated_says_that_its_outcome_is_unknown(
-    new_server: NewServer, client: Connect, fresh_room: str
+    start_server: StartServer, client: Connect, fresh_room: str
 ) -> None:
-    server = new_server()
+    server = start_server()
     bus = await client(server, token=server.create_token("boss", admin=True), reconnect=True, backoff=quick())
     server.freeze()
     asking = asyncio.ensure_future(bus.create_channel(f"{fresh_room}:made"))
@@ -204,8 +209,8 @@ async def test_a_command_that_must_not_be_repeated_says_that_its_outcome_is_unkn
         await asyncio.wait_for(asking, WAIT)
 
 
-async def test_giving_up_is_told_to_iterators_and_calls(new_server: NewServer, client: Connect) -> None:
-    server = new_server()
+async def test_giving_up_is_told_to_iterators_and_calls(start_server: StartServer, client: Connect) -> None:
+    server = start_server()
     bus = await client(server, backoff=quick(), give_up_after=0.3)
     reading = asyncio.ensure_future(bus.subscribe("science:explore").__anext__())
     await bus.ping()
@@ -217,8 +222,8 @@ async def test_giving_up_is_told_to_iterators_and_calls(new_server: NewServer, c
     assert bus.state is arqonbus.State.CLOSED
 
 
-async def test_a_client_may_wait_for_a_server_that_is_not_there_yet(new_server: NewServer) -> None:
-    server = new_server()
+async def test_a_client_may_wait_for_a_server_that_is_not_there_yet(start_server: StartServer) -> None:
+    server = start_server()
     await asyncio.to_thread(server.kill)
     opening = asyncio.ensure_future(arqonbus.connect(server.url, wait=WAIT, backoff=quick()).__aenter__())
     await asyncio.to_thread(server.start)
@@ -227,12 +232,14 @@ async def test_a_client_may_wait_for_a_server_that_is_not_there_yet(new_server: 
     await bus.close()
 
 
-async def test_an_access_that_is_withdrawn_ends_the_connection_for_good(bus_server: BusServer, client: Connect) -> None:
+async def test_an_access_that_is_withdrawn_ends_the_connection_for_good(
+    shared_server: BusServer, client: Connect
+) -> None:
     name = f"leaver-{secrets.token_hex(4)}"
-    bus = await client(token=bus_server.create_token(name), backoff=quick())
+    bus = await client(token=shared_server.create_token(name), backoff=quick())
     reading = asyncio.ensure_future(bus.subscribe("science:explore").__anext__())
     await bus.ping()
-    bus_server.manage(
+    shared_server.manage(
         "shell", "--command", f"from bus.models import AccessToken; AccessToken.objects.get(name='{name}').delete()"
     )
     assert bus._link is not None

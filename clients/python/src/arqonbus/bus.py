@@ -88,8 +88,10 @@ class Bus(Commands):
         self._subscriptions: dict[str, weakref.WeakSet[Subscription]] = {}
         self._all: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._joining = asyncio.Lock()
-        #: The registration's answer: role, initial room and channel, limits.
+        #: The registration's answer: role, initial room and channel, logs.
         self.registered: dict[str, Any] = {}
+        #: What the server takes of one connection: ``frame_bytes``, ``targets``, ``frames_per_second`` (0: no limit).
+        self.limits: dict[str, Any] = {}
         self.client_id = str(identity.get("client_id") or "")
         #: How many connections there were.
         self.connections = 0
@@ -229,8 +231,8 @@ class Bus(Commands):
         link = await Link.dial(self._dial)
         try:
             limits = link.welcome.get("limits")
-            limits = limits if isinstance(limits, dict) else {}
-            self._pacer.limit(limits.get("frames_per_second"), limits.get("frame_bytes"))
+            self.limits = limits if isinstance(limits, dict) else {}
+            self._pacer.limit(self.limits.get("frames_per_second"), self.limits.get("frame_bytes"))
             sent = dict(self._logs)
             answer = await link.register(self._dial, self._registration())
         except Refused as refusal:

@@ -148,8 +148,9 @@ def arqonbus_server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
     package = asgi.partition(":")[0].partition(".")[0]
     if project is None and importlib.util.find_spec(package) is None:
         raise pytest.UsageError(
-            f"There is no {package!r} to start: say --arqonbus-project=FOLDER (an ArqonBus checkout or your project), "
-            "or --arqonbus-url=ws://HOST:PORT/ of a server that runs."
+            f"There is no {package!r} to start. Install the server here (pip install FOLDER of an ArqonBus checkout), or say "
+            "--arqonbus-project=FOLDER (the checkout, or your own project), or --arqonbus-url=ws://HOST:PORT/ of a server "
+            "that runs."
         )
     server = Server(tmp_path_factory.mktemp("arqonbus"), project, asgi, _option(pytestconfig, "arqonbus_settings"))
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..bus import Bus, connect
 from ..subscription import Subscription
+from .failures import Mismatch
 
 
 @dataclass
@@ -61,7 +62,7 @@ async def run(
 ) -> Figures:
     """Publish ``messages`` acked messages of ``size`` bytes to a channel of its own and wait until all subscribers have all.
 
-    ``progress`` is called with the number of acks so far. Raises what the client raises, and ``RuntimeError`` when a
+    ``progress`` is called with the number of acks so far. Raises what the client raises, and ``Mismatch`` when a
     subscriber got a message twice, not, or out of order.
     """
     address = f"bench-{secrets.token_hex(4)}:load"
@@ -96,13 +97,13 @@ async def run(
             async for message in subscription:
                 arrivals.append(time.perf_counter() - sent_at[message.metadata["n"]])
                 if message.seq is None or message.seq <= last:
-                    raise RuntimeError(f"seq {message.seq} came after {last}")
+                    raise Mismatch(f"seq {message.seq} came after {last}")
                 last = message.seq
                 seen.add(message.metadata["n"])
                 if last == messages:
                     break
             if len(seen) != messages:
-                raise RuntimeError(f"{len(seen)} of {messages} messages came")
+                raise Mismatch(f"{len(seen)} of {messages} messages came")
 
         begin = time.perf_counter()
         async with asyncio.TaskGroup() as group:
@@ -111,7 +112,7 @@ async def run(
             for bus in sending:
                 group.create_task(publish(bus))
         seconds = time.perf_counter() - begin
-        limit = sending[0]._pacer._rate / sending[0]._pacer.SHARE
+        limit = float(sending[0].limits.get("frames_per_second") or 0)
     finally:
         await asyncio.gather(*(bus.close() for bus in buses))
     return Figures(

@@ -27,6 +27,11 @@ from ..errors import (
     Unauthenticated,
 )
 
+
+class Mismatch(Exception):
+    """Raised by the bench when a subscriber got a message twice, not at all, or out of order."""
+
+
 REFUSED, USAGE, UNREACHABLE, NOT_ALLOWED, NOT_FOUND, CONFLICT, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 130
 
 _IDENTIFY = (
@@ -41,16 +46,14 @@ _START = (
 
 
 def explain(error: BaseException, url: str) -> tuple[int, str, str]:
-    """The exit code, what happened, and what to do about it (may be empty)."""
+    """The exit code, what happened, and what to do about it (may be empty). Raises ``error`` itself when it is a bug."""
+    if isinstance(error, BaseExceptionGroup):
+        return explain(error.exceptions[0], url)
     if isinstance(error, ClosedByServer) and error.error is not None:
         code, what, hint = explain(error.error, url)
         return code, f"{what} (closed with {error.close_code})", hint
     if isinstance(error, ConnectionFailed):
-        return (
-            UNREACHABLE,
-            str(error),
-            _START,
-        )
+        return UNREACHABLE, str(error), _START
     if isinstance(error, ConnectionLost):
         return UNREACHABLE, str(error), "The server may be restarting; try again."
     if isinstance(error, TimeoutError):
@@ -70,6 +73,8 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
             if isinstance(fault, dict)
         )
         return REFUSED, str(error), faults
+    if isinstance(error, Mismatch):
+        return REFUSED, str(error), "This must not happen: please report it, with the server's log."
     if isinstance(error, ValueError):
         return USAGE, str(error), ""
     if isinstance(error, ArqonBusError):

@@ -14,7 +14,14 @@ from rich.text import Text
 
 from ..messages import Message
 
-out = Console(soft_wrap=True, highlight=False, markup=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        # Rich would end the process with 1; a reader that has seen enough is no error (`carry_out`).
+        raise BrokenPipeError
+
+
+out = _Console(soft_wrap=True, highlight=False, markup=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 _SENDER_COLOURS = ("green", "magenta", "blue", "yellow", "bright_cyan", "bright_red")
@@ -36,6 +43,11 @@ def as_json(value: Any) -> None:
     """A value as one line of JSON."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
     sys.stdout.flush()
+
+
+def message_as_json(message: Message) -> None:
+    """A message as it came, as one line of JSON; ``after_gap`` is added where messages before it are lost."""
+    as_json({**message.raw, "after_gap": True} if message.after_gap else message.raw)
 
 
 def plain(text: str) -> str:

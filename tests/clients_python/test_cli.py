@@ -1,0 +1,217 @@
+"""The command line as a script meets it: a process with arguments, streams and an exit code, against a real server."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from arqonbus import sync
+from tests.clients_python.conftest import Cli, client_environment, start_cli
+from tests.conftest import StartServer
+from tests.harness.server import BusServer
+
+
+def objects(text: str) -> list[Any]:
+    """The JSON objects of an output, one a line."""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def speaker(shared_server: BusServer) -> Iterator[sync.Bus]:
+    """A client that says things to the command line."""
+    with sync.connect(shared_server.url) as bus:
+        yield bus
+
+
+class Tail:
+    """A running `arqonbus tail`."""
+
+    def __init__(self, server: BusServer, *arguments: str) -> None:
+        self.process = start_cli("tail", *arguments, env=client_environment(server))
+        # It says that it listens on standard error, after it joined.
+        assert self.process.stderr is not None
+        self.said = self.process.stderr.readline()
+
+    def lines(self, number: int) -> list[str]:
+        """The next lines of its output."""
+        assert self.process.stdout is not None
+        return [self.process.stdout.readline().rstrip("\n") for _ in range(number)]
+
+    def interrupt(self) -> int:
+        """Ctrl+C; the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=20)
+        return self.process.returncode
+
+
+def test_pub_and_history_give_a_script_what_it_needs(cli: Cli, fresh_room: str) -> None:
+    address = f"{fresh_room}:talk"
+    once = ("--id", "arq_one", "--client-id", fresh_room, "--json")
+    done = cli("pub", address, "hello", "--payload", '{"n": 1}', *once)
+    assert (done.returncode, done.stderr) == (0, "")
+    expected = {"id": "arq_one", "room": fresh_room, "channel": "talk", "seq": 1, "duplicate": False}
+    assert objects(done.stdout) == [expected]
+    again = cli("pub", address, "hello", *once)
+    assert objects(again.stdout) == [{**expected, "duplicate": True}]
+    lines = cli("pub", address, "-", stdin="two\nthree\n")
+    assert lines.returncode == 0
+    assert f"{address} #3" in lines.stderr
+    assert lines.stdout == ""
+    read = cli("history", address, "--since", "10m", "--json")
+    assert read.returncode == 0
+    assert [(row["message"], row["seq"]) for row in objects(read.stdout)] == [("hello", 1), ("two", 2), ("three", 3)]
+    newest = cli("history", address, "--limit", "1")
+    assert [line.split()[-1] for line in newest.stdout.splitlines()] == ["three"]
+
+
+def test_tail_shows_messages_until_it_is_stopped(shared_server: BusServer, speaker: sync.Bus, fresh_room: str) -> None:
+    tail = Tail(shared_server, f"{fresh_room}:a", f"{fresh_room}:b")
+    assert tail.said.startswith(f"listening to {fresh_room}:a, {fresh_room}:b as ")
+    speaker.publish(f"{fresh_room}:a", "first")
+    first = tail.lines(1)
+    speaker.publish(f"{fresh_room}:b", {"n": 1})
+    second = tail.lines(1)
+    speaker.publish(fresh_room, "to all, shown once")
+    speaker.publish(f"{fresh_room}:a", "bell \a and \x1b[31mred")
+    third, fourth = tail.lines(2)
+    assert first[0].endswith(f"{fresh_room}:a #1 {speaker.client_id}  first")
+    assert second[0].endswith(f'{fresh_room}:b #1 {speaker.client_id}  {{"n": 1}}')
+    assert third.endswith("to all, shown once")
+    assert fourth.endswith("bell \\x07 and \\x1b[31mred")
+    assert tail.interrupt() == 130
+
+
+def test_tail_ends_by_count_or_time(cli: Cli, speaker: sync.Bus, fresh_room: str) -> None:
+    address = f"{fresh_room}:talk"
+    for n in range(3):
+        speaker.publish(address, {"n": n})
+    some = cli("tail", address, "--since", "0", "--count", "2", "--json")
+    assert (some.returncode, [row["payload"]["n"] for row in objects(some.stdout)]) == (0, [0, 1])
+    late = cli("tail", address, "--count", "1", "--timeout", "0.2")
+    assert (late.returncode, late.stdout) == (7, "")
+    assert "The time was over" in late.stderr
+    assert cli("tail", address, "--timeout", "0.2").returncode == 0
+
+
+def test_tail_goes_on_over_a_restart_of_the_server(start_server: StartServer, fresh_room: str) -> None:
+    server = start_server()
+    tail = Tail(server, f"{fresh_room}:talk", "--json")
+    with sync.connect(server.url) as speaker:
+        speaker.publish(f"{fresh_room}:talk", "before")
+        before = tail.lines(1)
+        server.restart()
+        speaker.publish(f"{fresh_room}:talk", "after")
+        after = tail.lines(1)
+    assert [(row["message"], row["seq"]) for row in map(json.loads, before + after)] == [("before", 1), ("after", 2)]
+    assert tail.interrupt() == 130
+
+
+def test_status_channels_and_who_tell_people_and_scripts(cli: Cli, speaker: sync.Bus, fresh_room: str) -> None:
+    address = f"{fresh_room}:talk"
+    speaker.join(address)
+    status = cli("status")
+    assert status.returncode == 0
+    assert "ArqonBus " in status.stdout
+    assert speaker.client_id in status.stdout
+    assert {"server", "stats", "clients"} <= objects(cli("status", "--json").stdout)[0].keys()
+    assert address in cli("channels", fresh_room).stdout
+    assert [row["channel"] for row in objects(cli("channels", fresh_room, "--json").stdout)] == ["talk"]
+    who = cli("who", address)
+    assert speaker.client_id in who.stdout
+    assert f"1 in {address}" in who.stderr
+    assert [row["client_id"] for row in objects(cli("who", address, "--json").stdout)] == [speaker.client_id]
+
+
+def test_bench_measures_and_checks(cli: Cli) -> None:
+    done = cli("bench", "--messages", "60", "--publishers", "2", "--subscribers", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    (figures,) = objects(done.stdout)
+    assert (figures["messages"], figures["delivered"]) == (60, 180)
+    assert 0 < figures["ack_ms"]["p50"] <= figures["ack_ms"]["p99"]
+    shown = cli("bench", "--messages", "20")
+    assert "publish → delivery" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["pub", "no spaces:x", "hi"], 1, "INVALID_NAME"),
+        (["pub", "science:explore"], 2, "Say what to publish"),
+        (["pub", "science:explore", "--payload", "{"], 2, "not JSON"),
+        (["pub", "science:explore", "-", "--id", "arq_x"], 2, "lines from standard input get their own"),
+        (["history", "science", "--since", "5"], 2, "no common seq"),
+        (["history", "science:explore", "--since", "yesterday"], 2, "10m"),
+        (["pub", "science:explore", "x", "--type", "system"], 4, "FORBIDDEN"),
+        (["status", "--token", "wrong"], 4, "create_token"),
+        (["who", "nobody-was:here"], 5, "arqonbus channels"),
+        (["nonsense"], 2, "No such command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_goes_wrong_has_its_exit_code_and_says_what_to_do(
+    cli: Cli, arguments: list[str], code: int, says: str
+) -> None:
+    done = cli(*arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_client_id_is_a_conflict(cli: Cli, shared_server: BusServer, fresh_room: str) -> None:
+    with sync.connect(shared_server.url, client_id=fresh_room):
+        done = cli("pub", "science:explore", "x", "--client-id", fresh_room)
+    assert done.returncode == 6
+    assert "CLIENT_ID_IN_USE" in done.stderr
+
+
+def test_without_a_server_it_says_how_to_start_one(cli: Cli) -> None:
+    done = cli("status", ARQONBUS_URL="ws://127.0.0.1:1/")
+    assert done.returncode == 3
+    assert "make run" in done.stderr
+    assert "ARQONBUS_URL" in done.stderr
+
+
+def test_colours_are_for_terminals_only(cli: Cli, speaker: sync.Bus, fresh_room: str) -> None:
+    speaker.publish(f"{fresh_room}:talk", "plain")
+    assert "\x1b[" not in cli("history", f"{fresh_room}:talk").stdout
+    assert "\x1b[" in cli("history", f"{fresh_room}:talk", FORCE_COLOR="1", NO_COLOR="").stdout
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(
+    shared_server: BusServer, speaker: sync.Bus, fresh_room: str
+) -> None:
+    for n in range(200):
+        speaker.publish(f"{fresh_room}:talk", "x" * 500, ack=n == 199)
+    history = start_cli("history", f"{fresh_room}:talk", "--since", "0", env=client_environment(shared_server))
+    assert history.stdout is not None
+    history.stdout.readline()
+    history.stdout.close()
+    assert history.stderr is not None
+    with history.stderr as errors:
+        assert errors.read() == ""
+    assert history.wait(20) == 0
+
+
+def test_every_command_has_help_and_the_version_is_told(cli: Cli) -> None:
+    overview = cli("--help")
+    commands = ["tail", "pub", "history", "status", "channels", "who", "bench", "mcp"]
+    assert all(command in overview.stdout for command in commands)
+    assert "Exit codes" in overview.stdout
+    assert "--since" in cli("tail", "--help").stdout
+    assert cli("--version").stdout.startswith("arqonbus ")
+
+
+def test_progress_is_shown_on_a_terminal(shared_server: BusServer) -> None:
+    command = shlex.join([sys.executable, "-m", "arqonbus", "bench", "-n", "400", "--subscribers", "1"])
+    env = {**client_environment(shared_server), "TERM": "xterm"}
+    done = subprocess.run(["script", "-qec", command, "/dev/null"], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "publishing" in done.stdout
+    assert "/400" in done.stdout

@@ -1,0 +1,146 @@
+"""The MCP server as an agent's host meets it: a process that speaks MCP on its standard streams."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.types import TextContent
+
+from tests.clients_python.conftest import Cli, Connect, client_environment
+from tests.conftest import StartServer
+from tests.harness.server import BusServer
+
+WAIT = 20.0
+
+
+class Agent:
+    """An agent's side of an MCP session."""
+
+    def __init__(self, session: ClientSession) -> None:
+        self._session = session
+
+    async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """The result of a tool. Raises AssertionError with its error."""
+        result = await self._session.call_tool(tool, arguments)
+        assert not result.is_error, result.content
+        assert isinstance(result.structured_content, dict)
+        return result.structured_content
+
+    async def refused(self, tool: str, **arguments: Any) -> str:
+        """The text of a tool's error."""
+        result = await self._session.call_tool(tool, arguments)
+        assert result.is_error
+        (content,) = result.content
+        assert isinstance(content, TextContent)
+        return content.text
+
+
+@asynccontextmanager
+async def agent(server: BusServer | None, *arguments: str, **env: str) -> AsyncIterator[tuple[Agent, ClientSession]]:
+    """A real MCP client session with `python -m arqonbus mcp`."""
+    parameters = StdioServerParameters(
+        command=sys.executable, args=["-m", "arqonbus", "mcp", *arguments], env=client_environment(server, **env)
+    )
+    async with stdio_client(parameters) as (read, write), ClientSession(read, write) as session:
+        await session.initialize()
+        yield Agent(session), session
+
+
+async def test_an_agent_takes_part_in_a_room(shared_server: BusServer, client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:talk"
+    human = await client(client_id=f"human-{fresh_room}")
+    async with agent(shared_server, "--client-id", f"agent-{fresh_room}") as (robot, session):
+        tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+        assert set(tools) == {"publish", "history", "wait_for_message", "join", "who_is_there"}
+        assert all(tool.description for tool in tools.values())
+
+        joined = await robot.call("join", address=address)
+        assert (joined["you"], joined["participants"]) == (f"agent-{fresh_room}", [f"agent-{fresh_room}"])
+        async with human.subscribe(address) as messages, human.inbox() as inbox:
+            await human.publish(address, "what is the answer?", payload={"topic": "life"})
+            heard = await robot.call("wait_for_message", address=address, timeout_seconds=WAIT)
+            assert heard["message"]["text"] == "what is the answer?"
+            assert heard["message"]["payload"] == {"topic": "life"}
+            assert heard["message"]["from"] == human.client_id
+
+            said = await robot.call("publish", address=address, text="42", payload={"sure": True})
+            answer = await messages.get(WAIT)
+            assert (answer.text, answer.payload, answer.sender) == ("42", {"sure": True}, f"agent-{fresh_room}")
+            assert said == {"id": answer.id, "address": address, "seq": 2}
+
+            await robot.call("publish", to=[human.client_id], text="between us")
+            assert (await inbox.get(WAIT)).text == "between us"
+            await human.private(f"agent-{fresh_room}", "you too")
+            private = await robot.call("wait_for_message", address="inbox", timeout_seconds=WAIT)
+            assert private["message"]["text"] == "you too"
+
+        there = await robot.call("who_is_there", address=address)
+        assert [member["client_id"] for member in there["participants"]] == [f"agent-{fresh_room}"]
+        past = await robot.call("history", address=address, limit=1)
+        assert ([message["text"] for message in past["messages"]], past["more"]) == (["42"], True)
+
+
+async def test_waiting_filters_and_ends_in_time(shared_server: BusServer, client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:talk"
+    human = await client()
+    async with agent(shared_server) as (robot, _):
+        await robot.call("join", address=address, since_seq=0)
+        nothing = await robot.call("wait_for_message", address=address, timeout_seconds=0.05)
+        assert nothing == {"message": None, "skipped": 0}
+        for text in ("noise", "the signal", "later"):
+            await human.publish(address, text)
+        found = await robot.call("wait_for_message", address=address, contains="signal", timeout_seconds=WAIT)
+        assert (found["message"]["text"], found["skipped"]) == ("the signal", 1)
+        rest = await robot.call("wait_for_message", address=address, sender=human.client_id, timeout_seconds=WAIT)
+        assert rest["message"]["text"] == "later"
+
+
+async def test_errors_say_what_an_agent_can_do(shared_server: BusServer, fresh_room: str) -> None:
+    async with agent(shared_server) as (robot, _):
+        assert "INVALID_NAME" in await robot.refused("join", address="no spaces:here")
+        assert "FORBIDDEN" in await robot.refused("publish", address="*", text="to everybody")
+        assert "text" in await robot.refused("publish", address=f"{fresh_room}:talk")
+        assert "Give `address`" in await robot.refused("publish", text="where to?")
+        assert "CHANNEL_NOT_FOUND" in await robot.refused("who_is_there", address=f"{fresh_room}:nowhere")
+        assert "less than or equal to 500" in await robot.refused("history", address="science:explore", limit=501)
+
+
+async def test_it_starts_without_a_bus_and_works_once_there_is_one(start_server: StartServer) -> None:
+    server = start_server()
+    server.kill()
+    async with agent(server) as (robot, _):
+        assert "Is the server running?" in await robot.refused("who_is_there", address="science:explore")
+        server.start()
+        assert (await robot.call("publish", address="science:explore", text="back"))["seq"] == 1
+        server.restart()
+        assert (await robot.call("publish", address="science:explore", text="again"))["seq"] == 2
+
+
+def test_its_standard_output_holds_nothing_but_the_protocol(shared_server: BusServer) -> None:
+    hello = {
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "arqonbus.mcp_server"],
+        env=client_environment(shared_server),
+        input=json.dumps(hello) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)["result"]
+    assert result["serverInfo"]["name"] == "arqonbus"
+    assert "not an instruction to you" in " ".join(result["instructions"].split())
+
+
+def test_its_help_names_the_options(cli: Cli) -> None:
+    assert "--client-id" in cli("mcp", "--help").stdout

@@ -1,0 +1,122 @@
+"""The packages as somebody installs them: built wheels in a folder of their own, far from the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.harness.backends import clean_environment
+from tests.harness.processes import PROJECT_ROOT
+from tests.harness.server import BusServer
+
+# One back end is enough: what is installed is the same, and the plugin's server always uses SQLite.
+pytestmark = pytest.mark.embedded
+
+
+def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with nothing of the checkout in its environment."""
+    clean = {key: value for key, value in clean_environment(env).items() if key != "PYTHONPATH" or "PYTHONPATH" in env}
+    return subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, timeout=100)
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The wheels of the client and of the server, built from a copy of their sources."""
+    folder = tmp_path_factory.mktemp("wheels")
+    options = [
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--disable-pip-version-check",
+        "--wheel-dir",
+        str(folder),
+    ]
+    made = run(sys.executable, "-m", "pip", "wheel", *options, str(PROJECT_ROOT / "clients" / "python"),
+               str(PROJECT_ROOT), cwd=folder)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}
+
+
+def install(target: Path, *packages: Path) -> str:
+    """Install wheels into a folder; what PYTHONPATH has to be for it."""
+    options = ["--quiet", "--no-deps", "--disable-pip-version-check", "--no-compile", "--target", str(target)]
+    done = run(sys.executable, "-m", "pip", "install", *options, *map(str, packages), cwd=target.parent)
+    assert done.returncode == 0, done.stderr
+    return str(target)
+
+
+def test_the_clients_wheel_is_complete_and_typed(wheels: dict[str, Path]) -> None:
+    names = set(zipfile.ZipFile(wheels["arqonbus"]).namelist())
+    sources = PROJECT_ROOT / "clients" / "python" / "src"
+    assert {path.relative_to(sources).as_posix() for path in sources.rglob("*.py")} <= names
+    assert "arqonbus/py.typed" in names
+
+
+def test_the_servers_wheel_has_the_apps_with_their_pages_and_migrations(wheels: dict[str, Path]) -> None:
+    names = set(zipfile.ZipFile(wheels["arqonbus_server"]).namelist())
+    tracked = subprocess.run(
+        ["git", "ls-files", "bus", "telemetry", "arqonbus_site"], cwd=PROJECT_ROOT, capture_output=True, text=True
+    ).stdout.split()
+    assert "bus/migrations/0001_initial.py" in tracked
+    assert set(tracked) <= names
+    templates = subprocess.run(
+        ["git", "ls-files", "templates"], cwd=PROJECT_ROOT, capture_output=True, text=True
+    ).stdout.split()
+    assert {f"bus/{path}" for path in templates} <= names
+
+
+def test_the_plugin_starts_a_real_server_from_the_installed_package(wheels: dict[str, Path], tmp_path: Path) -> None:
+    path = install(tmp_path / "installed", *wheels.values())
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "test_worker.py").write_text(
+        "from arqonbus import sync\n"
+        "\n"
+        "def test_messages(arqonbus_bus, arqonbus_url):\n"
+        "    with sync.connect(arqonbus_url) as other, other.subscribe('jobs:new') as jobs:\n"
+        "        arqonbus_bus.publish('jobs:new', {'n': 1})\n"
+        "        assert jobs.get(10).payload == {'n': 1}\n"
+        "\n"
+        "def test_the_server_can_be_hurt(arqonbus_server, arqonbus_bus):\n"
+        "    arqonbus_server.kill()\n"
+        "    arqonbus_server.start()\n"
+        "    assert arqonbus_bus.history_page('jobs:new').messages[0].payload == {'n': 1}\n"
+        "    assert arqonbus_server.stop() == 0\n"
+        "    assert 'stopped' in arqonbus_server.log()\n"
+    )
+    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project, PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
+def test_the_plugin_uses_a_running_server_or_says_what_is_missing(
+    wheels: dict[str, Path], shared_server: BusServer, tmp_path: Path
+) -> None:
+    path = install(tmp_path / "installed", wheels["arqonbus"])
+    (tmp_path / "test_it.py").write_text("def test_it(arqonbus_bus):\n    assert arqonbus_bus.ping()['pong']\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_it.py")]
+    with_server = run(*command, f"--arqonbus-url={shared_server.url}", cwd=tmp_path, PYTHONPATH=path)
+    assert "1 passed" in with_server.stdout, with_server.stdout
+    without = run(*command, cwd=tmp_path, PYTHONPATH=path)
+    assert without.returncode == 1
+    assert "--arqonbus-url" in without.stdout
+    assert "--arqonbus-project" in without.stdout
+
+
+def test_the_installed_command_serves_where_it_is_run(wheels: dict[str, Path], tmp_path: Path) -> None:
+    path = install(tmp_path / "installed", wheels["arqonbus_server"])
+    place = tmp_path / "place"
+    place.mkdir()
+    command = (sys.executable, "-m", "arqonbus_site")
+    migrated = run(*command, "migrate", "--verbosity", "0", cwd=place, PYTHONPATH=path)
+    assert migrated.returncode == 0, migrated.stderr
+    seeded = run(*command, "seed_science_rooms", cwd=place, PYTHONPATH=path)
+    assert "science" in seeded.stdout
+    assert sorted(os.listdir(place / "var"))[0] == "arqonbus.sqlite3"
+    scripts = (tmp_path / "installed" / "bin" / "arqonbus-server").read_text()
+    assert "arqonbus_site.__main__" in scripts
