@@ -7,18 +7,37 @@ into one short transaction after another. The SQL of each database is in a modul
 from __future__ import annotations
 
 from .entry import Entry
-from .store import append_batch, first_seq, heads, history, moved_since, prune, read_after, seq_at
+from .store import (
+    CommitInDoubt,
+    append_batch,
+    drop,
+    first_seq,
+    forget_keys,
+    heads,
+    history,
+    moved_since,
+    prunable,
+    prune,
+    read_after,
+    seq_at,
+    verify,
+)
 from .writer import LogWriter
 
 __all__ = [
+    "CommitInDoubt",
     "Entry",
     "LogWriter",
     "append_batch",
+    "drop",
     "first_seq",
+    "forget_keys",
     "heads",
     "history",
     "moved_since",
+    "prunable",
     "prune",
     "read_after",
     "seq_at",
+    "verify",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Min
+from django.db.models import F, Min, Q
 from django.utils import timezone
 
 from ..models import Channel, Message, PublishKey, wire_time
@@ -21,27 +21,39 @@ class CommitInDoubt(Exception):
     """The connection was lost while the transaction committed: it may be there or not."""
 
 
-def append_batch(entries: Sequence[Entry], *, window: float) -> None:
+#: SQLSTATEs of transactions that PostgreSQL undid on behalf of another one; the same again may well succeed.
+_UNDONE = frozenset({"40001", "40P01"})
+
+
+def append_batch(entries: Sequence[Entry], *, window: float, before_commit: Callable[[], None] | None = None) -> None:
     """Append the entries in one transaction and set their ``seq``, ``epoch``, ``frame``, ``duplicate`` or ``error``.
 
     ``window`` is how long (seconds) a repeated ``key`` is recognised. Inside a caller's transaction it becomes part of it.
+    ``before_commit`` is called when all is written but nothing is final; what it raises undoes the batch.
     Raises the database's error when nothing was written, and :class:`CommitInDoubt` when that is not known.
     """
-    for attempt in (1, 2, 3):
+    outermost = not connection.in_atomic_block
+    attempt = 0
+    while True:
+        attempt += 1
         committing = False
         try:
             with transaction.atomic():
                 _append(entries, window)
-                committing = True
+                if before_commit is not None:
+                    before_commit()
+                committing = outermost
             return
-        except IntegrityError:
-            # Another process used one of the keys, or a deleted channel's row went, between our look and our insert.
-            if attempt == 3 or connection.in_atomic_block:
-                raise
         except Exception as problem:
-            if committing and connection.vendor == "postgresql":
+            if isinstance(problem, IntegrityError):
+                # Another process used one of the keys, or a deleted channel's row went, between our look and our insert.
+                again = True
+            elif committing and connection.vendor == "postgresql":
                 raise CommitInDoubt from problem
-            raise
+            else:
+                again = outermost and getattr(problem.__cause__, "sqlstate", None) in _UNDONE
+            if not again or attempt == 3:
+                raise
 
 
 def _append(entries: Sequence[Entry], window: float) -> None:
@@ -92,16 +104,25 @@ def _append(entries: Sequence[Entry], window: float) -> None:
             sql.move_heads(cursor, list(heads.items()), moment)
             sql.insert_messages(cursor, rows)
         if key_rows:
+            # In one order everywhere, so that two processes with the same keys never wait for each other in a circle.
+            key_rows.sort()
             sql.insert_keys(cursor, key_rows)
 
 
 def verify(entries: Sequence[Entry]) -> bool:
-    """Whether a batch whose commit was in doubt is in the log. It is there as a whole or not at all."""
+    """Whether a batch whose commit was in doubt is in the log. It is there as a whole or not at all.
+
+    The channel's row is locked for the question: should the lost connection's transaction still be under way in the
+    database, this waits for its end instead of taking a "not yet" for a "no".
+    """
     written = [entry for entry in entries if entry.error is None and not entry.duplicate]
     if not written:
         return True
     probe = written[0]
-    return Message.objects.filter(channel_id=probe.channel_id, seq=probe.seq or 0, uid=probe.uid).exists()
+    with transaction.atomic():
+        with connection.cursor() as wrapper, connection.wrap_database_errors:
+            for_vendor(connection.vendor).lock_heads(wrapper.cursor, [probe.channel_id])
+        return Message.objects.filter(channel_id=probe.channel_id, seq=probe.seq or 0, uid=probe.uid).exists()
 
 
 def heads(channel_ids: Iterable[int]) -> dict[int, tuple[int, str]]:
@@ -173,27 +194,46 @@ def history(
     return found if ascending else found[::-1]
 
 
-def prune(*, default_count: int, default_age: float, window: float, limit: int = 5000) -> int:
-    """Drop what the retention of each channel lets go, oldest first, at most ``limit`` rows of each; returns how many went.
-
-    Short transactions: publishers go on meanwhile.
-    """
-    dropped = 0
+def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]:
+    """``(channel_id, seq)`` of the channels that keep more than their retention allows, each up to that ``seq``."""
     now = timezone.now()
-    for channel in Channel.objects.filter(head__gt=0).only("id", "head", "retention_count", "retention_age"):
+    found: list[tuple[int, int]] = []
+    by_count = Q(retention_count__gt=0, head__gt=F("retention_count"))
+    if default_count:
+        by_count |= Q(retention_count__isnull=True, head__gt=default_count)
+    by_age = Q(retention_age__gt=0) | (Q(retention_age__isnull=True) if default_age else Q(pk__in=()))
+    for channel in Channel.objects.filter(by_count | by_age, head__gt=0).only(
+        "id", "head", "retention_count", "retention_age"
+    ):
         count = default_count if channel.retention_count is None else channel.retention_count
         age = default_age if channel.retention_age is None else channel.retention_age
         floor = channel.head - count if count else 0
         if age:
             floor = max(floor, seq_at(channel.id, now - timedelta(seconds=age)))
-        if floor <= 0:
-            continue
-        oldest = first_seq(channel.id)
-        if oldest is None or oldest > floor:
-            continue
-        floor = min(floor, oldest + limit - 1)
-        dropped += Message.objects.filter(channel_id=channel.id, seq__lte=floor).delete()[0]
-    PublishKey.objects.filter(created_at__lt=now - timedelta(seconds=window)).delete()
+        oldest = first_seq(channel.id) if floor > 0 else None
+        if oldest is not None and oldest <= floor:
+            found.append((channel.id, floor))
+    return found
+
+
+def drop(channel_id: int, floor: int, limit: int) -> int:
+    """Remove the oldest messages of a log, up to the seq ``floor`` and at most ``limit`` of them; how many went."""
+    oldest = first_seq(channel_id)
+    if oldest is None or oldest > floor:
+        return 0
+    return Message.objects.filter(channel_id=channel_id, seq__lte=min(floor, oldest + limit - 1)).delete()[0]
+
+
+def forget_keys(window: float) -> None:
+    """Forget the senders' own ids that are older than ``window`` seconds."""
+    PublishKey.objects.filter(created_at__lt=timezone.now() - timedelta(seconds=window)).delete()
+
+
+def prune(*, default_count: int, default_age: float, window: float, limit: int = 5000) -> int:
+    """Drop what the retention of each channel lets go, oldest first, at most ``limit`` rows of each; returns how many went."""
+    floors = prunable(default_count=default_count, default_age=default_age)
+    dropped = sum(drop(channel_id, floor, limit) for channel_id, floor in floors)
+    forget_keys(window)
     return dropped
 
 
