@@ -40,6 +40,13 @@ class Passing(msgspec.Struct, tag="f", array_like=True):
     frames: list[tuple[int, bytes]]
 
 
+class Noticed(msgspec.Struct, tag="n", array_like=True):
+    """A notice of presence for those of a channel's members who may see who is there."""
+
+    channel_id: int
+    frame: bytes
+
+
 class Changed(msgspec.Struct, tag="c", array_like=True):
     """What processes remember of a channel or room is no longer true; ``deleted`` is the id of a log that went."""
 
@@ -48,10 +55,11 @@ class Changed(msgspec.Struct, tag="c", array_like=True):
     deleted: int = 0
 
 
-class GrantsChanged(msgspec.Struct, tag="g", array_like=True):
-    """Rules, tokens or users changed: look at every connection again."""
+class AccessChanged(msgspec.Struct, tag="a", array_like=True):
+    """Who may do what changed: look again at the connections that ``subject`` concerns (``bus.services.access``)."""
 
-    principal: str = ""
+    subject: str
+    id: int
 
 
 class Dismiss(msgspec.Struct, tag="d", array_like=True):
@@ -70,7 +78,7 @@ class Presence(msgspec.Struct, tag="m", array_like=True):
     channel_id: int
 
 
-Bell = Published | Passing | Changed | GrantsChanged | Dismiss | Presence
+Bell = Published | Passing | Noticed | Changed | AccessChanged | Dismiss | Presence
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Bell])
@@ -266,7 +274,7 @@ def addressed(bell: Bell, shards: int) -> Iterable[tuple[str, Bell]]:
         yield from _by_group(bell.messages, Published, shards)
     elif isinstance(bell, Passing):
         yield from _by_group(bell.frames, Passing, shards)
-    elif isinstance(bell, Presence):
+    elif isinstance(bell, (Noticed, Presence)):
         yield shard_group(bell.channel_id, shards), bell
     else:
         yield CONTROL_GROUP, bell

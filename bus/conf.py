@@ -46,11 +46,22 @@ class Config:
     jwt_key: str = _setting(
         "", "Key for JWT: a shared secret (HS256) or a PEM public key (RS256, ES256); empty: no JWT."
     )
-    jwt_jwks: str = _setting("", "Path or URL of a JWKS document with the keys for JWT.")
-    jwt_algorithms: tuple[str, ...] = _setting(["HS256"], "Algorithms taken for JWT: HS256, RS256, ES256.")
+    jwt_jwks: str = _setting("", "Path or https URL of a JWKS document with the keys for JWT.")
+    jwt_jwks_refresh: float = _setting(300.0, "Age at which the JWKS document is read again.")
+    jwt_algorithms: tuple[str, ...] = _setting(
+        ["HS256", "RS256", "ES256"], "Algorithms taken for JWT; a key is only ever used with the one of its kind."
+    )
     jwt_audience: str = _setting("", "Audience (`aud`) that a JWT must name; empty: any.")
     jwt_issuer: str = _setting("", "Issuer (`iss`) that a JWT must name; empty: any.")
+    jwt_leeway: float = _setting(10.0, "How far the clock of a JWT's issuer may differ from ours.")
     jwt_admin_claim: str = _setting("", "Claim that, when true, makes the bearer of a JWT an admin; empty: none does.")
+    jwt_groups_claim: str = _setting("", "Claim with the names of groups for grants, as a list or with spaces between.")
+    jwt_scope_claim: str = _setting(
+        "", "Claim with the actions that a JWT is good for (join, publish, …); empty: no bounds."
+    )
+    revalidate: float = _setting(
+        60.0, "Time between looks at whether all who are connected may still be; changes known of act at once."
+    )
     # Limits of a connection
     frame_bytes: int = _setting(
         256 * 1024, "Largest frame taken; above the server's own 1 MiB the server closes with 1009."

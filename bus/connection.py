@@ -20,9 +20,10 @@ from . import identity, metrics, signals
 from .commands import Context
 from .commands.base import find
 from .conf import anonymous_allowed
+from .door import Refused, check_admitted, identify
 from .log import Entry
 from .node import Node, Peer
-from .permissions import HISTORY, Actor
+from .permissions import HISTORY, PUBLISH, Actor
 from .protocol import frames
 from .protocol.dialects import (
     KIND_COMMAND,
@@ -33,7 +34,7 @@ from .protocol.dialects import (
     Registration,
     registration_from,
 )
-from .protocol.errors import NOT_ALLOWED, TOO_MANY, UNIDENTIFIED, BusError, Closing
+from .protocol.errors import UNIDENTIFIED, BusError, Closing
 from .protocol.limits import Limits
 from .protocol.names import INBOX_ROOM, WHOLE, Address, inbox
 from .protocol.routing import resolve
@@ -63,7 +64,8 @@ class Connection:
         query: dict[str, str] | None = None,
     ) -> None:
         self.node = node
-        self.peer = Peer(secrets.token_hex(8), actor or identity.ANONYMOUS, kind=kind, peer_address=peer_address)
+        actor = msgspec.structs.replace(actor or identity.ANONYMOUS, address=peer_address)
+        self.peer = Peer(secrets.token_hex(8), actor, kind=kind, peer_address=peer_address)
         self.peer.client_id = f"client-{self.peer.connection_id}"
         self.peer.drop = self.drop
         self.session = Session(session_limits(node), time.monotonic())
@@ -79,18 +81,8 @@ class Connection:
         node, peer = self.node, self.peer
         if node.draining:
             raise Closing(4012, BusError("RESTARTING", retry_after=1.0))
-        limit = node.settings.connections
-        if limit and len(node.peers) >= limit:
-            raise Closing(
-                TOO_MANY,
-                BusError(
-                    "LIMIT_REACHED",
-                    "The server has as many connections as it takes.",
-                    [{"limit": "connections"}],
-                    5.0,
-                ),
-            )
-        node.peers[peer.connection_id] = peer
+        node.admission.enter(peer)
+        self._identified()
         metrics.connections.labels(peer.kind).inc()
         metrics.connections_total.labels(peer.kind).inc()
         self._welcome()
@@ -133,12 +125,9 @@ class Connection:
             self._closing = True
             self.node.loop.call_soon(self.close, 4013, BusError("TOO_SLOW", retry_after=1.0))
 
-    def drop(self, code: int | None, error: BusError | None) -> None:
-        """Somebody else (an admin, a newer connection, a drain) ends it; without a code, look again whether it may stay."""
-        if code is None:
-            self.node.loop.create_task(self.reconsider())
-        else:
-            self.close(code, error)
+    def drop(self, code: int, error: BusError | None) -> None:
+        """Somebody else (an admin, a newer connection, a drain, a withdrawn right) ends it."""
+        self.close(code, error)
 
     def close(self, code: int, error: BusError | None) -> None:
         """Tell why, and close."""
@@ -162,28 +151,6 @@ class Connection:
             },
         )
         self.writer.close(code)
-
-    async def reconsider(self) -> None:
-        """Rules or identities changed: end what is no longer allowed."""
-        peer = self.peer
-        if not await self.node.run(identity.still_good, peer.actor):
-            self.close(NOT_ALLOWED, BusError("REVOKED"))
-            return
-        for ref in list(peer.memberships.values()):
-            if not self.node.may(peer, "join", ref):
-                try:
-                    await self.node.members.leave(peer, ref.address)
-                except BusError as problem:
-                    logger.debug("leaving: %s", problem.code)
-                self.send(
-                    frames.system(
-                        "unsubscribed",
-                        ref.address,
-                        room=ref.address.room,
-                        channel=ref.address.channel,
-                        reason="REVOKED",
-                    )
-                )
 
     # --- frames in --------------------------------------------------------------------------------------------------
 
@@ -231,13 +198,23 @@ class Connection:
 
     async def register(self, wanted: Registration) -> None:
         """Take an identity (contract §3). Raises ``BusError`` or ``Closing``."""
-        actor = self.peer.actor
+        peer = self.peer
         if wanted.token:
-            actor = await self.node.run(identity.from_token, wanted.token)
-        if actor.anonymous and not anonymous_allowed():
-            raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
+            try:
+                actor = await identify(wanted.token, self.node)
+            except BusError as problem:
+                raise Refused.closing(problem) from None
+            peer.actor = msgspec.structs.replace(actor, address=peer.peer_address)
+            self.node.admission.identified(peer)
+            self._identified()
+        check_admitted(peer.actor)
         self.session.state = State.REGISTERED
-        await self.node.members.register(self.peer, wanted, actor)
+        await self.node.members.register(peer, wanted, peer.actor)
+
+    def _identified(self) -> None:
+        """Watch over the identity, and count its frames with those of its other connections."""
+        self.node.access.identified(self.peer)
+        self.session.share(self.node.admission.rate_of(self.peer))
 
     def registration_of_query(self) -> Registration | None:
         """The registration in the query string, if there is one. Raises ``FrameError``."""
@@ -258,7 +235,7 @@ class Connection:
             raise BusError("FORBIDDEN", "Only admins may send system messages.")
         ref = node.known(address)
         if ref is None:
-            ref = await node.resolve(address, peer.actor)
+            ref = await node.resolve(address, peer.actor, action=PUBLISH)
         node.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
         if signals.client_active.receivers:
             signals.client_active.send(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from http.cookies import SimpleCookie
+import asyncio
+import logging
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http.request import validate_host
+from django.db import Error as DatabaseError
+from django.http.request import split_domain_port, validate_host
 
 from . import identity
 from .conf import anonymous_allowed, config
 from .node import Node
 from .permissions import Actor
-from .protocol.errors import NOT_ALLOWED, UNIDENTIFIED, BusError, Closing
+from .protocol.errors import NOT_ALLOWED, SLOW, UNIDENTIFIED, BusError, Closing
+
+logger = logging.getLogger("arqonbus.door")
+
+#: How a bearer's text is shown as a sub-protocol.
+_BEARERS = ("bearer.", "ticket.")
+FOREIGN = Actor(foreign=True)
+_PORTS = {"http": 80, "https": 443}
 
 
 class Refused(BusError):
@@ -25,7 +35,7 @@ class Refused(BusError):
         if problem.code == "UNAUTHENTICATED":
             return Closing(UNIDENTIFIED, problem)
         if problem.number >= 500:
-            return Closing(4013, problem)
+            return Closing(SLOW, problem)
         return Closing(NOT_ALLOWED, problem)
 
 
@@ -37,84 +47,151 @@ def peer_address(scope: Any) -> str:
     """The client's network address, through as many proxies as the setting says to trust."""
     client = scope.get("client")
     direct = str(client[0]) if client else ""
+    return forwarded_address(direct, _headers(scope).get(b"x-forwarded-for", b"").decode("latin-1"))
+
+
+def forwarded_address(direct: str, forwarded_for: str) -> str:
+    """``direct``, or what the outermost trusted proxy wrote into ``X-Forwarded-For``; a client's own is not believed."""
     trusted = config().trusted_proxies
     if trusted:
-        forwarded = [
-            part.strip()
-            for part in _headers(scope).get(b"x-forwarded-for", b"").decode("latin-1").split(",")
-            if part.strip()
-        ]
-        if len(forwarded) >= trusted:
-            return forwarded[-trusted]
+        parts = [part.strip() for part in forwarded_for.split(",") if part.strip()]
+        if len(parts) >= trusted:
+            return parts[-trusted][:64]
     return direct
 
 
 def origin_allowed(origin: str, host: str) -> bool:
-    """Whether a browser page of that origin may use a visitor's cookie: an exact match of host, or one of the listed origins."""
+    """Whether a page of ``origin`` may use a visitor's cookie at ``host`` (the request's own header).
+
+    It may when it comes from this very site (the same host and port, the host one of ALLOWED_HOSTS), or is one of the listed
+    origins. Names are compared whole: a wildcard of ALLOWED_HOSTS lets no other name of the domain in. In DEBUG the port may
+    differ, for front ends with a development server of their own.
+    """
     if origin in config().allowed_origins:
         return True
     try:
         parts = urlsplit(origin)
-        name, port = parts.hostname, parts.port
+        port = parts.port
     except ValueError:
         return False
-    if parts.scheme not in ("http", "https") or not name:
+    if parts.scheme not in _PORTS or not parts.hostname or parts.path or parts.query or parts.username is not None:
         return False
+    if settings.SESSION_COOKIE_SECURE and parts.scheme != "https":
+        return False
+    own_host, own_port = split_domain_port(host)
     hosts = settings.ALLOWED_HOSTS or (["localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])
-    shown = f"[{name}]" if ":" in name else name
-    if not validate_host(shown, hosts):
+    if not own_host or not validate_host(own_host, hosts):
         return False
-    # The page comes from this very site: same host and port as the request's own Host header.
-    own = urlsplit(f"//{host}")
-    try:
-        same_port = (port or {"http": 80, "https": 443}[parts.scheme]) == (
-            own.port or {"http": 80, "https": 443}[parts.scheme]
-        )
-    except ValueError:
-        return False
-    return bool(settings.DEBUG) or same_port
+    shown = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if settings.DEBUG and shown in ("localhost", "127.0.0.1", "[::1]"):
+        return True
+    same_port = (port or _PORTS[parts.scheme]) == (int(own_port) if own_port else _PORTS[parts.scheme])
+    return shown == own_host and same_port
 
 
 def bearer_of(scope: Any, query: dict[str, str]) -> str | None:
-    """The token of the handshake: header, sub-protocol, or (by setting) query string. Raises :class:`Refused`."""
+    """The bearer's text of the handshake, taken out of ``query``: header, sub-protocol, ticket, or (by setting) URL.
+
+    Raises :class:`Refused`.
+    """
+    in_url, ticket = query.pop("token", None), query.pop("ticket", None)
     header = _headers(scope).get(b"authorization", b"").decode("latin-1")
     if header[:7].lower() == "bearer ":
         return header[7:].strip()
     for protocol in scope.get("subprotocols") or ():
-        if protocol.startswith("bearer."):
-            return str(protocol[len("bearer.") :])
-    if "token" in query:
-        token = query.pop("token")
-        if not config().token_in_url:
-            raise Refused(
-                "UNAUTHENTICATED",
-                "Tokens in the URL are refused; send it in a header, as a sub-protocol, or in the first frame.",
-            )
-        return token
-    return None
+        for prefix in _BEARERS:
+            if protocol.startswith(prefix):
+                return str(protocol[len(prefix) :])
+    if ticket is not None:
+        if identity.kind_of(ticket) != identity.TICKET:
+            raise Refused("UNAUTHENTICATED", identity.REFUSED)
+        return ticket
+    if in_url is not None and not config().token_in_url:
+        raise Refused(
+            "UNAUTHENTICATED",
+            "Tokens in the URL are refused; send it in a header, as a sub-protocol, or in the first frame.",
+        )
+    return in_url
+
+
+async def identify(bearer: str, node: Node) -> Actor:
+    """The actor of an access token, a JWT or a ticket, looked at where that may be done.
+
+    Raises ``BusError`` UNAUTHENTICATED or UNAVAILABLE.
+    """
+    try:
+        match identity.kind_of(bearer):
+            case identity.JWT:
+                # It may wait for its issuer's keys, which must keep neither the loop nor a database thread.
+                return await asyncio.to_thread(identity.from_jwt, bearer)
+            case identity.TICKET:
+                actor: Actor = await node.run_writer(identity.from_ticket, bearer)
+            case _:
+                actor = await node.run(identity.from_token, bearer)
+    except DatabaseError:
+        raise _unavailable() from None
+    return actor
+
+
+def _unavailable() -> BusError:
+    return BusError("UNAVAILABLE", "Who you are cannot be looked up at the moment. Try again.", retry_after=1.0)
+
+
+def session_key_of(scope: Any) -> str | None:
+    """The value of the handshake's session cookie, if it has one."""
+    cookie = _headers(scope).get(b"cookie", b"").decode("latin-1")
+    if settings.SESSION_COOKIE_NAME not in cookie:
+        return None
+    try:
+        morsel = SimpleCookie(cookie).get(settings.SESSION_COOKIE_NAME)
+    except CookieError:
+        return None
+    return morsel.value if morsel is not None and morsel.value else None
 
 
 async def authenticate(scope: Any, query: dict[str, str], node: Node) -> Actor:
-    """The actor of a handshake; anonymous when it brings nothing. Raises :class:`Refused`, ``BusError`` UNAUTHENTICATED."""
+    """The actor of a handshake; anonymous when it brings nothing. Raises :class:`Refused`, ``BusError`` UNAUTHENTICATED.
+
+    Credentials that a page has to know (token, JWT, ticket) are good from any page. A cookie is not: browsers send it along
+    with the requests of any page, so whoever comes with one has to come from a page of ours.
+    """
+    bearer = bearer_of(scope, query)
+    if bearer is not None:
+        return await identify(bearer, node)
     headers = _headers(scope)
-    token = bearer_of(scope, query)
-    if token is not None:
-        actor: Actor = await node.run(identity.from_token, token)
-        return actor
-    cookie = headers.get(b"cookie")
+    host = headers.get(b"host", b"").decode("latin-1")
     origin = headers.get(b"origin")
-    if cookie and settings.SESSION_COOKIE_NAME.encode() in cookie:
-        morsel = SimpleCookie(cookie.decode("latin-1")).get(settings.SESSION_COOKIE_NAME)
-        if morsel is not None:
-            # A cookie travels with requests of any page, so who uses it must come from one of ours.
-            host = headers.get(b"host", b"").decode("latin-1")
-            if origin is None or not origin_allowed(origin.decode("latin-1"), host):
-                raise Refused("ORIGIN_REFUSED")
-            actor = await node.run(identity.from_session, morsel.value)
-            if not actor.anonymous:
-                return actor
-    if origin is not None and anonymous_allowed():
-        host = headers.get(b"host", b"").decode("latin-1")
-        if not settings.DEBUG and not origin_allowed(origin.decode("latin-1"), host):
-            raise Refused("ORIGIN_REFUSED")
+    ours = origin is not None and origin_allowed(origin.decode("latin-1"), host)
+    session_key = session_key_of(scope)
+    if session_key is not None:
+        if not ours:
+            raise _refused_origin(scope, origin)
+        try:
+            actor: Actor = await node.run(identity.from_session, session_key)
+        except DatabaseError:
+            raise _unavailable() from None
+        if not actor.anonymous:
+            return actor
+    if origin is not None and not ours and not settings.DEBUG:
+        # A page of another site, which would use its visitors' addresses: it needs a token or ticket in the first frame.
+        return FOREIGN
     return identity.ANONYMOUS
+
+
+def check_admitted(actor: Actor) -> None:
+    """Raise ``Closing`` unless ``actor`` may be here: identified, or anonymous where that is allowed and from a page of ours."""
+    if actor.anonymous:
+        if not anonymous_allowed():
+            raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
+        if actor.foreign:
+            raise Closing(NOT_ALLOWED, BusError("ORIGIN_REFUSED"))
+
+
+def _refused_origin(scope: Any, origin: bytes | None) -> Refused:
+    shown = (origin or b"").decode("latin-1")[:200]
+    logger.warning(
+        "origin %s refused",
+        shown or "missing",
+        extra={"event": "origin_refused", "origin": shown, "peer": peer_address(scope)},
+    )
+    return Refused("ORIGIN_REFUSED")

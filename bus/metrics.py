@@ -16,6 +16,7 @@ received = Counter("arqonbus_frames_received", "Frames received from clients", r
 received_bytes = Counter("arqonbus_received_bytes", "Bytes of frames received", registry=registry)
 published = Counter("arqonbus_messages_published", "Messages committed or passed on by this process", registry=registry)
 errors = Counter("arqonbus_errors", "Errors told to clients, by code", ["code"], registry=registry)
+limits = Counter("arqonbus_limits_reached", "Connections refused or ended by a limit", ["limit"], registry=registry)
 commands = Counter("arqonbus_commands", "Commands carried out", ["command"], registry=registry)
 _fine = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 publish_seconds = Histogram(

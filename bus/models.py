@@ -69,6 +69,8 @@ class Channel(models.Model):
     auto_created = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.CharField(max_length=128, default="arqonbus_server", editable=False)
+    # Who answers for it (``Actor.owner``), so that nobody makes more by changing its client id.
+    owner = models.CharField(max_length=128, blank=True, default="", db_index=True, editable=False)
 
     epoch = models.CharField(max_length=16, default=new_epoch, editable=False)
     head = models.BigIntegerField(default=0, editable=False)
@@ -175,6 +177,8 @@ class Client(models.Model):
     resume_digest = models.CharField(max_length=64, blank=True, default="", editable=False)
     # An unproven newcomer under an old id does not get at what its predecessor was told in private.
     inbox_floor = models.BigIntegerField(default=0, editable=False)
+    # Since when whoever has the id proved to be the same; what was sent under it before is not theirs to read.
+    proven_since = models.DateTimeField(default=timezone.now, editable=False)
     connected_at = models.DateTimeField(null=True, blank=True, editable=False)
     disconnected_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_activity = models.DateTimeField(null=True, blank=True, editable=False)
@@ -264,7 +268,12 @@ class Grant(models.Model):
 
     subject = models.CharField(max_length=16, choices=Subject)
     subject_name = models.CharField(
-        max_length=150, blank=True, help_text="Name of the user, group, token or client type."
+        max_length=150,
+        blank=True,
+        help_text=(
+            "Name of the user (jwt:<sub> for one of a JWT), group, client type, or token (user/name for a user's own). "
+            "A client type is what a client says of itself: good for bans, no protection."
+        ),
     )
     action = models.CharField(max_length=16, choices=Action)
     pattern = models.CharField(max_length=130, help_text="room:channel, with * for any text, such as science:*")

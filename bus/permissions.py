@@ -12,7 +12,7 @@ import msgspec
 from django.apps import apps
 from django.conf import settings
 
-from .models import Grant
+from .models import Grant, digest
 from .protocol.errors import BusError
 from .protocol.names import INBOX_ROOM, Address
 
@@ -42,6 +42,8 @@ class Actor(msgspec.Struct, frozen=True):
     credential: str = ""
     # Digest of what a session stands on (the password), which ends it when it changes.
     proof: str = ""
+    # It comes from a page of another site, and has to show more than that to be let in.
+    foreign: bool = False
     # The network address, by which anonymous clients are limited.
     address: str = ""
 
@@ -49,6 +51,16 @@ class Actor(msgspec.Struct, frozen=True):
     def anonymous(self) -> bool:
         """Whether nobody vouches for it."""
         return not self.principal
+
+    @property
+    def manages(self) -> bool:
+        """Whether it administers the bus: an admin whose token, if it came with one, is good for managing."""
+        return self.admin and (self.scopes is None or MANAGE in self.scopes)
+
+    @property
+    def owner(self) -> str:
+        """Who answers for what it brings into being: the principal, or where nobody vouches a digest of the address."""
+        return self.principal or (f"address:{digest(self.address)[:16]}" if self.address else "")
 
     @property
     def role(self) -> str:
@@ -113,6 +125,8 @@ class RuleTable:
 
     def __init__(self) -> None:
         self.loaded: tuple[Rule, ...] = ()
+        #: Whether a rule hides from somebody who is there, so that notices of presence have to be told one by one.
+        self.hides_presence = False
         self._fresh = False
         self._read_at = 0.0
         self._lock = threading.Lock()
@@ -129,6 +143,7 @@ class RuleTable:
                 rows = Grant.objects.values_list("subject", "subject_name", "action", "pattern", "allow")
                 try:
                     self.loaded = tuple(Rule(*row) for row in rows)
+                    self.hides_presence = any(not r.allow and r.action in (PRESENCE, "*") for r in self.loaded)
                 except BaseException:
                     self._fresh = False
                     raise
@@ -154,15 +169,17 @@ def table() -> RuleTable:
 def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None) -> bool:
     """Whether ``actor`` may do ``action`` (one of :data:`ACTIONS`) at ``address``; ``private`` is the room's flag.
 
-    In order: a token's scopes bound what it may; admins may; an inbox is its owner's, and anybody's to write to; a rule that
-    denies wins over rules that allow; without a rule public rooms are open to all but managing, private ones to nobody.
+    In order: a token's scopes bound what it may; an inbox is read by its owner alone, admins or not; admins may; a rule that
+    denies wins over rules that allow; without a rule public rooms are open to all but managing, private ones to nobody, and
+    an inbox may be written to.
     """
     if actor.scopes is not None and action not in actor.scopes:
         return False
+    inbox = address.room == INBOX_ROOM
+    if inbox and action in (JOIN, HISTORY, PRESENCE):
+        return actor.system or (bool(actor.client_id) and address.channel == actor.client_id)
     if actor.admin:
         return True
-    if address.room == INBOX_ROOM:
-        return action == PUBLISH or (action in (JOIN, HISTORY) and address.channel == actor.client_id)
     if address.is_everyone:
         return action in (JOIN, HISTORY)
     allowed: bool | None = None
@@ -175,6 +192,8 @@ def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Se
         return allowed
     if action == MANAGE:
         return False
+    if inbox:
+        return True
     if address.room == _SYSTEM_ROOM:
         return settings.DEBUG and action != PUBLISH
     return not private

@@ -1,33 +1,103 @@
-"""Changes made through models (the admin, a shell) reach the running processes."""
+"""Changes made through models (the admin, a shell, any Django code) reach the running processes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.db.models.signals import post_delete, post_save
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.contrib.auth.signals import user_logged_out
+from django.db.models.signals import m2m_changed, post_delete, post_save
 
 from . import broker
+from .identity import session_subject
 from .models import AccessToken, Channel, Grant, Room
 from .permissions import table
+from .services import access
 
 
 def connect() -> None:
     """Connect the receivers; called when the app is ready."""
-    for model in (Grant, AccessToken):
-        post_save.connect(_rules_changed, sender=model, dispatch_uid=f"arqonbus.rules.{model.__name__}.save")
-        post_delete.connect(_rules_changed, sender=model, dispatch_uid=f"arqonbus.rules.{model.__name__}.delete")
+    user_model = get_user_model()
+    for model, receiver in (
+        (Grant, _grant_changed),
+        (AccessToken, _token_changed),
+        (user_model, _user_changed),
+        (Group, _group_changed),
+    ):
+        post_save.connect(receiver, sender=model, dispatch_uid=f"arqonbus.{model.__name__}.save")
+        post_delete.connect(receiver, sender=model, dispatch_uid=f"arqonbus.{model.__name__}.delete")
+    for field in ("groups", "user_permissions"):
+        if hasattr(user_model, field):
+            through = getattr(user_model, field).through
+            m2m_changed.connect(_membership_changed, sender=through, dispatch_uid=f"arqonbus.user.{field}")
+    m2m_changed.connect(_rights_changed, sender=Group.permissions.through, dispatch_uid="arqonbus.group.permissions")
+    user_logged_out.connect(_logged_out, dispatch_uid="arqonbus.logged_out")
+    if apps.is_installed("django.contrib.sessions"):
+        from django.contrib.sessions.models import Session
+
+        post_delete.connect(_session_deleted, sender=Session, dispatch_uid="arqonbus.session.delete")
     post_save.connect(_room_changed, sender=Room, dispatch_uid="arqonbus.room")
     post_save.connect(_channel_changed, sender=Channel, dispatch_uid="arqonbus.channel")
 
 
-def _rules_changed(**_: Any) -> None:
+def _only(update_fields: Any, harmless: str) -> bool:
+    return update_fields is not None and set(update_fields) <= {harmless}
+
+
+def _grant_changed(raw: bool = False, **_: Any) -> None:
     table().forget()
-    broker.ring_on_commit(broker.GrantsChanged())
+    if not raw:
+        access.changed(access.RULES)
+
+
+def _token_changed(
+    instance: AccessToken, created: bool = False, raw: bool = False, update_fields: Any = None, **_: Any
+) -> None:
+    # A new one has no connections yet.
+    if not (raw or created or _only(update_fields, "last_used_at")):
+        access.changed(f"token:{instance.pk}")
+
+
+def _user_changed(instance: Any, created: bool = False, raw: bool = False, update_fields: Any = None, **_: Any) -> None:
+    if not (raw or created or _only(update_fields, "last_login")):
+        access.changed(f"user:{instance.pk}")
+
+
+def _group_changed(created: bool = False, raw: bool = False, **_: Any) -> None:
+    if not (raw or created):
+        access.changed(access.EVERYONE)
+
+
+def _membership_changed(instance: Any, action: str, reverse: bool, **_: Any) -> None:
+    if action.startswith("post_"):
+        # `group.user_set.add(user)` is the same from the other side.
+        access.changed(access.EVERYONE if reverse else f"user:{instance.pk}")
+
+
+def _rights_changed(action: str, **_: Any) -> None:
+    if action.startswith("post_"):
+        access.changed(access.EVERYONE)
+
+
+def _logged_out(request: Any, user: Any, **_: Any) -> None:
+    session_key = getattr(getattr(request, "session", None), "session_key", None)
+    if user is not None and session_key:
+        access.changed(session_subject(session_key))
+
+
+def _session_deleted(instance: Any, **_: Any) -> None:
+    """A session ended by hand; those in which nobody was logged in have no connections."""
+    if "_auth_user_id" in instance.get_decoded():
+        access.changed(session_subject(instance.session_key))
 
 
 def _room_changed(instance: Room, created: bool, **_: Any) -> None:
     if not created:
         broker.ring_on_commit(broker.Changed(instance.name, ""))
+        # It may be private now.
+        access.changed(f"room:{instance.name}")
 
 
 def _channel_changed(instance: Channel, created: bool, **_: Any) -> None:

@@ -15,6 +15,7 @@ from ..protocol.errors import BusError
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..services import channels as channel_service
+from ..services import clients as client_service
 from .base import Answer, Context, Parameters, command
 
 Position = Annotated[int | str | None, Meta(description="A seq, or an ISO time.")]
@@ -79,12 +80,16 @@ def read(
 ) -> Answer:
     """History from the database, for whoever may read it (an inbox: its owner, and senders their own messages)."""
     floor = 0
-    if address.is_inbox and not actor.admin:
+    ids = channel_service.readable_logs(actor, address)
+    if address.is_inbox and not actor.system:
         if address.channel == actor.client_id:
             floor = inbox_floor
-        elif actor.client_id:
+        elif not actor.client_id:
+            ids = []
+        else:
+            # What somebody else sent under this id before is not the newcomer's to read.
             sender = actor.client_id
-    ids = channel_service.readable_logs(actor, address)
+            floor = log.seq_at(ids[0], client_service.proven_since(actor.client_id)) if ids else 0
     if len(ids) > 1 and (isinstance(before, int) or isinstance(after, int)):
         raise BusError(
             "VALIDATION_ERROR",

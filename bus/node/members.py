@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -64,11 +65,11 @@ class Members:
         generated = wanted.client_id is None
         client_id = wanted.client_id or peer.client_id
         actor = msgspec.structs.replace(actor, client_id=client_id, client_type=wanted.client_type)
-        initial = self._initial(wanted)
-        ref = await node.resolve(initial, actor)
         peer.actor = actor
         peer.allowed.clear()
-        node.check(peer, JOIN, ref)
+        initial = self._initial(wanted)
+        ref = await node.resolve(initial, actor)
+        await self._check(peer, ref)
         everyone = await node.resolve(EVERYONE, actor)
         streams = await self._open([ref, await self._room_log(ref), everyone])
         token = secrets.token_urlsafe(18)
@@ -104,6 +105,7 @@ class Members:
         if older is not None and older is not peer:
             older.registered = False
         peer.registered = True
+        node.admission.registered(peer)
         node.connections_made += 1
         positions = dict(resume.positions) if resume else {}
         if wanted.since is not None:
@@ -163,6 +165,14 @@ class Members:
             told[str(address)] = row
             if start is not None:
                 starts.append((stream, start))
+        # What was withdrawn meanwhile stays so.
+        withdrawn = {here.id for here in (ref, *extra)} - peer.memberships.keys()
+        listening = [
+            s
+            for s in listening
+            if s.id not in withdrawn and (s.channel != WHOLE or s.room in peer.rooms or s is everyone)
+        ]
+        starts = [(stream, start) for stream, start in starts if stream in listening]
         # From here to the first `replay` nothing waits: the heads in the answer are those the memberships begin at.
         replayed = {stream for stream, _ in starts}
         for stream in listening:
@@ -219,7 +229,7 @@ class Members:
         if not address.is_channel:
             raise BusError("INVALID_NAME", f"{address} is not a channel to join.", [{"field": "channel"}])
         ref, created = await node.ensure(address, peer.actor)
-        node.check(peer, JOIN, ref)
+        await self._check(peer, ref)
         member = ref.id in peer.memberships
         if not member and not self._room_for_one_more(peer):
             limit = node.settings.memberships
@@ -235,6 +245,10 @@ class Members:
         participants = len(stream.members)
         if not member:
             participants = await self._write_join(peer, ref)
+            if not node.may(peer, JOIN, ref):
+                # Withdrawn meanwhile; there was nothing yet to take it away from.
+                await node.presence.submit(Leave(peer.client_id, peer.connection_id, ref.id))
+                node.check(peer, JOIN, ref)
             self._remember(peer, ref)
             node.hub.add(room_log, peer)
         elif since is not None:
@@ -254,6 +268,9 @@ class Members:
         if stream is None:
             (stream,) = await self._open([joined.ref])
         await node.streams.replay(peer, stream, joined.position)
+        if joined.ref.id not in peer.memberships:
+            node.hub.remove(stream, peer)
+            return
         node.notices.joined(peer, joined.ref, joined.participants)
 
     async def leave(self, peer: Peer, address: Address) -> list[str]:
@@ -269,6 +286,20 @@ class Members:
             raise BusError("UNAVAILABLE", retry_after=1.0) from None
         node.notices.left(peer.card(), ref, participants)
         return sorted(str(ref.address) for ref in peer.memberships.values())
+
+    async def withdraw(self, peer: Peer, refs: Sequence[ChannelRef]) -> None:
+        """End memberships that are no longer allowed: nothing more is delivered from this moment on, and the client is told."""
+        node = self._node
+        for ref in refs:
+            self.forget(peer, ref)
+            place = {"room": ref.address.room, "channel": ref.address.channel}
+            node.hub.send(peer, frames.system("unsubscribed", ref.address, **place, reason="REVOKED"))
+        for ref in refs:
+            try:
+                participants = await node.presence.submit(Leave(peer.client_id, peer.connection_id, ref.id))
+            except DatabaseError:
+                continue  # The row goes with the connection at the latest.
+            node.notices.left(peer.card(), ref, participants)
 
     def forget(self, peer: Peer, ref: ChannelRef) -> None:
         """Take a connection out of a channel of this process."""
@@ -289,7 +320,7 @@ class Members:
     async def gone(self, peer: Peer, code: int) -> None:
         """The connection is closed: nothing of it stays but, for lasting identities, its inbox."""
         node = self._node
-        node.peers.pop(peer.connection_id, None)
+        node.admission.leave(peer)
         if not peer.registered and not peer.memberships:
             return
         refs = list(peer.memberships.values())
@@ -318,6 +349,15 @@ class Members:
                 node.notices.left(peer.card(), ref, counts.get(ref.id, 0))
 
     # --- parts --------------------------------------------------------------------------------------------------------
+
+    async def _check(self, peer: Peer, ref: ChannelRef) -> None:
+        """Raise ``BusError`` FORBIDDEN (or not found, for what is hidden) unless the connection may join."""
+        if not self._node.may(peer, JOIN, ref):
+            try:
+                await self._node.access.catch_up()
+            except DatabaseError:
+                raise BusError("UNAVAILABLE", "The store does not answer. Try again.", retry_after=1.0) from None
+            self._node.check(peer, JOIN, ref)
 
     def _remember(self, peer: Peer, ref: ChannelRef) -> None:
         peer.memberships[ref.id] = ref

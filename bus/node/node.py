@@ -22,7 +22,7 @@ from .. import log, metrics, signals
 from ..conf import config, development_notice
 from ..log import Entry, LogWriter
 from ..models import Channel, wire_time
-from ..permissions import PUBLISH, SYSTEM, Actor, can, require, table
+from ..permissions import JOIN, PUBLISH, SYSTEM, Actor, can, require, table
 from ..protocol import frames
 from ..protocol.dialects import Inbound
 from ..protocol.errors import RESTART, BusError
@@ -35,6 +35,8 @@ from ..services.channels import ChannelRef
 from ..services.seed import seed_hardcoded
 from ..version import VERSION
 from . import drain
+from .access import Access
+from .admission import Admission
 from .batch import Batcher
 from .members import Members
 from .peer import Peer
@@ -89,6 +91,8 @@ class Node:
         self.presence: Batcher[client_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)
         self.members = Members(self)
+        self.access = Access(self)
+        self.admission = Admission(self)
         self.system = SYSTEM
         self.peers: dict[str, Peer] = {}
         self.by_client: dict[str, Peer] = {}
@@ -125,6 +129,7 @@ class Node:
     async def _start(self) -> None:
         def prepare() -> None:
             seed_hardcoded()
+            self.access.begin()
             table().refresh()
             client_service.node_started(self.id, self.host, os.getpid(), VERSION)
             client_service.sweep_dead_nodes()
@@ -137,7 +142,7 @@ class Node:
         if not self._tasks:
             await self.broker.start()
             apps.get_app_config("bus").nodes.add(self)  # type: ignore[attr-defined]
-            for work in (self._look_at_log, self._show_life, self._housekeep):
+            for work in (self._look_at_log, self._show_life, self._housekeep, self.access.look, self.admission.look):
                 self._tasks.append(asyncio.ensure_future(self._again(work)))
             drain.install(self.loop, self.stop)
             if django_settings.DEBUG:
@@ -173,6 +178,7 @@ class Node:
         for task in self._tasks:
             task.cancel()
         self.notices.stop()
+        self.access.stop()
         self.streams.stop()
         await self.broker.stop()
         try:
@@ -205,18 +211,25 @@ class Node:
         """The channel, if this process has met it."""
         return self._refs.get(address)
 
-    async def resolve(self, address: Address, actor: Actor, *, create: bool = True) -> ChannelRef:
-        """The channel at ``address``, made if it may be. Raises ``BusError`` CHANNEL_NOT_FOUND, LIMIT_REACHED, UNAVAILABLE."""
-        ref = self._refs.get(address)
-        return ref if ref is not None else (await self.ensure(address, actor, create=create))[0]
+    async def resolve(self, address: Address, actor: Actor, *, create: bool = True, action: str = JOIN) -> ChannelRef:
+        """The channel at ``address``, made if it may be for ``action``.
 
-    async def ensure(self, address: Address, actor: Actor, *, create: bool = True) -> tuple[ChannelRef, bool]:
+        Raises ``BusError`` CHANNEL_NOT_FOUND, FORBIDDEN, LIMIT_REACHED, UNAVAILABLE.
+        """
+        ref = self._refs.get(address)
+        return ref if ref is not None else (await self.ensure(address, actor, create=create, action=action))[0]
+
+    async def ensure(
+        self, address: Address, actor: Actor, *, create: bool = True, action: str = JOIN
+    ) -> tuple[ChannelRef, bool]:
         """As :meth:`resolve`, and whether the channel was made by this call."""
         ref = self._refs.get(address)
         if ref is not None:
             return ref, False
         try:
-            ref, made = await self.run_writer(lambda: channel_service.ensure(address, actor, create=create))
+            ref, made = await self.run_writer(
+                lambda: channel_service.ensure(address, actor, create=create, action=action)
+            )
         except DatabaseError as problem:
             raise store_errors(problem) from None
         if len(self._refs) > 50_000:
@@ -337,8 +350,6 @@ class Node:
         if not self.broker.alone:
             self.broker.ring(bells.Passing([(channel_id, frame)]))
 
-    pass_on = _pass_on
-
     def _committed(self, entries: Sequence[Entry]) -> None:
         """After a commit of ours: deliver here, and ring for the others."""
         committed = self.streams.committed
@@ -410,25 +421,17 @@ class Node:
                 stream = self.hub.stream(channel_id)
                 if stream is not None:
                     self.hub.pass_on(stream, frame)
+        elif isinstance(bell, bells.Noticed):
+            self.notices.deliver(bell.channel_id, bell.frame)
         elif isinstance(bell, bells.Changed):
             self.forget(bell)
-        elif isinstance(bell, bells.GrantsChanged):
-            self._spawn(self._reconsider())
+        elif isinstance(bell, bells.AccessChanged):
+            self.access.hear(bell.subject, bell.id)
         elif isinstance(bell, bells.Dismiss):
             peer = self.by_client.get(bell.client_id)
             for found in {peer, self.peers.get(bell.connection_id)} - {None}:
                 if found is not None and (not bell.connection_id or found.connection_id == bell.connection_id):
                     found.drop(bell.close_code, BusError(bell.code, bell.message))
-
-    async def _reconsider(self) -> None:
-        """Rules, tokens or users changed: read the rules, and look at every connection again."""
-        try:
-            await self.run(table().refresh)
-        except DatabaseError:
-            self.loop.call_later(1.0, self.hear, bells.GrantsChanged())
-            return
-        for peer in list(self.peers.values()):
-            peer.drop(None, None)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ..broker import Noticed
+from ..permissions import PRESENCE, table
 from ..protocol import frames
 from ..services.channels import ChannelRef
+from .peer import Peer
 
 if TYPE_CHECKING:
     from .node import Node
-    from .peer import Peer
 
 #: Names in a gathered notice; above that the numbers have to do.
 LISTED = 50
@@ -48,6 +50,27 @@ class Notices:
         """A client is no longer a member; ``participants`` does not count it."""
         self._tell("client_left", card, ref, participants, None)
 
+    def deliver(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
+        """Hand a notice to the members here that may see who is there."""
+        node = self._node
+        stream = node.hub.stream(channel_id)
+        if stream is None:
+            return
+        peers = [member for member in stream.members if isinstance(member, Peer) and channel_id in member.memberships]
+        open_to_all = not table().hides_presence and not any(
+            peer.actor.scopes is not None or peer.memberships[channel_id].private for peer in peers
+        )
+        if open_to_all:
+            node.hub.pass_on(stream, frame, exclude)
+            return
+        for peer in peers:
+            if peer is not exclude and node.may(peer, PRESENCE, peer.memberships[channel_id]):
+                node.hub.send(peer, frame)
+
+    def _send(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
+        self.deliver(channel_id, frame, exclude)
+        self._node.broker.ring(Noticed(channel_id, frame))
+
     def stop(self) -> None:
         """Send nothing more."""
         for timer in self._timers.values():
@@ -62,7 +85,7 @@ class Notices:
             self._gather(event, card, ref, participants)
             return
         frame = frames.system(event, ref.address, **card, participants=participants)
-        self._node.pass_on(ref.id, frame, peer)
+        self._send(ref.id, frame, peer)
 
     def _gather(self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
         gathering = self._gathering.setdefault(ref.id, _Gathering(ref))
@@ -91,4 +114,4 @@ class Notices:
             left_count=len(gathering.left),
             participants=gathering.participants,
         )
-        self._node.pass_on(channel_id, frame)
+        self._send(channel_id, frame)

@@ -36,7 +36,7 @@ TYPE_ALIASES = {"message": "event"}
 #: With ``version``, nothing else is taken.
 V1_TYPES = frozenset({"event", "private", "system", "command", "telemetry", "register"})
 
-_REGISTRATION_KEYS = frozenset({"client_id", "client_type", "screen_name"})
+_REGISTRATION_KEYS = frozenset({"client_id", "client_type", "screen_name", "token"})
 _ENVELOPE_KEYS = frozenset(
     {"version", "id", "type", "room", "channel", "from", "to", "timestamp", "payload", "message", "metadata"}
     | {"echo", "ack", "command", "parameters", "eventType", "seq", "token"}
@@ -409,6 +409,8 @@ def registration_from(fields: dict[str, Any], faults: _Faults | None = None) -> 
             setattr(result, field, value)
     for field in ("room", "channel", "token", "epoch"):
         value = fields.get(field)
+        if field == "token" and not value:
+            value = fields.get("ticket")
         if value is None or value == "":
             continue
         if not isinstance(value, str) or len(value) > 4096:

@@ -25,15 +25,20 @@ class State(enum.Enum):
 class Session:
     """The state machine of one connection."""
 
-    __slots__ = ("_bad_frames", "_bytes", "_frames", "_refusals", "limits", "state")
+    __slots__ = ("_bad_frames", "_bytes", "_frames", "_refusals", "_shared", "limits", "state")
 
     def __init__(self, limits: Limits, now: float) -> None:
         self.limits = limits
         self.state = State.CONNECTED
         self._frames = TokenBucket(limits.frames_per_second, limits.frames_burst, now)
         self._bytes = TokenBucket(limits.bytes_per_second, limits.bytes_burst, now)
+        self._shared: TokenBucket | None = None
         self._bad_frames: TokenBucket | None = None
         self._refusals: TokenBucket | None = None
+
+    def share(self, bucket: TokenBucket | None) -> None:
+        """Take the frames from ``bucket`` too, which other connections of the same principal share."""
+        self._shared = bucket
 
     def receive(self, data: bytes, now: float) -> Inbound:
         """The canonical form of one frame that came at monotonic time ``now`` (seconds).
@@ -43,6 +48,8 @@ class Session:
         """
         limits = self.limits
         wait = self._frames.take(1.0, now) or self._bytes.take(len(data), now)
+        if self._shared is not None:
+            wait = wait or self._shared.take(1.0, now)
         if wait:
             self._refuse(wait, now)
         if len(data) > limits.frame_bytes:

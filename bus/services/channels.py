@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
-from .. import broker, signals
+from .. import broker, metrics, signals
 from ..conf import config
 from ..models import Channel, Membership, Room, wire_time
 from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
@@ -61,21 +61,22 @@ def kind_of(address: Address) -> str:
     return Channel.Kind.ROOM if address.channel == WHOLE else Channel.Kind.CHANNEL
 
 
-def ensure(address: Address, actor: Actor, *, create: bool = True) -> tuple[ChannelRef, bool]:
+def ensure(address: Address, actor: Actor, *, create: bool = True, action: str = JOIN) -> tuple[ChannelRef, bool]:
     """The channel at ``address``, made when it is missing; and whether it was made.
 
-    Making follows ``auto_create`` for rooms and channels; logs of whole rooms, inboxes and everybody are always made.
-    Raises ``BusError`` CHANNEL_NOT_FOUND where nothing may be made, LIMIT_REACHED where the actor made too many.
+    Making follows ``auto_create`` for rooms and channels, for whoever may do ``action`` there; logs of whole rooms, inboxes and
+    everybody are always made. Raises ``BusError`` CHANNEL_NOT_FOUND where nothing may be made, FORBIDDEN, LIMIT_REACHED where
+    the actor made too many.
     """
     found = find(address)
     if found is not None:
         return found, False
     kind = kind_of(address)
-    if kind == Channel.Kind.CHANNEL or (
-        kind == Channel.Kind.ROOM and not Room.objects.filter(name=address.room).exists()
-    ):
-        if not create or not (config().auto_create or actor.admin):
+    room = Room.objects.filter(name=address.room).first()
+    if kind == Channel.Kind.CHANNEL or (kind == Channel.Kind.ROOM and room is None):
+        if not create or not (config().auto_create or actor.manages):
             raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+        require(actor, action, address, private=room is not None and room.private)
         _check_made_by(actor)
     with transaction.atomic():
         room, _ = Room.objects.get_or_create(
@@ -91,6 +92,7 @@ def ensure(address: Address, actor: Actor, *, create: bool = True) -> tuple[Chan
             defaults={
                 "kind": kind,
                 "created_by": actor.client_id or actor.name,
+                "owner": actor.owner,
                 "auto_created": kind == Channel.Kind.CHANNEL,
                 "type": "custom" if kind == Channel.Kind.CHANNEL else "system",
             },
@@ -103,14 +105,15 @@ def ensure(address: Address, actor: Actor, *, create: bool = True) -> tuple[Chan
 
 def _check_made_by(actor: Actor) -> None:
     limit = config().channels_per_client
-    if not limit or actor.admin:
+    if not limit or actor.manages or not actor.owner:
         return
-    made = Channel.objects.filter(created_by=actor.client_id or actor.name, auto_created=True).count()
+    made = Channel.objects.filter(owner=actor.owner, auto_created=True).count()
     if made >= limit:
+        metrics.limits.labels("channels_per_client").inc()
         raise BusError(
             "LIMIT_REACHED",
             f"You brought {made} channels into being; {limit} is the limit.",
-            [{"limit": "channels_per_client"}],
+            [{"limit": "channels_per_client", "value": limit}],
         )
 
 
@@ -149,6 +152,7 @@ def create_channel(
                 type=type,
                 hardcoded=hardcoded,
                 created_by=actor.client_id or actor.name,
+                owner=actor.owner,
             )
     except IntegrityError:
         raise BusError(
@@ -336,6 +340,8 @@ def readable_logs(actor: Actor, address: Address) -> list[int]:
     if address.is_inbox:
         if not is_client_id(address.channel):
             raise invalid_name("channel", address.channel)
+        if actor.scopes is not None and HISTORY not in actor.scopes:
+            raise BusError("FORBIDDEN", "Your token is not good for reading history.", [{"action": HISTORY}])
         found = find(address)
         return [found.id] if found else []
     query = Q(room__name=address.room) if address.channel == WHOLE else Q(room__name=address.room, name=address.channel)
@@ -347,6 +353,9 @@ def readable_logs(actor: Actor, address: Address) -> list[int]:
         raise BusError(code, f"There is no {address}.", [{"address": str(address)}])
     allowed = [channel.id for channel in channels if can(actor, HISTORY, channel.address, private=channel.room.private)]
     if not allowed:
+        if not any(may_see(actor, channel) for channel in channels) and channels[0].room.private:
+            # The very answer of a room that is not there.
+            raise BusError("ROOM_NOT_FOUND", f"There is no {address}.", [{"address": str(address)}])
         require(actor, HISTORY, address, private=channels[0].room.private)
     return allowed
 

@@ -125,13 +125,16 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
             answers[i] = Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE"))
             continue
         row = known.get(claim.client_id)
-        proven, floor = False, 0
+        proven, floor, since = False, 0, now
         if row is not None:
             refusal, proven = _judge(row, claim, now)
             if refusal is not None:
                 answers[i] = refusal
                 continue
-            floor = row.inbox_floor if proven else inboxes.get(claim.client_id, (0, 0, ""))[1]
+            if proven:
+                floor, since = row.inbox_floor, row.proven_since
+            else:
+                floor = inboxes.get(claim.client_id, (0, 0, ""))[1]
         rows[claim.client_id] = Client(
             client_id=claim.client_id,
             client_type=claim.client_type,
@@ -145,6 +148,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
             connection_id=claim.connection_id,
             resume_digest=digest(claim.new_token),
             inbox_floor=floor,
+            proven_since=since,
             connected_at=now,
             disconnected_at=None,
             last_activity=claim.last_activity,
@@ -158,7 +162,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         unique_fields=["client_id"],
         update_fields=[
             "client_type", "screen_name", "avatar", "personality", "role", "principal", "generated", "node", "connection_id",
-            "resume_digest", "inbox_floor", "connected_at", "disconnected_at", "last_activity",
+            "resume_digest", "inbox_floor", "proven_since", "connected_at", "disconnected_at", "last_activity",
         ],
     )  # fmt: skip
     ids = dict(Client.objects.filter(client_id__in=list(rows)).values_list("client_id", "id"))
@@ -266,6 +270,12 @@ def known(client_ids: Sequence[str]) -> set[str]:
     return set(Client.objects.filter(client_id__in=list(client_ids)).values_list("client_id", flat=True))
 
 
+def proven_since(client_id: str) -> datetime:
+    """Since when whoever has the id proved to be the same; now for an id that nobody has."""
+    found = Client.objects.filter(client_id=client_id).values_list("proven_since", flat=True).first()
+    return found or timezone.now()
+
+
 def touch(activity: dict[str, datetime]) -> None:
     """Write down when connections (by ``connection_id``) were last active."""
     rows = list(Client.objects.filter(connection_id__in=list(activity)).only("id", "connection_id"))
@@ -276,7 +286,7 @@ def touch(activity: dict[str, datetime]) -> None:
 
 def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> None:
     """Send a connected client away (4403), in whichever process it is. Raises ``BusError`` FORBIDDEN or CLIENT_NOT_FOUND."""
-    if not actor.admin:
+    if not actor.manages:
         raise BusError("FORBIDDEN", "Only admins may disconnect a client.")
     client = Client.objects.filter(client_id=client_id, node__isnull=False).first()
     if client is None:
@@ -391,26 +401,36 @@ def stats() -> dict[str, int]:
 def list_clients(actor: Actor, *, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
     """The connected clients in the order of their ids, from behind ``after``; and the cursor of the next page.
 
-    A client's channels are those that ``actor`` may see the presence of; its personality is for admins.
+    Who does not administer the bus is shown the clients of the channels it may see the presence of, and itself; a client's
+    channels are of those too, its personality is for admins.
     """
-    clients = list(
-        Client.objects.filter(node__isnull=False, client_id__gt=after)
-        .order_by("client_id")
-        .prefetch_related("memberships__channel__room")[: limit + 1]
-    )
-    rows = []
-    for client in clients[:limit]:
-        row = {
-            **public(client),
-            "channels": [
+    rows: list[dict[str, Any]] = []
+    connected = Client.objects.filter(node__isnull=False).order_by("client_id")
+    while True:
+        page = list(connected.filter(client_id__gt=after).prefetch_related("memberships__channel__room")[: limit + 1])
+        for client in page[:limit]:
+            seen = [
                 str(m.channel.address)
                 for m in client.memberships.all()
                 if can(actor, PRESENCE, m.channel.address, private=m.channel.room.private)
-            ],
-            "connected_at": wire_time(client.connected_at),
-            "last_activity": wire_time(client.last_activity),
-        }
-        if actor.admin:
-            row["personality"] = client.personality
-        rows.append(row)
-    return rows, clients[limit - 1].client_id if len(clients) > limit else None
+            ]
+            if not (seen or actor.manages or client.client_id == actor.client_id):
+                continue
+            if len(rows) == limit:
+                return rows, after
+            row = {
+                **public(client),
+                "channels": seen,
+                "connected_at": wire_time(client.connected_at),
+                "last_activity": wire_time(client.last_activity),
+            }
+            if actor.manages:
+                row["personality"] = client.personality
+            rows.append(row)
+            after = client.client_id
+        if len(page) <= limit:
+            return rows, None
+        after_page = page[limit - 1].client_id
+        if len(rows) == limit:
+            return rows, after
+        after = after_page

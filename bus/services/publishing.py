@@ -96,7 +96,7 @@ def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
 
 
 def _entry(address: Address, inbound: Inbound, actor: Actor, create: bool) -> tuple[ChannelRef, Entry]:
-    ref, _ = ensure(address, actor, create=create)
+    ref, _ = ensure(address, actor, create=create, action=PUBLISH)
     if address.is_everyone and not actor.admin:
         raise BusError("FORBIDDEN", "Only admins may write to everybody.")
     require(actor, PUBLISH, address, private=ref.private)

@@ -28,11 +28,16 @@ def create(
     """Make a token; returns the row and the secret, which is kept nowhere.
 
     ``user`` is the Django user it acts for, ``scopes`` the actions it is good for (none: all that its bearer may do). Admins make
-    any token, others only ones for themselves that are not admins'. Raises ``BusError`` FORBIDDEN or VALIDATION_ERROR.
+    any token, others only ones for themselves that are not admins'; and who came with a token that has scopes gives out no
+    more than those. Raises ``BusError`` FORBIDDEN or VALIDATION_ERROR.
     """
-    own = user is not None and actor.user == user.get_username() and not admin
-    if not (actor.admin or own):
+    scopes = list(scopes)
+    if not (actor.manages or (_is(actor, user) and not admin)):
         raise BusError("FORBIDDEN", "Only admins make tokens for others, or tokens of an admin.")
+    if actor.scopes is not None and not (scopes and actor.scopes.issuperset(scopes)):
+        raise BusError(
+            "FORBIDDEN", f"Your own token is good for {', '.join(sorted(actor.scopes))} only; give `scopes`."
+        )
     faults = []
     if not name.strip() or len(name) > 100:
         faults.append({"field": "name", "message": "A name of 1 to 100 characters is needed."})
@@ -52,10 +57,13 @@ def create(
     return token, secret
 
 
+def _is(actor: Actor, user: Any) -> bool:
+    return user is not None and actor.principal == f"user:{user.pk}"
+
+
 def revoke(actor: Actor, token: AccessToken, *, door: str) -> None:
     """End a token at once, on every process; connections that came in with it are closed. Raises ``BusError`` FORBIDDEN."""
-    own = token.user is not None and actor.user == token.user.get_username()
-    if not (actor.admin or own):
+    if not (actor.manages or _is(actor, token.user)):
         raise BusError("FORBIDDEN", "Only admins revoke the tokens of others.")
     if token.revoked_at is not None:
         return

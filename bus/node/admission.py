@@ -1,0 +1,125 @@
+"""How many connections come in, from whom, and how long one may stay without a word (contract §8)."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from typing import TYPE_CHECKING
+
+from .. import metrics
+from ..protocol.errors import TOO_MANY, UNIDENTIFIED, BusError, Closing
+from ..protocol.limits import TokenBucket
+from .peer import Peer
+
+if TYPE_CHECKING:
+    from .node import Node
+
+
+class Admission:
+    """A node's count of its connections: in all, by network address, by principal; and the registration deadline."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._by_address: dict[str, int] = {}
+        self._by_principal: dict[str, int] = {}
+        self._principal_of: dict[str, str] = {}
+        self._rates: dict[str, TokenBucket] = {}
+        # Connections that have not registered, in the order in which their time ends.
+        self._silent: dict[Peer, float] = {}
+
+    def enter(self, peer: Peer) -> None:
+        """Take a connection in. Raises ``Closing`` 4429 where there are too many."""
+        node, settings = self._node, self._node.settings
+        if settings.connections and len(node.peers) >= settings.connections:
+            raise _too_many("connections", "The server has as many connections as it takes.")
+        address = peer.peer_address
+        limit = settings.connections_per_address
+        counted = self._by_address.get(address, 0)
+        if limit and counted >= limit and not _of_this_machine(address):
+            raise _too_many("connections_per_address", f"There are {limit} connections from your address already.")
+        self._by_address[address] = counted + 1
+        node.peers[peer.connection_id] = peer
+        if settings.registration_deadline:
+            self._silent[peer] = node.loop.time() + settings.registration_deadline
+        try:
+            self.identified(peer)
+        except Closing:
+            self.leave(peer)
+            raise
+
+    def identified(self, peer: Peer) -> None:
+        """``peer.actor`` is set. Raises ``Closing`` 4429 where its principal has too many connections."""
+        principal = peer.actor.principal
+        before = self._principal_of.get(peer.connection_id, "")
+        if principal == before:
+            return
+        limit = self._node.settings.connections_per_principal
+        counted = self._by_principal.get(principal, 0)
+        if principal:
+            if limit and counted >= limit:
+                raise _too_many("connections_per_principal", f"You have {limit} connections already.")
+            self._by_principal[principal] = counted + 1
+            self._principal_of[peer.connection_id] = principal
+        if before:
+            _less(self._by_principal, before)
+
+    def leave(self, peer: Peer) -> None:
+        """A connection that was taken in is gone."""
+        if self._node.peers.pop(peer.connection_id, None) is None:
+            return
+        self._silent.pop(peer, None)
+        _less(self._by_address, peer.peer_address)
+        principal = self._principal_of.pop(peer.connection_id, "")
+        if principal and not _less(self._by_principal, principal):
+            self._rates.pop(principal, None)
+
+    def registered(self, peer: Peer) -> None:
+        """It said who it is."""
+        self._silent.pop(peer, None)
+
+    def rate_of(self, peer: Peer) -> TokenBucket | None:
+        """The bucket that all connections of a principal share, where the setting limits it."""
+        settings, principal = self._node.settings, peer.actor.principal
+        rate = settings.principal_rate_limit if settings.rate_limit else 0.0
+        if not rate or not principal:
+            return None
+        bucket = self._rates.get(principal)
+        if bucket is None:
+            bucket = self._rates[principal] = TokenBucket(rate, 2 * rate, time.monotonic())
+        return bucket
+
+    async def look(self) -> float:
+        """End connections that said nothing until their deadline; seconds until the next look."""
+        now = self._node.loop.time()
+        limit = self._node.settings.registration_deadline
+        while self._silent:
+            peer = next(iter(self._silent))
+            if self._silent[peer] > now:
+                break
+            del self._silent[peer]
+            metrics.limits.labels("registration_deadline").inc()
+            text = f"Nothing came within {limit:g} s of connecting; the first frame registers a client."
+            peer.drop(UNIDENTIFIED, BusError("UNAUTHENTICATED", text))
+        return 0.5
+
+
+def _too_many(limit: str, text: str) -> Closing:
+    metrics.limits.labels(limit).inc()
+    return Closing(TOO_MANY, BusError("LIMIT_REACHED", text, [{"limit": limit}], 5.0))
+
+
+def _less(counts: dict[str, int], key: str) -> int:
+    left = counts.get(key, 1) - 1
+    if left > 0:
+        counts[key] = left
+    else:
+        counts.pop(key, None)
+    return left
+
+
+def _of_this_machine(address: str) -> bool:
+    """Whether it is a loopback address (or none, as of a Unix socket), behind which a proxy may stand for everybody."""
+    try:
+        return not address or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

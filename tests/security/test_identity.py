@@ -1,0 +1,234 @@
+"""Who a client is, by every way in, over a real socket (contract §6)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from tests.conftest import Connect, StartServer
+from tests.harness.client import WireError
+from tests.harness.server import BusServer
+from tests.security.conftest import PRODUCTION, Console
+
+SECRET = "a-shared-secret-of-more-than-thirty-two-bytes"
+
+
+async def refusal(wire: Connect, server: BusServer, **options: Any) -> tuple[str, str, int]:
+    """Code and text of the error frame of a refused handshake, and the close code after it."""
+    client = await wire(server, register=False, **options)
+    error = (await client.expect(type="error"))["error"]
+    return error["code"], error["message"], await client.wait_closed()
+
+
+@pytest.mark.parametrize("way", ["header", "sub-protocol", "first frame"])
+async def test_a_token_is_taken_from_header_sub_protocol_and_first_frame(
+    wire: Connect, public_server: BusServer, console: Console, way: str
+) -> None:
+    token = console.token(f"way {way}", admin=True)
+    options: dict[str, Any] = {
+        "header": {"headers": {"Authorization": f"Bearer {token}"}},
+        "sub-protocol": {"subprotocols": ["arqonbus.v1", f"bearer.{token}"]},
+        "first frame": {"token": token},
+    }[way]
+    client = await wire(public_server, **options)
+    assert client.registered["role"] == "admin"
+    if way == "sub-protocol":
+        assert client.socket.subprotocol == "arqonbus.v1"
+
+
+async def test_a_first_frame_of_nothing_but_a_token_is_a_registration(
+    wire: Connect, public_server: BusServer, console: Console
+) -> None:
+    client = await wire(public_server, register=False)
+    await client.send({"token": console.token("alone", admin=True)})
+    assert (await client.expect(event="registered"))["payload"]["role"] == "admin"
+
+
+async def test_every_bad_credential_is_refused_with_one_and_the_same_text(
+    wire: Connect, public_server: BusServer, console: Console
+) -> None:
+    console.user("sleeper")
+    bad = {
+        "unknown": "arq_tok_" + "x" * 43,
+        "revoked": console.token("revoked"),
+        "expired": console.token("expired"),
+        "of an inactive user": console.token("inactive", user="sleeper"),
+        "garbage": "%00' OR 1=1 --",
+        "a JWT where none is taken": jwt.encode({"sub": "x", "exp": time.time() + 60}, SECRET, "HS256"),
+        "a forged ticket": "arq_tkt_eyJ4IjoxfQ.c2lnbmF0dXJl",
+    }
+    console.run("AccessToken.objects.filter(name='revoked').update(revoked_at=timezone.now())")
+    console.run("AccessToken.objects.filter(name='expired').update(expires_at=timezone.now() - timedelta(seconds=1))")
+    console.run("User.objects.filter(username='sleeper').update(is_active=False)")
+    seen = set()
+    for token in bad.values():
+        seen.add(await refusal(wire, public_server, headers={"Authorization": f"Bearer {token}"}))
+        with pytest.raises(WireError) as refused:
+            await wire(public_server, token=token)
+        assert refused.value.code == "UNAUTHENTICATED"
+    assert seen == {("UNAUTHENTICATED", "The credentials are not valid.", 4401)}
+    log = public_server.log()
+    assert not [token for token in bad.values() if token in log]
+
+
+async def test_a_token_in_the_url_is_refused_and_not_logged(
+    wire: Connect, public_server: BusServer, console: Console
+) -> None:
+    token = console.token("in url")
+    code, text, close = await refusal(wire, f"{public_server.url}?token={token}")  # type: ignore[arg-type]
+    assert (code, close) == ("UNAUTHENTICATED", 4401)
+    assert "URL" in text
+    assert token not in public_server.log()
+
+
+async def test_a_session_cookie_identifies_a_page_of_this_site(
+    wire: Connect, public_server: BusServer, console: Console
+) -> None:
+    console.user("cookie")
+    cookie = {"Cookie": f"sessionid={console.session('cookie')}"}
+    client = await wire(public_server, headers=cookie, origin=public_server.http_url, client_id="cookie-1")
+    assert client.registered["role"] == "user"
+    assert console.run("result = Client.objects.get(client_id='cookie-1').principal").startswith("user:")
+
+
+async def test_a_ticket_opens_one_socket_and_no_second_one(
+    wire: Connect, public_server: BusServer, console: Console
+) -> None:
+    console.user("visitor")
+    make = """
+        from bus import identity, tickets
+        result = tickets.issue(identity.from_user(User.objects.get(username="visitor"))).text
+        """
+    ways: list[Callable[[str], dict[str, Any]]] = [
+        lambda ticket: {"subprotocols": ["arqonbus.v1", f"ticket.{ticket}"]},
+        lambda ticket: {"ticket": ticket},
+        lambda ticket: {"url": f"{public_server.url}?ticket={ticket}"},
+    ]
+    for way in ways:
+        ticket = console.run(make)
+        options = way(ticket)
+        url = options.pop("url", public_server.url)
+        client = await wire(url, origin="https://elsewhere.example", **options)
+        assert client.registered["role"] == "user"
+        again = await refusal(wire, public_server, subprotocols=["arqonbus.v1", f"ticket.{ticket}"])
+        assert again == ("UNAUTHENTICATED", "The credentials are not valid.", 4401)
+
+
+async def test_a_ticket_of_an_ended_session_is_good_for_nothing(
+    wire: Connect, public_server: BusServer, console: Console
+) -> None:
+    console.user("leaver")
+    key = console.session("leaver")
+    ticket = console.run(
+        f"""
+        from bus import identity, tickets
+        result = tickets.issue(identity.from_session({key!r})).text
+        from django.contrib.sessions.models import Session
+        Session.objects.get(session_key={key!r}).delete()
+        """
+    )
+    assert (await refusal(wire, public_server, subprotocols=[f"ticket.{ticket}"]))[2] == 4401
+
+
+async def test_unidentified_clients_are_refused_with_a_reason_where_the_setting_says_so(
+    wire: Connect, start_server: StartServer
+) -> None:
+    server = start_server(env={**PRODUCTION, "ARQONBUS_ANONYMOUS": "0"})
+    client = await wire(server, register=False)
+    await client.expect(event="welcome")
+    await client.send({"client_id": "stranger"})
+    assert (await client.expect(type="error"))["error"]["code"] == "UNAUTHENTICATED"
+    assert await client.wait_closed() == 4401
+    token = server.create_token("somebody")
+    assert (await wire(server, token=token)).registered["role"] == "user"
+
+
+# --- JWT ------------------------------------------------------------------------------------------------------------
+
+
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+RSA_PEM = RSA_KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+
+
+def claims(**more: Any) -> dict[str, Any]:
+    """Those of a good JWT."""
+    return {"sub": "ada", "exp": int(time.time()) + 300, "aud": "bus", "iss": "https://id.example", **more}
+
+
+@pytest.fixture
+def jwt_server(start_server: StartServer) -> BusServer:
+    """A server that takes RS256 of one key."""
+    return start_server(
+        env={
+            **PRODUCTION,
+            "ARQONBUS_JWT_KEY": RSA_PEM.decode(),
+            "ARQONBUS_JWT_AUDIENCE": "bus",
+            "ARQONBUS_JWT_ISSUER": "https://id.example",
+            "ARQONBUS_JWT_LEEWAY": "0",
+            "ARQONBUS_JWT_ADMIN_CLAIM": "bus_admin",
+        }
+    )
+
+
+async def test_a_jwt_names_its_subject_and_a_bad_one_nobody(wire: Connect, jwt_server: BusServer) -> None:
+    good = await wire(jwt_server, token=jwt.encode(claims(), RSA_KEY, "RS256"), client_id="ada-1")
+    assert good.registered["role"] == "user"
+    admin = await wire(jwt_server, token=jwt.encode(claims(sub="eve", bus_admin=True), RSA_KEY, "RS256"))
+    assert admin.registered["role"] == "admin"
+    without_exp = claims()
+    del without_exp["exp"]
+    without_sub = claims()
+    del without_sub["sub"]
+    bad = {
+        "expired": jwt.encode(claims(exp=int(time.time()) - 5), RSA_KEY, "RS256"),
+        "no exp": jwt.encode(without_exp, RSA_KEY, "RS256"),
+        "no sub": jwt.encode(without_sub, RSA_KEY, "RS256"),
+        "other audience": jwt.encode(claims(aud="shop"), RSA_KEY, "RS256"),
+        "other issuer": jwt.encode(claims(iss="https://evil.example"), RSA_KEY, "RS256"),
+        "not yet": jwt.encode(claims(nbf=int(time.time()) + 500), RSA_KEY, "RS256"),
+        "another key": jwt.encode(claims(), rsa.generate_private_key(65537, 2048), "RS256"),
+        "another kind of key": jwt.encode(claims(), EC_KEY, "ES256"),
+        "alg none": unsigned(claims()),
+        "key confusion": confused(claims(), RSA_PEM),
+        "cut": jwt.encode(claims(), RSA_KEY, "RS256")[:-4],
+        "long": jwt.encode(claims(pad="x" * 9000), RSA_KEY, "RS256"),
+    }
+    for name, token in bad.items():
+        answer = await refusal(wire, jwt_server, headers={"Authorization": f"Bearer {token}"})
+        assert answer == ("UNAUTHENTICATED", "The credentials are not valid.", 4401), name
+    log = jwt_server.log()
+    assert not [token for token in bad.values() if token in log]
+
+
+def unsigned(body: dict[str, Any]) -> str:
+    """A JWT of `alg: none`."""
+    return jwt.encode(body, None, "none")
+
+
+def confused(body: dict[str, Any], public_key: bytes) -> str:
+    """A JWT that is signed by HMAC with the text of the public key as the secret, made by hand: PyJWT refuses to."""
+    import base64
+    import hashlib
+    import hmac
+    import json
+
+    def part(value: bytes) -> bytes:
+        return base64.urlsafe_b64encode(value).rstrip(b"=")
+
+    head = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(body).encode())
+    return (head + b"." + part(hmac.new(public_key, head, hashlib.sha256).digest())).decode()
+
+
+async def test_a_connection_ends_when_its_jwt_does(wire: Connect, jwt_server: BusServer) -> None:
+    client = await wire(jwt_server, token=jwt.encode(claims(exp=int(time.time()) + 2), RSA_KEY, "RS256"))
+    error = (await client.expect(type="error"))["error"]
+    assert error["code"] == "UNAUTHENTICATED"
+    assert "expired" in error["message"]
+    assert await client.wait_closed() == 4401
