@@ -31,11 +31,12 @@ async def test_a_token_is_taken_from_header_sub_protocol_and_first_frame(
     wire: Connect, public_server: BusServer, console: Console, way: str
 ) -> None:
     token = console.token(f"way {way}", admin=True)
-    options: dict[str, Any] = {
+    ways: dict[str, dict[str, Any]] = {
         "header": {"headers": {"Authorization": f"Bearer {token}"}},
         "sub-protocol": {"subprotocols": ["arqonbus.v1", f"bearer.{token}"]},
         "first frame": {"token": token},
-    }[way]
+    }
+    options = ways[way]
     client = await wire(public_server, **options)
     assert client.registered["role"] == "admin"
     if way == "sub-protocol":
@@ -209,7 +210,7 @@ async def test_a_jwt_names_its_subject_and_a_bad_one_nobody(wire: Connect, jwt_s
 
 def unsigned(body: dict[str, Any]) -> str:
     """A JWT of `alg: none`."""
-    return jwt.encode(body, None, "none")
+    return jwt.encode(body, "", "none")
 
 
 def confused(body: dict[str, Any], public_key: bytes) -> str:
