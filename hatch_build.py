@@ -19,9 +19,9 @@ class RequirementsHook(MetadataHookInterface):
 
 
 class PagesHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Puts the project's templates into the app, where a project that installed it finds them (APP_DIRS)."""
+    """Puts the ready project's templates beside its settings; the apps have their own inside them."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the folder; a checkout has it at the top, beside the apps."""
         if (Path(self.root) / "templates").is_dir():
-            build_data["force_include"]["templates"] = "bus/templates"
+            build_data["force_include"]["templates"] = "arqonbus_site/templates"

@@ -17,8 +17,9 @@ from arqonbus_site.secret import development_key
 from bus import conf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+IN_CHECKOUT = (BASE_DIR / "manage.py").exists()
 #: Where the development database and key are kept: in the checkout, or where an installed package is run.
-STATE_DIR = (BASE_DIR if (BASE_DIR / "manage.py").exists() else Path.cwd()) / "var"
+STATE_DIR = (BASE_DIR if IN_CHECKOUT else Path.cwd()) / "var"
 env = environ.FileAwareEnv()
 
 try:
@@ -130,7 +131,7 @@ ASGI_APPLICATION = "arqonbus_site.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [(BASE_DIR if IN_CHECKOUT else BASE_DIR / "arqonbus_site") / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from .api import operations
+from .contracts import views as contracts
 
 app_name = "bus"
 
@@ -12,5 +13,7 @@ urlpatterns = [
     path("health", operations.health, name="health"),
     path("ready", operations.ready, name="ready"),
     path("version", operations.version, name="version"),
+    path("api/asyncapi.json", contracts.asyncapi_json, name="asyncapi-json"),
+    path("api/asyncapi/", contracts.asyncapi_page, name="asyncapi"),
     path("metrics", operations.metrics_page, name="metrics"),
 ]

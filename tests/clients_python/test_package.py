@@ -67,7 +67,7 @@ def test_the_servers_wheel_has_the_apps_with_their_pages_and_migrations(wheels: 
     templates = subprocess.run(
         ["git", "ls-files", "templates"], cwd=PROJECT_ROOT, capture_output=True, text=True
     ).stdout.split()
-    assert {f"bus/{path}" for path in templates} <= names
+    assert {f"arqonbus_site/{path}" for path in templates} <= names
 
 
 def test_the_plugin_starts_a_real_server_from_the_installed_package(wheels: dict[str, Path], tmp_path: Path) -> None:

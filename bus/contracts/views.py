@@ -1,0 +1,130 @@
+"""The contract over HTTP: the document, and a page to read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+
+from .asyncapi import document
+
+
+def asyncapi_json(request: HttpRequest) -> JsonResponse:
+    """The AsyncAPI document of this very server."""
+    return JsonResponse(document(request.get_host(), secure=request.is_secure()), json_dumps_params={"indent": 2})
+
+
+def asyncapi_page(request: HttpRequest) -> HttpResponse:
+    """The same for people."""
+    return render(request, "bus/asyncapi.html", readable(document(request.get_host(), secure=request.is_secure())))
+
+
+def readable(contract: dict[str, Any]) -> dict[str, Any]:
+    """The document's parts in the order in which somebody reads them."""
+    schemas = contract["components"]["schemas"]
+    messages = {name: _message(message, schemas) for name, message in contract["components"]["messages"].items()}
+    server = contract["servers"]["this"]
+    sockets = []
+    for name, channel in contract["channels"].items():
+        operations = [
+            (key.split(".", 2)[2], row) for key, row in contract["operations"].items() if key.startswith(f"{name}.")
+        ]
+        sockets.append(
+            {
+                "title": channel["title"],
+                "description": channel["description"],
+                "url": f"{server['protocol']}://{server['host']}{channel['address']}",
+                "commands": [
+                    {
+                        "name": key.removeprefix("command."),
+                        "summary": row["summary"],
+                        "who": row["x-who"],
+                        "errors": row.get("x-errors", []),
+                        "parameters": messages[key]["parameters"],
+                        "result": messages[f"{key}.response"]["result"],
+                    }
+                    for key, row in operations
+                    if key.startswith("command.")
+                ],
+                "takes": [
+                    messages[key]
+                    for key, row in operations
+                    if row["action"] == "receive" and not key.startswith("command.")
+                ],
+                "sends": [messages[key] for key, row in operations if row["action"] == "send"],
+            }
+        )
+    return {
+        "info": contract["info"],
+        "sockets": sockets,
+        "schemas": [
+            {"name": name, "description": schema.get("description", ""), "fields": _fields(schema, schemas)}
+            for name, schema in schemas.items()
+            if not name.endswith(("Parameters", "Result"))
+        ],
+        "aliases": contract["x-aliases"],
+        "errors": [{"code": code, **row} for code, row in contract["x-errors"].items()],
+        "close_codes": [{"code": code, **row} for code, row in contract["x-close-codes"].items()],
+    }
+
+
+def _message(message: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    payload = _resolved(message["payload"], schemas)
+    properties = payload.get("properties", {})
+    return {
+        "name": message["name"],
+        "summary": message["summary"],
+        "fields": _fields(payload, schemas),
+        "parameters": _fields(_resolved(properties.get("parameters", {}), schemas), schemas),
+        "result": _fields(_resolved(properties.get("result", {}), schemas), schemas),
+        "examples": [json.dumps(row["payload"], indent=2, ensure_ascii=False) for row in message.get("examples", [])],
+    }
+
+
+def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each property: name, type in words, whether it must be there, default, meaning."""
+    required = set(schema.get("required", ()))
+    return [
+        {
+            "name": name,
+            "type": type_in_words(field),
+            "required": name in required,
+            "default": field.get("default"),
+            "description": _description(field, schemas),
+        }
+        for name, field in schema.get("properties", {}).items()
+    ]
+
+
+def _description(field: dict[str, Any], schemas: dict[str, Any]) -> str:
+    if text := field.get("description"):
+        return str(text)
+    parts = [_description(part, schemas) for part in field.get("anyOf", ()) if part.get("type") != "null"]
+    return next((part for part in parts if part), "")
+
+
+def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    reference = schema.get("$ref")
+    resolved: dict[str, Any] = schemas[reference.rpartition("/")[2]] if reference else schema
+    return resolved
+
+
+def type_in_words(schema: dict[str, Any]) -> str:
+    """A schema's type as somebody would say it: ``text``, ``list of Participant``, ``"ack"``."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "const" in schema or "enum" in schema:
+        return " or ".join(f'"{value}"' for value in schema.get("enum", [schema.get("const")]))
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(type_in_words(part) for part in schema["anyOf"]))
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return " or ".join(type_in_words({"type": part}) for part in kind)
+    if kind == "array":
+        return f"list of {type_in_words(schema.get('items', {}))}"
+    if kind == "object" and isinstance(values := schema.get("additionalProperties"), dict) and values:
+        return f"object of {type_in_words(values)}"
+    words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+    return words.get(str(kind), str(kind or "anything"))

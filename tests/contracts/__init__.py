@@ -1,0 +1,3 @@
+"""The AsyncAPI document of the sockets."""
+
+from __future__ import annotations
