@@ -159,20 +159,34 @@ WHITENOISE_USE_FINDERS = True
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["bus.api.authentication.BusAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["bus.api.permissions.MayUseBus"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_THROTTLE_CLASSES": ["bus.api.throttling.BusThrottle"],
+    "DEFAULT_SCHEMA_CLASS": "bus.api.schema.BusSchema",
+    "DEFAULT_RENDERER_CLASSES": ["bus.api.bodies.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["bus.api.bodies.JSONParser"],
+    "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "bus.api.errors.exception_handler",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "ArqonBus",
-    "DESCRIPTION": "Rooms, channels, history and publishing over HTTP; the same rules as on the socket.",
+    "DESCRIPTION": (
+        "Rooms, channels, history and publishing over HTTP; the same rules, names and errors as on the socket. "
+        "Identify yourself with `Authorization: Bearer <access token>`, or with the session cookie and its CSRF token."
+    ),
     "VERSION": "1.0",
+    "LICENSE": {"name": "Apache-2.0"},
+    "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "COMPONENT_SPLIT_REQUEST": True,
+    "PREPROCESSING_HOOKS": ["bus.api.schema.without_slash"],
+    "ENUM_NAME_OVERRIDES": {
+        "GrantSubject": "bus.models.Grant.Subject",
+        "GrantAction": "bus.models.Grant.Action",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": False, "displayRequestDuration": True},
 }
 
 # Security: harmless in development, strict in production. HTTPS is expected in front unless INSECURE_HTTP says not.

@@ -23,6 +23,7 @@ class BusConfig(AppConfig):
     def ready(self) -> None:
         """Make what the process shares, and connect checks and signals."""
         from . import checks, receivers
+        from .api.throttling import Buckets
         from .permissions import RuleTable
 
         #: The nodes that run in this process; code outside of an event loop rings their bells through it.
@@ -31,5 +32,7 @@ class BusConfig(AppConfig):
         self.loops: dict[AbstractEventLoop, Node] = {}
         #: The grants as this process knows them.
         self.rules = RuleTable()
+        #: What callers of the REST API have left of their rate.
+        self.http_buckets = Buckets()
         checks.register_checks()
         receivers.connect()

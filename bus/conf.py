@@ -68,7 +68,11 @@ class Config:
     )
     frame_depth: int = _setting(32, "Deepest nesting of a frame's JSON.")
     targets: int = _setting(100, "Most targets of one private message.")
-    rate_limit: float = _setting(200.0, "Frames a second from one connection; 0: no limits of rate at all.")
+    batch: int = _setting(500, "Most messages of one batch over HTTP.")
+    batch_bytes: int = _setting(4 * 1024 * 1024, "Largest body of a request to the REST API.")
+    rate_limit: float = _setting(
+        200.0, "Frames a second from one connection, requests a second over HTTP; 0: no limits of rate at all."
+    )
     rate_burst: float = _setting(400.0, "Frames that a connection may send at once.")
     principal_rate_limit: float = _setting(
         0.0, "Frames a second from all connections of one identity on one process; 0: no limit."
@@ -128,7 +132,17 @@ class Config:
 #: Where a value must lie; anything else is refused at start with the variable's name.
 _CHOICES: dict[str, tuple[str, ...]] = {"log_format": ("console", "json"), "writer": ("auto", "portable")}
 _AT_LEAST_ONE = frozenset(
-    {"frame_bytes", "frame_depth", "targets", "ring", "group_commit", "queue_limit", "bell_shards"}
+    {
+        "batch",
+        "batch_bytes",
+        "frame_bytes",
+        "frame_depth",
+        "targets",
+        "ring",
+        "group_commit",
+        "queue_limit",
+        "bell_shards",
+    }
 )
 _POSITIVE = frozenset(
     {"heartbeat", "node_heartbeat", "node_timeout", "store_timeout", "send_deadline", "drain_timeout"}

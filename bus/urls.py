@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import include, path
 
 from .api import operations
 from .contracts import views as contracts
@@ -16,4 +16,5 @@ urlpatterns = [
     path("api/asyncapi.json", contracts.asyncapi_json, name="asyncapi-json"),
     path("api/asyncapi/", contracts.asyncapi_page, name="asyncapi"),
     path("metrics", operations.metrics_page, name="metrics"),
+    path("api/", include("bus.api.urls")),
 ]

@@ -399,6 +399,8 @@ class Node:
         def in_loop() -> None:
             self.hear(bell)
             if pass_on:
+                if isinstance(bell, bells.Published):
+                    self.messages_written += len(bell.messages)
                 self.broker.ring(bell)
 
         try:

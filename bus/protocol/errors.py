@@ -33,20 +33,24 @@ ERRORS: dict[str, ErrorKind] = {
     "FORBIDDEN": ErrorKind(403, "You may not do this here."),
     "ORIGIN_REFUSED": ErrorKind(403, "This page's origin is not among the allowed hosts of the server."),
     "REVOKED": ErrorKind(403, "Your access was withdrawn."),
-    # 404, 409: the state of things.
+    # 404, 405, 406, 409: the state of things.
     "ROOM_NOT_FOUND": ErrorKind(404, "There is no such room."),
     "CHANNEL_NOT_FOUND": ErrorKind(404, "There is no such channel."),
     "CLIENT_NOT_FOUND": ErrorKind(404, "There is no such client."),
     "TARGET_NOT_FOUND": ErrorKind(404, "Some targets are not known; `details` names them. The others were served."),
     "NOT_FOUND": ErrorKind(404, "There is nothing here."),
+    "METHOD_NOT_ALLOWED": ErrorKind(405, "This method is not for this address; `Allow` names those that are."),
+    "NOT_ACCEPTABLE": ErrorKind(406, "Answers are application/json; ask for that, or for anything."),
+    "ROOM_EXISTS": ErrorKind(409, "The room exists already."),
     "CHANNEL_EXISTS": ErrorKind(409, "The channel exists already."),
     "CHANNEL_NOT_EMPTY": ErrorKind(409, "The channel has members; only an empty channel can be deleted."),
     "CHANNEL_PROTECTED": ErrorKind(409, "The channel is built in and stays."),
     "NOT_A_MEMBER": ErrorKind(409, "You are not a member of this channel."),
     "CLIENT_ID_IN_USE": ErrorKind(409, "This client_id is connected already; bring its resume_token to take it over."),
     "TAKEN_OVER": ErrorKind(409, "A newer connection of this client took over."),
-    # 413, 429: too much.
+    # 413, 415, 429: too much, or of a kind that is not taken.
     "FRAME_TOO_LARGE": ErrorKind(413, "The frame is larger than the limit."),
+    "UNSUPPORTED_MEDIA_TYPE": ErrorKind(415, "Send JSON: Content-Type: application/json."),
     "RATE_LIMITED": ErrorKind(429, "Too many frames; wait `retry_after` seconds.", retry=True),
     "LIMIT_REACHED": ErrorKind(429, "A limit is reached; `details` says which one.", retry=True),
     "BUSY": ErrorKind(429, "The server has more to write than it can; wait `retry_after` seconds.", retry=True),

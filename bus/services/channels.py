@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from .. import broker, metrics, signals
@@ -30,6 +30,10 @@ class ChannelRef(msgspec.Struct, frozen=True):
     ephemeral: bool
     private: bool
     presence: bool
+
+
+#: What of a channel can be changed later.
+CHANGEABLE = ("description", "metadata", "type", "ephemeral", "retention_count", "retention_age")
 
 
 def _ref(channel: Channel) -> ChannelRef:
@@ -193,18 +197,8 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
             raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
         if channel.hardcoded or channel.kind != Channel.Kind.CHANNEL:
             raise BusError("CHANNEL_PROTECTED", f"{address} is built in and stays.", [{"address": str(address)}])
-        members = list(
-            Membership.objects.filter(channel=channel, client__node__isnull=False).values_list(
-                "client__client_id", flat=True
-            )[:100]
-        )
-        if members:
-            raise BusError(
-                "CHANNEL_NOT_EMPTY",
-                f"{address} has {len(members)} members; it can be deleted once they left.",
-                [{"participants": members}],
-            )
-        _remove(channel)
+        check_empty(channel)
+        remove(channel)
     audit.record(actor, door, "delete_channel", str(address))
     transaction.on_commit(
         lambda: signals.channel_deleted.send(
@@ -213,7 +207,44 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
     )
 
 
-def _remove(channel: Channel) -> None:
+def update_channel(actor: Actor, address: Address, changes: dict[str, Any], *, door: str) -> Channel:
+    """Change fields of :data:`CHANGEABLE` of a channel, hardcoded or not.
+
+    Admins only. Raises ``BusError`` FORBIDDEN or CHANNEL_NOT_FOUND.
+    """
+    with transaction.atomic():
+        channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+        require(actor, MANAGE, address, private=bool(channel and channel.room.private))
+        if channel is None or channel.kind != Channel.Kind.CHANNEL:
+            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+        changed = [field for field in CHANGEABLE if field in changes and getattr(channel, field) != changes[field]]
+        for field in changed:
+            setattr(channel, field, changes[field])
+        if changed:
+            # What somebody cared to describe is no longer swept when it is empty.
+            channel.auto_created = False
+            channel.save(update_fields=[*changed, "auto_created"])
+            audit.record(actor, door, "update_channel", str(address), **{field: changes[field] for field in changed})
+    return channel
+
+
+def check_empty(channel: Channel) -> None:
+    """Raise ``BusError`` CHANNEL_NOT_EMPTY when connected clients are members; costs a query."""
+    members = list(
+        Membership.objects.filter(channel=channel, client__node__isnull=False).values_list(
+            "client__client_id", flat=True
+        )[:100]
+    )
+    if members:
+        raise BusError(
+            "CHANNEL_NOT_EMPTY",
+            f"{channel.address} has {len(members)} members; it can be deleted once they left.",
+            [{"participants": members}],
+        )
+
+
+def remove(channel: Channel) -> None:
+    """Remove a channel with its log, without a question; inside the caller's transaction."""
     address, channel_id = channel.address, channel.id
     # Children first and in bulk: the collector would load a million messages to delete them one by one.
     channel.messages.all()._raw_delete(using="default")
@@ -235,7 +266,7 @@ def sweep_idle(age: float) -> int:
             locked = Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
             if locked is None or locked.memberships.exists():
                 continue
-            _remove(channel)
+            remove(channel)
         swept += 1
         signals.channel_deleted.send(Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server")
     return swept
@@ -296,6 +327,26 @@ def list_channels(actor: Actor, *, room: str | None) -> list[dict[str, Any]]:
     channels = visible(actor, room=room)
     counts = participants([channel.id for channel in channels])
     return [describe(channel, counts.get(channel.id, 0)) for channel in channels]
+
+
+def page(
+    actor: Actor, channels: QuerySet[Channel], *, after: Address | None, limit: int
+) -> tuple[list[dict[str, Any]], Address | None]:
+    """Rows of the channels that ``actor`` may know of, in order of their addresses from behind ``after``, and the next cursor."""
+    channels = channels.filter(kind=Channel.Kind.CHANNEL).select_related("room").order_by("room__name", "name")
+    seen: list[Channel] = []
+    while len(seen) <= limit:
+        rest = channels
+        if after is not None:
+            rest = rest.filter(Q(room__name__gt=after.room) | Q(room__name=after.room, name__gt=after.channel))
+        batch = list(rest[: limit + 1])
+        seen += [channel for channel in batch if may_see(actor, channel)]
+        if len(batch) <= limit:
+            break
+        after = batch[-1].address
+    counts = participants([channel.id for channel in seen[:limit]])
+    rows = [describe(channel, counts.get(channel.id, 0)) for channel in seen[:limit]]
+    return rows, seen[limit - 1].address if len(seen) > limit else None
 
 
 def channel_info(actor: Actor, address: Address) -> dict[str, Any]:

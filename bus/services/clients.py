@@ -6,21 +6,22 @@ The changes of many connections are applied together, in one transaction (:func:
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from django.db import transaction
-from django.db.models import Count, F, Q
+from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from .. import broker
 from ..conf import config
 from ..models import Channel, Client, Counter, Membership, Node, digest, wire_time
-from ..permissions import PRESENCE, Actor, can
+from ..permissions import PRESENCE, Actor, can, hidden, require
 from ..protocol.errors import ID_IN_USE, NOT_ALLOWED, TAKEN_OVER, BusError, Closing
-from ..protocol.names import INBOX_ROOM, Address
+from ..protocol.names import CLIENT_ID_RULE, INBOX_ROOM, Address, is_client_id
 from . import audit
 from .channels import participants
 
@@ -276,6 +277,34 @@ def proven_since(client_id: str) -> datetime:
     return found or timezone.now()
 
 
+def speak_as(actor: Actor, wanted: str | None = None) -> Actor:
+    """``actor`` with the client id under which it speaks where it has no socket.
+
+    That is ``wanted``, which must be its own or nobody's (it is its own from then on); without one, its name, or what its
+    principal is called where the name belongs to somebody else. Anonymous clients have one for each network address, and
+    choose none. Raises ``BusError`` INVALID_NAME, FORBIDDEN or CLIENT_ID_IN_USE.
+    """
+    if actor.anonymous:
+        if wanted:
+            raise BusError("FORBIDDEN", "Identify yourself to speak under a client_id of your own.")
+        mark = salted_hmac("arqonbus.anonymous", actor.address).hexdigest()[:12]
+        return msgspec.structs.replace(actor, client_id=f"anonymous-{mark}")
+    if wanted:
+        if not is_client_id(wanted):
+            raise BusError("INVALID_NAME", f"`client_id` is {CLIENT_ID_RULE}", [{"field": "client_id"}])
+        candidates = [wanted]
+    else:
+        names = (actor.name, actor.principal.replace(":", "."), f"id.{digest(actor.principal)[:24]}")
+        candidates = [name for name in names if is_client_id(name)]
+    for client_id in candidates:
+        row, _ = Client.objects.get_or_create(
+            client_id=client_id, defaults={"principal": actor.principal, "role": actor.role}
+        )
+        if row.principal == actor.principal:
+            return msgspec.structs.replace(actor, client_id=client_id)
+    raise BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.", [{"client_id": candidates[0]}])
+
+
 def touch(activity: dict[str, datetime]) -> None:
     """Write down when connections (by ``connection_id``) were last active."""
     rows = list(Client.objects.filter(connection_id__in=list(activity)).only("id", "connection_id"))
@@ -398,39 +427,90 @@ def stats() -> dict[str, int]:
     }
 
 
-def list_clients(actor: Actor, *, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
+def list_clients(
+    actor: Actor,
+    *,
+    limit: int,
+    after: str = "",
+    clients: QuerySet[Client] | None = None,
+    channel: Address | None = None,
+) -> tuple[list[dict[str, Any]], str | None]:
     """The connected clients in the order of their ids, from behind ``after``; and the cursor of the next page.
 
     Who does not administer the bus is shown the clients of the channels it may see the presence of, and itself; a client's
-    channels are of those too, its personality is for admins.
+    channels are of those too, its personality is for admins. ``clients`` narrows them, ``channel`` to its members.
+    Raises ``BusError`` CHANNEL_NOT_FOUND or FORBIDDEN for a ``channel`` without presence.
     """
-    rows: list[dict[str, Any]] = []
-    connected = Client.objects.filter(node__isnull=False).order_by("client_id")
-    while True:
-        page = list(connected.filter(client_id__gt=after).prefetch_related("memberships__channel__room")[: limit + 1])
-        for client in page[:limit]:
-            seen = [
-                str(m.channel.address)
-                for m in client.memberships.all()
-                if can(actor, PRESENCE, m.channel.address, private=m.channel.room.private)
-            ]
-            if not (seen or actor.manages or client.client_id == actor.client_id):
-                continue
-            if len(rows) == limit:
-                return rows, after
-            row = {
-                **public(client),
-                "channels": seen,
-                "connected_at": wire_time(client.connected_at),
-                "last_activity": wire_time(client.last_activity),
-            }
-            if actor.manages:
-                row["personality"] = client.personality
-            rows.append(row)
-            after = client.client_id
-        if len(page) <= limit:
-            return rows, None
-        after_page = page[limit - 1].client_id
-        if len(rows) == limit:
-            return rows, after
-        after = after_page
+    rows = (Client.objects.all() if clients is None else clients).filter(node__isnull=False).order_by("client_id")
+    if channel is not None:
+        found = Channel.objects.select_related("room").filter(room__name=channel.room, name=channel.channel).first()
+        if found is None or found.kind == Channel.Kind.INBOX:
+            raise hidden(channel)
+        require(actor, PRESENCE, channel, private=found.room.private)
+        rows = rows.filter(memberships__channel=found)
+    own = own_ids(actor)
+    seen: list[dict[str, Any]] = []
+    while len(seen) <= limit:
+        batch = list(rows.filter(client_id__gt=after).prefetch_related("memberships__channel__room")[: limit + 1])
+        seen += [row for row in (_shown(actor, client, own) for client in batch) if row is not None]
+        if len(batch) <= limit:
+            break
+        after = batch[-1].client_id
+    return seen[:limit], seen[limit - 1]["client_id"] if len(seen) > limit else None
+
+
+def get(actor: Actor, client_id: str) -> dict[str, Any]:
+    """One connected client. Raises ``BusError`` CLIENT_NOT_FOUND, also where ``actor`` may not know of it."""
+    rows = Client.objects.filter(node__isnull=False, client_id=client_id)
+    client = rows.prefetch_related("memberships__channel__room").first() if is_client_id(client_id) else None
+    shown = _shown(actor, client, own_ids(actor)) if client is not None else None
+    if shown is None:
+        raise BusError("CLIENT_NOT_FOUND", f"No client {client_id[:64]!r} is connected.")
+    return shown
+
+
+def own_ids(actor: Actor) -> dict[str, datetime | None]:
+    """The client ids that belong to ``actor``, each with the time since when it is surely its own (None: always)."""
+    if actor.anonymous:
+        return {}
+    rows = Client.objects.filter(principal=actor.principal).values_list("client_id", "proven_since", "generated")
+    return {client_id: None if generated else since for client_id, since, generated in rows}
+
+
+def _shown(actor: Actor, client: Client, own: Container[str]) -> dict[str, Any] | None:
+    """A client as ``actor`` sees it; None when it does not."""
+    seen = [
+        str(m.channel.address)
+        for m in client.memberships.all()
+        if can(actor, PRESENCE, m.channel.address, private=m.channel.room.private)
+    ]
+    if not (seen or actor.manages or client.client_id in own or client.client_id == actor.client_id):
+        return None
+    row = {
+        **public(client),
+        "channels": seen,
+        "connected_at": wire_time(client.connected_at),
+        "last_activity": wire_time(client.last_activity),
+    }
+    if actor.manages:
+        row["personality"] = client.personality
+    return row
+
+
+def nodes() -> list[dict[str, Any]]:
+    """The processes of the bus, oldest first."""
+    since = _alive_since()
+    return [
+        {
+            "id": node.id,
+            "host": node.host,
+            "pid": node.pid,
+            "version": node.version,
+            "started_at": wire_time(node.started_at),
+            "heartbeat_at": wire_time(node.heartbeat_at),
+            "alive": node.heartbeat_at > since,
+            "clients": connected,
+            "stats": node.stats,
+        }
+        for node, connected in ((node, node.connected) for node in Node.objects.annotate(connected=Count("clients")))
+    ]

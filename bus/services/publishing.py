@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from asgiref.sync import sync_to_async
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from .. import broker, signals
@@ -21,9 +21,9 @@ from ..log import Entry, append_batch
 from ..models import Client, wire_time
 from ..permissions import PUBLISH, SYSTEM, Actor, require
 from ..protocol import frames
-from ..protocol.dialects import KIND_PUBLISH, Inbound
+from ..protocol.dialects import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.errors import BusError
-from ..protocol.names import WHOLE, Address, inbox
+from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import resolve
 from .channels import ChannelRef, ensure
 
@@ -89,6 +89,84 @@ def publish_all(
     ]
 
 
+class Delivery(msgspec.Struct, frozen=True):
+    """What became of frames that were published together: where each is, and the targets that nobody knows."""
+
+    published: list[Published]
+    unknown_targets: list[str]
+
+
+def publish_frames(actor: Actor, frames_in: Sequence[Inbound], *, initial: Address | None = None) -> Delivery:
+    """Publish frames as a socket would (contract §4): events where they are addressed to, private ones to each inbox.
+
+    ``initial`` is where a frame without an address goes; without it, such a frame is refused. All or nothing: raises
+    ``BusError`` VALIDATION_ERROR, INVALID_NAME, FORBIDDEN, CHANNEL_NOT_FOUND, UNKNOWN_TYPE, LIMIT_REACHED, and
+    TARGET_NOT_FOUND when no target of any frame is known.
+    """
+    for attempt in (1, 2, 3):
+        try:
+            with transaction.atomic():
+                items, unknown = _routed(frames_in, initial)
+                if unknown and not items:
+                    raise BusError("TARGET_NOT_FOUND", details=[{"client_id": target} for target in unknown])
+                return Delivery(publish_all(items, actor=actor), unknown)
+        except IntegrityError:
+            # Another process used one of the ids, or removed a channel, between our look and our insert.
+            if attempt == 3:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _routed(frames_in: Sequence[Inbound], initial: Address | None) -> tuple[list[tuple[Address, Inbound]], list[str]]:
+    """Each frame with its address, private ones once for each target that is known; and the targets that are not."""
+    items: list[tuple[Address, Inbound]] = []
+    private: list[tuple[int, Inbound, list[str]]] = []
+    for index, inbound in enumerate(frames_in):
+        if inbound.kind == KIND_PRIVATE:
+            targets = inbound.to
+        elif inbound.kind != KIND_PUBLISH:
+            raise BusError(
+                "UNKNOWN_TYPE",
+                f"A {inbound.type} frame is for the socket; here are events, private and system messages.",
+                [{"index": index, "field": "type"}],
+            )
+        elif initial is None and not inbound.room and not inbound.channel:
+            raise BusError(
+                "VALIDATION_ERROR",
+                details=[{"index": index, "field": "channel", "message": "Where to? Give `room` and `channel`."}],
+            )
+        else:
+            address = resolve(inbound.room, inbound.channel, initial or Address("", ""))
+            if address.room != INBOX_ROOM and not (inbound.channel == INBOX_ROOM and inbound.to):
+                items.append((address, inbound))
+                continue
+            targets = inbound.to or [address.channel]
+        if not targets:
+            raise BusError(
+                "VALIDATION_ERROR",
+                details=[{"index": index, "field": "to", "message": "`to` is missing: a client_id or a list of them."}],
+            )
+        private.append((len(items), inbound, targets))
+        items.append((EVERYONE, inbound))  # Replaced below.
+    if not private:
+        return items, []
+    wanted = {target for _, _, targets in private for target in targets}
+    known = set(Client.objects.filter(client_id__in=wanted).values_list("client_id", flat=True))
+    for position, inbound, targets in reversed(private):
+        served = [target for target in targets if target in known]
+        items[position : position + 1] = [
+            (
+                inbox(target),
+                msgspec.structs.replace(
+                    inbound, id=inbound.id if len(served) == 1 else inbound.id and f"{inbound.id}.{target}"
+                ),
+            )
+            for target in served
+        ]
+    unknown = [target for _, _, targets in private for target in targets if target not in known]
+    return items, list(dict.fromkeys(unknown))
+
+
 def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
     if kept:
         append_batch(kept, window=config().idempotency_window)
@@ -103,6 +181,9 @@ def _entry(address: Address, inbound: Inbound, actor: Actor, create: bool) -> tu
     if inbound.type == "system" and not actor.admin:
         raise BusError("FORBIDDEN", "Only admins may send system messages.")
     sender = actor.client_id or actor.name
+    if not is_client_id(sender):
+        # A token's or user's name can be any text; on the wire a sender is a client_id.
+        raise BusError("VALIDATION_ERROR", f"{sender[:64]!r} cannot be a sender.", [{"field": "client_id"}])
     uid = frames.message_uid(inbound.id) if inbound.id else new_uid()
     head, tail = frames.message_parts(inbound, address, sender, uid)
     key = f"{sender}/{inbound.id}" if inbound.id and not ref.ephemeral else None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
@@ -32,6 +33,10 @@ def create(
     more than those. Raises ``BusError`` FORBIDDEN or VALIDATION_ERROR.
     """
     scopes = list(scopes)
+    if actor.credential.startswith("token:") and actor.expires_at is not None:
+        # A token gives out none that outlives it.
+        end = datetime.fromtimestamp(actor.expires_at, UTC)
+        expires_at = min(expires_at, end) if expires_at is not None else end
     if not (actor.manages or (_is(actor, user) and not admin)):
         raise BusError("FORBIDDEN", "Only admins make tokens for others, or tokens of an admin.")
     if actor.scopes is not None and not (scopes and actor.scopes.issuperset(scopes)):
@@ -59,6 +64,15 @@ def create(
 
 def _is(actor: Actor, user: Any) -> bool:
     return user is not None and actor.principal == f"user:{user.pk}"
+
+
+def user_of(actor: Actor) -> Any:
+    """The Django user behind ``actor``. Raises ``BusError`` FORBIDDEN where there is none."""
+    kind, _, key = actor.principal.partition(":")
+    user = get_user_model()._default_manager.filter(pk=key).first() if kind == "user" else None
+    if user is None:
+        raise BusError("FORBIDDEN", "Tokens of one's own are for users of the site; admins make others in the admin.")
+    return user
 
 
 def revoke(actor: Actor, token: AccessToken, *, door: str) -> None:

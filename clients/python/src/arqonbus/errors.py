@@ -12,8 +12,9 @@
         ├── Unauthenticated (401)
         ├── Forbidden (403)         OriginRefused, Revoked
         ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound
-        ├── Conflict (409)          ChannelExists, ChannelNotEmpty, ChannelProtected, NotAMember, ClientIdInUse, TakenOver
-        ├── FrameTooLarge (413)
+        ├── MethodNotAllowed (405), NotAcceptable (406)     over HTTP only
+        ├── Conflict (409)          RoomExists, ChannelExists, ChannelNotEmpty, ChannelProtected, NotAMember, ClientIdInUse, …
+        ├── FrameTooLarge (413), UnsupportedMediaType (415)
         ├── TooMuch (429)           RateLimited, LimitReached, Busy, TooSlow
         └── ServerFault (5xx)       InternalError, Unavailable, OutcomeUnknown, Restarting
 """
@@ -176,10 +177,30 @@ class TargetNotFound(NotFound):
     code = "TARGET_NOT_FOUND"
 
 
+class MethodNotAllowed(ServerError):
+    """405: the HTTP address does not take this method."""
+
+    number = 405
+    code = "METHOD_NOT_ALLOWED"
+
+
+class NotAcceptable(ServerError):
+    """406: answers come as JSON only."""
+
+    number = 406
+    code = "NOT_ACCEPTABLE"
+
+
 class Conflict(ServerError):
     """409: the state of things does not allow it."""
 
     number = 409
+
+
+class RoomExists(Conflict):
+    """The room is there already."""
+
+    code = "ROOM_EXISTS"
 
 
 class ChannelExists(Conflict):
@@ -223,6 +244,13 @@ class FrameTooLarge(ServerError):
 
     number = 413
     code = "FRAME_TOO_LARGE"
+
+
+class UnsupportedMediaType(ServerError):
+    """415: the body of an HTTP request has to be JSON."""
+
+    number = 415
+    code = "UNSUPPORTED_MEDIA_TYPE"
 
 
 class TooMuch(ServerError):

@@ -1,0 +1,60 @@
+"""Who calls: the same identities as on the socket (``bus.identity``), by bearer token or by session cookie with CSRF."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from django.contrib.auth.models import AnonymousUser
+from django.http import HttpRequest
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.request import Request
+
+from .. import identity
+from ..door import forwarded_address
+from ..permissions import Actor
+from ..protocol.errors import BusError
+
+
+def actor_of(request: Request) -> Actor:
+    """The actor of a request that was authenticated; an anonymous one has its network address."""
+    actor = request.auth
+    if not isinstance(actor, Actor):
+        actor = identity.ANONYMOUS
+    return actor if actor.address else msgspec.structs.replace(actor, address=address_of(request._request))
+
+
+def address_of(request: HttpRequest) -> str:
+    """The caller's network address, through the proxies that the setting trusts."""
+    return forwarded_address(request.META.get("REMOTE_ADDR") or "", request.META.get("HTTP_X_FORWARDED_FOR", ""))
+
+
+def bearer_of(request: HttpRequest) -> str | None:
+    """The bearer text of the ``Authorization`` header. Raises ``BusError`` UNAUTHENTICATED for any other scheme."""
+    header = request.META.get("HTTP_AUTHORIZATION", "")
+    if not header:
+        return None
+    scheme, _, secret = header.partition(" ")
+    if scheme.lower() != "bearer" or not secret.strip():
+        raise BusError("UNAUTHENTICATED", "Authorization is `Bearer` and an access token.")
+    return str(secret.strip())
+
+
+class BusAuthentication(BaseAuthentication):
+    """``request.user`` is the Django user or an anonymous one, ``request.auth`` the :class:`~bus.permissions.Actor`."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Actor] | None:
+        """The caller; None when it brings nothing. Raises ``BusError`` UNAUTHENTICATED."""
+        secret = bearer_of(request._request)
+        if secret is not None:
+            return AnonymousUser(), identity.from_bearer(secret)
+        user = getattr(request._request, "user", None)
+        if user is None or not user.is_authenticated or not user.is_active:
+            return None
+        # A cookie travels with requests of any page; that it is one of ours is what the CSRF token shows.
+        SessionAuthentication().enforce_csrf(request)
+        return user, identity.from_request(request._request)
+
+    def authenticate_header(self, request: Request) -> str:
+        """What a 401 says."""
+        return 'Bearer realm="arqonbus"'

@@ -1,0 +1,68 @@
+"""Bodies in and out: bounded, strict JSON both ways, without a detour over Python values for what is only passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import IO, Any
+
+import msgspec
+from rest_framework.parsers import BaseParser
+from rest_framework.renderers import BaseRenderer
+
+from ..conf import config
+from ..protocol.dialects import FrameError
+from ..protocol.errors import BusError
+from ..protocol.limits import nesting_within
+
+
+def read_body(stream: IO[bytes]) -> bytes:
+    """The request's body. Raises ``BusError`` FRAME_TOO_LARGE or INVALID_JSON (too deep)."""
+    limit = config().batch_bytes
+    data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise BusError("FRAME_TOO_LARGE", f"The body has more than {limit} bytes.")
+    # A batch's frames lie two levels deep in it.
+    if not nesting_within(data, config().frame_depth + 2):
+        raise FrameError("INVALID_JSON", f"The body nests deeper than {config().frame_depth} levels.")
+    return data
+
+
+class JSONParser(BaseParser):
+    """JSON as a value."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        """The body's value. Raises ``BusError`` FRAME_TOO_LARGE or INVALID_JSON."""
+        try:
+            return msgspec.json.decode(read_body(stream))
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as problem:
+            raise BusError("INVALID_JSON", f"The body is not JSON: {str(problem)[:200]}") from None
+
+
+class FramesParser(BaseParser):
+    """The body as bytes; the view reads frames out of it as the socket does."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> Any:
+        """The body. Raises ``BusError`` FRAME_TOO_LARGE or INVALID_JSON."""
+        return read_body(stream)
+
+
+class JSONRenderer(BaseRenderer):
+    """JSON; frames of the log go out as the bytes they were delivered as."""
+
+    media_type = "application/json"
+    format = "json"
+    charset = None
+
+    def render(
+        self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
+    ) -> bytes:
+        """The body's bytes."""
+        return b"" if data is None else msgspec.json.encode(data, enc_hook=str)

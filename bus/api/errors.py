@@ -1,0 +1,114 @@
+"""Every failure of the REST API in the socket's form: ``{"error": {code, number, message, details}}`` (contract §8)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from typing import Any
+
+import msgspec
+from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.db import Error as DatabaseError
+from django.http import Http404, HttpRequest, HttpResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from .. import metrics
+from ..protocol.errors import BusError
+
+logger = logging.getLogger("arqonbus.rest")
+
+#: What DRF raises by itself, and what the bus calls it.
+_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.ParseError, "INVALID_JSON"),
+    (exceptions.NotAuthenticated, "UNAUTHENTICATED"),
+    (exceptions.AuthenticationFailed, "UNAUTHENTICATED"),
+    (exceptions.PermissionDenied, "FORBIDDEN"),
+    (PermissionDenied, "FORBIDDEN"),
+    (exceptions.NotFound, "NOT_FOUND"),
+    (Http404, "NOT_FOUND"),
+    (exceptions.MethodNotAllowed, "METHOD_NOT_ALLOWED"),
+    (exceptions.NotAcceptable, "NOT_ACCEPTABLE"),
+    (exceptions.UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE"),
+    (RequestDataTooBig, "FRAME_TOO_LARGE"),
+)
+
+
+def bus_error(problem: Exception) -> BusError:
+    """The failure as clients are told; what nobody foresaw is logged with a reference that the client gets too."""
+    if isinstance(problem, BusError):
+        return problem
+    if isinstance(problem, exceptions.ValidationError):
+        details = flattened(problem.detail)
+        return BusError("VALIDATION_ERROR", details[0]["message"] if len(details) == 1 else None, details)
+    if isinstance(problem, exceptions.Throttled):
+        return BusError("RATE_LIMITED", retry_after=getattr(problem, "wait", None))
+    for kind, code in _CODES:
+        if isinstance(problem, kind):
+            # DRF's sentence where it says more than the table's: which method, why CSRF failed.
+            told = code in ("METHOD_NOT_ALLOWED", "FORBIDDEN") and isinstance(problem, exceptions.APIException)
+            return BusError(code, str(problem) if told else None)
+    if isinstance(problem, DatabaseError):
+        logger.error("the store does not answer: %s", problem, extra={"event": "store_lost"})
+        return BusError("UNAVAILABLE", "The message store does not answer. Try again.", retry_after=1.0)
+    reference = secrets.token_hex(6)
+    logger.error("request failed", exc_info=problem, extra={"event": "internal_error", "reference": reference})
+    return BusError("INTERNAL_ERROR", details=[{"reference": reference}])
+
+
+def flattened(detail: Any, path: str = "") -> list[dict[str, str]]:
+    """DRF's nested faults as a list of ``{field, message}``."""
+    if isinstance(detail, dict):
+        return [
+            fault
+            for key, value in detail.items()
+            for fault in flattened(value, path if key == "non_field_errors" else f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(detail, list):
+        faults = []
+        for index, value in enumerate(detail):
+            nested = isinstance(value, (dict, list))
+            faults += flattened(value, f"{path}[{index}]" if nested else path)
+        return faults
+    return [{"field": path, "message": str(detail)}]
+
+
+def headers_of(error: BusError) -> dict[str, str]:
+    """The HTTP headers that go with an error."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if error.number == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="arqonbus"'
+    return headers
+
+
+def exception_handler(problem: Exception, context: dict[str, Any]) -> Response:
+    """DRF's hook: the answer to any exception of a view."""
+    error = bus_error(problem)
+    metrics.errors.labels(error.code).inc()
+    headers = headers_of(error)
+    view = context.get("view")
+    if error.code == "METHOD_NOT_ALLOWED" and view is not None:
+        headers["Allow"] = ", ".join(view.allowed_methods)
+    return Response({"error": error.as_dict()}, status=error.number, headers=headers)
+
+
+def plain_answer(error: BusError, **headers: str) -> HttpResponse:
+    """The same for views that are not DRF's."""
+    metrics.errors.labels(error.code).inc()
+    return HttpResponse(
+        msgspec.json.encode({"error": error.as_dict()}),
+        status=error.number,
+        content_type="application/json",
+        headers={**headers_of(error), **headers},
+    )
+
+
+def nothing_here(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    """The answer for an address below /api/ that is none."""
+    return plain_answer(BusError("NOT_FOUND", "There is nothing here; /api/docs/ lists what there is."))
+
+
+nothing_here.csrf_exempt = True  # type: ignore[attr-defined] # it does nothing

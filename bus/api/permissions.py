@@ -1,0 +1,33 @@
+"""Who may come in at all; what one may do inside is asked of ``bus.permissions`` by the services."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from ..conf import anonymous_allowed
+from ..protocol.errors import BusError
+from .authentication import actor_of
+
+
+class MayUseBus(BasePermission):
+    """Identified callers; others where the setting lets them in, as on the socket."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """True, or raises ``BusError`` UNAUTHENTICATED."""
+        if actor_of(request).anonymous and not anonymous_allowed():
+            raise BusError("UNAUTHENTICATED")
+        return True
+
+
+class IsBusAdmin(MayUseBus):
+    """Admins of the bus, with a token that is good for managing."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """True, or raises ``BusError`` UNAUTHENTICATED or FORBIDDEN."""
+        super().has_permission(request, view)
+        if not actor_of(request).manages:
+            raise BusError("FORBIDDEN", "This is for admins of the bus.")
+        return True

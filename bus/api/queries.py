@@ -1,0 +1,284 @@
+"""Query strings: one filter set for each list, checked before anything is read; faults and unknown names are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import django_filters as filters
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db.models import Q, QuerySet
+from rest_framework.request import Request
+from rest_framework.utils.urls import replace_query_param
+
+from ..log.store import parse_moment
+from ..models import AuditEntry, Channel, Client, Grant, Message, Room
+from ..protocol.errors import BusError
+
+Set = TypeVar("Set", bound="ListFilter")
+
+#: Rows of a page when nothing is said, and at most.
+PAGE, MOST = 50, 500
+
+MOST_SEQ = 2**63 - 2
+
+
+class PositionField(forms.CharField):
+    """A seq, or an ISO time."""
+
+    def to_python(self, value: Any) -> Any:
+        """An ``int`` or an aware ``datetime``; None for nothing."""
+        text = super().to_python(value)
+        if not text:
+            return None
+        if text.isdecimal() and text.isascii():
+            number = int(text[:20])
+            if number > MOST_SEQ:
+                raise ValidationError("A seq is not that large.")
+            return number
+        # An unencoded + of a query string arrives as a space.
+        moment = parse_moment(text.strip()) or parse_moment(text.strip().replace(" ", "+"))
+        if moment is None or not 1970 <= moment.year <= 9000:
+            raise ValidationError("It is a seq, or an ISO time such as 2026-01-01T00:00:00Z.")
+        return moment
+
+
+class TimeField(PositionField):
+    """An ISO time."""
+
+    def to_python(self, value: Any) -> Any:
+        """An aware ``datetime``; None for nothing."""
+        moment = super().to_python(value)
+        if isinstance(moment, int):
+            raise ValidationError("It is an ISO time such as 2026-01-01T00:00:00Z.")
+        return moment
+
+
+class PositionFilter(filters.Filter):
+    """A seq or a time."""
+
+    field_class = PositionField
+
+
+class TimeFilter(filters.Filter):
+    """A time."""
+
+    field_class = TimeField
+
+
+class FlagField(forms.NullBooleanField):
+    """true or false, spelt in one of the usual ways."""
+
+    widget = forms.TextInput
+
+    def to_python(self, value: Any) -> bool | None:  # type: ignore[override] # None is what its name says
+        """The flag; None for nothing."""
+        text = str(value if value is not None else "").lower()
+        if text in ("", "none"):
+            return None
+        if text in ("true", "1", "false", "0"):
+            return text in ("true", "1")
+        raise ValidationError("It is true or false.")
+
+    def validate(self, value: Any) -> None:
+        """Nothing more."""
+
+
+class FlagFilter(filters.Filter):
+    """A boolean column."""
+
+    field_class = FlagField
+
+
+class NumberFilter(filters.Filter):
+    """A whole number."""
+
+    field_class = forms.IntegerField
+
+
+class ListFilter(filters.FilterSet):
+    """What every list takes."""
+
+    limit = NumberFilter(
+        method="nothing", min_value=1, max_value=MOST,
+        help_text=f"Rows of a page; {PAGE} without it.",
+    )  # fmt: skip
+    cursor = filters.CharFilter(
+        method="nothing", max_length=8192, help_text="Where the page before ended; `next` has it."
+    )
+
+    def nothing(self, rows: QuerySet[Any], name: str, value: Any) -> QuerySet[Any]:
+        """For what is not a matter of rows."""
+        return rows
+
+    @property
+    def values(self) -> Mapping[str, Any]:
+        """The checked values."""
+        values: Mapping[str, Any] = self.form.cleaned_data
+        return values
+
+    @property
+    def size(self) -> int:
+        """Rows of a page."""
+        return int(self.values["limit"] or PAGE)
+
+    @classmethod
+    def of(cls: type[Set], request: Request, rows: QuerySet[Any]) -> Set:
+        """The filter of a request over ``rows``. Raises ``BusError`` VALIDATION_ERROR with every fault."""
+        made = cls(request.query_params, rows, request=request)
+        faults = [
+            {"field": name, "message": f"There is no such parameter; there are {', '.join(sorted(made.filters))}."}
+            for name in request.query_params
+            if name not in made.filters
+        ]
+        if not made.form.is_valid():
+            faults += [
+                {"field": field, "message": str(message)}
+                for field, messages in made.form.errors.items()
+                for message in messages
+            ]
+        if faults:
+            raise BusError("VALIDATION_ERROR", faults[0]["message"] if len(faults) == 1 else None, faults)
+        return made
+
+    def next_link(self, cursor: str | None) -> str | None:
+        """The address of the page at ``cursor``."""
+        assert self.request is not None
+        return replace_query_param(self.request.build_absolute_uri(), "cursor", cursor) if cursor else None
+
+
+def _text(field: str | None = None, lookup: str = "exact", longest: int = 128, **options: Any) -> filters.CharFilter:
+    return filters.CharFilter(field_name=field, lookup_expr=lookup, max_length=longest, **options)
+
+
+class RoomFilter(ListFilter):
+    """Rooms."""
+
+    private = FlagFilter(help_text="Only private rooms, or only public ones.")
+    search = _text(method="found", help_text="A part of the name or description.")
+
+    class Meta:
+        model = Room
+        fields: list[str] = []
+
+    def found(self, rows: QuerySet[Room], name: str, value: str) -> QuerySet[Room]:
+        """Rows whose name or description has the text."""
+        return rows.filter(Q(name__icontains=value) | Q(description__icontains=value))
+
+
+class ChannelFilter(ListFilter):
+    """Channels."""
+
+    room = _text("room__name", longest=64, help_text="Channels of this room.")
+    type = _text(longest=32, help_text="Channels of this type, such as standard or custom.")
+    ephemeral = FlagFilter(help_text="Only channels that keep nothing, or only ones that do.")
+    hardcoded = FlagFilter(help_text="Only built-in channels, or only others.")
+    search = _text(method="found", help_text="A part of the name or description.")
+
+    class Meta:
+        model = Channel
+        fields: list[str] = []
+
+    def found(self, rows: QuerySet[Channel], name: str, value: str) -> QuerySet[Channel]:
+        """Rows whose name or description has the text."""
+        return rows.filter(Q(name__icontains=value) | Q(description__icontains=value))
+
+
+class ChannelMessageFilter(ListFilter):
+    """Messages of one log."""
+
+    sender = _text(method="nothing", longest=64, help_text="Messages from this client_id.")
+    type = _text(method="nothing", longest=64, help_text="Messages of this type.")
+    text = _text(method="nothing", help_text="Messages that hold this text, in `message` or a value of `payload`.")
+    before = PositionFilter(method="nothing", help_text="Messages before this seq or ISO time, without it.")
+    after = PositionFilter(method="nothing", help_text="Messages after this seq or ISO time, without it.")
+    order = filters.ChoiceFilter(
+        method="nothing",
+        choices=[("desc", "newest first"), ("asc", "oldest first")],
+        help_text="desc: newest first (without it); asc: oldest first.",
+    )
+
+    class Meta:
+        model = Message
+        fields: list[str] = []
+
+
+class MessageFilter(ChannelMessageFilter):
+    """Messages of a channel, a room, or all channels."""
+
+    room = _text(method="nothing", longest=130, help_text="A room with all of its channels, or room:channel.")
+    channel = _text(method="nothing", longest=130, help_text="A channel of `room`, or room:channel.")
+
+
+class ClientFilter(ListFilter):
+    """Connected clients."""
+
+    type = _text("client_type", longest=64, help_text="Clients of this type, such as ai-agent.")
+    channel = _text(method="nothing", longest=130, help_text="Members of this channel, as room:channel.")
+    search = _text(method="found", help_text="A part of the client_id or screen name.")
+
+    class Meta:
+        model = Client
+        fields: list[str] = []
+
+    def found(self, rows: QuerySet[Client], name: str, value: str) -> QuerySet[Client]:
+        """Rows whose id or name has the text."""
+        return rows.filter(Q(client_id__icontains=value) | Q(screen_name__icontains=value))
+
+
+class PlainFilter(ListFilter):
+    """Lists without filters of their own."""
+
+    class Meta:
+        model = Grant
+        fields: list[str] = []
+
+
+class GrantFilter(ListFilter):
+    """Grants."""
+
+    subject = filters.ChoiceFilter(choices=Grant.Subject.choices, help_text="Rules for this kind of subject.")
+    subject_name = _text(longest=150, help_text="Rules for this user, group, token or client type.")
+    action = filters.ChoiceFilter(choices=Grant.Action.choices, help_text="Rules about this action.")
+    allow = FlagFilter(help_text="Only rules that allow, or only bans.")
+
+    class Meta:
+        model = Grant
+        fields: list[str] = []
+
+
+class AuditFilter(ListFilter):
+    """The audit log."""
+
+    actor = _text(lookup="icontains", longest=150, help_text="A part of who did it.")
+    action = _text(longest=32, help_text="What was done, such as create_channel.")
+    target = _text(lookup="icontains", longest=200, help_text="A part of what it was done to.")
+    door = filters.ChoiceFilter(
+        choices=[(door, door) for door in ("socket", "rest", "admin", "command")], help_text="The way it came in."
+    )
+    before = TimeFilter("at", "lt", help_text="Before this ISO time.")
+    after = TimeFilter("at", "gt", help_text="After this ISO time.")
+
+    class Meta:
+        model = AuditEntry
+        fields: list[str] = []
+
+
+def openapi_of(found: filters.Filter) -> dict[str, Any]:
+    """The JSON Schema of a filter's value."""
+    field = found.field
+    if isinstance(field, forms.IntegerField):
+        return {"type": "integer", "minimum": field.min_value, "maximum": field.max_value, "default": PAGE}
+    if isinstance(field, FlagField):
+        return {"type": "boolean"}
+    if isinstance(field, forms.ChoiceField):
+        choices: Any = found.extra["choices"]
+        return {"type": "string", "enum": [value for value, _ in choices]}
+    if isinstance(field, TimeField):
+        return {"type": "string", "format": "date-time"}
+    if isinstance(field, PositionField):
+        return {
+            "anyOf": [{"type": "integer", "minimum": 0, "maximum": MOST_SEQ}, {"type": "string", "format": "date-time"}]
+        }
+    return {"type": "string", "minLength": 1, "maxLength": getattr(field, "max_length", None) or 128}

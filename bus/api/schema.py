@@ -1,0 +1,149 @@
+"""How the OpenAPI document is made: each operation names its answer and the errors it can give; the rest is common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
+
+from ..protocol.errors import ERRORS, BusError
+from .queries import ListFilter, openapi_of
+from .serializers import ErrorAnswer
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+#: Errors of every operation, and of those that take a body.
+COMMON = (
+    "VALIDATION_ERROR",
+    "UNAUTHENTICATED",
+    "FORBIDDEN",
+    "NOT_ACCEPTABLE",
+    "RATE_LIMITED",
+    "INTERNAL_ERROR",
+    "UNAVAILABLE",
+)
+WITH_BODY = ("INVALID_JSON", "FRAME_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+
+
+class BusSchema(AutoSchema):
+    """drf-spectacular's description of a view; queries are those of the view's own filter form."""
+
+    def get_filter_backends(self) -> list[Any]:
+        """None: :func:`operation` lists a view's parameters."""
+        return []
+
+
+class BusAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # its own registration
+    """The two ways of identifying oneself."""
+
+    target_class = "bus.api.authentication.BusAuthentication"
+    name = ["accessToken", "session"]
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> list[dict[str, Any]]:
+        """Bearer, or cookie with CSRF."""
+        from django.conf import settings
+
+        return [
+            {
+                "type": "http",
+                "scheme": "bearer",
+                "description": "An access token (`POST /api/v1/tokens`, the admin, `manage.py create_token`) or a JWT.",
+            },
+            {
+                "type": "apiKey",
+                "in": "cookie",
+                "name": settings.SESSION_COOKIE_NAME,
+                "description": "The session of a logged-in user; methods that change something need `X-CSRFToken` too.",
+            },
+        ]
+
+
+def without_slash(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
+    """One spelling of each address: that without a slash at the end."""
+    return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
+
+
+def path(name: str, description: str, pattern: str, example: str) -> OpenApiParameter:
+    """A parameter of the path. ``pattern`` leaves the slash out, which has to be written ``%252F`` there."""
+    return OpenApiParameter(
+        name,
+        {"type": "string", "pattern": pattern},
+        OpenApiParameter.PATH,
+        description=description,
+        examples=[OpenApiExample(example, value=example)],
+    )
+
+
+ROOM = path("room", "A room's name.", r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$", "science")
+ADDRESS = path(
+    "address",
+    "A channel as `room:channel`. For messages and events also `room:*`, the log of whole-room messages, and "
+    "`pm:<client_id>`, an inbox. A slash within a name is written `%252F`.",
+    r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}:[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$",
+    "science:explore",
+)
+CLIENT_ID = path("client_id", "A client's id.", r"^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,63}$", "my-client-1")
+NUMBER = OpenApiParameter("id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Its number.")
+
+
+def query(filters: type[ListFilter]) -> list[OpenApiParameter]:
+    """The parameters of a list."""
+    return [
+        OpenApiParameter(
+            name, openapi_of(found), OpenApiParameter.QUERY, description=str(found.extra.get("help_text", ""))
+        )
+        for name, found in filters.base_filters.items()
+    ]
+
+
+def operation(
+    operation_id: str,
+    summary: str,
+    answer: Any = None,
+    *,
+    tag: str,
+    status: int = 200,
+    request: Any = None,
+    errors: Iterable[str] = (),
+    parameters: Sequence[Any] = (),
+    examples: Sequence[OpenApiExample] = (),
+    more: dict[Any, Any] | None = None,
+    streaming: bool = False,
+) -> Callable[[View], View]:
+    """Describe a view's method; its docstring is the description. ``errors`` are codes of ``bus.protocol.errors``."""
+    codes = [*errors, *COMMON, *(WITH_BODY if request is not None else ())]
+    responses: dict[Any, Any] = {status: answer}
+    if streaming:
+        responses = {(status, "text/event-stream"): answer}
+    responses.update(more or {})
+    by_number: dict[int, list[str]] = {}
+    for code in dict.fromkeys(codes):
+        by_number.setdefault(ERRORS[code].number, []).append(code)
+    for number, group in sorted(by_number.items()):
+        responses[(number, "application/json")] = OpenApiResponse(
+            ErrorAnswer,
+            description=" ".join(f"`{code}`: {ERRORS[code].text}" for code in group),
+            examples=[
+                OpenApiExample(code, value={"error": _example(code)}, response_only=True, status_codes=[str(number)])
+                for code in group
+            ],
+        )
+    return extend_schema(
+        operation_id=operation_id,
+        summary=summary,
+        tags=[tag],
+        request=request,
+        responses=responses,
+        parameters=list(parameters),
+        examples=list(examples),
+    )
+
+
+def _example(code: str) -> dict[str, Any]:
+    retry = 1.0 if ERRORS[code].number in (429, 503) else None
+    details: list[Any] = [{"field": "limit", "message": "Enter a whole number."}] if code == "VALIDATION_ERROR" else []
+    return BusError(code, details=details, retry_after=retry).as_dict()

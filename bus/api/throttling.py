@@ -1,0 +1,72 @@
+"""The limit of rate over HTTP: the socket's settings, one bucket for each identity (or address) and process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import Any
+
+from django.apps import apps
+from rest_framework.request import Request
+from rest_framework.throttling import BaseThrottle
+
+from ..conf import config
+from ..permissions import Actor
+from ..protocol.errors import BusError
+from ..protocol.limits import TokenBucket
+from .authentication import actor_of
+
+
+class Buckets:
+    """A token bucket for each key; those that were not used for longest are forgotten. Safe in threads."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._most = most
+        self._lock = threading.Lock()
+
+    def take(self, key: str, amount: float, rate: float, burst: float, now: float) -> float:
+        """0.0 when ``amount`` tokens were there, else the seconds until they would be; nothing is taken then."""
+        with self._lock:
+            bucket = self._buckets.get(key)
+            if bucket is None or (bucket.rate, bucket.burst) != (rate, burst):
+                bucket = self._buckets[key] = TokenBucket(rate, burst, now)
+                if len(self._buckets) > self._most:
+                    self._buckets.popitem(last=False)
+            self._buckets.move_to_end(key)
+            # What is more than the bucket ever holds is let through when it is full, and owed.
+            wait = bucket.take(min(amount, bucket.burst), now)
+            if not wait:
+                bucket.level -= max(0.0, amount - bucket.burst)
+            return wait
+
+
+def take(actor: Actor, amount: float = 1.0) -> float:
+    """Take ``amount`` tokens of the caller's; the seconds to wait when they are not there."""
+    settings = config()
+    if not settings.rate_limit:
+        return 0.0
+    buckets: Buckets = apps.get_app_config("bus").http_buckets  # type: ignore[attr-defined]
+    key = actor.principal or f"address:{actor.address}"
+    return buckets.take(key, amount, settings.rate_limit, settings.rate_burst, time.monotonic())
+
+
+def spend(actor: Actor, amount: float) -> None:
+    """Take tokens beyond the request's one (a batch). Raises ``BusError`` RATE_LIMITED."""
+    wait = take(actor, amount) if amount > 0 else 0.0
+    if wait:
+        raise BusError("RATE_LIMITED", retry_after=wait)
+
+
+class BusThrottle(BaseThrottle):
+    """One token for each request; ``ARQONBUS_RATE_LIMIT`` and ``ARQONBUS_RATE_BURST``, 0 switches it off."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Whether the caller had a token left."""
+        self._wait = take(actor_of(request))
+        return not self._wait
+
+    def wait(self) -> float:
+        """Seconds until there is one."""
+        return self._wait

@@ -1,0 +1,55 @@
+"""The addresses below /api/."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.urls import URLPattern, path, re_path
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularYAMLAPIView
+
+from .errors import nothing_here
+from .views import access, channels, clients, messages, rooms, server
+
+app_name = "api"
+
+# A name may hold slashes; what it ends in is decided by the longest of these (docs/rest.md).
+_ADDRESS = r"^v1/channels/(?P<address>[^:]+:.+)"
+_ROOM = r"^v1/rooms/(?P<room>.+)"
+
+
+def _list(name: str, view: Any) -> list[URLPattern]:
+    """A list's address, which works with a slash at the end too."""
+    return [path(f"v1/{name}", view, name=name), path(f"v1/{name}/", view)]
+
+
+urlpatterns = [
+    path(
+        "openapi.json",
+        SpectacularJSONAPIView.as_view(authentication_classes=[], permission_classes=[]),
+        name="openapi-json",
+    ),
+    path(
+        "openapi.yaml",
+        SpectacularYAMLAPIView.as_view(authentication_classes=[], permission_classes=[]),
+        name="openapi-yaml",
+    ),
+    *_list("rooms", rooms.Rooms.as_view()),
+    re_path(rf"{_ROOM}$", rooms.OneRoom.as_view(), name="room"),
+    *_list("channels", channels.Channels.as_view()),
+    re_path(rf"{_ADDRESS}/messages/(?P<seq>[0-9]{{1,19}})$", messages.OneMessage.as_view(), name="channel-message"),
+    re_path(rf"{_ADDRESS}/messages$", messages.ChannelMessages.as_view(), name="channel-messages"),
+    re_path(rf"{_ADDRESS}$", channels.OneChannel.as_view(), name="channel"),
+    *_list("messages", messages.Messages.as_view()),
+    *_list("clients", clients.Clients.as_view()),
+    re_path(r"^v1/clients/(?P<client_id>[^/]+)/disconnect$", clients.Disconnect.as_view(), name="client-disconnect"),
+    re_path(r"^v1/clients/(?P<client_id>[^/]+)$", clients.OneClient.as_view(), name="client"),
+    *_list("tokens", access.Tokens.as_view()),
+    path("v1/tokens/<int:id>", access.OneToken.as_view(), name="token"),
+    *_list("grants", access.Grants.as_view()),
+    path("v1/grants/<int:id>", access.OneGrant.as_view(), name="grant"),
+    *_list("audit", server.Audit.as_view()),
+    *_list("nodes", server.Nodes.as_view()),
+    *_list("stats", server.Stats.as_view()),
+    *_list("me", server.Me.as_view()),
+    re_path(r"", nothing_here),
+]

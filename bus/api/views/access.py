@@ -1,0 +1,178 @@
+"""Access tokens of one's own, and grants (for admins)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from ...models import AccessToken, Grant, wire_time
+from ...protocol.errors import BusError
+from ...services import grants as grant_service
+from ...services import tokens as token_service
+from .. import serializers
+from ..permissions import IsBusAdmin
+from ..queries import GrantFilter, PlainFilter
+from ..schema import NUMBER, operation, query
+from .base import DOOR, BusView, decode_cursor, encode_cursor, number_of, page
+
+MOST_ID = 2**63 - 1
+
+
+def token_row(token: AccessToken) -> dict[str, Any]:
+    """What is shown of a token; never the digest."""
+    return {
+        "id": token.pk,
+        "name": token.name,
+        "prefix": token.prefix,
+        "user": token.user.get_username() if token.user else None,
+        "admin": token.admin,
+        "scopes": token.scopes,
+        "created_at": wire_time(token.created_at),
+        "expires_at": wire_time(token.expires_at),
+        "last_used_at": wire_time(token.last_used_at),
+        "revoked_at": wire_time(token.revoked_at),
+    }
+
+
+class _TokenView(BusView):
+    def own(self) -> QuerySet[AccessToken]:
+        """The caller's tokens: those of its user, or the very one that it came with."""
+        actor = self.actor
+        rows = AccessToken.objects.select_related("user")
+        if actor.user:
+            return rows.filter(user__username=actor.user)
+        kind, _, key = actor.credential.partition(":")
+        return rows.filter(pk=key) if kind == "token" else rows.none()
+
+
+class Tokens(_TokenView):
+    """``/tokens``."""
+
+    @operation(
+        "tokens_list", "List your access tokens", serializers.TokenList, tag="tokens", parameters=query(PlainFilter)
+    )
+    def get(self, request: Request) -> Response:
+        """Your own access tokens, newest first, also revoked ones. Secrets are kept nowhere."""
+        filters = PlainFilter.of(request, Grant.objects.none())
+        rows = self.own().order_by("-pk")
+        if after := decode_cursor(filters.values["cursor"], 1):
+            rows = rows.filter(pk__lt=number_of(after[0]))
+        found = list(rows[: filters.size + 1])
+        more = encode_cursor(found[filters.size - 1].pk) if len(found) > filters.size else None
+        return page([token_row(token) for token in found[: filters.size]], filters, more)
+
+    @operation(
+        "tokens_create",
+        "Make an access token",
+        serializers.TokenWithSecret,
+        tag="tokens",
+        status=201,
+        request=serializers.NewToken,
+    )
+    def post(self, request: Request) -> Response:
+        """Make a token that acts for you. The answer holds its `secret`, this once. For callers who are a Django user."""
+        actor = self.actor
+        values = self.read(serializers.NewToken)
+        user = token_service.user_of(actor)
+        token, secret = token_service.create(
+            actor,
+            values["name"],
+            user=user,
+            scopes=values.get("scopes", ()),
+            expires_at=values.get("expires_at"),
+            door=DOOR,
+        )
+        return Response({**token_row(token), "secret": secret}, status=201, headers={"Cache-Control": "no-store"})
+
+
+class OneToken(_TokenView):
+    """``/tokens/{id}``."""
+
+    @operation(
+        "tokens_revoke", "Revoke an access token", tag="tokens", status=204, parameters=[NUMBER], errors=("NOT_FOUND",)
+    )
+    def delete(self, request: Request, id: int) -> Response:
+        """End one of your tokens at once, on every process; connections that came in with it are closed."""
+        token = self.own().filter(pk=min(id, MOST_ID)).first()
+        if token is None:
+            raise BusError("NOT_FOUND", "You have no such token.")
+        token_service.revoke(self.actor, token, door=DOOR)
+        return Response(status=204)
+
+
+def grant_row(grant: Grant) -> dict[str, Any]:
+    """A grant as it is shown."""
+    return {
+        "id": grant.pk,
+        **{field: getattr(grant, field) for field in grant_service.FIELDS},
+        "created_at": wire_time(grant.created_at),
+        "created_by": grant.created_by,
+    }
+
+
+class Grants(BusView):
+    """``/grants``."""
+
+    permission_classes = [IsBusAdmin]
+
+    @operation("grants_list", "List grants", serializers.GrantList, tag="grants", parameters=query(GrantFilter))
+    def get(self, request: Request) -> Response:
+        """The rules of who may do what where. For admins. A ban wins over what allows."""
+        filters = GrantFilter.of(request, Grant.objects.all())
+        rows = filters.qs.order_by("pk")
+        if after := decode_cursor(filters.values["cursor"], 1):
+            rows = rows.filter(pk__gt=number_of(after[0]))
+        found = list(rows[: filters.size + 1])
+        more = encode_cursor(found[filters.size - 1].pk) if len(found) > filters.size else None
+        return page([grant_row(grant) for grant in found[: filters.size]], filters, more)
+
+    @operation(
+        "grants_create", "Make a grant", serializers.GrantRow, tag="grants", status=201, request=serializers.NewGrant
+    )
+    def post(self, request: Request) -> Response:
+        """Add a rule. It holds at once, on every process, also for those who are connected. For admins."""
+        grant = grant_service.create(self.actor, self.read(serializers.NewGrant), door=DOOR)
+        return Response(grant_row(grant), status=201)
+
+
+class OneGrant(BusView):
+    """``/grants/{id}``."""
+
+    permission_classes = [IsBusAdmin]
+
+    @operation(
+        "grants_get", "Look at a grant", serializers.GrantRow, tag="grants", parameters=[NUMBER], errors=("NOT_FOUND",)
+    )
+    def get(self, request: Request, id: int) -> Response:
+        """One rule. For admins."""
+        return Response(grant_row(_grant(id)))
+
+    @operation(
+        "grants_update",
+        "Change a grant",
+        serializers.GrantRow,
+        tag="grants",
+        request=serializers.GrantChanges,
+        parameters=[NUMBER],
+        errors=("NOT_FOUND",),
+    )
+    def patch(self, request: Request, id: int) -> Response:
+        """Change what is given, and leave the rest. It holds at once. For admins."""
+        changes = self.read(serializers.GrantChanges)
+        return Response(grant_row(grant_service.update(self.actor, _grant(id), changes, door=DOOR)))
+
+    @operation("grants_delete", "Remove a grant", tag="grants", status=204, parameters=[NUMBER], errors=("NOT_FOUND",))
+    def delete(self, request: Request, id: int) -> Response:
+        """Remove a rule. Who was let in by it alone is taken out at once. For admins."""
+        grant_service.delete(self.actor, _grant(id), door=DOOR)
+        return Response(status=204)
+
+
+def _grant(id: int) -> Grant:
+    grant = Grant.objects.filter(pk=min(id, MOST_ID)).first()
+    if grant is None:
+        raise BusError("NOT_FOUND", f"There is no grant {id}.")
+    return grant

@@ -1,0 +1,89 @@
+"""What the views share."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from rest_framework.response import Response
+from rest_framework.serializers import Serializer
+from rest_framework.views import APIView
+
+from ...permissions import Actor
+from ...protocol.errors import BusError
+from ...protocol.names import Address, parse_address
+from ...protocol.routing import invalid_name
+from ..authentication import actor_of
+from ..queries import ListFilter
+
+#: The door's name in the audit log.
+DOOR = "rest"
+
+Filters = TypeVar("Filters", bound=ListFilter)
+
+
+class BusView(APIView):
+    """A view with the caller as :attr:`actor`."""
+
+    http_method_names = ["get", "head", "post", "patch", "delete"]
+
+    @property
+    def actor(self) -> Actor:
+        """Who calls."""
+        return actor_of(self.request)
+
+    def read(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
+        """The checked body. Raises DRF's ``ValidationError`` with every fault."""
+        made = serializer(data=self.request.data)
+        made.is_valid(raise_exception=True)
+        value: dict[str, Any] = made.validated_data
+        return value
+
+
+def address_of(text: str) -> Address:
+    """The address in a path; a name's slash may come as ``%2F``. Raises ``BusError`` INVALID_NAME."""
+    address = parse_address(unquote(text))
+    if address is None:
+        raise invalid_name("address", text, f"{text[:80]!r} is not room:channel.")
+    return address
+
+
+def page(rows: list[Any], filters: ListFilter, cursor: str | None) -> Response:
+    """The answer of a list."""
+    return Response({"results": rows, "next": filters.next_link(cursor)})
+
+
+def encode_cursor(*parts: str | int) -> str:
+    """A place in a list as text."""
+    return base64.urlsafe_b64encode("\n".join(map(str, parts)).encode()).decode().rstrip("=")
+
+
+def decode_cursor(text: str | None, parts: int) -> list[str] | None:
+    """What :func:`encode_cursor` was given; None for nothing. Raises ``BusError`` VALIDATION_ERROR."""
+    if not text:
+        return None
+    try:
+        found = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().split("\n")
+    except (binascii.Error, UnicodeError, ValueError):
+        found = []
+    if len(found) != parts or "\x00" in text or any("\x00" in part for part in found):
+        raise wrong_cursor()
+    return found
+
+
+def number_of(text: str) -> int:
+    """A row's number in a cursor. Raises ``BusError`` VALIDATION_ERROR."""
+    if not text.isdecimal() or not text.isascii() or len(text) > 18:
+        raise wrong_cursor()
+    return int(text)
+
+
+def wrong_cursor() -> BusError:
+    """For a cursor that is none."""
+    return BusError(
+        "VALIDATION_ERROR",
+        "This is not a cursor that the bus gave out.",
+        [{"field": "cursor", "message": "Take it from `next` of the page before."}],
+    )

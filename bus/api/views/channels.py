@@ -1,0 +1,110 @@
+"""Channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import OpenApiExample
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from ...models import Channel
+from ...protocol.names import Address
+from ...services import channels as channel_service
+from .. import serializers
+from ..queries import ChannelFilter
+from ..schema import ADDRESS, operation, query
+from .base import DOOR, BusView, address_of, decode_cursor, encode_cursor, page
+
+
+def _values(values: dict[str, Any]) -> dict[str, Any]:
+    retention = values.pop("retention", {})
+    return {**values, **{f"retention_{key}": value for key, value in retention.items()}}
+
+
+class Channels(BusView):
+    """``/channels``."""
+
+    @operation(
+        "channels_list", "List channels", serializers.ChannelList, tag="channels", parameters=query(ChannelFilter)
+    )
+    def get(self, request: Request) -> Response:
+        """The channels that you may know of, by room and name."""
+        filters = ChannelFilter.of(request, Channel.objects.all())
+        after = decode_cursor(filters.values["cursor"], 2)
+        rows, more = channel_service.page(
+            self.actor, filters.qs, after=Address(*after) if after else None, limit=filters.size
+        )
+        return page(rows, filters, encode_cursor(*more) if more else None)
+
+    @operation(
+        "channels_create",
+        "Make a channel",
+        serializers.ChannelInfo,
+        tag="channels",
+        status=201,
+        request=serializers.NewChannel,
+        errors=("INVALID_NAME", "CHANNEL_EXISTS", "CHANNEL_NOT_FOUND"),
+        examples=[
+            OpenApiExample(
+                "a channel that keeps 1000 messages",
+                value={
+                    "room": "lab",
+                    "channel": "results",
+                    "description": "What came out",
+                    "retention": {"count": 1000},
+                },
+                request_only=True,
+            )
+        ],
+    )
+    def post(self, request: Request) -> Response:
+        """Make a channel that stays until it is deleted, and its room if it is missing. For admins, as `create_channel`."""
+        values = _values(self.read(serializers.NewChannel))
+        address = Address(values.pop("room"), values.pop("channel"))
+        channel_service.create_channel(self.actor, address, **values, door=DOOR)
+        return Response(channel_service.channel_info(self.actor, address), status=201)
+
+
+class OneChannel(BusView):
+    """``/channels/{address}``."""
+
+    @operation(
+        "channels_get",
+        "Look at a channel",
+        serializers.ChannelInfo,
+        tag="channels",
+        parameters=[ADDRESS],
+        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND"),
+    )
+    def get(self, request: Request, address: str) -> Response:
+        """Members, metadata and the head of the log, as `channel_info`."""
+        return Response(channel_service.channel_info(self.actor, address_of(address)))
+
+    @operation(
+        "channels_update",
+        "Change a channel",
+        serializers.ChannelInfo,
+        tag="channels",
+        request=serializers.ChannelChanges,
+        parameters=[ADDRESS],
+        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND"),
+    )
+    def patch(self, request: Request, address: str) -> Response:
+        """Change what is given, and leave the rest. For admins."""
+        where = address_of(address)
+        channel_service.update_channel(self.actor, where, _values(self.read(serializers.ChannelChanges)), door=DOOR)
+        return Response(channel_service.channel_info(self.actor, where))
+
+    @operation(
+        "channels_delete",
+        "Remove a channel",
+        tag="channels",
+        status=204,
+        parameters=[ADDRESS],
+        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND", "CHANNEL_PROTECTED", "CHANNEL_NOT_EMPTY"),
+    )
+    def delete(self, request: Request, address: str) -> Response:
+        """Remove an empty channel with its history. For admins, as `delete_channel`; built-in channels stay."""
+        channel_service.delete_channel(self.actor, address_of(address), door=DOOR)
+        return Response(status=204)

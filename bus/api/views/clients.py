@@ -1,0 +1,74 @@
+"""Connected clients."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from ...models import Client
+from ...services import clients as client_service
+from .. import serializers
+from ..queries import ClientFilter
+from ..schema import CLIENT_ID, operation, query
+from .base import DOOR, BusView, address_of, decode_cursor, encode_cursor, page
+
+
+class Clients(BusView):
+    """``/clients``."""
+
+    @operation(
+        "clients_list",
+        "List connected clients",
+        serializers.ClientList,
+        tag="clients",
+        parameters=query(ClientFilter),
+        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND"),
+    )
+    def get(self, request: Request) -> Response:
+        """Who is connected, by client_id, with the channels whose members you may see."""
+        filters = ClientFilter.of(request, Client.objects.all())
+        after = decode_cursor(filters.values["cursor"], 1)
+        channel = filters.values["channel"]
+        rows, more = client_service.list_clients(
+            self.actor,
+            limit=filters.size,
+            after=after[0] if after else "",
+            clients=filters.qs,
+            channel=address_of(channel) if channel else None,
+        )
+        return page(rows, filters, encode_cursor(more) if more else None)
+
+
+class OneClient(BusView):
+    """``/clients/{client_id}``."""
+
+    @operation(
+        "clients_get",
+        "Look at a client",
+        serializers.Client,
+        tag="clients",
+        parameters=[CLIENT_ID],
+        errors=("CLIENT_NOT_FOUND",),
+    )
+    def get(self, request: Request, client_id: str) -> Response:
+        """One connected client."""
+        return Response(client_service.get(self.actor, client_id))
+
+
+class Disconnect(BusView):
+    """``/clients/{client_id}/disconnect``."""
+
+    @operation(
+        "clients_disconnect",
+        "Send a client away",
+        tag="clients",
+        status=204,
+        request=serializers.Disconnection,
+        parameters=[CLIENT_ID],
+        errors=("CLIENT_NOT_FOUND",),
+    )
+    def post(self, request: Request, client_id: str) -> Response:
+        """Close a client's connection (4403), in whichever process it is. For admins."""
+        reason = self.read(serializers.Disconnection).get("reason", "")
+        client_service.disconnect(self.actor, client_id, door=DOOR, reason=reason)
+        return Response(status=204)

@@ -1,0 +1,279 @@
+"""Messages: history, and publishing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, PolymorphicProxySerializer
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from ...conf import config
+from ...models import Message
+from ...protocol.dialects import FrameError, Inbound, decode_object, normalise
+from ...protocol.errors import BusError
+from ...protocol.limits import nesting_within
+from ...protocol.names import Address
+from ...services import clients as client_service
+from ...services import history, publishing
+from .. import serializers
+from ..bodies import FramesParser
+from ..queries import ChannelMessageFilter, MessageFilter
+from ..schema import ADDRESS, operation, query
+from ..throttling import spend
+from .base import BusView, address_of, page
+
+SPEAKER = OpenApiParameter(
+    "client_id",
+    {"type": "string", "pattern": r"^[A-Za-z0-9_.@-]{1,64}$"},
+    OpenApiParameter.QUERY,
+    description="Speak under this client_id, which must be yours or nobody's. Without it: your name.",
+)
+SEQ = OpenApiParameter("seq", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Its place in the log.")
+
+#: What a POST may answer.
+ANSWER = PolymorphicProxySerializer(
+    component_name="PublishedOrDelivery",
+    serializers=[serializers.Published, serializers.Delivery],
+    resource_type_field_name=None,
+)
+PUBLISH_ERRORS = (
+    "INVALID_NAME", "UNSUPPORTED_VERSION", "UNKNOWN_TYPE", "CHANNEL_NOT_FOUND", "TARGET_NOT_FOUND", "CLIENT_ID_IN_USE",
+    "LIMIT_REACHED",
+)  # fmt: skip
+
+_raw_array = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class _MessageView(BusView):
+    parser_classes = [FramesParser]
+
+    def answer(self, filters: ChannelMessageFilter, address: Address | None) -> Response:
+        """A page of history."""
+        values = filters.values
+        question = history.Question(
+            address,
+            limit=filters.size,
+            before=values["before"],
+            after=values["after"],
+            descending=values["order"] != "asc",
+            type=values["type"] or None,
+            sender=values["sender"] or None,
+            text=values["text"] or None,
+            cursor=values["cursor"] or None,
+        )
+        found = history.page(self.actor, question)
+        return page([history.describe(message) for message in found.messages], filters, found.cursor)
+
+    def publish(self, initial: Address | None) -> Response:
+        """Publish the body: one frame, or a batch of them."""
+        frames_in, batch = read_frames(self.request.data)
+        actor = self.actor
+        spend(actor, len(frames_in) - 1)
+        if initial is not None:
+            for index, inbound in enumerate(frames_in):
+                _keep_to(inbound, initial, index if batch else None)
+        speaker = client_service.speak_as(actor, self.request.query_params.get("client_id") or None)
+        delivery = publishing.publish_frames(speaker, frames_in, initial=initial)
+        known = bool(delivery.published) and all(published.duplicate for published in delivery.published)
+        status = 200 if known else 201
+        if batch or delivery.unknown_targets or len(delivery.published) != 1:
+            return Response(
+                {
+                    "results": [msgspec.structs.asdict(published) for published in delivery.published],
+                    "unknown_targets": delivery.unknown_targets,
+                },
+                status=status,
+            )
+        return Response(msgspec.structs.asdict(delivery.published[0]), status=status)
+
+
+def _keep_to(inbound: Inbound, initial: Address, index: int | None) -> None:
+    """A frame that is posted to a channel goes there: another address in it is a mistake."""
+    for field, own in (("room", initial.room), ("channel", initial.channel)):
+        given = getattr(inbound, field)
+        if given not in (None, own, str(initial)) or inbound.to:
+            raise _at(
+                index,
+                BusError(
+                    "VALIDATION_ERROR",
+                    f"This address takes messages for {initial} only; post others to /api/v1/messages.",
+                    [{"field": "to" if inbound.to else field}],
+                ),
+            )
+    inbound.room, inbound.channel = initial
+
+
+def read_frames(body: Any) -> tuple[Sequence[Inbound], bool]:
+    """The frames of a body and whether it is a batch. Raises ``BusError`` as the socket's door does, with the frame's index."""
+    data = body if isinstance(body, bytes) else b""
+    raw = decode_object(data)
+    if "messages" not in raw:
+        return [_frame(data, raw, None)], False
+    settings = config()
+    unknown = sorted(raw.keys() - {"messages"})
+    if unknown:
+        raise FrameError(
+            "VALIDATION_ERROR", details=[{"field": key, "message": "A batch has `messages` only."} for key in unknown]
+        )
+    try:
+        rows = _raw_array.decode(bytes(raw["messages"]))
+    except msgspec.DecodeError:
+        raise FrameError(
+            "VALIDATION_ERROR", details=[{"field": "messages", "message": "`messages` is a list of messages."}]
+        ) from None
+    if not 1 <= len(rows) <= settings.batch:
+        raise FrameError(
+            "VALIDATION_ERROR",
+            details=[{"field": "messages", "message": f"A batch has 1 to {settings.batch} messages."}],
+        )
+    return [_frame(bytes(row), None, index) for index, row in enumerate(rows)], True
+
+
+def _frame(data: bytes, raw: dict[str, msgspec.Raw] | None, index: int | None) -> Inbound:
+    settings = config()
+    try:
+        if len(data) > settings.frame_bytes:
+            raise BusError(
+                "FRAME_TOO_LARGE", f"The message has {len(data)} bytes; at most {settings.frame_bytes} are taken."
+            )
+        if not nesting_within(data, settings.frame_depth):
+            raise FrameError("INVALID_JSON", f"The message nests deeper than {settings.frame_depth} levels.")
+        inbound = normalise(decode_object(data) if raw is None else raw)
+        if len(inbound.to) > settings.targets:
+            raise FrameError("VALIDATION_ERROR", f"At most {settings.targets} targets.", [{"field": "to"}])
+    except BusError as problem:
+        raise _at(index, problem) from None
+    return inbound
+
+
+def _at(index: int | None, problem: BusError) -> BusError:
+    """The problem with the place in the batch, if there is one."""
+    if index is None:
+        return problem
+    details = [{"index": index, **fault} for fault in problem.details] or [{"index": index}]
+    return BusError(problem.code, problem.message, details, problem.retry_after)
+
+
+class Messages(_MessageView):
+    """``/messages``."""
+
+    @operation(
+        "messages_list",
+        "Look through messages",
+        serializers.MessageList,
+        tag="messages",
+        parameters=query(MessageFilter),
+        errors=("INVALID_NAME", "ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND"),
+    )
+    def get(self, request: Request) -> Response:
+        """Messages of a channel, of a room with all of its channels, or of all that you may read, as they were delivered.
+
+        Newest first, or with `order=asc` oldest first. A page costs the same wherever it lies in the history.
+        """
+        filters = MessageFilter.of(request, Message.objects.none())
+        return self.answer(filters, history.address_of(filters.values["room"], filters.values["channel"]))
+
+    @operation(
+        "messages_publish",
+        "Publish messages",
+        ANSWER,
+        tag="messages",
+        status=201,
+        request={"application/json": PolymorphicProxySerializer(
+            "MessageOrBatch", [serializers.MessageToSend, serializers.Batch], None)},
+        parameters=[SPEAKER],
+        errors=PUBLISH_ERRORS,
+        more={200: ANSWER},
+        examples=[
+            OpenApiExample(
+                "an event",
+                value={"room": "science", "channel": "explore", "message": "hello", "id": "greeting-1"},
+                request_only=True,
+            ),
+            OpenApiExample(
+                "a private message",
+                value={"type": "private", "to": ["my-client-1"], "message": "psst"},
+                request_only=True,
+            ),
+            OpenApiExample(
+                "a batch",
+                value={
+                    "messages": [
+                        {"channel": "science:explore", "payload": {"n": 1}},
+                        {"channel": "science:share", "payload": {"n": 2}},
+                    ]
+                },
+                request_only=True,
+            ),
+        ],
+    )  # fmt: skip
+    def post(self, request: Request) -> Response:
+        """Publish one message or a batch, to any channel, room or client. 201 when it is durable; 200 when it was there already.
+
+        With an `id` a repeat is recognised (for a day, by default): it is not published twice, and the answer says
+        `"duplicate": true` with the first `seq`. A batch is published together and in its order, or not at all.
+        """
+        return self.publish(None)
+
+
+class ChannelMessages(_MessageView):
+    """``/channels/{address}/messages``."""
+
+    @operation(
+        "channel_messages_list",
+        "Look through a channel's messages",
+        serializers.MessageList,
+        tag="messages",
+        parameters=[ADDRESS, *query(ChannelMessageFilter)],
+        errors=("INVALID_NAME", "ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND"),
+    )
+    def get(self, request: Request, address: str) -> Response:
+        """Messages of one channel as they were delivered. To follow it: `?order=asc&after=<the last seq you have>`."""
+        where = address_of(address)
+        filters = ChannelMessageFilter.of(request, Message.objects.none())
+        return self.answer(filters, where)
+
+    @operation(
+        "channel_messages_publish",
+        "Publish to a channel",
+        ANSWER,
+        tag="messages",
+        status=201,
+        request={"application/json": PolymorphicProxySerializer(
+            "ChannelMessageOrBatch", [serializers.ChannelMessageToSend, serializers.ChannelBatch], None)},
+        parameters=[ADDRESS, SPEAKER],
+        errors=PUBLISH_ERRORS,
+        more={200: ANSWER},
+        examples=[
+            OpenApiExample("a text", value={"message": "hello"}, request_only=True),
+            OpenApiExample(
+                "data, safe to repeat",
+                value={"type": "reading", "id": "r-17", "payload": {"celsius": 21.5}},
+                request_only=True,
+            ),
+            OpenApiExample("a batch", value={"messages": [{"message": "one"}, {"message": "two"}]}, request_only=True),
+        ],
+    )  # fmt: skip
+    def post(self, request: Request, address: str) -> Response:
+        """Publish one message or a batch to this channel. 201 when it is durable; 200 when it was there already."""
+        return self.publish(address_of(address))
+
+
+class OneMessage(BusView):
+    """``/channels/{address}/messages/{seq}``."""
+
+    @operation(
+        "channel_messages_get",
+        "Look at a message",
+        serializers.Message,
+        tag="messages",
+        parameters=[ADDRESS, SEQ],
+        errors=("INVALID_NAME", "ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND", "NOT_FOUND"),
+    )
+    def get(self, request: Request, address: str, seq: str) -> Response:
+        """One message by its place in the log."""
+        return Response(msgspec.Raw(history.message(self.actor, address_of(address), min(int(seq), 2**63 - 1))))

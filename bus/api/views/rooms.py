@@ -1,0 +1,81 @@
+"""Rooms."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from ...models import Room
+from ...services import rooms as room_service
+from .. import serializers
+from ..queries import RoomFilter
+from ..schema import ROOM, operation, query
+from .base import DOOR, BusView, decode_cursor, encode_cursor, page
+
+
+class Rooms(BusView):
+    """``/rooms``."""
+
+    @operation("rooms_list", "List rooms", serializers.RoomList, tag="rooms", parameters=query(RoomFilter))
+    def get(self, request: Request) -> Response:
+        """The rooms that you may know of, by name. Private rooms are there for those with a grant only."""
+        filters = RoomFilter.of(request, Room.objects.all())
+        after = decode_cursor(filters.values["cursor"], 1)
+        rows, more = room_service.page(self.actor, filters.qs, after=after[0] if after else "", limit=filters.size)
+        return page(rows, filters, encode_cursor(more) if more else None)
+
+    @operation(
+        "rooms_create",
+        "Make a room",
+        serializers.Room,
+        tag="rooms",
+        status=201,
+        request=serializers.NewRoom,
+        errors=("INVALID_NAME", "ROOM_EXISTS"),
+    )
+    def post(self, request: Request) -> Response:
+        """Make an empty room. For admins; rooms are also made with their first channel."""
+        values = self.read(serializers.NewRoom)
+        room = room_service.create_room(self.actor, values.pop("room"), **values, door=DOOR)
+        return Response(room_service.rows(self.actor, [room])[0], status=201)
+
+
+class OneRoom(BusView):
+    """``/rooms/{room}``."""
+
+    @operation(
+        "rooms_get", "Look at a room", serializers.Room, tag="rooms", parameters=[ROOM], errors=("ROOM_NOT_FOUND",)
+    )
+    def get(self, request: Request, room: str) -> Response:
+        """One room with its figures."""
+        return Response(room_service.get(self.actor, room))
+
+    @operation(
+        "rooms_update",
+        "Change a room",
+        serializers.Room,
+        tag="rooms",
+        request=serializers.RoomChanges,
+        parameters=[ROOM],
+        errors=("ROOM_NOT_FOUND",),
+    )
+    def patch(self, request: Request, room: str) -> Response:
+        """Change what is given, and leave the rest. For admins.
+
+        Whoever may not be in a room that becomes private is taken out of it at once.
+        """
+        changed = room_service.update_room(self.actor, room, self.read(serializers.RoomChanges), door=DOOR)
+        return Response(room_service.rows(self.actor, [changed])[0])
+
+    @operation(
+        "rooms_delete",
+        "Remove a room",
+        tag="rooms",
+        status=204,
+        parameters=[ROOM],
+        errors=("ROOM_NOT_FOUND", "CHANNEL_PROTECTED", "CHANNEL_NOT_EMPTY"),
+    )
+    def delete(self, request: Request, room: str) -> Response:
+        """Remove a room with its channels and their history, if nobody is in it. For admins; built-in rooms stay."""
+        room_service.delete_room(self.actor, room, door=DOOR)
+        return Response(status=204)

@@ -1,0 +1,91 @@
+"""The server: figures, processes, the audit log, and who the caller is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from ...models import AuditEntry, wire_time
+from ...services import clients as client_service
+from ...version import PROTOCOL, VERSION
+from .. import serializers
+from ..permissions import IsBusAdmin
+from ..queries import AuditFilter
+from ..schema import operation, query
+from .base import BusView, decode_cursor, encode_cursor, number_of, page
+
+
+class Stats(BusView):
+    """``/stats``."""
+
+    @operation("stats_get", "Look at the server's figures", serializers.Stats, tag="server")
+    def get(self, request: Request) -> Response:
+        """Connections, rooms, channels and messages, over all processes."""
+        return Response({"server": {"version": VERSION, "protocol": PROTOCOL}, "stats": client_service.stats()})
+
+
+class Me(BusView):
+    """``/me``."""
+
+    @operation("me_get", "Who am I", serializers.Me, tag="server")
+    def get(self, request: Request) -> Response:
+        """Who the server thinks you are, and what your credentials are good for."""
+        actor = self.actor
+        ends = datetime.fromtimestamp(actor.expires_at, UTC) if actor.expires_at is not None else None
+        return Response(
+            {
+                "name": actor.name,
+                "role": actor.role,
+                "user": actor.user or None,
+                "token": actor.token or None,
+                "groups": sorted(actor.groups),
+                "scopes": sorted(actor.scopes) if actor.scopes is not None else None,
+                "client_ids": sorted(client_service.own_ids(actor)),
+                "expires_at": wire_time(ends),
+            }
+        )
+
+
+class Nodes(BusView):
+    """``/nodes``."""
+
+    permission_classes = [IsBusAdmin]
+
+    @operation("nodes_list", "List the processes", serializers.NodeList, tag="server")
+    def get(self, request: Request) -> Response:
+        """The processes of the bus with their figures. For admins."""
+        return Response({"results": client_service.nodes()})
+
+
+class Audit(BusView):
+    """``/audit``."""
+
+    permission_classes = [IsBusAdmin]
+
+    @operation("audit_list", "Read the audit log", serializers.AuditList, tag="server", parameters=query(AuditFilter))
+    def get(self, request: Request) -> Response:
+        """Who changed what, through which door, newest first. For admins."""
+        filters = AuditFilter.of(request, AuditEntry.objects.all())
+        rows = filters.qs.order_by("-pk")
+        if after := decode_cursor(filters.values["cursor"], 1):
+            rows = rows.filter(pk__lt=number_of(after[0]))
+        found = list(rows[: filters.size + 1])
+        more = encode_cursor(found[filters.size - 1].pk) if len(found) > filters.size else None
+        return page(
+            [
+                {
+                    "id": entry.pk,
+                    "at": wire_time(entry.at),
+                    "actor": entry.actor,
+                    "door": entry.door,
+                    "action": entry.action,
+                    "target": entry.target,
+                    "details": entry.details,
+                }
+                for entry in found[: filters.size]
+            ],
+            filters,
+            more,
+        )

@@ -1,0 +1,177 @@
+"""Pages over several logs at once, for readers that look around (REST, exports): never more rows than a page is worth.
+
+Every query is a range of the (channel, seq) index. Where a filter may pass few rows by, a page looks at :data:`SCAN` rows of
+a log at most and says where to go on; it may then hold fewer messages than asked for, or none, and still have a next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+from django.db.models import Q, QuerySet
+
+from ..models import Message
+
+#: Rows of one log that a page with a filter looks at.
+SCAN = 10_000
+
+
+class Span(msgspec.Struct):
+    """What is to be read of a log: the seqs between ``low`` and ``high``, without both."""
+
+    channel_id: int
+    low: int
+    high: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether no seq lies in it."""
+        return self.high - self.low <= 1
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which messages: of one type, of some senders (each since a time), holding a text (in either spelling of JSON)."""
+
+    type: str | None = None
+    senders: Mapping[str, datetime | None] | None = None
+    text: str | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is filtered out."""
+        return self.type is None and self.senders is None and self.text is None
+
+    def narrow(self, rows: QuerySet[Message]) -> QuerySet[Message]:
+        """The rows that may be wanted; a text is looked for in the whole frame, which finds too much rather than too little."""
+        if self.type is not None:
+            rows = rows.filter(type=self.type)
+        if self.senders is not None:
+            from_them = Q(sender__in=[sender for sender, since in self.senders.items() if since is None])
+            for sender, since in self.senders.items():
+                if since is not None:
+                    from_them |= Q(sender=sender, created_at__gte=since)
+            rows = rows.filter(from_them)
+        if self.text is not None:
+            plain = msgspec.json.encode(self.text).decode()[1:-1]
+            escaped = "".join(c if c.isascii() else _escaped(c) for c in plain)
+            rows = rows.filter(Q(frame__icontains=plain) | Q(frame__icontains=escaped))
+        return rows
+
+    def holds(self, frame: bytes) -> bool:
+        """Whether the text is in the message or in one of the payload's values, and not just in the frame's own words."""
+        if self.text is None:
+            return True
+        found = msgspec.json.decode(frame)
+        return _contains(found.get("message"), self.text.casefold()) or _contains(
+            found.get("payload"), self.text.casefold()
+        )
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+def _contains(value: object, text: str) -> bool:
+    if isinstance(value, str):
+        return text in value.casefold()
+    if isinstance(value, dict):
+        return any(_contains(inner, text) for inner in value.values())
+    if isinstance(value, list):
+        return any(_contains(inner, text) for inner in value)
+    return value is not None and not isinstance(value, bool) and text in str(value)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One message of a page."""
+
+    at: datetime
+    id: int
+    channel_id: int
+    seq: int
+    frame: bytes
+
+
+class _Part:
+    """What one log adds to a page."""
+
+    def __init__(self, span: Span, wanted: Wanted, limit: int, descending: bool) -> None:
+        self.span = span
+        low, high = span.low, span.high
+        if not wanted.everything:
+            low, high = (max(low, high - 1 - SCAN), high) if descending else (low, min(high, low + 1 + SCAN))
+        rows = Message.objects.filter(channel_id=span.channel_id, seq__gt=low, seq__lt=high)
+        rows = wanted.narrow(rows).order_by("-seq" if descending else "seq")
+        values = rows.values_list("created_at", "id", "channel_id", "seq", "frame")[:limit]
+        read = [Found(*row[:4], row[4].encode()) for row in values]
+        self.rows = [row for row in read if wanted.holds(row.frame)]
+        # Where the look ended: at the last row, if there may be more behind it, else at the edge of the range.
+        self.edge = read[-1].seq if len(read) == limit else (low + 1 if descending else high - 1)
+        ended = self.edge - 1 <= span.low if descending else self.edge + 1 >= span.high
+        #: Nothing of the log is left beyond what was looked at.
+        self.complete = ended
+        #: The time up to which the log was looked at; None when to its end.
+        self.frontier: datetime | None = None
+        if not ended:
+            self.frontier = read[-1].at if len(read) == limit else _time_near(span.channel_id, self.edge, descending)
+
+
+def _time_near(channel_id: int, seq: int, descending: bool) -> datetime | None:
+    rows = Message.objects.filter(channel_id=channel_id)
+    near = rows.filter(seq__gte=seq).order_by("seq") if descending else rows.filter(seq__lte=seq).order_by("-seq")
+    return near.values_list("created_at", flat=True).first()
+
+
+def read_page(spans: Sequence[Span], wanted: Wanted, *, limit: int, descending: bool) -> tuple[list[Found], list[Span]]:
+    """Up to ``limit`` messages of the logs in the order of time, and what is left to read of each log (empty: no next page).
+
+    Within a log the order is that of ``seq``. One query a log, and one more for each that a filter ended early.
+    """
+    parts = [_Part(span, wanted, limit, descending) for span in spans if not span.empty]
+    merged = sorted((row for part in parts for row in part.rows), key=lambda row: (row.at, row.id), reverse=descending)
+    frontiers = [part.frontier for part in parts if part.frontier is not None]
+    if frontiers:
+        # Beyond a log's frontier there may be messages of it that come before those of others.
+        bound = max(frontiers) if descending else min(frontiers)
+        merged = [row for row in merged if (row.at >= bound if descending else row.at <= bound)]
+    page = merged[:limit]
+    given: dict[int, int] = {}
+    for row in page:
+        given[row.channel_id] = row.seq
+    taken = {(row.channel_id, row.seq) for row in page}
+    left: list[Span] = []
+    for part in parts:
+        span = part.span
+        if all((row.channel_id, row.seq) in taken for row in part.rows):
+            position = part.edge
+            if part.complete:
+                continue
+        elif span.channel_id in given:
+            position = given[span.channel_id]
+        else:
+            left.append(span)
+            continue
+        rest = Span(span.channel_id, span.low, position) if descending else Span(span.channel_id, position, span.high)
+        if not rest.empty:
+            left.append(rest)
+    return page, left
+
+
+def seq_before(channel_id: int, moment: datetime, head: int) -> int:
+    """The last ``seq`` written before ``moment``, 0 when there is none; a few looks into the index, however long the log is."""
+    rows = Message.objects.filter(channel_id=channel_id)
+    oldest = rows.order_by("seq").values_list("seq", flat=True).first()
+    if oldest is None:
+        return 0
+    low, high = oldest - 1, head
+    # Invariant: what is at or below `low` was written before, what is above `high` was not.
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = rows.filter(seq__lte=middle, seq__gt=low).order_by("-seq").values_list("seq", "created_at").first()
+        if row is None or row[1] < moment:
+            low = middle
+        else:
+            high = row[0] - 1
+    return low

@@ -1,0 +1,92 @@
+"""Grants: made, changed and removed here, whichever door asks. The running processes follow at once (``bus.receivers``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import transaction
+
+from ..models import Grant
+from ..permissions import ACTIONS, Actor
+from ..protocol.errors import BusError
+from ..protocol.names import WHOLE, is_name
+from . import audit
+
+FIELDS = ("subject", "subject_name", "action", "pattern", "allow")
+
+#: Subjects that are one of many, and so have a name.
+NAMED = (Grant.Subject.USER, Grant.Subject.GROUP, Grant.Subject.TOKEN, Grant.Subject.CLIENT_TYPE)
+
+
+def check(values: dict[str, Any]) -> None:
+    """Raise ``BusError`` VALIDATION_ERROR with every fault of a grant's ``values`` (all of :data:`FIELDS`)."""
+    faults = [{"field": field, "message": message} for field, message in faults_of(values)]
+    if faults:
+        raise BusError("VALIDATION_ERROR", faults[0]["message"], faults)
+
+
+def faults_of(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """``(field, message)`` of each thing that is wrong with a grant's ``values``."""
+    faults: list[tuple[str, str]] = []
+    subject, name = values["subject"], values["subject_name"]
+    if subject not in Grant.Subject.values:
+        faults.append(("subject", f"It is one of {', '.join(Grant.Subject.values)}."))
+    elif subject in NAMED and not name:
+        faults.append(("subject_name", f"Which {subject}? A name is needed."))
+    elif subject not in NAMED and name:
+        faults.append(("subject_name", f"Leave it empty: the subject is {subject}."))
+    if values["action"] not in (*ACTIONS, "*"):
+        faults.append(("action", f"It is one of {', '.join(ACTIONS)} and *."))
+    if not is_pattern(values["pattern"]):
+        faults.append(
+            (
+                "pattern",
+                "It is room:channel with * for any text, such as science:*, *:news or team-*:*; * is everywhere.",
+            )
+        )
+    return faults
+
+
+def is_pattern(text: str) -> bool:
+    """Whether ``text`` can match addresses: names, each with any number of ``*``; a room alone is all of it."""
+    room, colon, channel = text.partition(":")
+    parts = (room, channel) if colon else (room,)
+    return len(text) <= 130 and all(part and is_name(part.replace(WHOLE, "") or "x") for part in parts)
+
+
+def create(actor: Actor, values: dict[str, Any], *, door: str) -> Grant:
+    """Add a rule. Admins only; raises ``BusError`` FORBIDDEN or VALIDATION_ERROR."""
+    _require_admin(actor)
+    values = {"subject_name": "", "allow": True, **values}
+    check(values)
+    with transaction.atomic():
+        grant = Grant.objects.create(**{field: values[field] for field in FIELDS}, created_by=actor.name[:150])
+        audit.record(actor, door, "create_grant", str(grant), id=grant.pk)
+    return grant
+
+
+def update(actor: Actor, grant: Grant, changes: dict[str, Any], *, door: str) -> Grant:
+    """Change a rule. Admins only; raises ``BusError`` FORBIDDEN or VALIDATION_ERROR."""
+    _require_admin(actor)
+    with transaction.atomic():
+        before = str(Grant.objects.get(pk=grant.pk))
+        for field in FIELDS:
+            if field in changes:
+                setattr(grant, field, changes[field])
+        check({field: getattr(grant, field) for field in FIELDS})
+        grant.save(update_fields=FIELDS)
+        audit.record(actor, door, "update_grant", str(grant), id=grant.pk, before=before)
+    return grant
+
+
+def delete(actor: Actor, grant: Grant, *, door: str) -> None:
+    """Remove a rule. Admins only; raises ``BusError`` FORBIDDEN."""
+    _require_admin(actor)
+    with transaction.atomic():
+        audit.record(actor, door, "delete_grant", str(grant), id=grant.pk)
+        grant.delete()
+
+
+def _require_admin(actor: Actor) -> None:
+    if not actor.manages:
+        raise BusError("FORBIDDEN", "Only admins may change grants.")
