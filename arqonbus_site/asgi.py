@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "arqonbus_site.settings")
@@ -12,6 +13,10 @@ from django.core.asgi import get_asgi_application
 django_application = get_asgi_application()
 
 from arqonbus_site.routing import websocket_application  # noqa: E402 - Django must be set up before
+from bus.serving.handshakes import install_on_daphne  # noqa: E402
+
+if "daphne.server" in sys.modules:
+    install_on_daphne()
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

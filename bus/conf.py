@@ -41,6 +41,9 @@ class Config:
     registration_deadline: float = _setting(
         30.0, "Time after connecting in which a client has to send its first frame; 0: no deadline."
     )
+    handshake_timeout: float = _setting(
+        10.0, "Time in which a new connection has to say its request or handshake as a whole; 0: the server's own."
+    )
     resume_window: float = _setting(24 * 3600.0, "How long a resume token is good after the connection is gone.")
     ticket_lifetime: float = _setting(30.0, "How long a browser's single-use connection ticket is good.")
     jwt_key: str = _setting(
@@ -85,7 +88,9 @@ class Config:
     )
     connections: int = _setting(20000, "Most connections of one process; 0: no limit.")
     connections_per_principal: int = _setting(0, "Most connections of one identity on one process; 0: no limit.")
-    connections_per_address: int = _setting(0, "Most connections from one network address on one process; 0: no limit.")
+    connections_per_address: int = _setting(
+        1000, "Most connections from one network address on one process, this machine's own apart; 0: no limit."
+    )
     trusted_proxies: int = _setting(0, "How many proxies in front add X-Forwarded-For; 0: the header is not believed.")
     # Slow and silent readers
     send_buffer: int = _setting(1024 * 1024, "Bytes waiting for one connection above which it is closed with 4013.")

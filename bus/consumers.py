@@ -10,7 +10,8 @@ from channels.consumer import AsyncConsumer
 from .connection import Connection
 from .door import Refused, authenticate, peer_address
 from .node import current
-from .protocol.errors import BusError, Closing
+from .protocol.errors import BAD_FRAMES, TOO_MANY, BusError, Closing
+from .realtime.inbound import bound, ping_as_told
 from .realtime.writers import choose
 
 SUBPROTOCOL = "arqonbus.v1"
@@ -33,6 +34,9 @@ class BusConsumer(AsyncConsumer):
         protocols = scope.get("subprotocols") or []
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None})
         node = current()
+        direct = scope.get("arqonbus.send", send)
+        inbound = bound(receive, direct)
+        ping_as_told(direct, node.settings.ping_interval, node.settings.ping_timeout)
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
             await node.start()
@@ -41,7 +45,7 @@ class BusConsumer(AsyncConsumer):
             actor, refusal = None, problem
         connection = Connection(node, actor, kind=self.kind, peer_address=peer_address(scope), query=query)
         writer = choose(
-            scope.get("arqonbus.send", send),
+            direct,
             node.bounds,
             connection.overflow,
             portable=node.settings.writer == "portable",
@@ -62,6 +66,8 @@ class BusConsumer(AsyncConsumer):
                     text = event.get("text")
                     if not writer.closed:
                         await connection.handle(text.encode() if text is not None else event.get("bytes") or b"")
+                    elif inbound is not None:
+                        inbound.ignore(flood=connection.peer.close_code in (BAD_FRAMES, TOO_MANY))
                 elif kind == "websocket.disconnect":
                     code = event.get("code") or 1005
                     return

@@ -228,9 +228,7 @@ class Members:
         node = self._node
         if not address.is_channel:
             raise BusError("INVALID_NAME", f"{address} is not a channel to join.", [{"field": "channel"}])
-        ref, created = await node.ensure(address, peer.actor)
-        await self._check(peer, ref)
-        member = ref.id in peer.memberships
+        member = any(ref.address == address for ref in peer.memberships.values())
         if not member and not self._room_for_one_more(peer):
             limit = node.settings.memberships
             raise BusError(
@@ -238,6 +236,8 @@ class Members:
                 f"At most {limit} channels at once.",
                 [{"limit": "memberships", "value": limit}],
             )
+        ref, created = await node.ensure(address, peer.actor)
+        await self._check(peer, ref)
         stream, room_log = await self._open([ref, await self._room_log(ref)])
         position, recovered, first = stream.head, None, None
         if since is not None:

@@ -183,6 +183,11 @@ def normalise(raw: dict[str, msgspec.Raw]) -> Inbound:
     return inbound
 
 
+def frame_id(raw: dict[str, msgspec.Raw]) -> str | None:
+    """A decoded frame's own id; None where it has none, or none that is valid."""
+    return _frame_id(raw, _Faults())
+
+
 def _canonical_keys(raw: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     """Aliases replaced; the same dict where there are none, which is the usual case."""
     if KEY_ALIASES.keys().isdisjoint(raw):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from typing import NoReturn
 
-from .dialects import FrameError, Inbound, decode_object, normalise
+from .dialects import FrameError, Inbound, decode_object, frame_id, normalise
 from .errors import BAD_FRAMES, TOO_MANY, BusError, Closing
 from .limits import Limits, TokenBucket, nesting_within
 
@@ -51,7 +51,7 @@ class Session:
         if self._shared is not None:
             wait = wait or self._shared.take(1.0, now)
         if wait:
-            self._refuse(wait, now)
+            self._refuse(data, wait, now)
         if len(data) > limits.frame_bytes:
             self._bad(
                 BusError(
@@ -73,6 +73,15 @@ class Session:
             )
         return inbound
 
+    def _id_of(self, data: bytes) -> str | None:
+        """The id of a frame that is not looked at further, so that its sender knows which one was refused."""
+        if len(data) > self.limits.frame_bytes or not nesting_within(data, self.limits.depth):
+            return None
+        try:
+            return frame_id(decode_object(data))
+        except FrameError:
+            return None
+
     def _bad(self, problem: BusError, now: float) -> NoReturn:
         """A bad frame: one error, or the connection if there were too many of them."""
         if self._bad_frames is None:
@@ -81,9 +90,10 @@ class Session:
             raise Closing(BAD_FRAMES, problem)
         raise problem
 
-    def _refuse(self, wait: float, now: float) -> NoReturn:
+    def _refuse(self, data: bytes, wait: float, now: float) -> NoReturn:
         """A frame above the rate: an error that says when to come back; going on regardless closes the connection."""
-        problem = BusError("RATE_LIMITED", retry_after=wait)
+        problem = FrameError("RATE_LIMITED", request_id=self._id_of(data))
+        problem.retry_after = wait
         if self._refusals is None:
             burst = max(self.limits.frames_burst, self.limits.bad_frames_burst)
             self._refusals = TokenBucket(self.limits.bad_frames_per_second, burst, now)

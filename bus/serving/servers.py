@@ -12,6 +12,7 @@ from typing import Any
 from ..conf import config
 from ..node import current
 from ..protocol.errors import BusError
+from .handshakes import install_on_daphne, on_uvicorn
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -71,6 +72,7 @@ def _daphne(
     from daphne.server import Server
     from twisted.internet import reactor
 
+    install_on_daphne()
     settings = config()
     ports: list[Any] = []
     tasks: set[asyncio.Task[None]] = set()
@@ -94,7 +96,7 @@ def _daphne(
         application,
         endpoints=["adopted"],
         ready_callable=ready,
-        ping_interval=settings.ping_interval,
+        ping_interval=settings.ping_interval or float("inf"),
         ping_timeout=settings.ping_timeout,
         websocket_timeout=-1,
         websocket_max_message_size=MAX_FRAME,
@@ -111,6 +113,7 @@ def _uvicorn(
     application: Application, sockets: Sequence[socket.socket], opened: Callable[[], None], leave_port: bool
 ) -> None:
     import uvicorn
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     settings = config()
 
@@ -140,6 +143,7 @@ def _uvicorn(
     server = Server(
         uvicorn.Config(
             application,
+            http=on_uvicorn(AutoHTTPProtocol),
             ws="websockets-sansio",
             ws_max_size=MAX_FRAME,
             ws_ping_interval=settings.ping_interval,
