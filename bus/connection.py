@@ -238,7 +238,7 @@ class Connection:
             ref = await node.resolve(address, peer.actor, action=PUBLISH)
         node.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
         if signals.client_active.receivers:
-            signals.client_active.send(
+            signals.client_active.send_robust(
                 Connection, client=peer, activity=inbound.type, room=address.room, channel=address.channel
             )
 
@@ -317,7 +317,7 @@ class Connection:
         if answer.follow is not None:
             await node.members.follow(peer, answer.follow)
         if signals.client_active.receivers:
-            signals.client_active.send(
+            signals.client_active.send_robust(
                 Connection,
                 client=peer,
                 activity=command.name,

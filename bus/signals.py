@@ -1,4 +1,5 @@
-"""What the bus announces to Django code. Receivers hear of facts; they cannot change or stop anything.
+"""What the bus announces to Django code. Receivers hear of facts; they cannot change or stop anything, and one that
+fails is logged and costs nobody else anything (they are sent with ``send_robust``).
 
 Signals of the socket side are sent in the event loop's thread: a receiver must not block, and must not query.
 """

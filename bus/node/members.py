@@ -111,7 +111,7 @@ class Members:
         if wanted.since is not None:
             positions.setdefault(str(initial), {"seq": wanted.since, "epoch": wanted.epoch})
         await self._enter(peer, ref, streams, claimed, positions)
-        signals.client_connected.send(
+        signals.client_connected.send_robust(
             Peer, client=peer.card(), room=initial.room, channel=initial.channel, kind=peer.kind
         )
 
@@ -337,7 +337,7 @@ class Members:
             replaced = False
         else:
             replaced = True
-        signals.client_disconnected.send(Peer, client=peer.card(), code=code, kind=peer.kind)
+        signals.client_disconnected.send_robust(Peer, client=peer.card(), code=code, kind=peer.kind)
         if node.draining:
             return  # The node forgets all of its clients at once.
         try:

@@ -375,7 +375,7 @@ class Node:
         if told:
             self.broker.ring(bells.Published(told))
         if facts:
-            signals.message_published.send(Node, messages=facts)
+            signals.message_published.send_robust(Node, messages=facts)
 
     def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
         """An inbox gets its stream when the first message for a client that is here comes."""

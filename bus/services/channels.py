@@ -171,7 +171,7 @@ def _announce_created(channel: Channel, actor: Actor) -> None:
     address = channel.address
     broker.ring_on_commit(broker.Changed(address.room, address.channel))
     transaction.on_commit(
-        lambda: signals.channel_created.send(
+        lambda: signals.channel_created.send_robust(
             Channel, room=address.room, channel=address.channel, created_by=actor.client_id or actor.name
         )
     )
@@ -201,7 +201,7 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
         remove(channel)
     audit.record(actor, door, "delete_channel", str(address))
     transaction.on_commit(
-        lambda: signals.channel_deleted.send(
+        lambda: signals.channel_deleted.send_robust(
             Channel, room=address.room, channel=address.channel, deleted_by=actor.client_id or actor.name
         )
     )
@@ -268,7 +268,9 @@ def sweep_idle(age: float) -> int:
                 continue
             remove(channel)
         swept += 1
-        signals.channel_deleted.send(Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server")
+        signals.channel_deleted.send_robust(
+            Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server"
+        )
     return swept
 
 

@@ -207,7 +207,7 @@ def _announce(entries: Sequence[Entry]) -> None:
             published.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, entry.seq, entry.frame))
     if published:
         broker.ring(broker.Published(published))
-        signals.message_published.send(
+        signals.message_published.send_robust(
             Published, messages=[(Address(row[1], row[2]), row[4], row[5]) for row in published]
         )
     if passing:
