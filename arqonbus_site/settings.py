@@ -198,7 +198,7 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 if env.bool("BEHIND_PROXY", default=False):
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-SECURE_REDIRECT_EXEMPT = [r"^(health|ready|version|metrics)$"]
+SECURE_REDIRECT_EXEMPT = [r"^(health|ready|version|metrics|metrics/cluster)$"]
 X_FRAME_OPTIONS = "DENY"
 
 LOGGING = {

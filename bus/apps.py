@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.apps import AppConfig
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from .connection import Handler
     from .node import Node
 
 
@@ -19,6 +20,11 @@ class BusConfig(AppConfig):
     label = "bus"
     verbose_name = "ArqonBus"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def __init__(self, app_name: str, app_module: Any) -> None:
+        super().__init__(app_name, app_module)
+        #: How frames of a kind that the bus itself does not serve are carried out; other apps add theirs in ``ready``.
+        self.kinds: dict[str, Handler] = {}
 
     def ready(self) -> None:
         """Make what the process shares, and connect checks and signals."""

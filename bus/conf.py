@@ -230,6 +230,12 @@ def anonymous_allowed() -> bool:
     return bool(settings.DEBUG) if allowed is None else allowed
 
 
+def telemetry_anonymous_allowed() -> bool:
+    """Whether unidentified clients may use the telemetry socket: by its setting, else as on the bus."""
+    allowed = config().telemetry_anonymous
+    return anonymous_allowed() if allowed is None else allowed
+
+
 def _forget(*, setting: str, **_: Any) -> None:
     if setting == "ARQONBUS":
         config.cache_clear()

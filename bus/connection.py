@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from django.apps import apps
 from django.db import Error as DatabaseError
 
 from . import identity, metrics, signals
@@ -32,6 +33,7 @@ from .protocol.dialects import (
     KIND_REGISTER,
     Inbound,
     Registration,
+    normalise,
     registration_from,
 )
 from .protocol.errors import UNIDENTIFIED, BusError, Closing
@@ -45,14 +47,20 @@ from .version import PROTOCOL, VERSION
 
 logger = logging.getLogger("arqonbus.connection")
 
-#: How frames of other kinds are carried out; apps such as telemetry register theirs here (``apps.ready``).
-Handler = Callable[["Connection", Inbound], Any]
+#: Carries out a frame of a kind that another app serves (``BusConfig.kinds``).
+Handler = Callable[["Connection", Inbound], Awaitable[None]]
+
+#: A client's activity of one kind is announced at most once in this many seconds (contract §7).
+ACTIVITY_INTERVAL = 1.0
 
 
 class Connection:
     """The runtime of one socket. ``handle`` takes a frame; ``close`` ends it; ``closed`` is called when it is over."""
 
     __slots__ = ("_closing", "node", "peer", "query", "session", "writer")
+
+    #: What frames of this socket may be.
+    grammar: Callable[[dict[str, msgspec.Raw]], Inbound] = staticmethod(normalise)
 
     def __init__(
         self,
@@ -68,7 +76,7 @@ class Connection:
         self.peer = Peer(secrets.token_hex(8), actor, kind=kind, peer_address=peer_address)
         self.peer.client_id = f"client-{self.peer.connection_id}"
         self.peer.drop = self.drop
-        self.session = Session(session_limits(node), time.monotonic())
+        self.session = Session(session_limits(node), time.monotonic(), self.grammar)
         self.query = query
         self.writer: Writer
         self._closing = False
@@ -86,11 +94,15 @@ class Connection:
         metrics.connections.labels(peer.kind).inc()
         metrics.connections_total.labels(peer.kind).inc()
         self._welcome()
-        if peer.actor.anonymous and not anonymous_allowed() and not node.settings.registration_deadline:
+        if peer.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
         wanted = self.registration_of_query()
         if wanted is not None:
             await self.register(wanted)
+
+    def anonymous_allowed(self) -> bool:
+        """Whether this socket is for unidentified clients too."""
+        return anonymous_allowed()
 
     def _welcome(self) -> None:
         """The first frame (contract §3)."""
@@ -157,14 +169,16 @@ class Connection:
     async def handle(self, data: bytes) -> None:
         """One frame. What is wrong with it is told to the client; only ``Closing`` is raised."""
         now = time.monotonic()
-        peer = self.peer
+        peer, node = self.peer, self.node
         peer.touched = True
+        node.received += 1
+        node.received_bytes += len(data)
         request_id: str | None = None
         try:
             inbound = self.session.receive(data, now)
             request_id = inbound.id
             if not peer.registered and inbound.kind != KIND_REGISTER:
-                await self.register(Registration())
+                await self.register_implicitly()
             if inbound.kind == KIND_PUBLISH:
                 await self._publish(inbound)
             elif inbound.kind == KIND_COMMAND:
@@ -176,7 +190,7 @@ class Connection:
             elif inbound.kind == KIND_PRIVATE:
                 await self._private(inbound)
             else:
-                await self._telemetry(inbound)
+                await self._other(inbound)
         except BusError as problem:
             self.error(problem, getattr(problem, "request_id", None) or request_id)
         except Closing as closing:
@@ -207,9 +221,16 @@ class Connection:
             peer.actor = msgspec.structs.replace(actor, address=peer.peer_address)
             self.node.admission.identified(peer)
             self._identified()
-        check_admitted(peer.actor)
+        check_admitted(peer.actor, anonymous=self.anonymous_allowed())
         self.session.state = State.REGISTERED
-        await self.node.members.register(peer, wanted, peer.actor)
+        await self._enter(wanted)
+
+    async def register_implicitly(self) -> None:
+        """The first frame was none of registration. Raises as :meth:`register`."""
+        await self.register(Registration())
+
+    async def _enter(self, wanted: Registration) -> None:
+        await self.node.members.register(self.peer, wanted, self.peer.actor)
 
     def _identified(self) -> None:
         """Watch over the identity, and count its frames with those of its other connections."""
@@ -237,10 +258,8 @@ class Connection:
         if ref is None:
             ref = await node.resolve(address, peer.actor, action=PUBLISH)
         node.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
-        if signals.client_active.receivers:
-            signals.client_active.send_robust(
-                Connection, client=peer, activity=inbound.type, room=address.room, channel=address.channel
-            )
+        if inbound.type not in peer.noted:
+            self.active(inbound.type, address)
 
     def _done(self, entry: Entry) -> None:
         if entry.error is not None:
@@ -277,6 +296,9 @@ class Connection:
                 inbound, id=message_id if len(served) == 1 else (message_id and f"{message_id}.{target}")
             )
             node.publish(peer, ref, copy, gather.done)
+        if served:
+            # Whose inbox it was is between the two.
+            self.active("private", Address(INBOX_ROOM, WHOLE))
         if unknown:
             raise BusError(
                 "TARGET_NOT_FOUND",
@@ -284,8 +306,27 @@ class Connection:
                 [{"client_id": target} for target in inbound.to if target in unknown],
             )
 
-    async def _telemetry(self, inbound: Inbound) -> None:
-        raise BusError("UNKNOWN_TYPE", "There is no telemetry here.")
+    async def _other(self, inbound: Inbound) -> None:
+        """A kind of frame that another app serves."""
+        handler: Handler | None = apps.get_app_config("bus").kinds.get(inbound.kind)  # type: ignore[attr-defined]
+        if handler is None:
+            raise BusError("UNKNOWN_TYPE", f"Frames of type {inbound.type} are not served here.")
+        await handler(self, inbound)
+
+    def active(self, activity: str, address: Address | None = None) -> None:
+        """Announce what the client does (not what it says), at most once in :data:`ACTIVITY_INTERVAL` for each activity.
+
+        The path of a message looks into ``peer.noted`` first, so that this costs it one look-up.
+        """
+        peer = self.peer
+        if activity in peer.noted:
+            return
+        if not isinstance(peer.noted, set):
+            peer.noted = set()
+        peer.noted.add(activity)
+        self.node.loop.call_later(ACTIVITY_INTERVAL, peer.noted.discard, activity)
+        room, channel = address or peer.initial
+        signals.client_active.send_robust(Connection, client=peer, activity=activity, room=room, channel=channel)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
@@ -316,14 +357,7 @@ class Connection:
         self.send(frames.command_response(uid, inbound.id, command.name, answer.message, answer.result))
         if answer.follow is not None:
             await node.members.follow(peer, answer.follow)
-        if signals.client_active.receivers:
-            signals.client_active.send_robust(
-                Connection,
-                client=peer,
-                activity=command.name,
-                room=peer.initial.room,
-                channel=peer.initial.channel,
-            )
+        self.active(command.name)
 
     # --- frames out -------------------------------------------------------------------------------------------------
 

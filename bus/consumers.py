@@ -25,6 +25,7 @@ class BusConsumer(AsyncConsumer):
     """
 
     kind = "bus"
+    connection_class: type[Connection] = Connection
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one socket from its handshake to its end (the ASGI application of the connection)."""
@@ -43,7 +44,7 @@ class BusConsumer(AsyncConsumer):
             actor, refusal = await authenticate(scope, query, node), None
         except (BusError, Refused) as problem:
             actor, refusal = None, problem
-        connection = Connection(node, actor, kind=self.kind, peer_address=peer_address(scope), query=query)
+        connection = self.connection_class(node, actor, kind=self.kind, peer_address=peer_address(scope), query=query)
         writer = choose(
             direct,
             node.bounds,

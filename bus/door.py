@@ -13,7 +13,7 @@ from django.db import Error as DatabaseError
 from django.http.request import split_domain_port, validate_host
 
 from . import identity
-from .conf import anonymous_allowed, config
+from .conf import config
 from .node import Node
 from .permissions import Actor
 from .protocol.errors import NOT_ALLOWED, SLOW, UNIDENTIFIED, BusError, Closing
@@ -178,10 +178,10 @@ async def authenticate(scope: Any, query: dict[str, str], node: Node) -> Actor:
     return identity.ANONYMOUS
 
 
-def check_admitted(actor: Actor) -> None:
+def check_admitted(actor: Actor, *, anonymous: bool) -> None:
     """Raise ``Closing`` unless ``actor`` may be here: identified, or anonymous where that is allowed and from a page of ours."""
     if actor.anonymous:
-        if not anonymous_allowed():
+        if not anonymous:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
         if actor.foreign:
             raise Closing(NOT_ALLOWED, BusError("ORIGIN_REFUSED"))

@@ -1,59 +1,163 @@
-"""What ``/metrics`` shows (docs/operations.md explains each line)."""
+"""What ``/metrics`` shows (docs/operations.md explains each line).
+
+What is counted on the path of a message is a plain integer of the node or the hub, read when somebody asks for the page: a
+Prometheus counter takes a lock for each ``inc()``. Counters of rarer things are Prometheus's own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, Sample
+
+from .log import Entry
 
 registry = CollectorRegistry()
 
 connections = Gauge("arqonbus_connections", "Open connections of this process", ["socket"], registry=registry)
 connections_total = Counter("arqonbus_connections_opened", "Connections opened", ["socket"], registry=registry)
 disconnects = Counter("arqonbus_disconnects", "Connections closed, by code", ["code"], registry=registry)
-received = Counter("arqonbus_frames_received", "Frames received from clients", registry=registry)
-received_bytes = Counter("arqonbus_received_bytes", "Bytes of frames received", registry=registry)
-published = Counter("arqonbus_messages_published", "Messages committed or passed on by this process", registry=registry)
 errors = Counter("arqonbus_errors", "Errors told to clients, by code", ["code"], registry=registry)
 limits = Counter("arqonbus_limits_reached", "Connections refused or ended by a limit", ["limit"], registry=registry)
 commands = Counter("arqonbus_commands", "Commands carried out", ["command"], registry=registry)
-_fine = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
-publish_seconds = Histogram(
-    "arqonbus_publish_seconds", "From a message's arrival to its commit", buckets=_fine, registry=registry
-)
-commit_seconds = Histogram(
-    "arqonbus_commit_seconds", "Length of the log's transactions", buckets=_fine, registry=registry
-)
-commit_entries = Histogram(
-    "arqonbus_commit_entries",
-    "Messages of one transaction",
-    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
-    registry=registry,
-)
 
-_figures: dict[str, Gauge] = {
-    name: Gauge(f"arqonbus_{name}", text, registry=registry)
-    for name, text in {
-        "streams": "Logs that this process has members of",
-        "delivered": "Frames handed to the writers, one for each receiver",
-        "delivered_bytes": "Bytes of frames handed to the writers",
-        "log_queue": "Messages that wait for the log",
-        "gaps": "Times that a message came before its turn",
-        "repaired": "Messages read from the log since no bell announced them",
-        "layer_connected": "Whether the channel layer takes bells",
-        "store_available": "Whether the last transaction of the log went well",
-    }.items()
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+_ENTRIES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
+
+
+class Distribution:
+    """A histogram of plain numbers, written by one thread."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulated, as Prometheus has them."""
+        rows, below = [], 0
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            below += count
+            rows.append((bound, float(below)))
+        return rows
+
+
+class LogTimes:
+    """How long a node's log takes: ``publish`` for each message, ``commit`` and ``entries`` for each transaction."""
+
+    def __init__(self) -> None:
+        self.publish = Distribution(_SECONDS)
+        self.commit = Distribution(_SECONDS)
+        self.entries = Distribution(_ENTRIES)
+
+    def observe(self, batch: Sequence[Entry], began: float, ended: float) -> None:
+        """A transaction of ``batch``, its ends in the loop's time. Called in the log's thread."""
+        self.commit.observe(ended - began)
+        self.entries.observe(len(batch))
+        observe = self.publish.observe
+        for entry in batch:
+            observe(ended - entry.queued_at)
+
+
+#: Figures that only grow: name, meaning.
+_COUNTERS = {
+    "frames_received": "Frames received from clients",
+    "received_bytes": "Bytes of frames received",
+    "messages_published": "Messages committed or passed on by this process",
+    "delivered": "Frames handed to the writers, one for each receiver",
+    "delivered_bytes": "Bytes of frames handed to the writers",
+    "gaps": "Times that a message came before its turn",
+    "repaired": "Messages read from the log since no bell announced them",
+}
+#: Figures that go up and down.
+_GAUGES = {
+    "clients": "Registered clients of this process",
+    "streams": "Logs that this process has members of",
+    "log_queue": "Messages that wait for the log",
+    "layer_connected": "Whether the channel layer takes bells",
+    "store_available": "Whether the last transaction of the log went well",
+    "uptime_seconds": "Time since the node began",
+}
+#: Figures of all processes, from the database.
+_CLUSTER = {
+    "active_connections": ("clients", "Connected clients"),
+    "active_rooms": ("rooms", "Rooms with members"),
+    "active_channels": ("channels", "Channels with members"),
+}
+_CLUSTER_COUNTERS = {
+    "total_connections": ("connections", "Registrations ever"),
+    "total_messages": ("messages", "Messages of clients ever"),
+}
+_HISTOGRAMS = {
+    "publish": ("arqonbus_publish_seconds", "From a message's arrival at the log to its commit"),
+    "commit": ("arqonbus_commit_seconds", "Length of the log's transactions"),
+    "entries": ("arqonbus_commit_entries", "Messages of one transaction"),
 }
 
 
-def collect(figures: Mapping[str, Any]) -> None:
-    """Take over a node's figures (``Node.figures``) before the page is made."""
-    for name, gauge in _figures.items():
-        gauge.set(float(figures[name]))
+def of_nodes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Iterator[Metric]:
+    """The metrics of nodes, given as (labels, ``Node.figures()``); figures that an older node does not have are left out."""
+    rows = list(rows)
+    names = list(rows[0][0]) if rows else []
+    families: list[tuple[str, CounterMetricFamily | GaugeMetricFamily]] = [
+        (name, CounterMetricFamily(f"arqonbus_{name}", text, labels=names)) for name, text in _COUNTERS.items()
+    ]
+    families += [(name, GaugeMetricFamily(f"arqonbus_{name}", text, labels=names)) for name, text in _GAUGES.items()]
+    for name, family in families:
+        for labels, figures in rows:
+            if name in figures:
+                family.add_metric(list(labels.values()), float(figures[name]))
+        yield family
 
 
-def observe_commit(entries: int, seconds: float) -> None:
-    """A transaction of the log: how many messages, how long."""
-    commit_seconds.observe(seconds)
-    commit_entries.observe(entries)
+def of_log(labels: Mapping[str, str], times: LogTimes) -> Iterator[Metric]:
+    """The histograms of a node's log."""
+    for name, (shown, text) in _HISTOGRAMS.items():
+        distribution: Distribution = getattr(times, name)
+        family = HistogramMetricFamily(shown, text, labels=list(labels))
+        family.add_metric(list(labels.values()), distribution.buckets(), sum_value=distribution.total)
+        yield family
+
+
+def of_cluster(nodes: int, stats: Mapping[str, Any]) -> Iterator[Metric]:
+    """The figures of all processes (``services.clients.stats``), and how many processes there are."""
+    yield GaugeMetricFamily("arqonbus_cluster_nodes", "Processes with a young sign of life", value=nodes)
+    for name, (shown, text) in _CLUSTER.items():
+        yield GaugeMetricFamily(f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(stats[name]))
+    for name, (shown, text) in _CLUSTER_COUNTERS.items():
+        yield CounterMetricFamily(f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(stats[name]))
+
+
+def of_registry(labels: Mapping[str, str]) -> Iterator[Metric]:
+    """What is counted in the registry, with ``labels`` on each sample."""
+    for family in registry.collect():
+        family.samples = [
+            Sample(sample.name, {**labels, **sample.labels}, sample.value, sample.timestamp, sample.exemplar)
+            for sample in family.samples
+        ]
+        yield family
+
+
+class _Page:
+    """Metrics as something that ``generate_latest`` takes."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def page(families: Iterable[Metric]) -> bytes:
+    """The metrics as Prometheus text."""
+    return generate_latest(_Page(families))

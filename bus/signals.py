@@ -18,7 +18,8 @@ channel_created = Signal()
 channel_deleted = Signal()
 #: ``messages``: list of (address, seq, frame bytes) that were committed together.
 message_published = Signal()
-#: ``client``, ``activity`` (a type or command name), ``room``, ``channel``: something a client did, not what it said.
+#: ``client`` (the connection's peer), ``activity`` (a type or command name), ``room``, ``channel``: something a client did, not
+#: what it said; at most once a second for each client and activity.
 client_active = Signal()
-#: ``stats``: dict; once in a while, by the node.
+#: ``node`` (its id), ``stats``: dict; every ``telemetry_interval``, by each node.
 server_stats = Signal()

@@ -16,5 +16,6 @@ urlpatterns = [
     path("api/asyncapi.json", contracts.asyncapi_json, name="asyncapi-json"),
     path("api/asyncapi/", contracts.asyncapi_page, name="asyncapi"),
     path("metrics", operations.metrics_page, name="metrics"),
+    path("metrics/cluster", operations.cluster_metrics_page, name="cluster-metrics"),
     path("api/", include("bus.api.urls")),
 ]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from django.apps import AppConfig, apps
+
+if TYPE_CHECKING:
+    from bus.node import Node
+    from bus.protocol.limits import TokenBucket
 
 
 class TelemetryConfig(AppConfig):
@@ -10,3 +17,15 @@ class TelemetryConfig(AppConfig):
 
     name = "telemetry"
     verbose_name = "ArqonBus telemetry"
+
+    def ready(self) -> None:
+        """Listen to the bus, and carry out the telemetry frames of its socket."""
+        from bus.protocol.dialects import KIND_TELEMETRY
+
+        from . import contract, receivers, services
+
+        #: The bound on notes of activity, for each node of this process.
+        self.meters: WeakKeyDictionary[Node, TokenBucket] = WeakKeyDictionary()
+        apps.get_app_config("bus").kinds[KIND_TELEMETRY] = services.accept  # type: ignore[attr-defined]
+        receivers.connect()
+        contract.describe()

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-from django.apps import apps
 from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.core import Metric
 
 from .. import metrics
 from ..log import heads
-from ..node import current
+from ..node import Node, current
 from ..protocol.errors import BusError
+from ..services import clients
 from ..version import PROTOCOL, VERSION
 
-#: Seconds that the database may take to answer a readiness probe.
+logger = logging.getLogger("arqonbus.operations")
+
+Read = TypeVar("Read")
+
+#: Seconds that the database may take to answer a probe.
 PROBE_TIMEOUT = 2.0
 
 
@@ -42,12 +50,52 @@ async def ready(request: HttpRequest) -> JsonResponse:
 
 
 async def version(request: HttpRequest) -> JsonResponse:
-    """What runs here."""
-    return JsonResponse({"name": "arqonbus", "version": VERSION, "protocol": PROTOCOL})
+    """What runs here; ``node`` is the process that answered."""
+    return JsonResponse({"name": "arqonbus", "version": VERSION, "protocol": PROTOCOL, "node": current().id})
 
 
 async def metrics_page(request: HttpRequest) -> HttpResponse:
-    """This process's figures as Prometheus text (docs/operations.md explains each)."""
-    for node in list(apps.get_app_config("bus").nodes):  # type: ignore[attr-defined]
-        metrics.collect(node.figures())
-    return HttpResponse(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+    """This process's figures and those of all together, as Prometheus text (docs/operations.md explains each)."""
+    node = current()
+    labels = {"node": node.id}
+    return _page(
+        [
+            *metrics.of_registry(labels),
+            *metrics.of_nodes([(labels, node.figures())]),
+            *metrics.of_log(labels, node.log_times),
+            *await _cluster(node),
+        ]
+    )
+
+
+async def cluster_metrics_page(request: HttpRequest) -> HttpResponse:
+    """The figures of every process, as each wrote them down with its last sign of life: for workers that share a port."""
+    node = current()
+    rows = await _in_time(node, _living) or []
+    each = [({"node": row["id"], "host": row["host"], "pid": str(row["pid"])}, row["stats"]) for row in rows]
+    return _page([*metrics.of_nodes(each), *await _cluster(node)])
+
+
+async def _cluster(node: Node) -> Iterable[Metric]:
+    """The figures from the database; none while it does not answer, since the rest is most wanted then."""
+    rows = await _in_time(node, _living)
+    stats = await _in_time(node, clients.stats) if rows is not None else None
+    return metrics.of_cluster(len(rows), stats) if rows is not None and stats is not None else ()
+
+
+async def _in_time(node: Node, read: Callable[[], Read]) -> Read | None:
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            answer: Read = await node.run(read)
+            return answer
+    except (DatabaseError, TimeoutError, RuntimeError) as problem:
+        logger.debug("figures of the database: %s", type(problem).__name__)
+        return None
+
+
+def _living() -> list[dict[str, Any]]:
+    return [row for row in clients.nodes() if row["alive"]]
+
+
+def _page(families: Iterable[Metric]) -> HttpResponse:
+    return HttpResponse(metrics.page(families), content_type=CONTENT_TYPE_LATEST)

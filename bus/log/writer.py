@@ -96,8 +96,8 @@ class LogWriter:
         self._idle = asyncio.Event()
         self._idle.set()
         self._down = False
-        #: For the metrics: (entries, seconds) of each commit.
-        self.observe_commit: Callable[[int, float], None] = lambda entries, seconds: None
+        #: For the metrics: the entries of each commit, when it began and when it ended (loop time); called in the thread.
+        self.observe_commit: Callable[[list[Entry], float, float], None] = lambda batch, began, ended: None
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -143,7 +143,7 @@ class LogWriter:
 
     def _commit(self, flight: _Flight) -> None:
         """Commit, and turn every failure into the entries' errors."""
-        started = time.perf_counter()
+        began = self._loop.time()
         batch = flight.entries
         kept = connection.connection is not None
         try:
@@ -172,7 +172,7 @@ class LogWriter:
             if self._down:
                 self._down = False
                 logger.warning("the message store is back", extra={"event": "store_back"})
-            self.observe_commit(len(batch), time.perf_counter() - started)
+            self.observe_commit(batch, began, self._loop.time())
 
     def _settle(self, batch: list[Entry], cause: Exception) -> None:
         """After a commit in doubt: ask the log, for as long as publishers may wait."""

@@ -41,6 +41,7 @@ from .batch import Batcher
 from .members import Members
 from .peer import Peer
 from .presence import Notices
+from .statistics import Statistics
 from .streams import Streams
 
 logger = logging.getLogger("arqonbus.node")
@@ -86,7 +87,8 @@ class Node:
             timeout=settings.store_timeout,
             window=settings.idempotency_window,
         )
-        self.log.observe_commit = metrics.observe_commit
+        self.log_times = metrics.LogTimes()
+        self.log.observe_commit = self.log_times.observe
         self.streams = Streams(self.hub, self.broker, self.run, self._writer_settled)
         self.presence: Batcher[client_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)
@@ -105,9 +107,13 @@ class Node:
         self.on_drain: list[Callable[[], None]] = []
         self._uid_prefix = f"arq_{self.id[:8]}{secrets.token_hex(3)}"
         self._uid = 0
-        # Totals since the last sign of life, added to the counters in the database.
+        # Counted on the path of a message; what is new since the last sign of life is added to the totals in the database.
+        self.received = self.received_bytes = self.published = 0
+        #: How many of the published are the server's own (telemetry's), which nobody sent.
+        self.own_messages = 0
         self.connections_made = 0
-        self.messages_written = 0
+        self._totals_saved = {"connections": 0, "messages": 0}
+        self.statistics = Statistics(self)
         self._idle_streams: set[int] = set()
         self._inbox_owners: dict[int, str] = {}
         self._next_prune = 0.0
@@ -142,7 +148,12 @@ class Node:
         if not self._tasks:
             await self.broker.start()
             apps.get_app_config("bus").nodes.add(self)  # type: ignore[attr-defined]
-            for work in (self._look_at_log, self._show_life, self._housekeep, self.access.look, self.admission.look):
+            regular = [self._look_at_log, self._show_life, self._housekeep, self.access.look, self.admission.look]
+            if self.settings.stats_interval:
+                regular.append(self.statistics.report)
+            if self.settings.telemetry_interval:
+                regular.append(self.statistics.announce)
+            for work in regular:
                 self._tasks.append(asyncio.ensure_future(self._again(work)))
             drain.install(self.loop, self.stop)
             if django_settings.DEBUG:
@@ -281,11 +292,23 @@ class Node:
         """
         if not self.may(peer, PUBLISH, ref):
             raise self._refusal(peer, PUBLISH, ref)
-        client_id = peer.client_id
+        self.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
+
+    def take(
+        self,
+        client_id: str,
+        ref: ChannelRef,
+        inbound: Inbound,
+        done: Callable[[Entry], None] | None = None,
+        exclude: Peer | None = None,
+    ) -> None:
+        """As :meth:`publish`, for a sender whom the caller vouches for. ``exclude`` does not receive it.
+
+        Raises ``BusError`` BUSY.
+        """
         message_id = inbound.id
         uid = frames.message_uid(message_id) if message_id else self.new_uid()
         head, tail = frames.message_parts(inbound, ref.address, client_id, uid)
-        exclude = None if inbound.echo else peer
         if ref.ephemeral:
             entry = Entry(
                 ref.id,
@@ -300,6 +323,7 @@ class Node:
             )
             entry.duplicate = bool(message_id) and self._passed_before(f"{client_id}/{message_id}")
             if not entry.duplicate:
+                self.published += 1
                 self._pass_on(ref.id, frames.finish_message(head, tail, _stamp(), None), exclude)
             if done is not None:
                 done(entry)
@@ -363,7 +387,7 @@ class Node:
                 if entry.error is not None and entry.error.code == "CHANNEL_NOT_FOUND":
                     self._refs.pop(entry.context.address, None)
                 continue
-            self.messages_written += 1
+            self.published += 1
             ref: ChannelRef = entry.context
             if ref.address.room == INBOX_ROOM:
                 self._meet_inbox(ref, entry.epoch)
@@ -400,7 +424,7 @@ class Node:
             self.hear(bell)
             if pass_on:
                 if isinstance(bell, bells.Published):
-                    self.messages_written += len(bell.messages)
+                    self.published += len(bell.messages)
                 self.broker.ring(bell)
 
         try:
@@ -435,7 +459,8 @@ class Node:
                 if found is not None and (not bell.connection_id or found.connection_id == bell.connection_id):
                     found.drop(bell.close_code, BusError(bell.code, bell.message))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let ``work`` run beside everything else."""
         task = asyncio.ensure_future(work)
         self._short_tasks.add(task)
         task.add_done_callback(self._short_tasks.discard)
@@ -488,13 +513,11 @@ class Node:
             self.attach_inbox(peer, channel_id, epoch)
 
     async def _show_life(self) -> float:
-        stats = self.figures()
-        connections, self.connections_made = self.connections_made, 0
-        messages, self.messages_written = self.messages_written, 0
+        totals, news = self._news()
         alive = await self.run_writer(
-            client_service.node_alive, self.id, self.host, os.getpid(), VERSION, stats,
-            {"connections": connections, "messages": messages},
-        )  # fmt: skip
+            client_service.node_alive, self.id, self.host, os.getpid(), VERSION, self.figures(), news
+        )
+        self._totals_saved = totals
         if not alive:
             logger.warning(
                 "the others had given this process up; its clients come back", extra={"event": "node_revived"}
@@ -511,10 +534,19 @@ class Node:
         return self.settings.node_heartbeat
 
     async def _save_counters(self) -> None:
-        await self.run_writer(
-            client_service.add_to_counters,
-            {"connections": self.connections_made, "messages": self.messages_written},
-        )
+        totals, news = self._news()
+        await self.run_writer(client_service.add_to_counters, news)
+        self._totals_saved = totals
+
+    @property
+    def client_messages(self) -> int:
+        """Messages published here, without the server's own."""
+        return max(self.published - self.own_messages, 0)
+
+    def _news(self) -> tuple[dict[str, int], dict[str, int]]:
+        """This process's totals, and what of them is not in the database yet."""
+        totals = {"connections": self.connections_made, "messages": self.client_messages}
+        return totals, {name: total - self._totals_saved[name] for name, total in totals.items()}
 
     async def _housekeep(self) -> float:
         self._idle_streams = self.streams.collect(self._idle_streams)
@@ -531,6 +563,10 @@ class Node:
         """This process's figures, for status, metrics and the console."""
         return {
             "connections": len(self.peers),
+            "clients": len(self.by_client),
+            "frames_received": self.received,
+            "received_bytes": self.received_bytes,
+            "messages_published": self.published,
             "streams": len(self.hub.streams),
             "delivered": self.hub.delivered,
             "delivered_bytes": self.hub.delivered_bytes,
@@ -539,7 +575,7 @@ class Node:
             "repaired": self.streams.repaired,
             "layer_connected": self.broker.connected,
             "store_available": self.log.available,
-            "uptime": round((datetime.now(UTC) - self.started_at).total_seconds(), 1),
+            "uptime_seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 1),
         }
 
 

@@ -12,6 +12,7 @@ from ..realtime.writers import Writer
 from ..services.channels import ChannelRef
 
 _NOTHING: Mapping[str, Any] = {}
+_NONE: frozenset[str] = frozenset()
 
 
 class Peer:
@@ -35,6 +36,7 @@ class Peer:
         "initial",
         "kind",
         "memberships",
+        "noted",
         "peer_address",
         "personality",
         "received",
@@ -70,6 +72,8 @@ class Peer:
         self.connected_at = self.active_at = datetime.now(UTC)
         self.touched = False
         self.received = 0
+        # What it did in the last second, and so is not announced again.
+        self.noted: set[str] | frozenset[str] = _NONE
         # Answers of the permission table that are good while its version stays.
         self.allowed: dict[tuple[str, int], bool] = {}
         self.rules_version = -1

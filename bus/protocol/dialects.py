@@ -152,15 +152,21 @@ def decode_object(data: bytes) -> dict[str, msgspec.Raw]:
         raise FrameError("INVALID_JSON", f"The frame is not a JSON object: {_shortened(problem)}") from None
 
 
-def normalise(raw: dict[str, msgspec.Raw]) -> Inbound:
-    """The canonical form of a decoded frame. Raises :class:`FrameError` with every fault of it."""
+def normalise(raw: dict[str, msgspec.Raw], *, only: frozenset[str] | None = None, default: str = "event") -> Inbound:
+    """The canonical form of a decoded frame. Raises :class:`FrameError` with every fault of it.
+
+    ``default`` is the type of a frame that tells of none; a socket of one purpose takes the types of ``only``.
+    """
     raw = _canonical_keys(raw)
     faults = _Faults()
     request_id = _frame_id(raw, faults)
     versioned = "version" in raw and bytes(raw["version"]) != _NULL
     if versioned:
         _check_version(raw, request_id)
-    frame_type = _frame_type(raw, faults)
+    frame_type = _frame_type(raw, faults, default)
+    if only is not None and frame_type not in only:
+        faults.add("type", f"On this socket `type` is {' or '.join(sorted(only))}, or absent; not {frame_type[:64]!r}.")
+        frame_type = default
     if versioned and frame_type not in V1_TYPES:
         raise FrameError(
             "UNKNOWN_TYPE",
@@ -225,17 +231,17 @@ def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
         )
 
 
-def _frame_type(raw: dict[str, msgspec.Raw], faults: _Faults) -> str:
+def _frame_type(raw: dict[str, msgspec.Raw], faults: _Faults, default: str) -> str:
     value = raw.get("type")
     if value is not None and (data := bytes(value)) != _NULL:
         if data[:1] != b'"':
             faults.add("type", "`type` is a string.")
-            return "event"
+            return default
         text = _text.decode(data)
         if text:
             if len(text) > 64 or not text.isprintable():
                 faults.add("type", "`type` is 1 to 64 printable characters long.")
-                return "event"
+                return default
             return TYPE_ALIASES.get(text, text)
     if "command" in raw:
         return "command"
@@ -243,7 +249,7 @@ def _frame_type(raw: dict[str, msgspec.Raw], faults: _Faults) -> str:
         return "telemetry"
     if not _REGISTRATION_KEYS.isdisjoint(raw) and "message" not in raw and "payload" not in raw:
         return "register"
-    return "event"
+    return default
 
 
 def _name_text(raw: dict[str, msgspec.Raw], field: str, faults: _Faults) -> str | None:
@@ -300,11 +306,37 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults
     if timestamp is not None and bytes(timestamp)[:1] == b'"':
         inbound.client_timestamp = _valid_time(_text.decode(bytes(timestamp)))
     if inbound.kind == KIND_TELEMETRY:
-        for name, attribute in (("eventType", "event_type"), ("source", "source")):
-            value = raw.get(name)
-            if value is not None:
-                setattr(inbound, attribute, bytes(value))
+        _read_telemetry(raw, inbound, faults)
     inbound.metadata = _metadata(raw, faults)
+
+
+def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults) -> None:
+    """The fields of telemetry (contract §7). It is read by programs, so each of them is held to its form."""
+    payload = raw.get("payload")
+    if inbound.payload is None and (payload is None or bytes(payload) == _NULL):
+        faults.add("payload", "`payload` is missing: an object.")
+    event_type = raw.get("eventType")
+    if event_type is None and inbound.payload is not None:
+        # A v1 sender keeps its own fields inside the payload.
+        event_type = _canonical_keys(_raw_object.decode(inbound.payload)).get("eventType")
+    inbound.event_type = _short_text(event_type, "eventType", faults, required=True)
+    inbound.source = _short_text(raw.get("source"), "source", faults)
+    timestamp = raw.get("timestamp")
+    if inbound.client_timestamp is None and timestamp is not None and bytes(timestamp) != _NULL:
+        faults.add("timestamp", "`timestamp` is an ISO 8601 time such as 2026-01-01T00:00:00.000Z.")
+
+
+def _short_text(value: msgspec.Raw | None, field: str, faults: _Faults, *, required: bool = False) -> bytes | None:
+    """A name of at most 128 printable characters, as JSON."""
+    if value is None or (data := bytes(value)) == _NULL:
+        if required:
+            faults.add(field, f"`{field}` is missing: 1 to 128 printable characters.")
+        return None
+    text = _text.decode(data) if data[:1] == b'"' else ""
+    if not 1 <= len(text) <= 128 or not text.isprintable():
+        faults.add(field, f"`{field}` is a string of 1 to 128 printable characters.")
+        return None
+    return msgspec.json.encode(text)
 
 
 def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound: Inbound, faults: _Faults) -> None:

@@ -7,7 +7,10 @@ what the frames ask for.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import NoReturn
+
+import msgspec
 
 from .dialects import FrameError, Inbound, decode_object, frame_id, normalise
 from .errors import BAD_FRAMES, TOO_MANY, BusError, Closing
@@ -23,12 +26,15 @@ class State(enum.Enum):
 
 
 class Session:
-    """The state machine of one connection."""
+    """The state machine of one connection. ``grammar`` turns a decoded frame into its canonical form."""
 
-    __slots__ = ("_bad_frames", "_bytes", "_frames", "_refusals", "_shared", "limits", "state")
+    __slots__ = ("_bad_frames", "_bytes", "_frames", "_grammar", "_refusals", "_shared", "limits", "state")
 
-    def __init__(self, limits: Limits, now: float) -> None:
+    def __init__(
+        self, limits: Limits, now: float, grammar: Callable[[dict[str, msgspec.Raw]], Inbound] = normalise
+    ) -> None:
         self.limits = limits
+        self._grammar = grammar
         self.state = State.CONNECTED
         self._frames = TokenBucket(limits.frames_per_second, limits.frames_burst, now)
         self._bytes = TokenBucket(limits.bytes_per_second, limits.bytes_burst, now)
@@ -63,7 +69,7 @@ class Session:
         if not nesting_within(data, limits.depth):
             self._bad(FrameError("INVALID_JSON", f"The frame nests deeper than {limits.depth} levels."), now)
         try:
-            inbound = normalise(decode_object(data))
+            inbound = self._grammar(decode_object(data))
         except FrameError as problem:
             self._bad(problem, now)
         if len(inbound.to) > limits.targets:

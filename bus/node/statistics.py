@@ -1,0 +1,71 @@
+"""The node's figures, told from time to time: a line in the log, and a signal for telemetry."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from .. import signals
+from ..services import clients as client_service
+
+if TYPE_CHECKING:
+    from .node import Node
+
+logger = logging.getLogger("arqonbus.stats")
+
+
+class Statistics:
+    """Tells what goes on, with the rate since it told last."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._reported = self._announced = (node.loop.time(), 0)
+
+    async def report(self) -> float:
+        """The log's line; returns the seconds until the next one."""
+        node = self._node
+        totals = await node.run(client_service.stats)
+        rate, self._reported = self._rate_since(self._reported)
+        logger.info(
+            "%d clients (%d here), %d rooms, %d channels, %d messages, %.1f messages/s here",
+            totals["active_connections"],
+            len(node.by_client),
+            totals["active_rooms"],
+            totals["active_channels"],
+            totals["total_messages"],
+            rate,
+            extra={
+                "event": "stats",
+                "node": node.id,
+                "clients": totals["active_connections"],
+                "clients_here": len(node.by_client),
+                "rooms": totals["active_rooms"],
+                "channels": totals["active_channels"],
+                "messages": totals["total_messages"],
+                "rate": round(rate, 1),
+            },
+        )
+        return node.settings.stats_interval
+
+    async def announce(self) -> float:
+        """The signal ``server_stats``; returns the seconds until the next one."""
+        node = self._node
+        totals = await node.run(client_service.stats)
+        rate, self._announced = self._rate_since(self._announced)
+        figures = node.figures()
+        stats: dict[str, Any] = {
+            **totals,
+            "messages_per_second": round(rate, 1),
+            "process": {
+                name: figures[name]
+                for name in ("clients", "messages_published", "delivered", "log_queue", "gaps", "uptime_seconds")
+            },
+        }
+        signals.server_stats.send_robust(type(node), node=node.id, stats=stats)
+        return node.settings.telemetry_interval
+
+    def _rate_since(self, before: tuple[float, int]) -> tuple[float, tuple[float, int]]:
+        """Messages of clients a second since then, and where to count from the next time."""
+        node = self._node
+        now, count = node.loop.time(), node.client_messages
+        return (count - before[1]) / max(now - before[0], 0.001), (now, count)

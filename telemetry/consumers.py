@@ -1,0 +1,142 @@
+"""The telemetry socket (contract §7): the bus's consumer with a grammar and a welcome of its own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from django.db import Error as DatabaseError
+
+from bus.conf import telemetry_anonymous_allowed
+from bus.connection import Connection
+from bus.consumers import BusConsumer
+from bus.door import Refused, check_admitted
+from bus.models import wire_time
+from bus.permissions import JOIN
+from bus.protocol import frames
+from bus.protocol.dialects import Registration
+from bus.protocol.errors import BusError, Closing
+from bus.realtime.hub import Stream
+from bus.realtime.writers import Writer
+from bus.services.channels import ChannelRef
+
+from . import protocol
+
+
+class TelemetryConnection(Connection):
+    """Sends telemetry, and receives the stream where it may join the stream's channel.
+
+    It is no client in the bus's lists, and counts in no channel: it has the generated id of its connection.
+    """
+
+    __slots__ = ("_quiet", "_ref", "_stream")
+
+    grammar = staticmethod(protocol.grammar)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.peer.client_id = f"telemetry-{self.peer.connection_id}"
+        self.peer.client_type = "telemetry"
+        self._ref: ChannelRef | None = None
+        self._stream: Stream | None = None
+        self._quiet = False
+
+    def anonymous_allowed(self) -> bool:
+        """Whether this socket is for unidentified clients too."""
+        return telemetry_anonymous_allowed()
+
+    async def opened(self, writer: Writer) -> None:
+        """The socket is accepted. Says ``telemetry_connected``; raises ``Closing`` when nobody else is let in."""
+        node = self.node
+        try:
+            ref = await node.resolve(protocol.STREAM, node.system)
+            # Nobody is told who listens here.
+            self._ref = msgspec.structs.replace(ref, presence=False)
+            (self._stream,) = await node.streams.open([ref])
+        except BusError as problem:
+            raise Refused.closing(problem) from None
+        except DatabaseError:
+            raise Refused.closing(BusError("UNAVAILABLE", retry_after=1.0)) from None
+        await super().opened(writer)
+
+    def _welcome(self) -> None:
+        receiving = self._may_receive()
+        limits = self.session.limits
+        self.send(
+            protocol.connected(
+                self.peer.client_id,
+                timestamp=wire_time(datetime.now(UTC)) or "",
+                receiving=receiving,
+                limits={"frame_bytes": limits.frame_bytes, "frames_per_second": limits.frames_per_second},
+            )
+        )
+        if self._admitted():
+            # Who only listens need not say anything.
+            self.node.admission.registered(self.peer)
+        if receiving and self._stream is not None:
+            self._receive(self._stream)
+
+    async def register_implicitly(self) -> None:
+        """The first frame was telemetry: it is answered as such, and by nothing else."""
+        self._quiet = True
+        await super().register_implicitly()
+
+    async def _enter(self, wanted: Registration) -> None:
+        """Take the identity of a registration frame; the id stays the connection's own, which nobody else can have."""
+        peer = self.peer
+        peer.actor = msgspec.structs.replace(peer.actor, client_id=peer.client_id, client_type=wanted.client_type)
+        peer.allowed.clear()
+        peer.screen_name, peer.avatar = wanted.screen_name, wanted.avatar
+        peer.registered = True
+        self.node.admission.registered(peer)
+        receiving = self._may_receive()
+        if receiving and self._ref is not None:
+            # Opened again, since a stream without members is forgotten after a while.
+            (self._stream,) = await self.node.streams.open([self._ref])
+            self._receive(self._stream)
+        if self._quiet:
+            return
+        peer.client_type = wanted.client_type
+        self.send(
+            frames.system(
+                "registered",
+                client_id=peer.client_id,
+                client_type=peer.client_type,
+                role=peer.actor.role,
+                receiving=receiving,
+            )
+        )
+
+    async def closed(self, code: int) -> None:
+        """The socket is gone, whoever ended it."""
+        peer = self.peer
+        for ref in list(peer.memberships.values()):
+            self.node.members.forget(peer, ref)
+        peer.registered = False
+        await super().closed(code)
+
+    def _admitted(self) -> bool:
+        try:
+            check_admitted(self.peer.actor, anonymous=self.anonymous_allowed())
+        except Closing:
+            return False
+        return True
+
+    def _may_receive(self) -> bool:
+        return self._ref is not None and self._admitted() and self.node.may(self.peer, JOIN, self._ref)
+
+    def _receive(self, stream: Stream) -> None:
+        """Hear the stream from here on. Being a membership, it ends when the right to it is withdrawn (``bus.node.access``)."""
+        ref, peer = self._ref, self.peer
+        if ref is not None and ref.id not in peer.memberships:
+            peer.memberships[ref.id] = ref
+            peer.rooms[ref.address.room] = 1
+            self.node.hub.add(stream, peer)
+
+
+class TelemetryConsumer(BusConsumer):
+    """``/telemetry/`` on every port, and ``/`` on the telemetry port."""
+
+    kind = "telemetry"
+    connection_class = TelemetryConnection

@@ -1,0 +1,136 @@
+"""What telemetry does: take a client's event, tell of the server's own, note what clients do.
+
+Everything goes through the bus's log and hub like any other message, so it reaches every process, is in order, and can be read
+as history by those who may.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from django.apps import apps
+from django.db import Error as DatabaseError
+
+from bus.connection import Connection
+from bus.log import Entry
+from bus.models import wire_time
+from bus.node import Node, running
+from bus.permissions import PUBLISH, SYSTEM, Actor, table
+from bus.protocol.dialects import Inbound
+from bus.protocol.errors import BusError
+from bus.protocol.frames import SERVER
+from bus.protocol.names import Address
+from bus.services.publishing import publish_all
+
+from . import metrics, protocol
+
+logger = logging.getLogger("arqonbus.telemetry")
+
+
+def may_send(actor: Actor) -> bool:
+    """Whether ``actor`` may send telemetry: everybody who is let in may, but for tokens and clients that a rule keeps out.
+
+    That is less than the permission to publish to the stream's channel, where anything could be written.
+    """
+    if actor.scopes is not None and PUBLISH not in actor.scopes:
+        return False
+    return actor.admin or not any(
+        not rule.allow and rule.covers(PUBLISH, protocol.STREAM) and rule.concerns(actor) for rule in table().loaded
+    )
+
+
+async def accept(connection: Connection, inbound: Inbound) -> None:
+    """A client's telemetry frame: publish it, and answer ``telemetry_ack`` once it is durable.
+
+    Raises ``BusError`` FORBIDDEN, BUSY or UNAVAILABLE.
+    """
+    node, peer = connection.node, connection.peer
+    if not may_send(peer.actor):
+        raise BusError(
+            "FORBIDDEN", "You may not send telemetry.", [{"action": PUBLISH, "address": str(protocol.STREAM)}]
+        )
+    ref = await node.resolve(protocol.STREAM, node.system)
+    event_type = inbound.event_type or b'""'
+
+    def done(entry: Entry) -> None:
+        if entry.error is not None:
+            connection.error(entry.error, entry.request_id)
+            return
+        metrics.events.labels("client").inc()
+        connection.send(protocol.ack(entry.request_id, entry.uid, event_type, entry.seq, duplicate=entry.duplicate))
+
+    node.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
+    if peer.kind == "bus":
+        connection.active("telemetry", protocol.STREAM)
+
+
+def tell(event_type: str, payload: dict[str, Any]) -> None:
+    """One of the server's own events, from any thread of any process. Never raises: it only tells of what has happened."""
+    inbound = protocol.event(event_type, {"timestamp": _now(), **payload})
+    try:
+        here = running()
+    except RuntimeError:  # not in a loop
+        here = None
+    if here is not None:
+        tell_from(here, protocol.STREAM, inbound)
+        return
+    nodes: list[Node] = list(apps.get_app_config("bus").nodes)  # type: ignore[attr-defined]
+    if nodes:
+        try:
+            nodes[0].loop.call_soon_threadsafe(tell_from, nodes[0], protocol.STREAM, inbound)
+        except RuntimeError:
+            logger.debug("an event of a stopped node")
+        return
+    # A process without a node of its own, such as a management command.
+    try:
+        publish_all([(protocol.STREAM, inbound)], actor=SYSTEM, create=False)
+    except (BusError, DatabaseError) as problem:
+        _skip(problem)
+
+
+def tell_from(node: Node, address: Address, inbound: Inbound) -> None:
+    """Publish for the server, from the node's loop."""
+    ref = node.known(address)
+    if ref is None:
+        node.spawn(_resolve_and_tell(node, address, inbound))
+        return
+    try:
+        node.take(SERVER, ref, inbound, lambda entry: _told(node, entry))
+    except BusError as problem:
+        _skip(problem)
+
+
+def _told(node: Node, entry: Entry) -> None:
+    if entry.error is not None:
+        _skip(entry.error)
+        return
+    node.own_messages += 1
+    metrics.events.labels("server" if entry.context.address == protocol.STREAM else "activity").inc()
+
+
+async def _resolve_and_tell(node: Node, address: Address, inbound: Inbound) -> None:
+    try:
+        await node.resolve(address, node.system)
+    except BusError as problem:
+        _skip(problem)
+        return
+    tell_from(node, address, inbound)
+
+
+def note_activity(node: Node, card: dict[str, Any], name: str, room: str, channel: str) -> None:
+    """Tell the dashboards that a client did something; called at most once a second for each client and activity."""
+    if metrics.meter(node).take(1.0, node.loop.time()):
+        metrics.skipped.inc()
+        return
+    tell_from(node, protocol.DASHBOARD, protocol.activity(card, name, room, channel, _now()))
+
+
+def _skip(problem: Exception) -> None:
+    metrics.skipped.inc()
+    logger.debug("an event was not told: %s", type(problem).__name__, extra={"event": "telemetry_skipped"})
+
+
+def _now() -> str:
+    return wire_time(datetime.now(UTC)) or ""

@@ -1,0 +1,3 @@
+"""Logs, metrics and the pages of operations."""
+
+from __future__ import annotations

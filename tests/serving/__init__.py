@@ -1,0 +1,3 @@
+"""Starting and stopping servers."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Telemetry and activity (contract §7)."""
+
+from __future__ import annotations
