@@ -24,4 +24,6 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "websocket":
         await websocket_application(scope, receive, send)
     else:
+        # Streams of events look at what the server behind it holds back for a slow reader.
+        scope["arqonbus.send"] = send
         await django_application(scope, receive, send)

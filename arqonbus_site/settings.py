@@ -178,6 +178,16 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_AUTHENTICATION": [],
+    "TAGS": [
+        {"name": "messages", "description": "Publish, and look through history."},
+        {"name": "events", "description": "Follow a channel without a socket."},
+        {"name": "channels", "description": "Channels, and who is in them."},
+        {"name": "rooms", "description": "Rooms hold channels."},
+        {"name": "clients", "description": "Who is connected."},
+        {"name": "tokens", "description": "Access tokens of your own."},
+        {"name": "grants", "description": "Who may do what where; for admins."},
+        {"name": "server", "description": "Figures, processes, the audit log, and who you are."},
+    ],
     "COMPONENT_SPLIT_REQUEST": True,
     "PREPROCESSING_HOOKS": ["bus.api.schema.without_slash"],
     "ENUM_NAME_OVERRIDES": {

@@ -87,6 +87,18 @@ ADDRESS = path(
     "science:explore",
 )
 CLIENT_ID = path("client_id", "A client's id.", r"^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,63}$", "my-client-1")
+LAST_EVENT_ID = OpenApiParameter(
+    "Last-Event-ID",
+    {"type": "string", "pattern": r"^([0-9a-f]{1,16}:)?[0-9]{1,18}$"},
+    OpenApiParameter.HEADER,
+    description="The id of the last event that was seen, `<epoch>:<seq>`; browsers send it by themselves.",
+)
+SINCE = OpenApiParameter(
+    "since",
+    {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**53}, {"type": "string", "format": "date-time"}]},
+    OpenApiParameter.QUERY,
+    description="Begin after this seq or ISO time (0: with all that is kept). `Last-Event-ID` wins.",
+)
 NUMBER = OpenApiParameter("id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Its number.")
 
 

@@ -7,7 +7,9 @@ from typing import Any
 from django.urls import URLPattern, path, re_path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularYAMLAPIView
 
+from .docs import DocsPage
 from .errors import nothing_here
+from .events import channel_events
 from .views import access, channels, clients, messages, rooms, server
 
 app_name = "api"
@@ -23,6 +25,7 @@ def _list(name: str, view: Any) -> list[URLPattern]:
 
 
 urlpatterns = [
+    path("docs/", DocsPage.as_view(), name="docs"),
     path(
         "openapi.json",
         SpectacularJSONAPIView.as_view(authentication_classes=[], permission_classes=[]),
@@ -37,6 +40,7 @@ urlpatterns = [
     re_path(rf"{_ROOM}$", rooms.OneRoom.as_view(), name="room"),
     *_list("channels", channels.Channels.as_view()),
     re_path(rf"{_ADDRESS}/messages/(?P<seq>[0-9]{{1,19}})$", messages.OneMessage.as_view(), name="channel-message"),
+    re_path(rf"{_ADDRESS}/events$", channel_events, name="channel-events"),
     re_path(rf"{_ADDRESS}/messages$", messages.ChannelMessages.as_view(), name="channel-messages"),
     re_path(rf"{_ADDRESS}$", channels.OneChannel.as_view(), name="channel"),
     *_list("messages", messages.Messages.as_view()),

@@ -295,6 +295,8 @@ class Members:
             place = {"room": ref.address.room, "channel": ref.address.channel}
             node.hub.send(peer, frames.system("unsubscribed", ref.address, **place, reason="REVOKED"))
         for ref in refs:
+            if not peer.registered:
+                continue  # A reader that is no client, such as a stream of events.
             try:
                 participants = await node.presence.submit(Leave(peer.client_id, peer.connection_id, ref.id))
             except DatabaseError:

@@ -76,8 +76,11 @@ def user_of(actor: Actor) -> Any:
 
 
 def revoke(actor: Actor, token: AccessToken, *, door: str) -> None:
-    """End a token at once, on every process; connections that came in with it are closed. Raises ``BusError`` FORBIDDEN."""
-    if not (actor.manages or _is(actor, token.user)):
+    """End a token at once, on every process; connections that came in with it are closed.
+
+    For admins, the token's user, and whoever came with it. Raises ``BusError`` FORBIDDEN.
+    """
+    if not (actor.manages or _is(actor, token.user) or actor.credential == f"token:{token.pk}"):
         raise BusError("FORBIDDEN", "Only admins revoke the tokens of others.")
     if token.revoked_at is not None:
         return

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
 
 from tests.harness.server import BusServer
+
+
+class CallAs(Protocol):
+    """Makes a caller with a token; closed at the end of the test."""
+
+    def __call__(self, server: BusServer, token: str | None = None) -> Rest: ...
 
 
 class Rest:
@@ -65,19 +71,29 @@ def admin_secret(shared_server: BusServer) -> str:
 
 
 @pytest.fixture
-def admin(shared_server: BusServer, admin_secret: str) -> Iterator[Rest]:
-    """An admin."""
-    rest = Rest(shared_server, admin_secret)
-    yield rest
-    rest.client.close()
+def call_as() -> Iterator[CallAs]:
+    """Make callers of any server: `call_as(server, token)`."""
+    made: list[Rest] = []
+
+    def make(server: BusServer, token: str | None = None) -> Rest:
+        made.append(Rest(server, token))
+        return made[-1]
+
+    yield make
+    for rest in made:
+        rest.client.close()
 
 
 @pytest.fixture
-def anonymous(shared_server: BusServer) -> Iterator[Rest]:
+def admin(call_as: CallAs, shared_server: BusServer, admin_secret: str) -> Rest:
+    """An admin."""
+    return call_as(shared_server, admin_secret)
+
+
+@pytest.fixture
+def anonymous(call_as: CallAs, shared_server: BusServer) -> Rest:
     """Somebody without credentials (the shared server lets them in)."""
-    rest = Rest(shared_server)
-    yield rest
-    rest.client.close()
+    return call_as(shared_server)
 
 
 @pytest.fixture(scope="session")
@@ -87,16 +103,12 @@ def plain_secrets(shared_server: BusServer) -> Mapping[str, str]:
 
 
 @pytest.fixture
-def alice(shared_server: BusServer, plain_secrets: Mapping[str, str]) -> Iterator[Rest]:
+def alice(call_as: CallAs, shared_server: BusServer, plain_secrets: Mapping[str, str]) -> Rest:
     """A program with a token."""
-    rest = Rest(shared_server, plain_secrets["alice"])
-    yield rest
-    rest.client.close()
+    return call_as(shared_server, plain_secrets["alice"])
 
 
 @pytest.fixture
-def bob(shared_server: BusServer, plain_secrets: Mapping[str, str]) -> Iterator[Rest]:
+def bob(call_as: CallAs, shared_server: BusServer, plain_secrets: Mapping[str, str]) -> Rest:
     """Another one."""
-    rest = Rest(shared_server, plain_secrets["bob"])
-    yield rest
-    rest.client.close()
+    return call_as(shared_server, plain_secrets["bob"])

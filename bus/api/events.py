@@ -1,0 +1,300 @@
+"""A channel as Server-Sent Events, for those who cannot use sockets (contract §9).
+
+A stream is a member of the channel as far as delivery goes: what came after ``Last-Event-ID`` is read, then live messages follow,
+without a hole and without a double; what waits for a slow reader is bounded; the stream ends when the right to read ends and
+when the process drains. It is no client: nobody sees it come and go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from .. import identity, metrics
+from ..conf import anonymous_allowed
+from ..door import identify
+from ..models import Client
+from ..node import Node, Peer, current
+from ..permissions import JOIN, Actor
+from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
+from ..realtime.hub import Stream
+from ..realtime.writers.events import EventWriter, backlog_of
+from ..services.channels import ChannelRef
+from .authentication import address_of as network_address
+from .authentication import bearer_of
+from .errors import bus_error, plain_answer
+from .queries import PositionField
+from .schema import ADDRESS, LAST_EVENT_ID, SINCE, operation
+from .throttling import take
+from .views.base import BusView, address_of
+
+KIND = "events"
+
+
+class _Head(msgspec.Struct):
+    """What of a frame its event needs."""
+
+    seq: int | None = None
+    type: str = ""
+
+
+_heads = msgspec.json.Decoder(_Head)
+
+
+def event(data: bytes, *, id: str | None = None, name: str | None = None) -> bytes:
+    """One event. JSON has no line breaks of its own, so its text is one line."""
+    lines = [b"id: %b\n" % id.encode() if id else b"", b"event: %b\n" % name.encode() if name else b""]
+    return b"%bdata: %b\n\n" % (b"".join(lines), data.replace(b"\r", b" ").replace(b"\n", b" "))
+
+
+class EventStream:
+    """One stream: opened with everything that can be refused, then iterated by the response."""
+
+    def __init__(self, node: Node, actor: Actor, ref: ChannelRef, scope: dict[str, Any]) -> None:
+        self._node = node
+        self._ref = ref
+        self._error: BusError | None = None
+        self._overflowed = False
+        self._stream: Stream
+        self.writer = EventWriter(node.bounds, self._overflow, backlog_of(scope.get("arqonbus.send")))
+        self.peer = Peer(secrets.token_hex(8), actor, kind=KIND, peer_address=actor.address)
+        self.peer.writer = self.writer
+        self.peer.drop = self.close
+        self._replay: asyncio.Task[None] | None = None
+        self._response: asyncio.Task[Any] | None = None
+        self._cut: asyncio.TimerHandle | None = None
+        self._first = b""
+
+    async def open(self, since: int | str | None, epoch: str | None) -> None:
+        """Take the stream in, at ``since``. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, VALIDATION_ERROR, LIMIT_REACHED."""
+        node, peer, ref = self._node, self.peer, self._ref
+        node.check(peer, JOIN, ref)
+        try:
+            node.admission.enter(peer)
+        except Closing as closing:
+            raise closing.error from None
+        metrics.connections.labels(KIND).inc()
+        metrics.connections_total.labels(KIND).inc()
+        try:
+            node.admission.registered(peer)
+            node.access.identified(peer)
+            peer.memberships[ref.id] = ref
+            (self._stream,) = await node.streams.open([ref])
+            told: dict[str, Any] = {"room": ref.address.room, "channel": ref.address.channel}
+            position = None
+            if since is not None:
+                position, told["recovered"], first = await node.streams.recover(self._stream, since, epoch)
+                if first is not None:
+                    told["first_seq"] = first
+            if position is None:
+                position = self._stream.head
+            position = max(position, peer.inbox_floor)
+        except BaseException:
+            self._leave()
+            raise
+        told |= {"epoch": self._stream.epoch, "seq": position}
+        self._first = b"retry: 2000\n" + event(msgspec.json.encode(told), id=self._id(position), name="subscribed")
+        self._replay = asyncio.create_task(self._catch_up(position))
+
+    def _id(self, seq: int) -> str:
+        return f"{self._stream.epoch}:{seq}"
+
+    async def _catch_up(self, position: int) -> None:
+        try:
+            await self._node.streams.replay(self.peer, self._stream, position)
+        except Exception as problem:  # noqa: BLE001 - told to the reader, who comes back
+            self.close(SLOW, bus_error(problem))
+
+    def _overflow(self) -> None:
+        if not self._overflowed:
+            self._overflowed = True
+            self._node.loop.call_soon(self.close, SLOW, BusError("TOO_SLOW", retry_after=1.0))
+
+    def close(self, code: int, error: BusError | None) -> None:
+        """End it: what waits is sent, then the reason."""
+        if not self.writer.closed:
+            self.peer.close_code = code
+            self._error = error
+            if error is not None:
+                metrics.errors.labels(error.code).inc()
+            if code == RESTART or self._overflowed:
+                # The reader comes back to where it was; what it did not take yet is in the log.
+                self.writer.abort()
+                self.writer.close_code = code
+            else:
+                self.writer.close(code)
+            if self._response is not None:
+                # A peer that takes nothing would keep the response for as long as it likes.
+                self._cut = self._node.loop.call_later(self._node.bounds.deadline, self._response.cancel)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._response = asyncio.current_task()
+        try:
+            yield self._first
+            patience = self._node.settings.ping_interval or 20.0
+            while True:
+                frames = await self.writer.take(patience)
+                if frames:
+                    yield b"".join(map(self._event, frames))
+                elif self.writer.closed:
+                    break
+                else:
+                    yield b": still here\n\n"
+                if self._ref.id not in self.peer.memberships:
+                    self.close(NOT_ALLOWED, BusError("REVOKED", f"{self._ref.address} is no longer there for you."))
+            yield self._last()
+        except TimeoutError:
+            return
+        finally:
+            self._leave()
+
+    def _event(self, frame: bytes) -> bytes:
+        head = _heads.decode(frame)
+        if head.seq is not None:
+            return event(frame, id=self._id(head.seq))
+        # Presence and the like is no message of the log.
+        return event(frame, name=None if self._ref.ephemeral and head.type != "system" else "system")
+
+    def _last(self) -> bytes:
+        error = self._error or BusError("RESTARTING")
+        retry = b"retry: %d\n" % int(error.retry_after * 1000) if error.retry_after else b""
+        return retry + event(msgspec.json.encode({"error": error.as_dict()}), name="closed")
+
+    def _leave(self) -> None:
+        """Nothing of it stays."""
+        node, peer = self._node, self.peer
+        self.writer.abort()
+        if self._replay is not None:
+            self._replay.cancel()
+        if self._cut is not None:
+            self._cut.cancel()
+        peer.memberships.pop(self._ref.id, None)
+        stream = node.hub.stream(self._ref.id)
+        if stream is not None:
+            node.hub.remove(stream, peer)
+        if peer.connection_id in node.peers:
+            metrics.connections.labels(KIND).dec()
+            metrics.disconnects.labels(str(peer.close_code or 1006)).inc()
+            node.admission.leave(peer)
+
+
+async def caller(request: HttpRequest, node: Node) -> Actor:
+    """Who asks for a stream, by bearer or session. Raises ``BusError`` UNAUTHENTICATED or RATE_LIMITED."""
+    bearer = bearer_of(request)
+    actor = await identify(bearer, node) if bearer else await node.run(identity.from_request, request)
+    actor = msgspec.structs.replace(actor, address=network_address(request))
+    if actor.anonymous and not anonymous_allowed():
+        raise BusError("UNAUTHENTICATED")
+    wait = take(actor)
+    if wait:
+        raise BusError("RATE_LIMITED", retry_after=wait)
+    return actor
+
+
+def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
+    """Where the reader was: ``(seq or ISO time, epoch)`` of ``Last-Event-ID``, which wins, or of ``since``.
+
+    Raises ``BusError`` VALIDATION_ERROR.
+    """
+    unknown = set(request.GET) - {"since"}
+    if unknown:
+        raise BusError(
+            "VALIDATION_ERROR",
+            details=[
+                {"field": name[:64], "message": "There is no such parameter; there is since."} for name in unknown
+            ],
+        )
+    header = request.headers.get("Last-Event-ID", "").strip()
+    if header:
+        epoch, _, seq = header.rpartition(":")
+        if not (seq.isascii() and seq.isdecimal() and len(seq) < 19):
+            raise BusError(
+                "VALIDATION_ERROR",
+                details=[{"field": "Last-Event-ID", "message": "It is the id of an event, <epoch>:<seq>."}],
+            )
+        return int(seq), epoch or None
+    try:
+        since = PositionField(required=False).clean(request.GET.get("since"))
+    except ValidationError as problem:
+        raise BusError("VALIDATION_ERROR", details=[{"field": "since", "message": problem.messages[0]}]) from None
+    return since.isoformat() if isinstance(since, datetime) else since, None
+
+
+async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase:
+    """The view: a stream of events, or an error in the usual form."""
+    if request.method != "GET":
+        return plain_answer(BusError("METHOD_NOT_ALLOWED", f'Method "{request.method}" not allowed.'), Allow="GET")
+    scope = getattr(request, "scope", None)
+    try:
+        if scope is None:
+            raise BusError("UNAVAILABLE", "Events need an ASGI server.")
+        where = address_of(address)
+        node = current()
+        await node.start()
+        if node.draining:
+            raise BusError("RESTARTING", retry_after=1.0)
+        actor = await caller(request, node)
+        since, epoch = position_of(request)
+        floor = 0
+        if where.is_inbox:
+            actor, floor = await node.run(_as_owner, actor, where.channel)
+        ref = await node.resolve(where, actor, create=False)
+        stream = EventStream(node, actor, ref, scope)
+        stream.peer.inbox_floor = floor
+        await stream.open(since, epoch)
+    except Exception as problem:  # noqa: BLE001 - every failure has its answer
+        return plain_answer(bus_error(problem))
+    return StreamingHttpResponse(
+        aiter(stream),
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+def _as_owner(actor: Actor, client_id: str) -> tuple[Actor, int]:
+    """``actor`` under the client id of its inbox, if it is its own, and from where on the inbox is for it."""
+    if actor.anonymous:
+        raise BusError("CHANNEL_NOT_FOUND", f"There is no channel pm:{client_id}.")
+    row = Client.objects.filter(client_id=client_id, principal=actor.principal).first()
+    if row is None:
+        raise BusError("CHANNEL_NOT_FOUND", f"There is no channel pm:{client_id}.")
+    return msgspec.structs.replace(actor, client_id=client_id), row.inbox_floor
+
+
+class ChannelEvents(BusView):
+    """How :func:`channel_events` is described."""
+
+    @operation(
+        "channel_events",
+        "Follow a channel (Server-Sent Events)",
+        OpenApiTypes.STR,
+        tag="events",
+        parameters=[ADDRESS, LAST_EVENT_ID, SINCE],
+        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND", "LIMIT_REACHED", "RESTARTING"),
+        streaming=True,
+    )
+    def get(self, request: Request, address: str) -> Response:
+        """A channel's messages as they come, each an event whose `data` is the message and whose `id` is its place.
+
+        A browser's `EventSource` comes back by itself with `Last-Event-ID`, and gets what it missed, in order, then what comes:
+        no hole, no double. Without a position the stream begins now. The first event, `subscribed`, says where it begins; if
+        the log does not reach back to the position, it says `"recovered": false` and the first seq that is left. Presence comes
+        as `system` events, and `closed` says why the server ends the stream. Comments keep the line alive.
+        """
+        raise NotImplementedError
+
+
+channel_events.cls = ChannelEvents  # type: ignore[attr-defined] # where drf-spectacular looks
+channel_events.initkwargs = {}  # type: ignore[attr-defined]
+channel_events.csrf_exempt = True  # type: ignore[attr-defined] # it changes nothing
