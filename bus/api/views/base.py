@@ -15,8 +15,13 @@ from ...permissions import Actor
 from ...protocol.errors import BusError
 from ...protocol.names import Address, parse_address
 from ...protocol.routing import invalid_name
-from ..authentication import actor_of
+from ..authentication import BusAuthentication, actor_of
+from ..bodies import JSONParser, JSONRenderer
+from ..errors import exception_handler
+from ..permissions import MayUseBus
 from ..queries import ListFilter
+from ..schema import BusSchema
+from ..throttling import BusThrottle
 
 #: The door's name in the audit log.
 DOOR = "rest"
@@ -25,9 +30,23 @@ Filters = TypeVar("Filters", bound=ListFilter)
 
 
 class BusView(APIView):
-    """A view with the caller as :attr:`actor`."""
+    """A view with the caller as :attr:`actor`.
 
+    Its policies are named here and not left to REST_FRAMEWORK, which in a project of somebody else's is about other things.
+    """
+
+    authentication_classes = [BusAuthentication]
+    permission_classes: list[Any] = [MayUseBus]
+    throttle_classes = [BusThrottle]
+    renderer_classes = [JSONRenderer]
+    parser_classes = [JSONParser]
+    metadata_class = None
+    schema = BusSchema()
     http_method_names = ["get", "head", "post", "patch", "delete"]
+
+    def get_exception_handler(self) -> Any:
+        """Errors in the bus's form."""
+        return exception_handler
 
     @property
     def actor(self) -> Actor:
