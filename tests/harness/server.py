@@ -177,16 +177,7 @@ class BusServer:
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, bytes]:
         """One HTTP request with a JSON body: (status, body), also for errors. Raises OSError."""
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.http_url + path, data=data, method=method, headers=dict(headers or {}))
-        if data is not None:
-            request.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.urlopen(request, timeout=5) as response:
-                return response.status, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read()
+        return http_request(self.http_url + path, method, body, headers)
 
     def get_json(self, path: str, headers: Mapping[str, str] | None = None) -> Any:
         """GET a path that must answer 200 with JSON."""
@@ -204,3 +195,19 @@ class BusServer:
         """An access token made by `manage.py create_token`."""
         output = self.manage("create_token", name, *(["--admin"] if admin else []))
         return output.strip().splitlines()[-1].strip()
+
+
+def http_request(
+    url: str, method: str = "GET", body: Any = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
+    """One HTTP request with a JSON body: (status, body), also for errors. Raises OSError."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, method=method, headers=dict(headers or {}))
+    if data is not None:
+        request.add_header("Content-Type", "application/json")
+    try:
+        with urllib.request.urlopen(request, timeout=5) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
