@@ -13,6 +13,7 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from arqonbus_site import environment
 from arqonbus_site.secret import development_key
 from bus import conf
 
@@ -20,15 +21,14 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (BASE_DIR / "manage.py").exists()
 #: Where the development database and key are kept: in the checkout, or where an installed package is run.
 STATE_DIR = (BASE_DIR if IN_CHECKOUT else Path.cwd()) / "var"
-env = environ.FileAwareEnv()
-
-try:
-    DEBUG: bool = env.bool("DEBUG", default=True)
-except ValueError:
-    raise ImproperlyConfigured(f"DEBUG is {os.environ['DEBUG']!r}; it must be 1 or 0.") from None
+site = environment.read()
+for _name, _least in (("database_pool", 4), ("hsts_seconds", 0)):
+    if getattr(site, _name) < _least:
+        raise ImproperlyConfigured(f"{_name.upper()} is {getattr(site, _name)}; it must be at least {_least}.")
+DEBUG = site.debug
 
 # Database: SQLite in WAL mode with immediate transactions, or PostgreSQL through a pool.
-DATABASE_URL: str = env.str("DATABASE_URL", default="") or f"sqlite:///{STATE_DIR / 'arqonbus.sqlite3'}"
+DATABASE_URL = site.database_url or f"sqlite:///{STATE_DIR / 'arqonbus.sqlite3'}"
 try:
     _database: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
 except (ValueError, KeyError, environ.ImproperlyConfigured):
@@ -53,7 +53,7 @@ elif _database.get("ENGINE") == "django.db.backends.postgresql":
         **_database.get("OPTIONS", {}),
         "pool": {
             "min_size": 1,
-            "max_size": env.int("DATABASE_POOL", default=8),
+            "max_size": site.database_pool,
             "timeout": 2.0,
             "reconnect_timeout": 30.0,
         },
@@ -69,13 +69,15 @@ DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # The channel layer is the bell between processes; without Redis there is one process and the bell is in memory.
-REDIS_URL: str = env.str("REDIS_URL", default="")
+REDIS_URL = site.redis_url
+if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
+    raise ImproperlyConfigured("REDIS_URL must look like redis://host:6379/0 (or rediss://, unix://).")
 CHANNEL_LAYERS: dict[str, Any] = {
     "default": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {
             "hosts": [REDIS_URL],
-            "prefix": env.str("REDIS_PREFIX", default="arqonbus"),
+            "prefix": site.redis_prefix,
             "capacity": 10_000,
         },
     }
@@ -83,8 +85,9 @@ CHANNEL_LAYERS: dict[str, Any] = {
     else {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}
 }
 
-SECRET_KEY: str = env.str("SECRET_KEY", default="")
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[])
+SECRET_KEY = site.secret_key
+SECRET_KEY_FALLBACKS = list(site.secret_key_fallbacks)
+ALLOWED_HOSTS = list(site.allowed_hosts)
 if DEBUG:
     SECRET_KEY = SECRET_KEY or development_key(
         Path(_database["NAME"]).parent if "sqlite3" in _database["ENGINE"] else STATE_DIR
@@ -200,14 +203,15 @@ SPECTACULAR_SETTINGS = {
 }
 
 # Security: harmless in development, strict in production. HTTPS is expected in front unless INSECURE_HTTP says not.
-_https: bool = not DEBUG and not env.bool("INSECURE_HTTP", default=False)
+_https = not DEBUG and not site.insecure_http
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
-SECURE_SSL_REDIRECT = _https and env.bool("SSL_REDIRECT", default=True)
-SECURE_HSTS_SECONDS = env.int("HSTS_SECONDS", default=31_536_000) if _https else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
-if env.bool("BEHIND_PROXY", default=False):
+SECURE_SSL_REDIRECT = _https and site.ssl_redirect
+SECURE_HSTS_SECONDS = site.hsts_seconds if _https else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https and site.hsts_subdomains
+BEHIND_PROXY = site.behind_proxy
+if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CSRF_TRUSTED_ORIGINS = list(site.csrf_trusted_origins)
 SECURE_REDIRECT_EXEMPT = [r"^(health|ready|version|metrics|metrics/cluster)$"]
 X_FRAME_OPTIONS = "DENY"
 

@@ -1,7 +1,219 @@
-"""System checks: ways to misconfigure the bus, in plain words."""
+"""System checks: ways to misconfigure the bus, in plain words (``manage.py check``, and before every start)."""
 
 from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as Caution
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS
+from django.db import Error as DatabaseError
+
+from .conf import Config, anonymous_allowed, config
+
+#: Variables of the project's tests and tools, which look like settings.
+_NOT_SETTINGS = ("ARQONBUS_TEST_",)
 
 
 def register_checks() -> None:
     """Connect the checks; called when the app is ready."""
+    register(check_settings, Tags.compatibility)
+    register(check_unknown_variables, Tags.compatibility)
+    register(check_development, Tags.security)
+    register(check_layer, Tags.compatibility)
+    register(check_sqlite, Tags.compatibility)
+    register(check_servers, Tags.compatibility)
+    register(check_proxy, Tags.security)
+    register(check_nodes, Tags.database)
+    register(check_secret_key, Tags.security, deploy=True)
+    register(check_open_doors, Tags.security, deploy=True)
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """E001: a value in ``settings.ARQONBUS`` is wrong."""
+    try:
+        config()
+    except ImproperlyConfigured as problem:
+        return [Error(str(problem), hint="docs/configuration.md lists every setting.", id="bus.E001")]
+    return []
+
+
+def check_unknown_variables(**_: Any) -> list[CheckMessage]:
+    """W001: a variable looks like a setting of the bus and is none, so it does nothing."""
+    known = {f"ARQONBUS_{field.name.upper()}" for field in fields(Config)}
+    found: list[CheckMessage] = []
+    for name in sorted(os.environ):
+        if not name.startswith("ARQONBUS_") or name.startswith(_NOT_SETTINGS) or name.removesuffix("_FILE") in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "docs/configuration.md lists every setting."
+        found.append(Caution(f"{name} is not a setting of ArqonBus and does nothing.", hint=hint, id="bus.W001"))
+    return found
+
+
+def check_development(**_: Any) -> list[CheckMessage]:
+    """W002: strangers are let in by a development server that others can reach."""
+    hosts = [host for host in settings.ALLOWED_HOSTS if host not in ("localhost", "127.0.0.1", "[::1]", "testserver")]
+    if settings.DEBUG and anonymous_allowed() and hosts:
+        return [
+            Caution(
+                f"DEBUG is on and anonymous clients are let in, while the site is known as {', '.join(hosts)}.",
+                hint="Set DEBUG=0, or ARQONBUS_ANONYMOUS=0. In DEBUG the rooms about the bus itself are open to everybody.",
+                id="bus.W002",
+            )
+        ]
+    return []
+
+
+def check_layer(**_: Any) -> list[CheckMessage]:
+    """E002: several workers with a layer that does not cross processes."""
+    workers = os.environ.get("WEB_CONCURRENCY", "")
+    if in_memory_layer() and workers.isdigit() and int(workers) > 1:
+        return [
+            Error(
+                f"WEB_CONCURRENCY asks for {workers} workers, but the channel layer is in the memory of one process.",
+                hint="Set REDIS_URL, such as redis://localhost:6379/0, or run one worker.",
+                id="bus.E002",
+            )
+        ]
+    return []
+
+
+def in_memory_layer() -> bool:
+    """Whether processes cannot ring each other's bells."""
+    backend = (getattr(settings, "CHANNEL_LAYERS", {}) or {}).get("default", {}).get("BACKEND", "")
+    return not backend or backend.endswith("InMemoryChannelLayer")
+
+
+def check_sqlite(**_: Any) -> list[CheckMessage]:
+    """E003, E004: SQLite without the options under which several writers get along."""
+    database = settings.DATABASES[DEFAULT_DB_ALIAS]
+    if not database["ENGINE"].endswith("sqlite3"):
+        return []
+    options = database.get("OPTIONS", {})
+    found: list[CheckMessage] = []
+    if str(options.get("transaction_mode", "")).upper() != "IMMEDIATE":
+        found.append(
+            Error(
+                "SQLite's transactions are not IMMEDIATE: publishers would meet `database is locked`.",
+                hint='Add "transaction_mode": "IMMEDIATE" to the OPTIONS of the database.',
+                id="bus.E003",
+            )
+        )
+    if "journal_mode=wal" not in str(options.get("init_command", "")).lower().replace(" ", ""):
+        found.append(
+            Error(
+                "SQLite is not in WAL mode: readers would keep publishers waiting.",
+                hint='Add "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" to the OPTIONS of the database.',
+                id="bus.E004",
+            )
+        )
+    return found
+
+
+def check_servers(**_: Any) -> list[CheckMessage]:
+    """W003: ``runserver`` would be Django's own, which knows no sockets."""
+    apps: Sequence[str] = settings.INSTALLED_APPS
+    static = "django.contrib.staticfiles"
+    if "daphne" not in apps or (static in apps and list(apps).index("daphne") > list(apps).index(static)):
+        return [
+            Caution(
+                "daphne is not in INSTALLED_APPS before django.contrib.staticfiles, so `runserver` does not serve sockets.",
+                hint='Put "daphne" first in INSTALLED_APPS; `runbus`, daphne and uvicorn serve them in any case.',
+                id="bus.W003",
+            )
+        ]
+    return []
+
+
+def check_proxy(**_: Any) -> list[CheckMessage]:
+    """W004: behind a proxy every client seems to come from the proxy's address."""
+    if getattr(settings, "SECURE_PROXY_SSL_HEADER", None) and not config().trusted_proxies:
+        return [
+            Caution(
+                "A proxy in front is trusted for the scheme, but not for clients' addresses: all seem to be the proxy.",
+                hint="Set ARQONBUS_TRUSTED_PROXIES to the number of proxies that add X-Forwarded-For, such as 1.",
+                id="bus.W004",
+            )
+        ]
+    return []
+
+
+def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """E005, W005: several processes are alive that cannot ring each other, or share a SQLite file between machines."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    from .services.clients import alive_nodes
+
+    try:
+        hosts = alive_nodes()
+    except DatabaseError:
+        return []  # `runbus` says what is wrong with the database.
+    found: list[CheckMessage] = []
+    if len(hosts) > 1 and in_memory_layer():
+        found.append(
+            Error(
+                f"{len(hosts)} processes share this database, but each has a channel layer in its own memory.",
+                hint="Set REDIS_URL for all of them; without it they learn of each other's messages a second late.",
+                id="bus.E005",
+            )
+        )
+    if len(set(hosts)) > 1 and settings.DATABASES[DEFAULT_DB_ALIAS]["ENGINE"].endswith("sqlite3"):
+        found.append(
+            Caution(
+                f"Processes on {len(set(hosts))} machines share a SQLite file; network file systems break its locks.",
+                hint="Set DATABASE_URL to a PostgreSQL.",
+                id="bus.W005",
+            )
+        )
+    return found
+
+
+def check_secret_key(**_: Any) -> list[CheckMessage]:
+    """E006: the key of development mode, or none."""
+    if not settings.SECRET_KEY or settings.DEBUG:
+        return [
+            Error(
+                "SECRET_KEY is missing, or the generated one of development mode.",
+                hint="Set DEBUG=0 and SECRET_KEY: it signs sessions and tickets, and is the same for all processes.",
+                id="bus.E006",
+            )
+        ]
+    return []
+
+
+def check_open_doors(**_: Any) -> list[CheckMessage]:
+    """W006-W008: settings that are fine to try things, and too open for the internet."""
+    values = config()
+    found: list[CheckMessage] = []
+    if values.token_in_url:
+        found.append(
+            Caution(
+                "Access tokens are taken from URLs, which proxies and browsers keep in their logs.",
+                hint="Set ARQONBUS_TOKEN_IN_URL=0; browsers can use a ticket, a sub-protocol or the first frame.",
+                id="bus.W006",
+            )
+        )
+    if not values.rate_limit:
+        found.append(
+            Caution(
+                "The limits of rate are switched off: one client can keep the server busy.",
+                hint="Unset ARQONBUS_RATE_LIMIT, or give the frames a second of one connection.",
+                id="bus.W007",
+            )
+        )
+    if "*" in settings.ALLOWED_HOSTS:
+        found.append(
+            Caution(
+                "ALLOWED_HOSTS takes any host name, so pages cannot be told apart by it.",
+                hint="List the names of the site.",
+                id="bus.W008",
+            )
+        )
+    return found

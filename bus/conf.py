@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-
-def _setting(default: Any, help_text: str) -> Any:
-    if isinstance(default, list):
-        return field(default_factory=lambda: tuple(default), metadata={"help": help_text})
-    return field(default=default, metadata={"help": help_text})
+from . import environment as env
+from .environment import setting as _setting
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,39 @@ class Config:
     writer: str = _setting("auto", "How frames are written: auto, or portable (ASGI send only).")
 
 
+#: The headings of the documentation: the first setting of each part.
+PARTS: dict[str, str] = {
+    "anonymous": "Who may come in",
+    "frame_bytes": "Limits of a connection",
+    "send_buffer": "Slow and silent readers",
+    "ring": "The log",
+    "bell_shards": "Between processes",
+    "presence": "Presence",
+    "stats_interval": "Telemetry, logs, stopping",
+}
+
+#: What a number counts; one that is not named here is a duration in seconds.
+UNITS: dict[str, str] = {
+    **dict.fromkeys(("frame_bytes", "batch_bytes", "send_buffer", "ring_bytes"), "bytes"),
+    "byte_rate_limit": "bytes/s",
+    **dict.fromkeys(("rate_limit", "principal_rate_limit"), "frames/s"),
+    **dict.fromkeys(("rate_burst", "bad_frames", "send_frames"), "frames"),
+    "frame_depth": "levels",
+    "targets": "clients",
+    **dict.fromkeys(("batch", "ring", "retention_count", "group_commit", "queue_limit"), "messages"),
+    **dict.fromkeys(("memberships", "channels_per_client"), "channels"),
+    **dict.fromkeys(("connections", "connections_per_principal", "connections_per_address"), "connections"),
+    "trusted_proxies": "proxies",
+    "bell_shards": "groups",
+    "presence_coalesce_above": "members",
+}
+
 #: Where a value must lie; anything else is refused at start with the variable's name.
-_CHOICES: dict[str, tuple[str, ...]] = {"log_format": ("console", "json"), "writer": ("auto", "portable")}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "log_format": ("console", "json"),
+    "log_level": ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+    "writer": ("auto", "portable"),
+}
 _AT_LEAST_ONE = frozenset(
     {
         "batch",
@@ -150,11 +180,24 @@ _AT_LEAST_ONE = frozenset(
     }
 )
 _POSITIVE = frozenset(
-    {"heartbeat", "node_heartbeat", "node_timeout", "store_timeout", "send_deadline", "drain_timeout"}
+    {
+        "heartbeat",
+        "node_heartbeat",
+        "node_timeout",
+        "store_timeout",
+        "send_deadline",
+        "drain_timeout",
+        "ping_timeout",
+        "ticket_lifetime",
+        "jwt_jwks_refresh",
+        "bad_frames",
+        "rate_burst",
+    }
 )
 _JWT_ALGORITHMS = frozenset({"HS256", "RS256", "ES256"})
 
 _TYPES: dict[str, Any] = typing.get_type_hints(Config)
+_FRAME_LIMIT = 1024 * 1024
 
 
 def from_environment(environment: Mapping[str, str], prefix: str = "ARQONBUS_") -> dict[str, Any]:
@@ -162,60 +205,101 @@ def from_environment(environment: Mapping[str, str], prefix: str = "ARQONBUS_") 
 
     Raises ``ImproperlyConfigured`` with the variable's name for a value of the wrong form.
     """
-    values: dict[str, Any] = {}
-    for setting in dataclasses.fields(Config):
-        variable = prefix + setting.name.upper()
-        if variable in environment:
-            values[setting.name] = _parsed(variable, environment[variable], _TYPES[setting.name])
-    return values
-
-
-def _parsed(variable: str, text: str, kind: Any) -> Any:
-    text = text.strip()
-    if kind in (bool, bool | None):
-        lowered = text.lower()
-        if lowered in ("1", "true", "yes", "on"):
-            return True
-        if lowered in ("0", "false", "no", "off"):
-            return False
-        if not lowered and kind is not bool:
-            return None
-        raise ImproperlyConfigured(f"{variable} is {text!r}; it must be 1 or 0.")
-    if kind is str:
-        return text
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            wanted = "a whole number" if kind is int else "a number"
-            raise ImproperlyConfigured(f"{variable} is {text!r}; it must be {wanted}.") from None
-    return tuple(item.strip() for item in text.split(",") if item.strip())
+    return env.read(environment, Config, prefix)
 
 
 def build(values: Mapping[str, Any], name: str = "ARQONBUS_{}") -> Config:
     """A checked :class:`Config` of ``values``. Raises ``ImproperlyConfigured`` with the name of what is wrong."""
-    known = {setting.name for setting in dataclasses.fields(Config)}
-    for key in values:
-        if key not in known:
+    given: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in _TYPES:
             raise ImproperlyConfigured(f"{name.format(key.upper())} is not a setting of ArqonBus.")
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        given[key] = tuple(value) if isinstance(value, list) else value
+        if not env.has_type(given[key], _TYPES[key]):
+            wanted = env.type_name(_TYPES[key])
+            raise ImproperlyConfigured(f"{name.format(key.upper())} is {value!r}; it must be {wanted}.")
     result = Config(**given)
     for setting in dataclasses.fields(Config):
-        value = getattr(result, setting.name)
-        shown = name.format(setting.name.upper())
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if value < 0:
-                raise ImproperlyConfigured(f"{shown} is {value}; it must not be negative.")
-            if (setting.name in _AT_LEAST_ONE and value < 1) or (setting.name in _POSITIVE and value <= 0):
-                raise ImproperlyConfigured(f"{shown} is {value}; it must be above 0.")
-        choices = _CHOICES.get(setting.name)
-        if choices and value not in choices:
-            raise ImproperlyConfigured(f"{shown} is {value!r}; it must be one of {', '.join(choices)}.")
-    if unknown := set(result.jwt_algorithms) - _JWT_ALGORITHMS:
-        raise ImproperlyConfigured(
-            f"{name.format('JWT_ALGORITHMS')} names {', '.join(sorted(unknown))}; it may hold {', '.join(sorted(_JWT_ALGORITHMS))}."
-        )
+        fault = _fault(setting.name, getattr(result, setting.name), result)
+        if fault:
+            raise ImproperlyConfigured(f"{name.format(setting.name.upper())} {fault}.")
     return result
+
+
+def _fault(setting: str, value: Any, whole: Config) -> str | None:
+    """What is wrong with a setting's value, as the end of a sentence that begins with its name."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value < 0:
+            return f"is {value}; it must not be negative"
+        if (setting in _AT_LEAST_ONE and value < 1) or (setting in _POSITIVE and value <= 0):
+            return f"is {value}; it must be above 0"
+    choices = _CHOICES.get(setting)
+    if choices and value not in choices:
+        return f"is {value!r}; it must be one of {', '.join(choices)}"
+    check = _CHECKS.get(setting)
+    return check(value, whole) if check else None
+
+
+def _frame_bytes(value: int, whole: Config) -> str | None:
+    return f"is {value}; the server itself takes {_FRAME_LIMIT} at most" if value > _FRAME_LIMIT else None
+
+
+def _algorithms(value: tuple[str, ...], whole: Config) -> str | None:
+    if set(value) - _JWT_ALGORITHMS or not value:
+        return f"is {', '.join(value) or 'empty'}; it may hold {', '.join(sorted(_JWT_ALGORITHMS))}"
+    return None
+
+
+def _jwt_key(value: str, whole: Config) -> str | None:
+    if not value:
+        return None
+    from .jwts import key_of
+
+    try:
+        algorithm = key_of(value).algorithm
+    except ImproperlyConfigured as problem:
+        return f"does not hold a key: {problem}"
+    if algorithm not in whole.jwt_algorithms:
+        return f"holds a key for {algorithm}, which is not among ARQONBUS_JWT_ALGORITHMS"
+    return "and ARQONBUS_JWT_JWKS are both set; one of them says where the keys are" if whole.jwt_jwks else None
+
+
+def _jwks(value: str, whole: Config) -> str | None:
+    if not value or "://" not in value:
+        return None if not value or Path(value).is_file() else f"is {value!r}; there is no such file"
+    parts = urlsplit(value)
+    local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme == "https" or local:
+        return None
+    return f"is {value!r}; keys are fetched by https only (or by http from this machine)"
+
+
+def _origins(value: tuple[str, ...], whole: Config) -> str | None:
+    for origin in value:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
+            return (
+                f"holds {origin!r}; an origin is scheme://host or scheme://host:port, such as https://app.example.com"
+            )
+        if "*" in origin:
+            return f"holds {origin!r}; origins are compared whole, there are no wildcards"
+    return None
+
+
+def _node_timeout(value: float, whole: Config) -> str | None:
+    if value < 2 * whole.node_heartbeat:
+        return f"is {value}; it must be at least twice ARQONBUS_NODE_HEARTBEAT ({whole.node_heartbeat})"
+    return None
+
+
+_CHECKS: dict[str, Callable[[Any, Config], str | None]] = {
+    "frame_bytes": _frame_bytes,
+    "jwt_algorithms": _algorithms,
+    "jwt_key": _jwt_key,
+    "jwt_jwks": _jwks,
+    "allowed_origins": _origins,
+    "node_timeout": _node_timeout,
+}
 
 
 @lru_cache(maxsize=1)

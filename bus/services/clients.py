@@ -342,6 +342,11 @@ def node_started(node_id: str, host: str, pid: int, version: str) -> None:
     )
 
 
+def alive_nodes() -> list[str]:
+    """The machines of the processes with a young sign of life, one entry for each process."""
+    return list(Node.objects.filter(heartbeat_at__gte=_alive_since()).values_list("host", flat=True))
+
+
 def node_alive(node_id: str, host: str, pid: int, version: str, stats: dict[str, Any], counts: dict[str, int]) -> bool:
     """A sign of life with the node's figures; ``counts`` are added to the totals.
 

@@ -1,0 +1,207 @@
+"""Configuration: one table, documented as it is, and every wrong value refused with the name of its variable."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import typing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
+from pytest_django.fixtures import Settings
+
+from arqonbus_site import configuration
+from arqonbus_site.environment import Site
+from arqonbus_site.environment import read as read_site
+from bus import checks, conf
+from tests.harness.backends import clean_environment
+from tests.harness.processes import PROJECT_ROOT
+
+SETTINGS = [field.name for field in dataclasses.fields(conf.Config)]
+TYPES = typing.get_type_hints(conf.Config)
+
+
+@pytest.mark.pure
+def test_the_page_of_the_configuration_says_what_the_code_does() -> None:
+    page = (PROJECT_ROOT / "docs" / "configuration.md").read_text()
+    assert page == configuration.page(), "run `python -m arqonbus_site.configuration > docs/configuration.md`"
+    for name in SETTINGS:
+        assert f"`ARQONBUS_{name.upper()}`" in page
+
+
+@pytest.mark.pure
+def test_every_number_has_a_unit_and_every_setting_a_meaning() -> None:
+    for field in dataclasses.fields(conf.Config):
+        assert field.metadata["help"].endswith("."), field.name
+        if TYPES[field.name] is int:
+            assert field.name in conf.UNITS, field.name
+    assert set(conf.UNITS) <= set(SETTINGS)
+
+
+def wrong(name: str, kind: Any) -> list[str]:
+    """Texts that a setting of the type cannot be."""
+    if kind is bool or kind == bool | None:
+        return ["maybe", "2"]
+    if kind is int:
+        return ["many", "1.5", "-1", ""]
+    if kind is float:
+        return ["soon", "nan", "inf", "-1", ""]
+    return {
+        "log_format": ["xml"],
+        "log_level": ["LOUD"],
+        "writer": ["quill"],
+        "jwt_key": ["short", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"],
+        "jwt_jwks": ["/nowhere/keys.json", "http://keys.example/jwks.json", "ftp://keys.example/jwks.json"],
+        "jwt_algorithms": ["none", "HS256,none", " "],
+        "allowed_origins": ["app.example.com", "https://app.example.com/", "https://*.example.com"],
+    }.get(name, [])
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_wrong_value_is_refused_with_the_name_of_its_variable(name: str) -> None:
+    variable = f"ARQONBUS_{name.upper()}"
+    texts = wrong(name, TYPES[name])
+    free_texts = ("jwt_audience", "jwt_issuer", "jwt_admin_claim", "jwt_groups_claim", "jwt_scope_claim")
+    assert texts or name in free_texts
+    for text in texts:
+        with pytest.raises(ImproperlyConfigured) as refused:
+            conf.build(conf.from_environment({variable: text}))
+        assert str(refused.value).startswith(f"{variable} "), text
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_wrong_type_in_the_settings_of_a_project_is_refused_with_its_name(name: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as refused:
+        conf.build({name: object()})
+    assert f"ARQONBUS_{name.upper()}" in str(refused.value)
+
+
+@pytest.mark.pure
+def test_every_default_is_a_good_value_and_zero_is_where_the_page_says_so() -> None:
+    conf.build({})
+    for field in dataclasses.fields(conf.Config):
+        if TYPES[field.name] in (int, float) and "0:" in field.metadata["help"]:
+            conf.build({field.name: 0})
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("field", dataclasses.fields(Site), ids=lambda field: field.name)
+def test_a_wrong_variable_of_the_site_is_refused_by_its_name(field: dataclasses.Field[Any]) -> None:
+    kind = typing.get_type_hints(Site)[field.name]
+    for text in wrong(field.name, kind):
+        if not text.startswith("-"):
+            with pytest.raises(ImproperlyConfigured) as refused:
+                read_site({field.name.upper(): text})
+            assert str(refused.value).startswith(field.name.upper())
+
+
+@pytest.mark.pure
+def test_a_secret_can_be_given_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("from-a-file\n")
+    assert read_site({"SECRET_KEY_FILE": str(tmp_path / "key")}).secret_key == "from-a-file"
+    with pytest.raises(ImproperlyConfigured, match="SECRET_KEY_FILE"):
+        read_site({"SECRET_KEY_FILE": str(tmp_path / "none")})
+
+
+def start(**env: str) -> subprocess.CompletedProcess[str]:
+    """`manage.py check --deploy` in a process with nothing but these variables."""
+    return subprocess.run(
+        [sys.executable, "manage.py", "check", "--deploy"],
+        cwd=PROJECT_ROOT,
+        env=clean_environment(env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+GOOD = {
+    "DEBUG": "0",
+    "SECRET_KEY": "k7" * 40 + "-Zq!x_QT4v",
+    "ALLOWED_HOSTS": "bus.example.com",
+    "BEHIND_PROXY": "1",
+    "ARQONBUS_TRUSTED_PROXIES": "1",
+}
+
+
+@pytest.mark.embedded
+def test_production_settings_pass_the_checks_and_missing_ones_are_named() -> None:
+    clean = start(**GOOD)
+    assert (clean.returncode, clean.stderr) == (0, ""), clean.stderr
+    assert "no issues" in clean.stdout
+    for missing in ("SECRET_KEY", "ALLOWED_HOSTS"):
+        refused = start(**{key: value for key, value in GOOD.items() if key != missing})
+        assert refused.returncode
+        assert f"{missing} is not set" in refused.stderr
+    named = start(**GOOD, ARQONBUS_RATE_LIMIT="fast")
+    assert named.returncode
+    assert "ARQONBUS_RATE_LIMIT is 'fast'" in named.stderr
+
+
+def ids(messages: list[Any]) -> list[str]:
+    """Their ids, each with a hint that says what to do."""
+    assert all(message.hint for message in messages)
+    assert all(isinstance(message, CheckMessage) for message in messages)
+    return [message.id for message in messages]
+
+
+@pytest.mark.pure
+def test_each_check_finds_its_misconfiguration(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.ARQONBUS = {"rate_limit": "fast"}
+    assert ids(checks.check_settings()) == ["bus.E001"]
+    settings.ARQONBUS = {}
+    assert ids(checks.check_settings()) == []
+    monkeypatch.setenv("ARQONBUS_RATELIMIT", "5")
+    (message,) = [m for m in checks.check_unknown_variables() if "RATELIMIT" in m.msg]
+    assert message.hint == "Did you mean ARQONBUS_RATE_LIMIT?"
+
+    settings.DEBUG, settings.ALLOWED_HOSTS = True, ["bus.example.com"]
+    assert ids(checks.check_development()) == ["bus.W002"]
+    settings.ARQONBUS = {"anonymous": False}
+    assert ids(checks.check_development()) == []
+
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    assert ids(checks.check_layer()) == ["bus.E002"]
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
+    assert ids(checks.check_layer()) == []
+
+    bare = {"default": {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}}
+    monkeypatch.setattr(checks, "settings", SimpleNamespace(DATABASES=bare))
+    assert ids(checks.check_sqlite()) == ["bus.E003", "bus.E004"]
+    monkeypatch.undo()
+    settings.INSTALLED_APPS = ["django.contrib.staticfiles", "daphne", *settings.INSTALLED_APPS[1:]]
+    assert ids(checks.check_servers()) == ["bus.W003"]
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    assert ids(checks.check_proxy()) == ["bus.W004"]
+    settings.ARQONBUS = {"trusted_proxies": 1}
+    assert ids(checks.check_proxy()) == []
+
+    settings.SECRET_KEY = ""
+    assert ids(checks.check_secret_key()) == ["bus.E006"]
+    settings.ALLOWED_HOSTS = ["*"]
+    settings.ARQONBUS = {"token_in_url": True, "rate_limit": 0.0}
+    assert ids(checks.check_open_doors()) == ["bus.W006", "bus.W007", "bus.W008"]
+
+
+@pytest.mark.django_db
+def test_processes_that_cannot_hear_each_other_are_found(settings: Settings) -> None:
+    from bus.models import Node
+
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    Node.objects.create(id="a", host="one", pid=1, version="1")
+    assert ids(checks.check_nodes(databases=["default"])) == []
+    Node.objects.create(id="b", host="two", pid=2, version="1")
+    found = ids(checks.check_nodes(databases=["default"]))
+    assert found[0] == "bus.E005"
+    assert ("bus.W005" in found) == settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
+    assert checks.check_nodes(databases=None) == []
+    assert os.environ.get("DATABASE_URL")
