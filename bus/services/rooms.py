@@ -87,8 +87,8 @@ def delete_room(actor: Actor, name: str, *, door: str) -> None:
 
 def _managed(actor: Actor, name: str) -> Room:
     """The room, for whoever may manage it."""
-    room = Room.objects.exclude(name__in=(INBOX_ROOM, WHOLE)).filter(name=name).first()
-    if room is None or not _visible(actor, [room]):
+    room = next(iter(_visible(actor, _named(name))), None)
+    if room is None:
         raise BusError("ROOM_NOT_FOUND", f"There is no room {name}.", [{"room": name}])
     require(actor, MANAGE, whole_room(name), private=room.private)
     return room
@@ -112,10 +112,14 @@ def page(actor: Actor, rooms: QuerySet[Room], *, after: str, limit: int) -> tupl
 
 def get(actor: Actor, name: str) -> dict[str, Any]:
     """One room's row. Raises ``BusError`` ROOM_NOT_FOUND, also where the actor may not know of it."""
-    found = list(Room.objects.exclude(name__in=(INBOX_ROOM, WHOLE)).filter(name=name))
-    if not _visible(actor, found):
+    found = _visible(actor, _named(name))
+    if not found:
         raise BusError("ROOM_NOT_FOUND", f"There is no room {name}.", [{"room": name}])
     return rows(actor, found)[0]
+
+
+def _named(name: str) -> list[Room]:
+    return list(Room.objects.filter(name=name)) if is_name(name) and name != INBOX_ROOM else []
 
 
 def _visible(actor: Actor, rooms: list[Room]) -> list[Room]:
