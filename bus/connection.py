@@ -35,11 +35,12 @@ from .protocol.dialects import (
     Registration,
     normalise,
     registration_from,
+    token_of,
 )
 from .protocol.errors import UNIDENTIFIED, BusError, Closing
 from .protocol.limits import Limits
 from .protocol.names import INBOX_ROOM, WHOLE, Address, inbox
-from .protocol.routing import resolve
+from .protocol.routing import delivered_type, resolve
 from .protocol.session import Session, State
 from .realtime.writers import Writer
 from .services import clients as client_service
@@ -96,9 +97,13 @@ class Connection:
         self._welcome()
         if peer.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
-        wanted = self.registration_of_query()
-        if wanted is not None:
-            await self.register(wanted)
+        try:
+            wanted = self.registration_of_query()
+            if wanted is not None:
+                await self.register(wanted)
+        except BusError as problem:
+            # The connection stays: a registration frame can still put it right.
+            self.error(problem, None)
 
     def anonymous_allowed(self) -> bool:
         """Whether this socket is for unidentified clients too."""
@@ -149,8 +154,8 @@ class Connection:
         self.peer.close_code = code
         if error is not None:
             metrics.errors.labels(error.code).inc()
-            if code != 4013:
-                self.writer.send(frames.error(error))
+            # Also to a slow reader: it takes its place behind what waits, as the close frame does.
+            self.writer.send(frames.error(error))
         logger.info(
             "closed %s",
             code,
@@ -178,7 +183,7 @@ class Connection:
             inbound = self.session.receive(data, now)
             request_id = inbound.id
             if not peer.registered and inbound.kind != KIND_REGISTER:
-                await self.register_implicitly()
+                await self.register_implicitly(token_of(data))
             if inbound.kind == KIND_PUBLISH:
                 await self._publish(inbound)
             elif inbound.kind == KIND_COMMAND:
@@ -222,12 +227,12 @@ class Connection:
             self.node.admission.identified(peer)
             self._identified()
         check_admitted(peer.actor, anonymous=self.anonymous_allowed())
-        self.session.state = State.REGISTERED
         await self._enter(wanted)
+        self.session.state = State.REGISTERED
 
-    async def register_implicitly(self) -> None:
-        """The first frame was none of registration. Raises as :meth:`register`."""
-        await self.register(Registration())
+    async def register_implicitly(self, token: str | None) -> None:
+        """The first frame was none of registration; a ``token`` it may have brought. Raises as :meth:`register`."""
+        await self.register(Registration(token=token))
 
     async def _enter(self, wanted: Registration) -> None:
         await self.node.members.register(self.peer, wanted, self.peer.actor)
@@ -246,14 +251,14 @@ class Connection:
     async def _publish(self, inbound: Inbound) -> None:
         node, peer = self.node, self.peer
         address = resolve(inbound.room, inbound.channel, peer.initial)
+        if inbound.type == "system" and not peer.actor.admin:
+            raise BusError("FORBIDDEN", "Only admins may send system messages.")
         if address.room == INBOX_ROOM or (inbound.channel == INBOX_ROOM and inbound.to):
             inbound.to = inbound.to or [address.channel]
             await self._private(inbound)
             return
         if address.room == WHOLE and not peer.actor.admin:
             raise BusError("FORBIDDEN", "Only admins may write to everybody.")
-        if inbound.type == "system" and not peer.actor.admin:
-            raise BusError("FORBIDDEN", "Only admins may send system messages.")
         ref = node.known(address)
         if ref is None:
             ref = await node.resolve(address, peer.actor, action=PUBLISH)
@@ -282,18 +287,20 @@ class Connection:
                 "VALIDATION_ERROR",
                 details=[{"field": "to", "message": "`to` is missing: a client_id or a list of them."}],
             )
-        inbound.type = "private" if inbound.kind == KIND_PRIVATE else inbound.type
         absent = [target for target in inbound.to if target not in node.by_client]
         unknown: set[str] = set()
         if absent:
             unknown = set(absent) - await node.run(client_service.known, absent)
         served = [target for target in inbound.to if target not in unknown]
         gather = _Gather(self, inbound, len(served))
-        message_id = inbound.id
         for target in served:
-            ref = await node.resolve(inbox(target), node.system)
+            address = inbox(target)
+            ref = await node.resolve(address, node.system)
             copy = msgspec.structs.replace(
-                inbound, id=message_id if len(served) == 1 else (message_id and f"{message_id}.{target}")
+                inbound,
+                type=delivered_type(inbound.type, address),
+                # Whoever names itself wants to hear itself.
+                echo=inbound.echo or target == peer.client_id,
             )
             node.publish(peer, ref, copy, gather.done)
         if served:
@@ -336,7 +343,14 @@ class Connection:
         try:
             command = find(inbound.command)
             parameters = command.read(inbound.parameters, inbound.hints)
-            context = Context(peer.actor, peer.initial, inbound.room, inbound.channel, _Port(self), peer.inbox_floor)
+            context = Context(
+                peer.actor,
+                peer.initial,
+                inbound.room,
+                inbound.channel,
+                _Port(self),
+                inbox_floor=peer.inbox_floor,
+            )
             answer = await command.run(context, parameters)
         except (BusError, DatabaseError) as met:
             problem = met if isinstance(met, BusError) else BusError("UNAVAILABLE", retry_after=1.0)
@@ -382,31 +396,37 @@ class Connection:
 
 
 class _Gather:
-    """One ack (or error) for a private message to several targets, once all of its copies are kept."""
+    """One ack (or error) for a private message, once all of its copies are kept."""
 
-    __slots__ = ("_connection", "_error", "_inbound", "_last", "_left", "_total")
+    __slots__ = ("_connection", "_duplicates", "_error", "_inbound", "_left", "_seqs")
 
     def __init__(self, connection: Connection, inbound: Inbound, total: int) -> None:
         self._connection = connection
         self._inbound = inbound
-        self._left = self._total = total
+        self._left = total
         self._error: BusError | None = None
-        self._last: Entry | None = None
+        self._seqs: dict[str, int | None] = {}
+        self._duplicates = 0
 
     def done(self, entry: Entry) -> None:
         """One copy's fate is known."""
         self._left -= 1
         self._error = entry.error or self._error
-        self._last = entry
+        self._seqs[entry.context.address.channel] = entry.seq
+        self._duplicates += entry.duplicate
         if self._left:
             return
-        connection, inbound = self._connection, self._inbound
+        connection, inbound, seqs = self._connection, self._inbound, self._seqs
         if self._error is not None:
             connection.error(self._error, inbound.id)
         elif inbound.ack:
-            address = self._last.context.address if self._total == 1 else Address(INBOX_ROOM, WHOLE)
-            seq = self._last.seq if self._total == 1 else None
-            connection.send(frames.ack(inbound.id, address, seq, duplicate=self._last.duplicate))
+            duplicate = self._duplicates == len(seqs)
+            if len(inbound.to) == 1:
+                ((target, seq),) = seqs.items()
+                connection.send(frames.ack(inbound.id, inbox(target), seq, duplicate=duplicate))
+            else:
+                everyones = Address(INBOX_ROOM, WHOLE)
+                connection.send(frames.ack(inbound.id, everyones, None, duplicate=duplicate, targets=seqs))
 
 
 class _Port:

@@ -37,8 +37,10 @@ class Room(models.Model):
         null=True, blank=True, help_text="Announce who joins and leaves; unknown: as the setting says."
     )
     hardcoded = models.BooleanField(default=False, editable=False)
+    # Brought into being by a join or a message; it goes with its last channel.
+    auto_created = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    created_by = models.CharField(max_length=128, default="arqonbus_server", editable=False)
+    created_by = models.CharField(max_length=150, default="arqonbus_server", editable=False)
 
     class Meta:
         ordering = ["name"]
@@ -68,7 +70,7 @@ class Channel(models.Model):
     hardcoded = models.BooleanField(default=False, editable=False)
     auto_created = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    created_by = models.CharField(max_length=128, default="arqonbus_server", editable=False)
+    created_by = models.CharField(max_length=150, default="arqonbus_server", editable=False)
     # Who answers for it (``Actor.owner``), so that nobody makes more by changing its client id.
     owner = models.CharField(max_length=128, blank=True, default="", db_index=True, editable=False)
 
@@ -130,7 +132,8 @@ class Message(models.Model):
 class PublishKey(models.Model):
     """A sender's own message id, remembered so that a repeated publish is recognised (contract §4)."""
 
-    key = models.CharField(max_length=200, primary_key=True)
+    # sender/id, and for a private message >target (``frames.publish_key``).
+    key = models.CharField(max_length=350, primary_key=True)
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+", db_index=False)
     seq = models.BigIntegerField()
     created_at = models.DateTimeField(db_index=True)

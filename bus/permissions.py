@@ -20,7 +20,7 @@ JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE = "join", "publish", "history", "presen
 ACTIONS = (JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE)
 
 #: In development these private rooms are open to look at, so that a newcomer's page shows something.
-_SYSTEM_ROOM = "integriguard"
+SYSTEM_ROOM = "integriguard"
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -194,7 +194,7 @@ def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Se
         return False
     if inbox:
         return True
-    if address.room == _SYSTEM_ROOM:
+    if address.room == SYSTEM_ROOM:
         return settings.DEBUG and action != PUBLISH
     return not private
 

@@ -77,10 +77,10 @@ class TelemetryConnection(Connection):
         if receiving and self._stream is not None:
             self._receive(self._stream)
 
-    async def register_implicitly(self) -> None:
+    async def register_implicitly(self, token: str | None) -> None:
         """The first frame was telemetry: it is answered as such, and by nothing else."""
         self._quiet = True
-        await super().register_implicitly()
+        await super().register_implicitly(token)
 
     async def _enter(self, wanted: Registration) -> None:
         """Take the identity of a registration frame; the id stays the connection's own, which nobody else can have."""

@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from bus.protocol.dialects import KIND_PUBLISH, KIND_TELEMETRY, Inbound, normalise
-from bus.protocol.frames import SERVER, encode
-from bus.protocol.names import Address
+from bus.protocol.frames import encode
+from bus.protocol.names import SERVER, Address
 
 #: Where telemetry goes, and where the notes of what clients do go.
 STREAM = Address("integriguard", "telemetry-stream")

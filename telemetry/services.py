@@ -20,8 +20,7 @@ from bus.node import Node, running
 from bus.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.protocol.dialects import Inbound
 from bus.protocol.errors import BusError
-from bus.protocol.frames import SERVER
-from bus.protocol.names import Address
+from bus.protocol.names import SERVER, Address
 from bus.services.publishing import publish_all
 
 from . import metrics, protocol

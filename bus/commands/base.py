@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..permissions import Actor
+from ..protocol.dialects import holds_nul
 from ..protocol.errors import BusError
 from ..protocol.names import Address
 
@@ -43,7 +44,10 @@ class Port(Protocol):
 
 
 class Context(msgspec.Struct):
-    """Who calls, from where. ``address`` is the frame's own room and channel, else the initial pair, unresolved parts as None."""
+    """Who calls, from where. ``room`` and ``channel`` are the frame's own, ``initial`` the pair of the registration.
+
+    ``inbox_floor`` bounds what the caller may read of an inbox that was somebody else's before.
+    """
 
     actor: Actor
     initial: Address
@@ -51,6 +55,14 @@ class Context(msgspec.Struct):
     channel: str | None
     port: Port
     inbox_floor: int = 0
+
+    def named(self, room: str | None, channel: str | None) -> tuple[str | None, str | None]:
+        """The room and channel that a command is about: its parameters win over the frame's own (contract §5)."""
+        if room and ":" in room and not channel:
+            return room, None
+        if channel and ":" in channel:
+            return None, channel
+        return room or self.room, channel or self.channel
 
 
 class Answer(msgspec.Struct):
@@ -85,19 +97,29 @@ class Command(msgspec.Struct, frozen=True):
         """
         fields = self.parameters.__struct_fields__
         values = {key: value for key, value in hints.items() if key in fields and key not in parameters}
+        values.update(parameters)
+        faults = [{"field": key, "message": "No NUL characters."} for key, value in values.items() if holds_nul(value)]
         try:
-            return msgspec.convert({**values, **parameters}, self.parameters, strict=False)
+            read: Parameters = msgspec.convert(values, self.parameters, strict=False)
+        except msgspec.ValidationError:
+            faults += [fault for key, value in values.items() if (fault := self._fault(key, value)) is not None]
+            read = self.parameters()
+        if faults:
+            raise BusError("VALIDATION_ERROR", f"Parameters of {self.name}: {faults[0]['message']}", faults)
+        return read
+
+    def _fault(self, key: str, value: Any) -> dict[str, str] | None:
+        """What is wrong with one parameter, if something is; all of them have defaults."""
+        try:
+            msgspec.convert({key: value}, self.parameters, strict=False)
         except msgspec.ValidationError as problem:
-            raise BusError(
-                "VALIDATION_ERROR",
-                f"Parameters of {self.name}: {problem}",
-                [{"field": "parameters", "message": str(problem)[:300]}],
-            ) from None
+            return {"field": key[:80], "message": str(problem)[:300]}
+        return None
 
     def describe(self) -> dict[str, Any]:
         """For ``help`` and the docs: summary, who may, own errors, and each parameter with type, default and meaning."""
         schema = msgspec.json.schema(self.parameters)
-        definition = schema.get("$defs", {}).get(self.parameters.__name__, schema)
+        definition = _inlined(schema["$ref"], schema["$defs"])
         return {
             "command": self.name,
             "summary": self.summary,
@@ -106,6 +128,23 @@ class Command(msgspec.Struct, frozen=True):
             "required": definition.get("required", []),
             "errors": list(self.errors),
         }
+
+
+def _inlined(reference: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """A schema with the ones it refers to in their places, for readers who have nothing but it."""
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                return {
+                    **walk(definitions[value["$ref"].rpartition("/")[2]]),
+                    **{k: v for k, v in value.items() if k != "$ref"},
+                }
+            return {key: walk(item) for key, item in value.items()}
+        return [walk(item) for item in value] if isinstance(value, list) else value
+
+    inlined: dict[str, Any] = walk({"$ref": reference})
+    return inlined
 
 
 registry: dict[str, Command] = {}

@@ -31,11 +31,7 @@ class ChannelParameters(Parameters):
 
 def target(context: Context, parameters: ChannelParameters) -> Address:
     """The channel that a command is about. Raises ``BusError`` INVALID_NAME, VALIDATION_ERROR."""
-    room = parameters.room or context.room
-    channel = parameters.channel
-    if not channel and not parameters.room:
-        # A v1 client addresses its commands to the channel "control", which is nobody's channel.
-        channel = None if context.channel == "control" else context.channel
+    room, channel = context.named(parameters.room, parameters.channel)
     address = resolve(room, channel, context.initial)
     if address.is_whole_room and not channel and not (room and ":" in room):
         address = Address(address.room, context.initial.channel)
@@ -64,9 +60,8 @@ class CreateParameters(ChannelParameters):
 @command("create_channel", CreateParameters, who="admin", errors=("CHANNEL_EXISTS", "INVALID_NAME"))
 async def create_channel(context: Context, parameters: CreateParameters) -> Answer:
     """Make a channel that stays until it is deleted."""
-    if not (
-        parameters.channel or (parameters.room and ":" in parameters.room) or context.channel not in (None, "control")
-    ):
+    room, channel = context.named(parameters.room, parameters.channel)
+    if not (channel or (room and ":" in room)):
         raise BusError("VALIDATION_ERROR", "Which channel?", [{"field": "channel", "message": "`channel` is missing."}])
     address = target(context, parameters)
     retention = parameters.retention or Retention()
@@ -103,7 +98,9 @@ async def delete_channel(context: Context, parameters: ChannelParameters) -> Ans
 class JoinParameters(ChannelParameters):
     """Parameters of ``join_channel``."""
 
-    since: Annotated[int | str | None, Meta(description="Send what came after this seq or ISO time first.")] = None
+    since: Annotated[
+        Annotated[int, Meta(ge=0)] | str | None, Meta(description="Send what came after this seq or ISO time first.")
+    ] = None
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
 
 
@@ -111,7 +108,10 @@ class JoinParameters(ChannelParameters):
 async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
     """Become a member of a channel, and get what you missed."""
     address = target(context, parameters)
-    joined = await context.port.join(address, parameters.since, parameters.epoch)
+    since = parameters.since
+    if isinstance(since, str) and since.isdecimal():
+        since = int(since)
+    joined = await context.port.join(address, since, parameters.epoch)
     result = {
         "room": address.room,
         "channel": address.channel,
@@ -139,6 +139,8 @@ class ListParameters(Parameters):
 
     room: Annotated[str | None, Meta(description="One room; without it the frame's own, then your initial one.")] = None
     all: Annotated[bool, Meta(description="The channels of every room.")] = False
+    limit: Annotated[int, Meta(ge=1, le=1000, description="Channels on one page.")] = 500
+    after: Annotated[str, Meta(description="The `next` of the page before.")] = ""
 
 
 @command("list_channels", ListParameters, errors=("ROOM_NOT_FOUND",))
@@ -147,9 +149,11 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
     room: str | None = None
     if not parameters.all:
         room = (parameters.room or context.room or context.initial.room).partition(":")[0]
-        resolve(room, WHOLE, context.initial)
-    rows = await context.port.run(lambda: channel_service.list_channels(context.actor, room=room))
-    return Answer(f"{len(rows)} channels", {"channels": rows, "room": room})
+        resolve(room or ":", WHOLE, context.initial)
+    rows, after = await context.port.run(
+        lambda: channel_service.list_channels(context.actor, room=room, limit=parameters.limit, after=parameters.after)
+    )
+    return Answer(f"{len(rows)} channels", {"channels": rows, "room": room, "next": after})
 
 
 @command("channel_info", ChannelParameters, errors=("CHANNEL_NOT_FOUND",))

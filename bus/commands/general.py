@@ -17,8 +17,9 @@ from .base import Answer, Context, Parameters, command, find, registry
 class StatusParameters(Parameters):
     """Parameters of ``status``."""
 
-    limit: Annotated[int, Meta(ge=1, le=500, description="Clients on one page.")] = 100
-    after: Annotated[str, Meta(description="The `next` of the page before.")] = ""
+    limit: Annotated[int, Meta(ge=1, le=500, description="Clients, and channels, on one page.")] = 100
+    after: Annotated[str, Meta(description="The `next` of the page before: clients behind it.")] = ""
+    after_channel: Annotated[str, Meta(description="The `next_channel` of the page before: channels behind it.")] = ""
 
 
 @command("status", StatusParameters)
@@ -26,15 +27,21 @@ async def status(context: Context, parameters: StatusParameters) -> Answer:
     """The server, its figures, and the channels and clients that you may see."""
     started = context.port.started_at
 
-    def read() -> tuple[dict[str, int], list[dict[str, Any]], list[dict[str, Any]], str | None]:
-        rows = channel_service.list_channels(context.actor, room=None)
-        channels = [
-            {key: row[key] for key in ("room", "channel", "participants")} for row in rows if row["participants"]
-        ]
+    def read() -> dict[str, Any]:
+        channels, next_channel = channel_service.active_channels(
+            context.actor, limit=parameters.limit, after=parameters.after_channel
+        )
         clients, after = client_service.list_clients(context.actor, limit=parameters.limit, after=parameters.after)
-        return client_service.stats(), channels, clients, after
+        return {
+            "stats": client_service.stats(),
+            "channels": channels,
+            "next_channel": next_channel,
+            "clients": clients,
+            "next": after,
+        }
 
-    stats, channels, clients, after = await context.port.run(read)
+    result = await context.port.run(read)
+    stats = result["stats"]
     server = {
         "version": VERSION,
         "protocol": PROTOCOL,
@@ -43,7 +50,7 @@ async def status(context: Context, parameters: StatusParameters) -> Answer:
     }
     return Answer(
         f"{stats['active_connections']} clients in {stats['active_channels']} channels",
-        {"server": server, "stats": stats, "channels": channels, "clients": clients, "next": after},
+        {"server": server, **result},
     )
 
 

@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from .. import log
+from ..log import Place
 from ..log.store import parse_moment
-from ..permissions import Actor
 from ..protocol.errors import BusError
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
@@ -18,7 +18,15 @@ from ..services import channels as channel_service
 from ..services import clients as client_service
 from .base import Answer, Context, Parameters, command
 
-Position = Annotated[int | str | None, Meta(description="A seq, or an ISO time.")]
+Position = Annotated[
+    Annotated[int, Meta(ge=0, le=2**63 - 1)] | str | None,
+    Meta(description="A seq, an ISO time, or the `next` of the page before."),
+]
+
+#: Frames of one answer; the rest is behind its ``next``. Many clients take no frame above 1 MiB.
+MOST_BYTES = 512 * 1024
+#: How a place between the logs of a room looks as a cursor.
+PLACE = "row:"
 
 
 class HistoryParameters(Parameters):
@@ -40,50 +48,33 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
     plain = parameters.before is parameters.after is parameters.type is parameters.sender is None
     if plain:
         recent = context.port.recent(address, parameters.limit)
-        if recent is not None:
+        if recent is not None and sum(len(frame) for _, frame in recent) <= MOST_BYTES:
             more = recent[0][0] if recent and recent[0][0] > 1 else None
             return _answer(address, [frame for _, frame in recent], more)
     before, after = _position(parameters.before, "before"), _position(parameters.after, "after")
-    answer: Answer = await context.port.run(
-        lambda: read(
-            context.actor,
-            address,
-            parameters.limit,
-            before,
-            after,
-            parameters.type,
-            parameters.sender,
-            context.inbox_floor,
-        )
-    )
+    answer: Answer = await context.port.run(lambda: read(context, address, parameters, before, after))
     return answer
 
 
 def where(context: Context, parameters: HistoryParameters) -> Address:
     """The log that is asked for; a room alone is the whole room."""
-    room, channel = parameters.room, parameters.channel
-    if not room and not channel:
-        room = context.room
-        channel = None if context.channel == "control" else context.channel
+    room, channel = context.named(parameters.room, parameters.channel)
     return resolve(room, channel, context.initial)
 
 
 def read(
-    actor: Actor,
+    context: Context,
     address: Address,
-    limit: int,
-    before: int | datetime | None,
-    after: int | datetime | None,
-    type: str | None,
-    sender: str | None,
-    inbox_floor: int = 0,
+    parameters: HistoryParameters,
+    before: int | datetime | Place | None,
+    after: int | datetime | Place | None,
 ) -> Answer:
     """History from the database, for whoever may read it (an inbox: its owner, and senders their own messages)."""
-    floor = 0
+    actor, sender, floor = context.actor, parameters.sender, 0
     ids = channel_service.readable_logs(actor, address)
     if address.is_inbox and not actor.system:
         if address.channel == actor.client_id:
-            floor = inbox_floor
+            floor = context.inbox_floor
         elif not actor.client_id:
             ids = []
         else:
@@ -93,16 +84,24 @@ def read(
     if len(ids) > 1 and (isinstance(before, int) or isinstance(after, int)):
         raise BusError(
             "VALIDATION_ERROR",
-            "A whole room has no common seq; give `before` and `after` as times.",
+            "A whole room has no common seq; give `before` and `after` as times, or as the `next` of a page.",
             [{"field": "before"}, {"field": "after"}],
         )
-    rows = log.history(ids, limit=limit, before=before, after=after, type=type, sender=sender, floor=floor)
-    more: Any = None
-    if len(rows) == limit:
-        ascending = after is not None and before is None
-        edge = rows[-1] if ascending else rows[0]
-        more = edge[2] if len(ids) == 1 else _time_of(edge[3])
-    return _answer(address, [row[3] for row in rows], more)
+    rows, more = log.history(
+        ids,
+        limit=parameters.limit,
+        before=before,
+        after=after,
+        type=parameters.type,
+        sender=sender,
+        floor=floor,
+        most_bytes=MOST_BYTES,
+    )
+    cursor: Any = None
+    if more:
+        edge = rows[-1] if after is not None and before is None else rows[0]
+        cursor = edge[2] if len(ids) == 1 else f"{PLACE}{edge[0]}"
+    return _answer(address, [row[3] for row in rows], cursor)
 
 
 def _answer(address: Address, messages: list[bytes], more: Any) -> Answer:
@@ -115,16 +114,12 @@ def _answer(address: Address, messages: list[bytes], more: Any) -> Answer:
     return Answer(f"{len(messages)} messages", result)
 
 
-def _time_of(frame: bytes) -> str:
-    value: str = msgspec.json.decode(frame)["timestamp"]
-    return value
-
-
-def _position(value: int | str | None, field: str) -> int | datetime | None:
+def _position(value: int | str | None, field: str) -> int | datetime | Place | None:
     if not isinstance(value, str):
         return value
-    if value.isdigit():
-        return int(value)
+    digits = value.removeprefix(PLACE)
+    if digits.isascii() and digits.isdigit() and len(digits) < 19:
+        return Place(int(digits)) if digits != value else int(digits)
     moment = parse_moment(value)
     if moment is None:
         raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": f"`{field}` is a seq or an ISO time."}])

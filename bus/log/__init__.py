@@ -9,6 +9,7 @@ from __future__ import annotations
 from .entry import Entry
 from .store import (
     CommitInDoubt,
+    Place,
     append_batch,
     drop,
     first_seq,
@@ -28,6 +29,7 @@ __all__ = [
     "CommitInDoubt",
     "Entry",
     "LogWriter",
+    "Place",
     "append_batch",
     "drop",
     "first_seq",

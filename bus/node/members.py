@@ -46,6 +46,8 @@ class Joined(msgspec.Struct):
     #: From where the messages follow; None when the connection is a member already.
     position: int | None
     created: bool = False
+    #: Whether it was no member before, so that the others are told.
+    new: bool = True
 
 
 class Members:
@@ -88,7 +90,7 @@ class Members:
             resume_token=resume.token if resume else None,
             new_token=token,
             channel_id=ref.id,
-            last_activity=peer.active_at,
+            last_activity=peer.last_active(),
         )
         try:
             claimed: Claimed = await node.presence.submit(claim)
@@ -106,7 +108,6 @@ class Members:
             older.registered = False
         peer.registered = True
         node.admission.registered(peer)
-        node.connections_made += 1
         positions = dict(resume.positions) if resume else {}
         if wanted.since is not None:
             positions.setdefault(str(initial), {"seq": wanted.since, "epoch": wanted.epoch})
@@ -242,9 +243,8 @@ class Members:
         position, recovered, first = stream.head, None, None
         if since is not None:
             position, recovered, first = await node.streams.recover(stream, since, epoch)
-        participants = len(stream.members)
+        participants = await self._write_join(peer, ref)
         if not member:
-            participants = await self._write_join(peer, ref)
             if not node.may(peer, JOIN, ref):
                 # Withdrawn meanwhile; there was nothing yet to take it away from.
                 await node.presence.submit(Leave(peer.client_id, peer.connection_id, ref.id))
@@ -254,10 +254,10 @@ class Members:
         elif since is not None:
             node.hub.remove(stream, peer)  # Until it caught up.
         else:
-            return Joined(ref, participants, stream.epoch, stream.head, recovered, first, None, created)
+            return Joined(ref, participants, stream.epoch, stream.head, recovered, first, None, created, new=False)
         if since is None:
             position = stream.head
-        return Joined(ref, participants, stream.epoch, stream.head, recovered, first, position, created)
+        return Joined(ref, participants, stream.epoch, stream.head, recovered, first, position, created, new=not member)
 
     async def follow(self, peer: Peer, joined: Joined) -> None:
         """Send what a member missed, then what comes."""
@@ -271,7 +271,8 @@ class Members:
         if joined.ref.id not in peer.memberships:
             node.hub.remove(stream, peer)
             return
-        node.notices.joined(peer, joined.ref, joined.participants)
+        if joined.new:
+            node.notices.joined(peer, joined.ref, joined.participants)
 
     async def leave(self, peer: Peer, address: Address) -> list[str]:
         """End a membership; returns the addresses of those that are left. Raises ``BusError`` NOT_A_MEMBER."""
@@ -323,8 +324,8 @@ class Members:
         """The connection is closed: nothing of it stays but, for lasting identities, its inbox."""
         node = self._node
         node.admission.leave(peer)
-        if not peer.registered and not peer.memberships:
-            return
+        if not peer.resume_token:
+            return  # It never was anybody.
         refs = list(peer.memberships.values())
         for ref in refs:
             self.forget(peer, ref)
@@ -336,19 +337,18 @@ class Members:
         peer.registered = False
         if node.by_client.get(peer.client_id) is peer:
             del node.by_client[peer.client_id]
-            replaced = False
-        else:
-            replaced = True
         signals.client_disconnected.send_robust(Peer, client=peer.card(), code=code, kind=peer.kind)
         if node.draining:
             return  # The node forgets all of its clients at once.
         try:
-            counts = await node.presence.submit(Release(peer.client_id, peer.connection_id, peer.active_at))
+            release = Release(peer.client_id, peer.connection_id, peer.last_active(), [ref.id for ref in refs])
+            left = await node.presence.submit(release)
         except (DatabaseError, RuntimeError):
             return  # The next sign of life, or the others' sweep, puts it right.
-        if not replaced:
-            for ref in refs:
-                node.notices.left(peer.card(), ref, counts.get(ref.id, 0))
+        for ref in refs:
+            # A newer connection of the client, here or on another process, may be a member in its place.
+            if ref.id in left:
+                node.notices.left(peer.card(), ref, left[ref.id])
 
     # --- parts --------------------------------------------------------------------------------------------------------
 

@@ -107,12 +107,12 @@ class Node:
         self.on_drain: list[Callable[[], None]] = []
         self._uid_prefix = f"arq_{self.id[:8]}{secrets.token_hex(3)}"
         self._uid = 0
-        # Counted on the path of a message; what is new since the last sign of life is added to the totals in the database.
+        # Counted on the path of a message.
         self.received = self.received_bytes = self.published = 0
         #: How many of the published are the server's own (telemetry's), which nobody sent.
         self.own_messages = 0
-        self.connections_made = 0
-        self._totals_saved = {"connections": 0, "messages": 0}
+        # Messages of ephemeral channels since the last sign of life: no log counts them.
+        self._passed = 0
         self.statistics = Statistics(self)
         self._idle_streams: set[int] = set()
         self._inbox_owners: dict[int, str] = {}
@@ -324,6 +324,7 @@ class Node:
             entry.duplicate = bool(message_id) and self._passed_before(f"{client_id}/{message_id}")
             if not entry.duplicate:
                 self.published += 1
+                self._passed += 1
                 self._pass_on(ref.id, frames.finish_message(head, tail, _stamp(), None), exclude)
             if done is not None:
                 done(entry)
@@ -336,7 +337,7 @@ class Node:
                 uid=uid,
                 type=inbound.type,
                 sender=client_id,
-                key=f"{client_id}/{message_id}" if message_id else None,
+                key=frames.publish_key(client_id, message_id, ref.address) if message_id else None,
                 done=done,
                 exclude=exclude,
                 context=ref,
@@ -425,6 +426,8 @@ class Node:
             if pass_on:
                 if isinstance(bell, bells.Published):
                     self.published += len(bell.messages)
+                elif isinstance(bell, bells.Passing):
+                    self._passed += len(bell.frames)
                 self.broker.ring(bell)
 
         try:
@@ -513,20 +516,17 @@ class Node:
             self.attach_inbox(peer, channel_id, epoch)
 
     async def _show_life(self) -> float:
-        totals, news = self._news()
+        passed, self._passed = self._passed, 0
         alive = await self.run_writer(
-            client_service.node_alive, self.id, self.host, os.getpid(), VERSION, self.figures(), news
+            client_service.node_alive, self.id, self.host, os.getpid(), VERSION, self.figures(), {"messages": passed}
         )
-        self._totals_saved = totals
         if not alive:
             logger.warning(
                 "the others had given this process up; its clients come back", extra={"event": "node_revived"}
             )
             for peer in list(self.peers.values()):
                 peer.drop(RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=1.0))
-        touched = {p.connection_id: p.active_at for p in self.peers.values() if p.touched}
-        for peer in self.peers.values():
-            peer.touched = False
+        touched = {peer.connection_id: peer.last_active() for peer in self.peers.values() if peer.touched}
         if touched:
             await self.run_writer(client_service.touch, touched)
         for left in await self.run_writer(client_service.sweep_dead_nodes):
@@ -534,19 +534,12 @@ class Node:
         return self.settings.node_heartbeat
 
     async def _save_counters(self) -> None:
-        totals, news = self._news()
-        await self.run_writer(client_service.add_to_counters, news)
-        self._totals_saved = totals
+        await self.run_writer(channel_service.add_to_counters, {"messages": self._passed})
 
     @property
     def client_messages(self) -> int:
         """Messages published here, without the server's own."""
         return max(self.published - self.own_messages, 0)
-
-    def _news(self) -> tuple[dict[str, int], dict[str, int]]:
-        """This process's totals, and what of them is not in the database yet."""
-        totals = {"connections": self.connections_made, "messages": self.client_messages}
-        return totals, {name: total - self._totals_saved[name] for name, total in totals.items()}
 
     async def _housekeep(self) -> float:
         self._idle_streams = self.streams.collect(self._idle_streams)
@@ -557,7 +550,7 @@ class Node:
             await self.run_writer(_prune, settings.retention_count, settings.retention_age, settings.idempotency_window)
             if settings.channel_idle:
                 await self.run_writer(channel_service.sweep_idle, settings.channel_idle)
-        return 15.0
+        return min(15.0, self.settings.prune_interval or 15.0)
 
     def figures(self) -> dict[str, Any]:
         """This process's figures, for status, metrics and the console."""

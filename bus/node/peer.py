@@ -82,6 +82,13 @@ class Peer:
         #: Ends the connection: called with a close code and an error (``bus.connection``).
         self.drop: Any = None
 
+    def last_active(self) -> datetime:
+        """When the client last sent something, to the precision of a heartbeat: the clock is not read for each frame."""
+        if self.touched:
+            self.touched = False
+            self.active_at = datetime.now(UTC)
+        return self.active_at
+
     def card(self) -> dict[str, Any]:
         """What others may know of the client."""
         return {

@@ -44,6 +44,8 @@ class Streams:
         self._settled = settled
         self._opening: dict[int, asyncio.Future[None]] = {}
         self._to_open: list[int] = []
+        # Asked for since the last `collect`: whoever asked may be about to become a member.
+        self._wanted: set[int] = set()
         self._repairing: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.gaps = 0
@@ -55,6 +57,8 @@ class Streams:
         """The streams of the channels, at a known position. Raises the database's error when it cannot be read."""
         waits = []
         streams = []
+        refs = list(refs)
+        self._wanted.update(ref.id for ref in refs)
         for ref in refs:
             stream = self.hub.stream(ref.id)
             if stream is None:
@@ -107,7 +111,8 @@ class Streams:
             stream_id
             for stream_id, stream in self.hub.streams.items()
             if not stream.members and not stream.held and stream_id not in self._opening
-        }
+        } - self._wanted
+        self._wanted.clear()
         for stream_id in empty & idle:
             self.hub.discard_if_empty(self.hub.streams[stream_id])
         return empty - idle

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from .errors import BusError
-from .names import CLIENT_ID_RULE, is_client_id
+from .names import CLIENT_ID_RULE, INBOX_ROOM, RESERVED_CLIENT_IDS, is_client_id
 
 VERSION = "1.0"
 
@@ -35,14 +35,24 @@ TYPE_ALIASES = {"message": "event"}
 
 #: With ``version``, nothing else is taken.
 V1_TYPES = frozenset({"event", "private", "system", "command", "telemetry", "register"})
+#: What only the server says; a client that could say it too would confuse the others.
+SERVER_TYPES = frozenset({"ack", "error", "command_response"})
+#: v1 clients address their commands to this channel, which is nobody's.
+CONTROL = "control"
 
 _REGISTRATION_KEYS = frozenset({"client_id", "client_type", "screen_name", "token"})
-_ENVELOPE_KEYS = frozenset(
+#: Keys of the envelope that never reach others: known to every kind, or of no use to anybody else.
+_PRIVATE_KEYS = frozenset(
     {"version", "id", "type", "room", "channel", "from", "to", "timestamp", "payload", "message", "metadata"}
-    | {"echo", "ack", "command", "parameters", "eventType", "seq", "token"}
+    | {"echo", "ack", "seq", "token"}
 )
-
+_ENVELOPE_KEYS = _PRIVATE_KEYS | {"command", "parameters", "eventType"}
+_TELEMETRY_KEYS = _PRIVATE_KEYS | {"eventType", "source"}
 _NEVER_PARAMETERS = _ENVELOPE_KEYS - {"metadata", "echo"}
+#: Aliases with a meaning on commands, on telemetry, on messages to somebody; elsewhere they are the sender's own keys.
+_COMMAND_ALIASES = frozenset({"args", "params"})
+_TELEMETRY_ALIASES = frozenset({"event_type"})
+_TARGET_ALIASES = frozenset({"target", "targets"})
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9_\-.:@/]{1,128}", re.ASCII)
 
@@ -137,14 +147,17 @@ class FrameError(BusError):
         message: str | None = None,
         details: list[Any] | None = None,
         request_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
-        super().__init__(code, message, details)
+        super().__init__(code, message, details, retry_after)
         self.request_id = request_id
 
 
 def decode_object(data: bytes) -> dict[str, msgspec.Raw]:
     """A JSON object's keys with their raw values. Raises :class:`FrameError` INVALID_JSON."""
     try:
+        if not data.isascii():
+            data.decode()  # The decoder skips over the values; what is passed on must be UTF-8 throughout.
         return _raw_object.decode(data)
     except RecursionError:
         raise FrameError("INVALID_JSON", "The frame nests too deeply.") from None
@@ -157,7 +170,6 @@ def normalise(raw: dict[str, msgspec.Raw], *, only: frozenset[str] | None = None
 
     ``default`` is the type of a frame that tells of none; a socket of one purpose takes the types of ``only``.
     """
-    raw = _canonical_keys(raw)
     faults = _Faults()
     request_id = _frame_id(raw, faults)
     versioned = "version" in raw and bytes(raw["version"]) != _NULL
@@ -167,20 +179,18 @@ def normalise(raw: dict[str, msgspec.Raw], *, only: frozenset[str] | None = None
     if only is not None and frame_type not in only:
         faults.add("type", f"On this socket `type` is {' or '.join(sorted(only))}, or absent; not {frame_type[:64]!r}.")
         frame_type = default
-    if versioned and frame_type not in V1_TYPES:
-        raise FrameError(
-            "UNKNOWN_TYPE",
-            f"Type {frame_type[:64]!r} is unknown; with `version` it is one of {', '.join(sorted(V1_TYPES))}.",
-            request_id=request_id,
-        )
-    if versioned and frame_type != "register" and not (request_id or "").startswith("arq_"):
-        faults.add("id", "With `version`, `id` is there and begins with arq_.")
-    inbound = Inbound(kind=_KINDS.get(frame_type, KIND_PUBLISH), type=frame_type, id=request_id)
+    if versioned:
+        _check_v1(raw, frame_type, request_id, faults)
+    kind = _KINDS.get(frame_type, KIND_PUBLISH)
+    inbound = Inbound(kind=kind, type=frame_type, id=request_id)
     inbound.room = _name_text(raw, "room", faults)
     inbound.channel = _name_text(raw, "channel", faults)
+    raw = _canonical_keys(raw, kind, to_somebody=kind == KIND_PRIVATE or inbound.channel == INBOX_ROOM)
     if inbound.kind == KIND_REGISTER:
         inbound.registration = _registration(raw, faults)
     elif inbound.kind == KIND_COMMAND:
+        if versioned and inbound.channel == CONTROL:
+            inbound.channel = None
         _read_command(raw, inbound, faults)
     else:
         _read_content(raw, inbound, faults)
@@ -189,18 +199,20 @@ def normalise(raw: dict[str, msgspec.Raw], *, only: frozenset[str] | None = None
     return inbound
 
 
-def frame_id(raw: dict[str, msgspec.Raw]) -> str | None:
-    """A decoded frame's own id; None where it has none, or none that is valid."""
-    return _frame_id(raw, _Faults())
-
-
-def _canonical_keys(raw: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    """Aliases replaced; the same dict where there are none, which is the usual case."""
+def _canonical_keys(raw: dict[str, msgspec.Raw], kind: str, *, to_somebody: bool) -> dict[str, msgspec.Raw]:
+    """The aliases that mean something on a frame of this kind replaced; the same dict where there are none, as usual."""
     if KEY_ALIASES.keys().isdisjoint(raw):
         return raw
+    own_keys: frozenset[str] = frozenset()
+    if kind != KIND_COMMAND:
+        own_keys |= _COMMAND_ALIASES
+    if kind != KIND_TELEMETRY:
+        own_keys |= _TELEMETRY_ALIASES
+    if not to_somebody:
+        own_keys |= _TARGET_ALIASES
     mended: dict[str, msgspec.Raw] = {}
     for key, value in raw.items():
-        name = KEY_ALIASES.get(key, key)
+        name = key if key in own_keys else KEY_ALIASES.get(key, key)
         if name == key or (name not in raw and name not in mended):
             mended[name] = value
     return mended
@@ -231,7 +243,23 @@ def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
         )
 
 
+def _check_v1(raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | None, faults: _Faults) -> None:
+    """What the v1 contract asks of a frame beyond its version."""
+    if frame_type not in V1_TYPES:
+        raise FrameError(
+            "UNKNOWN_TYPE",
+            f"Type {frame_type[:64]!r} is unknown; with `version` it is one of {', '.join(sorted(V1_TYPES))}.",
+            request_id=request_id,
+        )
+    given = raw.get("type")
+    if frame_type == "event" and (given is None or bytes(given) in (_NULL, b'""')):
+        faults.add("type", f"With `version`, `type` is there: one of {', '.join(sorted(V1_TYPES))}.")
+    if frame_type != "register" and not (request_id or "").startswith("arq_"):
+        faults.add("id", "With `version`, `id` is there and begins with arq_.")
+
+
 def _frame_type(raw: dict[str, msgspec.Raw], faults: _Faults, default: str) -> str:
+    """The type that is said, or the one that the keys tell: a frame without `type` is an event unless it has their marks."""
     value = raw.get("type")
     if value is not None and (data := bytes(value)) != _NULL:
         if data[:1] != b'"':
@@ -242,12 +270,14 @@ def _frame_type(raw: dict[str, msgspec.Raw], faults: _Faults, default: str) -> s
             if len(text) > 64 or not text.isprintable():
                 faults.add("type", "`type` is 1 to 64 printable characters long.")
                 return default
+            if text in SERVER_TYPES:
+                faults.add("type", f"`type` {text} is the server's own.")
             return TYPE_ALIASES.get(text, text)
     if "command" in raw:
         return "command"
-    if "eventType" in raw:
+    if "eventType" in raw or "event_type" in raw:
         return "telemetry"
-    if not _REGISTRATION_KEYS.isdisjoint(raw) and "message" not in raw and "payload" not in raw:
+    if not _REGISTRATION_KEYS.isdisjoint(raw) and raw.keys().isdisjoint(("message", "content", "payload")):
         return "register"
     return default
 
@@ -292,10 +322,13 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults
         inbound.message = data
     inner: dict[str, msgspec.Raw] = {}
     if inbound.payload is not None and (
-        b'"message"' in inbound.payload or b'"target' in inbound.payload or b'"to' in inbound.payload
+        b'"message"' in inbound.payload
+        or b'"content"' in inbound.payload
+        or b'"target' in inbound.payload
+        or b'"to' in inbound.payload
     ):
         # A v1 sender keeps the text, and the targets of a private message, inside the payload.
-        inner = _canonical_keys(_raw_object.decode(inbound.payload))
+        inner = _canonical_keys(_raw_object.decode(inbound.payload), inbound.kind, to_somebody=True)
         text = inner.get("message")
         if inbound.message is None and text is not None and bytes(text)[:1] == b'"':
             inbound.message = bytes(text)
@@ -307,7 +340,7 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults
         inbound.client_timestamp = _valid_time(_text.decode(bytes(timestamp)))
     if inbound.kind == KIND_TELEMETRY:
         _read_telemetry(raw, inbound, faults)
-    inbound.metadata = _metadata(raw, faults)
+    inbound.metadata = _metadata(raw, _TELEMETRY_KEYS if inbound.kind == KIND_TELEMETRY else _PRIVATE_KEYS, faults)
 
 
 def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults) -> None:
@@ -318,7 +351,8 @@ def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faul
     event_type = raw.get("eventType")
     if event_type is None and inbound.payload is not None:
         # A v1 sender keeps its own fields inside the payload.
-        event_type = _canonical_keys(_raw_object.decode(inbound.payload)).get("eventType")
+        inner = _raw_object.decode(inbound.payload)
+        event_type = inner.get("eventType", inner.get("event_type"))
     inbound.event_type = _short_text(event_type, "eventType", faults, required=True)
     inbound.source = _short_text(raw.get("source"), "source", faults)
     timestamp = raw.get("timestamp")
@@ -340,18 +374,28 @@ def _short_text(value: msgspec.Raw | None, field: str, faults: _Faults, *, requi
 
 
 def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound: Inbound, faults: _Faults) -> None:
+    """The targets of a message to somebody: private, or on channel ``pm``, or to ``pm:<client_id>``."""
     value = outer if outer is not None and bytes(outer) != _NULL else None
-    if value is None:
-        if inbound.kind != KIND_PRIVATE and inbound.channel != "pm":
-            return
+    room, channel = inbound.room or "", inbound.channel or ""
+    to_somebody = (
+        inbound.kind == KIND_PRIVATE
+        or channel == INBOX_ROOM
+        or channel.startswith(f"{INBOX_ROOM}:")
+        or room.partition(":")[0] == INBOX_ROOM
+    )
+    if value is None and (inbound.kind == KIND_PRIVATE or channel == INBOX_ROOM):
         value = inner
-        if value is None:
-            return
+    if value is None:
+        return
     data = bytes(value)
     try:
         targets = [_text.decode(data)] if data[:1] == b'"' else _strings.decode(data)
     except msgspec.DecodeError:
         faults.add("to", "`to` is a client_id or a list of them.")
+        return
+    if targets and not to_somebody:
+        # Published to everybody there, it would be read by those it was not meant for.
+        faults.add("to", "`to` belongs to messages of type private, or on channel pm.")
         return
     for target in targets:
         if not is_client_id(target):
@@ -359,8 +403,8 @@ def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound:
     inbound.to = list(dict.fromkeys(targets))
 
 
-def _metadata(raw: dict[str, msgspec.Raw], faults: _Faults) -> bytes | None:
-    """The sender's metadata, with the unknown top-level keys of the frame added to it."""
+def _metadata(raw: dict[str, msgspec.Raw], known: frozenset[str], faults: _Faults) -> bytes | None:
+    """The sender's metadata, with the keys of the frame that are not ``known`` added to it."""
     own = raw.get("metadata")
     data = bytes(own) if own is not None else _NULL
     if data == _NULL:
@@ -368,10 +412,10 @@ def _metadata(raw: dict[str, msgspec.Raw], faults: _Faults) -> bytes | None:
     elif data[:1] != b"{":
         faults.add("metadata", "`metadata` is an object.")
         return None
-    if _ENVELOPE_KEYS.issuperset(raw):
+    if known.issuperset(raw):
         return data or None
     extras = b",".join(
-        b"%b:%b" % (msgspec.json.encode(key), bytes(value)) for key, value in raw.items() if key not in _ENVELOPE_KEYS
+        b"%b:%b" % (msgspec.json.encode(key), bytes(value)) for key, value in raw.items() if key not in known
     )
     inside = data[1:-1].strip()
     return b"{%b,%b}" % (inside, extras) if inside else b"{%b}" % extras
@@ -380,7 +424,7 @@ def _metadata(raw: dict[str, msgspec.Raw], faults: _Faults) -> bytes | None:
 def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults) -> None:
     payload: dict[str, msgspec.Raw] = {}
     if (value := raw.get("payload")) is not None and bytes(value)[:1] == b"{":
-        payload = _canonical_keys(_raw_object.decode(bytes(value)))
+        payload = _canonical_keys(_raw_object.decode(bytes(value)), KIND_COMMAND, to_somebody=False)
     name = raw.get("command", payload.get("command"))
     if name is None or bytes(name)[:1] != b'"':
         faults.add("command", "`command` is the name of a command; the `help` command lists them.")
@@ -434,6 +478,8 @@ def registration_from(fields: dict[str, Any], faults: _Faults | None = None) -> 
     client_id = fields.get("client_id") or None
     if client_id is not None and not is_client_id(client_id):
         own.add("client_id", f"`client_id` is {CLIENT_ID_RULE}")
+    elif client_id in RESERVED_CLIENT_IDS:
+        own.add("client_id", f"`client_id` {client_id} is the server's own.")
     else:
         result.client_id = client_id
     for field, longest in (("client_type", 64), ("screen_name", 128), ("avatar", 2048)):
@@ -455,13 +501,17 @@ def registration_from(fields: dict[str, Any], faults: _Faults | None = None) -> 
         else:
             setattr(result, field, value)
     since = fields.get("since")
-    if since is not None:
-        if isinstance(since, bool) or not isinstance(since, (int, str)):
+    if since is not None and since != "":
+        if isinstance(since, str) and since.isdecimal():
+            since = int(since)  # As the query string writes a seq.
+        if isinstance(since, bool) or not isinstance(since, (int, str)) or (isinstance(since, int) and since < 0):
             own.add("since", "`since` is a seq or an ISO time.")
         else:
             result.since = since
     personality = fields.get("personality")
-    if isinstance(personality, dict):
+    if holds_nul(personality):
+        own.add("personality", "`personality` holds a NUL character.")
+    elif isinstance(personality, dict):
         result.personality = personality
     elif personality is not None:
         own.add("personality", "`personality` is an object.")
@@ -469,6 +519,15 @@ def registration_from(fields: dict[str, Any], faults: _Faults | None = None) -> 
     if own.items and faults is None:
         raise FrameError("VALIDATION_ERROR", details=own.items)
     return result
+
+
+def holds_nul(value: Any) -> bool:
+    """Whether a text anywhere in a JSON value holds U+0000, which databases do not take."""
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in key or holds_nul(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(holds_nul, value))
 
 
 def _resume(fields: dict[str, Any], faults: _Faults) -> Resume | None:
@@ -495,6 +554,20 @@ def _valid_time(text: str) -> str | None:
     except ValueError:
         return None
     return text if len(text) <= 64 and text.isascii() and text.isprintable() else None
+
+
+def request_id_of(data: bytes) -> str | None:
+    """The ``id`` of a frame that is refused for what it is, so that its sender knows which one it was."""
+    try:
+        return _frame_id(decode_object(data), _Faults())
+    except FrameError:
+        return None
+
+
+def token_of(data: bytes) -> str | None:
+    """The access ``token`` of a first frame that is not a registration."""
+    value = decode_object(data).get("token")
+    return _text.decode(bytes(value)) if value is not None and bytes(value)[:1] == b'"' else None
 
 
 def is_safe_id(text: str) -> bool:

@@ -12,9 +12,7 @@ import msgspec
 
 from .dialects import Inbound, is_safe_id
 from .errors import BusError
-from .names import Address
-
-SERVER = "arqonbus_server"
+from .names import SERVER, Address
 
 encode = msgspec.json.encode
 
@@ -64,13 +62,31 @@ def message_uid(client_message_id: str) -> str:
     return client_message_id if client_message_id.startswith("arq_") else f"arq_{client_message_id}"
 
 
-def ack(request_id: str | None, address: Address, seq: int | None, *, duplicate: bool = False) -> bytes:
-    """The answer to ``"ack": true`` (§4): the message is durable, at ``seq``."""
-    return b'{"type":"ack","request_id":%b,"seq":%b,"room":"%b","channel":"%b"%b}' % (
+def publish_key(sender: str, client_message_id: str, address: Address) -> str:
+    """What makes a repeated publish recognisable: the sender, its own id, and for a private message whose copy it is."""
+    if address.is_inbox:
+        return f"{sender}/{client_message_id}>{address.channel}"
+    return f"{sender}/{client_message_id}"
+
+
+def ack(
+    request_id: str | None,
+    address: Address,
+    seq: int | None,
+    *,
+    duplicate: bool = False,
+    targets: dict[str, int | None] | None = None,
+) -> bytes:
+    """The answer to ``"ack": true`` (§4): the message is durable, at ``seq``.
+
+    A private message to several clients has a place in each one's inbox: ``targets`` says which, and ``seq`` is None.
+    """
+    return b'{"type":"ack","request_id":%b,"seq":%b,"room":"%b","channel":"%b"%b%b}' % (
         b"null" if request_id is None else quoted(request_id),
         b"null" if seq is None else b"%d" % seq,
         address.room.encode(),
         address.channel.encode(),
+        b"" if targets is None else b',"targets":%b' % encode(targets),
         b',"duplicate":true' if duplicate else b"",
     )
 

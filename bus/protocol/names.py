@@ -18,6 +18,10 @@ INBOX_ROOM = "pm"
 _NAME = re.compile(r"[A-Za-z0-9_\-./]{1,64}", re.ASCII)
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_\-.@]{1,64}", re.ASCII)
 
+#: Who the server is on the wire; no client can be it.
+SERVER = "arqonbus_server"
+RESERVED_CLIENT_IDS = frozenset({SERVER})
+
 NAME_RULE = "1 to 64 of letters, digits and _ - . /"
 CLIENT_ID_RULE = "1 to 64 of letters, digits and _ - . @"
 

@@ -36,6 +36,11 @@ def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
     return initial
 
 
+def delivered_type(type: str, address: Address) -> str:
+    """The type under which a message is delivered: an event to an inbox is a private message (contract §4)."""
+    return "private" if type == "event" and address.is_inbox else type
+
+
 def _parsed(text: str, field: str) -> Address:
     address = parse_address(text)
     if address is None:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import msgspec
 
-from .dialects import FrameError, Inbound, decode_object, frame_id, normalise
+from .dialects import FrameError, Inbound, decode_object, normalise, request_id_of
 from .errors import BAD_FRAMES, TOO_MANY, BusError, Closing
 from .limits import Limits, TokenBucket, nesting_within
 
@@ -60,9 +60,10 @@ class Session:
             self._refuse(data, wait, now)
         if len(data) > limits.frame_bytes:
             self._bad(
-                BusError(
+                FrameError(
                     "FRAME_TOO_LARGE",
                     f"The frame has {len(data)} bytes; at most {limits.frame_bytes} are taken.",
+                    request_id=request_id_of(data),
                 ),
                 now,
             )
@@ -77,16 +78,13 @@ class Session:
                 FrameError("VALIDATION_ERROR", f"At most {limits.targets} targets.", request_id=inbound.id),
                 now,
             )
+        registration = inbound.registration
+        if registration is not None and registration.resume is not None and limits.memberships:
+            # Each membership has its channel's log and at most one room's; the inbox and everybody's come on top.
+            most = 2 * limits.memberships + 2
+            if len(registration.resume.positions) > most:
+                self._bad(FrameError("VALIDATION_ERROR", f"At most {most} positions.", request_id=inbound.id), now)
         return inbound
-
-    def _id_of(self, data: bytes) -> str | None:
-        """The id of a frame that is not looked at further, so that its sender knows which one was refused."""
-        if len(data) > self.limits.frame_bytes or not nesting_within(data, self.limits.depth):
-            return None
-        try:
-            return frame_id(decode_object(data))
-        except FrameError:
-            return None
 
     def _bad(self, problem: BusError, now: float) -> NoReturn:
         """A bad frame: one error, or the connection if there were too many of them."""
@@ -98,8 +96,8 @@ class Session:
 
     def _refuse(self, data: bytes, wait: float, now: float) -> NoReturn:
         """A frame above the rate: an error that says when to come back; going on regardless closes the connection."""
-        problem = FrameError("RATE_LIMITED", request_id=self._id_of(data))
-        problem.retry_after = wait
+        fitting = len(data) <= self.limits.frame_bytes
+        problem = FrameError("RATE_LIMITED", request_id=request_id_of(data) if fitting else None, retry_after=wait)
         if self._refusals is None:
             burst = max(self.limits.frames_burst, self.limits.bad_frames_burst)
             self._refusals = TokenBucket(self.limits.bad_frames_per_second, burst, now)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from .. import broker, metrics, signals
 from ..conf import config
-from ..models import Channel, Membership, Room, wire_time
+from ..models import Channel, Client, Counter, Membership, Message, Room, wire_time
 from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
 from ..protocol.errors import BusError
-from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id, is_name, whole_room
+from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id, is_name, parse_address, whole_room
 from ..protocol.routing import invalid_name
 from . import audit
 
@@ -88,6 +88,7 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
             defaults={
                 "created_by": actor.client_id or actor.name,
                 "hardcoded": kind in ("inbox", "everyone"),
+                "auto_created": kind in ("channel", "room"),
             },
         )
         channel, made = Channel.objects.get_or_create(
@@ -249,16 +250,25 @@ def remove(channel: Channel) -> None:
     # Children first and in bulk: the collector would load a million messages to delete them one by one.
     channel.messages.all()._raw_delete(using="default")
     channel.delete()
+    # The total of all messages ever does not go down with their channel.
+    add_to_counters({"messages": channel.head})
     broker.ring_on_commit(broker.Changed(address.room, address.channel, deleted=channel_id))
 
 
 def sweep_idle(age: float) -> int:
-    """Remove automatically made channels that are empty, without news for ``age`` seconds, and hold no message; how many."""
+    """Remove what came into being by itself and serves nobody: how many channels went.
+
+    These are channels without members, without news for ``age`` seconds and without a message (history stays for as long as
+    the retention says); the inboxes of clients that the server named and that are gone; and rooms that are left without
+    channels.
+    """
     idle_since = timezone.now() - timedelta(seconds=age)
+    empty = Q(auto_created=True) & ~Exists(Message.objects.filter(channel=OuterRef("pk")))
+    ownerless = Q(kind=Channel.Kind.INBOX) & ~Exists(Client.objects.filter(client_id=OuterRef("name")))
     swept = 0
     for channel in (
         Channel.objects.select_related("room")
-        .filter(auto_created=True, touched_at__lt=idle_since, created_at__lt=idle_since)
+        .filter(empty | ownerless, touched_at__lt=idle_since, created_at__lt=idle_since)
         .filter(~Exists(Membership.objects.filter(channel=OuterRef("pk"))))[:200]
     ):
         address = channel.address
@@ -266,12 +276,36 @@ def sweep_idle(age: float) -> int:
             locked = Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
             if locked is None or locked.memberships.exists():
                 continue
-            remove(channel)
+            locked.room = channel.room
+            remove(locked)
         swept += 1
-        signals.channel_deleted.send_robust(
-            Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server"
-        )
+        if address.is_channel:
+            signals.channel_deleted.send_robust(
+                Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server"
+            )
+    _sweep_rooms(idle_since)
     return swept
+
+
+def _sweep_rooms(idle_since: datetime) -> None:
+    in_use = Channel.objects.filter(room=OuterRef("pk")).filter(
+        Q(kind=Channel.Kind.CHANNEL) | Q(touched_at__gte=idle_since) | Q(head__gt=0)
+    )
+    for room in Room.objects.filter(~Exists(in_use), auto_created=True, created_at__lt=idle_since)[:200]:
+        with transaction.atomic():
+            own = list(room.channels.all())
+            Room.objects.filter(pk=room.pk).delete()
+            for channel in own:
+                broker.ring_on_commit(broker.Changed(room.name, channel.name, deleted=channel.id))
+
+
+def add_to_counters(counts: dict[str, int]) -> None:
+    """Add to the totals that outlive processes and rows."""
+    for name, value in counts.items():
+        if value and not Counter.objects.filter(name=name).update(value=F("value") + value):
+            _, made = Counter.objects.get_or_create(name=name, defaults={"value": value})
+            if not made:
+                Counter.objects.filter(name=name).update(value=F("value") + value)
 
 
 def participants(channel_ids: list[int]) -> dict[int, int]:
@@ -283,22 +317,6 @@ def participants(channel_ids: list[int]) -> dict[int, int]:
         .values_list("channel_id", "members")
     )
     return dict(rows)
-
-
-def visible(actor: Actor, *, room: str | None = None) -> list[Channel]:
-    """The channels that ``actor`` may know of, in order of their addresses.
-
-    Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that is not there, or not for them.
-    """
-    channels = Channel.objects.select_related("room").filter(kind=Channel.Kind.CHANNEL)
-    if room is not None:
-        channels = channels.filter(room__name=room)
-    seen = [channel for channel in channels.order_by("room__name", "name") if may_see(actor, channel)]
-    if room is not None and not seen:
-        found = Room.objects.filter(name=room).exclude(name__in=(INBOX_ROOM, WHOLE)).first()
-        if found is None or (found.private and not can(actor, JOIN, whole_room(room), private=True)):
-            raise BusError("ROOM_NOT_FOUND", f"There is no room {room}.", [{"room": room}])
-    return seen
 
 
 def may_see(actor: Actor, channel: Channel) -> bool:
@@ -324,11 +342,37 @@ def describe(channel: Channel, members: int) -> dict[str, Any]:
     }
 
 
-def list_channels(actor: Actor, *, room: str | None) -> list[dict[str, Any]]:
-    """The rows of ``list_channels`` (contract §5)."""
-    channels = visible(actor, room=room)
-    counts = participants([channel.id for channel in channels])
-    return [describe(channel, counts.get(channel.id, 0)) for channel in channels]
+def list_channels(
+    actor: Actor, *, room: str | None, limit: int, after: str = ""
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The rows of ``list_channels`` (contract §5) from behind ``after``, and the cursor of the next page.
+
+    Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that is not there, or not for them, and INVALID_NAME for no cursor.
+    """
+    channels = Channel.objects.all() if room is None else Channel.objects.filter(room__name=room)
+    rows, cursor = page(actor, channels, after=_cursor(after), limit=limit)
+    if room is not None and not rows and not after:
+        found = Room.objects.filter(name=room).exclude(name__in=(INBOX_ROOM, WHOLE)).first()
+        if found is None or (found.private and not can(actor, JOIN, whole_room(room), private=True)):
+            raise BusError("ROOM_NOT_FOUND", f"There is no room {room}.", [{"room": room}])
+    return rows, None if cursor is None else str(cursor)
+
+
+def active_channels(actor: Actor, *, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
+    """The channels with members that ``actor`` may see, for ``status``, and the cursor of the next page."""
+    here = Membership.objects.filter(channel=OuterRef("pk"), client__node__isnull=False)
+    rows, cursor = page(actor, Channel.objects.filter(Exists(here)), after=_cursor(after), limit=limit)
+    kept = ("room", "channel", "participants")
+    return [{key: row[key] for key in kept} for row in rows], None if cursor is None else str(cursor)
+
+
+def _cursor(text: str) -> Address | None:
+    if not text:
+        return None
+    address = parse_address(text)
+    if address is None:
+        raise invalid_name("after", text, "`after` is the `next` of a page.")
+    return address
 
 
 def page(

@@ -12,18 +12,18 @@ from typing import Any
 
 import msgspec
 from django.db import transaction
-from django.db.models import Count, F, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from .. import broker
 from ..conf import config
 from ..models import Channel, Client, Counter, Membership, Node, digest, wire_time
-from ..permissions import PRESENCE, Actor, can, hidden, require
+from ..permissions import PRESENCE, SYSTEM_ROOM, Actor, can, hidden, require
 from ..protocol.errors import ID_IN_USE, NOT_ALLOWED, TAKEN_OVER, BusError, Closing
 from ..protocol.names import CLIENT_ID_RULE, INBOX_ROOM, Address, is_client_id
 from . import audit
-from .channels import participants
+from .channels import add_to_counters, participants
 
 
 class Claim(msgspec.Struct):
@@ -71,11 +71,16 @@ class Leave(msgspec.Struct):
 
 
 class Release(msgspec.Struct):
-    """A connection is gone. Answered by the number of members left in each channel it was in."""
+    """A connection is gone, which was a member of ``channel_ids``.
+
+    Answered by the number of members left in each of them that the client is not in any more: a newer connection of it,
+    wherever that is, may have taken over.
+    """
 
     client_id: str
     connection_id: str
     last_activity: datetime
+    channel_ids: list[int] = []
 
 
 Operation = Claim | Join | Leave | Release
@@ -173,11 +178,13 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     Membership.objects.bulk_create(
         [
             Membership(client_id=ids[claim.client_id], channel_id=claim.channel_id, joined_at=now)
-            for _, claim, _, _ in granted
+            for _, claim, *_ in granted
         ],
         ignore_conflicts=True,
     )
-    counts = participants(list({claim.channel_id for _, claim, _, _ in granted}))
+    # In the transaction of the claims: the total is right after a crash, too.
+    add_to_counters({"connections": len(granted)})
+    counts = participants(list({claim.channel_id for _, claim, *_ in granted}))
     for i, claim, proven, floor in granted:
         answers[i] = Claimed(inboxes.get(claim.client_id), floor, proven, counts.get(claim.channel_id, 0))
     return answers
@@ -216,8 +223,7 @@ def _judge(row: Client, claim: Claim, now: datetime) -> tuple[Closing | None, bo
 def _release(releases: list[tuple[int, Release]]) -> dict[int, Any]:
     now = timezone.now()
     gone = {release.connection_id: release for _, release in releases}
-    clients = list(Client.objects.filter(connection_id__in=list(gone)).prefetch_related("memberships"))
-    channels = {c.connection_id: [m.channel_id for m in c.memberships.all()] for c in clients}
+    clients = list(Client.objects.filter(connection_id__in=list(gone)))
     if clients:
         Membership.objects.filter(client__in=clients).delete()
         Client.objects.filter(pk__in=[client.pk for client in clients if client.generated]).delete()
@@ -230,9 +236,21 @@ def _release(releases: list[tuple[int, Release]]) -> dict[int, Any]:
         Client.objects.bulk_update(
             lasting, ["node", "last_activity", "connection_id", "disconnected_at"], batch_size=200
         )
-    counts = participants(list({channel for ids in channels.values() for channel in ids}))
+    channel_ids = {channel_id for _, release in releases for channel_id in release.channel_ids}
+    counts = participants(list(channel_ids))
+    _note_empty(channel_ids, counts)
+    # Whoever took over has the same client_id and a connection of its own.
+    still_there = set(
+        Membership.objects.filter(
+            client__client_id__in={release.client_id for _, release in releases}, channel_id__in=channel_ids
+        ).values_list("client__client_id", "channel_id")
+    )
     return {
-        i: {channel: counts.get(channel, 0) for channel in channels.get(release.connection_id, [])}
+        i: {
+            channel_id: counts.get(channel_id, 0)
+            for channel_id in release.channel_ids
+            if (release.client_id, channel_id) not in still_there
+        }
         for i, release in releases
     }
 
@@ -249,10 +267,9 @@ def _move(moves: list[tuple[int, Join | Leave]]) -> dict[int, Any]:
         if move.connection_id in ids:
             final[(ids[move.connection_id], move.channel_id)] = isinstance(move, Join)
     joined = [Membership(client_id=client, channel_id=channel) for (client, channel), here in final.items() if here]
+    wanted = {move.channel_id for _, move in moves if isinstance(move, Join)}
+    existing = set(Channel.objects.filter(id__in=wanted).values_list("id", flat=True)) if wanted else set()
     if joined:
-        existing = set(
-            Channel.objects.filter(id__in={membership.channel_id for membership in joined}).values_list("id", flat=True)
-        )
         Membership.objects.bulk_create([m for m in joined if m.channel_id in existing], ignore_conflicts=True)
     left = Q()
     for (client, channel), here in final.items():
@@ -261,9 +278,21 @@ def _move(moves: list[tuple[int, Join | Leave]]) -> dict[int, Any]:
     if left:
         Membership.objects.filter(left).delete()
     counts = participants([move.channel_id for _, move in moves])
+    _note_empty({move.channel_id for _, move in moves if isinstance(move, Leave)}, counts)
     for i, move in moves:
         answers[i] = counts.get(move.channel_id, 0)
+        if isinstance(move, Join) and move.channel_id not in existing:
+            answers[i] = BusError("CHANNEL_NOT_FOUND", "The channel was deleted.")
     return answers
+
+
+def _note_empty(channel_ids: set[int], counts: dict[int, int]) -> None:
+    """From now on they are idle (``services.channels.sweep_idle``)."""
+    emptied = [channel_id for channel_id in channel_ids if not counts.get(channel_id)]
+    if emptied:
+        # Locked in the order of the log's appends, so that two processes never wait for each other in a circle.
+        rows = Channel.objects.select_for_update(no_key=True).filter(id__in=emptied, auto_created=True).order_by("id")
+        Channel.objects.filter(id__in=[row.id for row in rows.only("id")]).update(touched_at=timezone.now())
 
 
 def known(client_ids: Sequence[str]) -> set[str]:
@@ -359,15 +388,6 @@ def node_alive(node_id: str, host: str, pid: int, version: str, stats: dict[str,
     return bool(updated)
 
 
-def add_to_counters(counts: dict[str, int]) -> None:
-    """Add to the totals that outlive processes."""
-    for name, value in counts.items():
-        if value and not Counter.objects.filter(name=name).update(value=F("value") + value):
-            _, made = Counter.objects.get_or_create(name=name, defaults={"value": value})
-            if not made:
-                Counter.objects.filter(name=name).update(value=F("value") + value)
-
-
 def node_stopped(node_id: str) -> None:
     """A process ends in order: nothing of it stays."""
     with transaction.atomic():
@@ -421,14 +441,18 @@ def public(client: Client) -> dict[str, Any]:
 def stats() -> dict[str, int]:
     """The server's figures over all processes (contract §5, ``status``)."""
     counters = dict(Counter.objects.values_list("name", "value"))
-    live = Membership.objects.filter(client__node__isnull=False)
+    here = Q(node__heartbeat_at__gt=_alive_since())
+    live = Membership.objects.filter(client__node__heartbeat_at__gt=_alive_since())
     active = live.aggregate(channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True))
+    # The logs count themselves (a channel's head is the number of its messages ever); what is gone is in the counter. The bus's
+    # messages about itself are nobody's.
+    kept = Channel.objects.exclude(room__name=SYSTEM_ROOM).aggregate(total=Sum("head"))["total"] or 0
     return {
         "total_connections": counters.get("connections", 0),
-        "active_connections": Client.objects.filter(node__isnull=False).count(),
+        "active_connections": Client.objects.filter(here).count(),
         "active_rooms": active["rooms"],
         "active_channels": active["channels"],
-        "total_messages": counters.get("messages", 0),
+        "total_messages": kept + counters.get("messages", 0),
     }
 
 

@@ -24,7 +24,7 @@ from ..protocol import frames
 from ..protocol.dialects import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.errors import BusError
 from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, inbox, is_client_id
-from ..protocol.routing import resolve
+from ..protocol.routing import delivered_type, resolve
 from .channels import ChannelRef, ensure
 
 
@@ -153,15 +153,8 @@ def _routed(frames_in: Sequence[Inbound], initial: Address | None) -> tuple[list
     wanted = {target for _, _, targets in private for target in targets}
     known = set(Client.objects.filter(client_id__in=wanted).values_list("client_id", flat=True))
     for position, inbound, targets in reversed(private):
-        served = [target for target in targets if target in known]
         items[position : position + 1] = [
-            (
-                inbox(target),
-                msgspec.structs.replace(
-                    inbound, id=inbound.id if len(served) == 1 else inbound.id and f"{inbound.id}.{target}"
-                ),
-            )
-            for target in served
+            (inbox(target), msgspec.structs.replace(inbound)) for target in targets if target in known
         ]
     unknown = [target for _, _, targets in private for target in targets if target not in known]
     return items, list(dict.fromkeys(unknown))
@@ -175,6 +168,7 @@ def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
 
 def _entry(address: Address, inbound: Inbound, actor: Actor, create: bool) -> tuple[ChannelRef, Entry]:
     ref, _ = ensure(address, actor, create=create, action=PUBLISH)
+    inbound.type = delivered_type(inbound.type, address)
     if address.is_everyone and not actor.admin:
         raise BusError("FORBIDDEN", "Only admins may write to everybody.")
     require(actor, PUBLISH, address, private=ref.private)
@@ -186,7 +180,7 @@ def _entry(address: Address, inbound: Inbound, actor: Actor, create: bool) -> tu
         raise BusError("VALIDATION_ERROR", f"{sender[:64]!r} cannot be a sender.", [{"field": "client_id"}])
     uid = frames.message_uid(inbound.id) if inbound.id else new_uid()
     head, tail = frames.message_parts(inbound, address, sender, uid)
-    key = f"{sender}/{inbound.id}" if inbound.id and not ref.ephemeral else None
+    key = frames.publish_key(sender, inbound.id, address) if inbound.id and not ref.ephemeral else None
     return ref, Entry(ref.id, head, tail, uid=uid, type=inbound.type, sender=sender, key=key, context=ref)
 
 
@@ -252,7 +246,7 @@ def send_private(
     items: list[tuple[Address, Inbound]] = []
     for target in wanted:
         if target in known:
-            inbound = Inbound(kind=KIND_PUBLISH, type="private", id=id and f"{id}.{target}")
+            inbound = Inbound(kind=KIND_PUBLISH, type="private", id=id)
             if payload is not None:
                 inbound.payload = _encoded(payload, "payload")
             if message is not None:
