@@ -177,15 +177,16 @@ def test_each_check_finds_its_misconfiguration(settings: Settings, monkeypatch: 
     bare = {"default": {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}}
     monkeypatch.setattr(checks, "settings", SimpleNamespace(DATABASES=bare))
     assert ids(checks.check_sqlite()) == ["bus.E003", "bus.E004"]
+    for late in (["django.contrib.staticfiles", "daphne"], ["bus"]):
+        monkeypatch.setattr(checks, "settings", SimpleNamespace(INSTALLED_APPS=late))
+        assert ids(checks.check_servers()) == ["bus.W003"]
     monkeypatch.undo()
-    settings.INSTALLED_APPS = ["django.contrib.staticfiles", "daphne", *settings.INSTALLED_APPS[1:]]
-    assert ids(checks.check_servers()) == ["bus.W003"]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     assert ids(checks.check_proxy()) == ["bus.W004"]
     settings.ARQONBUS = {"trusted_proxies": 1}
     assert ids(checks.check_proxy()) == []
 
-    settings.SECRET_KEY = ""
+    settings.DEBUG = True
     assert ids(checks.check_secret_key()) == ["bus.E006"]
     settings.ALLOWED_HOSTS = ["*"]
     settings.ARQONBUS = {"token_in_url": True, "rate_limit": 0.0}
