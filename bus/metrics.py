@@ -51,6 +51,22 @@ class Distribution:
             rows.append((bound, float(below)))
         return rows
 
+    def quantile(self, share: float, before: Sequence[int]) -> float | None:
+        """The value below which ``share`` of what came after ``before`` (an earlier copy of ``counts``) lies; None: nothing came.
+
+        Within a bucket it is interpolated, as Prometheus does; above the last bound it is that bound.
+        """
+        fresh = [now - then for now, then in zip(self.counts, before, strict=True)]
+        wanted = share * sum(fresh)
+        if not wanted:
+            return None
+        below, low = 0.0, 0.0
+        for bound, count in zip(self.bounds, fresh[:-1], strict=True):
+            if count and below + count >= wanted:
+                return low + (bound - low) * (wanted - below) / count
+            below, low = below + count, bound
+        return self.bounds[-1]
+
 
 class LogTimes:
     """How long a node's log takes: ``publish`` for each message, ``commit`` and ``entries`` for each transaction."""
@@ -67,6 +83,16 @@ class LogTimes:
         observe = self.publish.observe
         for entry in batch:
             observe(ended - entry.queued_at)
+
+
+def errors_by_code() -> dict[str, int]:
+    """How many errors of each code this process has told its clients."""
+    return {
+        sample.labels["code"]: int(sample.value)
+        for family in errors.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
 
 
 #: Figures that only grow: name, meaning.

@@ -568,6 +568,7 @@ class Node:
             "repaired": self.streams.repaired,
             "layer_connected": self.broker.connected,
             "store_available": self.log.available,
+            "errors_by_code": metrics.errors_by_code(),
             "uptime_seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 1),
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from .. import signals
+from .. import metrics, signals
 from ..services import clients as client_service
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ class Statistics:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._reported = self._announced = (node.loop.time(), 0)
+        self._published = list(node.log_times.publish.counts)
 
     async def report(self) -> float:
         """The log's line; returns the seconds until the next one."""
@@ -58,11 +59,28 @@ class Statistics:
             "messages_per_second": round(rate, 1),
             "process": {
                 name: figures[name]
-                for name in ("clients", "messages_published", "delivered", "log_queue", "gaps", "uptime_seconds")
-            },
+                for name in (
+                    "connections",
+                    "clients",
+                    "frames_received",
+                    "messages_published",
+                    "delivered",
+                    "log_queue",
+                    "gaps",
+                    "uptime_seconds",
+                )
+            }
+            | {"errors": sum(metrics.errors_by_code().values()), **self._latency()},
         }
         signals.server_stats.send_robust(type(node), node=node.id, stats=stats)
         return node.settings.telemetry_interval
+
+    def _latency(self) -> dict[str, float | None]:
+        """From a message's arrival at the log to its commit, in milliseconds, for those since the last announcement."""
+        times = self._node.log_times.publish
+        before, self._published = self._published, list(times.counts)
+        found = {name: times.quantile(share, before) for name, share in (("p50", 0.5), ("p99", 0.99))}
+        return {f"publish_{name}_ms": None if at is None else round(at * 1000, 3) for name, at in found.items()}
 
     def _rate_since(self, before: tuple[float, int]) -> tuple[float, tuple[float, int]]:
         """Messages of clients a second since then, and where to count from the next time."""
