@@ -1,0 +1,207 @@
+"""A small laboratory: each agent listens to one step of the scientific method and works on the next.
+
+``python -m bus.demo.agents ws://localhost:8765/`` runs until its standard input ends. It uses nothing of the server: only the
+Python client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+try:
+    import arqonbus
+except ImportError:  # A clone of the project has the client beside the server, installed or not.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "clients" / "python" / "src"))
+    import arqonbus
+
+ROOM = "science"
+#: The slowest and fastest that an agent answers, in seconds.
+SLOWEST, FASTEST = 2.5, 0.6
+#: How long an agent waits for news before it goes on by itself.
+PATIENCE = 4.0
+
+#: question, hypothesis, experiment, what is measured (name, unit, low, high), finding.
+STUDIES = [
+    (
+        "Seedlings on the south bench grow a third faster than their siblings. Why only there?",
+        "The bench is warmer at night: its wall holds the heat of the day.",
+        "Move half of the south pots north for ten days, log soil temperature every hour.",
+        ("soil temperature", "°C", 17.2, 23.9),
+        "Growth follows the night temperature; light makes no difference.",
+    ),
+    (
+        "Battery packs from line 4 lose 6 % in their first week, others 2 %. What differs?",
+        "Line 4 rests its cells too briefly between forming cycles.",
+        "Three groups of twenty cells, resting 2, 6 and 12 hours.",
+        ("capacity left", "%", 91.0, 98.6),
+        "Six hours of rest are enough; twelve add nothing.",
+    ),
+    (
+        "The night traffic sensors report ghosts whenever it rains. Rain, or the wet road?",
+        "Headlights mirrored by the wet asphalt are counted as second cars.",
+        "Polarising filters on every other sensor along the ring road, two rainy nights.",
+        ("ghosts in an hour", "", 0.0, 41.0),
+        "Filters remove 97 % of the ghosts. It is the reflection.",
+    ),
+    (
+        "Bees of hive 7 dance longer than those of hive 3 for the same meadow.",
+        "Hive 7 is on a slope: its dancers allow for the climb.",
+        "Swap the places of both hives for a week and film the dance floor.",
+        ("length of a dance", "s", 2.1, 6.4),
+        "The dance went with the place, not with the hive.",
+    ),
+    (
+        "Sourdough from the cellar rises more evenly than from the kitchen.",
+        "A steady 18 °C suits the wild yeast better than a warm day and a cold night.",
+        "One starter, four jars, four temperature programmes; photograph every half hour.",
+        ("volume", "ml", 320.0, 910.0),
+        "Evenness comes with steadiness; the mean temperature only sets the speed.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Agent:
+    """Who works on which step."""
+
+    client_id: str
+    name: str
+    avatar: str
+    listens: str
+    works: str
+    trait: str
+
+
+AGENTS = [
+    Agent("agent-iris", "Iris", "🔭", "share", "explore", "curious"),
+    Agent("agent-theo", "Theo", "💡", "explore", "hypothesize", "bold"),
+    Agent("agent-mara", "Mara", "📐", "hypothesize", "design", "careful"),
+    Agent("agent-bo", "Bo", "🧪", "design", "execute", "patient"),
+    Agent("agent-lin", "Lin", "📈", "execute", "interpret", "sceptical"),
+    Agent("agent-noor", "Noor", "📣", "interpret", "share", "plain-spoken"),
+]
+
+
+def _pause() -> float:
+    return random.uniform(FASTEST, SLOWEST)  # noqa: S311 - a rhythm, no secret
+
+
+def _work(agent: Agent, study: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What an agent says in its channel about a study: texts with their payloads."""
+    question, idea, plan, (name, unit, low, high), finding = STUDIES[study % len(STUDIES)]
+    number = f"S-{100 + study}"
+    common = {"study": number, "step": agent.works}
+    match agent.works:
+        case "explore":
+            yield question, {**common, "kind": "question"}
+        case "hypothesize":
+            yield idea, {**common, "kind": "hypothesis", "confidence": round(random.uniform(0.4, 0.9), 2)}  # noqa: S311
+        case "design":
+            yield plan, {**common, "kind": "plan", "samples": random.randint(12, 60)}  # noqa: S311
+        case "execute":
+            for run in range(1, 6):
+                value = round(random.uniform(low, high), 1)  # noqa: S311
+                text = f"Run {run} of 5: {name} {value} {unit}".rstrip()
+                yield text, {**common, "kind": "reading", "run": run, "measure": name, "value": value, "unit": unit}
+        case "interpret":
+            yield finding, {**common, "kind": "finding", "p_value": round(random.uniform(0.001, 0.04), 4)}  # noqa: S311
+        case _:
+            yield f"{number} is written up: {finding}", {**common, "kind": "report", "final": True}
+
+
+async def _agent(url: str, agent: Agent, first: int) -> None:
+    """Live as one agent: say something at once, then answer what comes from the step before."""
+    personality = {"trait": agent.trait, "role": f"{agent.works} step of the demo"}
+    async with arqonbus.connect(
+        url,
+        client_id=agent.client_id,
+        client_type="ai-agent",
+        screen_name=agent.name,
+        avatar=agent.avatar,
+        personality=personality,
+        room=f"{ROOM}:{agent.works}",
+        wait=60.0,
+    ) as bus:
+        news = asyncio.Event()
+        studies = itertools.count(first, len(AGENTS))
+        latest = next(studies)
+
+        async def listen() -> None:
+            nonlocal latest
+            async for message in bus.subscribe(f"{ROOM}:{agent.listens}"):
+                study = str(message.payload.get("study", ""))
+                if agent.works == "explore":
+                    latest = next(studies)
+                elif study.startswith("S-") and study[2:].isdigit():
+                    latest = int(study[2:]) - 100
+                news.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(listen())
+            while True:
+                for text, payload in _work(agent, latest):
+                    await bus.publish(f"{ROOM}:{agent.works}", text, payload=payload)
+                    await asyncio.sleep(_pause() / (4 if agent.works == "execute" else 1))
+                news.clear()
+                # Whoever hears nothing for a while goes on by itself, so that the laboratory never falls asleep.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), PATIENCE)
+                await asyncio.sleep(_pause())
+
+
+async def _observer(url: str) -> None:
+    """A human who looks in, asks, and thanks somebody in private."""
+    async with arqonbus.connect(
+        url, client_id="ada", client_type="human", screen_name="Ada", avatar="🧑‍🔬", wait=60.0
+    ) as bus:
+        words = itertools.cycle(
+            [
+                "Morning, everybody.",
+                "Which study is next?",
+                "Nice work on the last one.",
+                "Coffee is ready.",
+                "Any blockers?",
+            ]
+        )
+        while True:
+            await bus.publish(f"{ROOM}:general", next(words))
+            await asyncio.sleep(4 * _pause())
+            agent = random.choice(AGENTS)  # noqa: S311
+            with contextlib.suppress(arqonbus.ServerError):
+                await bus.private(agent.client_id, f"Thank you, {agent.name}.")
+            await asyncio.sleep(4 * _pause())
+
+
+async def run(url: str) -> None:
+    """Run everybody until standard input ends."""
+    loop = asyncio.get_running_loop()
+    tasks = [asyncio.create_task(_agent(url, agent, first)) for first, agent in enumerate(AGENTS)]
+    tasks.append(asyncio.create_task(_observer(url)))
+    over = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
+    done, _ = await asyncio.wait([*tasks, over], return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done - {over}:
+        if not task.cancelled() and task.exception() is not None:
+            sys.stderr.write(f"A demo agent ended: {task.exception()}\n")
+    # The thread that waits for the end of the input cannot be cancelled.
+    loop.call_soon(lambda: None)
+
+
+def main() -> None:
+    """Entry point: the bus's URL is the one argument."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
