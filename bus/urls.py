@@ -5,11 +5,15 @@ from __future__ import annotations
 from django.urls import include, path
 
 from .api import operations
+from .console import views as console
 from .contracts import views as contracts
 
 app_name = "bus"
 
 urlpatterns = [
+    path("", console.console, name="console"),
+    path("login/", console.Login.as_view(), name="login"),
+    path("logout/", console.Logout.as_view(), name="logout"),
     path("health", operations.health, name="health"),
     path("ready", operations.ready, name="ready"),
     path("version", operations.version, name="version"),

@@ -340,8 +340,8 @@ export interface ConnectOptions {
   reconnect?: boolean;
   /** How long a broken connection is tried again; null (the default): for ever. */
   giveUpAfter?: number | null;
-  /** How long the server may take to appear; 0 (the default): one attempt. */
-  wait?: number;
+  /** How long the server may take to appear; 0 (the default): one attempt, null: for ever. */
+  wait?: number | null;
   /** How long a request may take, breaks of the connection included. */
   timeout?: number;
   openTimeout?: number;

@@ -1433,7 +1433,7 @@ export async function connect(url = "ws://localhost:8765/", options = {}) {
   const bus = new Bus({ url: String(url), token, onFrame, openTimeout, WebSocket: Implementation }, identity, {
     reconnect: options.reconnect ?? true,
     giveUpAfter: options.giveUpAfter ?? null,
-    wait: options.wait ?? 0,
+    wait: options.wait === undefined ? 0 : options.wait,
     timeout: options.timeout ?? 30_000,
     buffer: options.buffer ?? 1000,
     maxUnacked: options.maxUnacked ?? 1000,

@@ -1,0 +1,90 @@
+"""The console's page and the log-in that goes with it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import views as auth_views
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import NoReverseMatch, reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_GET
+
+from ..conf import anonymous_allowed
+from ..protocol.errors import CLOSE_CODES, ERRORS
+from ..protocol.names import DEFAULT_ADDRESS
+from ..version import PROTOCOL, VERSION
+
+
+def _link(name: str) -> str | None:
+    try:
+        return reverse(name)
+    except NoReverseMatch:
+        return None
+
+
+def _python() -> str | None:
+    """How to start a Python that has the client, on the developer's own machine: so the shown lines run as they stand."""
+    interpreter = shlex.quote(sys.executable)
+    if find_spec("arqonbus") is not None:
+        return interpreter
+    source = Path(settings.BASE_DIR) / "clients" / "python" / "src" if hasattr(settings, "BASE_DIR") else None
+    if source is None or not source.is_dir() or find_spec("websockets") is None:
+        return None
+    return f"PYTHONPATH={shlex.quote(str(source))} {interpreter}"
+
+
+def _config(request: HttpRequest) -> dict[str, Any]:
+    """What the page's script has to know before it connects. Nothing in it is secret: strangers get the page too."""
+    user = request.user if request.user.is_authenticated else None
+    return {
+        "version": VERSION,
+        "protocol": PROTOCOL,
+        "user": user.get_username() if user else None,
+        "open": user is not None or anonymous_allowed(),
+        "anonymous": anonymous_allowed(),
+        "debug": bool(settings.DEBUG),
+        "room": DEFAULT_ADDRESS.room,
+        "channel": DEFAULT_ADDRESS.channel,
+        "bus_path": reverse("bus:console"),
+        "telemetry_path": "/telemetry/",
+        "api_path": "/api/v1/",
+        "login_path": reverse("bus:login"),
+        "logout_path": reverse("bus:logout"),
+        "admin_path": _link("admin:index"),
+        "python": _python() if settings.DEBUG else None,
+    }
+
+
+@never_cache
+@ensure_csrf_cookie
+@require_GET
+def console(request: HttpRequest) -> HttpResponse:
+    """The page. It holds no data of the bus: its script fetches that as the visitor, or asks who the visitor is."""
+    context = {
+        "config": _config(request),
+        "errors": [{"code": code, **kind._asdict()} for code, kind in ERRORS.items()],
+        "close_codes": [{"code": code, **kind._asdict()} for code, kind in CLOSE_CODES.items()],
+    }
+    return render(request, "bus/console.html", context)
+
+
+class Login(auth_views.LoginView):
+    """Log in with a Django user, staff or not; the socket and REST then know the session."""
+
+    template_name = "bus/login.html"
+    redirect_authenticated_user = True
+    next_page = "bus:console"
+
+
+class Logout(auth_views.LogoutView):
+    """Log out, back to the console's door."""
+
+    next_page = "bus:console"

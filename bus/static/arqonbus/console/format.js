@@ -1,0 +1,81 @@
+/** Numbers, times and texts as people read them. */
+
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const whole = new Intl.NumberFormat("en-US");
+
+export const count = (value) => (Number.isFinite(value) ? whole.format(value) : "–");
+
+/** 1234567 → 1.2M, for narrow places; the exact one goes into the title. */
+export function short(value) {
+  if (!Number.isFinite(value)) return "–";
+  if (value < 10_000) return whole.format(Math.round(value));
+  const [unit, size] = value < 1e6 ? ["k", 1e3] : value < 1e9 ? ["M", 1e6] : ["G", 1e9];
+  return `${(value / size).toFixed(value / size < 100 ? 1 : 0)}${unit}`;
+}
+
+/** A rate a second. */
+export function rate(value) {
+  if (!Number.isFinite(value)) return "–";
+  return value > 0 && value < 9.95 ? value.toFixed(1) : short(value);
+}
+
+/** A length of time given in milliseconds. */
+export function duration(ms) {
+  if (!Number.isFinite(ms)) return "–";
+  if (ms < 1) return `${(ms * 1000).toFixed(0)} µs`;
+  if (ms < 10) return `${ms.toFixed(1)} ms`;
+  if (ms < 1000) return `${ms.toFixed(0)} ms`;
+  const seconds = ms / 1000;
+  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : seconds.toFixed(0)} s`;
+  const minutes = seconds / 60;
+  if (minutes < 60) return `${Math.floor(minutes)} min`;
+  const hours = minutes / 60;
+  return hours < 48 ? `${Math.floor(hours)} h` : `${Math.floor(hours / 24)} d`;
+}
+
+export function bytes(value) {
+  if (!Number.isFinite(value)) return "–";
+  if (value < 1024) return `${value.toFixed(0)} B`;
+  return value < 1024 * 1024 ? `${(value / 1024).toFixed(1)} KiB` : `${(value / 1024 / 1024).toFixed(1)} MiB`;
+}
+
+/** A time of today with milliseconds, else with the day. */
+export function time(value) {
+  const moment = value instanceof Date ? value : new Date(value);
+  if (Number.isNaN(moment.getTime())) return "";
+  const text = `${clock.format(moment)}.${String(moment.getMilliseconds()).padStart(3, "0")}`;
+  return moment.toDateString() === new Date().toDateString() ? text : `${day.format(moment)} ${text}`;
+}
+
+/** How long ago. */
+export function ago(value, now = Date.now()) {
+  const moment = value ? new Date(value).getTime() : Number.NaN;
+  if (Number.isNaN(moment)) return "–";
+  const past = now - moment;
+  return past < 2000 ? "now" : `${duration(past)} ago`;
+}
+
+/** The first letters of a name, for a round badge. */
+export function initials(name) {
+  const words = String(name).split(/[^\p{L}\p{N}]+/u).filter(Boolean);
+  const letters = words.length > 1 ? words[0][0] + words[1][0] : String(words[0] ?? "?").slice(0, 2);
+  return letters.toUpperCase();
+}
+
+/** One of twelve hues, the same for the same name. */
+export function hue(name) {
+  let sum = 7;
+  for (const letter of String(name)) sum = (sum * 31 + letter.codePointAt(0)) >>> 0;
+  return sum % 12;
+}
+
+/** A frame's content in one line. */
+export function summary(frame) {
+  if (typeof frame.message === "string") return frame.message;
+  if (frame.message !== undefined && frame.message !== null) return JSON.stringify(frame.message);
+  const payload = frame.payload ?? {};
+  if (typeof payload === "object" && Object.keys(payload).length === 1 && typeof payload.message === "string") return payload.message;
+  const event = frame.eventType ? `${typeof frame.eventType === "string" ? frame.eventType : JSON.stringify(frame.eventType)} ` : "";
+  return event + JSON.stringify(payload);
+}

@@ -1,0 +1,277 @@
+/** The console: the frame of the page, its door, its routes, and the connection that everything shares. */
+import { ClosedByServer, ServerError } from "../arqonbus.js";
+import { fill, h, icon, toast, typing } from "./dom.js";
+import { Feed } from "./feed.js";
+import { count, rate, short } from "./format.js";
+import { Rooms } from "./rooms.js";
+import { Session, api, config, token } from "./session.js";
+import { Tree } from "./tree.js";
+import { agents } from "./views/agents.js";
+import { clients } from "./views/clients.js";
+import { commands } from "./views/commands.js";
+import { contracts } from "./views/contracts.js";
+import { messages } from "./views/messages.js";
+import { operations } from "./views/operations.js";
+import { overview } from "./views/overview.js";
+import { start } from "./views/start.js";
+import { telemetry } from "./views/telemetry.js";
+
+const VIEWS = [
+  ["overview", "Overview", overview],
+  ["messages", "Messages", messages],
+  ["clients", "Clients", clients],
+  ["agents", "Agents", agents],
+  ["telemetry", "Telemetry", telemetry],
+  ["commands", "Commands", commands],
+  ["operations", "Operations", operations],
+  ["contracts", "Contracts", contracts],
+  ["start", "Connect", start],
+];
+const root = document.getElementById("app");
+
+/** What every view gets: the connection and what is known of the bus. */
+const app = { config, api, session: new Session(), rooms: null, feed: null, me: null, go };
+
+// For those who look behind the page: `arqonbus.session.bus` in the developer tools is its client.
+globalThis.arqonbus = app;
+
+function go(path) {
+  location.hash = `#/${path}`;
+}
+
+// --- the door ---------------------------------------------------------------------------------------------------------
+
+/** Ask who the visitor is: a log-in of the site, or an access token. `reason` is what the server said. */
+function door(reason = "") {
+  app.session.close();
+  root.removeAttribute("aria-busy");
+  const secret = h("input", { type: "password", name: "token", placeholder: "arq_tok_…", autocomplete: "off", required: true });
+  const fault = h("p.fault", { role: "alert" }, reason);
+  const form = h("form", [
+    h("label", "Access token", secret),
+    h("button.primary", { type: "submit" }, "Open the console"),
+    fault,
+  ]);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    token.set(secret.value.trim());
+    enter();
+  });
+  fill(
+    root,
+    h("main.door", { id: "main" }, [
+      h("div.door-card", [
+        h("img", { src: mark(), alt: "", width: 44, height: 44 }),
+        h("h1", "ArqonBus"),
+        h("p.dim", "This bus asks who you are. Log in with a user of this site, or give an access token."),
+        h("a.button", { href: `${config.login_path}?next=${encodeURIComponent(location.pathname)}` }, "Log in"),
+        h("div.or", "or"),
+        form,
+        h("p.faint", "An admin makes tokens in the admin page or with ", h("code", "manage.py create_token"), ". It stays in this tab only."),
+      ]),
+    ]),
+  );
+  secret.focus();
+}
+
+const mark = () => new URL("./icon.svg", import.meta.url).href;
+
+/** Connect as the visitor; where the server refuses, back to the door with its reason. */
+async function enter() {
+  fill(root, h("div.loading", h("img", { src: mark(), alt: "", width: 44, height: 44 }), h("p", "Connecting …")));
+  app.session = new Session();
+  try {
+    await app.session.open();
+  } catch (problem) {
+    token.forget();
+    const error = problem instanceof ClosedByServer ? problem.error : problem;
+    door(error instanceof ServerError ? error.reason : problem.message);
+    return;
+  }
+  page();
+}
+
+// --- the page ---------------------------------------------------------------------------------------------------------
+
+function page() {
+  const { session } = app;
+  const { bus } = session;
+  app.rooms = new Rooms(session);
+  app.feed = new Feed(session);
+  app.feed.open();
+
+  const links = new Map();
+  const nav = h("nav.nav", { "aria-label": "Views" });
+  for (const [name, title] of VIEWS) {
+    const link = h("a", { href: `#/${name}` }, icon(name), h("span", title), h("span.count"));
+    links.set(name, link);
+    nav.append(link);
+  }
+  const tree = new Tree(app);
+  const state = h("button.pill", { type: "button", id: "connection", onclick: () => bus.reconnectNow() });
+  const ticker = h("div.ticker", { "aria-label": "The bus in figures" });
+  const main = h("main", { id: "main", tabindex: "-1" });
+  const banner = h("div.banner", { role: "status", hidden: true });
+  const menu = (open) => root.classList.toggle("menu-open", open);
+  fill(root, [
+    h("header.topbar", [
+      h("button.ghost.icon-only.only-narrow", { type: "button", "aria-label": "Menu", onclick: () => menu(true) }, icon("menu")),
+      h("a.brand", { href: "#/overview" }, h("img", { src: mark(), alt: "" }), "ArqonBus", h("small", `v${config.version}`)),
+      state,
+      h("div.grow"),
+      ticker,
+      h("button.ghost.icon-only.wide", { type: "button", title: "Keys (?)", "aria-label": "Keys", onclick: keys }, icon("keyboard")),
+      theme(),
+      account(bus),
+    ]),
+    h("aside.sidebar", { "aria-label": "Navigation" }, nav, tree.element),
+    h("div.scrim", { onclick: () => menu(false) }),
+    main,
+  ]);
+  root.removeAttribute("aria-busy");
+
+  session.state.watch((now) => {
+    const words = { connecting: "Connecting", connected: "Connected", reconnecting: "Reconnecting", closed: "Disconnected" };
+    state.className = `pill ${now}`;
+    fill(state, h("span.dot"), h("span", words[now]));
+    state.title = now === "reconnecting" ? "Click to try at once" : `${bus.clientId}, ${bus.role}`;
+    banner.hidden = now === "connected" || now === "connecting";
+    banner.classList.toggle("bad", now === "closed");
+    if (now === "reconnecting") {
+      const again = h("button.small", { type: "button", onclick: () => bus.reconnectNow() }, "Try now");
+      fill(banner, "The server does not answer. The page comes back by itself and catches up on what it missed.", again);
+    } else if (now === "closed") {
+      const error = bus.failure?.error;
+      const again = h("button.small", { type: "button", onclick: () => location.reload() }, "Connect again");
+      fill(banner, `The server ended this connection: ${error?.reason ?? bus.failure?.message ?? ""}`, again);
+    }
+  });
+  bus.on("error", (problem) => toast(problem.reason ?? problem.message, "bad"));
+
+  const figures = () => {
+    const point = app.feed.point.value;
+    const busy = [...app.rooms.channels.values()].reduce((sum, each) => sum + each.rate, 0);
+    fill(
+      ticker,
+      point && h("span", h("b", count(point.connections)), " connections"),
+      h("span", h("b", count(app.rooms.channels.size)), " channels"),
+      h("span", { title: `${count(app.rooms.total)} messages` }, h("b", short(app.rooms.total)), " messages"),
+      h("span", h("b", rate(busy)), "/s"),
+    );
+    links.get("telemetry").lastChild.textContent = app.feed.events.total ? short(app.feed.events.total) : "";
+    if (point) links.get("clients").lastChild.textContent = short(point.connections);
+  };
+  app.rooms.rooms.watch(figures);
+  app.feed.point.watch(figures);
+
+  let view = null;
+  const route = () => {
+    const [name, ...rest] = decodeURIComponent(location.hash.replace(/^#\/?/, "").split("?")[0]).split("/");
+    const found = VIEWS.find(([each]) => each === name);
+    if (!found) {
+      history.replaceState(null, "", "#/overview");
+      return route();
+    }
+    view?.close?.();
+    for (const [each, link] of links) {
+      if (each === name) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    document.title = `${found[1]} · ArqonBus`;
+    view = found[2](app, rest.join("/"), new URLSearchParams(location.hash.split("?")[1] ?? ""));
+    app.view = view;
+    view.element.classList.add("view");
+    fill(main, banner, view.element);
+    tree.select(name === "messages" ? rest.join("/") : "");
+    menu(false);
+  };
+  addEventListener("hashchange", route);
+  route();
+
+  addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      menu(false);
+      if (typing(event)) event.target.blur();
+      else view?.key?.(event);
+      return;
+    }
+    if (typing(event) || event.ctrlKey || event.metaKey || event.altKey) return;
+    const number = Number(event.key);
+    if (number >= 1 && number <= VIEWS.length) go(VIEWS[number - 1][0]);
+    else if (event.key === "?") keys();
+    else if (event.key === "t") root.querySelector("#theme").click();
+    else if (event.key === "f") {
+      event.preventDefault();
+      tree.filter.focus();
+    } else view?.key?.(event);
+  });
+}
+
+function theme() {
+  const button = h("button.ghost.icon-only", { type: "button", id: "theme", "aria-label": "Dark or light" });
+  const show = () => {
+    const dark = document.documentElement.dataset.theme === "dark";
+    fill(button, icon(dark ? "sun" : "moon"));
+    button.title = dark ? "Light (t)" : "Dark (t)";
+  };
+  button.addEventListener("click", () => {
+    const now = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = now;
+    localStorage.setItem("arqonbus.theme", now);
+    dispatchEvent(new Event("themechange"));
+    show();
+  });
+  show();
+  return button;
+}
+
+/** Who the visitor is here, and the way out or in. */
+function account(bus) {
+  const name = config.user ?? (token.get() ? "token" : "guest");
+  const who = h("span.pill.wide", { title: bus.clientId }, `${name} · ${bus.role}`);
+  if (token.get()) {
+    const leave = () => {
+      token.forget();
+      location.reload();
+    };
+    return [who, h("button.ghost.small", { type: "button", onclick: leave }, "Forget token")];
+  }
+  if (config.user) {
+    const csrf = document.cookie.split("; ").find((each) => each.startsWith("csrftoken="))?.slice(10) ?? "";
+    return [
+      who,
+      config.admin_path && h("a.wide", { href: config.admin_path }, "Admin"),
+      h("form", { method: "post", action: config.logout_path }, [
+        h("input", { type: "hidden", name: "csrfmiddlewaretoken", value: csrf }),
+        h("button.ghost.small", { type: "submit" }, "Log out"),
+      ]),
+    ];
+  }
+  return [who, h("a", { href: `${config.login_path}?next=${encodeURIComponent(location.pathname)}` }, "Log in")];
+}
+
+function keys() {
+  if (document.querySelector("dialog[open]")) return;
+  const rows = [
+    ["1 – 9", "Go to a view"],
+    ["f", "Find a room or channel"],
+    ["/", "Filter what is shown"],
+    ["j k ↑ ↓", "Walk through a list"],
+    ["p", "Pause or go on, in messages"],
+    ["c", "Write a message"],
+    ["Ctrl Enter", "Publish"],
+    ["Esc", "Close the detail"],
+    ["t", "Dark or light"],
+  ];
+  const dialog = h("dialog", { "aria-label": "Keys" }, [
+    h("h2", "Keys"),
+    h("div.keys", rows.map(([key, what]) => [h("span", key.split(" ").map((each) => [h("kbd", each), " "])), h("span", what)])),
+    h("form", { method: "dialog" }, h("div.actions", h("button", { autofocus: true }, "Close"))),
+  ]);
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+if (config.open || token.get()) enter();
+else door();

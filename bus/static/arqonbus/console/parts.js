@@ -1,0 +1,125 @@
+/** Small pieces that several views show. */
+import { Observable } from "./store.js";
+import { copyButton, fill, h, icon } from "./dom.js";
+import { hue, initials } from "./format.js";
+import { busUrl, config } from "./session.js";
+
+const KINDS = ["event", "private", "system", "telemetry", "error", "ai-agent", "human", "dashboard", "service"];
+
+/** A type of message or client as a coloured word. */
+export function badge(type) {
+  return h("span.badge", { class: KINDS.includes(type) ? type : "", title: type }, type);
+}
+
+export function setBadge(element, type) {
+  element.className = `badge ${KINDS.includes(type) ? type : ""}`;
+  element.textContent = element.title = type;
+}
+
+/** A name's round badge. Avatars are not loaded: they are addresses of strangers. */
+export function face(name, big = false) {
+  return h(`span.face.hue-${hue(name)}`, { class: big ? "big" : "", "aria-hidden": "true" }, initials(name));
+}
+
+export function setFace(element, name) {
+  element.className = `face hue-${hue(name)}`;
+  element.textContent = initials(name);
+}
+
+/** Rows of a name and what is known of it. */
+export function facts(rows) {
+  return h("dl.facts", rows.filter((row) => row && row[1] !== null && row[1] !== undefined && row[1] !== "").map(([name, value]) => [h("dt", name), h("dd", value)]));
+}
+
+/** The part at the side that tells more of one thing. */
+export function detailPane(onclose) {
+  const head = h("div.grow.who");
+  const body = h("div.detail-body");
+  const element = h("section.detail", { hidden: true, "aria-label": "Detail" }, [
+    h("div.detail-head", head, h("button.ghost.icon-only", { type: "button", "aria-label": "Close", onclick: () => pane.close() }, icon("close"))),
+    body,
+  ]);
+  const pane = {
+    element,
+    show(title, ...content) {
+      fill(head, title);
+      fill(body, content);
+      element.hidden = false;
+      body.scrollTop = 0;
+    },
+    close() {
+      if (element.hidden) return;
+      element.hidden = true;
+      onclose?.();
+    },
+  };
+  return pane;
+}
+
+/** Lines that send a first message to `address` of this very server, in each language. */
+export function lines(address) {
+  const [room, channel] = address.split(":");
+  const module = new URL("../arqonbus.js", import.meta.url).href;
+  const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const secret = config.anonymous ? "" : "YOUR_TOKEN";
+  const python = config.python ?? "python3";
+  return [
+    {
+      name: "curl",
+      text: [
+        `curl -X POST ${shell(`${location.origin}${config.api_path}channels/${address}/messages`)} \\`,
+        ...(secret ? [`  -H ${shell(`Authorization: Bearer ${secret}`)} \\`] : []),
+        `  -H ${shell("Content-Type: application/json")} \\`,
+        `  -d ${shell('{"message": "Hello from curl"}')}`,
+      ].join("\n"),
+      note: "In a terminal. The answer tells the message's id and place.",
+    },
+    {
+      name: "Python",
+      text: [
+        `${python} - <<'END'`,
+        "from arqonbus import sync",
+        `with sync.connect("${busUrl}"${secret ? `, token="${secret}"` : ""}) as bus:`,
+        `    bus.publish("${address}", "Hello from Python")`,
+        "END",
+      ].join("\n"),
+      note: config.python
+        ? "In a terminal. It uses this server's own Python and the client beside it; elsewhere: pip install ./clients/python"
+        : "In a terminal, with the client: pip install arqonbus (from the project's folder: pip install ./clients/python).",
+    },
+    {
+      name: "JavaScript",
+      text: [
+        `const { connect } = await import("${module}");`,
+        `const bus = await connect("${busUrl}"${secret ? `, { token: "${secret}" }` : ""});`,
+        `await bus.publish("${address}", "Hello from JavaScript");`,
+      ].join("\n"),
+      note: "In this page's developer tools (F12), or in a module script of a page of yours.",
+    },
+    {
+      name: "wscat",
+      text: [
+        `npx wscat -c ${shell(busUrl)}${secret ? ` -H ${shell(`Authorization: Bearer ${secret}`)}` : ""} \\`,
+        `  -x ${shell(`{"room": "${room}", "channel": "${channel}", "message": "Hello from a raw socket"}`)}`,
+      ].join("\n"),
+      note: "The bare protocol: one JSON object is one frame.",
+    },
+  ];
+}
+
+/** The lines as a box with tabs and a button that copies. */
+export function snippets(address) {
+  const all = lines(address);
+  const shown = new Observable(all[0]);
+  const code = h("pre.snippet", { tabindex: "0" });
+  const note = h("div.snippet-note");
+  const tabs = all.map((each) => {
+    return h("button", { type: "button", role: "tab", onclick: () => shown.set(each), data: { language: each.name } }, each.name);
+  });
+  shown.watch((now) => {
+    code.textContent = now.text;
+    note.textContent = now.note;
+    tabs.forEach((tab, index) => tab.setAttribute("aria-selected", String(all[index] === now)));
+  });
+  return h("div.snippets", h("div.tabs", { role: "tablist" }, tabs, copyButton(() => shown.value.text)), code, note);
+}

@@ -1,0 +1,75 @@
+/** Rooms and channels with their counts: asked for every two seconds, and moved at once by what the page itself sees. */
+import { Observable, repeat } from "./store.js";
+
+const PAUSE = 2000;
+
+export class Rooms {
+  constructor(session) {
+    this.session = session;
+    /** address → row of list_channels, with `rate` added. */
+    this.channels = new Map();
+    this.rooms = new Observable([]);
+    this.error = null;
+    this.loaded = false;
+    this.askedAt = 0;
+    this.loop = repeat(() => this.#load(), PAUSE);
+  }
+
+  /** Look again now: something was made or removed. */
+  refresh() {
+    this.loop.now();
+  }
+
+  async #load() {
+    const { bus } = this.session;
+    if (!bus?.connected) return;
+    let rows;
+    try {
+      rows = await bus.listChannels();
+      this.error = null;
+    } catch (problem) {
+      this.error = problem;
+      return;
+    }
+    const now = performance.now();
+    const passed = (now - this.askedAt) / 1000;
+    const before = this.channels;
+    this.channels = new Map();
+    const rooms = new Map();
+    for (const row of rows) {
+      const address = `${row.room}:${row.channel}`;
+      const old = before.get(address);
+      const rate = old && this.askedAt ? Math.max(0, (row.messages - old.asked) / passed) : 0;
+      const entry = { ...row, address, asked: row.messages, rate: old ? (old.rate + rate) / 2 : 0 };
+      if (entry.rate < 0.05) entry.rate = 0;
+      // The page may have seen a newer message than the answer knows of.
+      if (old && old.messages > row.messages && old.created_at === row.created_at) entry.messages = old.messages;
+      this.channels.set(address, entry);
+      if (!rooms.has(row.room)) rooms.set(row.room, { room: row.room, channels: [], participants: 0, messages: 0 });
+      const room = rooms.get(row.room);
+      room.channels.push(entry);
+      room.participants += row.participants;
+      room.messages += entry.messages;
+    }
+    this.askedAt = now;
+    this.loaded = true;
+    this.rooms.value = [...rooms.values()];
+    this.rooms.changed();
+  }
+
+  /** A message of a channel was seen. */
+  saw(address, seq) {
+    const entry = this.channels.get(address);
+    if (!entry || seq === null || seq <= entry.messages) return;
+    const room = this.rooms.value.find((each) => each.room === entry.room);
+    if (room) room.messages += seq - entry.messages;
+    entry.messages = seq;
+  }
+
+  /** Everything that was ever published to the channels one may see. */
+  get total() {
+    let sum = 0;
+    for (const room of this.rooms.value) sum += room.messages;
+    return sum;
+  }
+}

@@ -1,0 +1,129 @@
+/** Rooms and their channels in the side bar, with live counts of members and messages. */
+import { fill, h, icon, toast } from "./dom.js";
+import { count, rate, short } from "./format.js";
+import { VirtualList } from "./virtual-list.js";
+
+export class Tree {
+  constructor(app) {
+    this.app = app;
+    this.current = "";
+    this.closed = new Set();
+    this.rows = [];
+    this.filter = h("input.tree-filter", {
+      type: "search",
+      placeholder: "Find a room or channel",
+      "aria-label": "Find a room or channel",
+      oninput: () => this.refresh(),
+      onkeydown: (event) => {
+        if (event.key === "Enter") {
+          const first = this.rows.find((row) => row.channel);
+          if (first) app.go(`messages/${first.address}`);
+        }
+      },
+    });
+    this.list = new VirtualList({
+      height: 30,
+      label: "Rooms and channels",
+      make: () => h("div.tree-row", icon("chevron"), h("span.grow.cut"), h("span.members"), h("span.total")),
+      show: (row, item) => this.#show(row, item),
+      items: (index) => this.rows[index],
+      onpick: (item) => this.#pick(item),
+    });
+    this.note = h("p.faint");
+    this.note.classList.add("tree-filter");
+    this.element = h("div.pane.grow", [
+      h("div.tree-head", [
+        h("h2", "Rooms"),
+        h("button.ghost.icon-only.small", { type: "button", title: "New channel", "aria-label": "New channel", onclick: () => this.#create() }, icon("plus")),
+      ]),
+      this.filter,
+      this.note,
+      h("div.tree", { role: "tree", "aria-label": "Rooms and channels" }, this.list.element),
+    ]);
+    app.rooms.rooms.watch(() => this.refresh());
+  }
+
+  select(address) {
+    this.current = address;
+    this.closed.delete(address.split(":")[0]);
+    this.refresh();
+  }
+
+  refresh() {
+    const wanted = this.filter.value.trim().toLowerCase();
+    this.rows = [];
+    for (const room of this.app.rooms.rooms.value) {
+      const channels = wanted ? room.channels.filter((each) => each.address.toLowerCase().includes(wanted)) : room.channels;
+      if (wanted && !channels.length) continue;
+      const open = Boolean(wanted) || !this.closed.has(room.room);
+      this.rows.push({ ...room, open });
+      if (open) this.rows.push(...channels);
+    }
+    const { error, loaded } = this.app.rooms;
+    this.note.hidden = this.rows.length > 0;
+    this.note.textContent = error ? (error.reason ?? error.message) : !loaded ? "Loading …" : wanted ? "Nothing of that name." : "No rooms that you may see.";
+    this.list.update(this.rows.length);
+  }
+
+  #show(row, item) {
+    const isRoom = !item.channel;
+    row.className = `tree-row vrow ${isRoom ? "room" : "channel"}`;
+    row.classList.toggle("open", Boolean(item.open));
+    row.classList.toggle("current", item.address === this.current || (isRoom && `${item.room}:*` === this.current));
+    row.title = item.address ? `${item.address}${item.description ? `, ${item.description}` : ""}` : item.room;
+    const [arrow, name, members, total] = row.children;
+    arrow.style.display = isRoom ? "" : "none";
+    name.textContent = isRoom ? item.room : item.channel;
+    members.textContent = count(item.participants);
+    members.title = `${count(item.participants)} members`;
+    members.classList.toggle("some", item.participants > 0);
+    total.textContent = item.rate >= 1 ? `${rate(item.rate)}/s` : short(item.messages);
+    total.title = `${count(item.messages)} messages`;
+    total.classList.toggle("busy", item.rate >= 1);
+  }
+
+  #pick(item) {
+    if (item.channel) {
+      this.app.go(`messages/${item.address}`);
+      return;
+    }
+    if (this.closed.has(item.room)) this.closed.delete(item.room);
+    else this.closed.add(item.room);
+    this.refresh();
+  }
+
+  #create() {
+    const address = h("input", { name: "address", placeholder: "science:notes", required: true, pattern: "[^:]+:[^:]+" });
+    const description = h("input", { name: "description", placeholder: "What it is for" });
+    const fault = h("p.fault", { role: "alert" });
+    const form = h("form", [
+      h("label", "room:channel", address),
+      h("label", "Description", description),
+      fault,
+      h("div.actions", [
+        h("button.ghost", { type: "button", onclick: () => dialog.close() }, "Cancel"),
+        h("button.primary", { type: "submit" }, "Make it"),
+      ]),
+    ]);
+    const dialog = h("dialog", { "aria-label": "New channel" }, h("h2", "New channel"), form);
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const { bus } = this.app.session;
+      try {
+        // Admins make channels that stay; others bring one into being by joining it, where the server allows that.
+        if (this.app.session.admin) await bus.createChannel(address.value.trim(), { description: description.value.trim() });
+        else await bus.command("join_channel", { channel: address.value.trim() });
+      } catch (problem) {
+        fill(fault, problem.reason ?? problem.message);
+        return;
+      }
+      dialog.close();
+      toast(`${address.value.trim()} is there.`, "good");
+      this.app.rooms.refresh();
+      this.app.go(`messages/${address.value.trim()}`);
+    });
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+}

@@ -1,0 +1,77 @@
+/** What agents do, over time and as a list; from agent_activity, which tells what is done and never what is said. */
+import { empty, fill, h, icon, select } from "../dom.js";
+import { ago, count, time } from "../format.js";
+import { badge, setFace } from "../parts.js";
+import { Timeline } from "../timeline.js";
+import { VirtualList } from "../virtual-list.js";
+
+const SPANS = [["60", "1 min"], ["300", "5 min"], ["600", "10 min"]];
+
+export function agents(app) {
+  const span = select({ "aria-label": "Time shown", onchange: draw }, SPANS, "60");
+  const kind = select({ "aria-label": "Type of client", onchange: draw }, [["", "All but dashboards"], ["ai-agent", "ai-agent"], ["*", "Everybody"]]);
+  const timeline = new Timeline();
+  const head = h("span.dim");
+  const box = h("div.card-body", timeline.element);
+  const card = h("section.card", box);
+  const blank = h("div.grow.scroll", { hidden: true });
+  let rows = [];
+  const list = new VirtualList({
+    height: () => (matchMedia("(max-width: 760px)").matches ? 58 : 36),
+    label: "What was done, newest first",
+    make: () => h("div.feed-row", h("span.time"), h("span.who", h("span.face"), h("span.cut")), h("span.content.cut")),
+    show(row, item) {
+      const [moment, who, content] = row.children;
+      moment.textContent = time(item.at);
+      setFace(who.firstChild, item.client_id);
+      who.lastChild.textContent = item.screen_name || item.client_id;
+      fill(content, badge(item.activity), h("span.dim", ` in ${item.room}:${item.channel}`));
+    },
+    items: (index) => rows[rows.length - 1 - index],
+    onpick: (item) => app.go(`clients/${item.client_id}`),
+  });
+  const cards = h("div.toolbar.scroller");
+  const element = h("div", [
+    h("div.view-head", h("h1", icon("agents"), "Agents"), head, h("div.grow"), kind, span),
+    blank,
+    h("div.scroll.lanes-holder", card),
+    cards,
+    h("div.vtable", list.element),
+  ]);
+  let seen = -1;
+
+  function draw() {
+    const wanted = kind.value;
+    rows = app.feed.activities.items.filter((each) => (wanted === "*" ? true : wanted ? each.client_type === wanted : each.client_type !== "dashboard"));
+    const lanes = timeline.draw(rows, Number(span.value));
+    const latest = new Map();
+    for (const each of rows) latest.set(each.client_id, each);
+    const now = [...latest.values()].sort((a, b) => b.at - a.at).slice(0, 12);
+    fill(cards, now.map((each) => h("a.pill", { href: `#/clients/${each.client_id}`, title: `${each.activity} in ${each.room}:${each.channel}` }, `${each.screen_name || each.client_id}: ${each.activity} in ${each.channel}, ${ago(each.at)}`)));
+    head.textContent = rows.length ? `${count(latest.size)} clients, ${count(rows.length)} activities remembered` : "";
+    const { value } = app.feed.refused;
+    blank.hidden = rows.length > 0;
+    card.parentElement.hidden = cards.hidden = list.element.parentElement.hidden = rows.length === 0;
+    if (!rows.length) {
+      fill(blank, value
+        ? empty("lock", "No activity for you", value, "It is told in integriguard:dashboard-events; an admin can let you join there.")
+        : empty("agents", "Nobody did anything yet", "As soon as a client publishes or calls a command, it shows here.", h("p", h("a", { href: "#/start" }, "Connect a first one"))));
+    }
+    card.hidden = lanes === 0;
+    if (seen !== app.feed.activities.total) {
+      list.update(rows.length, seen < 0 || list.element.scrollTop === 0 ? 0 : app.feed.activities.total - seen);
+      seen = app.feed.activities.total;
+    } else list.update(rows.length);
+  }
+
+  const timer = setInterval(draw, 500);
+  const off = app.feed.activity.watch(() => {});
+  queueMicrotask(draw);
+  return {
+    element,
+    close() {
+      clearInterval(timer);
+      off();
+    },
+  };
+}

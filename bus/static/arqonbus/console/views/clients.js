@@ -1,0 +1,203 @@
+/** Who is connected: a table that stays usable with ten thousand rows, a detail, and the way out for admins. */
+import { confirm, empty, fill, h, icon, select, toast } from "../dom.js";
+import { ago, count, rate, time } from "../format.js";
+import { jsonBlock } from "../json-view.js";
+import { badge, detailPane, face, facts, setBadge, setFace } from "../parts.js";
+import { repeat } from "../store.js";
+import { VirtualList } from "../virtual-list.js";
+
+const COLUMNS = [
+  ["name", "Client", ""],
+  ["type", "Type", ""],
+  ["channels", "Channels", ""],
+  ["since", "Since", "since"],
+  ["activity", "Last activity", ""],
+  ["rate", "Rate", "rate"],
+];
+const SORT = {
+  name: (a, b) => a.client_id.localeCompare(b.client_id),
+  type: (a, b) => a.client_type.localeCompare(b.client_type),
+  channels: (a, b) => b.channels.length - a.channels.length,
+  since: (a, b) => String(b.connected_at).localeCompare(String(a.connected_at)),
+  activity: (a, b) => String(b.last_activity).localeCompare(String(a.last_activity)),
+  rate: (a, b) => (b.rate ?? 0) - (a.rate ?? 0),
+};
+
+export function clients(app, chosen) {
+  const { session } = app;
+  let all = [];
+  let rows = [];
+  let order = "name";
+  let wanted = chosen;
+  let failure = null;
+  const text = h("input", { type: "search", placeholder: "Find by id, name, channel", "aria-label": "Find a client", oninput: () => draw() });
+  const kind = select({ "aria-label": "Type", onchange: () => draw() }, [["", "Every type"]]);
+  const head = h("span.dim");
+  const detail = detailPane(() => list.clearSelection());
+  const blank = h("div.scroll.grow", { hidden: true });
+  const header = h("div.client-row.head", { role: "row" }, COLUMNS.map(([name, label, extra]) => h("button", { type: "button", class: extra || null, onclick: () => sort(name), data: { sort: name } }, label)), h("span"));
+  const list = new VirtualList({
+    height: () => (matchMedia("(max-width: 760px)").matches ? 58 : 40),
+    label: "Clients",
+    make: () =>
+      h("div.client-row", [
+        h("span.who", h("span.face"), h("span.cut")),
+        h("span", h("span.badge")),
+        h("span.channels.cut.dim"),
+        h("span.since.dim"),
+        h("span.activity.dim"),
+        h("span.rate.num.dim"),
+        h("span.does", session.admin && h("button.ghost.icon-only.small", { type: "button", title: "Disconnect", onclick: (event) => away(rows[Number(event.currentTarget.closest("[data-index]").dataset.index)]) }, icon("close"))),
+      ]),
+    show(row, item) {
+      const [who, type, channels, since, activity, speed] = row.children;
+      setFace(who.firstChild, item.client_id);
+      who.lastChild.textContent = item.screen_name ? `${item.screen_name}  ${item.client_id}` : item.client_id;
+      who.title = item.client_id;
+      setBadge(type.firstChild, item.client_type);
+      channels.textContent = item.channels.join(", ");
+      since.textContent = ago(item.connected_at).replace(" ago", "");
+      activity.textContent = ago(item.last_activity);
+      speed.textContent = item.rate ? `${rate(item.rate)}/s` : "";
+    },
+    items: (index) => rows[index],
+    onpick: (item) => show(item),
+  });
+  const element = h("div", [
+    h("div.view-head", h("h1", icon("clients"), "Clients"), head),
+    h("div.toolbar", { role: "search" }, icon("search"), text, kind),
+    h("div.explorer", h("div.explorer-list", blank, h("div.vtable", header, list.element)), detail.element),
+  ]);
+
+  function sort(name) {
+    order = name;
+    draw();
+  }
+
+  async function load() {
+    const { bus } = session;
+    if (!bus.connected) return;
+    try {
+      const found = [];
+      for await (const client of bus.clients()) found.push(client);
+      const speeds = speedsOf(app.feed.activities.items);
+      for (const client of found) client.rate = client.messages_per_second ?? speeds.get(client.client_id) ?? 0;
+      all = found;
+      failure = null;
+    } catch (problem) {
+      failure = problem;
+    }
+    draw();
+  }
+
+  function draw() {
+    const words = text.value.trim().toLowerCase();
+    const types = [...new Set(all.map((each) => each.client_type))].sort();
+    if (kind.options.length !== types.length + 1) {
+      const value = kind.value;
+      fill(kind, h("option", { value: "" }, "Every type"), types.map((each) => h("option", { value: each }, each)));
+      kind.value = types.includes(value) ? value : "";
+    }
+    rows = all.filter((each) => (!kind.value || each.client_type === kind.value) && (!words || [each.client_id, each.screen_name ?? "", ...each.channels].join(" ").toLowerCase().includes(words)));
+    rows.sort(SORT[order]);
+    for (const button of header.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.dataset.sort === order));
+    head.textContent = `${count(all.length)} connected${rows.length === all.length ? "" : `, ${count(rows.length)} shown`}`;
+    list.selected = detail.element.hidden ? -1 : rows.findIndex((each) => each.client_id === detail.client);
+    list.update(rows.length);
+    blank.hidden = rows.length > 0;
+    header.parentElement.hidden = rows.length === 0;
+    if (!rows.length) {
+      fill(blank, failure ? empty("lock", failure.reason ?? failure.message) : all.length ? empty("search", "Nobody of that kind") : empty("clients", "Nobody is connected"));
+    }
+    if (wanted) {
+      const index = all.length ? rows.findIndex((each) => each.client_id === wanted) : -1;
+      if (index >= 0) {
+        list.element.scrollTop = Math.max(0, (index - 3) * list.rowHeight);
+        list.pick(index);
+      } else if (all.length) toast(`${wanted} is not connected.`);
+      if (all.length) wanted = "";
+    }
+  }
+
+  function show(client) {
+    detail.client = client.client_id;
+    const message = h("button.small", { type: "button", onclick: () => write(client) }, icon("send"), "Message");
+    const disconnect = session.admin && h("button.small.danger", { type: "button", onclick: () => away(client) }, "Disconnect");
+    detail.show(
+      [face(client.client_id, true), h("div.grow.cut", h("strong", client.screen_name || client.client_id), h("div.dim.cut", client.client_id))],
+      facts([
+        ["Type", badge(client.client_type)],
+        ["Name", client.screen_name],
+        ["Avatar", client.avatar],
+        ["Connected", client.connected_at && `${time(client.connected_at)}, ${ago(client.connected_at)}`],
+        ["Last activity", ago(client.last_activity)],
+        ["Activity", client.rate ? `${rate(client.rate)}/s` : null],
+      ]),
+      h("div", h("div.section-title", `Channels (${client.channels.length})`), h("div.actions", client.channels.map((each) => h("a.badge", { href: `#/messages/${each}` }, each)))),
+      client.personality && Object.keys(client.personality).length > 0 && h("div", h("div.section-title", "Personality"), jsonBlock(client.personality)),
+      h("div.actions", message, disconnect),
+    );
+  }
+
+  function write(client) {
+    const field = h("input", { name: "message", placeholder: "Text", required: true, autofocus: true });
+    const fault = h("p.fault", { role: "alert" });
+    const dialog = h("dialog", { "aria-label": "Message" }, h("h2", `To ${client.client_id}`), h("form", { onsubmit: send }, [
+      h("label", "Message", field),
+      fault,
+      h("div.actions", h("button.ghost", { type: "button", onclick: () => dialog.close() }, "Cancel"), h("button.primary", { type: "submit" }, "Send")),
+    ]));
+    async function send(event) {
+      event.preventDefault();
+      try {
+        const receipt = await session.bus.private(client.client_id, field.value);
+        toast(`Sent: it is message ${receipt.seq} of their inbox.`, "good");
+        dialog.close();
+      } catch (problem) {
+        fault.textContent = problem.reason ?? problem.message;
+      }
+    }
+    dialog.addEventListener("close", () => dialog.remove());
+    document.body.append(dialog);
+    dialog.showModal();
+  }
+
+  async function away(client) {
+    if (!(await confirm(`Disconnect ${client.client_id}?`, "Its connection is closed with 4403, and a client that keeps to the rules does not come back. This is written to the audit log.", "Disconnect"))) return;
+    try {
+      await app.api("POST", `clients/${encodeURIComponent(client.client_id)}/disconnect`, {});
+      toast(`${client.client_id} is sent away.`, "good");
+      detail.close();
+      loop.now();
+    } catch (problem) {
+      toast(problem.message, "bad");
+    }
+  }
+
+  const loop = repeat(load, 2500);
+  return {
+    element,
+    key(event) {
+      if (event.key === "Escape") detail.close();
+      else if (event.key === "/") {
+        event.preventDefault();
+        text.focus();
+      } else if (["j", "k"].includes(event.key)) {
+        list.element.focus();
+        list.element.dispatchEvent(new KeyboardEvent("keydown", { key: event.key }));
+      }
+    },
+    close: () => loop.stop(),
+  };
+}
+
+/** Activities a second of each client, over the last ten seconds. */
+function speedsOf(activities) {
+  const from = Date.now() - 10_000;
+  const speeds = new Map();
+  for (let index = activities.length - 1; index >= 0 && activities[index].at >= from; index -= 1) {
+    const id = activities[index].client_id;
+    speeds.set(id, (speeds.get(id) ?? 0) + 0.1);
+  }
+  return speeds;
+}

@@ -1,0 +1,116 @@
+/** For those who run the bus: its processes with their figures, the audit log, and what was refused. */
+import { empty, fill, h, icon } from "../dom.js";
+import { ago, count, duration, time } from "../format.js";
+import { repeat } from "../store.js";
+
+export function operations(app) {
+  const nodes = h("div.card-body.table-wrap");
+  const audit = h("div.card-body.table-wrap");
+  const refusals = h("div.card-body.table-wrap");
+  const note = h("div.banner", { hidden: true });
+  const more = h("button.small", { type: "button", hidden: true, onclick: () => older() }, "Older entries");
+  let entries = [];
+  let next = null;
+  let first = true;
+  const element = h("div", [
+    h("div.view-head", h("h1", icon("operations"), "Operations"), h("span.dim", "Processes, what was changed, and what was refused"), h("div.grow"), h("a", { href: "/metrics" }, "metrics"), h("a", { href: "/ready" }, "ready"), h("a", { href: "/health" }, "health")),
+    note,
+    h("div.scroll", h("div.stack", [
+      h("section.card", { "aria-label": "Nodes" }, h("div.card-head", h("h2", "Nodes")), nodes),
+      h("section.card", { "aria-label": "Refusals" }, h("div.card-head", h("h2", "Errors and refusals"), h("span.dim", "told to clients since each process began, by code")), refusals),
+      h("section.card", { "aria-label": "Audit log" }, h("div.card-head", h("h2", "Audit log"), h("span.dim", "who changed what, through which door")), audit, h("div.card-body", more)),
+    ])),
+  ]);
+
+  async function load() {
+    try {
+      const [{ results }, log] = await Promise.all([app.api("GET", "nodes"), app.api("GET", "audit?limit=50")]);
+      note.hidden = true;
+      showNodes(results);
+      showRefusals(results);
+      const known = new Set(entries.map((each) => each.id));
+      entries = [...log.results.filter((each) => !known.has(each.id)), ...entries];
+      if (first) next = log.next;
+      first = false;
+      showAudit();
+    } catch (problem) {
+      const admins = problem.status === 403 || problem.status === 401;
+      note.hidden = admins;
+      fill(note, problem.message);
+      if (admins) {
+        for (const box of [nodes, refusals, audit]) fill(box, h("p.dim", problem.message));
+        await metrics();
+      }
+    }
+  }
+
+  /** Figures that are for everybody whom the metrics page is for. */
+  async function metrics() {
+    const response = await fetch("/metrics").catch(() => null);
+    if (!response?.ok) return;
+    const rows = [...(await response.text()).matchAll(/^arqonbus_errors_total\{code="([^"]+)"\} (\S+)/gm)].map(([, code, value]) => [code, Number(value)]);
+    fillRefusals(rows);
+  }
+
+  function showNodes(rows) {
+    fill(nodes, rows.length ? h("table.plain", [
+      h("thead", h("tr", ["Node", "Version", "Up", "Sign of life", "Connections", "Logs", "Delivered", "Waiting for the log", "Repaired", "Parts"].map((each) => h("th", each)))),
+      h("tbody", rows.map((each) => {
+        const figures = each.stats ?? {};
+        const parts = [["store", figures.store_available], ["layer", figures.layer_connected]];
+        return h("tr", [
+          h("td", h("strong", `${each.host}:${each.pid}`), h("div.faint.mono", each.id)),
+          h("td", each.version),
+          h("td", ago(each.started_at).replace(" ago", "")),
+          h("td", ago(each.heartbeat_at)),
+          h("td", count(figures.connections)),
+          h("td", count(figures.streams)),
+          h("td", count(figures.delivered)),
+          h("td", count(figures.log_queue)),
+          h("td", count(figures.repaired)),
+          h("td", parts.map(([name, good]) => [h("span.badge", { class: good === false ? "error" : "human" }, `${name} ${good === false ? "away" : "there"}`), " "])),
+        ]);
+      })),
+    ]) : h("p.dim", "No process has told of itself yet."));
+  }
+
+  function showRefusals(rows) {
+    const sums = new Map();
+    for (const each of rows) for (const [code, value] of Object.entries(each.stats?.errors_by_code ?? {})) sums.set(code, (sums.get(code) ?? 0) + value);
+    if (sums.size) fillRefusals([...sums]);
+    else return metrics();
+  }
+
+  function fillRefusals(rows) {
+    rows.sort((a, b) => b[1] - a[1]);
+    fill(refusals, rows.length ? h("table.plain", [
+      h("thead", h("tr", h("th", "Code"), h("th", "Times"))),
+      h("tbody", rows.map(([code, value]) => h("tr", h("td", h("a", { href: `#/contracts?code=${code}` }, h("code", code))), h("td", count(value))))),
+    ]) : h("p.dim", "Nothing was refused."));
+  }
+
+  function showAudit() {
+    more.hidden = !next;
+    fill(audit, entries.length ? h("table.plain", [
+      h("thead", h("tr", ["When", "Who", "Did", "To", "Door", "Details"].map((each) => h("th", each)))),
+      h("tbody", entries.map((each) => h("tr", [
+        h("td", { title: each.at }, time(each.at)),
+        h("td", each.actor),
+        h("td", h("span.badge", { class: /refus|denied|forbid/.test(each.action) ? "error" : null }, each.action)),
+        h("td", h("code", each.target)),
+        h("td", each.door),
+        h("td", Object.keys(each.details).length ? h("code.dim", JSON.stringify(each.details)) : ""),
+      ]))),
+    ]) : empty("operations", "Nothing was changed yet", "Made and deleted channels, tokens, grants and disconnects are written here."));
+  }
+
+  async function older() {
+    const page = await app.api("GET", `audit${new URL(next, location.href).search}`);
+    entries = [...entries, ...page.results];
+    next = page.next;
+    showAudit();
+  }
+
+  const loop = repeat(load, 3000);
+  return { element, close: () => loop.stop(), duration };
+}
