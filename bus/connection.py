@@ -44,6 +44,7 @@ from .protocol.routing import delivered_type, resolve
 from .protocol.session import Session, State
 from .realtime.writers import Writer
 from .services import clients as client_service
+from .services.channels import ChannelRef
 from .version import PROTOCOL, VERSION
 
 logger = logging.getLogger("arqonbus.connection")
@@ -171,19 +172,39 @@ class Connection:
 
     # --- frames in --------------------------------------------------------------------------------------------------
 
-    async def handle(self, data: bytes) -> None:
-        """One frame. What is wrong with it is told to the client; only ``Closing`` is raised."""
-        now = time.monotonic()
+    def take(self, data: bytes) -> Inbound | None:
+        """One frame, as far as that goes without waiting: most messages are published at once.
+
+        Returns the frame when more is to be done, for :meth:`carry_out`. What is wrong is told to the client; nothing is raised.
+        """
         peer, node = self.peer, self.node
         peer.touched = True
         node.received += 1
         node.received_bytes += len(data)
-        request_id: str | None = None
+        inbound: Inbound | None = None
         try:
-            inbound = self.session.receive(data, now)
-            request_id = inbound.id
+            inbound = self.session.receive(data, time.monotonic())
+            if inbound.kind == KIND_PUBLISH and peer.registered and self._publish_at_once(inbound):
+                return None
             if not peer.registered and inbound.kind != KIND_REGISTER:
-                await self.register_implicitly(token_of(data))
+                inbound.registration = Registration(token=token_of(data))
+        except Exception as problem:  # noqa: BLE001 - told to the client, or logged
+            self._failed(problem, inbound.id if inbound is not None else None)
+            return None
+        return inbound
+
+    async def handle(self, data: bytes) -> None:
+        """One frame, to its end. What is wrong with it is told to the client; nothing is raised."""
+        inbound = self.take(data)
+        if inbound is not None:
+            await self.carry_out(inbound)
+
+    async def carry_out(self, inbound: Inbound) -> None:
+        """What :meth:`take` has left to be done."""
+        peer = self.peer
+        try:
+            if not peer.registered and inbound.kind != KIND_REGISTER:
+                await self.register_implicitly(inbound.registration.token if inbound.registration else None)
             if inbound.kind == KIND_PUBLISH:
                 await self._publish(inbound)
             elif inbound.kind == KIND_COMMAND:
@@ -196,21 +217,27 @@ class Connection:
                 await self._private(inbound)
             else:
                 await self._other(inbound)
-        except BusError as problem:
+        except Exception as problem:  # noqa: BLE001 - told to the client, or logged
+            self._failed(problem, inbound.id)
+
+    def _failed(self, problem: Exception, request_id: str | None) -> None:
+        """Tell the client what came of its frame."""
+        if isinstance(problem, BusError):
             self.error(problem, getattr(problem, "request_id", None) or request_id)
-        except Closing as closing:
-            self.close(closing.close_code, closing.error)
-        except DatabaseError:
+        elif isinstance(problem, Closing):
+            self.close(problem.close_code, problem.error)
+        elif isinstance(problem, DatabaseError):
             self.error(BusError("UNAVAILABLE", retry_after=1.0), request_id)
-        except Exception:
+        else:
             reference = secrets.token_hex(6)
-            logger.exception(
+            logger.error(
                 "frame failed",
+                exc_info=problem,
                 extra={
                     "event": "internal_error",
                     "reference": reference,
-                    "connection": peer.connection_id,
-                    "client": peer.client_id,
+                    "connection": self.peer.connection_id,
+                    "client": self.peer.client_id,
                 },
             )
             self.error(BusError("INTERNAL_ERROR", details=[{"reference": reference}]), request_id)
@@ -248,23 +275,38 @@ class Connection:
             return None
         return registration_from(dict(self.query))
 
-    async def _publish(self, inbound: Inbound) -> None:
+    def _publish_at_once(self, inbound: Inbound) -> bool:
+        """Publish to a channel that this process knows; False when that takes a look at the database or several logs."""
         node, peer = self.node, self.peer
         address = resolve(inbound.room, inbound.channel, peer.initial)
         if inbound.type == "system" and not peer.actor.admin:
             raise BusError("FORBIDDEN", "Only admins may send system messages.")
-        if address.room == INBOX_ROOM or (inbound.channel == INBOX_ROOM and inbound.to):
-            inbound.to = inbound.to or [address.channel]
-            await self._private(inbound)
-            return
+        if address.room == INBOX_ROOM or (inbound.to and inbound.channel == INBOX_ROOM):
+            return False
         if address.room == WHOLE and not peer.actor.admin:
             raise BusError("FORBIDDEN", "Only admins may write to everybody.")
         ref = node.known(address)
         if ref is None:
-            ref = await node.resolve(address, peer.actor, action=PUBLISH)
-        node.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
+            return False
+        self._publish_to(ref, inbound)
+        return True
+
+    async def _publish(self, inbound: Inbound) -> None:
+        """Publish where :meth:`_publish_at_once` could not: a private message, or a channel that has to be found or made."""
+        if self._publish_at_once(inbound):
+            return
+        address = resolve(inbound.room, inbound.channel, self.peer.initial)
+        if address.room == INBOX_ROOM or (inbound.channel == INBOX_ROOM and inbound.to):
+            inbound.to = inbound.to or [address.channel]
+            await self._private(inbound)
+            return
+        self._publish_to(await self.node.resolve(address, self.peer.actor, action=PUBLISH), inbound)
+
+    def _publish_to(self, ref: ChannelRef, inbound: Inbound) -> None:
+        peer = self.peer
+        self.node.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
         if inbound.type not in peer.noted:
-            self.active(inbound.type, address)
+            self.active(inbound.type, ref.address)
 
     def _done(self, entry: Entry) -> None:
         if entry.error is not None:

@@ -12,6 +12,7 @@ from .door import Refused, authenticate, peer_address
 from .node import current
 from .protocol.errors import BAD_FRAMES, TOO_MANY, BusError, Closing
 from .realtime.inbound import bound, ping_as_told
+from .realtime.readers import attach
 from .realtime.writers import choose
 
 SUBPROTOCOL = "arqonbus.v1"
@@ -35,8 +36,9 @@ class BusConsumer(AsyncConsumer):
         protocols = scope.get("subprotocols") or []
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None})
         node = current()
-        direct = scope.get("arqonbus.send", send)
+        direct, portable = scope.get("arqonbus.send", send), node.settings.writer == "portable"
         inbound = bound(receive, direct)
+        reader = attach(direct, portable=portable)
         ping_as_told(direct, node.settings.ping_interval, node.settings.ping_timeout)
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
@@ -45,12 +47,7 @@ class BusConsumer(AsyncConsumer):
         except (BusError, Refused) as problem:
             actor, refusal = None, problem
         connection = self.connection_class(node, actor, kind=self.kind, peer_address=peer_address(scope), query=query)
-        writer = choose(
-            direct,
-            node.bounds,
-            connection.overflow,
-            portable=node.settings.writer == "portable",
-        )
+        writer = choose(direct, node.bounds, connection.overflow, portable=portable)
         code = 1006
         try:
             try:
@@ -60,17 +57,26 @@ class BusConsumer(AsyncConsumer):
             except Closing as closing:
                 connection.writer = connection.peer.writer = writer
                 connection.close(closing.close_code, closing.error)
+            if reader is not None:
+                reader.begin(writer, connection.take)
             while True:
                 event = await receive()
                 kind = event["type"]
-                if kind == "websocket.receive":
-                    text = event.get("text")
-                    if not writer.closed:
-                        await connection.handle(text.encode() if text is not None else event.get("bytes") or b"")
-                    elif inbound is not None:
-                        inbound.ignore(flood=connection.peer.close_code in (BAD_FRAMES, TOO_MANY))
-                elif kind == "websocket.disconnect":
+                if kind == "websocket.disconnect":
                     code = event.get("code") or 1005
                     return
+                if reader is not None:
+                    reader.busy = True
+                if writer.closed:
+                    # What still comes before the client knows is not for us.
+                    if inbound is not None:
+                        inbound.ignore(flood=connection.peer.close_code in (BAD_FRAMES, TOO_MANY))
+                elif kind == "arqonbus.frame":
+                    await connection.carry_out(event["frame"])
+                elif kind == "websocket.receive":
+                    text = event.get("text")
+                    await connection.handle(text.encode() if text is not None else event.get("bytes") or b"")
+                if reader is not None:
+                    reader.busy = False
         finally:
             await connection.closed(code)

@@ -1,9 +1,10 @@
 """Straight to the socket under daphne (Autobahn on Twisted's asyncio reactor).
 
 Internals used, and nothing else of them: daphne's ``send`` is ``functools.partial(server.handle_reply, protocol)``;
-Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``closeHandshakeTimeout``; Twisted's
+Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``closeHandshakeTimeout``, ``_sendAutoPing``; Twisted's
 ``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``, ``_tempDataLen``, ``write``, ``abortConnection``.
-``usable`` checks that they are there and of the expected kinds, for each connection.
+``fault`` tries them out once in a process, over a real pair of sockets, against the ordinary way; ``protocol_of`` checks
+each connection.
 
 Order with frames that go the ordinary way (close, ping, pong): those end in ``transport.write``, which appends to the
 transport's buffer; this writer goes around that buffer only while it is empty, else through it.
@@ -12,11 +13,15 @@ transport's buffer; this writer goes around that buffer only while it is empty, 
 from __future__ import annotations
 
 import functools
+import socket
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..frame import Batch
+from ..frame import HANDSHAKE, Batch, text_frame
 from .base import Bounds, Send, Writer
+
+_EXPECTED = ("socket", "dataBuffer", "offset", "_tempDataBuffer", "_tempDataLen", "write", "abortConnection")
 
 
 def protocol_of(send: Send) -> Any | None:
@@ -35,19 +40,10 @@ def protocol_of(send: Send) -> Any | None:
     if not isinstance(protocol, WebSocketServerProtocol):
         return None
     transport = protocol.transport
-    expected = (
-        "socket",
-        "dataBuffer",
-        "offset",
-        "_tempDataBuffer",
-        "_tempDataLen",
-        "write",
-        "abortConnection",
-    )
     if (
         not isinstance(transport, Connection)
         or getattr(transport, "TLS", False)
-        or not all(hasattr(transport, name) for name in expected)
+        or not all(hasattr(transport, name) for name in _EXPECTED)
         or not isinstance(transport.dataBuffer, bytes)
         or not isinstance(transport._tempDataBuffer, list)
         or getattr(protocol, "_perMessageCompress", None) is not None
@@ -60,7 +56,7 @@ def protocol_of(send: Send) -> Any | None:
 class DaphneWriter(Writer):
     """Writes built frames onto the socket while the transport's buffer is empty, else into that buffer."""
 
-    __slots__ = ("_open", "_protocol", "_send", "_transport", "_waiting")
+    __slots__ = ("_open", "_protocol", "_queued", "_send", "_transport", "_waiting")
     name = "daphne"
 
     def __init__(self, protocol: Any, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
@@ -69,9 +65,9 @@ class DaphneWriter(Writer):
         self._transport = protocol.transport
         self._send = protocol.transport.socket.send
         self._open = protocol.STATE_OPEN
+        # Frames in the transport's buffer (at most), and bytes that ever went into it.
         self._waiting = 0
-        # After our close frame a slow peer gets as long to read what is before it as any other send has.
-        protocol.closeHandshakeTimeout = bounds.deadline
+        self._queued = 0
 
     def _write(self, batch: Batch) -> None:
         wire = batch._wire
@@ -94,21 +90,31 @@ class DaphneWriter(Writer):
             self._queue(wire[sent:], len(batch.payloads))
 
     def _queue(self, wire: bytes, frames: int) -> None:
+        if self.overflowed:
+            return
         self._transport.write(wire)
+        self._queued += len(wire)
         self._waiting += frames
         if self._waiting > self.bounds.frames or self.buffered() > self.bounds.bytes:
-            self.on_overflow()
+            self._overflow()
+        elif self._watch is None:
+            self._something_waits()
 
     def buffered(self) -> int:
         transport = self._transport
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
         return waiting
 
+    def taken(self) -> int:
+        return self._queued - self.buffered()
+
     def close(self, code: int) -> None:
         if not self.closed:
             self.flush()
             self.closed = True
             if self._protocol.state == self._open:
+                # Autobahn drops a peer that does not answer our close frame in this time.
+                self._protocol.closeHandshakeTimeout = self.linger
                 self._protocol.sendClose(code=code)
 
     def abort(self) -> None:
@@ -118,3 +124,113 @@ class DaphneWriter(Writer):
     def ping(self) -> None:
         if not self.closed and self._protocol.state == self._open:
             self._protocol._sendAutoPing()
+
+
+# --- the self-test ------------------------------------------------------------------------------------------------------
+
+
+class _QuietReactor:
+    """What a transport asks of a reactor, for one that is driven by hand."""
+
+    def addReader(self, _: Any) -> None: ...  # noqa: N802 - Twisted's names
+    def addWriter(self, _: Any) -> None: ...  # noqa: N802
+    def removeReader(self, _: Any) -> None: ...  # noqa: N802
+    def removeWriter(self, _: Any) -> None: ...  # noqa: N802
+
+
+class _QuietServer:
+    """What daphne's protocol asks of its server before the application runs."""
+
+    root_path = ""
+    proxy_forwarded_address_header = None
+
+    def __init__(self) -> None:
+        self.queue: deque[Any] = deque()
+
+    def protocol_connected(self, _: Any) -> None: ...
+    def protocol_disconnected(self, _: Any) -> None: ...
+    def log_action(self, *_: Any) -> None: ...
+    def create_application(self, *_: Any) -> _QuietServer:
+        return self
+
+    def put_nowait(self, event: Any) -> None:
+        """As the queue of the application's events."""
+        self.queue.append(event)
+
+    def qsize(self) -> int:
+        """As the queue of the application's events."""
+        return len(self.queue)
+
+
+def opened_protocol(ours: socket.socket) -> Any:
+    """Daphne's protocol after a real handshake over ``ours``, without a reactor (for self-tests).
+
+    What it has for its application is in ``application_queue.queue``; its answer to the handshake is in its transport's buffer.
+    """
+    from daphne.ws_protocol import WebSocketFactory
+    from twisted.internet.address import IPv4Address
+    from twisted.internet.tcp import Connection
+
+    factory: Any = WebSocketFactory(_QuietServer(), "ws://localhost")
+    factory.setProtocolOptions(openHandshakeTimeout=0, autoPingTimeout=0, allowNullOrigin=True)
+    protocol = factory.buildProtocol(None)
+    transport: Any = Connection(ours, protocol, _QuietReactor())  # type: ignore[arg-type]
+    transport.connected = 1
+    transport.getPeer = transport.getHost = lambda: IPv4Address("TCP", "127.0.0.1", 0)
+    protocol._raw_query_string = b""
+    protocol.makeConnection(transport)
+    protocol.dataReceived(HANDSHAKE)
+    protocol.serverAccept()
+    protocol.application_queue.queue.clear()
+    return protocol
+
+
+@functools.cache
+def fault() -> str | None:
+    """What is not as this module expects it, or None: the same frames both ways over real sockets give the same bytes."""
+    try:
+        return _compare()
+    except Exception as problem:  # noqa: BLE001 - whatever another version of a server does
+        return f"{type(problem).__name__}: {problem}"
+
+
+def _compare() -> str | None:
+    payloads = [b'{"a":"\xc3\xa4"}', b"x" * 125, b"y" * 126, b"z" * 65_535, b"w" * 70_000]
+    frames = b"".join(map(text_frame, payloads))
+    ordinary, direct = bytearray(), bytearray()
+    for received, way in ((ordinary, "ordinary"), (direct, "direct")):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.setblocking(False)
+            protocol = opened_protocol(ours)
+            transport = protocol.transport
+            transport.doWrite()
+            theirs.recv(65_536)  # the answer to the handshake
+            if way == "ordinary":
+                for payload in payloads:
+                    protocol.serverSend(payload.decode())
+            else:
+                # The pair's buffers take a part of it, so both ways of the writer are tried.
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+                writer = DaphneWriter(protocol, Bounds(), lambda: None)
+                writer._watch = _NO_TIMER
+                for payload in payloads:
+                    writer.write(Batch([payload]))
+                if writer.buffered() <= 0 or writer.taken() < 0:
+                    return "the transport's buffer is not where it was"
+            protocol.sendPing(b"mark")
+            for _ in range(10_000):
+                waits = bool(transport.dataBuffer or transport._tempDataBuffer)
+                if waits:
+                    transport.doWrite()
+                try:
+                    received += theirs.recv(65_536)
+                except BlockingIOError:
+                    if not waits:
+                        break
+    if bytes(ordinary) != frames + b"\x89\x04mark":
+        return "the ordinary way gives other bytes than a text frame should have"
+    return None if ordinary == direct else "the direct way gives other bytes than the ordinary one"
+
+
+_NO_TIMER: Any = object()

@@ -13,7 +13,7 @@ from .base import Bounds, Send, Writer
 class PortableWriter(Writer):
     """A queue and one task per connection that has something to send."""
 
-    __slots__ = ("_bytes", "_queue", "_send", "_task")
+    __slots__ = ("_bytes", "_queue", "_send", "_task", "_went")
     name = "portable"
 
     def __init__(self, send: Send, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
@@ -21,20 +21,26 @@ class PortableWriter(Writer):
         self._send = send
         self._queue: deque[bytes | int] = deque()
         self._bytes = 0
+        self._went = 0
         self._task: asyncio.Task[None] | None = None
 
     def _write(self, batch: Batch) -> None:
-        if self.closed:
+        if self.closed or self.overflowed:
             return
         for payload in batch.payloads:
             self._queue.append(payload)
             self._bytes += len(payload)
         if self._bytes > self.bounds.bytes or len(self._queue) > self.bounds.frames:
-            self.on_overflow()
+            self._overflow()
+        elif self._watch is None:
+            self._something_waits()
         self._wake()
 
     def buffered(self) -> int:
         return self._bytes
+
+    def taken(self) -> int:
+        return self._went
 
     def close(self, code: int) -> None:
         if not self.closed:
@@ -42,9 +48,14 @@ class PortableWriter(Writer):
             self.closed = True
             self._queue.append(code)
             self._wake()
+            # The server's `send` may wait for a peer that never reads; ASGI has no way to cut the line but to end.
+            asyncio.get_running_loop().call_later(self.linger, self._give_up)
 
     def abort(self) -> None:
         self.closed = True
+        self._give_up()
+
+    def _give_up(self) -> None:
         self._queue.clear()
         self._bytes = 0
         if self._task is not None:
@@ -59,16 +70,13 @@ class PortableWriter(Writer):
             while self._queue:
                 item = self._queue.popleft()
                 if isinstance(item, int):
-                    await asyncio.wait_for(self._send({"type": "websocket.close", "code": item}), self.bounds.deadline)
+                    await self._send({"type": "websocket.close", "code": item})
                     return
-                await asyncio.wait_for(
-                    self._send({"type": "websocket.send", "text": item.decode()}), self.bounds.deadline
-                )
+                await self._send({"type": "websocket.send", "text": item.decode()})
                 self._bytes -= len(item)
-        except TimeoutError:
-            self.on_overflow()
-        except (OSError, RuntimeError):
-            # The peer is gone; the server tells the consumer with websocket.disconnect.
+                self._went += len(item)
+        except Exception:  # noqa: BLE001 - each server has its own class for a peer that is gone
+            # The server tells the consumer with websocket.disconnect.
             self.closed = True
             self._queue.clear()
             self._bytes = 0

@@ -1,0 +1,146 @@
+"""Usual frames out of a stream of bytes; the others stay whole for somebody else."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+from ..frame import unmasked
+from ..writers.base import Writer
+
+#: A frame that is not complete is kept until it is when it is at most this long; a longer one is the server's.
+KEPT = 4096
+
+_FINAL, _KIND, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
+_TEXT, _CLOSE = 0x1, 0x8
+
+#: Takes a message at once; returns what cannot be done without waiting, else None. Never raises.
+Take = Callable[[bytes], Any]
+
+
+class Reader(abc.ABC):
+    """Stands between a connection's transport and its server's parser.
+
+    Once :meth:`begin` was called, the owner gets messages by a plain call, in order, as long as nothing that came before
+    waits: neither an event in the server's queue nor one whose work the owner still does (``busy``). Otherwise they go into
+    the server's queue as its own events do. What cannot be done at once comes out of that queue as an event of type
+    ``arqonbus.frame``.
+    """
+
+    __slots__ = ("_inside", "_kept", "_left", "_server", "_take", "_through", "_writer", "busy")
+
+    def __init__(self, server: Callable[[bytes], None]) -> None:
+        self._take: Take | None = None
+        self._writer: Writer | None = None
+        #: Whether the owner is at work on something that came out of the queue.
+        self.busy = False
+        self._server = server
+        self._kept = b""
+        # Bytes of a long frame that are still to be passed on; everything is, once `_through`.
+        self._left = 0
+        self._through = False
+        # Within a message of several frames.
+        self._inside = False
+
+    def begin(self, writer: Writer, take: Take) -> None:
+        """From now on ``take`` gets the messages, until ``writer`` is closed."""
+        self._writer, self._take = writer, take
+
+    @abc.abstractmethod
+    def _waiting(self) -> int:
+        """Events in the server's queue."""
+
+    @abc.abstractmethod
+    def _enqueue(self, event: dict[str, Any]) -> None:
+        """Put an event into the server's queue."""
+
+    @abc.abstractmethod
+    def feed(self, data: bytes) -> None:
+        """Bytes from the transport."""
+
+    def _feed(self, data: bytes) -> None:
+        """Take what is usual out of ``data``."""
+        if self._kept:
+            data, self._kept = self._kept + data, b""
+        position, size = 0, len(data)
+        if self._left:
+            position = min(self._left, size)
+            self._left -= position
+            self._server(data[:position])
+        while position < size and not self._through:
+            if size - position < 2:
+                break
+            first, second = data[position], data[position + 1]
+            length, start = second & _LENGTH, position + 6
+            if length == 126:
+                start = position + 8
+                if size - position < 4:
+                    break
+                length = int.from_bytes(data[position + 2 : position + 4], "big")
+            elif length == 127:
+                start = position + 14
+                if size - position < 10:
+                    break
+                length = int.from_bytes(data[position + 2 : position + 10], "big")
+            if not second & _MASKED:
+                self._through = True  # Not allowed; the server says so.
+                break
+            end = start + length
+            if end > size:
+                if end - position > KEPT:
+                    self._note(first)
+                    self._server(data[position:])
+                    self._left = end - size
+                    return
+                break
+            if first == _FINAL | _TEXT and length < 65_536 and not self._inside:
+                payload = unmasked(data[start:end], data[start - 4 : start])
+                if self._valid(payload):
+                    self._message(payload)
+                    position = end
+                    continue
+            self._note(first)
+            self._server(data[position:end])
+            position = end
+        if position < size:
+            if self._through:
+                self._server(data[position:])
+            else:
+                self._kept = data[position:]
+
+    def _note(self, first: int) -> None:
+        """Remember what a frame for the server means for those behind it."""
+        kind = first & _KIND
+        if kind == _CLOSE:
+            self._through = True
+        elif kind < _CLOSE:
+            self._inside = not first & _FINAL
+
+    def _valid(self, payload: bytes) -> bool:
+        """Whether it is UTF-8; if not, the server closes."""
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            self._through = True
+            return False
+        return True
+
+    def _message(self, payload: bytes) -> None:
+        take, writer = self._take, self._writer
+        if take is None or writer is None or self.busy or writer.closed or self._waiting():
+            self._enqueue({"type": "websocket.receive", "bytes": payload})
+            return
+        rest = take(payload)
+        if rest is not None:
+            self.busy = True
+            self._enqueue({"type": "arqonbus.frame", "frame": rest})
+
+
+class _Open:
+    """As much of an open writer as a self-test needs."""
+
+    closed = False
+
+
+OPEN: Any = _Open()

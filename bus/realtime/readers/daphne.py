@@ -1,0 +1,118 @@
+"""Text frames under daphne, before Autobahn's parser.
+
+Internals used, and nothing else of them, besides those of ``writers.daphne``: Twisted's transport calls
+``protocol.dataReceived``, which an attribute of the object can stand for; Autobahn's ``data``, ``current_frame`` and
+``inside_message`` tell that no frame is half read; ``autoPingTimeoutCall`` and ``_cancelAutoPingTimeoutCall``; daphne's
+``last_ping`` and ``application_queue``. ``fault`` tries them out once in a process.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import time
+from typing import Any
+
+from ..frame import masked_frame
+from ..writers.daphne import opened_protocol
+from .base import OPEN, Reader
+
+
+class DaphneReader(Reader):
+    """Takes the place of ``protocol.dataReceived``."""
+
+    __slots__ = ("_open", "_protocol", "_queue")
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol.dataReceived)
+        self._protocol = protocol
+        self._queue = protocol.application_queue
+        self._open = protocol.STATE_OPEN
+        protocol.dataReceived = self.feed
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the transport, or all that is left to Autobahn while it closes."""
+        protocol = self._protocol
+        if protocol.state != self._open:
+            if self._kept:
+                data, self._kept = self._kept + data, b""
+            self._server(data)
+            return
+        # Any traffic of the client is a sign of life.
+        protocol.last_ping = time.time()
+        if protocol.autoPingTimeoutCall:
+            protocol._cancelAutoPingTimeoutCall()
+        self._feed(data)
+
+    def _waiting(self) -> int:
+        waiting: int = self._queue.qsize()
+        return waiting
+
+    def _enqueue(self, event: dict[str, Any]) -> None:
+        self._queue.put_nowait(event)
+
+
+def at_boundary(protocol: Any) -> bool:
+    """Whether Autobahn has read whole frames only."""
+    return (
+        not protocol.data
+        and protocol.current_frame is None
+        and not protocol.inside_message
+        and hasattr(protocol, "application_queue")
+        and hasattr(protocol, "last_ping")
+    )
+
+
+@functools.cache
+def fault() -> str | None:
+    """What is not as this module expects it, or None: the same bytes both ways give the same messages and answers."""
+    try:
+        return _compare()
+    except Exception as problem:  # noqa: BLE001 - whatever another version of a server does
+        return f"{type(problem).__name__}: {problem}"
+
+
+def _compare() -> str | None:
+    mask = b"\x0a\xf1\x80\x07"
+    stream = b"".join(
+        [
+            masked_frame(b'{"a":"\xc3\xa4"}', mask),
+            masked_frame(b"", mask),
+            masked_frame(b"x" * 200, mask),
+            masked_frame(b"ping", mask, first=0x89),
+            masked_frame(b"in ", mask, first=0x01),
+            masked_frame(b"parts", mask, first=0x80),
+            masked_frame(b"binary", mask, first=0x82),
+            masked_frame(b"y" * 70_000, mask),
+            masked_frame(b"last", mask),
+            masked_frame(b"\x03\xe8", mask, first=0x88),
+        ]
+    )
+    results = []
+    for direct, step in ((False, len(stream)), (True, len(stream)), (True, 61)):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            protocol = opened_protocol(ours)
+            queue = protocol.application_queue.queue
+            messages: list[bytes] = []
+            if direct:
+                if not at_boundary(protocol):
+                    return "the parser's position is not where it was"
+                DaphneReader(protocol).begin(OPEN, messages.append)
+            for position in range(0, len(stream), step):
+                protocol.transport.protocol.dataReceived(stream[position : position + step])
+                messages += [_content(queue.popleft()) for _ in range(len(queue))]
+            transport = protocol.transport
+            answers = transport.dataBuffer[transport.offset :] + b"".join(transport._tempDataBuffer)
+            results.append((messages, answers))
+    return (
+        None
+        if results.count(results[0]) == len(results)
+        else "the direct way reads other messages than the ordinary one"
+    )
+
+
+def _content(event: dict[str, Any]) -> bytes:
+    text = event.get("text")
+    content: bytes = text.encode() if text is not None else event.get("bytes") or b""
+    return content

@@ -1,0 +1,125 @@
+"""Text frames under uvicorn's `websockets-sansio` implementation, before the parser of `websockets`.
+
+Internals used, and nothing else of them, besides those of ``writers.uvicorn``: ``protocol.data_received``, which an attribute
+of the object can stand for once the transport is told again whom it serves; ``queue``, ``close_sent``, ``read_paused``;
+``conn.reader.buffer``, which is empty when nothing came behind the handshake. ``fault`` tries them out once in a process.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from ..frame import HANDSHAKE, masked_frame
+from .base import OPEN, Reader
+
+
+class UvicornReader(Reader):
+    """Takes the place of ``protocol.data_received``; to be made in the turn in which the handshake is answered."""
+
+    __slots__ = ("_protocol", "_queue")
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol.data_received)
+        self._protocol = protocol
+        self._queue = protocol.queue
+        protocol.data_received = self.feed
+        # uvloop's transports keep the method, not the object.
+        protocol.transport.set_protocol(protocol)
+
+    def feed(self, data: bytes) -> None:
+        """Bytes from the transport."""
+        self._feed(data)
+
+    def _waiting(self) -> int:
+        waiting: int = self._queue.qsize()
+        return waiting
+
+    def _enqueue(self, event: dict[str, Any]) -> None:
+        protocol = self._protocol
+        if protocol.close_sent:
+            return
+        self._queue.put_nowait(event)
+        # As uvicorn does: nothing more is read until the application has taken what is there.
+        if not protocol.read_paused:
+            protocol.read_paused = True
+            protocol.transport.pause_reading()
+
+
+def at_boundary(protocol: Any) -> bool:
+    """Whether `websockets` has read the handshake and nothing else."""
+    return (
+        not protocol.conn.reader.buffer
+        and protocol.handshake_complete
+        and not protocol.close_sent
+        and not protocol.frames
+        and isinstance(protocol.read_paused, bool)
+        and hasattr(protocol.queue, "put_nowait")
+    )
+
+
+@functools.cache
+def fault() -> str | None:
+    """What is not as this module expects it, or None: whole frames one by one give `websockets` what one stream gives it."""
+    try:
+        return _compare()
+    except Exception as problem:  # noqa: BLE001 - whatever another version of a server does
+        return f"{type(problem).__name__}: {problem}"
+
+
+def _compare() -> str | None:
+    from websockets.http11 import Request
+    from websockets.server import ServerProtocol
+
+    mask = b"\x0a\xf1\x80\x07"
+    stream = b"".join(
+        [
+            masked_frame(b'{"a":"\xc3\xa4"}', mask),
+            masked_frame(b"", mask),
+            masked_frame(b"x" * 200, mask),
+            masked_frame(b"ping", mask, first=0x89),
+            masked_frame(b"in ", mask, first=0x01),
+            masked_frame(b"parts", mask, first=0x80),
+            masked_frame(b"binary", mask, first=0x82),
+            masked_frame(b"y" * 70_000, mask),
+            masked_frame(b"last", mask),
+        ]
+    )
+    results = []
+    for direct, step in ((False, len(stream)), (True, len(stream)), (True, 7)):
+        conn = ServerProtocol()
+        conn.receive_data(HANDSHAKE)
+        (request,) = conn.events_received()
+        assert isinstance(request, Request)
+        conn.send_response(conn.accept(request))
+        conn.data_to_send()
+        if conn.reader.buffer:
+            return "the parser's position is not where it was"
+        messages: list[bytes] = []
+
+        def server(data: bytes, conn: ServerProtocol = conn, messages: list[bytes] = messages) -> None:
+            conn.receive_data(data)
+            messages += [bytes(frame.data) for frame in conn.events_received() if frame.opcode < 8]  # type: ignore[union-attr]
+
+        reader = _Plain(server)
+        reader.begin(OPEN, messages.append)
+        feed = reader.feed if direct else server
+        for position in range(0, len(stream), step):
+            feed(stream[position : position + step])
+        results.append((messages, b"".join(conn.data_to_send())))
+    return (
+        None
+        if results.count(results[0]) == len(results)
+        else "the direct way reads other messages than the ordinary one"
+    )
+
+
+class _Plain(Reader):
+    def feed(self, data: bytes) -> None:
+        self._feed(data)
+
+    def _waiting(self) -> int:
+        return 0
+
+    def _enqueue(self, event: dict[str, Any]) -> None:
+        raise NotImplementedError
