@@ -82,14 +82,14 @@ def each_server(start_strict: Callable[[str], BusServer], request: pytest.Fixtur
 def counted(server: BusServer, limit: str) -> float:
     """How often the metrics say that a limit was reached."""
     page = server.get("/metrics")[1].decode()
-    found = re.search(rf'^arqonbus_limits_reached_total\{{limit="{limit}"\}} ([\d.]+)', page, re.MULTILINE)
+    found = re.search(rf'^arqonbus_limits_reached_total\{{[^}}]*limit="{limit}"[^}}]*\}} ([\d.]+)', page, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
 def errors_counted(server: BusServer, code: str) -> float:
     """How often clients were told an error."""
     page = server.get("/metrics")[1].decode()
-    found = re.search(rf'^arqonbus_errors_total\{{code="{code}"\}} ([\d.]+)', page, re.MULTILINE)
+    found = re.search(rf'^arqonbus_errors_total\{{[^}}]*code="{code}"[^}}]*\}} ([\d.]+)', page, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
