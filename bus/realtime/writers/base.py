@@ -73,9 +73,12 @@ class Writer(abc.ABC):
     def buffered(self) -> int:
         """Bytes that wait in this process for the peer to take them."""
 
-    @abc.abstractmethod
     def taken(self) -> int:
-        """Bytes that went on to the peer's machine of those that had to wait; grows while the peer reads."""
+        """Bytes that went on to the peer's machine of those that had to wait; grows while the peer reads.
+
+        For writers that let :meth:`_something_waits` look after the deadline.
+        """
+        return 0
 
     @abc.abstractmethod
     def close(self, code: int) -> None:
