@@ -93,6 +93,20 @@ format: $(DEV_READY) ## let ruff repair and format the code
 chaos: $(DEV_READY) ## long fault injection: kill -9, Redis and PostgreSQL taken away, under load
 	$(PY) -m pytest --backend=cluster -m chaos $(ARGS)
 
+# Autobahn's suite is of Python 2.7: PYTHON27=/path/to/python2.7 names one that has virtualenv (20.15.1 is the last with 2.7).
+PYTHON27 ?= python2.7
+AUTOBAHN := var/autobahn
+
+.PHONY: compliance
+compliance: $(DEV_READY) $(AUTOBAHN)/bin/wstest ## Autobahn's WebSocket cases 1-7 against daphne and uvicorn (needs a Python 2.7)
+	PATH="$(CURDIR)/$(AUTOBAHN)/bin:$$PATH" $(PY) -m pytest --backend=embedded -s tests/compliance $(ARGS)
+
+$(AUTOBAHN)/bin/wstest:
+	@$(PYTHON27) -c '' 2>/dev/null || { echo "Autobahn's suite needs a Python 2.7: say PYTHON27=/path/to/python2.7."; exit 1; }
+	@$(PYTHON27) -m pip install --quiet --user "virtualenv==20.15.1"
+	@$(PYTHON27) -m virtualenv --quiet $(AUTOBAHN)
+	@$(AUTOBAHN)/bin/pip install --quiet autobahntestsuite
+
 .PHONY: bench
 bench: $(DEV_READY) ## measure this bus and its peers side by side, results in bench/results
 	$(PY) -m bench $(ARGS)

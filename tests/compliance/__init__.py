@@ -1,0 +1,1 @@
+"""The WebSocket protocol itself, by Autobahn's suite (`make compliance`)."""
