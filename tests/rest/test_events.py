@@ -87,7 +87,11 @@ async def following(
 
 def streams(server: BusServer) -> int:
     """How many streams the server has open."""
-    found = [line for line in server.get("/metrics")[1].decode().splitlines() if 'connections{socket="events"}' in line]
+    found = [
+        line
+        for line in server.get("/metrics")[1].decode().splitlines()
+        if line.startswith("arqonbus_connections{") and 'socket="events"' in line
+    ]
     return int(float(found[0].split()[-1])) if found else 0
 
 
