@@ -66,7 +66,11 @@ demo: migrate ## serve with a few demo agents that keep the science rooms alive
 	@exec $(PY) manage.py demo --host $(HOST) --port $(PORT) --telemetry-port $(TELEMETRY_PORT)
 
 .PHONY: test
-test: test-embedded test-cluster ## the suite on SQLite + memory layer, then on real PostgreSQL + Redis
+test: test-protocol test-embedded test-cluster ## the suite on SQLite + memory layer, then on real PostgreSQL + Redis
+
+.PHONY: test-protocol
+test-protocol: $(DEV_READY) ## the pure tests of the protocol, which must cover every branch of it
+	$(PY) -m pytest --backend=embedded tests/protocol --quiet --cov=bus.protocol --cov-branch --cov-fail-under=100
 
 .PHONY: test-embedded
 test-embedded: $(DEV_READY)

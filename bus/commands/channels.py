@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from ..protocol.dialects import seq_of
 from ..protocol.errors import BusError
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
@@ -108,10 +109,7 @@ class JoinParameters(ChannelParameters):
 async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
     """Become a member of a channel, and get what you missed."""
     address = target(context, parameters)
-    since = parameters.since
-    if isinstance(since, str) and since.isdecimal():
-        since = int(since)
-    joined = await context.port.join(address, since, parameters.epoch)
+    joined = await context.port.join(address, seq_of(parameters.since), parameters.epoch)
     result = {
         "room": address.room,
         "channel": address.channel,
@@ -139,7 +137,7 @@ class ListParameters(Parameters):
 
     room: Annotated[str | None, Meta(description="One room; without it the frame's own, then your initial one.")] = None
     all: Annotated[bool, Meta(description="The channels of every room.")] = False
-    limit: Annotated[int, Meta(ge=1, le=1000, description="Channels on one page.")] = 500
+    limit: Annotated[int, Meta(ge=1, le=500, description="Channels on one page.")] = 200
     after: Annotated[str, Meta(description="The `next` of the page before.")] = ""
 
 

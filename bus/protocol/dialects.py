@@ -44,7 +44,7 @@ _REGISTRATION_KEYS = frozenset({"client_id", "client_type", "screen_name", "toke
 #: Keys of the envelope that never reach others: known to every kind, or of no use to anybody else.
 _PRIVATE_KEYS = frozenset(
     {"version", "id", "type", "room", "channel", "from", "to", "timestamp", "payload", "message", "metadata"}
-    | {"echo", "ack", "seq", "token"}
+    | {"echo", "ack", "seq", "token", "ticket"}
 )
 _ENVELOPE_KEYS = _PRIVATE_KEYS | {"command", "parameters", "eventType"}
 _TELEMETRY_KEYS = _PRIVATE_KEYS | {"eventType", "source"}
@@ -502,8 +502,7 @@ def registration_from(fields: dict[str, Any], faults: _Faults | None = None) -> 
             setattr(result, field, value)
     since = fields.get("since")
     if since is not None and since != "":
-        if isinstance(since, str) and since.isdecimal():
-            since = int(since)  # As the query string writes a seq.
+        since = seq_of(since)
         if isinstance(since, bool) or not isinstance(since, (int, str)) or (isinstance(since, int) and since < 0):
             own.add("since", "`since` is a seq or an ISO time.")
         else:
@@ -519,6 +518,13 @@ def registration_from(fields: dict[str, Any], faults: _Faults | None = None) -> 
     if own.items and faults is None:
         raise FrameError("VALIDATION_ERROR", details=own.items)
     return result
+
+
+def seq_of(position: Any) -> Any:
+    """A seq that was written as text, as the query string does; anything else as it is."""
+    if isinstance(position, str) and len(position) < 19 and position.isascii() and position.isdigit():
+        return int(position)
+    return position
 
 
 def holds_nul(value: Any) -> bool:
@@ -565,8 +571,9 @@ def request_id_of(data: bytes) -> str | None:
 
 
 def token_of(data: bytes) -> str | None:
-    """The access ``token`` of a first frame that is not a registration."""
-    value = decode_object(data).get("token")
+    """The access ``token`` (or ``ticket``) of a first frame that is not a registration."""
+    raw = decode_object(data)
+    value = raw.get("token", raw.get("ticket"))
     return _text.decode(bytes(value)) if value is not None and bytes(value)[:1] == b'"' else None
 
 

@@ -1,0 +1,1 @@
+"""The protocol as pure code: no Django, no event loop, no database."""

@@ -1,0 +1,75 @@
+"""The tables of errors and close codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from bus.protocol import errors
+from bus.protocol.errors import CLOSE_CODES, ERRORS, BusError, Closing
+
+pytestmark = pytest.mark.pure
+
+# The contract's §8, written down a second time on purpose.
+NUMBERS = {400, 401, 403, 404, 409, 413, 429, 500, 503}
+# REST needs a few more of HTTP's.
+NUMBERS |= {405, 406, 415}
+CODES = {
+    4008: False,
+    4012: True,
+    4013: True,
+    4401: False,
+    4403: False,
+    4409: False,
+    4410: False,
+    4429: True,
+}
+
+
+def test_the_close_codes_are_the_contracts_and_lie_where_daphne_lets_them() -> None:
+    assert {code: kind.reconnect for code, kind in CLOSE_CODES.items()} == CODES
+    assert all(4000 <= code <= 4999 for code in CLOSE_CODES)
+
+
+def test_the_named_close_codes_are_those_of_the_table() -> None:
+    assert errors.BAD_FRAMES == 4008
+    assert errors.RESTART == 4012
+    assert errors.SLOW == 4013
+    assert errors.UNIDENTIFIED == 4401
+    assert errors.NOT_ALLOWED == 4403
+    assert errors.ID_IN_USE == 4409
+    assert errors.TAKEN_OVER == 4410
+    assert errors.TOO_MANY == 4429
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS))
+def test_every_error_has_a_number_of_the_contract_and_a_sentence(code: str) -> None:
+    kind = ERRORS[code]
+    assert kind.number in NUMBERS
+    assert kind.text.endswith((".", "/"))
+    # What may go well the next time is on our side, or a matter of time.
+    assert kind.retry == (kind.number in (429, 500, 503))
+
+
+def test_an_error_says_its_text_unless_a_more_exact_one_is_known() -> None:
+    assert BusError("FORBIDDEN").as_dict() == {
+        "code": "FORBIDDEN",
+        "number": 403,
+        "message": "You may not do this here.",
+        "details": [],
+    }
+    exact = BusError("BUSY", "Later.", [{"queue": 5}], retry_after=0.12345)
+    assert exact.as_dict() == {
+        "code": "BUSY",
+        "number": 429,
+        "message": "Later.",
+        "details": [{"queue": 5}],
+        "retry_after": 0.123,
+    }
+    assert str(exact) == "BUSY: Later."
+
+
+def test_a_closing_carries_its_code_and_reason() -> None:
+    closing = Closing(4403, BusError("FORBIDDEN"))
+    assert closing.close_code == 4403
+    assert closing.error.code == "FORBIDDEN"
+    assert "4403" in str(closing)
