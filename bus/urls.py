@@ -17,6 +17,7 @@ urlpatterns = [
     path("health", operations.health, name="health"),
     path("ready", operations.ready, name="ready"),
     path("version", operations.version, name="version"),
+    path("llms.txt", contracts.llms_txt, name="llms"),
     path("api/asyncapi.json", contracts.asyncapi_json, name="asyncapi-json"),
     path("api/asyncapi/", contracts.asyncapi_page, name="asyncapi"),
     path("metrics", operations.metrics_page, name="metrics"),

@@ -128,3 +128,10 @@ def type_in_words(schema: dict[str, Any]) -> str:
         return f"object of {type_in_words(values)}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
     return words.get(str(kind), str(kind or "anything"))
+
+
+def llms_txt(request: HttpRequest) -> HttpResponse:
+    """What a language model has to know of this very server (https://llmstxt.org)."""
+    contract = document(request.get_host(), secure=request.is_secure())
+    context = {"base": request.build_absolute_uri("/").rstrip("/"), **readable(contract)}
+    return render(request, "bus/llms.txt", context, content_type="text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""An ordinary Django project. What the bus needs is marked with `bus:`."""
+"""An ordinary Django project; what the bus needs stands at the end."""
 
 from __future__ import annotations
 
@@ -12,20 +12,12 @@ SECRET_KEY = os.environ.get("SECRET_KEY", "for development only")
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
 
 INSTALLED_APPS = [
-    "daphne",  # bus: serves sockets under `runserver` too; it stands first
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "rest_framework",  # bus: REST and its description
-    "django_filters",
-    "drf_spectacular",
-    "drf_spectacular_sidecar",
-    "channels",  # bus: the layer
-    "bus",  # bus: rooms, channels, messages, sockets
-    "telemetry",  # bus: telemetry and activity
     "shop",
 ]
 MIDDLEWARE = [
@@ -37,7 +29,6 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
 ]
 ROOT_URLCONF = "shop_site.urls"
-ASGI_APPLICATION = "shop_site.asgi.application"  # bus: sockets need ASGI
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -51,25 +42,38 @@ TEMPLATES = [
         },
     }
 ]
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": STATE_DIR / "shop.sqlite3",
-        # bus: on SQLite it needs WAL and immediate transactions together (PostgreSQL needs nothing special)
-        "OPTIONS": {
-            "transaction_mode": "IMMEDIATE",
-            "timeout": 5,
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        },
-        # bus: tests with a live bus need a file, since it works in threads
-        "TEST": {"NAME": STATE_DIR / "shop.test.sqlite3"},
-    }
-}
-# bus: in memory for one process; Redis (channels_redis.core.RedisChannelLayer) for several
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}}
-# bus: its settings, by the names of docs/configuration.md in lower case
-ARQONBUS = {"auto_create": True, "presence": True}
-
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": STATE_DIR / "shop.sqlite3"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 USE_TZ = True
+
+# --8<-- [start:bus]
+# The bus: its apps and what they stand on. "daphne" comes first, so that `runserver` serves sockets too.
+INSTALLED_APPS = [
+    "daphne",
+    *INSTALLED_APPS,
+    "channels",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "bus",
+    "telemetry",
+]
+ASGI_APPLICATION = "shop_site.asgi.application"
+
+# In memory for one process; channels_redis.core.RedisChannelLayer for several.
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}}
+
+# SQLite needs WAL and immediate transactions together. PostgreSQL needs nothing special.
+DATABASES["default"]["OPTIONS"] = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 5,
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+}
+# The bus works in threads, so tests with a live bus need a file.
+DATABASES["default"]["TEST"] = {"NAME": STATE_DIR / "shop.test.sqlite3"}
+
+# Its own settings, all of them with sensible defaults.
+ARQONBUS = {"presence": True, "retention_count": 10_000}
+# --8<-- [end:bus]
