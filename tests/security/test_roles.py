@@ -1,0 +1,268 @@
+"""The role matrix: who may do what, where; every cell asserted over a real socket (contract §5, §6)."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from bus.commands.base import registry
+from tests.conftest import Connect
+from tests.harness.client import WireClient, WireError
+from tests.harness.server import BusServer
+from tests.security.conftest import Console
+
+ROLES = ("anonymous", "member", "publisher", "admin")
+KINDS = ("public", "private", "hardcoded", "system")
+
+OK, FORBIDDEN = "success", "FORBIDDEN"
+NO_CHANNEL, NO_ROOM, PROTECTED, NOT_IN = "CHANNEL_NOT_FOUND", "ROOM_NOT_FOUND", "CHANNEL_PROTECTED", "NOT_A_MEMBER"
+
+# For each action, the answers of anonymous, member, publisher and admin. The member's grants on the private room are to join,
+# to read history and to see who is there, the publisher's one more; neither has any on the rooms about the bus itself (system).
+EVERYBODY = (OK, OK, OK, OK)
+HIDDEN_TO_STRANGERS = {"private": (NO_CHANNEL, OK, OK, OK), "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK)}
+MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
+    "publish": {
+        "public": EVERYBODY,
+        "private": (NO_CHANNEL, FORBIDDEN, OK, OK),
+        "hardcoded": EVERYBODY,
+        "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK),
+    },
+    "join_channel": {"public": EVERYBODY, "hardcoded": EVERYBODY, **HIDDEN_TO_STRANGERS},
+    "leave_channel": {
+        "public": EVERYBODY,
+        "private": (NOT_IN, OK, OK, OK),
+        "hardcoded": EVERYBODY,
+        "system": (NOT_IN, NOT_IN, NOT_IN, OK),
+    },
+    "channel_info": {"public": EVERYBODY, "hardcoded": EVERYBODY, **HIDDEN_TO_STRANGERS},
+    "history": {
+        "public": EVERYBODY,
+        "private": (NO_ROOM, OK, OK, OK),
+        "hardcoded": EVERYBODY,
+        "system": (NO_ROOM, NO_ROOM, NO_ROOM, OK),
+    },
+    "list_channels": {
+        "public": EVERYBODY,
+        "private": (NO_ROOM, OK, OK, OK),
+        "hardcoded": EVERYBODY,
+        "system": (NO_ROOM, NO_ROOM, NO_ROOM, OK),
+    },
+    "create_channel": {
+        "public": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
+        "private": (NO_CHANNEL, FORBIDDEN, FORBIDDEN, OK),
+        "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
+        "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK),
+    },
+    "delete_channel": {
+        "public": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
+        "private": (NO_CHANNEL, FORBIDDEN, FORBIDDEN, OK),
+        "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
+        "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, PROTECTED),
+    },
+    # The same for all, whatever it is asked about; what it shows is asserted below.
+    "status": dict.fromkeys(KINDS, EVERYBODY),
+    "ping": dict.fromkeys(KINDS, EVERYBODY),
+    "help": dict.fromkeys(KINDS, EVERYBODY),
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """The rooms of the matrix, and who its roles are."""
+
+    places: dict[str, tuple[str, str]]
+    tokens: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def world(public_server: BusServer, console: Console) -> World:
+    """A public and a private room, the built-in ones, and the four roles."""
+    mark = secrets.token_hex(4)
+    public, private = f"open-{mark}", f"closed-{mark}"
+    console.private_room(private, "hall")
+    console.run(
+        f"""
+        from bus.protocol.names import Address
+        services.channels.create_channel(SYSTEM, Address({public!r}, "hall"), door="test")
+        """
+    )
+    tokens = {"anonymous": "", "admin": console.token(f"admin {mark}", admin=True)}
+    for role, actions in (
+        ("member", ("join", "history", "presence")),
+        ("publisher", ("join", "history", "presence", "publish")),
+    ):
+        console.user(f"{role}-{mark}")
+        tokens[role] = console.token(f"{role} {mark}", user=f"{role}-{mark}")
+        for action in actions:
+            console.grant("user", f"{role}-{mark}", action, f"{private}:*")
+    places = {
+        "public": (public, "hall"),
+        "private": (private, "hall"),
+        "hardcoded": ("science", "explore"),
+        "system": ("integriguard", "telemetry-stream"),
+    }
+    return World(places, tokens)
+
+
+async def act(client: WireClient, action: str, room: str, channel: str, admin: WireClient) -> str:
+    """Do it; "success", or the code of the error."""
+    name = secrets.token_hex(4)
+    asked: dict[str, Any] = {"room": room, "channel": channel}
+    if action == "publish":
+        try:
+            await client.publish("hello", room=room, channel=channel, ack=True)
+        except WireError as refused:
+            return refused.code
+        return OK
+    if action in ("ping", "help", "status"):
+        asked = {}
+    elif action == "list_channels":
+        asked = {"room": room}
+    elif action == "create_channel":
+        asked["channel"] = f"new-{name}"
+    elif action == "delete_channel" and not room.startswith(("science", "integriguard")):
+        asked["channel"] = f"doomed-{name}"
+        await admin.request("create_channel", room=room, channel=asked["channel"])
+    elif action == "leave_channel":
+        await client.command("join_channel", **asked)
+    answer = await client.command(action, **asked)
+    return OK if answer["status"] == OK else str(answer["error"]["code"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("action", MATRIX)
+async def test_every_role_is_answered_as_the_matrix_says(
+    wire: Connect, public_server: BusServer, world: World, action: str, kind: str
+) -> None:
+    room, channel = world.places[kind]
+    admin = await wire(public_server, token=world.tokens["admin"])
+    answers = []
+    for role in ROLES:
+        token = {"token": world.tokens[role]} if world.tokens[role] else {}
+        client = await wire(public_server, **token)
+        assert client.registered["role"] == {"anonymous": "anonymous", "admin": "admin"}.get(role, "user")
+        answers.append(await act(client, action, room, channel, admin))
+    assert tuple(answers) == MATRIX[action][kind]
+
+
+def test_the_matrix_has_every_command() -> None:
+    assert set(registry) == set(MATRIX) - {"publish"}
+    assert all(set(kinds) == set(KINDS) for kinds in MATRIX.values())
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_lists_show_what_one_may_know_of_and_nothing_else(
+    wire: Connect, public_server: BusServer, world: World, role: str
+) -> None:
+    admin = await wire(public_server, token=world.tokens["admin"])
+    private, system = world.places["private"], world.places["system"]
+    await admin.join(*private)
+    await admin.join(*system)
+    token = {"token": world.tokens[role]} if world.tokens[role] else {}
+    client = await wire(public_server, room=":".join(world.places["public"]), **token)
+    status = await client.request("status", limit=500)
+    every = await client.request("list_channels", all=True)
+    seen = {
+        kind: (
+            any((row["room"], row["channel"]) == place for row in status["channels"]),
+            any((row["room"], row["channel"]) == place for row in every["channels"]),
+            any(f"{place[0]}:{place[1]}" in row["channels"] for row in status["clients"]),
+        )
+        for kind, place in world.places.items()
+    }
+    everything, nothing = (True, True, True), (False, False, False)
+    assert seen["public"] == everything
+    assert seen["private"] == (nothing if role == "anonymous" else everything)
+    assert seen["system"] == (everything if role == "admin" else nothing)
+    if role == "anonymous":
+        # A private room is the same as none, in every answer.
+        questions: list[tuple[str, dict[str, Any]]] = [
+            ("list_channels", {}),
+            ("history", {}),
+            ("history", {"channel": "hall"}),
+            ("channel_info", {"channel": "hall"}),
+        ]
+        for command, asked in questions:
+            there = await client.command(command, room=private[0], **asked)
+            none = await client.command(command, room=f"{private[0]}-none", **asked)
+            assert there["error"]["code"] == none["error"]["code"], command
+            assert there["message"].replace(private[0], "") == none["message"].replace(f"{private[0]}-none", ""), (
+                command
+            )
+
+
+async def test_who_may_not_see_presence_is_told_nobody(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    console.grant("client_type", "blind", "presence", f"{fresh_room}:*", allow=False)
+    seeing = await wire(public_server, room=f"{fresh_room}:hall")
+    blind = await wire(public_server, room=f"{fresh_room}:hall", client_type="blind")
+    await seeing.expect(event="client_joined")
+    assert len((await seeing.request("channel_info"))["participants"]) == 2
+    async with asyncio.timeout(10):
+        while (await blind.request("channel_info"))["participants"]:
+            await blind.ping()  # The new rule is on its way.
+    third = await wire(public_server, room=f"{fresh_room}:hall")
+    await seeing.expect(event="client_joined")
+    await third.close()
+    await seeing.expect(event="client_left")
+    await blind.expect_nothing(
+        predicate=lambda f: f.get("payload", {}).get("event") in ("client_joined", "client_left")
+    )
+    mine = [row["client_id"] for row in (await blind.request("status", limit=500))["clients"]]
+    assert blind.client_id in mine
+    assert seeing.client_id not in mine
+
+
+async def test_scopes_bound_an_admin_too(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    token = console.token("reads only", admin=True, scopes=["join", "history"])
+    client = await wire(public_server, token=token, room=f"{fresh_room}:hall")
+    with pytest.raises(WireError) as refused:
+        await client.publish("no", ack=True)
+    assert refused.value.code == FORBIDDEN
+    with pytest.raises(WireError) as refused:
+        await client.publish("no", room="*", ack=True)
+    assert refused.value.code == FORBIDDEN
+    for command in ("create_channel", "delete_channel"):
+        assert (await client.command(command, channel="hall"))["error"]["code"] == FORBIDDEN
+    mint = console.run(
+        f"""
+        from bus import identity
+        from bus.protocol.errors import BusError
+        actor = identity.from_bearer({token!r})
+        result = []
+        for attempt in (
+            lambda: tokens.create(actor, "more", admin=True, door="test"),
+            lambda: services.clients.disconnect(actor, "anybody", door="test"),
+            lambda: tokens.revoke(actor, AccessToken.objects.exclude(name='reads only').first(), door="test"),
+        ):
+            try:
+                attempt()
+                result.append("done")
+            except BusError as refused:
+                result.append(refused.code)
+        """
+    )
+    assert mint == [FORBIDDEN] * 3
+
+
+async def test_a_users_token_has_no_other_tokens_grants(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    """Users name their own tokens; a grant to the token `ci` is not for everybody who calls theirs so."""
+    console.private_room(fresh_room, "lab")
+    console.user(f"{fresh_room}-u")
+    console.grant("token", "ci", "join", f"{fresh_room}:*")
+    console.grant("token", f"{fresh_room}-u/mine", "join", f"{fresh_room}:*")
+    with pytest.raises(WireError) as refused:
+        await wire(public_server, token=console.token("ci", user=f"{fresh_room}-u"), room=f"{fresh_room}:lab")
+    assert refused.value.code == NO_CHANNEL
+    await wire(public_server, token=console.token("ci"), room=f"{fresh_room}:lab")
+    await wire(public_server, token=console.token("mine", user=f"{fresh_room}-u"), room=f"{fresh_room}:lab")
