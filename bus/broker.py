@@ -262,7 +262,8 @@ class Broker:
         if self.connected:
             self.connected = False
             logger.error(
-                "the channel layer does not answer (%s); messages are kept, other processes find them in the log",
+                "The channel layer does not answer (%s): start Redis, or correct REDIS_URL. Messages are kept, and other "
+                "processes find them in the log.",
                 type(problem).__name__,
                 extra={"event": "layer_lost"},
             )

@@ -19,7 +19,7 @@ from django.db import Error as DatabaseError
 
 from . import identity, metrics, signals
 from .commands import Context
-from .commands.base import find
+from .commands.base import find, registry
 from .conf import anonymous_allowed
 from .door import Refused, check_admitted, identify
 from .log import Entry
@@ -96,6 +96,7 @@ class Connection:
         metrics.connections.labels(peer.kind).inc()
         metrics.connections_total.labels(peer.kind).inc()
         self._welcome()
+        logger.debug("connected", extra={**self._ids("connected"), "socket": peer.kind, "peer": peer.peer_address})
         if peer.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
         try:
@@ -135,6 +136,7 @@ class Connection:
         if self.peer.connection_id in self.node.peers:
             metrics.connections.labels(self.peer.kind).dec()
             metrics.disconnects.labels(str(self.peer.close_code or code)).inc()
+            logger.info("disconnected %s", code, extra={**self._ids("disconnected"), "code": code})
             await self.node.members.gone(self.peer, self.peer.close_code or code)
 
     def overflow(self) -> None:
@@ -160,13 +162,7 @@ class Connection:
         logger.info(
             "closed %s",
             code,
-            extra={
-                "event": "closed",
-                "connection": self.peer.connection_id,
-                "client": self.peer.client_id,
-                "code": code,
-                "error": error.code if error else None,
-            },
+            extra={**self._ids("closed"), "code": code, "error": error.code if error else None},
         )
         self.writer.close(code)
 
@@ -233,12 +229,7 @@ class Connection:
             logger.error(
                 "frame failed",
                 exc_info=problem,
-                extra={
-                    "event": "internal_error",
-                    "reference": reference,
-                    "connection": self.peer.connection_id,
-                    "client": self.peer.client_id,
-                },
+                extra={**self._ids("internal_error"), "reference": reference},
             )
             self.error(BusError("INTERNAL_ERROR", details=[{"reference": reference}]), request_id)
 
@@ -262,7 +253,17 @@ class Connection:
         await self.register(Registration(token=token))
 
     async def _enter(self, wanted: Registration) -> None:
-        await self.node.members.register(self.peer, wanted, self.peer.actor)
+        peer = self.peer
+        await self.node.members.register(peer, wanted, peer.actor)
+        logger.info(
+            "registered",
+            extra={
+                **self._ids("registered"),
+                "client_type": peer.client_type,
+                "principal": peer.actor.principal,
+                "peer": peer.peer_address,
+            },
+        )
 
     def _identified(self) -> None:
         """Watch over the identity, and count its frames with those of its other connections."""
@@ -307,6 +308,12 @@ class Connection:
         self.node.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
         if inbound.type not in peer.noted:
             self.active(inbound.type, ref.address)
+        if self.node.traces:
+            self._trace(inbound.kind, ref.address)
+
+    def _trace(self, kind: str, address: Address) -> None:
+        extra = {**self._ids("routed"), "kind": kind, "room": address.room, "channel": address.channel}
+        logger.debug("routed %s to %s", kind, address, extra=extra)
 
     def _done(self, entry: Entry) -> None:
         if entry.error is not None:
@@ -345,6 +352,9 @@ class Connection:
                 echo=inbound.echo or target == peer.client_id,
             )
             node.publish(peer, ref, copy, gather.done)
+        if node.traces:
+            for target in served:
+                self._trace(inbound.kind, inbox(target))
         if served:
             # Whose inbox it was is between the two.
             self.active("private", Address(INBOX_ROOM, WHOLE))
@@ -396,19 +406,16 @@ class Connection:
             answer = await command.run(context, parameters)
         except (BusError, DatabaseError) as met:
             problem = met if isinstance(met, BusError) else BusError("UNAVAILABLE", retry_after=1.0)
-            metrics.errors.labels(problem.code).inc()
+            self._refused(problem, inbound.command if inbound.command in registry else None)
             self.send(frames.command_error(uid, inbound.id, inbound.command, problem))
             return
         metrics.commands.labels(command.name).inc()
-        logger.info(
+        # A ping says nothing of anybody but that it lives.
+        logger.log(
+            logging.DEBUG if command.name == "ping" else logging.INFO,
             "command %s",
             command.name,
-            extra={
-                "event": "command",
-                "command": command.name,
-                "connection": peer.connection_id,
-                "client": peer.client_id,
-            },
+            extra={**self._ids("command"), "command": command.name},
         )
         self.send(frames.command_response(uid, inbound.id, command.name, answer.message, answer.result))
         if answer.follow is not None:
@@ -423,18 +430,23 @@ class Connection:
 
     def error(self, problem: BusError, request_id: str | None) -> None:
         """An error frame for this client."""
-        metrics.errors.labels(problem.code).inc()
-        logger.debug(
-            "refused %s",
-            problem.code,
-            extra={
-                "event": "refused",
-                "connection": self.peer.connection_id,
-                "client": self.peer.client_id,
-                "error": problem.code,
-            },
-        )
+        self._refused(problem)
         self.send(frames.error(problem, request_id))
+
+    def _refused(self, problem: BusError, command: str | None = None) -> None:
+        """Count and log what a client is told was wrong."""
+        metrics.errors.labels(problem.code).inc()
+        left_out = self.node.refusals.admit()
+        if left_out is not None:
+            logger.info(
+                "refused %s%s",
+                f"{command}: " if command else "",
+                problem.code,
+                extra={**self._ids("refused"), "error": problem.code, "command": command, "left_out": left_out},
+            )
+
+    def _ids(self, event: str) -> dict[str, Any]:
+        return {"event": event, "connection": self.peer.connection_id, "client": self.peer.client_id}
 
 
 class _Gather:

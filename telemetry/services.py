@@ -70,10 +70,12 @@ def tell(event_type: str, payload: dict[str, Any]) -> None:
     inbound = protocol.event(event_type, {"timestamp": _now(), **payload})
     try:
         here = running()
-    except RuntimeError:  # not in a loop
-        here = None
-    if here is not None:
-        tell_from(here, protocol.STREAM, inbound)
+    except RuntimeError:
+        pass  # Not in a loop.
+    else:
+        # A node that stops tells nothing more: its log is closed.
+        if here is not None:
+            tell_from(here, protocol.STREAM, inbound)
         return
     nodes: list[Node] = list(apps.get_app_config("bus").nodes)  # type: ignore[attr-defined]
     if nodes:

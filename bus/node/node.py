@@ -15,12 +15,13 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import Error as DatabaseError
-from django.db import connection
+from django.db import ProgrammingError, connection
 
 from .. import broker as bells
 from .. import log, metrics, signals
 from ..conf import config, development_notice
 from ..log import Entry, LogWriter
+from ..logs import Damper
 from ..models import Channel, wire_time
 from ..permissions import JOIN, PUBLISH, SYSTEM, Actor, can, require, table
 from ..protocol import frames
@@ -102,6 +103,11 @@ class Node:
         self._started: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._short_tasks: set[asyncio.Task[None]] = set()
+        self._complained = False
+        #: Whether the way of each message is logged.
+        self.traces = logger.isEnabledFor(logging.DEBUG)
+        #: Lines about refused frames and commands: a flood of them must not become a flood of lines.
+        self.refusals = Damper(rate=10.0, burst=100.0)
         self.draining = False
         #: Called when the drain begins.
         self.on_drain: list[Callable[[], None]] = []
@@ -143,8 +149,9 @@ class Node:
         try:
             await self.run_writer(prepare)
         except DatabaseError as problem:
-            logger.error("the database does not answer or lacks its tables (run `manage.py migrate`): %s", problem)
+            self._complain(problem)
             raise store_errors(problem) from None
+        self._complained = False
         if not self._tasks:
             await self.broker.start()
             apps.get_app_config("bus").nodes.add(self)  # type: ignore[attr-defined]
@@ -158,7 +165,27 @@ class Node:
             drain.install(self.loop, self.stop)
             if django_settings.DEBUG:
                 logger.warning("%s", development_notice(), extra={"event": "development_mode"})
-            logger.info("node %s started", self.id, extra={"event": "node_started", "node": self.id})
+            logger.info(
+                "ArqonBus %s is up, as node %s", VERSION, self.id, extra={"event": "node_started", "node": self.id}
+            )
+
+    def _complain(self, problem: DatabaseError) -> None:
+        """Say once why the node does not start, and what to do."""
+        if self._complained:
+            return
+        self._complained = True
+        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        extra = {"event": "not_started", "node": self.id}
+        if isinstance(problem, ProgrammingError) or "no such table" in reason:
+            logger.error(
+                "The database lacks the bus's tables (%s). Run `manage.py migrate` first.", reason, extra=extra
+            )
+        else:
+            logger.error(
+                "The database does not answer (%s). Start it, or correct DATABASE_URL; each connection tries again.",
+                reason,
+                extra=extra,
+            )
 
     async def stop(self) -> None:
         """End in order, within ``drain_timeout``: accepted work is done and acked, sockets closed with 4012, presence cleared."""

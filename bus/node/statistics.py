@@ -19,12 +19,16 @@ class Statistics:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._begun = False
         self._reported = self._announced = (node.loop.time(), 0)
         self._published = list(node.log_times.publish.counts)
 
     async def report(self) -> float:
         """The log's line; returns the seconds until the next one."""
         node = self._node
+        if not self._begun:
+            self._begun = True
+            return node.settings.stats_interval
         totals = await node.run(client_service.stats)
         rate, self._reported = self._rate_since(self._reported)
         logger.info(

@@ -90,7 +90,7 @@ def _daphne(
         for made in sockets:
             ports.append(reactor.adoptStreamPort(made.fileno(), made.family, server.http_factory))
             made.close()
-        reactor.callWhenRunning(start)
+        reactor.callLater(0, start)
 
     server = Server(
         application,

@@ -1,0 +1,50 @@
+"""The node begins with the server, not with the first client, also where the server was started by its own command.
+
+`runbus` does this itself (``servers``). Under plain ``daphne`` the reactor is asked, under plain ``uvicorn`` the lifespan
+events tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from typing import Any
+
+from ..node import current
+from ..protocol.errors import BusError
+
+
+async def begin() -> None:
+    """Start the loop's node. Where the database is away that is one line in the log, and each connection tries again."""
+    with contextlib.suppress(BusError):
+        await current().start()
+
+
+def begin_with_daphne() -> None:
+    """Under the command ``daphne``: begin when its reactor runs."""
+    if "daphne.cli" not in sys.modules:
+        return
+    from twisted.internet import reactor
+
+    tasks: set[asyncio.Task[None]] = set()
+
+    def start() -> None:
+        task = asyncio.get_running_loop().create_task(begin())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    # Not `callWhenRunning`, which is just before the loop runs.
+    reactor.callLater(0, start)  # type: ignore[attr-defined]
+
+
+async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+    """The ASGI lifespan of a process: the node begins; its end is the drain's (``bus.node.drain``)."""
+    while True:
+        event = await receive()
+        if event["type"] == "lifespan.startup":
+            await begin()
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+            return

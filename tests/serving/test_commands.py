@@ -1,0 +1,78 @@
+"""The management commands, as an operator calls them."""
+
+from __future__ import annotations
+
+import io
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from bus import identity
+from bus.models import AccessToken, AuditEntry, Channel, Message, Room
+from bus.protocol.errors import BusError
+from bus.services import publish
+
+pytestmark = pytest.mark.django_db
+
+
+def _said(*arguments: str, **options: object) -> str:
+    out = io.StringIO()
+    call_command(*arguments, stdout=out, **options)
+    return out.getvalue()
+
+
+def test_seeding_says_what_it_did_and_does_it_once() -> None:
+    said = _said("seed_science_rooms").splitlines()
+    assert "made room science" in said
+    for channel in ("general", "explore", "hypothesize", "design", "execute", "interpret", "share"):
+        assert f"made channel science:{channel}" in said
+    assert "made channel integriguard:telemetry-stream" in said
+    assert "made channel integriguard:dashboard-events" in said
+    rows = set(Channel.objects.values_list("room__name", "name", "hardcoded"))
+    assert "nothing to do" in _said("seed_science_rooms")
+    assert set(Channel.objects.values_list("room__name", "name", "hardcoded")) == rows
+
+
+def test_seeding_mends_what_is_missing_and_leaves_the_rest() -> None:
+    _said("seed_science_rooms")
+    Channel.objects.filter(room__name="science", name="share").delete()
+    Channel.objects.filter(room__name="science", name="general").update(description="ours")
+    Room.objects.filter(name="science").update(hardcoded=False)
+    assert _said("seed_science_rooms").splitlines() == ["room science is hardcoded now", "made channel science:share"]
+    assert Channel.objects.get(room__name="science", name="general").description == "ours"
+
+
+def test_a_token_is_printed_alone_on_the_last_line_and_kept_as_a_hash() -> None:
+    secret = _said("create_token", "ops").splitlines()[-1]
+    actor = identity.from_token(secret)
+    assert (actor.token, actor.admin) == ("ops", False)
+    assert not AccessToken.objects.filter(digest=secret).exists()
+    assert AuditEntry.objects.filter(action="create_token", door="command").exists()
+    assert identity.from_token(_said("create_token", "boss", "--admin").splitlines()[-1]).admin
+
+
+def test_a_token_can_be_bound_to_a_user_scopes_and_a_time(django_user_model: type) -> None:
+    with pytest.raises(CommandError, match="createsuperuser"):
+        _said("create_token", "x", "--user", "nobody")
+    django_user_model.objects.create_user("ada")  # type: ignore[attr-defined]
+    said = _said("create_token", "x", "--user", "ada", "--scope", "join", "--scope", "publish", "--days", "1")
+    actor = identity.from_token(said.splitlines()[-1])
+    assert (actor.user, actor.scopes) == ("ada", {"join", "publish"})
+    AccessToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    with pytest.raises(BusError, match="UNAUTHENTICATED"):
+        identity.from_token(said.splitlines()[-1])
+
+
+def test_pruning_drops_what_is_beyond_the_retention_and_says_how_much() -> None:
+    for number in range(10):
+        publish("lab:notes", {"n": number})
+        publish("lab:kept", {"n": number})
+    Channel.objects.filter(room__name="lab", name="kept").update(retention_count=8)
+    assert _said("prune_history", count=3) == "Dropped 9 messages.\n"
+    left = Message.objects.filter(channel__room__name="lab", channel__name="notes").values_list("seq", flat=True)
+    assert sorted(left) == [8, 9, 10]
+    assert _said("prune_history", count=3) == "Dropped 0 messages.\n"
+    Message.objects.filter(channel__name="notes", seq=8).update(created_at=timezone.now() - timedelta(hours=2))
+    assert _said("prune_history", count=0, age=3600.0) == "Dropped 1 messages.\n"

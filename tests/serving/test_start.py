@@ -1,0 +1,248 @@
+"""Starting: four commands, one server; and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import Connect, StartServer
+from tests.harness.backends import Backends, Storage, clean_environment
+from tests.harness.processes import PROJECT_ROOT, ManagedProcess
+from tests.harness.server import KINDS, ServerKind
+from tests.harness.waiting import free_port, wait_until
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        yield held.getsockname()[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_command_starts_bus_telemetry_and_pages(
+    start_server: StartServer, wire: Connect, kind: ServerKind, fresh_room: str
+) -> None:
+    server = start_server(kind)
+    # The node began with the server, not with this first client.
+    server.process.wait_for_log("event=node_started")
+    for url in (server.url, server.url + "ws/"):
+        client = await wire(url, room=f"{fresh_room}:a")
+        assert (await client.publish("hello", ack=True))["seq"] >= 1
+    for url in (server.telemetry_url, server.url + "telemetry/"):
+        telemetry = await wire(url, register=False)
+        await telemetry.expect(type="telemetry_connected")
+    for path in ("/health", "/ready", "/version", "/metrics", "/admin/login/"):
+        assert server.get(path)[0] == 200, path
+    # Plain uvicorn ends itself with the signal it got, when all is done.
+    assert await asyncio.to_thread(server.terminate) in ((-signal.SIGTERM,) if kind == "uvicorn" else (0,))
+    assert "Traceback" not in server.log()
+    assert "event=node_stopped" in server.log()
+
+
+def test_the_start_up_lines_say_where_everything_is_and_how_to_become_admin(start_server: StartServer) -> None:
+    server = start_server("runbus")
+    log = server.log()
+    base = f"127.0.0.1:{server.port}"
+    for text in (
+        f"http://{base}/\n",
+        f"ws://{base}/",
+        f"ws://127.0.0.1:{server.telemetry_port}/",
+        f"http://{base}/api/docs/",
+        f"http://{base}/admin/",
+        "make admin",
+    ):
+        assert text in log
+
+
+def _refusal(kind: str, *arguments: str, env: dict[str, str]) -> str:
+    """The whole output of a start that must fail: one line, and no traceback."""
+    program = {"runbus": ["manage.py", "runbus"], "websocket_bus": ["websocket_bus.py"]}[kind]
+    ended = subprocess.run(
+        [sys.executable, *program, *arguments],
+        cwd=PROJECT_ROOT,
+        env=clean_environment(env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    lines = (ended.stdout + ended.stderr).strip().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.mark.parametrize("kind", ["runbus", "websocket_bus"])
+def test_a_taken_port_is_one_line_that_names_it(
+    storage: Storage, backends: Backends, taken_port: int, kind: str
+) -> None:
+    env = {**storage.env(), "SECRET_KEY": backends.secret_key}
+    line = _refusal(kind, "--host", "127.0.0.1", "--port", str(taken_port), "--telemetry-port", "0", env=env)
+    assert f"Port {taken_port} on 127.0.0.1 is taken" in line
+    assert "--port" in line
+
+
+def test_a_taken_telemetry_port_names_its_own_option(storage: Storage, backends: Backends, taken_port: int) -> None:
+    env = {**storage.env(), "SECRET_KEY": backends.secret_key}
+    port = str(free_port())
+    line = _refusal("runbus", "--host", "127.0.0.1", "--port", port, "--telemetry-port", str(taken_port), env=env)
+    assert f"Port {taken_port}" in line
+    assert "--telemetry-port" in line
+
+
+def test_plain_daphne_says_in_one_line_that_the_port_is_taken(
+    storage: Storage, backends: Backends, taken_port: int
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "daphne", "-b", "127.0.0.1", "-p", str(taken_port), "arqonbus_site.asgi:application"],
+        cwd=PROJECT_ROOT,
+        env=clean_environment({**storage.env(), "SECRET_KEY": backends.secret_key}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    lines = [line for line in (ended.stdout + ended.stderr).splitlines() if "Address already in use" in line]
+    assert len(lines) == 1
+    assert f"127.0.0.1:{taken_port}" in lines[0]
+
+
+@pytest.mark.embedded
+def test_a_database_without_migrations_is_one_line_that_tells_the_command(tmp_path: Path) -> None:
+    line = _refusal("runbus", env={"DATABASE_URL": f"sqlite:///{tmp_path}/new.sqlite3"})
+    assert "manage.py migrate" in line
+
+
+@pytest.mark.embedded
+def test_a_database_that_does_not_answer_is_one_line_without_the_password() -> None:
+    port = free_port()
+    url = f"postgres://bus:hush@127.0.0.1:{port}/bus"
+    line = _refusal("runbus", env={"DATABASE_URL": url, "SECRET_KEY": "x" * 50})
+    assert f"127.0.0.1:{port}/bus" in line
+    assert "DATABASE_URL" in line
+    assert "hush" not in line
+
+
+def test_an_unreachable_redis_is_one_line_without_the_password(storage: Storage, backends: Backends) -> None:
+    url = f"redis://:hush@127.0.0.1:{free_port()}/0"
+    line = _refusal("runbus", env={**storage.env(), "SECRET_KEY": backends.secret_key, "REDIS_URL": url})
+    assert "REDIS_URL" in line
+    assert "hush" not in line
+
+
+async def test_plain_daphne_serves_without_its_redis_and_says_so_in_one_line(
+    start_server: StartServer, wire: Connect, fresh_room: str
+) -> None:
+    server = start_server("daphne", env={"REDIS_URL": f"redis://:hush@127.0.0.1:{free_port()}/0"}, wait=False)
+    server.process.wait_for_log("event=layer_lost", deadline=30)
+    server.process.wait_for_log("event=node_started")
+    wait_until(lambda: server.get("/health")[0] == 200, "the server answers")
+    # One process alone needs no bell: publishing and delivery go on, only /ready tells balancers of it.
+    sender, member = await wire(server, room=f"{fresh_room}:a"), await wire(server, room=f"{fresh_room}:a")
+    await sender.publish("hello", ack=True)
+    await member.expect(message="hello")
+    assert server.get("/ready")[0] == 503
+    assert server.log().count("event=layer_lost") == 1
+    assert "REDIS_URL" in server.log()
+    assert "hush" not in server.log()
+
+
+@pytest.mark.embedded
+def test_several_workers_without_redis_are_refused(storage: Storage) -> None:
+    assert "REDIS_URL" in _refusal("runbus", "--workers", "2", env={**storage.env(), "SECRET_KEY": "x" * 50})
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize(
+    ("env", "variable"),
+    [
+        ({"DEBUG": "0", "ALLOWED_HOSTS": "example.org"}, "SECRET_KEY"),
+        ({"DEBUG": "0", "SECRET_KEY": "x" * 50}, "ALLOWED_HOSTS"),
+        ({"DEBUG": "perhaps"}, "DEBUG"),
+        ({"DATABASE_URL": "mysql://h/x"}, "DATABASE_URL"),
+        ({"ARQONBUS_RING": "many"}, "ARQONBUS_RING"),
+        ({"ARQONBUS_LOG_FORMAT": "xml"}, "ARQONBUS_LOG_FORMAT"),
+        ({"ARQONBUS_LOG_LEVEL": "LOUD"}, "ARQONBUS_LOG_LEVEL"),
+        ({"HSTS_SECONDS": "long", "DEBUG": "0", "SECRET_KEY": "x" * 50, "ALLOWED_HOSTS": "h"}, "HSTS_SECONDS"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_settings_are_refused_with_the_variable_s_name(env: dict[str, str], variable: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", "import arqonbus_site.settings"],
+        cwd=PROJECT_ROOT,
+        env=clean_environment(env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode != 0
+    last = ended.stderr.strip().splitlines()[-1]
+    assert "ImproperlyConfigured" in last
+    assert re.search(rf"\b{variable}\b", last)
+
+
+@pytest.mark.cluster
+async def test_workers_share_the_ports_come_back_when_they_die_and_stop_in_order(
+    start_server: StartServer, wire: Connect
+) -> None:
+    server = start_server("runbus", arguments=("--workers", "2"))
+
+    def workers() -> list[int]:
+        return sorted(child.pid for child in psutil.Process(server.pid).children())
+
+    def nodes() -> set[str]:
+        return {server.get_json("/version")["node"] for _ in range(8)}
+
+    wait_until(lambda: len(nodes()) == 2, "both workers answer")
+    before = workers()
+    os.kill(before[0], signal.SIGKILL)
+    wait_until(lambda: len(workers()) == 2 and workers() != before, "the dead worker is started again")
+    assert "event=worker_ended" in server.log()
+    wait_until(lambda: len(nodes()) == 2, "it answers")
+
+    clients = [await wire(server) for _ in range(6)]
+    server.process.send_signal(signal.SIGHUP)
+    for client in clients:
+        assert await client.wait_closed() == 4012
+    wait_until(lambda: len(nodes()) == 2, "the new workers answer")
+    assert not set(workers()) & set(before)
+    assert await asyncio.to_thread(server.terminate) == 0
+
+
+@pytest.mark.embedded
+@pytest.mark.needs("make")
+def test_make_run_and_make_admin_do_what_they_say(backends: Backends, tmp_path: Path) -> None:
+    port, telemetry_port = free_port(), free_port()
+    env = clean_environment({"DATABASE_URL": f"sqlite:///{tmp_path}/bus.sqlite3"})
+    # As a second run: the packages are there, so their stamp files are taken as old enough.
+    make = ["make", "--old-file=.venv/.installed-run", f"PORT={port}", f"TELEMETRY_PORT={telemetry_port}"]
+    server = ManagedProcess([*make, "run"], log_path=tmp_path / "make.log", env=env, cwd=PROJECT_ROOT)
+    server.start()
+    try:
+        server.wait_for_log(f"http://localhost:{port}/admin/", deadline=60)
+        assert "made room science" in server.log()
+        assert f"ws://localhost:{telemetry_port}/" in server.log()
+        made = subprocess.run([*make, "admin"], env=env, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60)
+        assert made.returncode == 0, made.stderr
+        shown = dict(line.split(":", 1) for line in made.stdout.splitlines() if ":" in line)
+        token = shown["Access token"].strip()
+        assert shown["User"].strip() == "admin"
+        assert shown["Password"].strip()
+        check = f"from bus.identity import from_token; print(from_token({token!r}).admin)"
+        shell = [sys.executable, "manage.py", "shell", "--verbosity", "0", "--command", check]
+        said = subprocess.run(shell, env=env, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60)
+        assert said.stdout.strip() == "True", said.stderr
+    finally:
+        server.kill()
