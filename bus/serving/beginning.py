@@ -35,7 +35,7 @@ def begin_with_daphne() -> None:
         task.add_done_callback(tasks.discard)
 
     # Not `callWhenRunning`, which is just before the loop runs.
-    reactor.callLater(0, start)  # type: ignore[attr-defined]
+    reactor.callLater(0, start)  # type: ignore[arg-type] # the stubs forget `self`
 
 
 async def lifespan(scope: Any, receive: Any, send: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..conf import config
 from ..node import current
-from ..protocol.errors import BusError
+from .beginning import begin
 from .handshakes import install_on_daphne, on_uvicorn
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -46,28 +46,39 @@ def on_two_ports(application: Application, telemetry: Sequence[socket.socket]) -
 
 
 def serve(
-    server: str, application: Application, listening: Listening, *, opened: Callable[[], None], leave_port: bool
+    server: str,
+    application: Application,
+    listening: Listening,
+    *,
+    opened: Callable[[], None],
+    begun: Callable[[], None] = lambda: None,
+    leave_port: bool,
 ) -> None:
     """Serve until the process is told to stop.
 
-    ``opened`` is called once connections are taken. With ``leave_port`` the process stops accepting when its drain begins,
-    because sibling processes accept on the same sockets; otherwise newcomers are told to come back (4012).
+    ``opened`` is called once connections are taken, ``begun`` once clients can be served. With ``leave_port`` the process stops
+    accepting when its drain begins, because sibling processes accept on the same sockets; otherwise newcomers are told to come
+    back (4012).
     """
     run = {"daphne": _daphne, "uvicorn": _uvicorn}[server]
-    run(on_two_ports(application, listening.telemetry), [*listening.bus, *listening.telemetry], opened, leave_port)
+    sockets = [*listening.bus, *listening.telemetry]
+    run(on_two_ports(application, listening.telemetry), sockets, opened, begun, leave_port)
 
 
-async def _begin(stop_accepting: Callable[[], None] | None) -> None:
-    """Start the node before its first client comes; a database that is away is tried again with each connection."""
-    node = current()
+async def _begin(stop_accepting: Callable[[], None] | None, begun: Callable[[], None]) -> None:
+    """Start the node before its first client comes, and tell that the process is ready."""
     if stop_accepting is not None:
-        node.on_drain.append(stop_accepting)
-    with contextlib.suppress(BusError):
-        await node.start()
+        current().on_drain.append(stop_accepting)
+    await begin()
+    begun()
 
 
 def _daphne(
-    application: Application, sockets: Sequence[socket.socket], opened: Callable[[], None], leave_port: bool
+    application: Application,
+    sockets: Sequence[socket.socket],
+    opened: Callable[[], None],
+    begun: Callable[[], None],
+    leave_port: bool,
 ) -> None:
     from daphne.server import Server
     from twisted.internet import reactor
@@ -83,14 +94,15 @@ def _daphne(
 
     def start() -> None:
         opened()
-        tasks.add(asyncio.get_running_loop().create_task(_begin(stop_accepting if leave_port else None)))
+        tasks.add(asyncio.get_running_loop().create_task(_begin(stop_accepting if leave_port else None, begun)))
 
     def ready() -> None:
         # Daphne's own endpoint strings cannot adopt an IPv6 socket.
         for made in sockets:
             ports.append(reactor.adoptStreamPort(made.fileno(), made.family, server.http_factory))
             made.close()
-        reactor.callLater(0, start)
+        # Not `callWhenRunning`, which is just before the loop runs.
+        reactor.callLater(0, start)  # type: ignore[arg-type] # the stubs forget `self`
 
     server = Server(
         application,
@@ -110,7 +122,11 @@ def _daphne(
 
 
 def _uvicorn(
-    application: Application, sockets: Sequence[socket.socket], opened: Callable[[], None], leave_port: bool
+    application: Application,
+    sockets: Sequence[socket.socket],
+    opened: Callable[[], None],
+    begun: Callable[[], None],
+    leave_port: bool,
 ) -> None:
     import uvicorn
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -134,7 +150,7 @@ def _uvicorn(
             await super().startup(sockets)
             if not self.should_exit:
                 opened()
-                await _begin(self._leave_port if leave_port else None)
+                await _begin(self._leave_port if leave_port else None, begun)
 
         def _leave_port(self) -> None:
             for listener in self.servers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ logger = logging.getLogger("arqonbus.workers")
 #: A worker that lived shorter than this, seconds, is started again with a growing pause.
 SHORT_LIFE = 5.0
 LONGEST_PAUSE = 10.0
+#: Time for a worker to say that it serves, seconds, before a restart goes on with the next one.
+START_WITHIN = 30.0
 #: Time for a worker's graceful stop, seconds, before it is killed.
 STOP_WITHIN = 12.0
 
@@ -31,6 +34,8 @@ class _Worker:
         self.started_at = 0.0
         self.start_at = 0.0
         self.failures = 0
+        # The parent's end of the pipe on which it says that it serves.
+        self.ready = -1
 
 
 class Workers:
@@ -64,10 +69,13 @@ class Workers:
 
     def _start(self, worker: _Worker) -> subprocess.Popen[bytes]:
         worker.started_at = time.monotonic()
+        if worker.ready >= 0:
+            os.close(worker.ready)
+        worker.ready, told = os.pipe()
         # In a session of its own, so that Ctrl+C reaches the parent alone and the stop is in order.
         worker.process = subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, *self._command],
-            pass_fds=[made.fileno() for made in self._sockets],
+            [sys.executable, *self._command, f"--ready-fd={told}"],
+            pass_fds=[*(made.fileno() for made in self._sockets), told],
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -75,6 +83,7 @@ class Workers:
             },
             start_new_session=True,
         )
+        os.close(told)
         return worker.process
 
     def _keep_alive(self) -> None:
@@ -101,11 +110,12 @@ class Workers:
             if self._stopping.is_set():
                 return
             self._stop([worker])
-            started = self._start(worker)
-            # The next one goes when this one has had time to listen; the sockets stay open in between.
-            deadline = time.monotonic() + SHORT_LIFE
-            while time.monotonic() < deadline and not self._stopping.is_set() and started.poll() is None:
-                time.sleep(0.1)
+            self._start(worker)
+            # The next one goes when this one serves (or died); the sockets stay open in between.
+            deadline = time.monotonic() + START_WITHIN
+            while time.monotonic() < deadline and not self._stopping.is_set():
+                if select.select([worker.ready], [], [], 0.1)[0]:
+                    break
 
     def _stop(self, workers: Sequence[_Worker]) -> int:
         running = [worker.process for worker in workers if worker.process is not None]
@@ -118,7 +128,9 @@ class Workers:
             try:
                 ended = process.wait(max(deadline - time.monotonic(), 0.1))
             except subprocess.TimeoutExpired:
-                logger.error("a worker did not stop within %.0f s; killing it", STOP_WITHIN)
+                logger.error(
+                    "a worker did not stop within %.0f s; killing it", STOP_WITHIN, extra={"event": "worker_killed"}
+                )
                 process.kill()
                 ended = process.wait()
             status = status or abs(ended)

@@ -93,6 +93,7 @@ def _lines(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
 
 
+@pytest.mark.embedded
 async def test_a_server_s_log_tells_what_was_done_by_whom_and_never_what_was_said(
     start_server: StartServer, wire: Connect, fresh_room: str
 ) -> None:
@@ -145,6 +146,7 @@ async def test_a_server_s_log_tells_what_was_done_by_whom_and_never_what_was_sai
     assert {"clients", "rooms", "channels", "messages", "rate", "node"} <= stats.keys()
 
 
+@pytest.mark.embedded
 def test_development_mode_says_so_in_one_readable_line(start_server: StartServer) -> None:
     server = start_server("daphne")
     server.process.wait_for_log("event=development_mode")

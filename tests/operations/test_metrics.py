@@ -98,26 +98,6 @@ def test_every_sample_of_a_process_names_its_node(shared_server: BusServer) -> N
             assert {sample.labels.get("node") for sample in family.samples} <= {node}
 
 
-@pytest.mark.cluster
-async def test_one_page_shows_every_worker_that_shares_a_port(start_server: StartServer, wire: Connect) -> None:
-    server = start_server("runbus", arguments=("--workers", "2"))
-    clients = [await wire(server) for _ in range(12)]
-
-    def by_node() -> dict[str, float]:
-        text = server.get("/metrics/cluster")[1].decode()
-        return {
-            sample.labels["node"]: sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == "arqonbus_clients"
-        }
-
-    wait_until(
-        lambda: len(by_node()) == 2 and sum(by_node().values()) == len(clients), "both workers tell their clients"
-    )
-    assert _samples(server)[("arqonbus_cluster_clients", ())] == len(clients)
-
-
 def test_health_ready_and_version_answer(shared_server: BusServer) -> None:
     assert shared_server.get_json("/health") == {"status": "ok"}
     assert shared_server.get_json("/ready") == {"status": "ready", "database": True, "layer": True}
@@ -125,6 +105,7 @@ def test_health_ready_and_version_answer(shared_server: BusServer) -> None:
     assert (version["name"], version["protocol"]) == ("arqonbus", "1.0")
 
 
+@pytest.mark.embedded
 def test_without_its_tables_a_process_lives_is_not_ready_and_still_shows_its_figures(
     start_server: StartServer, tmp_path: Any
 ) -> None:

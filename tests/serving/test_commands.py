@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -17,7 +18,7 @@ from bus.services import publish
 pytestmark = pytest.mark.django_db
 
 
-def _said(*arguments: str, **options: object) -> str:
+def _said(*arguments: str, **options: Any) -> str:
     out = io.StringIO()
     call_command(*arguments, stdout=out, **options)
     return out.getvalue()
@@ -59,7 +60,7 @@ def test_a_token_can_be_bound_to_a_user_scopes_and_a_time(django_user_model: typ
     django_user_model.objects.create_user("ada")  # type: ignore[attr-defined]
     said = _said("create_token", "x", "--user", "ada", "--scope", "join", "--scope", "publish", "--days", "1")
     actor = identity.from_token(said.splitlines()[-1])
-    assert (actor.user, actor.scopes) == ("ada", {"join", "publish"})
+    assert (actor.user, actor.scopes) == ("ada", frozenset({"join", "publish"}))
     AccessToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     with pytest.raises(BusError, match="UNAUTHENTICATED"):
         identity.from_token(said.splitlines()[-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
 import socket
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.conftest import Connect, StartServer
@@ -31,7 +29,9 @@ def taken_port() -> Iterator[int]:
         yield held.getsockname()[1]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind == "daphne" else pytest.mark.embedded) for kind in KINDS]
+)
 async def test_every_command_starts_bus_telemetry_and_pages(
     start_server: StartServer, wire: Connect, kind: ServerKind, fresh_room: str
 ) -> None:
@@ -52,6 +52,7 @@ async def test_every_command_starts_bus_telemetry_and_pages(
     assert "event=node_stopped" in server.log()
 
 
+@pytest.mark.embedded
 def test_the_start_up_lines_say_where_everything_is_and_how_to_become_admin(start_server: StartServer) -> None:
     server = start_server("runbus")
     log = server.log()
@@ -84,6 +85,7 @@ def _refusal(kind: str, *arguments: str, env: dict[str, str]) -> str:
     return lines[0]
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize("kind", ["runbus", "websocket_bus"])
 def test_a_taken_port_is_one_line_that_names_it(
     storage: Storage, backends: Backends, taken_port: int, kind: str
@@ -94,6 +96,7 @@ def test_a_taken_port_is_one_line_that_names_it(
     assert "--port" in line
 
 
+@pytest.mark.embedded
 def test_a_taken_telemetry_port_names_its_own_option(storage: Storage, backends: Backends, taken_port: int) -> None:
     env = {**storage.env(), "SECRET_KEY": backends.secret_key}
     port = str(free_port())
@@ -102,6 +105,7 @@ def test_a_taken_telemetry_port_names_its_own_option(storage: Storage, backends:
     assert "--telemetry-port" in line
 
 
+@pytest.mark.embedded
 def test_plain_daphne_says_in_one_line_that_the_port_is_taken(
     storage: Storage, backends: Backends, taken_port: int
 ) -> None:
@@ -134,6 +138,7 @@ def test_a_database_that_does_not_answer_is_one_line_without_the_password() -> N
     assert "hush" not in line
 
 
+@pytest.mark.embedded
 def test_an_unreachable_redis_is_one_line_without_the_password(storage: Storage, backends: Backends) -> None:
     url = f"redis://:hush@127.0.0.1:{free_port()}/0"
     line = _refusal("runbus", env={**storage.env(), "SECRET_KEY": backends.secret_key, "REDIS_URL": url})
@@ -141,6 +146,7 @@ def test_an_unreachable_redis_is_one_line_without_the_password(storage: Storage,
     assert "hush" not in line
 
 
+@pytest.mark.embedded
 async def test_plain_daphne_serves_without_its_redis_and_says_so_in_one_line(
     start_server: StartServer, wire: Connect, fresh_room: str
 ) -> None:
@@ -191,34 +197,6 @@ def test_wrong_settings_are_refused_with_the_variable_s_name(env: dict[str, str]
     last = ended.stderr.strip().splitlines()[-1]
     assert "ImproperlyConfigured" in last
     assert re.search(rf"\b{variable}\b", last)
-
-
-@pytest.mark.cluster
-async def test_workers_share_the_ports_come_back_when_they_die_and_stop_in_order(
-    start_server: StartServer, wire: Connect
-) -> None:
-    server = start_server("runbus", arguments=("--workers", "2"))
-
-    def workers() -> list[int]:
-        return sorted(child.pid for child in psutil.Process(server.pid).children())
-
-    def nodes() -> set[str]:
-        return {server.get_json("/version")["node"] for _ in range(8)}
-
-    wait_until(lambda: len(nodes()) == 2, "both workers answer")
-    before = workers()
-    os.kill(before[0], signal.SIGKILL)
-    wait_until(lambda: len(workers()) == 2 and workers() != before, "the dead worker is started again")
-    assert "event=worker_ended" in server.log()
-    wait_until(lambda: len(nodes()) == 2, "it answers")
-
-    clients = [await wire(server) for _ in range(6)]
-    server.process.send_signal(signal.SIGHUP)
-    for client in clients:
-        assert await client.wait_closed() == 4012
-    wait_until(lambda: len(nodes()) == 2, "the new workers answer")
-    assert not set(workers()) & set(before)
-    assert await asyncio.to_thread(server.terminate) == 0
 
 
 @pytest.mark.embedded

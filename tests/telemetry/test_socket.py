@@ -108,6 +108,7 @@ async def test_telemetry_on_the_bus_socket_is_treated_the_same(
     assert [fault["field"] for fault in error["error"]["details"]] == ["eventType"]
 
 
+@pytest.mark.embedded
 async def test_an_id_cannot_be_taken_on_the_telemetry_socket(
     shared_server: BusServer, wire: Connect, mark: str
 ) -> None:
@@ -122,6 +123,7 @@ async def test_an_id_cannot_be_taken_on_the_telemetry_socket(
     assert frame["from"] == first["payload"]["client_id"]
 
 
+@pytest.mark.embedded
 async def test_telemetry_sockets_are_no_clients_of_the_bus(shared_server: BusServer, wire: Connect) -> None:
     _, first = await _telemetry(wire, shared_server.telemetry_url)
     client = await wire(shared_server)
@@ -200,6 +202,7 @@ async def test_whose_inbox_a_private_message_went_to_is_not_told(shared_server: 
     assert target.client_id not in json.dumps(note)
 
 
+@pytest.mark.embedded
 async def test_outside_of_debug_strangers_are_refused_and_the_stream_needs_a_grant(
     start_server: StartServer, wire: Connect, mark: str
 ) -> None:
@@ -229,6 +232,7 @@ async def test_outside_of_debug_strangers_are_refused_and_the_stream_needs_a_gra
         await client.publish("spoof", room=STREAM, ack=True)
 
 
+@pytest.mark.embedded
 async def test_a_token_in_the_first_frame_identifies_a_telemetry_socket(
     start_server: StartServer, wire: Connect, mark: str
 ) -> None:
@@ -243,6 +247,7 @@ async def test_a_token_in_the_first_frame_identifies_a_telemetry_socket(
     await socket.expect(type="telemetry", predicate=_of(mark))
 
 
+@pytest.mark.embedded
 async def test_strangers_may_send_telemetry_where_the_setting_lets_them(
     start_server: StartServer, wire: Connect, mark: str
 ) -> None:
@@ -270,6 +275,7 @@ async def test_telemetry_reaches_the_sockets_of_every_process(
         assert numbers == list(range(50))
 
 
+@pytest.mark.embedded
 async def test_a_path_without_a_socket_is_refused_in_the_handshake(
     shared_server: BusServer,
 ) -> None:
@@ -293,6 +299,7 @@ async def test_the_stream_ends_when_the_right_to_it_is_withdrawn(
     assert (await listener.expect(type="error"))["error"]["code"] == "FORBIDDEN"
 
 
+@pytest.mark.embedded
 async def test_who_only_listens_to_telemetry_is_not_asked_to_register(start_server: StartServer, wire: Connect) -> None:
     server = start_server("daphne", env={"ARQONBUS_REGISTRATION_DEADLINE": "0.5", "ARQONBUS_TELEMETRY_INTERVAL": "0.2"})
     listener, _ = await _telemetry(wire, server.telemetry_url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -41,6 +42,8 @@ class Command(BaseCommand):
         # How a worker gets its parent's sockets.
         parser.add_argument("--bus-fds", default="", help=argparse.SUPPRESS)
         parser.add_argument("--telemetry-fds", default="", help=argparse.SUPPRESS)
+        # Where it tells its parent that it serves.
+        parser.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve."""
@@ -68,7 +71,7 @@ class Command(BaseCommand):
         )
         if options["workers"] == 1:
             listening = servers.Listening(bus, telemetry)
-            self._serve(options["server"], listening, lambda: self._say(said), leave_port=False)
+            self._serve(options["server"], listening, opened=lambda: self._say(said), leave_port=False)
             return
         self._say(said)
         command = [
@@ -84,16 +87,30 @@ class Command(BaseCommand):
     def _work(self, options: dict[str, Any]) -> None:
         """As one of several workers, on the parent's sockets."""
         listening = servers.Listening(_adopted(options["bus_fds"]), _adopted(options["telemetry_fds"]))
-        self._serve(options["server"], listening, lambda: None, leave_port=True)
+        self._serve(options["server"], listening, begun=lambda: _tell(options["ready_fd"]), leave_port=True)
 
     def _say(self, said: list[str]) -> None:
         self.stdout.write("\n".join(said))
         self.stdout.flush()
 
     @staticmethod
-    def _serve(server: str, listening: servers.Listening, opened: Callable[[], None], *, leave_port: bool) -> None:
+    def _serve(
+        server: str,
+        listening: servers.Listening,
+        *,
+        opened: Callable[[], None] = lambda: None,
+        begun: Callable[[], None] = lambda: None,
+        leave_port: bool,
+    ) -> None:
         application = import_string(settings.ASGI_APPLICATION)
-        servers.serve(server, application, listening, opened=opened, leave_port=leave_port)
+        servers.serve(server, application, listening, opened=opened, begun=begun, leave_port=leave_port)
+
+
+def _tell(handle: int) -> None:
+    """Tell the parent that this worker serves."""
+    if handle >= 0:
+        os.write(handle, b"1")
+        os.close(handle)
 
 
 def _numbers(sockets: list[socket.socket]) -> str:
