@@ -121,10 +121,12 @@ async def test_a_server_s_log_tells_what_was_done_by_whom_and_never_what_was_sai
     await admin.request("create_channel", room=fresh_room, channel="made")
     server.get(f"/nowhere?token={said}")
     server.get(f"/?token={said}")
-    connection = client.close
-    await connection()
+    await client.close()
 
-    server.process.wait_for_log('"event":"disconnected"')
+    wait_until(
+        lambda: ("disconnected", "worker") in {(n.get("event"), n.get("client")) for n in _lines(server.log())},
+        "the end of the connection is logged",
+    )
     server.process.wait_for_log('"event":"stats"')
     assert said not in server.log()
     assert admin_token not in server.log()
