@@ -109,7 +109,7 @@ class Broker:
         self._outbox: deque[tuple[str, Bell]] = deque(maxlen=20_000)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._quiet_since: float | None = None
+        self._sending = False
         #: Whether the layer took the last bell.
         self.connected = True
         #: Called after the layer was away: what was rung meanwhile is lost.
@@ -134,7 +134,7 @@ class Broker:
             return
         try:
             async with asyncio.timeout(1.0):
-                while self._outbox and self.connected:  # noqa: ASYNC110 - for a second, once in a life
+                while (self._outbox or self._sending) and self.connected:  # noqa: ASYNC110 - for a second, once in a life
                     await asyncio.sleep(0.01)
                 for group in self._groups:
                     await self._layer.group_discard(group, self._channel)
@@ -162,6 +162,7 @@ class Broker:
                 bells = [bell]
                 while self._outbox and self._outbox[0][0] == group and len(bells) < 100:
                     bells.append(self._outbox.popleft()[1])
+                self._sending = True
                 try:
                     async with asyncio.timeout(2.0):
                         await self._layer.group_send(group, message_of(bells, self._channel))
@@ -169,6 +170,8 @@ class Broker:
                 except Exception as problem:  # noqa: BLE001 - redis, OS and layer errors of many classes
                     self._went_wrong(problem)
                     self._outbox.clear()
+                finally:
+                    self._sending = False
 
     # --- listening ------------------------------------------------------------------------------------------------
 
@@ -179,7 +182,9 @@ class Broker:
         group = shard_group(channel_id, self._shards)
         if group not in self._groups:
             self._groups.add(group)
-            await self._join(group)
+            if self.connected:
+                await self._join(group)
+            # Else the renewal joins it once the layer is back; until then the looks at the log do.
 
     async def _join(self, group: str) -> None:
         try:
@@ -206,7 +211,11 @@ class Broker:
                 logger.warning("a bell that is not ours", extra={"event": "bell_unknown"})
                 continue
             for bell in bells:
-                self._heard(bell)
+                try:
+                    self._heard(bell)
+                except Exception:
+                    # One bell that cannot be acted on must not make the process deaf.
+                    logger.exception("a bell failed", extra={"event": "internal_error"})
 
     async def _renew(self) -> None:
         """Join the groups again before they expire, and often while the layer is away or came back."""

@@ -115,7 +115,7 @@ class Config:
     bell_shards: int = _setting(64, "Groups over which the channels are spread on the channel layer.")
     heartbeat: float = _setting(1.0, "Time between a process's looks at the log for what no bell announced.")
     node_heartbeat: float = _setting(2.0, "Time between a process's signs of life.")
-    node_timeout: float = _setting(8.0, "Age of the last sign of life at which a process counts as dead.")
+    node_timeout: float = _setting(6.0, "Age of the last sign of life at which a process counts as dead.")
     # Presence
     presence: bool = _setting(
         True, "Send client_joined and client_left to the members of rooms that do not say otherwise."

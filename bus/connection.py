@@ -180,6 +180,9 @@ class Connection:
         inbound: Inbound | None = None
         try:
             inbound = self.session.receive(data, time.monotonic())
+            if node.draining:
+                # Neither taken nor lost: whoever sent it knows that it has to send it again.
+                raise BusError("RESTARTING", retry_after=1.0)
             if inbound.kind == KIND_PUBLISH and peer.registered and self._publish_at_once(inbound):
                 return None
             if not peer.registered and inbound.kind != KIND_REGISTER:
@@ -197,7 +200,8 @@ class Connection:
 
     async def carry_out(self, inbound: Inbound) -> None:
         """What :meth:`take` has left to be done."""
-        peer = self.peer
+        peer, node = self.peer, self.node
+        node.busy += 1
         try:
             if not peer.registered and inbound.kind != KIND_REGISTER:
                 await self.register_implicitly(inbound.registration.token if inbound.registration else None)
@@ -215,6 +219,8 @@ class Connection:
                 await self._other(inbound)
         except Exception as problem:  # noqa: BLE001 - told to the client, or logged
             self._failed(problem, inbound.id)
+        finally:
+            node.busy -= 1
 
     def _failed(self, problem: Exception, request_id: str | None) -> None:
         """Tell the client what came of its frame."""

@@ -113,6 +113,8 @@ class EventStream:
     async def _catch_up(self, position: int) -> None:
         try:
             await self._node.streams.replay(self.peer, self._stream, position)
+        except Closing as closing:
+            self.close(closing.close_code, closing.error)
         except Exception as problem:  # noqa: BLE001 - told to the reader, who comes back
             self.close(SLOW, bus_error(problem))
 

@@ -118,6 +118,7 @@ async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
         "epoch": joined.epoch,
         "seq": joined.seq,
         "recovered": joined.recovered,
+        "positions": joined.positions,
     }
     if joined.first_seq is not None:
         result["first_seq"] = joined.first_seq

@@ -37,7 +37,11 @@ def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Awaitable[None]]
         before: Any = signal.getsignal(number)
 
         def hand_back() -> None:
-            if callable(before):
+            server: Any = getattr(before, "__self__", None)
+            if begun and isinstance(getattr(server, "should_exit", None), bool):
+                # uvicorn's handler also notes the signal, to raise it at itself in the end: no clean stop would exit with 0.
+                server.should_exit = True
+            elif callable(before):
                 before(number, None)
             elif before is signal.SIG_DFL:
                 signal.signal(number, signal.SIG_DFL)

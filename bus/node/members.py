@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from .. import signals
 from ..permissions import JOIN, Actor
 from ..protocol import frames
 from ..protocol.dialects import Registration
-from ..protocol.errors import BusError
+from ..protocol.errors import SLOW, BusError, Closing
 from ..protocol.names import (
     DEFAULT_ADDRESS,
     EVERYONE,
@@ -27,11 +29,14 @@ from ..protocol.names import (
 from ..protocol.routing import resolve
 from ..realtime.hub import Stream
 from ..services.channels import ChannelRef
-from ..services.clients import Claim, Claimed, Join, Leave, Release
+from ..services.clients import Claim, Claimed, Join, Leave, Operation, Release
 from .peer import Peer
+from .streams import Vanished, check_since
 
 if TYPE_CHECKING:
     from .node import Node
+
+logger = logging.getLogger("arqonbus.node")
 
 
 class Joined(msgspec.Struct):
@@ -48,6 +53,8 @@ class Joined(msgspec.Struct):
     created: bool = False
     #: Whether it was no member before, so that the others are told.
     new: bool = True
+    #: Where the membership stands in each log that comes with it, also the room's own: ``{address: {epoch, seq}}``.
+    positions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
 class Members:
@@ -70,12 +77,14 @@ class Members:
         peer.actor = actor
         peer.allowed.clear()
         initial = self._initial(wanted)
-        ref = await node.resolve(initial, actor)
-        await self._check(peer, ref)
-        everyone = await node.resolve(EVERYONE, actor)
-        streams = await self._open([ref, await self._room_log(ref), everyone])
+        ref, streams = await self._initial_streams(peer, initial)
         token = secrets.token_urlsafe(18)
         resume = wanted.resume
+        positions = dict(resume.positions) if resume else {}
+        if wanted.since is not None:
+            positions.setdefault(str(initial), {"seq": wanted.since, "epoch": wanted.epoch})
+        for position in positions.values():
+            check_since(position["seq"])
         claim = Claim(
             node_id=node.id,
             connection_id=peer.connection_id,
@@ -92,15 +101,17 @@ class Members:
             channel_id=ref.id,
             last_activity=peer.last_active(),
         )
+        peer.claimed = True
         try:
-            claimed: Claimed = await node.presence.submit(claim)
-        except DatabaseError:
-            raise BusError("UNAVAILABLE", "The store does not answer. Try again.", retry_after=1.0) from None
+            claimed: Claimed = await self._write(claim)
+        except BusError:
+            self._vanished(ref)  # Should its channel be what is missing, the next try finds out.
+            raise
         peer.client_id, peer.client_type = client_id, wanted.client_type
         peer.screen_name, peer.avatar = wanted.screen_name, wanted.avatar
         if wanted.personality:
             peer.personality = wanted.personality
-        peer.initial, peer.resume_token = initial, token
+        peer.initial, peer.resume_token = initial, claimed.token
         peer.inbox_floor = claimed.inbox_floor
         older = node.by_client.get(client_id)
         node.by_client[client_id] = peer
@@ -108,13 +119,27 @@ class Members:
             older.registered = False
         peer.registered = True
         node.admission.registered(peer)
-        positions = dict(resume.positions) if resume else {}
-        if wanted.since is not None:
-            positions.setdefault(str(initial), {"seq": wanted.since, "epoch": wanted.epoch})
-        await self._enter(peer, ref, streams, claimed, positions)
+        try:
+            await self._enter(peer, ref, streams, claimed, positions)
+        except (BusError, DatabaseError):
+            # Half registered is nothing that a client could go on from; coming back with its positions is.
+            raise Closing(SLOW, _unavailable()) from None
         signals.client_connected.send_robust(
             Peer, client=peer.card(), room=initial.room, channel=initial.channel, kind=peer.kind
         )
+
+    async def _initial_streams(self, peer: Peer, initial: Address) -> tuple[ChannelRef, list[Stream]]:
+        """The initial channel, and the streams of it, of its room and of everybody."""
+        node = self._node
+        for _ in range(3):
+            ref = await node.resolve(initial, peer.actor)
+            await self._check(peer, ref)
+            everyone = await node.resolve(EVERYONE, peer.actor)
+            try:
+                return ref, await self._open([ref, await self._room_log(ref), everyone])
+            except Vanished:
+                continue
+        raise _unavailable()
 
     @staticmethod
     def _initial(wanted: Registration) -> Address:
@@ -143,12 +168,15 @@ class Members:
             inbox_ref = ChannelRef(inbox_id, address, 0, epoch, ephemeral=False, private=True, presence=False)
             listening += await self._open([inbox_ref])
             peer.inbox_id, peer.inbox_seq = inbox_id, head
-        extra: list[ChannelRef] = []
-        for text in positions:
-            more = await self._rejoin(peer, text)
-            if more is not None:
-                extra.append(more)
-                listening += [s for s in await self._open([more, await self._room_log(more)]) if s not in listening]
+        extra: list[tuple[ChannelRef, int]] = []
+        for more, participants in await self._rejoin_all(peer, positions):
+            try:
+                opened = await self._open([more, await self._room_log(more)])
+            except Vanished:
+                self.forget(peer, more)
+                continue
+            extra.append((more, participants))
+            listening += [stream for stream in opened if stream not in listening]
         starts: list[tuple[Stream, int]] = []
         told: dict[str, dict[str, Any]] = {}
         for stream in listening:
@@ -167,7 +195,7 @@ class Members:
             if start is not None:
                 starts.append((stream, start))
         # What was withdrawn meanwhile stays so.
-        withdrawn = {here.id for here in (ref, *extra)} - peer.memberships.keys()
+        withdrawn = {here.id for here in (ref, *(more for more, _ in extra))} - peer.memberships.keys()
         listening = [
             s
             for s in listening
@@ -199,10 +227,22 @@ class Members:
                 node.hub.add(stream, peer)
         peer.writer.flush()
         node.notices.joined(peer, ref, claimed.participants)
-        for more in extra:
-            node.notices.joined(peer, more, await self._write_join(peer, more))
-        for stream, start in starts:
-            await node.streams.replay(peer, stream, start)
+        for more, participants in extra:
+            node.notices.joined(peer, more, participants)
+        self._catch_up(peer, starts)
+
+    async def _rejoin_all(self, peer: Peer, positions: dict[str, dict[str, Any]]) -> list[tuple[ChannelRef, int]]:
+        """Make ``peer`` a member again of the channels among ``positions``; each with its number of participants."""
+        wanted = [ref for text in positions if (ref := await self._rejoin(peer, text)) is not None]
+        counts = await asyncio.gather(*(self._write_join(peer, ref) for ref in wanted))
+        joined = []
+        for ref, count in zip(wanted, counts, strict=True):
+            if count is None:
+                self._vanished(ref)
+                self.forget(peer, ref)
+            else:
+                joined.append((ref, count))
+        return joined
 
     async def _rejoin(self, peer: Peer, text: str) -> ChannelRef | None:
         """A channel that a client that comes back was in, if it still may be; positions of other logs bring no membership."""
@@ -237,55 +277,107 @@ class Members:
                 f"At most {limit} channels at once.",
                 [{"limit": "memberships", "value": limit}],
             )
-        ref, created = await node.ensure(address, peer.actor)
-        await self._check(peer, ref)
+        for _ in range(3):
+            ref, created = await node.ensure(address, peer.actor)
+            await self._check(peer, ref)
+            try:
+                joined = await self._join(peer, ref, since, epoch, created=created)
+            except Vanished:
+                continue
+            if joined is not None:
+                return joined
+            self._vanished(ref)
+        raise _unavailable()
+
+    async def _join(
+        self, peer: Peer, ref: ChannelRef, since: int | str | None, epoch: str | None, *, created: bool
+    ) -> Joined | None:
+        """:meth:`join` once it is known where; None when the channel went meanwhile."""
+        node = self._node
+        member = ref.id in peer.memberships
         stream, room_log = await self._open([ref, await self._room_log(ref)])
         position, recovered, first = stream.head, None, None
         if since is not None:
             position, recovered, first = await node.streams.recover(stream, since, epoch)
         participants = await self._write_join(peer, ref)
+        if participants is None:
+            return None
         if not member:
             if not node.may(peer, JOIN, ref):
                 # Withdrawn meanwhile; there was nothing yet to take it away from.
-                await node.presence.submit(Leave(peer.client_id, peer.connection_id, ref.id))
+                await self._write(Leave(peer.client_id, peer.connection_id, ref.id))
                 node.check(peer, JOIN, ref)
             self._remember(peer, ref)
             node.hub.add(room_log, peer)
         elif since is not None:
+            peer.replays.discard(stream.id)
             node.hub.remove(stream, peer)  # Until it caught up.
-        else:
-            return Joined(ref, participants, stream.epoch, stream.head, recovered, first, None, created, new=False)
-        if since is None:
-            position = stream.head
-        return Joined(ref, participants, stream.epoch, stream.head, recovered, first, position, created, new=not member)
+        # The answer's heads are those of what was written to the socket before it.
+        for open_stream in (stream, room_log):
+            node.hub.settle(open_stream)
+        positions = {f"{log.room}:{log.channel}": {"epoch": log.epoch, "seq": log.head} for log in (stream, room_log)}
+        start: int | None = position if since is not None else stream.head
+        if member and since is None:
+            start = None
+        return Joined(
+            ref,
+            participants or 0,
+            stream.epoch,
+            stream.head,
+            recovered,
+            first,
+            start,
+            created,
+            new=not member,
+            positions=positions,
+        )
 
     async def follow(self, peer: Peer, joined: Joined) -> None:
-        """Send what a member missed, then what comes."""
+        """Send what a member missed, then what comes. What does not come from memory is sent while the connection goes on."""
         node = self._node
         if joined.position is None or joined.ref.id not in peer.memberships:
             return
         stream = node.hub.stream(joined.ref.id)
         if stream is None:
-            (stream,) = await self._open([joined.ref])
-        await node.streams.replay(peer, stream, joined.position)
-        if joined.ref.id not in peer.memberships:
-            node.hub.remove(stream, peer)
-            return
+            try:
+                (stream,) = await self._open([joined.ref])
+            except (BusError, Vanished):
+                raise Closing(SLOW, _unavailable()) from None
+        self._catch_up(peer, [(stream, joined.position)])
         if joined.new:
             node.notices.joined(peer, joined.ref, joined.participants)
 
+    def _catch_up(self, peer: Peer, starts: Sequence[tuple[Stream, int]]) -> None:
+        """Follow each stream from its position: at once where memory has it all, else by and by."""
+        streams = self._node.streams
+        late = [(stream, position) for stream, position in starts if not streams.follow(peer, stream, position)]
+        if late:
+            peer.replays.update(stream.id for stream, _ in late)
+            self._node.spawn(self._replay(peer, late))
+
+    async def _replay(self, peer: Peer, starts: Sequence[tuple[Stream, int]]) -> None:
+        try:
+            for stream, position in starts:
+                here = stream.id
+                await self._node.streams.replay(peer, stream, position, lambda here=here: here in peer.replays)  # type: ignore[misc]
+                peer.replays.discard(here)
+        except Closing as closing:
+            peer.drop(closing.close_code, closing.error)
+        except Exception:
+            logger.exception("replay failed", extra={"event": "internal_error", "client": peer.client_id})
+            peer.drop(SLOW, BusError("INTERNAL_ERROR", retry_after=1.0))
+
     async def leave(self, peer: Peer, address: Address) -> list[str]:
-        """End a membership; returns the addresses of those that are left. Raises ``BusError`` NOT_A_MEMBER."""
+        """End a membership; returns the addresses of those that are left. Raises ``BusError`` NOT_A_MEMBER, UNAVAILABLE."""
         node = self._node
         ref = next((ref for ref in peer.memberships.values() if ref.address == address), None)
         if ref is None:
             raise BusError("NOT_A_MEMBER", f"You are not a member of {address}.", [{"address": str(address)}])
-        self.forget(peer, ref)
-        try:
-            participants = await node.presence.submit(Leave(peer.client_id, peer.connection_id, ref.id))
-        except DatabaseError:
-            raise BusError("UNAVAILABLE", retry_after=1.0) from None
-        node.notices.left(peer.card(), ref, participants)
+        # Who is refused stays what it was: a member.
+        participants: int = await self._write(Leave(peer.client_id, peer.connection_id, ref.id))
+        if ref.id in peer.memberships:
+            self.forget(peer, ref)
+            node.notices.left(peer.card(), ref, participants)
         return sorted(str(ref.address) for ref in peer.memberships.values())
 
     async def withdraw(self, peer: Peer, refs: Sequence[ChannelRef]) -> None:
@@ -299,15 +391,17 @@ class Members:
             if not peer.registered:
                 continue  # A reader that is no client, such as a stream of events.
             try:
-                participants = await node.presence.submit(Leave(peer.client_id, peer.connection_id, ref.id))
-            except DatabaseError:
+                participants = await self._write(Leave(peer.client_id, peer.connection_id, ref.id))
+            except BusError:
                 continue  # The row goes with the connection at the latest.
             node.notices.left(peer.card(), ref, participants)
 
     def forget(self, peer: Peer, ref: ChannelRef) -> None:
         """Take a connection out of a channel of this process."""
         node = self._node
-        peer.memberships.pop(ref.id, None)
+        if peer.memberships.pop(ref.id, None) is None:
+            return
+        peer.replays.discard(ref.id)
         stream = node.hub.stream(ref.id)
         if stream is not None:
             node.hub.remove(stream, peer)
@@ -316,19 +410,22 @@ class Members:
         if peer.rooms[room] <= 0:
             del peer.rooms[room]
             log_ref = node.known(whole_room(room))
-            stream = node.hub.stream(log_ref.id) if log_ref else None
-            if stream is not None:
-                node.hub.remove(stream, peer)
+            if log_ref is not None:
+                peer.replays.discard(log_ref.id)
+                stream = node.hub.stream(log_ref.id)
+                if stream is not None:
+                    node.hub.remove(stream, peer)
 
     async def gone(self, peer: Peer, code: int) -> None:
         """The connection is closed: nothing of it stays but, for lasting identities, its inbox."""
         node = self._node
         node.admission.leave(peer)
-        if not peer.resume_token:
-            return  # It never was anybody.
+        if not peer.claimed:
+            return
         refs = list(peer.memberships.values())
         for ref in refs:
             self.forget(peer, ref)
+        peer.replays.clear()
         everyone = node.known(EVERYONE)
         for stream_id in (peer.inbox_id, everyone.id if everyone else 0):
             stream = node.hub.stream(stream_id)
@@ -337,18 +434,30 @@ class Members:
         peer.registered = False
         if node.by_client.get(peer.client_id) is peer:
             del node.by_client[peer.client_id]
-        signals.client_disconnected.send_robust(Peer, client=peer.card(), code=code, kind=peer.kind)
+        if peer.resume_token:
+            signals.client_disconnected.send_robust(Peer, client=peer.card(), code=code, kind=peer.kind)
         if node.draining:
             return  # The node forgets all of its clients at once.
+        # Where the others had given this process up they have told who left already.
+        told = peer.connection_id in node.given_up
+        node.given_up.discard(peer.connection_id)
+        release = Release(
+            peer.client_id, peer.connection_id, peer.last_active(), [] if told else [ref.id for ref in refs]
+        )
+        if not await self.release(release, peer.card(), refs):
+            node.owed.append((release, peer.card(), refs))
+
+    async def release(self, release: Release, card: dict[str, Any], refs: Sequence[ChannelRef]) -> bool:
+        """Write down that a connection is gone, and tell those who are left; False when the store does not take it now."""
         try:
-            release = Release(peer.client_id, peer.connection_id, peer.last_active(), [ref.id for ref in refs])
-            left = await node.presence.submit(release)
-        except (DatabaseError, RuntimeError):
-            return  # The next sign of life, or the others' sweep, puts it right.
+            left: dict[int, int] = await self._write(release)
+        except (BusError, RuntimeError):
+            return False
         for ref in refs:
             # A newer connection of the client, here or on another process, may be a member in its place.
             if ref.id in left:
-                node.notices.left(peer.card(), ref, left[ref.id])
+                self._node.notices.left(card, ref, left[ref.id])
+        return True
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -372,15 +481,35 @@ class Members:
     async def _room_log(self, ref: ChannelRef) -> ChannelRef:
         return await self._node.resolve(Address(ref.address.room, WHOLE), self._node.system)
 
+    def _vanished(self, ref: ChannelRef) -> None:
+        """Some process deleted the channel, and its bell was lost: look it up anew."""
+        self._node.forget_ref(ref.address)
+
     async def _open(self, refs: list[ChannelRef]) -> list[Stream]:
+        """The streams; raises ``BusError`` UNAVAILABLE, and ``Vanished`` after which the next look finds what there is."""
         try:
             return await self._node.streams.open(refs)
         except DatabaseError:
-            raise BusError("UNAVAILABLE", "The store does not answer. Try again.", retry_after=1.0) from None
+            raise _unavailable() from None
+        except Vanished as gone:
+            for ref in refs:
+                if ref.id == gone.channel_id:
+                    self._vanished(ref)
+            raise
 
-    async def _write_join(self, peer: Peer, ref: ChannelRef) -> int:
-        try:
-            count: int = await self._node.presence.submit(Join(peer.client_id, peer.connection_id, ref.id))
-        except DatabaseError:
-            raise BusError("UNAVAILABLE", "The store does not answer. Try again.", retry_after=1.0) from None
+    async def _write_join(self, peer: Peer, ref: ChannelRef) -> int | None:
+        """The number of members with ``peer`` among them; None when the channel is gone."""
+        count: int | None = await self._write(Join(peer.client_id, peer.connection_id, ref.id))
         return count
+
+    async def _write(self, operation: Operation) -> Any:
+        """The answer of the presence tables. Raises ``BusError`` UNAVAILABLE when none comes in time."""
+        try:
+            async with asyncio.timeout(self._node.settings.store_timeout + 3.0):
+                return await self._node.presence.submit(operation)
+        except (DatabaseError, TimeoutError):
+            raise _unavailable() from None
+
+
+def _unavailable() -> BusError:
+    return BusError("UNAVAILABLE", "The store does not answer. Try again.", retry_after=1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import secrets
@@ -15,7 +16,7 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import Error as DatabaseError
-from django.db import ProgrammingError, connection
+from django.db import InterfaceError, OperationalError, ProgrammingError, connection
 
 from .. import broker as bells
 from .. import log, metrics, signals
@@ -26,7 +27,7 @@ from ..models import Channel, wire_time
 from ..permissions import JOIN, PUBLISH, SYSTEM, Actor, can, require, table
 from ..protocol import frames
 from ..protocol.dialects import Inbound
-from ..protocol.errors import RESTART, BusError
+from ..protocol.errors import RESTART, SLOW, BusError
 from ..protocol.names import INBOX_ROOM, Address
 from ..realtime.hub import Hub
 from ..realtime.writers import Bounds
@@ -48,6 +49,18 @@ from .streams import Streams
 logger = logging.getLogger("arqonbus.node")
 
 
+#: Age, in seconds, of a process's last sign of life at which it is swept even by one that has only just begun.
+LONG_DEAD = 60.0
+#: Messages that the retention removes in one transaction; publishers go on in between.
+PRUNE_STEP = 1000
+#: Time between comparisons of all open streams with their logs, in seconds.
+FULL_LOOK = 15.0
+#: Time between looks for what is to be tidied, in seconds.
+HOUSEKEEP = 15.0
+#: Time between writing down who was active when, in seconds.
+TOUCH = 10.0
+
+
 def database_call(function: Callable[..., Any], *args: Any) -> Any:
     """Run ``function`` in a thread of the node's own, which keeps its connection while it works."""
     try:
@@ -56,6 +69,21 @@ def database_call(function: Callable[..., Any], *args: Any) -> Any:
         # Whatever is wrong with it, the next call begins with a fresh connection.
         connection.close()
         raise
+
+
+def database_read(function: Callable[..., Any], *args: Any) -> Any:
+    """As :func:`database_call`, once more where a kept connection had died (the database was restarted since)."""
+    kept = connection.connection is not None
+    try:
+        return function(*args)
+    except (OperationalError, InterfaceError):
+        connection.close()
+        if not kept:
+            raise
+    except DatabaseError:
+        connection.close()
+        raise
+    return database_call(function, *args)
 
 
 def store_errors(problem: DatabaseError) -> BusError:
@@ -74,9 +102,11 @@ class Node:
         self.started_at = datetime.now(UTC)
         self.settings = settings
         self.bounds = Bounds(bytes=settings.send_buffer, frames=settings.send_frames, deadline=settings.send_deadline)
-        # One thread writes (SQLite has one writer anyway), two read; each keeps one database connection.
+        # One thread writes (SQLite has one writer anyway), two read what clients ask for, and one looks after the streams,
+        # which no slow question of a client may hold up. Each keeps one database connection.
         self._writer_thread = ThreadPoolExecutor(1, "arqonbus-log")
         self._readers = ThreadPoolExecutor(2, "arqonbus-read")
+        self._watcher = ThreadPoolExecutor(1, "arqonbus-watch")
         self.hub = Hub(self.loop, ring=settings.ring, ring_bytes=settings.ring_bytes)
         self.broker = bells.Broker(self.hear)
         self.broker.on_return = self._look_everywhere
@@ -90,7 +120,7 @@ class Node:
         )
         self.log_times = metrics.LogTimes()
         self.log.observe_commit = self.log_times.observe
-        self.streams = Streams(self.hub, self.broker, self.run, self._writer_settled)
+        self.streams = Streams(self.hub, self.broker, self._watch, self._writer_settled)
         self.presence: Batcher[client_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)
         self.members = Members(self)
@@ -120,10 +150,21 @@ class Node:
         # Messages of ephemeral channels since the last sign of life: no log counts them.
         self._passed = 0
         self.statistics = Statistics(self)
-        self._idle_streams: set[int] = set()
         self._inbox_owners: dict[int, str] = {}
         self._next_prune = 0.0
         self._last_look = self.started_at
+        self._next_full_look = 0.0
+        #: Ends of connections that the store would not take; tried again with each sign of life.
+        self.owed: list[tuple[client_service.Release, dict[str, Any], Sequence[ChannelRef]]] = []
+        #: Connections (by id) of whose end the others told when they gave this process up.
+        self.given_up: set[str] = set()
+        # Since when our signs of life have been regular: only then others' silence means something.
+        self._regular_since: float | None = None
+        self._last_life = 0.0
+        self._next_touch = 0.0
+        self._strangers: set[str] = set()
+        # Frames that are being worked on.
+        self.busy = 0
         # Keys of messages on ephemeral channels, which have no log to find them in.
         self._passing_keys: dict[str, float] = {}
 
@@ -144,7 +185,7 @@ class Node:
             self.access.begin()
             table().refresh()
             client_service.node_started(self.id, self.host, os.getpid(), VERSION)
-            client_service.sweep_dead_nodes()
+            client_service.sweep_dead_nodes(max(LONG_DEAD, self.settings.node_timeout))
 
         try:
             await self.run_writer(prepare)
@@ -188,7 +229,10 @@ class Node:
             )
 
     async def stop(self) -> None:
-        """End in order, within ``drain_timeout``: accepted work is done and acked, sockets closed with 4012, presence cleared."""
+        """End in order: accepted work is done and acked, sockets are closed with 4012, presence is cleared.
+
+        It takes ``drain_timeout`` and 3 seconds at most; what comes in meanwhile is refused with RESTARTING (``bus.connection``).
+        """
         if self.draining:
             return
         self.draining = True
@@ -196,43 +240,69 @@ class Node:
             begun()
         logger.info("draining %d connections", len(self.peers), extra={"event": "drain"})
         apps.get_app_config("bus").nodes.discard(self)  # type: ignore[attr-defined]
-        try:
-            async with asyncio.timeout(self.settings.drain_timeout):
-                # What was read from the sockets is on its way through the connections' loops; let it reach the log.
-                await asyncio.sleep(0.05)
-                await self.log.drained()
-                self.hub.flush()
-                peers = list(self.peers.values())
-                for position, peer in enumerate(peers):
-                    spread = self.settings.retry_spread * position / max(len(peers), 1)
-                    peer.drop(RESTART, BusError("RESTARTING", retry_after=0.5 + spread))
-                    if position % 100 == 99:
-                        await asyncio.sleep(0)
-                deadline = self.loop.time() + 2.0
-                while self.peers and self.loop.time() < deadline:  # noqa: ASYNC110 - ends of sockets come from anywhere
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            logger.warning("drain took too long", extra={"event": "drain_timeout"})
+        await self._within(self.settings.drain_timeout, self._finish_work(), "accepted work")
+        await self._within(1.0, self._close_sockets(), "closing handshakes")
         for task in self._tasks:
             task.cancel()
-        self.notices.stop()
         self.access.stop()
         self.streams.stop()
+        await self._within(1.0, self._say_goodbye(), "presence")
+        self.notices.stop()
         await self.broker.stop()
-        try:
-            async with asyncio.timeout(2.0):
-                await self.run_writer(client_service.node_stopped, self.id)
-                await self._save_counters()
-        except (DatabaseError, TimeoutError) as problem:
-            logger.warning("presence stays for others to sweep: %s", problem)
-        for pool in (self._writer_thread, self._readers):
+        for pool in (self._writer_thread, self._readers, self._watcher):
             pool.submit(connection.close)
             pool.shutdown(wait=False)
         logger.info("node %s stopped", self.id, extra={"event": "node_stopped", "node": self.id})
 
+    async def _within(self, seconds: float, work: Coroutine[Any, Any, None], what: str) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await work
+        except TimeoutError:
+            logger.warning("%s took longer than %g s", what, seconds, extra={"event": "drain_timeout"})
+
+    async def _finish_work(self) -> None:
+        # What was read from the sockets is on its way through the connections' loops; let it reach the log.
+        await asyncio.sleep(0.05)
+        while self.busy:  # noqa: ASYNC110 - ends with the last of many handlers
+            await asyncio.sleep(0.01)
+        await self.log.drained()
+
+    async def _close_sockets(self) -> None:
+        self.hub.flush()
+        peers = list(self.peers.values())
+        for position, peer in enumerate(peers):
+            spread = self.settings.retry_spread * position / max(len(peers), 1)
+            peer.drop(RESTART, BusError("RESTARTING", retry_after=0.5 + spread))
+            if position % 100 == 99:
+                await asyncio.sleep(0)
+        while self.peers:  # noqa: ASYNC110 - ends of sockets come from anywhere
+            await asyncio.sleep(0.02)
+
+    async def _say_goodbye(self) -> None:
+        try:
+            left = await self.run_writer(client_service.node_stopped, self.id)
+            await self._announce_left(left)
+            await self._save_counters()
+        except DatabaseError as problem:
+            logger.warning("presence stays for others to sweep: %s", problem, extra={"event": "presence_stays"})
+
+    async def _announce_left(self, left: Sequence[client_service.Left]) -> None:
+        """Tell the members of the channels, here and in the other processes."""
+        for gone in left:
+            try:
+                ref = await self.resolve(gone.address, self.system, create=False)
+            except BusError:
+                continue
+            self.notices.left(gone.card, ref, gone.participants)
+
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a service in one of the reading threads."""
-        return await self.loop.run_in_executor(self._readers, database_call, function, *args)
+        return await self.loop.run_in_executor(self._readers, database_read, function, *args)
+
+    async def _watch(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a service in the thread that looks after the streams."""
+        return await self.loop.run_in_executor(self._watcher, database_read, function, *args)
 
     async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a service in the writing thread, in turn with the log's commits."""
@@ -275,6 +345,10 @@ class Node:
         self._refs[address] = ref
         return ref, made
 
+    def forget_ref(self, address: Address) -> None:
+        """Look a channel up anew when it is needed next."""
+        self._refs.pop(address, None)
+
     def forget(self, bell: bells.Changed) -> None:
         """A channel changed or went, or (with an empty channel) a whole room changed."""
         if bell.channel:
@@ -285,11 +359,22 @@ class Node:
         for peer in self.peers.values():
             peer.allowed.clear()
         if bell.deleted:
-            stream = self.hub.streams.pop(bell.deleted, None)
-            if stream is not None:
-                for member in list(stream.members):
-                    if isinstance(member, Peer):
-                        member.memberships.pop(bell.deleted, None)
+            self._drop_stream(bell.deleted, None)
+
+    def _drop_stream(self, channel_id: int, problem: BusError | None) -> None:
+        """A log is gone: memberships end; with ``problem`` the members' connections do too, for them to find the new one."""
+        stream = self.hub.streams.get(channel_id)
+        if stream is None:
+            return
+        self.forget_ref(Address(stream.room, stream.channel))
+        for member in list(stream.members):
+            if isinstance(member, Peer):
+                ref = member.memberships.get(channel_id)
+                if problem is not None:
+                    member.drop(SLOW, problem)
+                elif ref is not None:
+                    self.members.forget(member, ref)
+        self.hub.streams.pop(channel_id, None)
 
     # --- publishing -------------------------------------------------------------------------------------------------
 
@@ -490,17 +575,15 @@ class Node:
                     found.drop(bell.close_code, BusError(bell.code, bell.message))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let ``work`` run beside everything else."""
+        """Run something short beside the caller; it is held until it is done."""
         task = asyncio.ensure_future(work)
         self._short_tasks.add(task)
         task.add_done_callback(self._short_tasks.discard)
 
     def _look_everywhere(self) -> None:
         """The layer was away: look at the whole of the log's recent past at once."""
-        self._last_look = datetime.now(UTC) - timedelta(hours=1)
-        for stream in self.hub.streams.values():
-            if stream.head >= 0:
-                self.streams._suspect(stream)
+        self._next_full_look = 0.0
+        self.streams.suspect_all()
 
     # --- the heartbeat ----------------------------------------------------------------------------------------------
 
@@ -524,41 +607,103 @@ class Node:
         # Far enough back for slow transactions and for clocks that differ between machines.
         since = self._last_look - timedelta(seconds=30)
         now = datetime.now(UTC)
-        for channel_id, head, epoch in await self.run(log.moved_since, since):
+        for channel_id, head, epoch in await self._watch(log.moved_since, since):
             if self.hub.stream(channel_id) is None:
                 await self._look_for_inbox(channel_id, epoch)
-            self.streams.seen_head(channel_id, head)
+            self._saw_head(channel_id, head, epoch)
         self._last_look = now
+        if self.loop.time() >= self._next_full_look:
+            self._next_full_look = self.loop.time() + FULL_LOOK
+            await self._look_at_all()
         return self.settings.heartbeat
+
+    async def _look_at_all(self) -> None:
+        """Compare every open stream with its log: a transaction may commit long after its messages were written in it."""
+        known = {stream.id: stream for stream in self.hub.streams.values() if stream.head >= 0}
+        heads = await self._watch(log.heads, list(known))
+        for channel_id, stream in known.items():
+            if self.hub.stream(channel_id) is not stream:
+                continue
+            if channel_id in heads:
+                self._saw_head(channel_id, *heads[channel_id])
+            else:
+                self._drop_stream(channel_id, None)
+        waiting = [peer for peer in self.by_client.values() if not peer.inbox_id]
+        for start in range(0, len(waiting), 500):
+            part = {peer.client_id: peer for peer in waiting[start : start + 500]}
+            for channel_id, name, head, epoch in await self._watch(_inboxes_of, list(part)):
+                if part[name].registered and not part[name].inbox_id:
+                    self.attach_inbox(part[name], channel_id, epoch)
+                    self._saw_head(channel_id, head, epoch)
+
+    def _saw_head(self, channel_id: int, head: int, epoch: str) -> None:
+        if not self.streams.seen_head(channel_id, head, epoch):
+            # The log was rebuilt. Positions in the old one mean nothing; who comes back is told so (`recovered: false`).
+            self._drop_stream(channel_id, BusError("RESTARTING", "The log was rebuilt; come back.", retry_after=0.5))
 
     async def _look_for_inbox(self, channel_id: int, epoch: str) -> None:
         names = self._inbox_owners
         if len(names) > 10_000:
             names.clear()
         if channel_id not in names:
-            names[channel_id] = await self.run(_inbox_owner, channel_id)
+            names[channel_id] = await self._watch(_inbox_owner, channel_id)
         owner = names[channel_id]
         peer = self.by_client.get(owner) if owner else None
         if peer is not None:
             self.attach_inbox(peer, channel_id, epoch)
 
     async def _show_life(self) -> float:
-        passed, self._passed = self._passed, 0
+        settings = self.settings
+        passed = self._passed
         alive = await self.run_writer(
             client_service.node_alive, self.id, self.host, os.getpid(), VERSION, self.figures(), {"messages": passed}
         )
+        self._passed -= passed
+        now = self.loop.time()
+        if self._regular_since is None or now - self._last_life > 2 * settings.node_heartbeat + 1:
+            self._regular_since = now
+        self._last_life = now
         if not alive:
             logger.warning(
                 "the others had given this process up; its clients come back", extra={"event": "node_revived"}
             )
-            for peer in list(self.peers.values()):
-                peer.drop(RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=1.0))
-        touched = {peer.connection_id: peer.last_active() for peer in self.peers.values() if peer.touched}
-        if touched:
-            await self.run_writer(client_service.touch, touched)
-        for left in await self.run_writer(client_service.sweep_dead_nodes):
-            self.notices.left(left.card, await self.resolve(left.address, self.system), left.participants)
-        return self.settings.node_heartbeat
+            self.given_up.update(peer.connection_id for peer in self.peers.values() if peer.registered)
+            await self._send_away(list(self.peers.values()))
+        owed, self.owed = self.owed, []
+        for release, card, refs in owed:
+            if not await self.members.release(release, card, refs):
+                self.owed.append((release, card, refs))
+        if now >= self._next_touch:
+            self._next_touch = now + TOUCH
+            touched = {peer.connection_id: peer.last_active() for peer in self.peers.values() if peer.touched}
+            if touched:
+                await self.run_writer(client_service.touch, touched)
+        # After an outage of the database everybody's last sign of life is old; the living need a moment to give a new one.
+        if now - self._regular_since >= settings.node_timeout:
+            await self._announce_left(await self.run_writer(client_service.sweep_dead_nodes))
+        return settings.node_heartbeat
+
+    async def _send_away(self, peers: Sequence[Peer]) -> None:
+        """Have connections come back, spread out, because what is written down of them is not true any more."""
+        for position, peer in enumerate(peers):
+            spread = self.settings.retry_spread * position / len(peers)
+            peer.drop(RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=0.5 + spread))
+            if position % 100 == 99:
+                await asyncio.sleep(0)
+
+    async def _compare_presence(self) -> None:
+        """What is written down of our connections is what there is, whatever was lost on the way."""
+        written: set[str] = await self.run(client_service.connections_of, self.id)
+        here = {peer.connection_id: peer for peer in self.peers.values() if peer.registered}
+        strangers = (written ^ here.keys()) - {release.connection_id for release, _, _ in self.owed}
+        # What is on its way now is settled at the next look.
+        settled, self._strangers = strangers & self._strangers, strangers
+        lost = [here[connection_id] for connection_id in settled if connection_id in here]
+        if lost:
+            await self._send_away(lost)
+        for connection_id in settled - here.keys():
+            if connection_id not in self.peers:
+                await self.presence.submit(client_service.Release("", connection_id, datetime.now(UTC)))
 
     async def _save_counters(self) -> None:
         await self.run_writer(channel_service.add_to_counters, {"messages": self._passed})
@@ -569,15 +714,28 @@ class Node:
         return max(self.published - self.own_messages, 0)
 
     async def _housekeep(self) -> float:
-        self._idle_streams = self.streams.collect(self._idle_streams)
+        self.streams.collect()
+        await self._compare_presence()
         now = self.loop.time()
         if now >= self._next_prune:
             self._next_prune = now + (self.settings.prune_interval or 1e9)
-            settings = self.settings
-            await self.run_writer(_prune, settings.retention_count, settings.retention_age, settings.idempotency_window)
-            if settings.channel_idle:
-                await self.run_writer(channel_service.sweep_idle, settings.channel_idle)
-        return min(15.0, self.settings.prune_interval or 15.0)
+            await self._prune()
+            if self.settings.channel_idle:
+                await self.run_writer(channel_service.sweep_idle, self.settings.channel_idle)
+                await self.run_writer(client_service.sweep_inboxes, max(self.settings.channel_idle, 300.0))
+        return min(HOUSEKEEP, self.settings.prune_interval or HOUSEKEEP)
+
+    async def _prune(self) -> None:
+        """Let go what the retention does not keep, in short transactions with the publishers' in between."""
+        settings = self.settings
+        find = functools.partial(
+            log.prunable, default_count=settings.retention_count, default_age=settings.retention_age
+        )
+        for channel_id, floor in await self.run(find):
+            gone = PRUNE_STEP
+            while gone == PRUNE_STEP:
+                gone = await self.run_writer(log.drop, channel_id, floor, PRUNE_STEP)
+        await self.run_writer(log.forget_keys, settings.idempotency_window)
 
     def figures(self) -> dict[str, Any]:
         """This process's figures, for status, metrics and the console."""
@@ -605,8 +763,9 @@ def _inbox_owner(channel_id: int) -> str:
     return row or ""
 
 
-def _prune(count: int, age: float, window: float) -> int:
-    return log.prune(default_count=count, default_age=age, window=window)
+def _inboxes_of(client_ids: Sequence[str]) -> list[tuple[int, str, int, str]]:
+    rows = Channel.objects.filter(room__name=INBOX_ROOM, name__in=client_ids)
+    return list(rows.values_list("id", "name", "head", "epoch"))
 
 
 def _apply(operations: Sequence[client_service.Operation]) -> list[Any]:

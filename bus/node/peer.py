@@ -24,6 +24,7 @@ class Peer:
         "actor",
         "allowed",
         "avatar",
+        "claimed",
         "client_id",
         "client_type",
         "close_code",
@@ -41,6 +42,7 @@ class Peer:
         "personality",
         "received",
         "registered",
+        "replays",
         "resume_token",
         "rooms",
         "rules_version",
@@ -61,6 +63,10 @@ class Peer:
         self.personality: Mapping[str, Any] = _NOTHING
         self.initial: Address = DEFAULT_ADDRESS
         self.registered = False
+        # Whether the database may hold its identity: from the claim on, whatever became of the answer.
+        self.claimed = False
+        # Logs that it catches up with; taken out, the replay ends.
+        self.replays: set[int] = set()
         self.resume_token = ""
         self.memberships: dict[int, ChannelRef] = {}
         #: Channels of each room that it is a member of; the room's own log is heard while there is one.

@@ -130,10 +130,34 @@ class Hub:
         self.pass_on(stream, frame, exclude)
 
     def prime(self, stream: Stream, messages: list[tuple[int, bytes]]) -> None:
-        """Fill an empty memory with the log's last messages (consecutive, ending at ``head``), read by somebody."""
-        if not stream.ring and messages and messages[-1][0] == stream.head:
-            stream.ring = deque(messages[-self._ring :])
-            stream._ring_bytes = sum(len(frame) for _, frame in stream.ring)
+        """Fill a memory that does not reach back far with messages of the log, read by somebody.
+
+        They are consecutive and end at ``head`` or right before what is remembered; others are of no use.
+        """
+        ring = stream.ring
+        first = ring[0][0] if ring else stream.head + 1
+        older = [message for message in messages if message[0] < first]
+        if not older or older[-1][0] != first - 1 or older[-1][0] - older[0][0] != len(older) - 1:
+            return
+        if ring is None:
+            ring = stream.ring = deque()
+            stream._ring_bytes = 0
+        for message in reversed(older):
+            size = len(message[1])
+            if len(ring) >= self._ring or stream._ring_bytes + size > self._ring_bytes:
+                break
+            ring.appendleft(message)
+            stream._ring_bytes += size
+
+    def forget_recent(self, stream: Stream) -> None:
+        """Empty a memory that would not be consecutive with what comes next."""
+        stream.ring = None
+        stream._ring_bytes = 0
+
+    def settle(self, stream: Stream) -> None:
+        """Write what waits for this turn's end, so that an answer with the stream's head comes after it."""
+        if stream.pending:
+            self._flush_stream(stream)
 
     def pass_on(self, stream: Stream, frame: bytes, exclude: Member | None = None) -> None:
         """Deliver a frame to the members without it being part of the log (ephemeral channels, presence)."""

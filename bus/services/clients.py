@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from django.db import transaction
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db import DataError, IntegrityError, transaction
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -23,7 +25,7 @@ from ..permissions import PRESENCE, SYSTEM_ROOM, Actor, can, hidden, require
 from ..protocol.errors import ID_IN_USE, NOT_ALLOWED, TAKEN_OVER, BusError, Closing
 from ..protocol.names import CLIENT_ID_RULE, INBOX_ROOM, Address, is_client_id
 from . import audit
-from .channels import add_to_counters, participants
+from .channels import add_to_counters, participants, remove
 
 
 class Claim(msgspec.Struct):
@@ -46,16 +48,20 @@ class Claim(msgspec.Struct):
 
 
 class Claimed(msgspec.Struct):
-    """What a claim brought: the inbox (id, head, epoch) if it has one, and whether proof was given."""
+    """What a claim brought: the inbox (id, head, epoch) if it has one, whether proof was given, and the token to resume with."""
 
     inbox: tuple[int, int, str] | None
     inbox_floor: int
     proven: bool
     participants: int
+    token: str
 
 
 class Join(msgspec.Struct):
-    """A connected client becomes a member of a channel. Answered by the channel's number of members."""
+    """A connected client becomes a member of a channel.
+
+    Answered by the channel's number of members, or None when there is no such channel any more.
+    """
 
     client_id: str
     connection_id: str
@@ -87,11 +93,23 @@ Operation = Claim | Join | Leave | Release
 
 
 def apply(operations: Sequence[Operation]) -> list[Any]:
-    """Carry out the operations in one transaction; returns each one's answer, or the ``BusError``/``Closing`` it met."""
+    """Carry out the operations in one transaction; returns each one's answer, or the exception it met."""
+    try:
+        return _apply(operations)
+    except (IntegrityError, DataError) as problem:
+        # A channel went meanwhile, or a value does not fit: that is one operation's trouble, not everybody's.
+        if len(operations) == 1:
+            return [problem]
+    return [answer for operation in operations for answer in apply([operation])]
+
+
+def _apply(operations: Sequence[Operation]) -> list[Any]:
     answers: list[Any] = [None] * len(operations)
     with transaction.atomic():
-        claims = [(i, o) for i, o in enumerate(operations) if isinstance(o, Claim)]
         releases = [(i, o) for i, o in enumerate(operations) if isinstance(o, Release)]
+        # A connection that is gone already does not come into being after its end.
+        over = {release.connection_id for _, release in releases}
+        claims = [(i, o) for i, o in enumerate(operations) if isinstance(o, Claim) and o.connection_id not in over]
         if releases:
             for i, answer in _release(releases).items():
                 answers[i] = answer
@@ -105,8 +123,9 @@ def apply(operations: Sequence[Operation]) -> list[Any]:
     return answers
 
 
-def _alive_since() -> datetime:
-    return timezone.now() - timedelta(seconds=config().node_timeout)
+def _alive_since(age: float | None = None) -> CombinedExpression:
+    """A younger sign of life is one of the living; by the database's clock, since those of the machines may differ."""
+    return Now() - timedelta(seconds=config().node_timeout if age is None else age)
 
 
 def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
@@ -114,10 +133,11 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     now = timezone.now()
     known = {
         client.client_id: client
-        for client in Client.objects.select_related("node")
-        .filter(client_id__in=[claim.client_id for _, claim in claims])
-        .select_for_update(of=("self",))
+        for client in Client.objects.filter(client_id__in=[claim.client_id for _, claim in claims])
+        .order_by("id")
+        .select_for_update()
     }
+    alive = set(Node.objects.filter(heartbeat_at__gt=_alive_since()).values_list("id", flat=True)) if known else set()
     inboxes = {
         row[0]: row[1:]
         for row in Channel.objects.filter(
@@ -125,15 +145,15 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         ).values_list("name", "id", "head", "epoch")
     }
     rows: dict[str, Client] = {}
-    granted: list[tuple[int, Claim, bool, int]] = []
+    granted: list[tuple[int, Claim, bool, int, str]] = []
     for i, claim in claims:
         if claim.client_id in rows:
             answers[i] = Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE"))
             continue
         row = known.get(claim.client_id)
-        proven, floor, since = False, 0, now
+        proven, floor, since, token = False, 0, now, claim.new_token
         if row is not None:
-            refusal, proven = _judge(row, claim, now)
+            refusal, proven, by_token = _judge(row, claim, now, connected=row.node_id in alive)
             if refusal is not None:
                 answers[i] = refusal
                 continue
@@ -141,6 +161,9 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
                 floor, since = row.inbox_floor, row.proven_since
             else:
                 floor = inboxes.get(claim.client_id, (0, 0, ""))[1]
+            if by_token and claim.resume_token:
+                # The same one stays good: were it exchanged, a client whose answer is lost on the way would have no proof.
+                token = claim.resume_token
         rows[claim.client_id] = Client(
             client_id=claim.client_id,
             client_type=claim.client_type,
@@ -152,14 +175,14 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
             generated=claim.generated,
             node_id=claim.node_id,
             connection_id=claim.connection_id,
-            resume_digest=digest(claim.new_token),
+            resume_digest=digest(token),
             inbox_floor=floor,
             proven_since=since,
             connected_at=now,
             disconnected_at=None,
             last_activity=claim.last_activity,
         )
-        granted.append((i, claim, proven, floor))
+        granted.append((i, claim, proven, floor, token))
     if not rows:
         return answers
     Client.objects.bulk_create(
@@ -185,13 +208,16 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     # In the transaction of the claims: the total is right after a crash, too.
     add_to_counters({"connections": len(granted)})
     counts = participants(list({claim.channel_id for _, claim, *_ in granted}))
-    for i, claim, proven, floor in granted:
-        answers[i] = Claimed(inboxes.get(claim.client_id), floor, proven, counts.get(claim.channel_id, 0))
+    for i, claim, proven, floor, token in granted:
+        answers[i] = Claimed(inboxes.get(claim.client_id), floor, proven, counts.get(claim.channel_id, 0), token)
     return answers
 
 
-def _judge(row: Client, claim: Claim, now: datetime) -> tuple[Closing | None, bool]:
-    """Whether ``claim`` may have an id that exists: a refusal or None, and whether the claimant proved to be the same."""
+def _judge(row: Client, claim: Claim, now: datetime, *, connected: bool) -> tuple[Closing | None, bool, bool]:
+    """Whether ``claim`` may have an id that exists.
+
+    Returns a refusal or None, whether the claimant proved to be the same, and whether its resume token did so.
+    """
     same_principal = bool(row.principal) and row.principal == claim.principal
     token_good = (
         claim.resume_token is not None
@@ -203,11 +229,14 @@ def _judge(row: Client, claim: Claim, now: datetime) -> tuple[Closing | None, bo
     proven = same_principal or token_good
     if row.principal and not proven:
         # A principal owns its client ids, connected or not; nobody else may speak under them.
-        return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.")), False
-    connected = row.node is not None and row.node.heartbeat_at > _alive_since()
+        return (
+            Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.")),
+            False,
+            False,
+        )
     if connected and row.connection_id != claim.connection_id:
         if not proven:
-            return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE")), False
+            return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE")), False, False
         broker.ring_on_commit(
             broker.Dismiss(
                 row.client_id,
@@ -217,7 +246,7 @@ def _judge(row: Client, claim: Claim, now: datetime) -> tuple[Closing | None, bo
                 "A newer connection of this client took over.",
             )
         )
-    return None, proven
+    return None, proven, token_good
 
 
 def _release(releases: list[tuple[int, Release]]) -> dict[int, Any]:
@@ -280,9 +309,8 @@ def _move(moves: list[tuple[int, Join | Leave]]) -> dict[int, Any]:
     counts = participants([move.channel_id for _, move in moves])
     _note_empty({move.channel_id for _, move in moves if isinstance(move, Leave)}, counts)
     for i, move in moves:
-        answers[i] = counts.get(move.channel_id, 0)
-        if isinstance(move, Join) and move.channel_id not in existing:
-            answers[i] = BusError("CHANNEL_NOT_FOUND", "The channel was deleted.")
+        vanished = isinstance(move, Join) and move.channel_id not in existing
+        answers[i] = None if vanished else counts.get(move.channel_id, 0)
     return answers
 
 
@@ -367,7 +395,7 @@ def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> 
 def node_started(node_id: str, host: str, pid: int, version: str) -> None:
     """A process begins."""
     Node.objects.update_or_create(
-        id=node_id, defaults={"host": host, "pid": pid, "version": version, "heartbeat_at": timezone.now()}
+        id=node_id, defaults={"host": host, "pid": pid, "version": version, "heartbeat_at": Now()}
     )
 
 
@@ -381,25 +409,30 @@ def node_alive(node_id: str, host: str, pid: int, version: str, stats: dict[str,
 
     Returns False when the others had given the process up: its clients are not written down any more.
     """
-    updated = Node.objects.filter(id=node_id).update(heartbeat_at=timezone.now(), stats=stats)
+    updated = Node.objects.filter(id=node_id).update(heartbeat_at=Now(), stats=stats)
     add_to_counters(counts)
     if not updated:
         node_started(node_id, host, pid, version)
     return bool(updated)
 
 
-def node_stopped(node_id: str) -> None:
-    """A process ends in order: nothing of it stays."""
-    with transaction.atomic():
-        _forget_node(node_id)
+def connections_of(node_id: str) -> set[str]:
+    """The ``connection_id`` of every client that is written down as connected to a node."""
+    return set(Client.objects.filter(node_id=node_id).values_list("connection_id", flat=True))
 
 
 class Left(msgspec.Struct):
-    """A client of a process that died, and a channel it was in."""
+    """A client of a process that ended, and a channel it was in."""
 
     card: dict[str, Any]
     address: Address
     participants: int
+
+
+def node_stopped(node_id: str) -> list[Left]:
+    """A process ends in order: nothing of it stays. Returns who was connected to it, once for each channel."""
+    with transaction.atomic():
+        return _forget_node(node_id)
 
 
 def _forget_node(node_id: str) -> list[Left]:
@@ -414,15 +447,36 @@ def _forget_node(node_id: str) -> list[Left]:
     return [Left(card, channel.address, counts.get(channel.id, 0)) for card, channel in gone]
 
 
-def sweep_dead_nodes() -> list[Left]:
-    """Remove the processes without a young sign of life; returns who was connected to them, once for each channel."""
+def sweep_dead_nodes(age: float | None = None) -> list[Left]:
+    """Remove the processes whose last sign of life is ``age`` seconds old (without it: the setting).
+
+    Returns who was connected to them, once for each channel. Whoever calls this must know that the database was there
+    for that long: after an outage everybody's last sign of life is old.
+    """
+    dead = Node.objects.filter(heartbeat_at__lte=_alive_since(age))
     left: list[Left] = []
-    for node_id in list(Node.objects.filter(heartbeat_at__lt=_alive_since()).values_list("id", flat=True)):
+    for node_id in list(dead.values_list("id", flat=True)):
         with transaction.atomic():
-            dead = Node.objects.select_for_update().filter(id=node_id, heartbeat_at__lt=_alive_since()).first()
-            if dead is not None:
+            if dead.select_for_update().filter(id=node_id).first() is not None:
                 left += _forget_node(node_id)
     return left
+
+
+def sweep_inboxes(age: float) -> int:
+    """Remove the inboxes of clients that are gone for good and got nothing for ``age`` seconds; how many."""
+    idle_since = timezone.now() - timedelta(seconds=age)
+    abandoned = Channel.objects.select_related("room").filter(
+        ~Exists(Client.objects.filter(client_id=OuterRef("name"))),
+        kind=Channel.Kind.INBOX,
+        touched_at__lt=idle_since,
+        created_at__lt=idle_since,
+    )
+    swept = 0
+    for channel in abandoned[:200]:
+        with transaction.atomic():
+            remove(channel)
+        swept += 1
+    return swept
 
 
 def public(client: Client) -> dict[str, Any]:
@@ -528,7 +582,7 @@ def _shown(actor: Actor, client: Client, own: Container[str]) -> dict[str, Any] 
 
 def nodes() -> list[dict[str, Any]]:
     """The processes of the bus, oldest first."""
-    since = _alive_since()
+    alive = set(Node.objects.filter(heartbeat_at__gt=_alive_since()).values_list("id", flat=True))
     return [
         {
             "id": node.id,
@@ -537,7 +591,7 @@ def nodes() -> list[dict[str, Any]]:
             "version": node.version,
             "started_at": wire_time(node.started_at),
             "heartbeat_at": wire_time(node.heartbeat_at),
-            "alive": node.heartbeat_at > since,
+            "alive": node.id in alive,
             "clients": connected,
             "stats": node.stats,
         }

@@ -994,6 +994,8 @@ export class Bus {
       // An answer that nobody waits for (a repeat's second one) is dropped.
       const pending = this._pending.get(String(frame.request_id));
       if (!pending) return;
+      // Not taken, and the connection ends in a moment: the next one sends it again.
+      if (failed && pending.repeat && frame.error?.code === "RESTARTING") return;
       if (failed) pending.reject(new ServerError(frame.error));
       else {
         pending.onAnswer?.(frame);

@@ -51,6 +51,8 @@ class Requests:
         failed = frame.get("type") == "error" or frame.get("status") == "error"
         if failed:
             error = frame.get("error")
+            if pending.repeat and isinstance(error, dict) and error.get("code") == "RESTARTING":
+                return  # Not taken, and the connection ends in a moment: the next one sends it again.
             pending.future.set_exception(from_error(error if isinstance(error, dict) else {}))
             return
         if pending.on_answer is not None:
