@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 import time
@@ -69,3 +70,12 @@ def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:
             return True
     except OSError:
         return False
+
+
+async def wait_for(condition: Callable[[], object], what: str, *, deadline: float = 30.0) -> None:
+    """As `wait_until`, in a coroutine: the loop goes on meanwhile."""
+    end = time.monotonic() + deadline
+    while not condition():
+        if time.monotonic() >= end:
+            raise DeadlineExceededError(f"not within {deadline:g} s: {what}")
+        await asyncio.sleep(_POLL_SECONDS)

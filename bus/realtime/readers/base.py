@@ -13,7 +13,7 @@ from ..writers.base import Writer
 KEPT = 4096
 
 _FINAL, _KIND, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
-_TEXT, _CLOSE = 0x1, 0x8
+_TEXT, _CONTROL = 0x1, 0x8
 
 #: Takes a message at once; returns what cannot be done without waiting, else None. Never raises.
 Take = Callable[[bytes], Any]
@@ -54,6 +54,10 @@ class Reader(abc.ABC):
     @abc.abstractmethod
     def _enqueue(self, event: dict[str, Any]) -> None:
         """Put an event into the server's queue."""
+
+    @abc.abstractmethod
+    def _ended(self) -> bool:
+        """Whether the server takes no more messages."""
 
     @abc.abstractmethod
     def feed(self, data: bytes) -> None:
@@ -103,6 +107,8 @@ class Reader(abc.ABC):
             self._note(first)
             self._server(data[position:end])
             position = end
+            if self._ended():
+                self._through = True  # The server found something wrong, or the client said good-bye.
         if position < size:
             if self._through:
                 self._server(data[position:])
@@ -111,10 +117,7 @@ class Reader(abc.ABC):
 
     def _note(self, first: int) -> None:
         """Remember what a frame for the server means for those behind it."""
-        kind = first & _KIND
-        if kind == _CLOSE:
-            self._through = True
-        elif kind < _CLOSE:
+        if first & _KIND < _CONTROL:
             self._inside = not first & _FINAL
 
     def _valid(self, payload: bytes) -> bool:

@@ -48,6 +48,10 @@ class DaphneReader(Reader):
         waiting: int = self._queue.qsize()
         return waiting
 
+    def _ended(self) -> bool:
+        ended: bool = self._protocol.state != self._open
+        return ended
+
     def _enqueue(self, event: dict[str, Any]) -> None:
         self._queue.put_nowait(event)
 

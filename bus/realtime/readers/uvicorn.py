@@ -17,11 +17,15 @@ from .base import OPEN, Reader
 class UvicornReader(Reader):
     """Takes the place of ``protocol.data_received``; to be made in the turn in which the handshake is answered."""
 
-    __slots__ = ("_protocol", "_queue")
+    __slots__ = ("_conn", "_open", "_protocol", "_queue")
 
     def __init__(self, protocol: Any) -> None:
+        from websockets.protocol import State
+
         super().__init__(protocol.data_received)
         self._protocol = protocol
+        self._conn = protocol.conn
+        self._open = State.OPEN
         self._queue = protocol.queue
         protocol.data_received = self.feed
         # uvloop's transports keep the method, not the object.
@@ -34,6 +38,9 @@ class UvicornReader(Reader):
     def _waiting(self) -> int:
         waiting: int = self._queue.qsize()
         return waiting
+
+    def _ended(self) -> bool:
+        return self._protocol.close_sent or self._conn.state is not self._open
 
     def _enqueue(self, event: dict[str, Any]) -> None:
         protocol = self._protocol
@@ -120,6 +127,9 @@ class _Plain(Reader):
 
     def _waiting(self) -> int:
         return 0
+
+    def _ended(self) -> bool:
+        return False
 
     def _enqueue(self, event: dict[str, Any]) -> None:
         raise NotImplementedError

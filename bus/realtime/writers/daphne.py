@@ -136,6 +136,7 @@ class _QuietReactor:
     def addWriter(self, _: Any) -> None: ...  # noqa: N802
     def removeReader(self, _: Any) -> None: ...  # noqa: N802
     def removeWriter(self, _: Any) -> None: ...  # noqa: N802
+    def callLater(self, *_: Any) -> None: ...  # noqa: N802
 
 
 class _QuietServer:

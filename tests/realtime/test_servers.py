@@ -1,0 +1,170 @@
+"""The whole way on real servers of both kinds: what a client sees does not depend on how frames are read and written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.realtime.frame import masked_frame
+from tests.conftest import Connect, _servers
+from tests.harness.backends import Backends
+from tests.harness.client import WireClient
+from tests.harness.server import BusServer
+
+SETTINGS = {"ARQONBUS_RATE_LIMIT": "0", "ARQONBUS_SEND_DEADLINE": "3"}
+
+#: Kinds of server: each direct way, and the portable one.
+WAYS = ["daphne", "uvicorn", "portable"]
+
+
+@pytest.fixture(scope="module")
+def running(backends: Backends) -> Iterator[Callable[[str], BusServer]]:
+    """A server of each way, started when first asked for."""
+    storage = backends.new_storage()
+    made: dict[str, BusServer] = {}
+    with _servers(backends, storage) as start:
+
+        def once(way: str) -> BusServer:
+            if way not in made:
+                portable = {"ARQONBUS_WRITER": "portable"} if way == "portable" else {}
+                made[way] = start("uvicorn" if way == "uvicorn" else "daphne", env={**SETTINGS, **portable})
+            return made[way]
+
+        yield once
+    backends.drop_storage(storage)
+
+
+@pytest.fixture(params=WAYS)
+def server(running: Callable[[str], BusServer], request: pytest.FixtureRequest) -> BusServer:
+    """Each in turn."""
+    return running(request.param)
+
+
+async def raw(client: WireClient, data: bytes) -> None:
+    """Put bytes onto the client's line, past its own framing."""
+    client.socket.transport.write(data)
+
+
+def event(room: str, number: int, **more: Any) -> bytes:
+    """An event as a client writes it."""
+    return json.dumps(
+        {"type": "event", "id": f"n{number}", "room": room, "channel": "a", "message": str(number), **more}
+    ).encode()
+
+
+async def test_frames_of_every_form_arrive_in_the_order_in_which_they_were_sent(
+    wire: Connect, server: BusServer, fresh_room: str
+) -> None:
+    reader = await wire(server, room=fresh_room, channel="a")
+    client = await wire(server, room=fresh_room, channel="b")
+    mask = b"\x11\x22\x33\x44"
+    parts = [
+        masked_frame(event(fresh_room, 1), mask),
+        masked_frame(event(fresh_room, 2)[:10], mask, first=0x01),
+        masked_frame(b"hello", mask, first=0x89),
+        masked_frame(event(fresh_room, 2)[10:], mask, first=0x80),
+        masked_frame(event(fresh_room, 3), mask, first=0x82),
+        masked_frame(
+            b'{"type":"command","command":"history","id":"asks","room":"%b","channel":"a"}' % fresh_room.encode(), mask
+        ),
+        masked_frame(event(fresh_room, 4), mask),
+        masked_frame(event(fresh_room, 5, payload={"long": "x" * 80_000}), mask),
+        masked_frame(event(fresh_room, 6), mask),
+        masked_frame(event(fresh_room, 7, ack=True), mask),
+    ]
+    stream = b"".join(parts)
+    # In pieces that end within headers and within texts.
+    for start in range(0, len(stream), 4999):
+        await raw(client, stream[start : start + 4999])
+        await asyncio.sleep(0)
+    got = await reader.expect_all(7, type="event")
+    assert [frame["message"] for frame in got] == list("1234567")
+    assert [frame["seq"] for frame in got] == list(range(1, 8))
+    assert (await client.expect(type="ack"))["seq"] == 7
+    asked = await client.expect(type="command_response")
+    assert asked["request_id"] == "asks"
+    assert [message["message"] for message in asked["result"]["messages"]][:3] == list("123")[
+        : len(asked["result"]["messages"])
+    ]
+
+
+async def test_an_empty_frame_and_one_that_is_no_text_cost_what_the_contract_says(
+    wire: Connect, server: BusServer, fresh_room: str
+) -> None:
+    client = await wire(server, room=fresh_room, channel="a")
+    await client.send("")
+    assert (await client.expect(type="error"))["error"]["code"] == "INVALID_JSON"
+    await client.ping()
+    await raw(client, masked_frame(b'{"message":"\xff"}', b"\x01\x02\x03\x04"))
+    # Autobahn drops the line without a close frame.
+    assert await client.wait_closed() in (1007, 1006)
+
+
+async def test_compression_that_was_negotiated_goes_the_ordinary_way(
+    wire: Connect, running: Callable[[str], BusServer], fresh_room: str
+) -> None:
+    server = running("uvicorn")
+    compressed = await wire(server, compression="deflate", room=fresh_room, channel="a")
+    assert compressed.socket.protocol.extensions, "nothing was negotiated, so nothing is tried"
+    plain = await wire(server, room=fresh_room, channel="a")
+    text = "aaaa" * 10_000
+    await compressed.publish(text, room=fresh_room, channel="a", ack=True)
+    await plain.publish("back", room=fresh_room, channel="a", ack=True)
+    assert (await plain.expect(type="event"))["message"] == text
+    assert (await compressed.expect(type="event"))["message"] == "back"
+
+
+def peak_rss(server: BusServer) -> int:
+    """The most memory that the server ever had, in bytes."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("way", ["daphne", "uvicorn"])
+async def test_one_stuck_reader_is_closed_and_costs_neither_memory_nor_others_a_message(
+    wire: Connect, running: Callable[[str], BusServer], way: str, fresh_room: str
+) -> None:
+    server = running(way)
+    sender = await wire(server, room=fresh_room, channel="b")
+    healthy = await wire(server, room=fresh_room, channel="a")
+    stuck = await wire(server, room=fresh_room, channel="a", client_type="stuck")
+
+    async def publish(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            await sender.publish(
+                "x" * 100_000, message_id=f"{fresh_room}-{number}", room=fresh_room, channel="a", ack=True
+            )
+
+    # What publishing itself needs is there before it counts.
+    await publish(0, 100)
+    await stuck.wait_seq(f"{fresh_room}:a", 100)
+    before = peak_rss(server)
+    position = stuck.positions[f"{fresh_room}:a"]
+    stuck.pause_reading()
+    await publish(100, 200)
+    await healthy.wait_seq(f"{fresh_room}:a", 300, timeout=30)
+    assert peak_rss(server) - before < 20 * 1024 * 1024
+    await wait_for_participants(sender, fresh_room, 1)
+    assert not healthy.closed
+    stuck.resume_reading()
+    assert await stuck.wait_closed(timeout=20) in (4013, 1006)
+    back = await wire(server, room=fresh_room, channel="a", since=position["seq"], epoch=position["epoch"])
+    await back.wait_seq(f"{fresh_room}:a", 300, timeout=30)
+    seqs = [frame["seq"] for frame in back.messages(f"{fresh_room}:a")]
+    assert seqs == list(range(position["seq"] + 1, 301))
+
+
+async def wait_for_participants(client: WireClient, room: str, count: int) -> None:
+    """Until the channel `a` has this many members."""
+    async with asyncio.timeout(30):
+        while True:
+            info = await client.request("channel_info", room=room, channel="a")
+            if len(info["participants"]) == count:
+                return
+            await asyncio.sleep(0.1)
