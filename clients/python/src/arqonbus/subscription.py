@@ -81,7 +81,8 @@ class Subscription(AsyncIterator[Message]):
         self._closed = False
         self._opening = asyncio.Lock()
         self._reading = asyncio.Lock()
-        self._taken: int | None = None
+        #: After the last message that was handed out, before the first one: where it began.
+        self._place: int | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -128,10 +129,11 @@ class Subscription(AsyncIterator[Message]):
 
     @property
     def position(self) -> Position | None:
-        """After the last message that was handed out: keep it, and give it to ``since`` in another process to go on."""
-        if self._taken is None:
-            return None
-        return Position(self._taken, self._bus._epoch_of(self.address))
+        """After the last message that was handed out (before the first one: where it began, once it is open).
+
+        Keep it, and give it to ``since`` in another process to go on.
+        """
+        return None if self._place is None else Position(self._place, self._bus._epoch_of(self.address))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -142,7 +144,7 @@ class Subscription(AsyncIterator[Message]):
             if self._queue:
                 message = self._queue.popleft()
                 if message.seq is not None and message.address == self.address:
-                    self._taken = message.seq
+                    self._place = message.seq
                 return message
             if self._closed:
                 raise StopAsyncIteration
@@ -196,6 +198,8 @@ class Subscription(AsyncIterator[Message]):
 
     def _begin(self, address: str, seq: int | None, *, gap: bool = False) -> None:
         """Set the place from which messages of a log are wanted."""
+        if self._place is None and address == self.address:
+            self._place = seq
         cursor = self._cursors.setdefault(address, _Cursor())
         cursor.last = seq
         cursor.lagging = False

@@ -1,0 +1,3 @@
+"""The examples, run as their README files say."""
+
+from __future__ import annotations

@@ -1,0 +1,82 @@
+"""The chat page in a real browser."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import shutil
+import threading
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.conftest import StartServer
+from tests.harness.processes import PROJECT_ROOT
+
+pytestmark = [pytest.mark.browser, pytest.mark.embedded]
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def page_url() -> Iterator[str]:
+    """Where the page is served, as its README says."""
+    handler = functools.partial(_Quiet, directory=str(PROJECT_ROOT / "examples" / "chat"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """The system's Chromium."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def test_people_talk_and_go_on_over_a_restart_of_the_server(
+    start_server: StartServer, page_url: str, browser: Browser, fresh_room: str
+) -> None:
+    server = start_server(env={"DEBUG": "1", "ARQONBUS_RETRY_SPREAD": "0.1"})
+
+    def open_as(name: str) -> Page:
+        page = browser.new_context().new_page()
+        page.goto(f"{page_url}?name={name}&bus={server.url}&address={fresh_room}:chat")
+        expect(page.locator("#state")).to_have_text("connected")
+        return page
+
+    def say(page: Page, text: str) -> None:
+        page.fill("#text", text)
+        page.press("#text", "Enter")
+
+    ada = open_as("Ada")
+    say(ada, "hello")
+    bob = open_as("Bob")
+    expect(bob.locator("li.message")).to_have_text(["Adahello"])  # what was said before he came
+    expect(ada.locator("#who")).to_have_text("2 here: Ada, Bob")
+    say(bob, "<img src=x onerror=document.title='broken'>")
+    expect(ada.locator("li.message")).to_have_count(2)
+    expect(ada.locator("li.message").last).to_have_text("Bob<img src=x onerror=document.title='broken'>")
+
+    server.kill()
+    expect(ada.locator("#state")).to_have_text("reconnecting")
+    say(ada, "anybody there?")
+    server.start()
+    expect(ada.locator("#state")).to_have_text("connected", timeout=20_000)
+    expect(bob.locator("li.message").last).to_have_text("Adaanybody there?", timeout=20_000)
+    say(bob, "yes")
+    for page in (ada, bob):
+        expect(page.locator("li.message")).to_have_count(4)
+        expect(page.locator("li.message").last).to_have_text("Bobyes")
+        assert page.title() == "Chat on ArqonBus"
+    expect(ada.locator("#who")).to_contain_text("2 here")
