@@ -150,13 +150,12 @@ function page() {
 
   const figures = () => {
     const point = app.feed.point.value;
-    const busy = [...app.rooms.channels.values()].reduce((sum, each) => sum + each.rate, 0);
     fill(
       ticker,
       point && h("span", h("b", count(point.connections)), " connections"),
       h("span", h("b", count(app.rooms.channels.size)), " channels"),
       h("span", { title: `${count(app.rooms.total)} messages` }, h("b", short(app.rooms.total)), " messages"),
-      h("span", h("b", rate(busy)), "/s"),
+      h("span", h("b", rate(app.rooms.rate)), "/s"),
     );
     links.get("telemetry").lastChild.textContent = app.feed.events.total ? short(app.feed.events.total) : "";
     if (point) links.get("clients").lastChild.textContent = short(point.connections);

@@ -2,6 +2,8 @@
 import { Observable, repeat } from "./store.js";
 
 const PAUSE = 2000;
+/** Where the bus tells of itself. */
+const OWN_ROOM = "integriguard";
 
 export class Rooms {
   constructor(session) {
@@ -66,10 +68,19 @@ export class Rooms {
     entry.messages = seq;
   }
 
-  /** Everything that was ever published to the channels one may see. */
+  /** Everything that clients ever published to the channels one may see; what the bus tells of itself is not counted. */
   get total() {
+    return this.#sum("messages");
+  }
+
+  /** The same, a second. */
+  get rate() {
+    return this.#sum("rate");
+  }
+
+  #sum(name) {
     let sum = 0;
-    for (const room of this.rooms.value) sum += room.messages;
+    for (const each of this.channels.values()) if (each.room !== OWN_ROOM) sum += each[name];
     return sum;
   }
 }

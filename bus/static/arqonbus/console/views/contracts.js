@@ -5,7 +5,7 @@ const LINKS = [
   ["/api/docs/", "API docs", "REST, to read and to try"],
   ["/api/openapi.json", "OpenAPI", "the HTTP interface, for tools"],
   ["/api/asyncapi.json", "AsyncAPI", "both sockets, for tools"],
-  ["/api/", "All contracts", "with their other forms"],
+  ["/api/asyncapi/", "Sockets", "frames and commands, to read"],
 ];
 
 export function contracts(app, rest, parameters) {

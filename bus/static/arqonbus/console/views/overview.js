@@ -43,7 +43,6 @@ export function overview(app) {
   function draw() {
     for (const each of spans.children) each.setAttribute("aria-selected", String(Number(each.dataset.span) === span));
     const point = app.feed.point.value;
-    const busy = [...app.rooms.channels.values()].reduce((sum, each) => sum + each.rate, 0);
     const members = app.rooms.rooms.value.reduce((sum, each) => sum + each.participants, 0);
     const stats = status?.stats;
     fill(tiles, [
@@ -51,7 +50,7 @@ export function overview(app) {
       tile("Rooms", app.rooms.rooms.value.length, stats ? `${count(stats.active_rooms)} with members` : ""),
       tile("Channels", app.rooms.channels.size, `${short(members)} memberships`),
       tile("Messages", stats?.total_messages ?? app.rooms.total, "ever published", short),
-      tile("Messages in", point?.in ?? busy, "a second", rate),
+      tile("Messages in", point?.in ?? app.rooms.rate, "a second", rate),
       tile("Messages out", point?.out, "a second", rate),
       tile("Publish latency", point?.p99 ?? null, "p99, from arrival to commit", (value) => (value === null ? "–" : duration(value))),
       tile("Errors", point?.errors ?? null, "a second", (value) => (value === null ? "–" : rate(value))),
