@@ -14,7 +14,7 @@ export class Feed {
     this.session = session;
     this.events = new Ring(2000);
     this.event = new Observable(null);
-    /** {t, connections, in, out, p50, p99, errors}, oldest first, one for each moment at which a server told. */
+    /** {t, connections, clients, in, out, p50, p99, errors}, oldest first, one for each moment at which a server told. */
     this.points = [];
     this.point = new Observable(null);
     /** node id → its last figures, with `at` in seconds. */
@@ -72,12 +72,12 @@ export class Feed {
     const before = this.nodes.get(stats.node);
     const figures = { ...read(stats, before, at), stats, at };
     this.nodes.set(stats.node, figures);
-    const sum = { t: at, connections: 0, in: 0, out: 0, p50: null, p99: null, errors: 0 };
+    const sum = { t: at, connections: 0, clients: 0, in: 0, out: 0, p50: null, p99: null, errors: 0 };
     for (const [id, node] of this.nodes) {
       if (at - node.at > SILENT) this.nodes.delete(id);
       else {
         sum.connections += node.connections;
-        for (const name of ["in", "out", "errors"]) sum[name] += node[name] ?? 0;
+        for (const name of ["clients", "in", "out", "errors"]) sum[name] += node[name] ?? 0;
         // Quantiles of several processes cannot be added; the worst one is what a client may meet.
         for (const name of ["p50", "p99"]) if (node[name] !== null) sum[name] = Math.max(sum[name] ?? 0, node[name]);
       }
@@ -107,7 +107,8 @@ function read(stats, before, at) {
   };
   return {
     connections: figures.connections ?? 0,
-    in: rate("messages_published"),
+    clients: figures.clients ?? 0,
+    in: stats.messages_per_second ?? 0,
     out: rate("delivered"),
     errors: rate("errors"),
     p50: figures.publish_p50_ms ?? null,

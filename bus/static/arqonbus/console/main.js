@@ -158,7 +158,7 @@ function page() {
       h("span", h("b", rate(app.rooms.rate)), "/s"),
     );
     links.get("telemetry").lastChild.textContent = app.feed.events.total ? short(app.feed.events.total) : "";
-    if (point) links.get("clients").lastChild.textContent = short(point.connections);
+    if (point) links.get("clients").lastChild.textContent = short(point.clients);
   };
   app.rooms.rooms.watch(figures);
   app.feed.point.watch(figures);

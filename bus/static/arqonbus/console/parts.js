@@ -17,12 +17,12 @@ export function setBadge(element, type) {
 }
 
 /** A name's round badge. Avatars are not loaded: they are addresses of strangers. */
-export function face(name, big = false) {
-  return h(`span.face.hue-${hue(name)}`, { class: big ? "big" : "", "aria-hidden": "true" }, initials(name));
+export function face(id, big = false, name = id) {
+  return h(`span.face.hue-${hue(id)}`, { class: big ? "big" : "", "aria-hidden": "true" }, initials(name));
 }
 
-export function setFace(element, name) {
-  element.className = `face hue-${hue(name)}`;
+export function setFace(element, id, name = id) {
+  element.className = `face hue-${hue(id)}`;
   element.textContent = initials(name);
 }
 

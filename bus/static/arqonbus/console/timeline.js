@@ -3,7 +3,7 @@ import { fill, h } from "./dom.js";
 import { ago, time } from "./format.js";
 
 const LANE = 34;
-const HUES = ["--accent", "--teal", "--warn", "--blue", "--violet", "--good", "--bad"];
+const HUES = ["--accent", "--teal", "--warn", "--blue", "--violet", "--good", "--bad", "--pink", "--lime", "--slate"];
 /** What a mark stands for: an event by its channel, anything else by what was done. */
 const kindOf = (item) => (item.activity === "event" ? item.channel : item.activity);
 

@@ -23,7 +23,7 @@ export function agents(app) {
     show(row, item) {
       const [moment, who, content] = row.children;
       moment.textContent = time(item.at);
-      setFace(who.firstChild, item.client_id);
+      setFace(who.firstChild, item.client_id, item.screen_name || item.client_id);
       who.lastChild.textContent = item.screen_name || item.client_id;
       fill(content, badge(item.activity), h("span.dim", ` in ${item.room}:${item.channel}`));
     },

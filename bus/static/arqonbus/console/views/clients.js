@@ -41,7 +41,7 @@ export function clients(app, chosen) {
     label: "Clients",
     make: () =>
       h("div.client-row", [
-        h("span.who", h("span.face"), h("span.cut")),
+        h("span.who", h("span.face"), h("span.cut", h("span"), h("span.faint"))),
         h("span", h("span.badge")),
         h("span.channels.cut.dim"),
         h("span.since.dim"),
@@ -51,8 +51,10 @@ export function clients(app, chosen) {
       ]),
     show(row, item) {
       const [who, type, channels, since, activity, speed] = row.children;
-      setFace(who.firstChild, item.client_id);
-      who.lastChild.textContent = item.screen_name ? `${item.screen_name}  ${item.client_id}` : item.client_id;
+      setFace(who.firstChild, item.client_id, item.screen_name || item.client_id);
+      const [name, id] = who.lastChild.children;
+      name.textContent = item.screen_name || item.client_id;
+      id.textContent = item.screen_name ? ` ${item.client_id}` : "";
       who.title = item.client_id;
       setBadge(type.firstChild, item.client_type);
       channels.textContent = item.channels.join(", ");
@@ -124,7 +126,7 @@ export function clients(app, chosen) {
     const message = h("button.small", { type: "button", onclick: () => write(client) }, icon("send"), "Message");
     const disconnect = session.admin && h("button.small.danger", { type: "button", onclick: () => away(client) }, "Disconnect");
     detail.show(
-      [face(client.client_id, true), h("div.grow.cut", h("strong", client.screen_name || client.client_id), h("div.dim.cut", client.client_id))],
+      [face(client.client_id, true, client.screen_name || client.client_id), h("div.grow.cut", h("strong", client.screen_name || client.client_id), h("div.dim.cut", client.client_id))],
       facts([
         ["Type", badge(client.client_type)],
         ["Name", client.screen_name],

@@ -399,7 +399,11 @@ class Explorer {
   }
 
   async #info() {
-    if (this.address.endsWith(":*")) return;
+    if (this.address.endsWith(":*")) {
+      this.note.textContent = "The history of the whole room; open a channel to see it live.";
+      this.members.hidden = true;
+      return;
+    }
     try {
       const info = await this.app.session.bus.channelInfo(this.address);
       this.info = info;

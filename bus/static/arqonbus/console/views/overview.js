@@ -46,7 +46,7 @@ export function overview(app) {
     const members = app.rooms.rooms.value.reduce((sum, each) => sum + each.participants, 0);
     const stats = status?.stats;
     fill(tiles, [
-      tile("Connections", point?.connections ?? stats?.active_connections, stats ? `${count(stats.total_connections)} ever` : ""),
+      tile("Connections", point?.connections ?? stats?.active_connections, stats ? `${count(stats.active_connections)} clients, ${short(stats.total_connections)} ever` : ""),
       tile("Rooms", app.rooms.rooms.value.length, stats ? `${count(stats.active_rooms)} with members` : ""),
       tile("Channels", app.rooms.channels.size, `${short(members)} memberships`),
       tile("Messages", stats?.total_messages ?? app.rooms.total, "ever published", short),
