@@ -7,6 +7,7 @@ in. Production is ``DEBUG=0`` with ``SECRET_KEY`` and ``ALLOWED_HOSTS``.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,7 @@ STATIC_URL = "/static/"
 STATIC_ROOT = STATE_DIR / "static"
 # Serve the apps' own files without a collectstatic step when there is none.
 WHITENOISE_USE_FINDERS = True
+warnings.filterwarnings("ignore", "No directory at", UserWarning)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["bus.api.authentication.BusAuthentication"],

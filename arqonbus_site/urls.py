@@ -5,6 +5,9 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+admin.site.site_header = admin.site.site_title = "ArqonBus"
+admin.site.index_title = "Rooms, clients, messages, access"
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("bus.urls")),

@@ -1,0 +1,10 @@
+"""The bus in Django's admin: looked at through the models, changed through the services, so that rules, bells and audit are one.
+
+Internal tables (spent tickets, remembered message ids, counters, notes of access changes) are not shown.
+"""
+
+from __future__ import annotations
+
+from . import access, audit, channels, clients, messages, nodes, rooms
+
+__all__ = ["access", "audit", "channels", "clients", "messages", "nodes", "rooms"]

@@ -1,0 +1,209 @@
+"""What the pages of the admin share: who acts, errors of services as messages, lists that stay quick when tables grow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from urllib.parse import urlencode
+
+import msgspec
+from django.contrib import admin, messages
+from django.core.paginator import Paginator
+from django.db import transaction
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from .. import identity
+from ..door import forwarded_address
+from ..permissions import Actor
+from ..protocol.errors import BusError
+
+#: The door's name in the audit log.
+DOOR = "admin"
+
+Row = TypeVar("Row", bound=Model)
+
+# Django's classes are generic for the type checker only.
+if TYPE_CHECKING:
+    AnyPaginator = Paginator[Any]
+    GenericAdmin = admin.ModelAdmin
+else:
+    AnyPaginator = Paginator
+
+    class GenericAdmin(admin.ModelAdmin, Generic[Row]):
+        """A ModelAdmin that can be subscripted."""
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    """The actor of the logged-in user; read once for a request."""
+    actor: Actor | None = getattr(request, "_arqonbus_actor", None)
+    if actor is None:
+        address = forwarded_address(request.META.get("REMOTE_ADDR") or "", request.META.get("HTTP_X_FORWARDED_FOR", ""))
+        actor = msgspec.structs.replace(identity.from_request(request), address=address)
+        request._arqonbus_actor = actor  # type: ignore[attr-defined]
+    return actor
+
+
+class BoundedPaginator(AnyPaginator):
+    """Counts to a bound at most: nobody turns over ten thousand rows by hand, and a count reads them all."""
+
+    MOST = 10_000
+
+    @cached_property
+    def count(self) -> int:
+        """Rows, or :attr:`MOST` when there are more."""
+        rows = self.object_list
+        if isinstance(rows, QuerySet):
+            return rows.order_by().values("pk")[: self.MOST].count()
+        return len(rows)
+
+
+class BusModelAdmin(GenericAdmin[Row]):
+    """A model of the bus; a ``BusError`` of a service becomes a message, and nothing is changed."""
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each would be a count
+    list_per_page = 50
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """The page of one row."""
+        return self._guarded(request, lambda: super(BusModelAdmin, self).changeform_view(
+            request, object_id, form_url, extra_context))  # fmt: skip
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        """The question whether to delete, and doing it."""
+        return self._guarded(request, lambda: super(BusModelAdmin, self).delete_view(request, object_id, extra_context))
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list, and its actions."""
+        return self._guarded(request, lambda: super(BusModelAdmin, self).changelist_view(request, extra_context))
+
+    def _guarded(self, request: HttpRequest, view: Callable[[], HttpResponseBase]) -> HttpResponseBase:
+        try:
+            return view()
+        except BusError as problem:
+            self.message_user(request, problem.message, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+
+    # --- deleting through services ----------------------------------------------------------------------------------
+
+    def remove(self, actor: Actor, row: Row) -> None:
+        """Delete one row by its service. Raises ``BusError``."""
+        raise NotImplementedError
+
+    def delete_model(self, request: HttpRequest, obj: Row) -> None:
+        """Delete a row from its page."""
+        self.remove(actor_of(request), obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Row]) -> None:
+        """Delete the chosen rows: all of them, or none."""
+        with transaction.atomic():
+            for row in queryset:
+                self.remove(actor_of(request), row)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
+        """What the question shows, without collecting a million messages for it."""
+        rows = list(objs)
+        kept = [str(row) for row in rows if not self.has_delete_permission(request, row)]
+        if not self.has_delete_permission(request):
+            return [str(row) for row in rows], {}, {str(self.opts.verbose_name)}, []
+        return [str(row) for row in rows], {str(self.opts.verbose_name_plural): len(rows)}, set(), kept
+
+
+class ReadOnlyAdmin(BusModelAdmin[Row]):
+    """A model that is looked at only."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
+        """Nobody changes."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
+        """Nobody deletes."""
+        return False
+
+
+# --- filters ------------------------------------------------------------------------------------------------------------
+
+
+class InputFilter(admin.SimpleListFilter):
+    """A filter with a box to type into, for values that are too many to list."""
+
+    template = "admin/bus/input_filter.html"
+    placeholder = ""
+
+    def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> Iterable[tuple[str, str]]:
+        """One, so that Django shows the filter."""
+        return [("", "")]
+
+    def choices(self, changelist: Any) -> Any:
+        """The parameters that the form keeps."""
+        name = self.parameter_name or ""
+        kept = [
+            (key, value)
+            for key, values in changelist.get_filters_params().items()
+            for value in (values if isinstance(values, list) else [values])
+            if key != name
+        ]
+        if changelist.query:
+            kept.append(("q", changelist.query))
+        yield {
+            "name": name,
+            "value": self.value() or "",
+            "placeholder": self.placeholder,
+            "kept": kept,
+            "clear": changelist.get_query_string(remove=[name]),
+        }
+
+
+# --- cells --------------------------------------------------------------------------------------------------------------
+
+
+def page_link(row: Model | None, text: str | None = None) -> SafeString | str:
+    """A link to a row's own page."""
+    if row is None:
+        return "–"
+    opts = row._meta
+    address = reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[row.pk])
+    return format_html('<a href="{}">{}</a>', address, text if text is not None else str(row))
+
+
+def list_link(model: type[Model], text: Any, **query: Any) -> SafeString:
+    """A link to a model's list, filtered."""
+    address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return format_html('<a href="{}?{}">{}</a>', address, urlencode(query), text)
+
+
+def figure(row: Model, name: str) -> int:
+    """A number that the list's query has added to the row."""
+    value: int = getattr(row, name)
+    return value
+
+
+def pretty(value: Any) -> SafeString:
+    """A JSON value, set out to be read."""
+    return format_html("<pre>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def no_store(response: HttpResponse) -> HttpResponse:
+    """An answer that nothing keeps a copy of."""
+    response.headers["Cache-Control"] = "no-store"
+    return response

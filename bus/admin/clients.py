@@ -1,0 +1,246 @@
+"""Clients: who is connected where, sending them away, and writing to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.urls import path, reverse
+from django.utils.html import format_html
+from django.views.decorators.http import require_POST
+
+from ..models import Client, Membership, Message
+from ..protocol.errors import BusError
+from ..protocol.names import parse_address
+from ..services import clients as client_service
+from ..services.publishing import send_private
+from .base import DOOR, InputFilter, ReadOnlyAdmin, actor_of, figure, list_link, page_link, pretty
+
+
+class ConnectedFilter(admin.SimpleListFilter):
+    """Who is here."""
+
+    title = "presence"
+    parameter_name = "connected"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Here or gone."""
+        return [("1", "connected"), ("0", "gone")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
+        """Those who are."""
+        return queryset.filter(node__isnull=self.value() == "0") if self.value() in ("0", "1") else queryset
+
+
+class ChannelFilter(InputFilter):
+    """Members of a channel."""
+
+    title = "channel"
+    parameter_name = "channel"
+    placeholder = "science:explore"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
+        """Those of the channel that was typed."""
+        if not self.value():
+            return queryset
+        address = parse_address(self.value() or "")
+        if address is None:
+            return queryset.none()
+        members = Membership.objects.filter(channel__room__name=address.room, channel__name=address.channel)
+        return queryset.filter(pk__in=members.values("client"))
+
+
+if TYPE_CHECKING:
+    ClientInline = admin.TabularInline[Membership, Client]
+else:
+    ClientInline = admin.TabularInline
+
+
+class MembershipInline(ClientInline):
+    """Where a client is; it is looked at only."""
+
+    model = Membership
+    extra = 0
+    can_delete = False
+    fields = ["channel_link", "joined_at"]
+    readonly_fields = ["channel_link", "joined_at"]
+    verbose_name_plural = "memberships"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
+        """With what the links need."""
+        return super().get_queryset(request).select_related("channel__room")
+
+    @admin.display(description="channel")
+    def channel_link(self, membership: Membership) -> Any:
+        """The way to the channel."""
+        return page_link(membership.channel)
+
+    def has_add_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
+        """Nobody is put into a channel here."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
+        """Nor taken out of one."""
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
+        """For all who see the client."""
+        return True
+
+
+class MessageForm(forms.Form):
+    """A text for a client."""
+
+    text = forms.CharField(max_length=10_000)
+
+
+class ReasonForm(forms.Form):
+    """Why a client is sent away."""
+
+    reason = forms.CharField(max_length=200, required=False)
+
+
+@admin.register(Client)
+class ClientAdmin(ReadOnlyAdmin[Client]):
+    """Connected clients, and lasting ones that are gone."""
+
+    change_form_template = "admin/bus/client/change_form.html"
+    list_display = [
+        "client_id",
+        "state",
+        "client_type",
+        "screen_name",
+        "role",
+        "places",
+        "node_link",
+        "connected_at",
+        "last_activity",
+    ]
+    list_filter = [ConnectedFilter, ChannelFilter, "client_type", "role", "node"]
+    list_select_related = ["node"]
+    search_fields = ["client_id", "screen_name"]
+    ordering = ["client_id"]
+    inlines = [MembershipInline]
+    actions = ["disconnect_selected"]
+    fieldsets = [
+        (None, {"fields": ["client_id", "state", "client_type", "screen_name", "avatar", "role", "look_at"]}),
+        ("Connection", {"fields": ["node_link", "connection_id", "connected_at", "last_activity", "disconnected_at"]}),
+        ("Identity", {"fields": ["principal", "personality_text"]}),
+    ]
+    readonly_fields = ["state", "node_link", "personality_text", "look_at"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
+        """With the number of their channels."""
+        return super().get_queryset(request).annotate(places=Count("memberships"))
+
+    @admin.display(description="state", ordering="node")
+    def state(self, client: Client) -> Any:
+        """Whether it is here."""
+        here = client.node_id is not None
+        return format_html(
+            '<span class="bus-{}">{}</span>', "here" if here else "gone", "connected" if here else "gone"
+        )
+
+    @admin.display(description="channels", ordering="places")
+    def places(self, client: Client) -> int:
+        """How many it is in."""
+        return figure(client, "places")
+
+    @admin.display(description="process", ordering="node")
+    def node_link(self, client: Client) -> Any:
+        """The process that it is connected to."""
+        return page_link(client.node)
+
+    @admin.display(description="personality")
+    def personality_text(self, client: Client) -> Any:
+        """What it says of itself."""
+        return pretty(client.personality) if client.personality else "–"
+
+    @admin.display(description="look at")
+    def look_at(self, client: Client) -> Any:
+        """Links."""
+        return list_link(Message, "messages that it sent", sender=client.client_id)
+
+    def may_act(self, request: HttpRequest) -> bool:
+        """Whether the user may send clients away and write to them."""
+        return actor_of(request).manages and request.user.has_perm("bus.change_client")
+
+    # --- sending away -----------------------------------------------------------------------------------------------
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        """Only for those who may."""
+        return super().get_actions(request) if self.may_act(request) else {}
+
+    @admin.action(description="Disconnect the selected clients")
+    def disconnect_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
+        """Send the chosen clients away."""
+        gone = 0
+        for client in queryset.filter(node__isnull=False):
+            try:
+                client_service.disconnect(actor_of(request), client.client_id, door=DOOR)
+                gone += 1
+            except BusError as problem:
+                if problem.code != "CLIENT_NOT_FOUND":
+                    raise
+        self.message_user(request, f"{gone} clients are sent away.", messages.SUCCESS)
+
+    def get_urls(self) -> list[Any]:
+        """The two things to do with a client."""
+        info = f"{self.opts.app_label}_{self.opts.model_name}"
+        wrap = self.admin_site.admin_view
+        return [
+            path("<path:object_id>/disconnect/", wrap(require_POST(self.disconnect_view)), name=f"{info}_disconnect"),
+            path("<path:object_id>/message/", wrap(require_POST(self.message_view)), name=f"{info}_message"),
+            *super().get_urls(),
+        ]
+
+    def disconnect_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """Send one away, with a reason."""
+        form = ReasonForm(request.POST)
+
+        def act(client: Client) -> str:
+            client_service.disconnect(
+                actor_of(request), client.client_id, door=DOOR, reason=form.cleaned_data["reason"]
+            )
+            return f"{client.client_id} is sent away."
+
+        return self._act(request, object_id, form, act)
+
+    def message_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
+        """Put a private message into its inbox."""
+        form = MessageForm(request.POST)
+
+        def act(client: Client) -> str:
+            speaker = client_service.speak_as(actor_of(request))
+            send_private(client.client_id, message=form.cleaned_data["text"], actor=speaker)
+            return f"{client.client_id} has your message, from {speaker.client_id}."
+
+        return self._act(request, object_id, form, act)
+
+    def _act(self, request: HttpRequest, object_id: str, form: forms.Form, act: Any) -> HttpResponseBase:
+        if not self.may_act(request):
+            raise PermissionDenied
+        client = get_object_or_404(Client, pk=object_id)
+        try:
+            if form.is_valid():
+                self.message_user(request, act(client), messages.SUCCESS)
+            else:
+                self.message_user(
+                    request, " ".join(str(text) for faults in form.errors.values() for text in faults), messages.ERROR
+                )
+        except BusError as problem:
+            self.message_user(request, problem.message, messages.ERROR)
+        return HttpResponseRedirect(reverse("admin:bus_client_change", args=[client.pk]))
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        """With the two forms, where they make sense."""
+        client = kwargs.get("obj")
+        context["may_act"] = self.may_act(request)
+        context["is_here"] = client is not None and client.node_id is not None
+        return super().render_change_form(request, context, *args, **kwargs)

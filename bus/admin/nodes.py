@@ -1,0 +1,43 @@
+"""The processes of the bus."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from ..conf import config
+from ..models import Client, Node
+from .base import ReadOnlyAdmin, figure, list_link, pretty
+
+
+@admin.register(Node)
+class NodeAdmin(ReadOnlyAdmin[Node]):
+    """Processes with their last signs of life and figures."""
+
+    list_display = ["__str__", "alive", "people", "version", "started_at", "heartbeat_at"]
+    fields = ["host", "pid", "version", "started_at", "heartbeat_at", "stats_text"]
+    readonly_fields = ["stats_text"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
+        """With the number of their clients."""
+        return super().get_queryset(request).annotate(people=Count("clients"))
+
+    @admin.display(description="alive", boolean=True)
+    def alive(self, node: Node) -> bool:
+        """Whether its last sign of life is young."""
+        return node.heartbeat_at > timezone.now() - timedelta(seconds=config().node_timeout)
+
+    @admin.display(description="clients", ordering="people")
+    def people(self, node: Node) -> Any:
+        """Connected clients, and the way to them."""
+        return list_link(Client, figure(node, "people"), node__id__exact=node.pk)
+
+    @admin.display(description="figures")
+    def stats_text(self, node: Node) -> Any:
+        """As of its last sign of life."""
+        return pretty(node.stats)

@@ -1,0 +1,104 @@
+"""Rooms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest
+from django.utils.html import format_html
+
+from ..models import Channel, Membership, Message, Room
+from ..permissions import Actor
+from ..protocol.names import INBOX_ROOM, WHOLE
+from ..services import rooms as room_service
+from .base import DOOR, BusModelAdmin, actor_of, figure, list_link
+
+
+def _of_room(rows: QuerySet[Any], path: str, figure: Any) -> Coalesce:
+    rows = rows.filter(**{path: OuterRef("pk")}).order_by().values(path)
+    return Coalesce(Subquery(rows.annotate(figure=figure).values("figure"), output_field=IntegerField()), 0)
+
+
+@admin.register(Room)
+class RoomAdmin(BusModelAdmin[Room]):
+    """Rooms with their figures; built-in ones stay."""
+
+    list_display = [
+        "name",
+        "private",
+        "hardcoded",
+        "channel_count",
+        "people",
+        "message_count",
+        "created_at",
+        "created_by",
+    ]
+    list_filter = ["private", "hardcoded"]
+    search_fields = ["name", "description"]
+    fields = ["name", "description", "private", "presence", "hardcoded", "created_at", "created_by", "look_at"]
+    readonly_fields = ["hardcoded", "created_at", "created_by", "look_at"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
+        """Rooms that clients can be in, with their figures."""
+        channels = Channel.objects.filter(kind=Channel.Kind.CHANNEL)
+        here = Membership.objects.filter(client__node__isnull=False)
+        return (
+            super()
+            .get_queryset(request)
+            .exclude(name__in=(INBOX_ROOM, WHOLE))
+            .annotate(
+                channel_count=_of_room(channels, "room", Count("pk")),
+                people=_of_room(here, "channel__room", Count("client", distinct=True)),
+                message_count=_of_room(Channel.objects.all(), "room", Sum("head")),
+            )
+        )
+
+    @admin.display(description="channels", ordering="channel_count")
+    def channel_count(self, room: Room) -> str:
+        """How many, and the way to them."""
+        return list_link(Channel, figure(room, "channel_count"), room=room.name)
+
+    @admin.display(description="clients", ordering="people")
+    def people(self, room: Room) -> int:
+        """Connected clients in any of its channels."""
+        return figure(room, "people")
+
+    @admin.display(description="messages", ordering="message_count")
+    def message_count(self, room: Room) -> str:
+        """Messages ever, and the way to those that are kept."""
+        return list_link(Message, figure(room, "message_count"), room=room.name)
+
+    @admin.display(description="look at")
+    def look_at(self, room: Room) -> Any:
+        """Links."""
+        return format_html(
+            "{} · {}", list_link(Channel, "channels", room=room.name), list_link(Message, "messages", room=room.name)
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Room | None = None) -> list[str]:
+        """A room keeps its name."""
+        return [*self.readonly_fields, "name"] if obj is not None else list(self.readonly_fields)
+
+    def get_fields(self, request: HttpRequest, obj: Room | None = None) -> Any:
+        """What there is to say of a new room, or of one that is there."""
+        return self.fields if obj is not None else ["name", "description", "private", "presence"]
+
+    def has_delete_permission(self, request: HttpRequest, obj: Room | None = None) -> bool:
+        """Built-in rooms stay."""
+        return super().has_delete_permission(request, obj) and not (obj is not None and obj.hardcoded)
+
+    def save_model(self, request: HttpRequest, obj: Room, form: Any, change: bool) -> None:
+        """By the service."""
+        if change:
+            values = {field: form.cleaned_data[field] for field in form.changed_data}
+            room_service.update_room(actor_of(request), obj.name, values, door=DOOR)
+        else:
+            made = room_service.create_room(actor_of(request), door=DOOR, **form.cleaned_data)
+            obj.pk = made.pk
+
+    def remove(self, actor: Actor, row: Room) -> None:
+        """By the service."""
+        room_service.delete_room(actor, row.name, door=DOOR)

@@ -1,0 +1,1 @@
+"""The admin as its users meet it."""
