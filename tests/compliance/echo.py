@@ -1,7 +1,7 @@
 """An echo as an ASGI application, for Autobahn's test suite: the bus speaks a protocol of its own, an echo speaks none.
 
-Texts go out by the bus's writer, so that the frames which it builds and puts onto the socket itself are what is tested;
-bytes go the ordinary way, since the bus sends none.
+Texts come in by the bus's reader and go out by its writer, so that the frames which it takes off the socket and puts onto
+it by itself are what is tested; bytes go the ordinary way, since the bus sends none.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from bus.realtime.inbound import bound
+from bus.realtime.readers import attach
 from bus.realtime.writers import Bounds, choose
 
 
@@ -19,10 +20,20 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         return
     await send({"type": "websocket.accept"})
     bound(receive, send)
+    reader = attach(send)
     writer = choose(send, Bounds(bytes=1 << 30, frames=1 << 30), lambda: None)
-    while (event := await receive())["type"] == "websocket.receive":
-        if event.get("text") is not None:
-            writer.send(event["text"].encode())
-            writer.flush()
+
+    def echo(text: bytes) -> None:
+        writer.send(text)
+        writer.flush()
+
+    if reader is not None:
+        reader.begin(writer, echo)
+    while (event := await receive())["type"] != "websocket.disconnect":
+        text, data = event.get("text"), event.get("bytes")
+        if text is not None:
+            echo(text.encode())
+        elif event.get("arqonbus.text"):
+            echo(data)
         else:
-            await send({"type": "websocket.send", "bytes": event["bytes"]})
+            await send({"type": "websocket.send", "bytes": data})

@@ -132,7 +132,7 @@ class Reader(abc.ABC):
     def _message(self, payload: bytes) -> None:
         take, writer = self._take, self._writer
         if take is None or writer is None or self.busy or writer.closed or self._waiting():
-            self._enqueue({"type": "websocket.receive", "bytes": payload})
+            self._enqueue({"type": "websocket.receive", "bytes": payload, "arqonbus.text": True})
             return
         rest = take(payload)
         if rest is not None:
