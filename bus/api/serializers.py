@@ -336,6 +336,15 @@ class TokenWithSecret(Token):
     secret = serializers.CharField()
 
 
+class Ticket(serializers.Serializer[Any]):
+    """A connection ticket."""
+
+    ticket = serializers.CharField(
+        help_text="For one socket: sub-protocol `ticket.<ticket>`, `ticket` of the first frame or URL."
+    )
+    expires_at = serializers.DateTimeField(help_text="Until when it opens one.")
+
+
 class TokenList(serializers.Serializer[Any]):
     """A page of access tokens."""
 

@@ -48,6 +48,7 @@ urlpatterns = [
     re_path(r"^v1/clients/(?P<client_id>[^/]+)/disconnect$", clients.Disconnect.as_view(), name="client-disconnect"),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)$", clients.OneClient.as_view(), name="client"),
     *_list("tokens", access.Tokens.as_view()),
+    *_list("tickets", access.Tickets.as_view()),
     path("v1/tokens/<int:id>", access.OneToken.as_view(), name="token"),
     *_list("grants", access.Grants.as_view()),
     path("v1/grants/<int:id>", access.OneGrant.as_view(), name="grant"),

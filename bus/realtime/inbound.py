@@ -6,7 +6,8 @@ connection has worked off what waits; TCP then slows the sender down. Uvicorn re
 
 Internals used, and nothing else of them: daphne's ``receive`` is the bound ``get`` of an ``asyncio.Queue``; its ``send`` is
 known to ``writers.daphne``; ``server.ping_interval``, ``server.ping_timeout``, ``server.ws_factory``; Autobahn's
-``autoPingTimeout``; Twisted's ``transport.pauseProducing`` and ``resumeProducing``. Where they are not so, nothing is done.
+``autoPingTimeout`` and ``failByDrop``; Twisted's ``transport.pauseProducing`` and ``resumeProducing``. Where they are not as
+expected nothing is done.
 """
 
 from __future__ import annotations
@@ -95,7 +96,10 @@ def _size(item: Any) -> int:
 
 
 def bound(receive: Any, send: Send) -> BoundedQueue | None:
-    """Bound the queue behind ``receive`` on a server that leaves it without; None where there is nothing to do."""
+    """Bound the queue behind ``receive`` on a server that leaves it without; None where there is nothing to do.
+
+    Also lets Autobahn say why it fails a connection (1002, 1007, 1009) instead of dropping the line.
+    """
     queue = getattr(receive, "__self__", None)
     if type(queue) is not asyncio.Queue:
         return None
@@ -105,6 +109,7 @@ def bound(receive: Any, send: Send) -> BoundedQueue | None:
         hasattr(transport, name) for name in ("pauseProducing", "resumeProducing", "connected", "disconnecting")
     ):
         return None
+    protocol.failByDrop = False  # type: ignore[union-attr]
     queue.__class__ = BoundedQueue  # the same object, with more methods
     bounded: Any = queue
     bounded.transport = transport

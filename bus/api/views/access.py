@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ... import tickets
 from ...models import AccessToken, Grant, wire_time
 from ...protocol.errors import BusError
 from ...services import grants as grant_service
@@ -101,6 +103,21 @@ class OneToken(_TokenView):
             raise BusError("NOT_FOUND", "You have no such token.")
         token_service.revoke(self.actor, token, door=DOOR)
         return Response(status=204)
+
+
+class Tickets(BusView):
+    """``/tickets``."""
+
+    @operation("tickets_create", "Get a ticket for a socket", serializers.Ticket, tag="tokens", status=201)
+    def post(self, request: Request) -> Response:
+        """Get a ticket that opens one socket as you, within some seconds.
+
+        For a page of another site: its own back end asks for the ticket, the page shows it, and no token is in the browser.
+        """
+        made = tickets.issue(self.actor)
+        ends = datetime.fromtimestamp(made.expires_at, UTC)
+        body = {"ticket": made.text, "expires_at": wire_time(ends)}
+        return Response(body, status=201, headers={"Cache-Control": "no-store"})
 
 
 def grant_row(grant: Grant) -> dict[str, Any]:
