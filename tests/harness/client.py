@@ -299,6 +299,8 @@ class WireClient:
             result = frame.get("result") or {}
             asked = self._asked.pop(str(frame.get("request_id")), {})
             if frame.get("command") == "join_channel":
+                for address, entry in (result.get("positions") or {}).items():
+                    self.positions.setdefault(address, dict(entry))  # the room's own log comes with the channel
                 self._set_position(address_of(result), result, asked.get("since"))
             elif frame.get("command") == "leave_channel":
                 self.positions.pop(address_of(result), None)

@@ -156,7 +156,11 @@ class Recorder:
         result = frame.get("result") or {}
         if frame.get("command") == "join_channel":
             parameters = self._asked.get((link.number, str(frame.get("request_id"))), {})
-            self._open(link, f"{result.get('room')}:{result.get('channel')}", result, parameters.get("since"))
+            joined = f"{result.get('room')}:{result.get('channel')}"
+            self._open(link, joined, result, parameters.get("since"))
+            for address, entry in (result.get("positions") or {}).items():
+                if address != joined:
+                    self._open(link, address, entry, None)
         elif frame.get("command") == "leave_channel":
             parameters = self._asked.get((link.number, str(frame.get("request_id"))), {})
             room = f"{parameters.get('room')}"

@@ -1,0 +1,115 @@
+"""P15, P2: the channel layer is a bell. Whatever happens to it, every member gets every message once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.harness.backends import Storage
+from tests.harness.redis import RedisServer
+from tests.harness.server import BusServer
+from tests.reliability.traffic import Crowd
+
+pytestmark = pytest.mark.cluster
+
+
+async def two(start_server: StartServer, **env: str) -> list[BusServer]:
+    """Two processes on one storage."""
+    settings = {f"ARQONBUS_{name.upper()}": value for name, value in env.items()}
+    return list(await asyncio.gather(*(asyncio.to_thread(start_server, env=settings) for _ in range(2))))
+
+
+def layer_lines(server: BusServer) -> list[str]:
+    """What the server said about its layer."""
+    return [line for line in server.log().splitlines() if "layer" in line.lower() or "redis" in line.lower()]
+
+
+async def test_redis_is_killed_for_three_seconds_under_load_and_nobody_misses_or_doubles_a_message(
+    start_server: StartServer, storage: Storage
+) -> None:
+    assert storage.redis is not None
+    servers = await two(start_server)
+    crowd = Crowd(servers)
+    try:
+        await crowd.join(100, "lab:bench", name="member")
+        publishers = await crowd.join(8, "lab:door", name="publisher")
+        async with crowd.publishing(publishers, "lab:bench", rate=60):
+            await crowd.until_acked(60)
+            await asyncio.to_thread(storage.redis.kill)
+            crowd.recorder.note("redis killed")
+            await asyncio.sleep(3)  # the fault itself
+            await crowd.until_acked(1)
+            await asyncio.to_thread(storage.redis.start)
+            crowd.recorder.note("redis is back")
+            await crowd.until_acked(60)
+        await crowd.judge(storage, deadline=5)
+    finally:
+        await crowd.stop()
+    for server in servers:
+        assert "Traceback" not in server.log()
+        assert len(layer_lines(server)) <= 5
+    # Nobody's connection was touched.
+    assert all(member.connections == 1 for member in crowd.members)
+
+
+FAULTS: dict[str, Callable[[RedisServer], None]] = {
+    "flushed": RedisServer.flush,
+    "cut": RedisServer.drop_clients,
+    "restarted": RedisServer.restart,
+    "frozen": RedisServer.freeze,
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_lost_tail_is_found(start_server: StartServer, storage: Storage, fault: str) -> None:
+    """After the fault one message is published and none after it that would tell of the gap."""
+    assert storage.redis is not None
+    first, second = await two(start_server)
+    crowd = Crowd([first, second])
+    try:
+        near, far = await crowd.join(2, "lab:bench")
+        await near.publish("one", room="lab", channel="bench")
+        await far.client.expect(message="one")
+        await asyncio.to_thread(FAULTS[fault], storage.redis)
+        await near.publish("two", room="lab", channel="bench")
+        await near.publish("all", room="lab")
+        await far.client.expect(message="two", timeout=5)
+        await far.client.expect(message="all", timeout=5)
+        await asyncio.to_thread(storage.redis.thaw)
+        await far.publish("three", room="lab", channel="bench")
+        await near.client.expect(message="three", timeout=5)
+        await crowd.judge(storage, deadline=5)
+    finally:
+        await asyncio.to_thread(storage.redis.thaw)
+        await crowd.stop()
+
+
+async def test_bells_that_the_layer_drops_and_groups_that_expire_cost_no_message(
+    start_server: StartServer, storage: Storage
+) -> None:
+    """A capacity of 10 and memberships that expire after 2 s; four publishers, twenty readers, one order for all."""
+    servers = await two(start_server, layer_capacity="10", layer_group_expiry="2")
+    crowd = Crowd(servers)
+    try:
+        readers = await crowd.join(20, "lab:bench", name="reader")
+        publishers = await crowd.join(4, "lab:door", name="publisher")
+
+        async def publish(number: int) -> None:
+            for start in range(0, 250, 25):
+                await asyncio.gather(
+                    *(publishers[number].publish(f"{start + i}", room="lab", channel="bench") for i in range(25))
+                )
+
+        await asyncio.gather(*map(publish, range(4)))
+        await asyncio.sleep(3)  # longer than the groups live
+        await publishers[0].publish("last", room="lab", channel="bench")
+        for reader in readers:
+            await reader.client.wait_seq("lab:bench", 1001)
+        sequences = [[frame["seq"] for frame in reader.client.messages("lab:bench")] for reader in readers]
+        assert sequences == [list(range(1, 1002))] * 20
+        await crowd.judge(storage)
+    finally:
+        await crowd.stop()
