@@ -28,6 +28,12 @@ class Site:
         "", "Redis between the processes, such as redis://localhost:6379/0; unset: one process alone."
     )
     redis_prefix: str = setting("arqonbus", "What the bus's keys in Redis begin with.")
+    redis_capacity: int = setting(
+        10_000, "Bells that may wait for one process; those above are dropped, and found in the log.", "bells"
+    )
+    redis_group_expiry: int = setting(
+        86_400, "Time after which Redis forgets a process that does not renew its memberships.", "seconds"
+    )
     insecure_http: bool = setting(
         False, "Serve plain HTTP in production: cookies without Secure, no redirect, no HSTS."
     )

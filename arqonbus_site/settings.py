@@ -23,7 +23,12 @@ IN_CHECKOUT = (BASE_DIR / "manage.py").exists()
 #: Where the development database and key are kept: in the checkout, or where an installed package is run.
 STATE_DIR = (BASE_DIR if IN_CHECKOUT else Path.cwd()) / "var"
 site = environment.read()
-for _name, _least in (("database_pool", 4), ("hsts_seconds", 0)):
+for _name, _least in (
+    ("database_pool", 5),
+    ("hsts_seconds", 0),
+    ("redis_capacity", 1),
+    ("redis_group_expiry", 1),
+):
     if getattr(site, _name) < _least:
         raise ImproperlyConfigured(f"{_name.upper()} is {getattr(site, _name)}; it must be at least {_least}.")
 DEBUG = site.debug
@@ -85,7 +90,8 @@ CHANNEL_LAYERS: dict[str, Any] = {
         "CONFIG": {
             "hosts": [REDIS_URL],
             "prefix": site.redis_prefix,
-            "capacity": 10_000,
+            "capacity": site.redis_capacity,
+            "group_expiry": site.redis_group_expiry,
         },
     }
     if REDIS_URL

@@ -118,9 +118,7 @@ class Crowd:
         return made
 
     @contextlib.asynccontextmanager
-    async def publishing(
-        self, publishers: Sequence[Member], address: str, *, rate: float
-    ) -> AsyncIterator[None]:
+    async def publishing(self, publishers: Sequence[Member], address: str, *, rate: float) -> AsyncIterator[None]:
         """While in here, each of `publishers` publishes acked messages, all together about `rate` a second."""
         room, _, channel = address.partition(":")
         pause = len(publishers) / rate
