@@ -1,0 +1,1 @@
+"""Each command over a real socket, in both dialects."""

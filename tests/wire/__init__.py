@@ -1,0 +1,1 @@
+"""The contract over real sockets, against a real daphne process, in both dialects."""
