@@ -1,7 +1,7 @@
 """Straight to the socket under daphne (Autobahn on Twisted's asyncio reactor).
 
 Internals used, and nothing else of them: daphne's ``send`` is ``functools.partial(server.handle_reply, protocol)``;
-Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``closeHandshakeTimeout``, ``_sendAutoPing``; Twisted's
+Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``closeHandshakeTimeout``, ``failByDrop``, ``_sendAutoPing``; Twisted's
 ``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``, ``_tempDataLen``, ``write``, ``abortConnection``.
 ``fault`` tries them out once in a process, over a real pair of sockets, against the ordinary way; ``protocol_of`` checks
 each connection.
@@ -65,6 +65,8 @@ class DaphneWriter(Writer):
         self._transport = protocol.transport
         self._send = protocol.transport.socket.send
         self._open = protocol.STATE_OPEN
+        # A frame above the server's own limit ends the connection with 1009, not with a cut line that tells nothing.
+        protocol.failByDrop = False
         # Frames in the transport's buffer (at most), and bytes that ever went into it.
         self._waiting = 0
         self._queued = 0
