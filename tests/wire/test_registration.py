@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -83,7 +84,7 @@ async def test_the_initial_pair_follows_the_rules_of_addresses(
     ],
 )
 async def test_a_wrong_registration_is_one_error_and_the_next_one_is_taken(
-    shared_server: BusServer, wire: Connect, registration: dict[str, object], code: str
+    shared_server: BusServer, wire: Connect, registration: dict[str, Any], code: str
 ) -> None:
     client = await wire(shared_server, register=False)
     with pytest.raises(WireError) as caught:

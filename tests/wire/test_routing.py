@@ -37,7 +37,7 @@ async def test_a_message_goes_where_its_address_says(
     in_a = await wire(shared_server, room=fresh_room, channel="a")
     in_b = await wire(shared_server, room=fresh_room, channel="b")
     expected = address.format(room=fresh_room)
-    place = {key: text.format(room=fresh_room) for key, text in target.items()}
+    place: dict[str, Any] = {key: text.format(room=fresh_room) for key, text in target.items()}
     ack = await writer.publish("here", ack=True, **place)
     assert f"{ack['room']}:{ack['channel']}" == expected
     assert ack["seq"] == 1
