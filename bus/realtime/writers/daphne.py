@@ -1,8 +1,9 @@
 """Straight to the socket under daphne (Autobahn on Twisted's asyncio reactor).
 
 Internals used, and nothing else of them: daphne's ``send`` is ``functools.partial(server.handle_reply, protocol)``;
-Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``closeHandshakeTimeout``, ``failByDrop``, ``_sendAutoPing``; Twisted's
-``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``, ``_tempDataLen``, ``write``, ``abortConnection``.
+Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``closeHandshakeTimeout``, ``failByDrop``,
+``_sendAutoPing``; Twisted's ``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``, ``_tempDataLen``, ``write``,
+``abortConnection``.
 ``fault`` tries them out once in a process, over a real pair of sockets, against the ordinary way; ``protocol_of`` checks
 each connection.
 
