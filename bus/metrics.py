@@ -170,6 +170,8 @@ def of_registry(labels: Mapping[str, str]) -> Iterator[Metric]:
         family.samples = [
             Sample(sample.name, {**labels, **sample.labels}, sample.value, sample.timestamp, sample.exemplar)
             for sample in family.samples
+            # When each counter was made tells nobody anything that the node's start does not.
+            if not sample.name.endswith("_created")
         ]
         yield family
 

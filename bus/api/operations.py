@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from django.db import Error as DatabaseError
@@ -99,3 +99,13 @@ def _living() -> list[dict[str, Any]]:
 
 def _page(families: Iterable[Metric]) -> HttpResponse:
     return HttpResponse(metrics.page(families), content_type=CONTENT_TYPE_LATEST)
+
+
+#: What is asked by address (``bus.middleware.OperationsMiddleware``).
+PAGES: dict[str, Callable[[HttpRequest], Awaitable[HttpResponse]]] = {
+    "/health": health,
+    "/ready": ready,
+    "/version": version,
+    "/metrics": metrics_page,
+    "/metrics/cluster": cluster_metrics_page,
+}
