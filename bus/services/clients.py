@@ -495,15 +495,14 @@ def public(client: Client) -> dict[str, Any]:
 def stats() -> dict[str, int]:
     """The server's figures over all processes (contract §5, ``status``)."""
     counters = dict(Counter.objects.values_list("name", "value"))
-    here = Q(node__heartbeat_at__gt=_alive_since())
-    live = Membership.objects.filter(client__node__heartbeat_at__gt=_alive_since())
+    live = Membership.objects.filter(client__node__isnull=False)
     active = live.aggregate(channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True))
     # The logs count themselves (a channel's head is the number of its messages ever); what is gone is in the counter. The bus's
     # messages about itself are nobody's.
     kept = Channel.objects.exclude(room__name=SYSTEM_ROOM).aggregate(total=Sum("head"))["total"] or 0
     return {
         "total_connections": counters.get("connections", 0),
-        "active_connections": Client.objects.filter(here).count(),
+        "active_connections": Client.objects.filter(node__isnull=False).count(),
         "active_rooms": active["rooms"],
         "active_channels": active["channels"],
         "total_messages": kept + counters.get("messages", 0),

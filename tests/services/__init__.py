@@ -1,0 +1,1 @@
+"""The services as Django code calls them."""
