@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 
 from bus import broker
 from bus.models import Channel, Client, Message
@@ -154,7 +154,7 @@ async def test_the_async_forms_do_the_same(rung: list[Any], fresh_room: str) -> 
     assert (await abroadcast_to_room(fresh_room, message="3")).channel == "*"
     assert [row.channel for row in await asend_private(bob, message="4")] == [bob]
     assert len(rung) == 4
-    await sync_to_async(connection.close)()
+    await sync_to_async(connections.close_all)()
 
 
 def test_any_thread_may_publish(rung: list[Any], fresh_room: str) -> None:
@@ -215,4 +215,4 @@ async def test_code_inside_an_event_loop_may_use_the_sync_form_in_a_thread(rung:
     published = await sync_to_async(publish)(f"{fresh_room}:a", message="1")
     assert published.seq == 1
     assert len(rung) == 1
-    await sync_to_async(connection.close)()
+    await sync_to_async(connections.close_all)()
