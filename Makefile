@@ -134,6 +134,11 @@ lock: $(DEV_READY) ## renew the lock files from requirements.txt and requirement
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe \
 	--strip-extras --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
+.PHONY: audit
+audit: $(DEV_READY) ## look every locked package up among the known vulnerabilities (needs PyPI's advisories)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+		--requirement requirements.lock --requirement requirements-dev.lock --requirement requirements-redis.lock
+
 .PHONY: clean
 clean: ## remove the environment, the caches and the development database
 	rm -rf $(VENV) var .coverage .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
