@@ -29,7 +29,7 @@ def _logged(path: Path) -> Iterator[tuple[int, set[str]]]:
                 if isinstance(key, ast.Constant) and key.value == "event" and isinstance(value, ast.Constant):
                     yield node.lineno, {str(value.value)}
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "_ids":
-            yield node.lineno, {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+            yield node.lineno, {str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)}
 
 
 def _modules_that_log() -> list[Path]:
