@@ -148,6 +148,17 @@ async def test_a_repeated_id_is_published_once(client: Connect, address: str) ->
     assert len((await bus.history_page(address)).messages) == 1
 
 
+async def test_types_of_messages_are_free_but_for_the_servers_own(client: Connect, address: str) -> None:
+    bus, reader = await client(), await client()
+    async with reader.subscribe(address) as messages:
+        for kind in ("message", "mood"):
+            await bus.publish(address, kind, type=kind)
+        assert [(await messages.get(WAIT)).type for _ in range(2)] == ["event", "mood"]
+    for kind in ("ack", "error", "command_response"):
+        with pytest.raises(errors.ValidationFailed):
+            await bus.publish(address, "pretending", type=kind)
+
+
 async def test_without_ack_it_arrives_too(client: Connect, address: str) -> None:
     bus, reader = await client(), await client()
     async with reader.subscribe(address) as messages:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from ._version import __version__
 from .backoff import Backoff
-from .bus import Bus, State, connect
+from .bus import Bus, connect
+from .connection import State
 from .errors import (
     ArqonBusError,
     BusClosed,

@@ -7,43 +7,22 @@ import logging
 import ssl as ssl_module
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
-from enum import Enum
 from types import TracebackType
 from typing import Any
 
 from . import errors
 from .backoff import Backoff
 from .commands import Commands, Joined
-from .errors import (
-    ArqonBusError,
-    BusClosed,
-    ClosedByServer,
-    ConnectionLost,
-    ServerError,
-    comes_back,
-)
-from .link import Dial, Link, Refused
-from .messages import INBOX_ROOM, SERVER, WHOLE, Position, Receipt, Since, encode, moment_of, new_id, split_address
-from .requests import Pacer, Pending, Requests
+from .connection import Connection, State
+from .errors import ArqonBusError, BusClosed, ConnectionLost, ServerError
+from .link import Dial
+from .messages import INBOX_ROOM, SERVER, WHOLE, Position, Receipt, Since, moment_of, new_id, split_address
 from .subscription import Subscription
 
 logger = logging.getLogger("arqonbus.client")
 
-#: An id that is "in use" right after our own connection broke is most likely our own, not yet missed by the server (its
-#: answer with the new resume token can be what got lost); for so long it is tried again, in seconds.
-OWN_GHOST = 30.0
 
-
-class State(Enum):
-    """What a bus is doing."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    RECONNECTING = "reconnecting"
-    CLOSED = "closed"
-
-
-class Bus(Commands):
+class Bus(Connection, Commands):
     """A client of the bus. Made by :func:`connect`; use it in one event loop."""
 
     def __init__(
@@ -60,25 +39,18 @@ class Bus(Commands):
         backoff: Backoff | None = None,
         on_state: Callable[[State], None] | None = None,
     ) -> None:
-        self._dial = dial
+        super().__init__(
+            dial,
+            reconnect=reconnect,
+            give_up_after=give_up_after,
+            wait=wait,
+            timeout=timeout,
+            backoff=backoff,
+            on_state=on_state,
+        )
         self._identity = {key: value for key, value in identity.items() if value is not None}
-        self._reconnect = reconnect
-        self._give_up_after = give_up_after
-        self._wait = wait
-        self._timeout = timeout
         self._buffer = buffer
-        self._backoff = backoff or Backoff()
-        self._on_state = on_state
-        self._state = State.CONNECTING
-        self._link: Link | None = None
-        self._up = asyncio.Event()
-        self._runner: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._first: asyncio.Future[None] | None = None
-        self._failure: Exception | None = None
-        self._requests = Requests()
         self._unacked = asyncio.Semaphore(max_unacked)
-        self._pacer = Pacer()
         self._resume_token: str | None = None
         #: Every log that reaches this client: how far it came, for the next registration.
         self._logs: dict[str, Position] = {}
@@ -90,64 +62,9 @@ class Bus(Commands):
         self._joining = asyncio.Lock()
         #: The registration's answer: role, initial room and channel, logs.
         self.registered: dict[str, Any] = {}
-        #: What the server takes of one connection: ``frame_bytes``, ``targets``, ``frames_per_second`` (0: no limit).
-        self.limits: dict[str, Any] = {}
         self.client_id = str(identity.get("client_id") or "")
-        #: How many connections there were.
-        self.connections = 0
 
-    # --- life -------------------------------------------------------------------------------------------------------
-
-    async def open(self) -> Bus:
-        """Connect and register. Raises ``ConnectionFailed``, ``ClosedByServer`` or ``ServerError`` when that cannot be."""
-        if self._runner is None:
-            self._first = asyncio.get_running_loop().create_future()
-            self._runner = asyncio.create_task(self._run(), name="arqonbus")
-            try:
-                await asyncio.shield(self._first)
-            except BaseException:
-                await self.close()
-                raise
-        return self
-
-    async def close(self) -> None:
-        """Close the connection with the handshake; iterators end, what waits for an answer gets ``BusClosed``."""
-        runner = self._runner
-        self._fail(BusClosed("The bus is closed."))
-        link, self._link = self._link, None
-        if link is not None:
-            await link.close()
-        for task in [runner, *self._tasks]:
-            if task is not None and task is not asyncio.current_task():
-                task.cancel()
-                await asyncio.wait([task])
-        if self._first is not None and self._first.done() and not self._first.cancelled():
-            self._first.exception()
-
-    async def __aenter__(self) -> Bus:
-        return await self.open()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    @property
-    def state(self) -> State:
-        """What it is doing."""
-        return self._state
-
-    @property
-    def connected(self) -> bool:
-        """Whether it is connected and registered at this moment."""
-        return self._up.is_set()
-
-    async def wait_connected(self) -> None:
-        """Wait until it is connected. Raises what ended the bus for good."""
-        while not self._up.is_set():
-            self._check()
-            await self._up.wait()
-        self._check()
+    # --- registering and coming back --------------------------------------------------------------------------------
 
     @property
     def address(self) -> str:
@@ -159,95 +76,6 @@ class Bus(Commands):
         """What the server takes this client for: ``admin`` or another role."""
         return str(self.registered.get("role") or "")
 
-    def _change(self, state: State) -> None:
-        if state is not self._state:
-            self._state = state
-            if self._on_state is not None:
-                self._on_state(state)
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
-    def _fail(self, error: Exception) -> None:
-        """The end: everything that waits is told."""
-        if self._failure is None:
-            self._failure = error
-        self._requests.fail_all(self._failure)
-        closed = isinstance(self._failure, BusClosed)
-        for subscription in list(self._all):
-            if closed:
-                subscription._closed = True
-                subscription._arrived.set()
-            else:
-                subscription._fail(self._failure)
-        self._change(State.CLOSED)
-        self._up.set()  # Whoever waits for it looks at the failure.
-
-    # --- connecting and coming back ---------------------------------------------------------------------------------
-
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        lost_at = loop.time()
-        try:
-            while True:
-                try:
-                    link = await self._connect_once(lost_at)
-                except Refused as refusal:
-                    patience = self._give_up_after if self.connections else self._wait
-                    late = patience is not None and loop.time() - lost_at >= patience
-                    if refusal.final or late:
-                        self._end(refusal.error)
-                        return
-                    await asyncio.sleep(self._backoff.pause(refusal.retry_after))
-                    continue
-                await self._serve(link)
-                lost_at = loop.time()
-                if self._failure is not None:
-                    return
-                code, error = link.close_code, link.last_error
-                if not self._reconnect or not comes_back(code):
-                    self._end(
-                        ClosedByServer(code, error)
-                        if not comes_back(code)
-                        else ConnectionLost(f"The connection was lost ({code}).")
-                    )
-                    return
-                logger.info("connection lost (%s), coming back", code)
-                self._change(State.RECONNECTING)
-                known = code in errors.CLOSE_CODES and error is not None
-                await asyncio.sleep(self._backoff.pause(error.retry_after if known and error else None))
-        except Exception as problem:
-            logger.exception("the client failed")
-            self._end(problem)
-
-    def _end(self, error: Exception) -> None:
-        self._fail(error)
-        if self._first is not None and not self._first.done():
-            self._first.set_exception(error)
-
-    async def _connect_once(self, lost_at: float) -> Link:
-        """Connect and register. Raises ``Refused``."""
-        link = await Link.dial(self._dial)
-        try:
-            limits = link.welcome.get("limits")
-            self.limits = limits if isinstance(limits, dict) else {}
-            self._pacer.limit(self.limits.get("frames_per_second"), self.limits.get("frame_bytes"))
-            sent = dict(self._logs)
-            answer = await link.register(self._dial, self._registration())
-        except Refused as refusal:
-            await link.close()
-            error = refusal.error
-            ghost = isinstance(error, ClosedByServer) and error.close_code == 4409 and self.connections > 0
-            if ghost and asyncio.get_running_loop().time() - lost_at < OWN_GHOST:
-                raise Refused(error, final=False) from None
-            raise
-        except BaseException:
-            await link.close()
-            raise
-        self._registered(answer, sent)
-        return link
-
     def _registration(self) -> dict[str, Any]:
         frame: dict[str, Any] = {"type": "register", **self._identity}
         if self.client_id:
@@ -257,8 +85,9 @@ class Bus(Commands):
             frame["resume"] = {"token": self._resume_token, "positions": positions}
         return frame
 
-    def _registered(self, answer: dict[str, Any], sent: Mapping[str, Position]) -> None:
+    def _registered(self, answer: dict[str, Any], frame: dict[str, Any]) -> None:
         """Take over what the server says of every log; nothing of them has come yet."""
+        asked: dict[str, dict[str, Any]] = frame.get("resume", {}).get("positions", {})
         self.registered = answer
         self.client_id = str(answer["client_id"])
         self._resume_token = answer.get("resume_token")
@@ -268,7 +97,7 @@ class Bus(Commands):
             if not _joinable(address):
                 del self._logs[address]
         for address, row in channels.items():
-            before = sent.get(address)
+            before = asked.get(address)
             if before is None:
                 self._logs[address] = Position(row["seq"], row["epoch"])
             elif row.get("recovered") is False:
@@ -278,49 +107,17 @@ class Bus(Commands):
                     if subscription._wants(address):
                         subscription._begin(address, start, gap=True)
             else:
-                self._logs[address] = Position(before.seq, row["epoch"])
+                self._logs[address] = Position(before["seq"], row["epoch"])
 
-    async def _serve(self, link: Link) -> None:
-        """From the registration to the end of one connection."""
-        self._link = link
-        self.connections += 1
-        self._backoff.reset()
-        # First what was not answered, in its order; new requests wait until that is on its way.
-        again = self._spawn(self._send_again(link))
-        try:
-            async for frame in link.frames():
-                self._receive(frame)
-        finally:
-            again.cancel()
-            self._link = None
-            self._up.clear()
-            if self._failure is None:
-                self._requests.break_unsafe(ConnectionLost("The connection was lost before the answer came."))
-            else:
-                self._up.set()
-            await link.close()
-
-    async def _send_again(self, link: Link) -> None:
-        for pending in self._requests.repeatable():
-            await self._pacer.turn()
-            if not await link.send(pending.text):
-                return
-            pending.sent = True
-        if self._link is not link:
-            return
-        self._up.set()
-        self._change(State.CONNECTED)
-        if self._first is not None and not self._first.done():
-            self._first.set_result(None)
-        wanted = self._kept | {s.address for s in self._all if s.joinable and s._opened}
+    def _is_back(self) -> None:
+        wanted = self._kept | {subscription.address for subscription in self._all if subscription.wants_membership}
         for address in wanted - self._members:
             self._spawn(self._rejoin(address))
 
     async def _rejoin(self, address: str) -> None:
         """A channel that the server did not take us back into by itself."""
-        at = self._logs.get(address)
         try:
-            await self._join(address, at)
+            await self._join(address, self._logs.get(address))
         except ServerError as problem:
             self._kept.discard(address)
             for subscription in list(self._subscriptions.get(address, ())):
@@ -328,24 +125,21 @@ class Bus(Commands):
         except (ConnectionLost, TimeoutError, BusClosed):
             logger.debug("rejoining waits for the next connection")
 
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    def _ended(self, failure: Exception) -> None:
+        for subscription in list(self._all):
+            if isinstance(failure, BusClosed):
+                subscription._finish()
+            else:
+                subscription._fail(failure)
 
     # --- frames in --------------------------------------------------------------------------------------------------
 
     def _receive(self, frame: dict[str, Any]) -> None:
-        kind = frame.get("type")
-        if (kind in ("ack", "command_response", "error") and "seq" not in frame) or kind == "ack":
-            self._answered(frame)
-            return
         room, channel, seq = frame.get("room"), frame.get("channel"), frame.get("seq")
         if not isinstance(room, str) or not isinstance(channel, str):
             return
         address = f"{room}:{channel}"
-        if kind == "system" and frame.get("from") == SERVER and seq is None:
+        if frame.get("type") == "system" and frame.get("from") == SERVER and seq is None:
             self._notice(address, frame)
             return
         if isinstance(seq, int):
@@ -360,33 +154,6 @@ class Bus(Commands):
             return [subscription for subscription in self._all if subscription._wants(address)]
         return list(self._subscriptions.get(address, ()))
 
-    def _answered(self, frame: dict[str, Any]) -> None:
-        request_id = frame.get("request_id")
-        if request_id is not None:
-            self._requests.answer(str(request_id), frame)
-            return
-        error = frame.get("error")
-        problem = errors.from_error(error if isinstance(error, dict) else {})
-        if isinstance(problem, errors.RateLimited):
-            # It does not say which frame was refused: everything unanswered is sent again, which the ids make harmless.
-            self._pacer.hold(problem.retry_after or 1.0)
-            if self._link is not None and not self._requests.repeating:
-                self._requests.repeating = True
-                self._spawn(self._repeat_unanswered(self._link))
-        else:
-            logger.debug("the server said %s", problem.code)
-
-    async def _repeat_unanswered(self, link: Link) -> None:
-        try:
-            await self._pacer.turn()
-            self._requests.repeating = False
-            for pending in self._requests.repeatable():
-                await self._pacer.turn()
-                if not pending.future.done() and not await link.send(pending.text):
-                    return
-        finally:
-            self._requests.repeating = False
-
     def _notice(self, address: str, frame: dict[str, Any]) -> None:
         payload = frame.get("payload") or {}
         listeners = list(self._subscriptions.get(address, ()))
@@ -399,60 +166,6 @@ class Bus(Commands):
             return
         for subscription in listeners:
             subscription._notice(frame)
-
-    # --- requests ---------------------------------------------------------------------------------------------------
-
-    async def _request(
-        self,
-        frame: dict[str, Any],
-        *,
-        repeat: bool,
-        timeout: float | None,
-        on_answer: Callable[[dict[str, Any]], None] | None = None,
-    ) -> dict[str, Any]:
-        """Send a frame and wait for its answer, across breaks of the connection when ``repeat``."""
-        text = self._encoded(frame)
-        delay = Backoff()
-        async with asyncio.timeout(self._timeout if timeout is None else timeout):
-            while True:
-                pending = Pending(frame["id"], text, repeat, asyncio.get_running_loop().create_future(), on_answer)
-                self._requests.add(pending)
-                try:
-                    await self._send(pending)
-                    return await pending.future
-                except (errors.Busy, errors.Unavailable, errors.OutcomeUnknown) as problem:
-                    if not repeat:
-                        raise
-                    await asyncio.sleep(delay.pause(problem.retry_after))
-                finally:
-                    self._requests.remove(pending)
-
-    async def _send(self, pending: Pending) -> None:
-        while not pending.sent and not pending.future.done():
-            await self.wait_connected()
-            await self._pacer.turn()
-            link = self._link
-            if link is None or not self._up.is_set() or pending.sent:
-                continue
-            pending.sent = True
-            if not await link.send(pending.text) and pending.repeat:
-                return  # The next connection sends it.
-
-    def _encoded(self, frame: dict[str, Any]) -> str:
-        self._check()
-        text = encode(frame)
-        most = self._pacer.frame_bytes
-        if most and len(text.encode()) > most:
-            raise errors.FrameTooLarge(f"The frame has {len(text.encode())} bytes; the server takes {most}.")
-        return text
-
-    async def _command(
-        self, name: str, parameters: dict[str, Any] | None = None, *, repeat: bool = True, timeout: float | None = None
-    ) -> dict[str, Any]:
-        frame = {"type": "command", "id": new_id(), "command": name, "parameters": parameters or {}}
-        answer = await self._request(frame, repeat=repeat, timeout=timeout)
-        result: dict[str, Any] = answer["result"]
-        return result
 
     # --- publishing -------------------------------------------------------------------------------------------------
 

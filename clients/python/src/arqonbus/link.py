@@ -163,7 +163,8 @@ class Link:
         frame = json.loads(data)
         if not isinstance(frame, dict):
             return None
-        if frame.get("type") == "error" and (frame.get("request_id") is None or not self.registered):
+        refusal = frame.get("type") == "error" and "request_id" in frame
+        if refusal and (frame["request_id"] is None or not self.registered):
             error = frame.get("error")
             self.last_error = from_error(error if isinstance(error, dict) else {})
         return frame

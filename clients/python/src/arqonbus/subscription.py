@@ -91,6 +91,11 @@ class Subscription(AsyncIterator[Message]):
         """Whether it stands for a channel's membership: an inbox and a whole room's log come by themselves."""
         return self.room not in (INBOX_ROOM, WHOLE) and self.channel != WHOLE
 
+    @property
+    def wants_membership(self) -> bool:
+        """Whether it needs the client to be a member of its channel."""
+        return self._opened and self.joinable
+
     async def open(self) -> Self:
         """Join the channel; messages from now on (or from ``since`` on) are kept for the reader.
 
@@ -105,8 +110,7 @@ class Subscription(AsyncIterator[Message]):
     async def close(self) -> None:
         """End it; iterating ends, and the channel is left unless something else of this bus needs it."""
         if not self._closed:
-            self._closed = True
-            self._arrived.set()
+            self._finish()
             await self._bus._detach(self)
 
     async def __aenter__(self) -> Self:
@@ -270,6 +274,11 @@ class Subscription(AsyncIterator[Message]):
 
     def _put(self, message: Message) -> None:
         self._queue.append(message)
+        self._arrived.set()
+
+    def _finish(self) -> None:
+        """What is in the buffer is still handed out; then it ends."""
+        self._closed = True
         self._arrived.set()
 
     def _fail(self, error: BaseException) -> None:

@@ -24,9 +24,9 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .bus import Bus as AsyncBus
-from .bus import State
 from .bus import connect as async_connect
 from .commands import ChannelInfo, ChannelRow, Joined, Status
+from .connection import State
 from .errors import BusClosed
 from .messages import Message, Page, Position, Receipt, Since
 from .subscription import Subscription as AsyncSubscription

@@ -16,7 +16,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .._version import __version__
-from ..bus import Bus, State, connect
+from ..bus import Bus, connect
+from ..connection import State
 from ..errors import BusClosed
 from ..messages import Message
 from ..subscription import Subscription
