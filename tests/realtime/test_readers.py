@@ -234,7 +234,7 @@ def test_messages_wait_in_the_queue_while_the_owner_is_at_work_so_that_none_over
     assert taken == [b"one"]
     assert reader.queue == [
         {"type": "arqonbus.frame", "frame": b"rest of slow"},
-        {"type": "websocket.receive", "bytes": b"two"},
+        {"type": "websocket.receive", "bytes": b"two", "arqonbus.text": True},
     ]
     reader.queue.clear()
     reader.feed(frame(b"three"))

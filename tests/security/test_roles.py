@@ -13,6 +13,7 @@ from bus.commands.base import registry
 from tests.conftest import Connect
 from tests.harness.client import WireClient, WireError
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_until
 from tests.security.conftest import Console
 
 ROLES = ("anonymous", "member", "publisher", "admin")
@@ -100,6 +101,14 @@ def world(public_server: BusServer, console: Console) -> World:
         tokens[role] = console.token(f"{role} {mark}", user=f"{role}-{mark}")
         for action in actions:
             console.grant("user", f"{role}-{mark}", action, f"{private}:*")
+    # The grants were made in another process; the server looks for such changes within a second.
+    path = f"/api/v1/channels/{private}:hall/messages"
+    bearer = {"Authorization": f"Bearer {tokens['publisher']}"}
+    wait_until(
+        lambda: public_server.request("POST", path, {"message": "heard"}, bearer)[0] == 201,
+        "the last grant acts",
+        deadline=15,
+    )
     places = {
         "public": (public, "hall"),
         "private": (private, "hall"),
