@@ -250,14 +250,19 @@ async def test_the_command_of_a_systemd_unit_serves(
     command = parser["Service"]["ExecStart"].replace("%i", "8765").replace("--workers 2", "--workers 1")
     command = command.replace("8766", str(telemetry))
     env = clean_environment(
-        {"DEBUG": "0", "ALLOWED_HOSTS": "bus.test", "SECRET_KEY": backends.secret_key, **storage.env()}
+        {
+            "DEBUG": "0",
+            "ALLOWED_HOSTS": "bus.test",
+            "SECRET_KEY": backends.secret_key,
+            "ARQONBUS_ANONYMOUS": "1",
+            **storage.env(),
+        }
     )
     process = ManagedProcess(_here(shlex.split(command), port), log_path=tmp_path / "log", env=env, cwd=PROJECT_ROOT)
     process.start()
     try:
         wait_until(partial(_serving, port), f"the unit's command serves\n{process.log_tail()}")
-        token = run_manage("create_token", "probe", env=env).splitlines()[-1]
-        client = await wire(f"ws://127.0.0.1:{port}/", token=token)
+        client = await wire(f"ws://127.0.0.1:{port}/")
         await client.publish("hello", ack=True)
         await client.close()
         assert process.terminate() == 0

@@ -146,13 +146,3 @@ async def test_a_server_s_log_tells_what_was_done_by_whom_and_never_what_was_sai
     assert ("boss", "create_channel", "info") in commands
     stats = [line for line in lines if line.get("event") == "stats"][-1]
     assert {"clients", "rooms", "channels", "messages", "rate", "node"} <= stats.keys()
-
-
-@pytest.mark.embedded
-def test_development_mode_says_so_in_one_readable_line(start_server: StartServer) -> None:
-    server = start_server("daphne")
-    server.process.wait_for_log("event=development_mode")
-    lines = [line for line in server.log().splitlines() if "event=development_mode" in line]
-    assert len(lines) == 1
-    for word in ("DEBUG is on", "anonymous clients are let in", "DEBUG=0", "SECRET_KEY", "ALLOWED_HOSTS"):
-        assert word in lines[0]

@@ -215,12 +215,19 @@ async def test_outside_of_debug_strangers_are_refused_and_the_stream_needs_a_gra
     token = server.create_token("probe")
     probe, first = await _telemetry(wire, server.telemetry_url, headers={"Authorization": f"Bearer {token}"})
     assert first["payload"]["receiving"] is False
-    bearer = f"bearer.{server.create_token('boss', admin=True)}"
-    boss, welcome = await _telemetry(wire, server.telemetry_url, subprotocols=["arqonbus.v1", bearer])
+    admin = server.create_token("boss", admin=True)
+    boss, welcome = await _telemetry(wire, server.telemetry_url, subprotocols=["arqonbus.v1", f"bearer.{admin}"])
     assert welcome["payload"]["receiving"] is True
+    # A token is good in the first frame too.
+    late, before = await _telemetry(wire, server.telemetry_url)
+    assert before["payload"]["receiving"] is False
+    await late.send({"type": "register", "token": admin})
+    registered = await late.expect(event="registered")
+    assert (registered["payload"]["role"], registered["payload"]["receiving"]) == ("admin", True)
     await probe.send({"eventType": mark, "payload": {"n": 1}})
     await probe.expect(type="telemetry_ack")
-    await boss.expect(type="telemetry", predicate=_of(mark, n=1))
+    for receiver in (boss, late):
+        await receiver.expect(type="telemetry", predicate=_of(mark, n=1))
     await boss.send({"eventType": mark, "payload": {"n": 2}})
     await boss.expect(type="telemetry_ack")
     await probe.send({"eventType": mark, "payload": {"n": 3}})
@@ -230,21 +237,6 @@ async def test_outside_of_debug_strangers_are_refused_and_the_stream_needs_a_gra
     client = await wire(server, token=token)
     with pytest.raises(WireError, match=r"FORBIDDEN|CHANNEL_NOT_FOUND"):
         await client.publish("spoof", room=STREAM, ack=True)
-
-
-@pytest.mark.embedded
-async def test_a_token_in_the_first_frame_identifies_a_telemetry_socket(
-    start_server: StartServer, wire: Connect, mark: str
-) -> None:
-    server = start_server("daphne", env={"DEBUG": "0", "INSECURE_HTTP": "1"})
-    socket, first = await _telemetry(wire, server.telemetry_url)
-    assert first["payload"]["receiving"] is False
-    await socket.send({"type": "register", "token": server.create_token("boss", admin=True)})
-    registered = await socket.expect(event="registered")
-    assert (registered["payload"]["role"], registered["payload"]["receiving"]) == ("admin", True)
-    sender = await wire(server, token=server.create_token("probe"))
-    await sender.send({"type": "telemetry", "eventType": mark, "payload": {}})
-    await socket.expect(type="telemetry", predicate=_of(mark))
 
 
 @pytest.mark.embedded
