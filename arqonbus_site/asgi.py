@@ -13,12 +13,13 @@ from django.core.asgi import get_asgi_application
 django_application = get_asgi_application()
 
 from arqonbus_site.routing import websocket_application  # noqa: E402 - Django must be set up before
-from bus.serving.beginning import begin_with_daphne, lifespan  # noqa: E402
+from bus.serving.beginning import begin_with_daphne, lifespan, mask_access_logs  # noqa: E402
 from bus.serving.handshakes import install_on_daphne  # noqa: E402
 
 if "daphne.server" in sys.modules:
     install_on_daphne()
 begin_with_daphne()
+mask_access_logs()
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from typing import Any
 
+from ..logs import MaskSecrets
 from ..node import current
 from ..protocol.errors import BusError
+
+
+def mask_access_logs() -> None:
+    """Under the command ``uvicorn``, whose access log shows whole URLs: keep tokens out of it."""
+    for name in ("uvicorn.access", "uvicorn.error"):
+        logging.getLogger(name).addFilter(MaskSecrets())
 
 
 async def begin() -> None:

@@ -43,6 +43,9 @@ async def test_every_command_starts_bus_telemetry_and_pages(
     for url in (server.telemetry_url, server.url + "telemetry/"):
         telemetry = await wire(url, register=False)
         await telemetry.expect(type="telemetry_connected")
+    # A token in the URL is refused, and is not found in the log of any server.
+    leaky = await wire(server.url + "?token=arq_tok_hush", register=False)
+    assert await leaky.wait_closed() == 4401
     for path in ("/health", "/ready", "/version", "/metrics", "/admin/login/"):
         assert server.get(path)[0] == 200, path
     if kind in ("runbus", "websocket_bus"):
@@ -53,6 +56,7 @@ async def test_every_command_starts_bus_telemetry_and_pages(
         assert word in line
     assert await asyncio.to_thread(server.terminate) == 0
     assert "Traceback" not in server.log()
+    assert "hush" not in server.log()
     assert "event=node_stopped" in server.log()
 
 
