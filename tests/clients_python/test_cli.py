@@ -17,6 +17,9 @@ from tests.clients_python.conftest import Cli, client_environment, start_cli
 from tests.conftest import StartServer
 from tests.harness.server import BusServer
 
+# What it says on the wire is the same with both back ends.
+pytestmark = pytest.mark.embedded
+
 
 def objects(text: str) -> list[Any]:
     """The JSON objects of an output, one a line."""

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import TextContent
@@ -18,6 +19,9 @@ from tests.conftest import StartServer
 from tests.harness.server import BusServer
 
 WAIT = 20.0
+
+# What it says on the wire is the same with both back ends.
+pytestmark = pytest.mark.embedded
 
 
 class Agent:

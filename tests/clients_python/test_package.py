@@ -42,12 +42,14 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.name.partition("-")[0]: path for path in folder.glob("*.whl")}
 
 
-def install(target: Path, *packages: Path) -> str:
-    """Install wheels into a folder; what PYTHONPATH has to be for it."""
+@pytest.fixture(scope="session")
+def installed(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both packages, installed by pip into a folder of their own."""
+    target = tmp_path_factory.mktemp("installed")
     options = ["--quiet", "--no-deps", "--disable-pip-version-check", "--no-compile", "--target", str(target)]
-    done = run(sys.executable, "-m", "pip", "install", *options, *map(str, packages), cwd=target.parent)
+    done = run(sys.executable, "-m", "pip", "install", *options, *map(str, wheels.values()), cwd=target)
     assert done.returncode == 0, done.stderr
-    return str(target)
+    return target
 
 
 def test_the_clients_wheel_is_complete_and_typed(wheels: dict[str, Path]) -> None:
@@ -70,8 +72,7 @@ def test_the_servers_wheel_has_the_apps_with_their_pages_and_migrations(wheels: 
     assert {f"arqonbus_site/{path}" for path in templates} <= names
 
 
-def test_the_plugin_starts_a_real_server_from_the_installed_package(wheels: dict[str, Path], tmp_path: Path) -> None:
-    path = install(tmp_path / "installed", *wheels.values())
+def test_the_plugin_starts_a_real_server_from_the_installed_package(installed: Path, tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
     (project / "test_worker.py").write_text(
@@ -89,7 +90,7 @@ def test_the_plugin_starts_a_real_server_from_the_installed_package(wheels: dict
         "    assert arqonbus_server.stop() == 0\n"
         "    assert 'stopped' in arqonbus_server.log()\n"
     )
-    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project, PYTHONPATH=path)
+    done = run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project, PYTHONPATH=str(installed))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout
 
@@ -97,7 +98,8 @@ def test_the_plugin_starts_a_real_server_from_the_installed_package(wheels: dict
 def test_the_plugin_uses_a_running_server_or_says_what_is_missing(
     wheels: dict[str, Path], shared_server: BusServer, tmp_path: Path
 ) -> None:
-    path = install(tmp_path / "installed", wheels["arqonbus"])
+    path = str(tmp_path / "client")
+    zipfile.ZipFile(wheels["arqonbus"]).extractall(path)  # the client without the server
     (tmp_path / "test_it.py").write_text("def test_it(arqonbus_bus):\n    assert arqonbus_bus.ping()['pong']\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "test_it.py")]
     with_server = run(*command, f"--arqonbus-url={shared_server.url}", cwd=tmp_path, PYTHONPATH=path)
@@ -108,8 +110,8 @@ def test_the_plugin_uses_a_running_server_or_says_what_is_missing(
     assert "--arqonbus-project" in without.stdout
 
 
-def test_the_installed_command_serves_where_it_is_run(wheels: dict[str, Path], tmp_path: Path) -> None:
-    path = install(tmp_path / "installed", wheels["arqonbus_server"])
+def test_the_installed_command_works_where_it_is_run(installed: Path, tmp_path: Path) -> None:
+    path = str(installed)
     place = tmp_path / "place"
     place.mkdir()
     command = (sys.executable, "-m", "arqonbus_site")
@@ -118,5 +120,5 @@ def test_the_installed_command_serves_where_it_is_run(wheels: dict[str, Path], t
     seeded = run(*command, "seed_science_rooms", cwd=place, PYTHONPATH=path)
     assert "science" in seeded.stdout
     assert sorted(os.listdir(place / "var"))[0] == "arqonbus.sqlite3"
-    scripts = (tmp_path / "installed" / "bin" / "arqonbus-server").read_text()
+    scripts = (installed / "bin" / "arqonbus-server").read_text()
     assert "arqonbus_site.__main__" in scripts

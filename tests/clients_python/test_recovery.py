@@ -174,6 +174,7 @@ async def test_memberships_without_an_iterator_come_back_too(client: Connect, fr
     assert [member["client_id"] for member in members] == [bus.client_id]
 
 
+@pytest.mark.embedded
 async def test_states_are_told_and_a_publish_waits_for_the_server(
     start_server: StartServer, client: Connect, fresh_room: str
 ) -> None:
@@ -193,6 +194,7 @@ async def test_states_are_told_and_a_publish_waits_for_the_server(
     assert states == [connected, again, connected, closed]
 
 
+@pytest.mark.embedded
 async def test_a_command_that_must_not_be_repeated_says_that_its_outcome_is_unknown(
     start_server: StartServer, client: Connect, fresh_room: str
 ) -> None:
@@ -209,6 +211,7 @@ async def test_a_command_that_must_not_be_repeated_says_that_its_outcome_is_unkn
         await asyncio.wait_for(asking, WAIT)
 
 
+@pytest.mark.embedded
 async def test_giving_up_is_told_to_iterators_and_calls(start_server: StartServer, client: Connect) -> None:
     server = start_server()
     bus = await client(server, backoff=quick(), give_up_after=0.3)
@@ -222,6 +225,7 @@ async def test_giving_up_is_told_to_iterators_and_calls(start_server: StartServe
     assert bus.state is arqonbus.State.CLOSED
 
 
+@pytest.mark.embedded
 async def test_a_client_may_wait_for_a_server_that_is_not_there_yet(start_server: StartServer) -> None:
     server = start_server()
     await asyncio.to_thread(server.kill)
@@ -232,6 +236,7 @@ async def test_a_client_may_wait_for_a_server_that_is_not_there_yet(start_server
     await bus.close()
 
 
+@pytest.mark.embedded
 async def test_an_access_that_is_withdrawn_ends_the_connection_for_good(
     shared_server: BusServer, client: Connect
 ) -> None:

@@ -16,6 +16,9 @@ from tests.harness.server import BusServer
 
 WAIT = 20.0
 
+# What it says on the wire is the same with both back ends.
+pytestmark = pytest.mark.embedded
+
 
 @pytest.fixture
 def bus(shared_server: BusServer) -> Iterator[sync.Bus]:

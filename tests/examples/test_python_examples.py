@@ -8,11 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import arqonbus
 from tests.clients_python.conftest import client_environment
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_until
+
+# What they say on the wire is the same with both back ends.
+pytestmark = pytest.mark.embedded
 
 EXAMPLES = PROJECT_ROOT / "examples"
 WAIT = 30.0
