@@ -123,8 +123,8 @@ def register(socket: Socket) -> None:
     _sockets[socket.name] = socket
 
 
-def document(host: str = DEFAULT_HOST, *, secure: bool = False) -> dict[str, Any]:
-    """The contract as plain values, ready for JSON; ``host`` and ``secure`` say where this server is."""
+def document(host: str = DEFAULT_HOST, *, prefix: str = "/", secure: bool = False) -> dict[str, Any]:
+    """The contract as plain values, ready for JSON; ``host``, ``prefix`` (a path) and ``secure`` say where this server is."""
     made = _Document()
     for name in sorted(_sockets):
         made.add(_sockets[name])
@@ -144,6 +144,7 @@ def document(host: str = DEFAULT_HOST, *, secure: bool = False) -> dict[str, Any
         "servers": {
             "this": {
                 "host": host,
+                **({"pathname": prefix.rstrip("/")} if prefix != "/" else {}),
                 "protocol": "wss" if secure else "ws",
                 "title": "This server",
                 "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in _SECURITY],

@@ -7,18 +7,24 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 
 from .asyncapi import document
 
 
 def asyncapi_json(request: HttpRequest) -> JsonResponse:
     """The AsyncAPI document of this very server."""
-    return JsonResponse(document(request.get_host(), secure=request.is_secure()), json_dumps_params={"indent": 2})
+    return JsonResponse(_document_for(request), json_dumps_params={"indent": 2})
 
 
 def asyncapi_page(request: HttpRequest) -> HttpResponse:
     """The same for people."""
-    return render(request, "bus/asyncapi.html", readable(document(request.get_host(), secure=request.is_secure())))
+    return render(request, "bus/asyncapi.html", readable(_document_for(request)))
+
+
+def _document_for(request: HttpRequest) -> dict[str, Any]:
+    """The document with this server's address; the sockets lie under the same prefix as the pages (docs/django.md)."""
+    return document(request.get_host(), prefix=reverse("bus:console"), secure=request.is_secure())
 
 
 def readable(contract: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +41,7 @@ def readable(contract: dict[str, Any]) -> dict[str, Any]:
             {
                 "title": channel["title"],
                 "description": channel["description"],
-                "url": f"{server['protocol']}://{server['host']}{channel['address']}",
+                "url": f"{server['protocol']}://{server['host']}{server.get('pathname', '')}{channel['address']}",
                 "commands": [
                     {
                         "name": key.removeprefix("command."),
@@ -132,6 +138,6 @@ def type_in_words(schema: dict[str, Any]) -> str:
 
 def llms_txt(request: HttpRequest) -> HttpResponse:
     """What a language model has to know of this very server (https://llmstxt.org)."""
-    contract = document(request.get_host(), secure=request.is_secure())
+    contract = _document_for(request)
     context = {"base": request.build_absolute_uri("/").rstrip("/"), **readable(contract)}
     return render(request, "bus/llms.txt", context, content_type="text/plain; charset=utf-8")

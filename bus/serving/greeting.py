@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import DEFAULT_DB_ALIAS
+from django.urls import NoReverseMatch, reverse
 
 from ..version import VERSION
 
@@ -19,17 +22,20 @@ def reachable(host: str) -> str:
 def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, server: str) -> list[str]:
     """What to print once the ports are open."""
     base = f"{reachable(host)}:{port}"
+    # A project of somebody else has the bus below a prefix.
+    bus = f"{base}{reverse('bus:console')}"
     processes = f"{workers} {server} processes" if workers > 1 else server
     said = [f"ArqonBus {VERSION} on {processes}, {_store()}. Ctrl+C stops it in order."]
     said += [
-        f"  Console     http://{base}/",
-        f"  Bus         ws://{base}/",
+        f"  Console     http://{bus}",
+        f"  Bus         ws://{bus}",
         f"  Telemetry   ws://{reachable(host)}:{telemetry_port}/"
         if telemetry_port
-        else f"  Telemetry   ws://{base}/telemetry/",
-        f"  API docs    http://{base}/api/docs/",
-        f"  Admin       http://{base}/admin/",
+        else f"  Telemetry   ws://{bus}telemetry/",
+        f"  API docs    http://{bus}api/docs/",
     ]
+    with suppress(NoReverseMatch):
+        said.append(f"  Admin       http://{base}{reverse('admin:index')}")
     if not get_user_model()._default_manager.filter(is_superuser=True, is_active=True).exists():
         said.append("  There is no admin yet: `make admin` makes one and prints an access token.")
     return said

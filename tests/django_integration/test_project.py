@@ -81,7 +81,7 @@ def test_django_finds_nothing_wrong_with_it(shop: Shop) -> None:
 
 
 async def test_a_view_publishes_on_commit_and_not_at_all_on_a_rollback(shop: Shop) -> None:
-    url = f"ws://127.0.0.1:{shop.port}/ws/bus/"
+    url = f"ws://127.0.0.1:{shop.port}/bus/"
     async with (
         arqonbus.connect(url) as bus,
         bus.subscribe("shop:warehouse") as warehouse,
@@ -103,14 +103,27 @@ async def test_a_view_publishes_on_commit_and_not_at_all_on_a_rollback(shop: Sho
 
 
 async def test_the_buss_pages_rest_and_telemetry_are_there(shop: Shop) -> None:
-    for path in ("/bus/health", "/bus/version", "/bus/api/asyncapi.json", "/bus/api/asyncapi/", "/admin/login/"):
+    for path in (
+        "/bus/",
+        "/static/arqonbus/console/main.js",
+        "/bus/health",
+        "/bus/version",
+        "/bus/api/asyncapi.json",
+        "/bus/api/asyncapi/",
+        "/admin/login/",
+    ):
         assert shop.request("GET", path)[0] == 200, path
+    page = shop.request("GET", "/bus/")[1].decode()
+    assert '"bus_path": "/bus/", "telemetry_path": "/bus/telemetry/", "api_path": "/bus/api/v1/"' in page
+    contract = json.loads(shop.request("GET", "/bus/api/asyncapi.json")[1])
+    assert contract["servers"]["this"]["pathname"] == "/bus"
+    assert f"ws://127.0.0.1:{shop.port}/bus/telemetry/" in shop.request("GET", "/bus/llms.txt")[1].decode()
     status, body = shop.request("GET", "/bus/api/v1/rooms")
     assert status == 200
     assert "science" in [room["room"] for room in json.loads(body)["results"]]
     status, body = shop.request("GET", "/bus/api/v1/nothing")
     assert (status, json.loads(body)["error"]["code"]) == (404, "NOT_FOUND")
-    async with connect_socket(f"ws://127.0.0.1:{shop.port}/ws/telemetry/") as telemetry:
+    async with connect_socket(f"ws://127.0.0.1:{shop.port}/bus/telemetry/") as telemetry:
         assert json.loads(await telemetry.recv())["type"] == "telemetry_connected"
         await telemetry.send(json.dumps({"eventType": "probe", "payload": {"n": 1}}))
         assert json.loads(await telemetry.recv())["type"] in ("telemetry_ack", "telemetry")

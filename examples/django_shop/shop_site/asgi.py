@@ -16,14 +16,15 @@ from django.urls import path  # noqa: E402
 from bus.consumers import BusConsumer  # noqa: E402
 from telemetry.consumers import TelemetryConsumer  # noqa: E402
 
+# Under the same prefix as its pages (urls.py), where the console looks for them.
 # The bus checks origin, session and token of every handshake itself: no AuthMiddlewareStack, no OriginValidator around it.
 application = ProtocolTypeRouter(
     {
         "http": django_application,
         "websocket": URLRouter(
             [
-                path("ws/bus/", BusConsumer.as_asgi()),
-                path("ws/telemetry/", TelemetryConsumer.as_asgi()),
+                path("bus/", BusConsumer.as_asgi()),
+                path("bus/telemetry/", TelemetryConsumer.as_asgi()),
             ]
         ),
     }

@@ -62,6 +62,10 @@ INSTALLED_APPS = [
 ]
 ASGI_APPLICATION = "shop_site.asgi.application"
 
+# The files of its pages, if nothing else serves yours: WhiteNoise does, under every ASGI server.
+MIDDLEWARE.insert(1, "whitenoise.middleware.WhiteNoiseMiddleware")
+WHITENOISE_USE_FINDERS = True
+
 # In memory for one process; channels_redis.core.RedisChannelLayer for several.
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}}
 
