@@ -72,6 +72,8 @@ elif _database.get("ENGINE") == "django.db.backends.postgresql":
         "keepalives_idle": 3,
         "keepalives_interval": 1,
         "keepalives_count": 3,
+        # A process that is frozen, or cut off, in the middle of a transaction must not keep its locks from all the others.
+        "options": "-c idle_in_transaction_session_timeout=5000",
     }
 else:
     raise ImproperlyConfigured(

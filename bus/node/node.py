@@ -151,7 +151,7 @@ class Node:
         self._passed = 0
         self.statistics = Statistics(self)
         self._inbox_owners: dict[int, str] = {}
-        self._next_prune = 0.0
+        self._next_prune = self._next_tidy = 0.0
         self._last_look = self.started_at
         self._next_full_look = 0.0
         #: Ends of connections that the store would not take; tried again with each sign of life.
@@ -714,9 +714,11 @@ class Node:
         return max(self.published - self.own_messages, 0)
 
     async def _housekeep(self) -> float:
-        self.streams.collect()
-        await self._compare_presence()
         now = self.loop.time()
+        if now >= self._next_tidy:
+            self._next_tidy = now + HOUSEKEEP
+            self.streams.collect()
+            await self._compare_presence()
         if now >= self._next_prune:
             self._next_prune = now + (self.settings.prune_interval or 1e9)
             await self._prune()

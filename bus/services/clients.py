@@ -457,7 +457,8 @@ def sweep_dead_nodes(age: float | None = None) -> list[Left]:
     left: list[Left] = []
     for node_id in list(dead.values_list("id", flat=True)):
         with transaction.atomic():
-            if dead.select_for_update().filter(id=node_id).first() is not None:
+            # Where another process is about to do it, it need not wait for us.
+            if dead.select_for_update(skip_locked=True).filter(id=node_id).first() is not None:
                 left += _forget_node(node_id)
     return left
 

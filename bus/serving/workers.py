@@ -133,5 +133,6 @@ class Workers:
                 )
                 process.kill()
                 ended = process.wait()
-            status = status or abs(ended)
+            if ended != -signal.SIGTERM:  # So ends one that had not come far enough to stop in order.
+                status = status or abs(ended)
         return status

@@ -257,6 +257,7 @@ class WireClient:
                             f"the connection ended ({self.close_code} {self.close_reason}) before the answer"
                         )
                     )
+                    waiting.exception()  # seen, also where nobody waits for it any more
 
     def _take(self, received: Received) -> None:
         frame = received.frame

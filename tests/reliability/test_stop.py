@@ -15,7 +15,10 @@ from tests.harness.server import ServerKind
 from tests.reliability.traffic import Crowd, query, read_database
 
 
-@pytest.mark.parametrize("kind", ["daphne", "uvicorn", "runbus"])
+@pytest.mark.parametrize(
+    "kind",
+    ["daphne", pytest.param("uvicorn", marks=pytest.mark.embedded), pytest.param("runbus", marks=pytest.mark.embedded)],
+)
 async def test_a_graceful_stop_acknowledges_what_it_took_and_closes_everybody_with_a_hint(
     start_server: StartServer, storage: Storage, kind: ServerKind
 ) -> None:
