@@ -138,6 +138,8 @@ class Connection:
             metrics.disconnects.labels(str(self.peer.close_code or code)).inc()
             logger.info("disconnected %s", code, extra={**self._ids("disconnected"), "code": code})
             await self.node.members.gone(self.peer, self.peer.close_code or code)
+        # No cycle stays, so that nothing of it waits for the garbage collector.
+        self.peer.drop = self.writer.on_overflow = _nothing
 
     def overflow(self) -> None:
         """More waits for this connection than may: end it at the end of this turn, not in the middle of a fan-out."""
@@ -453,6 +455,10 @@ class Connection:
 
     def _ids(self, event: str) -> dict[str, Any]:
         return {"event": event, "connection": self.peer.connection_id, "client": self.peer.client_id}
+
+
+def _nothing(*_: Any) -> None:
+    """What is left to be done for a connection that is gone."""
 
 
 class _Gather:

@@ -9,7 +9,7 @@ from channels.consumer import AsyncConsumer
 
 from .connection import Connection
 from .door import Refused, authenticate, peer_address
-from .node import current
+from .node import current, settle
 from .protocol.errors import BAD_FRAMES, TOO_MANY, BusError, Closing
 from .realtime.inbound import bound, ping_as_told
 from .realtime.readers import attach
@@ -43,6 +43,8 @@ class BusConsumer(AsyncConsumer):
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
             await node.start()
+            if reader is not None:
+                settle()
             actor, refusal = await authenticate(scope, query, node), None
         except (BusError, Refused) as problem:
             actor, refusal = None, problem
@@ -79,4 +81,6 @@ class BusConsumer(AsyncConsumer):
                 if reader is not None:
                     reader.busy = False
         finally:
+            if reader is not None:
+                reader.end()
             await connection.closed(code)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .garbage import settle
 from .node import Node, current, running
 from .peer import Peer
 
-__all__ = ["Node", "Peer", "current", "running"]
+__all__ = ["Node", "Peer", "current", "running", "settle"]

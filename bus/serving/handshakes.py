@@ -72,7 +72,11 @@ def install_on_daphne() -> None:
             if not self.requestHeaders.hasHeader(b"Upgrade"):
                 # The connection may be kept for a next request, which is due then.
                 self.notifyFinish().addCallbacks(lambda _: waiting.owes(channel), lambda _: None)
-            return super().process()
+            done = super().process()
+            if self.transport is None:
+                # It is a WebSocket now. Channel and request hold each other; apart, they need no garbage collector to go.
+                channel.requests.clear()
+            return done
 
     def timed(self: Any, address: Any) -> Any:
         protocol = build(self, address)

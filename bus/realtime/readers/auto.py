@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..quiet import quieten
 from ..selftest import passed
 from ..writers import daphne as daphne_writer
 from ..writers import uvicorn as uvicorn_writer
@@ -22,6 +23,7 @@ def attach(send: Send, *, portable: bool = False) -> Reader | None:
         return None
     protocol = daphne_writer.protocol_of(send)
     if protocol is not None:
+        quieten()
         if daphne.at_boundary(protocol) and passed("daphne", "frames in", daphne.fault):
             return DaphneReader(protocol)
         return None

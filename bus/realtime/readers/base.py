@@ -48,6 +48,10 @@ class Reader(abc.ABC):
         self._writer, self._take = writer, take
 
     @abc.abstractmethod
+    def end(self) -> None:
+        """The connection is over: leave the server's object as it was."""
+
+    @abc.abstractmethod
     def _waiting(self) -> int:
         """Events in the server's queue."""
 

@@ -44,6 +44,17 @@ class DaphneReader(Reader):
             protocol._cancelAutoPingTimeoutCall()
         self._feed(data)
 
+    def end(self) -> None:
+        """The connection is over."""
+        self._through = True
+        self._take = self._writer = None
+        protocol = self._protocol
+        protocol.__dict__.pop("dataReceived", None)
+        over = getattr(protocol, "is_closed", None)
+        if getattr(over, "result", None) is protocol:
+            # Autobahn's note that it is over holds the protocol, and the protocol the note: 20 KiB until the collector comes.
+            over.result = None
+
     def _waiting(self) -> int:
         waiting: int = self._queue.qsize()
         return waiting

@@ -35,6 +35,13 @@ class UvicornReader(Reader):
         """Bytes from the transport."""
         self._feed(data)
 
+    def end(self) -> None:
+        """The connection is over."""
+        self._through = True
+        self._take = self._writer = None
+        # A transport that keeps the method goes on with this object, which passes everything through.
+        self._protocol.__dict__.pop("data_received", None)
+
     def _waiting(self) -> int:
         waiting: int = self._queue.qsize()
         return waiting
@@ -122,6 +129,9 @@ def _compare() -> str | None:
 
 
 class _Plain(Reader):
+    def end(self) -> None:
+        raise NotImplementedError
+
     def feed(self, data: bytes) -> None:
         self._feed(data)
 
