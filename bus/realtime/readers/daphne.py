@@ -50,7 +50,7 @@ class DaphneReader(Reader):
         self._take = self._writer = None
         protocol = self._protocol
         protocol.__dict__.pop("dataReceived", None)
-        over = getattr(protocol, "is_closed", None)
+        over: Any = getattr(protocol, "is_closed", None)
         if getattr(over, "result", None) is protocol:
             # Autobahn's note that it is over holds the protocol, and the protocol the note: 20 KiB until the collector comes.
             over.result = None
