@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from .. import broker, metrics, signals
 from ..conf import config
-from ..models import Channel, Client, Counter, Membership, Message, Room, wire_time
+from ..models import Channel, Counter, Membership, Message, Room, wire_time
 from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
 from ..protocol.errors import BusError
 from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id, is_name, parse_address, whole_room
@@ -259,17 +259,15 @@ def sweep_idle(age: float) -> int:
     """Remove what came into being by itself and serves nobody: how many channels went.
 
     These are channels without members, without news for ``age`` seconds and without a message (history stays for as long as
-    the retention says); the inboxes of clients that the server named and that are gone; and rooms that are left without
-    channels.
+    the retention says), and rooms that are left without channels. Inboxes: :func:`bus.services.clients.sweep_inboxes`.
     """
     idle_since = timezone.now() - timedelta(seconds=age)
-    empty = Q(auto_created=True) & ~Exists(Message.objects.filter(channel=OuterRef("pk")))
-    ownerless = Q(kind=Channel.Kind.INBOX) & ~Exists(Client.objects.filter(client_id=OuterRef("name")))
     swept = 0
     for channel in (
         Channel.objects.select_related("room")
-        .filter(empty | ownerless, touched_at__lt=idle_since, created_at__lt=idle_since)
-        .filter(~Exists(Membership.objects.filter(channel=OuterRef("pk"))))[:200]
+        .filter(auto_created=True, touched_at__lt=idle_since, created_at__lt=idle_since)
+        .filter(~Exists(Membership.objects.filter(channel=OuterRef("pk"))))
+        .filter(~Exists(Message.objects.filter(channel=OuterRef("pk"))))[:200]
     ):
         address = channel.address
         with transaction.atomic():
@@ -279,10 +277,9 @@ def sweep_idle(age: float) -> int:
             locked.room = channel.room
             remove(locked)
         swept += 1
-        if address.is_channel:
-            signals.channel_deleted.send_robust(
-                Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server"
-            )
+        signals.channel_deleted.send_robust(
+            Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server"
+        )
     _sweep_rooms(idle_since)
     return swept
 
@@ -291,7 +288,9 @@ def _sweep_rooms(idle_since: datetime) -> None:
     in_use = Channel.objects.filter(room=OuterRef("pk")).filter(
         Q(kind=Channel.Kind.CHANNEL) | Q(touched_at__gte=idle_since) | Q(head__gt=0)
     )
-    for room in Room.objects.filter(~Exists(in_use), auto_created=True, created_at__lt=idle_since)[:200]:
+    # A room that somebody gave rules of its own is not one that came by itself any more.
+    untouched = Q(auto_created=True, private=False, presence=None, description="")
+    for room in Room.objects.filter(untouched, ~Exists(in_use), created_at__lt=idle_since)[:200]:
         with transaction.atomic():
             own = list(room.channels.all())
             Room.objects.filter(pk=room.pk).delete()
