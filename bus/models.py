@@ -148,6 +148,8 @@ class Node(models.Model):
     id = models.CharField(max_length=32, primary_key=True)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
+    # Which numbering of processes the pid is of: containers of one host name have each their own.
+    pid_space = models.CharField(max_length=40, blank=True, default="")
     version = models.CharField(max_length=32)
     started_at = models.DateTimeField(default=timezone.now)
     heartbeat_at = models.DateTimeField(default=timezone.now, db_index=True)

@@ -180,15 +180,18 @@ class Node:
         await asyncio.shield(self._started)
 
     async def _start(self) -> None:
-        def prepare() -> None:
+        def prepare() -> list[client_service.Left]:
             seed_hardcoded()
             self.access.begin()
             table().refresh()
             client_service.node_started(self.id, self.host, os.getpid(), VERSION)
+            crashed = client_service.sweep_crashed(self.host, own)
             client_service.sweep_dead_nodes(max(LONG_DEAD, self.settings.node_timeout))
+            return crashed
 
+        own = [node.id for node in apps.get_app_config("bus").loops.values()] + [self.id]  # type: ignore[attr-defined]
         try:
-            await self.run_writer(prepare)
+            crashed: list[client_service.Left] = await self.run_writer(prepare)
         except DatabaseError as problem:
             self._complain(problem)
             raise store_errors(problem) from None
@@ -203,6 +206,7 @@ class Node:
                 regular.append(self.statistics.announce)
             for work in regular:
                 self._tasks.append(asyncio.ensure_future(self._again(work)))
+            await self._announce_left(crashed)
             drain.install(self.loop, self.stop)
             if django_settings.DEBUG:
                 logger.warning("%s", development_notice(), extra={"event": "development_mode"})

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.conftest import Connect
+from tests.conftest import Connect, StartServer
 from tests.harness.client import Dialect, WireClient, WireError
 from tests.harness.server import BusServer
 
@@ -275,3 +275,15 @@ async def test_another_epoch_is_not_recovered_and_says_from_where_it_goes_on(
     row = reader.registered["channels"][f"{fresh_room}:a"]
     assert (row["recovered"], row["first_seq"], row["seq"]) == (False, 1, 1)
     assert (await reader.expect("event"))["message"] == "1"
+
+
+async def test_an_id_is_free_again_at_once_when_its_server_was_killed_and_came_back(
+    start_server: StartServer, wire: Connect, name: Name, fresh_room: str
+) -> None:
+    server = start_server()
+    await wire(server, client_id=name("alice"), room=fresh_room, channel="a")
+    server.restart()
+    # It brings no resume token: a client of the first README knows of none.
+    again = await wire(server, client_id=name("alice"), room=fresh_room, channel="a")
+    info = await again.request("channel_info", room=fresh_room, channel="a")
+    assert [row["client_id"] for row in info["participants"]] == [name("alice")]
