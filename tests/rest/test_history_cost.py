@@ -1,0 +1,112 @@
+"""A page of history costs the same wherever it lies: ranges of the (channel, seq) index, no scan, no count."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from bus.log.pages import seq_before
+from bus.models import Channel, Message, Room
+from bus.permissions import SYSTEM
+from bus.protocol.names import Address
+from bus.services import history
+from bus.services.history import Question
+
+LENGTH = 6_000
+SCAN = 400
+
+
+@pytest.fixture
+def logs(db: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Channel]:
+    """Two long logs; one message in two thousand is rare, and a second lies between two messages.
+
+    What a page looks at is smaller than it is otherwise, so that these logs are long beside it.
+    """
+    monkeypatch.setattr("bus.log.pages.SCAN", SCAN)
+    room = Room.objects.create(name="big")
+    start = timezone.now() - timedelta(seconds=LENGTH)
+    made = {}
+    for name in ("other", "log"):
+        made[name] = channel = Channel.objects.create(room=room, name=name, head=LENGTH, created_at=start)
+        for first in range(1, LENGTH, 1000):
+            Message.objects.bulk_create(
+                Message(
+                    channel=channel,
+                    seq=seq,
+                    uid=f"{name}-{seq}",
+                    type="rare" if seq % 2_000 == 1 else "event",
+                    sender="x",
+                    created_at=start + timedelta(seconds=seq),
+                    frame=f'{{"type":"event","seq":{seq},"message":"n{seq}","payload":{{}}}}',
+                )
+                for seq in range(first, first + 1000)
+            )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    return made
+
+
+def plans(question: Question) -> tuple[history.Page, list[str], list[str]]:
+    """The page, the statements that read messages, and how the database runs each."""
+    with CaptureQueriesContext(connection) as captured:
+        page = history.page(SYSTEM, question)
+    statements = [q["sql"] for q in captured.captured_queries if '"bus_message"' in q["sql"]]
+    explained = []
+    prefix = "EXPLAIN QUERY PLAN" if connection.vendor == "sqlite" else "EXPLAIN"
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(f"{prefix} {statement}")
+            explained.append("\n".join(str(row) for row in cursor.fetchall()))
+    return page, statements, explained
+
+
+LOG = Address("big", "log")
+
+
+def test_every_query_is_a_range_of_the_index(logs: dict[str, Channel]) -> None:
+    for question in (
+        Question(LOG),
+        Question(LOG, before=LENGTH // 2),
+        Question(LOG, after=LENGTH // 2, descending=False),
+        Question(LOG, type="rare", before=4_100),
+        Question(LOG, sender="x", text=f"n{LENGTH - 50}"),
+        Question(Address("big", "*"), limit=20),
+        Question(None, type="rare", descending=False),
+    ):
+        page, statements, explained = plans(question)
+        assert page.messages, question
+        assert statements
+        for statement, plan in zip(statements, explained, strict=True):
+            assert "COUNT(" not in statement
+            # SQLite names its index after the constraint's table and number.
+            assert re.search(r"bus_message_channel_seq|SEARCH bus_message USING \w* ?INDEX sqlite_autoindex", plan), (
+                plan
+            )
+            assert not re.search(r"SCAN bus_message|Seq Scan on bus_message", plan), plan
+
+
+def test_a_rare_message_is_found_over_pages_that_look_at_a_bounded_part(logs: dict[str, Channel]) -> None:
+    found, cursor, pages = [], None, 0
+    while pages == 0 or cursor:
+        page = history.page(SYSTEM, Question(LOG, type="rare", cursor=cursor))
+        found += [message.seq for message in page.messages]
+        cursor, pages = page.cursor, pages + 1
+    assert found == [4_001, 2_001, 1]
+    assert pages == LENGTH // SCAN
+
+
+def test_a_time_is_found_by_halving_the_log(logs: dict[str, Channel]) -> None:
+    first = Message.objects.get(channel=logs["log"], seq=1).created_at
+    with CaptureQueriesContext(connection) as captured:
+        for seq in (1, 2, 3_333, LENGTH):
+            assert seq_before(logs["log"].pk, first + timedelta(seconds=seq - 1), LENGTH) == seq - 1
+        assert seq_before(logs["log"].pk, timezone.now() + timedelta(days=1), LENGTH) == LENGTH
+        assert seq_before(logs["log"].pk, first - timedelta(days=1), LENGTH) == 0
+    assert len(captured) <= 6 * 15
+    page = history.page(SYSTEM, Question(LOG, after=first + timedelta(seconds=99), descending=False, limit=2))
+    assert [message.seq for message in page.messages] == [101, 102]
