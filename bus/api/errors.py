@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
@@ -87,28 +87,52 @@ def headers_of(error: BusError) -> dict[str, str]:
 def exception_handler(problem: Exception, context: dict[str, Any]) -> Response:
     """DRF's hook: the answer to any exception of a view."""
     error = bus_error(problem)
-    metrics.errors.labels(error.code).inc()
     headers = headers_of(error)
     view = context.get("view")
     if error.code == "METHOD_NOT_ALLOWED" and view is not None:
         headers["Allow"] = ", ".join(view.allowed_methods)
-    return Response({"error": error.as_dict()}, status=error.number, headers=headers)
+    request = context.get("request")
+    answer = Response({"error": error.as_dict()}, status=error.number, headers=headers)
+    return _noted(answer, error, request._request if request is not None else None)
 
 
-def plain_answer(error: BusError, **headers: str) -> HttpResponse:
+def plain_answer(error: BusError, request: HttpRequest, **headers: str) -> HttpResponse:
     """The same for views that are not DRF's."""
-    metrics.errors.labels(error.code).inc()
-    return HttpResponse(
+    answer = HttpResponse(
         msgspec.json.encode({"error": error.as_dict()}),
         status=error.number,
         content_type="application/json",
         headers={**headers_of(error), **headers},
     )
+    return _noted(answer, error, request)
+
+
+Answer = TypeVar("Answer", bound=HttpResponse)
+
+
+def _noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answer:
+    """Count a refusal and write one line about it, instead of Django's warning for every 404 that somebody asks for."""
+    metrics.errors.labels(error.code).inc()
+    method = request.method if request is not None else ""
+    logger.info(
+        "%s refused: %s",
+        method,
+        error.code,
+        extra={
+            "event": "request_refused",
+            "code": error.code,
+            "number": error.number,
+            "method": method,
+            "path": request.path[:200] if request is not None else "",
+        },
+    )
+    answer._has_been_logged = True  # type: ignore[attr-defined] # what Django's own handler looks at
+    return answer
 
 
 def nothing_here(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
     """The answer for an address below /api/ that is none."""
-    return plain_answer(BusError("NOT_FOUND", "There is nothing here; /api/docs/ lists what there is."))
+    return plain_answer(BusError("NOT_FOUND", "There is nothing here; /api/docs/ lists what there is."), request)
 
 
 nothing_here.csrf_exempt = True  # type: ignore[attr-defined] # it does nothing

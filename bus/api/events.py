@@ -142,6 +142,9 @@ class EventStream:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._response = asyncio.current_task()
+        if self._response is not None:
+            # A response that is cut while it waits for the peer leaves this generator to the garbage collector.
+            self._response.add_done_callback(lambda _: self._leave())
         try:
             yield self._first
             patience = self._node.settings.ping_interval or 20.0
@@ -236,7 +239,8 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
 async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase:
     """The view: a stream of events, or an error in the usual form."""
     if request.method != "GET":
-        return plain_answer(BusError("METHOD_NOT_ALLOWED", f'Method "{request.method}" not allowed.'), Allow="GET")
+        error = BusError("METHOD_NOT_ALLOWED", f'Method "{request.method}" not allowed.')
+        return plain_answer(error, request, Allow="GET")
     scope = getattr(request, "scope", None)
     try:
         if scope is None:
@@ -256,7 +260,7 @@ async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase
         stream.peer.inbox_floor = floor
         await stream.open(since, epoch)
     except Exception as problem:  # noqa: BLE001 - every failure has its answer
-        return plain_answer(bus_error(problem))
+        return plain_answer(bus_error(problem), request)
     return StreamingHttpResponse(
         aiter(stream),
         content_type="text/event-stream",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -54,6 +55,14 @@ def find(address: Address) -> ChannelRef | None:
     """The channel at ``address``, or None."""
     channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
     return _ref(channel) if channel is not None else None
+
+
+def find_all(addresses: Collection[Address]) -> dict[Address, ChannelRef]:
+    """Those of the channels that are there; one query."""
+    channels = Channel.objects.select_related("room").filter(
+        room__name__in={address.room for address in addresses}, name__in={address.channel for address in addresses}
+    )
+    return {channel.address: _ref(channel) for channel in channels if channel.address in addresses}
 
 
 def kind_of(address: Address) -> str:

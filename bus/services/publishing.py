@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -25,7 +26,7 @@ from ..protocol.dialects import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.errors import BusError
 from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, resolve
-from .channels import ChannelRef, ensure
+from .channels import ChannelRef, ensure, find_all
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -73,17 +74,21 @@ def publish_all(
     items: Sequence[tuple[Address, Inbound]], *, actor: Actor, durable: bool = True, create: bool = True
 ) -> list[Published]:
     """Publish several messages in one transaction and in their order. Raises as :func:`publish`, before any is written."""
-    made = [_entry(address, inbound, actor, create) for address, inbound in items]
-    kept = [entry for _, entry in made if entry.channel_id > 0 and not entry.context.ephemeral]
-    if durable or not connection.in_atomic_block:
-        if kept:
+    late = not durable and connection.in_atomic_block
+    refs = find_all({address for address, _ in items})
+    missing = [address for address in dict.fromkeys(address for address, _ in items) if address not in refs]
+    # One message for a channel that is there needs no transaction but the log's own, which waits for nobody.
+    with transaction.atomic() if missing or (len(items) > 1 and not late) else nullcontext():
+        refs.update((address, ensure(address, actor, create=create, action=PUBLISH)[0]) for address in missing)
+        made = [_entry(refs[address], inbound, actor) for address, inbound in items]
+        kept = [entry for _, entry in made if entry.channel_id > 0 and not entry.context.ephemeral]
+        if kept and not late:
             append_batch(kept, window=config().idempotency_window)
             for entry in kept:
                 if entry.error is not None:
                     raise entry.error
-        transaction.on_commit(lambda: _announce([entry for _, entry in made]))
-    else:
-        transaction.on_commit(lambda: _append_late([entry for _, entry in made], kept))
+        everything = [entry for _, entry in made]
+        transaction.on_commit(lambda: _append_late(everything, kept) if late else _announce(everything))
     return [
         Published(entry.uid, ref.address.room, ref.address.channel, entry.seq, entry.duplicate) for ref, entry in made
     ]
@@ -105,11 +110,10 @@ def publish_frames(actor: Actor, frames_in: Sequence[Inbound], *, initial: Addre
     """
     for attempt in (1, 2, 3):
         try:
-            with transaction.atomic():
-                items, unknown = _routed(frames_in, initial)
-                if unknown and not items:
-                    raise BusError("TARGET_NOT_FOUND", details=[{"client_id": target} for target in unknown])
-                return Delivery(publish_all(items, actor=actor), unknown)
+            items, unknown = _routed(frames_in, initial)
+            if unknown and not items:
+                raise BusError("TARGET_NOT_FOUND", details=[{"client_id": target} for target in unknown])
+            return Delivery(publish_all(items, actor=actor), unknown)
         except IntegrityError:
             # Another process used one of the ids, or removed a channel, between our look and our insert.
             if attempt == 3:
@@ -166,8 +170,8 @@ def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
     _announce(entries)
 
 
-def _entry(address: Address, inbound: Inbound, actor: Actor, create: bool) -> tuple[ChannelRef, Entry]:
-    ref, _ = ensure(address, actor, create=create, action=PUBLISH)
+def _entry(ref: ChannelRef, inbound: Inbound, actor: Actor) -> tuple[ChannelRef, Entry]:
+    address = ref.address
     inbound.type = delivered_type(inbound.type, address)
     if address.is_everyone and not actor.admin:
         raise BusError("FORBIDDEN", "Only admins may write to everybody.")
