@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,6 +45,7 @@ from .peer import Peer
 from .presence import Notices
 from .statistics import Statistics
 from .streams import Streams
+from .threads import DatabaseThreads
 
 logger = logging.getLogger("arqonbus.node")
 
@@ -104,9 +105,9 @@ class Node:
         self.bounds = Bounds(bytes=settings.send_buffer, frames=settings.send_frames, deadline=settings.send_deadline)
         # One thread writes (SQLite has one writer anyway), two read what clients ask for, and one looks after the streams,
         # which no slow question of a client may hold up. Each keeps one database connection.
-        self._writer_thread = ThreadPoolExecutor(1, "arqonbus-log")
-        self._readers = ThreadPoolExecutor(2, "arqonbus-read")
-        self._watcher = ThreadPoolExecutor(1, "arqonbus-watch")
+        self._writer_thread = DatabaseThreads(1, "arqonbus-log")
+        self._readers = DatabaseThreads(2, "arqonbus-read")
+        self._watcher = DatabaseThreads(1, "arqonbus-watch")
         self.hub = Hub(self.loop, ring=settings.ring, ring_bytes=settings.ring_bytes)
         self.broker = bells.Broker(self.hear)
         self.broker.on_return = self._look_everywhere
@@ -253,9 +254,8 @@ class Node:
         await self._within(1.0, self._say_goodbye(), "presence")
         self.notices.stop()
         await self.broker.stop()
-        for pool in (self._writer_thread, self._readers, self._watcher):
-            pool.submit(connection.close)
-            pool.shutdown(wait=False)
+        closing = [done for threads in (self._writer_thread, self._readers, self._watcher) for done in threads.end()]
+        await self._within(1.0, self._all_done(closing), "database connections")
         logger.info("node %s stopped", self.id, extra={"event": "node_stopped", "node": self.id})
 
     async def _within(self, seconds: float, work: Coroutine[Any, Any, None], what: str) -> None:
@@ -264,6 +264,10 @@ class Node:
                 await work
         except TimeoutError:
             logger.warning("%s took longer than %g s", what, seconds, extra={"event": "drain_timeout"})
+
+    @staticmethod
+    async def _all_done(futures: Sequence[Future[None]]) -> None:
+        await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
 
     async def _finish_work(self) -> None:
         # What was read from the sockets is on its way through the connections' loops; let it reach the log.
