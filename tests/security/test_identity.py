@@ -16,6 +16,9 @@ from tests.harness.client import WireError
 from tests.harness.server import BusServer
 from tests.security.conftest import PRODUCTION, Console
 
+# Credentials are looked at alike whatever the database.
+pytestmark = pytest.mark.embedded
+
 SECRET = "a-shared-secret-of-more-than-thirty-two-bytes"
 
 
