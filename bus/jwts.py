@@ -102,7 +102,7 @@ def _key_for(key: Any) -> Key:
 def keys_of(document: str | bytes) -> dict[str, Key]:
     """The usable keys of a JWKS document by their ids ("" for one without). Raises ``ValueError`` when it is none."""
     try:
-        rows = json.loads(document)["keys"]
+        rows = list(json.loads(document)["keys"])
     except (ValueError, KeyError, TypeError):
         raise ValueError("not a JWKS document: an object with a list of `keys` is expected") from None
     found: dict[str, Key] = {}
