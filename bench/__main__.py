@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -69,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     facts = machine.describe()
     os.sched_setaffinity(0, core)
+    # Told to stop, it still shows what it has.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     try:
         run = runner.measure(workloads, contenders)

@@ -79,10 +79,17 @@ class Runner:
         return all_contenders(self.bus_files)
 
     def measure(self, workloads: list[Workload], contenders: list[Contender]) -> Run:
-        """All rounds of all workloads. What fails is noted, not raised."""
+        """All rounds of all workloads. What fails is noted, not raised; Ctrl+C ends it with what there is."""
         missing = {contender.key: reason for contender in contenders if (reason := self._missing(contender))}
         run = Run(workloads, contenders, missing)
         present = [contender for contender in contenders if contender.key not in missing]
+        try:
+            self._rounds_of(run, workloads, present)
+        except KeyboardInterrupt:
+            self._say("stopped: the table shows what was measured until now")
+        return run
+
+    def _rounds_of(self, run: Run, workloads: list[Workload], present: list[Contender]) -> None:
         for number in range(self._rounds):
             for place, workload in enumerate(workloads):
                 taking_part = [
@@ -92,7 +99,6 @@ class Runner:
                 for contender in taking_part[shift:] + taking_part[:shift]:
                     self._once(run, workload, contender, number)
             self._stop_all()
-        return run
 
     def close(self) -> None:
         """Stop what runs and remove the files."""
