@@ -30,6 +30,7 @@ class BusConfig(AppConfig):
         """Make what the process shares, and connect checks and signals."""
         from . import checks, receivers
         from .api.throttling import Buckets
+        from .logs import Damper
         from .permissions import RuleTable
 
         #: The nodes that run in this process; code outside of an event loop rings their bells through it.
@@ -40,5 +41,7 @@ class BusConfig(AppConfig):
         self.rules = RuleTable()
         #: What callers of the REST API have left of their rate.
         self.http_buckets = Buckets()
+        #: Lines about what the REST API refused.
+        self.http_refusals = Damper(rate=10.0, burst=100.0)
         checks.register_checks()
         receivers.connect()

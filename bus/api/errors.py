@@ -8,6 +8,7 @@ import secrets
 from typing import Any, TypeVar
 
 import msgspec
+from django.apps import apps
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
 from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse
@@ -15,6 +16,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from .. import metrics
+from ..logs import Damper
 from ..protocol.errors import BusError
 
 logger = logging.getLogger("arqonbus.rest")
@@ -111,21 +113,15 @@ Answer = TypeVar("Answer", bound=HttpResponse)
 
 
 def _noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answer:
-    """Count a refusal and write one line about it, instead of Django's warning for every 404 that somebody asks for."""
+    """Count a refusal and write a line about it, instead of Django's warning for every 404 that somebody asks for."""
     metrics.errors.labels(error.code).inc()
-    method = request.method if request is not None else ""
-    logger.info(
-        "%s refused: %s",
-        method,
-        error.code,
-        extra={
-            "event": "request_refused",
-            "code": error.code,
-            "number": error.number,
-            "method": method,
-            "path": request.path[:200] if request is not None else "",
-        },
-    )
+    damper: Damper = apps.get_app_config("bus").http_refusals  # type: ignore[attr-defined]
+    left_out = damper.admit()
+    if left_out is not None:
+        where = {"method": request.method, "path": request.path[:200]} if request is not None else {}
+        logger.info(
+            "refused %s", error.code, extra={"event": "refused", "error": error.code, "left_out": left_out, **where}
+        )
     answer._has_been_logged = True  # type: ignore[attr-defined] # what Django's own handler looks at
     return answer
 

@@ -18,6 +18,7 @@ from bus.permissions import SYSTEM
 from bus.services.seed import seed_hardcoded
 from bus.services.tokens import create as create_token
 from tests.conftest import Connect, StartServer
+from tests.harness.server import BusServer
 from tests.rest.conftest import CallAs, Rest
 
 
@@ -145,7 +146,7 @@ def test_grants_are_listed_changed_and_checked(admin: Rest, fresh_room: str) -> 
 
 
 async def test_clients_are_listed_found_and_sent_away(
-    admin: Rest, alice: Rest, wire: Connect, shared_server: Any, fresh_room: str
+    admin: Rest, alice: Rest, wire: Connect, shared_server: BusServer, fresh_room: str
 ) -> None:
     first = await wire(shared_server, client_id=f"{fresh_room}-1", client_type=fresh_room, room=f"{fresh_room}:a")
     await wire(shared_server, client_id=f"{fresh_room}-2", client_type=fresh_room, room=f"{fresh_room}:b")
@@ -200,3 +201,16 @@ async def test_sockets_and_requests_share_few_database_connections(start_server:
     most = max(most, connections())
     assert statuses == {200}
     assert 1 <= most <= 8
+
+
+def test_refusals_are_one_line_each_with_the_code_and_never_what_was_sent(
+    anonymous: Rest, shared_server: BusServer, fresh_room: str
+) -> None:
+    anonymous.error("GET", f"channels/{fresh_room}:a")
+    anonymous.error("POST", f"nothing-{fresh_room}", {"message": f"{fresh_room}-text"})
+    lines = [line for line in shared_server.log().splitlines() if fresh_room in line]
+    told = [line for line in lines if "event=refused" in line]
+    assert len(told) == 2
+    assert "error=CHANNEL_NOT_FOUND" in told[0]
+    assert "error=NOT_FOUND" in told[1]
+    assert not [line for line in lines if "WARNING" in line or f"{fresh_room}-text" in line]
