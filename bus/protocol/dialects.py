@@ -424,7 +424,11 @@ def _metadata(raw: dict[str, msgspec.Raw], known: frozenset[str], faults: _Fault
 def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults) -> None:
     payload: dict[str, msgspec.Raw] = {}
     if (value := raw.get("payload")) is not None and bytes(value)[:1] == b"{":
-        payload = _canonical_keys(_raw_object.decode(bytes(value)), KIND_COMMAND, to_somebody=False)
+        # Of the aliases only those of `parameters` count in here: `sender` is a parameter of its own (history).
+        payload = _raw_object.decode(bytes(value))
+        for alias in ("args", "params"):
+            if alias in payload:
+                payload.setdefault("parameters", payload.pop(alias))
     name = raw.get("command", payload.get("command"))
     if name is None or bytes(name)[:1] != b'"':
         faults.add("command", "`command` is the name of a command; the `help` command lists them.")

@@ -199,12 +199,17 @@ def test_the_canonical_spelling_wins_over_an_alias() -> None:
     assert read({"message": "canonical", "content": "alias"}).message == b'"canonical"'
     assert read({"content": "alias", "message": "canonical"}).message == b'"canonical"'
     assert read({"command": "ping", "args": {"a": 1}, "parameters": {"b": 2}}).parameters == {"b": 2}
+    both = {"command": "ping", "args": {"a": 1}, "params": {"c": 3}, "parameters": {"b": 2}}
+    assert read({"type": "command", "payload": both}).parameters == {"b": 2}
 
 
 def test_what_stands_beside_the_parameters_are_hints() -> None:
     inbound = read({"command": "history", "limit": 5, "room": "science", "from": "x", "ack": True})
     assert inbound.hints == {"limit": 5}
     assert inbound.room == "science"
+    # Beside a command `sender` is an alias of `from`; within its payload it is a parameter of `history`.
+    assert read({"command": "history", "sender": "me"}).hints == {}
+    assert read(v1("command", payload={"command": "history", "sender": "bob"})).hints == {"sender": "bob"}
     inside = read(v1("command", payload={"command": "history", "limit": 5, "parameters": None}))
     assert (inside.hints, inside.parameters) == ({"limit": 5}, {})
 

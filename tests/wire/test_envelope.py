@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
 
 import pytest
 
-from tests.conftest import Connect
+from tests.conftest import Connect, StartServer
 from tests.harness.client import Dialect, WireClient
 from tests.harness.server import BusServer
 
@@ -163,6 +164,39 @@ async def test_joining_and_leaving_are_told_to_the_other_members(
     assert (await here.expect("system", "client_left"))["payload"]["participants"] == 1
     await elsewhere.expect_nothing("system", "client_joined")
     await comer_saw_nothing_of_itself(comer)
+
+
+async def test_a_room_may_do_without_notices(
+    shared_server: BusServer, wire: Connect, fresh_room: str, admin_token: str
+) -> None:
+    here = await wire(shared_server, room=fresh_room, channel="a")
+    change = {"presence": False}, {"Authorization": f"Bearer {admin_token}"}
+    status, body = await asyncio.to_thread(shared_server.request, "PATCH", f"/api/v1/rooms/{fresh_room}", *change)
+    assert status == 200, body
+    comer = await wire(shared_server, room=fresh_room, channel="a")
+    await comer.leave(fresh_room, "a")
+    await here.expect_nothing("system", "client_joined", after=[comer])
+    await here.expect_nothing("system", "client_left")
+
+
+async def test_the_notices_of_a_busy_channel_are_gathered(
+    start_server: StartServer, wire: Connect, fresh_room: str
+) -> None:
+    server = start_server(env={"ARQONBUS_PRESENCE_COALESCE_ABOVE": "2", "ARQONBUS_PRESENCE_COALESCE": "0.3"})
+    here = await wire(server, room=fresh_room, channel="a")
+    comers = [await wire(server, room=fresh_room, channel="a") for _ in range(6)]
+    # While the channel is small each comer has a frame of its own.
+    first = (await here.expect("system", "client_joined"))["payload"]
+    assert (first["client_id"], first["participants"]) == (comers[0].client_id, 2)
+    joined: list[str] = []
+    notice: dict[str, Any] = {}
+    while len(joined) < 5:
+        notice = (await here.expect("system", "presence"))["payload"]
+        assert notice["joined_count"] == len(notice["joined"])
+        assert notice["left_count"] == 0
+        joined += [card["client_id"] for card in notice["joined"]]
+    assert sorted(joined) == sorted(comer.client_id for comer in comers[1:])
+    assert notice["participants"] == 7
 
 
 async def comer_saw_nothing_of_itself(comer: WireClient) -> None:
