@@ -392,8 +392,12 @@ class Connection:
             peer.noted = set()
         peer.noted.add(activity)
         self.node.loop.call_later(ACTIVITY_INTERVAL, peer.noted.discard, activity)
-        room, channel = address or peer.initial
-        signals.client_active.send_robust(Connection, client=peer, activity=activity, room=room, channel=channel)
+        room, channel = place = address or peer.initial
+        ref = self.node.known(place)
+        private = ref is not None and ref.private
+        signals.client_active.send_robust(
+            Connection, client=peer, activity=activity, room=room, channel=channel, private=private
+        )
 
     # --- commands ---------------------------------------------------------------------------------------------------
 

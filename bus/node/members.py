@@ -125,7 +125,12 @@ class Members:
             # Half registered is nothing that a client could go on from; coming back with its positions is.
             raise Closing(SLOW, _unavailable()) from None
         signals.client_connected.send_robust(
-            Peer, client=peer.card(), room=initial.room, channel=initial.channel, kind=peer.kind
+            Peer,
+            client=peer.card(),
+            room=initial.room,
+            channel=initial.channel,
+            kind=peer.kind,
+            private=ref.private,
         )
 
     async def _initial_streams(self, peer: Peer, initial: Address) -> tuple[ChannelRef, list[Stream]]:
@@ -435,7 +440,11 @@ class Members:
         if node.by_client.get(peer.client_id) is peer:
             del node.by_client[peer.client_id]
         if peer.resume_token:
-            signals.client_disconnected.send_robust(Peer, client=peer.card(), code=code, kind=peer.kind)
+            began = node.known(peer.initial)
+            private = began is not None and began.private
+            signals.client_disconnected.send_robust(
+                Peer, client=peer.card(), code=code, kind=peer.kind, room=peer.initial.room, private=private
+            )
         if node.draining:
             return  # The node forgets all of its clients at once.
         # Where the others had given this process up they have told who left already.

@@ -182,7 +182,11 @@ def _announce_created(channel: Channel, actor: Actor) -> None:
     broker.ring_on_commit(broker.Changed(address.room, address.channel))
     transaction.on_commit(
         lambda: signals.channel_created.send_robust(
-            Channel, room=address.room, channel=address.channel, created_by=actor.client_id or actor.name
+            Channel,
+            room=address.room,
+            channel=address.channel,
+            created_by=actor.client_id or actor.name,
+            private=channel.room.private,
         )
     )
 
@@ -212,7 +216,11 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
     audit.record(actor, door, "delete_channel", str(address))
     transaction.on_commit(
         lambda: signals.channel_deleted.send_robust(
-            Channel, room=address.room, channel=address.channel, deleted_by=actor.client_id or actor.name
+            Channel,
+            room=address.room,
+            channel=address.channel,
+            deleted_by=actor.client_id or actor.name,
+            private=channel.room.private,
         )
     )
 
@@ -287,7 +295,11 @@ def sweep_idle(age: float) -> int:
             remove(locked)
         swept += 1
         signals.channel_deleted.send_robust(
-            Channel, room=address.room, channel=address.channel, deleted_by="arqonbus_server"
+            Channel,
+            room=address.room,
+            channel=address.channel,
+            deleted_by="arqonbus_server",
+            private=channel.room.private,
         )
     _sweep_rooms(idle_since)
     return swept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import socket
 from typing import Any
 
@@ -322,6 +323,44 @@ async def test_a_private_room_cannot_be_guessed(
     assert console.run(f"result = Channel.objects.filter(room__name={fresh_room!r}, name='beside').exists()") is False
     info = await admin.request("channel_info")
     assert [row["client_id"] for row in info["participants"]] == [admin.client_id]
+
+
+async def test_telemetry_does_not_tell_of_private_rooms(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    """Who may read what the bus tells about itself need not be one of those who may know of a private room."""
+    console.private_room(fresh_room, "plans")
+    console.grant("token", f"watch {fresh_room}", "join", "integriguard:*")
+    token = console.token(f"watch {fresh_room}")
+    watcher = await wire(public_server, token=token, room="integriguard:telemetry-stream")
+    await watcher.join("integriguard", "dashboard-events")
+    stream = await wire(public_server.telemetry_url, register=False, headers=bearer(token))
+    await stream.expect()
+    admin = await wire(
+        public_server,
+        token=console.token("secret admin", admin=True),
+        client_id=f"id-{fresh_room}",
+        room=f"{fresh_room}:plans",
+    )
+    await admin.publish("x", ack=True)
+    await admin.publish("x", room=fresh_room, ack=True)
+    await admin.request("create_channel", channel="more")
+    await admin.request("delete_channel", channel="more")
+    await admin.close()
+    marker = f"open-{new_name()}"
+    await wire(public_server, client_id=marker, room="science:general")
+
+    def of_marker(frame: dict[str, Any]) -> bool:
+        return bool(frame.get("payload", {}).get("client_id") == marker)
+
+    for client in (watcher, stream):
+        await client.expect(predicate=of_marker)
+        assert fresh_room not in json.dumps(client.frames)
+
+
+def new_name() -> str:
+    """A name that nobody has."""
+    return base64.b32encode(os.urandom(5)).decode().lower()
 
 
 async def test_private_messages_are_read_by_their_two_sides_only(

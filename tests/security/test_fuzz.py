@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect as ws_connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, ProtocolError
 
 from tests.conftest import Connect, StartServer
+from tests.harness.backends import Backends
 from tests.harness.client import WireClient
 from tests.harness.server import BusServer
 from tests.security.conftest import PRODUCTION
@@ -178,8 +179,10 @@ class Fuzzer:
 
 @pytest.mark.timeout(180)
 async def test_ten_thousand_hostile_frames_harm_nobody(
-    wire: Connect, start_server: StartServer, fresh_room: str
+    wire: Connect, start_server: StartServer, backends: Backends, fresh_room: str
 ) -> None:
+    # With PostgreSQL a quarter of them, which it takes differently (NUL, numbers); the rest of the server is the same.
+    many = FRAMES if backends.name == "embedded" else FRAMES // 4
     # What may wait for a slow reader is bounded; here the bound is low, since the hostile clients are slow readers too.
     low = {"ARQONBUS_RATE_LIMIT": "0", "ARQONBUS_BAD_FRAMES": "200", "ARQONBUS_SEND_BUFFER": "131072"}
     server = start_server(env={**PRODUCTION, **low})
@@ -190,13 +193,13 @@ async def test_ten_thousand_hostile_frames_harm_nobody(
     fuzzers = [Fuzzer(server, seed + number) for number in range(CONNECTIONS)]
     done = asyncio.Event()
     talk = asyncio.create_task(talk_on(healthy, done))
-    await asyncio.gather(*(fuzzer.run(FRAMES // CONNECTIONS) for fuzzer in fuzzers))
+    await asyncio.gather(*(fuzzer.run(many // CONNECTIONS) for fuzzer in fuzzers))
     done.set()
     said = await talk
-    assert sum(fuzzer.sent for fuzzer in fuzzers) == FRAMES
+    assert sum(fuzzer.sent for fuzzer in fuzzers) == many
     assert said > 0
     # Most of them were read; a connection that is ended takes with it what is on its way.
-    assert frames_received(server) - received > FRAMES * 0.5
+    assert frames_received(server) - received > many * 0.5
     # Thrown out by a rule of the protocol or of the contract, by nothing else.
     assert set().union(*(fuzzer.codes for fuzzer in fuzzers)) <= {
         1000,
