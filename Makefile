@@ -26,7 +26,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  HOST=$(HOST) PORT=$(PORT) TELEMETRY_PORT=$(TELEMETRY_PORT) can be set for run and demo; ARGS=… goes to pytest."
 
@@ -122,6 +122,10 @@ docs: $(DEV_READY) ## build the documentation into var/site, warnings are errors
 
 # Without its advertisement for a successor, which is a warning and would stop the build.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir var/site
+
+.PHONY: screenshots
+screenshots: $(DEV_READY) ## take the documentation's pictures of the console anew (needs Chromium)
+	ARQONBUS_SCREENSHOTS=docs/images $(PY) -m pytest --backend=embedded tests/console/test_screenshots.py
 
 .PHONY: lock
 lock: $(DEV_READY) ## renew the lock files from requirements.txt and requirements-dev.txt (on Python 3.11)

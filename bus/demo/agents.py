@@ -90,6 +90,29 @@ AGENTS = [
 ]
 
 
+#: What an agent says to the step before its own, when it takes the work on.
+REPLIES = {
+    "hypothesize": [
+        "{study}: I may have an idea.",
+        "Good eye. Give me a moment for {study}.",
+        "{study} smells like a confounder.",
+    ],
+    "design": [
+        "{study} can be tested. I draw up a plan.",
+        "I would like a control group for {study}.",
+        "On {study} now.",
+    ],
+    "execute": ["Equipment is free, {study} starts.", "{study}: calibrating first.", "Samples for {study} are ready."],
+    "interpret": [
+        "{study}: the spread is smaller than I feared.",
+        "One outlier in {study}, it stays in.",
+        "Fitting {study}.",
+    ],
+    "share": ["{study} deserves a figure.", "I write {study} up.", "May I quote {study} on the board?"],
+    "explore": ["Thanks. On to the next question.", "Then I look somewhere else.", "That was {study}. What now?"],
+}
+
+
 def _pause() -> float:
     return random.uniform(FASTEST, SLOWEST)  # noqa: S311 - a rhythm, no secret
 
@@ -138,9 +161,14 @@ async def _agent(url: str, agent: Agent, first: int) -> None:
             nonlocal latest
             async for message in bus.subscribe(f"{ROOM}:{agent.listens}"):
                 study = str(message.payload.get("study", ""))
+                if not study.startswith("S-") or message.payload.get("kind") == "reply":
+                    continue
+                if message.payload.get("run", 5) == 5:
+                    reply = random.choice(REPLIES[agent.works]).format(study=study)  # noqa: S311
+                    await bus.publish(message.address, reply, payload={"study": study, "kind": "reply"})
                 if agent.works == "explore":
                     latest = next(studies)
-                elif study.startswith("S-") and study[2:].isdigit():
+                elif study[2:].isdigit():
                     latest = int(study[2:]) - 100
                 news.set()
 

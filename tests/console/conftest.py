@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,9 @@ from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
 import arqonbus
 from tests.harness.server import BusServer
+
+# Pictures are taken only when asked for (`make screenshots`).
+collect_ignore = [] if os.environ.get("ARQONBUS_SCREENSHOTS") else ["test_screenshots.py"]
 
 #: What Debian's Chromium needs in a container, and what keeps it from calling home.
 ARGUMENTS = [

@@ -125,7 +125,7 @@ async def test_operations_show_the_processes_with_their_figures_to_admins_and_sa
     page = await (await console(shared_server, token=admin_token)).open("operations")
     nodes = page.get_by_role("region", name="Nodes")
     await expect(nodes.get_by_text(re.compile(rf":{shared_server.pid}$"))).to_be_visible()
-    await expect(nodes.get_by_text("store there")).to_be_visible()
+    await expect(nodes.get_by_text("store good")).to_be_visible()
     await expect(page.get_by_role("region", name="Refusals").get_by_text("INVALID_NAME")).to_be_visible()
     await expect(page.get_by_role("region", name="Audit log").get_by_text("create_token").first).to_be_visible()
     guest = await console(shared_server)

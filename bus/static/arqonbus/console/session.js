@@ -62,6 +62,13 @@ function cookie(name) {
   return found ? decodeURIComponent(found.slice(name.length + 1)) : "";
 }
 
+/** A frame in a few words. */
+function label(frame) {
+  const what = frame.command ?? frame.eventType ?? (typeof frame.payload?.event === "string" ? frame.payload.event : "");
+  const where = frame.room && frame.channel ? `${frame.room}:${frame.channel}` : "";
+  return [frame.type ?? "register", what || where].filter(Boolean).join(" ");
+}
+
 /** The visitor's client on the bus. */
 export class Session {
   constructor() {
@@ -76,10 +83,11 @@ export class Session {
   }
 
   /** Whether a frame is one of the page's own questions, or the answer to one. */
-  #own(direction, text, parsed) {
-    if (direction === "in") return parsed.type === "command_response" && !this.asked.has(parsed.request_id);
-    if (!text.startsWith('{"type":"command"')) return false;
-    return !this.asked.has(JSON.parse(text).id);
+  #own(direction, frame) {
+    if (direction === "out") return frame.type === "command" && !this.asked.has(frame.id);
+    if (frame.type === "command_response") return !this.asked.has(frame.request_id);
+    // The page listens to what clients do; that is in the view of the agents.
+    return frame.room === "integriguard" && frame.channel === "dashboard-events";
   }
 
   get admin() {
@@ -100,7 +108,8 @@ export class Session {
       onState: (state) => this.state.set(state),
       onFrame: (direction, text, parsed) => {
         (direction === "in" ? this.framesIn : this.framesOut).add();
-        this.frames.push({ direction, text, at: Date.now(), own: this.#own(direction, text, parsed) });
+        const frame = parsed ?? JSON.parse(text);
+        this.frames.push({ direction, text, at: Date.now(), label: label(frame), own: this.#own(direction, frame) });
       },
     });
     return this.bus;

@@ -1,6 +1,6 @@
 /** A prompt for the bus's commands, with completion from `help`, and every frame of this page beside it. */
 import { empty, fill, h, icon } from "../dom.js";
-import { count, rate, time } from "../format.js";
+import { rate, time } from "../format.js";
 import { jsonBlock, jsonFault } from "../json-view.js";
 import { VirtualList } from "../virtual-list.js";
 
@@ -39,7 +39,7 @@ export function commands(app) {
       direction.textContent = item.direction === "in" ? "↓" : "↑";
       direction.title = item.direction === "in" ? "from the server" : "to the server";
       at.textContent = time(item.at);
-      text.textContent = item.text;
+      fill(text, h("b", item.label), " ", item.text);
     },
     items: (index) => frames[frames.length - 1 - index],
     onpick(item) {
@@ -196,7 +196,7 @@ export function commands(app) {
   }
 
   function draw() {
-    speed.textContent = `${rate(session.framesIn.rate())}/s in, ${rate(session.framesOut.rate())}/s out, ${count(session.frames.total)} in all`;
+    speed.textContent = `${rate(session.framesIn.rate())}/s in, ${rate(session.framesOut.rate())}/s out`;
     if (paused || seen === session.frames.total) return;
     const fresh = seen < 0 ? 0 : session.frames.total - seen;
     seen = session.frames.total;

@@ -68,7 +68,7 @@ export function operations(app) {
           h("td", count(figures.delivered)),
           h("td", count(figures.log_queue)),
           h("td", count(figures.repaired)),
-          h("td", parts.map(([name, good]) => [h("span.badge", { class: good === false ? "error" : "human" }, `${name} ${good === false ? "away" : "there"}`), " "])),
+          h("td", parts.map(([name, good]) => [h("span.badge", { class: good === false ? "error" : "human" }, `${name} ${good === false ? "away" : "good"}`), " "])),
         ]);
       })),
     ]) : h("p.dim", "No process has told of itself yet."));
