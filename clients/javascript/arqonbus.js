@@ -294,7 +294,10 @@ class Link {
     this.ended = new Promise((resolve) => (this.finish = resolve));
     socket.onmessage = (event) => this.#received(event.data);
     socket.onclose = (event) => this.#closed(event.code || 1006);
-    socket.onerror = () => {};
+    socket.onerror = () => {
+      // Node 20 tells of a connection that failed by an error alone; elsewhere the close follows by itself.
+      if (socket.readyState === 0) this.#closed(1006);
+    };
   }
 
   /** Connect and take the welcome. Throws Refused. */

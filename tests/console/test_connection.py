@@ -214,7 +214,7 @@ async def test_five_minutes_to_a_smile(console: OpenConsole, folder: Path) -> No
         await expect(page.get_by_text("No message yet")).to_be_visible()
         curl = await run_shown(page, "curl", folder)
         assert curl.returncode == 0, curl.stderr
-        await expect(page.get_by_text("Hello from curl")).to_be_visible()
+        await expect(page.locator(".message .content").first).to_have_text("Hello from curl")
         # The explorer has a message now; the lines stay in reach.
         await opened.go("start")
         python = await run_shown(page, "Python", folder)
