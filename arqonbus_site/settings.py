@@ -17,6 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from arqonbus_site import environment
 from arqonbus_site.secret import development_key
 from bus import conf
+from bus.api.openapi import OPENAPI
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (BASE_DIR / "manage.py").exists()
@@ -176,48 +177,9 @@ STATIC_ROOT = STATE_DIR / "static"
 WHITENOISE_USE_FINDERS = True
 warnings.filterwarnings("ignore", "No directory at", UserWarning)
 
-REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["bus.api.authentication.BusAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["bus.api.permissions.MayUseBus"],
-    "DEFAULT_THROTTLE_CLASSES": ["bus.api.throttling.BusThrottle"],
-    "DEFAULT_SCHEMA_CLASS": "bus.api.schema.BusSchema",
-    "DEFAULT_RENDERER_CLASSES": ["bus.api.bodies.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["bus.api.bodies.JSONParser"],
-    "DEFAULT_METADATA_CLASS": None,
-    "EXCEPTION_HANDLER": "bus.api.errors.exception_handler",
-    "TEST_REQUEST_DEFAULT_FORMAT": "json",
-}
-SPECTACULAR_SETTINGS = {
-    "TITLE": "ArqonBus",
-    "DESCRIPTION": (
-        "Rooms, channels, history and publishing over HTTP; the same rules, names and errors as on the socket. "
-        "Identify yourself with `Authorization: Bearer <access token>`, or with the session cookie and its CSRF token."
-    ),
-    "VERSION": "1.0",
-    "LICENSE": {"name": "Apache-2.0"},
-    "SCHEMA_PATH_PREFIX": "/api/v1",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVE_AUTHENTICATION": [],
-    "TAGS": [
-        {"name": "messages", "description": "Publish, and look through history."},
-        {"name": "events", "description": "Follow a channel without a socket."},
-        {"name": "channels", "description": "Channels, and who is in them."},
-        {"name": "rooms", "description": "Rooms hold channels."},
-        {"name": "clients", "description": "Who is connected."},
-        {"name": "tokens", "description": "Access tokens of your own."},
-        {"name": "grants", "description": "Who may do what where; for admins."},
-        {"name": "server", "description": "Figures, processes, the audit log, and who you are."},
-    ],
-    "COMPONENT_SPLIT_REQUEST": True,
-    "PREPROCESSING_HOOKS": ["bus.api.schema.without_slash"],
-    "ENUM_NAME_OVERRIDES": {
-        "GrantSubject": "bus.models.Grant.Subject",
-        "GrantAction": "bus.models.Grant.Action",
-    },
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "persistAuthorization": False, "displayRequestDuration": True},
-}
+# The bus's own views bring their policies (bus/api/views/base.py).
+REST_FRAMEWORK = {"TEST_REQUEST_DEFAULT_FORMAT": "json"}
+SPECTACULAR_SETTINGS = OPENAPI
 
 # Security: harmless in development, strict in production. HTTPS is expected in front unless INSECURE_HTTP says not.
 _https = not DEBUG and not site.insecure_http

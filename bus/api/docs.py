@@ -1,11 +1,40 @@
-"""The page that shows the OpenAPI document, with nothing from other hosts."""
+"""The OpenAPI document, and the page that shows it with nothing from other hosts."""
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+from django.templatetags.static import static
 from django.urls import reverse_lazy
-from drf_spectacular.views import SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView, SpectacularYAMLAPIView
+
+from .openapi import OPENAPI
+
+# The settings of somebody else's project are about its own document. drf-spectacular puts ours into a global for the time
+# of one answer, so one is made at a time.
+_one_at_a_time = threading.Lock()
+
+
+class JSONDocument(SpectacularJSONAPIView):
+    """The document as JSON."""
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+    throttle_classes: list[Any] = []
+    schema = None
+    custom_settings = OPENAPI
+
+    def get(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Make it."""
+        with _one_at_a_time:
+            return super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+class YAMLDocument(JSONDocument):
+    """The document as YAML."""
+
+    renderer_classes = SpectacularYAMLAPIView.renderer_classes
 
 
 class DocsPage(SpectacularSwaggerSplitView):
@@ -14,5 +43,14 @@ class DocsPage(SpectacularSwaggerSplitView):
     authentication_classes: list[Any] = []
     permission_classes: list[Any] = []
     throttle_classes: list[Any] = []
+    schema = None
     template_name = "bus/api_docs.html"
     url = reverse_lazy("bus:api:openapi-json")  # type: ignore[assignment] # text by the time it is used
+
+    @staticmethod
+    def _swagger_ui_resource(filename: str) -> str:
+        return static(f"drf_spectacular_sidecar/swagger-ui-dist/{filename}")
+
+    @classmethod
+    def _swagger_ui_favicon(cls) -> str:
+        return cls._swagger_ui_resource("favicon-32x32.png")

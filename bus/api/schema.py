@@ -62,6 +62,11 @@ class BusAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[n
         ]
 
 
+def only_the_bus(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
+    """The bus's own addresses, in a project that has others."""
+    return [endpoint for endpoint in endpoints if endpoint[3].__module__.startswith("bus.")]
+
+
 def without_slash(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
     """One spelling of each address: that without a slash at the end."""
     return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
@@ -144,7 +149,7 @@ def operation(
                 for code in group
             ],
         )
-    return extend_schema(
+    extend = extend_schema(
         operation_id=operation_id,
         summary=summary,
         tags=[tag],
@@ -153,6 +158,13 @@ def operation(
         parameters=list(parameters),
         examples=list(examples),
     )
+
+    def decorate(view: View) -> View:
+        # What `extend_schema` builds on; it would ask the project's REST_FRAMEWORK.
+        view.kwargs = {"schema": BusSchema}  # type: ignore[attr-defined]
+        return extend(view)
+
+    return decorate
 
 
 def _example(code: str) -> dict[str, Any]:

@@ -118,6 +118,9 @@ async def test_the_buss_pages_rest_and_telemetry_are_there(shop: Shop) -> None:
     contract = json.loads(shop.request("GET", "/bus/api/asyncapi.json")[1])
     assert contract["servers"]["this"]["pathname"] == "/bus"
     assert f"ws://127.0.0.1:{shop.port}/bus/telemetry/" in shop.request("GET", "/bus/llms.txt")[1].decode()
+    rest = json.loads(shop.request("GET", "/bus/api/openapi.json")[1])
+    assert "/bus/api/v1/rooms" in rest["paths"]
+    assert "cdn" not in shop.request("GET", "/bus/api/docs/")[1].decode()
     status, body = shop.request("GET", "/bus/api/v1/rooms")
     assert status == 200
     assert "science" in [room["room"] for room in json.loads(body)["results"]]
