@@ -18,7 +18,9 @@ from bus.permissions import SYSTEM
 from bus.services.seed import seed_hardcoded
 from bus.services.tokens import create as create_token
 from tests.conftest import Connect, StartServer
+from tests.harness.backends import Storage
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_until
 from tests.rest.conftest import CallAs, Rest
 
 
@@ -214,3 +216,24 @@ def test_refusals_are_one_line_each_with_the_code_and_never_what_was_sent(
     assert "error=CHANNEL_NOT_FOUND" in told[0]
     assert "error=NOT_FOUND" in told[1]
     assert not [line for line in lines if "WARNING" in line or f"{fresh_room}-text" in line]
+
+
+@pytest.mark.cluster
+def test_while_the_database_is_away_callers_are_told_and_then_all_is_well(
+    start_server: StartServer, call_as: CallAs, own_postgres_storage: Storage
+) -> None:
+    postgres = own_postgres_storage.postgres
+    assert postgres is not None
+    caller = call_as(start_server(storage=own_postgres_storage))
+    path = "channels/science:explore/messages"
+    caller.ok("POST", path, {"id": "before", "message": "x"})
+    postgres.stop()
+    for method, where, body in (("GET", "rooms", None), ("POST", path, {"id": "while", "message": "x"})):
+        answer = caller(method, where, body)
+        assert answer.json()["error"]["code"] == "UNAVAILABLE"
+        assert answer.headers["Retry-After"] == "1"
+    assert caller.error("GET", "channels/science:explore/events")["number"] == 503
+    postgres.start()
+    wait_until(lambda: caller("GET", "rooms").status_code == 200, "the database is back")
+    caller.ok("POST", path, {"id": "while", "message": "x"})
+    assert len(caller.get(path)["results"]) == 2

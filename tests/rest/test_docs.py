@@ -30,6 +30,7 @@ def commands() -> list[tuple[str, int]]:
     ]
 
 
+@pytest.mark.embedded
 @pytest.mark.needs("curl", "bash")
 def test_every_line_is_answered_as_the_page_says(start_server: StartServer) -> None:
     server = start_server()
