@@ -142,7 +142,9 @@ class Broker:
             logger.debug("leaving the layer: %s", problem)
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            # A layer may want to say goodbye to a Redis that does not answer.
+            await asyncio.wait(self._tasks, timeout=1.0)
 
     # --- ringing --------------------------------------------------------------------------------------------------
 
@@ -326,9 +328,14 @@ def _ring_from_outside(bell: Bell) -> None:
     layer = get_channel_layer()
     if layer is None or isinstance(layer, InMemoryChannelLayer):
         return  # One process; it finds what was written in the log by itself.
+
+    async def send(group: str, message: dict[str, Any]) -> None:
+        async with asyncio.timeout(2.0):
+            await layer.group_send(group, message)
+
     for group, part in addressed(bell, config().bell_shards):
         try:
-            async_to_sync(layer.group_send)(group, message_of([part], ""))
+            async_to_sync(send)(group, message_of([part], ""))
         except Exception as problem:  # noqa: BLE001
             logger.error("the channel layer does not answer: %s", problem, extra={"event": "layer_lost"})
 

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any
 
@@ -19,11 +19,13 @@ logger = logging.getLogger("arqonbus.node")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+#: Time after which the server ends without the drain, seconds. Supervisors kill what takes much longer.
+LONGEST = 9.0
 #: Time for the closing handshakes to leave, before the server ends its transports; seconds.
 LINGER = 0.3
 
 
-def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Awaitable[None]]) -> None:
+def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Let the first SIGTERM or SIGINT run ``stop`` in ``loop``, and then what handled the signal until now.
 
     A second signal goes to the server at once. Nothing is done outside of the main thread (tests, servers in a thread), where
@@ -49,7 +51,12 @@ def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Awaitable[None]]
 
         async def drain() -> None:
             try:
-                await stop()
+                ending = loop.create_task(stop())
+                await asyncio.wait({ending}, timeout=LONGEST)
+                if ending.done():
+                    ending.result()
+                else:
+                    logger.error("the drain does not end; stopping without it", extra={"event": "drain_failed"})
                 await asyncio.sleep(LINGER)
             except Exception:
                 logger.exception("the drain failed; stopping without it", extra={"event": "drain_failed"})

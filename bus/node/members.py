@@ -227,6 +227,7 @@ class Members:
                 participants=claimed.participants,
             )
         )
+        peer.entered = True
         for stream in listening:
             if stream not in replayed:
                 node.hub.add(stream, peer)

@@ -244,7 +244,6 @@ class Node:
         for begun in self.on_drain:
             begun()
         logger.info("draining %d connections", len(self.peers), extra={"event": "drain"})
-        apps.get_app_config("bus").nodes.discard(self)  # type: ignore[attr-defined]
         await self._within(self.settings.drain_timeout, self._finish_work(), "accepted work")
         await self._within(1.0, self._close_sockets(), "closing handshakes")
         for task in self._tasks:
@@ -253,6 +252,7 @@ class Node:
         self.streams.stop()
         await self._within(1.0, self._say_goodbye(), "presence")
         self.notices.stop()
+        apps.get_app_config("bus").nodes.discard(self)  # type: ignore[attr-defined]
         await self.broker.stop()
         closing = [done for threads in (self._writer_thread, self._readers, self._watcher) for done in threads.end()]
         await self._within(1.0, self._all_done(closing), "database connections")
@@ -530,6 +530,8 @@ class Node:
 
     def attach_inbox(self, peer: Peer, channel_id: int, epoch: str) -> None:
         """Make ``peer`` a listener of its inbox, from the position that it knows."""
+        if not peer.entered:
+            return  # What comes while it registers is found by the next look at the log.
         stream = self.hub.stream(channel_id)
         if stream is None:
             stream = self.hub.open(channel_id, INBOX_ROOM, peer.client_id, epoch, peer.inbox_seq)
@@ -756,6 +758,8 @@ class Node:
             "received_bytes": self.received_bytes,
             "messages_published": self.published,
             "streams": len(self.hub.streams),
+            "memberships": sum(len(stream.members) for stream in self.hub.streams.values()),
+            "tasks": len(self._short_tasks) + self.streams.working,
             "delivered": self.hub.delivered,
             "delivered_bytes": self.hub.delivered_bytes,
             "log_queue": len(self.log),

@@ -31,6 +31,7 @@ class Peer:
         "connected_at",
         "connection_id",
         "drop",
+        "entered",
         "inbox_floor",
         "inbox_id",
         "inbox_seq",
@@ -65,6 +66,8 @@ class Peer:
         self.registered = False
         # Whether the database may hold its identity: from the claim on, whatever became of the answer.
         self.claimed = False
+        # Whether it was told that it is registered: nothing of its inbox comes before that.
+        self.entered = False
         # Logs that it catches up with; taken out, the replay ends.
         self.replays: set[int] = set()
         self.resume_token = ""

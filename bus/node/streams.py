@@ -389,6 +389,11 @@ class Streams:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    @property
+    def working(self) -> int:
+        """Tasks that read the log at this moment."""
+        return len(self._tasks)
+
     def stop(self) -> None:
         """Cancel what still reads."""
         for task in self._tasks:
