@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from websockets.exceptions import WebSocketException
+
 from bench import build, machine
 from bench.contenders import BusFiles, Contender, all_contenders, make_bus_files
 from bench.servers import Server, ServerError
@@ -122,7 +124,7 @@ class Runner:
         try:
             server = self._start(contender) if workload.fresh else self._server(contender)
             result = workload.run(contender, server, self._options)
-        except (RunFailedError, ServerError, RuntimeError, OSError, TimeoutError) as problem:
+        except (RunFailedError, ServerError, RuntimeError, OSError, TimeoutError, WebSocketException) as problem:
             run.failures[key] = f"{problem}"
             self._say(f"round {number + 1}  {workload.key:16} {contender.title:36} FAILED: {run.failures[key]}")
             self._discard(contender)
