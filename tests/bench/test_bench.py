@@ -13,8 +13,9 @@ import pytest
 from bench import build, servers
 from bench.catalogue import all_workloads
 from bench.contenders import Contender, Floor
+from bench.docs import results
 from bench.profile import stacks
-from bench.report import promise_lines, promises, table
+from bench.report import as_json, promise_lines, promises, table
 from bench.runner import Run
 from bench.workloads import Options, Workload, fan_out
 from tests.harness.processes import PROJECT_ROOT
@@ -134,3 +135,11 @@ def test_a_peer_that_cannot_be_had_is_a_reason_and_no_failure(monkeypatch: pytes
     monkeypatch.setenv("PATH", "")
     with pytest.raises(build.MissingError, match="not installed"):
         build._run(["surely-not-a-program"], "trying")
+
+
+def test_the_results_become_a_page_with_each_contender_and_each_promise() -> None:
+    run = measured(bus_daphne=1.0, centrifuge=1.1)
+    facts = {"processor": "a processor", "cores": 2, "kernel": "6", "python": "3.11", "minutes": 1}
+    page = results(as_json(run, facts, {"seconds": 2.0}))
+    assert "| centrifuge | 1.10 | 1,000 |" in page
+    assert "| fan-out 1→1,000: at most 0.8 × Centrifuge's | ≤ 0.88 | 1.00 | **not kept** |" in page
