@@ -24,6 +24,7 @@ ANYTHING = "…"
 _STEP = re.compile(
     r"^(?P<who>Ada|Bob|Carol|Eve|Admin) (?:"
     r"(?P<verb>sends|gets):\n\n```json\n(?P<frame>.*?)```"
+    r"|connects to the (?P<socket>telemetry) socket\."
     r"|connects(?: to (?P<address>\S+))?\."
     r"|is closed with (?P<code>\d+)\."
     r"|(?P<leaves>leaves)\."
@@ -55,6 +56,8 @@ def conversations() -> Iterator[Any]:
 def _what(match: re.Match[str]) -> str:
     if match["code"]:
         return "is closed"
+    if match["socket"]:
+        return "connects to telemetry"
     return "leaves" if match["leaves"] else "is cut" if match["cut"] else "connects"
 
 
@@ -107,6 +110,8 @@ async def test_the_example_is_true(
             people[who] = client
             tokens[f"{who} token"] = client.registered["resume_token"]
             tokens[f"{who} epoch"] = client.registered["channels"][address]["epoch"]
+        elif what == "connects to telemetry":
+            people[who] = await wire(shared_server.telemetry_url, register=False)
         elif what == "connects":
             people[who] = await wire(shared_server, register=False)
         elif what == "sends":
