@@ -161,6 +161,8 @@ async def test_the_demo_is_alive_in_the_page_and_its_log_in_works_in_admin_and_c
         demo.kill()
     assert code == 0, demo.log()
     assert "Traceback" not in demo.log()
+    # The line with the log-in stays in sight: clients that come and go do not push it away.
+    assert " INFO " not in demo.log()
 
 
 async def test_five_minutes_to_a_smile(console: OpenConsole, folder: Path) -> None:

@@ -44,8 +44,6 @@ class Command(RunBus):
         # Figures every second: a page that is looked at for a minute should move.
         settings.ARQONBUS.setdefault("telemetry_interval", 1.0)
         config.cache_clear()
-        # The line with the log-in should stay in sight.
-        logging.getLogger("arqonbus").setLevel(logging.ERROR)
         self._options = options
         self._agents: subprocess.Popen[bytes] | None = None
         try:
@@ -60,6 +58,8 @@ class Command(RunBus):
 
     def _say(self, said: list[str]) -> None:
         """The server is open: tell how to look at it, and let the agents in."""
+        # The line with the log-in should stay in sight. (Making the application has set the logs up anew, so: here.)
+        logging.getLogger("arqonbus").setLevel(logging.ERROR)
         host, port = reachable(self._options["host"]), self._options["port"]
         there = [line for line in said if "make admin" not in line]
         super()._say([*there, f"Demo: open http://{host}:{port}/ and log in as {USER} with {self._password}"])
