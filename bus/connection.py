@@ -40,7 +40,7 @@ from .protocol.dialects import (
 from .protocol.errors import UNIDENTIFIED, BusError, Closing
 from .protocol.limits import Limits
 from .protocol.names import INBOX_ROOM, WHOLE, Address, inbox
-from .protocol.routing import delivered_type, resolve
+from .protocol.routing import delivered_type, private_targets, resolve
 from .protocol.session import Session, State
 from .realtime.writers import Writer
 from .services import clients as client_service
@@ -290,7 +290,7 @@ class Connection:
         address = resolve(inbound.room, inbound.channel, peer.initial)
         if inbound.type == "system" and not peer.actor.admin:
             raise BusError("FORBIDDEN", "Only admins may send system messages.")
-        if address.room == INBOX_ROOM or (inbound.to and inbound.channel == INBOX_ROOM):
+        if private_targets(inbound.channel, inbound.to, address) is not None:
             return False
         if address.room == WHOLE and not peer.actor.admin:
             raise BusError("FORBIDDEN", "Only admins may write to everybody.")
@@ -305,8 +305,9 @@ class Connection:
         if self._publish_at_once(inbound):
             return
         address = resolve(inbound.room, inbound.channel, self.peer.initial)
-        if address.room == INBOX_ROOM or (inbound.channel == INBOX_ROOM and inbound.to):
-            inbound.to = inbound.to or [address.channel]
+        targets = private_targets(inbound.channel, inbound.to, address)
+        if targets is not None:
+            inbound.to = targets
             await self._private(inbound)
             return
         self._publish_to(await self.node.resolve(address, self.peer.actor, action=PUBLISH), inbound)

@@ -376,17 +376,13 @@ def _short_text(value: msgspec.Raw | None, field: str, faults: _Faults, *, requi
 def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound: Inbound, faults: _Faults) -> None:
     """The targets of a message to somebody: private, or on channel ``pm``, or to ``pm:<client_id>``."""
     value = outer if outer is not None and bytes(outer) != _NULL else None
-    room, channel = inbound.room or "", inbound.channel or ""
-    to_somebody = (
-        inbound.kind == KIND_PRIVATE
-        or channel == INBOX_ROOM
-        or channel.startswith(f"{INBOX_ROOM}:")
-        or room.partition(":")[0] == INBOX_ROOM
-    )
-    if value is None and (inbound.kind == KIND_PRIVATE or channel == INBOX_ROOM):
-        value = inner
+    to_somebody = inbound.kind == KIND_PRIVATE or inbound.channel == INBOX_ROOM
     if value is None:
-        return
+        if inner is None or not to_somebody:
+            return
+        value = inner
+    room, channel = inbound.room or "", inbound.channel or ""
+    to_somebody = to_somebody or INBOX_ROOM in (room.partition(":")[0], channel.partition(":")[0])
     data = bytes(value)
     try:
         targets = [_text.decode(data)] if data[:1] == b'"' else _strings.decode(data)

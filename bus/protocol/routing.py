@@ -36,6 +36,17 @@ def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
     return initial
 
 
+def private_targets(channel: str | None, to: list[str], address: Address) -> list[str] | None:
+    """Whose inboxes an event is for; None when it is for all at ``address``.
+
+    ``channel`` is the frame's own: ``pm`` in any room is a way to write to those in ``to``, and never a place where others read
+    along, so without a target the list is empty and there is nobody to send it to.
+    """
+    if address.is_inbox:
+        return to or [address.channel]
+    return to if channel == INBOX_ROOM else None
+
+
 def delivered_type(type: str, address: Address) -> str:
     """The type under which a message is delivered: an event to an inbox is a private message (contract §4)."""
     return "private" if type == "event" and address.is_inbox else type

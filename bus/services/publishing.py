@@ -24,8 +24,8 @@ from ..permissions import PUBLISH, SYSTEM, Actor, require
 from ..protocol import frames
 from ..protocol.dialects import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.errors import BusError
-from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, inbox, is_client_id
-from ..protocol.routing import delivered_type, resolve
+from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
+from ..protocol.routing import delivered_type, private_targets, resolve
 from .channels import ChannelRef, ensure, find_all
 
 
@@ -141,10 +141,11 @@ def _routed(frames_in: Sequence[Inbound], initial: Address | None) -> tuple[list
             )
         else:
             address = resolve(inbound.room, inbound.channel, initial or Address("", ""))
-            if address.room != INBOX_ROOM and not (inbound.channel == INBOX_ROOM and inbound.to):
+            found = private_targets(inbound.channel, inbound.to, address)
+            if found is None:
                 items.append((address, inbound))
                 continue
-            targets = inbound.to or [address.channel]
+            targets = found
         if not targets:
             raise BusError(
                 "VALIDATION_ERROR",

@@ -290,6 +290,10 @@ async def test_a_message_meant_for_somebody_is_never_published_to_all(
     with pytest.raises(WireError) as caught:
         await alice.publish("for bob", type="event", channel="general", to=[name("bob")], ack=True)
     assert caught.value.details[0]["field"] == "to"
+    # Nor is one on channel pm that names nobody.
+    with pytest.raises(WireError) as caught:
+        await alice.publish("for bob", type="event", room=fresh_room, channel="pm", ack=True)
+    assert caught.value.details[0]["field"] == "to"
     await eve.expect_nothing("event")
 
 
