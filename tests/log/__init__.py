@@ -1,1 +1,1 @@
-"""The REST API as programs use it: real requests to a real server."""
+"""The log in this process, on the real database."""

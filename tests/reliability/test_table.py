@@ -12,7 +12,7 @@ from tests.harness.processes import PROJECT_ROOT
 pytestmark = pytest.mark.pure
 
 
-def tests_in(path: str) -> set[str]:
+def defined_in(path: str) -> set[str]:
     """The tests that a file defines."""
     tree = ast.parse((PROJECT_ROOT / path).read_text())
     return {
@@ -25,5 +25,5 @@ def tests_in(path: str) -> set[str]:
 def test_every_promise_of_the_table_has_its_test() -> None:
     named = re.findall(r"`(tests/\S+\.py)::(\w+)`", (PROJECT_ROOT / "docs" / "reliability.md").read_text())
     assert len(named) > 25
-    missing = [f"{path}::{name}" for path, name in named if name not in tests_in(path)]
+    missing = [f"{path}::{name}" for path, name in named if name not in defined_in(path)]
     assert missing == []

@@ -1,0 +1,183 @@
+"""Group commit: one order, true answers, and no entry that costs another one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from django.db import connection, transaction
+
+from bus import log
+from bus.log import Entry, LogWriter, append_batch
+from bus.models import Channel, Message, Room
+from bus.protocol.errors import BusError
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MakeEntry = Callable[..., Entry]
+
+
+@pytest.fixture
+def channel() -> Channel:
+    """A channel with an empty log."""
+    return Channel.objects.create(room=Room.objects.create(name="lab"), name="bench")
+
+
+@pytest.fixture
+def entry(channel: Channel) -> MakeEntry:
+    """Makes entries for the channel."""
+
+    def make(uid: str, *, key: str | None = None, channel_id: int | None = None, type: str = "event") -> Entry:
+        return Entry(
+            channel_id or channel.id,
+            b'{"version":"1.0","id":"%b","timestamp":"' % uid.encode(),
+            b"}",
+            uid=uid,
+            type=type,
+            sender="somebody",
+            key=key,
+        )
+
+    return make
+
+
+class Writing:
+    """A log writer with its thread, and what it told."""
+
+    def __init__(self, timeout: float) -> None:
+        self.executor = ThreadPoolExecutor(1)
+        self.committed: list[str] = []
+        self.writer = LogWriter(
+            self.executor,
+            lambda entries: self.committed.extend(e.uid for e in entries if e.error is None and not e.duplicate),
+            group=1000,
+            queue_limit=50,
+            timeout=timeout,
+            window=3600,
+        )
+
+    async def append(self, *entries: Entry) -> list[Entry]:
+        """Append together; the entries as they were answered."""
+        futures: list[asyncio.Future[Entry]] = []
+        for one in entries:
+            future: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+            one.done = future.set_result
+            futures.append(future)
+            self.writer.append(one)
+        return await asyncio.wait_for(asyncio.gather(*futures), 20)
+
+
+@pytest.fixture
+async def writing() -> AsyncIterator[Writing]:
+    """A writer with a short patience."""
+    made = Writing(timeout=0.5)
+    yield made
+    await asyncio.wait_for(made.writer.drained(), 20)
+    made.executor.submit(lambda: connection.close()).result()  # the thread's own
+    made.executor.shutdown()
+
+
+async def kept() -> list[tuple[int, str]]:
+    """What is in the log."""
+
+    def read() -> list[tuple[int, str]]:
+        try:
+            return list(Message.objects.order_by("seq").values_list("seq", "uid"))
+        finally:
+            connection.close()
+
+    # Not asyncio.to_thread, which takes this thread's connection along.
+    return await asyncio.get_running_loop().run_in_executor(None, read)
+
+
+async def test_what_comes_together_is_committed_together_in_its_order(writing: Writing, entry: MakeEntry) -> None:
+    answered = await writing.append(*(entry(f"arq_{n}") for n in range(40)))
+    assert [e.seq for e in answered] == list(range(1, 41))
+    assert await kept() == [(n + 1, f"arq_{n}") for n in range(40)]
+    assert writing.committed == [f"arq_{n}" for n in range(40)]
+
+
+async def test_a_message_that_cannot_be_kept_costs_its_own_sender_only(writing: Writing, entry: MakeEntry) -> None:
+    """NULL is no type: the database refuses the whole statement, and the others go in without it."""
+    bad = entry("arq_bad")
+    bad.type = None  # type: ignore[assignment]
+    one, refused, two = await writing.append(entry("arq_1"), bad, entry("arq_2"))
+    assert refused.error is not None
+    assert refused.error.code == "INTERNAL_ERROR"
+    assert (one.seq, two.seq) == (1, 2)
+    assert await kept() == [(1, "arq_1"), (2, "arq_2")]
+    assert writing.committed == ["arq_1", "arq_2"]
+
+
+async def test_a_deleted_channel_is_said_and_the_others_are_written(writing: Writing, entry: MakeEntry) -> None:
+    gone, there = await writing.append(entry("arq_1", channel_id=10**6), entry("arq_2"))
+    assert gone.error is not None
+    assert gone.error.code == "CHANNEL_NOT_FOUND"
+    assert there.seq == 1
+
+
+async def test_a_repeated_key_is_one_message_in_a_batch_and_after_it(writing: Writing, entry: MakeEntry) -> None:
+    first, second = await writing.append(entry("arq_1", key="me/1"), entry("arq_2", key="me/1"))
+    (third,) = await writing.append(entry("arq_3", key="me/1"))
+    assert [(e.seq, e.duplicate) for e in (first, second, third)] == [(1, False), (1, True), (1, True)]
+    assert await kept() == [(1, "arq_1")]
+
+
+async def test_a_queue_that_is_full_is_said_at_once(writing: Writing, entry: MakeEntry) -> None:
+    for number in range(50):
+        writing.writer.append(entry(f"arq_{number}"))
+    with pytest.raises(BusError, match="BUSY"):
+        writing.writer.append(entry("arq_50"))
+    await writing.writer.drained()
+    assert len(await kept()) == 50
+
+
+async def test_what_a_lock_held_up_is_refused_and_stays_refused_when_the_lock_is_gone(
+    writing: Writing, entry: MakeEntry, channel: Channel
+) -> None:
+    locked, release = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Channel.objects.filter(pk=channel.pk).update(description="held")
+            loop.call_soon_threadsafe(locked.set)
+            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(20)
+        connection.close()
+
+    holding = loop.run_in_executor(None, hold)
+    await locked.wait()
+    (refused,) = await writing.append(entry("arq_1"))
+    assert refused.error is not None
+    assert refused.error.code == "UNAVAILABLE"
+    assert not writing.writer.available
+    release.set()
+    await holding
+    await writing.writer.drained()
+    (after,) = await writing.append(entry("arq_2"))
+    assert after.seq == 1
+    assert await kept() == [(1, "arq_2")]
+    assert writing.writer.available
+
+
+def test_pruning_goes_in_steps_and_leaves_what_the_retention_keeps(channel: Channel, entry: MakeEntry) -> None:
+    append_batch([entry(f"arq_{n}") for n in range(30)], window=60)
+    assert log.prunable(default_count=10, default_age=0) == [(channel.id, 20)]
+    assert [log.drop(channel.id, 20, 8) for _ in range(4)] == [8, 8, 4, 0]
+    assert log.first_seq(channel.id) == 21
+    assert log.prunable(default_count=10, default_age=0) == []
+
+
+def test_what_is_undone_before_the_commit_was_never_there(channel: Channel, entry: MakeEntry) -> None:
+    def abandon() -> None:
+        raise RuntimeError("withdrawn")
+
+    with pytest.raises(RuntimeError, match="withdrawn"):
+        append_batch([entry("arq_1")], window=60, before_commit=abandon)
+    made = entry("arq_2")
+    append_batch([made], window=60)
+    assert made.seq == 1
+    assert log.verify([made])
+    assert not log.verify([entry("arq_1")])
