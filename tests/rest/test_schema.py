@@ -97,7 +97,7 @@ def api(own_server: BusServer) -> Any:
 
 
 #: Examples of an operation: what the document allows, and what it does not.
-EXAMPLES = {GenerationMode.POSITIVE: 12, GenerationMode.NEGATIVE: 8}
+EXAMPLES = {GenerationMode.POSITIVE: 8, GenerationMode.NEGATIVE: 5}
 
 #: Twisted closes a connection whose request line is longer, without an answer.
 LONGEST_LINE = 16_000
