@@ -20,12 +20,15 @@ async def test_a_refusal_takes_less_than_100_ms(wire: Connect, public_server: Bu
     revoked = console.token("revoked quickly")
     console.run("tokens.revoke(SYSTEM, AccessToken.objects.get(name='revoked quickly'), door='test')")
     for name, token in (("unknown", "arq_tok_" + "y" * 43), ("revoked", revoked), ("a broken JWT", "a.b.c")):
-        began = time.perf_counter()
-        client = await wire(public_server, register=False, headers={"Authorization": f"Bearer {token}"})
-        assert await client.wait_closed() == 4401
-        took = time.perf_counter() - began
-        print(f"refused, {name}: {took * 1000:.1f} ms")
-        assert took < 0.1
+        took = []
+        for _ in range(21):
+            began = time.perf_counter()
+            client = await wire(public_server, register=False, headers={"Authorization": f"Bearer {token}"})
+            assert await client.wait_closed() == 4401
+            took.append(time.perf_counter() - began)
+        median = sorted(took)[10]
+        print(f"refused, {name}: {median * 1000:.1f} ms (the median of 21, connecting and closing included)")
+        assert median < 0.1
 
 
 async def test_a_withdrawal_acts_within_a_second_without_a_bell(wire: Connect, start_server: StartServer) -> None:
