@@ -35,7 +35,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connection
+from django.db import connection, connections
 from django.test import override_settings
 
 from .consumers import BusConsumer
@@ -225,9 +225,11 @@ class LiveBus:
         return client
 
     async def close(self) -> None:
-        """End all clients, and the node of this event loop."""
+        """End all clients, the node of this event loop, and the connection of its thread."""
         await asyncio.gather(*(client.close() for client in self._clients))
         await current().stop()
+        # The thread of `sync_to_async` keeps its connection, and with it the test's database, for ever.
+        await sync_to_async(connections.close_all)()
 
 
 @asynccontextmanager
