@@ -314,7 +314,7 @@ class Connection:
 
     def _publish_to(self, ref: ChannelRef, inbound: Inbound) -> None:
         peer = self.peer
-        self.node.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
+        self.node.publisher.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
         if inbound.type not in peer.noted:
             self.active(inbound.type, ref.address)
         if self.node.traces:
@@ -360,7 +360,7 @@ class Connection:
                 # Whoever names itself wants to hear itself.
                 echo=inbound.echo or target == peer.client_id,
             )
-            node.publish(peer, ref, copy, gather.done)
+            node.publisher.publish(peer, ref, copy, gather.done)
         if node.traces:
             for target in served:
                 self._trace(inbound.kind, inbox(target))
@@ -404,7 +404,7 @@ class Connection:
 
     async def _command(self, inbound: Inbound) -> None:
         node, peer = self.node, self.peer
-        uid = node.new_uid()
+        uid = node.publisher.new_uid()
         try:
             command = find(inbound.command)
             parameters = command.read(inbound.parameters, inbound.hints)

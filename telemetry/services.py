@@ -60,7 +60,7 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
         metrics.events.labels("client").inc()
         connection.send(protocol.ack(entry.request_id, entry.uid, event_type, entry.seq, duplicate=entry.duplicate))
 
-    node.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
+    node.publisher.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
     if peer.kind == "bus":
         connection.active("telemetry", protocol.STREAM)
 
@@ -98,7 +98,7 @@ def tell_from(node: Node, address: Address, inbound: Inbound) -> None:
         node.spawn(_resolve_and_tell(node, address, inbound))
         return
     try:
-        node.take(SERVER, ref, inbound, lambda entry: _told(node, entry))
+        node.publisher.take(SERVER, ref, inbound, lambda entry: _told(node, entry))
     except BusError as problem:
         _skip(problem)
 
@@ -107,7 +107,7 @@ def _told(node: Node, entry: Entry) -> None:
     if entry.error is not None:
         _skip(entry.error)
         return
-    node.own_messages += 1
+    node.publisher.own += 1
     metrics.events.labels("server" if entry.context.address == protocol.STREAM else "activity").inc()
 
 

@@ -449,13 +449,13 @@ class Members:
         if node.draining:
             return  # The node forgets all of its clients at once.
         # Where the others had given this process up they have told who left already.
-        told = peer.connection_id in node.given_up
-        node.given_up.discard(peer.connection_id)
+        told = peer.connection_id in node.life.given_up
+        node.life.given_up.discard(peer.connection_id)
         release = Release(
             peer.client_id, peer.connection_id, peer.last_active(), [] if told else [ref.id for ref in refs]
         )
         if not await self.release(release, peer.card(), refs):
-            node.owed.append((release, peer.card(), refs))
+            node.life.owed.append((release, peer.card(), refs))
 
     async def release(self, release: Release, card: dict[str, Any], refs: Sequence[ChannelRef]) -> bool:
         """Write down that a connection is gone, and tell those who are left; False when the store does not take it now."""

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError, ProgrammingError, connection
+from django.db import ProgrammingError
 
 from .. import broker as bells
-from .. import log, metrics, signals
+from .. import metrics
 from ..conf import config, development_notice
-from ..log import Entry, LogWriter
+from ..log import LogWriter
 from ..logs import Damper
-from ..models import Channel, wire_time
-from ..permissions import JOIN, PUBLISH, SYSTEM, Actor, can, require, table
-from ..protocol import frames
-from ..protocol.dialects import Inbound
+from ..permissions import JOIN, SYSTEM, Actor, can, require, table
 from ..protocol.errors import RESTART, SLOW, BusError
 from ..protocol.names import INBOX_ROOM, Address
 from ..realtime.hub import Hub
@@ -40,56 +36,20 @@ from . import drain
 from .access import Access
 from .admission import Admission
 from .batch import Batcher
+from .life import Life
 from .members import Members
 from .peer import Peer
 from .presence import Notices
+from .publisher import Publisher
 from .statistics import Statistics
 from .streams import Streams
-from .threads import DatabaseThreads
+from .threads import DatabaseThreads, database_call, database_read, store_errors
+from .watch import Watch
 
 logger = logging.getLogger("arqonbus.node")
 
-
 #: Age, in seconds, of a process's last sign of life at which it is swept even by one that has only just begun.
 LONG_DEAD = 60.0
-#: Messages that the retention removes in one transaction; publishers go on in between.
-PRUNE_STEP = 1000
-#: Time between comparisons of all open streams with their logs, in seconds.
-FULL_LOOK = 15.0
-#: Time between looks for what is to be tidied, in seconds.
-HOUSEKEEP = 15.0
-#: Time between writing down who was active when, in seconds.
-TOUCH = 10.0
-
-
-def database_call(function: Callable[..., Any], *args: Any) -> Any:
-    """Run ``function`` in a thread of the node's own, which keeps its connection while it works."""
-    try:
-        return function(*args)
-    except DatabaseError:
-        # Whatever is wrong with it, the next call begins with a fresh connection.
-        connection.close()
-        raise
-
-
-def database_read(function: Callable[..., Any], *args: Any) -> Any:
-    """As :func:`database_call`, once more where a kept connection had died (the database was restarted since)."""
-    kept = connection.connection is not None
-    try:
-        return function(*args)
-    except (OperationalError, InterfaceError):
-        connection.close()
-        if not kept:
-            raise
-    except DatabaseError:
-        connection.close()
-        raise
-    return database_call(function, *args)
-
-
-def store_errors(problem: DatabaseError) -> BusError:
-    """What a client is told when the database does not answer."""
-    return BusError("UNAVAILABLE", "The message store does not answer. Try again.", retry_after=1.0)
 
 
 class Node:
@@ -110,10 +70,13 @@ class Node:
         self._watcher = DatabaseThreads(1, "arqonbus-watch")
         self.hub = Hub(self.loop, ring=settings.ring, ring_bytes=settings.ring_bytes)
         self.broker = bells.Broker(self.hear)
-        self.broker.on_return = self._look_everywhere
+        self.watch = Watch(self)
+        self.broker.on_return = self.watch.everywhere
+        self.publisher = Publisher(self)
+        self.life = Life(self)
         self.log = LogWriter(
             self._writer_thread,
-            self._committed,
+            self.publisher.committed,
             group=settings.group_commit,
             queue_limit=settings.queue_limit,
             timeout=settings.store_timeout,
@@ -121,7 +84,7 @@ class Node:
         )
         self.log_times = metrics.LogTimes()
         self.log.observe_commit = self.log_times.observe
-        self.streams = Streams(self.hub, self.broker, self._watch, self._writer_settled)
+        self.streams = Streams(self.hub, self.broker, self.run_watcher, self._writer_settled)
         self.presence: Batcher[client_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)
         self.members = Members(self)
@@ -142,32 +105,11 @@ class Node:
         self.draining = False
         #: Called when the drain begins.
         self.on_drain: list[Callable[[], None]] = []
-        self._uid_prefix = f"arq_{self.id[:8]}{secrets.token_hex(3)}"
-        self._uid = 0
         # Counted on the path of a message.
-        self.received = self.received_bytes = self.published = 0
-        #: How many of the published are the server's own (telemetry's), which nobody sent.
-        self.own_messages = 0
-        # Messages of ephemeral channels since the last sign of life: no log counts them.
-        self._passed = 0
+        self.received = self.received_bytes = 0
         self.statistics = Statistics(self)
-        self._inbox_owners: dict[int, str] = {}
-        self._next_prune = self._next_tidy = 0.0
-        self._last_look = self.started_at
-        self._next_full_look = 0.0
-        #: Ends of connections that the store would not take; tried again with each sign of life.
-        self.owed: list[tuple[client_service.Release, dict[str, Any], Sequence[ChannelRef]]] = []
-        #: Connections (by id) of whose end the others told when they gave this process up.
-        self.given_up: set[str] = set()
-        # Since when our signs of life have been regular: only then others' silence means something.
-        self._regular_since: float | None = None
-        self._last_life = 0.0
-        self._next_touch = 0.0
-        self._strangers: set[str] = set()
         # Frames that are being worked on.
         self.busy = 0
-        # Keys of messages on ephemeral channels, which have no log to find them in.
-        self._passing_keys: dict[str, float] = {}
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -200,14 +142,14 @@ class Node:
         if not self._tasks:
             await self.broker.start()
             apps.get_app_config("bus").nodes.add(self)  # type: ignore[attr-defined]
-            regular = [self._look_at_log, self._show_life, self._housekeep, self.access.look, self.admission.look]
+            regular = [self.watch.look, self.life.show, self.life.tidy, self.access.look, self.admission.look]
             if self.settings.stats_interval:
                 regular.append(self.statistics.report)
             if self.settings.telemetry_interval:
                 regular.append(self.statistics.announce)
             for work in regular:
                 self._tasks.append(asyncio.ensure_future(self._again(work)))
-            await self._announce_left(crashed)
+            await self.announce_left(crashed)
             drain.install(self.loop, self.stop)
             if django_settings.DEBUG:
                 logger.warning("%s", development_notice(), extra={"event": "development_mode"})
@@ -290,12 +232,12 @@ class Node:
     async def _say_goodbye(self) -> None:
         try:
             left = await self.run_writer(client_service.node_stopped, self.id)
-            await self._announce_left(left)
+            await self.announce_left(left)
             await self._save_counters()
         except DatabaseError as problem:
             logger.warning("presence stays for others to sweep: %s", problem, extra={"event": "presence_stays"})
 
-    async def _announce_left(self, left: Sequence[client_service.Left]) -> None:
+    async def announce_left(self, left: Sequence[client_service.Left]) -> None:
         """Tell the members of the channels, here and in the other processes."""
         for gone in left:
             try:
@@ -308,7 +250,7 @@ class Node:
         """Call a service in one of the reading threads."""
         return await self.loop.run_in_executor(self._readers, database_read, function, *args)
 
-    async def _watch(self, function: Callable[..., Any], *args: Any) -> Any:
+    async def run_watcher(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a service in the thread that looks after the streams."""
         return await self.loop.run_in_executor(self._watcher, database_read, function, *args)
 
@@ -367,9 +309,9 @@ class Node:
         for peer in self.peers.values():
             peer.allowed.clear()
         if bell.deleted:
-            self._drop_stream(bell.deleted, None)
+            self.drop_stream(bell.deleted, None)
 
-    def _drop_stream(self, channel_id: int, problem: BusError | None) -> None:
+    def drop_stream(self, channel_id: int, problem: BusError | None) -> None:
         """A log is gone: memberships end; with ``problem`` the members' connections do too, for them to find the new one."""
         stream = self.hub.streams.get(channel_id)
         if stream is None:
@@ -384,12 +326,7 @@ class Node:
                     self.members.forget(member, ref)
         self.hub.streams.pop(channel_id, None)
 
-    # --- publishing -------------------------------------------------------------------------------------------------
-
-    def new_uid(self) -> str:
-        """A fresh ``arq_…`` id."""
-        self._uid += 1
-        return f"{self._uid_prefix}{self._uid:x}"
+    # --- rights -------------------------------------------------------------------------------------------------
 
     def may(self, peer: Peer, action: str, ref: ChannelRef) -> bool:
         """:func:`bus.permissions.can`, remembered by the connection while the rules stay as they are."""
@@ -405,67 +342,8 @@ class Node:
             )
         return allowed
 
-    def publish(self, peer: Peer, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None) -> None:
-        """Take a message: into the log, or straight to the members on an ephemeral channel.
-
-        ``done`` is called in the loop once its fate is known. Raises ``BusError`` FORBIDDEN or BUSY.
-        """
-        if not self.may(peer, PUBLISH, ref):
-            raise self._refusal(peer, PUBLISH, ref)
-        self.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
-
-    def take(
-        self,
-        client_id: str,
-        ref: ChannelRef,
-        inbound: Inbound,
-        done: Callable[[Entry], None] | None = None,
-        exclude: Peer | None = None,
-    ) -> None:
-        """As :meth:`publish`, for a sender whom the caller vouches for. ``exclude`` does not receive it.
-
-        Raises ``BusError`` BUSY.
-        """
-        message_id = inbound.id
-        uid = frames.message_uid(message_id) if message_id else self.new_uid()
-        head, tail = frames.message_parts(inbound, ref.address, client_id, uid)
-        if ref.ephemeral:
-            entry = Entry(
-                ref.id,
-                head,
-                tail,
-                uid=uid,
-                type=inbound.type,
-                sender=client_id,
-                exclude=exclude,
-                context=ref,
-                request_id=message_id,
-            )
-            entry.duplicate = bool(message_id) and self._passed_before(f"{client_id}/{message_id}")
-            if not entry.duplicate:
-                self.published += 1
-                self._passed += 1
-                self._pass_on(ref.id, frames.finish_message(head, tail, _stamp(), None), exclude)
-            if done is not None:
-                done(entry)
-            return
-        self.log.append(
-            Entry(
-                ref.id,
-                head,
-                tail,
-                uid=uid,
-                type=inbound.type,
-                sender=client_id,
-                key=frames.publish_key(client_id, message_id, ref.address) if message_id else None,
-                done=done,
-                exclude=exclude,
-                context=ref,
-                request_id=message_id,
-            )
-        )
-
-    def _refusal(self, peer: Peer, action: str, ref: ChannelRef) -> BusError:
+    def refusal(self, peer: Peer, action: str, ref: ChannelRef) -> BusError:
+        """The error for a connection that may not, which hides what it may not know of."""
         try:
             require(peer.actor, action, ref.address, private=ref.private, rules=table().loaded)
         except BusError as problem:
@@ -475,58 +353,7 @@ class Node:
     def check(self, peer: Peer, action: str, ref: ChannelRef) -> None:
         """Raise ``BusError`` FORBIDDEN (or not found, for what is hidden) unless the connection may."""
         if not self.may(peer, action, ref):
-            raise self._refusal(peer, action, ref)
-
-    def _passed_before(self, key: str) -> bool:
-        """Whether an ephemeral message with this key came within the window; remembered by this process only."""
-        keys = self._passing_keys
-        if key in keys:
-            return True
-        keys[key] = self.loop.time()
-        if len(keys) > 10_000:
-            for old in list(keys)[:1000]:
-                del keys[old]
-        return False
-
-    def _pass_on(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
-        stream = self.hub.stream(channel_id)
-        if stream is not None:
-            self.hub.pass_on(stream, frame, exclude)
-        if not self.broker.alone:
-            self.broker.ring(bells.Passing([(channel_id, frame)]))
-
-    def _committed(self, entries: Sequence[Entry]) -> None:
-        """After a commit of ours: deliver here, and ring for the others."""
-        committed = self.streams.committed
-        alone = self.broker.alone
-        told: list[tuple[int, str, str, str, int, bytes]] = []
-        heard = signals.message_published.receivers
-        facts: list[tuple[Address, int, bytes]] = []
-        for entry in entries:
-            seq = entry.seq
-            if entry.error is not None or entry.duplicate or seq is None:
-                if entry.error is not None and entry.error.code == "CHANNEL_NOT_FOUND":
-                    self._refs.pop(entry.context.address, None)
-                continue
-            self.published += 1
-            ref: ChannelRef = entry.context
-            if ref.address.room == INBOX_ROOM:
-                self._meet_inbox(ref, entry.epoch)
-            committed(entry.channel_id, seq, entry.frame, entry.exclude)
-            if not alone:
-                told.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, seq, entry.frame))
-            if heard:
-                facts.append((ref.address, seq, entry.frame))
-        if told:
-            self.broker.ring(bells.Published(told))
-        if facts:
-            signals.message_published.send_robust(Node, messages=facts)
-
-    def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
-        """An inbox gets its stream when the first message for a client that is here comes."""
-        peer = self.by_client.get(ref.address.channel)
-        if peer is not None and not peer.inbox_id:
-            self.attach_inbox(peer, ref.id, epoch)
+            raise self.refusal(peer, action, ref)
 
     def attach_inbox(self, peer: Peer, channel_id: int, epoch: str) -> None:
         """Make ``peer`` a listener of its inbox, from the position that it knows."""
@@ -547,9 +374,9 @@ class Node:
             self.hear(bell)
             if pass_on:
                 if isinstance(bell, bells.Published):
-                    self.published += len(bell.messages)
+                    self.publisher.published += len(bell.messages)
                 elif isinstance(bell, bells.Passing):
-                    self._passed += len(bell.frames)
+                    self.publisher.passed += len(bell.frames)
                 self.broker.ring(bell)
 
         try:
@@ -590,12 +417,7 @@ class Node:
         self._short_tasks.add(task)
         task.add_done_callback(self._short_tasks.discard)
 
-    def _look_everywhere(self) -> None:
-        """The layer was away: look at the whole of the log's recent past at once."""
-        self._next_full_look = 0.0
-        self.streams.suspect_all()
-
-    # --- the heartbeat ----------------------------------------------------------------------------------------------
+    # --- what is done again and again ----------------------------------------------------------------------------------
 
     async def _again(self, work: Callable[[], Awaitable[float]]) -> None:
         """Call ``work`` for as long as the node lives; it returns the seconds until the next time."""
@@ -612,142 +434,8 @@ class Node:
                 pause = 1.0
             await asyncio.sleep(pause)
 
-    async def _look_at_log(self) -> float:
-        """Find what was committed without a bell: by processes that cannot ring, or while the layer was away."""
-        # Far enough back for slow transactions and for clocks that differ between machines.
-        since = self._last_look - timedelta(seconds=30)
-        now = datetime.now(UTC)
-        for channel_id, head, epoch in await self._watch(log.moved_since, since):
-            if self.hub.stream(channel_id) is None:
-                await self._look_for_inbox(channel_id, epoch)
-            self._saw_head(channel_id, head, epoch)
-        self._last_look = now
-        if self.loop.time() >= self._next_full_look:
-            self._next_full_look = self.loop.time() + FULL_LOOK
-            await self._look_at_all()
-        return self.settings.heartbeat
-
-    async def _look_at_all(self) -> None:
-        """Compare every open stream with its log: a transaction may commit long after its messages were written in it."""
-        known = {stream.id: stream for stream in self.hub.streams.values() if stream.head >= 0}
-        heads = await self._watch(log.heads, list(known))
-        for channel_id, stream in known.items():
-            if self.hub.stream(channel_id) is not stream:
-                continue
-            if channel_id in heads:
-                self._saw_head(channel_id, *heads[channel_id])
-            else:
-                self._drop_stream(channel_id, None)
-        waiting = [peer for peer in self.by_client.values() if not peer.inbox_id]
-        for start in range(0, len(waiting), 500):
-            part = {peer.client_id: peer for peer in waiting[start : start + 500]}
-            for channel_id, name, head, epoch in await self._watch(_inboxes_of, list(part)):
-                if part[name].registered and not part[name].inbox_id:
-                    self.attach_inbox(part[name], channel_id, epoch)
-                    self._saw_head(channel_id, head, epoch)
-
-    def _saw_head(self, channel_id: int, head: int, epoch: str) -> None:
-        if not self.streams.seen_head(channel_id, head, epoch):
-            # The log was rebuilt. Positions in the old one mean nothing; who comes back is told so (`recovered: false`).
-            self._drop_stream(channel_id, BusError("RESTARTING", "The log was rebuilt; come back.", retry_after=0.5))
-
-    async def _look_for_inbox(self, channel_id: int, epoch: str) -> None:
-        names = self._inbox_owners
-        if len(names) > 10_000:
-            names.clear()
-        if channel_id not in names:
-            names[channel_id] = await self._watch(_inbox_owner, channel_id)
-        owner = names[channel_id]
-        peer = self.by_client.get(owner) if owner else None
-        if peer is not None:
-            self.attach_inbox(peer, channel_id, epoch)
-
-    async def _show_life(self) -> float:
-        settings = self.settings
-        passed = self._passed
-        alive = await self.run_writer(
-            client_service.node_alive, self.id, self.host, os.getpid(), VERSION, self.figures(), {"messages": passed}
-        )
-        self._passed -= passed
-        now = self.loop.time()
-        if self._regular_since is None or now - self._last_life > 2 * settings.node_heartbeat + 1:
-            self._regular_since = now
-        self._last_life = now
-        if not alive:
-            logger.warning(
-                "the others had given this process up; its clients come back", extra={"event": "node_revived"}
-            )
-            self.given_up.update(peer.connection_id for peer in self.peers.values() if peer.registered)
-            await self._send_away(list(self.peers.values()))
-        owed, self.owed = self.owed, []
-        for release, card, refs in owed:
-            if not await self.members.release(release, card, refs):
-                self.owed.append((release, card, refs))
-        if now >= self._next_touch:
-            self._next_touch = now + TOUCH
-            touched = {peer.connection_id: peer.last_active() for peer in self.peers.values() if peer.touched}
-            if touched:
-                await self.run_writer(client_service.touch, touched)
-        # After an outage of the database everybody's last sign of life is old; the living need a moment to give a new one.
-        if now - self._regular_since >= settings.node_timeout:
-            await self._announce_left(await self.run_writer(client_service.sweep_dead_nodes))
-        return settings.node_heartbeat
-
-    async def _send_away(self, peers: Sequence[Peer]) -> None:
-        """Have connections come back, spread out, because what is written down of them is not true any more."""
-        for position, peer in enumerate(peers):
-            spread = self.settings.retry_spread * position / len(peers)
-            peer.drop(RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=0.5 + spread))
-            if position % 100 == 99:
-                await asyncio.sleep(0)
-
-    async def _compare_presence(self) -> None:
-        """What is written down of our connections is what there is, whatever was lost on the way."""
-        written: set[str] = await self.run(client_service.connections_of, self.id)
-        here = {peer.connection_id: peer for peer in self.peers.values() if peer.registered}
-        strangers = (written ^ here.keys()) - {release.connection_id for release, _, _ in self.owed}
-        # What is on its way now is settled at the next look.
-        settled, self._strangers = strangers & self._strangers, strangers
-        lost = [here[connection_id] for connection_id in settled if connection_id in here]
-        if lost:
-            await self._send_away(lost)
-        for connection_id in settled - here.keys():
-            if connection_id not in self.peers:
-                await self.presence.submit(client_service.Release("", connection_id, datetime.now(UTC)))
-
     async def _save_counters(self) -> None:
-        await self.run_writer(channel_service.add_to_counters, {"messages": self._passed})
-
-    @property
-    def client_messages(self) -> int:
-        """Messages published here, without the server's own."""
-        return max(self.published - self.own_messages, 0)
-
-    async def _housekeep(self) -> float:
-        now = self.loop.time()
-        if now >= self._next_tidy:
-            self._next_tidy = now + HOUSEKEEP
-            self.streams.collect()
-            await self._compare_presence()
-        if now >= self._next_prune:
-            self._next_prune = now + (self.settings.prune_interval or 1e9)
-            await self._prune()
-            if self.settings.channel_idle:
-                await self.run_writer(channel_service.sweep_idle, self.settings.channel_idle)
-                await self.run_writer(client_service.sweep_inboxes, max(self.settings.channel_idle, 300.0))
-        return min(HOUSEKEEP, self.settings.prune_interval or HOUSEKEEP)
-
-    async def _prune(self) -> None:
-        """Let go what the retention does not keep, in short transactions with the publishers' in between."""
-        settings = self.settings
-        find = functools.partial(
-            log.prunable, default_count=settings.retention_count, default_age=settings.retention_age
-        )
-        for channel_id, floor in await self.run(find):
-            gone = PRUNE_STEP
-            while gone == PRUNE_STEP:
-                gone = await self.run_writer(log.drop, channel_id, floor, PRUNE_STEP)
-        await self.run_writer(log.forget_keys, settings.idempotency_window)
+        await self.run_writer(channel_service.add_to_counters, {"messages": self.publisher.passed})
 
     def figures(self) -> dict[str, Any]:
         """This process's figures, for status, metrics and the console."""
@@ -756,7 +444,7 @@ class Node:
             "clients": len(self.by_client),
             "frames_received": self.received,
             "received_bytes": self.received_bytes,
-            "messages_published": self.published,
+            "messages_published": self.publisher.published,
             "streams": len(self.hub.streams),
             "memberships": sum(len(stream.members) for stream in self.hub.streams.values()),
             "tasks": len(self._short_tasks) + self.streams.working,
@@ -772,23 +460,9 @@ class Node:
         }
 
 
-def _inbox_owner(channel_id: int) -> str:
-    row = Channel.objects.filter(id=channel_id, room__name=INBOX_ROOM).values_list("name", flat=True).first()
-    return row or ""
-
-
-def _inboxes_of(client_ids: Sequence[str]) -> list[tuple[int, str, int, str]]:
-    rows = Channel.objects.filter(room__name=INBOX_ROOM, name__in=client_ids)
-    return list(rows.values_list("id", "name", "head", "epoch"))
-
-
 def _apply(operations: Sequence[client_service.Operation]) -> list[Any]:
     result: list[Any] = database_call(client_service.apply, operations)
     return result
-
-
-def _stamp() -> bytes:
-    return (wire_time(datetime.now(UTC)) or "").encode()
 
 
 def running() -> Node | None:

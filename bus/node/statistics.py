@@ -89,5 +89,5 @@ class Statistics:
     def _rate_since(self, before: tuple[float, int]) -> tuple[float, tuple[float, int]]:
         """Messages of clients a second since then, and where to count from the next time."""
         node = self._node
-        now, count = node.loop.time(), node.client_messages
+        now, count = node.loop.time(), node.publisher.client_messages
         return (count - before[1]) / max(now - before[0], 0.001), (now, count)

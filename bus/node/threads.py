@@ -1,11 +1,16 @@
-"""Threads for the database, each with a connection of its own that is given back at the end."""
+"""Threads for the database, each with a connection of its own that is given back at the end, and how work is done in them."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
-from django.db import connection
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError, connection
+
+from ..protocol.errors import BusError
 
 #: How long the threads wait for one another at the end, in seconds; one that is at work then closes when it is done.
 TOGETHER = 1.0
@@ -35,3 +40,33 @@ class DatabaseThreads(ThreadPoolExecutor):
         closing = [self.submit(close) for _ in range(self._size)]
         self.shutdown(wait=False)
         return closing
+
+
+def database_call(function: Callable[..., Any], *args: Any) -> Any:
+    """Run ``function`` in a thread of the node's own, which keeps its connection while it works."""
+    try:
+        return function(*args)
+    except DatabaseError:
+        # Whatever is wrong with it, the next call begins with a fresh connection.
+        connection.close()
+        raise
+
+
+def database_read(function: Callable[..., Any], *args: Any) -> Any:
+    """As :func:`database_call`, once more where a kept connection had died (the database was restarted since)."""
+    kept = connection.connection is not None
+    try:
+        return function(*args)
+    except (OperationalError, InterfaceError):
+        connection.close()
+        if not kept:
+            raise
+    except DatabaseError:
+        connection.close()
+        raise
+    return database_call(function, *args)
+
+
+def store_errors(problem: DatabaseError) -> BusError:
+    """What a client is told when the database does not answer."""
+    return BusError("UNAVAILABLE", "The message store does not answer. Try again.", retry_after=1.0)

@@ -1,0 +1,138 @@
+"""Signs of life of a process, what it writes down of its connections, and tidying up."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from .. import log
+from ..protocol.errors import RESTART, BusError
+from ..services import channels as channel_service
+from ..services import clients as client_service
+from ..services.channels import ChannelRef
+from ..version import VERSION
+from .peer import Peer
+
+if TYPE_CHECKING:
+    from .node import Node
+
+logger = logging.getLogger("arqonbus.node")
+
+#: Messages that the retention removes in one transaction; publishers go on in between.
+PRUNE_STEP = 1000
+#: Time between looks for what is to be tidied, in seconds.
+HOUSEKEEP = 15.0
+#: Time between writing down who was active when, in seconds.
+TOUCH = 10.0
+
+
+class Life:
+    """Keeps what the database says of a node true, and sweeps what others left behind."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        #: Ends of connections that the store would not take; tried again with each sign of life.
+        self.owed: list[tuple[client_service.Release, dict[str, Any], Sequence[ChannelRef]]] = []
+        #: Connections (by id) of whose end the others told when they gave this process up.
+        self.given_up: set[str] = set()
+        # Since when our signs of life have been regular: only then others' silence means something.
+        self._regular_since: float | None = None
+        self._last_life = 0.0
+        self._next_touch = self._next_prune = self._next_tidy = 0.0
+        self._strangers: set[str] = set()
+
+    async def show(self) -> float:
+        """Say that this process lives, and end what is owed; returns the seconds until the next time."""
+        node = self._node
+        settings = node.settings
+        passed = node.publisher.passed
+        alive = await node.run_writer(
+            client_service.node_alive,
+            node.id,
+            node.host,
+            os.getpid(),
+            VERSION,
+            node.figures(),
+            {"messages": passed},
+        )
+        node.publisher.passed -= passed
+        now = node.loop.time()
+        if self._regular_since is None or now - self._last_life > 2 * settings.node_heartbeat + 1:
+            self._regular_since = now
+        self._last_life = now
+        if not alive:
+            logger.warning(
+                "the others had given this process up; its clients come back", extra={"event": "node_revived"}
+            )
+            self.given_up.update(peer.connection_id for peer in node.peers.values() if peer.registered)
+            await self._send_away(list(node.peers.values()))
+        owed, self.owed = self.owed, []
+        for release, card, refs in owed:
+            if not await node.members.release(release, card, refs):
+                self.owed.append((release, card, refs))
+        if now >= self._next_touch:
+            self._next_touch = now + TOUCH
+            touched = {peer.connection_id: peer.last_active() for peer in node.peers.values() if peer.touched}
+            if touched:
+                await node.run_writer(client_service.touch, touched)
+        # After an outage of the database everybody's last sign of life is old; the living need a moment to give a new one.
+        if now - self._regular_since >= settings.node_timeout:
+            await node.announce_left(await node.run_writer(client_service.sweep_dead_nodes))
+        return settings.node_heartbeat
+
+    async def _send_away(self, peers: Sequence[Peer]) -> None:
+        """Have connections come back, spread out, because what is written down of them is not true any more."""
+        for position, peer in enumerate(peers):
+            spread = self._node.settings.retry_spread * position / len(peers)
+            peer.drop(RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=0.5 + spread))
+            if position % 100 == 99:
+                await asyncio.sleep(0)
+
+    async def _compare_presence(self) -> None:
+        """What is written down of our connections is what there is, whatever was lost on the way."""
+        node = self._node
+        written: set[str] = await node.run(client_service.connections_of, node.id)
+        here = {peer.connection_id: peer for peer in node.peers.values() if peer.registered}
+        strangers = (written ^ here.keys()) - {release.connection_id for release, _, _ in self.owed}
+        # What is on its way now is settled at the next look.
+        settled, self._strangers = strangers & self._strangers, strangers
+        lost = [here[connection_id] for connection_id in settled if connection_id in here]
+        if lost:
+            await self._send_away(lost)
+        for connection_id in settled - here.keys():
+            if connection_id not in node.peers:
+                await node.presence.submit(client_service.Release("", connection_id, datetime.now(UTC)))
+
+    async def tidy(self) -> float:
+        """Compare, sweep and prune; returns the seconds until the next time."""
+        node = self._node
+        now = node.loop.time()
+        if now >= self._next_tidy:
+            self._next_tidy = now + HOUSEKEEP
+            node.streams.collect()
+            await self._compare_presence()
+        if now >= self._next_prune:
+            self._next_prune = now + (node.settings.prune_interval or 1e9)
+            await self._prune()
+            if node.settings.channel_idle:
+                await node.run_writer(channel_service.sweep_idle, node.settings.channel_idle)
+                await node.run_writer(client_service.sweep_inboxes, max(node.settings.channel_idle, 300.0))
+        return min(HOUSEKEEP, node.settings.prune_interval or HOUSEKEEP)
+
+    async def _prune(self) -> None:
+        """Let go what the retention does not keep, in short transactions with the publishers' in between."""
+        node = self._node
+        settings = node.settings
+        find = functools.partial(
+            log.prunable, default_count=settings.retention_count, default_age=settings.retention_age
+        )
+        for channel_id, floor in await node.run(find):
+            gone = PRUNE_STEP
+            while gone == PRUNE_STEP:
+                gone = await node.run_writer(log.drop, channel_id, floor, PRUNE_STEP)
+        await node.run_writer(log.forget_keys, settings.idempotency_window)

@@ -1,0 +1,164 @@
+"""The way of a message into the log, and from the commit to the members and the other processes (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from .. import broker as bells
+from .. import signals
+from ..log import Entry
+from ..models import wire_time
+from ..permissions import PUBLISH
+from ..protocol import frames
+from ..protocol.dialects import Inbound
+from ..protocol.names import INBOX_ROOM, Address
+from ..services.channels import ChannelRef
+from .peer import Peer
+
+if TYPE_CHECKING:
+    from .node import Node
+
+
+class Publisher:
+    """What a node does with messages of its own connections. Called from the loop; nothing here waits."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._uid_prefix = f"arq_{node.id[:8]}{secrets.token_hex(3)}"
+        self._uid = 0
+        #: Messages published in this process.
+        self.published = 0
+        #: How many of them are the server's own (telemetry's), which nobody sent.
+        self.own = 0
+        #: Messages of ephemeral channels since the last sign of life: no log counts them.
+        self.passed = 0
+        # Keys of messages on ephemeral channels, which have no log to find them in.
+        self._passing_keys: dict[str, float] = {}
+
+    def new_uid(self) -> str:
+        """A fresh ``arq_…`` id."""
+        self._uid += 1
+        return f"{self._uid_prefix}{self._uid:x}"
+
+    def publish(self, peer: Peer, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None) -> None:
+        """Take a message: into the log, or straight to the members on an ephemeral channel.
+
+        ``done`` is called in the loop once its fate is known. Raises ``BusError`` FORBIDDEN or BUSY.
+        """
+        if not self._node.may(peer, PUBLISH, ref):
+            raise self._node.refusal(peer, PUBLISH, ref)
+        self.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
+
+    def take(
+        self,
+        client_id: str,
+        ref: ChannelRef,
+        inbound: Inbound,
+        done: Callable[[Entry], None] | None = None,
+        exclude: Peer | None = None,
+    ) -> None:
+        """As :meth:`publish`, for a sender whom the caller vouches for. ``exclude`` does not receive it.
+
+        Raises ``BusError`` BUSY.
+        """
+        message_id = inbound.id
+        uid = frames.message_uid(message_id) if message_id else self.new_uid()
+        head, tail = frames.message_parts(inbound, ref.address, client_id, uid)
+        if ref.ephemeral:
+            entry = Entry(
+                ref.id,
+                head,
+                tail,
+                uid=uid,
+                type=inbound.type,
+                sender=client_id,
+                exclude=exclude,
+                context=ref,
+                request_id=message_id,
+            )
+            entry.duplicate = bool(message_id) and self._passed_before(f"{client_id}/{message_id}")
+            if not entry.duplicate:
+                self.published += 1
+                self.passed += 1
+                self._pass_on(ref.id, frames.finish_message(head, tail, _stamp(), None), exclude)
+            if done is not None:
+                done(entry)
+            return
+        self._node.log.append(
+            Entry(
+                ref.id,
+                head,
+                tail,
+                uid=uid,
+                type=inbound.type,
+                sender=client_id,
+                key=frames.publish_key(client_id, message_id, ref.address) if message_id else None,
+                done=done,
+                exclude=exclude,
+                context=ref,
+                request_id=message_id,
+            )
+        )
+
+    def _passed_before(self, key: str) -> bool:
+        """Whether an ephemeral message with this key came within the window; remembered by this process only."""
+        keys = self._passing_keys
+        if key in keys:
+            return True
+        keys[key] = self._node.loop.time()
+        if len(keys) > 10_000:
+            for old in list(keys)[:1000]:
+                del keys[old]
+        return False
+
+    def _pass_on(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
+        stream = self._node.hub.stream(channel_id)
+        if stream is not None:
+            self._node.hub.pass_on(stream, frame, exclude)
+        if not self._node.broker.alone:
+            self._node.broker.ring(bells.Passing([(channel_id, frame)]))
+
+    def committed(self, entries: Sequence[Entry]) -> None:
+        """After a commit of ours: deliver here, and ring for the others."""
+        committed = self._node.streams.committed
+        alone = self._node.broker.alone
+        told: list[tuple[int, str, str, str, int, bytes]] = []
+        heard = signals.message_published.receivers
+        facts: list[tuple[Address, int, bytes]] = []
+        for entry in entries:
+            seq = entry.seq
+            if entry.error is not None or entry.duplicate or seq is None:
+                if entry.error is not None and entry.error.code == "CHANNEL_NOT_FOUND":
+                    self._node.forget_ref(entry.context.address)
+                continue
+            self.published += 1
+            ref: ChannelRef = entry.context
+            if ref.address.room == INBOX_ROOM:
+                self._meet_inbox(ref, entry.epoch)
+            committed(entry.channel_id, seq, entry.frame, entry.exclude)
+            if not alone:
+                told.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, seq, entry.frame))
+            if heard:
+                facts.append((ref.address, seq, entry.frame))
+        if told:
+            self._node.broker.ring(bells.Published(told))
+        if facts:
+            signals.message_published.send_robust(Publisher, messages=facts)
+
+    def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
+        """An inbox gets its stream when the first message for a client that is here comes."""
+        peer = self._node.by_client.get(ref.address.channel)
+        if peer is not None and not peer.inbox_id:
+            self._node.attach_inbox(peer, ref.id, epoch)
+
+    @property
+    def client_messages(self) -> int:
+        """Messages published here, without the server's own."""
+        return max(self.published - self.own, 0)
+
+
+def _stamp() -> bytes:
+    return (wire_time(datetime.now(UTC)) or "").encode()
