@@ -24,12 +24,12 @@ from rest_framework.response import Response
 from .. import identity, metrics
 from ..conf import anonymous_allowed
 from ..door import identify
-from ..models import Client
 from ..node import Node, Peer, current
 from ..permissions import JOIN, Actor
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
 from ..realtime.hub import Stream
 from ..realtime.writers.events import EventWriter, backlog_of
+from ..services import clients as client_service
 from ..services.channels import ChannelRef
 from .authentication import address_of as network_address
 from .authentication import bearer_of
@@ -270,12 +270,10 @@ async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase
 
 def _as_owner(actor: Actor, client_id: str) -> tuple[Actor, int]:
     """``actor`` under the client id of its inbox, if it is its own, and from where on the inbox is for it."""
-    if actor.anonymous:
+    floor = client_service.inbox_floor(actor, client_id)
+    if floor is None:
         raise BusError("CHANNEL_NOT_FOUND", f"There is no channel pm:{client_id}.")
-    row = Client.objects.filter(client_id=client_id, principal=actor.principal).first()
-    if row is None:
-        raise BusError("CHANNEL_NOT_FOUND", f"There is no channel pm:{client_id}.")
-    return msgspec.structs.replace(actor, client_id=client_id), row.inbox_floor
+    return msgspec.structs.replace(actor, client_id=client_id), floor
 
 
 class ChannelEvents(BusView):

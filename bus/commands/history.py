@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from .. import log
-from ..log import Place
 from ..log.store import parse_moment
 from ..protocol.errors import BusError
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
-from ..services import channels as channel_service
-from ..services import clients as client_service
+from ..services import history as history_service
 from .base import Answer, Context, Parameters, command
 
 Position = Annotated[
@@ -25,8 +22,6 @@ Position = Annotated[
 
 #: Frames of one answer, in which they stand twice (contract §5); many clients take no frame above 1 MiB.
 MOST_BYTES = 384 * 1024
-#: How a place between the logs of a room looks as a cursor.
-PLACE = "row:"
 
 
 class HistoryParameters(Parameters):
@@ -51,8 +46,7 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
         if recent is not None and sum(len(frame) for _, frame in recent) <= MOST_BYTES:
             more = recent[0][0] if recent and recent[0][0] > 1 else None
             return _answer(address, [frame for _, frame in recent], more)
-    before, after = _position(parameters.before, "before"), _position(parameters.after, "after")
-    answer: Answer = await context.port.run(lambda: read(context, address, parameters, before, after))
+    answer: Answer = await context.port.run(read, context, address, parameters)
     return answer
 
 
@@ -62,49 +56,42 @@ def where(context: Context, parameters: HistoryParameters) -> Address:
     return resolve(room, channel, context.initial)
 
 
-def read(
-    context: Context,
-    address: Address,
-    parameters: HistoryParameters,
-    before: int | datetime | Place | None,
-    after: int | datetime | Place | None,
-) -> Answer:
-    """History from the database, for whoever may read it (an inbox: its owner, and senders their own messages)."""
-    actor, sender, floor = context.actor, parameters.sender, 0
-    ids = channel_service.readable_logs(actor, address)
-    if address.is_inbox and not actor.system:
-        if address.channel == actor.client_id:
-            floor = context.inbox_floor
-        elif not actor.client_id:
-            ids = []
-        else:
-            # What somebody else sent under this id before is not the newcomer's to read.
-            sender = actor.client_id
-            floor = log.seq_at(ids[0], client_service.proven_since(actor.client_id)) if ids else 0
-    if len(ids) > 1 and (isinstance(before, int) or isinstance(after, int)):
-        raise BusError(
-            "VALIDATION_ERROR",
-            "A whole room has no common seq; give `before` and `after` as times, or as the `next` of a page.",
-            [{"field": "before"}, {"field": "after"}],
-        )
-    rows, more = log.history(
-        ids,
-        limit=parameters.limit,
-        before=before,
-        after=after,
-        type=parameters.type,
-        sender=sender,
-        floor=floor,
-        most_bytes=MOST_BYTES,
+def read(context: Context, address: Address, parameters: HistoryParameters) -> Answer:
+    """History from the database, for whoever may read it."""
+    forward = parameters.after is not None and parameters.before is None
+    before, cursor, _ = _position(parameters.before, "before")
+    after, resumed, start = _position(parameters.after, "after")
+    if resumed is not None:
+        if cursor is not None:
+            raise BusError(
+                "VALIDATION_ERROR",
+                "Only one of `before` and `after` can be the `next` of a page.",
+                [{"field": "before"}, {"field": "after"}],
+            )
+        cursor, after, forward = resumed, start, True
+    page = history_service.page(
+        context.actor,
+        history_service.Question(
+            address,
+            limit=parameters.limit,
+            before=before,
+            after=after,
+            descending=not forward,
+            type=parameters.type,
+            sender=parameters.sender,
+            cursor=cursor,
+            most_bytes=MOST_BYTES,
+            inbox_floor=context.inbox_floor,
+        ),
     )
-    cursor: Any = None
-    if more:
-        edge = rows[-1] if after is not None and before is None else rows[0]
-        cursor = edge[2] if len(ids) == 1 else f"{PLACE}{edge[0]}"
-    return _answer(address, [row[3] for row in rows], cursor)
+    more: int | str | None = page.seq
+    if address.is_whole_room and page.cursor:
+        more = _place("after" if forward else "before", page.cursor, after if forward else None)
+    found = page.messages if forward else page.messages[::-1]
+    return _answer(address, [message.frame for message in found], more)
 
 
-def _answer(address: Address, messages: list[bytes], more: Any) -> Answer:
+def _answer(address: Address, messages: list[bytes], more: int | str | None) -> Answer:
     result = {
         "room": address.room,
         "channel": None if address.channel == WHOLE else address.channel,
@@ -114,13 +101,25 @@ def _answer(address: Address, messages: list[bytes], more: Any) -> Answer:
     return Answer(f"{len(messages)} messages", result)
 
 
-def _position(value: int | str | None, field: str) -> int | datetime | Place | None:
+def _place(field: str, cursor: str, start: int | datetime | None) -> str:
+    """The cursor of a whole room as a value of ``field``.
+
+    Forward it holds the time the reading started from, too: channels that had nothing yet are read from there.
+    """
+    return f"{field}:{cursor}" + (f"@{start.isoformat()}" if isinstance(start, datetime) else "")
+
+
+def _position(value: int | str | None, field: str) -> tuple[int | datetime | None, str | None, int | datetime | None]:
+    """What ``before`` or ``after`` says: a seq or time; or a cursor, and the time its reading started from."""
     if not isinstance(value, str):
-        return value
-    digits = value.removeprefix(PLACE)
-    if digits.isascii() and digits.isdigit() and len(digits) < 19:
-        return Place(int(digits)) if digits != value else int(digits)
+        return value, None, None
+    if value.startswith(f"{field}:"):
+        cursor, _, start = value.removeprefix(f"{field}:").partition("@")
+        return None, cursor, parse_moment(start)
+    if value.isascii() and value.isdigit() and len(value) < 19:
+        return int(value), None, None
     moment = parse_moment(value)
     if moment is None:
-        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": f"`{field}` is a seq or an ISO time."}])
-    return moment
+        message = f"`{field}` is a seq, an ISO time, or the `next` of a page that was read with `{field}`."
+        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": message}])
+    return moment, None, None

@@ -1,4 +1,4 @@
-"""Pages over several logs at once, for readers that look around (REST, exports): never more rows than a page is worth.
+"""Pages over several logs at once, for whoever looks through them: never more rows than a page is worth.
 
 Every query is a range of the (channel, seq) index. Where a filter may pass few rows by, a page looks at :data:`SCAN` rows of
 a log at most and says where to go on; it may then hold fewer messages than asked for, or none, and still have a next one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 
 import msgspec
 from django.db.models import Q, QuerySet
@@ -94,28 +95,52 @@ class Found(msgspec.Struct, frozen=True):
     frame: bytes
 
 
+#: Where a message stands between those of other logs: its time, and the row's id among those of one moment.
+_Key = tuple[datetime, int]
+
+
 class _Part:
     """What one log adds to a page."""
 
-    def __init__(self, span: Span, wanted: Wanted, limit: int, descending: bool) -> None:
+    def __init__(self, span: Span, wanted: Wanted, limit: int, most_bytes: int | None, descending: bool) -> None:
         self.span = span
         low, high = span.low, span.high
         if not wanted.everything:
             low, high = (max(low, high - 1 - SCAN), high) if descending else (low, min(high, low + 1 + SCAN))
         rows = Message.objects.filter(channel_id=span.channel_id, seq__gt=low, seq__lt=high)
         rows = wanted.narrow(rows).order_by("-seq" if descending else "seq")
-        values = rows.values_list("created_at", "id", "channel_id", "seq", "frame")[:limit]
-        read = [Found(*row[:4], row[4].encode()) for row in values]
+        read, cut = _read(rows, limit, most_bytes)
+        cut = cut or len(read) == limit
         self.rows = [row for row in read if wanted.holds(row.frame)]
         # Where the look ended: at the last row, if there may be more behind it, else at the edge of the range.
-        self.edge = read[-1].seq if len(read) == limit else (low + 1 if descending else high - 1)
+        self.edge = read[-1].seq if cut else (low + 1 if descending else high - 1)
         ended = self.edge - 1 <= span.low if descending else self.edge + 1 >= span.high
-        #: Nothing of the log is left beyond what was looked at.
-        self.complete = ended
         #: The time up to which the log was looked at; None when to its end.
         self.frontier: datetime | None = None
         if not ended:
-            self.frontier = read[-1].at if len(read) == limit else _time_near(span.channel_id, self.edge, descending)
+            self.frontier = read[-1].at if cut else _time_near(span.channel_id, self.edge, descending)
+        self.keys: list[_Key] = []
+        # The clocks of two processes differ, the order of a log does not: no message stands before its predecessor.
+        earliest = min if descending else max
+        for row in self.rows:
+            key = (row.at, row.id)
+            self.keys.append(earliest(self.keys[-1], key) if self.keys else key)
+        if self.frontier is not None and self.keys:
+            self.frontier = earliest(self.frontier, self.keys[-1][0])
+
+
+def _read(rows: QuerySet[Message], limit: int, most_bytes: int | None) -> tuple[list[Found], bool]:
+    """The first ``limit`` of the rows, or fewer that ``most_bytes`` allow (but one); and whether the bytes ended it."""
+    values = rows.values_list("created_at", "id", "channel_id", "seq", "frame")[:limit]
+    read: list[Found] = []
+    size = 0
+    for row in values if most_bytes is None else values.iterator(chunk_size=50):
+        frame = row[4].encode()
+        size += len(frame)
+        if most_bytes is not None and size > most_bytes and read:
+            return read, True
+        read.append(Found(*row[:4], frame))
+    return read, False
 
 
 def _time_near(channel_id: int, seq: int, descending: bool) -> datetime | None:
@@ -124,38 +149,45 @@ def _time_near(channel_id: int, seq: int, descending: bool) -> datetime | None:
     return near.values_list("created_at", flat=True).first()
 
 
-def read_page(spans: Sequence[Span], wanted: Wanted, *, limit: int, descending: bool) -> tuple[list[Found], list[Span]]:
-    """Up to ``limit`` messages of the logs in the order of time, and what is left to read of each log (empty: no next page).
+def read_page(
+    spans: Sequence[Span], wanted: Wanted, *, limit: int, descending: bool, most_bytes: int | None = None
+) -> tuple[list[Found], list[Span]]:
+    """Up to ``limit`` messages of the logs in the order of time, and what is left to read of each log (maybe an empty span).
 
-    Within a log the order is that of ``seq``. One query a log, and one more for each that a filter ended early.
+    Their frames have no more than ``most_bytes`` together, unless it is one. Within a log the order is that of ``seq``.
+    One query a log, and one more for each that a filter ended early.
     """
-    parts = [_Part(span, wanted, limit, descending) for span in spans if not span.empty]
-    merged = sorted((row for part in parts for row in part.rows), key=lambda row: (row.at, row.id), reverse=descending)
+    parts = [_Part(span, wanted, limit, most_bytes, descending) for span in spans if not span.empty]
+    merged = sorted(
+        ((key, row) for part in parts for key, row in zip(part.keys, part.rows, strict=True)),
+        key=lambda item: item[0],
+        reverse=descending,
+    )
     frontiers = [part.frontier for part in parts if part.frontier is not None]
     if frontiers:
         # Beyond a log's frontier there may be messages of it that come before those of others.
         bound = max(frontiers) if descending else min(frontiers)
-        merged = [row for row in merged if (row.at >= bound if descending else row.at <= bound)]
-    page = merged[:limit]
+        merged = [item for item in merged if (item[0][0] >= bound if descending else item[0][0] <= bound)]
+    page = [row for _, row in merged[:limit]]
+    if most_bytes is not None:
+        sizes = accumulate(len(row.frame) for row in page)
+        page = page[: max(1, sum(size <= most_bytes for size in sizes))]
     given: dict[int, int] = {}
     for row in page:
         given[row.channel_id] = row.seq
-    taken = {(row.channel_id, row.seq) for row in page}
     left: list[Span] = []
     for part in parts:
         span = part.span
-        if all((row.channel_id, row.seq) in taken for row in part.rows):
+        if not part.rows or given.get(span.channel_id) == part.rows[-1].seq:
             position = part.edge
-            if part.complete:
-                continue
         elif span.channel_id in given:
             position = given[span.channel_id]
         else:
             left.append(span)
             continue
-        rest = Span(span.channel_id, span.low, position) if descending else Span(span.channel_id, position, span.high)
-        if not rest.empty:
-            left.append(rest)
+        left.append(
+            Span(span.channel_id, span.low, position) if descending else Span(span.channel_id, position, span.high)
+        )
     return page, left
 
 

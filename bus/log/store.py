@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Min, Q
@@ -158,64 +158,6 @@ def seq_at(channel_id: int, moment: datetime) -> int:
     return row[0] if row else 0
 
 
-class Place(NamedTuple):
-    """A place in the messages of several logs, for paging through a whole room: they have no common ``seq``."""
-
-    id: int
-
-
-def history(
-    channel_ids: Sequence[int],
-    *,
-    limit: int,
-    before: int | datetime | Place | None = None,
-    after: int | datetime | Place | None = None,
-    type: str | None = None,
-    sender: str | None = None,
-    floor: int = 0,
-    most_bytes: int | None = None,
-) -> tuple[list[tuple[int, int, int, bytes]], bool]:
-    """Messages as ``(id, channel_id, seq, frame)``, oldest first; and whether there may be more in the same direction.
-
-    They are the newest ``limit`` before ``before``, or the first ``limit`` after ``after``, and no more than ``most_bytes``
-    of frames (but one). ``before`` and ``after`` are a seq (of one channel), a time or a :class:`Place`; both are exclusive.
-    ``floor`` hides seqs up to it.
-    """
-    rows = Message.objects.filter(channel_id__in=list(channel_ids))
-    if floor:
-        rows = rows.filter(seq__gt=floor)
-    if before is not None:
-        rows = rows.filter(**{f"{_column(before)}__lt": _value(before)})
-    if after is not None:
-        rows = rows.filter(**{f"{_column(after)}__gt": _value(after)})
-    if type is not None:
-        rows = rows.filter(type=type)
-    if sender is not None:
-        rows = rows.filter(sender=sender)
-    order = "seq" if len(channel_ids) == 1 else "id"
-    ascending = after is not None and before is None
-    rows = rows.order_by(order if ascending else f"-{order}")
-    found: list[tuple[int, int, int, bytes]] = []
-    size = 0
-    for row in rows.values_list("id", "channel_id", "seq", "frame")[:limit].iterator(chunk_size=50):
-        frame = row[3].encode()
-        size += len(frame)
-        if most_bytes is not None and size > most_bytes and found:
-            return found if ascending else found[::-1], True
-        found.append((row[0], row[1], row[2], frame))
-    return found if ascending else found[::-1], len(found) == limit
-
-
-def _column(position: int | datetime | Place) -> str:
-    if isinstance(position, Place):
-        return "id"
-    return "created_at" if isinstance(position, datetime) else "seq"
-
-
-def _value(position: int | datetime | Place) -> int | datetime:
-    return position.id if isinstance(position, Place) else position
-
-
 def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]:
     """``(channel_id, seq)`` of the channels that keep more than their retention allows, each up to that ``seq``."""
     now = timezone.now()
@@ -260,9 +202,11 @@ def prune(*, default_count: int, default_age: float, window: float, limit: int =
 
 
 def parse_moment(text: str) -> datetime | None:
-    """An ISO time (without a zone: UTC); None when it is not one."""
+    """An ISO time (without a zone: UTC); None when it is not one, or so far off that no other zone could tell it."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
+        return None
+    if not 1 < moment.year < 9999:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

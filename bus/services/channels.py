@@ -16,7 +16,7 @@ from ..conf import config
 from ..models import Channel, Counter, Membership, Message, Room, wire_time
 from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
 from ..protocol.errors import BusError
-from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id, is_name, parse_address, whole_room
+from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_name, parse_address, whole_room
 from ..protocol.routing import invalid_name
 from . import audit
 
@@ -447,34 +447,6 @@ def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
         "epoch": channel.epoch,
         "seq": channel.head,
     }
-
-
-def readable_logs(actor: Actor, address: Address) -> list[int]:
-    """The ids of the logs that a history of ``address`` reads: one channel, or for ``room:*`` all of the room.
-
-    Raises ``BusError`` ROOM_NOT_FOUND, CHANNEL_NOT_FOUND or FORBIDDEN.
-    """
-    if address.is_inbox:
-        if not is_client_id(address.channel):
-            raise invalid_name("channel", address.channel)
-        if actor.scopes is not None and HISTORY not in actor.scopes:
-            raise BusError("FORBIDDEN", "Your token is not good for reading history.", [{"action": HISTORY}])
-        found = find(address)
-        return [found.id] if found else []
-    query = Q(room__name=address.room) if address.channel == WHOLE else Q(room__name=address.room, name=address.channel)
-    channels = list(Channel.objects.select_related("room").filter(query))
-    if not channels:
-        code = (
-            "CHANNEL_NOT_FOUND" if Room.objects.filter(name=address.room, private=False).exists() else "ROOM_NOT_FOUND"
-        )
-        raise BusError(code, f"There is no {address}.", [{"address": str(address)}])
-    allowed = [channel.id for channel in channels if can(actor, HISTORY, channel.address, private=channel.room.private)]
-    if not allowed:
-        if not any(may_see(actor, channel) for channel in channels) and channels[0].room.private:
-            # The very answer of a room that is not there.
-            raise BusError("ROOM_NOT_FOUND", f"There is no {address}.", [{"address": str(address)}])
-        require(actor, HISTORY, address, private=channels[0].room.private)
-    return allowed
 
 
 def everyone_ref() -> ChannelRef:

@@ -336,6 +336,15 @@ def proven_since(client_id: str) -> datetime:
     return found or timezone.now()
 
 
+def inbox_floor(actor: Actor, client_id: str) -> int | None:
+    """From behind which seq the inbox of ``client_id`` is ``actor``'s to read; None where the id is not its principal's."""
+    if actor.anonymous:
+        return None
+    rows = Client.objects.filter(client_id=client_id, principal=actor.principal)
+    floor: int | None = rows.values_list("inbox_floor", flat=True).first()
+    return floor
+
+
 def speak_as(actor: Actor, wanted: str | None = None) -> Actor:
     """``actor`` with the client id under which it speaks where it has no socket.
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from django.db.models import Q
 
 from ..log.pages import Found, Span, Wanted, read_page, seq_before
-from ..models import Channel, Client, Message
-from ..permissions import HISTORY, Actor, can
+from ..models import Channel, Message, Room
+from ..permissions import HISTORY, Actor, can, require
 from ..protocol.errors import BusError
-from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, inbox
-from ..protocol.routing import resolve
+from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id
+from ..protocol.routing import invalid_name, resolve
 from . import channels as channel_service
 from . import clients as client_service
 
@@ -28,7 +28,9 @@ Position = int | datetime
 class Question(msgspec.Struct, frozen=True):
     """What is asked for. ``address`` None: every channel that the asker may read; ``room:*``: a room with all of its channels.
 
-    ``before`` and ``after`` are a seq (of one log) or a time, both exclusive.
+    ``before`` and ``after`` are a seq (of one log) or a time, both exclusive. ``most_bytes`` is what the frames of a page
+    may have together, unless it is one. ``inbox_floor`` is for whoever is connected as the actor's ``client_id``: from
+    behind which seq the inbox of that id is its own.
     """
 
     address: Address | None
@@ -40,13 +42,19 @@ class Question(msgspec.Struct, frozen=True):
     sender: str | None = None
     text: str | None = None
     cursor: str | None = None
+    most_bytes: int | None = None
+    inbox_floor: int | None = None
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Messages in the order asked for, and the cursor of the next page (None: this was the last)."""
+    """Messages in the order asked for, and the cursor of the next page (None: this was the last).
+
+    For a page of one log, ``seq`` says the same as a position: the next page is what comes before it (or after it, oldest first).
+    """
 
     messages: list[Found]
     cursor: str | None
+    seq: int | None
 
 
 class _Log(msgspec.Struct, frozen=True):
@@ -59,6 +67,11 @@ class _Log(msgspec.Struct, frozen=True):
     floor: int = 0
     senders: dict[str, datetime | None] | None = None
 
+    @classmethod
+    def of(cls, channel: Channel, *, floor: int = 0, senders: dict[str, datetime | None] | None = None) -> _Log:
+        """The log of a channel."""
+        return cls(channel.pk, channel.head, channel.created_at, channel.touched_at, floor, senders)
+
 
 def page(actor: Actor, question: Question) -> Page:
     """The messages that ``question`` asks for and ``actor`` may read.
@@ -66,21 +79,23 @@ def page(actor: Actor, question: Question) -> Page:
     Raises ``BusError`` ROOM_NOT_FOUND, CHANNEL_NOT_FOUND, FORBIDDEN, INVALID_NAME or VALIDATION_ERROR. Permission is looked at
     again for every page, whatever a cursor says.
     """
-    logs = _readable(actor, question.address)
+    logs = _readable(actor, question.address, inbox_floor=question.inbox_floor)
     if len(logs) > 1 and (isinstance(question.before, int) or isinstance(question.after, int)):
         raise BusError(
             "VALIDATION_ERROR",
-            "Only a channel of its own has a seq; give `before` and `after` as times.",
+            "Several channels have no common seq; give `before` and `after` as times.",
             [{"field": field} for field in ("before", "after") if isinstance(getattr(question, field), int)],
         )
-    positions = _read_cursor(question.cursor) if question.cursor else None
-    spans = []
+    positions = _read_cursor(question.cursor) if question.cursor is not None else {}
+    spans, finished = [], []
     for log in logs:
         span = _span(log, question)
-        if positions is not None:
-            if log.id not in positions:
-                continue
+        if log.id in positions:
             span = _resumed(span, positions[log.id], question.descending)
+            if span.empty:
+                finished.append(span)
+        elif question.cursor is not None and question.descending:
+            continue  # Nothing older is left of it. (Forward, there may be something since.)
         if not span.empty:
             spans.append(span)
     if len(spans) > MOST_LOGS:
@@ -90,8 +105,15 @@ def page(actor: Actor, question: Question) -> Page:
             [{"field": "room"}],
         )
     wanted = Wanted(question.type, _senders(logs, question.sender), question.text)
-    found, left = read_page(spans, wanted, limit=question.limit, descending=question.descending)
-    return Page(found, _cursor(left, question.descending) if left else None)
+    found, left = read_page(
+        spans, wanted, limit=question.limit, descending=question.descending, most_bytes=question.most_bytes
+    )
+    more = [span for span in left if not span.empty]
+    if not more:
+        return Page(found, None, None)
+    cursor = _cursor(more if question.descending else left + finished, question.descending)
+    seq = (more[0].high if question.descending else more[0].low) if len(logs) == 1 else None
+    return Page(found, cursor, seq)
 
 
 def message(actor: Actor, address: Address, seq: int) -> bytes:
@@ -103,50 +125,70 @@ def message(actor: Actor, address: Address, seq: int) -> bytes:
     raise BusError("NOT_FOUND", f"There is no message {seq} in {address}.", [{"address": str(address), "seq": seq}])
 
 
-def _readable(actor: Actor, address: Address | None, *, whole_room: bool = True) -> list[_Log]:
-    rows = Channel.objects.values_list("id", "head", "created_at", "touched_at")
+def _readable(
+    actor: Actor, address: Address | None, *, whole_room: bool = True, inbox_floor: int | None = None
+) -> list[_Log]:
+    """The logs that a history of ``address`` reads: one, for ``room:*`` all of the room (if ``whole_room``), or all there are."""
+    channels = Channel.objects.select_related("room")
     if address is None:
-        channels = Channel.objects.filter(Q(kind=Channel.Kind.CHANNEL) | Q(kind=Channel.Kind.ROOM), head__gt=0)
-        ids = [
-            channel.pk
-            for channel in channels.select_related("room")
-            if can(actor, HISTORY, channel.address, private=channel.room.private)
-        ]
-        return [_Log(*row) for row in rows.filter(pk__in=ids)]
+        kinds = (Channel.Kind.CHANNEL, Channel.Kind.ROOM)
+        return _allowed(actor, channels.filter(kind__in=kinds, head__gt=0))
     if address.is_inbox:
-        return _inbox(actor, address)
-    if address == EVERYONE or (address.channel == WHOLE and not whole_room):
-        channel = Channel.objects.select_related("room").filter(room__name=address.room, name=WHOLE).first()
-        if channel is None or not can(actor, HISTORY, address, private=channel.room.private):
-            raise BusError("ROOM_NOT_FOUND", f"There is no room {address.room}.", [{"room": address.room}])
-        ids = [channel.pk]
-    else:
-        ids = channel_service.readable_logs(actor, address)
-    return [_Log(*row) for row in rows.filter(pk__in=ids)]
+        return _inbox(actor, address, inbox_floor)
+    channels = channels.filter(room__name=address.room)
+    if address.channel != WHOLE or not whole_room:
+        channels = channels.filter(name=address.channel)
+    there = list(channels)
+    if not there:
+        known = address.channel != WHOLE and Room.objects.filter(name=address.room, private=False).exists()
+        raise BusError(
+            "CHANNEL_NOT_FOUND" if known else "ROOM_NOT_FOUND",
+            f"There is no {address}.",
+            [{"address": str(address)}],
+        )
+    allowed = _allowed(actor, there)
+    if not allowed:
+        private = there[0].room.private
+        if private and not any(channel_service.may_see(actor, channel) for channel in there):
+            # The very answer of a room that is not there.
+            raise BusError("ROOM_NOT_FOUND", f"There is no {address}.", [{"address": str(address)}])
+        require(actor, HISTORY, address, private=private)
+    return allowed
 
 
-def _inbox(actor: Actor, address: Address) -> list[_Log]:
+def _allowed(actor: Actor, channels: Iterable[Channel]) -> list[_Log]:
+    return [
+        _Log.of(channel) for channel in channels if can(actor, HISTORY, channel.address, private=channel.room.private)
+    ]
+
+
+def _inbox(actor: Actor, address: Address, connected_floor: int | None) -> list[_Log]:
     """An inbox is read by its owner, and by senders as far as the messages are their own; not by admins.
 
     For everybody else it is empty, whether it exists or not.
     """
-    if actor.scopes is not None and HISTORY not in actor.scopes:
+    if not is_client_id(address.channel):
+        raise invalid_name("channel", address.channel)
+    if not can(msgspec.structs.replace(actor, client_id=address.channel), HISTORY, address, private=True):
+        # Not even the owner could, with such a token.
         raise BusError("FORBIDDEN", f"You may not read history at {address}.", [{"action": HISTORY}])
-    row = Channel.objects.filter(room__name=INBOX_ROOM, name=address.channel).first()
-    if row is None:
+    channel = Channel.objects.filter(room__name=INBOX_ROOM, name=address.channel).first()
+    if channel is None:
         return []
-    log = _Log(row.pk, row.head, row.created_at, row.touched_at)
-    owner = Client.objects.filter(client_id=address.channel).first()
-    mine = owner is not None and bool(owner.principal) and owner.principal == actor.principal
-    if mine and owner is not None:
-        actor = msgspec.structs.replace(actor, client_id=address.channel)
-        floor = owner.inbox_floor
-    else:
+    floor: int | None
+    if actor.system:
         floor = 0
-    if can(actor, HISTORY, inbox(address.channel), private=True):
-        return [msgspec.structs.replace(log, floor=floor)]
+    elif connected_floor is not None and actor.client_id == address.channel:
+        floor = connected_floor
+    else:
+        floor = client_service.inbox_floor(actor, address.channel)
+    if floor is not None:
+        return [_Log.of(channel, floor=floor)]
     senders = client_service.own_ids(actor)
-    return [msgspec.structs.replace(log, senders=senders)] if senders else []
+    if actor.client_id and actor.client_id not in senders:
+        # What somebody else sent under this id before is not the newcomer's to read.
+        senders[actor.client_id] = client_service.proven_since(actor.client_id)
+    return [_Log.of(channel, senders=senders)] if senders else []
 
 
 def _sent(senders: dict[str, datetime | None], sender: str, at: datetime) -> bool:

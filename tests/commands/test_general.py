@@ -203,6 +203,34 @@ async def test_a_rooms_history_is_that_of_all_its_channels_page_by_page(
     assert "no common seq" in str(caught.value)
 
 
+async def test_reading_a_room_forward_meets_what_is_said_meanwhile_in_any_channel(
+    shared_server: BusServer, wire: Connect, fresh_room: str
+) -> None:
+    client = await wire(shared_server, room=fresh_room, channel="long")
+    await client.publish("first of quiet", channel="quiet", ack=True)
+    for number in range(6):
+        await client.publish(f"long {number}", channel="long", ack=True)
+    seen: list[str] = []
+    after: Any = "2001-01-01"
+    while after is not None:
+        page = await client.request("history", room=fresh_room, limit=3, after=after)
+        assert isinstance(page["next"], str | None)
+        if not seen:
+            # The quiet channel was at its end with this page, and the other one was not there.
+            await client.publish("second of quiet", channel="quiet", ack=True)
+            await client.publish("first of new", channel="new", ack=True)
+        seen += texts(page)
+        after = page["next"]
+    long = [f"long {number}" for number in range(6)]
+    assert seen == ["first of quiet", *long, "second of quiet", "first of new"]
+    # The place of a page belongs to the parameter that it was read with.
+    page = await client.request("history", room=fresh_room, limit=3)
+    for parameters in ({"after": page["next"]}, {"before": "before:nonsense"}, {"before": "before:"}):
+        with pytest.raises(WireError) as caught:
+            await client.request("history", room=fresh_room, **parameters)
+        assert caught.value.code == "VALIDATION_ERROR", parameters
+
+
 async def test_an_answer_stays_below_a_frame_that_clients_take(
     shared_server: BusServer, wire: Connect, fresh_room: str, dialect: Dialect
 ) -> None:

@@ -110,3 +110,33 @@ def test_a_time_is_found_by_halving_the_log(logs: dict[str, Channel]) -> None:
     assert len(captured) <= 6 * 15
     page = history.page(SYSTEM, Question(LOG, after=first + timedelta(seconds=99), descending=False, limit=2))
     assert [message.seq for message in page.messages] == [101, 102]
+
+
+def test_no_page_misses_a_message_whose_time_is_not_that_of_its_place(db: None) -> None:
+    """Two processes write to one log by clocks that differ; the order within it is that of ``seq`` all the same."""
+    room = Room.objects.create(name="clocks")
+    now = timezone.now()
+    for name, offsets in (("a", (0, 5, 1, 1, 9, 2)), ("b", (3, 0, 4, 1, 1, 8))):
+        channel = Channel.objects.create(room=room, name=name, head=len(offsets), created_at=now - timedelta(hours=1))
+        for seq, offset in enumerate(offsets, 1):
+            moment = now - timedelta(minutes=1) + timedelta(milliseconds=offset)
+            frame = f'{{"channel":"{name}","seq":{seq}}}'
+            Message.objects.create(
+                channel=channel, seq=seq, uid=f"{name}{seq}", type="event", created_at=moment, frame=frame
+            )
+    for address in (Address("clocks", "a"), Address("clocks", "*")):
+        for descending in (True, False):
+            for limit, most_bytes in ((1, None), (2, None), (5, None), (500, 50)):
+                seen: dict[int, list[int]] = {}
+                cursor: str | None = None
+                while True:
+                    question = Question(address, limit, descending=descending, cursor=cursor, most_bytes=most_bytes)
+                    page = history.page(SYSTEM, question)
+                    assert len(page.messages) <= (limit if most_bytes is None else 2)
+                    for message in page.messages:
+                        seen.setdefault(message.channel_id, []).append(message.seq)
+                    cursor = page.cursor
+                    if cursor is None:
+                        break
+                order = [6, 5, 4, 3, 2, 1] if descending else [1, 2, 3, 4, 5, 6]
+                assert list(seen.values()) == [order] * (1 if address.channel == "a" else 2), question
