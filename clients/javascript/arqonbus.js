@@ -1370,7 +1370,8 @@ export class Bus {
 
   /**
    * One page, oldest first: the newest `limit` messages (before `before`), or the first ones behind `after`. Both are
-   * exclusive, a seq or a time. `limit` is at most 500.
+   * exclusive: a seq, a time, or the `next` of a page that was read with the same one (`before`, if with neither). `limit` is
+   * at most 500.
    */
   async historyPage(address, options = {}) {
     const result = await this.#history(address, options);
@@ -1384,29 +1385,24 @@ export class Bus {
     let after = isPosition(since) ? since.seq : since;
     if (whole && typeof after === "number") throw new TypeError("a whole room has no common seq: give `since` as a time");
     if (after === null) after = whole ? new Date(0) : 0;
-    let seen = new Set();
-    for (;;) {
-      const page = (await this.historyPage(address, { limit: PAGE, after, type, sender })).messages;
-      // Times are no positions: the edge of a page is asked for again, and what was there is left out.
-      const fresh = whole ? page.filter((message) => !seen.has(message.id)) : page;
-      for (const message of fresh) {
+    while (after !== null) {
+      const page = await this.historyPage(address, { limit: PAGE, after, type, sender });
+      for (const message of page.messages) {
         if (end && message.timestamp && message.timestamp >= end) return;
         yield message;
       }
-      if (page.length < PAGE) return;
-      const last = page[page.length - 1];
-      if (whole) {
-        seen = new Set(page.map((message) => message.id));
-        after = new Date(last.timestamp.getTime() + (fresh.length ? -1 : 1));
-      } else after = last.seq;
+      // A page may be shorter than asked for, even empty, before the end.
+      after = page.next;
     }
   }
 
   #history(address, { limit = 50, before = null, after = null, type, sender }) {
     const [room, channel] = splitAddress(address);
     const parameters = { channel: `${room}:${channel}`, limit };
-    if (before !== null) parameters.before = typeof before === "number" ? before : momentOf(before);
-    if (after !== null) parameters.after = typeof after === "number" ? after : momentOf(after);
+    for (const [name, value] of Object.entries({ before, after })) {
+      const place = typeof value === "number" || (typeof value === "string" && value.startsWith(`${name}:`));
+      if (value !== null) parameters[name] = place ? value : momentOf(value);
+    }
     if (type) parameters.type = type;
     if (sender) parameters.sender = sender;
     return this.command("history", parameters, { repeat: true });

@@ -68,7 +68,12 @@ const scenarios = {
     await bus.publish(address, "the last");
     const all = [];
     for await (const message of bus.history(address)) all.push(message.text);
+    const room = address.split(":")[0];
+    const whole = [];
+    for await (const message of bus.history(room)) whole.push(message.text);
     const page = await bus.historyPage(address, { limit: 2 });
+    const newest = await bus.historyPage(room, { limit: 2 });
+    const older = await bus.historyPage(room, { limit: 1, before: newest.next });
     const pong = await bus.ping({ n: 1 });
     const clients = [];
     for await (const client of bus.clients()) clients.push(client.client_id);
@@ -76,10 +81,11 @@ const scenarios = {
       role: bus.role,
       address: bus.address,
       history: [all.length, all[0], all.at(-1), new Set(all).size],
+      room: [whole.join() === all.join(), [...older.messages, ...newest.messages].map((each) => each.text)],
       page: [page.messages.map(short).map((each) => each.text), page.next],
       help: (await bus.help()).map((each) => each.command),
       pong: [pong.pong, pong.echo],
-      rows: (await bus.listChannels(given.address.split(":")[0])).map((each) => each.channel),
+      rows: (await bus.listChannels(room)).map((each) => each.channel),
       head: (await bus.channelInfo(address)).seq,
       version: (await bus.status()).server.protocol,
       there: clients.includes(bus.clientId),

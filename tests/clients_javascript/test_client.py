@@ -71,6 +71,7 @@ def test_every_command_is_a_method_and_history_goes_over_all_pages(
     assert said["role"] == "admin"
     assert said["address"] == f"{fresh_room}:start"
     assert said["history"] == [1204, "m1", "the last", 1204]
+    assert said["room"] == [True, ["m1202", "m1203", "the last"]]
     assert said["page"] == [["m1203", "the last"], 1203]
     assert {"status", "history", "join_channel", "help"} <= set(said["help"])
     assert said["pong"] == [True, {"n": 1}]

@@ -189,6 +189,26 @@ async def test_history_of_a_room_has_every_channel(client: Connect, address: str
         await anext(bus.history(room, since=3))
 
 
+async def test_history_has_every_message_however_short_the_servers_pages_are(client: Connect, address: str) -> None:
+    room = address.partition(":")[0]
+    bus = await client()
+    big = "x" * 100_000
+    texts = [f"{n}{big}" for n in range(8)]
+    for n, text in enumerate(texts):
+        await bus.publish(f"{room}:{'ab'[n % 2]}", text)
+    assert [m.text for m in (await bus.history_page(room)).messages] != texts
+    assert [m.text async for m in bus.history(room)] == texts
+    assert [m.text async for m in bus.history(f"{room}:a")] == texts[::2]
+    backwards: list[str] = []
+    page = await bus.history_page(room)
+    while True:
+        backwards = [message.text for message in page.messages] + backwards
+        if page.next is None:
+            break
+        page = await bus.history_page(room, before=page.next)
+    assert backwards == texts
+
+
 async def test_history_of_one_sender_until_a_time(client: Connect, address: str) -> None:
     alice, bob = await client(), await client()
     await alice.publish(address, "a")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict
 
 from .errors import RoomNotFound
-from .messages import WHOLE, Message, Page, Position, Since, moment_of, parse_time, split_address, wire_time
+from .messages import WHOLE, Message, Page, Position, Since, moment_of, parse_time, split_address
 
 #: The largest page of history that the server gives.
 PAGE = 500
@@ -162,7 +162,8 @@ class Commands(ABC):
     ) -> Page:
         """One page, oldest first: the newest ``limit`` messages (before ``before``), or the first ones behind ``after``.
 
-        Both are exclusive, a seq or a time (a ``timedelta``: that long ago). ``limit`` is at most 500.
+        Both are exclusive: a seq, a time (a ``timedelta``: that long ago), or the ``next`` of a page that was read with the
+        same one (``before``, if with neither). ``limit`` is at most 500.
         """
         result = await self._history(address, limit, before, after, type, sender)
         return Page([Message.of(frame) for frame in result["messages"]], result.get("next"))
@@ -182,31 +183,16 @@ class Commands(ABC):
         """
         room, channel = split_address(address)
         end = parse_time(moment_of(until)) if until is not None else None
-        whole = channel == WHOLE
-        after: int | str = _after(since, by_time=whole)
-        seen: set[str] = set()
-        while True:
+        after: int | str | None = _after(since, by_time=channel == WHOLE)
+        while after is not None:
             result = await self._history(f"{room}:{channel}", PAGE, None, after, type, sender)
-            fresh = [Message.of(frame) for frame in result["messages"]]
-            full = len(fresh) == PAGE
-            if whole:
-                # Times are no positions: the edge of a page is asked for again, and what was there is left out.
-                fresh = [message for message in fresh if message.id not in seen]
-            for message in fresh:
+            for frame in result["messages"]:
+                message = Message.of(frame)
                 if end is not None and message.timestamp is not None and message.timestamp >= end:
                     return
                 yield message
-            if not full:
-                return
-            last = Message.of(result["messages"][-1])
-            if whole:
-                seen = {str(frame["id"]) for frame in result["messages"]}
-                edge = last.timestamp
-                if edge is None:
-                    return
-                after = wire_time(edge - timedelta(milliseconds=1) if fresh else edge + timedelta(milliseconds=1))
-            else:
-                after = last.seq or 0
+            # A page may be shorter than asked for, even empty, before the end.
+            after = result["next"]
 
     async def _history(
         self,
@@ -221,7 +207,8 @@ class Commands(ABC):
         parameters: dict[str, Any] = {"channel": f"{room}:{channel}", "limit": limit}
         for name, value in (("before", before), ("after", after)):
             if value is not None:
-                parameters[name] = value if isinstance(value, int) else moment_of(value)
+                place = isinstance(value, str) and value.startswith(f"{name}:")
+                parameters[name] = value if isinstance(value, int) or place else moment_of(value)
         if type:
             parameters["type"] = type
         if sender:
