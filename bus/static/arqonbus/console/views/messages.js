@@ -278,15 +278,14 @@ class Explorer {
 
   /** The next older page over the socket, oldest first. */
   async #page() {
-    const whole = this.address.endsWith(":*");
     const page = await this.app.session.bus.historyPage(this.address, {
       limit: PAGE,
       before: this.edge ?? this.filters.before,
       type: this.filters.type || undefined,
       sender: this.filters.sender || undefined,
     });
-    if (page.messages.length) this.edge = whole ? page.messages[0].raw.timestamp : page.messages[0].seq;
-    return { frames: page.messages.map((message) => message.raw), last: page.messages.length < PAGE };
+    this.edge = page.next;
+    return { frames: page.messages.map((message) => message.raw), last: page.next === null };
   }
 
   /** The next older page with the text in it, which REST can look for, oldest first. */
