@@ -55,7 +55,8 @@ $("say").addEventListener("submit", async (event) => {
   const text = $("text").value;
   $("text").value = "";
   try {
-    await bus.publish(address, text, { payload: { name } });
+    // One's own messages come back like those of others, also one that is sent while the subscription below begins.
+    await bus.publish(address, text, { payload: { name }, echo: true });
   } catch (problem) {
     show("", `not sent: ${problem.message}`, "notice");
     $("text").value = text;

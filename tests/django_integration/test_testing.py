@@ -103,6 +103,7 @@ async def test_published_messages_are_asserted_in_async_tests(live_bus: LiveBus,
 async def test_a_database_in_memory_is_refused_with_what_to_do(
     transactional_db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(connection.settings_dict, "NAME", ":memory:")
-    with pytest.raises(ImproperlyConfigured, match="give the tests a file"):
+    # Only here: a connection that is opened meanwhile would stay on that database.
+    with monkeypatch.context() as patched, pytest.raises(ImproperlyConfigured, match="give the tests a file"):
+        patched.setitem(connection.settings_dict, "NAME", ":memory:")
         await live_bus().__aenter__()

@@ -192,7 +192,7 @@ async def test_ten_thousand_hostile_frames_harm_nobody(
     server = start_server(env={**PRODUCTION, **low})
     healthy = [await wire(server, room=f"{fresh_room}:hall") for _ in range(2)]
     seed = int(os.environ.get("FUZZ_SEED", "20260101"))
-    await asyncio.gather(*(Fuzzer(server, seed + 1_000_000 + number).run(50) for number in range(CONNECTIONS)))  # warm
+    await asyncio.gather(*(Fuzzer(server, seed + 1_000_000 + number).run(200) for number in range(CONNECTIONS)))  # warm
     before, received = server.rss(), frames_received(server)
     fuzzers = [Fuzzer(server, seed + number) for number in range(CONNECTIONS)]
     done = asyncio.Event()
