@@ -104,6 +104,7 @@ async def test_a_database_in_memory_is_refused_with_what_to_do(
     transactional_db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only here: a connection that is opened meanwhile would stay on that database.
-    with monkeypatch.context() as patched, pytest.raises(ImproperlyConfigured, match="give the tests a file"):
+    with monkeypatch.context() as patched:
         patched.setitem(connection.settings_dict, "NAME", ":memory:")
-        await live_bus().__aenter__()
+        with pytest.raises(ImproperlyConfigured, match="give the tests a file"):
+            await live_bus().__aenter__()
