@@ -133,10 +133,13 @@ lock: $(DEV_READY) ## renew the lock files from requirements.txt and requirement
 		|| { echo "make lock needs Python 3.11: it is the oldest supported one and decides the versions."; exit 1; }
 	$(COMPILE) --output-file requirements.lock requirements.txt
 	$(COMPILE) --output-file requirements-redis.lock requirements-redis.txt
-	$(COMPILE) --output-file requirements-dev.lock --constraint requirements.lock requirements-dev.txt
+	@mkdir -p var && sed 's/\[[A-Za-z,_-]*\]==/==/' requirements.lock > var/constraints.txt
+	$(COMPILE) --output-file requirements-dev.lock --constraint var/constraints.txt requirements-dev.txt
 
+# With the extras: pip looks for the newest `coverage[toml]` although `coverage` alone is pinned, and refuses it for want of a
+# hash as soon as there is a newer one. (A constraint must not name extras, hence the copy without them.)
 COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe \
-	--strip-extras --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+	--no-strip-extras --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .PHONY: audit
 audit: $(DEV_READY) ## look every locked package up among the known vulnerabilities (needs PyPI's advisories)
