@@ -125,10 +125,17 @@ def peak_rss(server: BusServer) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
 
-@pytest.mark.embedded
-@pytest.mark.parametrize("way", ["daphne", "uvicorn"])
+def each_way(some: int, many: int) -> list[Any]:
+    """On both servers: some messages in `make test`, many in `make chaos`."""
+    ways = ("daphne", "uvicorn")
+    return [pytest.param(way, some, marks=pytest.mark.embedded) for way in ways] + [
+        pytest.param(way, many, marks=[pytest.mark.chaos, pytest.mark.timeout(300)]) for way in ways
+    ]
+
+
+@pytest.mark.parametrize(("way", "many"), each_way(120, 600))
 async def test_a_stuck_reader_is_closed_costs_others_nothing_and_recovers(
-    wire: Connect, running: Callable[[str], BusServer], way: str, fresh_room: str
+    wire: Connect, running: Callable[[str], BusServer], way: str, many: int, fresh_room: str
 ) -> None:
     server = running(way)
     sender = await wire(server, room=fresh_room, channel="b")
@@ -136,22 +143,21 @@ async def test_a_stuck_reader_is_closed_costs_others_nothing_and_recovers(
     stuck = await wire(server, room=fresh_room, channel="a", client_type="stuck")
     position = {"seq": 0, "epoch": stuck.positions[f"{fresh_room}:a"]["epoch"]}
     stuck.pause_reading()
-    for _ in range(120):
+    for _ in range(many):
         await sender.publish("x" * 100_000, room=fresh_room, channel="a", ack=True)
-    await healthy.wait_seq(f"{fresh_room}:a", 120, timeout=30)
+    await healthy.wait_seq(f"{fresh_room}:a", many, timeout=30)
     await wait_for_participants(sender, fresh_room, 1)
     assert not healthy.closed
     stuck.resume_reading()
     assert await stuck.wait_closed(timeout=20) in (4013, 1006)
     back = await wire(server, room=fresh_room, channel="a", since=position["seq"], epoch=position["epoch"])
-    await back.wait_seq(f"{fresh_room}:a", 120, timeout=30)
-    assert [frame["seq"] for frame in back.messages(f"{fresh_room}:a")] == list(range(1, 121))
+    await back.wait_seq(f"{fresh_room}:a", many, timeout=30)
+    assert [frame["seq"] for frame in back.messages(f"{fresh_room}:a")] == list(range(1, many + 1))
 
 
-@pytest.mark.embedded
-@pytest.mark.parametrize("way", ["daphne", "uvicorn"])
+@pytest.mark.parametrize(("way", "many"), each_way(400, 3_000))
 async def test_what_a_stuck_reader_leaves_in_memory_is_bounded(
-    wire: Connect, running: Callable[[str], BusServer], way: str, fresh_room: str
+    wire: Connect, running: Callable[[str], BusServer], way: str, many: int, fresh_room: str
 ) -> None:
     server = running(way)
     token = server.create_token(f"admin-{fresh_room}", admin=True)
@@ -161,11 +167,11 @@ async def test_what_a_stuck_reader_leaves_in_memory_is_bounded(
     stuck = await wire(server, room=fresh_room, channel="a")
     stuck.pause_reading()
     before = peak_rss(server)
-    for _ in range(400):
+    for _ in range(many):
         await sender.publish("x" * 100_000, room=fresh_room, channel="a", ack=True)
     await wait_for_participants(sender, fresh_room, 0)
     grown = peak_rss(server) - before
-    assert grown < 20 * 1024 * 1024, f"{grown // 1024} KiB more, of 40 MB sent"
+    assert grown < 20 * 1024 * 1024, f"{grown // 1024} KiB more, of {many / 10:g} MB sent"
 
 
 async def wait_for_participants(client: WireClient, room: str, count: int) -> None:
