@@ -16,6 +16,9 @@ from ..protocol.errors import BusError
 from .entry import Entry
 from .sql import for_vendor
 
+#: Messages that are looked at before it is known how large they are.
+SAMPLE = 50
+
 
 class CommitInDoubt(Exception):
     """The connection was lost while the transaction committed: it may be there or not."""
@@ -136,12 +139,26 @@ def moved_since(moment: datetime) -> list[tuple[int, int, str]]:
     return list(Channel.objects.filter(touched_at__gte=moment).values_list("id", "head", "epoch"))
 
 
-def read_after(channel_id: int, after: int, limit: int) -> list[tuple[int, bytes]]:
-    """The first ``limit`` messages with ``seq > after``, oldest first, as ``(seq, frame)``."""
-    rows = (
-        Message.objects.filter(channel_id=channel_id, seq__gt=after).order_by("seq").values_list("seq", "frame")[:limit]
-    )
-    return [(seq, frame.encode()) for seq, frame in rows]
+def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None = None) -> list[tuple[int, bytes]]:
+    """The first ``limit`` messages with ``seq > after``, oldest first, as ``(seq, frame)``.
+
+    With ``most_bytes`` they are fewer where messages are large: at least one, and little more than so many bytes.
+    """
+    rows = Message.objects.filter(channel_id=channel_id).order_by("seq").values_list("seq", "frame")
+    found: list[tuple[int, bytes]] = []
+    step = limit if most_bytes is None else min(limit, SAMPLE)
+    while len(found) < limit:
+        behind = found[-1][0] if found else after
+        part = [(seq, frame.encode()) for seq, frame in rows.filter(seq__gt=behind)[:step]]
+        found += part
+        if most_bytes is None or len(part) < step:
+            break
+        size = sum(len(frame) for _, frame in found)
+        # As many as should fit, by what those until here were like.
+        step = min(limit - len(found), (most_bytes - size) * len(found) // max(size, 1))
+        if step <= 0:
+            break
+    return found
 
 
 def first_seq(channel_id: int) -> int | None:

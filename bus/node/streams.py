@@ -34,6 +34,8 @@ Result = TypeVar("Result")
 #: Messages read from the log in one go, and bytes written to one socket before it may take a breath.
 PAGE = 500
 CHUNK_BYTES = 128 * 1024
+#: Bytes of one page: with large messages it has fewer of them.
+PAGE_BYTES = 4 * 1024 * 1024
 #: Pages that were read for one client are kept so long for others that come back with it, in seconds, and so many bytes of them.
 PAGE_LIFE = 5.0
 PAGES_BYTES = 16 * 1024 * 1024
@@ -326,13 +328,21 @@ class Streams:
                     position = seq
                     size += len(frame)
                     if size > CHUNK_BYTES:
-                        break
+                        peer.writer.flush()
+                        await self._breathe(peer)
+                        if not wanted() or not self._open(peer, stream):
+                            break
+                        size = 0
                 peer.writer.flush()
                 await self._breathe(peer)
         finally:
             self._followed[stream.id] -= 1
             if not self._followed[stream.id]:
                 del self._followed[stream.id]
+
+    def _open(self, peer: Peer, stream: Stream) -> bool:
+        """Whether there is still somebody to send to, and the same log to send from."""
+        return not peer.writer.closed and self.hub.streams.get(stream.id) is stream
 
     async def _page(self, stream: Stream, position: int) -> Rows:
         """Messages behind ``position`` up to the stream's head, from the log; who asks for the same page shares the reading."""
@@ -346,12 +356,17 @@ class Streams:
         rows = await asyncio.shield(page)
         rows = [row for row in rows if row[0] <= stream.head]
         self.hub.prime(stream, rows)
-        return [row for row in rows if row[0] > position]
+        behind = [row for row in rows if row[0] > position]
+        if behind or not rows or rows[-1][0] - start >= PAGE:
+            return behind
+        # Large messages: the shared page ends before the position.
+        rows = await self._run(log.read_after, stream.id, position, PAGE, PAGE_BYTES)
+        return [row for row in rows if row[0] <= stream.head]
 
     async def _read_page(self, stream_id: int, start: int) -> Rows:
         while True:
             try:
-                rows: Rows = await self._run(log.read_after, stream_id, start, PAGE)
+                rows: Rows = await self._run(log.read_after, stream_id, start, PAGE, PAGE_BYTES)
                 return rows
             except DatabaseError:
                 # Who waits for it is connected and stays so; the heartbeat says that the store is away.

@@ -129,7 +129,7 @@ def each_way(some: int, many: int) -> list[Any]:
     """On both servers: some messages in `make test`, many in `make chaos`."""
     ways = ("daphne", "uvicorn")
     return [pytest.param(way, some, marks=pytest.mark.embedded) for way in ways] + [
-        pytest.param(way, many, marks=[pytest.mark.chaos, pytest.mark.timeout(300)]) for way in ways
+        pytest.param(way, many, marks=[pytest.mark.embedded, pytest.mark.chaos]) for way in ways
     ]
 
 
