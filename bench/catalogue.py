@@ -10,7 +10,7 @@ def all_workloads() -> list[Workload]:
     """Every workload in the table's order."""
     with_log = ("bus-daphne", "bus-uvicorn", "centrifuge")
     ours = ("bus-daphne", "bus-uvicorn")
-    fast = ("bus-daphne", "centrifuge", "nats")
+    fast = ("bus-daphne", "centrifuge", "nats", "floor")
     return [
         Workload("fanout", "fan-out 1→1,000, 8 in flight", "delivery", fan_out(1000)),
         Workload("fanout-single", "fan-out 1→1,000, 1 in flight: nothing to join", "delivery", fan_out(1000, 1)),

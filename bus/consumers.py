@@ -83,4 +83,5 @@ class BusConsumer(AsyncConsumer):
         finally:
             if reader is not None:
                 reader.end()
+            writer.end()
             await connection.closed(code)

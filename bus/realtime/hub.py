@@ -45,7 +45,8 @@ class Stream:
         self.channel = channel
         self.epoch = epoch
         self.head = head
-        self.members: dict[Member, None] = {}
+        # Each with its writer, so that a fan-out need not look at the connection itself.
+        self.members: dict[Member, Writer] = {}
         # Recent messages with consecutive seqs that end at ``head``; made when the first one comes.
         self.ring: deque[tuple[int, bytes]] | None = None
         self._ring_bytes = 0
@@ -96,7 +97,7 @@ class Hub:
         """From the next message on ``member`` gets what is put on ``stream``; what waits for this turn's end it does not."""
         if stream.pending:
             self._flush_stream(stream)
-        stream.members[member] = None
+        stream.members[member] = member.writer
 
     def remove(self, stream: Stream, member: Member) -> None:
         """End a membership; the stream goes with its last member."""
@@ -201,14 +202,14 @@ class Hub:
         self.delivered += len(members) * len(pending)
         self.delivered_bytes += len(members) * len(batch.wire)
         if not excluded:
-            for member in members:
-                member.writer.write(batch)
+            for writer in members.values():
+                writer.write(batch)
             return
-        for member in members:
+        for member, writer in members.items():
             if member in excluded:
                 rest = [frame for frame, exclude in pending if exclude is not member]
                 self.delivered -= len(pending) - len(rest)
                 if rest:
-                    member.writer.write(Batch(rest))
+                    writer.write(Batch(rest))
             else:
-                member.writer.write(batch)
+                writer.write(batch)

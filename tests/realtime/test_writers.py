@@ -14,7 +14,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from bus.realtime.frame import Batch, text_frame
+from bus.realtime.frame import Batch, masked_frame, text_frame
 from bus.realtime.writers import Bounds, Writer, choose
 from bus.realtime.writers.daphne import DaphneWriter, opened_protocol
 from bus.realtime.writers.portable import PortableWriter
@@ -85,6 +85,28 @@ async def test_direct_writes_keep_their_order_among_pings_answers_and_the_close(
     assert received(protocol.transport, theirs) == expected
     assert not overflows
     protocol.closeHandshakeTimeoutCall.cancel()
+
+
+async def test_nothing_is_written_behind_a_close_frame_whoever_began_to_close(pair: Any) -> None:
+    protocol, theirs = pair
+    writer = DaphneWriter(protocol, Bounds(), lambda: None)
+    writer.write(Batch([b"before"]))
+    protocol.dataReceived(masked_frame(b"\x03\xe8", b"mask", first=0x88))  # The peer's; Autobahn answers it.
+    writer.write(Batch([b"behind"]))
+    writer.send(b"behind")
+    writer.flush()
+    assert received(protocol.transport, theirs) == text_frame(b"before") + b"\x88\x02\x03\xe8"
+
+
+async def test_the_end_leaves_the_servers_objects_as_they_were(pair: Any) -> None:
+    protocol, theirs = pair
+    before = set(vars(protocol)), set(vars(protocol.transport))
+    writer = DaphneWriter(protocol, Bounds(), lambda: None)
+    writer.write(Batch([b"before"]))
+    writer.end()
+    writer.write(Batch([b"behind"]))
+    assert (set(vars(protocol)), set(vars(protocol.transport))) == before
+    assert received(protocol.transport, theirs) == text_frame(b"before")
 
 
 async def test_writes_go_around_an_empty_buffer_and_through_a_full_one(pair: Any) -> None:

@@ -42,7 +42,8 @@ class Writer(abc.ABC):
     def __init__(self, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
         self.bounds = bounds
         self.on_overflow = on_overflow
-        self.pending: list[bytes] = []
+        # None rather than an empty list: one place in memory less to look at for each connection of a fan-out.
+        self.pending: list[bytes] | None = None
         self.closed = False
         #: Whether the bound or the deadline was reached.
         self.overflowed = False
@@ -52,17 +53,21 @@ class Writer(abc.ABC):
 
     def send(self, payload: bytes) -> None:
         """Keep one frame (JSON text in UTF-8) for this turn's write."""
-        self.pending.append(payload)
+        if self.pending is None:
+            self.pending = [payload]
+        else:
+            self.pending.append(payload)
 
     def flush(self) -> None:
         """Write what ``send`` has kept."""
-        if self.pending:
-            pending, self.pending = self.pending, []
+        pending = self.pending
+        if pending is not None:
+            self.pending = None
             self._write(Batch(pending))
 
     def write(self, batch: Batch) -> None:
         """Write a batch, after what ``send`` has kept."""
-        if self.pending:
+        if self.pending is not None:
             self.flush()
         self._write(batch)
 
@@ -90,6 +95,10 @@ class Writer(abc.ABC):
     @abc.abstractmethod
     def abort(self) -> None:
         """Drop the connection at once, with what waits for it."""
+
+    def end(self) -> None:
+        """The connection is over: leave the server's objects as they were. Nothing is called afterwards that writes."""
+        return
 
     def ping(self) -> None:
         """Ask a silent peer for a sign of life, where the server leaves that to us."""

@@ -1,14 +1,20 @@
 """Straight to the socket under daphne (Autobahn on Twisted's asyncio reactor).
 
 Internals used, and nothing else of them: daphne's ``send`` is ``functools.partial(server.handle_reply, protocol)``;
-Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``closeHandshakeTimeout``, ``failByDrop``,
-``_sendAutoPing``; Twisted's ``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``, ``_tempDataLen``, ``write``,
-``abortConnection``.
+Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``sendCloseFrame``, ``closeHandshakeTimeout``,
+``failByDrop``, ``_sendAutoPing``; Twisted's ``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``,
+``_tempDataLen``, ``write``, ``startWriting``, ``abortConnection``.
 ``fault`` tries them out once in a process, over a real pair of sockets, against the ordinary way; ``protocol_of`` checks
 each connection.
 
 Order with frames that go the ordinary way (close, ping, pong): those end in ``transport.write``, which appends to the
-transport's buffer; this writer goes around that buffer only while it is empty, else through it.
+transport's buffer and calls ``transport.startWriting``; this writer goes around that buffer only while it is empty, else through
+it.
+
+A fan-out to thousands of connections waits for memory more than for anything else: what it looks at for each of them is not in
+the processor's cache. So whether the socket may be written to is one flag of the writer. Attributes of the two objects stand
+before ``startWriting`` (something waits in the buffer) and ``sendCloseFrame`` (the connection is about to close) and take the
+flag down; the next write looks at the buffer and the state themselves and puts it up again when it may.
 """
 
 from __future__ import annotations
@@ -22,7 +28,16 @@ from typing import Any
 from ..frame import HANDSHAKE, Batch, text_frame
 from .base import Bounds, Send, Writer
 
-_EXPECTED = ("socket", "dataBuffer", "offset", "_tempDataBuffer", "_tempDataLen", "write", "abortConnection")
+_EXPECTED = (
+    "socket",
+    "dataBuffer",
+    "offset",
+    "_tempDataBuffer",
+    "_tempDataLen",
+    "write",
+    "startWriting",
+    "abortConnection",
+)
 
 
 def protocol_of(send: Send) -> Any | None:
@@ -57,7 +72,7 @@ def protocol_of(send: Send) -> Any | None:
 class DaphneWriter(Writer):
     """Writes built frames onto the socket while the transport's buffer is empty, else into that buffer."""
 
-    __slots__ = ("_open", "_protocol", "_queued", "_send", "_transport", "_waiting")
+    __slots__ = ("_direct", "_open", "_protocol", "_queued", "_send", "_transport", "_waiting")
     name = "daphne"
 
     def __init__(self, protocol: Any, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
@@ -71,18 +86,28 @@ class DaphneWriter(Writer):
         # Frames in the transport's buffer (at most), and bytes that ever went into it.
         self._waiting = 0
         self._queued = 0
+        # Whether the connection is open, and nothing waits in the transport's buffer.
+        self._direct = False
+        protocol.transport.startWriting = self._start_writing
+        protocol.sendCloseFrame = self._send_close_frame
+
+    def write(self, batch: Batch) -> None:
+        if self.pending is not None:
+            self.flush()
+        # The body of `_write`, without the call.
+        if self._direct:
+            self._around(batch._wire or batch.wire, batch)
+        else:
+            self._look_and_write(batch)
 
     def _write(self, batch: Batch) -> None:
-        wire = batch._wire
-        if wire is None:
-            wire = batch.wire
-        if self.closed or self._protocol.state != self._open:
-            return
-        transport = self._transport
-        if transport.dataBuffer or transport._tempDataBuffer:
-            self._queue(wire, len(batch.payloads))
-            return
-        self._waiting = 0
+        if self._direct:
+            self._around(batch._wire or batch.wire, batch)
+        else:
+            self._look_and_write(batch)
+
+    def _around(self, wire: bytes, batch: Batch) -> None:
+        """Write onto the socket, and what it does not take into the transport's buffer."""
         try:
             sent = self._send(wire)
         except (BlockingIOError, InterruptedError):
@@ -91,6 +116,36 @@ class DaphneWriter(Writer):
             return  # The peer is gone; the reactor tells the server, and that the consumer.
         if sent != len(wire):
             self._queue(wire[sent:], len(batch.payloads))
+
+    def _look_and_write(self, batch: Batch) -> None:
+        """Write where the state of the connection and its buffer allow it."""
+        if self.closed or self._protocol.state != self._open:
+            return
+        transport = self._transport
+        if transport.dataBuffer or transport._tempDataBuffer:
+            self._queue(batch.wire, len(batch.payloads))
+            return
+        self._waiting = 0
+        self._direct = True
+        self._around(batch.wire, batch)
+
+    def _start_writing(self) -> None:
+        """In the place of ``transport.startWriting``, which each write into the buffer ends in."""
+        self._direct = False
+        transport = self._transport
+        type(transport).startWriting(transport)
+
+    def _send_close_frame(self, *args: Any, **kwargs: Any) -> None:
+        """In the place of ``protocol.sendCloseFrame``, after which the state is another one."""
+        self._direct = False
+        protocol = self._protocol
+        type(protocol).sendCloseFrame(protocol, *args, **kwargs)
+
+    def end(self) -> None:
+        self._direct = False
+        self.closed = True
+        self._transport.__dict__.pop("startWriting", None)
+        self._protocol.__dict__.pop("sendCloseFrame", None)
 
     def _queue(self, wire: bytes, frames: int) -> None:
         if self.overflowed:
@@ -115,6 +170,7 @@ class DaphneWriter(Writer):
         if not self.closed:
             self.flush()
             self.closed = True
+            self._direct = False
             if self._protocol.state == self._open:
                 # Autobahn drops a peer that does not answer our close frame in this time.
                 self._protocol.closeHandshakeTimeout = self.linger
@@ -122,6 +178,7 @@ class DaphneWriter(Writer):
 
     def abort(self) -> None:
         self.closed = True
+        self._direct = False
         self._transport.abortConnection()
 
     def ping(self) -> None:
@@ -176,7 +233,7 @@ def opened_protocol(ours: socket.socket) -> Any:
     from twisted.internet.tcp import Connection
 
     factory: Any = WebSocketFactory(_QuietServer(), "ws://localhost")
-    factory.setProtocolOptions(openHandshakeTimeout=0, autoPingTimeout=0, allowNullOrigin=True)
+    factory.setProtocolOptions(openHandshakeTimeout=0, closeHandshakeTimeout=0, autoPingTimeout=0, allowNullOrigin=True)
     protocol = factory.buildProtocol(None)
     transport: Any = Connection(ours, protocol, _QuietReactor())  # type: ignore[arg-type]
     transport.connected = 1
@@ -200,7 +257,7 @@ def fault() -> str | None:
 
 def _compare() -> str | None:
     payloads = [b'{"a":"\xc3\xa4"}', b"x" * 125, b"y" * 126, b"z" * 65_535, b"w" * 70_000]
-    frames = b"".join(map(text_frame, payloads))
+    frames = b"".join(text_frame(payload) + b"\x89\x01%d" % number for number, payload in enumerate(payloads))
     ordinary, direct = bytearray(), bytearray()
     for received, way in ((ordinary, "ordinary"), (direct, "direct")):
         ours, theirs = socket.socketpair()
@@ -210,19 +267,27 @@ def _compare() -> str | None:
             transport = protocol.transport
             transport.doWrite()
             theirs.recv(65_536)  # the answer to the handshake
+            writer = None
             if way == "ordinary":
-                for payload in payloads:
+                for number, payload in enumerate(payloads):
                     protocol.serverSend(payload.decode())
+                    protocol.sendPing(b"%d" % number)
             else:
                 # The pair's buffers take a part of it, so both ways of the writer are tried.
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
                 writer = DaphneWriter(protocol, Bounds(), lambda: None)
                 writer._watch = _NO_TIMER
-                for payload in payloads:
+                for number, payload in enumerate(payloads):
                     writer.write(Batch([payload]))
-                if writer.buffered() <= 0 or writer.taken() < 0:
+                    protocol.sendPing(b"%d" % number)
+                    if not number:
+                        transport.doWrite()  # The buffer is empty once more.
+                if writer.buffered() <= 0:
                     return "the transport's buffer is not where it was"
-            protocol.sendPing(b"mark")
+            protocol.sendClose(code=1000)
+            if writer is not None:
+                writer.write(Batch([b"behind the close frame"]))
+                writer.end()
             for _ in range(10_000):
                 waits = bool(transport.dataBuffer or transport._tempDataBuffer)
                 if waits:
@@ -232,7 +297,7 @@ def _compare() -> str | None:
                 except BlockingIOError:
                     if not waits:
                         break
-    if bytes(ordinary) != frames + b"\x89\x04mark":
+    if bytes(ordinary) != frames + b"\x88\x02\x03\xe8":
         return "the ordinary way gives other bytes than a text frame should have"
     return None if ordinary == direct else "the direct way gives other bytes than the ordinary one"
 
