@@ -31,8 +31,11 @@ class Site:
     redis_capacity: int = setting(
         10_000, "Bells that may wait for one process; those above are dropped, and found in the log.", "bells"
     )
+    redis_expiry: int = setting(
+        20, "Time after which a bell that a process has not taken is dropped, and found in the log.", "seconds"
+    )
     redis_group_expiry: int = setting(
-        86_400, "Time after which Redis forgets a process that does not renew its memberships.", "seconds"
+        300, "Time after which Redis forgets a process that does not renew its memberships.", "seconds"
     )
     insecure_http: bool = setting(
         False, "Serve plain HTTP in production: cookies without Secure, no redirect, no HSTS."

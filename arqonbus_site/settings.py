@@ -28,6 +28,7 @@ for _name, _least in (
     ("database_pool", 5),
     ("hsts_seconds", 0),
     ("redis_capacity", 1),
+    ("redis_expiry", 1),
     ("redis_group_expiry", 1),
 ):
     if getattr(site, _name) < _least:
@@ -94,6 +95,8 @@ CHANNEL_LAYERS: dict[str, Any] = {
             "hosts": [REDIS_URL],
             "prefix": site.redis_prefix,
             "capacity": site.redis_capacity,
+            # What waits for a process that is frozen or dead fills Redis's memory: seconds of it, and minutes of membership.
+            "expiry": site.redis_expiry,
             "group_expiry": site.redis_group_expiry,
         },
     }

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,9 +19,13 @@ from django.apps import apps
 from django.db import transaction
 
 from .conf import config
+from .outbox import Outbox
 from .protocol.names import INBOX_ROOM
 
 logger = logging.getLogger("arqonbus.broker")
+
+
+Committed = tuple[int, str, str, str, int, bytes]
 
 
 class Published(msgspec.Struct, tag="p", array_like=True):
@@ -31,7 +34,7 @@ class Published(msgspec.Struct, tag="p", array_like=True):
     An empty frame is to be read from the log.
     """
 
-    messages: list[tuple[int, str, str, str, int, bytes]]
+    messages: list[Committed]
 
 
 class Passing(msgspec.Struct, tag="f", array_like=True):
@@ -83,9 +86,14 @@ Bell = Published | Passing | Noticed | Changed | AccessChanged | Dismiss | Prese
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Bell])
 
-#: Frames above this many bytes in one bell are left out and read from the log by those who need them.
+#: Frames above this many bytes in one bell are left out and read from the log by those who need them. Bells that go together
+#: in one message of the layer hold no more either, unless a single ephemeral frame does: what is on its way is copied by the
+#: layer for each process.
 INLINE_BYTES = 256 * 1024
 CONTROL_GROUP = "arqonbus.control"
+
+# What a message in a bell takes besides its frame.
+_ROW = 250
 
 
 def shard_group(channel_id: int, shards: int) -> str:
@@ -106,7 +114,9 @@ class Broker:
         self._shards = config().bell_shards
         self._channel = ""
         self._groups: set[str] = set()
-        self._outbox: deque[tuple[str, Bell]] = deque(maxlen=20_000)
+        self._outbox: Outbox[Bell] = Outbox(config().bell_buffer, INLINE_BYTES)
+        # What was committed while the outbox was full: the newest message of each log, without its frame.
+        self._late: dict[int, Committed] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._sending = False
@@ -114,6 +124,21 @@ class Broker:
         self.connected = True
         #: Called after the layer was away: what was rung meanwhile is lost.
         self.on_return: Callable[[], None] = lambda: None
+        #: Ephemeral frames and notices that did not go to the other processes; nobody can read them anywhere.
+        self.skipped = 0
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that wait for the layer."""
+        return self._outbox.bytes
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more waits for the layer than may. Then no ephemeral message should be accepted, since it would not cross.
+
+        False while the layer is away: then such messages are for this process's members, as long as that lasts.
+        """
+        return self.connected and self._outbox.full
 
     async def start(self) -> None:
         """Listen. Where the layer is not there yet, go on trying."""
@@ -134,7 +159,7 @@ class Broker:
             return
         try:
             async with asyncio.timeout(1.0):
-                while (self._outbox or self._sending) and self.connected:  # noqa: ASYNC110 - for a second, once in a life
+                while (self._outbox or self._late or self._sending) and self.connected:  # noqa: ASYNC110 - for a second, once in a life
                     await asyncio.sleep(0.01)
                 for group in self._groups:
                     await self._layer.group_discard(group, self._channel)
@@ -152,18 +177,33 @@ class Broker:
         """Tell the other processes; returns at once, and never raises."""
         if self.alone:
             return
-        self._outbox.extend(addressed(bell, self._shards))
+        for group, part in addressed(bell, self._shards):
+            self._post(group, part)
         self._wake.set()
+
+    def _post(self, group: str, bell: Bell) -> None:
+        if self._outbox.full:
+            if isinstance(bell, Published):
+                for row in bell.messages:
+                    self._late[row[0]] = (*row[:5], b"")
+                return
+            if frames := passing(bell):
+                self.skipped += frames
+                return
+        # The others are few and small: changes of rights, of channels, of who is there.
+        self._outbox.put(group, bell, weight(bell))
 
     async def _send_out(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._outbox:
-                group, bell = self._outbox.popleft()
-                bells = [bell]
-                while self._outbox and self._outbox[0][0] == group and len(bells) < 100:
-                    bells.append(self._outbox.popleft()[1])
+            while self._outbox or self._late:
+                if not self._outbox:
+                    late, self._late = list(self._late.values()), {}
+                    for start in range(0, len(late), 500):
+                        for group, part in addressed(Published(late[start : start + 500]), self._shards):
+                            self._outbox.put(group, part, weight(part))
+                group, bells = self._outbox.take()
                 self._sending = True
                 try:
                     async with asyncio.timeout(2.0):
@@ -171,7 +211,8 @@ class Broker:
                     self._went_well()
                 except Exception as problem:  # noqa: BLE001 - redis, OS and layer errors of many classes
                     self._went_wrong(problem)
-                    self._outbox.clear()
+                    self.skipped += sum(map(passing, (*bells, *self._outbox.clear())))
+                    self._late.clear()
                 finally:
                     self._sending = False
 
@@ -302,6 +343,22 @@ def _by_group(rows: list[Any], make: Callable[[list[Any]], Bell], shards: int) -
         yield group, make(part)
 
 
+def passing(bell: Bell) -> int:
+    """How many frames the bell holds that are nowhere else."""
+    if isinstance(bell, Passing):
+        return len(bell.frames)
+    return 1 if isinstance(bell, Noticed) else 0
+
+
+def weight(bell: Bell) -> int:
+    """About the bytes that a bell takes while it waits."""
+    if isinstance(bell, Published):
+        return sum(_ROW + len(row[5]) for row in bell.messages)
+    if isinstance(bell, Passing):
+        return sum(_ROW + len(frame) for _, frame in bell.frames)
+    return _ROW + (len(bell.frame) if isinstance(bell, Noticed) else 0)
+
+
 def message_of(bells: list[Bell], sender: str) -> dict[str, Any]:
     """The layer's message; frames that make it too long are left for the log."""
     size = 0
@@ -312,6 +369,12 @@ def message_of(bells: list[Bell], sender: str) -> dict[str, Any]:
                 if size > INLINE_BYTES:
                     bell.messages[position] = (*row[:5], b"")
     return {"type": "bus.bell", "sender": sender, "data": _encoder.encode(bells)}
+
+
+def crowded() -> bool:
+    """From any thread: whether this process should not take ephemeral messages now (``Broker.crowded``)."""
+    nodes = list(apps.get_app_config("bus").nodes)  # type: ignore[attr-defined]
+    return any(node.broker.crowded for node in nodes)
 
 
 def ring(bell: Bell) -> None:

@@ -113,6 +113,11 @@ class Config:
     prune_interval: float = _setting(60.0, "Time between sweeps of what the retention lets go.")
     # Between processes
     bell_shards: int = _setting(64, "Groups over which the channels are spread on the channel layer.")
+    bell_buffer: int = _setting(
+        8 * 1024 * 1024,
+        "Bytes waiting for the channel layer above which messages of ephemeral channels are refused with BUSY, and kept ones "
+        "are told of by number only, for the other processes to read.",
+    )
     heartbeat: float = _setting(1.0, "Time between a process's looks at the log for what no bell announced.")
     node_heartbeat: float = _setting(2.0, "Time between a process's signs of life.")
     node_timeout: float = _setting(6.0, "Age of the last sign of life at which a process counts as dead.")
@@ -146,7 +151,7 @@ PARTS: dict[str, str] = {
 
 #: What a number counts; one that is not named here is a duration in seconds.
 UNITS: dict[str, str] = {
-    **dict.fromkeys(("frame_bytes", "batch_bytes", "send_buffer", "ring_bytes"), "bytes"),
+    **dict.fromkeys(("frame_bytes", "batch_bytes", "send_buffer", "ring_bytes", "bell_buffer"), "bytes"),
     "byte_rate_limit": "bytes/s",
     **dict.fromkeys(("rate_limit", "principal_rate_limit"), "frames/s"),
     **dict.fromkeys(("rate_burst", "bad_frames", "send_frames"), "frames"),
@@ -177,6 +182,7 @@ _AT_LEAST_ONE = frozenset(
         "group_commit",
         "queue_limit",
         "bell_shards",
+        "bell_buffer",
     }
 )
 _POSITIVE = frozenset(

@@ -104,12 +104,14 @@ _COUNTERS = {
     "delivered_bytes": "Bytes of frames handed to the writers",
     "gaps": "Times that a message came before its turn",
     "repaired": "Messages read from the log since no bell announced them",
+    "bells_skipped": "Ephemeral messages and notices that did not go to the other processes",
 }
 #: Figures that go up and down.
 _GAUGES = {
     "clients": "Registered clients of this process",
     "streams": "Logs that this process has members of",
     "log_queue": "Messages that wait for the log",
+    "bell_queue_bytes": "Bytes that wait for the channel layer",
     "layer_connected": "Whether the channel layer takes bells",
     "store_available": "Whether the last transaction of the log went well",
     "uptime_seconds": "Time since the node began",

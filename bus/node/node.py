@@ -453,6 +453,8 @@ class Node:
             "log_queue": len(self.log),
             "gaps": self.streams.gaps,
             "repaired": self.streams.repaired,
+            "bells_skipped": self.broker.skipped,
+            "bell_queue_bytes": self.broker.waiting_bytes,
             "layer_connected": self.broker.connected,
             "store_available": self.log.available,
             "errors_by_code": metrics.errors_by_code(),

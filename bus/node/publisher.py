@@ -14,6 +14,7 @@ from ..models import wire_time
 from ..permissions import PUBLISH
 from ..protocol import frames
 from ..protocol.dialects import Inbound
+from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, Address
 from ..services.channels import ChannelRef
 from .peer import Peer
@@ -68,6 +69,9 @@ class Publisher:
         uid = frames.message_uid(message_id) if message_id else self.new_uid()
         head, tail = frames.message_parts(inbound, ref.address, client_id, uid)
         if ref.ephemeral:
+            if self._node.broker.crowded:
+                # Accepted would mean delivered here and nowhere else, without anybody being told.
+                raise BusError("BUSY", retry_after=0.1)
             entry = Entry(
                 ref.id,
                 head,

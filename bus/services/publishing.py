@@ -71,9 +71,18 @@ def publish(
 
 
 def publish_all(
-    items: Sequence[tuple[Address, Inbound]], *, actor: Actor, durable: bool = True, create: bool = True
+    items: Sequence[tuple[Address, Inbound]],
+    *,
+    actor: Actor,
+    durable: bool = True,
+    create: bool = True,
+    may_wait: bool = False,
 ) -> list[Published]:
-    """Publish several messages in one transaction and in their order. Raises as :func:`publish`, before any is written."""
+    """Publish several messages in one transaction and in their order. Raises as :func:`publish`, before any is written.
+
+    With ``may_wait`` the caller can come back: raises ``BusError`` BUSY when an ephemeral message would not reach the other
+    processes now. Without, it reaches those of this one: no business of the caller's fails for it.
+    """
     late = not durable and connection.in_atomic_block
     refs = find_all({address for address, _ in items})
     missing = [address for address in dict.fromkeys(address for address, _ in items) if address not in refs]
@@ -81,6 +90,8 @@ def publish_all(
     with transaction.atomic() if missing or (len(items) > 1 and not late) else nullcontext():
         refs.update((address, ensure(address, actor, create=create, action=PUBLISH)[0]) for address in missing)
         made = [_entry(refs[address], inbound, actor) for address, inbound in items]
+        if may_wait and any(ref.ephemeral for ref, _ in made) and broker.crowded():
+            raise BusError("BUSY", retry_after=0.1)
         kept = [entry for _, entry in made if entry.channel_id > 0 and not entry.context.ephemeral]
         if kept and not late:
             append_batch(kept, window=config().idempotency_window)
@@ -105,15 +116,15 @@ def publish_frames(actor: Actor, frames_in: Sequence[Inbound], *, initial: Addre
     """Publish frames as a socket would (contract §4): events where they are addressed to, private ones to each inbox.
 
     ``initial`` is where a frame without an address goes; without it, such a frame is refused. All or nothing: raises
-    ``BusError`` VALIDATION_ERROR, INVALID_NAME, FORBIDDEN, CHANNEL_NOT_FOUND, UNKNOWN_TYPE, LIMIT_REACHED, and
-    TARGET_NOT_FOUND when no target of any frame is known.
+    ``BusError`` VALIDATION_ERROR, INVALID_NAME, FORBIDDEN, CHANNEL_NOT_FOUND, UNKNOWN_TYPE, LIMIT_REACHED, BUSY,
+    and TARGET_NOT_FOUND when no target of any frame is known.
     """
     for attempt in (1, 2, 3):
         try:
             items, unknown = _routed(frames_in, initial)
             if unknown and not items:
                 raise BusError("TARGET_NOT_FOUND", details=[{"client_id": target} for target in unknown])
-            return Delivery(publish_all(items, actor=actor), unknown)
+            return Delivery(publish_all(items, actor=actor, may_wait=True), unknown)
         except IntegrityError:
             # Another process used one of the ids, or removed a channel, between our look and our insert.
             if attempt == 3:
