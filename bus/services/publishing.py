@@ -7,18 +7,19 @@ by the caller's own transaction (so it is as durable as what it tells of), unles
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 from asgiref.sync import sync_to_async
+from django.db import Error as DatabaseError
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from .. import broker, signals
 from ..conf import config
-from ..log import Entry, append_batch
+from ..log import CommitInDoubt, Entry, append_batch
 from ..models import Client, wire_time
 from ..permissions import PUBLISH, SYSTEM, Actor, require
 from ..protocol import frames
@@ -55,7 +56,8 @@ def publish(
     ``payload`` is a JSON object, ``message`` a text, or both. ``id`` makes a repeat recognisable for the window of the
     setting. ``durable=True`` writes the row in the caller's transaction; subscribers hear of it after the commit, and if
     this process dies in between, the servers' look at the log rings the bell. ``durable=False`` writes after the commit.
-    Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN, VALIDATION_ERROR.
+    Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN, VALIDATION_ERROR, and OUTCOME_UNKNOWN when the database was
+    lost while it committed; the database's own error when it was lost before.
     """
     if not isinstance(address, Address):
         address = resolve(address, None, Address("", ""))
@@ -87,7 +89,7 @@ def publish_all(
     refs = find_all({address for address, _ in items})
     missing = [address for address in dict.fromkeys(address for address, _ in items) if address not in refs]
     # One message for a channel that is there needs no transaction but the log's own, which waits for nobody.
-    with transaction.atomic() if missing or (len(items) > 1 and not late) else nullcontext():
+    with _own_transaction() if missing or (len(items) > 1 and not late) else _told():
         refs.update((address, ensure(address, actor, create=create, action=PUBLISH)[0]) for address in missing)
         made = [_entry(refs[address], inbound, actor) for address, inbound in items]
         if may_wait and any(ref.ephemeral for ref, _ in made) and broker.crowded():
@@ -103,6 +105,31 @@ def publish_all(
     return [
         Published(entry.uid, ref.address.room, ref.address.channel, entry.seq, entry.duplicate) for ref, entry in made
     ]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A commit in doubt is told in the contract's words."""
+    try:
+        yield
+    except CommitInDoubt as problem:
+        raise BusError("OUTCOME_UNKNOWN", retry_after=1.0) from problem
+
+
+@contextmanager
+def _own_transaction() -> Iterator[None]:
+    """A transaction, or a part of the caller's; its own commit, should it be in doubt, is told as :func:`_told` does."""
+    outermost = not connection.in_atomic_block
+    committing = False
+    try:
+        with transaction.atomic():
+            yield
+            committing = outermost
+    except DatabaseError as problem:
+        # What the database refuses by its rules is undone for sure.
+        if committing and connection.vendor == "postgresql" and not isinstance(problem, IntegrityError):
+            raise BusError("OUTCOME_UNKNOWN", retry_after=1.0) from problem
+        raise
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -178,7 +205,8 @@ def _routed(frames_in: Sequence[Inbound], initial: Address | None) -> tuple[list
 
 def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
     if kept:
-        append_batch(kept, window=config().idempotency_window)
+        with _told():
+            append_batch(kept, window=config().idempotency_window)
     _announce(entries)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -216,3 +218,42 @@ async def test_code_inside_an_event_loop_may_use_the_sync_form_in_a_thread(rung:
     assert published.seq == 1
     assert len(rung) == 1
     await sync_to_async(connections.close_all)()
+
+
+@pytest.fixture
+def commits_are_lost() -> Iterator[None]:
+    """PostgreSQL ends the connection in the middle of each commit that keeps a message."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+        )
+        cursor.execute(
+            "CREATE CONSTRAINT TRIGGER lost AFTER INSERT ON bus_message DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW EXECUTE FUNCTION lose()"
+        )
+    yield
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION IF EXISTS lose() CASCADE")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("way", ["known channel", "new channel", "after the commit"])
+def test_a_connection_that_is_lost_in_the_commit_leaves_the_outcome_unknown(
+    rung: list[Any], fresh_room: str, request: pytest.FixtureRequest, way: str
+) -> None:
+    if way != "new channel":
+        publish(f"{fresh_room}:a", message="first")
+    request.getfixturevalue("commits_are_lost")
+    before = len(rung)
+    late = way == "after the commit"
+    with pytest.raises(BusError) as caught, transaction.atomic() if late else nullcontext():
+        publish(f"{fresh_room}:a", message="?", id="m1", durable=not late)
+    assert (caught.value.code, caught.value.retry_after) == ("OUTCOME_UNKNOWN", 1.0)
+    assert len(rung) == before
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION lose() CASCADE")
+    again = publish(f"{fresh_room}:a", message="?", id="m1")
+    assert (again.seq, again.duplicate) == (1 if way == "new channel" else 2, False)
