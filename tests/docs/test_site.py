@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -40,6 +41,22 @@ def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
     for page in in_navigation:
         name = page.removesuffix(".md")
         assert (site / ("index.html" if name == "index" else f"{name}/index.html")).exists()
+
+
+@pytest.mark.pure
+def test_the_django_page_shows_the_code_of_the_example(site: Path) -> None:
+    page = html.unescape(re.sub(r"<[^>]+>", "", (site / "django" / "index.html").read_text(encoding="utf-8")))
+    for line in (
+        'ASGI_APPLICATION = "shop_site.asgi.application"',
+        "application = bus_application(django_application, sockets)",
+        'path("bus/", include("bus.urls"))',
+        "def place_order(request: HttpRequest) -> JsonResponse:",
+        '@mirror(Order, channel="shop:orders")',
+        'pytest_plugins = ["bus.pytest_plugin"]',
+        "DJANGO_SETTINGS_MODULE = shop_site.settings",
+        'dashboard = await live_bus.connect("dashboard", room="shop:orders")',
+    ):
+        assert line in page
 
 
 @pytest.mark.pure

@@ -76,7 +76,7 @@ DATABASES["default"]["OPTIONS"] = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
 }
 # The bus works in threads, so tests with a live bus need a file.
-DATABASES["default"]["TEST"] = {"NAME": STATE_DIR / "shop.test.sqlite3"}
+DATABASES["default"]["TEST"] = {"NAME": DATABASES["default"]["NAME"].with_name("test.sqlite3")}
 
 # Its own settings, all of them with sensible defaults.
 ARQONBUS = {"presence": True, "retention_count": 10_000}

@@ -76,7 +76,8 @@ class Link:
                 **options,
             )
         except InvalidURI as problem:
-            raise Refused(ConnectionFailed(f"{dial.url} is not the URL of a bus: {problem}"), final=True) from None
+            text = f"{dial.url} is not the URL of a bus, which begins with ws:// or wss://: {problem}"
+            raise Refused(ConnectionFailed(text), final=True) from None
         except InvalidStatus as problem:
             status = problem.response.status_code
             text = f"{dial.url} answered HTTP {status} and not as a bus"

@@ -437,7 +437,7 @@ def bench(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def mcp(context: typer.Context) -> None:
-    """Serve MCP on standard input and output, so that an agent takes part (extra [mcp]; options of arqonbus-mcp)."""
+    """Serve MCP on standard input and output, so that an agent takes part (needs the extra mcp; options of arqonbus-mcp)."""
     try:
         from ..mcp_server import main as serve
     except ModuleNotFoundError as problem:

@@ -41,7 +41,8 @@ _IDENTIFY = (
 
 _START = (
     "Is the server running?  make run  (in the ArqonBus folder)\n"
-    "Is it elsewhere?        --url ws://HOST:PORT/  or  export ARQONBUS_URL=ws://HOST:PORT/"
+    "Is it elsewhere?        --url ws://HOST:PORT/  or  export ARQONBUS_URL=ws://HOST:PORT/\n"
+    "In a Django project?    with its prefix, such as ws://HOST:PORT/bus/"
 )
 
 
@@ -70,7 +71,7 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
         faults = "\n".join(
             f"{fault.get('field', '')}: {fault.get('message', '')}"
             for fault in error.details
-            if isinstance(fault, dict)
+            if isinstance(fault, dict) and str(fault.get("message")) not in str(error)  # said already
         )
         return REFUSED, str(error), faults
     if isinstance(error, Mismatch):
