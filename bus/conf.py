@@ -109,6 +109,9 @@ class Config:
     )
     group_commit: int = _setting(2000, "Most messages of one transaction.")
     queue_limit: int = _setting(20_000, "Messages waiting for the log above which publishers are told BUSY.")
+    queue_bytes: int = _setting(
+        64 * 1024 * 1024, "Bytes of messages waiting for the log above which publishers are told BUSY."
+    )
     store_timeout: float = _setting(2.0, "Time after which a waiting publish is refused with UNAVAILABLE.")
     prune_interval: float = _setting(60.0, "Time between sweeps of what the retention lets go.")
     # Between processes
@@ -151,7 +154,7 @@ PARTS: dict[str, str] = {
 
 #: What a number counts; one that is not named here is a duration in seconds.
 UNITS: dict[str, str] = {
-    **dict.fromkeys(("frame_bytes", "batch_bytes", "send_buffer", "ring_bytes", "bell_buffer"), "bytes"),
+    **dict.fromkeys(("frame_bytes", "batch_bytes", "send_buffer", "ring_bytes", "queue_bytes", "bell_buffer"), "bytes"),
     "byte_rate_limit": "bytes/s",
     **dict.fromkeys(("rate_limit", "principal_rate_limit"), "frames/s"),
     **dict.fromkeys(("rate_burst", "bad_frames", "send_frames"), "frames"),
@@ -181,6 +184,7 @@ _AT_LEAST_ONE = frozenset(
         "ring",
         "group_commit",
         "queue_limit",
+        "queue_bytes",
         "bell_shards",
         "bell_buffer",
     }

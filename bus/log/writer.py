@@ -66,6 +66,10 @@ class _Flight:
             return True
 
 
+#: Bytes from which on a transaction takes no further message.
+GROUP_BYTES = 16 * 1024 * 1024
+
+
 class LogWriter:
     """Takes entries in the loop, commits them in ``executor`` (of one thread), hands them back to the loop.
 
@@ -79,6 +83,7 @@ class LogWriter:
         *,
         group: int,
         queue_limit: int,
+        queue_bytes: int,
         timeout: float,
         window: float,
     ) -> None:
@@ -87,9 +92,11 @@ class LogWriter:
         self._committed = committed
         self._group = group
         self._queue_limit = queue_limit
+        self._queue_bytes = queue_bytes
         self._timeout = timeout
         self._window = window
         self._queue: deque[Entry] = deque()
+        self._bytes = 0
         self._flight: _Flight | None = None
         self._scheduled = False
         self._watch: asyncio.TimerHandle | None = None
@@ -109,10 +116,11 @@ class LogWriter:
 
     def append(self, entry: Entry) -> None:
         """Queue an entry; its ``done`` is called once it is committed or refused. Raises ``BusError`` BUSY when too many wait."""
-        if len(self._queue) >= self._queue_limit:
+        if len(self._queue) >= self._queue_limit or self._bytes >= self._queue_bytes:
             raise BusError("BUSY", retry_after=0.5)
         entry.queued_at = self._loop.time()
         self._queue.append(entry)
+        self._bytes += len(entry.head) + len(entry.tail)
         if self._flight is None and not self._scheduled:
             # At the end of this turn: what came in the same read of the socket shares the transaction.
             self._scheduled = True
@@ -128,16 +136,24 @@ class LogWriter:
         if self._flight is not None or not self._queue:
             return
         queue = self._queue
-        if len(queue) <= self._group:
+        if len(queue) <= self._group and self._bytes <= GROUP_BYTES:
             batch = list(queue)
             queue.clear()
+            self._bytes = 0
         else:
-            batch = [queue.popleft() for _ in range(self._group)]
+            batch, before = [], self._bytes
+            while queue and len(batch) < self._group and before - self._bytes < GROUP_BYTES:
+                batch.append(self._next())
         flight = self._flight = _Flight(batch)
         future = self._executor.submit(self._commit, flight)
         future.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._finished, flight))
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout, self._expire)
+
+    def _next(self) -> Entry:
+        entry = self._queue.popleft()
+        self._bytes -= len(entry.head) + len(entry.tail)
+        return entry
 
     # --- in the thread ----------------------------------------------------------------------------------------------
 
@@ -269,7 +285,7 @@ class LogWriter:
                     self._answer(told)
             self._lost(None, len(flight.entries))
         while self._queue and self._queue[0].queued_at <= limit:
-            entry = self._queue.popleft()
+            entry = self._next()
             entry.error = BusError("UNAVAILABLE", retry_after=1.0)
             self._answer(entry)
         if flight is not None or self._queue:

@@ -51,6 +51,9 @@ logger = logging.getLogger("arqonbus.node")
 #: Age, in seconds, of a process's last sign of life at which it is swept even by one that has only just begun.
 LONG_DEAD = 60.0
 
+#: Answers of the permission table that one connection remembers.
+REMEMBERED_RIGHTS = 1000
+
 
 class Node:
     """One per process and loop. Connections call it from the loop; other threads only through :meth:`hear_threadsafe`."""
@@ -79,6 +82,7 @@ class Node:
             self.publisher.committed,
             group=settings.group_commit,
             queue_limit=settings.queue_limit,
+            queue_bytes=settings.queue_bytes,
             timeout=settings.store_timeout,
             window=settings.idempotency_window,
         )
@@ -337,6 +341,8 @@ class Node:
         key = (action, ref.id)
         allowed = peer.allowed.get(key)
         if allowed is None:
+            if len(peer.allowed) >= REMEMBERED_RIGHTS:
+                peer.allowed.clear()
             allowed = peer.allowed[key] = can(
                 peer.actor, action, ref.address, private=ref.private, rules=table().loaded
             )

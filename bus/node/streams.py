@@ -39,8 +39,16 @@ PAGE_BYTES = 4 * 1024 * 1024
 #: Pages that were read for one client are kept so long for others that come back with it, in seconds, and so many bytes of them.
 PAGE_LIFE = 5.0
 PAGES_BYTES = 16 * 1024 * 1024
+#: Messages that came before their turn, and their bytes, above which a stream holds no more of others' and reads them instead.
+#: (Our own that leave somebody out are held: only we know whom. While the database is away there are none.)
+HELD, HELD_BYTES = 500, 1024 * 1024
 #: Crossed bells usually put themselves right; how long to wait for that before reading the log, in seconds.
 PATIENCE = 0.02
+
+
+def _holds_more(stream: Stream) -> bool:
+    held = stream.held
+    return len(held) < HELD and sum(len(frame) for frame, _ in held.values()) < HELD_BYTES
 
 
 class Vanished(BusError):
@@ -159,7 +167,7 @@ class Streams:
             if stream.held:
                 self._release_held(stream)
         elif seq > head:
-            if frame:
+            if frame and (exclude is not None or _holds_more(stream)):
                 stream.held[seq] = (frame, exclude)
             if head >= 0:
                 self._suspect(stream)

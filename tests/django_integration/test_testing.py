@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection, transaction
 
+from bus.node import running
 from bus.services import abroadcast_to_channel, apublish, publish, send_private
 from bus.testing import LiveBus, aassert_published, assert_published, live_bus
 
@@ -108,3 +109,15 @@ async def test_a_database_in_memory_is_refused_with_what_to_do(
         patched.setitem(connection.settings_dict, "NAME", ":memory:")
         with pytest.raises(ImproperlyConfigured, match="give the tests a file"):
             await live_bus().__aenter__()
+
+
+async def test_a_connection_that_writes_to_many_channels_does_not_remember_its_rights_in_all_of_them(
+    live_bus: LiveBus, fresh_room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.node.node.REMEMBERED_RIGHTS", 5)
+    client = await live_bus.connect("alice")
+    for number in range(12):
+        assert (await client.publish(f"{fresh_room}:c{number}", "hello"))["seq"] == 1
+    node = running()
+    assert node is not None
+    assert 0 < len(node.by_client["alice"].allowed) <= 5

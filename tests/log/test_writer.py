@@ -54,6 +54,7 @@ class Writing:
             lambda entries: self.committed.extend(e.uid for e in entries if e.error is None and not e.duplicate),
             group=1000,
             queue_limit=50,
+            queue_bytes=1_000_000,
             timeout=timeout,
             window=3600,
         )
@@ -132,6 +133,31 @@ async def test_a_queue_that_is_full_is_said_at_once(writing: Writing, entry: Mak
         writing.writer.append(entry("arq_50"))
     await writing.writer.drained()
     assert len(await kept()) == 50
+
+
+async def test_large_messages_that_wait_are_bounded_in_bytes_and_shared_out_over_transactions(
+    writing: Writing, entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bus.log.writer.GROUP_BYTES", 150_000)
+    transactions: list[int] = []
+    writing.writer.observe_commit = lambda batch, began, ended: transactions.append(len(batch))
+
+    def large(number: int) -> Entry:
+        made = entry(f"arq_{number}")
+        made.tail = b',"message":"%b"}' % (b"x" * 100_000)
+        return made
+
+    for number in range(10):
+        writing.writer.append(large(number))
+    with pytest.raises(BusError, match="BUSY"):
+        writing.writer.append(large(10))
+    await asyncio.wait_for(writing.writer.drained(), 20)
+    assert transactions == [2, 2, 2, 2, 2]
+    # Nothing is counted that does not wait any more.
+    for number in range(10, 20):
+        writing.writer.append(large(number))
+    await asyncio.wait_for(writing.writer.drained(), 20)
+    assert [uid for _, uid in await kept()] == [f"arq_{number}" for number in range(20)]
 
 
 async def test_what_a_lock_held_up_is_refused_and_stays_refused_when_the_lock_is_gone(

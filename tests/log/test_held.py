@@ -1,0 +1,80 @@
+"""What a process holds of messages that came before their turn is bounded; the log has the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from bus.broker import Broker
+from bus.log import Entry, append_batch
+from bus.models import Channel, Room
+from bus.node.streams import HELD, HELD_BYTES, Streams
+from bus.realtime.hub import Hub
+from bus.realtime.writers import Bounds, Writer
+from bus.realtime.writers.events import EventWriter
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+COUNT = 700
+
+
+class Member:
+    """Somebody who listens, with a writer that keeps everything."""
+
+    def __init__(self) -> None:
+        self.events = EventWriter(Bounds(bytes=1 << 30, frames=10_000, deadline=60.0), lambda: None)
+        self.writer: Writer = self.events
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_does_not_answer(size: int) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        loop = asyncio.get_running_loop()
+
+        def write() -> tuple[Channel, list[Entry]]:
+            channel = Channel.objects.create(room=Room.objects.create(name="lab"), name="bench")
+            made = [
+                Entry(
+                    channel.id, b'{"timestamp":"', b',"m":"%b"}' % (b"x" * size), uid=f"u{n}", type="event", sender="s"
+                )
+                for n in range(COUNT)
+            ]
+            append_batch(made, window=3600)
+            return channel, made
+
+        channel, entries = await loop.run_in_executor(thread, write)
+        answers = asyncio.Event()
+
+        async def run(function: Callable[..., Any], *args: Any) -> Any:
+            """The database's thread, which is slow."""
+            await answers.wait()
+            return await loop.run_in_executor(thread, function, *args)
+
+        async def settled() -> None:
+            """There are no commits of our own."""
+
+        hub = Hub(loop, ring=500, ring_bytes=1 << 20)
+        streams = Streams(hub, Broker(lambda bell: None), run, settled)
+        stream = hub.open(channel.id, "lab", "bench", channel.epoch, 0)
+        member = Member()
+        hub.add(stream, member)
+        try:
+            for entry in entries[1:]:
+                assert entry.seq is not None
+                streams.committed(channel.id, entry.seq, entry.frame)
+            assert 0 < len(stream.held) <= HELD
+            assert sum(len(frame) for frame, _ in stream.held.values()) < HELD_BYTES + 2 * size
+            answers.set()
+            got: list[bytes] = []
+            async with asyncio.timeout(20):
+                while len(got) < COUNT:
+                    got += await member.events.take(5.0)
+            assert got == [entry.frame for entry in entries]
+            assert not stream.held
+        finally:
+            await loop.run_in_executor(thread, lambda: connection.close())
