@@ -97,7 +97,7 @@ format: $(DEV_READY) ## let ruff repair and format the code
 .PHONY: chaos
 chaos: $(DEV_READY) ## long fault injection: kill -9, Redis and PostgreSQL taken away, under load
 	$(PY) -m pytest --backend=cluster -m chaos $(ARGS)
-	$(PY) -m pytest --backend=embedded -m chaos tests/realtime $(ARGS)
+	$(PY) -m pytest --backend=embedded -m chaos $(ARGS)
 
 # Autobahn's suite is of Python 2.7: PYTHON27=/path/to/python2.7 names one that has virtualenv (20.15.1 is the last with 2.7).
 PYTHON27 ?= python2.7

@@ -18,8 +18,8 @@ _BACKENDS = pytest.StashKey[Backends]()
 _SKIPPED = pytest.StashKey[list[str]]()
 _NOT_HERE = pytest.StashKey[dict[str, int]]()
 
-# Markers of tests that have a make target of their own.
-_ON_DEMAND = ("chaos", "bench")
+# The marker of tests that have a make target of their own.
+_ON_DEMAND = ("chaos",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,55 @@ async def test_a_stuck_reader_is_closed_costs_others_nothing_and_recovers(
     back = await wire(server, room=fresh_room, channel="a", since=position["seq"], epoch=position["epoch"])
     await back.wait_seq(f"{fresh_room}:a", many, timeout=30)
     assert [frame["seq"] for frame in back.messages(f"{fresh_room}:a")] == list(range(1, many + 1))
+
+
+@pytest.mark.embedded
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", ["daphne", "uvicorn"])
+async def test_a_stuck_reader_delays_the_others_by_less_than_half(
+    wire: Connect, running: Callable[[str], BusServer], way: str, fresh_room: str
+) -> None:
+    """Rounds of 600 x 100 kB with and without one, in turn; what is compared are the medians of the rounds' p99."""
+    server = running(way)
+    sender = await wire(server, room=fresh_room, channel="door")
+
+    async def p99(channel: str, *, stuck_too: bool) -> float:
+        address = f"{fresh_room}:{channel}"
+        others = [await wire(server, room=fresh_room, channel=channel) for _ in range(4)]
+        stuck = await wire(server, room=fresh_room, channel=channel) if stuck_too else None
+        if stuck is not None:
+            stuck.pause_reading()
+        took: list[float] = []
+        for number in range(1, 601):
+            began = time.monotonic()
+            await sender.publish("x" * 100_000, room=fresh_room, channel=channel, ack=True)
+            for other in others:
+                await other.wait_seq(address, number)
+                last = other.received[-1]
+                if last.frame.get("seq") == number:
+                    took.append(last.at - began)
+                # A hundred kilobytes each are not kept.
+                other.received.clear()
+            sender.received.clear()
+        assert len(took) > 2000
+        if stuck is not None:
+            stuck.resume_reading()
+            assert await stuck.wait_closed(timeout=20) in (4013, 1006)
+        for other in others:
+            await other.close()
+        return sorted(took)[int(len(took) * 0.99)] * 1000
+
+    await p99("warm-up", stuck_too=True)
+    alone, beside = [], []
+    for number in range(5):
+        alone.append(await p99(f"alone{number}", stuck_too=False))
+        beside.append(await p99(f"beside{number}", stuck_too=True))
+    factor = statistics.median(beside) / statistics.median(alone)
+    print(
+        f"{way}: p99 in ms without {[f'{v:.1f}' for v in alone]}, with {[f'{v:.1f}' for v in beside]}, x {factor:.2f}"
+    )
+    assert factor < 1.5
 
 
 @pytest.mark.parametrize(("way", "many"), each_way(400, 3_000))

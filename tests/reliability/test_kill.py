@@ -60,8 +60,11 @@ def fingerprint(storage: Storage) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
-async def test_history_is_the_same_after_everything_was_restarted(start_server: StartServer, storage: Storage) -> None:
-    server = await asyncio.to_thread(start_server)
+async def test_history_is_the_same_after_everything_was_restarted(
+    start_server: StartServer, own_postgres_storage: Storage
+) -> None:
+    storage = own_postgres_storage
+    server = await asyncio.to_thread(start_server, storage=storage)
     crowd = Crowd([server])
     publishers = await crowd.join(3, "lab:bench", name="publisher")
     async with crowd.publishing(publishers, "lab:bench", rate=300):
@@ -72,5 +75,7 @@ async def test_history_is_the_same_after_everything_was_restarted(start_server: 
         await asyncio.to_thread(server.restart, graceful=graceful)
         if storage.redis is not None:
             await asyncio.to_thread(storage.redis.restart)
+        if storage.postgres is not None:
+            await asyncio.to_thread(storage.postgres.restart)
     assert fingerprint(storage) == before
     await crowd.judge(storage)

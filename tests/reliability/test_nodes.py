@@ -55,7 +55,7 @@ async def test_one_of_two_processes_is_killed_under_load_and_its_clients_go_on_a
     alive, dying = await pair(start_server)
     crowd = Crowd([alive, dying])
     try:
-        await crowd.join(30, "lab:bench", name="member")
+        await crowd.join(100, "lab:bench", name="member")
         publishers = await crowd.join(6, "lab:door", name="publisher")
         async with crowd.publishing(publishers, "lab:bench", rate=60):
             await crowd.until_acked(30)
@@ -63,7 +63,7 @@ async def test_one_of_two_processes_is_killed_under_load_and_its_clients_go_on_a
             await crowd.until_acked(60)
         await crowd.judge(storage)
         assert sorted({member.connections for member in crowd.members}) == [1, 2]
-        everybody = {f"member-{n}" for n in range(30)}
+        everybody = {f"member-{n}" for n in range(100)}
         reader = crowd.members[0].client
         async with asyncio.timeout(10):
             while await participants(reader, "lab", "bench") != everybody:  # noqa: ASYNC110 - the cluster counts them

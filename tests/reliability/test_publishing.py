@@ -6,7 +6,9 @@ import asyncio
 import json
 import subprocess
 import sys
+from typing import Any
 
+import httpx
 import pytest
 
 from tests.conftest import Connect, StartServer
@@ -17,10 +19,60 @@ from tests.harness.server import BusServer
 from tests.reliability.traffic import Crowd, read_database
 
 
-async def test_five_hundred_messages_sent_three_times_over_two_connections_are_five_hundred(
+async def test_five_hundred_messages_sent_three_times_at_once_over_two_connections_are_five_hundred(
     wire: Connect, shared_server: BusServer, fresh_room: str
 ) -> None:
-    """The second connection takes over while the first one's publishes are on their way."""
+    """One sender on its socket and over REST at the same time: each message twice here and once there, at once."""
+    name = f"sender-{fresh_room}"
+    token = await asyncio.to_thread(shared_server.create_token, name)
+    headers = {"Authorization": f"Bearer {token}"}
+    socket = await wire(shared_server, headers=headers, client_id=name, room=f"{fresh_room}:door")
+    ids = [new_id() for _ in range(500)]
+    seqs: dict[str, set[int]] = {message_id: set() for message_id in ids}
+    first = {"socket": 0, "REST": 0}
+    answers = 0
+
+    def note(door: str, message_id: str, answer: dict[str, Any]) -> None:
+        nonlocal answers
+        answers += 1
+        seqs[message_id].add(answer["seq"])
+        first[door] += not answer.get("duplicate")
+
+    async def post(rest: httpx.AsyncClient) -> None:
+        """Ten at a time, from the last one on."""
+        for start in range(490, -1, -10):
+            messages = [
+                {"channel": f"{fresh_room}:hall", "message": "once", "id": message_id}
+                for message_id in reversed(ids[start : start + 10])
+            ]
+            answer = await rest.post("messages", params={"client_id": name}, json={"messages": messages})
+            assert answer.status_code in (200, 201), answer.text
+            for message, made in zip(messages, answer.json()["results"], strict=True):
+                note("REST", message["id"], made)
+
+    async def send() -> None:
+        """One after the other, each twice without waiting in between, from the first one on."""
+        for message_id in ids:
+            frame = socket.message_frame(message_id, "once", room=fresh_room, channel="hall", ack=True)
+            await socket.send(frame)
+            await socket.send(frame)
+            for ack in await socket.expect_all(2, type="ack"):
+                note("socket", ack["request_id"], ack)
+
+    base = f"{shared_server.http_url}/api/v1/"
+    async with httpx.AsyncClient(base_url=base, headers=headers, timeout=60, trust_env=False) as rest:
+        # From both ends at once, so that each door comes first with some and second with the others.
+        await asyncio.gather(post(rest), send())
+    assert answers == 1500
+    assert all(len(found) == 1 for found in seqs.values())
+    assert {seq for found in seqs.values() for seq in found} == set(range(1, 501))
+    assert sum(first.values()) == 500
+    assert min(first.values()) > 0, f"they were not used at once: {first}"
+
+
+async def test_a_connection_that_takes_over_repeats_what_the_first_one_sent_and_nothing_comes_twice(
+    wire: Connect, shared_server: BusServer, fresh_room: str
+) -> None:
     name = f"sender-{fresh_room}"
     first = await wire(shared_server, client_id=name, room=f"{fresh_room}:hall")
     ids = [new_id() for _ in range(500)]
@@ -88,6 +140,12 @@ elif sys.argv[1] == "before-commit":
     with transaction.atomic():
         services.publish("lab:bench", message="never committed")
         os.kill(os.getpid(), signal.SIGKILL)
+elif sys.argv[1] == "hundred":
+    for number in range(100):
+        for kept in (False, True):
+            with transaction.atomic():
+                services.publish("lab:bench", message=f"kept {number}" if kept else "rolled back")
+                transaction.set_rollback(not kept)
 else:
     for number in range(int(sys.argv[2])):
         services.publish("lab:bench", message=f"{sys.argv[1]} {number}")
@@ -113,6 +171,20 @@ async def test_a_process_that_dies_between_its_commit_and_the_bell_loses_nothing
         await member.publish("last", room="lab", channel="bench", ack=True, echo=True)
         await member.expect_nothing(message="never committed", until={"message": "last"})
     assert len(read_database(storage)["lab:bench"]) == 3
+
+
+async def test_of_a_hundred_commits_and_a_hundred_rollbacks_of_django_code_a_member_hears_the_commits(
+    start_server: StartServer, storage: Storage
+) -> None:
+    server = await asyncio.to_thread(start_server)
+    async with await WireClient.connect(server.url, room="lab:bench") as member:
+        assert await asyncio.to_thread(django_process(server, "hundred").wait, 60) == 0
+        await member.wait_seq("lab:bench", 100)
+        await member.publish("last", room="lab", channel="bench", ack=True, echo=True)
+        await member.wait_seq("lab:bench", 101)
+        texts = [frame["message"] for frame in member.messages("lab:bench")]
+    assert texts == [*(f"kept {number}" for number in range(100)), "last"]
+    assert len(read_database(storage)["lab:bench"]) == 101
 
 
 @pytest.mark.embedded

@@ -22,7 +22,7 @@ CHANNELS = ("lab:bench", "lab:notes", "den:hall")
 class History:
     """Random work of clients and random faults, from one seed."""
 
-    def __init__(self, servers: list[BusServer], storage: Storage, seed: int) -> None:
+    def __init__(self, servers: list[BusServer], storage: Storage, seed: int, *, longer: bool = False) -> None:
         self.servers = servers
         self.storage = storage
         self.crowd = Crowd(servers, seed=seed)
@@ -32,6 +32,10 @@ class History:
             self.faults += [self.redis_away, self.redis_flushed, self.redis_frozen]
         if storage.postgres is not None:
             self.faults += [self.database_cut]
+        if longer:
+            self.faults += [self.fill_a_reader]
+            if storage.postgres is not None:
+                self.faults += [self.database_away]
 
     # Work
 
@@ -107,6 +111,22 @@ class History:
         assert self.storage.database is not None
         await asyncio.to_thread(self.storage.postgres.cut_connections, self.storage.database)
 
+    async def database_away(self) -> None:
+        assert self.storage.postgres is not None
+        await asyncio.to_thread(self.storage.postgres.stop)
+        await asyncio.sleep(3)
+        await asyncio.to_thread(self.storage.postgres.start)
+
+    async def fill_a_reader(self) -> None:
+        """One stops reading until it is thrown out for it, and has to come back for what it missed."""
+        reader, writer = self.random.sample(self.crowd.members, 2)
+        client = reader.client
+        client.pause_reading()
+        room, _, channel = CHANNELS[0].partition(":")
+        for _ in range(100):
+            await writer.publish("x" * 60_000, room=room, channel=channel)
+        client.resume_reading()
+
     # All of it
 
     async def run(self, seconds: float) -> None:
@@ -155,7 +175,10 @@ async def servers_of(start_server: StartServer, storage: Storage) -> list[BusSer
     count = 1 if storage.redis is None else 2
     return list(
         await asyncio.gather(
-            *(asyncio.to_thread(start_server, env={"ARQONBUS_RETRY_SPREAD": "0.5"}) for _ in range(count))
+            *(
+                asyncio.to_thread(start_server, storage=storage, env={"ARQONBUS_RETRY_SPREAD": "0.5"})
+                for _ in range(count)
+            )
         )
     )
 
@@ -170,10 +193,11 @@ async def test_ten_seconds_of_random_work_and_faults_break_no_promise(
 @pytest.mark.chaos
 @pytest.mark.timeout(300)
 async def test_a_minute_of_random_work_and_faults_breaks_no_promise(
-    start_server: StartServer, storage: Storage
+    start_server: StartServer, own_postgres_storage: Storage
 ) -> None:
+    storage = own_postgres_storage
     seed = int(os.environ.get("ARQONBUS_CHAOS_SEED", time.time_ns() % 1_000_000))
     print(f"ARQONBUS_CHAOS_SEED={seed}")
-    history = History(await servers_of(start_server, storage), storage, seed)
+    history = History(await servers_of(start_server, storage), storage, seed, longer=True)
     await history.run(60)
     print(history.crowd.recorder.summary())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -51,6 +52,56 @@ async def test_redis_is_killed_for_three_seconds_under_load_and_nobody_misses_or
         assert "Traceback" not in server.log()
         assert len(layer_lines(server)) <= 5, layer_lines(server)
     # Nobody's connection was touched.
+    assert all(member.connections == 1 for member in crowd.members)
+
+
+@pytest.mark.chaos
+async def test_ten_of_thirty_seconds_without_redis_delay_no_ack_and_lose_nothing(
+    start_server: StartServer, storage: Storage
+) -> None:
+    """The promise with its figures: they are about time, which is why this is not in `make test`."""
+    redis = storage.redis
+    assert redis is not None
+    servers = await two(start_server)
+    crowd = Crowd(servers)
+    waits: dict[str, list[float]] = {"before": [], "away": [], "after": []}
+    phase = "before"
+
+    async def publish(number: int) -> None:
+        publisher = publishers[number]
+        while phase != "over":
+            began, during = time.monotonic(), phase
+            await publisher.publish("x", room="lab", channel="bench")
+            waits[during].append(time.monotonic() - began)
+            await asyncio.sleep(0.1)
+
+    try:
+        await crowd.join(100, "lab:bench", name="member")
+        publishers = await crowd.join(6, "lab:door", name="publisher")
+        async with asyncio.TaskGroup() as group:
+            for number in range(6):
+                group.create_task(publish(number))
+            await asyncio.sleep(10)
+            phase = "away"
+            await asyncio.to_thread(redis.kill)
+            await asyncio.sleep(10)
+            await asyncio.to_thread(redis.start)
+            phase = "after"
+            await asyncio.sleep(10)
+            phase = "over"
+        await crowd.judge(storage, deadline=5)
+    finally:
+        await crowd.stop()
+    for name, found in waits.items():
+        found.sort()
+        p99 = found[int(len(found) * 0.99)]
+        print(f"{name}: {len(found)} acks, p99 {p99 * 1000:.0f} ms, the slowest {found[-1] * 1000:.0f} ms")
+        assert len(found) > 100
+        assert p99 < 1.0, name
+    lines = [len(layer_lines(server)) for server in servers]
+    print(f"lines about the layer: {lines}")
+    assert max(lines) <= 5
+    assert all("Traceback" not in server.log() for server in servers)
     assert all(member.connections == 1 for member in crowd.members)
 
 
