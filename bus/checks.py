@@ -149,10 +149,10 @@ def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckM
     """E005, W005: several processes are alive that cannot ring each other, or share a SQLite file between machines."""
     if DEFAULT_DB_ALIAS not in (databases or ()):
         return []
-    from .services.clients import alive_nodes
+    from .services.nodes import alive_hosts
 
     try:
-        hosts = alive_nodes()
+        hosts = alive_hosts()
     except DatabaseError:
         return []  # `runbus` says what is wrong with the database.
     found: list[CheckMessage] = []

@@ -158,7 +158,7 @@ def of_log(labels: Mapping[str, str], times: LogTimes) -> Iterator[Metric]:
 
 
 def of_cluster(nodes: int, stats: Mapping[str, Any]) -> Iterator[Metric]:
-    """The figures of all processes (``services.clients.stats``), and how many processes there are."""
+    """The figures of all processes (``services.totals.stats``), and how many processes there are."""
     yield GaugeMetricFamily("arqonbus_cluster_nodes", "Processes with a young sign of life", value=nodes)
     for name, (shown, text) in _CLUSTER.items():
         yield GaugeMetricFamily(f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(stats[name]))

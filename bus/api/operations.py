@@ -16,7 +16,7 @@ from .. import metrics
 from ..log import heads
 from ..node import Node, current
 from ..protocol.errors import BusError
-from ..services import clients
+from ..services import nodes, totals
 from ..version import PROTOCOL, VERSION
 
 logger = logging.getLogger("arqonbus.operations")
@@ -79,7 +79,7 @@ async def cluster_metrics_page(request: HttpRequest) -> HttpResponse:
 async def _cluster(node: Node) -> Iterable[Metric]:
     """The figures from the database; none while it does not answer, since the rest is most wanted then."""
     rows = await _in_time(node, _living)
-    stats = await _in_time(node, clients.stats) if rows is not None else None
+    stats = await _in_time(node, totals.stats) if rows is not None else None
     return metrics.of_cluster(len(rows), stats) if rows is not None and stats is not None else ()
 
 
@@ -94,7 +94,7 @@ async def _in_time(node: Node, read: Callable[[], Read]) -> Read | None:
 
 
 def _living() -> list[dict[str, Any]]:
-    return [row for row in clients.nodes() if row["alive"]]
+    return [row for row in nodes.rows() if row["alive"]]
 
 
 def _page(families: Iterable[Metric]) -> HttpResponse:

@@ -10,6 +10,7 @@ from msgspec import Meta
 from ..models import wire_time
 from ..services import channels as channel_service
 from ..services import clients as client_service
+from ..services import totals
 from ..version import PROTOCOL, VERSION
 from .base import Answer, Context, Parameters, command, find, registry
 
@@ -33,7 +34,7 @@ async def status(context: Context, parameters: StatusParameters) -> Answer:
         )
         clients, after = client_service.list_clients(context.actor, limit=parameters.limit, after=parameters.after)
         return {
-            "stats": client_service.stats(),
+            "stats": totals.stats(),
             "channels": channels,
             "next_channel": next_channel,
             "clients": clients,

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import log
 from ..protocol.errors import RESTART, BusError
-from ..services import channels as channel_service
-from ..services import clients as client_service
+from ..services import connections as connection_service
+from ..services import nodes as node_service
+from ..services import sweeping
 from ..services.channels import ChannelRef
 from ..version import VERSION
 from .peer import Peer
@@ -37,7 +38,7 @@ class Life:
     def __init__(self, node: Node) -> None:
         self._node = node
         #: Ends of connections that the store would not take; tried again with each sign of life.
-        self.owed: list[tuple[client_service.Release, dict[str, Any], Sequence[ChannelRef]]] = []
+        self.owed: list[tuple[connection_service.Release, dict[str, Any], Sequence[ChannelRef]]] = []
         #: Connections (by id) of whose end the others told when they gave this process up.
         self.given_up: set[str] = set()
         # Since when our signs of life have been regular: only then others' silence means something.
@@ -52,7 +53,7 @@ class Life:
         settings = node.settings
         passed = node.publisher.passed
         alive = await node.run_writer(
-            client_service.node_alive,
+            node_service.beat,
             node.id,
             node.host,
             os.getpid(),
@@ -79,10 +80,10 @@ class Life:
             self._next_touch = now + TOUCH
             touched = {peer.connection_id: peer.last_active() for peer in node.peers.values() if peer.touched}
             if touched:
-                await node.run_writer(client_service.touch, touched)
+                await node.run_writer(connection_service.touch, touched)
         # After an outage of the database everybody's last sign of life is old; the living need a moment to give a new one.
         if now - self._regular_since >= settings.node_timeout:
-            await node.announce_left(await node.run_writer(client_service.sweep_dead_nodes))
+            await node.announce_left(await node.run_writer(node_service.sweep_dead))
         return settings.node_heartbeat
 
     async def _send_away(self, peers: Sequence[Peer]) -> None:
@@ -96,7 +97,7 @@ class Life:
     async def _compare_presence(self) -> None:
         """What is written down of our connections is what there is, whatever was lost on the way."""
         node = self._node
-        written: set[str] = await node.run(client_service.connections_of, node.id)
+        written: set[str] = await node.run(node_service.connections_of, node.id)
         here = {peer.connection_id: peer for peer in node.peers.values() if peer.registered}
         strangers = (written ^ here.keys()) - {release.connection_id for release, _, _ in self.owed}
         # What is on its way now is settled at the next look.
@@ -106,7 +107,7 @@ class Life:
             await self._send_away(lost)
         for connection_id in settled - here.keys():
             if connection_id not in node.peers:
-                await node.presence.submit(client_service.Release("", connection_id, datetime.now(UTC)))
+                await node.presence.submit(connection_service.Release("", connection_id, datetime.now(UTC)))
 
     async def tidy(self) -> float:
         """Compare, sweep and prune; returns the seconds until the next time."""
@@ -120,8 +121,8 @@ class Life:
             self._next_prune = now + (node.settings.prune_interval or 1e9)
             await self._prune()
             if node.settings.channel_idle:
-                await node.run_writer(channel_service.sweep_idle, node.settings.channel_idle)
-                await node.run_writer(client_service.sweep_inboxes, max(node.settings.channel_idle, 300.0))
+                await node.run_writer(sweeping.sweep_channels, node.settings.channel_idle)
+                await node.run_writer(sweeping.sweep_inboxes, max(node.settings.channel_idle, 300.0))
         return min(HOUSEKEEP, node.settings.prune_interval or HOUSEKEEP)
 
     async def _prune(self) -> None:

@@ -29,7 +29,7 @@ from ..protocol.names import (
 from ..protocol.routing import resolve
 from ..realtime.hub import Stream
 from ..services.channels import ChannelRef
-from ..services.clients import Claim, Claimed, Join, Leave, Operation, Release
+from ..services.connections import Claim, Claimed, Join, Leave, Operation, Release
 from .peer import Peer
 from .streams import Vanished, check_since
 

@@ -28,7 +28,9 @@ from ..protocol.names import INBOX_ROOM, Address
 from ..realtime.hub import Hub
 from ..realtime.writers import Bounds
 from ..services import channels as channel_service
-from ..services import clients as client_service
+from ..services import connections as connection_service
+from ..services import nodes as node_service
+from ..services import totals
 from ..services.channels import ChannelRef
 from ..services.seed import seed_hardcoded
 from ..version import VERSION
@@ -89,7 +91,7 @@ class Node:
         self.log_times = metrics.LogTimes()
         self.log.observe_commit = self.log_times.observe
         self.streams = Streams(self.hub, self.broker, self.run_watcher, self._writer_settled)
-        self.presence: Batcher[client_service.Operation] = Batcher(self._writer_thread, _apply)
+        self.presence: Batcher[connection_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)
         self.members = Members(self)
         self.access = Access(self)
@@ -127,18 +129,18 @@ class Node:
         await asyncio.shield(self._started)
 
     async def _start(self) -> None:
-        def prepare() -> list[client_service.Left]:
+        def prepare() -> list[node_service.Left]:
             seed_hardcoded()
             self.access.begin()
             table().refresh()
-            client_service.node_started(self.id, self.host, os.getpid(), VERSION)
-            crashed = client_service.sweep_crashed(self.host, own)
-            client_service.sweep_dead_nodes(max(LONG_DEAD, self.settings.node_timeout))
+            node_service.started(self.id, self.host, os.getpid(), VERSION)
+            crashed = node_service.sweep_crashed(self.host, own)
+            node_service.sweep_dead(max(LONG_DEAD, self.settings.node_timeout))
             return crashed
 
         own = [node.id for node in apps.get_app_config("bus").loops.values()] + [self.id]  # type: ignore[attr-defined]
         try:
-            crashed: list[client_service.Left] = await self.run_writer(prepare)
+            crashed: list[node_service.Left] = await self.run_writer(prepare)
         except DatabaseError as problem:
             self._complain(problem)
             raise store_errors(problem) from None
@@ -235,13 +237,13 @@ class Node:
 
     async def _say_goodbye(self) -> None:
         try:
-            left = await self.run_writer(client_service.node_stopped, self.id)
+            left = await self.run_writer(node_service.stopped, self.id)
             await self.announce_left(left)
             await self._save_counters()
         except DatabaseError as problem:
             logger.warning("presence stays for others to sweep: %s", problem, extra={"event": "presence_stays"})
 
-    async def announce_left(self, left: Sequence[client_service.Left]) -> None:
+    async def announce_left(self, left: Sequence[node_service.Left]) -> None:
         """Tell the members of the channels, here and in the other processes."""
         for gone in left:
             try:
@@ -441,7 +443,7 @@ class Node:
             await asyncio.sleep(pause)
 
     async def _save_counters(self) -> None:
-        await self.run_writer(channel_service.add_to_counters, {"messages": self.publisher.passed})
+        await self.run_writer(totals.add, {"messages": self.publisher.passed})
 
     def figures(self) -> dict[str, Any]:
         """This process's figures, for status, metrics and the console."""
@@ -468,8 +470,8 @@ class Node:
         }
 
 
-def _apply(operations: Sequence[client_service.Operation]) -> list[Any]:
-    result: list[Any] = database_call(client_service.apply, operations)
+def _apply(operations: Sequence[connection_service.Operation]) -> list[Any]:
+    result: list[Any] = database_call(connection_service.apply, operations)
     return result
 
 

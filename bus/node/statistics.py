@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics, signals
-from ..services import clients as client_service
+from ..services import totals
 
 if TYPE_CHECKING:
     from .node import Node
@@ -29,24 +29,24 @@ class Statistics:
         if not self._begun:
             self._begun = True
             return node.settings.stats_interval
-        totals = await node.run(client_service.stats)
+        everywhere = await node.run(totals.stats)
         rate, self._reported = self._rate_since(self._reported)
         logger.info(
             "%d clients (%d here), %d rooms, %d channels, %d messages, %.1f messages/s here",
-            totals["active_connections"],
+            everywhere["active_connections"],
             len(node.by_client),
-            totals["active_rooms"],
-            totals["active_channels"],
-            totals["total_messages"],
+            everywhere["active_rooms"],
+            everywhere["active_channels"],
+            everywhere["total_messages"],
             rate,
             extra={
                 "event": "stats",
                 "node": node.id,
-                "clients": totals["active_connections"],
+                "clients": everywhere["active_connections"],
                 "clients_here": len(node.by_client),
-                "rooms": totals["active_rooms"],
-                "channels": totals["active_channels"],
-                "messages": totals["total_messages"],
+                "rooms": everywhere["active_rooms"],
+                "channels": everywhere["active_channels"],
+                "messages": everywhere["total_messages"],
                 "rate": round(rate, 1),
             },
         )
@@ -55,11 +55,11 @@ class Statistics:
     async def announce(self) -> float:
         """The signal ``server_stats``; returns the seconds until the next one."""
         node = self._node
-        totals = await node.run(client_service.stats)
+        everywhere = await node.run(totals.stats)
         rate, self._announced = self._rate_since(self._announced)
         figures = node.figures()
         stats: dict[str, Any] = {
-            **totals,
+            **everywhere,
             "messages_per_second": round(rate, 1),
             "process": {
                 name: figures[name]

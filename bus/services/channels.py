@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
-from django.utils import timezone
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
 from .. import broker, metrics, signals
 from ..conf import config
-from ..models import Channel, Counter, Membership, Message, Room, wire_time
+from ..models import Channel, Membership, Room, wire_time
 from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
 from ..protocol.errors import BusError
 from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_name, parse_address, whole_room
 from ..protocol.routing import invalid_name
-from . import audit
+from . import audit, totals
 
 
 class ChannelRef(msgspec.Struct, frozen=True):
@@ -268,64 +266,8 @@ def remove(channel: Channel) -> None:
     channel.messages.all()._raw_delete(using="default")
     channel.delete()
     # The total of all messages ever does not go down with their channel.
-    add_to_counters({"messages": channel.head})
+    totals.add({"messages": channel.head})
     broker.ring_on_commit(broker.Changed(address.room, address.channel, deleted=channel_id))
-
-
-def sweep_idle(age: float) -> int:
-    """Remove what came into being by itself and serves nobody: how many channels went.
-
-    These are channels without members, without news for ``age`` seconds and without a message (history stays for as long as
-    the retention says), and rooms that are left without channels. Inboxes: :func:`bus.services.clients.sweep_inboxes`.
-    """
-    idle_since = timezone.now() - timedelta(seconds=age)
-    swept = 0
-    for channel in (
-        Channel.objects.select_related("room")
-        .filter(auto_created=True, touched_at__lt=idle_since, created_at__lt=idle_since)
-        .filter(~Exists(Membership.objects.filter(channel=OuterRef("pk"))))
-        .filter(~Exists(Message.objects.filter(channel=OuterRef("pk"))))[:200]
-    ):
-        address = channel.address
-        with transaction.atomic():
-            locked = Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
-            if locked is None or locked.memberships.exists():
-                continue
-            locked.room = channel.room
-            remove(locked)
-        swept += 1
-        signals.channel_deleted.send_robust(
-            Channel,
-            room=address.room,
-            channel=address.channel,
-            deleted_by="arqonbus_server",
-            private=channel.room.private,
-        )
-    _sweep_rooms(idle_since)
-    return swept
-
-
-def _sweep_rooms(idle_since: datetime) -> None:
-    in_use = Channel.objects.filter(room=OuterRef("pk")).filter(
-        Q(kind=Channel.Kind.CHANNEL) | Q(touched_at__gte=idle_since) | Q(head__gt=0)
-    )
-    # A room that somebody gave rules of its own is not one that came by itself any more.
-    untouched = Q(auto_created=True, private=False, presence=None, description="")
-    for room in Room.objects.filter(untouched, ~Exists(in_use), created_at__lt=idle_since)[:200]:
-        with transaction.atomic():
-            own = list(room.channels.all())
-            Room.objects.filter(pk=room.pk).delete()
-            for channel in own:
-                broker.ring_on_commit(broker.Changed(room.name, channel.name, deleted=channel.id))
-
-
-def add_to_counters(counts: dict[str, int]) -> None:
-    """Add to the totals that outlive processes and rows."""
-    for name, value in counts.items():
-        if value and not Counter.objects.filter(name=name).update(value=F("value") + value):
-            _, made = Counter.objects.get_or_create(name=name, defaults={"value": value})
-            if not made:
-                Counter.objects.filter(name=name).update(value=F("value") + value)
 
 
 def participants(channel_ids: list[int]) -> dict[int, int]:

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from ...models import AuditEntry, wire_time
 from ...services import clients as client_service
+from ...services import nodes, totals
 from ...version import PROTOCOL, VERSION
 from .. import serializers
 from ..permissions import IsBusAdmin
@@ -23,7 +24,7 @@ class Stats(BusView):
     @operation("stats_get", "Look at the server's figures", serializers.Stats, tag="server")
     def get(self, request: Request) -> Response:
         """Connections, rooms, channels and messages, over all processes."""
-        return Response({"server": {"version": VERSION, "protocol": PROTOCOL}, "stats": client_service.stats()})
+        return Response({"server": {"version": VERSION, "protocol": PROTOCOL}, "stats": totals.stats()})
 
 
 class Me(BusView):
@@ -56,7 +57,7 @@ class Nodes(BusView):
     @operation("nodes_list", "List the processes", serializers.NodeList, tag="server")
     def get(self, request: Request) -> Response:
         """The processes of the bus with their figures. For admins."""
-        return Response({"results": client_service.nodes()})
+        return Response({"results": nodes.rows()})
 
 
 class Audit(BusView):

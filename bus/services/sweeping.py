@@ -1,0 +1,77 @@
+"""Away with what came into being by itself and serves nobody: channels, rooms, inboxes."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from .. import broker, signals
+from ..models import Channel, Client, Membership, Message, Room
+from .channels import remove
+
+
+def sweep_channels(age: float) -> int:
+    """Remove what came into being by itself and serves nobody: how many channels went.
+
+    These are channels without members, without news for ``age`` seconds and without a message (history stays for as long as
+    the retention says), and rooms that are left without channels. Inboxes: :func:`sweep_inboxes`.
+    """
+    idle_since = timezone.now() - timedelta(seconds=age)
+    swept = 0
+    for channel in (
+        Channel.objects.select_related("room")
+        .filter(auto_created=True, touched_at__lt=idle_since, created_at__lt=idle_since)
+        .filter(~Exists(Membership.objects.filter(channel=OuterRef("pk"))))
+        .filter(~Exists(Message.objects.filter(channel=OuterRef("pk"))))[:200]
+    ):
+        address = channel.address
+        with transaction.atomic():
+            locked = Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
+            if locked is None or locked.memberships.exists():
+                continue
+            locked.room = channel.room
+            remove(locked)
+        swept += 1
+        signals.channel_deleted.send_robust(
+            Channel,
+            room=address.room,
+            channel=address.channel,
+            deleted_by="arqonbus_server",
+            private=channel.room.private,
+        )
+    _sweep_rooms(idle_since)
+    return swept
+
+
+def _sweep_rooms(idle_since: datetime) -> None:
+    in_use = Channel.objects.filter(room=OuterRef("pk")).filter(
+        Q(kind=Channel.Kind.CHANNEL) | Q(touched_at__gte=idle_since) | Q(head__gt=0)
+    )
+    # A room that somebody gave rules of its own is not one that came by itself any more.
+    untouched = Q(auto_created=True, private=False, presence=None, description="")
+    for room in Room.objects.filter(untouched, ~Exists(in_use), created_at__lt=idle_since)[:200]:
+        with transaction.atomic():
+            own = list(room.channels.all())
+            Room.objects.filter(pk=room.pk).delete()
+            for channel in own:
+                broker.ring_on_commit(broker.Changed(room.name, channel.name, deleted=channel.id))
+
+
+def sweep_inboxes(age: float) -> int:
+    """Remove the inboxes of clients that are gone for good and got nothing for ``age`` seconds; how many."""
+    idle_since = timezone.now() - timedelta(seconds=age)
+    abandoned = Channel.objects.select_related("room").filter(
+        ~Exists(Client.objects.filter(client_id=OuterRef("name"))),
+        kind=Channel.Kind.INBOX,
+        touched_at__lt=idle_since,
+        created_at__lt=idle_since,
+    )
+    swept = 0
+    for channel in abandoned[:200]:
+        with transaction.atomic():
+            remove(channel)
+        swept += 1
+    return swept
