@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import daphne.server  # noqa: F401 - installs Twisted's asyncio reactor before anything imports another
@@ -136,22 +136,42 @@ async def test_what_waits_is_bounded_and_the_owner_is_told_once(pair: Any, bound
     writer.abort()
 
 
+@pytest.fixture
+async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Awaitable[None]]:
+    """Puts the running loop's clock forward by so many seconds, and lets what is due by then happen."""
+    loop = asyncio.get_running_loop()
+    real, ahead = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead)
+
+    async def forward(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    return forward
+
+
 async def test_a_peer_that_takes_nothing_for_the_deadline_is_given_up_and_one_that_takes_a_little_is_not(
-    pair: Any,
+    pair: Any, pass_time: Callable[[float], Awaitable[None]]
 ) -> None:
     protocol, theirs = pair
     told = asyncio.Event()
-    writer = DaphneWriter(protocol, Bounds(deadline=0.4), told.set)
-    writer.write(Batch([b"x" * 400_000]))
-    loop = asyncio.get_running_loop()
-    until = loop.time() + 1.2
-    while loop.time() < until:
-        theirs.recv(2000)
+    deadline = 100.0
+    writer = DaphneWriter(protocol, Bounds(bytes=10_000_000, deadline=deadline), told.set)
+    writer.write(Batch([b"x" * 5_000_000]))
+    for _ in range(6):
+        before = writer.taken()
+        theirs.recv(200_000)
         protocol.transport.doWrite()
-        await asyncio.sleep(0.05)
-    assert not told.is_set(), "it took some of it all the time"
-    await asyncio.wait_for(told.wait(), 10)
-    assert writer.linger < 1.1
+        assert writer.taken() > before, "it took some of it"
+        await pass_time(deadline / 2)
+        assert not told.is_set()
+    assert writer.buffered() > 0
+    assert writer.linger == deadline
+    await pass_time(deadline)
+    assert told.is_set(), "it took nothing for all of the deadline"
+    assert writer.linger == 1.0, "it does not get as long again for its close frame"
     writer.abort()
 
 
