@@ -80,3 +80,15 @@ def test_a_room_alone_is_the_whole_room() -> None:
     assert split_address("science:explore") == ("science", "explore")
     with pytest.raises(ValueError, match="room:channel"):
         split_address("")
+
+
+def test_the_text_of_an_error_has_every_fault_and_says_none_twice() -> None:
+    faults = [{"field": "room", "message": "a text"}, {"field": "payload", "message": "an object"}]
+    assert str(errors.ServerError("Not valid.", faults, code="VALIDATION_ERROR")) == (
+        "VALIDATION_ERROR: Not valid.\n  room: a text\n  payload: an object"
+    )
+    once = [{"field": "room", "message": "`room` is not a name"}]
+    assert (
+        str(errors.ServerError("`room` is not a name", once, code="INVALID_NAME"))
+        == "INVALID_NAME: `room` is not a name"
+    )

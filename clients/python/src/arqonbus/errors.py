@@ -69,7 +69,18 @@ class ServerError(ArqonBusError):
         self.message = message
         self.details = details or []
         self.retry_after = retry_after
-        super().__init__(f"{self.code}: {message}" if message else self.code)
+        super().__init__(
+            "\n  ".join(filter(None, (f"{self.code}: {message}" if message else self.code, self._faults())))
+        )
+
+    def _faults(self) -> str:
+        """What ``details`` adds to the message: a traceback shows only the text, and the faults are what one looks for."""
+        told = (
+            f"{fault.get('field', '')}: {fault['message']}"
+            for fault in self.details
+            if isinstance(fault, dict) and "message" in fault and str(fault["message"]) not in self.message
+        )
+        return "\n  ".join(told)
 
 
 class BadRequest(ServerError):

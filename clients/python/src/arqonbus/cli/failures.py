@@ -68,12 +68,7 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
     if isinstance(error, Conflict) or (isinstance(error, ClosedByServer) and error.close_code in (4409, 4410)):
         return CONFLICT, str(error), ""
     if isinstance(error, ServerError):
-        faults = "\n".join(
-            f"{fault.get('field', '')}: {fault.get('message', '')}"
-            for fault in error.details
-            if isinstance(fault, dict) and str(fault.get("message")) not in str(error)  # said already
-        )
-        return REFUSED, str(error), faults
+        return REFUSED, str(error), ""
     if isinstance(error, Mismatch):
         return REFUSED, str(error), "This must not happen: please report it, with the server's log."
     if isinstance(error, ValueError):
