@@ -21,12 +21,6 @@ const scenarios = {
     say("tables", { rows, broken: [1000, 1001, 1006, 1011].every(comesBack), policy: comesBack(1008) });
   },
 
-  async members() {
-    const module = await import("../../clients/javascript/arqonbus.js");
-    const names = Object.getOwnPropertyNames(module[given.kind].prototype);
-    say("members", { names: names.filter((each) => each !== "constructor" && !each.startsWith("_")) });
-  },
-
   async exchange() {
     const alice = await connect(url, { clientId: given.alice, screenName: "Alice" });
     const bob = await connect(url, { clientId: given.bob, clientType: "ai-agent" });

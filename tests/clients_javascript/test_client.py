@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from bus.protocol.errors import CLOSE_CODES
 from tests.conftest import Connect, StartServer
-from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 from tests.harness.waiting import free_port
 
@@ -22,20 +19,6 @@ def test_close_codes_are_those_of_the_server(node: Run) -> None:
     assert answer["rows"] == [[code, kind.meaning, kind.reconnect] for code, kind in CLOSE_CODES.items()]
     assert answer["broken"]
     assert not answer["policy"]
-
-
-def test_the_types_declare_what_the_module_has(node: Run) -> None:
-    source = (PROJECT_ROOT / "clients" / "javascript" / "arqonbus.js").read_text()
-    types = (PROJECT_ROOT / "clients" / "javascript" / "arqonbus.d.ts").read_text()
-    exported = set(re.findall(r"^export (?:async )?(?:class|function|const) (\w+)", source, re.M))
-    declared = set(re.findall(r"^export declare (?:class|function|const) (\w+)", types, re.M))
-    assert exported == declared
-    for name in ("Bus", "Subscription", "Message"):
-        members = set(node("members", "", kind=name).expect("members")["names"])
-        block = re.search(rf"^export declare class {name} .*?^}}", types, re.M | re.S)
-        assert block is not None
-        described = set(re.findall(r"^  (?:readonly )?(\w+)[(:<]", block.group(), re.M)) - {"constructor"}
-        assert members <= described, members - described
 
 
 def test_two_clients_talk_by_iterator_callback_and_inbox(node: Run, shared_server: BusServer, fresh_room: str) -> None:
