@@ -107,6 +107,8 @@ CHANNEL_LAYERS: dict[str, Any] = {
 SECRET_KEY = site.secret_key
 SECRET_KEY_FALLBACKS = list(site.secret_key_fallbacks)
 ALLOWED_HOSTS = list(site.allowed_hosts)
+#: The bus's notice of development mode tells of it.
+DEVELOPMENT_KEY = DEBUG and not SECRET_KEY
 if DEBUG:
     SECRET_KEY = SECRET_KEY or development_key(
         Path(_database["NAME"]).parent if "sqlite3" in _database["ENGINE"] else STATE_DIR

@@ -341,7 +341,7 @@ setting_changed.connect(_forget, dispatch_uid="arqonbus.conf")
 def development_notice() -> str:
     """What a server in development mode says of itself, in one line."""
     come_in = "anonymous clients are let in" if anonymous_allowed() else "clients have to identify themselves"
-    return (
-        f"Development mode: DEBUG is on, the secret key is a generated one kept beside the database, {come_in}. "
-        "For production set DEBUG=0, SECRET_KEY and ALLOWED_HOSTS."
-    )
+    # A project of one's own has a key of its own.
+    generated = getattr(settings, "DEVELOPMENT_KEY", False)
+    key = "the secret key is a generated one kept beside the database, " if generated else ""
+    return f"Development mode: DEBUG is on, {key}{come_in}. For production set DEBUG=0, SECRET_KEY and ALLOWED_HOSTS."

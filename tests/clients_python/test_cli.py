@@ -218,3 +218,9 @@ def test_progress_is_shown_on_a_terminal(shared_server: BusServer) -> None:
     assert done.returncode == 0
     assert "publishing" in done.stdout
     assert "/400" in done.stdout
+
+
+def test_no_help_loses_or_changes_a_word(cli: Cli) -> None:
+    assert "extra mcp" in " ".join(cli("--help").stdout.split())
+    # Between colons stands the name of a picture, for those who show the help in colours.
+    assert "pm:<client_id>" in cli("pub", "--help").stdout

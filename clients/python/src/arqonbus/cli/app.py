@@ -179,7 +179,9 @@ async def _show_all(
 
 @app.command()
 def pub(
-    address: Annotated[str, typer.Argument(help="room:channel; a room alone: everybody in it; pm:ID: that client.")],
+    address: Annotated[
+        str, typer.Argument(help="room:channel; a room alone: everybody in it; pm:<client_id>: that client.")
+    ],
     message: Annotated[str | None, typer.Argument(help="The text; - reads lines from standard input.")] = None,
     payload: Annotated[str | None, typer.Option("--payload", "-p", help="Payload: a JSON object.")] = None,
     type: Annotated[str, typer.Option("--type", help="The message's type.")] = "event",
