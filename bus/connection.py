@@ -37,7 +37,7 @@ from .protocol.dialects import (
     registration_from,
     token_of,
 )
-from .protocol.errors import UNIDENTIFIED, BusError, Closing
+from .protocol.errors import TOO_MANY, UNIDENTIFIED, BusError, Closing
 from .protocol.limits import Limits
 from .protocol.names import INBOX_ROOM, WHOLE, Address, inbox
 from .protocol.routing import delivered_type, private_targets, resolve
@@ -135,7 +135,7 @@ class Connection:
         self.writer.closed = True
         if self.peer.connection_id in self.node.peers:
             metrics.connections.labels(self.peer.kind).dec()
-            metrics.disconnects.labels(str(self.peer.close_code or code)).inc()
+            metrics.disconnects.labels(metrics.close_label(self.peer.close_code or code)).inc()
             logger.info("disconnected %s", code, extra={**self._ids("disconnected"), "code": code})
             await self.node.members.gone(self.peer, self.peer.close_code or code)
         # No cycle stays, so that nothing of it waits for the garbage collector.
@@ -146,6 +146,11 @@ class Connection:
         if not self._closing:
             self._closing = True
             self.node.loop.call_soon(self.close, 4013, BusError("TOO_SLOW", retry_after=1.0))
+
+    def flooded(self) -> None:
+        """More pings or parts of messages came than may."""
+        metrics.limits.labels("frames").inc()
+        self.close(TOO_MANY, BusError("RATE_LIMITED", "Too many pings or parts of messages.", retry_after=1.0))
 
     def drop(self, code: int, error: BusError | None) -> None:
         """Somebody else (an admin, a newer connection, a drain, a withdrawn right) ends it."""

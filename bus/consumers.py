@@ -60,7 +60,13 @@ class BusConsumer(AsyncConsumer):
                 connection.writer = connection.peer.writer = writer
                 connection.close(closing.close_code, closing.error)
             if reader is not None:
-                reader.begin(writer, connection.take)
+
+                def flooded() -> None:
+                    connection.flooded()
+                    if inbound is not None:
+                        inbound.ignore(flood=True)
+
+                reader.begin(writer, connection.take, flooded)
             while True:
                 event = await receive()
                 kind = event["type"]

@@ -17,6 +17,8 @@ import msgspec
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SIMPLE = (str, int, float, bool)
 _SECRETS = re.compile(r"\b(token|ticket|access_token|resume_token)=[^&\s\"]+")
+#: What would begin a line of its own, or move a terminal's cursor and colours.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _PLAIN = re.compile(r"[A-Za-z0-9_\-.:@/+*,]+", re.ASCII)
 
 
@@ -55,7 +57,7 @@ class ConsoleFormatter(_Formatter):
         """One line, and those of a traceback."""
         fields = self.fields(record).items()
         shown = "".join(f" {name}={_readable(value)}" for name, value in fields if value is not None)
-        sentence = record.getMessage().replace("\n", "\\n")
+        sentence = _tame(record.getMessage())
         line = f"{self.moment(record)} {record.levelname:<7} {sentence} [{record.name}]{shown}"
         trace = self.trace(record)
         return f"{line}\n{trace}" if trace else line
@@ -75,7 +77,7 @@ class JsonFormatter(_Formatter):
         }
         if trace := self.trace(record):
             line["exception"] = trace
-        return msgspec.json.encode(line).decode()
+        return _tame(msgspec.json.encode(line).decode())
 
 
 class MaskSecrets(logging.Filter):
@@ -113,5 +115,10 @@ class Damper:
 def _readable(value: Any) -> str:
     """Bare where it is one plain word; else as JSON, so that no text can pass for another field or line."""
     if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        return msgspec.json.encode(value).decode()
+        return _tame(msgspec.json.encode(value).decode())
     return str(value)
+
+
+def _tame(text: str) -> str:
+    """The text with its control characters as JSON writes them; JSON leaves some of them bare, which is right but not harmless."""
+    return _CONTROL.sub(lambda found: "\\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, Sample
 
 from .log import Entry
+from .protocol.errors import CLOSE_CODES
 
 registry = CollectorRegistry()
 
@@ -23,6 +24,12 @@ disconnects = Counter("arqonbus_disconnects", "Connections closed, by code", ["c
 errors = Counter("arqonbus_errors", "Errors told to clients, by code", ["code"], registry=registry)
 limits = Counter("arqonbus_limits_reached", "Connections refused or ended by a limit", ["limit"], registry=registry)
 commands = Counter("arqonbus_commands", "Commands carried out", ["command"], registry=registry)
+
+
+def close_label(code: int) -> str:
+    """The label of a close code. Those that only a client can have made up are one: each label is a series that stays."""
+    return str(code) if 1000 <= code <= 1015 or code in CLOSE_CODES else "other"
+
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
 _ENTRIES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)

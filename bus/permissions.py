@@ -204,7 +204,12 @@ def require(actor: Actor, action: str, address: Address, *, private: bool, rules
     rules = table().rules() if rules is None else rules
     if can(actor, action, address, private=private, rules=rules):
         return
-    if private and not any(can(actor, seen, address, private=True, rules=rules) for seen in (JOIN, HISTORY)):
+    # Who may not manage is told so wherever it is: another answer here would tell which private rooms there are.
+    if (
+        private
+        and action != MANAGE
+        and not any(can(actor, seen, address, private=True, rules=rules) for seen in (JOIN, HISTORY))
+    ):
         raise hidden(address)
     raise BusError("FORBIDDEN", f"You may not {action} at {address}.", [{"action": action, "address": str(address)}])
 

@@ -37,6 +37,9 @@ def bearer_of(request: HttpRequest) -> str | None:
     scheme, _, secret = header.partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
         raise BusError("UNAUTHENTICATED", "Authorization is `Bearer` and an access token.")
+    if identity.kind_of(secret.strip()) == identity.TICKET:
+        # It was made to be seen by a page, for one socket: here it would buy tokens that last.
+        raise BusError("UNAUTHENTICATED", "A ticket opens a socket; here show an access token.")
     return str(secret.strip())
 
 

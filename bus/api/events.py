@@ -25,7 +25,7 @@ from .. import identity, metrics
 from ..conf import anonymous_allowed
 from ..door import identify
 from ..node import Node, Peer, current
-from ..permissions import JOIN, Actor
+from ..permissions import HISTORY, JOIN, Actor
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
 from ..realtime.hub import Stream
 from ..realtime.writers.events import EventWriter, backlog_of
@@ -94,7 +94,11 @@ class EventStream:
             told: dict[str, Any] = {"room": ref.address.room, "channel": ref.address.channel}
             position = None
             if since is not None:
-                position, told["recovered"], first = await node.streams.recover(self._stream, since, epoch)
+                if node.may(peer, HISTORY, ref):
+                    position, told["recovered"], first = await node.streams.recover(self._stream, since, epoch)
+                else:
+                    # What was before it came is for those who may read history.
+                    position, told["recovered"], first = self._stream.head, False, self._stream.head + 1
                 if first is not None:
                     told["first_seq"] = first
             if position is None:
@@ -112,7 +116,9 @@ class EventStream:
 
     async def _catch_up(self, position: int) -> None:
         try:
-            await self._node.streams.replay(self.peer, self._stream, position)
+            await self._node.streams.replay(
+                self.peer, self._stream, position, lambda: self._ref.id in self.peer.memberships
+            )
         except Closing as closing:
             self.close(closing.close_code, closing.error)
         except Exception as problem:  # noqa: BLE001 - told to the reader, who comes back

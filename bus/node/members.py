@@ -12,10 +12,10 @@ import msgspec
 from django.db import Error as DatabaseError
 
 from .. import signals
-from ..permissions import JOIN, Actor
+from ..permissions import HISTORY, JOIN, Actor, can, table
 from ..protocol import frames
 from ..protocol.dialects import Registration
-from ..protocol.errors import SLOW, BusError, Closing
+from ..protocol.errors import NOT_ALLOWED, SLOW, BusError, Closing
 from ..protocol.names import (
     DEFAULT_ADDRESS,
     EVERYONE,
@@ -164,6 +164,9 @@ class Members:
         positions: dict[str, dict[str, Any]],
     ) -> None:
         node = self._node
+        if not node.may(peer, JOIN, ref):
+            # Withdrawn while the claim was written: there was no membership yet to take it away from.
+            raise Closing(NOT_ALLOWED, BusError("REVOKED"))
         first, room_log, everyone = streams
         listening: list[Stream] = [first, room_log, everyone]
         self._remember(peer, ref)
@@ -190,7 +193,7 @@ class Members:
             row: dict[str, Any] = {}
             start: int | None = None
             if position is not None:
-                start, recovered, left = await node.streams.recover(stream, position["seq"], position.get("epoch"))
+                start, recovered, left = await self._recover(peer, stream, position["seq"], position.get("epoch"))
                 row["recovered"] = recovered
                 if left is not None:
                     row["first_seq"] = left
@@ -236,6 +239,16 @@ class Members:
         for more, participants in extra:
             node.notices.joined(peer, more, participants)
         self._catch_up(peer, starts)
+
+    async def _recover(
+        self, peer: Peer, stream: Stream, since: int | str, epoch: str | None
+    ) -> tuple[int, bool, int | None]:
+        """From where ``peer`` goes on in a log (``Streams.recover``); what was before it came is for readers of history."""
+        address = Address(stream.room, stream.channel)
+        ref = self._node.known(address)
+        if can(peer.actor, HISTORY, address, private=ref is None or ref.private, rules=table().loaded):
+            return await self._node.streams.recover(stream, since, epoch)
+        return stream.head, False, stream.head + 1
 
     async def _rejoin_all(self, peer: Peer, positions: dict[str, dict[str, Any]]) -> list[tuple[ChannelRef, int]]:
         """Make ``peer`` a member again of the channels among ``positions``; each with its number of participants."""
@@ -304,7 +317,7 @@ class Members:
         stream, room_log = await self._open([ref, await self._room_log(ref)])
         position, recovered, first = stream.head, None, None
         if since is not None:
-            position, recovered, first = await node.streams.recover(stream, since, epoch)
+            position, recovered, first = await self._recover(peer, stream, since, epoch)
         participants = await self._write_join(peer, ref)
         if participants is None:
             return None

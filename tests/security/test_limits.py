@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import re
 import socket
@@ -327,3 +328,58 @@ async def drain(line: Any) -> None:
             await line.recv()
     except ConnectionClosed:
         pass
+
+
+def _upgraded(server: BusServer) -> socket.socket:
+    """A raw WebSocket."""
+    line = socket.create_connection((server.host, server.port), timeout=10)
+    line.sendall(
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n%b"
+        b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        % b"".join(f"{name}: {value}\r\n".encode() for name, value in from_new_address().items())
+    )
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += line.recv(1)
+    return line
+
+
+def _masked(first: int, payload: bytes = b"") -> bytes:
+    return bytes([first, 0x80 | len(payload)]) + b"\0\0\0\0" + payload
+
+
+@pytest.mark.parametrize(
+    ("begin", "again"),
+    [
+        (b"", _masked(0x89, b"x" * 125)),  # Pings, each of which the server answers.
+        (b"", _masked(0x8A)),
+        (_masked(0x01, b'{"a"'), _masked(0x00)),  # A message of ever more parts without a byte.
+    ],
+    ids=["pings", "pongs", "empty parts"],
+)
+def test_frames_that_are_no_messages_cannot_flood_either(each_server: BusServer, begin: bytes, again: bytes) -> None:
+    """They reach no limit of messages. Nobody reads here: what the server would answer stays in its memory."""
+    before, reached = each_server.process.rss(), counted(each_server, "frames")
+    blob = again * 1000
+    sent = 0
+    with _upgraded(each_server) as line:
+        line.sendall(begin)
+        line.settimeout(20)
+        with contextlib.suppress(ConnectionError):
+            while sent < 60 * 1024 * 1024:
+                sent += line.send(blob)
+    assert sent < 60 * 1024 * 1024
+    assert counted(each_server, "frames") == reached + 1
+    assert each_server.process.rss() - before < 10 * 1024 * 1024
+
+
+async def test_close_codes_that_clients_make_up_are_one_series(wire: Connect, strict_server: BusServer) -> None:
+    for code in (3333, 4999):
+        client = await wire(strict_server, headers=from_new_address())
+        await client.socket.close(code)
+
+    def page() -> str:
+        return strict_server.get("/metrics")[1].decode()
+
+    wait_until(lambda: re.search(r'arqonbus_disconnects_total\{[^}]*code="other"[^}]*\} 2', page()), "both are counted")
+    assert not re.search(r'code="(3333|4999)"', page())

@@ -55,15 +55,15 @@ MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
     },
     "create_channel": {
         "public": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
-        "private": (NO_CHANNEL, FORBIDDEN, FORBIDDEN, OK),
+        "private": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
         "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
-        "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK),
+        "system": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
     },
     "delete_channel": {
         "public": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
-        "private": (NO_CHANNEL, FORBIDDEN, FORBIDDEN, OK),
+        "private": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
         "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
-        "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, PROTECTED),
+        "system": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
     },
     # The same for all, whatever it is asked about; what it shows is asserted below.
     "status": dict.fromkeys(KINDS, EVERYBODY),

@@ -7,6 +7,7 @@ import binascii
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
@@ -47,6 +48,12 @@ class BusView(APIView):
     def get_exception_handler(self) -> Any:
         """Errors in the bus's form."""
         return exception_handler
+
+    def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
+        """What one caller may see is kept by no cache for another."""
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        answer.headers.setdefault("Cache-Control", "no-store")
+        return answer
 
     @property
     def actor(self) -> Actor:

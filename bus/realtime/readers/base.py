@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+import time
 from collections.abc import Callable
 from typing import Any
 
+from ...protocol.limits import TokenBucket
 from ..frame import unmasked
 from ..writers.base import Writer
 
@@ -13,7 +15,13 @@ from ..writers.base import Writer
 KEPT = 4096
 
 _FINAL, _KIND, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
-_TEXT, _CONTROL = 0x1, 0x8
+_TEXT, _CONTROL, _PING = 0x1, 0x8, 0x9
+
+#: Pings, pongs, parts of messages and long frames that are looked at in a second, and at once. No message comes of most of
+#: them, so that the limits of messages do not see them; each costs the server's parser time, and many of them memory.
+OTHERS_PER_SECOND, OTHERS_AT_ONCE = 500.0, 2000.0
+#: Parts of one message. The server keeps an entry for each, also for empty ones.
+PARTS = 8192
 
 #: Takes a message at once; returns what cannot be done without waiting, else None. Never raises.
 Take = Callable[[bytes], Any]
@@ -28,7 +36,9 @@ class Reader(abc.ABC):
     ``arqonbus.frame``.
     """
 
-    __slots__ = ("_inside", "_kept", "_left", "_server", "_take", "_through", "_writer", "busy")
+    __slots__ = (
+        "_deaf", "_flooded", "_inside", "_kept", "_left", "_others", "_parts", "_server", "_take", "_through", "_writer", "busy",
+    )  # fmt: skip
 
     def __init__(self, server: Callable[[bytes], None]) -> None:
         self._take: Take | None = None
@@ -42,10 +52,19 @@ class Reader(abc.ABC):
         self._through = False
         # Within a message of several frames.
         self._inside = False
+        self._parts = 0
+        # Made with the first frame that is no usual message.
+        self._others: TokenBucket | None = None
+        self._flooded: Callable[[], None] | None = None
+        # After a flood nothing more is read.
+        self._deaf = False
 
-    def begin(self, writer: Writer, take: Take) -> None:
-        """From now on ``take`` gets the messages, until ``writer`` is closed."""
-        self._writer, self._take = writer, take
+    def begin(self, writer: Writer, take: Take, flooded: Callable[[], None] | None = None) -> None:
+        """From now on ``take`` gets the messages, until ``writer`` is closed.
+
+        ``flooded`` is called, once, when more frames come that are no messages than may; nothing more is read then.
+        """
+        self._writer, self._take, self._flooded = writer, take, flooded
 
     @abc.abstractmethod
     def end(self) -> None:
@@ -69,6 +88,8 @@ class Reader(abc.ABC):
 
     def _feed(self, data: bytes) -> None:
         """Take what is usual out of ``data``."""
+        if self._deaf:
+            return
         if self._kept:
             data, self._kept = self._kept + data, b""
         position, size = 0, len(data)
@@ -97,7 +118,8 @@ class Reader(abc.ABC):
             end = start + length
             if end > size:
                 if end - position > KEPT:
-                    self._note(first)
+                    if not self._note(first):
+                        return
                     self._server(data[position:])
                     self._left = end - size
                     return
@@ -108,7 +130,8 @@ class Reader(abc.ABC):
                     self._message(payload)
                     position = end
                     continue
-            self._note(first)
+            if not self._note(first):
+                return
             self._server(data[position:end])
             position = end
             if self._ended():
@@ -119,10 +142,25 @@ class Reader(abc.ABC):
             else:
                 self._kept = data[position:]
 
-    def _note(self, first: int) -> None:
-        """Remember what a frame for the server means for those behind it."""
-        if first & _KIND < _CONTROL:
+    def _note(self, first: int) -> bool:
+        """Remember what a frame for the server means for those behind it; False when there are too many of such frames."""
+        kind, writer = first & _KIND, self._writer
+        if kind < _CONTROL:
             self._inside = not first & _FINAL
+            self._parts = self._parts + 1 if self._inside else 0
+        elif kind == _PING and writer is not None and not writer.closed:
+            # The server answers each, whether or not the peer reads.
+            writer.look()
+        if self._flooded is None:
+            return True
+        now = time.monotonic()
+        if self._others is None:
+            self._others = TokenBucket(OTHERS_PER_SECOND, OTHERS_AT_ONCE, now)
+        if self._parts <= PARTS and not self._others.take(1.0, now):
+            return True
+        self._deaf, self._kept = True, b""
+        self._flooded()
+        return False
 
     def _valid(self, payload: bytes) -> bool:
         """Whether it is UTF-8; if not, the server closes."""
@@ -148,6 +186,9 @@ class _Open:
     """As much of an open writer as a self-test needs."""
 
     closed = False
+
+    def look(self) -> None:
+        """Nothing waits."""
 
 
 OPEN: Any = _Open()

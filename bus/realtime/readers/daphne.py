@@ -33,6 +33,8 @@ class DaphneReader(Reader):
     def feed(self, data: bytes) -> None:
         """Bytes from the transport, or all that is left to Autobahn while it closes."""
         protocol = self._protocol
+        if self._deaf:
+            return
         if protocol.state != self._open:
             if self._kept:
                 data, self._kept = self._kept + data, b""

@@ -106,6 +106,11 @@ class Writer(abc.ABC):
 
     # --- too much, or for too long ----------------------------------------------------------------------------------
 
+    def look(self) -> None:
+        """Look whether more waits than may, of which the writer's own frames need not be a part."""
+        if self.buffered() > self.bounds.bytes:
+            self._overflow()
+
     def _overflow(self) -> None:
         if not self.overflowed:
             self.overflowed = True
