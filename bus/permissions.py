@@ -14,6 +14,7 @@ from django.conf import settings
 
 from .models import Grant, digest
 from .protocol.errors import BusError
+from .protocol.limits import holder_of
 from .protocol.names import INBOX_ROOM, Address
 
 JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE = "join", "publish", "history", "presence", "manage"
@@ -60,7 +61,7 @@ class Actor(msgspec.Struct, frozen=True):
     @property
     def owner(self) -> str:
         """Who answers for what it brings into being: the principal, or where nobody vouches a digest of the address."""
-        return self.principal or (f"address:{digest(self.address)[:16]}" if self.address else "")
+        return self.principal or (f"address:{digest(holder_of(self.address))[:16]}" if self.address else "")
 
     @property
     def role(self) -> str:

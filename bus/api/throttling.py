@@ -14,7 +14,7 @@ from rest_framework.throttling import BaseThrottle
 from ..conf import config
 from ..permissions import Actor
 from ..protocol.errors import BusError
-from ..protocol.limits import TokenBucket
+from ..protocol.limits import TokenBucket, holder_of
 from .authentication import actor_of
 
 
@@ -48,7 +48,7 @@ def take(actor: Actor, amount: float = 1.0) -> float:
     if not settings.rate_limit:
         return 0.0
     buckets: Buckets = apps.get_app_config("bus").http_buckets  # type: ignore[attr-defined]
-    key = actor.principal or f"address:{actor.address}"
+    key = actor.principal or f"address:{holder_of(actor.address)}"
     return buckets.take(key, amount, settings.rate_limit, settings.rate_burst, time.monotonic())
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import metrics
 from ..protocol.errors import TOO_MANY, UNIDENTIFIED, BusError, Closing
-from ..protocol.limits import TokenBucket
+from ..protocol.limits import TokenBucket, holder_of
 from .peer import Peer
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ class Admission:
         if settings.connections and len(node.peers) >= settings.connections:
             raise _too_many("connections", "The server has as many connections as it takes.")
         address = peer.peer_address
+        holder = holder_of(address)
         limit = settings.connections_per_address
-        counted = self._by_address.get(address, 0)
+        counted = self._by_address.get(holder, 0)
         if limit and counted >= limit and not _of_this_machine(address):
             raise _too_many("connections_per_address", f"There are {limit} connections from your address already.")
-        self._by_address[address] = counted + 1
+        self._by_address[holder] = counted + 1
         node.peers[peer.connection_id] = peer
         if settings.registration_deadline:
             self._silent[peer] = node.loop.time() + settings.registration_deadline
@@ -68,7 +69,7 @@ class Admission:
         if self._node.peers.pop(peer.connection_id, None) is None:
             return
         self._silent.pop(peer, None)
-        _less(self._by_address, peer.peer_address)
+        _less(self._by_address, holder_of(peer.peer_address))
         principal = self._principal_of.pop(peer.connection_id, "")
         if principal and not _less(self._by_principal, principal):
             self._rates.pop(principal, None)

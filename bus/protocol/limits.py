@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 import msgspec
@@ -55,6 +56,19 @@ class Limits(msgspec.Struct, frozen=True):
     bad_frames_burst: float = 50.0
     bad_frames_per_second: float = 0.5
     memberships: int = 100
+
+
+def holder_of(address: str) -> str:
+    """Whom a network address stands for where it is counted: an IPv6 host has a /64 of 2^64 addresses at its disposal."""
+    if ":" not in address:
+        return address
+    try:
+        found = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return address if found.is_loopback else str(ipaddress.IPv6Network((found, 64), strict=False))
 
 
 def nesting_within(data: bytes, limit: int) -> bool:

@@ -202,6 +202,15 @@ async def test_one_address_cannot_take_all_connections(wire: Connect, strict_ser
                 break
 
 
+async def test_the_addresses_of_one_ipv6_network_count_together(wire: Connect, strict_server: BusServer) -> None:
+    """Whoever has one IPv6 address has 2^64 of them."""
+    for host in range(5):
+        await wire(strict_server, headers={"X-Forwarded-For": f"2001:db8:1:1::{host + 1:x}"})
+    refused = await wire(strict_server, register=False, headers={"X-Forwarded-For": "2001:db8:1:1:ffff::9"})
+    assert await refused.wait_closed() == 4429
+    await wire(strict_server, headers={"X-Forwarded-For": "2001:db8:1:2::1"})
+
+
 async def test_what_a_client_writes_into_x_forwarded_for_gives_it_no_other_address(
     wire: Connect, strict_server: BusServer
 ) -> None:
