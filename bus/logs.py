@@ -120,5 +120,5 @@ def _readable(value: Any) -> str:
 
 
 def _tame(text: str) -> str:
-    """The text with its control characters as JSON writes them; JSON leaves some of them bare, which is right but not harmless."""
+    """The text with its control characters as JSON would write them; it may leave some bare, which a terminal obeys."""
     return _CONTROL.sub(lambda found: "\\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
