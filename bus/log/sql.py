@@ -5,7 +5,8 @@ it for a switch interval each time; a row per step made a batch of 200 wait for 
 (in sizes that are powers of two, which keeps the number of prepared statements small) and answers come as one JSON value.
 
 PostgreSQL: the channel rows are locked in the order of their ids, so that two processes never wait for each other in a
-circle; arrays carry the rows of one statement.
+circle; arrays carry the rows of one statement. The log's writer waits for a lock with patience only: the setting that ends
+its waiting rides along in the statement that locks, and holds until the transaction ends.
 """
 
 from __future__ import annotations
@@ -19,8 +20,14 @@ import msgspec
 class Statements(Protocol):
     """What ``append`` does in its transaction. ``cursor`` is the database's own, without Django's wrappers."""
 
-    def lock_heads(self, cursor: Any, channel_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
-        """Lock the channels' rows; returns ``{id: (head, epoch)}`` of those that exist."""
+    def lock_heads(
+        self, cursor: Any, channel_ids: Sequence[int], *, patience: float | None = None, pass_over: bool = False
+    ) -> dict[int, tuple[int, str]]:
+        """Lock the channels' rows; returns ``{id: (head, epoch)}`` of those that exist.
+
+        ``patience`` is how many seconds any lock of the transaction is waited for (None: as the database is set); with
+        ``pass_over``, rows that others have locked are left out.
+        """
         ...
 
     def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:
@@ -43,7 +50,9 @@ class Statements(Protocol):
 class SqliteStatements:
     """SQLite 3.35 or newer. The transaction is IMMEDIATE, so everything read in it is locked already."""
 
-    def lock_heads(self, cursor: Any, channel_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
+    def lock_heads(
+        self, cursor: Any, channel_ids: Sequence[int], *, patience: float | None = None, pass_over: bool = False
+    ) -> dict[int, tuple[int, str]]:
         cursor.execute(
             "SELECT json_group_array(json_array(id, head, epoch)) FROM bus_channel"
             " WHERE id IN (SELECT value FROM json_each(%s))",
@@ -98,11 +107,21 @@ class SqliteStatements:
 class PostgresqlStatements:
     """PostgreSQL, through psycopg 3."""
 
-    def lock_heads(self, cursor: Any, channel_ids: Sequence[int]) -> dict[int, tuple[int, str]]:
-        cursor.execute(
-            "SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE",
-            (list(channel_ids),),
-        )
+    def lock_heads(
+        self, cursor: Any, channel_ids: Sequence[int], *, patience: float | None = None, pass_over: bool = False
+    ) -> dict[int, tuple[int, str]]:
+        lock = "FOR NO KEY UPDATE OF bus_channel SKIP LOCKED" if pass_over else "FOR NO KEY UPDATE OF bus_channel"
+        if patience is None:
+            cursor.execute(
+                f"SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s) ORDER BY id {lock}", (list(channel_ids),)
+            )
+        else:
+            # The join has read the setting's row before any channel's row gets to where rows are locked.
+            cursor.execute(
+                "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', %s, true))"
+                f" SELECT id, head, epoch FROM patience, bus_channel WHERE id = ANY(%s) ORDER BY id {lock}",
+                (str(max(1, round(patience * 1000))), list(channel_ids)),
+            )
         return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
 
     def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:

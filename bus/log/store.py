@@ -24,16 +24,32 @@ class CommitInDoubt(Exception):
     """The connection was lost while the transaction committed: it may be there or not."""
 
 
+class Contended(Exception):
+    """Others hold a lock that the batch needs for longer than its patience: nothing was written."""
+
+
+#: SQLSTATE of a lock that was not to be had in time.
+_LOCKED = "55P03"
 #: SQLSTATEs of transactions that PostgreSQL undid on behalf of another one; the same again may well succeed.
 _UNDONE = frozenset({"40001", "40P01"})
 
 
-def append_batch(entries: Sequence[Entry], *, window: float, before_commit: Callable[[], None] | None = None) -> None:
+def append_batch(
+    entries: Sequence[Entry],
+    *,
+    window: float,
+    before_commit: Callable[[], None] | None = None,
+    patience: float | None = None,
+    pass_over: bool = False,
+) -> list[Entry]:
     """Append the entries in one transaction and set their ``seq``, ``epoch``, ``frame``, ``duplicate`` or ``error``.
 
     ``window`` is how long (seconds) a repeated ``key`` is recognised. Inside a caller's transaction it becomes part of it.
     ``before_commit`` is called when all is written but nothing is final; what it raises undoes the batch.
-    Raises the database's error when nothing was written, and :class:`CommitInDoubt` when that is not known.
+    On PostgreSQL, locks are waited for with ``patience`` (seconds; None: for as long as they last, as it must be in a caller's
+    transaction), and with ``pass_over`` the channels whose rows others have locked are left out: their entries come back.
+    Raises the database's error when nothing was written, :class:`Contended` when that was for a lock, and
+    :class:`CommitInDoubt` when it is not known.
     """
     outermost = not connection.in_atomic_block
     attempt = 0
@@ -42,24 +58,27 @@ def append_batch(entries: Sequence[Entry], *, window: float, before_commit: Call
         committing = False
         try:
             with transaction.atomic():
-                _append(entries, window)
+                passed = _append(entries, window, patience, pass_over)
                 if before_commit is not None:
                     before_commit()
                 committing = outermost
-            return
+            return passed
         except Exception as problem:
+            state = getattr(problem.__cause__, "sqlstate", None)
+            if state == _LOCKED and patience is not None:
+                raise Contended from problem
             if isinstance(problem, IntegrityError):
                 # Another process used one of the keys, or a deleted channel's row went, between our look and our insert.
                 again = True
             elif committing and connection.vendor == "postgresql":
                 raise CommitInDoubt from problem
             else:
-                again = outermost and getattr(problem.__cause__, "sqlstate", None) in _UNDONE
+                again = outermost and state in _UNDONE
             if not again or attempt == 3:
                 raise
 
 
-def _append(entries: Sequence[Entry], window: float) -> None:
+def _append(entries: Sequence[Entry], window: float, patience: float | None, pass_over: bool) -> list[Entry]:
     sql = for_vendor(connection.vendor)
     now = timezone.now()
     stamp = (wire_time(now) or "").encode()
@@ -67,7 +86,9 @@ def _append(entries: Sequence[Entry], window: float) -> None:
     with connection.cursor() as wrapper, connection.wrap_database_errors:
         # Below Django's wrapper: with DEBUG it would format and keep every statement.
         cursor = wrapper.cursor
-        positions = sql.lock_heads(cursor, sorted({entry.channel_id for entry in entries}))
+        wanted = sorted({entry.channel_id for entry in entries})
+        positions = sql.lock_heads(cursor, wanted, patience=patience, pass_over=pass_over)
+        locked = _existing(cursor, set(wanted) - positions.keys()) if pass_over else set()
         used: dict[str, int | Entry] = {}
         keys = [entry.key for entry in entries if entry.key is not None]
         if keys:
@@ -77,8 +98,9 @@ def _append(entries: Sequence[Entry], window: float) -> None:
         rows: list[tuple[Any, ...]] = []
         key_rows: list[tuple[Any, ...]] = []
         repeated: list[tuple[Entry, Entry]] = []
+        passed: list[Entry] = []
         for entry in entries:
-            entry.error, entry.duplicate = None, False
+            entry.seq, entry.error, entry.duplicate = None, None, False
             known = used.get(entry.key) if entry.key is not None else None
             if known is not None:
                 entry.duplicate = True
@@ -88,6 +110,9 @@ def _append(entries: Sequence[Entry], window: float) -> None:
                     entry.seq = known
                 continue
             channel_id = entry.channel_id
+            if channel_id in locked:
+                passed.append(entry)
+                continue
             position = positions.get(channel_id)
             if position is None:
                 entry.error = BusError("CHANNEL_NOT_FOUND", "The channel was deleted.")
@@ -110,21 +135,33 @@ def _append(entries: Sequence[Entry], window: float) -> None:
             # In one order everywhere, so that two processes with the same keys never wait for each other in a circle.
             key_rows.sort()
             sql.insert_keys(cursor, key_rows)
+    return passed
 
 
-def verify(entries: Sequence[Entry]) -> bool:
+def _existing(cursor: Any, channel_ids: Iterable[int]) -> set[int]:
+    """Which of the rows that were not to be locked are there (PostgreSQL)."""
+    missing = list(channel_ids)
+    if not missing:
+        return set()
+    cursor.execute("SELECT id FROM bus_channel WHERE id = ANY(%s)", (missing,))
+    return {row[0] for row in cursor.fetchall()}
+
+
+def verify(entries: Sequence[Entry], patience: float | None = None) -> bool:
     """Whether a batch whose commit was in doubt is in the log. It is there as a whole or not at all.
 
     The channel's row is locked for the question: should the lost connection's transaction still be under way in the
-    database, this waits for its end instead of taking a "not yet" for a "no".
+    database, this waits for its end instead of taking a "not yet" for a "no": ``patience`` seconds, then it raises the
+    database's error.
     """
-    written = [entry for entry in entries if entry.error is None and not entry.duplicate]
-    if not written:
+    new = [entry for entry in entries if entry.error is None and not entry.duplicate]
+    if not new:
         return True
-    probe = written[0]
+    # What was passed over has no seq.
+    probe = next((entry for entry in new if entry.seq is not None), new[0])
     with transaction.atomic():
         with connection.cursor() as wrapper, connection.wrap_database_errors:
-            for_vendor(connection.vendor).lock_heads(wrapper.cursor, [probe.channel_id])
+            for_vendor(connection.vendor).lock_heads(wrapper.cursor, [probe.channel_id], patience=patience)
         return Message.objects.filter(channel_id=probe.channel_id, seq=probe.seq or 0, uid=probe.uid).exists()
 
 

@@ -72,6 +72,8 @@ class Node:
         # which no slow question of a client may hold up. Each keeps one database connection.
         self._writer_thread = DatabaseThreads(1, "arqonbus-log")
         self._readers = DatabaseThreads(2, "arqonbus-read")
+        # Waits for channels whose row somebody's transaction holds; has a connection only meanwhile.
+        self._apart = DatabaseThreads(1, "arqonbus-apart")
         self._watcher = DatabaseThreads(1, "arqonbus-watch")
         self.hub = Hub(self.loop, ring=settings.ring, ring_bytes=settings.ring_bytes)
         self.broker = bells.Broker(self.hear)
@@ -81,6 +83,7 @@ class Node:
         self.life = Life(self)
         self.log = LogWriter(
             self._writer_thread,
+            self._apart,
             self.publisher.committed,
             group=settings.group_commit,
             queue_limit=settings.queue_limit,
@@ -202,9 +205,12 @@ class Node:
         self.notices.stop()
         apps.get_app_config("bus").nodes.discard(self)  # type: ignore[attr-defined]
         await self.broker.stop()
-        closing = [done for threads in (self._writer_thread, self._readers, self._watcher) for done in threads.end()]
+        closing = [done for threads in self._threads() for done in threads.end()]
         await self._within(1.0, self._all_done(closing), "database connections")
         logger.info("node %s stopped", self.id, extra={"event": "node_stopped", "node": self.id})
+
+    def _threads(self) -> Sequence[DatabaseThreads]:
+        return self._writer_thread, self._apart, self._readers, self._watcher
 
     async def _within(self, seconds: float, work: Coroutine[Any, Any, None], what: str) -> None:
         try:
@@ -268,6 +274,7 @@ class Node:
         """Return once the transaction that runs now, if any, and its callbacks are done."""
         await self.loop.run_in_executor(self._writer_thread, lambda: None)
         await asyncio.sleep(0)
+        await self.log.landed()
 
     # --- channels ---------------------------------------------------------------------------------------------------
 

@@ -309,8 +309,9 @@ def _note_empty(channel_ids: set[int], counts: dict[int, int]) -> None:
     """From now on they are idle (``services.sweeping.sweep_channels``)."""
     emptied = [channel_id for channel_id in channel_ids if not counts.get(channel_id)]
     if emptied:
-        # Locked in the order of the log's appends, so that two processes never wait for each other in a circle.
-        rows = Channel.objects.select_for_update(no_key=True).filter(id__in=emptied, auto_created=True).order_by("id")
+        # Who holds one of the rows is about to write into it; nobody waits for that, and so never in a circle.
+        locking = Channel.objects.select_for_update(no_key=True, skip_locked=True)
+        rows = locking.filter(id__in=emptied, auto_created=True).order_by("id")
         Channel.objects.filter(id__in=[row.id for row in rows.only("id")]).update(touched_at=timezone.now())
 
 

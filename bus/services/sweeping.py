@@ -29,7 +29,9 @@ def sweep_channels(age: float) -> int:
     ):
         address = channel.address
         with transaction.atomic():
-            locked = Channel.objects.select_for_update().filter(pk=channel.pk, touched_at__lt=idle_since).first()
+            # A row that somebody holds is not idle; the writing thread of the bus must not wait for it.
+            idle = Channel.objects.select_for_update(skip_locked=True).filter(pk=channel.pk, touched_at__lt=idle_since)
+            locked = idle.first()
             if locked is None or locked.memberships.exists():
                 continue
             locked.room = channel.room

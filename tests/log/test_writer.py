@@ -47,10 +47,11 @@ class Writing:
     """A log writer with its thread, and what it told."""
 
     def __init__(self, timeout: float) -> None:
-        self.executor = ThreadPoolExecutor(1)
+        self.executor, self.apart = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self.committed: list[str] = []
         self.writer = LogWriter(
             self.executor,
+            self.apart,
             lambda entries: self.committed.extend(e.uid for e in entries if e.error is None and not e.duplicate),
             group=1000,
             queue_limit=50,
@@ -76,8 +77,9 @@ async def writing() -> AsyncIterator[Writing]:
     made = Writing(timeout=0.5)
     yield made
     await asyncio.wait_for(made.writer.drained(), 20)
-    made.executor.submit(lambda: connection.close()).result()  # the thread's own
-    made.executor.shutdown()
+    for executor in (made.executor, made.apart):
+        executor.submit(lambda: connection.close()).result()  # the thread's own
+        executor.shutdown()
 
 
 async def kept() -> list[tuple[int, str]]:
@@ -91,6 +93,23 @@ async def kept() -> list[tuple[int, str]]:
 
     # Not asyncio.to_thread, which takes this thread's connection along.
     return await asyncio.get_running_loop().run_in_executor(None, read)
+
+
+async def held(channel: Channel) -> tuple[asyncio.Event, asyncio.Future[None]]:
+    """Another transaction holds the channel's row, until the event is set; then the future is done."""
+    locked, release = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Channel.objects.filter(pk=channel.pk).update(description="held")
+            loop.call_soon_threadsafe(locked.set)
+            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(20)
+        connection.close()
+
+    holding = loop.run_in_executor(None, hold)
+    await locked.wait()
+    return release, holding
 
 
 async def test_what_comes_together_is_committed_together_in_its_order(writing: Writing, entry: MakeEntry) -> None:
@@ -163,22 +182,11 @@ async def test_large_messages_that_wait_are_bounded_in_bytes_and_shared_out_over
 async def test_what_a_lock_held_up_is_refused_and_stays_refused_when_the_lock_is_gone(
     writing: Writing, entry: MakeEntry, channel: Channel
 ) -> None:
-    locked, release = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def hold() -> None:
-        with transaction.atomic():
-            Channel.objects.filter(pk=channel.pk).update(description="held")
-            loop.call_soon_threadsafe(locked.set)
-            asyncio.run_coroutine_threadsafe(release.wait(), loop).result(20)
-        connection.close()
-
-    holding = loop.run_in_executor(None, hold)
-    await locked.wait()
+    release, holding = await held(channel)
     (refused,) = await writing.append(entry("arq_1"))
     assert refused.error is not None
     assert refused.error.code == "UNAVAILABLE"
-    assert not writing.writer.available
+    assert writing.writer.available == (connection.vendor == "postgresql"), "there, it is the fault of one channel only"
     release.set()
     await holding
     await writing.writer.drained()
@@ -186,6 +194,59 @@ async def test_what_a_lock_held_up_is_refused_and_stays_refused_when_the_lock_is
     assert after.seq == 1
     assert await kept() == [(1, "arq_2")]
     assert writing.writer.available
+
+
+@pytest.mark.cluster
+async def test_a_held_channel_costs_its_own_publishers_only_and_keeps_its_order(
+    entry: MakeEntry, writing: Writing, channel: Channel
+) -> None:
+    """In one batch, in later ones, and when it is free again: first come, first written."""
+    other = await asyncio.get_running_loop().run_in_executor(None, another, channel)
+    release, holding = await held(channel)
+    waiting = [asyncio.ensure_future(writing.append(entry(f"arq_{n}"))) for n in range(3)]
+    for n in range(10):
+        (taken,) = await writing.append(entry(f"arq_other{n}", channel_id=other))
+        assert taken.seq == n + 1
+        if n < 5:
+            waiting.append(asyncio.ensure_future(writing.append(entry(f"arq_{n + 3}"))))
+    assert not any(one.done() for one in waiting)
+    release.set()
+    await holding
+    answers = [answer for (answer,) in await asyncio.gather(*waiting)]
+    assert [(answer.uid, answer.seq, answer.error) for answer in answers] == [
+        (f"arq_{n}", n + 1, None) for n in range(8)
+    ]
+    (after,) = await writing.append(entry("arq_after"))
+    assert after.seq == 9
+    assert [uid for uid in writing.committed if "other" not in uid] == [*(f"arq_{n}" for n in range(8)), "arq_after"]
+
+
+@pytest.mark.cluster
+async def test_publishers_of_a_held_channel_are_refused_in_time_while_others_go_on(
+    entry: MakeEntry, writing: Writing, channel: Channel
+) -> None:
+    other = await asyncio.get_running_loop().run_in_executor(None, another, channel)
+    release, holding = await held(channel)
+    refused = 0
+    for n in range(5):
+        first, taken = await writing.append(entry(f"arq_{n}"), entry(f"arq_other{n}", channel_id=other))
+        assert taken.seq == n + 1
+        assert first.error is not None
+        assert first.error.code == "UNAVAILABLE"
+        refused += 1
+    assert writing.writer.available
+    release.set()
+    await holding
+    (after,) = await writing.append(entry("arq_after"))
+    assert (refused, after.seq) == (5, 1)
+
+
+def another(channel: Channel) -> int:
+    """A second channel, made in a thread."""
+    try:
+        return Channel.objects.create(room=channel.room, name="other").pk
+    finally:
+        connection.close()
 
 
 def test_pruning_goes_in_steps_and_leaves_what_the_retention_keeps(channel: Channel, entry: MakeEntry) -> None:

@@ -1,0 +1,104 @@
+"""Channels whose row another transaction holds: their messages wait here, in their order, and nobody else's wait with them."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from .entry import Entry
+
+logger = logging.getLogger("arqonbus.log")
+
+
+def size_of(entry: Entry) -> int:
+    """The bytes that an entry keeps in memory while it waits."""
+    return len(entry.head) + len(entry.tail)
+
+
+class Held:
+    """Entries by channel. A channel is in it from when a batch met its locked row until its first entries are written.
+
+    Used in the loop only. That a channel stays in it while nothing waits costs next to nothing, and spares the next batch
+    the time of finding out.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, deque[Entry]] = {}
+        self._said: set[int] = set()
+        self._count = 0
+        #: Of all that waits.
+        self.bytes = 0
+
+    def __contains__(self, channel_id: int) -> bool:
+        return channel_id in self._waiting
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, entry: Entry) -> None:
+        """Behind what waits for the entry's channel."""
+        self._waiting.setdefault(entry.channel_id, deque()).append(entry)
+        self._moved(1, [entry])
+
+    def put_back(self, channel_id: int, entries: Sequence[Entry]) -> None:
+        """Before what came for the channel meanwhile; other channels are tried first."""
+        waiting = self._waiting.pop(channel_id)
+        waiting.extendleft(reversed(entries))
+        self._waiting[channel_id] = waiting
+        self._moved(1, entries)
+
+    def take(self, limit: int, most_bytes: int) -> tuple[list[Entry], int]:
+        """The next channel's first entries (none, if nothing waits), and of how many channels some wait."""
+        waiting = [entries for entries in self._waiting.values() if entries]
+        if not waiting:
+            return [], 0
+        first = waiting[0]
+        taken: list[Entry] = []
+        size = 0
+        while first and len(taken) < limit and size < most_bytes:
+            taken.append(first.popleft())
+            size += size_of(taken[-1])
+        self._moved(-1, taken)
+        return taken, len(waiting)
+
+    def release(self, channel_id: int) -> list[Entry]:
+        """The channel is free: what still waits for it goes the way of all others."""
+        left = list(self._waiting.pop(channel_id))
+        self._moved(-1, left)
+        if channel_id in self._said:
+            self._said.remove(channel_id)
+            logger.warning(
+                "channel %d is free again", channel_id, extra={"event": "channel_free", "channel_id": channel_id}
+            )
+        return left
+
+    def expired(self, limit: float) -> list[Entry]:
+        """The entries that were queued before ``limit``; they do not wait any longer."""
+        gone: list[Entry] = []
+        for entries in self._waiting.values():
+            while entries and entries[0].queued_at <= limit:
+                gone.append(entries.popleft())
+        self._moved(-1, gone)
+        return gone
+
+    def _moved(self, sign: int, entries: Sequence[Entry]) -> None:
+        self._count += sign * len(entries)
+        self.bytes += sign * sum(map(size_of, entries))
+
+    def oldest(self) -> float | None:
+        """When the entry that has waited longest was queued."""
+        return min((entries[0].queued_at for entries in self._waiting.values() if entries), default=None)
+
+    def refused(self, channel_id: int) -> None:
+        """Say, once until the channel is free, that its publishers are refused."""
+        if channel_id not in self._said:
+            self._said.add(channel_id)
+            logger.warning(
+                "channel %d cannot be written to: another transaction holds its row",
+                channel_id,
+                extra={"event": "channel_held", "channel_id": channel_id},
+            )
