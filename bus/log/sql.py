@@ -116,11 +116,11 @@ class PostgresqlStatements:
                 f"SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s) ORDER BY id {lock}", (list(channel_ids),)
             )
         else:
-            # The join has read the setting's row before any channel's row gets to where rows are locked.
+            # Rows are filtered before they are locked, so the setting holds when the first lock is waited for.
             cursor.execute(
-                "WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', %s, true))"
-                f" SELECT id, head, epoch FROM patience, bus_channel WHERE id = ANY(%s) ORDER BY id {lock}",
-                (str(max(1, round(patience * 1000))), list(channel_ids)),
+                "SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s)"
+                f" AND set_config('lock_timeout', %s, true) IS NOT NULL ORDER BY id {lock}",
+                (list(channel_ids), str(max(1, round(patience * 1000)))),
             )
         return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
 
