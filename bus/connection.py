@@ -10,7 +10,6 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -24,7 +23,8 @@ from .conf import anonymous_allowed
 from .door import Refused, check_admitted, identify
 from .log import Entry
 from .node import Node, Peer
-from .permissions import HISTORY, PUBLISH, Actor
+from .permissions import PUBLISH, Actor
+from .port import NodePort
 from .protocol import frames
 from .protocol.dialects import (
     KIND_COMMAND,
@@ -418,7 +418,7 @@ class Connection:
                 peer.initial,
                 inbound.room,
                 inbound.channel,
-                _Port(self),
+                NodePort(node, peer),
                 inbox_floor=peer.inbox_floor,
             )
             answer = await command.run(context, parameters)
@@ -503,41 +503,6 @@ class _Gather:
             else:
                 everyones = Address(INBOX_ROOM, WHOLE)
                 connection.send(frames.ack(inbound.id, everyones, None, duplicate=duplicate, targets=seqs))
-
-
-class _Port:
-    """The commands' view of the process, for one connection."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._connection.node.run(function, *args)
-
-    async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._connection.node.run_writer(function, *args)
-
-    async def join(self, address: Address, since: int | str | None, epoch: str | None) -> Any:
-        return await self._connection.node.members.join(self._connection.peer, address, since, epoch)
-
-    async def leave(self, address: Address) -> list[str]:
-        return await self._connection.node.members.leave(self._connection.peer, address)
-
-    def recent(self, address: Address, limit: int) -> list[tuple[int, bytes]] | None:
-        node, peer = self._connection.node, self._connection.peer
-        if not address.is_channel:
-            return None
-        ref = node.known(address)
-        stream = node.hub.stream(ref.id) if ref is not None else None
-        if ref is None or stream is None or stream.head < 0 or not node.may(peer, HISTORY, ref):
-            return None
-        return stream.recent(max(stream.head - limit, 0)) if stream.ring is not None or stream.head == 0 else None
-
-    @property
-    def started_at(self) -> datetime:
-        return self._connection.node.started_at
 
 
 def session_limits(node: Node) -> Limits:
