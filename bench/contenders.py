@@ -6,6 +6,7 @@ TLS. A kind of channel that a contender does not have gives ``None``; the table 
 
 from __future__ import annotations
 
+import abc
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ from bench.servers import ROOT, Server
 KINDS = ("plain", "durable", "ephemeral")
 
 
-class Contender:
+class Contender(abc.ABC):
     """One server of the comparison."""
 
     key: ClassVar[str]
@@ -43,14 +44,15 @@ class Contender:
 
     def prepare(self) -> None:
         """Build or install what is needed. Raises :class:`bench.build.MissingError`."""
+        return
 
+    @abc.abstractmethod
     def start(self, folder: Path) -> Server:
         """A fresh server in the empty ``folder``."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def dialect(self, kind: str) -> Dialect | None:
         """How to speak to it for channels of ``kind``."""
-        raise NotImplementedError
 
 
 def _environment(**more: str) -> dict[str, str]:
@@ -80,9 +82,9 @@ class Bus(Contender):
     def __init__(self, files: Callable[[], BusFiles]) -> None:
         self._files = files
 
+    @abc.abstractmethod
     def argv(self, port: int) -> list[str]:
         """The server's command."""
-        raise NotImplementedError
 
     def start(self, folder: Path) -> Server:
         """The server with its own copy of the database; rate limits off, everything else as by default."""

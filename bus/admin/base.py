@@ -102,7 +102,7 @@ class BusModelAdmin(GenericAdmin[Row]):
 
     def remove(self, actor: Actor, row: Row) -> None:
         """Delete one row by its service. Raises ``BusError``."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} lets rows be deleted and does not say by which service.")
 
     def delete_model(self, request: HttpRequest, obj: Row) -> None:
         """Delete a row from its page."""

@@ -302,7 +302,7 @@ class ChannelEvents(BusView):
         the log does not reach back to the position, it says `"recovered": false` and the first seq that is left. Presence comes
         as `system` events, and `closed` says why the server ends the stream. Comments keep the line alive.
         """
-        raise NotImplementedError
+        raise TypeError("This is the description; `channel_events` answers.")
 
 
 channel_events.cls = ChannelEvents  # type: ignore[attr-defined] # where drf-spectacular looks

@@ -32,17 +32,17 @@ class Flight:
 
     def committing(self) -> None:
         """From the thread, before the commit is sent. Raises :class:`Abandoned` when the loop was quicker."""
-        with self._lock:
-            if self._state == "abandoned":
-                raise Abandoned
-            self._state = "committing"
+        self._go_on("committing")
 
     def undone(self) -> None:
         """From the thread: the transaction is rolled back, another one may begin. Raises as :meth:`committing`."""
+        self._go_on("writing")
+
+    def _go_on(self, state: str) -> None:
         with self._lock:
             if self._state == "abandoned":
                 raise Abandoned
-            self._state = "writing"
+            self._state = state
 
     def abandon(self) -> bool:
         """From the loop: give the batch up. False when its commit is on the way already."""

@@ -23,7 +23,7 @@ from tests.harness.processes import PROJECT_ROOT
 pytestmark = pytest.mark.pure
 
 
-class Named(Contender):
+class Named(Floor):
     """A contender of a given name; never started."""
 
     def __init__(self, key: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.protocol.limits import TokenBucket, nesting_within
+from bus.protocol.limits import TokenBucket, holder_of, nesting_within
 
 pytestmark = pytest.mark.pure
 
@@ -88,3 +88,21 @@ JSON = st.recursive(
 @given(JSON, st.integers(1, 8))
 def test_nesting_is_the_depth_of_the_value(value: object, limit: int) -> None:
     assert nesting_within(json.dumps(value).encode(), limit) is (_depth(value) <= limit)
+
+
+@pytest.mark.parametrize(
+    ("address", "holder"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("::1", "::1"),
+        ("unix:/run/bus.sock", "unix:/run/bus.sock"),
+        ("", ""),
+    ],
+)
+def test_an_ipv6_network_counts_as_one_holder_and_everything_else_as_itself(address: str, holder: str) -> None:
+    assert holder_of(address) == holder
