@@ -91,6 +91,9 @@ _decoder = msgspec.msgpack.Decoder(list[Bell])
 #: layer for each process.
 INLINE_BYTES = 256 * 1024
 CONTROL_GROUP = "arqonbus.control"
+#: How long one wait for a bell lasts, in seconds. The 5 of channels_redis are also what redis-py (since its version 8) gives
+#: any answer, so that on a quiet bus the two race: a false alarm every few seconds, and now and then a bell with it.
+LISTENING = 2
 
 # What a message in a bell takes besides its frame.
 _ROW = 250
@@ -110,6 +113,8 @@ class Broker:
             raise RuntimeError("CHANNEL_LAYERS has no default layer; ArqonBus needs one (the in-memory layer will do).")
         self._layer: BaseChannelLayer = chosen
         self.alone = isinstance(chosen, InMemoryChannelLayer)
+        if hasattr(chosen, "brpop_timeout"):
+            chosen.brpop_timeout = LISTENING
         self._heard = heard
         self._shards = config().bell_shards
         self._channel = ""

@@ -261,6 +261,23 @@ def test_a_long_frame_that_arrives_in_parts_is_not_gathered_in_memory() -> None:
     assert b"".join(reader.server) == long
 
 
+def test_long_messages_are_no_flood_and_parts_of_messages_are() -> None:
+    """However many: whole messages are what the limits of messages count."""
+    floods: list[int] = []
+    reader = Queued()
+    reader.begin(OPEN, lambda data: None, lambda: floods.append(1))
+    long = frame(b"y" * 66_000)
+    for _ in range(3000):
+        reader.feed(long[:30_000])
+        reader.feed(long[30_000:])
+        reader.server.clear()
+    assert not floods
+    parts = frame(b"", final=False) + frame(b"", CONTINUED)
+    for _ in range(3000):
+        reader.feed(parts)
+    assert floods == [1], "said once; nothing more is read then"
+
+
 @pytest.mark.parametrize("module", [daphne_writer, daphne_reader, uvicorn_writer, uvicorn_reader])
 def test_the_installed_servers_pass_the_self_tests(module: Any) -> None:
     assert module.fault() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 
@@ -103,6 +104,23 @@ async def test_ten_of_thirty_seconds_without_redis_delay_no_ack_and_lose_nothing
     assert max(lines) <= 5
     assert all("Traceback" not in server.log() for server in servers)
     assert all(member.connections == 1 for member in crowd.members)
+
+
+async def test_a_quiet_bus_waits_for_bells_without_a_false_alarm(start_server: StartServer, storage: Storage) -> None:
+    """redis-py's own time-out for an answer is the one that channels_redis waits for a message: the shorter one is ours."""
+    assert storage.redis is not None
+    server = await asyncio.to_thread(start_server)
+    began = waits_for_bells(storage.redis)
+    async with asyncio.timeout(30):
+        while waits_for_bells(storage.redis) < began + 4:  # noqa: ASYNC110 - Redis counts them
+            await asyncio.sleep(0.1)
+    assert layer_lines(server) == []
+
+
+def waits_for_bells(redis: RedisServer) -> int:
+    """How many times processes have begun to wait for a message of the layer."""
+    found = re.search(r"cmdstat_bzpopmin:calls=(\d+)", redis.command("INFO", "commandstats").decode())
+    return int(found[1]) if found else 0
 
 
 FAULTS: dict[str, Callable[[RedisServer], None]] = {

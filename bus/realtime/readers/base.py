@@ -17,8 +17,8 @@ KEPT = 4096
 _FINAL, _KIND, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
 _TEXT, _CONTROL, _PING = 0x1, 0x8, 0x9
 
-#: Pings, pongs, parts of messages and long frames that are looked at in a second, and at once. No message comes of most of
-#: them, so that the limits of messages do not see them; each costs the server's parser time, and many of them memory.
+#: Pings, pongs and parts of messages that are looked at in a second, and at once. No message comes of most of them, so that the
+#: limits of messages do not see them; each costs the server's parser time, and many of them memory.
 OTHERS_PER_SECOND, OTHERS_AT_ONCE = 500.0, 2000.0
 #: Parts of one message. The server keeps an entry for each, also for empty ones.
 PARTS = 8192
@@ -143,11 +143,13 @@ class Reader(abc.ABC):
                 self._kept = data[position:]
 
     def _note(self, first: int) -> bool:
-        """Remember what a frame for the server means for those behind it; False when there are too many of such frames."""
+        """Remember what a frame for the server means for those behind it; False when too many came that are no messages."""
         kind, writer = first & _KIND, self._writer
         if kind < _CONTROL:
             self._inside = not first & _FINAL
             self._parts = self._parts + 1 if self._inside else 0
+            if kind and first & _FINAL:
+                return True  # A whole message, which the limits of messages count.
         elif kind == _PING and writer is not None and not writer.closed:
             # The server answers each, whether or not the peer reads.
             writer.look()
