@@ -18,7 +18,7 @@ from .store import (
     prunable,
     prune,
     read_after,
-    seq_at,
+    seq_before,
     verify,
 )
 from .writer import LogWriter
@@ -36,6 +36,6 @@ __all__ = [
     "prunable",
     "prune",
     "read_after",
-    "seq_at",
+    "seq_before",
     "verify",
 ]

@@ -189,21 +189,3 @@ def read_page(
             Span(span.channel_id, span.low, position) if descending else Span(span.channel_id, position, span.high)
         )
     return page, left
-
-
-def seq_before(channel_id: int, moment: datetime, head: int) -> int:
-    """The last ``seq`` written before ``moment``, 0 when there is none; a few looks into the index, however long the log is."""
-    rows = Message.objects.filter(channel_id=channel_id)
-    oldest = rows.order_by("seq").values_list("seq", flat=True).first()
-    if oldest is None:
-        return 0
-    low, high = oldest - 1, head
-    # Invariant: what is at or below `low` was written before, what is above `high` was not.
-    while low < high:
-        middle = (low + high + 1) // 2
-        row = rows.filter(seq__lte=middle, seq__gt=low).order_by("-seq").values_list("seq", "created_at").first()
-        if row is None or row[1] < moment:
-            low = middle
-        else:
-            high = row[0] - 1
-    return low

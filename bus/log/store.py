@@ -204,12 +204,28 @@ def first_seq(channel_id: int) -> int | None:
     return value
 
 
-def seq_at(channel_id: int, moment: datetime) -> int:
-    """The last ``seq`` written before ``moment``; 0 when there is none."""
-    row = (
-        Message.objects.filter(channel_id=channel_id, created_at__lt=moment).order_by("-seq").values_list("seq").first()
-    )
-    return row[0] if row else 0
+def seq_before(channel_id: int, moment: datetime) -> int:
+    """The last ``seq`` that is left and was written before ``moment``; where none was, the one before the oldest that is left.
+
+    0 for an empty log. A few looks into the index however long the log is, and fewer for a moment not long ago.
+    """
+    rows = Message.objects.filter(channel_id=channel_id)
+    newest = rows.order_by("-seq").values_list("seq", "created_at").first()
+    if newest is None:
+        return 0
+    if newest[1] < moment:
+        return newest[0]
+    low, high, reach = (first_seq(channel_id) or newest[0]) - 1, newest[0] - 1, 8
+    # Invariant: what is at or below `low` was written before (or is gone), what is above `high` was not.
+    while low < high:
+        middle = max((low + high + 1) // 2, high - reach)
+        reach *= 8
+        row = rows.filter(seq__lte=middle, seq__gt=low).order_by("-seq").values_list("seq", "created_at").first()
+        if row is None or row[1] < moment:
+            low = middle
+        else:
+            high = row[0] - 1
+    return low
 
 
 def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]:
@@ -227,7 +243,7 @@ def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]
         age = default_age if channel.retention_age is None else channel.retention_age
         floor = channel.head - count if count else 0
         if age:
-            floor = max(floor, seq_at(channel.id, now - timedelta(seconds=age)))
+            floor = max(floor, seq_before(channel.id, now - timedelta(seconds=age)))
         oldest = first_seq(channel.id) if floor > 0 else None
         if oldest is not None and oldest <= floor:
             found.append((channel.id, floor))

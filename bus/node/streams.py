@@ -285,15 +285,14 @@ class Streams:
         moment = check_since(since)
         if moment > datetime.now(UTC):
             return stream.head, True, None
-        position: int = await self._run(log.seq_at, stream.id, moment)
+        position: int = await self._run(log.seq_before, stream.id, moment)
         if position > stream.head:
             await self._read_on(stream)
-        if position == 0:
-            first: int | None = await self._run(log.first_seq, stream.id)
-            left = first if first is not None else stream.head + 1
-            if left > 1:
-                # Whether there were messages between that time and the first one that is left, nobody knows any more.
-                return left - 1, False, left
+        first: int | None = await self._run(log.first_seq, stream.id)
+        left = first if first is not None else stream.head + 1
+        if position < left and left > 1:
+            # Whether there were messages between that time and the first one that is left, nobody knows any more.
+            return left - 1, False, left
         return position, True, None
 
     def follow(self, peer: Peer, stream: Stream, position: int) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from ..log.pages import Found, Span, Wanted, read_page, seq_before
+from ..log import seq_before
+from ..log.pages import Found, Span, Wanted, read_page
 from ..models import Channel, Message, Room
 from ..permissions import HISTORY, Actor, can, require
 from ..protocol.errors import BusError
@@ -215,14 +216,14 @@ def _span(log: _Log, question: Question) -> Span:
         if log.moved < question.after:
             low = log.head
         elif log.started < moment:
-            low = max(low, seq_before(log.id, moment, log.head))
+            low = max(low, seq_before(log.id, moment))
     if isinstance(question.before, int):
         high = min(high, question.before)
     elif question.before is not None:
         if log.started >= question.before:
             high = 0
         elif log.moved >= question.before:
-            high = min(high, seq_before(log.id, question.before, log.head) + 1)
+            high = min(high, seq_before(log.id, question.before) + 1)
     return Span(log.id, low, high)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
 from bus import log
 from bus.log import Entry, LogWriter, append_batch
@@ -255,6 +257,32 @@ def test_pruning_goes_in_steps_and_leaves_what_the_retention_keeps(channel: Chan
     assert [log.drop(channel.id, 20, 8) for _ in range(4)] == [8, 8, 4, 0]
     assert log.first_seq(channel.id) == 21
     assert log.prunable(default_count=10, default_age=0) == []
+
+
+def test_the_place_of_a_moment_is_found_in_a_log_that_lacks_its_beginning_and_more(channel: Channel) -> None:
+    start = timezone.now() - timedelta(hours=1)
+    left = [*range(400, 700), 705, *range(900, 1000)]
+    Message.objects.bulk_create(
+        Message(channel=channel, seq=seq, uid=f"arq_{seq}", created_at=start + timedelta(seconds=seq), frame="{}")
+        for seq in left
+    )
+    for moment in (0, 1, 399, 400, 401, 555, 699, 700, 704, 705, 706, 800, 900, 901, 998, 999, 1000, 2000):
+        before = [seq for seq in left if seq < moment]
+        found = log.seq_before(channel.id, start + timedelta(seconds=moment))
+        # Where nothing left is older: the place just before what is left. A place within a gap is as good as its beginning.
+        low = before[-1] if before else 399
+        assert low <= found < min((seq for seq in left if seq > low), default=1000), moment
+    Message.objects.all().delete()
+    assert log.seq_before(channel.id, timezone.now()) == 0
+
+
+def test_the_retention_by_age_drops_what_is_older_and_nothing_else(channel: Channel, entry: MakeEntry) -> None:
+    append_batch([entry(f"arq_{n}") for n in range(30)], window=60)
+    Message.objects.filter(seq__lte=12).update(created_at=timezone.now() - timedelta(seconds=90))
+    assert log.prunable(default_count=0, default_age=3600) == []
+    assert log.prunable(default_count=0, default_age=60) == [(channel.id, 12)]
+    log.drop(channel.id, 12, 100)
+    assert log.prunable(default_count=0, default_age=60) == []
 
 
 def test_what_is_undone_before_the_commit_was_never_there(channel: Channel, entry: MakeEntry) -> None:

@@ -184,6 +184,7 @@ async def test_a_position_that_the_retention_dropped_is_said_once_with_what_is_l
     reader = await wire(server, client_id="reader", room="lab:bench")
     await publisher.publish("1", room="lab", channel="bench", ack=True)
     await reader.wait_seq("lab:bench", 1)
+    before = reader.messages("lab:bench")[0]["timestamp"]
     await reader.cut()
     for number in range(2, 61):
         await publisher.publish(str(number), room="lab", channel="bench", ack=True)
@@ -207,6 +208,18 @@ async def test_a_position_that_the_retention_dropped_is_said_once_with_what_is_l
     assert last.registered["channels"]["lab:bench"]["recovered"] is True
     assert seqs(last, "lab:bench") == []
     await last.close()
+    # A time is answered as a position is: before what is left nobody knows, from then on nothing is missing.
+    late = await wire(server, client_id="late", room="lab:door")
+    result = await late.join("lab", "bench", since=before)
+    assert (result["recovered"], result["first_seq"]) == (False, 51)
+    await late.wait_seq("lab:bench", 60)
+    assert seqs(late, "lab:bench") == list(range(51, 61))
+    moment = late.messages("lab:bench")[4]["timestamp"]
+    wanted = [frame["seq"] for frame in late.messages("lab:bench") if frame["timestamp"] >= moment]
+    later = await wire(server, client_id="later", room="lab:door")
+    assert (await later.join("lab", "bench", since=moment))["recovered"] is True
+    await later.wait_seq("lab:bench", 60)
+    assert seqs(later, "lab:bench") == wanted
 
 
 async def test_a_long_history_is_replayed_in_pages_while_the_connection_goes_on(

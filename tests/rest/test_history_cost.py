@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bus.log.pages import seq_before
+from bus.log import seq_before
 from bus.models import Channel, Message, Room
 from bus.permissions import SYSTEM
 from bus.protocol.names import Address
@@ -104,9 +104,9 @@ def test_a_time_is_found_by_halving_the_log(logs: dict[str, Channel]) -> None:
     first = Message.objects.get(channel=logs["log"], seq=1).created_at
     with CaptureQueriesContext(connection) as captured:
         for seq in (1, 2, 3_333, LENGTH):
-            assert seq_before(logs["log"].pk, first + timedelta(seconds=seq - 1), LENGTH) == seq - 1
-        assert seq_before(logs["log"].pk, timezone.now() + timedelta(days=1), LENGTH) == LENGTH
-        assert seq_before(logs["log"].pk, first - timedelta(days=1), LENGTH) == 0
+            assert seq_before(logs["log"].pk, first + timedelta(seconds=seq - 1)) == seq - 1
+        assert seq_before(logs["log"].pk, timezone.now() + timedelta(days=1)) == LENGTH
+        assert seq_before(logs["log"].pk, first - timedelta(days=1)) == 0
     assert len(captured) <= 6 * 15
     page = history.page(SYSTEM, Question(LOG, after=first + timedelta(seconds=99), descending=False, limit=2))
     assert [message.seq for message in page.messages] == [101, 102]
