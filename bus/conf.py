@@ -100,6 +100,9 @@ class Config:
     # The log
     ring: int = _setting(500, "Messages of a channel kept in memory by each process that has members of it.")
     ring_bytes: int = _setting(1024 * 1024, "Bytes of a channel's messages kept in memory.")
+    ring_total: int = _setting(
+        256 * 1024 * 1024, "Bytes of all channels' messages in memory above which each channel forgets its older half."
+    )
     retention_count: int = _setting(
         100_000, "Messages kept per channel that sets no retention of its own; 0: no limit."
     )
@@ -154,7 +157,8 @@ PARTS: dict[str, str] = {
 
 #: What a number counts; one that is not named here is a duration in seconds.
 UNITS: dict[str, str] = {
-    **dict.fromkeys(("frame_bytes", "batch_bytes", "send_buffer", "ring_bytes", "queue_bytes", "bell_buffer"), "bytes"),
+    **dict.fromkeys(("frame_bytes", "batch_bytes", "send_buffer", "ring_bytes", "ring_total"), "bytes"),
+    **dict.fromkeys(("queue_bytes", "bell_buffer"), "bytes"),
     "byte_rate_limit": "bytes/s",
     **dict.fromkeys(("rate_limit", "principal_rate_limit"), "frames/s"),
     **dict.fromkeys(("rate_burst", "bad_frames", "send_frames"), "frames"),
@@ -182,6 +186,7 @@ _AT_LEAST_ONE = frozenset(
         "frame_depth",
         "targets",
         "ring",
+        "ring_total",
         "group_commit",
         "queue_limit",
         "queue_bytes",

@@ -119,6 +119,7 @@ _GAUGES = {
     "streams": "Logs that this process has members of",
     "log_queue": "Messages that wait for the log",
     "bell_queue_bytes": "Bytes that wait for the channel layer",
+    "recent_bytes": "Bytes of recent messages in memory",
     "layer_connected": "Whether the channel layer takes bells",
     "store_available": "Whether the last transaction of the log went well",
     "uptime_seconds": "Time since the node began",

@@ -41,7 +41,7 @@ class NodePort(Port):
         stream = node.hub.stream(ref.id) if ref is not None else None
         if ref is None or stream is None or stream.head < 0 or not node.may(peer, HISTORY, ref):
             return None
-        return stream.recent(max(stream.head - limit, 0)) if stream.ring is not None or stream.head == 0 else None
+        return stream.recent(max(stream.head - limit, 0))
 
     @property
     def started_at(self) -> datetime:

@@ -26,6 +26,7 @@ from ..permissions import JOIN, SYSTEM, Actor, can, require, table
 from ..protocol.errors import RESTART, SLOW, BusError
 from ..protocol.names import INBOX_ROOM, Address
 from ..realtime.hub import Hub
+from ..realtime.recent import Memory
 from ..realtime.writers import Bounds
 from ..services import channels as channel_service
 from ..services import connections as connection_service
@@ -75,7 +76,7 @@ class Node:
         # Waits for channels whose row somebody's transaction holds; has a connection only meanwhile.
         self._apart = DatabaseThreads(1, "arqonbus-apart")
         self._watcher = DatabaseThreads(1, "arqonbus-watch")
-        self.hub = Hub(self.loop, ring=settings.ring, ring_bytes=settings.ring_bytes)
+        self.hub = Hub(self.loop, Memory(messages=settings.ring, size=settings.ring_bytes, total=settings.ring_total))
         self.broker = bells.Broker(self.hear)
         self.watch = Watch(self)
         self.broker.on_return = self.watch.everywhere
@@ -337,7 +338,7 @@ class Node:
                     member.drop(SLOW, problem)
                 elif ref is not None:
                     self.members.forget(member, ref)
-        self.hub.streams.pop(channel_id, None)
+        self.hub.discard(channel_id)
 
     # --- rights -------------------------------------------------------------------------------------------------
 
@@ -470,6 +471,7 @@ class Node:
             "repaired": self.streams.repaired,
             "bells_skipped": self.broker.skipped,
             "bell_queue_bytes": self.broker.waiting_bytes,
+            "recent_bytes": self.hub.recent_bytes,
             "layer_connected": self.broker.connected,
             "store_available": self.log.available,
             "errors_by_code": metrics.errors_by_code(),

@@ -118,7 +118,7 @@ class Streams:
             heads = await self._run(log.heads, ids)
         except Exception as problem:  # noqa: BLE001 - passed on to everyone who waits for it
             for stream_id in ids:
-                self.hub.streams.pop(stream_id, None)
+                self.hub.discard(stream_id)
                 future = self._opening.pop(stream_id)
                 future.set_exception(problem)
                 future.exception()
@@ -126,7 +126,7 @@ class Streams:
         for stream_id in ids:
             future = self._opening.pop(stream_id)
             if stream_id not in heads:
-                self.hub.streams.pop(stream_id, None)
+                self.hub.discard(stream_id)
                 future.set_exception(Vanished(stream_id))
                 future.exception()
                 continue

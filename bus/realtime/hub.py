@@ -8,11 +8,11 @@ member's writer as one buffer.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
 from .frame import Batch
+from .recent import Memory, Recent, Row
 from .writers import Writer
 
 
@@ -27,15 +27,14 @@ class Stream:
 
     __slots__ = (
         "_dirty",
-        "_ring_bytes",
         "channel",
         "epoch",
         "head",
         "held",
         "id",
         "members",
+        "memory",
         "pending",
-        "ring",
         "room",
     )
 
@@ -48,30 +47,25 @@ class Stream:
         # Each with its writer, so that a fan-out need not look at the connection itself.
         self.members: dict[Member, Writer] = {}
         # Recent messages with consecutive seqs that end at ``head``; made when the first one comes.
-        self.ring: deque[tuple[int, bytes]] | None = None
-        self._ring_bytes = 0
+        self.memory: Recent | None = None
         # Messages that came before their turn.
         self.held: dict[int, tuple[bytes, Member | None]] = {}
         self.pending: list[tuple[bytes, Member | None]] = []
         self._dirty = False
 
-    def recent(self, after: int) -> list[tuple[int, bytes]] | None:
+    def recent(self, after: int) -> list[Row] | None:
         """The messages with ``seq > after`` up to ``head`` from memory; None when memory does not reach back that far."""
         if after >= self.head:
             return []
-        ring = self.ring
-        if not ring or ring[0][0] > after + 1:
-            return None
-        return [item for item in ring if item[0] > after]
+        return self.memory.after(after) if self.memory is not None else None
 
 
 class Hub:
-    """The streams and connections of one process and loop."""
+    """The streams and connections of one process and loop; ``memory`` is what it may remember of them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, ring: int, ring_bytes: int) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, memory: Memory) -> None:
         self._loop = loop
-        self._ring = ring
-        self._ring_bytes = ring_bytes
+        self._memory = memory
         self.streams: dict[int, Stream] = {}
         self._dirty_streams: list[Stream] = []
         self._dirty_writers: dict[Writer, None] = {}
@@ -107,9 +101,15 @@ class Hub:
 
     def discard_if_empty(self, stream: Stream) -> bool:
         """Forget a stream without members; whether it was forgotten."""
-        if stream.members or stream.pending:
+        return not (stream.members or stream.pending) and self.discard(stream.id)
+
+    def discard(self, stream_id: int) -> bool:
+        """Forget a stream and what is remembered of it; whether it was there."""
+        stream = self.streams.pop(stream_id, None)
+        if stream is None:
             return False
-        return self.streams.pop(stream.id, None) is not None
+        self.forget_recent(stream)
+        return True
 
     def members(self, stream_id: int) -> Iterator[Member]:
         """Who of this process is a member."""
@@ -121,39 +121,27 @@ class Hub:
     def put(self, stream: Stream, seq: int, frame: bytes, exclude: Member | None) -> None:
         """The next message of a log: ``seq`` is ``stream.head + 1``."""
         stream.head = seq
-        ring = stream.ring
-        if ring is None:
-            ring = stream.ring = deque()
-        ring.append((seq, frame))
-        stream._ring_bytes += len(frame)
-        while len(ring) > self._ring or (stream._ring_bytes > self._ring_bytes and len(ring) > 1):
-            stream._ring_bytes -= len(ring.popleft()[1])
+        if stream.memory is None:
+            stream.memory = Recent()
+        self._memory.put(stream.memory, seq, frame)
         self.pass_on(stream, frame, exclude)
 
-    def prime(self, stream: Stream, messages: list[tuple[int, bytes]]) -> None:
-        """Fill a memory that does not reach back far with messages of the log, read by somebody.
-
-        They are consecutive and end at ``head`` or right before what is remembered; others are of no use.
-        """
-        ring = stream.ring
-        first = ring[0][0] if ring else stream.head + 1
-        older = [message for message in messages if message[0] < first]
-        if not older or older[-1][0] != first - 1 or older[-1][0] - older[0][0] != len(older) - 1:
-            return
-        if ring is None:
-            ring = stream.ring = deque()
-            stream._ring_bytes = 0
-        for message in reversed(older):
-            size = len(message[1])
-            if len(ring) >= self._ring or stream._ring_bytes + size > self._ring_bytes:
-                break
-            ring.appendleft(message)
-            stream._ring_bytes += size
+    def prime(self, stream: Stream, rows: list[Row]) -> None:
+        """Fill a memory that does not reach back far with messages of the log, read by somebody (``Memory.prime``)."""
+        if stream.memory is None:
+            stream.memory = Recent()
+        self._memory.prime(stream.memory, stream.head, rows)
 
     def forget_recent(self, stream: Stream) -> None:
         """Empty a memory that would not be consecutive with what comes next."""
-        stream.ring = None
-        stream._ring_bytes = 0
+        if stream.memory is not None:
+            self._memory.forget(stream.memory)
+            stream.memory = None
+
+    @property
+    def recent_bytes(self) -> int:
+        """Bytes of the recent messages that are remembered."""
+        return self._memory.used
 
     def settle(self, stream: Stream) -> None:
         """Write what waits for this turn's end, so that an answer with the stream's head comes after it."""

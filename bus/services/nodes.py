@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,14 @@ def _alive_since(age: float | None = None) -> CombinedExpression:
     return Now() - timedelta(seconds=config().node_timeout if age is None else age)
 
 
+def heartbeats() -> dict[str, datetime]:
+    """The last sign of life of the processes where it is young."""
+    return dict(Node.objects.filter(heartbeat_at__gt=_alive_since()).values_list("id", "heartbeat_at"))
+
+
 def alive_ids() -> set[str]:
     """The processes with a young sign of life."""
-    return set(Node.objects.filter(heartbeat_at__gt=_alive_since()).values_list("id", flat=True))
+    return set(heartbeats())
 
 
 def started(node_id: str, host: str, pid: int, version: str) -> None:

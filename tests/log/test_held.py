@@ -15,6 +15,7 @@ from bus.log import Entry, append_batch
 from bus.models import Channel, Room
 from bus.node.streams import HELD, HELD_BYTES, Streams
 from bus.realtime.hub import Hub
+from bus.realtime.recent import Memory
 from bus.realtime.writers import Bounds, Writer
 from bus.realtime.writers.events import EventWriter
 
@@ -58,7 +59,7 @@ async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_doe
         async def settled() -> None:
             """There are no commits of our own."""
 
-        hub = Hub(loop, ring=500, ring_bytes=1 << 20)
+        hub = Hub(loop, Memory(messages=500, size=1 << 20, total=1 << 24))
         streams = Streams(hub, Broker(lambda bell: None), run, settled)
         stream = hub.open(channel.id, "lab", "bench", channel.epoch, 0)
         member = Member()

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from bus import identity
-from bus.models import AccessToken, AuditEntry, Channel, Message, Room
+from bus.models import AccessToken, AuditEntry, Channel, Message, Node, Room
 from bus.protocol.errors import BusError
 from bus.services import publish
 
@@ -77,3 +77,17 @@ def test_pruning_drops_what_is_beyond_the_retention_and_says_how_much() -> None:
     assert _said("prune_history", count=3) == "Dropped 0 messages.\n"
     Message.objects.filter(channel__name="notes", seq=8).update(created_at=timezone.now() - timedelta(hours=2))
     assert _said("prune_history", count=0, age=3600.0) == "Dropped 1 messages.\n"
+
+
+def test_all_logs_get_new_epochs() -> None:
+    publish("lab:notes", {"n": 1})
+    publish("pm:ada", {"n": 2})
+    before = dict(Channel.objects.values_list("id", "epoch"))
+    # A backup holds the processes that served when it was made.
+    Node.objects.create(id="n1", host="here", pid=1, version="1")
+    Node.objects.update(heartbeat_at=timezone.now() - timedelta(hours=1))
+    assert _said("new_epochs").startswith(f"{len(before)} channels have a new epoch.")
+    after = dict(Channel.objects.values_list("id", "epoch"))
+    assert after.keys() == before.keys()
+    assert all(after[channel] != before[channel] for channel in before)
+    assert AuditEntry.objects.get(action="new_epochs").door == "command"
