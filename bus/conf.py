@@ -21,6 +21,7 @@ from django.core.signals import setting_changed
 
 from . import environment as env
 from .environment import setting as _setting
+from .keys import key_of
 
 
 @dataclass(frozen=True)
@@ -268,8 +269,6 @@ def _algorithms(value: tuple[str, ...], whole: Config) -> str | None:
 def _jwt_key(value: str, whole: Config) -> str | None:
     if not value:
         return None
-    from .jwts import key_of
-
     try:
         algorithm = key_of(value).algorithm
     except ImproperlyConfigured as problem:

@@ -1,4 +1,4 @@
-"""JSON Web Tokens: their keys, and what a good one says.
+"""JSON Web Tokens: where their keys are, and what a good token says.
 
 A key is used with the one algorithm of its kind and no other, whatever the token's header asks for; so `alg: none` and the
 confusion of a public key with a shared secret cannot happen. Keys come from the setting, or from a JWKS document (a file or
@@ -7,22 +7,19 @@ an address) that is read again now and then; nothing here may be called in an ev
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 import urllib.request
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from .conf import config
+from .keys import Key, key_of, keys_of
 
 logger = logging.getLogger("arqonbus.jwt")
 
@@ -35,13 +32,6 @@ FETCH_PAUSE = 10.0
 
 class NotGood(Exception):
     """The token does not hold; the text says why and is for the log only."""
-
-
-class Key(NamedTuple):
-    """Material for verifying, and the one algorithm that it is for."""
-
-    algorithm: str
-    material: Any
 
 
 def read(text: str) -> dict[str, Any]:
@@ -72,49 +62,6 @@ def enabled() -> bool:
     """Whether JWT are taken at all."""
     settings = config()
     return bool(settings.jwt_key or settings.jwt_jwks)
-
-
-def key_of(text: str) -> Key:
-    """The key of the setting: a PEM public key, or a shared secret. Raises ``ImproperlyConfigured``."""
-    text = text.replace("\\n", "\n").strip()
-    if "-----BEGIN" not in text:
-        secret = text.encode()
-        if len(secret) < 32:
-            raise ImproperlyConfigured(f"a shared secret for HS256 has at least 32 bytes; this one has {len(secret)}")
-        return Key("HS256", secret)
-    if "PRIVATE KEY" in text:
-        raise ImproperlyConfigured("this is a private key; tokens are checked with the public one")
-    try:
-        key = load_pem_public_key(text.encode())
-    except ValueError:
-        raise ImproperlyConfigured("this is not a PEM public key") from None
-    return _key_for(key)
-
-
-def _key_for(key: Any) -> Key:
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= 2048:
-        return Key("RS256", key)
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1":
-        return Key("ES256", key)
-    raise ImproperlyConfigured("a public key is RSA of at least 2048 bits (RS256) or on the curve P-256 (ES256)")
-
-
-def keys_of(document: str | bytes) -> dict[str, Key]:
-    """The usable keys of a JWKS document by their ids ("" for one without). Raises ``ValueError`` when it is none."""
-    try:
-        rows = list(json.loads(document)["keys"])
-    except (ValueError, KeyError, TypeError):
-        raise ValueError("not a JWKS document: an object with a list of `keys` is expected") from None
-    found: dict[str, Key] = {}
-    for row in rows:
-        try:
-            material = jwt.PyJWK(row).key
-            found[str(row.get("kid", ""))] = (
-                Key("HS256", material) if row.get("kty") == "oct" and len(material) >= 32 else _key_for(material)
-            )
-        except (jwt.PyJWTError, ImproperlyConfigured, TypeError, ValueError, AttributeError):
-            continue  # Keys of other kinds and uses stand in such documents too.
-    return found
 
 
 class _Fixed:

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from bus import jwts
+from bus import jwts, keys
 from tests.conftest import Connect, StartServer
 from tests.security.conftest import PRODUCTION
 from tests.security.test_identity import claims, confused
@@ -40,10 +40,10 @@ def document(*more: dict[str, Any]) -> str:
 
 @pytest.mark.pure
 def test_a_document_gives_each_key_the_algorithm_of_its_kind() -> None:
-    assert {kid: key.algorithm for kid, key in jwts.keys_of(document()).items()} == {"r": "RS256", "e": "ES256"}
+    assert {kid: key.algorithm for kid, key in keys.keys_of(document()).items()} == {"r": "RS256", "e": "ES256"}
     for bad in ("", "[]", '{"keys": 5}', "{"):
         with pytest.raises(ValueError, match="JWKS"):
-            jwts.keys_of(bad)
+            keys.keys_of(bad)
 
 
 @pytest.mark.pure
