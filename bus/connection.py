@@ -26,20 +26,12 @@ from .node import Node, Peer
 from .permissions import PUBLISH, Actor
 from .port import NodePort
 from .protocol import frames
-from .protocol.dialects import (
-    KIND_COMMAND,
-    KIND_PRIVATE,
-    KIND_PUBLISH,
-    KIND_REGISTER,
-    Inbound,
-    Registration,
-    normalise,
-    registration_from,
-    token_of,
-)
+from .protocol.dialects import normalise, token_of
 from .protocol.errors import TOO_MANY, UNIDENTIFIED, BusError, Closing
+from .protocol.inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, Inbound
 from .protocol.limits import Limits
 from .protocol.names import INBOX_ROOM, WHOLE, Address, inbox
+from .protocol.registration import Registration, registration_from
 from .protocol.routing import delivered_type, private_targets, resolve
 from .protocol.session import Session, State
 from .realtime.writers import Writer

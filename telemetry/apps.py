@@ -20,7 +20,7 @@ class TelemetryConfig(AppConfig):
 
     def ready(self) -> None:
         """Listen to the bus, and carry out the telemetry frames of its socket."""
-        from bus.protocol.dialects import KIND_TELEMETRY
+        from bus.protocol.inbound import KIND_TELEMETRY
 
         from . import contract, receivers, services
 

@@ -15,8 +15,8 @@ from bus.door import Refused, check_admitted
 from bus.models import wire_time
 from bus.permissions import JOIN
 from bus.protocol import frames
-from bus.protocol.dialects import Registration
 from bus.protocol.errors import BusError, Closing
+from bus.protocol.registration import Registration
 from bus.realtime.hub import Stream
 from bus.realtime.writers import Writer
 from bus.services.channels import ChannelRef

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from bus.protocol.dialects import KIND_PUBLISH, KIND_TELEMETRY, Inbound, normalise
+from bus.protocol.dialects import normalise
 from bus.protocol.frames import encode
+from bus.protocol.inbound import KIND_PUBLISH, KIND_TELEMETRY, Inbound
 from bus.protocol.names import SERVER, Address
 
 #: Where telemetry goes, and where the notes of what clients do go.

@@ -18,8 +18,8 @@ from bus.log import Entry
 from bus.models import wire_time
 from bus.node import Node, running
 from bus.permissions import PUBLISH, SYSTEM, Actor, table
-from bus.protocol.dialects import Inbound
 from bus.protocol.errors import BusError
+from bus.protocol.inbound import Inbound
 from bus.protocol.names import SERVER, Address
 from bus.services.publishing import publish_all
 

@@ -10,8 +10,8 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
 from ..conf import config
-from ..protocol.dialects import FrameError
 from ..protocol.errors import BusError
+from ..protocol.faults import FrameError
 from ..protocol.limits import nesting_within
 
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import msgspec
 
 from ..permissions import Actor
-from ..protocol.dialects import holds_nul
 from ..protocol.errors import BusError
 from ..protocol.names import Address
+from ..protocol.values import holds_nul
 
 
 class Port(Protocol):

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ..protocol.dialects import seq_of
 from ..protocol.errors import BusError
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
+from ..protocol.values import seq_of
 from ..services import channels as channel_service
 from .base import Answer, Context, Parameters, command
 

@@ -45,8 +45,6 @@ class Socket:
     commands: bool = False
 
 
-_COMMAND_EXAMPLE = {"type": "command", "id": "arq_c1", "command": "ping", "parameters": {}}
-
 BUS = Socket(
     name="bus",
     path="/",

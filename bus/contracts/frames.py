@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
-from ..protocol.dialects import VERSION
 from ..protocol.names import CLIENT_ID_RULE, NAME_RULE
+from ..version import PROTOCOL
 
 RoomText = Annotated[str, Meta(description=f"Room, or room:channel. A name is {NAME_RULE}", max_length=129)]
 ChannelText = Annotated[str, Meta(description=f"Channel, or room:channel. A name is {NAME_RULE}", max_length=129)]
@@ -65,7 +65,7 @@ class Register(msgspec.Struct):
 class _Content(msgspec.Struct, kw_only=True):
     version: Annotated[
         Literal["1.0"] | None,
-        Meta(description=f'"{VERSION}" for the v1 dialect: then `id` is there and begins with arq_.'),
+        Meta(description=f'"{PROTOCOL}" for the v1 dialect: then `id` is there and begins with arq_.'),
     ] = None
     id: Annotated[
         FrameId | int | None, Meta(description="A repeat of the same sender within the window is published once.")

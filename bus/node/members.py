@@ -14,7 +14,6 @@ from django.db import Error as DatabaseError
 from .. import signals
 from ..permissions import HISTORY, JOIN, Actor, can, table
 from ..protocol import frames
-from ..protocol.dialects import Registration
 from ..protocol.errors import NOT_ALLOWED, SLOW, BusError, Closing
 from ..protocol.names import (
     DEFAULT_ADDRESS,
@@ -26,6 +25,7 @@ from ..protocol.names import (
     parse_address,
     whole_room,
 )
+from ..protocol.registration import Registration
 from ..protocol.routing import resolve
 from ..realtime.hub import Stream
 from ..services.channels import ChannelRef

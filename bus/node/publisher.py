@@ -13,8 +13,8 @@ from ..log import Entry
 from ..models import wire_time
 from ..permissions import PUBLISH
 from ..protocol import frames
-from ..protocol.dialects import Inbound
 from ..protocol.errors import BusError
+from ..protocol.inbound import Inbound
 from ..protocol.names import INBOX_ROOM, Address
 from ..services.channels import ChannelRef
 from .peer import Peer

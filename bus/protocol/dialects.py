@@ -7,16 +7,16 @@ behind this module knows dialects. The frame is parsed once, into raw values: wh
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from .errors import BusError
-from .names import CLIENT_ID_RULE, INBOX_ROOM, RESERVED_CLIENT_IDS, is_client_id
-
-VERSION = "1.0"
+from ..version import PROTOCOL
+from .faults import Faults, FrameError, shortened
+from .inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, KIND_TELEMETRY, Inbound
+from .names import CLIENT_ID_RULE, INBOX_ROOM, is_client_id
+from .registration import Registration, registration_from
 
 #: Other spellings of a key, each with the canonical one. The first that is present wins, canonical before alias.
 KEY_ALIASES: dict[str, str] = {
@@ -37,6 +37,13 @@ TYPE_ALIASES = {"message": "event"}
 V1_TYPES = frozenset({"event", "private", "system", "command", "telemetry", "register"})
 #: What only the server says; a client that could say it too would confuse the others.
 SERVER_TYPES = frozenset({"ack", "error", "command_response"})
+#: The kinds of types; every other type is published.
+_KINDS = {
+    "private": KIND_PRIVATE,
+    "command": KIND_COMMAND,
+    "telemetry": KIND_TELEMETRY,
+    "register": KIND_REGISTER,
+}
 #: v1 clients address their commands to this channel, which is nobody's.
 CONTROL = "control"
 
@@ -54,103 +61,13 @@ _COMMAND_ALIASES = frozenset({"args", "params"})
 _TELEMETRY_ALIASES = frozenset({"event_type"})
 _TARGET_ALIASES = frozenset({"target", "targets"})
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9_\-.:@/]{1,128}", re.ASCII)
-
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
 _strings = msgspec.json.Decoder(list[str])
 
-
-class Resume(msgspec.Struct, frozen=True):
-    """What a client that comes back brings: proof, and where it was in each log."""
-
-    token: str | None = None
-    positions: dict[str, dict[str, Any]] = {}
-
-
-class Registration(msgspec.Struct):
-    """The identity that a client asks for (contract §3)."""
-
-    client_id: str | None = None
-    client_type: str = "app"
-    room: str | None = None
-    channel: str | None = None
-    screen_name: str | None = None
-    avatar: str | None = None
-    personality: dict[str, Any] = {}
-    token: str | None = None
-    since: int | str | None = None
-    epoch: str | None = None
-    resume: Resume | None = None
-
-
-class Inbound(msgspec.Struct):
-    """One frame in canonical form. ``payload``, ``message`` and ``metadata`` are JSON texts as the sender wrote them."""
-
-    kind: str
-    type: str
-    id: str | None = None
-    room: str | None = None
-    channel: str | None = None
-    to: list[str] = []
-    payload: bytes | None = None
-    message: bytes | None = None
-    metadata: bytes | None = None
-    client_timestamp: str | None = None
-    echo: bool = False
-    ack: bool = False
-    command: str = ""
-    parameters: dict[str, Any] = {}
-    hints: dict[str, Any] = {}
-    event_type: bytes | None = None
-    source: bytes | None = None
-    registration: Registration | None = None
-
-
-#: The kinds of an :class:`Inbound`; the types of events are free, the kinds are not.
-KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = (
-    "publish",
-    "private",
-    "command",
-    "telemetry",
-    "register",
-)
-_KINDS = {
-    "private": KIND_PRIVATE,
-    "command": KIND_COMMAND,
-    "telemetry": KIND_TELEMETRY,
-    "register": KIND_REGISTER,
-}
-
+_VERSION = msgspec.json.encode(PROTOCOL)
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
-
-
-class _Faults:
-    """Collects every fault of one frame, so that a client can mend all of them at once."""
-
-    __slots__ = ("items",)
-
-    def __init__(self) -> None:
-        self.items: list[dict[str, str]] = []
-
-    def add(self, field: str, message: str) -> None:
-        self.items.append({"field": field, "message": message})
-
-
-class FrameError(BusError):
-    """A refused frame; ``request_id`` is the frame's own id where one could be read."""
-
-    def __init__(
-        self,
-        code: str,
-        message: str | None = None,
-        details: list[Any] | None = None,
-        request_id: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(code, message, details, retry_after)
-        self.request_id = request_id
 
 
 def decode_object(data: bytes) -> dict[str, msgspec.Raw]:
@@ -162,7 +79,7 @@ def decode_object(data: bytes) -> dict[str, msgspec.Raw]:
     except RecursionError:
         raise FrameError("INVALID_JSON", "The frame nests too deeply.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as problem:
-        raise FrameError("INVALID_JSON", f"The frame is not a JSON object: {_shortened(problem)}") from None
+        raise FrameError("INVALID_JSON", f"The frame is not a JSON object: {shortened(problem)}") from None
 
 
 def normalise(raw: dict[str, msgspec.Raw], *, only: frozenset[str] | None = None, default: str = "event") -> Inbound:
@@ -170,7 +87,7 @@ def normalise(raw: dict[str, msgspec.Raw], *, only: frozenset[str] | None = None
 
     ``default`` is the type of a frame that tells of none; a socket of one purpose takes the types of ``only``.
     """
-    faults = _Faults()
+    faults = Faults()
     request_id = _frame_id(raw, faults)
     versioned = "version" in raw and bytes(raw["version"]) != _NULL
     if versioned:
@@ -218,7 +135,7 @@ def _canonical_keys(raw: dict[str, msgspec.Raw], kind: str, *, to_somebody: bool
     return mended
 
 
-def _frame_id(raw: dict[str, msgspec.Raw], faults: _Faults) -> str | None:
+def _frame_id(raw: dict[str, msgspec.Raw], faults: Faults) -> str | None:
     value = raw.get("id")
     if value is None or (data := bytes(value)) == _NULL:
         return None
@@ -236,14 +153,14 @@ def _frame_id(raw: dict[str, msgspec.Raw], faults: _Faults) -> str | None:
 
 
 def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
-    if bytes(raw["version"]) != b'"1.0"':
+    if bytes(raw["version"]) != _VERSION:
         shown = bytes(raw["version"])[:40].decode(errors="replace")
         raise FrameError(
-            "UNSUPPORTED_VERSION", f'Version {shown} is unknown; speak "{VERSION}".', request_id=request_id
+            "UNSUPPORTED_VERSION", f'Version {shown} is unknown; speak "{PROTOCOL}".', request_id=request_id
         )
 
 
-def _check_v1(raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | None, faults: _Faults) -> None:
+def _check_v1(raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | None, faults: Faults) -> None:
     """What the v1 contract asks of a frame beyond its version."""
     if frame_type not in V1_TYPES:
         raise FrameError(
@@ -258,7 +175,7 @@ def _check_v1(raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | No
         faults.add("id", "With `version`, `id` is there and begins with arq_.")
 
 
-def _frame_type(raw: dict[str, msgspec.Raw], faults: _Faults, default: str) -> str:
+def _frame_type(raw: dict[str, msgspec.Raw], faults: Faults, default: str) -> str:
     """The type that is said, or the one that the keys tell: a frame without `type` is an event unless it has their marks."""
     value = raw.get("type")
     if value is not None and (data := bytes(value)) != _NULL:
@@ -282,7 +199,7 @@ def _frame_type(raw: dict[str, msgspec.Raw], faults: _Faults, default: str) -> s
     return default
 
 
-def _name_text(raw: dict[str, msgspec.Raw], field: str, faults: _Faults) -> str | None:
+def _name_text(raw: dict[str, msgspec.Raw], field: str, faults: Faults) -> str | None:
     """A room's or channel's text; whether it is a name is for routing to say. Empty and null count as absent."""
     value = raw.get(field)
     if value is None:
@@ -295,7 +212,7 @@ def _name_text(raw: dict[str, msgspec.Raw], field: str, faults: _Faults) -> str 
     return None
 
 
-def _flag(raw: dict[str, msgspec.Raw], field: str, faults: _Faults) -> bool:
+def _flag(raw: dict[str, msgspec.Raw], field: str, faults: Faults) -> bool:
     value = raw.get(field)
     if value is None:
         return False
@@ -307,7 +224,7 @@ def _flag(raw: dict[str, msgspec.Raw], field: str, faults: _Faults) -> bool:
     return False
 
 
-def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults) -> None:
+def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults) -> None:
     """The fields of everything that is delivered to others: events, private, system and telemetry messages."""
     inbound.echo = _flag(raw, "echo", faults)
     inbound.ack = _flag(raw, "ack", faults)
@@ -343,7 +260,7 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults
     inbound.metadata = _metadata(raw, _TELEMETRY_KEYS if inbound.kind == KIND_TELEMETRY else _PRIVATE_KEYS, faults)
 
 
-def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults) -> None:
+def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults) -> None:
     """The fields of telemetry (contract §7). It is read by programs, so each of them is held to its form."""
     payload = raw.get("payload")
     if inbound.payload is None and (payload is None or bytes(payload) == _NULL):
@@ -360,7 +277,7 @@ def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faul
         faults.add("timestamp", "`timestamp` is an ISO 8601 time such as 2026-01-01T00:00:00.000Z.")
 
 
-def _short_text(value: msgspec.Raw | None, field: str, faults: _Faults, *, required: bool = False) -> bytes | None:
+def _short_text(value: msgspec.Raw | None, field: str, faults: Faults, *, required: bool = False) -> bytes | None:
     """A name of at most 128 printable characters, as JSON."""
     if value is None or (data := bytes(value)) == _NULL:
         if required:
@@ -373,7 +290,7 @@ def _short_text(value: msgspec.Raw | None, field: str, faults: _Faults, *, requi
     return msgspec.json.encode(text)
 
 
-def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound: Inbound, faults: _Faults) -> None:
+def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound: Inbound, faults: Faults) -> None:
     """The targets of a message to somebody: private, or on channel ``pm``, or to ``pm:<client_id>``."""
     value = outer if outer is not None and bytes(outer) != _NULL else None
     to_somebody = inbound.kind == KIND_PRIVATE or inbound.channel == INBOX_ROOM
@@ -399,7 +316,7 @@ def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound:
     inbound.to = list(dict.fromkeys(targets))
 
 
-def _metadata(raw: dict[str, msgspec.Raw], known: frozenset[str], faults: _Faults) -> bytes | None:
+def _metadata(raw: dict[str, msgspec.Raw], known: frozenset[str], faults: Faults) -> bytes | None:
     """The sender's metadata, with the keys of the frame that are not ``known`` added to it."""
     own = raw.get("metadata")
     data = bytes(own) if own is not None else _NULL
@@ -417,7 +334,7 @@ def _metadata(raw: dict[str, msgspec.Raw], known: frozenset[str], faults: _Fault
     return b"{%b,%b}" % (inside, extras) if inside else b"{%b}" % extras
 
 
-def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults) -> None:
+def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults) -> None:
     payload: dict[str, msgspec.Raw] = {}
     if (value := raw.get("payload")) is not None and bytes(value)[:1] == b"{":
         # Of the aliases only those of `parameters` count in here: `sender` is a parameter of its own (history).
@@ -449,15 +366,15 @@ def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: _Faults
             faults.add("parameters", "`parameters` is an object.")
 
 
-def _value(value: msgspec.Raw, field: str, faults: _Faults) -> Any:
+def _value(value: msgspec.Raw, field: str, faults: Faults) -> Any:
     try:
         return _any.decode(bytes(value))
     except (msgspec.DecodeError, ValueError) as problem:
-        faults.add(field, _shortened(problem))
+        faults.add(field, shortened(problem))
         return None
 
 
-def _registration(raw: dict[str, msgspec.Raw], faults: _Faults) -> Registration:
+def _registration(raw: dict[str, msgspec.Raw], faults: Faults) -> Registration:
     fields: dict[str, Any] = {}
     if (payload := raw.get("payload")) is not None and bytes(payload)[:1] == b"{":
         inner = _value(payload, "payload", faults)
@@ -466,91 +383,6 @@ def _registration(raw: dict[str, msgspec.Raw], faults: _Faults) -> Registration:
         if key not in ("type", "version", "id", "payload", "timestamp"):
             fields[key] = _value(value, key, faults)
     return registration_from(fields, faults)
-
-
-def registration_from(fields: dict[str, Any], faults: _Faults | None = None) -> Registration:
-    """A registration of plain values (a frame's, or the query string's).
-
-    Raises :class:`FrameError` VALIDATION_ERROR with every fault when no collector is given.
-    """
-    own = faults or _Faults()
-    result = Registration()
-    client_id = fields.get("client_id") or None
-    if client_id is not None and not is_client_id(client_id):
-        own.add("client_id", f"`client_id` is {CLIENT_ID_RULE}")
-    elif client_id in RESERVED_CLIENT_IDS:
-        own.add("client_id", f"`client_id` {client_id} is the server's own.")
-    else:
-        result.client_id = client_id
-    for field, longest in (("client_type", 64), ("screen_name", 128), ("avatar", 2048)):
-        value = fields.get(field)
-        if value is None or value == "":
-            continue
-        if not isinstance(value, str) or len(value) > longest or "\x00" in value:
-            own.add(field, f"`{field}` is a text of at most {longest} characters.")
-        else:
-            setattr(result, field, value)
-    for field in ("room", "channel", "token", "epoch"):
-        value = fields.get(field)
-        if field == "token" and not value:
-            value = fields.get("ticket")
-        if value is None or value == "":
-            continue
-        if not isinstance(value, str) or len(value) > 4096:
-            own.add(field, f"`{field}` is a string.")
-        else:
-            setattr(result, field, value)
-    since = fields.get("since")
-    if since is not None and since != "":
-        since = seq_of(since)
-        if isinstance(since, bool) or not isinstance(since, (int, str)) or (isinstance(since, int) and since < 0):
-            own.add("since", "`since` is a seq or an ISO time.")
-        else:
-            result.since = since
-    personality = fields.get("personality")
-    if holds_nul(personality):
-        own.add("personality", "`personality` holds a NUL character.")
-    elif isinstance(personality, dict):
-        result.personality = personality
-    elif personality is not None:
-        own.add("personality", "`personality` is an object.")
-    result.resume = _resume(fields, own)
-    if own.items and faults is None:
-        raise FrameError("VALIDATION_ERROR", details=own.items)
-    return result
-
-
-def seq_of(position: Any) -> Any:
-    """A seq that was written as text, as the query string does; anything else as it is."""
-    if isinstance(position, str) and len(position) < 19 and position.isascii() and position.isdigit():
-        return int(position)
-    return position
-
-
-def holds_nul(value: Any) -> bool:
-    """Whether a text anywhere in a JSON value holds U+0000, which databases do not take."""
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any("\x00" in key or holds_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(map(holds_nul, value))
-
-
-def _resume(fields: dict[str, Any], faults: _Faults) -> Resume | None:
-    given = fields.get("resume")
-    if given is None:
-        token = fields.get("resume_token")
-        return Resume(token=token) if isinstance(token, str) and token else None
-    try:
-        resume = msgspec.convert(given, Resume)
-    except msgspec.ValidationError as problem:
-        faults.add("resume", _shortened(problem))
-        return None
-    for address, position in resume.positions.items():
-        seq = position.get("seq")
-        if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
-            faults.add("resume", f"The position of {address[:130]!r} needs a `seq`, a whole number.")
-    return resume
 
 
 def _valid_time(text: str) -> str | None:
@@ -565,7 +397,7 @@ def _valid_time(text: str) -> str | None:
 def request_id_of(data: bytes) -> str | None:
     """The ``id`` of a frame that is refused for what it is, so that its sender knows which one it was."""
     try:
-        return _frame_id(decode_object(data), _Faults())
+        return _frame_id(decode_object(data), Faults())
     except FrameError:
         return None
 
@@ -575,12 +407,3 @@ def token_of(data: bytes) -> str | None:
     raw = decode_object(data)
     value = raw.get("token", raw.get("ticket"))
     return _text.decode(bytes(value)) if value is not None and bytes(value)[:1] == b'"' else None
-
-
-def is_safe_id(text: str) -> bool:
-    """Whether an id can stand between quotes as it is, with nothing to escape."""
-    return _SAFE_ID.fullmatch(text) is not None
-
-
-def _shortened(problem: Exception) -> str:
-    return str(problem)[:200]

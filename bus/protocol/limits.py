@@ -47,7 +47,6 @@ class Limits(msgspec.Struct, frozen=True):
     frame_bytes: int = 256 * 1024
     depth: int = 32
     targets: int = 100
-    id_length: int = 128
     frames_per_second: float = 200.0
     frames_burst: float = 400.0
     bytes_per_second: float = 4 * 1024 * 1024

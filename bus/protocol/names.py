@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-NAME_MAX = 64
 WHOLE = "*"
 INBOX_ROOM = "pm"
 

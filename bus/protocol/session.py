@@ -12,8 +12,10 @@ from typing import NoReturn
 
 import msgspec
 
-from .dialects import FrameError, Inbound, decode_object, normalise, request_id_of
+from .dialects import decode_object, normalise, request_id_of
 from .errors import BAD_FRAMES, TOO_MANY, BusError, Closing
+from .faults import FrameError
+from .inbound import Inbound
 from .limits import Limits, TokenBucket, nesting_within
 
 

@@ -14,7 +14,7 @@ from ..conf import config
 from ..models import Channel, Membership, Room, wire_time
 from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
 from ..protocol.errors import BusError
-from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_name, parse_address, whole_room
+from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_name, parse_address, whole_room
 from ..protocol.routing import invalid_name
 from . import audit, totals
 
@@ -389,8 +389,3 @@ def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
         "epoch": channel.epoch,
         "seq": channel.head,
     }
-
-
-def everyone_ref() -> ChannelRef:
-    """The log of messages to everybody."""
-    return ensure(EVERYONE, Actor(principal="system", admin=True, client_id="arqonbus_server"))[0]

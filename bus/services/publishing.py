@@ -23,8 +23,8 @@ from ..log import CommitInDoubt, Entry, append_batch
 from ..models import Client, wire_time
 from ..permissions import PUBLISH, SYSTEM, Actor, require
 from ..protocol import frames
-from ..protocol.dialects import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.errors import BusError
+from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, private_targets, resolve
 from .channels import ChannelRef, ensure, find_all

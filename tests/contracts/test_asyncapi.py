@@ -14,8 +14,9 @@ from django.core.management import CommandError, call_command
 from bus.commands import registry
 from bus.contracts import document
 from bus.contracts.results import RESULTS
-from bus.protocol.dialects import FrameError, decode_object, normalise
+from bus.protocol.dialects import decode_object, normalise
 from bus.protocol.errors import CLOSE_CODES, ERRORS
+from bus.protocol.faults import FrameError
 from tests.conftest import Connect
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer

@@ -220,14 +220,6 @@ class ManagedProcess:
             total += times.user + times.system
         return total
 
-    def open_connections(self) -> int:
-        """Number of established TCP connections of the process and its descendants."""
-        return sum(
-            connection.status == psutil.CONN_ESTABLISHED
-            for member in self._family()
-            for connection in member.net_connections(kind="tcp")
-        )
-
     def log(self) -> str:
         """Everything the process has written, over all its starts."""
         try:

@@ -48,7 +48,7 @@ from tests.harness.record import (
 )
 
 if TYPE_CHECKING:
-    from tests.harness.client import WireClient
+    pass
 
 
 @dataclass(slots=True)
@@ -321,21 +321,3 @@ class Recorder:
 def _listed(violations: Sequence[Violation], limit: int = 20) -> str:
     lines = [f"{len(violations)} broken promises", *map(str, violations[:limit])]
     return "\n".join([*lines, "…"] if len(violations) > limit else lines)
-
-
-async def read_log(reader: WireClient, address: str) -> list[Row]:
-    """The whole history of one log, oldest first, by the `history` command in pages of 500."""
-    room, _, channel = address.partition(":")
-    rows: list[Row] = []
-    after = 0
-    while True:
-        result = await reader.request("history", room=room, channel=channel, limit=500, after=after)
-        page = [
-            Row(message["seq"], message["id"], message["from"])
-            for message in result["messages"]
-            if message["seq"] > after
-        ]
-        if not page:
-            return rows
-        rows += page
-        after = page[-1].seq

@@ -11,23 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bus.protocol import dialects, frames
-from bus.protocol.dialects import (
-    KIND_COMMAND,
-    KIND_PRIVATE,
-    KIND_PUBLISH,
-    KIND_REGISTER,
-    KIND_TELEMETRY,
-    FrameError,
-    Inbound,
-    decode_object,
-    normalise,
-    registration_from,
-    request_id_of,
-    seq_of,
-    token_of,
-)
+from bus.protocol.dialects import decode_object, normalise, request_id_of, token_of
 from bus.protocol.errors import BusError
+from bus.protocol.faults import FrameError
+from bus.protocol.inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, KIND_TELEMETRY, Inbound
 from bus.protocol.names import Address
+from bus.protocol.registration import Registration, Resume, registration_from
+from bus.protocol.values import seq_of
 
 pytestmark = pytest.mark.pure
 
@@ -368,12 +358,12 @@ def test_empty_fields_of_a_registration_count_as_absent() -> None:
         dict.fromkeys(("client_id", "client_type", "room", "channel", "screen_name", "avatar", "since", "token"), "")
         | {"personality": None, "resume": None}
     )
-    assert registration == dialects.Registration()
+    assert registration == Registration()
 
 
 def test_a_resume_token_alone_and_a_ticket_are_taken_too() -> None:
     registration = registration_from({"client_id": "a", "resume_token": "r", "ticket": "t"})
-    assert registration.resume == dialects.Resume(token="r")
+    assert registration.resume == Resume(token="r")
     assert registration.token == "t"
     assert registration_from({"resume_token": 5}).resume is None
 

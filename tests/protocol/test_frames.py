@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.protocol import frames
-from bus.protocol.dialects import KIND_PUBLISH, Inbound
 from bus.protocol.errors import BusError
+from bus.protocol.inbound import KIND_PUBLISH, Inbound
 from bus.protocol.names import Address, inbox
 
 pytestmark = pytest.mark.pure

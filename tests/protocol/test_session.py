@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from bus.protocol.dialects import FrameError, normalise
+from bus.protocol.dialects import normalise
 from bus.protocol.errors import BusError, Closing
+from bus.protocol.faults import FrameError
 from bus.protocol.limits import Limits, TokenBucket
 from bus.protocol.session import Session, State
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from bus.protocol.dialects import KIND_REGISTER, KIND_TELEMETRY, FrameError, Inbound, decode_object, normalise
+from bus.protocol.dialects import decode_object, normalise
+from bus.protocol.faults import FrameError
+from bus.protocol.inbound import KIND_REGISTER, KIND_TELEMETRY, Inbound
 from telemetry import protocol
 
 pytestmark = pytest.mark.pure

@@ -13,8 +13,10 @@ from rest_framework.response import Response
 
 from ...conf import config
 from ...models import Message
-from ...protocol.dialects import FrameError, Inbound, decode_object, normalise
+from ...protocol.dialects import decode_object, normalise
 from ...protocol.errors import BusError
+from ...protocol.faults import FrameError
+from ...protocol.inbound import Inbound
 from ...protocol.limits import nesting_within
 from ...protocol.names import Address
 from ...services import clients as client_service

@@ -1,0 +1,40 @@
+"""What is wrong with a frame: all of it at once, and with the frame's own id where it has one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import BusError
+
+
+class Faults:
+    """Collects every fault of one frame, so that a client can mend all of them at once."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: list[dict[str, str]] = []
+
+    def add(self, field: str, message: str) -> None:
+        """Note that ``field`` is wrong; ``message`` says what it should be."""
+        self.items.append({"field": field, "message": message})
+
+
+class FrameError(BusError):
+    """A refused frame; ``request_id`` is the frame's own id where one could be read."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        details: list[Any] | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(code, message, details, retry_after)
+        self.request_id = request_id
+
+
+def shortened(problem: Exception) -> str:
+    """What a decoder has to say, at a length for a client."""
+    return str(problem)[:200]

@@ -1,0 +1,41 @@
+"""The canonical frame: what a client asks for, in whichever dialect it was said (contract §2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .registration import Registration
+
+#: The kinds of an :class:`Inbound`; the types of events are free, the kinds are not.
+KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = (
+    "publish",
+    "private",
+    "command",
+    "telemetry",
+    "register",
+)
+
+
+class Inbound(msgspec.Struct):
+    """One frame in canonical form. ``payload``, ``message`` and ``metadata`` are JSON texts as the sender wrote them."""
+
+    kind: str
+    type: str
+    id: str | None = None
+    room: str | None = None
+    channel: str | None = None
+    to: list[str] = []
+    payload: bytes | None = None
+    message: bytes | None = None
+    metadata: bytes | None = None
+    client_timestamp: str | None = None
+    echo: bool = False
+    ack: bool = False
+    command: str = ""
+    parameters: dict[str, Any] = {}
+    hints: dict[str, Any] = {}
+    event_type: bytes | None = None
+    source: bytes | None = None
+    registration: Registration | None = None

@@ -1,0 +1,103 @@
+"""Who a client says it is and where it was (contract §3): in a frame or in the query string, as plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .faults import Faults, FrameError, shortened
+from .names import CLIENT_ID_RULE, RESERVED_CLIENT_IDS, is_client_id
+from .values import holds_nul, seq_of
+
+
+class Resume(msgspec.Struct, frozen=True):
+    """What a client that comes back brings: proof, and where it was in each log."""
+
+    token: str | None = None
+    positions: dict[str, dict[str, Any]] = {}
+
+
+class Registration(msgspec.Struct):
+    """The identity that a client asks for (contract §3)."""
+
+    client_id: str | None = None
+    client_type: str = "app"
+    room: str | None = None
+    channel: str | None = None
+    screen_name: str | None = None
+    avatar: str | None = None
+    personality: dict[str, Any] = {}
+    token: str | None = None
+    since: int | str | None = None
+    epoch: str | None = None
+    resume: Resume | None = None
+
+
+def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> Registration:
+    """A registration of plain values (a frame's, or the query string's).
+
+    Raises :class:`FrameError` VALIDATION_ERROR with every fault when no collector is given.
+    """
+    own = faults or Faults()
+    result = Registration()
+    client_id = fields.get("client_id") or None
+    if client_id is not None and not is_client_id(client_id):
+        own.add("client_id", f"`client_id` is {CLIENT_ID_RULE}")
+    elif client_id in RESERVED_CLIENT_IDS:
+        own.add("client_id", f"`client_id` {client_id} is the server's own.")
+    else:
+        result.client_id = client_id
+    for field, longest in (("client_type", 64), ("screen_name", 128), ("avatar", 2048)):
+        value = fields.get(field)
+        if value is None or value == "":
+            continue
+        if not isinstance(value, str) or len(value) > longest or "\x00" in value:
+            own.add(field, f"`{field}` is a text of at most {longest} characters.")
+        else:
+            setattr(result, field, value)
+    for field in ("room", "channel", "token", "epoch"):
+        value = fields.get(field)
+        if field == "token" and not value:
+            value = fields.get("ticket")
+        if value is None or value == "":
+            continue
+        if not isinstance(value, str) or len(value) > 4096:
+            own.add(field, f"`{field}` is a string.")
+        else:
+            setattr(result, field, value)
+    since = fields.get("since")
+    if since is not None and since != "":
+        since = seq_of(since)
+        if isinstance(since, bool) or not isinstance(since, (int, str)) or (isinstance(since, int) and since < 0):
+            own.add("since", "`since` is a seq or an ISO time.")
+        else:
+            result.since = since
+    personality = fields.get("personality")
+    if holds_nul(personality):
+        own.add("personality", "`personality` holds a NUL character.")
+    elif isinstance(personality, dict):
+        result.personality = personality
+    elif personality is not None:
+        own.add("personality", "`personality` is an object.")
+    result.resume = _resume(fields, own)
+    if own.items and faults is None:
+        raise FrameError("VALIDATION_ERROR", details=own.items)
+    return result
+
+
+def _resume(fields: dict[str, Any], faults: Faults) -> Resume | None:
+    given = fields.get("resume")
+    if given is None:
+        token = fields.get("resume_token")
+        return Resume(token=token) if isinstance(token, str) and token else None
+    try:
+        resume = msgspec.convert(given, Resume)
+    except msgspec.ValidationError as problem:
+        faults.add("resume", shortened(problem))
+        return None
+    for address, position in resume.positions.items():
+        seq = position.get("seq")
+        if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
+            faults.add("resume", f"The position of {address[:130]!r} needs a `seq`, a whole number.")
+    return resume
