@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from django.apps import apps
-from django.core.exceptions import PermissionDenied, RequestDataTooBig
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.db import Error as DatabaseError
 from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
@@ -34,6 +34,8 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.NotAcceptable, "NOT_ACCEPTABLE"),
     (exceptions.UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE"),
     (RequestDataTooBig, "FRAME_TOO_LARGE"),
+    # Django's word for what no client of good will sends, such as a thousand parameters.
+    (SuspiciousOperation, "VALIDATION_ERROR"),
 )
 
 

@@ -65,6 +65,10 @@ ERRORS: dict[str, ErrorKind] = {
 }
 
 
+#: Faults that are told: what holds a hundred thousand of them is not answered with as many sentences.
+MOST_FAULTS = 50
+
+
 class BusError(Exception):
     """A failure that a client is told about.
 
@@ -83,6 +87,8 @@ class BusError(Exception):
         self.kind = ERRORS[code]
         self.message = message or self.kind.text
         self.details = details or []
+        if code == "VALIDATION_ERROR":
+            del self.details[MOST_FAULTS:]
         self.retry_after = retry_after
         super().__init__(f"{code}: {self.message}")
 

@@ -7,9 +7,9 @@ import re
 
 import msgspec
 
-# Strings are matched as a whole, so that brackets inside them do not count. An unfinished string is not valid JSON;
-# the decoder says so.
-_STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# Strings are matched as a whole, so that brackets inside them do not count. An unfinished string is not valid JSON; the
+# decoder says so, and here it reaches to the end: were it no match, each quote in it would be tried anew, up to the end again.
+_STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _OPENING = b"[{"
 _QUOTE = ord('"')
 

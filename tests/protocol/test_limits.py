@@ -106,3 +106,12 @@ def test_nesting_is_the_depth_of_the_value(value: object, limit: int) -> None:
 )
 def test_an_ipv6_network_counts_as_one_holder_and_everything_else_as_itself(address: str, holder: str) -> None:
     assert holder_of(address) == holder
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("end", [b"", b"\\", b'"', b'"]]'])
+def test_a_string_of_nothing_but_quotes_is_looked_through_once(end: bytes) -> None:
+    # From each quote on anew, a megabyte would take an hour.
+    brackets = b"[" + b"[]," * 40
+    assert nesting_within(brackets + b'"' + b'\\"' * 500_000 + end, 32)
+    assert not nesting_within(b"[" * 33 + b'"' + b'\\"' * 500_000 + end, 32)

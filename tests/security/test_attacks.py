@@ -500,14 +500,44 @@ async def test_a_frame_that_is_too_large_costs_one_error_or_one_connection(
 
 @pytest.mark.parametrize(
     "bomb",
-    ["[" * 100_000, '{"a":' * 40_000, '{"message":' + "[" * 33 + "]" * 33 + "}", '{"payload":{"a":' + '{"b":' * 50_000],
-    ids=["lists", "objects", "33 levels", "in the payload"],
+    [
+        "[" * 100_000,
+        '{"a":' * 40_000,
+        '{"message":' + "[" * 33 + "]" * 33 + "}",
+        '{"payload":{"a":' + '{"b":' * 50_000,
+        # A string that does not end, of nothing but quotes: looked through from each of them it would take minutes.
+        '{"a":[' + "[]," * 40 + '"' + '\\"' * 125_000,
+    ],
+    ids=["lists", "objects", "33 levels", "in the payload", "quotes"],
 )
 async def test_a_nesting_bomb_costs_one_error(wire: Connect, public_server: BusServer, bomb: str) -> None:
     client = await wire(public_server)
     await client.send(bomb)
     assert (await client.expect(type="error"))["error"]["code"] == "INVALID_JSON"
     await client.ping()
+
+
+async def test_what_is_nothing_but_faults_gets_a_short_answer(
+    wire: Connect, public_server: BusServer, console: Console
+) -> None:
+    """A fault takes one byte or two, the sentence about it a hundred."""
+    client = await wire(public_server)
+    many = {"type": "private", "to": ["!"] * 50_000, "message": "x"}
+    positions = {"client_id": "x", "resume": {"positions": {f"a:{number}": {} for number in range(12_000)}}}
+    for bad in (many, positions):
+        await client.send(json.dumps(bad, separators=(",", ":")))
+        error = (await client.expect(type="error"))["error"]
+        assert error["code"] == "VALIDATION_ERROR"
+        assert 1 <= len(error["details"]) <= 50
+    unknown = dict.fromkeys(map(str, range(20_000)), 0)
+    with rest(public_server, **bearer(console.token("faulty", admin=True))) as caller:
+        answers = [caller.post("messages", json=many), caller.post("rooms", json=unknown)]
+        for parameters in (900, 2_000):
+            asked = "&".join(f"{number}=" for number in range(parameters))
+            answers += [caller.get(f"{path}?{asked}") for path in ("rooms", "channels/science:general/events")]
+    for answer in answers:
+        assert answer.status_code == 400
+        assert len(answer.json()["error"]["details"]) <= 50
 
 
 INJECTIONS = (
