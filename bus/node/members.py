@@ -29,7 +29,7 @@ from ..protocol.registration import Registration
 from ..protocol.routing import resolve
 from ..realtime.hub import Stream
 from ..services.channels import ChannelRef
-from ..services.connections import Claim, Claimed, Join, Leave, Operation, Release
+from ..services.connections import ChannelHeld, Claim, Claimed, Join, Leave, Operation, Release
 from .peer import Peer
 from .streams import Vanished, check_since
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from .node import Node
 
 logger = logging.getLogger("arqonbus.node")
+
+#: After how many seconds a channel that somebody's transaction holds is asked for again.
+HELD_AGAIN = 0.05
 
 
 class Joined(msgspec.Struct):
@@ -527,11 +530,19 @@ class Members:
 
     async def _write(self, operation: Operation) -> Any:
         """The answer of the presence tables. Raises ``BusError`` UNAVAILABLE when none comes in time."""
+        problem = _unavailable()
         try:
             async with asyncio.timeout(self._node.settings.store_timeout + 3.0):
-                return await self._node.presence.submit(operation)
+                while True:
+                    try:
+                        return await self._node.presence.submit(operation)
+                    except ChannelHeld:
+                        problem = BusError(
+                            "UNAVAILABLE", "Another transaction holds this channel. Try again.", retry_after=1.0
+                        )
+                        await asyncio.sleep(HELD_AGAIN)
         except (DatabaseError, TimeoutError):
-            raise _unavailable() from None
+            raise problem from None
 
 
 def _unavailable() -> BusError:

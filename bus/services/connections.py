@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -56,7 +56,7 @@ class Claimed(msgspec.Struct):
 class Join(msgspec.Struct):
     """A connected client becomes a member of a channel.
 
-    Answered by the channel's number of members, or None when there is no such channel any more.
+    Answered by the channel's number of members, or None when there is no such channel any more. Raises :class:`ChannelHeld`.
     """
 
     client_id: str
@@ -86,6 +86,10 @@ class Release(msgspec.Struct):
 
 
 Operation = Claim | Join | Leave | Release
+
+
+class ChannelHeld(Exception):
+    """The answer where somebody's transaction holds the channel's row ``FOR UPDATE``: nothing was done, and nothing waited."""
 
 
 def apply(operations: Sequence[Operation]) -> list[Any]:
@@ -129,6 +133,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         .select_for_update()
     }
     alive = nodes.alive_ids() if known else set()
+    _, held = _refer_to({claim.channel_id for _, claim in claims})
     inboxes = {
         row[0]: row[1:]
         for row in Channel.objects.filter(
@@ -140,6 +145,9 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     for i, claim in claims:
         if claim.client_id in rows:
             answers[i] = Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE"))
+            continue
+        if claim.channel_id in held:
+            answers[i] = ChannelHeld()
             continue
         row = known.get(claim.client_id)
         proven, floor, since, token = False, 0, now, claim.new_token
@@ -287,10 +295,9 @@ def _move(moves: list[tuple[int, Join | Leave]]) -> dict[int, Any]:
         if move.connection_id in ids:
             final[(ids[move.connection_id], move.channel_id)] = isinstance(move, Join)
     joined = [Membership(client_id=client, channel_id=channel) for (client, channel), here in final.items() if here]
-    wanted = {move.channel_id for _, move in moves if isinstance(move, Join)}
-    existing = set(Channel.objects.filter(id__in=wanted).values_list("id", flat=True)) if wanted else set()
+    free, held = _refer_to({move.channel_id for _, move in moves if isinstance(move, Join)})
     if joined:
-        Membership.objects.bulk_create([m for m in joined if m.channel_id in existing], ignore_conflicts=True)
+        Membership.objects.bulk_create([m for m in joined if m.channel_id in free], ignore_conflicts=True)
     left = Q()
     for (client, channel), here in final.items():
         if not here:
@@ -300,9 +307,31 @@ def _move(moves: list[tuple[int, Join | Leave]]) -> dict[int, Any]:
     counts = participants([move.channel_id for _, move in moves])
     _note_empty({move.channel_id for _, move in moves if isinstance(move, Leave)}, counts)
     for i, move in moves:
-        vanished = isinstance(move, Join) and move.channel_id not in existing
-        answers[i] = None if vanished else counts.get(move.channel_id, 0)
+        if isinstance(move, Join) and move.channel_id not in free:
+            answers[i] = ChannelHeld() if move.channel_id in held else None
+        else:
+            answers[i] = counts.get(move.channel_id, 0)
     return answers
+
+
+def _refer_to(channel_ids: set[int]) -> tuple[set[int], set[int]]:
+    """Those of the channels that memberships can refer to, and those of which somebody holds the row.
+
+    On PostgreSQL a reference needs a lock (``KEY SHARE``) that a row held ``FOR UPDATE`` does not give. The insert would wait
+    for it, and with it every publisher of the process, whose messages are written by the same thread.
+    """
+    if not channel_ids:
+        return set(), set()
+    there = Channel.objects.filter(id__in=channel_ids)
+    if connection.vendor != "postgresql":
+        return set(there.values_list("id", flat=True)), set()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM bus_channel WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE SKIP LOCKED", [list(channel_ids)]
+        )
+        free = {row[0] for row in cursor.fetchall()}
+    missing = channel_ids - free
+    return free, set(there.filter(id__in=missing).values_list("id", flat=True)) if missing else set()
 
 
 def _note_empty(channel_ids: set[int], counts: dict[int, int]) -> None:

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import psycopg
 import pytest
 
-from tests.conftest import StartServer
+from tests.conftest import Connect, StartServer
 from tests.harness.backends import Storage
 from tests.harness.client import WireClient, WireError, new_id
 from tests.harness.postgres import PostgresServer
+from tests.harness.server import BusServer
 from tests.reliability.traffic import Crowd
 
 pytestmark = pytest.mark.cluster
 
 
-async def refusal(client: WireClient) -> str:
+@contextmanager
+def held(storage: Storage, room: str, channel: str) -> Iterator[None]:
+    """A transaction of somebody's that keeps a channel's row, as `select_for_update()` does."""
+    with psycopg.connect(storage.database_url) as connection, connection.transaction():
+        rows = connection.execute(
+            "SELECT bus_channel.id FROM bus_channel JOIN bus_room ON bus_room.id = room_id"
+            " WHERE bus_room.name = %s AND bus_channel.name = %s FOR UPDATE OF bus_channel",
+            (room, channel),
+        ).fetchall()
+        assert len(rows) == 1
+        yield
+
+
+async def refusal(client: WireClient, room: str = "lab", channel: str = "bench") -> str:
     """The code with which a publish is refused while the store is away. It comes within the client's patience of 3 s."""
     try:
-        await client.publish("?", room="lab", channel="bench", ack=True, message_id=new_id(), timeout=3)
+        await client.publish("?", room=room, channel=channel, ack=True, message_id=new_id(), timeout=3)
     except WireError as error:
         return error.code
     return "taken"
@@ -76,3 +93,36 @@ async def test_the_database_is_restarted_stopped_cut_and_frozen_under_load(
         assert "Traceback" not in server.log()
         assert "store_lost" in server.log()
         assert "store_back" in server.log()
+
+
+async def test_who_wants_into_a_channel_that_a_transaction_holds_waits_alone(
+    shared_server: BusServer, fresh_room: str, wire: Connect
+) -> None:
+    """Neither publishers nor those who join elsewhere wait. It goes on when the row is free, or is told why not."""
+    member = await wire(shared_server, room=f"{fresh_room}:held")
+    publisher = await wire(shared_server, room=f"{fresh_room}:free")
+    impatient = await wire(shared_server, room=f"{fresh_room}:door")
+    with held(shared_server.storage, fresh_room, "held"):
+        refused = asyncio.create_task(impatient.join(fresh_room, "held"))
+        other = await wire(shared_server, room=f"{fresh_room}:door")
+        for number in range(20):
+            ack = await other.publish(str(number), room=fresh_room, channel="free", ack=True, timeout=1)
+            assert ack["seq"] == number + 1
+            await other.join(fresh_room, f"free{number}")
+        assert await refusal(other, fresh_room, "held") == "UNAVAILABLE"
+        assert not refused.done()
+        joining = asyncio.create_task(publisher.join(fresh_room, "held"))
+        registering = asyncio.create_task(WireClient.connect(shared_server.url, room=f"{fresh_room}:held"))
+        with pytest.raises(WireError, match="Another transaction holds this channel"):
+            await refused
+        assert not joining.done()
+        assert not registering.done()
+    await joining
+    async with await registering as newcomer:
+        await member.publish("free again", room=fresh_room, channel="held", ack=True)
+        await publisher.wait_seq(f"{fresh_room}:held", 1)
+        await newcomer.wait_seq(f"{fresh_room}:held", 1)
+    info = await other.request("channel_info", room=fresh_room, channel="held")
+    there = {row["client_id"] for row in info["participants"]}
+    assert {member.client_id, publisher.client_id} <= there
+    assert impatient.client_id not in there
