@@ -291,7 +291,7 @@ class Connection:
             return False
         if address.room == WHOLE and not peer.actor.admin:
             raise BusError("FORBIDDEN", "Only admins may write to everybody.")
-        ref = node.known(address)
+        ref = node.channels.known(address)
         if ref is None:
             return False
         self._publish_to(ref, inbound)
@@ -307,7 +307,7 @@ class Connection:
             inbound.to = targets
             await self._private(inbound)
             return
-        self._publish_to(await self.node.resolve(address, self.peer.actor, action=PUBLISH), inbound)
+        self._publish_to(await self.node.channels.resolve(address, self.peer.actor, action=PUBLISH), inbound)
 
     def _publish_to(self, ref: ChannelRef, inbound: Inbound) -> None:
         peer = self.peer
@@ -350,7 +350,7 @@ class Connection:
         gather = _Gather(self, inbound, len(served))
         for target in served:
             address = inbox(target)
-            ref = await node.resolve(address, node.system)
+            ref = await node.channels.resolve(address, node.system)
             copy = msgspec.structs.replace(
                 inbound,
                 type=delivered_type(inbound.type, address),
@@ -391,7 +391,7 @@ class Connection:
         peer.noted.add(activity)
         self.node.loop.call_later(ACTIVITY_INTERVAL, peer.noted.discard, activity)
         room, channel = place = address or peer.initial
-        ref = self.node.known(place)
+        ref = self.node.channels.known(place)
         private = ref is not None and ref.private
         signals.client_active.send_robust(
             Connection, client=peer, activity=activity, room=room, channel=channel, private=private

@@ -142,7 +142,7 @@ _HISTOGRAMS = {
 
 
 def of_nodes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Iterator[Metric]:
-    """The metrics of nodes, given as (labels, ``Node.figures()``); figures that an older node does not have are left out."""
+    """The metrics of nodes (labels, ``Statistics.figures()``); figures that an older node does not have are left out."""
     rows = list(rows)
     names = list(rows[0][0]) if rows else []
     families: list[tuple[str, CounterMetricFamily | GaugeMetricFamily]] = [

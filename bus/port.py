@@ -37,7 +37,7 @@ class NodePort(Port):
         node, peer = self._node, self._peer
         if not address.is_channel:
             return None
-        ref = node.known(address)
+        ref = node.channels.known(address)
         stream = node.hub.stream(ref.id) if ref is not None else None
         if ref is None or stream is None or stream.head < 0 or not node.may(peer, HISTORY, ref):
             return None

@@ -50,7 +50,7 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
         raise BusError(
             "FORBIDDEN", "You may not send telemetry.", [{"action": PUBLISH, "address": str(protocol.STREAM)}]
         )
-    ref = await node.resolve(protocol.STREAM, node.system)
+    ref = await node.channels.resolve(protocol.STREAM, node.system)
     event_type = inbound.event_type or b'""'
 
     def done(entry: Entry) -> None:
@@ -93,7 +93,7 @@ def tell(event_type: str, payload: dict[str, Any]) -> None:
 
 def tell_from(node: Node, address: Address, inbound: Inbound) -> None:
     """Publish for the server, from the node's loop."""
-    ref = node.known(address)
+    ref = node.channels.known(address)
     if ref is None:
         node.spawn(_resolve_and_tell(node, address, inbound))
         return
@@ -113,7 +113,7 @@ def _told(node: Node, entry: Entry) -> None:
 
 async def _resolve_and_tell(node: Node, address: Address, inbound: Inbound) -> None:
     try:
-        await node.resolve(address, node.system)
+        await node.channels.resolve(address, node.system)
     except BusError as problem:
         _skip(problem)
         return

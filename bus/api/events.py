@@ -261,7 +261,7 @@ async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase
         floor = 0
         if where.is_inbox:
             actor, floor = await node.run(_as_owner, actor, where.channel)
-        ref = await node.resolve(where, actor, create=False)
+        ref = await node.channels.resolve(where, actor, create=False)
         stream = EventStream(node, actor, ref, scope)
         stream.peer.inbox_floor = floor
         await stream.open(since, epoch)

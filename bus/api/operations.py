@@ -61,7 +61,7 @@ async def metrics_page(request: HttpRequest) -> HttpResponse:
     return _page(
         [
             *metrics.of_registry(labels),
-            *metrics.of_nodes([(labels, node.figures())]),
+            *metrics.of_nodes([(labels, node.statistics.figures())]),
             *metrics.of_log(labels, node.log_times),
             *await _cluster(node),
         ]

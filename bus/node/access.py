@@ -152,7 +152,7 @@ class Access:
             await node.run(table().refresh)
         rooms = {subject.partition(":")[2] for subject in subjects if subject.startswith("room:")}
         for room in rooms:
-            node.forget(Changed(room, ""))
+            node.changed(Changed(room, ""))
         # A change of rules changes nobody's identity.
         people = any(subject != access.RULES and not subject.startswith("room:") for subject in subjects)
         peers = [p for p in node.peers.values() if any(access.concerns(subject, p.actor) for subject in subjects)]
@@ -188,7 +188,7 @@ class Access:
         for ref in list(peer.memberships.values()):
             if ref.address.room in rooms:
                 try:
-                    fresh = await node.resolve(ref.address, peer.actor, create=False)
+                    fresh = await node.channels.resolve(ref.address, peer.actor, create=False)
                 except BusError:
                     continue  # It is gone, and the membership with it.
                 if ref.id in peer.memberships:

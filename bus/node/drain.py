@@ -1,78 +1,71 @@
-"""A graceful stop on servers that have none: SIGTERM and SIGINT end the node first, and the server after it.
-
-Daphne by itself drops every socket with 1006 and runs no ``disconnect()``; uvicorn answers busy clients into the void. So the
-node takes the signals over when it starts, in the thread that runs the loop, and hands them back to the server's own handler
-once the sockets are closed with 4012.
-"""
+"""The parts of a graceful stop, each within its time (``Node.stop`` has their order)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-import threading
-from collections.abc import Callable, Coroutine
-from types import FrameType
-from typing import Any
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from django.db import Error as DatabaseError
+
+from ..protocol.errors import RESTART, BusError
+from ..services import nodes as node_service
+from ..services import totals
+from .peer import Peer
+
+if TYPE_CHECKING:
+    from .node import Node
 
 logger = logging.getLogger("arqonbus.node")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-#: Time after which the server ends without the drain, seconds. Supervisors kill what takes much longer.
-LONGEST = 9.0
-#: Time for the closing handshakes to leave, before the server ends its transports; seconds.
-LINGER = 0.3
+async def within(seconds: float, work: Coroutine[Any, Any, None], what: str) -> None:
+    """Do ``work``, or as much of it as ``seconds`` allow; ``what`` is its name in the log."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        logger.warning("%s took longer than %g s", what, seconds, extra={"event": "drain_timeout"})
 
 
-def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Let the first SIGTERM or SIGINT run ``stop`` in ``loop``, and then what handled the signal until now.
+async def finish_work(node: Node) -> None:
+    """Until what was taken from the sockets is committed and answered."""
+    # What was read from the sockets is on its way through the connections' loops; let it reach the log.
+    await asyncio.sleep(0.05)
+    while node.busy:  # noqa: ASYNC110 - ends with the last of many handlers
+        await asyncio.sleep(0.01)
+    await node.log.drained()
 
-    A second signal goes to the server at once. Nothing is done outside of the main thread (tests, servers in a thread), where
-    Python takes no signal handlers: whoever runs the loop there calls ``stop`` itself.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    begun = False
 
-    def take_over(number: int) -> None:
-        before: Any = signal.getsignal(number)
+async def close_sockets(node: Node) -> None:
+    """Send everybody away, and wait until they went."""
+    node.hub.flush()
+    await send_away(node.peers.values(), node.settings.retry_spread)
+    while node.peers:  # noqa: ASYNC110 - ends of sockets come from anywhere
+        await asyncio.sleep(0.02)
 
-        def hand_back() -> None:
-            server: Any = getattr(before, "__self__", None)
-            if begun and isinstance(getattr(server, "should_exit", None), bool):
-                # uvicorn's handler also notes the signal, to raise it at itself in the end: no clean stop would exit with 0.
-                server.should_exit = True
-            elif callable(before):
-                before(number, None)
-            elif before is signal.SIG_DFL:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
 
-        async def drain() -> None:
-            try:
-                ending = loop.create_task(stop())
-                await asyncio.wait({ending}, timeout=LONGEST)
-                if ending.done():
-                    ending.result()
-                else:
-                    logger.error("the drain does not end; stopping without it", extra={"event": "drain_failed"})
-                await asyncio.sleep(LINGER)
-            except Exception:
-                logger.exception("the drain failed; stopping without it", extra={"event": "drain_failed"})
-            finally:
-                hand_back()
+async def send_away(peers: Iterable[Peer], spread: float, message: str | None = None) -> None:
+    """Have connections come back (4012), each at a time of its own within ``spread`` seconds; ``message`` tells why."""
+    leaving = list(peers)
+    for position, peer in enumerate(leaving):
+        wait = 0.5 + spread * position / len(leaving)
+        peer.drop(RESTART, BusError("RESTARTING", message, retry_after=wait))
+        if position % 100 == 99:
+            await asyncio.sleep(0)
 
-        def handle(received: int, frame: FrameType | None) -> None:
-            nonlocal begun
-            if begun or loop.is_closed():
-                hand_back()
-                return
-            begun = True
-            loop.call_soon_threadsafe(lambda: tasks.add(loop.create_task(drain())))
 
-        signal.signal(number, handle)
+async def say_goodbye(node: Node) -> None:
+    """Write down that the process is gone and with it its clients, and tell those who are left."""
+    try:
+        await node.notices.gone(await node.run_writer(node_service.stopped, node.id))
+        await node.run_writer(totals.add, {"messages": node.publisher.passed})
+    except DatabaseError as problem:
+        logger.warning("presence stays for others to sweep: %s", problem, extra={"event": "presence_stays"})
 
-    tasks: set[asyncio.Task[None]] = set()
-    for number in SIGNALS:
-        take_over(number)
+
+async def all_done(futures: Sequence[Future[None]]) -> None:
+    """Until all are done, whatever came of them."""
+    await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)

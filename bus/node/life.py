@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 import os
@@ -11,12 +10,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .. import log
-from ..protocol.errors import RESTART, BusError
 from ..services import connections as connection_service
 from ..services import nodes as node_service
 from ..services import sweeping
 from ..services.channels import ChannelRef
 from ..version import VERSION
+from .drain import send_away
 from .peer import Peer
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Life:
             node.host,
             os.getpid(),
             VERSION,
-            node.figures(),
+            node.statistics.figures(),
             {"messages": passed},
         )
         node.publisher.passed -= passed
@@ -83,16 +82,12 @@ class Life:
                 await node.run_writer(connection_service.touch, touched)
         # After an outage of the database everybody's last sign of life is old; the living need a moment to give a new one.
         if now - self._regular_since >= settings.node_timeout:
-            await node.announce_left(await node.run_writer(node_service.sweep_dead))
+            await node.notices.gone(await node.run_writer(node_service.sweep_dead))
         return settings.node_heartbeat
 
     async def _send_away(self, peers: Sequence[Peer]) -> None:
-        """Have connections come back, spread out, because what is written down of them is not true any more."""
-        for position, peer in enumerate(peers):
-            spread = self._node.settings.retry_spread * position / len(peers)
-            peer.drop(RESTART, BusError("RESTARTING", "Your presence was lost; come back.", retry_after=0.5 + spread))
-            if position % 100 == 99:
-                await asyncio.sleep(0)
+        """Have connections come back because what is written down of them is not true any more."""
+        await send_away(peers, self._node.settings.retry_spread, "Your presence was lost; come back.")
 
     async def _compare_presence(self) -> None:
         """What is written down of our connections is what there is, whatever was lost on the way."""

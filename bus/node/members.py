@@ -32,6 +32,7 @@ from ..services.channels import ChannelRef
 from ..services.connections import ChannelHeld, Claim, Claimed, Join, Leave, Operation, Release
 from .peer import Peer
 from .streams import Vanished, check_since
+from .threads import unavailable
 
 if TYPE_CHECKING:
     from .node import Node
@@ -126,7 +127,7 @@ class Members:
             await self._enter(peer, ref, streams, claimed, positions)
         except (BusError, DatabaseError):
             # Half registered is nothing that a client could go on from; coming back with its positions is.
-            raise Closing(SLOW, _unavailable()) from None
+            raise Closing(SLOW, unavailable()) from None
         signals.client_connected.send_robust(
             Peer,
             client=peer.card(),
@@ -140,14 +141,14 @@ class Members:
         """The initial channel, and the streams of it, of its room and of everybody."""
         node = self._node
         for _ in range(3):
-            ref = await node.resolve(initial, peer.actor)
+            ref = await node.channels.resolve(initial, peer.actor)
             await self._check(peer, ref)
-            everyone = await node.resolve(EVERYONE, peer.actor)
+            everyone = await node.channels.resolve(EVERYONE, peer.actor)
             try:
                 return ref, await self._open([ref, await self._room_log(ref), everyone])
             except Vanished:
                 continue
-        raise _unavailable()
+        raise unavailable()
 
     @staticmethod
     def _initial(wanted: Registration) -> Address:
@@ -248,7 +249,7 @@ class Members:
     ) -> tuple[int, bool, int | None]:
         """From where ``peer`` goes on in a log (``Streams.recover``); what was before it came is for readers of history."""
         address = Address(stream.room, stream.channel)
-        ref = self._node.known(address)
+        ref = self._node.channels.known(address)
         if can(peer.actor, HISTORY, address, private=ref is None or ref.private, rules=table().loaded):
             return await self._node.streams.recover(stream, since, epoch)
         return stream.head, False, stream.head + 1
@@ -272,7 +273,7 @@ class Members:
         if address is None or not address.is_channel:
             return None
         try:
-            ref = await self._node.resolve(address, peer.actor, create=False)
+            ref = await self._node.channels.resolve(address, peer.actor, create=False)
             self._node.check(peer, JOIN, ref)
         except BusError:
             return None
@@ -300,7 +301,7 @@ class Members:
                 [{"limit": "memberships", "value": limit}],
             )
         for _ in range(3):
-            ref, created = await node.ensure(address, peer.actor)
+            ref, created = await node.channels.ensure(address, peer.actor)
             await self._check(peer, ref)
             try:
                 joined = await self._join(peer, ref, since, epoch, created=created)
@@ -309,7 +310,7 @@ class Members:
             if joined is not None:
                 return joined
             self._vanished(ref)
-        raise _unavailable()
+        raise unavailable()
 
     async def _join(
         self, peer: Peer, ref: ChannelRef, since: int | str | None, epoch: str | None, *, created: bool
@@ -364,7 +365,7 @@ class Members:
             try:
                 (stream,) = await self._open([joined.ref])
             except (BusError, Vanished):
-                raise Closing(SLOW, _unavailable()) from None
+                raise Closing(SLOW, unavailable()) from None
         self._catch_up(peer, [(stream, joined.position)])
         if joined.new:
             node.notices.joined(peer, joined.ref, joined.participants)
@@ -431,12 +432,28 @@ class Members:
         peer.rooms[room] = peer.rooms.get(room, 1) - 1
         if peer.rooms[room] <= 0:
             del peer.rooms[room]
-            log_ref = node.known(whole_room(room))
+            log_ref = node.channels.known(whole_room(room))
             if log_ref is not None:
                 peer.replays.discard(log_ref.id)
                 stream = node.hub.stream(log_ref.id)
                 if stream is not None:
                     node.hub.remove(stream, peer)
+
+    def drop_stream(self, channel_id: int, problem: BusError | None) -> None:
+        """A log is gone: memberships end; with ``problem`` the members' connections do too, for them to find the new one."""
+        node = self._node
+        stream = node.hub.streams.get(channel_id)
+        if stream is None:
+            return
+        node.channels.forget(Address(stream.room, stream.channel))
+        for member in list(stream.members):
+            if isinstance(member, Peer):
+                ref = member.memberships.get(channel_id)
+                if problem is not None:
+                    member.drop(SLOW, problem)
+                elif ref is not None:
+                    self.forget(member, ref)
+        node.hub.discard(channel_id)
 
     async def gone(self, peer: Peer, code: int) -> None:
         """The connection is closed: nothing of it stays but, for lasting identities, its inbox."""
@@ -448,7 +465,7 @@ class Members:
         for ref in refs:
             self.forget(peer, ref)
         peer.replays.clear()
-        everyone = node.known(EVERYONE)
+        everyone = node.channels.known(EVERYONE)
         for stream_id in (peer.inbox_id, everyone.id if everyone else 0):
             stream = node.hub.stream(stream_id)
             if stream is not None:
@@ -457,7 +474,7 @@ class Members:
         if node.by_client.get(peer.client_id) is peer:
             del node.by_client[peer.client_id]
         if peer.resume_token:
-            began = node.known(peer.initial)
+            began = node.channels.known(peer.initial)
             private = began is not None and began.private
             signals.client_disconnected.send_robust(
                 Peer, client=peer.card(), code=code, kind=peer.kind, room=peer.initial.room, private=private
@@ -493,7 +510,7 @@ class Members:
             try:
                 await self._node.access.catch_up()
             except DatabaseError:
-                raise BusError("UNAVAILABLE", "The store does not answer. Try again.", retry_after=1.0) from None
+                raise unavailable() from None
             self._node.check(peer, JOIN, ref)
 
     def _remember(self, peer: Peer, ref: ChannelRef) -> None:
@@ -505,18 +522,18 @@ class Members:
         return not limit or len(peer.memberships) < limit or peer.actor.admin
 
     async def _room_log(self, ref: ChannelRef) -> ChannelRef:
-        return await self._node.resolve(Address(ref.address.room, WHOLE), self._node.system)
+        return await self._node.channels.resolve(Address(ref.address.room, WHOLE), self._node.system)
 
     def _vanished(self, ref: ChannelRef) -> None:
         """Some process deleted the channel, and its bell was lost: look it up anew."""
-        self._node.forget_ref(ref.address)
+        self._node.channels.forget(ref.address)
 
     async def _open(self, refs: list[ChannelRef]) -> list[Stream]:
         """The streams; raises ``BusError`` UNAVAILABLE, and ``Vanished`` after which the next look finds what there is."""
         try:
             return await self._node.streams.open(refs)
         except DatabaseError:
-            raise _unavailable() from None
+            raise unavailable() from None
         except Vanished as gone:
             for ref in refs:
                 if ref.id == gone.channel_id:
@@ -530,7 +547,7 @@ class Members:
 
     async def _write(self, operation: Operation) -> Any:
         """The answer of the presence tables. Raises ``BusError`` UNAVAILABLE when none comes in time."""
-        problem = _unavailable()
+        problem = unavailable()
         try:
             async with asyncio.timeout(self._node.settings.store_timeout + 3.0):
                 while True:
@@ -543,7 +560,3 @@ class Members:
                         await asyncio.sleep(HELD_AGAIN)
         except (DatabaseError, TimeoutError):
             raise problem from None
-
-
-def _unavailable() -> BusError:
-    return BusError("UNAVAILABLE", "The store does not answer. Try again.", retry_after=1.0)

@@ -8,7 +8,6 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,23 +21,22 @@ from .. import metrics
 from ..conf import config, development_notice
 from ..log import LogWriter
 from ..logs import Damper
-from ..permissions import JOIN, SYSTEM, Actor, can, require, table
-from ..protocol.errors import RESTART, SLOW, BusError
+from ..permissions import SYSTEM, can, require, table
+from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, Address
 from ..realtime.hub import Hub
 from ..realtime.recent import Memory
 from ..realtime.writers import Bounds
-from ..services import channels as channel_service
 from ..services import connections as connection_service
 from ..services import nodes as node_service
-from ..services import totals
 from ..services.channels import ChannelRef
 from ..services.seed import seed_hardcoded
 from ..version import VERSION
-from . import drain
+from . import drain, sigterm
 from .access import Access
 from .admission import Admission
 from .batch import Batcher
+from .channels import Channels
 from .life import Life
 from .members import Members
 from .peer import Peer
@@ -46,7 +44,7 @@ from .presence import Notices
 from .publisher import Publisher
 from .statistics import Statistics
 from .streams import Streams
-from .threads import DatabaseThreads, database_call, database_read, store_errors
+from .threads import DatabaseThreads, database_call, database_read, unavailable
 from .watch import Watch
 
 logger = logging.getLogger("arqonbus.node")
@@ -94,6 +92,7 @@ class Node:
         )
         self.log_times = metrics.LogTimes()
         self.log.observe_commit = self.log_times.observe
+        self.channels = Channels(self.run_writer)
         self.streams = Streams(self.hub, self.broker, self.run_watcher, self._writer_settled)
         self.presence: Batcher[connection_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)
@@ -103,10 +102,10 @@ class Node:
         self.system = SYSTEM
         self.peers: dict[str, Peer] = {}
         self.by_client: dict[str, Peer] = {}
-        self._refs: dict[Address, ChannelRef] = {}
         self._started: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._short_tasks: set[asyncio.Task[None]] = set()
+        #: What :meth:`spawn` runs.
+        self.short_tasks: set[asyncio.Task[None]] = set()
         self._complained = False
         #: Whether the way of each message is logged.
         self.traces = logger.isEnabledFor(logging.DEBUG)
@@ -147,7 +146,7 @@ class Node:
             crashed: list[node_service.Left] = await self.run_writer(prepare)
         except DatabaseError as problem:
             self._complain(problem)
-            raise store_errors(problem) from None
+            raise unavailable() from None
         self._complained = False
         if not self._tasks:
             await self.broker.start()
@@ -159,8 +158,8 @@ class Node:
                 regular.append(self.statistics.announce)
             for work in regular:
                 self._tasks.append(asyncio.ensure_future(self._again(work)))
-            await self.announce_left(crashed)
-            drain.install(self.loop, self.stop)
+            await self.notices.gone(crashed)
+            sigterm.install(self.loop, self.stop)
             if django_settings.DEBUG:
                 logger.warning("%s", development_notice(), extra={"event": "development_mode"})
             logger.info(
@@ -196,68 +195,22 @@ class Node:
         for begun in self.on_drain:
             begun()
         logger.info("draining %d connections", len(self.peers), extra={"event": "drain"})
-        await self._within(self.settings.drain_timeout, self._finish_work(), "accepted work")
-        await self._within(1.0, self._close_sockets(), "closing handshakes")
+        await drain.within(self.settings.drain_timeout, drain.finish_work(self), "accepted work")
+        await drain.within(1.0, drain.close_sockets(self), "closing handshakes")
         for task in self._tasks:
             task.cancel()
         self.access.stop()
         self.streams.stop()
-        await self._within(1.0, self._say_goodbye(), "presence")
+        await drain.within(1.0, drain.say_goodbye(self), "presence")
         self.notices.stop()
         apps.get_app_config("bus").nodes.discard(self)  # type: ignore[attr-defined]
         await self.broker.stop()
         closing = [done for threads in self._threads() for done in threads.end()]
-        await self._within(1.0, self._all_done(closing), "database connections")
+        await drain.within(1.0, drain.all_done(closing), "database connections")
         logger.info("node %s stopped", self.id, extra={"event": "node_stopped", "node": self.id})
 
     def _threads(self) -> Sequence[DatabaseThreads]:
         return self._writer_thread, self._apart, self._readers, self._watcher
-
-    async def _within(self, seconds: float, work: Coroutine[Any, Any, None], what: str) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await work
-        except TimeoutError:
-            logger.warning("%s took longer than %g s", what, seconds, extra={"event": "drain_timeout"})
-
-    @staticmethod
-    async def _all_done(futures: Sequence[Future[None]]) -> None:
-        await asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
-
-    async def _finish_work(self) -> None:
-        # What was read from the sockets is on its way through the connections' loops; let it reach the log.
-        await asyncio.sleep(0.05)
-        while self.busy:  # noqa: ASYNC110 - ends with the last of many handlers
-            await asyncio.sleep(0.01)
-        await self.log.drained()
-
-    async def _close_sockets(self) -> None:
-        self.hub.flush()
-        peers = list(self.peers.values())
-        for position, peer in enumerate(peers):
-            spread = self.settings.retry_spread * position / max(len(peers), 1)
-            peer.drop(RESTART, BusError("RESTARTING", retry_after=0.5 + spread))
-            if position % 100 == 99:
-                await asyncio.sleep(0)
-        while self.peers:  # noqa: ASYNC110 - ends of sockets come from anywhere
-            await asyncio.sleep(0.02)
-
-    async def _say_goodbye(self) -> None:
-        try:
-            left = await self.run_writer(node_service.stopped, self.id)
-            await self.announce_left(left)
-            await self._save_counters()
-        except DatabaseError as problem:
-            logger.warning("presence stays for others to sweep: %s", problem, extra={"event": "presence_stays"})
-
-    async def announce_left(self, left: Sequence[node_service.Left]) -> None:
-        """Tell the members of the channels, here and in the other processes."""
-        for gone in left:
-            try:
-                ref = await self.resolve(gone.address, self.system, create=False)
-            except BusError:
-                continue
-            self.notices.left(gone.card, ref, gone.participants)
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a service in one of the reading threads."""
@@ -276,69 +229,6 @@ class Node:
         await self.loop.run_in_executor(self._writer_thread, lambda: None)
         await asyncio.sleep(0)
         await self.log.landed()
-
-    # --- channels ---------------------------------------------------------------------------------------------------
-
-    def known(self, address: Address) -> ChannelRef | None:
-        """The channel, if this process has met it."""
-        return self._refs.get(address)
-
-    async def resolve(self, address: Address, actor: Actor, *, create: bool = True, action: str = JOIN) -> ChannelRef:
-        """The channel at ``address``, made if it may be for ``action``.
-
-        Raises ``BusError`` CHANNEL_NOT_FOUND, FORBIDDEN, LIMIT_REACHED, UNAVAILABLE.
-        """
-        ref = self._refs.get(address)
-        return ref if ref is not None else (await self.ensure(address, actor, create=create, action=action))[0]
-
-    async def ensure(
-        self, address: Address, actor: Actor, *, create: bool = True, action: str = JOIN
-    ) -> tuple[ChannelRef, bool]:
-        """As :meth:`resolve`, and whether the channel was made by this call."""
-        ref = self._refs.get(address)
-        if ref is not None:
-            return ref, False
-        try:
-            ref, made = await self.run_writer(
-                lambda: channel_service.ensure(address, actor, create=create, action=action)
-            )
-        except DatabaseError as problem:
-            raise store_errors(problem) from None
-        if len(self._refs) > 50_000:
-            self._refs.clear()
-        self._refs[address] = ref
-        return ref, made
-
-    def forget_ref(self, address: Address) -> None:
-        """Look a channel up anew when it is needed next."""
-        self._refs.pop(address, None)
-
-    def forget(self, bell: bells.Changed) -> None:
-        """A channel changed or went, or (with an empty channel) a whole room changed."""
-        if bell.channel:
-            self._refs.pop(Address(bell.room, bell.channel), None)
-        else:
-            for address in [address for address in self._refs if address.room == bell.room]:
-                del self._refs[address]
-        for peer in self.peers.values():
-            peer.allowed.clear()
-        if bell.deleted:
-            self.drop_stream(bell.deleted, None)
-
-    def drop_stream(self, channel_id: int, problem: BusError | None) -> None:
-        """A log is gone: memberships end; with ``problem`` the members' connections do too, for them to find the new one."""
-        stream = self.hub.streams.get(channel_id)
-        if stream is None:
-            return
-        self.forget_ref(Address(stream.room, stream.channel))
-        for member in list(stream.members):
-            if isinstance(member, Peer):
-                ref = member.memberships.get(channel_id)
-                if problem is not None:
-                    member.drop(SLOW, problem)
-                elif ref is not None:
-                    self.members.forget(member, ref)
-        self.hub.discard(channel_id)
 
     # --- rights -------------------------------------------------------------------------------------------------
 
@@ -418,7 +308,7 @@ class Node:
         elif isinstance(bell, bells.Noticed):
             self.notices.deliver(bell.channel_id, bell.frame)
         elif isinstance(bell, bells.Changed):
-            self.forget(bell)
+            self.changed(bell)
         elif isinstance(bell, bells.AccessChanged):
             self.access.hear(bell.subject, bell.id)
         elif isinstance(bell, bells.Dismiss):
@@ -427,11 +317,22 @@ class Node:
                 if found is not None and (not bell.connection_id or found.connection_id == bell.connection_id):
                     found.drop(bell.close_code, BusError(bell.code, bell.message))
 
+    def changed(self, bell: bells.Changed) -> None:
+        """A channel changed or went, or (with an empty channel) a whole room changed."""
+        if bell.channel:
+            self.channels.forget(Address(bell.room, bell.channel))
+        else:
+            self.channels.forget_room(bell.room)
+        for peer in self.peers.values():
+            peer.allowed.clear()
+        if bell.deleted:
+            self.members.drop_stream(bell.deleted, None)
+
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something short beside the caller; it is held until it is done."""
         task = asyncio.ensure_future(work)
-        self._short_tasks.add(task)
-        task.add_done_callback(self._short_tasks.discard)
+        self.short_tasks.add(task)
+        task.add_done_callback(self.short_tasks.discard)
 
     # --- what is done again and again ----------------------------------------------------------------------------------
 
@@ -449,34 +350,6 @@ class Node:
                 logger.exception("heartbeat failed", extra={"event": "heartbeat_failed"})
                 pause = 1.0
             await asyncio.sleep(pause)
-
-    async def _save_counters(self) -> None:
-        await self.run_writer(totals.add, {"messages": self.publisher.passed})
-
-    def figures(self) -> dict[str, Any]:
-        """This process's figures, for status, metrics and the console."""
-        return {
-            "connections": len(self.peers),
-            "clients": len(self.by_client),
-            "frames_received": self.received,
-            "received_bytes": self.received_bytes,
-            "messages_published": self.publisher.published,
-            "streams": len(self.hub.streams),
-            "memberships": sum(len(stream.members) for stream in self.hub.streams.values()),
-            "tasks": len(self._short_tasks) + self.streams.working,
-            "delivered": self.hub.delivered,
-            "delivered_bytes": self.hub.delivered_bytes,
-            "log_queue": len(self.log),
-            "gaps": self.streams.gaps,
-            "repaired": self.streams.repaired,
-            "bells_skipped": self.broker.skipped,
-            "bell_queue_bytes": self.broker.waiting_bytes,
-            "recent_bytes": self.hub.recent_bytes,
-            "layer_connected": self.broker.connected,
-            "store_available": self.log.available,
-            "errors_by_code": metrics.errors_by_code(),
-            "uptime_seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 1),
-        }
 
 
 def _apply(operations: Sequence[connection_service.Operation]) -> list[Any]:

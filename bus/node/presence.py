@@ -7,12 +7,15 @@ n × n frames, so from some size on the notices of a moment become one frame wit
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..broker import Noticed
 from ..permissions import PRESENCE, table
 from ..protocol import frames
+from ..protocol.errors import BusError
 from ..services.channels import ChannelRef
+from ..services.nodes import Left
 from .peer import Peer
 
 if TYPE_CHECKING:
@@ -49,6 +52,16 @@ class Notices:
     def left(self, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
         """A client is no longer a member; ``participants`` does not count it."""
         self._tell("client_left", card, ref, participants, None)
+
+    async def gone(self, left: Sequence[Left]) -> None:
+        """Clients whose end others found out: tell the members of their channels, here and in the other processes."""
+        node = self._node
+        for gone in left:
+            try:
+                ref = await node.channels.resolve(gone.address, node.system, create=False)
+            except BusError:
+                continue
+            self.left(gone.card, ref, gone.participants)
 
     def deliver(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
         """Hand a notice to the members here that may see who is there."""

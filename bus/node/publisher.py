@@ -136,7 +136,7 @@ class Publisher:
             seq = entry.seq
             if entry.error is not None or entry.duplicate or seq is None:
                 if entry.error is not None and entry.error.code == "CHANNEL_NOT_FOUND":
-                    self._node.forget_ref(entry.context.address)
+                    self._node.channels.forget(entry.context.address)
                 continue
             self.published += 1
             ref: ChannelRef = entry.context

@@ -1,8 +1,9 @@
-"""The node's figures, told from time to time: a line in the log, and a signal for telemetry."""
+"""The node's figures: for whoever asks, and told from time to time: a line in the log, and a signal for telemetry."""
 
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics, signals
@@ -22,6 +23,32 @@ class Statistics:
         self._begun = False
         self._reported = self._announced = (node.loop.time(), 0)
         self._published = list(node.log_times.publish.counts)
+
+    def figures(self) -> dict[str, Any]:
+        """This process's figures, for status, metrics and the console."""
+        node = self._node
+        return {
+            "connections": len(node.peers),
+            "clients": len(node.by_client),
+            "frames_received": node.received,
+            "received_bytes": node.received_bytes,
+            "messages_published": node.publisher.published,
+            "streams": len(node.hub.streams),
+            "memberships": sum(len(stream.members) for stream in node.hub.streams.values()),
+            "tasks": len(node.short_tasks) + node.streams.working,
+            "delivered": node.hub.delivered,
+            "delivered_bytes": node.hub.delivered_bytes,
+            "log_queue": len(node.log),
+            "gaps": node.streams.gaps,
+            "repaired": node.streams.repaired,
+            "bells_skipped": node.broker.skipped,
+            "bell_queue_bytes": node.broker.waiting_bytes,
+            "recent_bytes": node.hub.recent_bytes,
+            "layer_connected": node.broker.connected,
+            "store_available": node.log.available,
+            "errors_by_code": metrics.errors_by_code(),
+            "uptime_seconds": round((datetime.now(UTC) - node.started_at).total_seconds(), 1),
+        }
 
     async def report(self) -> float:
         """The log's line; returns the seconds until the next one."""
@@ -57,7 +84,7 @@ class Statistics:
         node = self._node
         everywhere = await node.run(totals.stats)
         rate, self._announced = self._rate_since(self._announced)
-        figures = node.figures()
+        figures = self.figures()
         stats: dict[str, Any] = {
             **everywhere,
             "messages_per_second": round(rate, 1),

@@ -67,6 +67,6 @@ def database_read(function: Callable[..., Any], *args: Any) -> Any:
     return database_call(function, *args)
 
 
-def store_errors(problem: DatabaseError) -> BusError:
+def unavailable() -> BusError:
     """What a client is told when the database does not answer."""
     return BusError("UNAVAILABLE", "The message store does not answer. Try again.", retry_after=1.0)

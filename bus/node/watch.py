@@ -57,7 +57,7 @@ class Watch:
             if channel_id in heads:
                 self._saw_head(channel_id, *heads[channel_id])
             else:
-                self._node.drop_stream(channel_id, None)
+                self._node.members.drop_stream(channel_id, None)
         waiting = [peer for peer in self._node.by_client.values() if not peer.inbox_id]
         for start in range(0, len(waiting), 500):
             part = {peer.client_id: peer for peer in waiting[start : start + 500]}
@@ -69,7 +69,7 @@ class Watch:
     def _saw_head(self, channel_id: int, head: int, epoch: str) -> None:
         if not self._node.streams.seen_head(channel_id, head, epoch):
             # The log was rebuilt. Positions in the old one mean nothing; who comes back is told so (`recovered: false`).
-            self._node.drop_stream(
+            self._node.members.drop_stream(
                 channel_id, BusError("RESTARTING", "The log was rebuilt; come back.", retry_after=0.5)
             )
 

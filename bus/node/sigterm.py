@@ -1,0 +1,78 @@
+"""A graceful stop on servers that have none: SIGTERM and SIGINT end the node first, and the server after it.
+
+Daphne by itself drops every socket with 1006 and runs no ``disconnect()``; uvicorn answers busy clients into the void. So the
+node takes the signals over when it starts, in the thread that runs the loop, and hands them back to the server's own handler
+once the sockets are closed with 4012.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Callable, Coroutine
+from types import FrameType
+from typing import Any
+
+logger = logging.getLogger("arqonbus.node")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+#: Time after which the server ends without the drain, seconds. Supervisors kill what takes much longer.
+LONGEST = 9.0
+#: Time for the closing handshakes to leave, before the server ends its transports; seconds.
+LINGER = 0.3
+
+
+def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Let the first SIGTERM or SIGINT run ``stop`` in ``loop``, and then what handled the signal until now.
+
+    A second signal goes to the server at once. Nothing is done outside of the main thread (tests, servers in a thread), where
+    Python takes no signal handlers: whoever runs the loop there calls ``stop`` itself.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    begun = False
+
+    def take_over(number: int) -> None:
+        before: Any = signal.getsignal(number)
+
+        def hand_back() -> None:
+            server: Any = getattr(before, "__self__", None)
+            if begun and isinstance(getattr(server, "should_exit", None), bool):
+                # uvicorn's handler also notes the signal, to raise it at itself in the end: no clean stop would exit with 0.
+                server.should_exit = True
+            elif callable(before):
+                before(number, None)
+            elif before is signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+
+        async def drain() -> None:
+            try:
+                ending = loop.create_task(stop())
+                await asyncio.wait({ending}, timeout=LONGEST)
+                if ending.done():
+                    ending.result()
+                else:
+                    logger.error("the drain does not end; stopping without it", extra={"event": "drain_failed"})
+                await asyncio.sleep(LINGER)
+            except Exception:
+                logger.exception("the drain failed; stopping without it", extra={"event": "drain_failed"})
+            finally:
+                hand_back()
+
+        def handle(received: int, frame: FrameType | None) -> None:
+            nonlocal begun
+            if begun or loop.is_closed():
+                hand_back()
+                return
+            begun = True
+            loop.call_soon_threadsafe(lambda: tasks.add(loop.create_task(drain())))
+
+        signal.signal(number, handle)
+
+    tasks: set[asyncio.Task[None]] = set()
+    for number in SIGNALS:
+        take_over(number)
