@@ -347,17 +347,24 @@ class Connection:
         if absent:
             unknown = set(absent) - await node.run(client_service.known, absent)
         served = [target for target in inbound.to if target not in unknown]
-        gather = _Gather(self, inbound, len(served))
-        for target in served:
-            address = inbox(target)
-            ref = await node.channels.resolve(address, node.system)
-            copy = msgspec.structs.replace(
-                inbound,
-                type=delivered_type(inbound.type, address),
-                # Whoever names itself wants to hear itself.
-                echo=inbound.echo or target == peer.client_id,
-            )
-            node.publisher.publish(peer, ref, copy, gather.done)
+        copies = [(await node.channels.resolve(inbox(target), node.system), target) for target in served]
+        gather = _Gather(self, inbound, len(copies))
+        node.publisher.publish_copies(
+            peer,
+            [
+                (
+                    ref,
+                    msgspec.structs.replace(
+                        inbound,
+                        type=delivered_type(inbound.type, ref.address),
+                        # Whoever names itself wants to hear itself.
+                        echo=inbound.echo or target == peer.client_id,
+                    ),
+                )
+                for ref, target in copies
+            ],
+            gather.done,
+        )
         if node.traces:
             for target in served:
                 self._trace(inbound.kind, inbox(target))

@@ -94,12 +94,15 @@ class LogWriter:
         """Whether the last transaction went well."""
         return not self._committer.down
 
-    def append(self, entry: Entry) -> None:
-        """Queue an entry; its ``done`` is called once it is committed or refused. Raises ``BusError`` BUSY when too many wait."""
+    def append(self, entry: Entry, *, further: bool = False) -> None:
+        """Queue an entry; its ``done`` is called once it is committed or refused.
+
+        Raises ``BusError`` BUSY when too many wait, unless it is a ``further`` copy of one that was taken.
+        """
         if self._held and entry.channel_id in self._held:
-            self._append_held(entry)
+            self._append_held(entry, further=further)
             return
-        if len(self._queue) >= self._queue_limit or self._bytes >= self._queue_bytes:
+        if not further and (len(self._queue) >= self._queue_limit or self._bytes >= self._queue_bytes):
             raise BusError("BUSY", retry_after=0.5)
         entry.queued_at = self._loop.time()
         self._queue.append(entry)
@@ -110,8 +113,8 @@ class LogWriter:
             self._idle.clear()
             self._loop.call_soon(self._start)
 
-    def _append_held(self, entry: Entry) -> None:
-        if len(self._held) >= self._queue_limit or self._held.bytes >= self._queue_bytes:
+    def _append_held(self, entry: Entry, *, further: bool) -> None:
+        if not further and (len(self._held) >= self._queue_limit or self._held.bytes >= self._queue_bytes):
             raise BusError("BUSY", retry_after=0.5)
         entry.queued_at = self._loop.time()
         self._held.add(entry)

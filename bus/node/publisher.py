@@ -53,6 +53,20 @@ class Publisher:
             raise self._node.refusal(peer, PUBLISH, ref)
         self.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
 
+    def publish_copies(
+        self, peer: Peer, copies: Sequence[tuple[ChannelRef, Inbound]], done: Callable[[Entry], None]
+    ) -> None:
+        """Take one message's copies for several logs, or none of them; ``done`` is called for each.
+
+        Raises ``BusError`` FORBIDDEN or BUSY.
+        """
+        for ref, _ in copies:
+            if not self._node.may(peer, PUBLISH, ref):
+                raise self._node.refusal(peer, PUBLISH, ref)
+        for position, (ref, inbound) in enumerate(copies):
+            exclude = None if inbound.echo else peer
+            self.take(peer.client_id, ref, inbound, done, exclude, further=position > 0)
+
     def take(
         self,
         client_id: str,
@@ -60,9 +74,12 @@ class Publisher:
         inbound: Inbound,
         done: Callable[[Entry], None] | None = None,
         exclude: Peer | None = None,
+        *,
+        further: bool = False,
     ) -> None:
         """As :meth:`publish`, for a sender whom the caller vouches for. ``exclude`` does not receive it.
 
+        ``further`` marks a copy of a message of which a copy was taken already: the log takes this one, too.
         Raises ``BusError`` BUSY.
         """
         message_id = inbound.id
@@ -104,7 +121,8 @@ class Publisher:
                 exclude=exclude,
                 context=ref,
                 request_id=message_id,
-            )
+            ),
+            further=further,
         )
 
     def _passed_before(self, key: str) -> bool:

@@ -228,3 +228,27 @@ async def test_a_withdrawal_reaches_other_processes_with_the_bell_and_without(
             await client.expect(event="unsubscribed", channel="b", timeout=20)
     finally:
         shell.close()
+
+
+async def test_a_private_message_goes_to_all_who_may_have_it_or_to_none(
+    public_server: BusServer, console: Console, wire: Connect, fresh_room: str
+) -> None:
+    bob, carol = [await wire(public_server, client_id=f"{fresh_room}-{who}") for who in ("bob", "carol")]
+    alice = await wire(public_server, room=f"{fresh_room}:hall", client_type=fresh_room)
+    bans = [
+        console.grant("client_type", fresh_room, "publish", f"pm:{carol.client_id}", allow=False),
+        console.grant("client_type", fresh_room, "join", f"{fresh_room}:*", allow=False),
+    ]
+    try:
+        await alice.expect(event="unsubscribed")  # Both bans act.
+        both = [bob.client_id, carol.client_id]
+        with pytest.raises(WireError, match="FORBIDDEN"):
+            await alice.publish("both of you", type="private", to=both, ack=True)
+        # What was sent before a later one would have come before it.
+        await alice.publish("you alone", type="private", to=[bob.client_id], ack=True)
+        await bob.expect("private", message="you alone")
+        assert len(bob.messages(f"pm:{bob.client_id}")) == 1
+        assert carol.messages(f"pm:{carol.client_id}") == []
+    finally:
+        for ban in bans:
+            console.revoke(ban)
