@@ -259,7 +259,7 @@ class Connection:
 
     async def _enter(self, wanted: Registration) -> None:
         peer = self.peer
-        await self.node.members.register(peer, wanted, peer.actor)
+        await self.node.registrations.register(peer, wanted, peer.actor)
         logger.info(
             "registered",
             extra={

@@ -1,10 +1,9 @@
-"""Registering, joining, leaving and going: what makes a connection a member (contract §3, §5)."""
+"""Joining, leaving and going: what makes a connection a member, and ends it (contract §5)."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,26 +11,20 @@ import msgspec
 from django.db import Error as DatabaseError
 
 from .. import signals
-from ..permissions import HISTORY, JOIN, Actor, can, table
+from ..permissions import HISTORY, JOIN, can, table
 from ..protocol import frames
-from ..protocol.errors import NOT_ALLOWED, SLOW, BusError, Closing
+from ..protocol.errors import SLOW, BusError, Closing
 from ..protocol.names import (
-    DEFAULT_ADDRESS,
     EVERYONE,
-    INBOX_ROOM,
     WHOLE,
     Address,
-    inbox,
-    parse_address,
     whole_room,
 )
-from ..protocol.registration import Registration
-from ..protocol.routing import resolve
 from ..realtime.hub import Stream
 from ..services.channels import ChannelRef
-from ..services.connections import ChannelHeld, Claim, Claimed, Join, Leave, Operation, Release
+from ..services.connections import ChannelHeld, Join, Leave, Operation, Release
 from .peer import Peer
-from .streams import Vanished, check_since
+from .streams import Vanished
 from .threads import unavailable
 
 if TYPE_CHECKING:
@@ -67,221 +60,6 @@ class Members:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    # --- registration -----------------------------------------------------------------------------------------------
-
-    async def register(self, peer: Peer, wanted: Registration, actor: Actor) -> None:
-        """Give ``peer`` its identity, initial pair and first memberships, and send ``registered`` and what it missed.
-
-        Raises ``BusError`` for what cannot be, ``Closing`` for what ends the connection (an id in use).
-        """
-        node = self._node
-        generated = wanted.client_id is None
-        client_id = wanted.client_id or peer.client_id
-        actor = msgspec.structs.replace(actor, client_id=client_id, client_type=wanted.client_type)
-        peer.actor = actor
-        peer.allowed.clear()
-        initial = self._initial(wanted)
-        ref, streams = await self._initial_streams(peer, initial)
-        token = secrets.token_urlsafe(18)
-        resume = wanted.resume
-        positions = dict(resume.positions) if resume else {}
-        if wanted.since is not None:
-            positions.setdefault(str(initial), {"seq": wanted.since, "epoch": wanted.epoch})
-        for position in positions.values():
-            check_since(position["seq"])
-        claim = Claim(
-            node_id=node.id,
-            connection_id=peer.connection_id,
-            client_id=client_id,
-            generated=generated,
-            client_type=wanted.client_type,
-            screen_name=wanted.screen_name or "",
-            avatar=wanted.avatar or "",
-            personality=wanted.personality,
-            role=actor.role,
-            principal=actor.principal,
-            resume_token=resume.token if resume else None,
-            new_token=token,
-            channel_id=ref.id,
-            last_activity=peer.last_active(),
-        )
-        peer.claimed = True
-        try:
-            claimed: Claimed = await self._write(claim)
-        except BusError:
-            self._vanished(ref)  # Should its channel be what is missing, the next try finds out.
-            raise
-        peer.client_id, peer.client_type = client_id, wanted.client_type
-        peer.screen_name, peer.avatar = wanted.screen_name, wanted.avatar
-        if wanted.personality:
-            peer.personality = wanted.personality
-        peer.initial, peer.resume_token = initial, claimed.token
-        peer.inbox_floor = claimed.inbox_floor
-        older = node.by_client.get(client_id)
-        node.by_client[client_id] = peer
-        if older is not None and older is not peer:
-            older.registered = False
-        peer.registered = True
-        node.admission.registered(peer)
-        try:
-            await self._enter(peer, ref, streams, claimed, positions)
-        except (BusError, DatabaseError):
-            # Half registered is nothing that a client could go on from; coming back with its positions is.
-            raise Closing(SLOW, unavailable()) from None
-        signals.client_connected.send_robust(
-            Peer,
-            client=peer.card(),
-            room=initial.room,
-            channel=initial.channel,
-            kind=peer.kind,
-            private=ref.private,
-        )
-
-    async def _initial_streams(self, peer: Peer, initial: Address) -> tuple[ChannelRef, list[Stream]]:
-        """The initial channel, and the streams of it, of its room and of everybody."""
-        node = self._node
-        for _ in range(3):
-            ref = await node.channels.resolve(initial, peer.actor)
-            await self._check(peer, ref)
-            everyone = await node.channels.resolve(EVERYONE, peer.actor)
-            try:
-                return ref, await self._open([ref, await self._room_log(ref), everyone])
-            except Vanished:
-                continue
-        raise unavailable()
-
-    @staticmethod
-    def _initial(wanted: Registration) -> Address:
-        address = resolve(wanted.room, wanted.channel, DEFAULT_ADDRESS)
-        if address.is_whole_room:
-            address = Address(address.room, DEFAULT_ADDRESS.channel)
-        if not address.is_channel:
-            raise BusError("INVALID_NAME", f"{address} cannot be the initial channel.", [{"field": "room"}])
-        return address
-
-    async def _enter(
-        self,
-        peer: Peer,
-        ref: ChannelRef,
-        streams: list[Stream],
-        claimed: Claimed,
-        positions: dict[str, dict[str, Any]],
-    ) -> None:
-        node = self._node
-        if not node.may(peer, JOIN, ref):
-            # Withdrawn while the claim was written: there was no membership yet to take it away from.
-            raise Closing(NOT_ALLOWED, BusError("REVOKED"))
-        first, room_log, everyone = streams
-        listening: list[Stream] = [first, room_log, everyone]
-        self._remember(peer, ref)
-        if claimed.inbox is not None:
-            inbox_id, head, epoch = claimed.inbox
-            address = inbox(peer.client_id)
-            inbox_ref = ChannelRef(inbox_id, address, 0, epoch, ephemeral=False, private=True, presence=False)
-            listening += await self._open([inbox_ref])
-            peer.inbox_id, peer.inbox_seq = inbox_id, head
-        extra: list[tuple[ChannelRef, int]] = []
-        for more, participants in await self._rejoin_all(peer, positions):
-            try:
-                opened = await self._open([more, await self._room_log(more)])
-            except Vanished:
-                self.forget(peer, more)
-                continue
-            extra.append((more, participants))
-            listening += [stream for stream in opened if stream not in listening]
-        starts: list[tuple[Stream, int]] = []
-        told: dict[str, dict[str, Any]] = {}
-        for stream in listening:
-            address = Address(stream.room, stream.channel)
-            position = positions.get(str(address))
-            row: dict[str, Any] = {}
-            start: int | None = None
-            if position is not None:
-                start, recovered, left = await self._recover(peer, stream, position["seq"], position.get("epoch"))
-                row["recovered"] = recovered
-                if left is not None:
-                    row["first_seq"] = left
-            if address.is_inbox and start is not None:
-                start = max(start, peer.inbox_floor)
-            told[str(address)] = row
-            if start is not None:
-                starts.append((stream, start))
-        # What was withdrawn meanwhile stays so.
-        withdrawn = {here.id for here in (ref, *(more for more, _ in extra))} - peer.memberships.keys()
-        listening = [
-            s
-            for s in listening
-            if s.id not in withdrawn and (s.channel != WHOLE or s.room in peer.rooms or s is everyone)
-        ]
-        starts = [(stream, start) for stream, start in starts if stream in listening]
-        # From here to the first `replay` nothing waits: the heads in the answer are those the memberships begin at.
-        replayed = {stream for stream, _ in starts}
-        for stream in listening:
-            row = told[f"{stream.room}:{stream.channel}"]
-            row["epoch"], row["seq"] = stream.epoch, stream.head
-        if f"{INBOX_ROOM}:{peer.client_id}" not in told:
-            told[f"{INBOX_ROOM}:{peer.client_id}"] = {"epoch": "", "seq": 0}
-        peer.writer.send(
-            frames.system(
-                "registered",
-                client_id=peer.client_id,
-                client_type=peer.client_type,
-                role=peer.actor.role,
-                room=ref.address.room,
-                channel=ref.address.channel,
-                channels=told,
-                resume_token=peer.resume_token,
-                participants=claimed.participants,
-            )
-        )
-        peer.entered = True
-        for stream in listening:
-            if stream not in replayed:
-                node.hub.add(stream, peer)
-        peer.writer.flush()
-        node.notices.joined(peer, ref, claimed.participants)
-        for more, participants in extra:
-            node.notices.joined(peer, more, participants)
-        self._catch_up(peer, starts)
-
-    async def _recover(
-        self, peer: Peer, stream: Stream, since: int | str, epoch: str | None
-    ) -> tuple[int, bool, int | None]:
-        """From where ``peer`` goes on in a log (``Streams.recover``); what was before it came is for readers of history."""
-        address = Address(stream.room, stream.channel)
-        ref = self._node.channels.known(address)
-        if can(peer.actor, HISTORY, address, private=ref is None or ref.private, rules=table().loaded):
-            return await self._node.streams.recover(stream, since, epoch)
-        return stream.head, False, stream.head + 1
-
-    async def _rejoin_all(self, peer: Peer, positions: dict[str, dict[str, Any]]) -> list[tuple[ChannelRef, int]]:
-        """Make ``peer`` a member again of the channels among ``positions``; each with its number of participants."""
-        wanted = [ref for text in positions if (ref := await self._rejoin(peer, text)) is not None]
-        counts = await asyncio.gather(*(self._write_join(peer, ref) for ref in wanted))
-        joined = []
-        for ref, count in zip(wanted, counts, strict=True):
-            if count is None:
-                self._vanished(ref)
-                self.forget(peer, ref)
-            else:
-                joined.append((ref, count))
-        return joined
-
-    async def _rejoin(self, peer: Peer, text: str) -> ChannelRef | None:
-        """A channel that a client that comes back was in, if it still may be; positions of other logs bring no membership."""
-        address = parse_address(text)
-        if address is None or not address.is_channel:
-            return None
-        try:
-            ref = await self._node.channels.resolve(address, peer.actor, create=False)
-            self._node.check(peer, JOIN, ref)
-        except BusError:
-            return None
-        if ref.id in peer.memberships or not self._room_for_one_more(peer):
-            return None
-        self._remember(peer, ref)
-        return ref
-
     # --- joining and leaving ------------------------------------------------------------------------------------------
 
     async def join(self, peer: Peer, address: Address, since: int | str | None, epoch: str | None) -> Joined:
@@ -293,7 +71,7 @@ class Members:
         if not address.is_channel:
             raise BusError("INVALID_NAME", f"{address} is not a channel to join.", [{"field": "channel"}])
         member = any(ref.address == address for ref in peer.memberships.values())
-        if not member and not self._room_for_one_more(peer):
+        if not member and not self.room_for_one_more(peer):
             limit = node.settings.memberships
             raise BusError(
                 "LIMIT_REACHED",
@@ -302,14 +80,14 @@ class Members:
             )
         for _ in range(3):
             ref, created = await node.channels.ensure(address, peer.actor)
-            await self._check(peer, ref)
+            await self.check(peer, ref)
             try:
                 joined = await self._join(peer, ref, since, epoch, created=created)
             except Vanished:
                 continue
             if joined is not None:
                 return joined
-            self._vanished(ref)
+            self.vanished(ref)
         raise unavailable()
 
     async def _join(
@@ -318,19 +96,19 @@ class Members:
         """:meth:`join` once it is known where; None when the channel went meanwhile."""
         node = self._node
         member = ref.id in peer.memberships
-        stream, room_log = await self._open([ref, await self._room_log(ref)])
+        stream, room_log = await self.open([ref, await self.room_log(ref)])
         position, recovered, first = stream.head, None, None
         if since is not None:
-            position, recovered, first = await self._recover(peer, stream, since, epoch)
-        participants = await self._write_join(peer, ref)
+            position, recovered, first = await self.recover(peer, stream, since, epoch)
+        participants = await self.write_join(peer, ref)
         if participants is None:
             return None
         if not member:
             if not node.may(peer, JOIN, ref):
                 # Withdrawn meanwhile; there was nothing yet to take it away from.
-                await self._write(Leave(peer.client_id, peer.connection_id, ref.id))
+                await self.write(Leave(peer.client_id, peer.connection_id, ref.id))
                 node.check(peer, JOIN, ref)
-            self._remember(peer, ref)
+            self.remember(peer, ref)
             node.hub.add(room_log, peer)
         elif since is not None:
             peer.replays.discard(stream.id)
@@ -363,14 +141,14 @@ class Members:
         stream = node.hub.stream(joined.ref.id)
         if stream is None:
             try:
-                (stream,) = await self._open([joined.ref])
+                (stream,) = await self.open([joined.ref])
             except (BusError, Vanished):
                 raise Closing(SLOW, unavailable()) from None
-        self._catch_up(peer, [(stream, joined.position)])
+        self.catch_up(peer, [(stream, joined.position)])
         if joined.new:
             node.notices.joined(peer, joined.ref, joined.participants)
 
-    def _catch_up(self, peer: Peer, starts: Sequence[tuple[Stream, int]]) -> None:
+    def catch_up(self, peer: Peer, starts: Sequence[tuple[Stream, int]]) -> None:
         """Follow each stream from its position: at once where memory has it all, else by and by."""
         streams = self._node.streams
         late = [(stream, position) for stream, position in starts if not streams.follow(peer, stream, position)]
@@ -397,7 +175,7 @@ class Members:
         if ref is None:
             raise BusError("NOT_A_MEMBER", f"You are not a member of {address}.", [{"address": str(address)}])
         # Who is refused stays what it was: a member.
-        participants: int = await self._write(Leave(peer.client_id, peer.connection_id, ref.id))
+        participants: int = await self.write(Leave(peer.client_id, peer.connection_id, ref.id))
         if ref.id in peer.memberships:
             self.forget(peer, ref)
             node.notices.left(peer.card(), ref, participants)
@@ -414,7 +192,7 @@ class Members:
             if not peer.registered:
                 continue  # A reader that is no client, such as a stream of events.
             try:
-                participants = await self._write(Leave(peer.client_id, peer.connection_id, ref.id))
+                participants = await self.write(Leave(peer.client_id, peer.connection_id, ref.id))
             except BusError:
                 continue  # The row goes with the connection at the latest.
             node.notices.left(peer.card(), ref, participants)
@@ -493,7 +271,7 @@ class Members:
     async def release(self, release: Release, card: dict[str, Any], refs: Sequence[ChannelRef]) -> bool:
         """Write down that a connection is gone, and tell those who are left; False when the store does not take it now."""
         try:
-            left: dict[int, int] = await self._write(release)
+            left: dict[int, int] = await self.write(release)
         except (BusError, RuntimeError):
             return False
         for ref in refs:
@@ -502,9 +280,19 @@ class Members:
                 self._node.notices.left(card, ref, left[ref.id])
         return True
 
+    async def recover(
+        self, peer: Peer, stream: Stream, since: int | str, epoch: str | None
+    ) -> tuple[int, bool, int | None]:
+        """From where ``peer`` goes on in a log (``Streams.recover``); what was before it came is for readers of history."""
+        address = Address(stream.room, stream.channel)
+        ref = self._node.channels.known(address)
+        if can(peer.actor, HISTORY, address, private=ref is None or ref.private, rules=table().loaded):
+            return await self._node.streams.recover(stream, since, epoch)
+        return stream.head, False, stream.head + 1
+
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    async def _check(self, peer: Peer, ref: ChannelRef) -> None:
+    async def check(self, peer: Peer, ref: ChannelRef) -> None:
         """Raise ``BusError`` FORBIDDEN (or not found, for what is hidden) unless the connection may join."""
         if not self._node.may(peer, JOIN, ref):
             try:
@@ -513,22 +301,25 @@ class Members:
                 raise unavailable() from None
             self._node.check(peer, JOIN, ref)
 
-    def _remember(self, peer: Peer, ref: ChannelRef) -> None:
+    def remember(self, peer: Peer, ref: ChannelRef) -> None:
+        """Note a membership at the connection; it is heard once the stream has it."""
         peer.memberships[ref.id] = ref
         peer.rooms[ref.address.room] = peer.rooms.get(ref.address.room, 0) + 1
 
-    def _room_for_one_more(self, peer: Peer) -> bool:
+    def room_for_one_more(self, peer: Peer) -> bool:
+        """Whether the connection may be a member of another channel, by the setting ``memberships``."""
         limit = self._node.settings.memberships
         return not limit or len(peer.memberships) < limit or peer.actor.admin
 
-    async def _room_log(self, ref: ChannelRef) -> ChannelRef:
+    async def room_log(self, ref: ChannelRef) -> ChannelRef:
+        """The whole room's log, which members of any of its channels hear."""
         return await self._node.channels.resolve(Address(ref.address.room, WHOLE), self._node.system)
 
-    def _vanished(self, ref: ChannelRef) -> None:
+    def vanished(self, ref: ChannelRef) -> None:
         """Some process deleted the channel, and its bell was lost: look it up anew."""
         self._node.channels.forget(ref.address)
 
-    async def _open(self, refs: list[ChannelRef]) -> list[Stream]:
+    async def open(self, refs: list[ChannelRef]) -> list[Stream]:
         """The streams; raises ``BusError`` UNAVAILABLE, and ``Vanished`` after which the next look finds what there is."""
         try:
             return await self._node.streams.open(refs)
@@ -537,15 +328,15 @@ class Members:
         except Vanished as gone:
             for ref in refs:
                 if ref.id == gone.channel_id:
-                    self._vanished(ref)
+                    self.vanished(ref)
             raise
 
-    async def _write_join(self, peer: Peer, ref: ChannelRef) -> int | None:
+    async def write_join(self, peer: Peer, ref: ChannelRef) -> int | None:
         """The number of members with ``peer`` among them; None when the channel is gone."""
-        count: int | None = await self._write(Join(peer.client_id, peer.connection_id, ref.id))
+        count: int | None = await self.write(Join(peer.client_id, peer.connection_id, ref.id))
         return count
 
-    async def _write(self, operation: Operation) -> Any:
+    async def write(self, operation: Operation) -> Any:
         """The answer of the presence tables. Raises ``BusError`` UNAVAILABLE when none comes in time."""
         problem = unavailable()
         try:

@@ -42,6 +42,7 @@ from .members import Members
 from .peer import Peer
 from .presence import Notices
 from .publisher import Publisher
+from .registration import Registrations
 from .statistics import Statistics
 from .streams import Streams
 from .threads import DatabaseThreads, database_call, database_read, unavailable
@@ -97,6 +98,7 @@ class Node:
         self.presence: Batcher[connection_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)
         self.members = Members(self)
+        self.registrations = Registrations(self)
         self.access = Access(self)
         self.admission = Admission(self)
         self.system = SYSTEM
