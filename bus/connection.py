@@ -23,6 +23,7 @@ from .conf import anonymous_allowed
 from .door import Refused, check_admitted, identify
 from .log import Entry
 from .node import Node, Peer
+from .node.threads import store_error
 from .permissions import PUBLISH, Actor
 from .port import NodePort
 from .protocol import frames
@@ -228,7 +229,7 @@ class Connection:
         elif isinstance(problem, Closing):
             self.close(problem.close_code, problem.error)
         elif isinstance(problem, DatabaseError):
-            self.error(BusError("UNAVAILABLE", retry_after=1.0), request_id)
+            self.error(store_error(problem), request_id)
         else:
             reference = secrets.token_hex(6)
             logger.error(
@@ -422,7 +423,7 @@ class Connection:
             )
             answer = await command.run(context, parameters)
         except (BusError, DatabaseError) as met:
-            problem = met if isinstance(met, BusError) else BusError("UNAVAILABLE", retry_after=1.0)
+            problem = met if isinstance(met, BusError) else store_error(met)
             self._refused(problem, inbound.command if inbound.command in registry else None)
             self.send(frames.command_error(uid, inbound.id, inbound.command, problem))
             return

@@ -146,7 +146,8 @@ def session_key_of(scope: Any) -> str | None:
         morsel = SimpleCookie(cookie).get(settings.SESSION_COOKIE_NAME)
     except CookieError:
         return None
-    return morsel.value if morsel is not None and morsel.value else None
+    # A quoted cookie can hold NUL, for which no database is asked.
+    return morsel.value if morsel is not None and morsel.value and "\x00" not in morsel.value else None
 
 
 async def authenticate(scope: Any, query: dict[str, str], node: Node) -> Actor:

@@ -41,6 +41,9 @@ REFUSED = "The credentials are not valid."
 
 TOKEN, JWT, TICKET = "token", "jwt", "ticket"
 
+#: Characters of a JWT's subject that stands for itself; a digest with what stands before it has 105.
+LONGEST_SUBJECT = 100
+
 
 def _refused(reason: str) -> BusError:
     """The refusal; the reason is for the log."""
@@ -155,9 +158,10 @@ def from_jwt(text: str) -> Actor:
     except jwts.NotGood as problem:
         raise _refused(f"JWT: {problem}") from None
     settings = config()
-    subject = str(claims["sub"])
-    # A digest where the subject is longer than a principal may be.
-    short = subject if len(subject) <= 100 else digest(subject)
+    subject: str = claims["sub"]
+    # A digest where the subject is longer than a principal may be; with a part of it in front it is longer than any subject
+    # that stands for itself, so that nobody is somebody else by being called like a digest.
+    short = subject if len(subject) <= LONGEST_SUBJECT else f"{subject[:40]}~{digest(subject)}"
     scopes = _texts(claims.get(settings.jwt_scope_claim)) if settings.jwt_scope_claim else None
     return Actor(
         principal=f"jwt:{short}",
@@ -173,10 +177,9 @@ def from_jwt(text: str) -> Actor:
 
 
 def _texts(value: Any) -> Iterable[str]:
-    """A claim that is a list of texts, or texts with spaces between."""
-    if isinstance(value, str):
-        return value.split()
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    """A claim that is a list of texts, or texts with spaces between; what is not printable is left out."""
+    items = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, str) and item.isprintable()]
 
 
 def from_ticket(text: str) -> Actor:

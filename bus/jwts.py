@@ -25,6 +25,8 @@ logger = logging.getLogger("arqonbus.jwt")
 
 #: Longest token that is looked at; bytes.
 LONGEST = 8192
+#: Latest end of a token; seconds since the epoch. Beyond the year 9999 there are no dates.
+LATEST = 250_000_000_000
 #: Seconds that a JWKS server may take, and that unknown key ids may not make us ask it again.
 FETCH_TIMEOUT = 3.0
 FETCH_PAUSE = 10.0
@@ -51,10 +53,14 @@ def read(text: str) -> dict[str, Any]:
             leeway=settings.jwt_leeway,
             options={"require": ["exp", "sub"], "verify_aud": bool(settings.jwt_audience)},
         )
-    except jwt.PyJWTError as problem:
-        raise NotGood(f"{type(problem).__name__}: {problem}") from None
-    if not claims["sub"]:
-        raise NotGood("an empty `sub`")
+    except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as problem:
+        # What is in a token is anybody's until its signature is checked, and the library reads some of it before.
+        raise NotGood(f"{type(problem).__name__}: {str(problem)[:200]}") from None
+    subject, ends = claims["sub"], claims["exp"]
+    if not isinstance(subject, str) or not subject.isprintable() or not subject:
+        raise NotGood("`sub` is not a text of printable characters")
+    if isinstance(ends, bool) or not isinstance(ends, (int, float)) or ends > LATEST:
+        raise NotGood("`exp` is not a time in seconds")
     return claims
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 from .api import operations
+from .api.errors import plain_answer
+from .protocol.errors import BusError
 
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self' ws: wss:; "
@@ -15,8 +18,8 @@ POLICY = (
 )
 
 
-class ContentSecurityPolicyMiddleware:
-    """Adds a strict Content-Security-Policy where a response has none: nothing inline, nothing from other hosts."""
+class _Middleware:
+    """A middleware of both worlds: :meth:`before` may answer instead of the page, :meth:`after` gets every answer."""
 
     async_capable = True
     sync_capable = True
@@ -28,37 +31,54 @@ class ContentSecurityPolicyMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
-        """Answer with the policy on it."""
+        """Answer, or pass on."""
         if self._is_async:
             return self._acall(request)
-        response = self.get_response(request)
-        assert isinstance(response, HttpResponse) or hasattr(response, "headers")
-        return self._with_policy(response)  # type: ignore[arg-type]
+        return self.after(self.before(request) or self.get_response(request))  # type: ignore[arg-type]
 
     async def _acall(self, request: HttpRequest) -> HttpResponse:
-        response = await self.get_response(request)  # type: ignore[misc]
-        return self._with_policy(response)
+        return self.after(self.before(request) or await self.get_response(request))  # type: ignore[misc]
 
-    @staticmethod
-    def _with_policy(response: HttpResponse) -> HttpResponse:
+    def before(self, request: HttpRequest) -> HttpResponse | None:
+        """The answer, or None to ask the page for it."""
+        return None
+
+    def after(self, response: HttpResponse) -> HttpResponse:
+        """The answer as it goes out."""
+        return response
+
+
+class ContentSecurityPolicyMiddleware(_Middleware):
+    """Adds a strict Content-Security-Policy where a response has none: nothing inline, nothing from other hosts."""
+
+    def after(self, response: HttpResponse) -> HttpResponse:
+        """With the policy on it."""
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
 
 
-class OperationsMiddleware:
+class PlainRequestMiddleware(_Middleware):
+    """Keeps NUL characters from the pages and the database behind them: PostgreSQL takes none, and raises.
+
+    With one in its path or query a request for a page, the admin's among them, is refused with 400 (REST looks itself, and says
+    where it stands); a session cookie that holds one is nobody's.
+    """
+
+    def before(self, request: HttpRequest) -> HttpResponse | None:
+        """The refusal, if it is one."""
+        path, query = request.path_info, request.META.get("QUERY_STRING", "")
+        if ("\x00" in path or "%00" in query or "\x00" in query) and "/api/" not in path:
+            return plain_answer(BusError("VALIDATION_ERROR", "The address holds a NUL character."), request)
+        if "\x00" in request.COOKIES.get(settings.SESSION_COOKIE_NAME, ""):
+            del request.COOKIES[settings.SESSION_COOKIE_NAME]
+        return None
+
+
+class OperationsMiddleware(_Middleware):
     """Answers ``/health``, ``/ready``, ``/version`` and ``/metrics`` before the host name is looked at.
 
     Probes and scrapers come by the address of the process, which is not among ``ALLOWED_HOSTS``; these pages make nothing of it.
     """
-
-    async_capable = True
-    sync_capable = True
-
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]) -> None:
-        self.get_response = get_response
-        self._is_async = iscoroutinefunction(get_response)
-        if self._is_async:
-            markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
         """Answer, or pass on what is not of these pages."""

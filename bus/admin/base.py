@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
+from django import forms
 from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import Model, QuerySet
+from django.db.models import JSONField, Model, QuerySet
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import reverse
@@ -20,9 +23,12 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from .. import identity
+from ..conf import config
 from ..door import forwarded_address
 from ..permissions import Actor
 from ..protocol.errors import BusError
+from ..protocol.limits import nesting_within
+from ..protocol.values import holds_nul
 
 #: The door's name in the audit log.
 DOOR = "admin"
@@ -64,6 +70,28 @@ class BoundedPaginator(AnyPaginator):
         return len(rows)
 
 
+class ValuesField(forms.JSONField):
+    """A JSON value that every database and client takes: as deep as a frame may be, without NUL, half characters and NaN."""
+
+    def to_python(self, value: Any) -> Any:
+        """The value. Raises ``ValidationError``."""
+        if isinstance(value, str) and value and not self._fits(value):
+            raise ValidationError(self.error_messages["invalid"], code="invalid", params={"value": value})
+        return super().to_python(value)
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """What is shown again of a form that was refused."""
+        return InvalidJSONInput(data) if data and not self._fits(data) else super().bound_data(data, initial)
+
+    @staticmethod
+    def _fits(text: str) -> bool:
+        try:
+            written = text.encode()
+            return nesting_within(written, config().frame_depth) and not holds_nul(msgspec.json.decode(written))
+        except ValueError:
+            return False
+
+
 class BusModelAdmin(GenericAdmin[Row]):
     """A model of the bus; a ``BusError`` of a service becomes a message, and nothing is changed."""
 
@@ -71,6 +99,7 @@ class BusModelAdmin(GenericAdmin[Row]):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each would be a count
     list_per_page = 50
+    formfield_overrides = {JSONField: {"form_class": ValuesField}}
 
     def changeform_view(
         self,

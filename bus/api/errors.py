@@ -17,6 +17,7 @@ from rest_framework.response import Response
 
 from .. import metrics
 from ..logs import Damper
+from ..node.threads import store_error
 from ..protocol.errors import BusError
 
 logger = logging.getLogger("arqonbus.rest")
@@ -54,8 +55,10 @@ def bus_error(problem: Exception) -> BusError:
             told = code in ("METHOD_NOT_ALLOWED", "FORBIDDEN") and isinstance(problem, exceptions.APIException)
             return BusError(code, str(problem) if told else None)
     if isinstance(problem, DatabaseError):
-        logger.error("the store does not answer: %s", problem, extra={"event": "store_lost"})
-        return BusError("UNAVAILABLE", "The message store does not answer. Try again.", retry_after=1.0)
+        refusal = store_error(problem)
+        if refusal.code == "UNAVAILABLE":
+            logger.error("the store does not answer: %s", problem, extra={"event": "store_lost"})
+        return refusal
     reference = secrets.token_hex(6)
     logger.error("request failed", exc_info=problem, extra={"event": "internal_error", "reference": reference})
     return BusError("INTERNAL_ERROR", details=[{"reference": reference}])

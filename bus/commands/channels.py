@@ -23,6 +23,10 @@ Channel = Annotated[
 ]
 
 
+#: The largest number that a column of the database holds.
+MOST = 2**31 - 1
+
+
 class ChannelParameters(Parameters):
     """A channel, by the rules of the contract's §5: parameters win over the frame, the frame over the initial pair."""
 
@@ -42,8 +46,8 @@ def target(context: Context, parameters: ChannelParameters) -> Address:
 class Retention(msgspec.Struct, forbid_unknown_fields=True):
     """How much of a channel's history is kept."""
 
-    count: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Messages kept; 0: no limit.")] = None
-    age: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="Seconds kept; 0: no limit.")] = None
+    count: Annotated[Annotated[int, Meta(ge=0, le=MOST)] | None, Meta(description="Messages kept; 0: no limit.")] = None
+    age: Annotated[Annotated[int, Meta(ge=0, le=MOST)] | None, Meta(description="Seconds kept; 0: no limit.")] = None
 
 
 class CreateParameters(ChannelParameters):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from django.db import DataError, InterfaceError, OperationalError, connection
 from django.db import Error as DatabaseError
-from django.db import InterfaceError, OperationalError, connection
 
 from ..protocol.errors import BusError
 
@@ -70,3 +70,10 @@ def database_read(function: Callable[..., Any], *args: Any) -> Any:
 def unavailable() -> BusError:
     """What a client is told when the database does not answer."""
     return BusError("UNAVAILABLE", "The message store does not answer. Try again.", retry_after=1.0)
+
+
+def store_error(problem: DatabaseError) -> BusError:
+    """What a client is told of a failure of the database: it is away, or took no value that got past every rule before it."""
+    if isinstance(problem, DataError):
+        return BusError("VALIDATION_ERROR", "A value cannot be kept: a number too large, or a character of no text.")
+    return unavailable()

@@ -17,9 +17,11 @@ INBOX_ROOM = "pm"
 _NAME = re.compile(r"[A-Za-z0-9_\-./]{1,64}", re.ASCII)
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_\-.@]{1,64}", re.ASCII)
 
-#: Who the server is on the wire; no client can be it.
+#: Who the server is on the wire; no client can be it, nor what readers would take for it.
 SERVER = "arqonbus_server"
-RESERVED_CLIENT_IDS = frozenset({SERVER})
+_SERVERS = frozenset({"arqonbusserver", "arqonbus", "server", "system"})
+#: How the server calls those who speak without a socket of the bus: nobody, or a telemetry socket.
+_MADE_UP = re.compile(r"anonymous-[0-9a-f]{12}|telemetry-[0-9a-f]{16}", re.ASCII | re.IGNORECASE)
 
 NAME_RULE = "1 to 64 of letters, digits and _ - . /"
 CLIENT_ID_RULE = "1 to 64 of letters, digits and _ - . @"
@@ -67,6 +69,12 @@ def is_name(text: object) -> bool:
 def is_client_id(text: object) -> bool:
     """Whether ``text`` can be a ``client_id``."""
     return isinstance(text, str) and _CLIENT_ID.fullmatch(text) is not None
+
+
+def is_reserved(client_id: str) -> bool:
+    """Whether a client id is the server's, looks like it (``ArqonBus-Server``), or is one that the server makes up."""
+    plain = "".join(filter(str.isalnum, client_id)).lower()
+    return plain in _SERVERS or _MADE_UP.fullmatch(client_id) is not None
 
 
 def inbox(client_id: str) -> Address:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from .faults import Faults, FrameError, shortened
-from .names import CLIENT_ID_RULE, RESERVED_CLIENT_IDS, is_client_id
+from .names import CLIENT_ID_RULE, is_client_id, is_reserved
 from .values import holds_nul, seq_of
 
 
@@ -44,7 +44,7 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
     client_id = fields.get("client_id") or None
     if client_id is not None and not is_client_id(client_id):
         own.add("client_id", f"`client_id` is {CLIENT_ID_RULE}")
-    elif client_id in RESERVED_CLIENT_IDS:
+    elif client_id is not None and is_reserved(client_id):
         own.add("client_id", f"`client_id` {client_id} is the server's own.")
     else:
         result.client_id = client_id
@@ -56,14 +56,15 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
             own.add(field, f"`{field}` is a text of at most {longest} characters.")
         else:
             setattr(result, field, value)
-    for field in ("room", "channel", "token", "epoch"):
+    # A token as long as in a header (``bus.jwts``).
+    for field, longest in (("room", 4096), ("channel", 4096), ("token", 8192), ("epoch", 4096)):
         value = fields.get(field)
         if field == "token" and not value:
             value = fields.get("ticket")
         if value is None or value == "":
             continue
-        if not isinstance(value, str) or len(value) > 4096:
-            own.add(field, f"`{field}` is a string.")
+        if not isinstance(value, str) or len(value) > longest:
+            own.add(field, f"`{field}` is a string of at most {longest} characters.")
         else:
             setattr(result, field, value)
     since = fields.get("since")

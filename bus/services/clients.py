@@ -15,7 +15,7 @@ from .. import broker
 from ..models import Channel, Client, digest, wire_time
 from ..permissions import PRESENCE, Actor, can, hidden, require
 from ..protocol.errors import NOT_ALLOWED, BusError
-from ..protocol.names import CLIENT_ID_RULE, Address, is_client_id
+from ..protocol.names import CLIENT_ID_RULE, Address, is_client_id, is_reserved
 from . import audit
 
 
@@ -54,10 +54,12 @@ def speak_as(actor: Actor, wanted: str | None = None) -> Actor:
     if wanted:
         if not is_client_id(wanted):
             raise BusError("INVALID_NAME", f"`client_id` is {CLIENT_ID_RULE}", [{"field": "client_id"}])
+        if is_reserved(wanted):
+            raise BusError("INVALID_NAME", f"`client_id` {wanted} is the server's own.", [{"field": "client_id"}])
         candidates = [wanted]
     else:
         names = (actor.name, actor.principal.replace(":", "."), f"id.{digest(actor.principal)[:24]}")
-        candidates = [name for name in names if is_client_id(name)]
+        candidates = [name for name in names if is_client_id(name) and not is_reserved(name)]
     for client_id in candidates:
         row, _ = Client.objects.get_or_create(
             client_id=client_id, defaults={"principal": actor.principal, "role": actor.role}
@@ -71,6 +73,8 @@ def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> 
     """Send a connected client away (4403), in whichever process it is. Raises ``BusError`` FORBIDDEN or CLIENT_NOT_FOUND."""
     if not actor.manages:
         raise BusError("FORBIDDEN", "Only admins may disconnect a client.")
+    if not is_client_id(client_id):
+        raise BusError("CLIENT_NOT_FOUND", f"No client {client_id[:64]!r} is connected.")
     client = Client.objects.filter(client_id=client_id, node__isnull=False).first()
     if client is None:
         raise BusError("CLIENT_NOT_FOUND", f"No client {client_id!r} is connected.")

@@ -156,6 +156,33 @@ async def test_nobody_speaks_under_another_name(
     )
 
 
+async def test_nobody_takes_an_id_that_readers_would_take_for_the_servers(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    """Nor one of those that the server makes up for who has none, through whichever door."""
+    token = console.token(f"pretender {fresh_room}", admin=True)
+    lookalikes = [
+        "arqonbus_server", "ArqonBus_Server", "arqonbus-server", "arqonbus.server@", "arqonbus", "server", "System", "-system-",
+        "anonymous-0123456789ab", "telemetry-0123456789abcdef", "Telemetry-0123456789ABCDEF",
+    ]  # fmt: skip
+    with rest(public_server, **bearer(token)) as caller:
+        for name in lookalikes:
+            for who in ({}, {"token": token}):
+                with pytest.raises(WireError) as refused:
+                    await wire(public_server, client_id=name, **who)
+                assert refused.value.code == "VALIDATION_ERROR", name
+            spoken = caller.post(f"messages?client_id={name}", json={"room": fresh_room, "message": "x"})
+            assert (spoken.status_code, code_of(spoken)) == (400, "INVALID_NAME"), name
+        for name in ("my-server-1", "anonymous-fox", "telemetry-agent", "system-monitor"):
+            spoken = caller.post(f"messages?client_id={name}", json={"room": fresh_room, "message": "x"})
+            assert spoken.status_code == 201, name
+    with rest(public_server, **bearer(console.token("arqonbus_server"))) as caller:
+        assert caller.post("messages", json={"room": f"{fresh_room}:by-name", "message": "x"}).status_code == 201
+    reader = await wire(public_server)
+    (message,) = (await reader.request("history", room=fresh_room, channel="by-name"))["messages"]
+    assert message["from"].startswith("token.")
+
+
 async def test_an_id_that_is_somebodys_is_not_to_be_had(
     wire: Connect, public_server: BusServer, console: Console, fresh_room: str
 ) -> None:

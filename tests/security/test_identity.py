@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.conftest import Connect, StartServer
 from tests.harness.client import WireError
 from tests.harness.server import BusServer
 from tests.security.conftest import PRODUCTION, Console
+from tests.security.test_attacks import bearer, rest
 
 # Credentials are looked at alike whatever the database.
 pytestmark = pytest.mark.embedded
@@ -228,6 +233,123 @@ def confused(body: dict[str, Any], public_key: bytes) -> str:
 
     head = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(body).encode())
     return (head + b"." + part(hmac.new(public_key, head, hashlib.sha256).digest())).decode()
+
+
+def made_by_hand(header: str, payload: str) -> str:
+    """A JWT of any texts, rightly signed with :data:`RSA_KEY`: what a careless issuer, or before the check anybody, writes."""
+    parts = [base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode() for text in (header, payload)]
+    signature = RSA_KEY.sign(".".join(parts).encode(), padding.PKCS1v15(), hashes.SHA256())
+    return ".".join([*parts, base64.urlsafe_b64encode(signature).rstrip(b"=").decode()])
+
+
+async def test_a_jwt_made_to_break_its_reader_is_a_bad_one(wire: Connect, jwt_server: BusServer) -> None:
+    """Its header is read before its signature is checked, so it is anybody's text."""
+    head = '{"alg":"RS256","typ":"JWT"}'
+    rows = json.dumps(claims())[1:-1]
+    body = "{" + rows + "}"
+
+    def with_claim(name: str, text: str) -> str:
+        return made_by_hand(head, "{" + rows + f',"{name}":{text}' + "}")
+
+    exp = int(time.time()) + 300
+    times = [
+        "1e999",
+        "-1e999",
+        "NaN",
+        "Infinity",
+        "-5",
+        "0",
+        "null",
+        "true",
+        '"soon"',
+        "[]",
+        "{}",
+        "9" * 400,
+        "1e300",
+        "1e17",
+    ]
+    bad = {
+        "deep header": made_by_hand('{"alg":"RS256","a":' + "[" * 2500 + "]" * 2500 + "}", body),
+        "deep payload": with_claim("a", "[" * 2000 + "]" * 2000),
+        "header is a list": made_by_hand("[]", body),
+        "header is a text": made_by_hand('"x"', body),
+        "payload is a list": made_by_hand(head, "[]"),
+        "payload is a number": made_by_hand(head, "5"),
+        "payload is no JSON": made_by_hand(head, "\x00\xff"),
+        "alg is a list": made_by_hand('{"alg":["RS256"]}', body),
+        "kid is an object": made_by_hand('{"alg":"RS256","kid":{}}', body),
+        "crit": made_by_hand('{"alg":"RS256","crit":["exp"],"exp":1}', body),
+        "crit is no list": made_by_hand('{"alg":"RS256","crit":5}', body),
+        "b64": made_by_hand('{"alg":"RS256","b64":false,"crit":["b64"]}', body),
+        "duplicate alg": made_by_hand('{"alg":"RS256","alg":"none"}', body),
+        "a second exp in the past": with_claim("exp", "5"),
+        "no parts": "..",
+        "empty parts": "e30.e30.",
+        "not base64": "\u00e4.\u00e4.\u00e4",
+        **{f"exp {text[:9]}": with_claim("exp", text) for text in times},
+        **{f"nbf {text[:9]}": with_claim("nbf", text) for text in times if text[0] not in "-0nt"},
+        **{f"sub {text[:9]}": with_claim("sub", text)
+           for text in ("null", "5", "[]", '""', r'"a\u0000"', r'"\ud800"', r'"a\n"', r'"\u202e"')},
+    }  # fmt: skip
+    for name, token in bad.items():
+        if not token.isascii():
+            with pytest.raises(WireError) as refused:
+                await wire(jwt_server, token=token)
+            assert refused.value.code == "UNAUTHENTICATED"
+        else:
+            answer = await refusal(wire, jwt_server, headers=bearer(token))
+            assert answer == ("UNAUTHENTICATED", "The credentials are not valid.", 4401), name
+            with rest(jwt_server, **bearer(token)) as caller:
+                assert caller.get("me").status_code == 401, name
+    # A header that names a key of its own is read with ours, or not at all.
+    foreign = rsa.generate_private_key(65537, 2048)
+    own_key = {
+        "jwk": json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(foreign.public_key())),
+        "jku": "http://127.0.0.1:1/",
+        "x5u": "x",
+    }
+    answer = await refusal(wire, jwt_server, headers=bearer(jwt.encode(claims(), foreign, "RS256", headers=own_key)))
+    assert answer[0] == "UNAUTHENTICATED"
+    good = await wire(jwt_server, token=jwt.encode(claims(exp=exp), RSA_KEY, "RS256", headers=own_key))
+    assert good.registered["role"] == "user"
+    log = jwt_server.log()
+    assert "Traceback" not in log
+    assert "internal_error" not in log
+
+
+async def test_a_jwt_cannot_pass_for_another_principal(wire: Connect, jwt_server: BusServer) -> None:
+    """Whatever its subject is called: a user, the server, the digest of a longer one."""
+    long = "a" * 101
+    digest = hashlib.sha256(long.encode()).hexdigest()
+    owner = await wire(jwt_server, token=jwt.encode(claims(sub=long), RSA_KEY, "RS256"), client_id="long-one")
+    for sub in (
+        digest,
+        f"{long[:40]}~{digest}"[:100],
+        "a" * 100,
+        "system",
+        "user:1",
+        "token:1",
+        "user/x",
+        "arqonbus_server",
+    ):
+        with pytest.raises(WireError) as refused:
+            await wire(jwt_server, token=jwt.encode(claims(sub=sub), RSA_KEY, "RS256"), client_id=owner.client_id)
+        assert refused.value.code == "CLIENT_ID_IN_USE", sub
+        with rest(jwt_server, **bearer(jwt.encode(claims(sub=sub), RSA_KEY, "RS256"))) as caller:
+            me = caller.get("me").json()
+        assert (me["role"], me["user"]) == ("user", f"jwt:{sub}"), sub
+    very_long = jwt.encode(claims(sub="x" * 4000), RSA_KEY, "RS256")
+    assert (await wire(jwt_server, token=very_long, client_id="x-1")).registered["role"] == "user"
+    # It is told apart by what stands behind its beginning, too.
+    with pytest.raises(WireError):
+        await wire(jwt_server, token=jwt.encode(claims(sub="x" * 4001), RSA_KEY, "RS256"), client_id="x-1")
+    # Over REST one speaks by the name: the server's is not to be had.
+    with rest(jwt_server, **bearer(jwt.encode(claims(sub="arqonbus_server"), RSA_KEY, "RS256"))) as caller:
+        spoken = caller.post("channels/science:general/messages", json={"message": "it was the server"})
+    assert spoken.status_code == 201
+    reader = await wire(jwt_server)
+    history = await reader.request("history", room="science", channel="general")
+    assert history["messages"][-1]["from"] not in ("arqonbus_server", "")
 
 
 async def test_a_connection_ends_when_its_jwt_does(wire: Connect, jwt_server: BusServer) -> None:
