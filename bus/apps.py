@@ -25,6 +25,8 @@ class BusConfig(AppConfig):
         super().__init__(app_name, app_module)
         #: How frames of a kind that the bus itself does not serve are carried out; other apps add theirs in ``ready``.
         self.kinds: dict[str, Handler] = {}
+        #: Whether this process has made an ASGI application with the bus in it; the system checks ask.
+        self.application_made = False
 
     def ready(self) -> None:
         """Make what the process shares, and connect checks and signals."""

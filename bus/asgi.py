@@ -10,30 +10,39 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from django.apps import apps
+
+from .logs import Damper
 from .serving.beginning import begin_with_daphne, lifespan, mask_access_logs
 from .serving.handshakes import install_on_daphne
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+logger = logging.getLogger("arqonbus.asgi")
 
 
 def bus_application(http: Application, websocket: Application) -> Application:
     """The application over ``http`` (Django's) and ``websocket`` (a ``URLRouter`` with the bus's consumers).
 
     It also does for the server behind it what the bus wants of it: under ``daphne`` and ``uvicorn`` the node begins with the
-    process, slow handshakes end, and tokens stay out of access logs.
+    process, slow handshakes end, and tokens stay out of access logs. A path that ``websocket`` has no route for is refused in
+    order; one that only lacks its last slash is taken as if it had it, since a handshake cannot be redirected.
     """
+    apps.get_app_config("bus").application_made = True  # type: ignore[attr-defined]
     if "daphne.server" in sys.modules:
         install_on_daphne()
     begin_with_daphne()
     mask_access_logs()
+    by_path = _Sockets(websocket)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
-            await websocket(scope, receive, send)
+            await by_path(scope, receive, send)
         elif scope["type"] == "lifespan":
             await lifespan(scope, receive, send)
         else:
@@ -42,3 +51,42 @@ def bus_application(http: Application, websocket: Application) -> Application:
             await http(scope, receive, send)
 
     return application
+
+
+class _Sockets:
+    """A router of sockets that also answers for the paths it does not know, and for a port of telemetry's own."""
+
+    def __init__(self, router: Application) -> None:
+        self._router = router
+        self._paths = [f"/{route.pattern}" for route in getattr(router, "routes", ())]
+        #: What ``/`` is on a port of telemetry's own (``bus.serving.servers`` marks what came in there).
+        self._telemetry = next((path for path in self._paths if path.endswith("/telemetry/")), "")
+        # Strangers try addresses: they must not fill the log.
+        self._damper = Damper(rate=1.0, burst=20.0)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        if path == "/" and self._telemetry and scope.get("arqonbus.listener") == "telemetry":
+            scope = dict(scope, path=self._telemetry)
+        try:
+            await self._router(scope, receive, send)
+        except ValueError as problem:
+            if not _unrouted(problem):
+                raise
+            if path.endswith("/"):
+                await self._refuse(path, receive, send)
+            else:
+                await self(dict(scope, path=f"{path}/"), receive, send)
+
+    async def _refuse(self, path: str, receive: Any, send: Any) -> None:
+        """Refuse the handshake (403 is all that ASGI lets an application say), and tell the log what there is."""
+        if self._damper.admit() is not None:
+            there = ", ".join(self._paths) or "what asgi.py says"
+            logger.warning("No socket at %s; there is %s", path, there, extra={"event": "no_such_socket"})
+        await receive()
+        await send({"type": "websocket.close", "code": 4404})
+
+
+def _unrouted(problem: ValueError) -> bool:
+    """Whether this is how ``URLRouter`` says that no route matches; it has no exception of its own for that."""
+    return str(problem).startswith("No route found for path")

@@ -8,17 +8,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 from django.db import Error as DatabaseError
+from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
 
 from .conf import Config, anonymous_allowed, config
 
 #: Variables of the project's tests and tools, which look like settings.
 _NOT_SETTINGS = ("ARQONBUS_TEST_",)
+#: Those of the clients, which may run in the same shell.
+_OF_CLIENTS = frozenset({"ARQONBUS_URL", "ARQONBUS_TOKEN", "ARQONBUS_CLIENT_ID", "ARQONBUS_ROOM"})
 
 
 def register_checks() -> None:
@@ -29,10 +34,27 @@ def register_checks() -> None:
     register(check_layer, Tags.compatibility)
     register(check_sqlite, Tags.compatibility)
     register(check_servers, Tags.compatibility)
+    register(check_apps, Tags.compatibility)
+    register(check_application, Tags.urls)
+    register(check_urls, Tags.urls)
     register(check_proxy, Tags.security)
     register(check_nodes, Tags.database)
     register(check_secret_key, Tags.security, deploy=True)
     register(check_open_doors, Tags.security, deploy=True)
+
+
+def before_serving() -> list[CheckMessage]:
+    """What ``runbus`` looks at before it begins: the checks that need no database."""
+    at_start = (
+        check_settings,
+        check_unknown_variables,
+        check_layer,
+        check_sqlite,
+        check_apps,
+        check_application,
+        check_urls,
+    )
+    return [message for check in at_start for message in check()]
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
@@ -48,7 +70,7 @@ def check_unknown_variables(**_: Any) -> list[CheckMessage]:
     """W001: a variable looks like a setting of the bus and is none, so it does nothing."""
     known = {f"ARQONBUS_{field.name.upper()}" for field in fields(Config)}
     found: list[CheckMessage] = []
-    for name in sorted(os.environ):
+    for name in sorted(set(os.environ) - _OF_CLIENTS):
         if not name.startswith("ARQONBUS_") or name.startswith(_NOT_SETTINGS) or name.removesuffix("_FILE") in known:
             continue
         near = difflib.get_close_matches(name, known, n=1)
@@ -72,7 +94,16 @@ def check_development(**_: Any) -> list[CheckMessage]:
 
 
 def check_layer(**_: Any) -> list[CheckMessage]:
-    """E002: several workers with a layer that does not cross processes."""
+    """E007: no layer; E002: several workers with one that does not cross processes."""
+    if not (getattr(settings, "CHANNEL_LAYERS", None) or {}).get("default"):
+        return [
+            Error(
+                "CHANNEL_LAYERS has no default layer: the bus rings its bells over it.",
+                hint="For one process: CHANNEL_LAYERS = "
+                '{"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}}.',
+                id="bus.E007",
+            )
+        ]
     workers = os.environ.get("WEB_CONCURRENCY", "")
     if in_memory_layer() and workers.isdigit() and int(workers) > 1:
         return [
@@ -127,6 +158,68 @@ def check_servers(**_: Any) -> list[CheckMessage]:
                 "daphne is not in INSTALLED_APPS before django.contrib.staticfiles, so `runserver` does not serve sockets.",
                 hint='Put "daphne" first in INSTALLED_APPS; `runbus`, daphne and uvicorn serve them in any case.',
                 id="bus.W003",
+            )
+        ]
+    return []
+
+
+def check_apps(**_: Any) -> list[CheckMessage]:
+    """W011: an app is missing without which a part of the bus is not there."""
+    what = {
+        "telemetry": "telemetry, and the notes of what clients do",
+        "django.contrib.staticfiles": "the files of the console",
+        "drf_spectacular_sidecar": "the files of the page /api/docs/",
+    }
+    return [
+        Caution(
+            f"{app} is not in INSTALLED_APPS: {missing} will be missing.",
+            hint=f'Add "{app}" to INSTALLED_APPS.',
+            id="bus.W011",
+        )
+        for app, missing in what.items()
+        if app not in settings.INSTALLED_APPS
+    ]
+
+
+def check_application(**_: Any) -> list[CheckMessage]:
+    """W009: the project's ASGI application is not the bus's, so sockets are not served."""
+    hint = (
+        "docs/django.md has the whole asgi.py: it ends in `application = bus_application(django_application, sockets)`."
+    )
+    name = getattr(settings, "ASGI_APPLICATION", None)
+    if not name:
+        return [
+            Caution(
+                "ASGI_APPLICATION is not set: `runserver` and `runbus` cannot serve.",
+                hint=f'Set ASGI_APPLICATION = "yourproject.asgi.application". {hint}',
+                id="bus.W009",
+            )
+        ]
+    try:
+        import_string(name)
+    except ImportError as problem:
+        return [Caution(f"ASGI_APPLICATION {name!r} cannot be imported: {problem}", hint=hint, id="bus.W009")]
+    if not apps.get_app_config("bus").application_made:  # type: ignore[attr-defined]
+        return [
+            Caution(
+                f"{name} is not made by bus.asgi.bus_application: it serves no sockets of the bus, or without its care.",
+                hint=hint,
+                id="bus.W009",
+            )
+        ]
+    return []
+
+
+def check_urls(**_: Any) -> list[CheckMessage]:
+    """W010: the bus's pages have no address."""
+    try:
+        reverse("bus:console")
+    except NoReverseMatch:
+        return [
+            Caution(
+                "bus.urls is not included in the project's addresses: there is no console, no REST, no /health, no /metrics.",
+                hint='Add path("bus/", include("bus.urls")) to urlpatterns, under the prefix that asgi.py has.',
+                id="bus.W010",
             )
         ]
     return []

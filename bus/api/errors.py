@@ -19,6 +19,7 @@ from .. import metrics
 from ..logs import Damper
 from ..node.threads import store_error
 from ..protocol.errors import BusError
+from ..services import store
 
 logger = logging.getLogger("arqonbus.rest")
 
@@ -57,7 +58,7 @@ def bus_error(problem: Exception) -> BusError:
     if isinstance(problem, DatabaseError):
         refusal = store_error(problem)
         if refusal.code == "UNAVAILABLE":
-            logger.error("the store does not answer: %s", problem, extra={"event": "store_lost"})
+            logger.error("%s", store.in_words(problem), extra={"event": "store_lost"})
         return refusal
     reference = secrets.token_hex(6)
     logger.error("request failed", exc_info=problem, extra={"event": "internal_error", "reference": reference})

@@ -14,7 +14,6 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import Error as DatabaseError
-from django.db import ProgrammingError
 
 from .. import broker as bells
 from .. import metrics
@@ -29,6 +28,7 @@ from ..realtime.recent import Memory
 from ..realtime.writers import Bounds
 from ..services import connections as connection_service
 from ..services import nodes as node_service
+from ..services import store
 from ..services.channels import ChannelRef
 from ..services.seed import seed_hardcoded
 from ..version import VERSION
@@ -173,18 +173,11 @@ class Node:
         if self._complained:
             return
         self._complained = True
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        extra = {"event": "not_started", "node": self.id}
-        if isinstance(problem, ProgrammingError) or "no such table" in reason:
-            logger.error(
-                "The database lacks the bus's tables (%s). Run `manage.py migrate` first.", reason, extra=extra
-            )
-        else:
-            logger.error(
-                "The database does not answer (%s). Start it, or correct DATABASE_URL; each connection tries again.",
-                reason,
-                extra=extra,
-            )
+        logger.error(
+            "%s The next connection tries again.",
+            store.in_words(problem),
+            extra={"event": "not_started", "node": self.id},
+        )
 
     async def stop(self) -> None:
         """End in order: accepted work is done and acked, sockets are closed with 4012, presence is cleared.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
 
+from ..checks import in_memory_layer
 from ..version import VERSION
 
 
@@ -22,26 +21,46 @@ def reachable(host: str) -> str:
 def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, server: str) -> list[str]:
     """What to print once the ports are open."""
     base = f"{reachable(host)}:{port}"
-    # A project of somebody else has the bus below a prefix.
-    bus = f"{base}{reverse('bus:console')}"
+    # A project of somebody else has the bus below a prefix, or its sockets alone.
+    prefix = _address("bus:console")
+    bus = f"{base}{prefix}"
     processes = f"{workers} {server} processes" if workers > 1 else server
     said = [f"ArqonBus {VERSION} on {processes}, {_store()}. Ctrl+C stops it in order."]
-    said += [
-        f"  Console     http://{bus}",
-        f"  Bus         ws://{bus}",
-        f"  Telemetry   ws://{reachable(host)}:{telemetry_port}/"
-        if telemetry_port
-        else f"  Telemetry   ws://{bus}telemetry/",
-        f"  API docs    http://{bus}api/docs/",
-    ]
-    with suppress(NoReverseMatch):
-        said.append(f"  Admin       http://{base}{reverse('admin:index')}")
+    if prefix:
+        said += [f"  Console     http://{bus}", f"  Bus         ws://{bus}"]
+    if telemetry_port:
+        said.append(f"  Telemetry   ws://{reachable(host)}:{telemetry_port}/")
+    elif prefix:
+        said.append(f"  Telemetry   ws://{bus}telemetry/")
+    if prefix:
+        said.append(f"  API docs    http://{bus}api/docs/")
+    else:
+        said.append(f"  Sockets     ws://{base}/… as in {settings.ASGI_APPLICATION}")
+    if admin := _address("admin:index"):
+        said.append(f"  Admin       http://{base}{admin}")
     if not get_user_model()._default_manager.filter(is_superuser=True, is_active=True).exists():
-        said.append("  There is no admin yet: `make admin` makes one and prints an access token.")
+        said.append(
+            "  There is no admin yet: `make admin` makes one and prints an access token."
+            if _ready_made()
+            else "  There is no admin yet: `manage.py createsuperuser` makes one."
+        )
     return said
+
+
+def _address(name: str) -> str:
+    """The path of a view; empty where the project does not include it."""
+    try:
+        return reverse(name)
+    except NoReverseMatch:
+        return ""
+
+
+def _ready_made() -> bool:
+    """Whether this is the project of this repository, with its Makefile, or one of somebody else."""
+    return str(settings.ROOT_URLCONF).startswith("arqonbus_site")
 
 
 def _store() -> str:
     engine = settings.DATABASES[DEFAULT_DB_ALIAS]["ENGINE"].rpartition(".")[2]
     store = {"sqlite3": "SQLite", "postgresql": "PostgreSQL"}.get(engine, engine)
-    return f"{store} and Redis" if getattr(settings, "REDIS_URL", "") else f"{store}, one process"
+    return f"{store}, one process" if in_memory_layer() else f"{store} and Redis"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseError
 from django.db.migrations.executor import MigrationExecutor
+from django.utils.module_loading import import_string
 
 
 class NotReady(Exception):
@@ -40,6 +42,17 @@ def check_database() -> None:
         )
 
 
+def asgi_application() -> Any:
+    """The project's application. Raises ``NotReady`` when ``ASGI_APPLICATION`` names none."""
+    name = getattr(settings, "ASGI_APPLICATION", None)
+    if not name:
+        raise NotReady('ASGI_APPLICATION is not set. Name the application, such as "yourproject.asgi.application".')
+    try:
+        return import_string(name)
+    except ImportError as problem:
+        raise NotReady(f"ASGI_APPLICATION {name!r} cannot be imported: {problem}") from None
+
+
 def check_layer(workers: int = 1) -> None:
     """Raises ``NotReady`` when Redis does not answer, or several workers would have only an in-memory layer."""
     layer = get_channel_layer()
@@ -57,11 +70,14 @@ def check_layer(workers: int = 1) -> None:
     try:
         asyncio.run(try_it())
     except Exception as problem:  # noqa: BLE001 - a layer may raise anything
-        url = getattr(settings, "REDIS_URL", "") or "the channel layer's address"
-        raise NotReady(
-            f"Redis at {_without_password(url)} does not answer ({type(problem).__name__}). "
-            "Start it, correct REDIS_URL, or unset it to run one process alone."
-        ) from None
+        url = getattr(settings, "REDIS_URL", "")
+        # A project of somebody else has only its CHANNEL_LAYERS, whose addresses may hold a password.
+        where, mend = (
+            (_without_password(url), "correct REDIS_URL, or unset it to run one process alone.")
+            if url
+            else ("the address in CHANNEL_LAYERS", "correct it, or take the in-memory layer to run one process alone.")
+        )
+        raise NotReady(f"Redis at {where} does not answer ({type(problem).__name__}). Start it, {mend}") from None
 
 
 def _shown(database: dict[str, object]) -> str:

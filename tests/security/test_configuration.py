@@ -162,6 +162,10 @@ def test_each_check_finds_its_misconfiguration(settings: Settings, monkeypatch: 
     monkeypatch.setenv("ARQONBUS_RATELIMIT", "5")
     (message,) = [m for m in checks.check_unknown_variables() if "RATELIMIT" in m.msg]
     assert message.hint == "Did you mean ARQONBUS_RATE_LIMIT?"
+    # The clients' own variables are no misspelt settings of the server.
+    for name in ("ARQONBUS_URL", "ARQONBUS_TOKEN"):
+        monkeypatch.setenv(name, "x")
+        assert not [m for m in checks.check_unknown_variables() if name in m.msg]
 
     settings.DEBUG, settings.ALLOWED_HOSTS = True, ["bus.example.com"]
     assert ids(checks.check_development()) == ["bus.W002"]
@@ -173,6 +177,8 @@ def test_each_check_finds_its_misconfiguration(settings: Settings, monkeypatch: 
     assert ids(checks.check_layer()) == ["bus.E002"]
     monkeypatch.setenv("WEB_CONCURRENCY", "1")
     assert ids(checks.check_layer()) == []
+    settings.CHANNEL_LAYERS = {}
+    assert ids(checks.check_layer()) == ["bus.E007"]
 
     bare = {"default": {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}}
     monkeypatch.setattr(checks, "settings", SimpleNamespace(DATABASES=bare))

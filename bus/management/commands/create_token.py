@@ -6,15 +6,16 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from ...permissions import SYSTEM
 from ...protocol.errors import BusError
 from ...services import tokens
+from ..base import StoreCommand
 
 
-class Command(BaseCommand):
+class Command(StoreCommand):
     """Makes an access token and prints it, alone, on the last line. It is not shown again: only its hash is kept."""
 
     help = "Make an access token; it is printed alone on the last line, once."

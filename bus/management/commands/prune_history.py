@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
 from ... import log
 from ...conf import config
+from ..base import StoreCommand
 
 
-class Command(BaseCommand):
+class Command(StoreCommand):
     """Drops messages that the retention lets go; may run while servers run, which do the same by themselves."""
 
     help = "Drop messages beyond their channel's retention (count and age); safe while the bus is serving."

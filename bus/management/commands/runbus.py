@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
+from django.core.checks import ERROR
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils.module_loading import import_string
 
+from ... import checks
 from ...serving import greeting, preflight, servers
 from ...serving.sockets import CannotListen, listen
 from ...serving.workers import Workers
@@ -52,7 +52,9 @@ class Command(BaseCommand):
             return
         if options["workers"] < 1:
             raise CommandError("--workers must be 1 or more.")
+        self._look_at_settings()
         try:
+            preflight.asgi_application()
             preflight.check_database()
             preflight.check_layer(options["workers"])
             bus = listen(options["host"], options["port"])
@@ -89,6 +91,15 @@ class Command(BaseCommand):
         listening = servers.Listening(_adopted(options["bus_fds"]), _adopted(options["telemetry_fds"]))
         self._serve(options["server"], listening, begun=lambda: _tell(options["ready_fd"]), leave_port=True)
 
+    def _look_at_settings(self) -> None:
+        """Tell of what is unwise. Raises ``CommandError`` for what cannot work; a line for each."""
+        found = checks.before_serving()
+        wrong = [f"{message.msg} {message.hint}" for message in found if message.level >= ERROR]
+        if wrong:
+            raise CommandError("\n".join(wrong))
+        for message in found:
+            self.stderr.write(f"{message.msg} {message.hint}")
+
     def _say(self, said: list[str]) -> None:
         self.stdout.write("\n".join(said))
         self.stdout.flush()
@@ -102,8 +113,9 @@ class Command(BaseCommand):
         begun: Callable[[], None] = lambda: None,
         leave_port: bool,
     ) -> None:
-        application = import_string(settings.ASGI_APPLICATION)
-        servers.serve(server, application, listening, opened=opened, begun=begun, leave_port=leave_port)
+        servers.serve(
+            server, preflight.asgi_application(), listening, opened=opened, begun=begun, leave_port=leave_port
+        )
 
 
 def _tell(handle: int) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from ...services.seed import seed_hardcoded
+from ..base import StoreCommand
 
 
-class Command(BaseCommand):
+class Command(StoreCommand):
     """Makes the hardcoded rooms ``science`` and ``integriguard``; what is there already stays as it is."""
 
     help = "Make the rooms science and integriguard with their channels, where they are missing, and say what was done."
