@@ -44,7 +44,10 @@ class Config:
     handshake_timeout: float = _setting(
         10.0, "Time in which a new connection has to say its request or handshake as a whole; 0: the server's own."
     )
-    resume_window: float = _setting(24 * 3600.0, "How long a resume token is good after the connection is gone.")
+    resume_window: float = _setting(
+        24 * 3600.0,
+        "How long a resume token is good after the connection is gone, and an anonymous client is remembered.",
+    )
     ticket_lifetime: float = _setting(30.0, "How long a browser's single-use connection ticket is good.")
     jwt_key: str = _setting(
         "", "Key for JWT: a shared secret (HS256) or a PEM public key (RS256, ES256); empty: no JWT."

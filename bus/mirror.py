@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
 
+from .protocol.errors import BusError
 from .services import Published, publish
 
 M = TypeVar("M", bound=Model)
@@ -55,9 +56,10 @@ class Mirror(Generic[M]):
         return self._describe(row)
 
     def publish(self, row: M, event: str, *, changed: Iterable[str] | None = None) -> Published | None:
-        """Tell of ``row`` now (inside a transaction: after its commit); None when it is not to be told of.
+        """Tell of ``row`` now (inside a transaction: after its commit).
 
-        Raises ``BusError`` for an address or values that cannot be published.
+        None when it is not to be told of, or nobody is there to be told: its channel is the inbox of a client that was never
+        here. Raises ``BusError`` for an address or values that cannot be published.
         """
         data = self._describe(row)
         if data is None:
@@ -71,7 +73,12 @@ class Mirror(Generic[M]):
         if changed is not None:
             payload["changed"] = sorted(changed)
         address = self._channel(row) if callable(self._channel) else self._channel
-        return publish(address, payload, type="model", durable=self._durable)
+        try:
+            return publish(address, payload, type="model", durable=self._durable)
+        except BusError as problem:
+            if problem.code == "TARGET_NOT_FOUND":
+                return None
+            raise
 
     def connect(self) -> None:
         """Begin to listen to the model's signals; the decorator has done it."""

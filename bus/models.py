@@ -190,6 +190,12 @@ class Client(models.Model):
 
     class Meta:
         ordering = ["client_id"]
+        indexes = [
+            # Whom to forget (``services.sweeping.sweep_clients``).
+            models.Index(
+                fields=["disconnected_at"], condition=models.Q(principal="", node=None), name="bus_client_gone"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.client_id

@@ -115,6 +115,8 @@ class Life:
         if now >= self._next_prune:
             self._next_prune = now + (node.settings.prune_interval or 1e9)
             await self._prune()
+            while await node.run_writer(sweeping.sweep_clients) == sweeping.CLIENTS:
+                pass
             if node.settings.channel_idle:
                 await node.run_writer(sweeping.sweep_channels, node.settings.channel_idle)
                 await node.run_writer(sweeping.sweep_inboxes, max(node.settings.channel_idle, 300.0))

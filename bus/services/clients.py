@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..protocol.names import CLIENT_ID_RULE, Address, is_client_id, is_reserved
 from . import audit
 
 
-def known(client_ids: Sequence[str]) -> set[str]:
+def known(client_ids: Iterable[str]) -> set[str]:
     """Which of the ids there is a client for, connected or not."""
     return set(Client.objects.filter(client_id__in=list(client_ids)).values_list("client_id", flat=True))
 

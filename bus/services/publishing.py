@@ -20,7 +20,7 @@ from django.utils import timezone
 from .. import broker, signals
 from ..conf import config
 from ..log import CommitInDoubt, Entry, append_batch
-from ..models import Client, wire_time
+from ..models import wire_time
 from ..permissions import PUBLISH, SYSTEM, Actor, require
 from ..protocol import frames
 from ..protocol.errors import BusError
@@ -28,6 +28,7 @@ from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, private_targets, resolve
 from .channels import ChannelRef, ensure, find_all
+from .clients import known
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -56,11 +57,15 @@ def publish(
     ``payload`` is a JSON object, ``message`` a text, or both. ``id`` makes a repeat recognisable for the window of the
     setting. ``durable=True`` writes the row in the caller's transaction; subscribers hear of it after the commit, and if
     this process dies in between, the servers' look at the log rings the bell. ``durable=False`` writes after the commit.
-    Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN, VALIDATION_ERROR, and OUTCOME_UNKNOWN when the database was
-    lost while it committed; the database's own error when it was lost before.
+    Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, TARGET_NOT_FOUND (the inbox of a client that was never here),
+    FORBIDDEN, VALIDATION_ERROR, and OUTCOME_UNKNOWN when the database was lost while it committed; the database's own error
+    when it was lost before.
     """
     if not isinstance(address, Address):
         address = resolve(address, None, Address("", ""))
+    if address.is_inbox and not known([address.channel]):
+        # Whoever took the id first would read it.
+        raise _nobody([address.channel])
     inbound = Inbound(kind=KIND_PUBLISH, type=type, id=id)
     if payload is not None:
         inbound.payload = _encoded(payload, "payload")
@@ -150,7 +155,7 @@ def publish_frames(actor: Actor, frames_in: Sequence[Inbound], *, initial: Addre
         try:
             items, unknown = _routed(frames_in, initial)
             if unknown and not items:
-                raise BusError("TARGET_NOT_FOUND", details=[{"client_id": target} for target in unknown])
+                raise _nobody(unknown)
             return Delivery(publish_all(items, actor=actor, may_wait=True), unknown)
         except IntegrityError:
             # Another process used one of the ids, or removed a channel, between our look and our insert.
@@ -194,12 +199,12 @@ def _routed(frames_in: Sequence[Inbound], initial: Address | None) -> tuple[list
     if not private:
         return items, []
     wanted = {target for _, _, targets in private for target in targets}
-    known = set(Client.objects.filter(client_id__in=wanted).values_list("client_id", flat=True))
+    there = known(wanted)
     for position, inbound, targets in reversed(private):
         items[position : position + 1] = [
-            (inbox(target), msgspec.structs.replace(inbound)) for target in targets if target in known
+            (inbox(target), msgspec.structs.replace(inbound)) for target in targets if target in there
         ]
-    unknown = [target for _, _, targets in private for target in targets if target not in known]
+    unknown = [target for _, _, targets in private for target in targets if target not in there]
     return items, list(dict.fromkeys(unknown))
 
 
@@ -284,12 +289,12 @@ def send_private(
     Unknown targets among known ones are left out; compare the result with what was asked for.
     """
     wanted = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
-    known = set(Client.objects.filter(client_id__in=wanted).values_list("client_id", flat=True))
-    if not known:
-        raise BusError("TARGET_NOT_FOUND", details=[{"client_id": target} for target in wanted])
+    there = known(wanted)
+    if not there:
+        raise _nobody(wanted)
     items: list[tuple[Address, Inbound]] = []
     for target in wanted:
-        if target in known:
+        if target in there:
             inbound = Inbound(kind=KIND_PUBLISH, type="private", id=id)
             if payload is not None:
                 inbound.payload = _encoded(payload, "payload")
@@ -298,6 +303,10 @@ def send_private(
                 inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
             items.append((inbox(target), inbound))
     return publish_all(items, actor=actor)
+
+
+def _nobody(targets: Iterable[str]) -> BusError:
+    return BusError("TARGET_NOT_FOUND", details=[{"client_id": target} for target in targets])
 
 
 def new_uid() -> str:

@@ -1,4 +1,4 @@
-"""Away with what came into being by itself and serves nobody: channels, rooms, inboxes."""
+"""Away with what came into being by itself and serves nobody: channels, rooms, clients, inboxes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from .. import broker, signals
+from ..conf import config
 from ..models import Channel, Client, Membership, Message, Room
 from .channels import remove
+
+#: Clients that one transaction forgets; publishers' are in between.
+CLIENTS = 50
 
 
 def sweep_channels(age: float) -> int:
@@ -60,6 +64,22 @@ def _sweep_rooms(idle_since: datetime) -> None:
             Room.objects.filter(pk=room.pk).delete()
             for channel in own:
                 broker.ring_on_commit(broker.Changed(room.name, channel.name, deleted=channel.id))
+
+
+def sweep_clients() -> int:
+    """Forget clients whom nobody vouches for and whose resume token is no longer good: how many, at most :data:`CLIENTS`.
+
+    Their ids are anybody's by then. What they were told goes with their inbox: who takes an id next finds nothing in it.
+    """
+    gone_since = timezone.now() - timedelta(seconds=config().resume_window)
+    gone = Client.objects.filter(principal="", node=None, disconnected_at__lt=gone_since)
+    with transaction.atomic():
+        # A row that somebody holds is of a client that comes back at this moment.
+        ids = dict(gone.select_for_update(skip_locked=True).values_list("client_id", "id")[:CLIENTS])
+        for channel in Channel.objects.select_related("room").filter(kind=Channel.Kind.INBOX, name__in=list(ids)):
+            remove(channel)
+        Client.objects.filter(id__in=ids.values()).delete()
+    return len(ids)
 
 
 def sweep_inboxes(age: float) -> int:

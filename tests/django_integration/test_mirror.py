@@ -12,6 +12,7 @@ from django.core import serializers
 from django.db import transaction
 
 from bus.mirror import Mirror, mirror
+from bus.models import Client
 from bus.protocol.errors import BusError
 from bus.testing import LiveBus, assert_published
 
@@ -53,6 +54,23 @@ def test_creations_updates_and_deletions_are_told_in_their_order(groups: Mirror[
     ]
     assert {(message["payload"]["model"], message["payload"]["pk"]) for message in messages} == {("auth.group", pk)}
     assert [message["payload"].get("changed") for message in messages] == [None, ["name"], None]
+
+
+def test_a_row_whose_reader_was_never_here_is_saved_and_told_to_nobody() -> None:
+    @mirror(Group, channel=lambda group: f"pm:{group.name}")
+    def letter(group: Group) -> dict[str, Any]:
+        """A group, to the client of its name."""
+        return {"name": group.name}
+
+    try:
+        Client.objects.create(client_id="ada")
+        with assert_published("pm:ada", count=1):
+            ada = Group.objects.create(name="ada")
+            nobody = Group.objects.create(name="nobody")
+        assert letter.publish(nobody, "updated") is None
+        assert letter.publish(ada, "updated") is not None
+    finally:
+        letter.disconnect()
 
 
 async def test_subscribers_hear_of_it_after_the_commit_and_not_after_a_rollback(

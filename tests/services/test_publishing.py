@@ -109,9 +109,14 @@ def test_the_helpers_address_channels_rooms_everybody_and_inboxes(rung: list[Any
     assert [(row.room, row.channel, row.id) for row in private] == [("pm", bob, "arq_p1")]
     assert {message.type for message in Message.objects.filter(channel__name=bob)} == {"private"}
     assert len(rung) == 6
-    with pytest.raises(BusError) as caught:
-        send_private("nobody-here", message="psst")
-    assert caught.value.code == "TARGET_NOT_FOUND"
+    for nobody in (
+        lambda: send_private("nobody-here", message="psst"),
+        lambda: publish("pm:nobody-here", message="psst"),
+    ):
+        with pytest.raises(BusError) as caught:
+            nobody()
+        assert caught.value.code == "TARGET_NOT_FOUND"
+        assert caught.value.details == [{"client_id": "nobody-here"}]
 
 
 @pytest.mark.parametrize(

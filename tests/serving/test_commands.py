@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from bus import identity
-from bus.models import AccessToken, AuditEntry, Channel, Message, Node, Room
+from bus.models import AccessToken, AuditEntry, Channel, Client, Message, Node, Room
 from bus.protocol.errors import BusError
 from bus.services import publish
 
@@ -81,6 +81,7 @@ def test_pruning_drops_what_is_beyond_the_retention_and_says_how_much() -> None:
 
 def test_all_logs_get_new_epochs() -> None:
     publish("lab:notes", {"n": 1})
+    Client.objects.create(client_id="ada")
     publish("pm:ada", {"n": 2})
     before = dict(Channel.objects.values_list("id", "epoch"))
     # A backup holds the processes that served when it was made.
