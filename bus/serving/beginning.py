@@ -15,6 +15,7 @@ from typing import Any
 from ..logs import MaskSecrets
 from ..node import current
 from ..protocol.errors import BusError
+from .sockets import BACKLOG
 
 
 def mask_access_logs() -> None:
@@ -29,6 +30,19 @@ async def begin() -> None:
         await current().start()
 
 
+def _lengthen_queues(reactor: Any) -> None:
+    """Let as many connections wait on each listening socket as on those of `runbus`.
+
+    Twisted asks for 50. When a thousand clients come back at once the kernel drops the others' attempts, and a proxy in front
+    takes the process for dead. An endpoint with a longer queue of its own keeps it.
+    """
+    from twisted.internet.tcp import Port
+
+    for port in reactor.getReaders():
+        if isinstance(port, Port) and port.backlog < BACKLOG:
+            port.socket.listen(BACKLOG)
+
+
 def begin_with_daphne() -> None:
     """Under the command ``daphne``: begin when its reactor runs."""
     if "daphne.cli" not in sys.modules:
@@ -38,6 +52,7 @@ def begin_with_daphne() -> None:
     tasks: set[asyncio.Task[None]] = set()
 
     def start() -> None:
+        _lengthen_queues(reactor)
         task = asyncio.get_running_loop().create_task(begin())
         tasks.add(task)
         task.add_done_callback(tasks.discard)

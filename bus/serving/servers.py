@@ -13,6 +13,7 @@ from ..conf import config
 from ..node import current
 from .beginning import begin
 from .handshakes import install_on_daphne, on_uvicorn
+from .sockets import BACKLOG
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -170,7 +171,7 @@ def _uvicorn(
             log_config=None,
             access_log=False,
             server_header=False,
-            backlog=2048,
+            backlog=BACKLOG,
             timeout_graceful_shutdown=3,
         )
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import socket
 
-#: Connections that may wait to be accepted, as when a thousand clients come back at once.
-BACKLOG = 2048
+#: Connections that may wait to be accepted, as when thousands of clients come back at once; the kernel's net.core.somaxconn
+#: (4096 on Linux) bounds it.
+BACKLOG = 4096
 
 
 class CannotListen(Exception):

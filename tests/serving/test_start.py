@@ -227,3 +227,17 @@ async def test_make_run_and_make_admin_do_what_they_say(wire: Connect, tmp_path:
         assert client.registered["role"] == "admin"
     finally:
         server.kill()
+
+
+@pytest.mark.embedded
+def test_many_that_come_at_once_wait_their_turn(shared_server: BusServer) -> None:
+    # While the process is busy with the first ones; Twisted by itself lets 50 wait, and a proxy would take it for dead.
+    came: list[socket.socket] = []
+    shared_server.freeze()
+    try:
+        came += [socket.create_connection((shared_server.host, shared_server.port), timeout=5) for _ in range(300)]
+    finally:
+        shared_server.thaw()
+        for each in came:
+            each.close()
+    assert len(came) == 300
