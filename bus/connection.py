@@ -16,7 +16,7 @@ import msgspec
 from django.apps import apps
 from django.db import Error as DatabaseError
 
-from . import identity, metrics, signals
+from . import identity, messages, metrics, signals
 from .commands import Context
 from .commands.base import find, registry
 from .conf import anonymous_allowed
@@ -24,20 +24,17 @@ from .door import Refused, check_admitted, identify
 from .log import Entry
 from .node import Node, Peer
 from .node.threads import store_error
-from .permissions import PUBLISH, Actor
+from .permissions import Actor
 from .port import NodePort
 from .protocol import frames
 from .protocol.dialects import normalise, token_of
 from .protocol.errors import TOO_MANY, UNIDENTIFIED, BusError, Closing
 from .protocol.inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, Inbound
 from .protocol.limits import Limits
-from .protocol.names import INBOX_ROOM, WHOLE, Address, inbox
+from .protocol.names import Address
 from .protocol.registration import Registration, registration_from
-from .protocol.routing import delivered_type, private_targets, resolve
 from .protocol.session import Session, State
 from .realtime.writers import Writer
-from .services import clients as client_service
-from .services.channels import ChannelRef
 from .version import PROTOCOL, VERSION
 
 logger = logging.getLogger("arqonbus.connection")
@@ -88,7 +85,7 @@ class Connection:
         self._identified()
         metrics.connections.labels(peer.kind).inc()
         metrics.connections_total.labels(peer.kind).inc()
-        self._welcome()
+        self.welcome()
         logger.debug("connected", extra={**self._ids("connected"), "socket": peer.kind, "peer": peer.peer_address})
         if peer.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
@@ -104,8 +101,8 @@ class Connection:
         """Whether this socket is for unidentified clients too."""
         return anonymous_allowed()
 
-    def _welcome(self) -> None:
-        """The first frame (contract §3)."""
+    def welcome(self) -> None:
+        """Send the first frame (contract §3)."""
         limits = self.session.limits
         self.send(
             frames.system(
@@ -183,7 +180,7 @@ class Connection:
             if node.draining:
                 # Neither taken nor lost: whoever sent it knows that it has to send it again.
                 raise BusError("RESTARTING", retry_after=1.0)
-            if inbound.kind == KIND_PUBLISH and peer.registered and self._publish_at_once(inbound):
+            if inbound.kind == KIND_PUBLISH and peer.registered and messages.publish_at_once(self, inbound):
                 return None
             if not peer.registered and inbound.kind != KIND_REGISTER:
                 inbound.registration = Registration(token=token_of(data))
@@ -206,7 +203,7 @@ class Connection:
             if not peer.registered and inbound.kind != KIND_REGISTER:
                 await self.register_implicitly(inbound.registration.token if inbound.registration else None)
             if inbound.kind == KIND_PUBLISH:
-                await self._publish(inbound)
+                await messages.publish(self, inbound)
             elif inbound.kind == KIND_COMMAND:
                 await self._command(inbound)
             elif inbound.kind == KIND_REGISTER:
@@ -214,7 +211,7 @@ class Connection:
                     raise BusError("ALREADY_REGISTERED")
                 await self.register(inbound.registration or Registration())
             elif inbound.kind == KIND_PRIVATE:
-                await self._private(inbound)
+                await messages.publish_private(self, inbound)
             else:
                 await self._other(inbound)
         except Exception as problem:  # noqa: BLE001 - told to the client, or logged
@@ -251,14 +248,15 @@ class Connection:
             self.node.admission.identified(peer)
             self._identified()
         check_admitted(peer.actor, anonymous=self.anonymous_allowed())
-        await self._enter(wanted)
+        await self.enter(wanted)
         self.session.state = State.REGISTERED
 
     async def register_implicitly(self, token: str | None) -> None:
         """The first frame was none of registration; a ``token`` it may have brought. Raises as :meth:`register`."""
         await self.register(Registration(token=token))
 
-    async def _enter(self, wanted: Registration) -> None:
+    async def enter(self, wanted: Registration) -> None:
+        """Take the identity asked for, for whom this socket lets in, and answer ``registered``. Raises as :meth:`register`."""
         peer = self.peer
         await self.node.registrations.register(peer, wanted, peer.actor)
         logger.info(
@@ -281,103 +279,6 @@ class Connection:
         if not self.query or not {"client_id", "client_type", "room", "screen_name"} & self.query.keys():
             return None
         return registration_from(dict(self.query))
-
-    def _publish_at_once(self, inbound: Inbound) -> bool:
-        """Publish to a channel that this process knows; False when that takes a look at the database or several logs."""
-        node, peer = self.node, self.peer
-        address = resolve(inbound.room, inbound.channel, peer.initial)
-        if inbound.type == "system" and not peer.actor.admin:
-            raise BusError("FORBIDDEN", "Only admins may send system messages.")
-        if private_targets(inbound.channel, inbound.to, address) is not None:
-            return False
-        if address.room == WHOLE and not peer.actor.admin:
-            raise BusError("FORBIDDEN", "Only admins may write to everybody.")
-        ref = node.channels.known(address)
-        if ref is None:
-            return False
-        self._publish_to(ref, inbound)
-        return True
-
-    async def _publish(self, inbound: Inbound) -> None:
-        """Publish where :meth:`_publish_at_once` could not: a private message, or a channel that has to be found or made."""
-        if self._publish_at_once(inbound):
-            return
-        address = resolve(inbound.room, inbound.channel, self.peer.initial)
-        targets = private_targets(inbound.channel, inbound.to, address)
-        if targets is not None:
-            inbound.to = targets
-            await self._private(inbound)
-            return
-        self._publish_to(await self.node.channels.resolve(address, self.peer.actor, action=PUBLISH), inbound)
-
-    def _publish_to(self, ref: ChannelRef, inbound: Inbound) -> None:
-        peer = self.peer
-        self.node.publisher.publish(peer, ref, inbound, self._done_with_ack if inbound.ack else self._done)
-        if inbound.type not in peer.noted:
-            self.active(inbound.type, ref.address)
-        if self.node.traces:
-            self._trace(inbound.kind, ref.address)
-
-    def _trace(self, kind: str, address: Address) -> None:
-        extra = {**self._ids("routed"), "kind": kind, "room": address.room, "channel": address.channel}
-        logger.debug("routed %s to %s", kind, address, extra=extra)
-
-    def _done(self, entry: Entry) -> None:
-        if entry.error is not None:
-            self.error(entry.error, entry.request_id)
-
-    def _done_with_ack(self, entry: Entry) -> None:
-        if entry.error is not None:
-            self.error(entry.error, entry.request_id)
-        elif not self.writer.closed:
-            self.node.hub.send(
-                self.peer,
-                frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate),
-            )
-
-    async def _private(self, inbound: Inbound) -> None:
-        """To each target's inbox; unknown targets are named in one error, the rest are served (contract §4)."""
-        node, peer = self.node, self.peer
-        if not inbound.to:
-            raise BusError(
-                "VALIDATION_ERROR",
-                details=[{"field": "to", "message": "`to` is missing: a client_id or a list of them."}],
-            )
-        absent = [target for target in inbound.to if target not in node.by_client]
-        unknown: set[str] = set()
-        if absent:
-            unknown = set(absent) - await node.run(client_service.known, absent)
-        served = [target for target in inbound.to if target not in unknown]
-        copies = [(await node.channels.resolve(inbox(target), node.system), target) for target in served]
-        gather = _Gather(self, inbound, len(copies))
-        node.publisher.publish_copies(
-            peer,
-            [
-                (
-                    ref,
-                    msgspec.structs.replace(
-                        inbound,
-                        type=delivered_type(inbound.type, ref.address),
-                        # Whoever names itself wants to hear itself.
-                        echo=inbound.echo or target == peer.client_id,
-                    ),
-                )
-                for ref, target in copies
-            ],
-            gather.done,
-        )
-        if node.traces:
-            for target in served:
-                self._trace(inbound.kind, inbox(target))
-        if served:
-            # Whose inbox it was is between the two.
-            self.active("private", Address(INBOX_ROOM, WHOLE))
-        if unknown:
-            raise BusError(
-                "TARGET_NOT_FOUND",
-                f"{len(unknown)} of {len(inbound.to)} targets are not known.",
-                [{"client_id": target} for target in inbound.to if target in unknown],
-            )
 
     async def _other(self, inbound: Inbound) -> None:
         """A kind of frame that another app serves."""
@@ -404,6 +305,11 @@ class Connection:
         signals.client_active.send_robust(
             Connection, client=peer, activity=activity, room=room, channel=channel, private=private
         )
+
+    def trace(self, kind: str, address: Address) -> None:
+        """Log the way of one message (level DEBUG)."""
+        extra = {**self._ids("routed"), "kind": kind, "room": address.room, "channel": address.channel}
+        logger.debug("routed %s to %s", kind, address, extra=extra)
 
     # --- commands ---------------------------------------------------------------------------------------------------
 
@@ -451,6 +357,21 @@ class Connection:
         self._refused(problem)
         self.send(frames.error(problem, request_id))
 
+    def refuse(self, entry: Entry) -> None:
+        """A message's fate is known; its sender hears of it only if it was refused."""
+        if entry.error is not None:
+            self.error(entry.error, entry.request_id)
+
+    def acknowledge(self, entry: Entry) -> None:
+        """A message's fate is known, and its sender asked for an ack."""
+        if entry.error is not None:
+            self.error(entry.error, entry.request_id)
+        elif not self.writer.closed:
+            self.node.hub.send(
+                self.peer,
+                frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate),
+            )
+
     def _refused(self, problem: BusError, command: str | None = None) -> None:
         """Count and log what a client is told was wrong."""
         metrics.errors.labels(problem.code).inc()
@@ -469,40 +390,6 @@ class Connection:
 
 def _nothing(*_: Any) -> None:
     """What is left to be done for a connection that is gone."""
-
-
-class _Gather:
-    """One ack (or error) for a private message, once all of its copies are kept."""
-
-    __slots__ = ("_connection", "_duplicates", "_error", "_inbound", "_left", "_seqs")
-
-    def __init__(self, connection: Connection, inbound: Inbound, total: int) -> None:
-        self._connection = connection
-        self._inbound = inbound
-        self._left = total
-        self._error: BusError | None = None
-        self._seqs: dict[str, int | None] = {}
-        self._duplicates = 0
-
-    def done(self, entry: Entry) -> None:
-        """One copy's fate is known."""
-        self._left -= 1
-        self._error = entry.error or self._error
-        self._seqs[entry.context.address.channel] = entry.seq
-        self._duplicates += entry.duplicate
-        if self._left:
-            return
-        connection, inbound, seqs = self._connection, self._inbound, self._seqs
-        if self._error is not None:
-            connection.error(self._error, inbound.id)
-        elif inbound.ack:
-            duplicate = self._duplicates == len(seqs)
-            if len(inbound.to) == 1:
-                ((target, seq),) = seqs.items()
-                connection.send(frames.ack(inbound.id, inbox(target), seq, duplicate=duplicate))
-            else:
-                everyones = Address(INBOX_ROOM, WHOLE)
-                connection.send(frames.ack(inbound.id, everyones, None, duplicate=duplicate, targets=seqs))
 
 
 def session_limits(node: Node) -> Limits:

@@ -15,7 +15,7 @@ from django.conf import settings
 from .models import Grant, digest
 from .protocol.errors import BusError
 from .protocol.limits import holder_of
-from .protocol.names import INBOX_ROOM, Address
+from .protocol.names import INBOX_ROOM, WHOLE, Address
 
 JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE = "join", "publish", "history", "presence", "manage"
 ACTIONS = (JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE)
@@ -213,6 +213,16 @@ def require(actor: Actor, action: str, address: Address, *, private: bool, rules
     ):
         raise hidden(address)
     raise BusError("FORBIDDEN", f"You may not {action} at {address}.", [{"action": action, "address": str(address)}])
+
+
+def require_admin_for(actor: Actor, type: str, address: Address) -> None:
+    """Raise ``BusError`` FORBIDDEN for what only admins may write, wherever: system messages, and anything to everybody."""
+    if actor.admin:
+        return
+    if type == "system":
+        raise BusError("FORBIDDEN", "Only admins may send system messages.")
+    if address.room == WHOLE:
+        raise BusError("FORBIDDEN", "Only admins may write to everybody.")
 
 
 def hidden(address: Address) -> BusError:

@@ -60,7 +60,8 @@ class TelemetryConnection(Connection):
             raise Refused.closing(BusError("UNAVAILABLE", retry_after=1.0)) from None
         await super().opened(writer)
 
-    def _welcome(self) -> None:
+    def welcome(self) -> None:
+        """Send the first frame, and the stream from here on to those who may have it (contract §7)."""
         receiving = self._may_receive()
         limits = self.session.limits
         self.send(
@@ -82,7 +83,7 @@ class TelemetryConnection(Connection):
         self._quiet = True
         await super().register_implicitly(token)
 
-    async def _enter(self, wanted: Registration) -> None:
+    async def enter(self, wanted: Registration) -> None:
         """Take the identity of a registration frame; the id stays the connection's own, which nobody else can have."""
         peer = self.peer
         peer.actor = msgspec.structs.replace(peer.actor, client_id=peer.client_id, client_type=wanted.client_type)

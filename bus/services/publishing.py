@@ -21,7 +21,7 @@ from .. import broker, signals
 from ..conf import config
 from ..log import CommitInDoubt, Entry, append_batch
 from ..models import wire_time
-from ..permissions import PUBLISH, SYSTEM, Actor, require
+from ..permissions import PUBLISH, SYSTEM, Actor, require, require_admin_for
 from ..protocol import frames
 from ..protocol.errors import BusError
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, Inbound
@@ -218,11 +218,8 @@ def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
 def _entry(ref: ChannelRef, inbound: Inbound, actor: Actor) -> tuple[ChannelRef, Entry]:
     address = ref.address
     inbound.type = delivered_type(inbound.type, address)
-    if address.is_everyone and not actor.admin:
-        raise BusError("FORBIDDEN", "Only admins may write to everybody.")
+    require_admin_for(actor, inbound.type, address)
     require(actor, PUBLISH, address, private=ref.private)
-    if inbound.type == "system" and not actor.admin:
-        raise BusError("FORBIDDEN", "Only admins may send system messages.")
     sender = actor.client_id or actor.name
     if not is_client_id(sender):
         # A token's or user's name can be any text; on the wire a sender is a client_id.

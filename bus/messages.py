@@ -1,0 +1,135 @@
+"""A client's messages on their way in (contract §4): to a channel, at once where the process knows it, or to inboxes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from .log import Entry
+from .permissions import PUBLISH, require_admin_for
+from .protocol import frames
+from .protocol.errors import BusError
+from .protocol.inbound import Inbound
+from .protocol.names import INBOX_ROOM, WHOLE, Address, inbox
+from .protocol.routing import delivered_type, private_targets, resolve
+from .services import clients as client_service
+from .services.channels import ChannelRef
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
+    """Publish to a channel that this process knows; False when that takes a look at the database or several logs.
+
+    Raises ``BusError`` INVALID_NAME, FORBIDDEN, BUSY.
+    """
+    node, peer = connection.node, connection.peer
+    address = resolve(inbound.room, inbound.channel, peer.initial)
+    require_admin_for(peer.actor, inbound.type, address)
+    if private_targets(inbound.channel, inbound.to, address) is not None:
+        return False
+    ref = node.channels.known(address)
+    if ref is None:
+        return False
+    _publish_to(connection, ref, inbound)
+    return True
+
+
+async def publish(connection: Connection, inbound: Inbound) -> None:
+    """Publish where :func:`publish_at_once` could not: a private message, or a channel that has to be found or made.
+
+    Raises ``BusError`` as that does, and CHANNEL_NOT_FOUND, LIMIT_REACHED, UNAVAILABLE.
+    """
+    if publish_at_once(connection, inbound):
+        return
+    peer = connection.peer
+    address = resolve(inbound.room, inbound.channel, peer.initial)
+    targets = private_targets(inbound.channel, inbound.to, address)
+    if targets is not None:
+        inbound.to = targets
+        await publish_private(connection, inbound)
+        return
+    _publish_to(connection, await connection.node.channels.resolve(address, peer.actor, action=PUBLISH), inbound)
+
+
+def _publish_to(connection: Connection, ref: ChannelRef, inbound: Inbound) -> None:
+    node, peer = connection.node, connection.peer
+    node.publisher.publish(peer, ref, inbound, connection.acknowledge if inbound.ack else connection.refuse)
+    if inbound.type not in peer.noted:
+        connection.active(inbound.type, ref.address)
+    if node.traces:
+        connection.trace(inbound.kind, ref.address)
+
+
+async def publish_private(connection: Connection, inbound: Inbound) -> None:
+    """To each target's inbox; unknown targets are named in one error, the rest are served (contract §4).
+
+    Raises ``BusError`` VALIDATION_ERROR, TARGET_NOT_FOUND, FORBIDDEN, BUSY, UNAVAILABLE.
+    """
+    node, peer = connection.node, connection.peer
+    if not inbound.to:
+        raise BusError(
+            "VALIDATION_ERROR",
+            details=[{"field": "to", "message": "`to` is missing: a client_id or a list of them."}],
+        )
+    absent = [target for target in inbound.to if target not in node.by_client]
+    unknown: set[str] = set()
+    if absent:
+        unknown = set(absent) - await node.run(client_service.known, absent)
+    served = [target for target in inbound.to if target not in unknown]
+    copies: list[tuple[ChannelRef, Inbound]] = []
+    for target in served:
+        ref = await node.channels.resolve(inbox(target), node.system)
+        # Whoever names itself wants to hear itself.
+        echo = inbound.echo or target == peer.client_id
+        kind = delivered_type(inbound.type, ref.address)
+        copies.append((ref, msgspec.structs.replace(inbound, type=kind, echo=echo)))
+    node.publisher.publish_copies(peer, copies, _Gather(connection, inbound, len(copies)).done)
+    if node.traces:
+        for target in served:
+            connection.trace(inbound.kind, inbox(target))
+    if served:
+        # Whose inbox it was is between the two.
+        connection.active("private", Address(INBOX_ROOM, WHOLE))
+    if unknown:
+        raise BusError(
+            "TARGET_NOT_FOUND",
+            f"{len(unknown)} of {len(inbound.to)} targets are not known.",
+            [{"client_id": target} for target in inbound.to if target in unknown],
+        )
+
+
+class _Gather:
+    """One ack (or error) for a private message, once all of its copies are kept."""
+
+    __slots__ = ("_connection", "_duplicates", "_error", "_inbound", "_left", "_seqs")
+
+    def __init__(self, connection: Connection, inbound: Inbound, total: int) -> None:
+        self._connection = connection
+        self._inbound = inbound
+        self._left = total
+        self._error: BusError | None = None
+        self._seqs: dict[str, int | None] = {}
+        self._duplicates = 0
+
+    def done(self, entry: Entry) -> None:
+        """One copy's fate is known."""
+        self._left -= 1
+        self._error = entry.error or self._error
+        self._seqs[entry.context.address.channel] = entry.seq
+        self._duplicates += entry.duplicate
+        if self._left:
+            return
+        connection, inbound, seqs = self._connection, self._inbound, self._seqs
+        if self._error is not None:
+            connection.error(self._error, inbound.id)
+        elif inbound.ack:
+            duplicate = self._duplicates == len(seqs)
+            if len(inbound.to) == 1:
+                ((target, seq),) = seqs.items()
+                connection.send(frames.ack(inbound.id, inbox(target), seq, duplicate=duplicate))
+            else:
+                everyones = Address(INBOX_ROOM, WHOLE)
+                connection.send(frames.ack(inbound.id, everyones, None, duplicate=duplicate, targets=seqs))
