@@ -9,7 +9,7 @@ import msgspec
 from .log import Entry
 from .permissions import PUBLISH, require_admin_for
 from .protocol import frames
-from .protocol.errors import BusError
+from .protocol.errors import BusError, target_not_found
 from .protocol.inbound import Inbound
 from .protocol.names import INBOX_ROOM, WHOLE, Address, inbox
 from .protocol.routing import delivered_type, private_targets, resolve
@@ -94,11 +94,7 @@ async def publish_private(connection: Connection, inbound: Inbound) -> None:
         # Whose inbox it was is between the two.
         connection.active("private", Address(INBOX_ROOM, WHOLE))
     if unknown:
-        raise BusError(
-            "TARGET_NOT_FOUND",
-            f"{len(unknown)} of {len(inbound.to)} targets are not known.",
-            [{"client_id": target} for target in inbound.to if target in unknown],
-        )
+        raise target_not_found([target for target in inbound.to if target in unknown], len(inbound.to))
 
 
 class _Gather:

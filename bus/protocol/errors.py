@@ -6,6 +6,7 @@ numbers or whether a client should come back.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
@@ -108,6 +109,14 @@ class BusError(Exception):
         if self.retry_after is not None:
             error["retry_after"] = round(self.retry_after, 3)
         return error
+
+
+def target_not_found(unknown: Sequence[str], asked: int) -> BusError:
+    """Some of the ``asked`` targets of a private message are not known, or none of them."""
+    names = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+    others = " The others were served." if len(unknown) < asked else ""
+    details = [{"client_id": target} for target in unknown]
+    return BusError("TARGET_NOT_FOUND", f"No client is known as {names}.{others}", details)
 
 
 class CloseKind(NamedTuple):

@@ -23,7 +23,7 @@ from ..log import CommitInDoubt, Entry, append_batch
 from ..models import wire_time
 from ..permissions import PUBLISH, SYSTEM, Actor, require, require_admin_for
 from ..protocol import frames
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, target_not_found
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, private_targets, resolve
@@ -65,7 +65,7 @@ def publish(
         address = resolve(address, None, Address("", ""))
     if address.is_inbox and not known([address.channel]):
         # Whoever took the id first would read it.
-        raise _nobody([address.channel])
+        raise target_not_found([address.channel], 1)
     inbound = Inbound(kind=KIND_PUBLISH, type=type, id=id)
     if payload is not None:
         inbound.payload = _encoded(payload, "payload")
@@ -155,7 +155,7 @@ def publish_frames(actor: Actor, frames_in: Sequence[Inbound], *, initial: Addre
         try:
             items, unknown = _routed(frames_in, initial)
             if unknown and not items:
-                raise _nobody(unknown)
+                raise target_not_found(unknown, len(unknown))
             return Delivery(publish_all(items, actor=actor, may_wait=True), unknown)
         except IntegrityError:
             # Another process used one of the ids, or removed a channel, between our look and our insert.
@@ -288,7 +288,7 @@ def send_private(
     wanted = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
     there = known(wanted)
     if not there:
-        raise _nobody(wanted)
+        raise target_not_found(wanted, len(wanted))
     items: list[tuple[Address, Inbound]] = []
     for target in wanted:
         if target in there:
@@ -300,10 +300,6 @@ def send_private(
                 inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
             items.append((inbox(target), inbound))
     return publish_all(items, actor=actor)
-
-
-def _nobody(targets: Iterable[str]) -> BusError:
-    return BusError("TARGET_NOT_FOUND", details=[{"client_id": target} for target in targets])
 
 
 def new_uid() -> str:

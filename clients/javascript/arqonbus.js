@@ -120,10 +120,12 @@ function newId() {
   return `arq_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }
 
-/** `room:channel` as a pair; a room alone is the whole room, `room:*`. Throws TypeError when it is empty. */
+/** `room:channel` as a pair; a room alone is the whole room, `room:*`. Throws TypeError for anything else. */
 export function splitAddress(address) {
   const [room, channel] = [...String(address ?? "").split(/:(.*)/s), ""];
-  if (!room) throw new TypeError("an address looks like room:channel, for example science:explore");
+  if (!room || channel.includes(":")) {
+    throw new TypeError(`${JSON.stringify(address)} is no address, which looks like room:channel, for example science:explore`);
+  }
   return [room, channel || WHOLE];
 }
 
@@ -1132,7 +1134,7 @@ export class Bus {
    */
   async publish(address, message, options = {}) {
     const frame = Bus.#content(options.type ?? "event", message, options);
-    if (address) {
+    if (address !== null && address !== undefined) {
       const [room, channel] = splitAddress(address);
       if (room === INBOX_ROOM) return this.private(channel, message, options);
       frame.room = room;

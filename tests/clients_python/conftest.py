@@ -59,12 +59,14 @@ class Cli(Protocol):
     ) -> subprocess.CompletedProcess[str]: ...
 
 
-def start_cli(*arguments: str, env: dict[str, str], **options: Any) -> subprocess.Popen[str]:
+def start_cli(
+    *arguments: str, env: dict[str, str], stdin: int = subprocess.DEVNULL, **options: Any
+) -> subprocess.Popen[str]:
     """Start `python -m arqonbus` with pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", "arqonbus", *arguments],
         env=env,
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

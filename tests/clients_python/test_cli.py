@@ -155,6 +155,9 @@ def test_bench_measures_and_checks(cli: Cli) -> None:
         (["status", "--token", "wrong"], 4, "create_token"),
         (["who", "nobody-was:here"], 5, "arqonbus channels"),
         (["nonsense"], 2, "No such command"),
+        (["pub", "a:b:c", "x"], 2, "looks like room:channel"),
+        (["pub", "pm:nobody-was-here", "x"], 5, "No client is known as nobody-was-here"),
+        (["pub", "pm:nobody-was-here", "x"], 5, "arqonbus status"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -165,6 +168,50 @@ def test_what_goes_wrong_has_its_exit_code_and_says_what_to_do(
     assert (done.returncode, done.stdout) == (code, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_url_that_is_none_is_answered_with_the_one_that_was_meant(cli: Cli, shared_server: BusServer) -> None:
+    for wrong in (shared_server.url.replace("ws://", "http://"), shared_server.url.removeprefix("ws://")):
+        done = cli("status", "--url", wrong)
+        assert done.returncode == 2
+        assert f"Did you mean {shared_server.url}?" in done.stderr
+    elsewhere = cli("status", "--url", f"{shared_server.url}nowhere/")
+    assert elsewhere.returncode == 3
+    assert "Is the path right?" in elsewhere.stderr
+    assert "make run" not in elsewhere.stderr
+
+
+def test_ctrl_c_ends_it_though_standard_input_gave_no_line(shared_server: BusServer, fresh_room: str) -> None:
+    speaking = start_cli("pub", f"{fresh_room}:talk", "-", env=client_environment(shared_server), stdin=subprocess.PIPE)
+    with speaking:
+        assert speaking.stdin is not None
+        assert speaking.stderr is not None
+        speaking.stdin.write("one\n")
+        speaking.stdin.flush()
+        assert "#1" in speaking.stderr.readline()
+        speaking.send_signal(signal.SIGINT)
+        assert speaking.wait(20) == 130
+        assert "Traceback" not in speaking.stderr.read()
+    with start_cli("mcp", env=client_environment(shared_server), stdin=subprocess.PIPE) as serving:
+        assert serving.stdin is not None
+        assert serving.stdout is not None
+        ask = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        serving.stdin.write(json.dumps(ask) + "\n")
+        serving.stdin.flush()
+        assert json.loads(serving.stdout.readline())["id"] == 1
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(20) == 130
+
+
+def test_a_line_that_is_no_text_is_named(shared_server: BusServer, fresh_room: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "arqonbus", "pub", f"{fresh_room}:talk", "-"],
+        input=b"good\nbad\xff\n",
+        env=client_environment(shared_server),
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, b"line 2 of standard input is not UTF-8" in done.stderr) == (2, True)
 
 
 def test_a_taken_client_id_is_a_conflict(cli: Cli, shared_server: BusServer, fresh_room: str) -> None:

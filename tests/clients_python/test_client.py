@@ -362,10 +362,34 @@ async def test_ephemeral_messages_pass_by(client: Connect, address: str, admin_t
 async def test_what_is_no_bus_is_said_to_be_none(shared_server: BusServer) -> None:
     with pytest.raises(arqonbus.ConnectionFailed, match=r"HTTP \d+|WebSocket"):
         await arqonbus.connect(f"{shared_server.url}no-such-path/")
-    with pytest.raises(arqonbus.ConnectionFailed, match="not the URL"):
+    with pytest.raises(arqonbus.ConnectionFailed, match=r"not the URL .* Did you mean ws://localhost:8765\?"):
         await arqonbus.connect("localhost:8765")
 
 
 async def test_nobody_there_is_said_at_once() -> None:
     with pytest.raises(arqonbus.ConnectionFailed, match="cannot be reached"):
         await arqonbus.connect("ws://127.0.0.1:1/")
+
+
+async def test_usual_slips_are_told_what_was_meant(shared_server: BusServer, address: str) -> None:
+    with pytest.raises(AttributeError, match=r"bus = await connect"):
+        await arqonbus.connect(shared_server.url).publish(address, "not yet")
+    with pytest.raises(TypeError, match=r"async with.*arqonbus\.sync"), arqonbus.connect(shared_server.url):
+        pass
+    async with arqonbus.connect(shared_server.url) as bus:
+        for wrong in ("", "a:b:c", ":x"):
+            with pytest.raises(ValueError, match="looks like room:channel"):
+                await bus.publish(wrong, "where to?")
+        async with await bus.subscribe(address, echo=True) as messages:
+            await bus.publish(address, "awaited")
+            assert (await messages.get(WAIT)).text == "awaited"
+
+        def elsewhere() -> None:
+            asyncio.run(bus.ping())
+
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await asyncio.to_thread(elsewhere)
+    # As trio does: a coroutine without asyncio's loop around it.
+    alone = arqonbus.connect(shared_server.url).__aenter__()
+    with pytest.raises(RuntimeError, match=r"asyncio\.run.*trio.*arqonbus\.sync"):
+        await asyncio.to_thread(alone.send, None)

@@ -8,7 +8,7 @@ import ssl as ssl_module
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from . import errors
 from .backoff import Backoff
@@ -190,10 +190,10 @@ class Bus(Connection, Commands):
         ``echo``: the message comes back to this client too; by default when one of its subscriptions asked for that.
 
         Raises ``Forbidden``, ``InvalidName`` and other ``ServerError``, ``TimeoutError`` (the outcome is unknown: call again
-        with the same ``id``), ``TypeError`` for values that JSON cannot hold.
+        with the same ``id``), ``ValueError`` for what is no address, ``TypeError`` for values that JSON cannot hold.
         """
         frame = self._content(type, message, payload, metadata, id)
-        if address:
+        if address is not None:
             room, channel = split_address(address)
             if room == INBOX_ROOM:
                 return await self.private(channel, message, payload=payload, metadata=metadata, id=id, timeout=timeout)
@@ -441,6 +441,16 @@ class _Connecting:
 
     def __await__(self) -> Generator[Any, None, Bus]:
         return self._make().open().__await__()
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"there is no {name!r} before it is connected: `async with connect(…) as bus`, or `bus = await connect(…)`"
+        )
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("use `async with`; for code without an event loop there is `arqonbus.sync.connect`")
+
+    def __exit__(self, *_: object) -> None: ...
 
     async def __aenter__(self) -> Bus:
         self._bus = self._make()

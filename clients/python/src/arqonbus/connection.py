@@ -59,6 +59,7 @@ class Connection(ABC):
         self._on_state = on_state
         self._state = State.CONNECTING
         self._link: Link | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._up = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -76,7 +77,14 @@ class Connection(ABC):
     async def open(self) -> Self:
         """Connect and register. Raises ``ConnectionFailed``, ``ClosedByServer`` or ``ServerError`` when that cannot be."""
         if self._runner is None:
-            self._first = asyncio.get_running_loop().create_future()
+            try:
+                self._loop = asyncio.get_running_loop()
+            except RuntimeError:
+                raise RuntimeError(
+                    "arqonbus needs asyncio's event loop, as of `asyncio.run`. Under trio use trio-asyncio; for code without an "
+                    "event loop there is arqonbus.sync."
+                ) from None
+            self._first = self._loop.create_future()
             self._runner = asyncio.create_task(self._run(), name="arqonbus")
             try:
                 await asyncio.shield(self._first)
@@ -133,6 +141,11 @@ class Connection(ABC):
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                "this bus belongs to another event loop, perhaps of an `asyncio.run` that has ended. Use one `asyncio.run` for "
+                "everything, or arqonbus.sync, which may be used from anywhere."
+            )
 
     def _fail(self, error: Exception) -> None:
         """The end: everything that waits is told."""

@@ -30,7 +30,14 @@ class ArqonBusError(Exception):
 
 
 class ConnectionFailed(ArqonBusError):
-    """Raised when the server cannot be reached or does not speak the bus's protocol."""
+    """Raised when the server cannot be reached or does not speak the bus's protocol.
+
+    ``answered``: something is there, but no bus at this address.
+    """
+
+    def __init__(self, message: str, *, answered: bool = False) -> None:
+        self.answered = answered
+        super().__init__(message)
 
 
 class ConnectionLost(ArqonBusError):

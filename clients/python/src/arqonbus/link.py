@@ -44,6 +44,14 @@ class Refused(Exception):
         super().__init__(str(error))
 
 
+def meant(url: str) -> str:
+    """The URL of a bus that somebody who wrote ``url`` is likely to want."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return f"ws://{url or 'localhost:8765/'}"
+    return f"{'wss' if scheme.lower() in ('https', 'wss') else 'ws'}://{rest or 'localhost:8765/'}"
+
+
 class Link:
     """A connection from its handshake to its end."""
 
@@ -75,13 +83,14 @@ class Link:
                 compression=None,
                 **options,
             )
-        except InvalidURI as problem:
-            text = f"{dial.url} is not the URL of a bus, which begins with ws:// or wss://: {problem}"
+        except InvalidURI:
+            text = f"{dial.url} is not the URL of a bus. Did you mean {meant(dial.url)}?"
             raise Refused(ConnectionFailed(text), final=True) from None
         except InvalidStatus as problem:
             status = problem.response.status_code
             text = f"{dial.url} answered HTTP {status} and not as a bus"
-            raise Refused(ConnectionFailed(text), final=status not in (408, 425, 429) and status < 500) from None
+            failure = ConnectionFailed(text, answered=True)
+            raise Refused(failure, final=status not in (408, 425, 429) and status < 500) from None
         except InvalidHandshake as problem:
             raise Refused(ConnectionFailed(f"{dial.url} does not speak WebSocket: {problem}"), final=False) from None
         except ConnectionClosed as problem:
@@ -108,7 +117,8 @@ class Link:
             raise await self._refusal(dial)
         payload = frame.get("payload")
         if frame.get("type") != "system" or not isinstance(payload, dict) or payload.get("event") != "welcome":
-            raise Refused(ConnectionFailed(f"{dial.url} is a WebSocket, but no ArqonBus"), final=True)
+            text = f"{dial.url} is a WebSocket, but no ArqonBus"
+            raise Refused(ConnectionFailed(text, answered=True), final=True)
         self.welcome = payload
 
     async def register(self, dial: Dial, registration: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -241,7 +242,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command ``arqonbus-mcp``."""
     environment = os.environ
     parser = argparse.ArgumentParser(
-        prog="arqonbus-mcp", description="MCP server (stdio): an agent takes part in an ArqonBus."
+        prog="arqonbus-mcp",
+        description="MCP server (stdio): an agent takes part in an ArqonBus. An MCP host starts it.",
+        epilog="ARQONBUS_TOKEN is the access token, where the bus asks for one.",
     )
     parser.add_argument(
         "--url", default=environment.get("ARQONBUS_URL", "ws://localhost:8765/"), help="the bus (ARQONBUS_URL)"
@@ -254,6 +257,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     # Standard output belongs to the protocol. A token comes from the environment only: arguments are seen by everybody.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    # The SDK waits for a thread that reads standard input, so Ctrl+C would not end it; the bus sees the line close.
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    if sys.stdin.isatty():
+        sys.stderr.write("Waiting for MCP on standard input, which an MCP host writes. Ctrl+C ends.\n")
     participant = Participant(chosen.url, environment.get("ARQONBUS_TOKEN"), chosen.client_id, chosen.room)
     make_server(participant).run("stdio")
 

@@ -141,10 +141,10 @@ def moment_of(since: str | datetime | timedelta) -> str:
 
 
 def split_address(address: str) -> tuple[str, str]:
-    """``room:channel`` as a pair; a room alone is the whole room, ``room:*``. Raises ``ValueError`` when it is empty."""
+    """``room:channel`` as a pair; a room alone is the whole room, ``room:*``. Raises ``ValueError`` for anything else."""
     room, _, channel = address.partition(":")
-    if not room:
-        raise ValueError("an address looks like room:channel, for example science:explore")
+    if not room or ":" in channel:
+        raise ValueError(f"{address!r} is no address, which looks like room:channel, for example science:explore")
     return room, channel or WHOLE
 
 

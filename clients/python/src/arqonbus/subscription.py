@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -106,6 +106,10 @@ class Subscription(AsyncIterator[Message]):
                 await self._bus._attach(self)
                 self._opened = True
         return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """``await bus.subscribe(…)`` is ``await bus.subscribe(…).open()``."""
+        return self.open().__await__()
 
     async def close(self) -> None:
         """End it; iterating ends, and the channel is left unless something else of this bus needs it."""

@@ -22,7 +22,7 @@ from ..errors import BusClosed
 from ..messages import Message
 from ..subscription import Subscription
 from . import bench as benchmark
-from . import failures, output
+from . import failures, output, stdin
 
 app = typer.Typer(
     name="arqonbus",
@@ -223,8 +223,8 @@ def pub(
             if message != "-":
                 await one(message)
                 return
-            while line := await asyncio.to_thread(sys.stdin.readline):
-                await one(line.rstrip("\r\n"))
+            async for line in stdin.lines():
+                await one(line)
 
     carry_out(url, publish())
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from ..errors import (
     ArqonBusError,
+    ClientNotFound,
     ClosedByServer,
     Conflict,
     ConnectionFailed,
@@ -24,6 +25,7 @@ from ..errors import (
     Forbidden,
     NotFound,
     ServerError,
+    TargetNotFound,
     Unauthenticated,
 )
 
@@ -38,6 +40,13 @@ _IDENTIFY = (
     "Make a token on the server:  python manage.py create_token NAME\n"
     "and give it to this command: export ARQONBUS_TOKEN=…"
 )
+
+_PATH = (
+    "Is the path right?      ws://HOST:PORT/ of the ready server\n"
+    "In a Django project?    with its prefix, such as ws://HOST:PORT/bus/; the server's log names its sockets"
+)
+
+_TLS = "Without TLS?            ws:// instead of wss://"
 
 _START = (
     "Is the server running?  make run  (in the ArqonBus folder)\n"
@@ -54,7 +63,11 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
         code, what, hint = explain(error.error, url)
         return code, f"{what} (closed with {error.close_code})", hint
     if isinstance(error, ConnectionFailed):
-        return UNREACHABLE, str(error), _START
+        if not url.startswith(("ws://", "wss://")):
+            return USAGE, str(error), ""
+        if error.answered:
+            return UNREACHABLE, str(error), _PATH
+        return UNREACHABLE, str(error), f"{_START}\n{_TLS}" if url.startswith("wss:") else _START
     if isinstance(error, ConnectionLost):
         return UNREACHABLE, str(error), "The server may be restarting; try again."
     if isinstance(error, TimeoutError):
@@ -63,6 +76,8 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
         return NOT_ALLOWED, str(error), _IDENTIFY
     if isinstance(error, Forbidden) or (isinstance(error, ClosedByServer) and error.close_code == 4403):
         return NOT_ALLOWED, str(error), "Ask an admin for a grant, or use a token that has it (ARQONBUS_TOKEN)."
+    if isinstance(error, (TargetNotFound, ClientNotFound)):
+        return NOT_FOUND, str(error), "`arqonbus status` lists who is connected."
     if isinstance(error, NotFound):
         return NOT_FOUND, str(error), "`arqonbus channels` lists what there is."
     if isinstance(error, Conflict) or (isinstance(error, ClosedByServer) and error.close_code in (4409, 4410)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from datetime import datetime
@@ -21,7 +22,9 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-out = _Console(soft_wrap=True, highlight=False, markup=False)
+#: What reads a pipe can have whole lines; a terminal, and whoever sets COLUMNS, decides for itself.
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 250
+out = _Console(soft_wrap=True, highlight=False, markup=False, width=_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 
 _SENDER_COLOURS = ("green", "magenta", "blue", "yellow", "bright_cyan", "bright_red")
@@ -89,8 +92,9 @@ def show_message(message: Message) -> None:
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """A table."""
     shown = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        shown.add_column(name, overflow="fold")
+    for number, name in enumerate(columns):
+        # The first one names the row: it can be copied whole.
+        shown.add_column(name, overflow="fold", no_wrap=number == 0)
     for row in rows:
         shown.add_row(*(Text(plain("" if cell is None else str(cell))) for cell in row))
     out.print(shown)
