@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -19,8 +20,10 @@ from django.apps import apps
 from django.db import transaction
 
 from .conf import config
+from .logs import Damper
 from .outbox import Outbox
 from .protocol.names import INBOX_ROOM
+from .seal import seal, unseal
 
 logger = logging.getLogger("arqonbus.broker")
 
@@ -85,6 +88,11 @@ Bell = Published | Passing | Noticed | Changed | AccessChanged | Dismiss | Prese
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Bell])
+_one_by_one = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_one = msgspec.msgpack.Decoder(Bell)
+
+#: What layers raise for a message that they cannot read; that the layer is away is told by errors of other kinds.
+UNREADABLE = (ValueError, TypeError, LookupError, AssertionError)
 
 #: Frames above this many bytes in one bell are left out and read from the log by those who need them. Bells that go together
 #: in one message of the layer hold no more either, unless a single ephemeral frame does: what is on its way is copied by the
@@ -125,6 +133,8 @@ class Broker:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._sending = False
+        # Lines about messages of somebody else: one a minute.
+        self._strangers = Damper(rate=1 / 60, burst=1.0)
         #: Whether the layer took the last bell.
         self.connected = True
         #: Called after the layer was away: what was rung meanwhile is lost.
@@ -244,26 +254,40 @@ class Broker:
     async def _listen(self) -> None:
         while True:
             try:
-                message = await self._layer.receive(self._channel)
+                message: object = await self._layer.receive(self._channel)
             except asyncio.CancelledError:
                 raise
+            except UNREADABLE:
+                self._not_ours()
+                await asyncio.sleep(0)
+                continue
             except Exception as problem:  # noqa: BLE001
                 self._went_wrong(problem)
                 await asyncio.sleep(0.25)
                 continue
+            if not isinstance(message, dict):
+                self._not_ours()
+                continue
             if message.get("sender") == self._channel:
                 continue
-            try:
-                bells = _decoder.decode(message["data"])
-            except (msgspec.DecodeError, KeyError, TypeError):
-                logger.warning("a bell that is not ours", extra={"event": "bell_unknown"})
+            data = unseal(message.get("data"))
+            if data is None:
+                self._not_ours()
                 continue
-            for bell in bells:
+            for bell in bells_of(data):
                 try:
                     self._heard(bell)
                 except Exception:
                     # One bell that cannot be acted on must not make the process deaf.
                     logger.exception("a bell failed", extra={"event": "internal_error"})
+
+    def _not_ours(self) -> None:
+        left_out = self._strangers.admit()
+        if left_out is not None:
+            logger.warning(
+                "a message in our channels of the layer that is not sealed with our SECRET_KEY; it is ignored",
+                extra={"event": "bell_unknown", "left_out": left_out},
+            )
 
     async def _renew(self) -> None:
         """Join the groups again before they expire, and often while the layer is away or came back."""
@@ -373,7 +397,23 @@ def message_of(bells: list[Bell], sender: str) -> dict[str, Any]:
                 size += len(row[5])
                 if size > INLINE_BYTES:
                     bell.messages[position] = (*row[:5], b"")
-    return {"type": "bus.bell", "sender": sender, "data": _encoder.encode(bells)}
+    return {"type": "bus.bell", "sender": sender, "data": seal(_encoder.encode(bells))}
+
+
+def bells_of(data: bytes) -> list[Bell]:
+    """The bells of a message; those that a process of another version made up are left out, being hints as all are."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError:
+        pass
+    known: list[Bell] = []
+    try:
+        for raw in _one_by_one.decode(data):
+            with suppress(msgspec.DecodeError):
+                known.append(_one.decode(raw))
+    except msgspec.DecodeError:
+        logger.warning("a bell of another version", extra={"event": "bell_unknown"})
+    return known
 
 
 def crowded() -> bool:

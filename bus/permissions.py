@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -103,15 +102,34 @@ class Rule(msgspec.Struct, frozen=True):
 
     def covers(self, action: str, address: Address) -> bool:
         """Whether it is about this action there."""
-        return self.action in (action, "*") and _pattern(self.pattern).fullmatch(str(address)) is not None
+        return self.action in (action, "*") and matches(self.pattern, str(address))
 
 
 @lru_cache(maxsize=1024)
-def _pattern(text: str) -> re.Pattern[str]:
-    """``room:channel`` with ``*`` for any text; a room alone is the room with all it holds."""
-    if ":" not in text and text != "*":
-        text += ":*"
-    return re.compile("".join(".*" if part == "*" else re.escape(part) for part in re.split(r"(\*)", text)))
+def _parts(pattern: str) -> tuple[str, ...]:
+    """The texts between the ``*`` of a pattern; a room alone is the room with all it holds."""
+    return tuple((pattern if ":" in pattern or pattern == "*" else f"{pattern}:*").split("*"))
+
+
+def matches(pattern: str, address: str) -> bool:
+    """Whether ``room:channel`` fits a pattern, in which ``*`` is any text.
+
+    Each text between two stars is taken where it comes first, so a pattern of many stars costs no more than one of few.
+    """
+    first, *others = _parts(pattern)
+    if not others:
+        return address == first
+    *between, last = others
+    end = len(address) - len(last)
+    if not address.startswith(first) or not address.endswith(last) or end < len(first):
+        return False
+    position = len(first)
+    for text in between:
+        found = address.find(text, position, end)
+        if found < 0:
+            return False
+        position = found + len(text)
+    return True
 
 
 class RuleTable:

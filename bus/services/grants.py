@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from ..models import Grant
 from ..permissions import ACTIONS, Actor
 from ..protocol.errors import BusError
-from ..protocol.names import WHOLE, is_name
+from ..protocol.names import INBOX_ROOM, WHOLE, is_client_id, is_name
 from . import audit
 
 FIELDS = ("subject", "subject_name", "action", "pattern", "allow")
@@ -50,14 +51,18 @@ def faults_of(values: dict[str, Any]) -> list[tuple[str, str]]:
 def is_pattern(text: str) -> bool:
     """Whether ``text`` can match addresses: names, each with any number of ``*``; a room alone is all of it."""
     room, colon, channel = text.partition(":")
-    parts = (room, channel) if colon else (room,)
-    return len(text) <= 130 and all(part and is_name(part.replace(WHOLE, "") or "x") for part in parts)
+    of_channel = is_client_id if room == INBOX_ROOM else is_name
+    return (
+        len(text) <= 130
+        and is_name(room.replace(WHOLE, "") or bool(room) * "x")
+        and (not colon or of_channel(channel.replace(WHOLE, "") or bool(channel) * "x"))
+    )
 
 
 def create(actor: Actor, values: dict[str, Any], *, door: str) -> Grant:
     """Add a rule. Admins only; raises ``BusError`` FORBIDDEN or VALIDATION_ERROR."""
     _require_admin(actor)
-    values = {"subject_name": "", "allow": True, **values}
+    values = _written({"subject_name": "", "allow": True, **values})
     check(values)
     with transaction.atomic():
         grant = Grant.objects.create(**{field: values[field] for field in FIELDS}, created_by=actor.name[:150])
@@ -70,10 +75,10 @@ def update(actor: Actor, grant: Grant, changes: dict[str, Any], *, door: str) ->
     _require_admin(actor)
     with transaction.atomic():
         before = str(Grant.objects.get(pk=grant.pk))
-        for field in FIELDS:
-            if field in changes:
-                setattr(grant, field, changes[field])
-        check({field: getattr(grant, field) for field in FIELDS})
+        values = _written({field: changes.get(field, getattr(grant, field)) for field in FIELDS})
+        check(values)
+        for field, value in values.items():
+            setattr(grant, field, value)
         grant.save(update_fields=FIELDS)
         audit.record(actor, door, "update_grant", str(grant), id=grant.pk, before=before)
     return grant
@@ -85,6 +90,13 @@ def delete(actor: Actor, grant: Grant, *, door: str) -> None:
     with transaction.atomic():
         audit.record(actor, door, "delete_grant", str(grant), id=grant.pk)
         grant.delete()
+
+
+def _written(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with a user's name spelt as Django keeps it: a ban of ``ﬁona`` is one of ``fiona``."""
+    if values["subject"] != Grant.Subject.USER:
+        return values
+    return {**values, "subject_name": get_user_model().normalize_username(values["subject_name"])}
 
 
 def _require_admin(actor: Actor) -> None:

@@ -15,6 +15,7 @@ from tests.harness.client import WireClient, WireError
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_until
 from tests.security.conftest import Console
+from tests.security.test_attacks import bearer, rest
 
 ROLES = ("anonymous", "member", "publisher", "admin")
 KINDS = ("public", "private", "hardcoded", "system")
@@ -275,3 +276,18 @@ async def test_a_users_token_has_no_other_tokens_grants(
     assert refused.value.code == NO_CHANNEL
     await wire(public_server, token=console.token("ci"), room=f"{fresh_room}:lab")
     await wire(public_server, token=console.token("mine", user=f"{fresh_room}-u"), room=f"{fresh_room}:lab")
+
+
+async def test_a_ban_of_a_user_holds_however_the_name_was_typed(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    """Django keeps names in one form (NFKC); a ligature or a wide letter in a grant is the same name."""
+    console.user(f"fiona-{fresh_room}")
+    client = await wire(public_server, token=console.token(f"of fiona {fresh_room}", user=f"fiona-{fresh_room}"))
+    with rest(public_server, **bearer(console.token(f"typist {fresh_room}", admin=True))) as caller:
+        ban = {"subject": "user", "subject_name": f"ﬁona-{fresh_room}", "action": "join", "pattern": f"{fresh_room}:*"}
+        made = caller.post("grants", json={**ban, "allow": False}).json()
+    assert made["subject_name"] == f"fiona-{fresh_room}"
+    with pytest.raises(WireError) as refused:
+        await client.join(fresh_room, "hall")
+    assert refused.value.code == "FORBIDDEN"

@@ -1,0 +1,122 @@
+"""Somebody else writes into the same Redis: what is no bell of ours has no effect, and the receiver goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from channels_redis.core import RedisChannelLayer
+
+from bus import broker
+from tests.conftest import Connect
+from tests.harness.server import BusServer
+from tests.security.conftest import Console
+
+pytestmark = pytest.mark.cluster
+
+PREFIX = "arqonbus"
+
+
+def layer_of(server: BusServer) -> RedisChannelLayer:
+    """The layer as anybody has it who reaches its Redis."""
+    return RedisChannelLayer(hosts=[server.process.env["REDIS_URL"]], prefix=PREFIX)
+
+
+def ephemeral(console: Console, room: str) -> int:
+    """The id of a new ephemeral channel, whose messages from another process come by bell or not at all."""
+    return int(
+        console.run(
+            f"""
+            from bus.protocol.names import Address
+            result = services.channels.create_channel(SYSTEM, Address({room!r}, "bell"), ephemeral=True, door="test").pk
+            """
+        )
+    )
+
+
+def ring(console: Console, room: str, text: str) -> None:
+    """A message from another process."""
+    console.run(f'services.publish("{room}:bell", {text!r})')
+
+
+async def test_forged_and_garbled_messages_of_the_layer_ring_no_bell(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    channel_id = ephemeral(console, fresh_room)
+    member = await wire(public_server, client_id=f"{fresh_room}-m", room=f"{fresh_room}:bell")
+    stored = await wire(public_server, room=f"{fresh_room}:kept")
+    await stored.publish("true", ack=True)
+    kept_id = console.run(f"result = Channel.objects.get(room__name={fresh_room!r}, name='kept').pk")
+    lie = b'{"type":"event","from":"arqonbus_server","seq":2,"message":"a lie"}'
+    encode = msgspec.msgpack.encode
+    forged: list[Any] = [
+        encode([broker.Passing([(channel_id, lie), (kept_id, lie)])]),
+        encode([broker.Published([(kept_id, fresh_room, "kept", "", 2, lie)])]),
+        encode([broker.Published([(kept_id, fresh_room, "kept", "", 2**62, b"")])]),
+        encode([broker.Noticed(channel_id, lie)]),
+        encode([broker.Changed(fresh_room, "kept", kept_id)]),
+        encode([broker.AccessChanged("everyone", 2**60)]),
+        encode([broker.Dismiss(member.client_id, "", 99999, "NO_SUCH_CODE", "go away")]),
+        b"x" * 16 + encode([broker.Dismiss(member.client_id, "", 4403, "REVOKED", "go away")]),
+        *(b"", b"\xc1", encode([]), encode({"a": 1}), encode(5), 5, None, "text", ["list"], {"a": {}}),
+    ]
+    layer, lines = layer_of(public_server), public_server.log().count("bell_unknown")
+    for data in forged:
+        for group in (broker.CONTROL_GROUP, broker.shard_group(channel_id, 64), broker.shard_group(kept_id, 64)):
+            await layer.group_send(group, {"type": "bus.bell", "sender": "", "data": data})
+    await layer.group_send(broker.CONTROL_GROUP, {})
+    await layer.group_send(broker.CONTROL_GROUP, {"sender": {}, "data": {}, "type": 5})
+    # What is not even a message of the layer, in the place where the process reads.
+    redis = layer.connection(0)
+    for number, garbage in enumerate((b"", b"\xc1", b"\x05", b"\x90", b"\xa1x", b"\xc0", b"\x81\xa1", b"\xd9\x05ab")):
+        for name in await redis.zrange(f"{PREFIX}:group:{broker.CONTROL_GROUP}", 0, -1):
+            key = f"{PREFIX}{name.decode().partition('!')[0]}!"
+            await redis.zadd(key, {b"0" * 12 + garbage: number + 1})
+    await layer.close_pools()
+
+    ring(console, fresh_room, "true as well")
+
+    await member.expect(payload="true as well")
+    await stored.publish("true again", ack=True)
+    await stored.ping()
+    await member.ping()
+    assert "a lie" not in json.dumps([member.frames, stored.frames])
+    log = public_server.log()
+    assert "Traceback" not in log
+    assert log.count("bell_unknown") - lines <= 1 <= log.count("bell_unknown")
+    assert "layer_lost" not in log
+    # Nothing of it is in the way of what is true: a withdrawal is heard of.
+    token = console.token(f"layer {fresh_room}")
+    withdrawn = await wire(public_server, token=token)
+    console.run(f"tokens.revoke(SYSTEM, AccessToken.objects.get(name='layer {fresh_room}'), door='test')")
+    assert await withdrawn.wait_closed() == 4403
+
+
+async def test_bells_of_another_version_leave_those_beside_them_to_be_heard(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    """A rolling update: fields and kinds of bell that this process does not know."""
+    channel_id = ephemeral(console, fresh_room)
+    member = await wire(public_server, room=f"{fresh_room}:bell")
+    frame = '{"version":"1.0","type":"event","from":"x","message":"understood"}'
+    console.run(
+        f"""
+        import msgspec
+        from asgiref.sync import async_to_sync
+        from channels.layers import get_channel_layer
+        from bus import broker, seal
+        frame = {frame!r}.encode()
+        bells = [["zz", 1, 2], ["p", "no list"], ["f", [[{channel_id}, frame]], "a field of tomorrow"], 7, {{"a": 1}}]
+        for part in (bells, 5):
+            message = {{"type": "bus.bell", "sender": "", "data": seal.seal(msgspec.msgpack.encode(part)), "more": 1}}
+            async_to_sync(get_channel_layer().group_send)(broker.shard_group({channel_id}, 64), message)
+        """
+    )
+    await member.expect(message="understood")
+    ring(console, fresh_room, "and on")
+    await member.expect(payload="and on")
+    await asyncio.sleep(0)
+    assert "Traceback" not in public_server.log()
