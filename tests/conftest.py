@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import pytest
 
 from tests.harness.backends import Backends, Storage
-from tests.harness.client import WireClient
+from tests.harness.client import Dialect, WireClient
 from tests.harness.postgres import PostgresServer
 from tests.harness.redis import RedisServer
 from tests.harness.server import BusServer, ServerKind
@@ -45,6 +45,20 @@ def storage(backends: Backends) -> Iterator[Storage]:
 def fresh_room() -> str:
     """A room name that no other test uses."""
     return f"room-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def name() -> Callable[[str], str]:
+    """Client ids of this test: `name("alice")` is the same for the whole test, and no other test's."""
+    suffix = secrets.token_hex(4)
+    return lambda base: f"{base}-{suffix}"
+
+
+@pytest.fixture(params=["v0", "v1"])
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    """Each test that takes it runs in both dialects."""
+    chosen: Dialect = request.param
+    return chosen
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +156,12 @@ def shared_server(backends: Backends) -> Iterator[BusServer]:
     with _servers(backends, storage) as start:
         yield start()
     backends.drop_storage(storage)
+
+
+@pytest.fixture(scope="session")
+def admin_token(shared_server: BusServer) -> str:
+    """An admin's access token for the session's server."""
+    return shared_server.create_token("tests", admin=True)
 
 
 @pytest.fixture

@@ -37,12 +37,6 @@ async def client(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
         yield connect
 
 
-@pytest.fixture(scope="session")
-def admin_token(shared_server: BusServer) -> str:
-    """An admin's access token for the session's server."""
-    return shared_server.create_token("client-tests", admin=True)
-
-
 def client_environment(server: BusServer | None, **more: str) -> dict[str, str]:
     """The environment of a process that uses the client: finds the package, knows the server, has nothing else of the bus."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ARQONBUS_", "PYTEST_", "COV_"))}

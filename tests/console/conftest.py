@@ -116,12 +116,6 @@ async def client() -> AsyncIterator[Connect]:
         yield connect
 
 
-@pytest.fixture(scope="session")
-def admin_token(shared_server: BusServer) -> str:
-    """An admin's token for the session's server."""
-    return shared_server.create_token("console-tests", admin=True)
-
-
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder of the test's own."""

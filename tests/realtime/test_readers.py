@@ -283,8 +283,11 @@ def test_the_installed_servers_pass_the_self_tests(module: Any) -> None:
     assert module.fault() is None
 
 
-def test_a_failed_self_test_is_said_once_and_answered_with_no(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("raised", [False, True])
+def test_a_failed_self_test_is_said_once_and_answered_with_no(caplog: pytest.LogCaptureFixture, raised: bool) -> None:
     def fault() -> str:
+        if raised:
+            raise AttributeError("the buffer has another name")
         return "the buffer has another name"
 
     with caplog.at_level(logging.WARNING, logger="arqonbus.realtime"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import abc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...protocol.limits import TokenBucket
-from ..frame import unmasked
+from ..frame import masked_frame, unmasked
 from ..writers.base import Writer
 
 #: A frame that is not complete is kept until it is when it is at most this long; a longer one is the server's.
@@ -194,3 +194,26 @@ class _Open:
 
 
 OPEN: Any = _Open()
+
+
+def sample() -> bytes:
+    """What a client may send, for self-tests: usual frames, and each kind that stays the server's."""
+    mask = b"\x0a\xf1\x80\x07"
+    frames: list[tuple[bytes, int]] = [
+        (b'{"a":"\xc3\xa4"}', 0x81),
+        (b"", 0x81),
+        (b"x" * 200, 0x81),
+        (b"ping", 0x89),
+        (b"in ", 0x01),
+        (b"parts", 0x80),
+        (b"binary", 0x82),
+        (b"y" * 70_000, 0x81),
+        (b"last", 0x81),
+    ]
+    return b"".join(masked_frame(payload, mask, first=first) for payload, first in frames)
+
+
+def difference(results: Sequence[object]) -> str | None:
+    """What is wrong where the same bytes, read the ordinary way (first) and directly, did not come to the same."""
+    same = results.count(results[0]) == len(results)
+    return None if same else "the direct way reads other messages than the ordinary one"

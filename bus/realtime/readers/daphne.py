@@ -8,14 +8,13 @@ Internals used, and nothing else of them, besides those of ``writers.daphne``: T
 
 from __future__ import annotations
 
-import functools
 import socket
 import time
 from typing import Any
 
 from ..frame import masked_frame
 from ..writers.daphne import opened_protocol
-from .base import OPEN, Reader
+from .base import OPEN, Reader, difference, sample
 
 
 class DaphneReader(Reader):
@@ -80,31 +79,9 @@ def at_boundary(protocol: Any) -> bool:
     )
 
 
-@functools.cache
 def fault() -> str | None:
     """What is not as this module expects it, or None: the same bytes both ways give the same messages and answers."""
-    try:
-        return _compare()
-    except Exception as problem:  # noqa: BLE001 - whatever another version of a server does
-        return f"{type(problem).__name__}: {problem}"
-
-
-def _compare() -> str | None:
-    mask = b"\x0a\xf1\x80\x07"
-    stream = b"".join(
-        [
-            masked_frame(b'{"a":"\xc3\xa4"}', mask),
-            masked_frame(b"", mask),
-            masked_frame(b"x" * 200, mask),
-            masked_frame(b"ping", mask, first=0x89),
-            masked_frame(b"in ", mask, first=0x01),
-            masked_frame(b"parts", mask, first=0x80),
-            masked_frame(b"binary", mask, first=0x82),
-            masked_frame(b"y" * 70_000, mask),
-            masked_frame(b"last", mask),
-            masked_frame(b"\x03\xe8", mask, first=0x88),
-        ]
-    )
+    stream = sample() + masked_frame(b"\x03\xe8", b"\x0a\xf1\x80\x07", first=0x88)
     results = []
     for direct, step in ((False, len(stream)), (True, len(stream)), (True, 61)):
         ours, theirs = socket.socketpair()
@@ -122,11 +99,7 @@ def _compare() -> str | None:
             transport = protocol.transport
             answers = transport.dataBuffer[transport.offset :] + b"".join(transport._tempDataBuffer)
             results.append((messages, answers))
-    return (
-        None
-        if results.count(results[0]) == len(results)
-        else "the direct way reads other messages than the ordinary one"
-    )
+    return difference(results)
 
 
 def _content(event: dict[str, Any]) -> bytes:
