@@ -12,7 +12,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 
 from ..protocol.errors import ERRORS, BusError
 from .queries import ListFilter, openapi_of
-from .serializers import ErrorAnswer
+from .serializers.base import ErrorAnswer
 
 View = TypeVar("View", bound=Callable[..., Any])
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from .names import NAME_RULE
+
 
 class ErrorKind(NamedTuple):
     """One row of the error table."""
@@ -27,7 +29,7 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "UNKNOWN_TYPE": ErrorKind(400, "With `version`, `type` must be one of the known types."),
     "UNKNOWN_COMMAND": ErrorKind(400, "There is no such command; the `help` command lists them."),
-    "INVALID_NAME": ErrorKind(400, "A name is not allowed: 1 to 64 of letters, digits and _ - . /"),
+    "INVALID_NAME": ErrorKind(400, f"A name is not allowed: {NAME_RULE}"),
     "ALREADY_REGISTERED": ErrorKind(400, "This connection is registered; open another one for another identity."),
     # 401, 403: who is asking.
     "UNAUTHENTICATED": ErrorKind(401, "Not identified: send an access token, or log in."),

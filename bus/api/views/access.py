@@ -14,10 +14,10 @@ from ...models import AccessToken, Grant, wire_time
 from ...protocol.errors import BusError
 from ...services import grants as grant_service
 from ...services import tokens as token_service
-from .. import serializers
 from ..permissions import IsBusAdmin
 from ..queries import GrantFilter, PlainFilter
 from ..schema import NUMBER, operation, query
+from ..serializers import access as shapes
 from .base import DOOR, BusView, decode_cursor, encode_cursor, number_of, page
 
 MOST_ID = 2**63 - 1
@@ -53,9 +53,7 @@ class _TokenView(BusView):
 class Tokens(_TokenView):
     """``/tokens``."""
 
-    @operation(
-        "tokens_list", "List your access tokens", serializers.TokenList, tag="tokens", parameters=query(PlainFilter)
-    )
+    @operation("tokens_list", "List your access tokens", shapes.TokenList, tag="tokens", parameters=query(PlainFilter))
     def get(self, request: Request) -> Response:
         """Your own access tokens, newest first, also revoked ones. Secrets are kept nowhere."""
         filters = PlainFilter.of(request, Grant.objects.none())
@@ -69,15 +67,15 @@ class Tokens(_TokenView):
     @operation(
         "tokens_create",
         "Make an access token",
-        serializers.TokenWithSecret,
+        shapes.TokenWithSecret,
         tag="tokens",
         status=201,
-        request=serializers.NewToken,
+        request=shapes.NewToken,
     )
     def post(self, request: Request) -> Response:
         """Make a token that acts for you. The answer holds its `secret`, this once. For callers who are a Django user."""
         actor = self.actor
-        values = self.read(serializers.NewToken)
+        values = self.read(shapes.NewToken)
         user = token_service.user_of(actor)
         token, secret = token_service.create(
             actor,
@@ -108,7 +106,7 @@ class OneToken(_TokenView):
 class Tickets(BusView):
     """``/tickets``."""
 
-    @operation("tickets_create", "Get a ticket for a socket", serializers.Ticket, tag="tokens", status=201)
+    @operation("tickets_create", "Get a ticket for a socket", shapes.Ticket, tag="tokens", status=201)
     def post(self, request: Request) -> Response:
         """Get a ticket that opens one socket as you, within some seconds.
 
@@ -135,7 +133,7 @@ class Grants(BusView):
 
     permission_classes = [IsBusAdmin]
 
-    @operation("grants_list", "List grants", serializers.GrantList, tag="grants", parameters=query(GrantFilter))
+    @operation("grants_list", "List grants", shapes.GrantList, tag="grants", parameters=query(GrantFilter))
     def get(self, request: Request) -> Response:
         """The rules of who may do what where. For admins. A ban wins over what allows."""
         filters = GrantFilter.of(request, Grant.objects.all())
@@ -146,12 +144,10 @@ class Grants(BusView):
         more = encode_cursor(found[filters.size - 1].pk) if len(found) > filters.size else None
         return page([grant_row(grant) for grant in found[: filters.size]], filters, more)
 
-    @operation(
-        "grants_create", "Make a grant", serializers.GrantRow, tag="grants", status=201, request=serializers.NewGrant
-    )
+    @operation("grants_create", "Make a grant", shapes.GrantRow, tag="grants", status=201, request=shapes.NewGrant)
     def post(self, request: Request) -> Response:
         """Add a rule. It holds at once, on every process, also for those who are connected. For admins."""
-        grant = grant_service.create(self.actor, self.read(serializers.NewGrant), door=DOOR)
+        grant = grant_service.create(self.actor, self.read(shapes.NewGrant), door=DOOR)
         return Response(grant_row(grant), status=201)
 
 
@@ -161,7 +157,7 @@ class OneGrant(BusView):
     permission_classes = [IsBusAdmin]
 
     @operation(
-        "grants_get", "Look at a grant", serializers.GrantRow, tag="grants", parameters=[NUMBER], errors=("NOT_FOUND",)
+        "grants_get", "Look at a grant", shapes.GrantRow, tag="grants", parameters=[NUMBER], errors=("NOT_FOUND",)
     )
     def get(self, request: Request, id: int) -> Response:
         """One rule. For admins."""
@@ -170,15 +166,15 @@ class OneGrant(BusView):
     @operation(
         "grants_update",
         "Change a grant",
-        serializers.GrantRow,
+        shapes.GrantRow,
         tag="grants",
-        request=serializers.GrantChanges,
+        request=shapes.GrantChanges,
         parameters=[NUMBER],
         errors=("NOT_FOUND",),
     )
     def patch(self, request: Request, id: int) -> Response:
         """Change what is given, and leave the rest. It holds at once. For admins."""
-        changes = self.read(serializers.GrantChanges)
+        changes = self.read(shapes.GrantChanges)
         return Response(grant_row(grant_service.update(self.actor, _grant(id), changes, door=DOOR)))
 
     @operation("grants_delete", "Remove a grant", tag="grants", status=204, parameters=[NUMBER], errors=("NOT_FOUND",))

@@ -11,9 +11,9 @@ from rest_framework.response import Response
 from ...models import Channel
 from ...protocol.names import Address
 from ...services import channels as channel_service
-from .. import serializers
 from ..queries import ChannelFilter
 from ..schema import ADDRESS, operation, query
+from ..serializers import channels as shapes
 from .base import DOOR, BusView, address_of, decode_cursor, encode_cursor, page
 
 
@@ -25,9 +25,7 @@ def _values(values: dict[str, Any]) -> dict[str, Any]:
 class Channels(BusView):
     """``/channels``."""
 
-    @operation(
-        "channels_list", "List channels", serializers.ChannelList, tag="channels", parameters=query(ChannelFilter)
-    )
+    @operation("channels_list", "List channels", shapes.ChannelList, tag="channels", parameters=query(ChannelFilter))
     def get(self, request: Request) -> Response:
         """The channels that you may know of, by room and name."""
         filters = ChannelFilter.of(request, Channel.objects.all())
@@ -40,10 +38,10 @@ class Channels(BusView):
     @operation(
         "channels_create",
         "Make a channel",
-        serializers.ChannelInfo,
+        shapes.ChannelInfo,
         tag="channels",
         status=201,
-        request=serializers.NewChannel,
+        request=shapes.NewChannel,
         errors=("INVALID_NAME", "CHANNEL_EXISTS", "CHANNEL_NOT_FOUND"),
         examples=[
             OpenApiExample(
@@ -60,7 +58,7 @@ class Channels(BusView):
     )
     def post(self, request: Request) -> Response:
         """Make a channel that stays until it is deleted, and its room if it is missing. For admins, as `create_channel`."""
-        values = _values(self.read(serializers.NewChannel))
+        values = _values(self.read(shapes.NewChannel))
         address = Address(values.pop("room"), values.pop("channel"))
         channel_service.create_channel(self.actor, address, **values, door=DOOR)
         return Response(channel_service.channel_info(self.actor, address), status=201)
@@ -72,7 +70,7 @@ class OneChannel(BusView):
     @operation(
         "channels_get",
         "Look at a channel",
-        serializers.ChannelInfo,
+        shapes.ChannelInfo,
         tag="channels",
         parameters=[ADDRESS],
         errors=("INVALID_NAME", "CHANNEL_NOT_FOUND"),
@@ -84,16 +82,16 @@ class OneChannel(BusView):
     @operation(
         "channels_update",
         "Change a channel",
-        serializers.ChannelInfo,
+        shapes.ChannelInfo,
         tag="channels",
-        request=serializers.ChannelChanges,
+        request=shapes.ChannelChanges,
         parameters=[ADDRESS],
         errors=("INVALID_NAME", "CHANNEL_NOT_FOUND"),
     )
     def patch(self, request: Request, address: str) -> Response:
         """Change what is given, and leave the rest. For admins."""
         where = address_of(address)
-        channel_service.update_channel(self.actor, where, _values(self.read(serializers.ChannelChanges)), door=DOOR)
+        channel_service.update_channel(self.actor, where, _values(self.read(shapes.ChannelChanges)), door=DOOR)
         return Response(channel_service.channel_info(self.actor, where))
 
     @operation(

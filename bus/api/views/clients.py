@@ -7,9 +7,9 @@ from rest_framework.response import Response
 
 from ...models import Client
 from ...services import clients as client_service
-from .. import serializers
 from ..queries import ClientFilter
 from ..schema import CLIENT_ID, operation, query
+from ..serializers import clients as shapes
 from .base import DOOR, BusView, address_of, decode_cursor, encode_cursor, page
 
 
@@ -19,7 +19,7 @@ class Clients(BusView):
     @operation(
         "clients_list",
         "List connected clients",
-        serializers.ClientList,
+        shapes.ClientList,
         tag="clients",
         parameters=query(ClientFilter),
         errors=("INVALID_NAME", "CHANNEL_NOT_FOUND"),
@@ -45,7 +45,7 @@ class OneClient(BusView):
     @operation(
         "clients_get",
         "Look at a client",
-        serializers.Client,
+        shapes.Client,
         tag="clients",
         parameters=[CLIENT_ID],
         errors=("CLIENT_NOT_FOUND",),
@@ -63,12 +63,12 @@ class Disconnect(BusView):
         "Send a client away",
         tag="clients",
         status=204,
-        request=serializers.Disconnection,
+        request=shapes.Disconnection,
         parameters=[CLIENT_ID],
         errors=("CLIENT_NOT_FOUND",),
     )
     def post(self, request: Request, client_id: str) -> Response:
         """Close a client's connection (4403), in whichever process it is. For admins."""
-        reason = self.read(serializers.Disconnection).get("reason", "")
+        reason = self.read(shapes.Disconnection).get("reason", "")
         client_service.disconnect(self.actor, client_id, door=DOOR, reason=reason)
         return Response(status=204)

@@ -21,10 +21,10 @@ from ...protocol.limits import nesting_within
 from ...protocol.names import Address
 from ...services import clients as client_service
 from ...services import history, publishing
-from .. import serializers
 from ..bodies import FramesParser
 from ..queries import ChannelMessageFilter, MessageFilter
 from ..schema import ADDRESS, operation, query
+from ..serializers import messages as shapes
 from ..throttling import spend
 from .base import BusView, address_of, page
 
@@ -39,7 +39,7 @@ SEQ = OpenApiParameter("seq", OpenApiTypes.INT64, OpenApiParameter.PATH, descrip
 #: What a POST may answer.
 ANSWER = PolymorphicProxySerializer(
     component_name="PublishedOrDelivery",
-    serializers=[serializers.Published, serializers.Delivery],
+    serializers=[shapes.Published, shapes.Delivery],
     resource_type_field_name=None,
 )
 PUBLISH_ERRORS = (
@@ -166,7 +166,7 @@ class Messages(_MessageView):
     @operation(
         "messages_list",
         "Look through messages",
-        serializers.MessageList,
+        shapes.MessageList,
         tag="messages",
         parameters=query(MessageFilter),
         errors=("INVALID_NAME", "ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND"),
@@ -186,7 +186,7 @@ class Messages(_MessageView):
         tag="messages",
         status=201,
         request={"application/json": PolymorphicProxySerializer(
-            "MessageOrBatch", [serializers.MessageToSend, serializers.Batch], None)},
+            "MessageOrBatch", [shapes.MessageToSend, shapes.Batch], None)},
         parameters=[SPEAKER],
         errors=PUBLISH_ERRORS,
         more={200: ANSWER},
@@ -228,7 +228,7 @@ class ChannelMessages(_MessageView):
     @operation(
         "channel_messages_list",
         "Look through a channel's messages",
-        serializers.MessageList,
+        shapes.MessageList,
         tag="messages",
         parameters=[ADDRESS, *query(ChannelMessageFilter)],
         errors=("INVALID_NAME", "ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND"),
@@ -246,7 +246,7 @@ class ChannelMessages(_MessageView):
         tag="messages",
         status=201,
         request={"application/json": PolymorphicProxySerializer(
-            "ChannelMessageOrBatch", [serializers.ChannelMessageToSend, serializers.ChannelBatch], None)},
+            "ChannelMessageOrBatch", [shapes.ChannelMessageToSend, shapes.ChannelBatch], None)},
         parameters=[ADDRESS, SPEAKER],
         errors=PUBLISH_ERRORS,
         more={200: ANSWER},
@@ -271,7 +271,7 @@ class OneMessage(BusView):
     @operation(
         "channel_messages_get",
         "Look at a message",
-        serializers.Message,
+        shapes.Message,
         tag="messages",
         parameters=[ADDRESS, SEQ],
         errors=("INVALID_NAME", "ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND", "NOT_FOUND"),

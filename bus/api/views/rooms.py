@@ -7,16 +7,16 @@ from rest_framework.response import Response
 
 from ...models import Room
 from ...services import rooms as room_service
-from .. import serializers
 from ..queries import RoomFilter
 from ..schema import ROOM, operation, query
+from ..serializers import rooms as shapes
 from .base import DOOR, BusView, decode_cursor, encode_cursor, page
 
 
 class Rooms(BusView):
     """``/rooms``."""
 
-    @operation("rooms_list", "List rooms", serializers.RoomList, tag="rooms", parameters=query(RoomFilter))
+    @operation("rooms_list", "List rooms", shapes.RoomList, tag="rooms", parameters=query(RoomFilter))
     def get(self, request: Request) -> Response:
         """The rooms that you may know of, by name. Private rooms are there for those with a grant only."""
         filters = RoomFilter.of(request, Room.objects.all())
@@ -27,15 +27,15 @@ class Rooms(BusView):
     @operation(
         "rooms_create",
         "Make a room",
-        serializers.Room,
+        shapes.Room,
         tag="rooms",
         status=201,
-        request=serializers.NewRoom,
+        request=shapes.NewRoom,
         errors=("INVALID_NAME", "ROOM_EXISTS"),
     )
     def post(self, request: Request) -> Response:
         """Make an empty room. For admins; rooms are also made with their first channel."""
-        values = self.read(serializers.NewRoom)
+        values = self.read(shapes.NewRoom)
         room = room_service.create_room(self.actor, values.pop("room"), **values, door=DOOR)
         return Response(room_service.rows(self.actor, [room])[0], status=201)
 
@@ -43,9 +43,7 @@ class Rooms(BusView):
 class OneRoom(BusView):
     """``/rooms/{room}``."""
 
-    @operation(
-        "rooms_get", "Look at a room", serializers.Room, tag="rooms", parameters=[ROOM], errors=("ROOM_NOT_FOUND",)
-    )
+    @operation("rooms_get", "Look at a room", shapes.Room, tag="rooms", parameters=[ROOM], errors=("ROOM_NOT_FOUND",))
     def get(self, request: Request, room: str) -> Response:
         """One room with its figures."""
         return Response(room_service.get(self.actor, room))
@@ -53,9 +51,9 @@ class OneRoom(BusView):
     @operation(
         "rooms_update",
         "Change a room",
-        serializers.Room,
+        shapes.Room,
         tag="rooms",
-        request=serializers.RoomChanges,
+        request=shapes.RoomChanges,
         parameters=[ROOM],
         errors=("ROOM_NOT_FOUND",),
     )
@@ -64,7 +62,7 @@ class OneRoom(BusView):
 
         Whoever may not be in a room that becomes private is taken out of it at once.
         """
-        changed = room_service.update_room(self.actor, room, self.read(serializers.RoomChanges), door=DOOR)
+        changed = room_service.update_room(self.actor, room, self.read(shapes.RoomChanges), door=DOOR)
         return Response(room_service.rows(self.actor, [changed])[0])
 
     @operation(

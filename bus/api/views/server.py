@@ -11,17 +11,17 @@ from ...models import AuditEntry, wire_time
 from ...services import clients as client_service
 from ...services import nodes, totals
 from ...version import PROTOCOL, VERSION
-from .. import serializers
 from ..permissions import IsBusAdmin
 from ..queries import AuditFilter
 from ..schema import operation, query
+from ..serializers import server as shapes
 from .base import BusView, decode_cursor, encode_cursor, number_of, page
 
 
 class Stats(BusView):
     """``/stats``."""
 
-    @operation("stats_get", "Look at the server's figures", serializers.Stats, tag="server")
+    @operation("stats_get", "Look at the server's figures", shapes.Stats, tag="server")
     def get(self, request: Request) -> Response:
         """Connections, rooms, channels and messages, over all processes."""
         return Response({"server": {"version": VERSION, "protocol": PROTOCOL}, "stats": totals.stats()})
@@ -30,7 +30,7 @@ class Stats(BusView):
 class Me(BusView):
     """``/me``."""
 
-    @operation("me_get", "Who am I", serializers.Me, tag="server")
+    @operation("me_get", "Who am I", shapes.Me, tag="server")
     def get(self, request: Request) -> Response:
         """Who the server thinks you are, and what your credentials are good for."""
         actor = self.actor
@@ -54,7 +54,7 @@ class Nodes(BusView):
 
     permission_classes = [IsBusAdmin]
 
-    @operation("nodes_list", "List the processes", serializers.NodeList, tag="server")
+    @operation("nodes_list", "List the processes", shapes.NodeList, tag="server")
     def get(self, request: Request) -> Response:
         """The processes of the bus with their figures. For admins."""
         return Response({"results": nodes.rows()})
@@ -65,7 +65,7 @@ class Audit(BusView):
 
     permission_classes = [IsBusAdmin]
 
-    @operation("audit_list", "Read the audit log", serializers.AuditList, tag="server", parameters=query(AuditFilter))
+    @operation("audit_list", "Read the audit log", shapes.AuditList, tag="server", parameters=query(AuditFilter))
     def get(self, request: Request) -> Response:
         """Who changed what, through which door, newest first. For admins."""
         filters = AuditFilter.of(request, AuditEntry.objects.all())

@@ -1,0 +1,67 @@
+"""What the shapes share: strict bodies, JSON objects, pages, errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from ...protocol.values import holds_nul
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses keys that it does not know, so that a misspelt one is not lost."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The values, with a fault for each unknown key."""
+        faults = {}
+        if isinstance(data, dict):
+            faults = {
+                key: ["There is no such field; there are " + ", ".join(self.fields) + "."]
+                for key in data
+                if key not in self.fields
+            }
+        try:
+            value = super().to_internal_value(data)
+        except serializers.ValidationError as problem:
+            detail = problem.detail if isinstance(problem.detail, dict) else {"non_field_errors": problem.detail}
+            raise serializers.ValidationError({**detail, **faults}) from None
+        if faults:
+            raise serializers.ValidationError(faults)
+        return value
+
+
+class Page(serializers.Serializer[Any]):
+    """A page of a list; lists say of what with a field ``results``."""
+
+    next = serializers.URLField(allow_null=True, help_text="The next page; null: this is the last.")
+
+
+@extend_schema_field({"type": "object", "additionalProperties": True})
+class ObjectField(serializers.JSONField):
+    """A JSON object."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The object. Text in it may not hold NUL, which databases do not keep."""
+        if not isinstance(data, dict):
+            raise serializers.ValidationError("It is an object.")
+        if holds_nul(data):
+            raise serializers.ValidationError("Null characters are not allowed.")
+        return data
+
+
+class ErrorObject(serializers.Serializer[Any]):
+    """What went wrong: the same codes as on the socket."""
+
+    code = serializers.CharField(help_text="A stable word for the kind of error, such as CHANNEL_NOT_FOUND.")
+    number = serializers.IntegerField(help_text="The HTTP status.")
+    message = serializers.CharField(help_text="What went wrong, and what to do.")
+    details = serializers.ListField(child=serializers.DictField(), help_text="Every fault, or what it is about.")
+    retry_after = serializers.FloatField(required=False, help_text="Seconds until it is worth another try.")
+
+
+class ErrorAnswer(serializers.Serializer[Any]):
+    """The answer of every request that fails."""
+
+    error = ErrorObject()
