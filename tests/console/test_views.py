@@ -128,9 +128,8 @@ async def test_operations_show_the_processes_with_their_figures_to_admins_and_sa
     await expect(nodes.get_by_text("store good")).to_be_visible()
     await expect(page.get_by_role("region", name="Refusals").get_by_text("INVALID_NAME")).to_be_visible()
     await expect(page.get_by_role("region", name="Audit log").get_by_text("create_token").first).to_be_visible()
-    guest = await console(shared_server)
-    guest.allowed.append("403")
-    page = await guest.open("operations")
+    # And asks for nothing that would be refused: the browser's console stays clean.
+    page = await (await console(shared_server)).open("operations")
     await expect(
         page.get_by_role("region", name="Audit log").get_by_text("This is for admins of the bus.")
     ).to_be_visible()
@@ -189,6 +188,71 @@ async def test_the_keyboard_is_enough(
     await expect(page.get_by_role("heading", name="Contracts")).to_be_visible()
 
 
+async def test_who_hears_the_page_is_told_what_each_thing_is(
+    console: OpenConsole, client: Connect, shared_server: BusServer, fresh_room: str
+) -> None:
+    bus = await client(shared_server)
+    for name in ("one", "two"):
+        await bus.publish(f"{fresh_room}:{name}", f"text of {name}")
+    page = await (await console(shared_server)).open()
+    tree = page.get_by_role("tree", name="Rooms and channels")
+    await page.get_by_label("Find a room or channel").fill(fresh_room)
+    room = tree.get_by_role("treeitem", name=f"Room {fresh_room}")
+    await expect(room).to_have_attribute("aria-expanded", "true")
+    await expect(tree.get_by_role("treeitem", name="one, 0 members, 1 message")).to_have_attribute("aria-level", "2")
+    # The arrows walk; Enter opens what they stand on.
+    await tree.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowUp"):
+        await page.keyboard.press(key)
+    chosen = tree.get_by_role("treeitem", selected=True)
+    await expect(tree).to_have_attribute("aria-activedescendant", await chosen.get_attribute("id") or "?")
+    await expect(chosen).to_have_attribute("aria-setsize", "3")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name=f"{fresh_room}:one")).to_be_visible()
+    await expect(page.get_by_role("listbox", name=f"Messages of {fresh_room}:one")).to_be_visible()
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("button", name="Go on")).to_have_attribute("aria-pressed", "true")
+    nameless = """() => [...document.querySelectorAll("button, a, input, select, textarea")].filter((each) => each.offsetParent
+        && !(each.getAttribute("aria-label") || each.labels?.length || each.title || each.textContent.trim()))
+        .map((each) => each.outerHTML)"""
+    for view in (
+        "overview",
+        f"messages/{fresh_room}:one",
+        "clients",
+        "agents",
+        "telemetry",
+        "commands",
+        "operations",
+        "start",
+    ):
+        await page.evaluate("path => { location.hash = `#/${path}` }", view)
+        await expect(page.locator("main .view")).to_be_visible()
+        assert await page.evaluate(nameless) == [], view
+
+
+async def test_a_page_whose_socket_does_not_open_says_what_to_look_at(
+    console: OpenConsole, shared_server: BusServer
+) -> None:
+    opened = await console(shared_server)
+    opened.allowed.append("WebSocket")
+    # As of a site that is served without its sockets: the page comes, and nothing answers the handshake.
+    await opened.page.route_web_socket("**/*", lambda socket: socket.close())
+    await opened.page.goto(f"{shared_server.http_url}/")
+    waiting = opened.page.get_by_role("status").filter(has_text="No answer yet from")
+    await expect(waiting).to_contain_text(shared_server.url)
+    await expect(opened.page.get_by_text("asgi.py")).to_be_visible()
+
+
+async def test_a_page_without_its_files_says_who_has_to_serve_them(
+    console: OpenConsole, shared_server: BusServer
+) -> None:
+    opened = await console(shared_server)
+    opened.allowed.append("Failed to load resource")
+    await opened.page.route("**/static/**", lambda route: route.abort())
+    await opened.page.goto(f"{shared_server.http_url}/")
+    await expect(opened.page.get_by_text("collectstatic")).to_be_visible()
+
+
 async def test_dark_and_light_follow_the_system_and_the_visitor(console: OpenConsole, shared_server: BusServer) -> None:
     page = await (await console(shared_server, color_scheme="light")).open()
     colour = "getComputedStyle(document.body).backgroundColor"
@@ -207,6 +271,7 @@ async def test_a_phone_gets_every_view_without_scrolling_sideways(
 ) -> None:
     bus = await client(shared_server)
     await bus.publish(f"{fresh_room}:phone", "a text that is much longer than a phone is wide, " * 3)
+    await bus.publish(f"{'n' * 64}:{'c' * 64}", "x" * 5000)
     opened = await console(shared_server, viewport={"width": 375, "height": 720}, has_touch=True, is_mobile=True)
     page = await opened.open()
     views = [
@@ -216,14 +281,19 @@ async def test_a_phone_gets_every_view_without_scrolling_sideways(
         "agents",
         "telemetry",
         "commands",
+        "operations",
         "contracts",
         "start",
+        f"messages/{'n' * 64}:{'c' * 64}",
     ]
-    for view in views:
-        await opened.go(view)
-        await expect(page.locator("main .view")).to_be_visible()
-        wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert wide <= 0, view
+    # 320 is a page of 1280 at 400 % (WCAG 1.4.10).
+    for width in (320, 375):
+        await page.set_viewport_size({"width": width, "height": 720})
+        for view in views:
+            await opened.go(view)
+            await expect(page.locator("main .view")).to_be_visible()
+            wide = await page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, (width, view)
     await page.get_by_role("button", name="Menu").click()
     await page.get_by_label("Find a room or channel").fill(fresh_room)
     await page.locator(".tree-row.channel:not([hidden])").first.click()
@@ -244,3 +314,11 @@ async def test_the_page_is_the_very_client_of_the_repository_under_a_strict_poli
     assert not re.search(
         r"\.(innerHTML|outerHTML)\b(?!`)|insertAdjacentHTML|document\.write|\beval\(|new Function", code
     )
+
+
+async def test_the_pages_scripts_know_no_address_but_those_they_are_given() -> None:
+    # In a project of somebody else everything lies below a prefix.
+    for script in (PROJECT_ROOT / "bus" / "static" / "arqonbus" / "console").rglob("*.js"):
+        assert not re.findall(
+            r"""["'`]/(?:api|metrics|ready|health|version|admin|static|telemetry)\b""", script.read_text()
+        ), script

@@ -6,6 +6,9 @@ const whole = new Intl.NumberFormat("en-US");
 
 export const count = (value) => (Number.isFinite(value) ? whole.format(value) : "–");
 
+/** `1 member`, `2 members`. */
+export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+
 /** 1234567 → 1.2M, for narrow places; the exact one goes into the title. */
 export function short(value) {
   if (!Number.isFinite(value)) return "–";

@@ -4,7 +4,7 @@ import { fill, h, icon, toast, typing } from "./dom.js";
 import { Feed } from "./feed.js";
 import { count, rate, short } from "./format.js";
 import { Rooms } from "./rooms.js";
-import { Session, api, config, token } from "./session.js";
+import { Session, api, busUrl, config, token } from "./session.js";
 import { Tree } from "./tree.js";
 import { agents } from "./views/agents.js";
 import { clients } from "./views/clients.js";
@@ -80,6 +80,7 @@ const mark = () => new URL("./icon.svg", import.meta.url).href;
 async function enter() {
   fill(root, h("div.loading", h("img", { src: mark(), alt: "", width: 44, height: 44 }), h("p", "Connecting …")));
   app.session = new Session();
+  const patience = setTimeout(() => fill(root.querySelector(".loading"), root.querySelector(".loading img"), ...waiting()), 4000);
   try {
     await app.session.open();
   } catch (problem) {
@@ -87,8 +88,18 @@ async function enter() {
     const error = problem instanceof ClosedByServer ? problem.error : problem;
     door(error instanceof ServerError ? error.reason : problem.message);
     return;
+  } finally {
+    clearTimeout(patience);
   }
   page();
+}
+
+/** What may be wrong when no socket opens; the page goes on trying. */
+function waiting() {
+  return [
+    h("p", { role: "status" }, "No answer yet from ", h("code", busUrl), ". The page goes on trying."),
+    config.debug && h("p.dim", "Is the site served by an ASGI server (", h("code", "runbus"), ", daphne, uvicorn), and does its ", h("code", "asgi.py"), " have the bus under this path? The server's log and ", h("code", "manage.py check"), " tell."),
+  ];
 }
 
 // --- the page ---------------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ export function face(id, big = false, name = id) {
 export function setFace(element, id, name = id) {
   element.className = `face hue-${hue(id)}`;
   element.textContent = initials(name);
+  element.setAttribute("aria-hidden", "true"); // The name stands beside it.
 }
 
 /** Rows of a name and what is known of it. */

@@ -1,6 +1,6 @@
 /** Rooms and their channels in the side bar, with live counts of members and messages. */
 import { fill, h, icon, toast } from "./dom.js";
-import { count, rate, short } from "./format.js";
+import { count, counted, rate, short } from "./format.js";
 import { VirtualList } from "./virtual-list.js";
 
 export class Tree {
@@ -28,7 +28,10 @@ export class Tree {
       show: (row, item) => this.#show(row, item),
       items: (index) => this.rows[index],
       onpick: (item) => this.#pick(item),
+      follow: false,
+      roles: ["tree", "treeitem"],
     });
+    this.list.element.addEventListener("keydown", (event) => this.#key(event));
     this.note = h("p.faint");
     this.note.classList.add("tree-filter");
     this.element = h("div.pane.grow", [
@@ -38,7 +41,7 @@ export class Tree {
       ]),
       this.filter,
       this.note,
-      h("div.tree", { role: "tree", "aria-label": "Rooms and channels" }, this.list.element),
+      h("div.tree", this.list.element),
     ]);
     app.rooms.rooms.watch(() => this.refresh());
   }
@@ -70,15 +73,21 @@ export class Tree {
     row.className = `tree-row vrow ${isRoom ? "room" : "channel"}`;
     row.classList.toggle("open", Boolean(item.open));
     row.classList.toggle("current", item.address === this.current || (isRoom && `${item.room}:*` === this.current));
+    row.setAttribute("aria-level", isRoom ? 1 : 2);
+    if (isRoom) row.setAttribute("aria-expanded", String(Boolean(item.open)));
+    else row.removeAttribute("aria-expanded");
+    if (row.classList.contains("current")) row.setAttribute("aria-current", "page");
+    else row.removeAttribute("aria-current");
+    row.setAttribute("aria-label", `${isRoom ? `Room ${item.room}` : item.channel}, ${counted(item.participants, "member")}, ${counted(item.messages, "message")}`);
     row.title = item.address ? `${item.address}${item.description ? `, ${item.description}` : ""}` : item.room;
     const [arrow, name, members, total] = row.children;
     arrow.style.display = isRoom ? "" : "none";
     name.textContent = isRoom ? item.room : item.channel;
     members.textContent = count(item.participants);
-    members.title = `${count(item.participants)} members`;
+    members.title = counted(item.participants, "member");
     members.classList.toggle("some", item.participants > 0);
     total.textContent = item.rate >= 1 ? `${rate(item.rate)}/s` : short(item.messages);
-    total.title = `${count(item.messages)} messages`;
+    total.title = counted(item.messages, "message");
     total.classList.toggle("busy", item.rate >= 1);
   }
 
@@ -90,6 +99,14 @@ export class Tree {
     if (this.closed.has(item.room)) this.closed.delete(item.room);
     else this.closed.add(item.room);
     this.refresh();
+  }
+
+  /** Left closes a room and right opens it, as in every tree. */
+  #key(event) {
+    const item = this.rows[this.list.selected];
+    if (!item || item.channel || (event.key !== "ArrowLeft" && event.key !== "ArrowRight")) return;
+    event.preventDefault();
+    if (item.open === (event.key === "ArrowLeft")) this.#pick(item);
   }
 
   #create() {

@@ -35,7 +35,7 @@ export function clients(app, chosen) {
   const head = h("span.dim");
   const detail = detailPane(() => list.clearSelection());
   const blank = h("div.scroll.grow", { hidden: true });
-  const header = h("div.client-row.head", { role: "row" }, COLUMNS.map(([name, label, extra]) => h("button", { type: "button", class: extra || null, onclick: () => sort(name), data: { sort: name } }, label)), h("span"));
+  const header = h("div.client-row.head", { role: "group", "aria-label": "Order by" }, COLUMNS.map(([name, label, extra]) => h("button", { type: "button", class: extra || null, onclick: () => sort(name), data: { sort: name } }, label)), h("span"));
   const list = new VirtualList({
     height: () => (matchMedia("(max-width: 760px)").matches ? 58 : 40),
     label: "Clients",
@@ -73,6 +73,7 @@ export function clients(app, chosen) {
 
   function sort(name) {
     order = name;
+    for (const button of header.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.dataset.sort === name));
     draw();
   }
 

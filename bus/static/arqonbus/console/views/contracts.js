@@ -2,10 +2,10 @@
 import { empty, fill, h, icon } from "../dom.js";
 
 const LINKS = [
-  ["/api/docs/", "API docs", "REST, to read and to try"],
-  ["/api/openapi.json", "OpenAPI", "the HTTP interface, for tools"],
-  ["/api/asyncapi.json", "AsyncAPI", "both sockets, for tools"],
-  ["/api/asyncapi/", "Sockets", "frames and commands, to read"],
+  ["api/docs/", "API docs", "REST, to read and to try"],
+  ["api/openapi.json", "OpenAPI", "the HTTP interface, for tools"],
+  ["api/asyncapi.json", "AsyncAPI", "both sockets, for tools"],
+  ["api/asyncapi/", "Sockets", "frames and commands, to read"],
 ];
 
 export function contracts(app, rest, parameters) {
@@ -15,7 +15,7 @@ export function contracts(app, rest, parameters) {
   const element = h("div", [
     h("div.view-head", h("h1", icon("contracts"), "Contracts"), h("span.dim", "Generated from the code that validates")),
     h("div.scroll", h("div.stack", [
-      h("div.grid.tiles", LINKS.map(([path, name, about]) => h("a.tile", { href: path }, h("div", h("strong", name)), h("div.name", about)))),
+      h("div.grid.tiles", LINKS.map(([path, name, about]) => h("a.tile", { href: `${app.config.bus_path}${path}` }, h("div", h("strong", name)), h("div.name", about)))),
       h("section.card", { "aria-label": "Errors" }, h("div.card-head", h("h2", "Every error")), errors),
       h("section.card", { "aria-label": "Close codes" }, h("div.card-head", h("h2", "Every close code of the sockets")), h("div.card-body.table-wrap", copyOf("close-table"))),
       h("section.card", { "aria-label": "Commands" }, h("div.card-head", h("h2", "Every command")), commands),

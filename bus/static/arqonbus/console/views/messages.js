@@ -1,7 +1,7 @@
 /** One channel: what comes, what was, and the box to publish. */
 import { ServerError } from "../../arqonbus.js";
 import { copyButton, empty, fill, h, icon, select, toast } from "../dom.js";
-import { ago, count, rate, summary, time } from "../format.js";
+import { ago, count, counted, rate, summary, time } from "../format.js";
 import { jsonBlock } from "../json-view.js";
 import { badge, detailPane, face, facts, setBadge, setFace, snippets } from "../parts.js";
 import { Composer } from "../composer.js";
@@ -87,7 +87,7 @@ class Explorer {
       },
     });
     this.jump = h("button.jump.small", { type: "button", hidden: true, onclick: () => this.#toTop() });
-    this.foot = h("div.list-foot", { role: "status" });
+    this.foot = h("div.list-foot");
     this.blank = h("div", { hidden: true });
     this.detail = detailPane(() => this.list.clearSelection());
     this.composer = new Composer(this.app, this.address);
@@ -235,6 +235,7 @@ class Explorer {
   #pauseLabel() {
     fill(this.pauseButton, icon(this.paused ? "play" : "pause"), this.paused ? "Go on" : "Pause");
     this.pauseButton.classList.toggle("on", this.paused);
+    this.pauseButton.setAttribute("aria-pressed", String(this.paused));
     this.pauseButton.title = this.paused ? "Show what comes again (p)" : "Hold the list still (p)";
   }
 
@@ -387,7 +388,7 @@ class Explorer {
     const speed = this.meter.rate();
     const total = this.app.rooms.channels.get(this.address)?.messages;
     const parts = [];
-    if (total !== undefined) parts.push(h("span", { data: { total } }, `${count(total)} messages in all`));
+    if (total !== undefined) parts.push(h("span", { data: { total } }, `${counted(total, "message")} in all`));
     parts.push(h("span", `${count(this.shown.length)} ${this.#filtering ? "pass the filters" : "loaded"}`));
     if (this.loading) parts.push(h("span", "loading older ones …"));
     else if (this.exhausted && this.shown.length) parts.push(h("span", "back to the first one kept"));
@@ -406,7 +407,7 @@ class Explorer {
     try {
       const info = await this.app.session.bus.channelInfo(this.address);
       this.info = info;
-      fill(this.members, `${count(info.participant_count)} ${info.participant_count === 1 ? "member" : "members"}`);
+      fill(this.members, counted(info.participant_count, "member"));
       this.members.title = info.participants.map((each) => each.client_id).join(", ");
       this.note.textContent = [info.metadata.description, info.metadata.ephemeral ? "ephemeral: nothing is kept" : ""].filter(Boolean).join(" · ");
     } catch (problem) {

@@ -41,7 +41,7 @@ export function overview(app) {
 
   let status = null;
   function draw() {
-    for (const each of spans.children) each.setAttribute("aria-selected", String(Number(each.dataset.span) === span));
+    for (const each of spans.children) each.setAttribute("aria-pressed", String(Number(each.dataset.span) === span));
     const point = app.feed.point.value;
     const members = app.rooms.rooms.value.reduce((sum, each) => sum + each.participants, 0);
     const stats = status?.stats;
