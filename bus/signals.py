@@ -10,7 +10,8 @@ from django.dispatch import Signal
 
 #: ``client``: dict of client_id, client_type, screen_name, avatar; ``room``, ``channel``; ``private``: whether the room is.
 client_connected = Signal()
-#: ``client``; ``code``: the close code; ``room`` that it began in, and ``private``.
+#: ``client``; ``code``: the close code; ``room`` that it began in, and ``private``. With 1006 and no room also for clients of a
+#: process that died.
 client_disconnected = Signal()
 #: ``room``, ``channel``, ``created_by``, ``private``.
 channel_created = Signal()

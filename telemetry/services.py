@@ -73,7 +73,7 @@ def tell(event_type: str, payload: dict[str, Any]) -> None:
     except RuntimeError:
         pass  # Not in a loop.
     else:
-        # A node that stops tells nothing more: its log is closed.
+        # A node that has stopped tells nothing more.
         if here is not None:
             tell_from(here, protocol.STREAM, inbound)
         return

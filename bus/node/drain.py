@@ -40,11 +40,12 @@ async def finish_work(node: Node) -> None:
 
 
 async def close_sockets(node: Node) -> None:
-    """Send everybody away, and wait until they went."""
+    """Send everybody away, and wait until they went, and until what telemetry tells of it is kept."""
     node.hub.flush()
     await send_away(node.peers.values(), node.settings.retry_spread)
     while node.peers:  # noqa: ASYNC110 - ends of sockets come from anywhere
         await asyncio.sleep(0.02)
+    await node.log.drained()
 
 
 async def send_away(peers: Iterable[Peer], spread: float, message: str | None = None) -> None:

@@ -82,7 +82,7 @@ class Life:
                 await node.run_writer(connection_service.touch, touched)
         # After an outage of the database everybody's last sign of life is old; the living need a moment to give a new one.
         if now - self._regular_since >= settings.node_timeout:
-            await node.notices.gone(await node.run_writer(node_service.sweep_dead))
+            await node.notices.lost(await node.run_writer(node_service.sweep_dead))
         return settings.node_heartbeat
 
     async def _send_away(self, peers: Sequence[Peer]) -> None:

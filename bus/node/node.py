@@ -160,7 +160,7 @@ class Node:
                 regular.append(self.statistics.announce)
             for work in regular:
                 self._tasks.append(asyncio.ensure_future(self._again(work)))
-            await self.notices.gone(crashed)
+            await self.notices.lost(crashed)
             sigterm.install(self.loop, self.stop)
             if django_settings.DEBUG:
                 logger.warning("%s", development_notice(), extra={"event": "development_mode"})

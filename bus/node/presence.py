@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import signals
 from ..broker import Noticed
 from ..permissions import PRESENCE, table
 from ..protocol import frames
@@ -62,6 +63,16 @@ class Notices:
             except BusError:
                 continue
             self.left(gone.card, ref, gone.participants)
+
+    async def lost(self, left: Sequence[Left]) -> None:
+        """:meth:`gone` for clients of a process that died without a word: nobody said yet that they are disconnected."""
+        await self.gone(left)
+        cards = {gone.card["client_id"]: gone.card for gone in left}
+        known = self._node.channels.known
+        # Of whoever was in a private room nothing is told: in which room a client began is not written down.
+        hidden = {gone.card["client_id"] for gone in left if (ref := known(gone.address)) is None or ref.private}
+        for client_id, card in cards.items():
+            signals.client_disconnected.send_robust(Peer, client=card, code=1006, private=client_id in hidden)
 
     def deliver(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
         """Hand a notice to the members here that may see who is there."""

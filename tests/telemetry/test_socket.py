@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.conftest import Connect, StartServer
@@ -157,6 +159,29 @@ async def test_the_servers_own_events_come_on_the_stream(
     # None of these count as messages that somebody sent.
     late = await wire(server)
     assert (await late.request("status"))["stats"]["total_messages"] == before
+
+
+@pytest.mark.cluster
+async def test_no_dashboard_keeps_ghosts_of_a_process_that_stopped_or_died(
+    start_server: StartServer, wire: Connect, fresh_room: str
+) -> None:
+    quick = {"ARQONBUS_NODE_HEARTBEAT": "0.3", "ARQONBUS_NODE_TIMEOUT": "0.9"}
+    there, leaving = await asyncio.gather(*(asyncio.to_thread(start_server, env=quick) for _ in range(2)))
+    token = there.create_token("maker", admin=True)
+    async with httpx.AsyncClient(base_url=there.http_url, headers={"Authorization": f"Bearer {token}"}) as caller:
+        made = await caller.post("/api/v1/rooms", json={"room": fresh_room, "private": True})
+        assert made.status_code == 201
+    watcher = await wire(there, room=STREAM)
+    for ending, code in ((leaving.terminate, 4012), (leaving.kill, 1006)):
+        if not leaving.alive:
+            await asyncio.to_thread(leaving.start)
+        clients = [await wire(leaving, client_id=f"of-{code}-{number}") for number in range(3)]
+        secret = await wire(leaving, token=token, room=f"{fresh_room}:hidden")
+        await asyncio.to_thread(ending)
+        for client in clients:
+            gone = await watcher.expect(predicate=_of("client_disconnected", client_id=client.client_id))
+            assert gone["payload"]["code"] == code
+        assert secret.client_id not in str(watcher.frames)
 
 
 async def test_activity_goes_to_the_dashboards_once_a_second_and_without_the_text(
