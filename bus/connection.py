@@ -49,7 +49,7 @@ ACTIVITY_INTERVAL = 1.0
 class Connection:
     """The runtime of one socket. ``handle`` takes a frame; ``close`` ends it; ``closed`` is called when it is over."""
 
-    __slots__ = ("_closing", "node", "peer", "query", "session", "writer")
+    __slots__ = ("_closing", "_limited", "node", "origin", "peer", "query", "session", "writer")
 
     #: What frames of this socket may be.
     grammar: Callable[[dict[str, msgspec.Raw]], Inbound] = staticmethod(normalise)
@@ -61,6 +61,7 @@ class Connection:
         *,
         kind: str = "bus",
         peer_address: str = "",
+        origin: str = "",
         query: dict[str, str] | None = None,
     ) -> None:
         self.node = node
@@ -70,8 +71,11 @@ class Connection:
         self.peer.drop = self.drop
         self.session = Session(session_limits(node), time.monotonic(), self.grammar)
         self.query = query
+        self.origin = origin
         self.writer: Writer
         self._closing = False
+        # Whether the log has a line about its first frame above the rate.
+        self._limited = False
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -86,7 +90,7 @@ class Connection:
         metrics.connections.labels(peer.kind).inc()
         metrics.connections_total.labels(peer.kind).inc()
         self.welcome()
-        logger.debug("connected", extra={**self._ids("connected"), "socket": peer.kind, "peer": peer.peer_address})
+        logger.debug("connected", extra={**self._who("connected"), "socket": peer.kind})
         if peer.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
         try:
@@ -126,7 +130,7 @@ class Connection:
         if self.peer.connection_id in self.node.peers:
             metrics.connections.labels(self.peer.kind).dec()
             metrics.disconnects.labels(metrics.close_label(self.peer.close_code or code)).inc()
-            logger.info("disconnected %s", code, extra={**self._ids("disconnected"), "code": code})
+            logger.info("disconnected %s", code, extra={**self._who("disconnected"), "code": code})
             await self.node.members.gone(self.peer, self.peer.close_code or code)
         # No cycle stays, so that nothing of it waits for the garbage collector.
         self.peer.drop = self.writer.on_overflow = _nothing
@@ -156,10 +160,12 @@ class Connection:
             metrics.errors.labels(error.code).inc()
             # Also to a slow reader: it takes its place behind what waits, as the close frame does.
             self.writer.send(frames.error(error))
-        logger.info(
+        why = {"error": error.code, "reason": error.reason} if error else {}
+        logger.log(
+            logging.WARNING if why.get("error") == "ORIGIN_REFUSED" else logging.INFO,
             "closed %s",
             code,
-            extra={**self._ids("closed"), "code": code, "error": error.code if error else None},
+            extra={**self._who("closed"), "code": code, **why},
         )
         self.writer.close(code)
 
@@ -261,12 +267,7 @@ class Connection:
         await self.node.registrations.register(peer, wanted, peer.actor)
         logger.info(
             "registered",
-            extra={
-                **self._ids("registered"),
-                "client_type": peer.client_type,
-                "principal": peer.actor.principal,
-                "peer": peer.peer_address,
-            },
+            extra={**self._who("registered"), "client_type": peer.client_type},
         )
 
     def _identified(self) -> None:
@@ -375,14 +376,24 @@ class Connection:
     def _refused(self, problem: BusError, command: str | None = None) -> None:
         """Count and log what a client is told was wrong."""
         metrics.errors.labels(problem.code).inc()
+        if problem.code == "RATE_LIMITED":
+            if self._limited:
+                return
+            self._limited = True
         left_out = self.node.refusals.admit()
         if left_out is not None:
             logger.info(
                 "refused %s%s",
                 f"{command}: " if command else "",
                 problem.code,
-                extra={**self._ids("refused"), "error": problem.code, "command": command, "left_out": left_out},
+                extra={**self._who("refused"), "error": problem.code, "command": command, "left_out": left_out},
             )
+
+    def _who(self, event: str) -> dict[str, Any]:
+        """Whose a line is, as far as the server knows: who vouches for it, from which address and which page it comes."""
+        peer = self.peer
+        who = {"principal": peer.actor.principal, "peer": peer.peer_address, "origin": self.origin or None}
+        return {**self._ids(event), **who}
 
     def _ids(self, event: str) -> dict[str, Any]:
         return {"event": event, "connection": self.peer.connection_id, "client": self.peer.client_id}

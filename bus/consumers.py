@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from channels.consumer import AsyncConsumer
 
 from .connection import Connection
-from .door import Refused, authenticate, peer_address
+from .door import Refused, authenticate, origin_of, peer_address
 from .node import current, settle
 from .protocol.errors import BAD_FRAMES, TOO_MANY, BusError, Closing
 from .realtime.inbound import bound, ping_as_told
@@ -48,7 +48,9 @@ class BusConsumer(AsyncConsumer):
             actor, refusal = await authenticate(scope, query, node), None
         except (BusError, Refused) as problem:
             actor, refusal = None, problem
-        connection = self.connection_class(node, actor, kind=self.kind, peer_address=peer_address(scope), query=query)
+        connection = self.connection_class(
+            node, actor, kind=self.kind, peer_address=peer_address(scope), origin=origin_of(scope), query=query
+        )
         writer = choose(direct, node.bounds, connection.overflow, portable=portable)
         code = 1006
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
 from . import identity
@@ -17,8 +17,6 @@ from .conf import config
 from .node import Node
 from .permissions import Actor
 from .protocol.errors import NOT_ALLOWED, SLOW, UNIDENTIFIED, BusError, Closing
-
-logger = logging.getLogger("arqonbus.door")
 
 #: How a bearer's text is shown as a sub-protocol.
 _BEARERS = ("bearer.", "ticket.")
@@ -47,10 +45,17 @@ def peer_address(scope: Any) -> str:
     """The client's network address, through as many proxies as the setting says to trust."""
     client = scope.get("client")
     direct = str(client[0]) if client else ""
-    return forwarded_address(direct, _headers(scope).get(b"x-forwarded-for", b"").decode("latin-1"))
+    # A proxy may add a header of its own to the one that is there, instead of adding to it.
+    forwarded = b",".join(value for name, value in scope.get("headers") or () if name == b"x-forwarded-for")
+    return _forwarded_address(direct, forwarded.decode("latin-1"))
 
 
-def forwarded_address(direct: str, forwarded_for: str) -> str:
+def request_address(request: HttpRequest) -> str:
+    """The same for a request of Django's."""
+    return _forwarded_address(request.META.get("REMOTE_ADDR") or "", request.META.get("HTTP_X_FORWARDED_FOR", ""))
+
+
+def _forwarded_address(direct: str, forwarded_for: str) -> str:
     """``direct``, or what the outermost trusted proxy wrote into ``X-Forwarded-For``; a client's own is not believed."""
     trusted = config().trusted_proxies
     if trusted:
@@ -58,6 +63,11 @@ def forwarded_address(direct: str, forwarded_for: str) -> str:
         if len(parts) >= trusted:
             return parts[-trusted][:64]
     return direct
+
+
+def origin_of(scope: Any) -> str:
+    """The page that a handshake says it comes from, as far as the log shows it; "" for none."""
+    return _headers(scope).get(b"origin", b"").decode("latin-1")[:200]
 
 
 def origin_allowed(origin: str, host: str) -> bool:
@@ -166,7 +176,7 @@ async def authenticate(scope: Any, query: dict[str, str], node: Node) -> Actor:
     session_key = session_key_of(scope)
     if session_key is not None:
         if not ours:
-            raise _refused_origin(scope, origin)
+            raise Refused("ORIGIN_REFUSED")
         try:
             actor: Actor = await node.run(identity.from_session, session_key)
         except DatabaseError:
@@ -186,13 +196,3 @@ def check_admitted(actor: Actor, *, anonymous: bool) -> None:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
         if actor.foreign:
             raise Closing(NOT_ALLOWED, BusError("ORIGIN_REFUSED"))
-
-
-def _refused_origin(scope: Any, origin: bytes | None) -> Refused:
-    shown = (origin or b"").decode("latin-1")[:200]
-    logger.warning(
-        "origin %s refused",
-        shown or "missing",
-        extra={"event": "origin_refused", "origin": shown, "peer": peer_address(scope)},
-    )
-    return Refused("ORIGIN_REFUSED")

@@ -6,7 +6,6 @@ A bearer's text is an access token, a JWT or a ticket (:func:`from_bearer`); a b
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -27,8 +26,6 @@ from .models import AccessChange, AccessToken, digest
 from .permissions import ACTIONS, Actor
 from .protocol.errors import BusError
 
-logger = logging.getLogger("arqonbus.identity")
-
 ANONYMOUS = Actor()
 
 #: The permission that makes a Django user an admin of the bus.
@@ -46,9 +43,10 @@ LONGEST_SUBJECT = 100
 
 
 def _refused(reason: str) -> BusError:
-    """The refusal; the reason is for the log."""
-    logger.info("credentials refused: %s", reason, extra={"event": "credentials_refused", "reason": reason})
-    return BusError("UNAUTHENTICATED", REFUSED)
+    """The refusal; the reason is for the log, in which whoever tells the client writes it."""
+    refusal = BusError("UNAUTHENTICATED", REFUSED)
+    refusal.reason = reason
+    return refusal
 
 
 # --- from credentials to an actor ---------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from django.utils.safestring import SafeString
 
 from .. import identity
 from ..conf import config
-from ..door import forwarded_address
+from ..door import request_address
 from ..permissions import Actor
 from ..protocol.errors import BusError
 from ..protocol.limits import nesting_within
@@ -50,8 +50,7 @@ def actor_of(request: HttpRequest) -> Actor:
     """The actor of the logged-in user; read once for a request."""
     actor: Actor | None = getattr(request, "_arqonbus_actor", None)
     if actor is None:
-        address = forwarded_address(request.META.get("REMOTE_ADDR") or "", request.META.get("HTTP_X_FORWARDED_FOR", ""))
-        actor = msgspec.structs.replace(identity.from_request(request), address=address)
+        actor = msgspec.structs.replace(identity.from_request(request), address=request_address(request))
         request._arqonbus_actor = actor  # type: ignore[attr-defined]
     return actor
 

@@ -11,7 +11,7 @@ from rest_framework.authentication import BaseAuthentication, SessionAuthenticat
 from rest_framework.request import Request
 
 from .. import identity
-from ..door import forwarded_address
+from ..door import request_address
 from ..permissions import Actor
 from ..protocol.errors import BusError
 
@@ -21,12 +21,7 @@ def actor_of(request: Request) -> Actor:
     actor = request.auth
     if not isinstance(actor, Actor):
         actor = identity.ANONYMOUS
-    return actor if actor.address else msgspec.structs.replace(actor, address=address_of(request._request))
-
-
-def address_of(request: HttpRequest) -> str:
-    """The caller's network address, through the proxies that the setting trusts."""
-    return forwarded_address(request.META.get("REMOTE_ADDR") or "", request.META.get("HTTP_X_FORWARDED_FOR", ""))
+    return actor if actor.address else msgspec.structs.replace(actor, address=request_address(request._request))
 
 
 def bearer_of(request: HttpRequest) -> str | None:

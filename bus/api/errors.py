@@ -16,6 +16,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from .. import metrics
+from ..door import request_address
 from ..logs import Damper
 from ..node.threads import store_error
 from ..protocol.errors import BusError
@@ -124,10 +125,11 @@ def _noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answ
     damper: Damper = apps.get_app_config("bus").http_refusals  # type: ignore[attr-defined]
     left_out = damper.admit()
     if left_out is not None:
-        where = {"method": request.method, "path": request.path[:200]} if request is not None else {}
-        logger.info(
-            "refused %s", error.code, extra={"event": "refused", "error": error.code, "left_out": left_out, **where}
-        )
+        extra = {"event": "refused", "error": error.code, "reason": error.reason, "left_out": left_out}
+        if request is not None:
+            extra |= {"method": request.method, "path": request.path[:200]}
+            extra |= {"peer": request_address(request), "origin": request.headers.get("Origin", "")[:200] or None}
+        logger.info("refused %s", error.code, extra=extra)
     answer._has_been_logged = True  # type: ignore[attr-defined] # what Django's own handler looks at
     return answer
 

@@ -23,7 +23,7 @@ from rest_framework.response import Response
 
 from .. import identity, metrics
 from ..conf import anonymous_allowed
-from ..door import identify
+from ..door import identify, request_address
 from ..node import Node, Peer, current
 from ..permissions import HISTORY, JOIN, Actor
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
@@ -31,7 +31,6 @@ from ..realtime.hub import Stream
 from ..realtime.writers.events import EventWriter, backlog_of
 from ..services import clients as client_service
 from ..services.channels import ChannelRef
-from .authentication import address_of as network_address
 from .authentication import bearer_of
 from .errors import bus_error, plain_answer
 from .queries import PositionField
@@ -204,7 +203,7 @@ async def caller(request: HttpRequest, node: Node) -> Actor:
     """Who asks for a stream, by bearer or session. Raises ``BusError`` UNAUTHENTICATED or RATE_LIMITED."""
     bearer = bearer_of(request)
     actor = await identify(bearer, node) if bearer else await node.run(identity.from_request, request)
-    actor = msgspec.structs.replace(actor, address=network_address(request))
+    actor = msgspec.structs.replace(actor, address=request_address(request))
     if actor.anonymous and not anonymous_allowed():
         raise BusError("UNAUTHENTICATED")
     wait = take(actor)

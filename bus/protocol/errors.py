@@ -79,6 +79,9 @@ class BusError(Exception):
     ``details`` is a list of JSON values (every fault, not just the first); ``retry_after`` is in seconds.
     """
 
+    #: What is said of it in the log and to nobody else.
+    reason: str | None = None
+
     def __init__(
         self,
         code: str,

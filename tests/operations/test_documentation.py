@@ -28,13 +28,13 @@ def _logged(path: Path) -> Iterator[tuple[int, set[str]]]:
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value == "event" and isinstance(value, ast.Constant):
                     yield node.lineno, {str(value.value)}
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "_ids":
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("_ids", "_who"):
             yield node.lineno, {str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)}
 
 
 def _modules_that_log() -> list[Path]:
     found = [path for name in ("bus", "telemetry", "arqonbus_site") for path in (PROJECT_ROOT / name).rglob("*.py")]
-    return [path for path in found if re.search(r"\blogger\.\w+\(|_ids\(", path.read_text())]
+    return [path for path in found if re.search(r"\blogger\.\w+\(|_(?:ids|who)\(", path.read_text())]
 
 
 @pytest.mark.pure

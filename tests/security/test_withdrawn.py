@@ -159,5 +159,6 @@ def test_nothing_in_a_log_line_begins_another_or_speaks_to_the_terminal(
                 while received and b"\x11\x33" not in received and b" 400 " not in received:
                     received = line.recv(4096)
     log = public_server.process.log()
-    assert "origin https://log.example" in log
+    assert "error=ORIGIN_REFUSED" in log
+    assert 'origin="https://log.example' in log
     assert not [mark for mark in ("\x1b", "\x9b", "\x85", "\x0c") if mark in log]
