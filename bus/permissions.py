@@ -15,6 +15,7 @@ from .models import Grant, digest
 from .protocol.errors import BusError
 from .protocol.limits import holder_of
 from .protocol.names import INBOX_ROOM, WHOLE, Address
+from .protocol.routing import channel_not_found
 
 JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE = "join", "publish", "history", "presence", "manage"
 ACTIONS = (JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE)
@@ -229,7 +230,7 @@ def require(actor: Actor, action: str, address: Address, *, private: bool, rules
         and action != MANAGE
         and not any(can(actor, seen, address, private=True, rules=rules) for seen in (JOIN, HISTORY))
     ):
-        raise hidden(address)
+        raise channel_not_found(address)
     raise BusError("FORBIDDEN", f"You may not {action} at {address}.", [{"action": action, "address": str(address)}])
 
 
@@ -241,8 +242,3 @@ def require_admin_for(actor: Actor, type: str, address: Address) -> None:
         raise BusError("FORBIDDEN", "Only admins may send system messages.")
     if address.room == WHOLE:
         raise BusError("FORBIDDEN", "Only admins may write to everybody.")
-
-
-def hidden(address: Address) -> BusError:
-    """What is said of a private room to those who may not know that it exists."""
-    return BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])

@@ -27,6 +27,8 @@ from ..door import identify, request_address
 from ..node import Node, Peer, current
 from ..permissions import HISTORY, JOIN, Actor
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
+from ..protocol.names import inbox
+from ..protocol.routing import channel_not_found
 from ..realtime.hub import Stream
 from ..realtime.writers.events import EventWriter, backlog_of
 from ..services import clients as client_service
@@ -277,7 +279,7 @@ def _as_owner(actor: Actor, client_id: str) -> tuple[Actor, int]:
     """``actor`` under the client id of its inbox, if it is its own, and from where on the inbox is for it."""
     floor = client_service.inbox_floor(actor, client_id)
     if floor is None:
-        raise BusError("CHANNEL_NOT_FOUND", f"There is no channel pm:{client_id}.")
+        raise channel_not_found(inbox(client_id))
     return msgspec.structs.replace(actor, client_id=client_id), floor
 
 

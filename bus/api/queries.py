@@ -152,37 +152,37 @@ def _text(field: str | None = None, lookup: str = "exact", longest: int = 128, *
     return filters.CharFilter(field_name=field, lookup_expr=lookup, max_length=longest, **options)
 
 
-class RoomFilter(ListFilter):
+class DescribedFilter(ListFilter):
+    """What has a name and a description."""
+
+    search = _text(method="found", help_text="A part of the name or description.")
+
+    def found(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
+        """Rows whose name or description has the text."""
+        return rows.filter(Q(name__icontains=value) | Q(description__icontains=value))
+
+
+class RoomFilter(DescribedFilter):
     """Rooms."""
 
     private = FlagFilter(help_text="Only private rooms, or only public ones.")
-    search = _text(method="found", help_text="A part of the name or description.")
 
     class Meta:
         model = Room
         fields: list[str] = []
 
-    def found(self, rows: QuerySet[Room], name: str, value: str) -> QuerySet[Room]:
-        """Rows whose name or description has the text."""
-        return rows.filter(Q(name__icontains=value) | Q(description__icontains=value))
 
-
-class ChannelFilter(ListFilter):
+class ChannelFilter(DescribedFilter):
     """Channels."""
 
     room = _text("room__name", longest=64, help_text="Channels of this room.")
     type = _text(longest=32, help_text="Channels of this type, such as standard or custom.")
     ephemeral = FlagFilter(help_text="Only channels that keep nothing, or only ones that do.")
     hardcoded = FlagFilter(help_text="Only built-in channels, or only others.")
-    search = _text(method="found", help_text="A part of the name or description.")
 
     class Meta:
         model = Channel
         fields: list[str] = []
-
-    def found(self, rows: QuerySet[Channel], name: str, value: str) -> QuerySet[Channel]:
-        """Rows whose name or description has the text."""
-        return rows.filter(Q(name__icontains=value) | Q(description__icontains=value))
 
 
 class ChannelMessageFilter(ListFilter):

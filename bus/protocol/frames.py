@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ..version import PROTOCOL
 from .errors import BusError
 from .inbound import Inbound
 from .names import SERVER, Address
@@ -110,50 +111,18 @@ def error(problem: BusError, request_id: str | None = None) -> bytes:
 
 
 def command_response(uid: str, request_id: str | None, command: str, message: str, result: Any) -> bytes:
-    """The one answer of a command that went well (§5): v0 clients read the top level, v1 clients ``payload``."""
-    raw = msgspec.Raw(encode(result))
-    return encode(
-        {
-            "version": "1.0",
-            "type": "command_response",
-            "id": uid,
-            "request_id": request_id,
-            "from": SERVER,
-            "command": command,
-            "status": "success",
-            "message": message,
-            "result": raw,
-            "payload": {
-                "request_id": request_id,
-                "command": command,
-                "status": "success",
-                "message": message,
-                "result": raw,
-            },
-        }
-    )
+    """The one answer of a command that went well (§5)."""
+    # Encoded once, though it stands there twice.
+    return _answer(uid, request_id, command, "success", message, result=msgspec.Raw(encode(result)))
 
 
 def command_error(uid: str, request_id: str | None, command: str, problem: BusError) -> bytes:
     """The one answer of a command that was refused (§5)."""
-    failure = problem.as_dict()
-    return encode(
-        {
-            "version": "1.0",
-            "type": "command_response",
-            "id": uid,
-            "request_id": request_id,
-            "from": SERVER,
-            "command": command,
-            "status": "error",
-            "message": problem.message,
-            "error": failure,
-            "payload": {
-                "request_id": request_id,
-                "command": command,
-                "status": "error",
-                "message": problem.message,
-                "error": failure,
-            },
-        }
-    )
+    return _answer(uid, request_id, command, "error", problem.message, error=problem.as_dict())
+
+
+def _answer(uid: str, request_id: str | None, command: str, status: str, message: str, **outcome: Any) -> bytes:
+    """v0 clients read the top level, v1 clients ``payload``."""
+    told = {"request_id": request_id, "command": command, "status": status, "message": message, **outcome}
+    whole = {"version": PROTOCOL, "type": "command_response", "id": uid, "request_id": request_id, "from": SERVER}
+    return encode({**whole, **told, "payload": told})

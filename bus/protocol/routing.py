@@ -79,3 +79,8 @@ def invalid_name(field: str, value: object, message: str | None = None) -> BusEr
     shown = str(value)[:80]
     text = message or f"`{field}` is not a name: {NAME_RULE}"
     return BusError("INVALID_NAME", text, [{"field": field, "value": shown, "message": text}])
+
+
+def channel_not_found(address: Address) -> BusError:
+    """The error for a channel that is not there, and to the letter that for one that the asker may not know of."""
+    return BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])

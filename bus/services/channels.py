@@ -15,7 +15,7 @@ from ..models import Channel, Membership, Room, wire_time
 from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_name, parse_address, whole_room
-from ..protocol.routing import invalid_name
+from ..protocol.routing import channel_not_found, invalid_name
 from . import audit, totals
 
 
@@ -86,7 +86,7 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
     room = Room.objects.filter(name=address.room).first()
     if kind == Channel.Kind.CHANNEL or (kind == Channel.Kind.ROOM and room is None):
         if not create or not (config().auto_create or actor.manages):
-            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+            raise channel_not_found(address)
         require(actor, action, address, private=room is not None and room.private)
         _check_made_by(actor)
     with transaction.atomic():
@@ -206,7 +206,7 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
         channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
         require(actor, MANAGE, address, private=bool(channel and channel.room.private))
         if channel is None:
-            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+            raise channel_not_found(address)
         if channel.hardcoded or channel.kind != Channel.Kind.CHANNEL:
             raise BusError("CHANNEL_PROTECTED", f"{address} is built in and stays.", [{"address": str(address)}])
         check_empty(channel)
@@ -232,7 +232,7 @@ def update_channel(actor: Actor, address: Address, changes: dict[str, Any], *, d
         channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
         require(actor, MANAGE, address, private=bool(channel and channel.room.private))
         if channel is None or channel.kind != Channel.Kind.CHANNEL:
-            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+            raise channel_not_found(address)
         changed = [field for field in CHANGEABLE if field in changes and getattr(channel, field) != changes[field]]
         for field in changed:
             setattr(channel, field, changes[field])
@@ -361,7 +361,7 @@ def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
     """The result of ``channel_info`` (contract §5); participants only for those who may see presence."""
     channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
     if channel is None or channel.kind == Channel.Kind.INBOX or not may_see(actor, channel):
-        raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+        raise channel_not_found(address)
     people: list[dict[str, Any]] = []
     if can(actor, PRESENCE, address, private=channel.room.private):
         memberships = (

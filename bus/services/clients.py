@@ -13,9 +13,10 @@ from django.utils.crypto import salted_hmac
 
 from .. import broker
 from ..models import Channel, Client, digest, wire_time
-from ..permissions import PRESENCE, Actor, can, hidden, require
+from ..permissions import PRESENCE, Actor, can, require
 from ..protocol.errors import NOT_ALLOWED, BusError
 from ..protocol.names import CLIENT_ID_RULE, Address, is_client_id, is_reserved
+from ..protocol.routing import channel_not_found
 from . import audit
 
 
@@ -118,7 +119,7 @@ def list_clients(
     if channel is not None:
         found = Channel.objects.select_related("room").filter(room__name=channel.room, name=channel.channel).first()
         if found is None or found.kind == Channel.Kind.INBOX:
-            raise hidden(channel)
+            raise channel_not_found(channel)
         require(actor, PRESENCE, channel, private=found.room.private)
         rows = rows.filter(memberships__channel=found)
     own = own_ids(actor)
