@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 
 def main() -> None:
     """Run a management command."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "arqonbus_site.settings")
-    from django.core.management import execute_from_command_line
+    from arqonbus_site.__main__ import run
 
-    execute_from_command_line(sys.argv)
+    run(sys.argv)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ async def ready(request: HttpRequest) -> JsonResponse:
     """Whether to send clients here: 200, or 503 with what is missing (drain, database, channel layer)."""
     node = current()
     if node.draining:
-        return JsonResponse({"status": "draining"}, status=503)
+        return _probed({"status": "draining"}, good=False)
     parts = {"database": True, "layer": True}
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
@@ -46,7 +46,14 @@ async def ready(request: HttpRequest) -> JsonResponse:
         parts["database"] = False
     parts["layer"] = node.broker.connected
     good = all(parts.values())
-    return JsonResponse({"status": "ready" if good else "unavailable", **parts}, status=200 if good else 503)
+    return _probed({"status": "ready" if good else "unavailable", **parts}, good)
+
+
+def _probed(told: dict[str, Any], good: bool) -> JsonResponse:
+    answer = JsonResponse(told, status=200 if good else 503)
+    # Asked every few seconds: what is wrong stands in the log once, and Django must not add a line for each question.
+    answer._has_been_logged = True  # type: ignore[attr-defined]
+    return answer
 
 
 async def version(request: HttpRequest) -> JsonResponse:

@@ -7,16 +7,20 @@ a log at most and says where to go on; it may then hold fewer messages than aske
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from itertools import accumulate
 
 import msgspec
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from ..models import Message
 
 #: Rows of one log that a page with a filter looks at.
 SCAN = 10_000
+#: Rows that are taken from the database at a time where their bytes are counted.
+CHUNK = 50
 
 
 class Span(msgspec.Struct):
@@ -134,12 +138,17 @@ def _read(rows: QuerySet[Message], limit: int, most_bytes: int | None) -> tuple[
     values = rows.values_list("created_at", "id", "channel_id", "seq", "frame")[:limit]
     read: list[Found] = []
     size = 0
-    for row in values if most_bytes is None else values.iterator(chunk_size=50):
-        frame = row[4].encode()
-        size += len(frame)
-        if most_bytes is not None and size > most_bytes and read:
-            return read, True
-        read.append(Found(*row[:4], frame))
+    in_parts = most_bytes is not None and limit > CHUNK
+    # PostgreSQL's cursor lives in a transaction: outside of one it would belong to the session, and between two requests a pooler
+    # may give another; also the server would keep all rows ready. SQLite's needs none, and would take it for writing.
+    alone = in_parts and connection.vendor == "postgresql"
+    with transaction.atomic(savepoint=False) if alone else nullcontext():
+        for row in values.iterator(chunk_size=CHUNK) if in_parts else values:
+            frame = row[4].encode()
+            size += len(frame)
+            if most_bytes is not None and size > most_bytes and read:
+                return read, True
+            read.append(Found(*row[:4], frame))
     return read, False
 
 

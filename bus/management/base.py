@@ -18,4 +18,4 @@ class StoreCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except DatabaseError as problem:
-            raise CommandError(store.in_words(problem)) from problem
+            raise CommandError(store.in_words(store.first_hand(problem))) from problem

@@ -147,7 +147,8 @@ class Node:
         try:
             crashed: list[node_service.Left] = await self.run_writer(prepare)
         except DatabaseError as problem:
-            self._complain(problem)
+            if not self._complained:
+                self._complain(await asyncio.to_thread(store.first_hand, problem))
             raise unavailable() from None
         self._complained = False
         if not self._tasks:
@@ -169,9 +170,7 @@ class Node:
             )
 
     def _complain(self, problem: DatabaseError) -> None:
-        """Say once why the node does not start, and what to do."""
-        if self._complained:
-            return
+        """Say why the node does not start, and what to do."""
         self._complained = True
         logger.error(
             "%s The next connection tries again.",

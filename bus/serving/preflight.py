@@ -14,6 +14,8 @@ from django.db import Error as DatabaseError
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 
+from ..services import store
+
 
 class NotReady(Exception):
     """Something is missing; the text says what and how to mend it."""
@@ -23,19 +25,21 @@ def check_database() -> None:
     """Raises ``NotReady`` when the database does not answer or lacks migrations."""
     connection = connections[DEFAULT_DB_ALIAS]
     # The pool's own warnings would say the same four times over.
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    pool = logging.getLogger("psycopg.pool")
+    before = pool.level
+    pool.setLevel(logging.ERROR)
     try:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DatabaseError as problem:
-        reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        reason = store.one_line(store.first_hand(problem))
         raise NotReady(
             f"The database at {_shown(settings.DATABASES[DEFAULT_DB_ALIAS])} does not answer: {reason}. "
             "Start it, or correct DATABASE_URL."
         ) from None
     finally:
         connection.close()
-        logging.getLogger("psycopg.pool").setLevel(logging.WARNING)
+        pool.setLevel(before)
     if missing:
         raise NotReady(
             f"The database lacks {len(missing)} migrations. Run `manage.py migrate` first (`make run` does it for you)."

@@ -76,7 +76,7 @@ def _assert_start_up_lines(server: BusServer) -> None:
 
 def _refusal(kind: str, *arguments: str, env: dict[str, str]) -> str:
     """The whole output of a start that must fail: one line, and no traceback."""
-    program = {"runbus": ["manage.py", "runbus"], "websocket_bus": ["websocket_bus.py"]}[kind]
+    program = ["websocket_bus.py"] if kind == "websocket_bus" else ["manage.py", kind]
     ended = subprocess.run(
         [sys.executable, *program, *arguments],
         cwd=PROJECT_ROOT,
@@ -137,6 +137,17 @@ def test_a_database_that_does_not_answer_is_one_line_without_the_password() -> N
     url = f"postgres://bus:hush@127.0.0.1:{port}/bus"
     line = _refusal("runbus", env={"DATABASE_URL": url, "SECRET_KEY": "x" * 50})
     assert f"127.0.0.1:{port}/bus" in line
+    # Not that a pool waited in vain, but what for.
+    assert "Connection refused" in line
+    assert "DATABASE_URL" in line
+    assert "hush" not in line
+
+
+@pytest.mark.embedded
+def test_django_s_own_commands_say_in_one_line_that_the_database_is_away() -> None:
+    url = f"postgres://bus:hush@127.0.0.1:{free_port()}/bus"
+    line = _refusal("migrate", env={"DATABASE_URL": url, "SECRET_KEY": "x" * 50})
+    assert "Connection refused" in line
     assert "DATABASE_URL" in line
     assert "hush" not in line
 
@@ -163,6 +174,8 @@ async def test_plain_daphne_serves_without_its_redis_and_says_so_in_one_line(
     await member.expect(message="hello")
     assert server.get("/ready")[0] == 503
     assert server.log().count("event=layer_lost") == 1
+    # And the log has no line of ours for each probe.
+    assert "Unavailable: /ready" not in server.log()
     assert "REDIS_URL" in server.log()
     assert "hush" not in server.log()
 
