@@ -106,7 +106,7 @@ export class Composer {
       ]);
       this.text.value = "";
     } catch (problem) {
-      const known = problem.details?.length ? ` ${problem.details.map((each) => each.message ?? JSON.stringify(each)).join(" ")}` : "";
+      const known = (problem.details ?? []).map((each) => each.message ?? "").filter((each) => each && !problem.reason?.includes(each)).map((each) => ` ${each}`).join("");
       fill(this.says, [
         h("span.fault", `${problem.reason ?? problem.message}${known}`),
         problem.code && h("a", { href: `#/contracts?code=${problem.code}` }, problem.code),
