@@ -369,6 +369,10 @@ class WireClient:
         """Wait until a message of `address` with this seq or a later one has come; nothing is taken."""
         await self._wait_for(lambda: self._heads.get(address, 0) >= seq, f"seq {seq} of {address}", timeout)
 
+    async def wait_messages(self, address: str, count: int, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Wait until so many messages of `address` have come, the same one again counted again; nothing is taken."""
+        await self._wait_for(lambda: len(self.messages(address)) >= count, f"{count} messages of {address}", timeout)
+
     async def expect_all(self, count: int, *, timeout: float = DEFAULT_TIMEOUT, **match: Any) -> list[dict[str, Any]]:
         """`count` matching frames in the order they came; `match` as for `expect`."""
         end = time.monotonic() + timeout
