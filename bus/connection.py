@@ -27,13 +27,14 @@ from .node.threads import store_error
 from .permissions import Actor
 from .port import NodePort
 from .protocol import frames
-from .protocol.dialects import normalise, token_of
+from .protocol.dialects import token_of
 from .protocol.errors import TOO_MANY, UNIDENTIFIED, BusError, Closing
 from .protocol.inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, Inbound
 from .protocol.limits import Limits
 from .protocol.names import Address
 from .protocol.registration import Registration, registration_from
 from .protocol.session import Session, State
+from .protocol.usual import read
 from .realtime.writers import Writer
 from .version import PROTOCOL, VERSION
 
@@ -52,7 +53,7 @@ class Connection:
     __slots__ = ("_closing", "_limited", "node", "origin", "peer", "query", "session", "writer")
 
     #: What frames of this socket may be.
-    grammar: Callable[[dict[str, msgspec.Raw]], Inbound] = staticmethod(normalise)
+    grammar: Callable[[bytes], Inbound] = staticmethod(read)
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bus.protocol.dialects import normalise
+from bus.protocol.dialects import decode_object, normalise
 from bus.protocol.frames import encode
 from bus.protocol.inbound import KIND_PUBLISH, KIND_TELEMETRY, Inbound
 from bus.protocol.names import SERVER, Address
@@ -33,9 +33,9 @@ SYSTEM_TYPES = frozenset({"system"})
 _TYPES = frozenset({"telemetry", "register"})
 
 
-def grammar(raw: dict[str, msgspec.Raw]) -> Inbound:
+def grammar(data: bytes) -> Inbound:
     """The canonical form of a frame on the telemetry socket. Raises ``FrameError`` with every fault of it."""
-    return normalise(raw, only=_TYPES, default="telemetry")
+    return normalise(decode_object(data), only=_TYPES, default="telemetry")
 
 
 def connected(client_id: str, *, timestamp: str, receiving: bool, limits: dict[str, Any]) -> bytes:

@@ -102,6 +102,7 @@ class Node:
         self.access = Access(self)
         self.admission = Admission(self)
         self.system = SYSTEM
+        self._rules = table()
         self.peers: dict[str, Peer] = {}
         self.by_client: dict[str, Peer] = {}
         self._started: asyncio.Future[None] | None = None
@@ -228,7 +229,8 @@ class Node:
 
     def may(self, peer: Peer, action: str, ref: ChannelRef) -> bool:
         """:func:`bus.permissions.can`, remembered by the connection while the rules stay as they are."""
-        version = table().version
+        rules = self._rules
+        version = rules.version
         if peer.rules_version != version:
             peer.allowed.clear()
             peer.rules_version = version
@@ -237,15 +239,13 @@ class Node:
         if allowed is None:
             if len(peer.allowed) >= REMEMBERED_RIGHTS:
                 peer.allowed.clear()
-            allowed = peer.allowed[key] = can(
-                peer.actor, action, ref.address, private=ref.private, rules=table().loaded
-            )
+            allowed = peer.allowed[key] = can(peer.actor, action, ref.address, private=ref.private, rules=rules.loaded)
         return allowed
 
     def refusal(self, peer: Peer, action: str, ref: ChannelRef) -> BusError:
         """The error for a connection that may not, which hides what it may not know of."""
         try:
-            require(peer.actor, action, ref.address, private=ref.private, rules=table().loaded)
+            require(peer.actor, action, ref.address, private=ref.private, rules=self._rules.loaded)
         except BusError as problem:
             return problem
         return BusError("FORBIDDEN")

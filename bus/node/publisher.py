@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .. import broker as bells
 from .. import signals
 from ..log import Entry
-from ..models import wire_time
 from ..permissions import PUBLISH
 from ..protocol import frames
 from ..protocol.errors import BusError
 from ..protocol.inbound import Inbound
 from ..protocol.names import INBOX_ROOM, Address
 from ..services.channels import ChannelRef
+from .clock import WireClock
 from .peer import Peer
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ class Publisher:
         self._node = node
         self._uid_prefix = f"arq_{node.id[:8]}{secrets.token_hex(3)}"
         self._uid = 0
+        self._clock = WireClock()
         #: Messages published in this process.
         self.published = 0
         #: How many of them are the server's own (telemetry's), which nobody sent.
@@ -104,7 +104,7 @@ class Publisher:
             if not entry.duplicate:
                 self.published += 1
                 self.passed += 1
-                self._pass_on(ref.id, frames.finish_message(head, tail, _stamp(), None), exclude)
+                self._pass_on(ref.id, frames.finish_message(head, tail, self._clock.stamp(), None), exclude)
             if done is not None:
                 done(entry)
             return
@@ -180,7 +180,3 @@ class Publisher:
     def client_messages(self) -> int:
         """Messages published here, without the server's own."""
         return max(self.published - self.own, 0)
-
-
-def _stamp() -> bytes:
-    return (wire_time(datetime.now(UTC)) or "").encode()

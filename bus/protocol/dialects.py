@@ -38,7 +38,7 @@ V1_TYPES = frozenset({"event", "private", "system", "command", "telemetry", "reg
 #: What only the server says; a client that could say it too would confuse the others.
 SERVER_TYPES = frozenset({"ack", "error", "command_response"})
 #: The kinds of types; every other type is published.
-_KINDS = {
+KINDS = {
     "private": KIND_PRIVATE,
     "command": KIND_COMMAND,
     "telemetry": KIND_TELEMETRY,
@@ -66,7 +66,8 @@ _text = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
 _strings = msgspec.json.Decoder(list[str])
 
-_VERSION = msgspec.json.encode(PROTOCOL)
+#: The version as it stands in a frame.
+VERSION = msgspec.json.encode(PROTOCOL)
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 
 
@@ -98,7 +99,7 @@ def normalise(raw: dict[str, msgspec.Raw], *, only: frozenset[str] | None = None
         frame_type = default
     if versioned:
         _check_v1(raw, frame_type, request_id, faults)
-    kind = _KINDS.get(frame_type, KIND_PUBLISH)
+    kind = KINDS.get(frame_type, KIND_PUBLISH)
     inbound = Inbound(kind=kind, type=frame_type, id=request_id)
     inbound.room = _name_text(raw, "room", faults)
     inbound.channel = _name_text(raw, "channel", faults)
@@ -153,7 +154,7 @@ def _frame_id(raw: dict[str, msgspec.Raw], faults: Faults) -> str | None:
 
 
 def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
-    if bytes(raw["version"]) != _VERSION:
+    if bytes(raw["version"]) != VERSION:
         shown = bytes(raw["version"])[:40].decode(errors="replace")
         raise FrameError(
             "UNSUPPORTED_VERSION", f'Version {shown} is unknown; speak "{PROTOCOL}".', request_id=request_id
@@ -238,26 +239,36 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
     if message is not None and (data := bytes(message)) != _NULL:
         inbound.message = data
     inner: dict[str, msgspec.Raw] = {}
-    if inbound.payload is not None and (
-        b'"message"' in inbound.payload
-        or b'"content"' in inbound.payload
-        or b'"target' in inbound.payload
-        or b'"to' in inbound.payload
-    ):
+    if inbound.payload is not None:
         # A v1 sender keeps the text, and the targets of a private message, inside the payload.
-        inner = _canonical_keys(_raw_object.decode(inbound.payload), inbound.kind, to_somebody=True)
-        text = inner.get("message")
-        if inbound.message is None and text is not None and bytes(text)[:1] == b'"':
-            inbound.message = bytes(text)
+        if may_hold_targets(inbound.payload):
+            inner = _canonical_keys(_raw_object.decode(inbound.payload), inbound.kind, to_somebody=True)
+        if inbound.message is None:
+            inbound.message = inner_text(inbound.payload)
     if inbound.payload is None and inbound.message is not None:
         inbound.payload = b'{"message":%b}' % inbound.message
     _read_targets(raw.get("to"), inner.get("to"), inbound, faults)
     timestamp = raw.get("timestamp")
     if timestamp is not None and bytes(timestamp)[:1] == b'"':
-        inbound.client_timestamp = _valid_time(_text.decode(bytes(timestamp)))
+        inbound.client_timestamp = valid_time(_text.decode(bytes(timestamp)))
     if inbound.kind == KIND_TELEMETRY:
         _read_telemetry(raw, inbound, faults)
     inbound.metadata = _metadata(raw, _TELEMETRY_KEYS if inbound.kind == KIND_TELEMETRY else _PRIVATE_KEYS, faults)
+
+
+def may_hold_targets(payload: bytes) -> bool:
+    """Whether an object has text in it that may be a key for the targets of a private message."""
+    return b'"to' in payload or b'"target' in payload
+
+
+def inner_text(payload: bytes) -> bytes | None:
+    """The text in a payload, as JSON: its ``message`` (or ``content``), if that is a string."""
+    if b'"message"' not in payload and b'"content"' not in payload:
+        return None
+    inner = _raw_object.decode(payload)
+    text = inner.get("message", inner.get("content"))
+    data = b"" if text is None else bytes(text)
+    return data if data[:1] == b'"' else None
 
 
 def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults) -> None:
@@ -385,7 +396,7 @@ def _registration(raw: dict[str, msgspec.Raw], faults: Faults) -> Registration:
     return registration_from(fields, faults)
 
 
-def _valid_time(text: str) -> str | None:
+def valid_time(text: str) -> str | None:
     """The sender's own time if it is one; a wrong clock format is not worth an error."""
     try:
         datetime.fromisoformat(text)

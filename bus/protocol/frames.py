@@ -7,6 +7,7 @@ committed: :func:`message_parts` at the edge, :func:`finish_message` in the log.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -34,13 +35,7 @@ def message_parts(
 
     ``sender`` is the true client id, whatever the frame said; ``uid`` is the message's ``arq_…`` id.
     """
-    head = b'{"version":"1.0","id":%b,"type":%b,"room":"%b","channel":"%b","from":"%b"' % (
-        quoted(uid),
-        quoted(inbound.type),
-        address.room.encode(),
-        address.channel.encode(),
-        sender.encode(),
-    )
+    head = b'{"version":"1.0","id":%b,%b' % (quoted(uid), _envelope(inbound.type, address, sender))
     tail = b',"payload":%b' % (inbound.payload or b"{}")
     if inbound.message is not None:
         tail += b',"message":%b' % inbound.message
@@ -53,6 +48,22 @@ def message_parts(
     if inbound.source is not None:
         tail += b',"source":%b' % inbound.source
     return head, tail + b"}"
+
+
+@lru_cache(maxsize=4096)
+def _envelope(type: str, address: Address, sender: str) -> bytes:
+    """What the messages of one sender to one place have in common; each of the three has a bound to its length."""
+    return b'"type":%b,"room":"%b","channel":"%b","from":"%b"' % (
+        quoted(type),
+        address.room.encode(),
+        address.channel.encode(),
+        sender.encode(),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _place(address: Address) -> bytes:
+    return b'"room":"%b","channel":"%b"' % (address.room.encode(), address.channel.encode())
 
 
 def finish_message(head: bytes, tail: bytes, timestamp: bytes, seq: int | None) -> bytes:
@@ -86,11 +97,10 @@ def ack(
 
     A private message to several clients has a place in each one's inbox: ``targets`` says which, and ``seq`` is None.
     """
-    return b'{"type":"ack","request_id":%b,"seq":%b,"room":"%b","channel":"%b"%b%b}' % (
+    return b'{"type":"ack","request_id":%b,"seq":%b,%b%b%b}' % (
         b"null" if request_id is None else quoted(request_id),
         b"null" if seq is None else b"%d" % seq,
-        address.room.encode(),
-        address.channel.encode(),
+        _place(address),
         b"" if targets is None else b',"targets":%b' % encode(targets),
         b',"duplicate":true' if duplicate else b"",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .errors import BusError
 from .names import (
     CLIENT_ID_RULE,
@@ -15,6 +17,9 @@ from .names import (
     parse_address,
 )
 
+#: Two names of 64 characters and the colon between them.
+LONGEST = 129
+
 
 def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
     """The target of a frame's ``room`` and ``channel``, with ``initial`` as the fallback pair.
@@ -23,6 +28,13 @@ def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
     ``:``), or in the initial room; else a ``room`` of the form ``r:c`` is both; a room alone is the whole room; neither is
     the initial pair. Empty strings count as absent; ``*`` as the room is everybody. Raises ``BusError`` INVALID_NAME.
     """
+    # What is longer than an address cannot be one, but with a channel of its own the room may have anything behind its ":".
+    if room is not None and len(room) > LONGEST:
+        return _resolve(room, channel, initial)
+    return _remembered(room, channel, initial)
+
+
+def _resolve(room: str | None, channel: str | None, initial: Address) -> Address:
     if channel:
         if ":" in channel:
             return _parsed(channel, "channel")
@@ -34,6 +46,10 @@ def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
             return _parsed(room, "room")
         return _checked(room, WHOLE)
     return initial
+
+
+#: The same few targets come with every message; what is refused is not remembered.
+_remembered = lru_cache(maxsize=4096)(_resolve)
 
 
 def private_targets(channel: str | None, to: list[str], address: Address) -> list[str] | None:

@@ -10,13 +10,12 @@ import enum
 from collections.abc import Callable
 from typing import NoReturn
 
-import msgspec
-
-from .dialects import decode_object, normalise, request_id_of
+from .dialects import request_id_of
 from .errors import BAD_FRAMES, TOO_MANY, BusError, Closing
 from .faults import FrameError
 from .inbound import Inbound
 from .limits import Limits, TokenBucket, nesting_within
+from .usual import read
 
 
 class State(enum.Enum):
@@ -28,13 +27,11 @@ class State(enum.Enum):
 
 
 class Session:
-    """The state machine of one connection. ``grammar`` turns a decoded frame into its canonical form."""
+    """The state machine of one connection. ``grammar`` turns a frame into its canonical form."""
 
     __slots__ = ("_bad_frames", "_bytes", "_frames", "_grammar", "_refusals", "_shared", "limits", "state")
 
-    def __init__(
-        self, limits: Limits, now: float, grammar: Callable[[dict[str, msgspec.Raw]], Inbound] = normalise
-    ) -> None:
+    def __init__(self, limits: Limits, now: float, grammar: Callable[[bytes], Inbound] = read) -> None:
         self.limits = limits
         self._grammar = grammar
         self.state = State.CONNECTED
@@ -72,7 +69,7 @@ class Session:
         if not nesting_within(data, limits.depth):
             self._bad(FrameError("INVALID_JSON", f"The frame nests deeper than {limits.depth} levels."), now)
         try:
-            inbound = self._grammar(decode_object(data))
+            inbound = self._grammar(data)
         except FrameError as problem:
             self._bad(problem, now)
         if len(inbound.to) > limits.targets:

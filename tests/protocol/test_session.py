@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 import pytest
 
-from bus.protocol.dialects import normalise
 from bus.protocol.errors import BusError, Closing
 from bus.protocol.faults import FrameError
 from bus.protocol.limits import Limits, TokenBucket
 from bus.protocol.session import Session, State
+from bus.protocol.usual import read
 
 pytestmark = pytest.mark.pure
 
@@ -118,8 +117,8 @@ def test_connections_of_one_principal_may_share_a_rate() -> None:
 
 
 def test_a_session_may_have_a_grammar_of_its_own() -> None:
-    def strict(raw: dict[str, msgspec.Raw]) -> Any:
+    def strict(data: bytes) -> Any:
         raise FrameError("UNKNOWN_TYPE", request_id="m1")
 
     assert problem_of(Session(Limits(), 0.0, strict), EVENT).code == "UNKNOWN_TYPE"
-    assert Session(Limits(), 0.0, normalise).receive(EVENT, 0.0).id == "m1"
+    assert Session(Limits(), 0.0, read).receive(EVENT, 0.0).id == "m1"

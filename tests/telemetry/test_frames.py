@@ -16,7 +16,7 @@ pytestmark = pytest.mark.pure
 
 
 def _telemetry(frame: Any) -> Inbound:
-    return protocol.grammar(decode_object(json.dumps(frame).encode()))
+    return protocol.grammar(json.dumps(frame).encode())
 
 
 def _bus(frame: Any) -> Inbound:
