@@ -128,6 +128,14 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir var/site
 screenshots: $(DEV_READY) ## take the documentation's pictures of the console anew (needs Chromium)
 	ARQONBUS_SCREENSHOTS=docs/images $(PY) -m pytest --backend=embedded tests/console/test_screenshots.py
 
+# Node is nothing that this project needs, hence by hand: what names the types have is also tested without it (tests/console).
+TYPESCRIPT ?= 5.9.3
+
+.PHONY: types
+types: ## let tsc check the JavaScript client's types (needs node; npx fetches TypeScript)
+	npx --yes --package typescript@$(TYPESCRIPT) tsc --noEmit --strict --target es2022 --module nodenext --lib es2022,dom \
+		clients/javascript/arqonbus.d.ts tests/clients_javascript/types.mts
+
 .PHONY: lock
 lock: $(DEV_READY) ## renew the lock files from requirements.txt and requirements-dev.txt (on Python 3.11)
 	@$(PY) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \

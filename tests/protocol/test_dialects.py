@@ -639,11 +639,17 @@ def test_any_bytes_are_a_frame_or_one_clear_error(data: bytes) -> None:
     assert problem is None or problem.number == 400
 
 
-@given(st.binary(max_size=60))
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: json.dumps(text)[1:-1].encode()))
+@example("\u00e4\u20ac".encode())
+@example(b"\xe4")
 def test_what_is_passed_on_is_always_utf_8(junk: bytes) -> None:
     data = b'{"payload":{"x":"' + junk + b'"},"message":"' + junk + b'","k":"' + junk + b'"}'
-    inbound, _ = outcome(data)
+    inbound, problem = outcome(data)
     if inbound is None:
+        assert problem is not None
+        assert problem.code in ("INVALID_JSON", "VALIDATION_ERROR")
         return
     head, tail = frames.message_parts(inbound, Address("a", "b"), "me", "arq_x")
-    frames.finish_message(head, tail, b"now", 1).decode()
+    passed_on = json.loads(frames.finish_message(head, tail, b"now", 1).decode())
+    said = json.loads(data.decode())
+    assert (passed_on["payload"], passed_on["message"]) == (said["payload"], said["message"])

@@ -1,0 +1,59 @@
+// Never run: `make types` lets tsc read it. What an application writes has types, and what it must not write is refused.
+
+import { Backoff, CLOSE_CODES, ClosedByServer, Message, ServerError, comesBack, connect, splitAddress } from "../../clients/javascript/arqonbus.js";
+import type { Bus, ChannelInfo, Position, Receipt, State, Subscription } from "../../clients/javascript/arqonbus.js";
+
+const bus: Bus = await connect("ws://localhost:8765/", {
+  clientId: "me",
+  room: "science:explore",
+  token: async () => "arq_tok_…",
+  backoff: new Backoff({ most: 5_000 }),
+  onState: (state: State) => console.log(state),
+});
+
+// Messages: as an iterator, with a listener, from a position.
+const subscription: Subscription = bus.subscribe("science:explore", { since: 0, presence: true });
+for await (const message of subscription) {
+  const seq: number | null = message.seq;
+  const when: Date | null = message.timestamp;
+  console.log(message.sender, message.text, seq, when);
+}
+const place: Position | null = subscription.position;
+bus.subscribe("science:explore", (message, from) => console.log(message.payload, from.gaps));
+bus.inbox({ since: place }, (message: Message) => console.log(message.private));
+
+// Publishing and asking.
+const receipt: Receipt = await bus.publish("science:explore", "hello", { payload: { n: 1 }, id: "greeting-1" });
+await bus.private(["you", "them"], "psst", { ack: false });
+const info: ChannelInfo = await bus.channelInfo("science:explore");
+const members: string[] = info.participants.map((row) => row.client_id);
+for await (const old of bus.history("science:explore", { since: new Date(0), sender: "you" })) console.log(old.id);
+for await (const client of bus.clients()) console.log(client.channels.length);
+const { messages, next } = await bus.historyPage("science:explore", { limit: 50, before: receipt.seq });
+const stop = bus.on("error", (error, where) => console.log(error.message, where?.address));
+console.log(members, messages.length, next, stop(), splitAddress("a:b")[1], CLOSE_CODES[4012]?.reconnect, comesBack(1006));
+
+// Failures are told apart by class.
+try {
+  await bus.createChannel("science:new", { retention: { count: 10 }, ephemeral: false });
+} catch (error) {
+  if (error instanceof ServerError && error.retry) {
+    const [code, wait]: [string, number | null] = [error.code, error.retryAfter];
+    console.log(code, wait);
+  }
+  if (error instanceof ClosedByServer) console.log(error.closeCode, error.error?.details);
+}
+
+// What is misspelt or of the wrong kind does not compile.
+// @ts-expect-error no such option
+await connect("ws://localhost:8765/", { clientID: "me" });
+// @ts-expect-error an address is a text
+await bus.publish({ room: "science" }, "hello");
+// @ts-expect-error no such event
+bus.on("message", () => undefined);
+// @ts-expect-error what came is not to be changed
+subscription.gaps = 0;
+// @ts-expect-error null on ephemeral channels
+const always: number = receipt.seq;
+// @ts-expect-error a time, a seq or a position
+bus.subscribe("science:explore", { since: { after: 1 } });
