@@ -127,7 +127,7 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
     search_fields = ["client_id", "screen_name"]
     ordering = ["client_id"]
     inlines = [MembershipInline]
-    actions = ["disconnect_selected"]
+    actions = ["disconnect_selected", "forget_selected"]
     fieldsets = [
         (None, {"fields": ["client_id", "state", "client_type", "screen_name", "avatar", "role", "look_at"]}),
         ("Connection", {"fields": ["node_link", "connection_id", "connected_at", "last_activity", "disconnected_at"]}),
@@ -189,6 +189,20 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
                 if problem.code != "CLIENT_NOT_FOUND":
                     raise
         self.message_user(request, f"{gone} clients are sent away.", messages.SUCCESS)
+
+    @admin.action(description="Forget the selected clients that are gone, with their inboxes")
+    def forget_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
+        """Remove the chosen clients; those that are here stay."""
+        forgotten, refused = 0, ""
+        for client in queryset:
+            try:
+                client_service.forget(actor_of(request), client.client_id, door=DOOR)
+                forgotten += 1
+            except BusError as problem:
+                refused = problem.message
+        self.message_user(request, f"{forgotten} clients are forgotten.", messages.SUCCESS)
+        if refused:
+            self.message_user(request, refused, messages.WARNING)
 
     def get_urls(self) -> list[Any]:
         """The two things to do with a client."""

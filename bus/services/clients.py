@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
@@ -18,6 +19,7 @@ from ..protocol.errors import NOT_ALLOWED, BusError
 from ..protocol.names import CLIENT_ID_RULE, Address, is_client_id, is_reserved
 from ..protocol.routing import channel_not_found
 from . import audit
+from .channels import remove
 
 
 def known(client_ids: Iterable[str]) -> set[str]:
@@ -89,6 +91,30 @@ def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> 
             reason or "You were sent away by an administrator.",
         )
     )
+
+
+def forget(actor: Actor, client_id: str, *, door: str) -> None:
+    """Remove a client that is gone, with its inbox; its id is free then. What it sent stays in the channels.
+
+    Admins only. Raises ``BusError`` FORBIDDEN, CLIENT_NOT_FOUND, or CLIENT_ID_IN_USE while it is connected.
+    """
+    if not actor.manages:
+        raise BusError("FORBIDDEN", "Only admins may forget a client.")
+    with transaction.atomic():
+        client = Client.objects.select_for_update(of=("self",)).filter(client_id=client_id).first()
+        if client is None:
+            raise BusError("CLIENT_NOT_FOUND", f"There is no client {client_id[:64]!r}.")
+        if client.node_id is not None:
+            raise BusError("CLIENT_ID_IN_USE", f"{client_id} is connected; disconnect it first.")
+        remove_all({client.client_id: client.pk})
+        audit.record(actor, door, "forget_client", client_id)
+
+
+def remove_all(keys: Mapping[str, int]) -> None:
+    """Remove clients, given as client id and primary key, with their inboxes; inside the caller's transaction."""
+    for channel in Channel.objects.select_related("room").filter(kind=Channel.Kind.INBOX, name__in=list(keys)):
+        remove(channel)
+    Client.objects.filter(pk__in=keys.values()).delete()
 
 
 def public(client: Client) -> dict[str, Any]:

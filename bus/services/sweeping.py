@@ -12,6 +12,7 @@ from .. import broker, signals
 from ..conf import config
 from ..models import Channel, Client, Membership, Message, Room
 from .channels import remove
+from .clients import remove_all
 
 #: Clients that one transaction forgets; publishers' are in between.
 CLIENTS = 50
@@ -76,9 +77,7 @@ def sweep_clients() -> int:
     with transaction.atomic():
         # A row that somebody holds is of a client that comes back at this moment.
         ids = dict(gone.select_for_update(skip_locked=True).values_list("client_id", "id")[:CLIENTS])
-        for channel in Channel.objects.select_related("room").filter(kind=Channel.Kind.INBOX, name__in=list(ids)):
-            remove(channel)
-        Client.objects.filter(id__in=ids.values()).delete()
+        remove_all(ids)
     return len(ids)
 
 

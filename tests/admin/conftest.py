@@ -54,7 +54,7 @@ class Pages:
         answer = self.post("/admin/login/", {"username": name, "password": PASSWORD, "next": "/admin/"})
         assert "Log out" in answer.text
 
-    def post(self, path: str, data: dict[str, str]) -> httpx.Response:
+    def post(self, path: str, data: dict[str, Any]) -> httpx.Response:
         """Send a form as its page does."""
         token = self.client.cookies["csrftoken"]
         headers = {"Referer": str(self.client.base_url.join(path))}

@@ -23,6 +23,7 @@ from bus.services import publish, send_private
 from bus.services.tokens import create as create_token
 from tests.admin.conftest import PASSWORD, Pages
 from tests.conftest import Connect
+from tests.harness.client import WireError
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 
@@ -370,6 +371,16 @@ async def test_a_client_is_written_to_and_sent_away(
 
     # The socket is closed before the row says so.
     await wait_for(refused_as_gone, "nobody is there to be sent away")
+    # Whom nobody needs any more is forgotten, with the letter; whoever is here is not.
+    other = await wire(shared_server, client_id=f"{name}-2")
+    keys = [key, pages.row("client", other.client_id)]
+    answer = pages.post("/admin/bus/client/", {"action": "forget_selected", "_selected_action": keys})
+    assert "1 clients are forgotten." in answer.text
+    assert "is connected; disconnect it first" in answer.text
+    with pytest.raises(WireError, match="TARGET_NOT_FOUND"):
+        await other.publish("anybody?", type="private", to=[name], ack=True)
+    again = await wire(shared_server, client_id=name)
+    assert again.registered["channels"][f"pm:{name}"]["seq"] == 0
 
 
 async def test_an_export_is_streamed_by_a_real_server(pages: Pages, shared_server: BusServer, fresh_room: str) -> None:
