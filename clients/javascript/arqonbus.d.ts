@@ -337,6 +337,8 @@ export interface ConnectOptions {
   personality?: JsonObject;
   /** An access token, or a function that gives a fresh one for each connection. Sent as a sub-protocol. */
   token?: string | null | (() => string | null | Promise<string | null>);
+  /** For pages of another site: fetches a single-use ticket for each connection, from the page's own back end. */
+  ticket?: (() => string | Promise<string>) | null;
   reconnect?: boolean;
   /** How long a broken connection is tried again; null (the default): for ever. */
   giveUpAfter?: number | null;

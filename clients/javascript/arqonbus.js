@@ -26,6 +26,8 @@ const LOOK_PAUSE = 50;
  * for so long it is tried again.
  */
 const OWN_GHOST = 30_000;
+/** The close code of those who are not identified, or no longer. */
+const UNIDENTIFIED = 4401;
 /** How long the close may take that follows a refusal. */
 const GRACE = 1_000;
 /** Bytes waiting in the socket above which publishing waits. */
@@ -108,6 +110,20 @@ class Refused extends Error {
     this.final = final;
     this.retryAfter = retryAfter;
   }
+}
+
+/** What shows who one is, as a sub-protocol; null for nobody in particular. Throws Refused: the next attempt asks again. */
+async function credential(dial) {
+  for (const [name, prefix] of [["ticket", "ticket"], ["token", "bearer"]]) {
+    let value = dial[name];
+    try {
+      if (typeof value === "function") value = await value();
+    } catch (problem) {
+      throw new Refused(new ConnectionFailed(`The function for the ${name} failed: ${problem?.message ?? problem}`), { final: false });
+    }
+    if (value) return `${prefix}.${value}`;
+  }
+  return null;
 }
 
 // --- small tools ------------------------------------------------------------------------------------------------------
@@ -304,8 +320,8 @@ class Link {
 
   /** Connect and take the welcome. Throws Refused. */
   static async dial(dial) {
-    const token = typeof dial.token === "function" ? await dial.token() : dial.token;
-    const protocols = token ? ["arqonbus.v1", `bearer.${token}`] : ["arqonbus.v1"];
+    const shown = await credential(dial);
+    const protocols = shown ? ["arqonbus.v1", shown] : ["arqonbus.v1"];
     let socket;
     try {
       socket = new dial.WebSocket(dial.url, protocols);
@@ -829,7 +845,9 @@ export class Bus {
         lostAt = performance.now();
         if (this._failure) return;
         const code = link.closeCode;
-        if (!comesBack(code)) {
+        // What has expired can be had anew from a function; if the server does not take that one, it is over.
+        const renewed = code === UNIDENTIFIED && (this._dial.ticket || typeof this._dial.token === "function");
+        if (!comesBack(code) && !renewed) {
           this._end(new ClosedByServer(code, link.lastError));
           return;
         }
@@ -1432,8 +1450,11 @@ export async function connect(url = "ws://localhost:8765/", options = {}) {
   }
   const identity = { client_id: clientId, client_type: clientType, room, channel, screen_name: screenName, avatar, personality };
   for (const key of Object.keys(identity)) if (identity[key] === undefined || identity[key] === null) delete identity[key];
-  const { token, onFrame, openTimeout = 10_000 } = options;
-  const bus = new Bus({ url: String(url), token, onFrame, openTimeout, WebSocket: Implementation }, identity, {
+  const { token, ticket, onFrame, openTimeout = 10_000 } = options;
+  if (ticket && typeof ticket !== "function") {
+    throw new TypeError("A ticket is good for one connection: give a function that fetches one, `ticket: () => …`.");
+  }
+  const bus = new Bus({ url: String(url), token, ticket, onFrame, openTimeout, WebSocket: Implementation }, identity, {
     reconnect: options.reconnect ?? true,
     giveUpAfter: options.giveUpAfter ?? null,
     wait: options.wait === undefined ? 0 : options.wait,

@@ -7,7 +7,9 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
+import jwt
 import pytest
 
 import arqonbus
@@ -255,3 +257,39 @@ async def test_an_access_that_is_withdrawn_ends_the_connection_for_good(
         await asyncio.wait_for(reading, WAIT)
     assert caught.value.close_code == 4401
     assert isinstance(caught.value.error, errors.Unauthenticated)
+
+
+async def test_a_token_that_expires_is_replaced_by_the_function_that_gives_it(
+    start_server: StartServer, fresh_room: str
+) -> None:
+    key = "k" * 40
+    server = start_server(env={"ARQONBUS_JWT_KEY": key, "ARQONBUS_JWT_LEEWAY": "0", "ARQONBUS_ANONYMOUS": "0"})
+    given: list[str] = []
+
+    async def token() -> str:
+        # The first one ends in a moment, the following ones in an hour.
+        life = timedelta(hours=1) if given else timedelta(seconds=2)
+        given.append(jwt.encode({"sub": "robot", "exp": datetime.now(UTC) + life}, key, algorithm="HS256"))
+        return given[-1]
+
+    address = f"{fresh_room}:news"
+    async with (
+        arqonbus.connect(server.url, token=token, client_id="robot-1") as bus,
+        bus.subscribe(address, echo=True) as messages,
+    ):
+        await bus.publish(address, "before")
+        assert (await messages.get(WAIT)).text == "before"
+        async with asyncio.timeout(WAIT):
+            while bus.connections < 2:
+                await bus.ping()
+        await bus.publish(address, "after")
+        assert (await messages.get(WAIT)).text == "after"
+    assert len(given) == 2
+
+    def away() -> str:
+        raise LookupError("the key service is away")
+
+    with pytest.raises(arqonbus.ConnectionFailed, match="the key service is away"):
+        await arqonbus.connect(server.url, token=away)
+    with pytest.raises(arqonbus.ClosedByServer, match="UNAUTHENTICATED"):
+        await arqonbus.connect(server.url, token=lambda: "wrong")

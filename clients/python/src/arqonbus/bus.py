@@ -15,7 +15,7 @@ from .backoff import Backoff
 from .commands import Commands, Joined
 from .connection import Connection, State
 from .errors import ArqonBusError, BusClosed, ConnectionLost, ServerError
-from .link import Dial
+from .link import Dial, Token
 from .messages import INBOX_ROOM, SERVER, WHOLE, Position, Receipt, Since, moment_of, new_id, split_address
 from .subscription import Subscription
 
@@ -468,7 +468,7 @@ def connect(
     *,
     client_id: str | None = None,
     client_type: str = "app",
-    token: str | None = None,
+    token: Token = None,
     room: str | None = None,
     channel: str | None = None,
     screen_name: str | None = None,
@@ -491,7 +491,8 @@ def connect(
     """Connect to a bus: ``async with connect(url, client_id="me") as bus`` or ``bus = await connect(url)``.
 
     ``client_id`` … ``personality`` are the registration of the contract's §3 (``room`` may be ``"science:explore"``);
-    ``token`` is an access token, sent as a header. All times are in seconds: ``wait`` is how long the server may take to
+    ``token`` is an access token or JWT, sent as a header, or a function (plain or ``async``) that gives a fresh one for each
+    connection, as one that expires needs. All times are in seconds: ``wait`` is how long the server may take to
     appear (0: one attempt), ``give_up_after`` how long a broken connection is tried again (None: for ever), ``timeout`` how
     long a request may take, breaks included. ``max_unacked`` publishes wait for their acks at once, further ones wait for a
     place. ``on_state`` is called with each new :class:`State`.

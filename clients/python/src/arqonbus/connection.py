@@ -27,6 +27,10 @@ logger = logging.getLogger("arqonbus.client")
 OWN_GHOST = 30.0
 
 
+#: The close code of those who are not identified, or no longer.
+UNIDENTIFIED = 4401
+
+
 class State(Enum):
     """What a bus is doing."""
 
@@ -178,10 +182,12 @@ class Connection(ABC):
                 if self._failure is not None:
                     return
                 code, error = link.close_code, link.last_error
-                if not self._reconnect or not comes_back(code):
+                # A token that has expired can be had anew from a function; if the server does not take that one, it is over.
+                again = comes_back(code) or (code == UNIDENTIFIED and callable(self._dial.token))
+                if not self._reconnect or not again:
                     self._end(
                         ClosedByServer(code, error)
-                        if not comes_back(code)
+                        if not again
                         else ConnectionLost(f"The connection was lost ({code}).")
                     )
                     return

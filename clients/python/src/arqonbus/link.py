@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl as ssl_module
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +21,16 @@ from .messages import encode
 GRACE = 1.0
 
 
+#: An access token or JWT, or a function that gives a fresh one for each connection.
+Token = str | Callable[[], str | Awaitable[str | None] | None] | None
+
+
 @dataclass(frozen=True)
 class Dial:
     """How to reach the server. Times are in seconds."""
 
     url: str
-    token: str | None = field(default=None, repr=False)
+    token: Token = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ssl: ssl_module.SSLContext | None = None
     open_timeout: float = 10.0
@@ -42,6 +46,17 @@ class Refused(Exception):
         self.final = final
         self.retry_after = retry_after
         super().__init__(str(error))
+
+
+async def _fresh(token: Token) -> str | None:
+    """The token for one connection. Raises :class:`Refused` when the function for it fails: the next attempt asks again."""
+    if not callable(token):
+        return token
+    try:
+        given = token()
+        return await given if isinstance(given, Awaitable) else given
+    except Exception as problem:
+        raise Refused(ConnectionFailed(f"The function for the token failed: {problem}"), final=False) from problem
 
 
 def meant(url: str) -> str:
@@ -67,8 +82,8 @@ class Link:
     async def dial(cls, dial: Dial) -> Link:
         """Connect and take the welcome. Raises :class:`Refused`."""
         headers = dict(dial.headers)
-        if dial.token:
-            headers["Authorization"] = f"Bearer {dial.token}"
+        if token := await _fresh(dial.token):
+            headers["Authorization"] = f"Bearer {token}"
         options: dict[str, Any] = {} if dial.ssl is None else {"ssl": dial.ssl}
         try:
             socket = await connect_socket(
