@@ -28,7 +28,7 @@ class PositionField(forms.CharField):
     """A seq, or an ISO time."""
 
     def to_python(self, value: Any) -> Any:
-        """An ``int`` or an aware ``datetime``; None for nothing."""
+        """An ``int`` or an aware ``datetime``; None for nothing. Raises ``ValidationError``."""
         text = super().to_python(value)
         if not text:
             return None
@@ -48,7 +48,7 @@ class TimeField(PositionField):
     """An ISO time."""
 
     def to_python(self, value: Any) -> Any:
-        """An aware ``datetime``; None for nothing."""
+        """An aware ``datetime``; None for nothing. Raises ``ValidationError``."""
         moment = super().to_python(value)
         if isinstance(moment, int):
             raise ValidationError("It is an ISO time such as 2026-01-01T00:00:00Z.")
@@ -73,7 +73,7 @@ class FlagField(forms.NullBooleanField):
     widget = forms.TextInput
 
     def to_python(self, value: Any) -> bool | None:  # type: ignore[override] # None is what its name says
-        """The flag; None for nothing."""
+        """The flag; None for nothing. Raises ``ValidationError``."""
         text = str(value if value is not None else "").lower()
         if text in ("", "none"):
             return None

@@ -57,7 +57,7 @@ def where(context: Context, parameters: HistoryParameters) -> Address:
 
 
 def read(context: Context, address: Address, parameters: HistoryParameters) -> Answer:
-    """History from the database, for whoever may read it."""
+    """History from the database, for whoever may read it. Raises ``BusError`` VALIDATION_ERROR, and as :func:`history.page`."""
     forward = parameters.after is not None and parameters.before is None
     before, cursor, _ = _position(parameters.before, "before")
     after, resumed, start = _position(parameters.after, "after")

@@ -39,7 +39,7 @@ class Channels:
     async def ensure(
         self, address: Address, actor: Actor, *, create: bool = True, action: str = JOIN
     ) -> tuple[ChannelRef, bool]:
-        """As :meth:`resolve`, and whether the channel was made by this call."""
+        """As :meth:`resolve`, and whether the channel was made by this call. Raises as that does."""
         ref = self._refs.get(address)
         if ref is not None:
             return ref, False

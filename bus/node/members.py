@@ -134,7 +134,10 @@ class Members:
         )
 
     async def follow(self, peer: Peer, joined: Joined) -> None:
-        """Send what a member missed, then what comes. What does not come from memory is sent while the connection goes on."""
+        """Send what a member missed, then what comes. What does not come from memory is sent while the connection goes on.
+
+        Raises ``Closing`` when the channel's log cannot be had any more.
+        """
         node = self._node
         if joined.position is None or joined.ref.id not in peer.memberships:
             return

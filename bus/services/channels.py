@@ -358,7 +358,10 @@ def page(
 
 
 def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
-    """The result of ``channel_info`` (contract §5); participants only for those who may see presence."""
+    """The result of ``channel_info`` (contract §5); participants only for those who may see presence.
+
+    Raises ``BusError`` CHANNEL_NOT_FOUND, also for what ``actor`` may not know of.
+    """
     channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
     if channel is None or channel.kind == Channel.Kind.INBOX or not may_see(actor, channel):
         raise channel_not_found(address)
