@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group
 from django.contrib.auth.signals import user_logged_out
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from . import broker
+from . import bells, broker
 from .identity import session_subject
 from .models import AccessToken, Channel, Grant, Room
 from .permissions import table
@@ -95,11 +95,11 @@ def _session_deleted(instance: Any, **_: Any) -> None:
 
 def _room_changed(instance: Room, created: bool, **_: Any) -> None:
     if not created:
-        broker.ring_on_commit(broker.Changed(instance.name, ""))
+        broker.ring_on_commit(bells.Changed(instance.name, ""))
         # It may be private now.
         access.changed(f"room:{instance.name}")
 
 
 def _channel_changed(instance: Channel, created: bool, **_: Any) -> None:
     if not created:
-        broker.ring_on_commit(broker.Changed(instance.room.name, instance.name))
+        broker.ring_on_commit(bells.Changed(instance.room.name, instance.name))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from django.db import Error as DatabaseError
 
 from .. import identity, tickets
-from ..broker import Changed
+from ..bells import Changed
 from ..permissions import JOIN, Actor, table
 from ..protocol.errors import NOT_ALLOWED, UNIDENTIFIED, BusError
 from ..services import access

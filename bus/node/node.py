@@ -15,8 +15,8 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import Error as DatabaseError
 
-from .. import broker as bells
-from .. import metrics
+from .. import bells, metrics
+from ..broker import Broker
 from ..conf import config, development_notice
 from ..log import LogWriter
 from ..logs import Damper
@@ -76,7 +76,7 @@ class Node:
         self._apart = DatabaseThreads(1, "arqonbus-apart")
         self._watcher = DatabaseThreads(1, "arqonbus-watch")
         self.hub = Hub(self.loop, Memory(messages=settings.ring, size=settings.ring_bytes, total=settings.ring_total))
-        self.broker = bells.Broker(self.hear)
+        self.broker = Broker(self.hear)
         self.watch = Watch(self)
         self.broker.on_return = self.watch.everywhere
         self.publisher = Publisher(self)

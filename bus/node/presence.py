@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import signals
-from ..broker import Noticed
+from ..bells import Noticed
 from ..permissions import PRESENCE, table
 from ..protocol import frames
 from ..protocol.errors import BusError

@@ -6,8 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from .. import broker as bells
-from .. import signals
+from .. import bells, signals
 from ..log import Entry
 from ..permissions import PUBLISH
 from ..protocol import frames

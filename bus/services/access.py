@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from django.utils import timezone
 
-from .. import broker
+from .. import bells, broker
 from ..models import AccessChange
 from ..permissions import Actor
 
@@ -26,7 +26,7 @@ KEPT = timedelta(days=1)
 def changed(subject: str) -> None:
     """Something about ``subject`` changed: with the caller's commit, every process looks at whom it concerns."""
     row = AccessChange.objects.create(subject=subject)
-    broker.ring_on_commit(broker.AccessChanged(subject, row.id))
+    broker.ring_on_commit(bells.AccessChanged(subject, row.id))
 
 
 def latest() -> int:

@@ -9,7 +9,7 @@ import msgspec
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 
-from .. import broker, metrics, signals
+from .. import bells, broker, metrics, signals
 from ..conf import config
 from ..models import Channel, Membership, Room, wire_time
 from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
@@ -177,7 +177,7 @@ def create_channel(
 
 def _announce_created(channel: Channel, actor: Actor) -> None:
     address = channel.address
-    broker.ring_on_commit(broker.Changed(address.room, address.channel))
+    broker.ring_on_commit(bells.Changed(address.room, address.channel))
     transaction.on_commit(
         lambda: signals.channel_created.send_robust(
             Channel,
@@ -267,7 +267,7 @@ def remove(channel: Channel) -> None:
     channel.delete()
     # The total of all messages ever does not go down with their channel.
     totals.add({"messages": channel.head})
-    broker.ring_on_commit(broker.Changed(address.room, address.channel, deleted=channel_id))
+    broker.ring_on_commit(bells.Changed(address.room, address.channel, deleted=channel_id))
 
 
 def participants(channel_ids: list[int]) -> dict[int, int]:

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from .. import broker
+from .. import bells, broker
 from ..models import Channel, Client, digest, wire_time
 from ..permissions import PRESENCE, Actor, can, require
 from ..protocol.errors import NOT_ALLOWED, BusError
@@ -83,7 +83,7 @@ def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> 
         raise BusError("CLIENT_NOT_FOUND", f"No client {client_id!r} is connected.")
     audit.record(actor, door, "disconnect", client_id, reason=reason)
     broker.ring_on_commit(
-        broker.Dismiss(
+        bells.Dismiss(
             client_id,
             client.connection_id,
             NOT_ALLOWED,

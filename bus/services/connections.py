@@ -15,7 +15,7 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from .. import broker
+from .. import bells, broker
 from ..conf import config
 from ..models import Channel, Client, Membership, digest
 from ..protocol.errors import ID_IN_USE, TAKEN_OVER, BusError, Closing
@@ -237,7 +237,7 @@ def _judge(row: Client, claim: Claim, now: datetime, *, connected: bool) -> tupl
         if not proven:
             return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE")), False, False
         broker.ring_on_commit(
-            broker.Dismiss(
+            bells.Dismiss(
                 row.client_id,
                 row.connection_id,
                 TAKEN_OVER,

@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from .. import broker, signals
+from .. import bells, broker, signals
 from ..conf import config
 from ..log import CommitInDoubt, Entry, append_batch
 from ..models import wire_time
@@ -246,12 +246,12 @@ def _announce(entries: Sequence[Entry]) -> None:
         elif entry.error is None and not entry.duplicate and entry.seq is not None:
             published.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, entry.seq, entry.frame))
     if published:
-        broker.ring(broker.Published(published))
+        broker.ring(bells.Published(published))
         signals.message_published.send_robust(
             Published, messages=[(Address(row[1], row[2]), row[4], row[5]) for row in published]
         )
     if passing:
-        broker.ring(broker.Passing(passing))
+        broker.ring(bells.Passing(passing))
 
 
 def broadcast_to_channel(

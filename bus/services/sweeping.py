@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from .. import broker, signals
+from .. import bells, broker, signals
 from ..conf import config
 from ..models import Channel, Client, Membership, Message, Room
 from .channels import remove
@@ -64,7 +64,7 @@ def _sweep_rooms(idle_since: datetime) -> None:
             own = list(room.channels.all())
             Room.objects.filter(pk=room.pk).delete()
             for channel in own:
-                broker.ring_on_commit(broker.Changed(room.name, channel.name, deleted=channel.id))
+                broker.ring_on_commit(bells.Changed(room.name, channel.name, deleted=channel.id))
 
 
 def sweep_clients() -> int:

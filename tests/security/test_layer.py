@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from channels_redis.core import RedisChannelLayer
 
-from bus import broker
+from bus import bells
 from tests.conftest import Connect
 from tests.harness.server import BusServer
 from tests.security.conftest import Console
@@ -53,26 +53,26 @@ async def test_forged_and_garbled_messages_of_the_layer_ring_no_bell(
     lie = b'{"type":"event","from":"arqonbus_server","seq":2,"message":"a lie"}'
     encode = msgspec.msgpack.encode
     forged: list[Any] = [
-        encode([broker.Passing([(channel_id, lie), (kept_id, lie)])]),
-        encode([broker.Published([(kept_id, fresh_room, "kept", "", 2, lie)])]),
-        encode([broker.Published([(kept_id, fresh_room, "kept", "", 2**62, b"")])]),
-        encode([broker.Noticed(channel_id, lie)]),
-        encode([broker.Changed(fresh_room, "kept", kept_id)]),
-        encode([broker.AccessChanged("everyone", 2**60)]),
-        encode([broker.Dismiss(member.client_id, "", 99999, "NO_SUCH_CODE", "go away")]),
-        b"x" * 16 + encode([broker.Dismiss(member.client_id, "", 4403, "REVOKED", "go away")]),
+        encode([bells.Passing([(channel_id, lie), (kept_id, lie)])]),
+        encode([bells.Published([(kept_id, fresh_room, "kept", "", 2, lie)])]),
+        encode([bells.Published([(kept_id, fresh_room, "kept", "", 2**62, b"")])]),
+        encode([bells.Noticed(channel_id, lie)]),
+        encode([bells.Changed(fresh_room, "kept", kept_id)]),
+        encode([bells.AccessChanged("everyone", 2**60)]),
+        encode([bells.Dismiss(member.client_id, "", 99999, "NO_SUCH_CODE", "go away")]),
+        b"x" * 16 + encode([bells.Dismiss(member.client_id, "", 4403, "REVOKED", "go away")]),
         *(b"", b"\xc1", encode([]), encode({"a": 1}), encode(5), 5, None, "text", ["list"], {"a": {}}),
     ]
     layer, lines = layer_of(public_server), public_server.log().count("bell_unknown")
     for data in forged:
-        for group in (broker.CONTROL_GROUP, broker.shard_group(channel_id, 64), broker.shard_group(kept_id, 64)):
+        for group in (bells.CONTROL_GROUP, bells.shard_group(channel_id, 64), bells.shard_group(kept_id, 64)):
             await layer.group_send(group, {"type": "bus.bell", "sender": "", "data": data})
-    await layer.group_send(broker.CONTROL_GROUP, {})
-    await layer.group_send(broker.CONTROL_GROUP, {"sender": {}, "data": {}, "type": 5})
+    await layer.group_send(bells.CONTROL_GROUP, {})
+    await layer.group_send(bells.CONTROL_GROUP, {"sender": {}, "data": {}, "type": 5})
     # What is not even a message of the layer, in the place where the process reads.
     redis = layer.connection(0)
     for number, garbage in enumerate((b"", b"\xc1", b"\x05", b"\x90", b"\xa1x", b"\xc0", b"\x81\xa1", b"\xd9\x05ab")):
-        for name in await redis.zrange(f"{PREFIX}:group:{broker.CONTROL_GROUP}", 0, -1):
+        for name in await redis.zrange(f"{PREFIX}:group:{bells.CONTROL_GROUP}", 0, -1):
             key = f"{PREFIX}{name.decode().partition('!')[0]}!"
             await redis.zadd(key, {b"0" * 12 + garbage: number + 1})
     await layer.close_pools()
@@ -107,12 +107,13 @@ async def test_bells_of_another_version_leave_those_beside_them_to_be_heard(
         import msgspec
         from asgiref.sync import async_to_sync
         from channels.layers import get_channel_layer
-        from bus import broker, seal
+        from bus import seal
+        from bus.bells import shard_group
         frame = {frame!r}.encode()
         bells = [["zz", 1, 2], ["p", "no list"], ["f", [[{channel_id}, frame]], "a field of tomorrow"], 7, {{"a": 1}}]
         for part in (bells, 5):
             message = {{"type": "bus.bell", "sender": "", "data": seal.seal(msgspec.msgpack.encode(part)), "more": 1}}
-            async_to_sync(get_channel_layer().group_send)(broker.shard_group({channel_id}, 64), message)
+            async_to_sync(get_channel_layer().group_send)(shard_group({channel_id}, 64), message)
         """
     )
     await member.expect(message="understood")

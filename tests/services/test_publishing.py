@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 
-from bus import broker
+from bus import bells, broker
 from bus.models import Channel, Client, Message
 from bus.permissions import Actor
 from bus.protocol.errors import BusError
@@ -43,10 +43,10 @@ def rung(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     heard: list[Any] = []
     ring = broker.ring
 
-    def listening(bell: broker.Bell) -> None:
-        if isinstance(bell, broker.Published):
+    def listening(bell: bells.Bell) -> None:
+        if isinstance(bell, bells.Published):
             heard.extend(row[5] for row in bell.messages)
-        elif isinstance(bell, broker.Passing):
+        elif isinstance(bell, bells.Passing):
             heard.extend(row[1] for row in bell.frames)
         ring(bell)
 
