@@ -17,7 +17,7 @@ from ..models import AccessToken, Grant
 from ..permissions import ACTIONS, Actor
 from ..services import grants as grant_service
 from ..services import tokens as token_service
-from .base import DOOR, BusModelAdmin, actor_of, no_store
+from .base import DOOR, BusModelAdmin, actor_of, counted, no_store
 
 
 class TokenStateFilter(admin.SimpleListFilter):
@@ -190,7 +190,7 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
             tokens = list(queryset.filter(revoked_at__isnull=True))
             for token in tokens:
                 token_service.revoke(actor_of(request), token, door=DOOR)
-        self.message_user(request, f"{len(tokens)} tokens are revoked.", messages.SUCCESS)
+        self.message_user(request, f"{counted(len(tokens), 'token')} revoked.", messages.SUCCESS)
 
 
 class GrantForm(RuleForm):
@@ -245,6 +245,8 @@ class GrantAdmin(BusModelAdmin[Grant]):
             grant_service.update(actor_of(request), Grant.objects.get(pk=obj.pk), values, door=DOOR)
         else:
             obj.pk = grant_service.create(actor_of(request), values, door=DOOR).pk
+        if nobody := grant_service.nobody_yet(obj):
+            self.message_user(request, nobody, messages.WARNING)
 
     def remove(self, actor: Actor, row: Grant) -> None:
         """By the service."""

@@ -55,6 +55,11 @@ def actor_of(request: HttpRequest) -> Actor:
     return actor
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 token``, ``2 tokens``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 class BoundedPaginator(AnyPaginator):
     """Counts to a bound at most: nobody turns over ten thousand rows by hand, and a count reads them all."""
 

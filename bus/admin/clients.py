@@ -20,7 +20,7 @@ from ..protocol.errors import BusError
 from ..protocol.names import parse_address
 from ..services import clients as client_service
 from ..services.publishing import send_private
-from .base import DOOR, InputFilter, ReadOnlyAdmin, actor_of, figure, list_link, page_link, pretty
+from .base import DOOR, InputFilter, ReadOnlyAdmin, actor_of, counted, figure, list_link, page_link, pretty
 
 
 class ConnectedFilter(admin.SimpleListFilter):
@@ -188,7 +188,7 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
             except BusError as problem:
                 if problem.code != "CLIENT_NOT_FOUND":
                     raise
-        self.message_user(request, f"{gone} clients are sent away.", messages.SUCCESS)
+        self.message_user(request, f"{counted(gone, 'client')} sent away.", messages.SUCCESS)
 
     @admin.action(description="Forget the selected clients that are gone, with their inboxes")
     def forget_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
@@ -200,7 +200,7 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
                 forgotten += 1
             except BusError as problem:
                 refused = problem.message
-        self.message_user(request, f"{forgotten} clients are forgotten.", messages.SUCCESS)
+        self.message_user(request, f"{counted(forgotten, 'client')} forgotten.", messages.SUCCESS)
         if refused:
             self.message_user(request, refused, messages.WARNING)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from django.db import transaction
 
-from ..models import Grant
+from ..conf import config
+from ..models import AccessToken, Grant
 from ..permissions import ACTIONS, Actor
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, WHOLE, is_client_id, is_name
@@ -46,6 +48,25 @@ def faults_of(values: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     return faults
+
+
+def nobody_yet(grant: Grant) -> str:
+    """A sentence for whoever wrote a rule about somebody who is not there, which may be meant so or be misspelt; else empty."""
+    name, found = grant.subject_name, True
+    if grant.subject == Grant.Subject.USER and not name.startswith("jwt:"):
+        users = get_user_model()
+        found = users._default_manager.filter(**{users.USERNAME_FIELD: name}).exists()
+    elif grant.subject == Grant.Subject.GROUP and not config().jwt_groups_claim:
+        found = Group.objects.filter(name=name).exists()
+    elif grant.subject == Grant.Subject.TOKEN:
+        # A user's own is called user/name; both parts may hold a slash.
+        names = [name, *(name[at + 1 :] for at, sign in enumerate(name) if sign == "/")]
+        found = AccessToken.objects.filter(name__in=names).exists()
+    return (
+        ""
+        if found
+        else f"There is no {grant.subject} {name} yet: the rule holds once there is. Is the name spelt right?"
+    )
 
 
 def is_pattern(text: str) -> bool:

@@ -289,6 +289,21 @@ def test_a_grant_is_checked_by_the_rules_of_the_services(browser: Browser) -> No
     assert [action for _, action, _ in audit()] == ["delete_grant", "update_grant", "create_grant"]
 
 
+def test_a_grant_about_somebody_who_is_not_there_is_made_and_asked_about(browser: Browser) -> None:
+    for subject, name, asked in (
+        ("user", "rooot", True),
+        ("user", "root", False),
+        ("user", "jwt:robot", False),
+        ("group", "editors", True),
+        ("token", "root/robot", True),
+        ("client_type", "anything", False),
+    ):
+        values = {"subject": subject, "subject_name": name, "action": "join", "pattern": "lab:*", "allow": "on"}
+        page = browser.post("/admin/bus/grant/add/", values, follow=True)
+        assert Grant.objects.filter(subject=subject, subject_name=name).exists()
+        assert (f"There is no {subject} {name} yet" in page.text) is asked, name
+
+
 def test_the_audit_log_is_looked_at_only(browser: Browser) -> None:
     entry = AuditEntry.objects.create(actor="x", door="rest", action="delete_channel", target="a:b")
     page = f"/admin/bus/auditentry/{entry.pk}"
@@ -375,7 +390,7 @@ async def test_a_client_is_written_to_and_sent_away(
     other = await wire(shared_server, client_id=f"{name}-2")
     keys = [key, pages.row("client", other.client_id)]
     answer = pages.post("/admin/bus/client/", {"action": "forget_selected", "_selected_action": keys})
-    assert "1 clients are forgotten." in answer.text
+    assert "1 client forgotten." in answer.text
     assert "is connected; disconnect it first" in answer.text
     with pytest.raises(WireError, match="TARGET_NOT_FOUND"):
         await other.publish("anybody?", type="private", to=[name], ack=True)
