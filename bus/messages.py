@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 from .log import Entry
+from .node import Node, Peer
 from .permissions import PUBLISH, require_admin_for
 from .protocol import frames
 from .protocol.errors import BusError, target_not_found
@@ -16,16 +17,51 @@ from .protocol.routing import delivered_type, private_targets, resolve
 from .services import clients as client_service
 from .services.channels import ChannelRef
 
-if TYPE_CHECKING:
-    from .connection import Connection
+
+class Sender(Protocol):
+    """What is asked of the connection that a message came from."""
+
+    @property
+    def node(self) -> Node:
+        """The process's node."""
+        ...
+
+    @property
+    def peer(self) -> Peer:
+        """Who it is."""
+        ...
+
+    def send(self, frame: bytes) -> None:
+        """Hand over a frame."""
+        ...
+
+    def error(self, problem: BusError, request_id: str | None) -> None:
+        """Hand over an error."""
+        ...
+
+    def refuse(self, entry: Entry) -> None:
+        """Tell what came of a message, if it was refused."""
+        ...
+
+    def acknowledge(self, entry: Entry) -> None:
+        """Tell what came of a message."""
+        ...
+
+    def active(self, activity: str, address: Address | None = None) -> None:
+        """Note that the client did something."""
+        ...
+
+    def trace(self, kind: str, address: Address) -> None:
+        """Log the way of one message."""
+        ...
 
 
-def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
+def publish_at_once(sender: Sender, inbound: Inbound) -> bool:
     """Publish to a channel that this process knows; False when that takes a look at the database or several logs.
 
     Raises ``BusError`` INVALID_NAME, FORBIDDEN, BUSY.
     """
-    node, peer = connection.node, connection.peer
+    node, peer = sender.node, sender.peer
     address = resolve(inbound.room, inbound.channel, peer.initial)
     require_admin_for(peer.actor, inbound.type, address)
     if private_targets(inbound.channel, inbound.to, address) is not None:
@@ -33,42 +69,42 @@ def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
     ref = node.channels.known(address)
     if ref is None:
         return False
-    _publish_to(connection, ref, inbound)
+    _publish_to(sender, ref, inbound)
     return True
 
 
-async def publish(connection: Connection, inbound: Inbound) -> None:
+async def publish(sender: Sender, inbound: Inbound) -> None:
     """Publish where :func:`publish_at_once` could not: a private message, or a channel that has to be found or made.
 
     Raises ``BusError`` as that does, and CHANNEL_NOT_FOUND, LIMIT_REACHED, UNAVAILABLE.
     """
-    if publish_at_once(connection, inbound):
+    if publish_at_once(sender, inbound):
         return
-    peer = connection.peer
+    peer = sender.peer
     address = resolve(inbound.room, inbound.channel, peer.initial)
     targets = private_targets(inbound.channel, inbound.to, address)
     if targets is not None:
         inbound.to = targets
-        await publish_private(connection, inbound)
+        await publish_private(sender, inbound)
         return
-    _publish_to(connection, await connection.node.channels.resolve(address, peer.actor, action=PUBLISH), inbound)
+    _publish_to(sender, await sender.node.channels.resolve(address, peer.actor, action=PUBLISH), inbound)
 
 
-def _publish_to(connection: Connection, ref: ChannelRef, inbound: Inbound) -> None:
-    node, peer = connection.node, connection.peer
-    node.publisher.publish(peer, ref, inbound, connection.acknowledge if inbound.ack else connection.refuse)
+def _publish_to(sender: Sender, ref: ChannelRef, inbound: Inbound) -> None:
+    node, peer = sender.node, sender.peer
+    node.publisher.publish(peer, ref, inbound, sender.acknowledge if inbound.ack else sender.refuse)
     if inbound.type not in peer.noted:
-        connection.active(inbound.type, ref.address)
+        sender.active(inbound.type, ref.address)
     if node.traces:
-        connection.trace(inbound.kind, ref.address)
+        sender.trace(inbound.kind, ref.address)
 
 
-async def publish_private(connection: Connection, inbound: Inbound) -> None:
+async def publish_private(sender: Sender, inbound: Inbound) -> None:
     """To each target's inbox; unknown targets are named in one error, the rest are served (contract §4).
 
     Raises ``BusError`` VALIDATION_ERROR, TARGET_NOT_FOUND, FORBIDDEN, BUSY, UNAVAILABLE.
     """
-    node, peer = connection.node, connection.peer
+    node, peer = sender.node, sender.peer
     if not inbound.to:
         raise BusError(
             "VALIDATION_ERROR",
@@ -86,13 +122,13 @@ async def publish_private(connection: Connection, inbound: Inbound) -> None:
         echo = inbound.echo or target == peer.client_id
         kind = delivered_type(inbound.type, ref.address)
         copies.append((ref, msgspec.structs.replace(inbound, type=kind, echo=echo)))
-    node.publisher.publish_copies(peer, copies, _Gather(connection, inbound, len(copies)).done)
+    node.publisher.publish_copies(peer, copies, _Gather(sender, inbound, len(copies)).done)
     if node.traces:
         for target in served:
-            connection.trace(inbound.kind, inbox(target))
+            sender.trace(inbound.kind, inbox(target))
     if served:
         # Whose inbox it was is between the two.
-        connection.active("private", Address(INBOX_ROOM, WHOLE))
+        sender.active("private", Address(INBOX_ROOM, WHOLE))
     if unknown:
         raise target_not_found([target for target in inbound.to if target in unknown], len(inbound.to))
 
@@ -100,10 +136,10 @@ async def publish_private(connection: Connection, inbound: Inbound) -> None:
 class _Gather:
     """One ack (or error) for a private message, once all of its copies are kept."""
 
-    __slots__ = ("_connection", "_duplicates", "_error", "_inbound", "_left", "_seqs")
+    __slots__ = ("_duplicates", "_error", "_inbound", "_left", "_sender", "_seqs")
 
-    def __init__(self, connection: Connection, inbound: Inbound, total: int) -> None:
-        self._connection = connection
+    def __init__(self, sender: Sender, inbound: Inbound, total: int) -> None:
+        self._sender = sender
         self._inbound = inbound
         self._left = total
         self._error: BusError | None = None
@@ -118,14 +154,14 @@ class _Gather:
         self._duplicates += entry.duplicate
         if self._left:
             return
-        connection, inbound, seqs = self._connection, self._inbound, self._seqs
+        sender, inbound, seqs = self._sender, self._inbound, self._seqs
         if self._error is not None:
-            connection.error(self._error, inbound.id)
+            sender.error(self._error, inbound.id)
         elif inbound.ack:
             duplicate = self._duplicates == len(seqs)
             if len(inbound.to) == 1:
                 ((target, seq),) = seqs.items()
-                connection.send(frames.ack(inbound.id, inbox(target), seq, duplicate=duplicate))
+                sender.send(frames.ack(inbound.id, inbox(target), seq, duplicate=duplicate))
             else:
                 everyones = Address(INBOX_ROOM, WHOLE)
-                connection.send(frames.ack(inbound.id, everyones, None, duplicate=duplicate, targets=seqs))
+                sender.send(frames.ack(inbound.id, everyones, None, duplicate=duplicate, targets=seqs))
