@@ -173,6 +173,7 @@ AUTH_PASSWORD_VALIDATORS = [
     for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
 ]
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "bus:console"
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
@@ -204,7 +205,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"bus": {"()": "bus.logs.formatter", "form": _bus.log_format}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "bus"}},
+    "filters": {"strangers": {"()": "bus.logs.Strangers"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "bus", "filters": ["strangers"]}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
         "arqonbus": {"level": _bus.log_level, "handlers": ["stderr"], "propagate": False},

@@ -112,6 +112,38 @@ class Damper:
         return left_out
 
 
+class Strangers(logging.Filter):
+    """What strangers make the libraries write: one line each without a traceback, and of a flood not every one.
+
+    It is for the handler, and leaves our own lines and the failures of our own code as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._damper = Damper(rate=5.0, burst=50.0)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if not self._of_strangers(record):
+            return True
+        record.exc_info = record.exc_text = None
+        sentence = record.getMessage().rstrip()
+        if "Traceback" in sentence:
+            record.msg, record.args = f"A handshake that cannot be read: {sentence.rpartition(chr(10))[2]}", ()
+        left_out = self._damper.admit()
+        if left_out:
+            record.left_out = left_out
+        return left_out is not None
+
+    @staticmethod
+    def _of_strangers(record: logging.LogRecord) -> bool:
+        if record.name == "django.request":
+            return getattr(record, "status_code", 500) < 500
+        if record.name == "uvicorn.error":
+            return record.levelno == logging.WARNING
+        return record.name.startswith("django.security") or record.name == "daphne.ws_protocol"
+
+
 def _readable(value: Any) -> str:
     """Bare where it is one plain word; else as JSON, so that no text can pass for another field or line."""
     if isinstance(value, str) and not _PLAIN.fullmatch(value):

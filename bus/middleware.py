@@ -84,4 +84,10 @@ class OperationsMiddleware(_Middleware):
         """Answer, or pass on what is not of these pages."""
         page = operations.PAGES.get(request.path_info) if request.method in ("GET", "HEAD") else None
         # Without a loop there is no node of this process to ask; the usual way makes one.
-        return self.get_response(request) if page is None or not self._is_async else page(request)
+        return self.get_response(request) if page is None or not self._is_async else self._fresh(page(request))
+
+    @staticmethod
+    async def _fresh(answer: Awaitable[HttpResponse]) -> HttpResponse:
+        response = await answer
+        response.headers["Cache-Control"] = "no-store"
+        return response

@@ -3,14 +3,18 @@
 Daphne ends a connection that is silent for a minute, but a byte now and then keeps it for ever; uvicorn waits for ever by
 itself. A request has to be there as a whole within the time, its body included (on uvicorn: its head).
 
+A request whose body has two lengths is refused on both: daphne does so by itself.
+
 Internals used, and nothing else of them: daphne's ``HTTPFactory.buildProtocol`` and ``WebRequest.process``; Twisted's
 ``requestFactory``, ``_channel``, ``channel.transport.abortConnection``, ``notifyFinish``; uvicorn's protocol classes with
-``connection_made``, ``cycle``, ``transport``, ``loop``.
+``connection_made``, ``on_headers_complete``, ``headers``, ``conn``, ``cycle``, ``transport``, ``loop``, and
+``handshake_complete`` of its WebSocket's.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..conf import config
@@ -88,23 +92,59 @@ def install_on_daphne() -> None:
     http_protocol.HTTPFactory.arqonbus_waiting = waiting
 
 
+def _one_length(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise ``ValueError`` for a request whose body has two lengths.
+
+    A proxy in front that goes by the other one would take the rest of the body for somebody else's request.
+    """
+    names = {name.lower() for name, _ in headers}
+    if b"content-length" in names and b"transfer-encoding" in names:
+        raise ValueError("a body of two lengths")
+
+
 def on_uvicorn(protocol: Any) -> Any:
-    """uvicorn's HTTP protocol class with the deadline; the class itself when the setting is 0."""
+    """uvicorn's HTTP protocol class with the deadline, and without bodies of two lengths."""
     limit = config().handshake_timeout
-    if not limit:
-        return protocol
 
     class TimedProtocol(protocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._request_due = self.loop.call_later(limit, self._late)
+            if hasattr(self, "conn"):
+                self.conn.next_event = self._of_h11(self.conn.next_event)
+            self._request_due = self.loop.call_later(limit, self._late) if limit else None
 
         def _late(self) -> None:
-            if self.cycle is None and self.transport is not None and self.transport.get_protocol() is self:
+            if self.transport is None:
+                return
+            now = self.transport.get_protocol()
+            # A handshake that the WebSocket's side could not read, such as one of a too long line, is never answered by it.
+            owes = self.cycle is None if now is self else not getattr(now, "handshake_complete", True)
+            if owes:
                 self.transport.abort()
 
+        def on_headers_complete(self) -> None:
+            # Of httptools; what is raised here makes it a bad request.
+            _one_length(self.headers)
+            super().on_headers_complete()
+
+        @staticmethod
+        def _of_h11(next_event: Callable[[], Any]) -> Callable[[], Any]:
+            from h11 import RemoteProtocolError, Request
+
+            def checked() -> Any:
+                event = next_event()
+                if isinstance(event, Request):
+                    try:
+                        _one_length(event.headers)
+                    except ValueError as problem:
+                        raise RemoteProtocolError(str(problem)) from None
+                return event
+
+            return checked
+
         def connection_lost(self, problem: Exception | None) -> None:
-            self._request_due.cancel()
+            if self._request_due is not None:
+                self._request_due.cancel()
             super().connection_lost(problem)
 
     return TimedProtocol

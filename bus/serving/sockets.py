@@ -46,7 +46,8 @@ def listen(host: str, port: int, option: str = "--port") -> list[socket.socket]:
 def _bound(family: int, address: tuple[object, int], optional: bool) -> socket.socket | None:
     """A listening socket, or None for a further address that this machine does not have (IPv6 switched off)."""
     try:
-        made = socket.socket(family, socket.SOCK_STREAM)
+        # Named, since asyncio switches Nagle's waiting off only where it sees that it is TCP.
+        made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError:
         return None
     try:

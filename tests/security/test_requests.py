@@ -1,0 +1,195 @@
+"""Requests and handshakes that no browser sends: two meanings in one, other hosts, odd sub-protocols, other places to go to."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.harness.server import BusServer
+from tests.security.conftest import PRODUCTION, Console
+
+# The database has no part in it.
+pytestmark = pytest.mark.embedded
+
+UPGRADE = (
+    b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+)
+
+
+@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+def any_server(request: pytest.FixtureRequest, public_server: BusServer) -> Iterator[BusServer]:
+    """The shared daphne, and a uvicorn of this module."""
+    if request.param == "daphne":
+        yield public_server
+        return
+    backends = request.getfixturevalue("backends")
+    storage = backends.new_storage()
+    server = BusServer(
+        storage,
+        backends.new_path("server"),
+        secret_key=backends.secret_key,
+        kind="runbus",
+        env={**PRODUCTION, "ARQONBUS_HANDSHAKE_TIMEOUT": "1"},
+        arguments=("--server", "uvicorn"),
+    )
+    server.start()
+    yield server
+    server.kill()
+    backends.drop_storage(storage)
+
+
+def answer_to(server: BusServer, request: bytes, *, until: bytes = b"") -> bytes:
+    """All that comes back, to the end of the line or to ``until``."""
+    with socket.create_connection((server.host, server.port), timeout=10) as line:
+        line.sendall(request.replace(b"HOST", b"%b:%d" % (server.host.encode(), server.port)))
+        received = b""
+        while not until or until not in received:
+            try:
+                chunk = line.recv(65536)
+            except ConnectionResetError:
+                break
+            if not chunk:
+                break
+            received += chunk
+        return received
+
+
+def test_a_request_of_two_meanings_is_refused_and_no_second_one_hides_in_it(any_server: BusServer) -> None:
+    """Smuggling: what one server takes for a body another one takes for the next request."""
+    hidden = b"GET /version HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n"
+    to = b"POST /api/v1/messages HTTP/1.1\r\nHost: HOST\r\nContent-Type: application/json\r\n"
+    for headers in (
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        b"Content-Length: 2\r\nContent-Length: 30\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding : chunked\r\n",
+        b"Content-Length: +2\r\n",
+        b"Content-Length: -1\r\n",
+        b"Content-Length: 0x2\r\n",
+    ):
+        received = answer_to(any_server, to + headers + b"\r\n0\r\n\r\n" + hidden)
+        assert received.count(b"HTTP/1.1 ") == 1, (headers, received)
+        assert b" 400 " in received.partition(b"\r\n")[0], (headers, received)
+        assert b"arqonbus" not in received, headers
+    broken = answer_to(any_server, to + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n" + hidden)
+    assert broken.count(b"HTTP/1.1 ") == 1
+
+
+def test_another_host_is_refused_and_stands_in_no_link(any_server: BusServer) -> None:
+    get = b"GET %b HTTP/1.1\r\nHost: %b\r\n%bConnection: close\r\n\r\n"
+    page = b"/api/v1/channels?limit=1"
+    for path, host, more in (
+        (page, b"evil.example", b""),
+        (page, b"HOST", b"Host: evil.example\r\n"),
+        (page, b"HOST@evil.example", b""),
+        (page, b"HOST.evil.example", b""),
+        (page, b"", b""),
+        (b"/admin/login/", b"evil.example", b""),
+        (b"http://evil.example" + page, b"evil.example", b""),
+    ):
+        assert b" 400 " in answer_to(any_server, get % (path, host, more)).partition(b"\r\n")[0], (path, host, more)
+    for path, more in (
+        (page, b"X-Forwarded-Host: evil.example\r\nForwarded: host=evil.example\r\n"),
+        (b"//evil.example/admin", b""),
+        (b"//evil.example/admin/bus", b""),
+        (b"/admin/bus", b"X-Forwarded-Host: evil.example\r\n"),
+        (b"http://evil.example" + page, b""),
+    ):
+        received = answer_to(any_server, get % (path, b"HOST", more))
+        assert b"evil.example" not in received, (path, received)
+
+
+def test_odd_handshakes_get_an_answer_and_no_traceback(any_server: BusServer) -> None:
+    before = any_server.log().count("Traceback")
+    protocols = b"Sec-WebSocket-Protocol: "
+    for headers in (
+        protocols + b"\xff\xfe, arqonbus.v1\r\n",
+        protocols + b"%ff%00, arqonbus.v1\r\n",
+        protocols + b"\r\n",
+        protocols + b",,,\r\n",
+        protocols + b", ".join(b"p%d" % number for number in range(500)) + b"\r\n",
+        protocols + b"arqonbus.v1, arqonbus.v1\r\n",
+        protocols + b"arqonbus.v1, bearer.\r\n",
+        protocols + b"arqonbus.v1, bearer.a, bearer.b, ticket.c\r\n",
+        protocols + b"arqonbus.v1\r\n" + protocols + b"bearer.x\r\n",
+        b"Authorization: Bearer\r\n",
+        b"Authorization: Bearer \xff\xfe\x80\r\n",
+        b"Authorization: Bearer a\r\nAuthorization: Bearer b\r\n",
+        b"Origin: http://a.example\r\nOrigin: http://b.example\r\n",
+        b'Cookie: sessionid="\\\r\n',
+        b"Cookie: a=b; $Version=1; =;;; \xff\r\n",
+        b"X-Forwarded-For: \xff,,;;\x80\r\n",
+        b"Sec-WebSocket-Key: x\r\n",
+    ):
+        received = answer_to(any_server, b"GET / HTTP/1.1\r\nHost: HOST\r\n" + UPGRADE + headers + b"\r\n", until=b"}")
+        first = received.partition(b"\r\n")[0]
+        # Daphne calls what it cannot read a 500; it is no failure of the bus, and costs one line.
+        assert b" 101 " in first or b" 400 " in first or b"codec can't decode" in first, (headers, received)
+    for long in (b"/?" + b"a=1&" * 5_000, b"/" + b"x" * 70_000):
+        # Refused, or the line is cut at the latest when the time for a handshake is over.
+        received = answer_to(any_server, b"GET " + long + b" HTTP/1.1\r\nHost: HOST\r\n" + UPGRADE + b"\r\n")
+        assert b" 101 " not in received
+    assert any_server.log().count("Traceback") == before
+
+
+def test_what_strangers_send_costs_a_line_and_not_a_page(any_server: BusServer) -> None:
+    """A flood of wrong hosts and addresses: no traceback, and not a line for each."""
+    before = any_server.log()
+    with httpx.Client(base_url=any_server.http_url) as caller:
+        for _ in range(100):
+            assert caller.get("/", headers={"Host": "evil.example"}).status_code == 400
+            assert caller.get("/nowhere").status_code == 404
+    log = any_server.log()[len(before) :]
+    assert "Traceback" not in log
+    assert 1 <= sum("evil.example" in line or "Not Found" in line for line in log.splitlines()) <= 150
+
+
+def test_after_the_log_in_nobody_is_sent_elsewhere(public_server: BusServer, console: Console) -> None:
+    console.user("next-one", is_staff=True)
+    # A log-in takes a third of a second, by design.
+    for log_in, places in {
+        "/login/": (
+            "https://evil.example",
+            "//evil.example",
+            "/\\evil.example",
+            "https:evil.example",
+            "\t//evil.example",
+        ),
+        "/admin/login/": ("javascript:alert(1)", "\\\\evil.example", "///evil.example", "http:///evil.example"),
+    }.items():
+        for to in places:
+            with httpx.Client(base_url=public_server.http_url, headers={"Referer": public_server.http_url}) as browser:
+                page = browser.get(log_in, params={"next": to}).text
+                assert 'href="' + to not in page
+                hidden = re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)[0]
+                form = {"username": "next-one", "password": "pass-next-one", "csrfmiddlewaretoken": hidden, "next": to}
+                answer = browser.post(log_in, params={"next": to}, data=form)
+            assert (answer.status_code, answer.headers["location"]) == (302, "/"), (log_in, to)
+
+
+def test_other_sites_read_nothing_and_no_cache_keeps_what_is_somebodys(
+    public_server: BusServer, console: Console
+) -> None:
+    console.user("cached", is_staff=True, is_superuser=True)
+    cookies = {"sessionid": console.session("cached")}
+    page = {"Origin": "https://evil.example"}
+    with httpx.Client(base_url=public_server.http_url, cookies=cookies, headers=page) as browser:
+        for path in (
+            "/", "/admin/", "/admin/bus/message/", "/admin/bus/message/1/change/", "/api/v1/me", "/api/v1/tokens",
+            "/api/v1/rooms", "/api/v1/messages", "/api/v1/nope", "/ready", "/health", "/metrics", "/version", "/login/",
+        ):  # fmt: skip
+            answer = browser.get(path)
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")], path
+            if answer.status_code != 404:
+                assert "no-store" in answer.headers["cache-control"], path
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        preflight = browser.options("/api/v1/messages", headers=asked)
+        assert preflight.status_code == 405
+        assert "access-control-allow-origin" not in preflight.headers
