@@ -90,7 +90,9 @@ class Config:
         1000, "Most channels that one identity may bring into being by itself; 0: no limit."
     )
     connections: int = _setting(20000, "Most connections of one process; 0: no limit.")
-    connections_per_principal: int = _setting(0, "Most connections of one identity on one process; 0: no limit.")
+    connections_per_principal: int = _setting(
+        0, "Most connections of one identity, over all processes (close to it; see docs/security.md); 0: no limit."
+    )
     connections_per_address: int = _setting(
         1000, "Most connections from one network address on one process, this machine's own apart; 0: no limit."
     )

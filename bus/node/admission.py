@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import metrics
-from ..protocol.errors import TOO_MANY, UNIDENTIFIED, BusError, Closing
+from ..protocol.errors import UNIDENTIFIED, BusError, Closing
 from ..protocol.limits import TokenBucket, holder_of
+from ..services.connections import too_many
 from .peer import Peer
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ class Admission:
         """Take a connection in. Raises ``Closing`` 4429 where there are too many."""
         node, settings = self._node, self._node.settings
         if settings.connections and len(node.peers) >= settings.connections:
-            raise _too_many("connections", "The server has as many connections as it takes.")
+            raise too_many("connections", "The server has as many connections as it takes.")
         address = peer.peer_address
         holder = holder_of(address)
         limit = settings.connections_per_address
         counted = self._by_address.get(holder, 0)
         if limit and counted >= limit and not _of_this_machine(address):
-            raise _too_many("connections_per_address", f"There are {limit} connections from your address already.")
+            raise too_many("connections_per_address", f"There are {limit} connections from your address already.")
         self._by_address[holder] = counted + 1
         node.peers[peer.connection_id] = peer
         if settings.registration_deadline:
@@ -58,11 +59,21 @@ class Admission:
         counted = self._by_principal.get(principal, 0)
         if principal:
             if limit and counted >= limit:
-                raise _too_many("connections_per_principal", f"You have {limit} connections already.")
+                raise too_many("connections_per_principal", f"You have {limit} connections already.")
             self._by_principal[principal] = counted + 1
             self._principal_of[peer.connection_id] = principal
         if before:
             _less(self._by_principal, before)
+
+    def most_of_all(self, peer: Peer) -> int:
+        """What its principal may have in all processes together, where that is worth a look into the database; else 0.
+
+        As long as each of n processes has less than an nth of the limit, all together have less than the limit.
+        """
+        principal, limit = peer.actor.principal, self._node.settings.connections_per_principal
+        processes = self._node.life.processes
+        near = limit and processes > 1 and self._by_principal.get(principal, 0) * processes >= limit
+        return limit if principal and near else 0
 
     def leave(self, peer: Peer) -> None:
         """A connection that was taken in is gone."""
@@ -102,11 +113,6 @@ class Admission:
             text = f"Nothing came within {limit:g} s of connecting; the first frame registers a client."
             peer.drop(UNIDENTIFIED, BusError("UNAUTHENTICATED", text))
         return 0.5
-
-
-def _too_many(limit: str, text: str) -> Closing:
-    metrics.limits.labels(limit).inc()
-    return Closing(TOO_MANY, BusError("LIMIT_REACHED", text, [{"limit": limit}], 5.0))
 
 
 def _less(counts: dict[str, int], key: str) -> int:

@@ -40,6 +40,8 @@ class Life:
         self.owed: list[tuple[connection_service.Release, dict[str, Any], Sequence[ChannelRef]]] = []
         #: Connections (by id) of whose end the others told when they gave this process up.
         self.given_up: set[str] = set()
+        #: Processes of the bus; looked at where a limit is shared among them.
+        self.processes = 1
         # Since when our signs of life have been regular: only then others' silence means something.
         self._regular_since: float | None = None
         self._last_life = 0.0
@@ -61,6 +63,8 @@ class Life:
             {"messages": passed},
         )
         node.publisher.passed -= passed
+        if settings.connections_per_principal:
+            self.processes = len(await node.run(node_service.alive_ids))
         now = node.loop.time()
         if self._regular_since is None or now - self._last_life > 2 * settings.node_heartbeat + 1:
             self._regular_since = now

@@ -96,6 +96,7 @@ class Registrations:
             new_token=secrets.token_urlsafe(18),
             channel_id=ref.id,
             last_activity=peer.last_active(),
+            most=self._node.admission.most_of_all(peer),
         )
         peer.claimed = True
         try:

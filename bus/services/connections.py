@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 from django.db import DataError, IntegrityError, connection, transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
-from .. import bells, broker
+from .. import bells, broker, metrics
 from ..conf import config
 from ..models import Channel, Client, Membership, digest
-from ..protocol.errors import ID_IN_USE, TAKEN_OVER, BusError, Closing
+from ..protocol.errors import ID_IN_USE, TAKEN_OVER, TOO_MANY, BusError, Closing
 from ..protocol.names import INBOX_ROOM
 from . import nodes, totals
 from .channels import participants
@@ -41,6 +41,8 @@ class Claim(msgspec.Struct):
     new_token: str
     channel_id: int
     last_activity: datetime
+    #: Connections that its principal may have in all processes together; 0: nobody looks (``bus.node.admission``).
+    most: int = 0
 
 
 class Claimed(msgspec.Struct):
@@ -132,6 +134,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         .order_by("id")
         .select_for_update()
     }
+    connected = _connected(claims)
     alive = nodes.alive_ids() if known else set()
     _, held = _refer_to({claim.channel_id for _, claim in claims})
     inboxes = {
@@ -150,6 +153,12 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
             answers[i] = ChannelHeld()
             continue
         row = known.get(claim.client_id)
+        here_already = row is not None and row.node_id is not None and row.principal == claim.principal
+        if claim.most and not here_already:
+            if connected.get(claim.principal, 0) >= claim.most:
+                answers[i] = too_many("connections_per_principal", f"You have {claim.most} connections already.")
+                continue
+            connected[claim.principal] = connected.get(claim.principal, 0) + 1
         proven, floor, since, token = False, 0, now, claim.new_token
         if row is not None:
             refusal, proven, by_token = _judge(row, claim, now, connected=row.node_id in alive)
@@ -210,6 +219,21 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     for i, claim, proven, floor, token in granted:
         answers[i] = Claimed(inboxes.get(claim.client_id), floor, proven, counts.get(claim.channel_id, 0), token)
     return answers
+
+
+def _connected(claims: list[tuple[int, Claim]]) -> dict[str, int]:
+    """The connections, in all processes, of the principals that may be near their limit."""
+    principals = {claim.principal for _, claim in claims if claim.most}
+    if not principals:
+        return {}
+    rows = Client.objects.filter(principal__in=principals, node__in=nodes.alive_ids()).values_list("principal")
+    return dict(rows.annotate(Count("id")).order_by())
+
+
+def too_many(limit: str, text: str) -> Closing:
+    """The end (4429) of a connection beyond a limit of connections."""
+    metrics.limits.labels(limit).inc()
+    return Closing(TOO_MANY, BusError("LIMIT_REACHED", text, [{"limit": limit}], 5.0))
 
 
 def _judge(row: Client, claim: Claim, now: datetime, *, connected: bool) -> tuple[Closing | None, bool, bool]:
