@@ -96,7 +96,7 @@ class EventStream:
             position = None
             if since is not None:
                 if node.may(peer, HISTORY, ref):
-                    position, told["recovered"], first = await node.streams.recover(self._stream, since, epoch)
+                    position, told["recovered"], first = await node.replays.recover(self._stream, since, epoch)
                 else:
                     # What was before it came is for those who may read history.
                     position, told["recovered"], first = self._stream.head, False, self._stream.head + 1
@@ -117,7 +117,7 @@ class EventStream:
 
     async def _catch_up(self, position: int) -> None:
         try:
-            await self._node.streams.replay(
+            await self._node.replays.replay(
                 self.peer, self._stream, position, lambda: self._ref.id in self.peer.memberships
             )
         except Closing as closing:

@@ -153,8 +153,8 @@ class Members:
 
     def catch_up(self, peer: Peer, starts: Sequence[tuple[Stream, int]]) -> None:
         """Follow each stream from its position: at once where memory has it all, else by and by."""
-        streams = self._node.streams
-        late = [(stream, position) for stream, position in starts if not streams.follow(peer, stream, position)]
+        replays = self._node.replays
+        late = [(stream, position) for stream, position in starts if not replays.follow(peer, stream, position)]
         if late:
             peer.replays.update(stream.id for stream, _ in late)
             self._node.spawn(self._replay(peer, late))
@@ -163,7 +163,7 @@ class Members:
         try:
             for stream, position in starts:
                 here = stream.id
-                await self._node.streams.replay(peer, stream, position, lambda here=here: here in peer.replays)  # type: ignore[misc]
+                await self._node.replays.replay(peer, stream, position, lambda here=here: here in peer.replays)  # type: ignore[misc]
                 peer.replays.discard(here)
         except Closing as closing:
             peer.drop(closing.close_code, closing.error)
@@ -286,11 +286,11 @@ class Members:
     async def recover(
         self, peer: Peer, stream: Stream, since: int | str, epoch: str | None
     ) -> tuple[int, bool, int | None]:
-        """From where ``peer`` goes on in a log (``Streams.recover``); what was before it came is for readers of history."""
+        """From where ``peer`` goes on in a log (``Replays.recover``); what was before it came is for readers of history."""
         address = Address(stream.room, stream.channel)
         ref = self._node.channels.known(address)
         if can(peer.actor, HISTORY, address, private=ref is None or ref.private, rules=table().loaded):
-            return await self._node.streams.recover(stream, since, epoch)
+            return await self._node.replays.recover(stream, since, epoch)
         return stream.head, False, stream.head + 1
 
     # --- parts --------------------------------------------------------------------------------------------------------

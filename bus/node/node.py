@@ -43,6 +43,7 @@ from .peer import Peer
 from .presence import Notices
 from .publisher import Publisher
 from .registration import Registrations
+from .replay import Replays
 from .statistics import Statistics
 from .streams import Streams
 from .threads import DatabaseThreads, database_call, database_read, unavailable
@@ -95,6 +96,7 @@ class Node:
         self.log.observe_commit = self.log_times.observe
         self.channels = Channels(self.run_writer)
         self.streams = Streams(self.hub, self.broker, self.run_watcher, self._writer_settled)
+        self.replays = Replays(self.hub, self.streams, self.run_watcher)
         self.presence: Batcher[connection_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)
         self.members = Members(self)

@@ -21,7 +21,8 @@ from ..realtime.hub import Stream
 from ..services.channels import ChannelRef
 from ..services.connections import Claim, Claimed
 from .peer import Peer
-from .streams import Vanished, check_since
+from .replay import check_since
+from .streams import Vanished
 from .threads import unavailable
 
 if TYPE_CHECKING:
