@@ -121,7 +121,7 @@ _GAUGES = {
     "bell_queue_bytes": "Bytes that wait for the channel layer",
     "recent_bytes": "Bytes of recent messages in memory",
     "layer_connected": "Whether the channel layer takes bells",
-    "store_available": "Whether the last transaction of the log went well",
+    "store_available": "Whether the database took what it was given last",
     "uptime_seconds": "Time since the node began",
 }
 #: Figures of all processes, from the database.

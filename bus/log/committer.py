@@ -15,6 +15,9 @@ from .store import CommitInDoubt, Contended, append_batch, verify
 
 logger = logging.getLogger("arqonbus.log")
 
+#: Seconds without a failed batch after which a sign of life is enough to say that the database is back.
+STEADY = 5.0
+
 
 class Committer:
     """Works on flights in whatever thread calls it, with that thread's kept connection."""
@@ -22,8 +25,10 @@ class Committer:
     def __init__(self, *, timeout: float, window: float) -> None:
         self._timeout = timeout
         self._window = window
-        #: Whether the last transaction found no database.
+        #: Whether the database was found away, and nothing has gone well since.
         self.down = False
+        # When a batch last failed for it.
+        self._failed_at = 0.0
 
     def commit(self, flight: Flight) -> bool:
         """Write what of the flight's entries can be written; true if that went without a fault.
@@ -52,14 +57,24 @@ class Committer:
         except Exception:  # noqa: BLE001 - whatever it is, each publisher gets an answer
             self._one_by_one(flight)
         else:
-            if self.down:
-                self.down = False
-                logger.warning("the message store is back", extra={"event": "store_back"})
+            self._back()
             return True
         return False
 
+    def heard(self) -> None:
+        """The database answered somebody else. That counts while no batch of ours has just failed."""
+        if time.monotonic() - self._failed_at > STEADY:
+            self._back()
+
+    def _back(self) -> None:
+        if self.down:
+            self.down = False
+            logger.warning("the message store is back", extra={"event": "store_back"})
+
     def lost(self, problem: BaseException | None, entries: int) -> None:
-        """Note, and say once, that the database does not answer."""
+        """Note, and say once, that the database does not answer: to ``entries``, or (0) to somebody else."""
+        if entries:
+            self._failed_at = time.monotonic()
         if not self.down:
             self.down = True
             logger.error(

@@ -91,8 +91,16 @@ class LogWriter:
 
     @property
     def available(self) -> bool:
-        """Whether the last transaction went well."""
+        """Whether the database took what it was given last: a transaction of the log, or a sign of life."""
         return not self._committer.down
+
+    def lost(self, problem: BaseException) -> None:
+        """The database does not answer somebody else; said once, until it does or a transaction of ours goes well."""
+        self._committer.lost(problem, 0)
+
+    def heard(self) -> None:
+        """The database answers somebody else again."""
+        self._committer.heard()
 
     def append(self, entry: Entry, *, further: bool = False) -> None:
         """Queue an entry; its ``done`` is called once it is committed or refused.

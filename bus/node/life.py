@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import os
@@ -9,10 +10,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from django.db import Error as DatabaseError
+
 from .. import log
 from ..services import connections as connection_service
 from ..services import nodes as node_service
-from ..services import sweeping
+from ..services import store, sweeping
 from ..services.channels import ChannelRef
 from ..version import VERSION
 from .drain import send_away
@@ -29,6 +32,8 @@ PRUNE_STEP = 1000
 HOUSEKEEP = 15.0
 #: Time between writing down who was active when, in seconds.
 TOUCH = 10.0
+#: Signs of life in a row that fail before the database is said to be away.
+MISSES = 2
 
 
 class Life:
@@ -45,6 +50,8 @@ class Life:
         # Since when our signs of life have been regular: only then others' silence means something.
         self._regular_since: float | None = None
         self._last_life = 0.0
+        # Signs of life in a row that the database did not take.
+        self._misses = 0
         self._next_touch = self._next_prune = self._next_tidy = 0.0
         self._strangers: set[str] = set()
 
@@ -53,15 +60,21 @@ class Life:
         node = self._node
         settings = node.settings
         passed = node.publisher.passed
-        alive = await node.run_writer(
-            node_service.beat,
-            node.id,
-            node.host,
-            os.getpid(),
-            VERSION,
-            node.statistics.figures(),
-            {"messages": passed},
-        )
+        try:
+            alive = await node.run_writer(
+                node_service.beat,
+                node.id,
+                node.host,
+                os.getpid(),
+                VERSION,
+                node.statistics.figures(),
+                {"messages": passed},
+            )
+        except DatabaseError as problem:
+            await self._missed(problem)
+            raise
+        self._misses = 0
+        node.log.heard()
         node.publisher.passed -= passed
         if settings.connections_per_principal:
             self.processes = len(await node.run(node_service.alive_ids))
@@ -88,6 +101,14 @@ class Life:
         if now - self._regular_since >= settings.node_timeout:
             await node.notices.lost(await node.run_writer(node_service.sweep_dead))
         return settings.node_heartbeat
+
+    async def _missed(self, problem: DatabaseError) -> None:
+        """Twice in a row is an outage, which has to be told also where nobody publishes."""
+        self._misses += 1
+        if self._misses == MISSES and self._node.log.available:
+            problem = await asyncio.to_thread(store.first_hand, problem)
+        if self._misses >= MISSES:
+            self._node.log.lost(problem)
 
     async def _send_away(self, peers: Sequence[Peer]) -> None:
         """Have connections come back because what is written down of them is not true any more."""

@@ -224,9 +224,16 @@ def test_while_the_database_is_away_callers_are_told_and_then_all_is_well(
 ) -> None:
     postgres = own_postgres_storage.postgres
     assert postgres is not None
-    caller = call_as(start_server(storage=own_postgres_storage))
+    server = start_server(storage=own_postgres_storage)
+    caller = call_as(server)
     path = "channels/science:explore/messages"
     caller.ok("POST", path, {"id": "before", "message": "x"})
+    postgres.stop()
+    # Log and metrics tell of it also while nobody asks for anything, and of its end.
+    server.process.wait_for_log("event=store_lost")
+    assert re.search(r"^arqonbus_store_available\{.*\} 0", server.get("/metrics")[1].decode(), re.MULTILINE)
+    postgres.start()
+    server.process.wait_for_log("event=store_back")
     postgres.stop()
     for method, where, body in (("GET", "rooms", None), ("POST", path, {"id": "while", "message": "x"})):
         answer = caller(method, where, body)
