@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -116,8 +117,12 @@ class Command(msgspec.Struct, frozen=True):
             return {"field": key[:80], "message": str(problem)[:300]}
         return None
 
+    @lru_cache  # noqa: B019 - there are ten of them, for as long as the process; a flood of `help` must not make schemas in the loop
     def describe(self) -> dict[str, Any]:
-        """For ``help`` and the docs: summary, who may, own errors, and each parameter with type, default and meaning."""
+        """For ``help`` and the docs: summary, who may, own errors, and each parameter with type, default and meaning.
+
+        Made once: not to be changed.
+        """
         schema = msgspec.json.schema(self.parameters)
         definition = _inlined(schema["$ref"], schema["$defs"])
         return {

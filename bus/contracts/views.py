@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 
 from .asyncapi import document
 
 
-def asyncapi_json(request: HttpRequest) -> JsonResponse:
+def asyncapi_json(request: HttpRequest) -> HttpResponse:
     """The AsyncAPI document of this very server."""
-    return JsonResponse(_document_for(request), json_dumps_params={"indent": 2})
+    return HttpResponse(_as_json(*_address_of(request)), content_type="application/json")
 
 
 def asyncapi_page(request: HttpRequest) -> HttpResponse:
     """The same for people."""
-    return render(request, "bus/asyncapi.html", readable(_document_for(request)))
+    return render(request, "bus/asyncapi.html", _to_read(*_address_of(request)))
 
 
-def _document_for(request: HttpRequest) -> dict[str, Any]:
-    """The document with this server's address; the sockets lie under the same prefix as the pages (docs/django.md)."""
-    return document(request.get_host(), prefix=reverse("bus:console"), secure=request.is_secure())
+def _address_of(request: HttpRequest) -> tuple[str, str, bool]:
+    """Where this server is; the sockets lie under the same prefix as the pages (docs/django.md)."""
+    return request.get_host(), reverse("bus:console"), request.is_secure()
+
+
+# Made once for each address: strangers may ask for it as often as they like, and it takes tens of milliseconds.
+@lru_cache(maxsize=8)
+def _as_json(host: str, prefix: str, secure: bool) -> bytes:
+    return json.dumps(document(host, prefix=prefix, secure=secure), indent=2).encode()
+
+
+@lru_cache(maxsize=8)
+def _to_read(host: str, prefix: str, secure: bool) -> dict[str, Any]:
+    return readable(document(host, prefix=prefix, secure=secure))
 
 
 def readable(contract: dict[str, Any]) -> dict[str, Any]:
@@ -138,6 +150,5 @@ def type_in_words(schema: dict[str, Any]) -> str:
 
 def llms_txt(request: HttpRequest) -> HttpResponse:
     """What a language model has to know of this very server (https://llmstxt.org)."""
-    contract = _document_for(request)
-    context = {"base": request.build_absolute_uri("/").rstrip("/"), **readable(contract)}
+    context = {"base": request.build_absolute_uri("/").rstrip("/"), **_to_read(*_address_of(request))}
     return render(request, "bus/llms.txt", context, content_type="text/plain; charset=utf-8")

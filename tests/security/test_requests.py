@@ -8,7 +8,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+from django.test import Client
 
+from bus.api import docs
+from bus.commands.base import registry
+from bus.contracts import views
 from tests.harness.server import BusServer
 from tests.security.conftest import PRODUCTION, Console
 
@@ -193,3 +197,21 @@ def test_other_sites_read_nothing_and_no_cache_keeps_what_is_somebodys(
         preflight = browser.options("/api/v1/messages", headers=asked)
         assert preflight.status_code == 405
         assert "access-control-allow-origin" not in preflight.headers
+
+
+def test_what_anybody_may_ask_for_is_made_once(public_server: BusServer) -> None:
+    """The documents take a process tens of milliseconds to make; a thousand askers a second must not keep it from its work."""
+    with httpx.Client(base_url=public_server.http_url) as stranger:
+        for path in ("/api/openapi.json", "/api/openapi.yaml", "/api/asyncapi.json"):
+            first, again = stranger.get(path), stranger.get(path)
+            assert first.status_code == again.status_code == 200
+            assert again.content == first.content
+            assert again.headers["content-type"] == first.headers["content-type"]
+    # The very same bytes, in this process.
+    for path in ("/api/openapi.json", "/api/openapi.yaml"):
+        assert Client().get(path).status_code == 200
+        before = dict(docs._made)
+        assert Client().get(path).status_code == 200
+        assert all(docs._made[kind] is made for kind, made in before.items())
+    assert views._as_json("example.org", "/", True) is views._as_json("example.org", "/", True)
+    assert registry["history"].describe() is registry["history"].describe()
