@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from collections.abc import Iterator
@@ -141,6 +142,25 @@ def test_odd_handshakes_get_an_answer_and_no_traceback(any_server: BusServer) ->
         received = answer_to(any_server, b"GET " + long + b" HTTP/1.1\r\nHost: HOST\r\n" + UPGRADE + b"\r\n")
         assert b" 101 " not in received
     assert any_server.log().count("Traceback") == before
+
+
+def test_cookies_made_to_be_read_for_seconds_keep_nobody_waiting(any_server: BusServer) -> None:
+    """Python's reader of quoted cookies tried each escape anew, up to the end (CVE-2024-7592)."""
+    # As long as the server takes a line, and so many that all together would outlast the deadline of the last request.
+    for kind in (UPGRADE, b"", b"Accept: application/json\r\n"):
+        length, many = (15_000, 40) if any_server.kind == "daphne" else (7_000, 150) if kind == UPGRADE else (60_000, 4)
+        bomb = b'Cookie: sessionid="' + b"\\" * length + b'"\r\n'
+        path = b"/api/v1/me" if b"json" in kind else b"/"
+        host = b"%b:%d" % (any_server.host.encode(), any_server.port)
+        address = (any_server.host, any_server.port)
+        with contextlib.ExitStack() as open_lines:
+            lines = [open_lines.enter_context(socket.create_connection(address, timeout=10)) for _ in range(many)]
+            for line in lines:
+                line.sendall(b"GET %b HTTP/1.1\r\nHost: %b\r\n%b%b\r\n" % (path, host, kind, bomb))
+            received = answer_to(any_server, b"GET /version HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n")
+            assert b"200 OK" in received
+            first = lines[-1].recv(4096).partition(b"\r\n")[0]
+            assert (b" 101 " if kind == UPGRADE else b" 400 ") in first
 
 
 def test_what_strangers_send_costs_a_line_and_not_a_page(any_server: BusServer) -> None:
