@@ -14,11 +14,14 @@ from django.conf import settings
 from .models import Grant, digest
 from .protocol.errors import BusError
 from .protocol.limits import holder_of
-from .protocol.names import INBOX_ROOM, WHOLE, Address
+from .protocol.names import INBOX_ROOM, WHOLE, Address, is_name
 from .protocol.routing import channel_not_found
 
 JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE = "join", "publish", "history", "presence", "manage"
 ACTIONS = (JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE)
+
+#: In a pattern: whoever asks, by its :attr:`Actor.own_name`.
+ME = "{me}"
 
 #: In development these private rooms are open to look at, so that a newcomer's page shows something.
 SYSTEM_ROOM = "integriguard"
@@ -64,6 +67,13 @@ class Actor(msgspec.Struct, frozen=True):
         return self.principal or (f"address:{digest(holder_of(self.address))[:16]}" if self.address else "")
 
     @property
+    def own_name(self) -> str:
+        """What ``{me}`` in a pattern stands for: the principal as a name, such as ``user-7``; empty for who has none."""
+        # The part before the first hyphen is one of a few words, so two principals never share a name.
+        name = self.principal.replace(":", "-", 1)
+        return name if is_name(name) else ""
+
+    @property
     def role(self) -> str:
         """What the ``registered`` answer says."""
         return "admin" if self.admin else ("anonymous" if self.anonymous else "user")
@@ -101,9 +111,17 @@ class Rule(msgspec.Struct, frozen=True):
                 return actor.client_type == name
         return False
 
-    def covers(self, action: str, address: Address) -> bool:
-        """Whether it is about this action there."""
-        return self.action in (action, "*") and matches(self.pattern, str(address))
+    def covers(self, action: str, address: Address, actor: Actor) -> bool:
+        """Whether it is about this action there, as far as ``actor`` goes."""
+        if self.action not in (action, "*"):
+            return False
+        pattern = self.pattern
+        if ME in pattern:
+            name = actor.own_name
+            if not name:
+                return False
+            pattern = pattern.replace(ME, name)
+        return matches(pattern, str(address))
 
 
 @lru_cache(maxsize=1024)
@@ -204,7 +222,7 @@ def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Se
         return action in (JOIN, HISTORY)
     allowed: bool | None = None
     for rule in table().rules() if rules is None else rules:
-        if rule.covers(action, address) and rule.concerns(actor):
+        if rule.covers(action, address, actor) and rule.concerns(actor):
             if not rule.allow:
                 return False
             allowed = True

@@ -36,7 +36,8 @@ def may_send(actor: Actor) -> bool:
     if actor.scopes is not None and PUBLISH not in actor.scopes:
         return False
     return actor.admin or not any(
-        not rule.allow and rule.covers(PUBLISH, protocol.STREAM) and rule.concerns(actor) for rule in table().loaded
+        not rule.allow and rule.covers(PUBLISH, protocol.STREAM, actor) and rule.concerns(actor)
+        for rule in table().loaded
     )
 
 

@@ -232,7 +232,8 @@ class GrantAdmin(BusModelAdmin[Grant]):
                     "A rule says who may do what where. Without a rule everybody may join, publish, read and see in public "
                     "rooms, and nobody in private ones. A ban (allow off) wins over every rule that allows. "
                     "Patterns: science:explore is one channel; science:* (or just science) all of a room; *:news the "
-                    "channel news of every room; team-*:* the rooms whose name begins so; * everything."
+                    "channel news of every room; team-*:* the rooms whose name begins so; users:{me} each one's own channel, "
+                    "such as users:user-7 for the user with the id 7; * everything."
                 ),
             },
         )

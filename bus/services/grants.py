@@ -10,7 +10,7 @@ from django.db import transaction
 
 from ..conf import config
 from ..models import AccessToken, Grant
-from ..permissions import ACTIONS, Actor
+from ..permissions import ACTIONS, ME, Actor
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, WHOLE, is_client_id, is_name
 from . import audit
@@ -19,6 +19,12 @@ FIELDS = ("subject", "subject_name", "action", "pattern", "allow")
 
 #: Subjects that are one of many, and so have a name.
 NAMED = (Grant.Subject.USER, Grant.Subject.GROUP, Grant.Subject.TOKEN, Grant.Subject.CLIENT_TYPE)
+
+
+NO_PATTERN = (
+    "It is room:channel with * for any text, such as science:*, *:news or team-*:*; * is everywhere. "
+    "{me} is whoever asks, such as user-7."
+)
 
 
 def check(values: dict[str, Any]) -> None:
@@ -41,12 +47,7 @@ def faults_of(values: dict[str, Any]) -> list[tuple[str, str]]:
     if values["action"] not in (*ACTIONS, "*"):
         faults.append(("action", f"It is one of {', '.join(ACTIONS)} and *."))
     if not is_pattern(values["pattern"]):
-        faults.append(
-            (
-                "pattern",
-                "It is room:channel with * for any text, such as science:*, *:news or team-*:*; * is everywhere.",
-            )
-        )
+        faults.append(("pattern", NO_PATTERN))
     return faults
 
 
@@ -70,8 +71,8 @@ def nobody_yet(grant: Grant) -> str:
 
 
 def is_pattern(text: str) -> bool:
-    """Whether ``text`` can match addresses: names, each with any number of ``*``; a room alone is all of it."""
-    room, colon, channel = text.partition(":")
+    """Whether ``text`` can match addresses: names, each with any number of ``*`` and ``{me}``; a room alone is all of it."""
+    room, colon, channel = text.replace(ME, "x").partition(":")
     of_channel = is_client_id if room == INBOX_ROOM else is_name
     return (
         len(text) <= 130

@@ -44,6 +44,34 @@ async def test_a_revoked_grant_ends_the_membership_and_the_deliveries_at_once(
     assert info["participants"] == []
 
 
+async def test_one_grant_gives_everybody_a_channel_of_their_own_on_all_of_their_devices(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    console.private_room(fresh_room, "hall")
+    grant = console.grant("identified", "", "join", f"{fresh_room}:{{me}}")
+    names = {}
+    for user in (f"{fresh_room}-ada", f"{fresh_room}-bob"):
+        console.user(user)
+        token = console.token(user, user=user)
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}) as rest:
+            names[user] = (token, (await rest.get(f"{public_server.http_url}/api/v1/me")).json()["me"])
+    (ada, her_own), (bob, his_own) = names.values()
+    phone = await wire(public_server, token=ada, room=f"{fresh_room}:{her_own}")
+    laptop = await wire(public_server, token=ada, room=f"{fresh_room}:{her_own}")
+    other = await wire(public_server, token=bob, room=f"{fresh_room}:{his_own}")
+    server = await wire(public_server, token=console.token("site", admin=True))
+    await server.publish("for ada", room=fresh_room, channel=her_own, ack=True)
+    for device in (phone, laptop):
+        await device.expect(message="for ada")
+    await other.expect_nothing(type="event", after=[server])
+    for refused in (other.join(fresh_room, her_own), other.publish("hi", room=fresh_room, channel=her_own, ack=True)):
+        with pytest.raises(WireError):
+            await refused
+    console.revoke(grant)
+    for device in (phone, laptop, other):
+        await device.expect(type="system", event="unsubscribed")
+
+
 async def test_a_new_ban_ends_the_membership_of_those_it_names(
     wire: Connect, public_server: BusServer, console: Console, fresh_room: str
 ) -> None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.permissions import matches
+from bus.permissions import Actor, Rule, matches
+from bus.protocol.names import Address
 from bus.services.grants import is_pattern
 
 pytestmark = pytest.mark.pure
@@ -62,6 +63,37 @@ def test_a_pattern_of_many_stars_is_as_quick_as_one_of_few() -> None:
 def test_what_could_never_match_is_refused_so_that_no_ban_is_an_illusion(text: str) -> None:
     """Spaces, letters that look like others, expressions: no name of a room or channel holds them."""
     assert not is_pattern(text)
+
+
+@pytest.mark.parametrize(
+    ("principal", "name"),
+    [
+        ("user:7", "user-7"),
+        ("jwt:ada", "jwt-ada"),
+        ("token:3", "token-3"),
+        ("", ""),
+        # What is no name could match more than itself, or another's.
+        ("jwt:*", ""),
+        ("jwt:a:b", ""),
+        ("jwt:ada@example.org", ""),
+        ("jwt:{me}", ""),
+    ],
+)
+def test_me_in_a_pattern_is_whoever_asks_and_nobody_else(principal: str, name: str) -> None:
+    actor = Actor(principal=principal)
+    assert actor.own_name == name
+    rule = Rule("identified", "", "join", "users:{me}", allow=True)
+    for channel in ("user-7", "user-77", "jwt-ada", "token-3", "", "*", "x"):
+        covered = rule.covers("join", Address("users", channel), actor)
+        assert covered is (channel == name != ""), channel
+    assert not rule.covers("publish", Address("users", name or "x"), actor)
+
+
+def test_a_pattern_may_hold_me_in_the_place_of_names() -> None:
+    for text in ("users:{me}", "{me}:*", "team-{me}:a*", "{me}"):
+        assert is_pattern(text)
+    for text in ("users:{you}", "users:{me", "a:{me}:b"):
+        assert not is_pattern(text)
 
 
 def test_the_inbox_of_a_client_can_be_named() -> None:

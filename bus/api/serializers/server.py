@@ -81,4 +81,7 @@ class Me(serializers.Serializer[Any]):
     groups = serializers.ListField(child=serializers.CharField())
     scopes = serializers.ListField(child=serializers.CharField(), allow_null=True, help_text="null: no restriction.")
     client_ids = serializers.ListField(child=serializers.CharField(), help_text="Client ids that are yours.")
+    me = serializers.CharField(
+        allow_null=True, help_text="What `{me}` in the pattern of a grant stands for, such as user-7; null: nothing."
+    )
     expires_at = serializers.DateTimeField(allow_null=True)

@@ -44,6 +44,7 @@ class Me(BusView):
                 "groups": sorted(actor.groups),
                 "scopes": sorted(actor.scopes) if actor.scopes is not None else None,
                 "client_ids": sorted(client_service.own_ids(actor)),
+                "me": actor.own_name or None,
                 "expires_at": wire_time(ends),
             }
         )
