@@ -139,6 +139,58 @@ async def test_a_right_that_is_withdrawn_while_one_registers_is_not_had_afterwar
     assert await late.wait_closed() == 4403
 
 
+@pytest.mark.cluster
+async def test_a_channel_that_is_withdrawn_while_one_comes_back_is_not_among_those_of_the_answer(
+    wire: Connect, public_server: BusServer, console: Console, fresh_room: str
+) -> None:
+    """The look at what was missed waits for the table of messages, which somebody holds; meanwhile the grants go."""
+    console.private_room(fresh_room, "plans")
+    name = f"back {fresh_room}"
+    grants = [console.grant("token", name, action, f"{fresh_room}:*") for action in ("join", "history")]
+    admin = await wire(public_server, token=console.token(f"planner {fresh_room}", admin=True))
+    for number in range(3):
+        await admin.publish(str(number), room=fresh_room, channel="plans", ack=True)
+    late = await wire(public_server, register=False)
+    holder = Console(public_server)
+    try:
+        holder.run(
+            """
+            from django.db import connection, transaction
+            hold = transaction.atomic()
+            hold.__enter__()
+            connection.cursor().execute("LOCK TABLE bus_message IN ACCESS EXCLUSIVE MODE")
+            """
+        )
+        resume = {"positions": {f"{fresh_room}:plans": {"seq": 1}}}
+        await late.send({"client_type": "app", "token": console.token(name), "resume": resume})
+        console.run(
+            f"""
+            import time
+            from django.db import connection
+            end = time.monotonic() + 5
+            while time.monotonic() < end:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'bus_message'::regclass")
+                    if cursor.fetchone()[0]:
+                        break
+                time.sleep(0.01)
+            else:
+                raise AssertionError("nobody waits")
+            for grant in Grant.objects.filter(pk__in={grants}):
+                grant.delete()
+            """
+        )
+        await late.expect(predicate=lambda f: f.get("payload", {}).get("event") == "unsubscribed")
+        holder.run("hold.__exit__(None, None, None)")
+    finally:
+        holder.close()
+    answer = await late.expect(predicate=lambda f: f.get("payload", {}).get("event") == "registered")
+    channels = answer["payload"]["channels"]
+    assert f"{fresh_room}:plans" not in channels
+    assert channels
+    assert all({"epoch", "seq"} <= row.keys() for row in channels.values())
+
+
 def test_nothing_in_a_log_line_begins_another_or_speaks_to_the_terminal(
     public_server: BusServer, console: Console
 ) -> None:
