@@ -27,7 +27,7 @@ from tests.harness.waiting import wait_until
 # The pages speak of what a newcomer starts.
 pytestmark = pytest.mark.embedded
 
-PAGES = ["README.md", "docs/quickstart.md", "docs/clients.md", "clients/python/README.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/how-to.md", "docs/clients.md", "clients/python/README.md"]
 _FENCE = re.compile(
     r"(?:^[ ]*<!-- (?P<mark>[^\n]*?) -->\n)?^(?P<indent>[ ]*)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
     re.MULTILINE | re.DOTALL,
