@@ -23,7 +23,7 @@ NAMED = (Grant.Subject.USER, Grant.Subject.GROUP, Grant.Subject.TOKEN, Grant.Sub
 
 NO_PATTERN = (
     "It is room:channel with * for any text, such as science:*, *:news or team-*:*; * is everywhere. "
-    "{me} is whoever asks, such as user-7."
+    "{me} is whoever asks, such as user-7, and has no * beside it."
 )
 
 
@@ -74,8 +74,11 @@ def is_pattern(text: str) -> bool:
     """Whether ``text`` can match addresses: names, each with any number of ``*`` and ``{me}``; a room alone is all of it."""
     room, colon, channel = text.replace(ME, "x").partition(":")
     of_channel = is_client_id if room == INBOX_ROOM else is_name
+    # With any text beside it, it would be somebody else too: user-7* is also user-70.
+    alone = f"{ME}{WHOLE}" not in text and f"{WHOLE}{ME}" not in text
     return (
-        len(text) <= 130
+        alone
+        and len(text) <= 130
         and is_name(room.replace(WHOLE, "") or bool(room) * "x")
         and (not colon or of_channel(channel.replace(WHOLE, "") or bool(channel) * "x"))
     )

@@ -92,7 +92,8 @@ def test_me_in_a_pattern_is_whoever_asks_and_nobody_else(principal: str, name: s
 def test_a_pattern_may_hold_me_in_the_place_of_names() -> None:
     for text in ("users:{me}", "{me}:*", "team-{me}:a*", "{me}"):
         assert is_pattern(text)
-    for text in ("users:{you}", "users:{me", "a:{me}:b"):
+    # user-7* would be user-70's as well.
+    for text in ("users:{you}", "users:{me", "a:{me}:b", "users:{me}*", "users:*{me}", "{me}*:news"):
         assert not is_pattern(text)
 
 
