@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from ...permissions import SYSTEM
 from ...services import epochs
+from ..base import StoreCommand
 
 
-class Command(BaseCommand):
+class Command(StoreCommand):
     """Gives every log a new epoch; for a database that was set back to an older state, before the servers start."""
 
     help = (
