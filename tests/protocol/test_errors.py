@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bus.protocol import errors
-from bus.protocol.errors import CLOSE_CODES, ERRORS, BusError, Closing
+from bus.protocol.errors import CLOSE_CODES, ERRORS, BusError, Closing, target_not_found
 
 pytestmark = pytest.mark.pure
 
@@ -73,3 +73,17 @@ def test_a_closing_carries_its_code_and_reason() -> None:
     assert closing.close_code == 4403
     assert closing.error.code == "FORBIDDEN"
     assert "4403" in str(closing)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "asked", "text"),
+    [
+        (["ann"], 1, "No client is known as ann."),
+        (["ann", "bob"], 3, "No client is known as ann, bob. The others were served."),
+        (["a", "b", "c", "d", "e"], 5, "No client is known as a, b, c and 2 more."),
+    ],
+)
+def test_targets_that_nobody_knows_are_named(unknown: list[str], asked: int, text: str) -> None:
+    problem = target_not_found(unknown, asked)
+    assert (problem.code, problem.message) == ("TARGET_NOT_FOUND", text)
+    assert problem.details == [{"client_id": target} for target in unknown]

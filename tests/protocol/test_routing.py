@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bus.protocol.errors import BusError
 from bus.protocol.names import EVERYONE, Address, inbox, is_client_id, is_name, whole_room
-from bus.protocol.routing import delivered_type, invalid_name, private_targets, resolve
+from bus.protocol.routing import channel_not_found, delivered_type, invalid_name, private_targets, resolve
 
 pytestmark = pytest.mark.pure
 
@@ -147,3 +147,13 @@ def test_each_spelling_of_an_address_means_the_same(room: str, data: st.DataObje
     assert resolve(None, f"{room}:{channel}", INITIAL) == target
     assert resolve(None, channel, Address(room, "general")) == target
     assert resolve(None, None, target) == target
+
+
+def test_what_follows_the_colon_of_a_room_is_of_no_matter_beside_a_channel_however_long() -> None:
+    assert resolve("lab:" + "x" * 10_000, "hall", EVERYONE) == Address("lab", "hall")
+
+
+def test_a_missing_channel_is_named() -> None:
+    problem = channel_not_found(Address("lab", "hall"))
+    assert (problem.code, problem.message) == ("CHANNEL_NOT_FOUND", "There is no channel lab:hall.")
+    assert problem.details == [{"address": "lab:hall"}]
