@@ -47,7 +47,7 @@ admin: migrate ## make an admin user (ADMIN_NAME, ADMIN_PASSWORD or a random one
 	echo "Admin page:   http://$(HOST):$(PORT)/admin/"; \
 	echo "User:         $$ADMIN_NAME"; \
 	echo "Password:     $$ADMIN_PASSWORD"; \
-	echo "Access token: $$($(PY) manage.py create_token "$$ADMIN_NAME" --admin | tail -n 1)"
+	echo "Access token: $$(ARQONBUS_LOG_LEVEL=WARNING $(PY) manage.py create_token "$$ADMIN_NAME" --admin | tail -n 1)"
 
 define MAKE_ADMIN
 import os
