@@ -226,6 +226,7 @@ def run_examples(backends: Backends, examples: int, *, derandomize: bool) -> Non
         backends.drop_storage(storage)
 
 
+@pytest.mark.cluster  # Here the layer can be lost; over many examples it runs with both.
 def test_the_server_agrees_with_a_small_model_of_the_contract(backends: Backends) -> None:
     run_examples(backends, 5, derandomize=True)
 

@@ -181,6 +181,7 @@ class Fuzzer:
         self._line = self._reader = None
 
 
+@pytest.mark.cluster  # The stricter database: it refuses NUL and what is no UTF-8.
 @pytest.mark.timeout(180)
 async def test_ten_thousand_hostile_frames_harm_nobody(
     wire: Connect, start_server: StartServer, backends: Backends, fresh_room: str

@@ -67,6 +67,7 @@ class Guest:
         await self.acked.wait()
 
 
+@pytest.mark.embedded
 @pytest.mark.timeout(180)
 async def test_500_connections_get_every_message_once_in_order_without_a_hole(start_server: StartServer) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
