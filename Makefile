@@ -11,12 +11,15 @@ PORT ?= 8765
 TELEMETRY_PORT ?= 8766
 # More arguments for pytest, e.g. `make test ARGS="-k history -x"`.
 ARGS ?=
+# How many tests run at once: two per core; 0 runs them one by one in this process, which a debugger needs.
+JOBS ?= auto
 
 VENV ?= .venv
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 RUN_READY := $(VENV)/.installed-run
 DEV_READY := $(VENV)/.installed-dev
+PYTEST_MANY = $(PY) -m pytest --numprocesses=$(JOBS) --dist=worksteal
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes
 
 # The first Python of the supported range; PYTHON=/path/to/python chooses another.
@@ -74,11 +77,11 @@ test-protocol: $(DEV_READY) ## the pure tests of the protocol, which must cover 
 
 .PHONY: test-embedded
 test-embedded: $(DEV_READY)
-	$(PY) -m pytest --backend=embedded $(ARGS)
+	$(PYTEST_MANY) --backend=embedded $(ARGS)
 
 .PHONY: test-cluster
 test-cluster: $(DEV_READY)
-	$(PY) -m pytest --backend=cluster $(ARGS)
+	$(PYTEST_MANY) --backend=cluster $(ARGS)
 
 .PHONY: lint
 lint: $(DEV_READY) ## ruff, mypy, import layers, missing migrations, links of the documentation

@@ -8,6 +8,7 @@ when no bell rang. So everything that the layer does wrong (capacity, expiry, a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,10 @@ UNREADABLE = (ValueError, TypeError, LookupError, AssertionError)
 #: any answer, so that on a quiet bus the two race: a false alarm every few seconds, and now and then a bell with it.
 LISTENING = 2
 
+#: How soon after a fault the layer is tried again, in seconds. One that answers by then was not away: a connection of its pool
+#: was, such as those that outlived a restart of Redis, each of which fails once.
+RETRY = 0.25
+
 
 class Broker:
     """One process's end of the bell. ``alone`` is true for the in-memory layer: nobody else can hear it."""
@@ -69,12 +74,19 @@ class Broker:
         self._sending = False
         # Lines about messages of somebody else: one a minute.
         self._strangers = Damper(rate=1 / 60, burst=1.0)
-        #: Whether the layer took the last bell.
-        self.connected = True
+        # Set by every fault, cleared once all groups are joined again.
+        self._fault = asyncio.Event()
+        self._problem = ""
+        self._said_lost = False
         #: Called after the layer was away: what was rung meanwhile is lost.
         self.on_return: Callable[[], None] = lambda: None
         #: Ephemeral frames and notices that did not go to the other processes; nobody can read them anywhere.
         self.skipped = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the layer works, as far as we know."""
+        return not self._fault.is_set()
 
     @property
     def waiting_bytes(self) -> int:
@@ -157,7 +169,6 @@ class Broker:
                 try:
                     async with asyncio.timeout(2.0):
                         await self._layer.group_send(group, message_of(bells, self._channel))
-                    self._went_well()
                 except Exception as problem:  # noqa: BLE001 - redis, OS and layer errors of many classes
                     self._went_wrong(problem)
                     self.skipped += sum(map(passing, (*bells, *self._outbox.clear())))
@@ -224,23 +235,38 @@ class Broker:
             )
 
     async def _renew(self) -> None:
-        """Join the groups again before they expire, and often while the layer is away or came back."""
+        """Join the groups again before they expire, and after every fault."""
         expiry = float(getattr(self._layer, "group_expiry", 86_400) or 86_400)
         period = min(expiry / 3, 600.0)
-        elapsed = 0.0
+        clock = asyncio.get_running_loop().time
+        renewed = clock()
         while True:
-            step = 0.5 if not self.connected else min(period, 2.0)
-            await asyncio.sleep(step)
-            elapsed += step
-            was_away = not self.connected
-            if was_away or elapsed >= period or not await self._still_there():
-                elapsed = 0.0
+            if self.connected:
+                await self._until_a_fault(min(period, 2.0))
+            if not self.connected:
+                await asyncio.sleep(RETRY)
+                if not await self._rejoin():
+                    self._say_lost()
+                    continue
+                renewed = clock()
+                self._fault.clear()
+                self._say_back()
+                self.on_return()
+            elif clock() - renewed >= period:
+                renewed = clock()
                 await self._rejoin()
-                if was_away and self.connected:
+            elif not await self._still_there():
+                logger.warning("the channel layer forgot us; joining again", extra={"event": "layer_forgot"})
+                if await self._rejoin():
                     self.on_return()
 
+    async def _until_a_fault(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._fault.wait()
+
     async def _still_there(self) -> bool:
-        """Whether the layer still knows our membership (a restarted or flushed Redis does not)."""
+        """Whether the layer still knows our membership (a flushed Redis does not). True where that cannot be asked."""
         connection = getattr(self._layer, "connection", None)
         key = getattr(self._layer, "_group_key", None)
         if connection is None or key is None:
@@ -248,40 +274,44 @@ class Broker:
         try:
             async with asyncio.timeout(2.0):
                 redis = connection(self._layer.consistent_hash(CONTROL_GROUP))  # type: ignore[attr-defined]
-                known = await redis.zscore(key(CONTROL_GROUP), self._channel) is not None
+                return await redis.zscore(key(CONTROL_GROUP), self._channel) is not None
         except Exception as problem:  # noqa: BLE001
             self._went_wrong(problem)
-            return False
-        if not known:
-            logger.warning("the channel layer forgot us; joining again", extra={"event": "layer_forgot"})
-            await self._rejoin()
-            self.on_return()
+            return True
+
+    async def _rejoin(self) -> bool:
+        """Join every group, also those that are added meanwhile; whether that went well."""
+        joined: set[str] = set()
+        while missing := self._groups - joined:
+            for group in missing:
+                try:
+                    async with asyncio.timeout(2.0):
+                        await self._layer.group_add(group, self._channel)
+                except Exception as problem:  # noqa: BLE001
+                    self._went_wrong(problem)
+                    return False
+            joined |= missing
         return True
 
-    async def _rejoin(self) -> None:
-        for group in list(self._groups):
-            try:
-                async with asyncio.timeout(2.0):
-                    await self._layer.group_add(group, self._channel)
-            except Exception as problem:  # noqa: BLE001
-                self._went_wrong(problem)
-                return
-        self._went_well()
-
-    def _went_well(self) -> None:
-        if not self.connected:
-            self.connected = True
-            logger.warning("the channel layer is back", extra={"event": "layer_back"})
-
     def _went_wrong(self, problem: Exception) -> None:
-        if self.connected:
-            self.connected = False
+        """Something did not reach the layer. Whether the layer is away as well, the next try of ``_renew`` shows."""
+        self._problem = type(problem).__name__
+        self._fault.set()
+
+    def _say_lost(self) -> None:
+        if not self._said_lost:
+            self._said_lost = True
             logger.error(
                 "The channel layer does not answer (%s): start Redis, or correct REDIS_URL. Messages are kept, and other "
                 "processes find them in the log.",
-                type(problem).__name__,
+                self._problem,
                 extra={"event": "layer_lost"},
             )
+
+    def _say_back(self) -> None:
+        if self._said_lost:
+            self._said_lost = False
+            logger.warning("the channel layer is back", extra={"event": "layer_back"})
 
 
 def crowded() -> bool:

@@ -1,3 +1,3 @@
-"""The test suite. `make test` runs it; docs/testing.md tells how it is laid out."""
+"""The test suite. `make test` runs it; docs/contributing.md tells its rules."""
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,9 @@ from tests.harness.backends import BACKENDS, Backends
 _BACKENDS = pytest.StashKey[Backends]()
 _SKIPPED = pytest.StashKey[list[str]]()
 _NOT_HERE = pytest.StashKey[dict[str, int]]()
+
+# How many run at once with `-n auto`: half of the time a test waits for a server, and a machine has only so much memory.
+_JOBS_PER_CORE, _MOST_JOBS = 2, 8
 
 # The marker of tests that have a make target of their own.
 _ON_DEMAND = ("chaos",)
@@ -45,6 +49,18 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     if not (options.help or options.version):
         backends.prepare_process()
     return (yield)
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """What `-n auto` means here."""
+    return min(_JOBS_PER_CORE * (os.cpu_count() or 1), _MOST_JOBS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker of pytest-xdist has ended: it alone knows which tests it left out."""
+    node.config.stash[_NOT_HERE].update(getattr(node, "workeroutput", {}).get("not_here", {}))
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -115,6 +131,8 @@ def in_ci() -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI a skipped test fails the session: what was not run was not shown."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["not_here"] = session.config.stash[_NOT_HERE]
     if in_ci() and session.config.stash[_SKIPPED] and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

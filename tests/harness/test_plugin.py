@@ -73,6 +73,15 @@ def test_embedded_runs_all_but_what_needs_a_cluster(run_suite: RunSuite) -> None
     assert "1 tests not run here: no no-such-program" in result.stdout
 
 
+def test_several_at_once_tell_the_same(run_suite: RunSuite) -> None:
+    """As `make test` runs them: what was left out is told, and a skip fails in CI."""
+    result = run_suite(_SUITE + "\ndef test_skipped(): pytest.skip('no reason')\n", "-n", "2", ci="true")
+    assert "3 passed, 1 skipped" in result.stdout
+    assert "1 tests not run here: no no-such-program" in result.stdout
+    assert result.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "test_little.py::test_skipped" in result.stdout.split("skipped tests fail in CI")[1]
+
+
 def test_chaos_runs_only_when_asked_for(run_suite: RunSuite) -> None:
     """`-m chaos` is what `make chaos` says."""
     result = run_suite(_SUITE, "-m", "chaos")
