@@ -96,16 +96,19 @@ class Notices:
         self._node.broker.ring(Noticed(channel_id, frame))
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """Send what is gathered: its time does not come any more."""
         for timer in self._timers.values():
             timer.cancel()
-        self._timers.clear()
+        for channel_id in list(self._gathering):
+            self._send_gathered(channel_id)
 
     def _tell(self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int, peer: Peer | None) -> None:
         if not ref.presence:
             return
         settings = self._node.settings
-        if settings.presence_coalesce and participants > settings.presence_coalesce_above:
+        busy = settings.presence_coalesce and participants > settings.presence_coalesce_above
+        # Behind what is gathered already: told before it, who left would seem to come.
+        if busy or ref.id in self._gathering:
             self._gather(event, card, ref, participants)
             return
         frame = frames.system(event, ref.address, **card, participants=participants)

@@ -49,6 +49,20 @@ async def test_clients_of_a_killed_process_are_announced_as_left_within_ten_seco
     await witness.close()
 
 
+async def test_the_members_of_a_busy_channel_hear_who_left_with_a_process_that_was_stopped(
+    start_server: StartServer,
+) -> None:
+    # So long that the process is gone before.
+    env = {"ARQONBUS_PRESENCE_COALESCE_ABOVE": "0", "ARQONBUS_PRESENCE_COALESCE": "3"}
+    staying, stopping = await asyncio.gather(asyncio.to_thread(start_server), asyncio.to_thread(start_server, env=env))
+    witness = await WireClient.connect(staying.url, client_id="witness", room="lab:bench")
+    await WireClient.connect(stopping.url, client_id="guest", room="lab:bench")
+    await asyncio.to_thread(stopping.terminate)
+    left = (await witness.expect(event="presence"))["payload"]
+    assert ([card["client_id"] for card in left["left"]], left["participants"]) == (["guest"], 1)
+    await witness.close()
+
+
 async def test_one_of_two_processes_is_killed_under_load_and_its_clients_go_on_at_the_other(
     start_server: StartServer, storage: Storage
 ) -> None:

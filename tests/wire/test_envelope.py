@@ -197,6 +197,15 @@ async def test_the_notices_of_a_busy_channel_are_gathered(
         joined += [card["client_id"] for card in notice["joined"]]
     assert sorted(joined) == sorted(comer.client_id for comer in comers[1:])
     assert notice["participants"] == 7
+    # Where they leave it is a small channel again: the last to go is not told of before those who went first.
+    for comer in comers:
+        await comer.leave(fresh_room, "a")
+    left: list[str] = []
+    while len(left) < 6:
+        notice = (await here.expect("system"))["payload"]
+        left += [card["client_id"] for card in notice.get("left", [notice])]
+    assert sorted(left) == sorted(comer.client_id for comer in comers)
+    assert notice["participants"] == 1
 
 
 async def comer_saw_nothing_of_itself(comer: WireClient) -> None:
