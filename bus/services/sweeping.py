@@ -59,12 +59,16 @@ def _sweep_rooms(idle_since: datetime) -> None:
     )
     # A room that somebody gave rules of its own is not one that came by itself any more.
     untouched = Q(auto_created=True, private=False, presence=None, description="")
-    for room in Room.objects.filter(untouched, ~Exists(in_use), created_at__lt=idle_since)[:200]:
+    unused = Room.objects.filter(untouched, ~Exists(in_use), created_at__lt=idle_since)
+    for room in unused[:200]:
         with transaction.atomic():
-            own = list(room.channels.all())
-            Room.objects.filter(pk=room.pk).delete()
-            for channel in own:
-                broker.ring_on_commit(bells.Changed(room.name, channel.name, deleted=channel.id))
+            # Held first and looked at then: what comes into being in it meanwhile refers to its row, and is seen, or waits.
+            held = Room.objects.select_for_update(skip_locked=True).filter(pk=room.pk).first()
+            own = list(room.channels.select_for_update(of=("self",), skip_locked=True))
+            if held and len(own) == room.channels.count() and unused.filter(pk=room.pk).exists():
+                Room.objects.filter(pk=room.pk).delete()
+                for channel in own:
+                    broker.ring_on_commit(bells.Changed(room.name, channel.name, deleted=channel.id))
 
 
 def sweep_clients() -> int:
@@ -91,8 +95,11 @@ def sweep_inboxes(age: float) -> int:
         created_at__lt=idle_since,
     )
     swept = 0
-    for channel in abandoned[:200]:
+    for key in list(abandoned.values_list("pk", flat=True)[:200]):
         with transaction.atomic():
-            remove(channel)
-        swept += 1
+            # Looked at again, its row in hand: somebody may have taken the id since, and got a letter.
+            channel = abandoned.select_for_update(of=("self",), skip_locked=True).filter(pk=key).first()
+            if channel is not None:
+                remove(channel)
+                swept += 1
     return swept

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from django.db.models.signals import post_delete
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from bus.models import Channel, Client, Message, Node
-from bus.services import send_private
-from bus.services.sweeping import sweep_clients, sweep_inboxes
+from bus.models import Channel, Client, Message, Node, Room
+from bus.services import publish, send_private
+from bus.services.sweeping import sweep_channels, sweep_clients, sweep_inboxes
 
 pytestmark = pytest.mark.django_db
 
@@ -22,6 +25,13 @@ def gone(name: str, hours: float, **fields: object) -> Client:
     )
     send_private(name, message="psst")
     return client
+
+
+def age() -> None:
+    """An hour goes by in which nothing happens."""
+    then = timezone.now() - timedelta(hours=1)
+    Channel.objects.update(touched_at=then, created_at=then)
+    Room.objects.update(created_at=then)
 
 
 def test_a_stranger_who_can_no_longer_prove_who_it_was_is_forgotten_with_its_letters(settings: Settings) -> None:
@@ -42,8 +52,41 @@ def test_an_inbox_goes_when_its_client_is_gone_for_good_and_not_before() -> None
     gone("somebody", 2, principal="user:3")
     gone("made-up", 2, generated=True).delete()
     assert sweep_inboxes(300) == 0, "somebody wrote to it just now"
-    Channel.objects.update(
-        touched_at=timezone.now() - timedelta(hours=1), created_at=timezone.now() - timedelta(hours=1)
-    )
+    age()
     assert sweep_inboxes(300) == 1
     assert list(Channel.objects.filter(kind=Channel.Kind.INBOX).values_list("name", flat=True)) == ["somebody"]
+
+
+@pytest.fixture
+def another_process() -> Iterator[None]:
+    """While the first of two inboxes or rooms is removed, somebody writes to the second one."""
+
+    def to_inbox(instance: Channel, **_: object) -> None:
+        if instance.name == "first":
+            Client.objects.create(client_id="second")
+            send_private("second", message="to you")
+
+    def to_room(instance: Room, **_: object) -> None:
+        if instance.name == "room-first":
+            publish("room-second:new", message="to all")
+
+    post_delete.connect(to_inbox, sender=Channel)
+    post_delete.connect(to_room, sender=Room)
+    yield
+    post_delete.disconnect(to_inbox, sender=Channel)
+    post_delete.disconnect(to_room, sender=Room)
+
+
+def test_what_comes_to_life_while_others_are_swept_is_kept_with_its_messages(another_process: None) -> None:
+    for name in ("first", "second"):
+        gone(name, 2).delete()
+        room = Room.objects.create(name=f"room-{name}", auto_created=True)
+        Channel.objects.create(room=room, name="*", kind=Channel.Kind.ROOM)
+    age()
+    assert sweep_inboxes(300) == 1
+    sweep_channels(300)
+    assert set(Room.objects.values_list("name", flat=True)) == {"pm", "room-second"}
+    kept = Message.objects.order_by("id").values_list("channel__name", "frame")
+    assert [(name, json.loads(frame)["message"]) for name, frame in kept] == [
+        ("second", "psst"), ("second", "to you"), ("new", "to all"),
+    ]  # fmt: skip
