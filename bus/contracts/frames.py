@@ -129,9 +129,13 @@ class Ack(msgspec.Struct, kw_only=True):
 
     type: Literal["ack"]
     request_id: str | None
-    seq: Annotated[Seq | None, Meta(description="Its place; null on ephemeral channels.")]
+    seq: Annotated[Seq | None, Meta(description="Its place; null on ephemeral channels, and where `targets` say it.")]
     room: str
     channel: str
+    targets: (
+        Annotated[dict[str, Seq | None], Meta(description="Of a private message to several: its place in each inbox.")]
+        | UnsetType
+    ) = UNSET
     duplicate: (
         Annotated[bool, Meta(description="This id had been published before; `seq` is the first one's.")] | UnsetType
     ) = UNSET

@@ -58,6 +58,9 @@ class StatusResult(msgspec.Struct, kw_only=True):
     server: ServerFacts
     stats: Stats
     channels: list[Occupied]
+    next_channel: Annotated[
+        str | None, Meta(description="`after_channel` of the following page of channels; null at the end.")
+    ]
     clients: list[ClientRow]
     next: Annotated[str | None, Meta(description="`after` of the following page of clients; null at the end.")]
 
@@ -103,6 +106,13 @@ class DeletedResult(msgspec.Struct, kw_only=True):
     deleted: bool
 
 
+class Place(msgspec.Struct, kw_only=True):
+    """Where a log stands."""
+
+    epoch: Epoch
+    seq: Annotated[Seq, Meta(description="The head.")]
+
+
 class JoinedResult(msgspec.Struct, kw_only=True):
     """A membership; what was missed follows, then what comes."""
 
@@ -113,6 +123,9 @@ class JoinedResult(msgspec.Struct, kw_only=True):
     epoch: Epoch
     seq: Annotated[Seq, Meta(description="The head.")]
     recovered: Annotated[bool | None, Meta(description="null: nothing was asked for.")]
+    positions: Annotated[
+        dict[str, Place], Meta(description="Where the logs that come with it stand, the room's own too, by address.")
+    ]
     first_seq: Annotated[Seq, Meta(description="Not recovered: the first message that is left.")] | UnsetType = UNSET
 
 
@@ -135,6 +148,8 @@ class ChannelRow(msgspec.Struct, kw_only=True):
     created_by: str
     type: str
     hardcoded: bool
+    ephemeral: Annotated[bool, Meta(description="Messages are delivered but not kept.")]
+    messages: Annotated[int, Meta(description="Messages ever: the head of its log.")]
     last_activity: WireTime | None
 
 
@@ -143,6 +158,7 @@ class ListResult(msgspec.Struct, kw_only=True):
 
     channels: list[ChannelRow]
     room: Annotated[str | None, Meta(description="The room; null for all of them.")]
+    next: Annotated[str | None, Meta(description="`after` of the following page; null at the end.")]
 
 
 class Participant(msgspec.Struct, kw_only=True):

@@ -198,6 +198,7 @@ export interface Status {
     total_messages: number;
   };
   channels: { room: string; channel: string; participants: number }[];
+  next_channel: string | null;
   clients: ClientRow[];
   next: string | null;
 }
@@ -244,6 +245,10 @@ export interface Joined {
   epoch: string;
   seq: number;
   recovered: boolean | null;
+  /** Where the logs that come with it stand, the room's own too. */
+  positions: Record<string, { epoch: string; seq: number }>;
+  /** Where it is not recovered: the first message that is left. */
+  first_seq?: number;
 }
 
 export interface CommandDescription {

@@ -1376,9 +1376,16 @@ export class Bus {
     return this.command("delete_channel", { channel: address });
   }
 
-  /** The channels of a room, or without one of all rooms, that you may see. */
+  /** The channels of a room, or without one of all rooms, that you may see; over all pages. */
   async listChannels(room = null) {
-    return (await this.command("list_channels", room ? { room } : { all: true }, { repeat: true })).channels;
+    const where = room ? { room } : { all: true };
+    const rows = [];
+    for (let after = ""; after !== null; ) {
+      const page = await this.command("list_channels", { ...where, limit: PAGE, after }, { repeat: true });
+      rows.push(...page.channels);
+      after = page.next ?? null;
+    }
+    return rows;
   }
 
   /** A channel's members, metadata and head. */

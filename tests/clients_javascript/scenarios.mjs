@@ -71,6 +71,10 @@ const scenarios = {
     const pong = await bus.ping({ n: 1 });
     const clients = [];
     for await (const client of bus.clients()) clients.push(client.client_id);
+    const command = bus.command;
+    bus.command = (name, parameters, options) => command.call(bus, name, { ...parameters, limit: 1 }, options);
+    const rows = await bus.listChannels(room);
+    bus.command = command;
     say("commands", {
       role: bus.role,
       address: bus.address,
@@ -79,7 +83,7 @@ const scenarios = {
       page: [page.messages.map(short).map((each) => each.text), page.next],
       help: (await bus.help()).map((each) => each.command),
       pong: [pong.pong, pong.echo],
-      rows: (await bus.listChannels(room)).map((each) => each.channel),
+      rows: rows.map((each) => each.channel),
       head: (await bus.channelInfo(address)).seq,
       version: (await bus.status()).server.protocol,
       there: clients.includes(bus.clientId),

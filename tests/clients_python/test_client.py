@@ -10,6 +10,7 @@ import pytest
 
 import arqonbus
 from arqonbus import errors
+from bus.services.seed import HARDCODED
 from tests.clients_python.conftest import Connect
 from tests.harness.server import BusServer
 
@@ -217,7 +218,7 @@ async def test_history_of_one_sender_until_a_time(client: Connect, address: str)
     assert [m.text async for m in alice.history(address, until=timedelta(hours=1))] == []
 
 
-async def test_every_command(client: Connect, address: str, admin_token: str) -> None:
+async def test_every_command(client: Connect, address: str, admin_token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     room = address.partition(":")[0]
     admin, guest = await client(token=admin_token), await client()
     assert admin.role == "admin"
@@ -232,6 +233,10 @@ async def test_every_command(client: Connect, address: str, admin_token: str) ->
     assert (await guest.join(address))["participants"] == 1
     rows = await guest.list_channels(room)
     assert [(row["channel"], row["participants"], row["description"]) for row in rows] == [("talk", 1, "for talking")]
+    command = guest._command
+    with monkeypatch.context() as small_pages:
+        small_pages.setattr(guest, "_command", lambda name, parameters: command(name, {**parameters, "limit": 2}))
+        assert len(await guest.list_channels("science")) == len(HARDCODED["science"][2])
     assert any(row["room"] == "science" for row in await guest.list_channels())
     assert [m["client_id"] for m in (await guest.channel_info(address))["participants"]] == [guest.client_id]
     status = await guest.status()

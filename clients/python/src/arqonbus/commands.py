@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from .errors import RoomNotFound
 from .messages import WHOLE, Message, Page, Position, Since, moment_of, parse_time, split_address
 
-#: The largest page of history that the server gives.
+#: The largest page that the server gives.
 PAGE = 500
 
 
@@ -48,6 +48,9 @@ class ChannelRow(TypedDict):
     created_by: str
     type: str
     hardcoded: bool
+    ephemeral: bool
+    #: Messages ever: the head of its log.
+    messages: int
     last_activity: str | None
 
 
@@ -61,14 +64,19 @@ class Joined(TypedDict):
     epoch: str
     seq: int
     recovered: bool | None
+    #: Where the logs that come with it stand, the room's own too: ``{address: {epoch, seq}}``.
+    positions: dict[str, dict[str, Any]]
+    #: Where it is not recovered: the first message that is left.
+    first_seq: NotRequired[int]
 
 
 class Status(TypedDict):
-    """The result of ``status``; ``next`` is the cursor of the following page of clients."""
+    """The result of ``status``; ``next`` is the cursor of the following page of clients, ``next_channel`` that of channels."""
 
     server: dict[str, Any]
     stats: dict[str, int]
     channels: list[dict[str, Any]]
+    next_channel: str | None
     clients: list[dict[str, Any]]
     next: str | None
 
@@ -139,9 +147,14 @@ class Commands(ABC):
         return await self._command("delete_channel", {"channel": address}, repeat=False)
 
     async def list_channels(self, room: str | None = None) -> list[ChannelRow]:
-        """The channels of a room, or without one of all rooms, that you may see."""
-        result = await self._command("list_channels", {"room": room} if room else {"all": True})
-        rows: list[ChannelRow] = result["channels"]
+        """The channels of a room, or without one of all rooms, that you may see; over all pages."""
+        where: dict[str, Any] = {"room": room} if room else {"all": True}
+        rows: list[ChannelRow] = []
+        after: str | None = ""
+        while after is not None:
+            page = await self._command("list_channels", {**where, "limit": PAGE, "after": after})
+            rows += page["channels"]
+            after = page["next"]
         return rows
 
     async def channel_info(self, address: str) -> ChannelInfo:
