@@ -1,0 +1,68 @@
+"""P3, P5: requests that come close upon one another, so that one changes what another has only begun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.conftest import Connect
+from tests.harness.client import WireClient
+from tests.harness.server import BusServer
+
+
+def seqs(frames: list[dict[str, Any]], address: str) -> list[int]:
+    return [
+        frame["seq"] for frame in frames if f"{frame.get('room')}:{frame.get('channel')}" == address and "seq" in frame
+    ]
+
+
+async def test_who_joins_anew_while_catching_up_gets_one_replay(
+    wire: Connect, shared_server: BusServer, fresh_room: str
+) -> None:
+    """Three joins from the beginning of a log of several pages: none is waited for, what comes after the last counts."""
+    publisher = await wire(shared_server, room=f"{fresh_room}:door")
+    for _ in range(1500):
+        await publisher.send({"room": fresh_room, "channel": "hall", "message": "x" * 1000})
+    await publisher.ping()
+    reader = await wire(shared_server, room=f"{fresh_room}:door")
+    for number in (1, 2, 3):
+        parameters = {"room": fresh_room, "channel": "hall", "since": 0}
+        await reader.send(reader.command_frame("join_channel", parameters, f"join-{number}"))
+    await reader.expect(type="command_response", request_id="join-3")
+    answered = [frame.get("request_id") for frame in reader.frames].index("join-3")
+    for _ in range(2):
+        # What a second replay would bring comes before the answer to the ping.
+        ack = await publisher.publish("live", room=fresh_room, channel="hall", ack=True)
+        await reader.wait_seq(f"{fresh_room}:hall", ack["seq"])
+        await reader.ping()
+    assert seqs(reader.frames[answered + 1 :], f"{fresh_room}:hall") == list(range(1, 1503))
+
+
+async def test_joining_another_channel_of_a_room_does_not_hurry_the_rooms_own_log(
+    wire: Connect, shared_server: BusServer, fresh_room: str
+) -> None:
+    """A client catches up with a channel, then with the room's log; meanwhile it joins another channel of that room."""
+    publisher = await wire(shared_server, room=f"{fresh_room}:door")
+    reader = await wire(shared_server, client_id=f"reader-{fresh_room}", room=f"{fresh_room}:hall")
+    await reader.cut()
+    # More than the sockets' buffers take, so that the channel is not caught up with as long as nobody reads.
+    for _ in range(400):
+        await publisher.send({"room": fresh_room, "channel": "hall", "message": "x" * 40_000})
+    # More than is written in one go.
+    for _ in range(10):
+        await publisher.send({"room": fresh_room, "message": "x" * 20_000})
+    await publisher.ping()
+    back: WireClient = await reader.reconnect()
+    try:
+        back.pause_reading()
+        other = await wire(shared_server, room=f"{fresh_room}:other")
+        await back.send(back.command_frame("join_channel", {"room": fresh_room, "channel": "other"}, "join"))
+        await other.expect(event="client_joined")
+        live = await publisher.publish("to all", room=fresh_room, ack=True)
+        back.resume_reading()
+        await back.wait_seq(f"{fresh_room}:*", live["seq"])
+        await back.ping()
+        assert seqs(back.frames, f"{fresh_room}:*") == list(range(1, 12))
+        answer = await back.expect(type="command_response", request_id="join")
+        assert list(answer["result"]["positions"]) == [f"{fresh_room}:other"]
+    finally:
+        await back.close()
