@@ -236,16 +236,19 @@ def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]
     if default_count:
         by_count |= Q(retention_count__isnull=True, head__gt=default_count)
     by_age = Q(retention_age__gt=0) | (Q(retention_age__isnull=True) if default_age else Q(pk__in=()))
-    for channel in Channel.objects.filter(by_count | by_age, head__gt=0).only(
-        "id", "head", "retention_count", "retention_age"
-    ):
+    channels = Channel.objects.filter(by_count | by_age, head__gt=0).order_by()
+    for channel in channels.only("id", "head", "retention_count", "retention_age"):
+        rows = Message.objects.filter(channel_id=channel.id).order_by("seq")
+        oldest = rows.values_list("seq", "created_at").first()
+        if oldest is None:
+            continue
         count = default_count if channel.retention_count is None else channel.retention_count
         age = default_age if channel.retention_age is None else channel.retention_age
         floor = channel.head - count if count else 0
-        if age:
-            floor = max(floor, seq_before(channel.id, now - timedelta(seconds=age)))
-        oldest = first_seq(channel.id) if floor > 0 else None
-        if oldest is not None and oldest <= floor:
+        since = now - timedelta(seconds=age)
+        if age and oldest[1] < since:
+            floor = max(floor, seq_before(channel.id, since))
+        if oldest[0] <= floor:
             found.append((channel.id, floor))
     return found
 

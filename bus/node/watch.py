@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Time between comparisons of all open streams with their logs, in seconds.
 FULL_LOOK = 15.0
+#: Logs whose owners are remembered (most have none), and clients or logs in one query.
+REMEMBERED, TOGETHER = 10_000, 500
 
 
 class Watch:
@@ -37,9 +39,9 @@ class Watch:
         # Far enough back for slow transactions and for clocks that differ between machines.
         since = self._last_look - timedelta(seconds=30)
         now = datetime.now(UTC)
-        for channel_id, head, epoch in await self._node.run_watcher(log.moved_since, since):
-            if self._node.hub.stream(channel_id) is None:
-                await self._look_for_inbox(channel_id, epoch)
+        moved: list[tuple[int, int, str]] = await self._node.run_watcher(log.moved_since, since)
+        await self._look_for_inboxes({key: epoch for key, _, epoch in moved if self._node.hub.stream(key) is None})
+        for channel_id, head, epoch in moved:
             self._saw_head(channel_id, head, epoch)
         self._last_look = now
         if self._node.loop.time() >= self._next_full_look:
@@ -59,8 +61,8 @@ class Watch:
             else:
                 self._node.members.drop_stream(channel_id, None)
         waiting = [peer for peer in self._node.by_client.values() if not peer.inbox_id]
-        for start in range(0, len(waiting), 500):
-            part = {peer.client_id: peer for peer in waiting[start : start + 500]}
+        for start in range(0, len(waiting), TOGETHER):
+            part = {peer.client_id: peer for peer in waiting[start : start + TOGETHER]}
             for channel_id, name, head, epoch in await self._node.run_watcher(_inboxes_of, list(part)):
                 if part[name].registered and not part[name].inbox_id:
                     self._node.attach_inbox(part[name], channel_id, epoch)
@@ -73,21 +75,24 @@ class Watch:
                 channel_id, BusError("RESTARTING", "The log was rebuilt; come back.", retry_after=0.5)
             )
 
-    async def _look_for_inbox(self, channel_id: int, epoch: str) -> None:
-        names = self._inbox_owners
-        if len(names) > 10_000:
-            names.clear()
-        if channel_id not in names:
-            names[channel_id] = await self._node.run_watcher(_inbox_owner, channel_id)
-        owner = names[channel_id]
-        peer = self._node.by_client.get(owner) if owner else None
-        if peer is not None:
-            self._node.attach_inbox(peer, channel_id, epoch)
+    async def _look_for_inboxes(self, epochs: Mapping[int, str]) -> None:
+        """Attach what of these logs (by id, with their epochs) is the inbox of a client that is here."""
+        owners = self._inbox_owners
+        if len(owners) > REMEMBERED:
+            owners.clear()
+        unknown = [channel_id for channel_id in epochs if channel_id not in owners]
+        for start in range(0, len(unknown), TOGETHER):
+            part = unknown[start : start + TOGETHER]
+            owners.update({**dict.fromkeys(part, ""), **await self._node.run_watcher(_owners_of, part)})
+        for channel_id, epoch in epochs.items():
+            peer = self._node.by_client.get(owners[channel_id])
+            if peer is not None:
+                self._node.attach_inbox(peer, channel_id, epoch)
 
 
-def _inbox_owner(channel_id: int) -> str:
-    row = Channel.objects.filter(id=channel_id, room__name=INBOX_ROOM).values_list("name", flat=True).first()
-    return row or ""
+def _owners_of(channel_ids: Sequence[int]) -> dict[int, str]:
+    """Those of the logs that are inboxes, each with its client's id."""
+    return dict(Channel.objects.filter(id__in=channel_ids, room__name=INBOX_ROOM).values_list("id", "name"))
 
 
 def _inboxes_of(client_ids: Sequence[str]) -> list[tuple[int, str, int, str]]:
