@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from .protocol.names import INBOX_ROOM
-from .seal import seal
+from .seal import seal, unseal
 
 logger = logging.getLogger("arqonbus.broker")
 
@@ -146,8 +146,14 @@ def message_of(bells: list[Bell], sender: str) -> dict[str, Any]:
     return {"type": "bus.bell", "sender": sender, "data": seal(_encoder.encode(bells))}
 
 
-def bells_of(data: bytes) -> list[Bell]:
-    """The bells of a message; those that a process of another version made up are left out, being hints as all are."""
+def bells_of(message: object) -> list[Bell] | None:
+    """What :func:`message_of` of a process with our ``SECRET_KEY`` was given; None for a message of anybody else.
+
+    Bells that a process of another version made up are left out, being hints as all are.
+    """
+    data = unseal(message.get("data")) if isinstance(message, dict) else None
+    if data is None:
+        return None
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:

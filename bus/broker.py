@@ -34,7 +34,6 @@ from .bells import (
 from .conf import config
 from .logs import Damper
 from .outbox import Outbox
-from .seal import unseal
 
 logger = logging.getLogger("arqonbus.broker")
 
@@ -54,14 +53,14 @@ RETRY = 0.25
 class Broker:
     """One process's end of the bell. ``alone`` is true for the in-memory layer: nobody else can hear it."""
 
-    def __init__(self, heard: Callable[[Bell], None], *, layer: BaseChannelLayer | None = None) -> None:
-        chosen = layer or get_channel_layer()
-        if chosen is None:
+    def __init__(self, heard: Callable[[Bell], None]) -> None:
+        layer = get_channel_layer()
+        if layer is None:
             raise RuntimeError("CHANNEL_LAYERS has no default layer; ArqonBus needs one (the in-memory layer will do).")
-        self._layer: BaseChannelLayer = chosen
-        self.alone = isinstance(chosen, InMemoryChannelLayer)
-        if hasattr(chosen, "brpop_timeout"):
-            chosen.brpop_timeout = LISTENING
+        self._layer: BaseChannelLayer = layer
+        self.alone = isinstance(layer, InMemoryChannelLayer)
+        if hasattr(layer, "brpop_timeout"):
+            layer.brpop_timeout = LISTENING
         self._heard = heard
         self._shards = config().bell_shards
         self._channel = ""
@@ -200,8 +199,6 @@ class Broker:
         while True:
             try:
                 message: object = await self._layer.receive(self._channel)
-            except asyncio.CancelledError:
-                raise
             except UNREADABLE:
                 self._not_ours()
                 await asyncio.sleep(0)
@@ -210,16 +207,13 @@ class Broker:
                 self._went_wrong(problem)
                 await asyncio.sleep(0.25)
                 continue
-            if not isinstance(message, dict):
+            if isinstance(message, dict) and message.get("sender") == self._channel:
+                continue
+            bells = bells_of(message)
+            if bells is None:
                 self._not_ours()
                 continue
-            if message.get("sender") == self._channel:
-                continue
-            data = unseal(message.get("data"))
-            if data is None:
-                self._not_ours()
-                continue
-            for bell in bells_of(data):
+            for bell in bells:
                 try:
                     self._heard(bell)
                 except Exception:

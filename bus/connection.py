@@ -28,12 +28,12 @@ from .permissions import Actor
 from .port import NodePort
 from .protocol import frames
 from .protocol.dialects import token_of
-from .protocol.errors import TOO_MANY, UNIDENTIFIED, BusError, Closing
+from .protocol.errors import RESTART, SLOW, TOO_MANY, UNIDENTIFIED, BusError, Closing
 from .protocol.inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, Inbound
 from .protocol.limits import Limits
 from .protocol.names import Address
 from .protocol.registration import Registration, registration_from
-from .protocol.session import Session, State
+from .protocol.session import Session
 from .protocol.usual import read
 from .realtime.writers import Writer
 from .version import PROTOCOL, VERSION
@@ -85,7 +85,7 @@ class Connection:
         self.writer = self.peer.writer = writer
         node, peer = self.node, self.peer
         if node.draining:
-            raise Closing(4012, BusError("RESTARTING", retry_after=1.0))
+            raise Closing(RESTART, BusError("RESTARTING", retry_after=1.0))
         node.admission.enter(peer)
         self._identified()
         metrics.connections.labels(peer.kind).inc()
@@ -126,7 +126,6 @@ class Connection:
 
     async def closed(self, code: int) -> None:
         """The socket is gone, whoever ended it."""
-        self.session.state = State.CLOSED
         self.writer.closed = True
         if self.peer.connection_id in self.node.peers:
             metrics.connections.labels(self.peer.kind).dec()
@@ -140,7 +139,7 @@ class Connection:
         """More waits for this connection than may: end it at the end of this turn, not in the middle of a fan-out."""
         if not self._closing:
             self._closing = True
-            self.node.loop.call_soon(self.close, 4013, BusError("TOO_SLOW", retry_after=1.0))
+            self.node.loop.call_soon(self.close, SLOW, BusError("TOO_SLOW", retry_after=1.0))
 
     def flooded(self) -> None:
         """More pings or parts of messages came than may."""
@@ -256,7 +255,6 @@ class Connection:
             self._identified()
         check_admitted(peer.actor, anonymous=self.anonymous_allowed())
         await self.enter(wanted)
-        self.session.state = State.REGISTERED
 
     async def register_implicitly(self, token: str | None) -> None:
         """The first frame was none of registration; a ``token`` it may have brought. Raises as :meth:`register`."""

@@ -210,7 +210,6 @@ async def _observer(url: str) -> None:
 
 async def run(url: str) -> None:
     """Run everybody until standard input ends."""
-    loop = asyncio.get_running_loop()
     tasks = [asyncio.create_task(_agent(url, agent, first)) for first, agent in enumerate(AGENTS)]
     tasks.append(asyncio.create_task(_observer(url)))
     over = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
@@ -221,8 +220,6 @@ async def run(url: str) -> None:
     for task in done - {over}:
         if not task.cancelled() and task.exception() is not None:
             sys.stderr.write(f"A demo agent ended: {task.exception()}\n")
-    # The thread that waits for the end of the input cannot be cancelled.
-    loop.call_soon(lambda: None)
 
 
 def main() -> None:

@@ -280,7 +280,7 @@ class LogWriter:
             held = self._held.oldest()
             wait = min([*oldest, held] if held is not None else oldest, default=limit + self._timeout / 4) - limit
             self._watch = self._loop.call_later(min(max(wait, 0.05), self._timeout / 4), self._expire)
-        elif self._flight is None:
+        else:
             self._idle.set()
 
     def _expire_held(self, limit: float) -> None:

@@ -308,10 +308,10 @@ class Node:
         elif isinstance(bell, bells.AccessChanged):
             self.access.hear(bell.subject, bell.id)
         elif isinstance(bell, bells.Dismiss):
-            peer = self.by_client.get(bell.client_id)
-            for found in {peer, self.peers.get(bell.connection_id)} - {None}:
-                if found is not None and (not bell.connection_id or found.connection_id == bell.connection_id):
-                    found.drop(bell.close_code, BusError(bell.code, bell.message))
+            one = bell.connection_id
+            peer = self.peers.get(one) if one else self.by_client.get(bell.client_id)
+            if peer is not None:
+                peer.drop(bell.close_code, BusError(bell.code, bell.message))
 
     def changed(self, bell: bells.Changed) -> None:
         """A channel changed or went, or (with an empty channel) a whole room changed."""
@@ -337,8 +337,6 @@ class Node:
         while True:
             try:
                 pause = await work()
-            except asyncio.CancelledError:
-                raise
             except DatabaseError as problem:
                 logger.debug("heartbeat: %s", problem)
                 pause = 0.5

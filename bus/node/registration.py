@@ -180,7 +180,7 @@ class Registrations:
             return []
         inbox_id, head, epoch = claimed.inbox
         address = inbox(peer.client_id)
-        ref = ChannelRef(inbox_id, address, 0, epoch, ephemeral=False, private=True, presence=False)
+        ref = ChannelRef(inbox_id, address, epoch, ephemeral=False, private=True, presence=False)
         streams = await self._members.open([ref])
         peer.inbox_id, peer.inbox_seq = inbox_id, head
         return streams

@@ -6,7 +6,6 @@ what the frames ask for.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -18,23 +17,14 @@ from .limits import Limits, TokenBucket, nesting_within
 from .usual import read
 
 
-class State(enum.Enum):
-    """Where a connection is in its life."""
-
-    CONNECTED = "connected"
-    REGISTERED = "registered"
-    CLOSED = "closed"
-
-
 class Session:
-    """The state machine of one connection. ``grammar`` turns a frame into its canonical form."""
+    """What one connection may still send. ``grammar`` turns a frame into its canonical form."""
 
-    __slots__ = ("_bad_frames", "_bytes", "_frames", "_grammar", "_refusals", "_shared", "limits", "state")
+    __slots__ = ("_bad_frames", "_bytes", "_frames", "_grammar", "_refusals", "_shared", "limits")
 
     def __init__(self, limits: Limits, now: float, grammar: Callable[[bytes], Inbound] = read) -> None:
         self.limits = limits
         self._grammar = grammar
-        self.state = State.CONNECTED
         self._frames = TokenBucket(limits.frames_per_second, limits.frames_burst, now)
         self._bytes = TokenBucket(limits.bytes_per_second, limits.bytes_burst, now)
         self._shared: TokenBucket | None = None

@@ -8,7 +8,6 @@ member's writer as one buffer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Protocol
 
 from .frame import Batch
@@ -77,7 +76,7 @@ class Hub:
     # --- membership -----------------------------------------------------------------------------------------------
 
     def stream(self, stream_id: int) -> Stream | None:
-        """The stream, when somebody here is a member of it."""
+        """The stream, when it is open here."""
         return self.streams.get(stream_id)
 
     def open(self, stream_id: int, room: str, channel: str, epoch: str, head: int) -> Stream:
@@ -94,27 +93,21 @@ class Hub:
         stream.members[member] = member.writer
 
     def remove(self, stream: Stream, member: Member) -> None:
-        """End a membership; the stream goes with its last member."""
+        """End a membership. A stream without members stays for a while (:meth:`discard_if_empty`)."""
         if stream.pending:
             self._flush_stream(stream)
         stream.members.pop(member, None)
 
-    def discard_if_empty(self, stream: Stream) -> bool:
-        """Forget a stream without members; whether it was forgotten."""
-        return not (stream.members or stream.pending) and self.discard(stream.id)
+    def discard_if_empty(self, stream: Stream) -> None:
+        """Forget a stream without members."""
+        if not (stream.members or stream.pending):
+            self.discard(stream.id)
 
-    def discard(self, stream_id: int) -> bool:
-        """Forget a stream and what is remembered of it; whether it was there."""
+    def discard(self, stream_id: int) -> None:
+        """Forget a stream and what is remembered of it, if it is there."""
         stream = self.streams.pop(stream_id, None)
-        if stream is None:
-            return False
-        self.forget_recent(stream)
-        return True
-
-    def members(self, stream_id: int) -> Iterator[Member]:
-        """Who of this process is a member."""
-        stream = self.streams.get(stream_id)
-        return iter(stream.members) if stream is not None else iter(())
+        if stream is not None:
+            self.forget_recent(stream)
 
     # --- delivery -------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,6 @@ class ChannelRef(msgspec.Struct, frozen=True):
 
     id: int
     address: Address
-    room_id: int
     epoch: str
     ephemeral: bool
     private: bool
@@ -40,7 +39,6 @@ def _ref(channel: Channel) -> ChannelRef:
     return ChannelRef(
         id=channel.id,
         address=Address(room.name, channel.name),
-        room_id=room.id,
         epoch=channel.epoch,
         ephemeral=channel.ephemeral,
         private=room.private,

@@ -46,11 +46,10 @@ class Claim(msgspec.Struct):
 
 
 class Claimed(msgspec.Struct):
-    """What a claim brought: the inbox (id, head, epoch) if it has one, whether proof was given, and the token to resume with."""
+    """What a claim brought: the inbox (id, head, epoch) if it has one, from where on it is its own, a token to resume with."""
 
     inbox: tuple[int, int, str] | None
     inbox_floor: int
-    proven: bool
     participants: int
     token: str
 
@@ -144,7 +143,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         ).values_list("name", "id", "head", "epoch")
     }
     rows: dict[str, Client] = {}
-    granted: list[tuple[int, Claim, bool, int, str]] = []
+    granted: list[tuple[int, Claim, int, str]] = []
     for i, claim in claims:
         if claim.client_id in rows:
             answers[i] = Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE"))
@@ -159,7 +158,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
                 answers[i] = too_many("connections_per_principal", f"You have {claim.most} connections already.")
                 continue
             connected[claim.principal] = connected.get(claim.principal, 0) + 1
-        proven, floor, since, token = False, 0, now, claim.new_token
+        floor, since, token = 0, now, claim.new_token
         if row is not None:
             refusal, proven, by_token = _judge(row, claim, now, connected=row.node_id in alive)
             if refusal is not None:
@@ -190,7 +189,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
             disconnected_at=None,
             last_activity=claim.last_activity,
         )
-        granted.append((i, claim, proven, floor, token))
+        granted.append((i, claim, floor, token))
     if not rows:
         return answers
     Client.objects.bulk_create(
@@ -216,8 +215,8 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     # In the transaction of the claims: the total is right after a crash, too.
     totals.add({"connections": len(granted)})
     counts = participants(list({claim.channel_id for _, claim, *_ in granted}))
-    for i, claim, proven, floor, token in granted:
-        answers[i] = Claimed(inboxes.get(claim.client_id), floor, proven, counts.get(claim.channel_id, 0), token)
+    for i, claim, floor, token in granted:
+        answers[i] = Claimed(inboxes.get(claim.client_id), floor, counts.get(claim.channel_id, 0), token)
     return answers
 
 
