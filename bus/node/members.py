@@ -50,7 +50,8 @@ class Joined(msgspec.Struct):
     created: bool = False
     #: Whether it was no member before, so that the others are told.
     new: bool = True
-    #: Where the membership stands in each log that comes with it, also the room's own: ``{address: {epoch, seq}}``.
+    #: Where the membership stands in each log that comes with it, also the room's own: ``{address: {epoch, seq}}``; not in
+    #: those that an earlier resume or join still catches up with.
     positions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
@@ -109,14 +110,17 @@ class Members:
                 await self.write(Leave(peer.client_id, peer.connection_id, ref.id))
                 node.check(peer, JOIN, ref)
             self.remember(peer, ref)
-            node.hub.add(room_log, peer)
+            if room_log.id not in peer.replays:
+                node.hub.add(room_log, peer)
         elif since is not None:
-            peer.replays.discard(stream.id)
+            peer.replays.pop(stream.id, None)
             node.hub.remove(stream, peer)  # Until it caught up.
         # The answer's heads are those of what was written to the socket before it.
         for open_stream in (stream, room_log):
             node.hub.settle(open_stream)
-        positions = {f"{log.room}:{log.channel}": {"epoch": log.epoch, "seq": log.head} for log in (stream, room_log)}
+        # Of a log that is caught up with the client knows better where it stands.
+        heard = [log for log in (stream, room_log) if log.id not in peer.replays]
+        positions = {f"{log.room}:{log.channel}": {"epoch": log.epoch, "seq": log.head} for log in heard}
         start: int | None = position if since is not None else stream.head
         if member and since is None:
             start = None
@@ -156,15 +160,20 @@ class Members:
         replays = self._node.replays
         late = [(stream, position) for stream, position in starts if not replays.follow(peer, stream, position)]
         if late:
-            peer.replays.update(stream.id for stream, _ in late)
+            peer.replays.update((stream.id, late) for stream, _ in late)
             self._node.spawn(self._replay(peer, late))
 
     async def _replay(self, peer: Peer, starts: Sequence[tuple[Stream, int]]) -> None:
+        """Replay one log after another, but those that the client left meanwhile, or asked for anew."""
         try:
             for stream, position in starts:
-                here = stream.id
-                await self._node.replays.replay(peer, stream, position, lambda here=here: here in peer.replays)  # type: ignore[misc]
-                peer.replays.discard(here)
+
+                def wanted(here: int = stream.id) -> bool:
+                    return peer.replays.get(here) is starts
+
+                await self._node.replays.replay(peer, stream, position, wanted)
+                if wanted():
+                    del peer.replays[stream.id]
         except Closing as closing:
             peer.drop(closing.close_code, closing.error)
         except Exception:
@@ -205,7 +214,7 @@ class Members:
         node = self._node
         if peer.memberships.pop(ref.id, None) is None:
             return
-        peer.replays.discard(ref.id)
+        peer.replays.pop(ref.id, None)
         stream = node.hub.stream(ref.id)
         if stream is not None:
             node.hub.remove(stream, peer)
@@ -215,7 +224,7 @@ class Members:
             del peer.rooms[room]
             log_ref = node.channels.known(whole_room(room))
             if log_ref is not None:
-                peer.replays.discard(log_ref.id)
+                peer.replays.pop(log_ref.id, None)
                 stream = node.hub.stream(log_ref.id)
                 if stream is not None:
                     node.hub.remove(stream, peer)

@@ -68,8 +68,8 @@ class Peer:
         self.claimed = False
         # Whether it was told that it is registered: nothing of its inbox comes before that.
         self.entered = False
-        # Logs that it catches up with; taken out, the replay ends.
-        self.replays: set[int] = set()
+        # Logs that it catches up with, each with whatever tells its replay from an earlier one; taken out, the replay ends.
+        self.replays: dict[int, object] = {}
         self.resume_token = ""
         self.memberships: dict[int, ChannelRef] = {}
         #: Channels of each room that it is a member of; the room's own log is heard while there is one.
