@@ -47,10 +47,10 @@ async def test_joining_another_channel_of_a_room_does_not_hurry_the_rooms_own_lo
     # More than the sockets' buffers take, so that the channel is not caught up with as long as nobody reads.
     for _ in range(400):
         await publisher.send({"room": fresh_room, "channel": "hall", "message": "x" * 40_000})
-    # More than is written in one go.
-    for _ in range(10):
+    # More than is written in one go; all of it is there before the reader comes back.
+    for _ in range(9):
         await publisher.send({"room": fresh_room, "message": "x" * 20_000})
-    await publisher.ping()
+    await publisher.publish("x" * 20_000, room=fresh_room, ack=True)
     back: WireClient = await reader.reconnect()
     try:
         back.pause_reading()
