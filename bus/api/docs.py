@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import Any
 
 from django.http import HttpResponse
 from django.templatetags.static import static
 from django.urls import reverse_lazy
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.settings import patched_settings
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView, SpectacularYAMLAPIView
 
 from .openapi import OPENAPI
 
 # The settings of somebody else's project are about its own document. drf-spectacular puts ours into a global for the time
-# of one answer, so one is made at a time.
+# that it takes, so one is made at a time.
 _one_at_a_time = threading.Lock()
-#: The document in each form that was asked for.
-_made: dict[str, tuple[bytes, dict[str, str]]] = {}
+
+
+# Made once: strangers may ask for it as often as they like, and it takes a twentieth of a second. So nothing of a request may
+# have a part in it; drf-spectacular's own view writes the `version` into it that somebody asks for.
+@cache
+def rendered(renderer: Any) -> bytes:
+    """The document in the form of one of the view's renderer classes."""
+    with _one_at_a_time, patched_settings(OPENAPI):
+        document = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
+        text: bytes = renderer().render(document, renderer.media_type, {})
+    return text
 
 
 class JSONDocument(SpectacularJSONAPIView):
@@ -26,19 +38,13 @@ class JSONDocument(SpectacularJSONAPIView):
     permission_classes: list[Any] = []
     throttle_classes: list[Any] = []
     schema = None
-    custom_settings = OPENAPI
 
-    def get(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        """Make it, once: strangers may ask for it as often as they like, and it takes a twentieth of a second."""
-        renderer = request.accepted_renderer
-        made = _made.get(renderer.media_type)
-        if made is None:
-            with _one_at_a_time:
-                answer = super().get(request, *args, **kwargs)  # type: ignore[no-untyped-call]
-            kind = f"{renderer.media_type}; charset={renderer.charset}" if renderer.charset else renderer.media_type
-            headers = {"Content-Type": kind, "Content-Disposition": answer.headers["Content-Disposition"]}
-            made = _made[renderer.media_type] = renderer.render(answer.data, renderer.media_type, {}), headers
-        return HttpResponse(made[0], headers=made[1])
+    def get(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Hand it out in the form that is asked for."""
+        form = request.accepted_renderer
+        kind = f"{form.media_type}; charset={form.charset}" if form.charset else form.media_type
+        name = f'inline; filename="{OPENAPI["TITLE"]}.{form.format}"'
+        return HttpResponse(rendered(form.__class__), headers={"Content-Type": kind, "Content-Disposition": name})
 
 
 class YAMLDocument(JSONDocument):
