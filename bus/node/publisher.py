@@ -84,45 +84,34 @@ class Publisher:
         message_id = inbound.id
         uid = frames.message_uid(message_id) if message_id else self.new_uid()
         head, tail = frames.message_parts(inbound, ref.address, client_id, uid)
-        if ref.ephemeral:
-            if self._node.broker.crowded:
-                # Accepted would mean delivered here and nowhere else, without anybody being told.
-                raise BusError("BUSY", retry_after=0.1)
-            entry = Entry(
-                ref.id,
-                head,
-                tail,
-                uid=uid,
-                type=inbound.type,
-                sender=client_id,
-                exclude=exclude,
-                context=ref,
-                request_id=message_id,
-            )
-            entry.duplicate = bool(message_id) and self._passed_before(f"{client_id}/{message_id}")
-            if not entry.duplicate:
-                self.published += 1
-                self.passed += 1
-                self._pass_on(ref.id, frames.finish_message(head, tail, self._clock.stamp(), None), exclude)
-            if done is not None:
-                done(entry)
-            return
-        self._node.log.append(
-            Entry(
-                ref.id,
-                head,
-                tail,
-                uid=uid,
-                type=inbound.type,
-                sender=client_id,
-                key=frames.publish_key(client_id, message_id, ref.address) if message_id else None,
-                done=done,
-                exclude=exclude,
-                context=ref,
-                request_id=message_id,
-            ),
-            further=further,
+        entry = Entry(
+            ref.id,
+            head,
+            tail,
+            uid=uid,
+            type=inbound.type,
+            sender=client_id,
+            exclude=exclude,
+            context=ref,
+            request_id=message_id,
         )
+        if not ref.ephemeral:
+            entry.done = done
+            if message_id:
+                entry.key = frames.publish_key(client_id, message_id, ref.address)
+            self._node.log.append(entry, further=further)
+            return
+        if self._node.broker.crowded:
+            # Accepted would mean delivered here and nowhere else, without anybody being told.
+            raise BusError("BUSY", retry_after=0.1)
+        if message_id and self._passed_before(f"{client_id}/{message_id}"):
+            entry.duplicate = True
+        else:
+            self.published += 1
+            self.passed += 1
+            self._pass_on(ref.id, frames.finish_message(head, tail, self._clock.stamp(), None), exclude)
+        if done is not None:
+            done(entry)
 
     def _passed_before(self, key: str) -> bool:
         """Whether an ephemeral message with this key came within the window; remembered by this process only."""
