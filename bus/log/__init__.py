@@ -20,6 +20,7 @@ from .store import (
     read_after,
     seq_before,
     verify,
+    went_back,
 )
 from .writer import LogWriter
 
@@ -38,4 +39,5 @@ __all__ = [
     "read_after",
     "seq_before",
     "verify",
+    "went_back",
 ]

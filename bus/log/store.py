@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Min, Q
 from django.utils import timezone
 
-from ..models import Channel, Message, PublishKey, wire_time
+from ..models import Channel, Message, PublishKey, new_epoch, wire_time
 from ..protocol import frames
 from ..protocol.errors import BusError
 from .entry import Entry
@@ -169,6 +169,32 @@ def heads(channel_ids: Iterable[int]) -> dict[int, tuple[int, str]]:
     """``{id: (head, epoch)}`` of the channels that exist."""
     rows = Channel.objects.filter(id__in=list(channel_ids)).values_list("id", "head", "epoch")
     return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def went_back(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> bool:
+    """Whether the log of that epoch lacks a message that was seen in it: ``seq``, and its ``frame`` where that is remembered.
+
+    So it is when the database was set back, or another one took over that lacked the last commits. The log then gets a new
+    epoch, so that nobody takes the numbers that it gives out a second time for those that they know.
+    """
+    if not _lacks(channel_id, epoch, seq, frame):
+        return False
+    with transaction.atomic():
+        Channel.objects.select_for_update(no_key=True).filter(id=channel_id).first()
+        if not _lacks(channel_id, epoch, seq, frame):
+            return False
+        # Also touched, so that the other processes' next look finds it.
+        Channel.objects.filter(id=channel_id).update(epoch=new_epoch(), touched_at=timezone.now())
+    return True
+
+
+def _lacks(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> bool:
+    head = Channel.objects.filter(id=channel_id, epoch=epoch).values_list("head", flat=True).first()
+    if head is None or head < seq:
+        return head is not None
+    kept = Message.objects.filter(channel_id=channel_id, seq=seq).values_list("frame", flat=True).first()
+    # What the retention dropped proves nothing.
+    return frame is not None and kept is not None and kept.encode() != frame
 
 
 def moved_since(moment: datetime) -> list[tuple[int, int, str]]:

@@ -96,6 +96,7 @@ class Node:
         self.log.observe_commit = self.log_times.observe
         self.channels = Channels(self.run_writer)
         self.streams = Streams(self.hub, self.broker, self.run_watcher, self._writer_settled)
+        self.streams.on_other_log = self.watch.other_log
         self.replays = Replays(self.hub, self.streams, self.run_watcher)
         self.presence: Batcher[connection_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)

@@ -128,13 +128,14 @@ class Pages:
         self._hub = hub
         self._streams = streams
         self._run = run
-        self._kept: dict[tuple[int, int], asyncio.Task[Rows]] = {}
+        # By log, epoch and first position.
+        self._kept: dict[tuple[int, str, int], asyncio.Task[Rows]] = {}
         self._bytes = 0
 
     async def read(self, stream: Stream, position: int) -> Rows:
         """Messages behind ``position`` up to the stream's head; its memory is filled with them where that fits."""
         start = position - position % PAGE
-        key = (stream.id, start)
+        key = (stream.id, stream.epoch, start)
         page = self._kept.get(key)
         if page is None:
             page = self._kept[key] = self._streams.spawn(self._read(stream.id, start))
@@ -159,7 +160,7 @@ class Pages:
                 # Who waits for it is connected and stays so; the heartbeat says that the store is away.
                 await asyncio.sleep(0.5)
 
-    def _keep(self, key: tuple[int, int], done: asyncio.Task[Rows], *, complete: bool) -> None:
+    def _keep(self, key: tuple[int, str, int], done: asyncio.Task[Rows], *, complete: bool) -> None:
         size = 0 if done.cancelled() or done.exception() else sum(len(frame) for _, frame in done.result())
         if not size or not complete or self._bytes + size > PAGES_BYTES:
             self._kept.pop(key, None)
@@ -167,7 +168,7 @@ class Pages:
         self._bytes += size
         asyncio.get_running_loop().call_later(PAGE_LIFE, self._forget, key, size)
 
-    def _forget(self, key: tuple[int, int], size: int) -> None:
+    def _forget(self, key: tuple[int, str, int], size: int) -> None:
         self._kept.pop(key, None)
         self._bytes -= size
 

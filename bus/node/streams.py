@@ -37,6 +37,8 @@ PAGE = 500
 HELD, HELD_BYTES = 500, 1024 * 1024
 #: Crossed bells usually put themselves right; how long to wait for that before reading the log, in seconds.
 PATIENCE = 0.02
+#: A stream is compared with its log's past at most this often, in seconds.
+DOUBT = 0.5
 
 
 def _holds_more(stream: Stream) -> bool:
@@ -66,10 +68,13 @@ class Streams:
         self._opening: dict[int, asyncio.Future[None]] = {}
         self._to_open: list[int] = []
         self._repairing: set[int] = set()
+        self._doubted: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle: set[int] = set()
         # Streams that somebody catches up with, who is not a member yet.
         self._followed: Counter[int] = Counter()
+        #: Called with a log (by id) that went back, and is another one from now on.
+        self.on_other_log: Callable[[int], None] = lambda stream_id: None
         self.gaps = 0
         self.repaired = 0
 
@@ -162,6 +167,11 @@ class Streams:
                 stream.held[seq] = (frame, exclude)
             if head >= 0:
                 self._suspect(stream)
+        elif frame:
+            known = stream.memory.frame(seq) if stream.memory is not None else None
+            if known != frame:
+                # Usually a bell that was overtaken; or the log is not the one that we know.
+                self.doubt(stream, (seq, known) if known else None)
 
     def _release_held(self, stream: Stream) -> None:
         self._put_held(stream)
@@ -182,6 +192,31 @@ class Streams:
         if stream.head < head:
             self._suspect(stream)
         return True
+
+    def doubt(self, stream: Stream, seen: tuple[int, bytes] | None = None) -> None:
+        """Ask whether the log still has a message that we saw there (``seen``, or else its last), and tell if it has not."""
+        if stream.id not in self._doubted and stream.head >= 0:
+            self._doubted.add(stream.id)
+            last = stream.memory.frame(stream.head) if stream.memory is not None else None
+            self.spawn(self._compare(stream, *(seen or (stream.head, last))))
+
+    async def _compare(self, stream: Stream, seq: int, frame: bytes | None) -> None:
+        try:
+            if await self._run(log.went_back, stream.id, stream.epoch, seq, frame):
+                logger.error(
+                    "%s:%s went back: message %d, which was in it, is not; it has a new epoch",
+                    stream.room,
+                    stream.channel,
+                    seq,
+                    extra={"event": "log_went_back", "channel_id": stream.id},
+                )
+                self.on_other_log(stream.id)
+            # Overtaken bells come in swarms.
+            await asyncio.sleep(DOUBT)
+        except DatabaseError:
+            pass  # The next look at the log asks again.
+        finally:
+            self._doubted.discard(stream.id)
 
     def suspect_all(self) -> None:
         """Compare every stream with the log, since bells may have been lost."""

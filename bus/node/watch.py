@@ -51,13 +51,15 @@ class Watch:
 
     async def _look_at_all(self) -> None:
         """Compare every open stream with its log: a transaction may commit long after its messages were written in it."""
-        known = {stream.id: stream for stream in self._node.hub.streams.values() if stream.head >= 0}
+        known = {stream.id: (stream, stream.head) for stream in self._node.hub.streams.values() if stream.head >= 0}
         heads = await self._node.run_watcher(log.heads, list(known))
-        for channel_id, stream in known.items():
+        for channel_id, (stream, head) in known.items():
             if self._node.hub.stream(channel_id) is not stream:
                 continue
             if channel_id in heads:
                 self._saw_head(channel_id, *heads[channel_id])
+                if heads[channel_id][0] < head:
+                    self._node.streams.doubt(stream)
             else:
                 self._node.members.drop_stream(channel_id, None)
         waiting = [peer for peer in self._node.by_client.values() if not peer.inbox_id]
@@ -70,10 +72,13 @@ class Watch:
 
     def _saw_head(self, channel_id: int, head: int, epoch: str) -> None:
         if not self._node.streams.seen_head(channel_id, head, epoch):
-            # The log was rebuilt. Positions in the old one mean nothing; who comes back is told so (`recovered: false`).
-            self._node.members.drop_stream(
-                channel_id, BusError("RESTARTING", "The log was rebuilt; come back.", retry_after=0.5)
-            )
+            self.other_log(channel_id)
+
+    def other_log(self, channel_id: int) -> None:
+        """The log was rebuilt. Positions in the old one mean nothing; who comes back is told so (`recovered: false`)."""
+        self._node.members.drop_stream(
+            channel_id, BusError("RESTARTING", "The log was rebuilt; come back.", retry_after=0.5)
+        )
 
     async def _look_for_inboxes(self, epochs: Mapping[int, str]) -> None:
         """Attach what of these logs (by id, with their epochs) is the inbox of a client that is here."""

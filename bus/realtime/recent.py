@@ -37,6 +37,11 @@ class Recent:
             return None
         return [row for row in rows if row[0] > seq]
 
+    def frame(self, seq: int) -> bytes | None:
+        """One message; None when it is not remembered."""
+        first = self.first
+        return self._rows[seq - first][1] if first is not None and first <= seq < first + len(self._rows) else None
+
 
 class Memory:
     """The budget: ``messages`` and ``size`` (bytes) for each log, ``total`` (bytes) for all of them together."""

@@ -173,13 +173,13 @@ _ROWS = (
 
 
 def query(storage: Storage, statement: str) -> list[tuple[Any, ...]]:
-    """Ask the database behind the servers' backs."""
+    """Ask the database, or change it, behind the servers' backs."""
     path = storage.sqlite_path
     if path is None:
         assert storage.postgres is not None
         assert storage.database is not None
         return storage.postgres.execute(statement, storage.database)
-    with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection:
+    with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection, connection:
         return connection.execute(statement).fetchall()
 
 
