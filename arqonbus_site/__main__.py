@@ -18,9 +18,9 @@ def run(arguments: Sequence[str]) -> None:
     except (OperationalError, ProgrammingError) as problem:
         if "--traceback" in arguments:
             raise
-        from bus.services import store
+        from bus import database
 
-        sys.exit(store.in_words(store.first_hand(problem)))
+        sys.exit(database.in_words(database.first_hand(problem)))
 
 
 def main() -> None:

@@ -15,12 +15,11 @@ from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from .. import metrics
+from .. import database, metrics
 from ..door import request_address
 from ..logs import Damper
 from ..node.threads import store_error
 from ..protocol.errors import BusError
-from ..services import store
 
 logger = logging.getLogger("arqonbus.rest")
 
@@ -59,7 +58,7 @@ def bus_error(problem: Exception) -> BusError:
     if isinstance(problem, DatabaseError):
         refusal = store_error(problem)
         if refusal.code == "UNAVAILABLE":
-            logger.error("%s", store.in_words(problem), extra={"event": "store_lost"})
+            logger.error("%s", database.in_words(problem), extra={"event": "store_lost"})
         return refusal
     reference = secrets.token_hex(6)
     logger.error("request failed", exc_info=problem, extra={"event": "internal_error", "reference": reference})

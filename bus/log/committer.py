@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
-from django.db import DataError, IntegrityError, connection
+from django.db import DataError, IntegrityError, OperationalError, connection
 from django.db import Error as DatabaseError
 
+from .. import database
 from ..protocol.errors import BusError
 from .entry import Entry
 from .flight import Abandoned, Flight
@@ -78,8 +79,8 @@ class Committer:
         if not self.down:
             self.down = True
             logger.error(
-                "the message store does not answer: %s",
-                problem or f"nothing within {self._timeout:g} s",
+                "%s Until then publishers are told UNAVAILABLE.",
+                database.in_words(problem or OperationalError(f"nothing within {self._timeout:g} s")),
                 extra={"event": "store_lost", "entries": entries},
             )
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
 
-from ..services import store
+from .. import database
 
 
 class StoreCommand(BaseCommand):
@@ -18,4 +18,4 @@ class StoreCommand(BaseCommand):
         try:
             return super().execute(*args, **options)
         except DatabaseError as problem:
-            raise CommandError(store.in_words(store.first_hand(problem))) from problem
+            raise CommandError(database.in_words(database.first_hand(problem))) from problem

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import Error as DatabaseError
 
-from .. import log
+from .. import database, log
 from ..services import connections as connection_service
 from ..services import nodes as node_service
-from ..services import store, sweeping
+from ..services import sweeping
 from ..services.channels import ChannelRef
 from ..version import VERSION
 from .drain import send_away
@@ -106,7 +106,7 @@ class Life:
         """Twice in a row is an outage, which has to be told also where nobody publishes."""
         self._misses += 1
         if self._misses == MISSES and self._node.log.available:
-            problem = await asyncio.to_thread(store.first_hand, problem)
+            problem = await asyncio.to_thread(database.first_hand, problem)
         if self._misses >= MISSES:
             self._node.log.lost(problem)
 

@@ -15,7 +15,7 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import Error as DatabaseError
 
-from .. import bells, metrics
+from .. import bells, database, metrics
 from ..broker import Broker
 from ..conf import config, development_notice
 from ..log import LogWriter
@@ -28,7 +28,6 @@ from ..realtime.recent import Memory
 from ..realtime.writers import Bounds
 from ..services import connections as connection_service
 from ..services import nodes as node_service
-from ..services import store
 from ..services.channels import ChannelRef
 from ..services.seed import seed_hardcoded
 from ..version import VERSION
@@ -152,7 +151,7 @@ class Node:
             crashed: list[node_service.Left] = await self.run_writer(prepare)
         except DatabaseError as problem:
             if not self._complained:
-                self._complain(await asyncio.to_thread(store.first_hand, problem))
+                self._complain(await asyncio.to_thread(database.first_hand, problem))
             raise unavailable() from None
         self._complained = False
         if not self._tasks:
@@ -178,7 +177,7 @@ class Node:
         self._complained = True
         logger.error(
             "%s The next connection tries again.",
-            store.in_words(problem),
+            database.in_words(problem),
             extra={"event": "not_started", "node": self.id},
         )
 

@@ -14,7 +14,7 @@ from django.db import Error as DatabaseError
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 
-from ..services import store
+from .. import database
 
 
 class NotReady(Exception):
@@ -32,7 +32,7 @@ def check_database() -> None:
         executor = MigrationExecutor(connection)
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DatabaseError as problem:
-        reason = store.one_line(store.first_hand(problem))
+        reason = database.one_line(database.first_hand(problem))
         raise NotReady(
             f"The database at {_shown(settings.DATABASES[DEFAULT_DB_ALIAS])} does not answer: {reason}. "
             "Start it, or correct DATABASE_URL."

@@ -8,7 +8,7 @@ from django.db import Error as DatabaseError
 from django.db import OperationalError, ProgrammingError, connection
 
 
-def in_words(problem: DatabaseError) -> str:
+def in_words(problem: BaseException) -> str:
     """One line for whoever runs the server: what the database said, and what to do about it."""
     reason = one_line(problem)
     if isinstance(problem, ProgrammingError) or "no such table" in reason or "no such column" in reason:
@@ -16,7 +16,7 @@ def in_words(problem: DatabaseError) -> str:
     return f"The database does not answer ({reason}). Start it, or correct DATABASE_URL."
 
 
-def one_line(problem: Exception) -> str:
+def one_line(problem: BaseException) -> str:
     """What the database said, without its hints."""
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
