@@ -19,6 +19,8 @@ _SIMPLE = (str, int, float, bool)
 _SECRETS = re.compile(r"\b(token|ticket|access_token|resume_token)=[^&\s\"]+")
 #: What would begin a line of its own, or move a terminal's cursor and colours.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: What asyncio says for each of the 2,048 places of a server's queue, every second that no file can be opened.
+_NO_FILES = "socket.accept() out of system resource"
 _PLAIN = re.compile(r"[A-Za-z0-9_\-.:@/+*,]+", re.ASCII)
 
 
@@ -128,6 +130,11 @@ class Strangers(logging.Filter):
             return True
         record.exc_info = record.exc_text = None
         sentence = record.getMessage().rstrip()
+        if sentence.startswith(_NO_FILES):
+            record.msg, record.args = (
+                "No connection is taken: raise the limit of open files (LimitNOFILE, ulimit -n)",
+                (),
+            )
         if "Traceback" in sentence:
             record.msg, record.args = f"A handshake that cannot be read: {sentence.rpartition(chr(10))[2]}", ()
         left_out = self._damper.admit()
@@ -141,6 +148,8 @@ class Strangers(logging.Filter):
             return getattr(record, "status_code", 500) < 500
         if record.name == "uvicorn.error":
             return record.levelno == logging.WARNING
+        if record.name == "asyncio":
+            return str(record.msg).startswith(_NO_FILES)
         return record.name.startswith("django.security") or record.name == "daphne.ws_protocol"
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from bus.api import docs
 from bus.commands.base import registry
 from bus.contracts import views
+from tests.harness.client import WireClient
 from tests.harness.server import BusServer
 from tests.security.conftest import PRODUCTION, Console
 
@@ -173,6 +176,31 @@ def test_what_strangers_send_costs_a_line_and_not_a_page(any_server: BusServer) 
     log = any_server.log()[len(before) :]
     assert "Traceback" not in log
     assert 1 <= sum("evil.example" in line or "Not Found" in line for line in log.splitlines()) <= 150
+
+
+async def test_more_connections_than_files_cost_those_who_are_in_nothing(any_server: BusServer) -> None:
+    """The process has no file left for a connection: it serves on, says so in few lines, and takes new ones when it has."""
+    before = len(any_server.log())
+    limits = resource.prlimit(any_server.pid, resource.RLIMIT_NOFILE)
+    async with await WireClient.connect(any_server.url) as client, contextlib.AsyncExitStack() as strangers:
+        there = len(os.listdir(f"/proc/{any_server.pid}/fd"))
+        resource.prlimit(any_server.pid, resource.RLIMIT_NOFILE, (there + 10, limits[1]))
+        try:
+            for _ in range(40):
+                line = socket.create_connection((any_server.host, any_server.port))
+                strangers.callback(line.close)
+            for _ in range(100):
+                await client.publish("goes on", ack=True)
+            if "uvicorn" in any_server.process.argv:
+                any_server.process.wait_for_log("raise the limit of open files")
+        finally:
+            resource.prlimit(any_server.pid, resource.RLIMIT_NOFILE, limits)
+        await strangers.aclose()
+        async with await WireClient.connect(any_server.url) as newcomer:
+            await newcomer.ping()
+    log = any_server.log()[before:]
+    assert "Traceback" not in log
+    assert sum("open files" in line or "accept" in line for line in log.splitlines()) <= 100
 
 
 def test_after_the_log_in_nobody_is_sent_elsewhere(public_server: BusServer, console: Console) -> None:
