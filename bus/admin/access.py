@@ -76,7 +76,6 @@ class NewTokenForm(TokenForm):
 class AccessTokenAdmin(BusModelAdmin[AccessToken]):
     """Access tokens. The secret is shown once, on the page that answers the making; only its digest is kept."""
 
-    change_list_template = "admin/bus/accesstoken/change_list.html"
     list_display = [
         "name",
         "shown_prefix",

@@ -110,7 +110,6 @@ class ReasonForm(forms.Form):
 class ClientAdmin(ReadOnlyAdmin[Client]):
     """Connected clients, and lasting ones that are gone."""
 
-    change_form_template = "admin/bus/client/change_form.html"
     list_display = [
         "client_id",
         "state",

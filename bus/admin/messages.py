@@ -97,7 +97,6 @@ class AgeFilter(admin.SimpleListFilter):
 class MessageAdmin(ReadOnlyAdmin[Message]):
     """The logs of rooms and channels. Private messages are their two sides' and are not shown."""
 
-    change_list_template = "admin/bus/message/change_list.html"
     list_display = ["at", "channel_link", "seq", "type", "sender_link", "text"]
     list_display_links = ["at", "seq"]
     list_filter = [RoomFilter, ChannelFilter, SenderFilter, TypeFilter, AgeFilter]

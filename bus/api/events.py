@@ -66,7 +66,6 @@ class EventStream:
         self._node = node
         self._ref = ref
         self._error: BusError | None = None
-        self._overflowed = False
         self._stream: Stream
         self.writer = EventWriter(node.bounds, self._overflow, backlog_of(scope.get("arqonbus.send")))
         self.peer = Peer(secrets.token_hex(8), actor, kind=KIND, peer_address=actor.address)
@@ -126,9 +125,7 @@ class EventStream:
             self.close(SLOW, bus_error(problem))
 
     def _overflow(self) -> None:
-        if not self._overflowed:
-            self._overflowed = True
-            self._node.loop.call_soon(self.close, SLOW, BusError("TOO_SLOW", retry_after=1.0))
+        self._node.loop.call_soon(self.close, SLOW, BusError("TOO_SLOW", retry_after=1.0))
 
     def close(self, code: int, error: BusError | None) -> None:
         """End it: what waits is sent, then the reason."""
@@ -137,7 +134,7 @@ class EventStream:
             self._error = error
             if error is not None:
                 metrics.errors.labels(error.code).inc()
-            if code == RESTART or self._overflowed:
+            if code == RESTART or self.writer.overflowed:
                 # The reader comes back to where it was; what it did not take yet is in the log.
                 self.writer.abort()
                 self.writer.close_code = code

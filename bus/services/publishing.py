@@ -66,12 +66,7 @@ def publish(
     if address.is_inbox and not known([address.channel]):
         # Whoever took the id first would read it.
         raise target_not_found([address.channel], 1)
-    inbound = Inbound(kind=KIND_PUBLISH, type=type, id=id)
-    if payload is not None:
-        inbound.payload = _encoded(payload, "payload")
-    if message is not None:
-        inbound.message = _encoded(message, "message")
-        inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
+    inbound = _inbound(payload, message, type=type, id=id)
     if metadata is not None:
         inbound.metadata = _encoded(metadata, "metadata")
     return publish_all([(address, inbound)], actor=actor, durable=durable)[0]
@@ -289,17 +284,19 @@ def send_private(
     there = known(wanted)
     if not there:
         raise target_not_found(wanted, len(wanted))
-    items: list[tuple[Address, Inbound]] = []
-    for target in wanted:
-        if target in there:
-            inbound = Inbound(kind=KIND_PUBLISH, type="private", id=id)
-            if payload is not None:
-                inbound.payload = _encoded(payload, "payload")
-            if message is not None:
-                inbound.message = _encoded(message, "message")
-                inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
-            items.append((inbox(target), inbound))
-    return publish_all(items, actor=actor)
+    inbound = _inbound(payload, message, type="private", id=id)
+    return publish_all([(inbox(target), inbound) for target in wanted if target in there], actor=actor)
+
+
+def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, id: str | None) -> Inbound:
+    """A message of Django code in canonical form. Raises ``BusError`` VALIDATION_ERROR."""
+    inbound = Inbound(kind=KIND_PUBLISH, type=type, id=id)
+    if payload is not None:
+        inbound.payload = _encoded(payload, "payload")
+    if message is not None:
+        inbound.message = _encoded(message, "message")
+        inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
+    return inbound
 
 
 def new_uid() -> str:

@@ -52,7 +52,7 @@ class EventWriter(Writer):
         self._queue.extend(batch.payloads)
         self._bytes += sum(map(len, batch.payloads))
         if self.buffered() > self.bounds.bytes or len(self._queue) > self.bounds.frames:
-            self.on_overflow()
+            self._overflow()
         self._ready.set()
 
     def buffered(self) -> int:
