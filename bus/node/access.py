@@ -139,9 +139,12 @@ class Access:
                     await self._act(subjects)
                 if peers:
                     await self._look_at(list(peers), set(), people=True)
-            except DatabaseError as problem:
-                # Nothing is forgotten because the store was away for a moment.
-                logger.warning("access waits for the store: %s", problem, extra={"event": "access_waits"})
+            except Exception as problem:
+                # Nothing is forgotten because the store was away for a moment, or because of a fault of our own.
+                if isinstance(problem, DatabaseError):
+                    logger.warning("access waits for the store: %s", problem, extra={"event": "access_waits"})
+                else:
+                    logger.exception("a look at who may stay failed", extra={"event": "internal_error"})
                 self._subjects |= subjects
                 self._peers |= peers
                 await asyncio.sleep(0.5)

@@ -62,8 +62,7 @@ class Admission:
                 raise too_many("connections_per_principal", f"You have {limit} connections already.")
             self._by_principal[principal] = counted + 1
             self._principal_of[peer.connection_id] = principal
-        if before:
-            _less(self._by_principal, before)
+        self._gone(before)
 
     def most_of_all(self, peer: Peer) -> int:
         """What its principal may have in all processes together, where that is worth a look into the database; else 0.
@@ -81,7 +80,10 @@ class Admission:
             return
         self._silent.pop(peer, None)
         _less(self._by_address, holder_of(peer.peer_address))
-        principal = self._principal_of.pop(peer.connection_id, "")
+        self._gone(self._principal_of.pop(peer.connection_id, ""))
+
+    def _gone(self, principal: str) -> None:
+        """One connection less of its; with the last one its bucket goes too."""
         if principal and not _less(self._by_principal, principal):
             self._rates.pop(principal, None)
 
@@ -116,6 +118,7 @@ class Admission:
 
 
 def _less(counts: dict[str, int], key: str) -> int:
+    """Count one less of ``key``; how many are left."""
     left = counts.get(key, 1) - 1
     if left > 0:
         counts[key] = left

@@ -8,7 +8,10 @@ import json
 import socket
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
 
+from bus import identity, testing
 from tests.conftest import Connect
 from tests.harness.server import BusServer
 from tests.security.conftest import Console
@@ -214,3 +217,23 @@ def test_nothing_in_a_log_line_begins_another_or_speaks_to_the_terminal(
     assert "error=ORIGIN_REFUSED" in log
     assert 'origin="https://log.example' in log
     assert not [mark for mark in ("\x1b", "\x9b", "\x85", "\x0c") if mark in log]
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_what_is_withdrawn_ends_also_where_the_first_look_at_it_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    renewed = identity.renewed
+
+    def failing(*_: object) -> list[object]:
+        monkeypatch.setattr(identity, "renewed", renewed)
+        raise RuntimeError("a fault of our own")
+
+    user = await sync_to_async(get_user_model().objects.create_user)("sacked")
+    async with testing.live_bus() as bus:
+        client = await bus.connect(user=user)
+        monkeypatch.setattr(identity, "renewed", failing)
+        user.is_active = False
+        await user.asave()
+        assert (await client.expect("error"))["error"]["code"] == "REVOKED"
+    assert any(record.exc_info for record in caplog.records if record.name == "arqonbus.access")
