@@ -247,7 +247,7 @@ class Presence(msgspec.Struct, kw_only=True, tag_field="event", tag="presence"):
 
 
 class Unsubscribed(msgspec.Struct, kw_only=True, tag_field="event", tag="unsubscribed"):
-    """Your access to a channel was withdrawn; you are no member any more."""
+    """Your access to a channel was withdrawn (REVOKED) or it was deleted (DELETED); you are no member any more."""
 
     room: str
     channel: str

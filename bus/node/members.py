@@ -197,9 +197,7 @@ class Members:
         """End memberships that are no longer allowed: nothing more is delivered from this moment on, and the client is told."""
         node = self._node
         for ref in refs:
-            self.forget(peer, ref)
-            place = {"room": ref.address.room, "channel": ref.address.channel}
-            node.hub.send(peer, frames.system("unsubscribed", ref.address, **place, reason="REVOKED"))
+            self._end(peer, ref, "REVOKED")
         for ref in refs:
             if not peer.registered:
                 continue  # A reader that is no client, such as a stream of events.
@@ -208,6 +206,11 @@ class Members:
             except BusError:
                 continue  # The row goes with the connection at the latest.
             node.notices.left(peer.card(), ref, participants)
+
+    def _end(self, peer: Peer, ref: ChannelRef, reason: str) -> None:
+        self.forget(peer, ref)
+        place = {"room": ref.address.room, "channel": ref.address.channel}
+        self._node.hub.send(peer, frames.system("unsubscribed", ref.address, **place, reason=reason))
 
     def forget(self, peer: Peer, ref: ChannelRef) -> None:
         """Take a connection out of a channel of this process."""
@@ -230,7 +233,7 @@ class Members:
                     node.hub.remove(stream, peer)
 
     def drop_stream(self, channel_id: int, problem: BusError | None) -> None:
-        """A log is gone: memberships end; with ``problem`` the members' connections do too, for them to find the new one."""
+        """A log is gone: members are told that they are none; with ``problem`` they are sent away, to find the new one."""
         node = self._node
         stream = node.hub.streams.get(channel_id)
         if stream is None:
@@ -242,7 +245,9 @@ class Members:
                 if problem is not None:
                     member.drop(SLOW, problem)
                 elif ref is not None:
-                    self.forget(member, ref)
+                    self._end(member, ref, "DELETED")
+                elif member.inbox_id == channel_id:
+                    member.inbox_id = member.inbox_seq = 0  # The next one is another.
         node.hub.discard(channel_id)
 
     async def gone(self, peer: Peer, code: int) -> None:

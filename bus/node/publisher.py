@@ -142,7 +142,9 @@ class Publisher:
             seq = entry.seq
             if entry.error is not None or entry.duplicate or seq is None:
                 if entry.error is not None and entry.error.code == "CHANNEL_NOT_FOUND":
+                    # Deleted, and its bell was lost: whoever is still in it hears nothing any more.
                     self._node.channels.forget(entry.context.address)
+                    self._node.members.drop_stream(entry.channel_id, None)
                 continue
             self.published += 1
             ref: ChannelRef = entry.context

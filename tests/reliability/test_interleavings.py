@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from tests.conftest import Connect
-from tests.harness.client import WireClient
+import pytest
+
+from tests.conftest import Connect, StartServer
+from tests.harness.backends import Storage
+from tests.harness.client import WireClient, WireError
 from tests.harness.server import BusServer
+from tests.reliability.traffic import query
 
 
 def seqs(frames: list[dict[str, Any]], address: str) -> list[int]:
@@ -66,3 +71,33 @@ async def test_joining_another_channel_of_a_room_does_not_hurry_the_rooms_own_lo
         assert list(answer["result"]["positions"]) == [f"{fresh_room}:other"]
     finally:
         await back.close()
+
+
+async def test_members_of_a_channel_that_was_removed_in_the_database_are_told(
+    start_server: StartServer, storage: Storage
+) -> None:
+    """No bell tells of it: the next message finds out, and nobody waits for messages of a channel that is another one by then."""
+    server = await asyncio.to_thread(start_server)
+    async with (
+        await WireClient.connect(server.url, room="lab:bench") as member,
+        await WireClient.connect(server.url, room="lab:door") as publisher,
+    ):
+        letter: dict[str, Any] = {"type": "private", "to": [member.client_id], "ack": True}
+        await publisher.publish("before", room="lab", channel="bench", ack=True)
+        await publisher.publish("a letter", **letter)
+        channels = f"name IN ('bench', '{member.client_id}')"
+        for table in ("bus_message", "bus_membership", "bus_publishkey"):
+            where = f"channel_id IN (SELECT id FROM bus_channel WHERE {channels})"
+            await asyncio.to_thread(query, storage, f"DELETE FROM {table} WHERE {where}")
+        await asyncio.to_thread(query, storage, f"DELETE FROM bus_channel WHERE {channels}")
+        with pytest.raises(WireError, match="CHANNEL_NOT_FOUND"):
+            await publisher.publish("into nothing", room="lab", channel="bench", ack=True)
+        told = await member.expect(event="unsubscribed", channel="bench")
+        assert told["payload"]["reason"] == "DELETED"
+        assert (await publisher.publish("after", room="lab", channel="bench", ack=True))["seq"] == 1
+        assert (await member.join("lab", "bench", since=0))["recovered"] is True
+        await member.expect(message="after")
+        with pytest.raises(WireError, match="CHANNEL_NOT_FOUND"):
+            await publisher.publish("into nothing", **letter)
+        await publisher.publish("another letter", **letter)
+        await member.expect(message="another letter")
