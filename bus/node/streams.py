@@ -218,12 +218,6 @@ class Streams:
         finally:
             self._doubted.discard(stream.id)
 
-    def suspect_all(self) -> None:
-        """Compare every stream with the log, since bells may have been lost."""
-        for stream in self.hub.streams.values():
-            if stream.head >= 0:
-                self._suspect(stream)
-
     def _suspect(self, stream: Stream) -> None:
         if stream.id not in self._repairing:
             self._repairing.add(stream.id)

@@ -30,9 +30,8 @@ class Watch:
         self._next_full_look = 0.0
 
     def everywhere(self) -> None:
-        """The layer was away: look at the whole of the log's recent past at once."""
+        """The layer was away: let the next look compare all streams with their logs, which is one question for all of them."""
         self._next_full_look = 0.0
-        self._node.streams.suspect_all()
 
     async def look(self) -> float:
         """Find what was committed without a bell: by processes that cannot ring, or while the layer was away."""

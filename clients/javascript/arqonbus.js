@@ -16,7 +16,7 @@ export const VERSION = "1.0.0";
 const SERVER = "arqonbus_server";
 const INBOX_ROOM = "pm";
 const WHOLE = "*";
-/** The largest page of history that the server gives. */
+/** The largest page that the server gives. */
 const PAGE = 500;
 /** A head that the history does not show: how often to look again before taking it for lost, and the pause between. */
 const LOOKS = 20;
