@@ -134,7 +134,12 @@ class PublishKey(models.Model):
 
     # sender/id, and for a private message >target (``frames.publish_key``).
     key = models.CharField(max_length=350, primary_key=True)
-    channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="+", db_index=False)
+    # Bound to nothing: else the removal of each channel, which waits in front of the publishers, would read the keys of a whole
+    # day to find its own, and each new key would lock the channel's row. Those of a channel that is gone count for nothing
+    # (``log.store``) and go with their time.
+    channel = models.ForeignKey(
+        Channel, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
+    )
     seq = models.BigIntegerField()
     created_at = models.DateTimeField(db_index=True)
 

@@ -30,8 +30,8 @@ class Statements(Protocol):
         """
         ...
 
-    def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:
-        """The keys used since then, with their seqs; older ones are removed."""
+    def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, tuple[int, int]]:
+        """The keys used since then, with the channel's id and the seq; older ones are removed."""
         ...
 
     def move_heads(self, cursor: Any, heads: Sequence[tuple[int, int]], now: Any) -> None:
@@ -60,19 +60,19 @@ class SqliteStatements:
         )
         return {row[0]: (row[1], row[2]) for row in msgspec.json.decode(cursor.fetchone()[0])}
 
-    def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:
+    def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, tuple[int, int]]:
         cursor.execute(
-            "SELECT json_group_array(json_array(key, seq, created_at >= %s)) FROM bus_publishkey"
+            "SELECT json_group_array(json_array(key, channel_id, seq, created_at >= %s)) FROM bus_publishkey"
             " WHERE key IN (SELECT value FROM json_each(%s))",
             (since, _json(keys)),
         )
         rows = msgspec.json.decode(cursor.fetchone()[0])
-        expired = [key for key, _, fresh in rows if not fresh]
+        expired = [row[0] for row in rows if not row[3]]
         if expired:
             cursor.execute(
                 "DELETE FROM bus_publishkey WHERE key IN (SELECT value FROM json_each(%s))", (_json(expired),)
             )
-        return {key: seq for key, seq, fresh in rows if fresh}
+        return {key: (channel_id, seq) for key, channel_id, seq, fresh in rows if fresh}
 
     def move_heads(self, cursor: Any, heads: Sequence[tuple[int, int]], now: Any) -> None:
         if len(heads) == 1:
@@ -124,10 +124,10 @@ class PostgresqlStatements:
             )
         return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
 
-    def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, int]:
+    def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, tuple[int, int]]:
         cursor.execute("DELETE FROM bus_publishkey WHERE key = ANY(%s) AND created_at < %s", (list(keys), since))
-        cursor.execute("SELECT key, seq FROM bus_publishkey WHERE key = ANY(%s)", (list(keys),))
-        return dict(cursor.fetchall())
+        cursor.execute("SELECT key, channel_id, seq FROM bus_publishkey WHERE key = ANY(%s)", (list(keys),))
+        return {key: (channel_id, seq) for key, channel_id, seq in cursor.fetchall()}
 
     def move_heads(self, cursor: Any, heads: Sequence[tuple[int, int]], now: Any) -> None:
         cursor.execute(

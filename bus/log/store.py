@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -93,7 +93,7 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
         keys = [entry.key for entry in entries if entry.key is not None]
         if keys:
             since = connection.ops.adapt_datetimefield_value(now - timedelta(seconds=window))
-            used.update(sql.find_keys(cursor, keys, since))
+            used.update(_still_good(sql.find_keys(cursor, keys, since), positions))
         heads: dict[int, int] = {}
         rows: list[tuple[Any, ...]] = []
         key_rows: list[tuple[Any, ...]] = []
@@ -136,6 +136,17 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
             key_rows.sort()
             sql.insert_keys(cursor, key_rows)
     return passed
+
+
+def _still_good(known: dict[str, tuple[int, int]], positions: Container[int]) -> dict[str, int]:
+    """The seqs of the known keys whose channel is still there (``positions``: some that are); the others are removed."""
+    elsewhere = {channel_id for channel_id, _ in known.values() if channel_id not in positions}
+    if elsewhere:
+        elsewhere.difference_update(Channel.objects.filter(id__in=elsewhere).values_list("id", flat=True))
+    gone = [key for key, (channel_id, _) in known.items() if channel_id in elsewhere]
+    if gone:
+        PublishKey.objects.filter(key__in=gone).delete()
+    return {key: seq for key, (channel_id, seq) in known.items() if channel_id not in elsewhere}
 
 
 def _existing(cursor: Any, channel_ids: Iterable[int]) -> set[int]:
@@ -287,16 +298,18 @@ def drop(channel_id: int, floor: int, limit: int) -> int:
     return Message.objects.filter(channel_id=channel_id, seq__lte=min(floor, oldest + limit - 1)).delete()[0]
 
 
-def forget_keys(window: float) -> None:
-    """Forget the senders' own ids that are older than ``window`` seconds."""
-    PublishKey.objects.filter(created_at__lt=timezone.now() - timedelta(seconds=window)).delete()
+def forget_keys(window: float, limit: int) -> int:
+    """Forget senders' own ids that are older than ``window`` seconds, at most ``limit`` of them; how many went."""
+    old = PublishKey.objects.filter(created_at__lt=timezone.now() - timedelta(seconds=window))
+    return PublishKey.objects.filter(key__in=list(old.values_list("key", flat=True)[:limit])).delete()[0]
 
 
 def prune(*, default_count: int, default_age: float, window: float, limit: int = 5000) -> int:
     """Drop what the retention of each channel lets go, oldest first, at most ``limit`` rows of each; returns how many went."""
     floors = prunable(default_count=default_count, default_age=default_age)
     dropped = sum(drop(channel_id, floor, limit) for channel_id, floor in floors)
-    forget_keys(window)
+    while forget_keys(window, limit) == limit:
+        pass
     return dropped
 
 

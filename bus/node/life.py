@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("arqonbus.node")
 
-#: Messages that the retention removes in one transaction; publishers go on in between.
+#: Messages, and remembered ids, that are removed in one transaction; publishers go on in between.
 PRUNE_STEP = 1000
 #: Time between looks for what is to be tidied, in seconds.
 HOUSEKEEP = 15.0
@@ -158,4 +158,5 @@ class Life:
             gone = PRUNE_STEP
             while gone == PRUNE_STEP:
                 gone = await node.run_writer(log.drop, channel_id, floor, PRUNE_STEP)
-        await node.run_writer(log.forget_keys, settings.idempotency_window)
+        while await node.run_writer(log.forget_keys, settings.idempotency_window, PRUNE_STEP) == PRUNE_STEP:
+            pass

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
@@ -16,6 +17,7 @@ from bus import log
 from bus.log import Entry, LogWriter, append_batch
 from bus.models import Channel, Message, Room
 from bus.protocol.errors import BusError
+from bus.services.channels import remove
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -146,6 +148,20 @@ async def test_a_repeated_key_is_one_message_in_a_batch_and_after_it(writing: Wr
     (third,) = await writing.append(entry("arq_3", key="me/1"))
     assert [(e.seq, e.duplicate) for e in (first, second, third)] == [(1, False), (1, True), (1, True)]
     assert await kept() == [(1, "arq_1")]
+
+
+def test_the_keys_of_a_channel_that_is_gone_count_for_nothing_and_cost_its_removal_nothing(
+    channel: Channel, entry: MakeEntry
+) -> None:
+    append_batch([entry("arq_1", key="me/1"), entry("arq_2", key="me/2")], window=60)
+    other = Channel.objects.create(room=channel.room, name="other")
+    with CaptureQueriesContext(connection) as asked:
+        remove(channel)
+    assert not [query["sql"] for query in asked if "bus_publishkey" in query["sql"]], "a look at all keys"
+    again = [entry("arq_3", key="me/1", channel_id=other.id), entry("arq_4", key="me/1", channel_id=other.id)]
+    append_batch(again, window=60)
+    assert [(e.seq, e.duplicate) for e in again] == [(1, False), (1, True)]
+    assert [log.forget_keys(-1, 1) for _ in range(3)] == [1, 1, 0]
 
 
 async def test_a_queue_that_is_full_is_said_at_once(writing: Writing, entry: MakeEntry) -> None:
