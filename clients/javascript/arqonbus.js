@@ -1049,9 +1049,8 @@ export class Bus {
   #notice(address, frame) {
     const listeners = [...(this._subscriptions.get(address) ?? [])];
     if (frame.payload?.event === "unsubscribed") {
-      this._members.delete(address);
       this._kept.delete(address);
-      this._logs.delete(address);
+      this.#forget(address);
       const error = new ServerError({ code: "REVOKED", number: 403, message: `Your access to ${address} was withdrawn.` });
       for (const subscription of listeners) subscription._fail(error);
     } else for (const subscription of listeners) subscription._notice(frame);
@@ -1229,9 +1228,16 @@ export class Bus {
   async leave(address) {
     this._kept.delete(address);
     const result = await this.command("leave_channel", { channel: address });
+    this.#forget(address);
+    return result.channels;
+  }
+
+  /** This client is no member any more: the log comes no longer, nor with its last channel the room's own. */
+  #forget(address) {
     this._members.delete(address);
     this._logs.delete(address);
-    return result.channels;
+    const [room] = splitAddress(address);
+    if (![...this._members].some((other) => other.startsWith(`${room}:`))) this._logs.delete(`${room}:${WHOLE}`);
   }
 
   /** Join; `activate` is called with the result before any frame that follows the answer is looked at. */
@@ -1247,6 +1253,8 @@ export class Bus {
         const seq = result.recovered === false ? result.first_seq - 1 : since.seq;
         this._logs.set(address, { seq, epoch: result.epoch });
       } else if (!this._logs.has(address)) this._logs.set(address, { seq: result.seq, epoch: result.epoch });
+      // The room's own log comes with the first of its channels.
+      for (const [log, at] of Object.entries(result.positions)) if (!this._logs.has(log)) this._logs.set(log, at);
       activate?.(result);
     };
     const frame = { type: "command", id: newId(), command: "join_channel", parameters };
@@ -1267,7 +1275,6 @@ export class Bus {
       return;
     }
     const mine = this._joining.then(async () => {
-      await this.#knowRoomLog(subscription.room);
       const since = await this.#seqOf(address, subscription.since);
       await this.#join(address, since, (result) => {
         if (!since) {
@@ -1288,20 +1295,6 @@ export class Bus {
     if (!this._subscriptions.has(subscription.address)) this._subscriptions.set(subscription.address, new Set());
     this._subscriptions.get(subscription.address).add(subscription);
     this._all.add(subscription);
-  }
-
-  /** Learn where the room's own log stands before joining, or a break right after it could hide its messages. */
-  async #knowRoomLog(room) {
-    const address = `${room}:${WHOLE}`;
-    if (this._logs.has(address)) return;
-    let at = { seq: 0, epoch: null };
-    try {
-      const info = await this.channelInfo(address);
-      at = { seq: info.seq, epoch: info.epoch };
-    } catch (problem) {
-      if (!(problem instanceof ServerError)) throw problem;
-    }
-    if (!this._logs.has(address)) this._logs.set(address, at);
   }
 
   /** A `since` as a position. Throws RangeError for a text that is no time. */

@@ -162,6 +162,7 @@ const scenarios = {
   async dead_line() {
     // The server is frozen: its sockets stay open and nothing answers.
     const bus = await connect(url, { clientId: given.clientId, heartbeat: 1000, onState: (state) => say("state", { state }) });
+    for (let number = 1; number <= 6; number += 1) await (await bus.subscribe(`${number}-${given.address}`).open()).close();
     const subscription = await bus.subscribe(given.address).open();
     say("ready");
     const message = (await subscription.next()).value;

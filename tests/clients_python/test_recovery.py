@@ -293,3 +293,19 @@ async def test_a_token_that_expires_is_replaced_by_the_function_that_gives_it(
         await arqonbus.connect(server.url, token=away)
     with pytest.raises(arqonbus.ClosedByServer, match="UNAUTHENTICATED"):
         await arqonbus.connect(server.url, token=lambda: "wrong")
+
+
+async def test_who_was_in_many_rooms_comes_back_with_the_places_of_those_that_it_is_in(
+    client: Connect, start_server: StartServer, fresh_room: str
+) -> None:
+    """The server takes two places for each membership that one may have, and no registration with more."""
+    server = await asyncio.to_thread(start_server, env={"ARQONBUS_MEMBERSHIPS": "2"})
+    bus = await client(server)
+    for number in range(6):
+        async with bus.subscribe(f"{fresh_room}-{number}:talk"):
+            pass
+    async with bus.subscribe(f"{fresh_room}:talk") as messages:
+        await broken(bus)
+        other = await client(server)
+        await other.publish(fresh_room, "to the room")
+        assert (await messages.get(WAIT)).text == "to the room"

@@ -158,9 +158,8 @@ class Bus(Connection, Commands):
         payload = frame.get("payload") or {}
         listeners = list(self._subscriptions.get(address, ()))
         if payload.get("event") == "unsubscribed":
-            self._members.discard(address)
             self._kept.discard(address)
-            self._logs.pop(address, None)
+            self._forget(address)
             for subscription in listeners:
                 subscription._fail(errors.Revoked(f"Your access to {address} was withdrawn."))
             return
@@ -304,10 +303,17 @@ class Bus(Connection, Commands):
         """End a membership; the addresses of those that are left. Raises ``NotAMember``."""
         self._kept.discard(address)
         result = await self._command("leave_channel", {"channel": address}, repeat=False)
-        self._members.discard(address)
-        self._logs.pop(address, None)
+        self._forget(address)
         left: list[str] = result["channels"]
         return left
+
+    def _forget(self, address: str) -> None:
+        """This client is no member any more: the log comes no longer, nor with its last channel the room's own."""
+        self._members.discard(address)
+        self._logs.pop(address, None)
+        room = address.partition(":")[0]
+        if not any(other.startswith(f"{room}:") for other in self._members):
+            self._logs.pop(f"{room}:{WHOLE}", None)
 
     async def _join(
         self, address: str, since: Position | None, activate: Callable[[dict[str, Any]], None] | None = None
@@ -327,6 +333,9 @@ class Bus(Connection, Commands):
                 self._logs[address] = Position(result["first_seq"] - 1 if lost else since.seq, result["epoch"])
             elif address not in self._logs:
                 self._logs[address] = Position(result["seq"], result["epoch"])
+            # The room's own log comes with the first of its channels.
+            for log, at in result["positions"].items():
+                self._logs.setdefault(log, Position(at["seq"], at["epoch"]))
             if activate is not None:
                 activate(result)
 
@@ -347,7 +356,6 @@ class Bus(Connection, Commands):
             self._add(subscription)
             return
         async with self._joining:
-            await self._know_room_log(subscription.room)
             since = await self._seq_of(address, subscription.since)
 
             def activate(result: Mapping[str, Any]) -> None:
@@ -367,18 +375,6 @@ class Bus(Connection, Commands):
         self._all.add(subscription)
         loop = asyncio.get_running_loop()
         weakref.finalize(subscription, self._forgotten, loop, subscription.address).atexit = False
-
-    async def _know_room_log(self, room: str) -> None:
-        """Learn where the room's own log stands before joining, or a break right after it could hide its messages."""
-        address = f"{room}:{WHOLE}"
-        if address in self._logs:
-            return
-        try:
-            info = await self.channel_info(address)
-        except ServerError:
-            self._logs.setdefault(address, Position(0))
-        else:
-            self._logs.setdefault(address, Position(info["seq"], info["epoch"]))
 
     async def _seq_of(self, address: str, since: Since) -> Position | None:
         """A ``since`` as a seq. Raises ``ValueError`` for a text that is no time, ``Forbidden`` …"""
