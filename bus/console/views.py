@@ -13,6 +13,8 @@ from django.contrib.auth import views as auth_views
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET
@@ -63,6 +65,14 @@ def _config(request: HttpRequest) -> dict[str, Any]:
     }
 
 
+def _marked(text: str) -> SafeString:
+    """`names` of the text as code."""
+    pieces = enumerate(text.split("`"))
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", piece) if odd % 2 else piece,) for odd, piece in pieces)
+    )
+
+
 @never_cache
 @ensure_csrf_cookie
 @require_GET
@@ -70,7 +80,7 @@ def console(request: HttpRequest) -> HttpResponse:
     """The page. It holds no data of the bus: its script fetches that as the visitor, or asks who the visitor is."""
     context = {
         "config": _config(request),
-        "errors": [{"code": code, **kind._asdict()} for code, kind in ERRORS.items()],
+        "errors": [{"code": code, **kind._asdict(), "told": _marked(kind.text)} for code, kind in ERRORS.items()],
         "close_codes": [{"code": code, **kind._asdict()} for code, kind in CLOSE_CODES.items()],
     }
     return render(request, "bus/console.html", context)

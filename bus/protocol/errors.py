@@ -49,7 +49,9 @@ ERRORS: dict[str, ErrorKind] = {
     "CHANNEL_NOT_EMPTY": ErrorKind(409, "The channel has members; only an empty channel can be deleted."),
     "CHANNEL_PROTECTED": ErrorKind(409, "The channel is built in and stays."),
     "NOT_A_MEMBER": ErrorKind(409, "You are not a member of this channel."),
-    "CLIENT_ID_IN_USE": ErrorKind(409, "This client_id is connected already; bring its resume_token to take it over."),
+    "CLIENT_ID_IN_USE": ErrorKind(
+        409, "This client_id is connected; take another, or bring its resume_token to take it over."
+    ),
     "TAKEN_OVER": ErrorKind(409, "A newer connection of this client took over."),
     # 413, 415, 429: too much, or of a kind that is not taken.
     "FRAME_TOO_LARGE": ErrorKind(413, "The frame is larger than the limit."),

@@ -73,6 +73,13 @@ export function hue(name) {
   return sum % 12;
 }
 
+/** What an object says, in one line for people: `name=value` of all that is there; its time stands elsewhere. */
+export function pairs(value) {
+  if (value === null || typeof value !== "object" || Array.isArray(value)) return JSON.stringify(value);
+  const told = Object.entries(value).filter(([name, each]) => name !== "timestamp" && each !== null);
+  return told.map(([name, each]) => `${name}=${typeof each === "string" ? each : JSON.stringify(each)}`).join("  ");
+}
+
 /** A frame's content in one line. */
 export function summary(frame) {
   if (typeof frame.message === "string") return frame.message;

@@ -5,6 +5,8 @@ import { badge, setFace } from "../parts.js";
 import { Timeline } from "../timeline.js";
 import { VirtualList } from "../virtual-list.js";
 
+/** Where something was done. A private message is in no channel; a whole room has no shorter name. */
+const where = ({ room, channel }, short = false) => (room === "pm" ? "" : ` in ${short && channel !== "*" ? channel : `${room}:${channel}`}`);
 const SPANS = [["60", "1 min"], ["300", "5 min"], ["600", "10 min"]];
 
 export function agents(app) {
@@ -25,7 +27,7 @@ export function agents(app) {
       moment.textContent = time(item.at);
       setFace(who.firstChild, item.client_id, item.screen_name || item.client_id);
       who.lastChild.textContent = item.screen_name || item.client_id;
-      fill(content, badge(item.activity), h("span.dim", ` in ${item.room}:${item.channel}`));
+      fill(content, badge(item.activity), h("span.dim", where(item)));
     },
     items: (index) => rows[rows.length - 1 - index],
     onpick: (item) => app.go(`clients/${item.client_id}`),
@@ -47,7 +49,7 @@ export function agents(app) {
     const latest = new Map();
     for (const each of rows) latest.set(each.client_id, each);
     const now = [...latest.values()].sort((a, b) => b.at - a.at).slice(0, 12);
-    fill(cards, now.map((each) => h("a.pill", { href: `#/clients/${each.client_id}`, title: `${each.activity} in ${each.room}:${each.channel}` }, `${each.screen_name || each.client_id}: ${each.activity} in ${each.channel}, ${ago(each.at)}`)));
+    fill(cards, now.map((each) => h("a.pill", { href: `#/clients/${each.client_id}`, title: `${each.activity}${where(each)}` }, `${each.screen_name || each.client_id}: ${each.activity}${where(each, true)}, ${ago(each.at)}`)));
     head.textContent = rows.length ? `${count(latest.size)} clients, ${count(rows.length)} activities remembered` : "";
     const { value } = app.feed.refused;
     blank.hidden = rows.length > 0;

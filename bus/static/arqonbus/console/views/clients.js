@@ -83,9 +83,7 @@ export function clients(app, chosen) {
     try {
       const found = [];
       for await (const client of bus.clients()) found.push(client);
-      const speeds = speedsOf(app.feed.activities.items);
-      for (const client of found) client.rate = client.messages_per_second ?? speeds.get(client.client_id) ?? 0;
-      all = found;
+      all = freshen(found, app.feed.activities.items);
       failure = null;
     } catch (problem) {
       failure = problem;
@@ -194,13 +192,20 @@ export function clients(app, chosen) {
   };
 }
 
-/** Activities a second of each client, over the last ten seconds. */
-function speedsOf(activities) {
-  const from = Date.now() - 10_000;
-  const speeds = new Map();
-  for (let index = activities.length - 1; index >= 0 && activities[index].at >= from; index -= 1) {
-    const id = activities[index].client_id;
-    speeds.set(id, (speeds.get(id) ?? 0) + 0.1);
+/** The list has what clients did as of the last heartbeat; what was told of them since is newer, and says how often a second. */
+export function freshen(clients, activities) {
+  const now = Date.now();
+  const seen = new Map();
+  for (let index = activities.length - 1; index >= 0 && activities[index].at >= now - 60_000; index -= 1) {
+    const { client_id: id, at } = activities[index];
+    const one = seen.get(id) ?? { last: at, rate: 0 };
+    if (at >= now - 10_000) one.rate += 0.1;
+    seen.set(id, one);
   }
-  return speeds;
+  for (const client of clients) {
+    const { last = 0, rate: speed = 0 } = seen.get(client.client_id) ?? {};
+    client.rate = client.messages_per_second ?? speed;
+    if (last > (Date.parse(client.last_activity) || 0)) client.last_activity = new Date(last).toISOString();
+  }
+  return clients;
 }

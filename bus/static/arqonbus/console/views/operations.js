@@ -26,7 +26,7 @@ export function operations(app) {
   async function load() {
     if (!app.session.admin) {
       // Not even asked: the browser would write each refusal into its console.
-      for (const box of [nodes, refusals, audit]) if (!box.hasChildNodes()) fill(box, h("p.dim", "This is for admins of the bus."));
+      for (const box of [nodes, refusals, audit]) if (!box.hasChildNodes()) fill(box, h("p.dim", "This is for admins of the bus. Log in as one (", h("code", "manage.py createsuperuser"), " makes one), or come with an admin's token."));
       return metrics();
     }
     try {

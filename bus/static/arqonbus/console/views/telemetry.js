@@ -1,6 +1,6 @@
 /** Telemetry as it comes: events of clients and of the server itself. */
 import { copyButton, empty, fill, h, icon, select } from "../dom.js";
-import { count, time } from "../format.js";
+import { count, pairs, time } from "../format.js";
 import { jsonBlock } from "../json-view.js";
 import { detailPane, facts } from "../parts.js";
 import { VirtualList } from "../virtual-list.js";
@@ -25,7 +25,7 @@ export function telemetry(app) {
     show(row, item) {
       row.children[0].textContent = time(item.timestamp);
       row.children[1].firstChild.textContent = String(item.eventType ?? "");
-      row.children[2].textContent = JSON.stringify(item.payload ?? {});
+      row.children[2].textContent = pairs(item.payload ?? {});
     },
     items: (index) => rows[rows.length - 1 - index],
     onpick(item) {
