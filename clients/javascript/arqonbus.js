@@ -1319,6 +1319,7 @@ export class Bus {
     const others = this._subscriptions.get(address);
     this._all.delete(subscription);
     others?.delete(subscription);
+    if (!others?.size) this._subscriptions.delete(address);
     const needed = others?.size || this._kept.has(address) || address === this.address || !this._members.has(address);
     if (!joinable(address) || needed || this._failure || !this._up) return;
     try {

@@ -402,6 +402,8 @@ class Bus(Connection, Commands):
         await self._leave_unused(subscription.address)
 
     async def _leave_unused(self, address: str) -> None:
+        if not self._subscriptions.get(address):
+            self._subscriptions.pop(address, None)
         if (
             not _joinable(address)
             or self._subscriptions.get(address)
