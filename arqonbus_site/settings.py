@@ -24,15 +24,23 @@ IN_CHECKOUT = (BASE_DIR / "manage.py").exists()
 #: Where the development database and key are kept: in the checkout, or where an installed package is run.
 STATE_DIR = (BASE_DIR if IN_CHECKOUT else Path.cwd()) / "var"
 site = environment.read()
-for _name, _least in (
-    ("database_pool", 5),
-    ("hsts_seconds", 0),
-    ("redis_capacity", 1),
-    ("redis_expiry", 1),
-    ("redis_group_expiry", 1),
+for _name, _least, _most in (
+    ("database_pool", 5, 10_000),
+    ("hsts_seconds", 0, 10**9),
+    ("redis_capacity", 1, 10**9),
+    ("redis_expiry", 1, 86_400),
+    ("redis_group_expiry", 1, 10**9),
 ):
-    if getattr(site, _name) < _least:
-        raise ImproperlyConfigured(f"{_name.upper()} is {getattr(site, _name)}; it must be at least {_least}.")
+    if not _least <= getattr(site, _name) <= _most:
+        raise ImproperlyConfigured(f"{_name.upper()} is {getattr(site, _name)}; it must be from {_least} to {_most}.")
+if not site.redis_prefix:
+    raise ImproperlyConfigured("REDIS_PREFIX is empty; the bus's keys could not be told from others.")
+for _host in site.allowed_hosts:
+    if "/" in _host:
+        raise ImproperlyConfigured(f"ALLOWED_HOSTS holds {_host!r}; it must be a name alone, such as bus.example.com.")
+for _origin in site.csrf_trusted_origins:
+    if "://" not in _origin:
+        raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS holds {_origin!r}; it must be scheme://host.")
 DEBUG = site.debug
 
 # Database: SQLite in WAL mode with immediate transactions, or PostgreSQL through a pool.
@@ -41,6 +49,8 @@ try:
     _database: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
 except (ValueError, KeyError, environ.ImproperlyConfigured):
     _database = {}
+if not _database.get("NAME"):
+    _database = {}  # A server without the database's name.
 if _database.get("ENGINE") == "django.db.backends.sqlite3":
     Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
     # WAL alone makes "database is locked" worse (a reader that upgrades fails at once); IMMEDIATE is the cure. With

@@ -66,7 +66,7 @@ class Config:
         "", "Claim with the actions that a JWT is good for (join, publish, …); empty: no bounds."
     )
     revalidate: float = _setting(
-        60.0, "Time between looks at whether all who are connected may still be; changes known of act at once."
+        60.0, "Time between looks at whether all who are connected may still be; changes known of act at once; 0: none."
     )
     # Limits of a connection
     frame_bytes: int = _setting(
@@ -101,7 +101,7 @@ class Config:
     send_buffer: int = _setting(1024 * 1024, "Bytes waiting for one connection above which it is closed with 4013.")
     send_frames: int = _setting(1000, "Frames waiting for one connection above which it is closed with 4013.")
     send_deadline: float = _setting(10.0, "Time in which a connection has to take something of what waits for it.")
-    ping_interval: float = _setting(20.0, "Time between pings of a silent connection.")
+    ping_interval: float = _setting(20.0, "Time between pings of a silent connection; 0: none.")
     ping_timeout: float = _setting(20.0, "Time in which a ping has to be answered.")
     # The log
     ring: int = _setting(500, "Messages of a channel kept in memory by each process that has members of it.")
@@ -122,7 +122,10 @@ class Config:
         64 * 1024 * 1024, "Bytes of messages waiting for the log above which publishers are told BUSY."
     )
     store_timeout: float = _setting(2.0, "Time after which a waiting publish is refused with UNAVAILABLE.")
-    prune_interval: float = _setting(60.0, "Time between sweeps of what the retention lets go.")
+    prune_interval: float = _setting(
+        60.0,
+        "Time between sweeps of what the retention lets go and of what nobody uses; 0: none, and the database grows.",
+    )
     # Between processes
     bell_shards: int = _setting(64, "Groups over which the channels are spread on the channel layer.")
     bell_buffer: int = _setting(
@@ -198,6 +201,11 @@ _AT_LEAST_ONE = frozenset(
         "queue_bytes",
         "bell_shards",
         "bell_buffer",
+        "ring_bytes",
+        "send_buffer",
+        "send_frames",
+        "bad_frames",
+        "rate_burst",
     }
 )
 _POSITIVE = frozenset(
@@ -211,10 +219,27 @@ _POSITIVE = frozenset(
         "ping_timeout",
         "ticket_lifetime",
         "jwt_jwks_refresh",
-        "bad_frames",
-        "rate_burst",
     }
 )
+#: What is done again and again: more often than this (seconds), a process does nothing else.
+_OFTEN = 0.05
+_INTERVALS = frozenset(
+    {
+        "heartbeat",
+        "node_heartbeat",
+        "ping_interval",
+        "ping_timeout",
+        "prune_interval",
+        "revalidate",
+        "stats_interval",
+        "telemetry_interval",
+        "jwt_jwks_refresh",
+    }
+)
+#: The most that a setting may be: ten years for what is a duration, for others what no machine has.
+_LONGEST, _MOST = 3650 * 86400, 10**12
+#: Those with a bound of their own: each process joins so many groups in Redis.
+_MOST_OF = {"bell_shards": 4096, "trusted_proxies": 100}
 _JWT_ALGORITHMS = frozenset({"HS256", "RS256", "ES256"})
 
 _TYPES: dict[str, Any] = typing.get_type_hints(Config)
@@ -253,7 +278,12 @@ def _fault(setting: str, value: Any, whole: Config) -> str | None:
         if value < 0:
             return f"is {value}; it must not be negative"
         if (setting in _AT_LEAST_ONE and value < 1) or (setting in _POSITIVE and value <= 0):
-            return f"is {value}; it must be above 0"
+            return f"is {value}; it must be {'at least 1' if setting in _AT_LEAST_ONE else 'above 0'}"
+        if setting in _INTERVALS and 0 < value < _OFTEN:
+            return f"is {value}; it must be at least {_OFTEN}"
+        most = _MOST_OF.get(setting, _MOST if setting in UNITS else _LONGEST)
+        if value > most:
+            return f"is {value}; it must be at most {most}"
     choices = _CHOICES.get(setting)
     if choices and value not in choices:
         return f"is {value!r}; it must be one of {', '.join(choices)}"

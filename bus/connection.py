@@ -413,7 +413,8 @@ def session_limits(node: Node) -> Limits:
         frames_per_second=rate,
         frames_burst=settings.rate_burst,
         bytes_per_second=settings.byte_rate_limit if rate else 0.0,
-        bytes_burst=2 * settings.byte_rate_limit,
+        # The largest frame that is taken has to pass, however slowly.
+        bytes_burst=max(2 * settings.byte_rate_limit, settings.frame_bytes),
         bad_frames_burst=settings.bad_frames,
         bad_frames_per_second=0.5,
         memberships=settings.memberships,

@@ -99,7 +99,7 @@ class Admission:
             return None
         bucket = self._rates.get(principal)
         if bucket is None:
-            bucket = self._rates[principal] = TokenBucket(rate, 2 * rate, time.monotonic())
+            bucket = self._rates[principal] = TokenBucket(rate, max(2 * rate, 1.0), time.monotonic())
         return bucket
 
     async def look(self) -> float:
