@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -148,3 +149,21 @@ def test_its_standard_output_holds_nothing_but_the_protocol(shared_server: BusSe
 
 def test_its_help_names_the_options(cli: Cli) -> None:
     assert "--client-id" in cli("mcp", "--help").stdout
+
+
+async def test_an_agent_that_was_banned_may_join_again_once_it_is_not(
+    shared_server: BusServer, client: Connect, fresh_room: str, admin_token: str
+) -> None:
+    headers, address = {"Authorization": f"Bearer {admin_token}"}, f"{fresh_room}:talk"
+    ban = {"subject": "client_type", "subject_name": "ai-agent", "action": "join", "pattern": address, "allow": False}
+    async with agent(shared_server) as (mind, _):
+        await mind.call("join", address=address)
+        status, body = await asyncio.to_thread(shared_server.request, "POST", "/api/v1/grants", ban, headers)
+        assert status == 201, body
+        await mind.refused("wait_for_message", address=address, timeout_seconds=WAIT)
+        path = f"/api/v1/grants/{json.loads(body)['id']}"
+        assert (await asyncio.to_thread(shared_server.request, "DELETE", path, None, headers))[0] == 204
+        await mind.call("join", address=address)
+        await (await client()).publish(address, "welcome back")
+        heard = await mind.call("wait_for_message", address=address, timeout_seconds=WAIT)
+        assert heard["message"]["text"] == "welcome back"

@@ -100,7 +100,7 @@ class Participant:
         address = f"{INBOX_ROOM}:{bus.client_id}" if address == "inbox" else address
         async with self._lock:
             known = self._subscriptions.get(address)
-            if known is not None and since is None:
+            if known is not None and since is None and known.error is None:
                 return known
             subscription = bus.inbox(since=since) if address.startswith(f"{INBOX_ROOM}:") else None
             try:

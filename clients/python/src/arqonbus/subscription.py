@@ -131,6 +131,11 @@ class Subscription(AsyncIterator[Message]):
         return self._closed
 
     @property
+    def error(self) -> BaseException | None:
+        """What ended it, if that was not :meth:`close`; whoever iterates gets it raised."""
+        return self._error
+
+    @property
     def waiting(self) -> int:
         """Messages in the buffer."""
         return len(self._queue)
