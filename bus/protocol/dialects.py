@@ -14,7 +14,7 @@ import msgspec
 
 from ..version import PROTOCOL
 from .faults import Faults, FrameError, shortened
-from .inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, KIND_TELEMETRY, Inbound
+from .inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, KIND_TELEMETRY, PAYLOAD_RULE, Inbound
 from .names import CLIENT_ID_RULE, INBOX_ROOM, is_client_id
 from .registration import Registration, registration_from
 
@@ -232,7 +232,7 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
     payload = raw.get("payload")
     if payload is not None and (data := bytes(payload)) != _NULL:
         if data[:1] != b"{":
-            faults.add("payload", "`payload` is an object; a text goes into `message`.")
+            faults.add("payload", PAYLOAD_RULE)
         else:
             inbound.payload = data
     message = raw.get("message")

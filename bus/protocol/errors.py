@@ -100,6 +100,13 @@ class BusError(Exception):
         self.retry_after = retry_after
         super().__init__(f"{code}: {self.message}")
 
+    def __str__(self) -> str:
+        """For a traceback: with the faults, where the message only says that there are some."""
+        text = f"{self.code}: {self.message}"
+        if self.message != ERRORS["VALIDATION_ERROR"].text:
+            return text
+        return text + "".join(f"\n  {fault.get('field')}: {fault.get('message')}" for fault in self.details)
+
     @property
     def number(self) -> int:
         """The number of the contract's §8, an HTTP status by design."""

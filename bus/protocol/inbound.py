@@ -16,6 +16,8 @@ KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = (
     "telemetry",
     "register",
 )
+#: What is told of a payload that is none, through whichever door it comes.
+PAYLOAD_RULE = "`payload` is an object; a text goes into `message`."
 
 
 class Inbound(msgspec.Struct):

@@ -24,7 +24,7 @@ from ..models import wire_time
 from ..permissions import PUBLISH, SYSTEM, Actor, require, require_admin_for
 from ..protocol import frames
 from ..protocol.errors import BusError, target_not_found
-from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, Inbound
+from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, PAYLOAD_RULE, Inbound
 from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, private_targets, resolve
 from .channels import ChannelRef, ensure, find_all
@@ -61,8 +61,7 @@ def publish(
     FORBIDDEN, VALIDATION_ERROR, and OUTCOME_UNKNOWN when the database was lost while it committed; the database's own error
     when it was lost before.
     """
-    if not isinstance(address, Address):
-        address = resolve(address, None, Address("", ""))
+    address = _target(address)
     if address.is_inbox and not known([address.channel]):
         # Whoever took the id first would read it.
         raise target_not_found([address.channel], 1)
@@ -70,6 +69,20 @@ def publish(
     if metadata is not None:
         inbound.metadata = _encoded(metadata, "metadata")
     return publish_all([(address, inbound)], actor=actor, durable=durable)[0]
+
+
+def _target(address: str | Address) -> Address:
+    """The log that a caller means, its names held to the rules of every door. Raises ``BusError`` INVALID_NAME."""
+    if isinstance(address, Address):
+        address = str(address) if all(address) else ""
+    if not address:
+        # A frame without an address goes to its client's initial channel; Django code has none.
+        raise BusError(
+            "INVALID_NAME",
+            "Publish where? The address, or a part of it, is empty; it is room:channel.",
+            [{"field": "address"}],
+        )
+    return resolve(address, None, EVERYONE)
 
 
 def publish_all(
@@ -293,6 +306,8 @@ def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, 
     inbound = Inbound(kind=KIND_PUBLISH, type=type, id=id)
     if payload is not None:
         inbound.payload = _encoded(payload, "payload")
+        if not inbound.payload.startswith(b"{"):
+            raise BusError("VALIDATION_ERROR", details=[{"field": "payload", "message": PAYLOAD_RULE}])
     if message is not None:
         inbound.message = _encoded(message, "message")
         inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message

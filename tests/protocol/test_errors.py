@@ -66,6 +66,15 @@ def test_an_error_says_its_text_unless_a_more_exact_one_is_known() -> None:
         "retry_after": 0.123,
     }
     assert str(exact) == "BUSY: Later."
+    # A traceback has no details; what only counts on them brings them along.
+    faults = [
+        {"field": "payload", "message": "`payload` is an object."},
+        {"field": "to", "message": "`to` is missing."},
+    ]
+    assert str(BusError("VALIDATION_ERROR", details=faults)) == (
+        "VALIDATION_ERROR: The frame is not valid; `details` lists every fault."
+        "\n  payload: `payload` is an object.\n  to: `to` is missing."
+    )
 
 
 def test_a_closing_carries_its_code_and_reason() -> None:

@@ -14,9 +14,10 @@ from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 
 from bus import bells, broker
-from bus.models import Channel, Client, Message
+from bus.models import Channel, Client, Message, Room
 from bus.permissions import Actor
 from bus.protocol.errors import BusError
+from bus.protocol.names import Address
 from bus.services import (
     Published,
     abroadcast_to_channel,
@@ -124,6 +125,15 @@ def test_the_helpers_address_channels_rooms_everybody_and_inboxes(rung: list[Any
     [
         ("a b:c", {}, "INVALID_NAME"),
         ("a:b:c", {}, "INVALID_NAME"),
+        # As it comes from a setting or a column that nobody filled in, and as an address that was put together by hand.
+        ("", {}, "INVALID_NAME"),
+        (None, {}, "INVALID_NAME"),
+        (Address("lab", ""), {}, "INVALID_NAME"),
+        (Address("a b", "c"), {}, "INVALID_NAME"),
+        (Address("lab:a", "*"), {}, "INVALID_NAME"),
+        # A text in the place of the payload, as it is right for the Python client.
+        ("lab:a", {"payload": "hello"}, "VALIDATION_ERROR"),
+        ("lab:a", {"payload": [1]}, "VALIDATION_ERROR"),
         ("lab:a", {"payload": {"x": {1, 2}, "y": object()}}, "VALIDATION_ERROR"),
         ("*:*", {"actor": ANYONE}, "FORBIDDEN"),
         ("lab:a", {"actor": ANYONE, "type": "system"}, "FORBIDDEN"),
@@ -131,7 +141,7 @@ def test_the_helpers_address_channels_rooms_everybody_and_inboxes(rung: list[Any
     ],
 )
 def test_what_cannot_be_is_an_error_and_makes_nothing(
-    rung: list[Any], settings: Any, address: str, options: dict[str, Any], code: str
+    rung: list[Any], settings: Any, address: Any, options: dict[str, Any], code: str
 ) -> None:
     settings.DEBUG = True
     with pytest.raises(BusError) as caught:
@@ -139,6 +149,7 @@ def test_what_cannot_be_is_an_error_and_makes_nothing(
     assert caught.value.code == code
     assert rung == []
     assert not Message.objects.exists()
+    assert not Room.objects.filter(name__in=["", "a b", "lab:a"]).exists()
 
 
 def test_an_ephemeral_channel_is_passed_on_at_commit_and_not_kept(rung: list[Any], fresh_room: str) -> None:
