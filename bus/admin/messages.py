@@ -188,9 +188,11 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
     def channel_link(self, message: Message) -> Any:
         """The way to its channel, or for a whole room to the room."""
         channel = message.channel
+        # A long address breaks between its names.
+        shown = format_html("{}:<wbr>{}", channel.room.name, channel.name)
         if channel.kind == Channel.Kind.CHANNEL:
-            return page_link(channel)
-        return page_link(channel.room, str(channel)) if channel.room.name != WHOLE else "everybody"
+            return page_link(channel, shown)
+        return page_link(channel.room, shown) if channel.room.name != WHOLE else "everybody"
 
     @admin.display(description="sender")
     def sender_link(self, message: Message) -> Any:

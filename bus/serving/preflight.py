@@ -42,7 +42,7 @@ def check_database() -> None:
         pool.setLevel(before)
     if missing:
         raise NotReady(
-            f"The database lacks {len(missing)} migrations. Run `manage.py migrate` first (`make run` does it for you)."
+            f"The database lacks migrations ({len(missing)} of them). Run `manage.py migrate` first (`make run` does it for you)."
         )
 
 

@@ -7,12 +7,16 @@ const name = options.get("name") ?? (prompt("Your name?") || "guest");
 
 const web = new URL(bus_url);
 web.protocol = bus_url.protocol === "wss:" ? "https:" : "http:";
-const { connect } = await import(new URL("/static/arqonbus/arqonbus.js", web));
 
 const $ = (id) => document.getElementById(id);
 const people = new Map();
 
 $("address").textContent = address;
+
+const { connect } = await import(new URL("/static/arqonbus/arqonbus.js", web)).catch((problem) => {
+  $("state").textContent = `there is no bus at ${bus_url}: start it (make run), or name another with ?bus=ws://HOST:PORT/, and load this page again`;
+  throw problem;
+});
 
 /** Add a line; what others wrote is set as text, so that nobody's markup becomes ours. */
 function show(who, text, kind = "message") {

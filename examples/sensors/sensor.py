@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=0, help="readings; 0: until it is stopped")
     chosen = parser.parse_args()
     with sync.connect(chosen.url, client_type="sensor", token=os.environ.get("ARQONBUS_TOKEN"), wait=30) as bus:
+        print(f"{chosen.name} publishes to {chosen.channel} every {chosen.every:g} s; Ctrl+C ends", flush=True)
         number = 0
         while True:
             number += 1

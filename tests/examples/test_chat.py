@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import StartServer
 from tests.harness.processes import PROJECT_ROOT
+from tests.harness.waiting import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
@@ -42,6 +43,12 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def test_without_a_bus_the_page_says_so(page_url: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{page_url}?name=Ada&bus=ws://127.0.0.1:{free_port()}/")
+    expect(page.locator("#state")).to_contain_text("there is no bus at ws://127.0.0.1:")
 
 
 def test_people_talk_and_go_on_over_a_restart_of_the_server(
