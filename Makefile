@@ -166,6 +166,8 @@ clean: ## remove the environment, the caches and the development database
 # The environment. A stamp file per set of requirements makes the second run quick.
 $(PY):
 	@test -n "$(PYTHON)" || { echo "ArqonBus needs Python 3.11, 3.12 or 3.13: install one, or say PYTHON=/path/to/python."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+		|| { echo "ArqonBus needs Python 3.11, 3.12 or 3.13, and PYTHON=$(PYTHON) is none of them."; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version) …"
 	@$(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "Python has no venv module here (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }
