@@ -60,11 +60,14 @@ export class ServerError extends ArqonBusError {
   constructor(error = {}) {
     const code = String(error.code ?? "");
     const text = String(error.message ?? "");
-    super(text ? `${code}: ${text}` : code);
+    const details = Array.isArray(error.details) ? error.details : [];
+    // A stack trace shows only the message, and the faults are what one looks for.
+    const faults = details.filter((fault) => fault?.message && !text.includes(fault.message)).map((fault) => `${fault.field ?? ""}: ${fault.message}`);
+    super([text ? `${code}: ${text}` : code, ...faults].join("\n  "));
     this.code = code;
     this.number = Number(error.number ?? 0);
     this.reason = text;
-    this.details = Array.isArray(error.details) ? error.details : [];
+    this.details = details;
     /** When to try again, if the server said so (milliseconds). */
     this.retryAfter = typeof error.retry_after === "number" ? error.retry_after * 1000 : null;
   }

@@ -125,7 +125,9 @@ const scenarios = {
     const nobody = await connect(given.nobody).catch((problem) => problem);
     const page = await connect("not a url").catch((problem) => problem);
     const name = await first.publish("a room:x", "?").catch((problem) => problem);
+    const id = await connect(url, { clientId: "my id" }).catch((problem) => problem);
     say("refusals", {
+      id: id.message,
       second: [second instanceof ClosedByServer, second.closeCode, second.error?.code],
       wrong: [wrong instanceof ClosedByServer, wrong.closeCode, wrong.error?.code],
       nobody: nobody instanceof ConnectionFailed,
