@@ -39,7 +39,7 @@ def ephemeral(console: Console, room: str) -> int:
 
 def ring(console: Console, room: str, text: str) -> None:
     """A message from another process."""
-    console.run(f'services.publish("{room}:bell", {text!r})')
+    console.run(f'services.publish("{room}:bell", message={text!r})')
 
 
 async def test_forged_and_garbled_messages_of_the_layer_ring_no_bell(
@@ -79,7 +79,7 @@ async def test_forged_and_garbled_messages_of_the_layer_ring_no_bell(
 
     ring(console, fresh_room, "true as well")
 
-    await member.expect(payload="true as well")
+    await member.expect(message="true as well")
     await stored.publish("true again", ack=True)
     await stored.ping()
     await member.ping()
@@ -118,6 +118,6 @@ async def test_bells_of_another_version_leave_those_beside_them_to_be_heard(
     )
     await member.expect(message="understood")
     ring(console, fresh_room, "and on")
-    await member.expect(payload="and on")
+    await member.expect(message="and on")
     await asyncio.sleep(0)
     assert "Traceback" not in public_server.log()
