@@ -1054,8 +1054,11 @@ export class Bus {
     if (frame.payload?.event === "unsubscribed") {
       this._kept.delete(address);
       this.#forget(address);
-      const error = new ServerError({ code: "REVOKED", number: 403, message: `Your access to ${address} was withdrawn.` });
-      for (const subscription of listeners) subscription._fail(error);
+      const why =
+        frame.payload.reason === "DELETED"
+          ? { code: "CHANNEL_NOT_FOUND", number: 404, message: `${address} was deleted.` }
+          : { code: "REVOKED", number: 403, message: `Your access to ${address} was withdrawn.` };
+      for (const subscription of listeners) subscription._fail(new ServerError(why));
     } else for (const subscription of listeners) subscription._notice(frame);
     this._emit("notice", frame);
   }

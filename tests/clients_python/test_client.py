@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from datetime import UTC, datetime, timedelta
 
@@ -277,6 +278,21 @@ async def test_a_subscription_that_is_not_allowed_says_so(client: Connect) -> No
     bus = await client()
     with pytest.raises(errors.InvalidName):
         await bus.subscribe("no spaces:here").open()
+
+
+async def test_a_channel_that_was_deleted_is_not_called_withdrawn(
+    client: Connect, shared_server: BusServer, address: str
+) -> None:
+    bus, other = await client(), await client()
+    messages = await bus.subscribe(address)
+    room, _, channel = address.partition(":")
+    code = f"from bus.models import Channel; Channel.objects.filter(room__name={room!r}, name={channel!r}).delete()"
+    await asyncio.to_thread(shared_server.manage, "shell", "--verbosity", "0", "--command", code)
+    # Nobody rang: the next message for it finds out.
+    with contextlib.suppress(errors.ChannelNotFound):
+        await other.publish(address, "into nothing")
+    with pytest.raises(errors.ChannelNotFound, match="was deleted"):
+        await anext(messages)
 
 
 async def test_a_channel_is_left_when_its_last_iterator_ends(client: Connect, address: str) -> None:

@@ -161,7 +161,11 @@ class Bus(Connection, Commands):
             self._kept.discard(address)
             self._forget(address)
             for subscription in listeners:
-                subscription._fail(errors.Revoked(f"Your access to {address} was withdrawn."))
+                subscription._fail(
+                    errors.ChannelNotFound(f"{address} was deleted.")
+                    if payload.get("reason") == "DELETED"
+                    else errors.Revoked(f"Your access to {address} was withdrawn.")
+                )
             return
         for subscription in listeners:
             subscription._notice(frame)
