@@ -88,6 +88,17 @@ def _runs(process: psutil.Process) -> bool:
         return False
 
 
+def _suspended(process: psutil.Process) -> bool:
+    """Stop a process; whether it was still going on."""
+    try:
+        if process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+            return False
+        process.suspend()
+    except psutil.NoSuchProcess:
+        return False
+    return True
+
+
 class ManagedProcess:
     """One process with its output in a log file. `start()` may be called again after it has ended."""
 
@@ -186,11 +197,9 @@ class ManagedProcess:
 
     def freeze(self) -> None:
         """SIGSTOP the process and its descendants and wait for it: alive, connected, and silent."""
-        family = self._family()
-        for member in family:
-            member.suspend()
+        # Looked at until a look finds nobody going on: a child that was made during the first one would escape.
         wait_until(
-            lambda: all(member.status() == psutil.STATUS_STOPPED for member in family),
+            lambda: not sum(_suspended(member) for member in self._family()),
             f"{self.argv[0]} is stopped",
             deadline=10,
         )
