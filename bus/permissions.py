@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from weakref import WeakSet
 
 import msgspec
 from django.apps import apps
 from django.conf import settings
+from django.db import connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from .models import Grant, digest
 from .protocol.errors import BusError
@@ -165,32 +168,59 @@ class RuleTable:
         self.loaded: tuple[Rule, ...] = ()
         #: Whether a rule hides from somebody who is there, so that notices of presence have to be told one by one.
         self.hides_presence = False
-        self._fresh = False
-        self._read_at = 0.0
-        self._lock = threading.Lock()
         #: Grows with each change of ``loaded``, so that holders of derived answers know when to ask again.
         self.version = 0
+        # How often the grants changed as far as we heard, and how often they had when what is loaded was queried.
+        self._changes = 1
+        self._known = 0
+        self._read_at = 0.0
+        self._lock = threading.Lock()
+        # Connections to the database in whose transaction they changed; others are not to see that before it commits.
+        self._changing: WeakSet[BaseDatabaseWrapper] = WeakSet()
 
     def rules(self) -> tuple[Rule, ...]:
         """All rules; a query when they were changed since, or might have been where nobody would tell."""
-        if not self._fresh or (time.monotonic() - self._read_at > self.BLIND and not apps.get_app_config("bus").nodes):  # type: ignore[attr-defined]
+        if self._changing:
+            connection = connections[router.db_for_read(Grant)]
+            if connection in self._changing:
+                if connection.in_atomic_block:
+                    return self._query()
+                self._changing.discard(connection)  # It was rolled back.
+        changes, now = self._changes, time.monotonic()
+        if self._known != changes or (now - self._read_at > self.BLIND and not apps.get_app_config("bus").nodes):  # type: ignore[attr-defined]
+            # Without the lock: whoever waited for it would keep a connection that the one who has it may wait for.
+            rules = self._query()
             with self._lock:
-                # Marked before the query: a change that comes while it runs is not overlooked.
-                self._fresh = True
-                self._read_at = time.monotonic()
-                rows = Grant.objects.values_list("subject", "subject_name", "action", "pattern", "allow")
-                try:
-                    self.loaded = tuple(Rule(*row) for row in rows)
-                    self.hides_presence = any(not r.allow and r.action in (PRESENCE, "*") for r in self.loaded)
-                except BaseException:
-                    self._fresh = False
-                    raise
-                self.version += 1
+                # Of two that read at once the later may have begun before the last change.
+                if changes >= self._known:
+                    self.loaded, self._known, self._read_at = rules, changes, now
+                    self.hides_presence = any(not r.allow and r.action in (PRESENCE, "*") for r in rules)
+                    self.version += 1
+            return rules
         return self.loaded
 
+    @staticmethod
+    def _query() -> tuple[Rule, ...]:
+        rows = Grant.objects.values_list("subject", "subject_name", "action", "pattern", "allow")
+        return tuple(Rule(*row) for row in rows)
+
+    def changed(self, using: str) -> None:
+        """The grants change in the current transaction of database ``using``, which sees it now; all others with its commit."""
+        connection = connections[using]
+        if connection.in_atomic_block:
+            self._changing.add(connection)
+            transaction.on_commit(partial(self._committed, connection), using=using)
+        else:
+            self.forget()
+
+    def _committed(self, connection: BaseDatabaseWrapper) -> None:
+        self._changing.discard(connection)
+        self.forget()
+
     def forget(self) -> None:
-        """The grants changed."""
-        self._fresh = False
+        """The grants changed: what is asked from now on goes by what they are now."""
+        with self._lock:
+            self._changes += 1
 
     def refresh(self) -> None:
         """Read them again."""

@@ -46,8 +46,8 @@ def _only(update_fields: Any, harmless: str) -> bool:
     return update_fields is not None and set(update_fields) <= {harmless}
 
 
-def _grant_changed(raw: bool = False, **_: Any) -> None:
-    table().forget()
+def _grant_changed(using: str, raw: bool = False, **_: Any) -> None:
+    table().changed(using)
     if not raw:
         access.changed(access.RULES)
 
