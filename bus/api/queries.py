@@ -91,10 +91,21 @@ class FlagFilter(filters.Filter):
     field_class = FlagField
 
 
+class NumberField(forms.IntegerField):
+    """Digits, and not all that Python takes for a number."""
+
+    def to_python(self, value: Any) -> int | None:
+        """The number; None for nothing. Raises ``ValidationError``."""
+        text = str(value or "")
+        if not (text.isascii() and text.removeprefix("-").isdecimal()) and text:
+            raise ValidationError("It is a whole number.")
+        return super().to_python(text)
+
+
 class NumberFilter(filters.Filter):
     """A whole number."""
 
-    field_class = forms.IntegerField
+    field_class = NumberField
 
 
 class ListFilter(filters.FilterSet):
@@ -105,7 +116,7 @@ class ListFilter(filters.FilterSet):
         help_text=f"Rows of a page; {PAGE} without it.",
     )  # fmt: skip
     cursor = filters.CharFilter(
-        method="nothing", max_length=8192, help_text="Where the page before ended; `next` has it."
+        method="nothing", max_length=8192, strip=False, help_text="Where the page before ended; `next` has it."
     )
 
     def nothing(self, rows: QuerySet[Any], name: str, value: Any) -> QuerySet[Any]:
@@ -149,7 +160,7 @@ class ListFilter(filters.FilterSet):
 
 
 def _text(field: str | None = None, lookup: str = "exact", longest: int = 128, **options: Any) -> filters.CharFilter:
-    return filters.CharFilter(field_name=field, lookup_expr=lookup, max_length=longest, **options)
+    return filters.CharFilter(field_name=field, lookup_expr=lookup, max_length=longest, strip=False, **options)
 
 
 class DescribedFilter(ListFilter):

@@ -36,6 +36,14 @@ class BusSchema(AutoSchema):
         """None: :func:`operation` lists a view's parameters."""
         return []
 
+    def get_operation(self, *place: Any) -> dict[str, Any] | None:
+        """The operation's description, which says of each query parameter that an empty one is as good as none."""
+        found: dict[str, Any] | None = super().get_operation(*place)
+        for parameter in found.get("parameters", []) if found else []:
+            if parameter["in"] == OpenApiParameter.QUERY:
+                parameter["allowEmptyValue"] = True
+        return found
+
 
 class BusAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # its own registration
     """The two ways of identifying oneself."""

@@ -14,7 +14,7 @@ from .views import access, channels, clients, messages, rooms, server
 app_name = "api"
 
 # A name may hold slashes; what it ends in is decided by the longest of these (docs/rest.md).
-_ADDRESS = r"^v1/channels/(?P<address>[^:]+:.+)"
+_ADDRESS = r"^v1/channels/(?P<address>[^:]+:.*)"
 _ROOM = r"^v1/rooms/(?P<room>.+)"
 
 

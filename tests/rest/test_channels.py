@@ -35,6 +35,21 @@ def test_a_channel_is_made_described_changed_and_deleted(admin: Rest, fresh_room
     assert all(row["actor"] == "rest-admin" for row in audit)
 
 
+def test_values_of_another_kind_are_refused_and_not_made_to_fit(admin: Rest, fresh_room: str) -> None:
+    wrong: dict[str, object] = {
+        "channel": 5,
+        "description": "x" * 500 + " ",
+        "ephemeral": "no",
+        "retention": {"count": "7", "age": True},
+    }
+    error = admin.error("POST", "channels", {"room": fresh_room, **wrong})
+    assert {fault["field"].partition(".")[0] for fault in error["details"]} == set(wrong)
+    for flag in (0, 0.0, "false", ""):
+        error = admin.error("POST", "rooms", {"room": fresh_room, "private": flag, "presence": flag})
+        assert {fault["field"] for fault in error["details"]} == {"private", "presence"}
+    assert admin.error("GET", f"rooms/{fresh_room}")["code"] == "ROOM_NOT_FOUND"
+
+
 async def test_deleting_follows_the_rules_of_the_command(
     admin: Rest, alice: Rest, wire: Connect, shared_server: BusServer, fresh_room: str
 ) -> None:

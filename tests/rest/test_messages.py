@@ -159,7 +159,11 @@ def test_bad_questions_are_refused_with_every_fault(alice: Rest, fresh_room: str
     assert alice.error("GET", "channels?cursor=%00")["code"] == "VALIDATION_ERROR"
     assert alice.error("GET", "messages?channel=explore")["details"][0]["field"] == "room"
     assert alice.error("GET", "messages?room=science&after=3")["code"] == "VALIDATION_ERROR"
+    for limit in ("5.0", "5_0", "+5", " 5"):
+        assert alice.error("GET", "messages", params={"limit": limit})["details"][0]["field"] == "limit"
+    assert alice.get("messages?limit=&order=&text=&before=")["results"] is not None, "empty is as good as none"
     assert alice.error("GET", "channels/no%20name:x")["code"] == "INVALID_NAME"
+    assert alice.error("POST", f"channels/{fresh_room}:/messages", {"message": "x"})["code"] == "INVALID_NAME"
     assert alice.error("GET", "rooms/no%00name")["code"] == "ROOM_NOT_FOUND"
 
 

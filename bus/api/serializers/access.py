@@ -8,7 +8,7 @@ from rest_framework import serializers
 
 from ...models import Grant
 from ...permissions import ACTIONS
-from .base import Page, StrictSerializer
+from .base import FlagField, Page, StrictSerializer, TextField
 
 
 class Token(serializers.Serializer[Any]):
@@ -50,7 +50,7 @@ class TokenList(Page):
 class NewToken(StrictSerializer):
     """A token to be made, for the caller."""
 
-    name = serializers.CharField(max_length=100, help_text="To tell it apart, such as the program that will have it.")
+    name = TextField(max_length=100, help_text="To tell it apart, such as the program that will have it.")
     scopes = serializers.ListField(
         child=serializers.ChoiceField(choices=ACTIONS),
         required=False,
@@ -83,14 +83,12 @@ class GrantChanges(StrictSerializer):
     """What is to be changed of a rule."""
 
     subject = serializers.ChoiceField(choices=Grant.Subject.choices, required=False)
-    subject_name = serializers.CharField(
+    subject_name = TextField(
         max_length=150, required=False, allow_blank=True, help_text="Name of the user, group, token or client type."
     )
     action = serializers.ChoiceField(choices=Grant.Action.choices, required=False)
-    pattern = serializers.CharField(
-        max_length=130, required=False, help_text="room:channel with * for any text, such as science:*"
-    )
-    allow = serializers.BooleanField(required=False, help_text="false: a ban, which wins over what allows.")
+    pattern = TextField(max_length=130, required=False, help_text="room:channel with * for any text, such as science:*")
+    allow = FlagField(required=False, help_text="false: a ban, which wins over what allows.")
 
 
 class NewGrant(GrantChanges):
@@ -98,4 +96,4 @@ class NewGrant(GrantChanges):
 
     subject = serializers.ChoiceField(choices=Grant.Subject.choices)
     action = serializers.ChoiceField(choices=Grant.Action.choices)
-    pattern = serializers.CharField(max_length=130, help_text="room:channel with * for any text, such as science:*")
+    pattern = TextField(max_length=130, help_text="room:channel with * for any text, such as science:*")

@@ -32,6 +32,40 @@ class StrictSerializer(serializers.Serializer[Any]):
         return value
 
 
+class TextField(serializers.CharField):
+    """A JSON text, without the blanks around it."""
+
+    def to_internal_value(self, data: Any) -> str:
+        """The text; a number or an array is none, and what is too long is that with its blanks."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        if self.max_length is not None and len(data) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        text: str = super().to_internal_value(data)
+        return text
+
+
+class FlagField(serializers.BooleanField):
+    """true or false, and none of the words and numbers that forms have for them."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """The flag."""
+        if not isinstance(data, bool):
+            raise serializers.ValidationError("It is true or false.")
+        return data
+
+
+class WholeField(serializers.IntegerField):
+    """A whole JSON number."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """The number; a text with digits is none."""
+        if isinstance(data, (bool, str)):
+            self.fail("invalid")
+        number: int = super().to_internal_value(data)
+        return number
+
+
 class Page(serializers.Serializer[Any]):
     """A page of a list; lists say of what with a field ``results``."""
 

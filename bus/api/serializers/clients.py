@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from .base import Page, StrictSerializer
+from .base import Page, StrictSerializer, TextField
 
 
 class Client(serializers.Serializer[Any]):
@@ -31,4 +31,4 @@ class ClientList(Page):
 class Disconnection(StrictSerializer):
     """Why a client is sent away."""
 
-    reason = serializers.CharField(max_length=200, required=False, allow_blank=True, help_text="Told to the client.")
+    reason = TextField(max_length=200, required=False, allow_blank=True, help_text="Told to the client.")

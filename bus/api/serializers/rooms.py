@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from ...protocol.names import NAME_RULE
-from .base import Page, StrictSerializer
+from .base import FlagField, Page, StrictSerializer, TextField
 
 
 class Room(serializers.Serializer[Any]):
@@ -35,15 +35,15 @@ class RoomList(Page):
 class NewRoom(StrictSerializer):
     """A room to be made."""
 
-    room = serializers.CharField(max_length=64, help_text=NAME_RULE)
-    description = serializers.CharField(max_length=500, required=False, allow_blank=True)
-    private = serializers.BooleanField(required=False, help_text="Invisible to those without a grant.")
-    presence = serializers.BooleanField(required=False, allow_null=True)
+    room = TextField(max_length=64, help_text=NAME_RULE)
+    description = TextField(max_length=500, required=False, allow_blank=True)
+    private = FlagField(required=False, help_text="Invisible to those without a grant.")
+    presence = FlagField(required=False, allow_null=True)
 
 
 class RoomChanges(StrictSerializer):
     """What is to be changed of a room."""
 
-    description = serializers.CharField(max_length=500, required=False, allow_blank=True)
-    private = serializers.BooleanField(required=False)
-    presence = serializers.BooleanField(required=False, allow_null=True)
+    description = TextField(max_length=500, required=False, allow_blank=True)
+    private = FlagField(required=False)
+    presence = FlagField(required=False, allow_null=True)
