@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, Sample
 
 from .log import Entry
-from .protocol.errors import CLOSE_CODES
+from .protocol.errors import CLOSE_CODES, ERRORS
 
 registry = CollectorRegistry()
 
@@ -29,6 +29,13 @@ commands = Counter("arqonbus_commands", "Commands carried out", ["command"], reg
 def close_label(code: int) -> str:
     """The label of a close code. Those that only a client can have made up are one: each label is a series that stays."""
     return str(code) if 1000 <= code <= 1015 or code in CLOSE_CODES else "other"
+
+
+# A series that comes into being with its first count shows no increase: nobody would be alerted to the first INTERNAL_ERROR.
+for _code in ERRORS:
+    errors.labels(_code)
+for _close in CLOSE_CODES:
+    disconnects.labels(str(_close))
 
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -92,13 +99,13 @@ class LogTimes:
             observe(ended - entry.queued_at)
 
 
-def errors_by_code() -> dict[str, int]:
-    """How many errors of each code this process has told its clients."""
+def by_code(counter: Counter) -> dict[str, int]:
+    """What :data:`errors` or :data:`disconnects` of this process have counted of each code."""
     return {
         sample.labels["code"]: int(sample.value)
-        for family in errors.collect()
+        for family in counter.collect()
         for sample in family.samples
-        if sample.name.endswith("_total")
+        if sample.name.endswith("_total") and sample.value
     }
 
 
@@ -153,6 +160,22 @@ def of_nodes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Ite
         for labels, figures in rows:
             if name in figures:
                 family.add_metric(list(labels.values()), float(figures[name]))
+        yield family
+
+
+def of_codes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Iterator[Metric]:
+    """The counts by code of nodes, as :func:`of_nodes` takes them; the page of all sees only its own process's registry."""
+    rows = list(rows)
+    names = [*(rows[0][0] if rows else []), "code"]
+    for name, text, codes in (
+        ("errors", "Errors told to clients, by code", ERRORS),
+        ("disconnects", "Connections closed, by code", [str(code) for code in CLOSE_CODES]),
+    ):
+        family = CounterMetricFamily(f"arqonbus_{name}", text, labels=names)
+        for labels, figures in rows:
+            if (counted := figures.get(f"{name}_by_code")) is not None:
+                for code, count in {**dict.fromkeys(codes, 0), **counted}.items():
+                    family.add_metric([*labels.values(), code], float(count))
         yield family
 
 

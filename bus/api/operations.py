@@ -80,7 +80,7 @@ async def cluster_metrics_page(request: HttpRequest) -> HttpResponse:
     node = current()
     rows = await _in_time(node, _living) or []
     each = [({"node": row["id"], "host": row["host"], "pid": str(row["pid"])}, row["stats"]) for row in rows]
-    return _page([*metrics.of_nodes(each), *await _cluster(node)])
+    return _page([*metrics.of_nodes(each), *metrics.of_codes(each), *await _cluster(node)])
 
 
 async def _cluster(node: Node) -> Iterable[Metric]:

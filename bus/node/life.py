@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import Error as DatabaseError
 
 from .. import database, log
+from ..protocol.errors import TAKEN_OVER, BusError
 from ..services import connections as connection_service
 from ..services import nodes as node_service
 from ..services import sweeping
@@ -114,7 +115,7 @@ class Life:
         """Have connections come back because what is written down of them is not true any more."""
         await send_away(peers, self._node.settings.retry_spread, "Your presence was lost; come back.")
 
-    async def _compare_presence(self) -> None:
+    async def compare_presence(self) -> None:
         """What is written down of our connections is what there is, whatever was lost on the way."""
         node = self._node
         written: set[str] = await node.run(node_service.connections_of, node.id)
@@ -124,6 +125,11 @@ class Life:
         settled, self._strangers = strangers & self._strangers, strangers
         lost = [here[connection_id] for connection_id in settled if connection_id in here]
         if lost:
+            elsewhere = await node.run(node_service.connected_as, [peer.client_id for peer in lost])
+            for peer in [peer for peer in lost if peer.client_id in elsewhere]:
+                # The bell that told of it was lost. Were it to come back, it would send the newer one away.
+                lost.remove(peer)
+                peer.drop(TAKEN_OVER, BusError("TAKEN_OVER"))
             await self._send_away(lost)
         for connection_id in settled - here.keys():
             if connection_id not in node.peers:
@@ -136,7 +142,7 @@ class Life:
         if now >= self._next_tidy:
             self._next_tidy = now + HOUSEKEEP
             node.streams.collect()
-            await self._compare_presence()
+            await self.compare_presence()
         if now >= self._next_prune:
             self._next_prune = now + (node.settings.prune_interval or 1e9)
             await self._prune()

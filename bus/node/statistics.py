@@ -46,7 +46,8 @@ class Statistics:
             "recent_bytes": node.hub.recent_bytes,
             "layer_connected": node.broker.connected,
             "store_available": node.log.available,
-            "errors_by_code": metrics.errors_by_code(),
+            "errors_by_code": metrics.by_code(metrics.errors),
+            "disconnects_by_code": metrics.by_code(metrics.disconnects),
             "uptime_seconds": round((datetime.now(UTC) - node.started_at).total_seconds(), 1),
         }
 
@@ -101,7 +102,7 @@ class Statistics:
                     "uptime_seconds",
                 )
             }
-            | {"errors": sum(metrics.errors_by_code().values()), **self._latency()},
+            | {"errors": sum(metrics.by_code(metrics.errors).values()), **self._latency()},
         }
         signals.server_stats.send_robust(type(node), node=node.id, stats=stats)
         return node.settings.telemetry_interval

@@ -101,6 +101,11 @@ def connections_of(node_id: str) -> set[str]:
     return set(Client.objects.filter(node_id=node_id).values_list("connection_id", flat=True))
 
 
+def connected_as(client_ids: Collection[str]) -> set[str]:
+    """Those of the clients that are written down as connected, wherever that is."""
+    return set(Client.objects.filter(client_id__in=client_ids, node__isnull=False).values_list("client_id", flat=True))
+
+
 def stopped(node_id: str) -> list[Left]:
     """A process ends in order: nothing of it stays. Returns who was connected to it, once for each channel."""
     with transaction.atomic():

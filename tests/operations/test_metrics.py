@@ -91,6 +91,13 @@ async def test_the_page_shows_the_state_of_the_parts_and_of_the_cluster(
     assert found["arqonbus_cluster_nodes"] == 1
 
 
+def test_what_alerts_count_is_there_before_it_happens(shared_server: BusServer) -> None:
+    # The increase of a series that begins with 1 is 0: the first of them would wake nobody.
+    found = _samples(shared_server)
+    assert ("arqonbus_errors_total", (("code", "INTERNAL_ERROR"),)) in found
+    assert ("arqonbus_disconnects_total", (("code", "4013"),)) in found
+
+
 def test_every_sample_of_a_process_names_its_node(shared_server: BusServer) -> None:
     node = shared_server.get_json("/version")["node"]
     text = shared_server.get("/metrics")[1].decode()

@@ -24,12 +24,12 @@ def _nodes(server: BusServer) -> set[str]:
     return {server.get_json("/version")["node"] for _ in range(8)}
 
 
-def _clients_by_node(server: BusServer) -> dict[str, float]:
+def _by_node(server: BusServer, name: str, **labels: str) -> dict[str, float]:
     return {
         sample.labels["node"]: sample.value
         for family in text_string_to_metric_families(server.get("/metrics/cluster")[1].decode())
         for sample in family.samples
-        if sample.name == "arqonbus_clients"
+        if sample.name == name and labels.items() <= sample.labels.items()
     }
 
 
@@ -46,7 +46,11 @@ async def test_workers_share_ports_and_figures_come_back_when_they_die_and_resta
     wait_until(lambda: len(_nodes(server)) == 2, "it answers")
 
     clients = [await wire(server) for _ in range(6)]
-    wait_until(lambda: sum(_clients_by_node(server).values()) == 6, "one page shows the clients of both")
+    wait_until(lambda: sum(_by_node(server, "arqonbus_clients").values()) == 6, "one page shows the clients of both")
+    bad = {"name": "arqonbus_errors_total", "code": "INVALID_JSON"}
+    wait_until(lambda: list(_by_node(server, **bad).values()) == [0.0, 0.0], "and their errors, before there are any")
+    await clients[0].send("rubbish")
+    wait_until(lambda: sorted(_by_node(server, **bad).values()) == [0.0, 1.0], "and when there are")
 
     # SIGHUP: a worker goes, its clients are told to come back, and only when a new one serves the next one goes.
     server.process.send_signal(signal.SIGHUP)
