@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.contrib.auth.signals import user_logged_out
 from django.db.models.signals import m2m_changed, post_delete, post_save
+from django.utils import timezone
 
 from . import bells, broker
 from .identity import session_subject
@@ -88,8 +89,8 @@ def _logged_out(request: Any, user: Any, **_: Any) -> None:
 
 
 def _session_deleted(instance: Any, **_: Any) -> None:
-    """A session ended by hand; those in which nobody was logged in have no connections."""
-    if "_auth_user_id" in instance.get_decoded():
+    """A session ended by hand; those that expired, or in which nobody was logged in, have no connections."""
+    if instance.expire_date > timezone.now() and "_auth_user_id" in instance.get_decoded():
         access.changed(session_subject(instance.session_key))
 
 
