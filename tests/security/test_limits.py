@@ -21,6 +21,7 @@ from tests.harness.server import BusServer
 from tests.harness.waiting import wait_until
 from tests.security.conftest import PRODUCTION
 
+# Times that a healthy client keeps on a busy machine, too.
 STRICT = {
     **PRODUCTION,
     "ARQONBUS_RATE_LIMIT": "50",
@@ -33,10 +34,10 @@ STRICT = {
     "ARQONBUS_CONNECTIONS_PER_ADDRESS": "5",
     "ARQONBUS_CONNECTIONS_PER_PRINCIPAL": "3",
     "ARQONBUS_CONNECTIONS": "40",
-    "ARQONBUS_REGISTRATION_DEADLINE": "2",
-    "ARQONBUS_HANDSHAKE_TIMEOUT": "1.5",
+    "ARQONBUS_REGISTRATION_DEADLINE": "4",
+    "ARQONBUS_HANDSHAKE_TIMEOUT": "3",
     "ARQONBUS_PING_INTERVAL": "1",
-    "ARQONBUS_PING_TIMEOUT": "1",
+    "ARQONBUS_PING_TIMEOUT": "4",
 }
 
 # The limits are the same whatever keeps the messages.
@@ -237,7 +238,7 @@ async def test_who_says_nothing_is_sent_away_at_the_registration_deadline(
     silent = await wire(strict_server, headers=from_new_address(), register=False)
     speaking = await wire(strict_server, headers=from_new_address())
     error = (await silent.expect(type="error"))["error"]
-    assert "within 2 s" in error["message"]
+    assert "within 4 s" in error["message"]
     assert await silent.wait_closed() == 4401
     await speaking.ping()
 
