@@ -6,7 +6,7 @@ into one short transaction after another. The SQL of each database is in a modul
 
 from __future__ import annotations
 
-from .entry import Entry
+from .entry import Entry, id_taken
 from .store import (
     CommitInDoubt,
     append_batch,
@@ -33,6 +33,7 @@ __all__ = [
     "first_seq",
     "forget_keys",
     "heads",
+    "id_taken",
     "moved_since",
     "prunable",
     "prune",

@@ -54,3 +54,12 @@ class Entry:
         self.frame: bytes = b""
         self.duplicate = False
         self.error: BusError | None = None
+
+
+def id_taken() -> BusError:
+    """For a message whose ``id`` its sender used for another channel's: were it taken for that one, it would be lost."""
+    return BusError(
+        "VALIDATION_ERROR",
+        "You sent a message with this id to another channel; give each message an id of its own.",
+        [{"field": "id"}],
+    )

@@ -13,7 +13,7 @@ from django.utils import timezone
 from ..models import Channel, Message, PublishKey, new_epoch, wire_time
 from ..protocol import frames
 from ..protocol.errors import BusError
-from .entry import Entry
+from .entry import Entry, id_taken
 from .sql import for_vendor
 
 #: Messages that are looked at before it is known how large they are.
@@ -89,7 +89,7 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
         wanted = sorted({entry.channel_id for entry in entries})
         positions = sql.lock_heads(cursor, wanted, patience=patience, pass_over=pass_over)
         locked = _existing(cursor, set(wanted) - positions.keys()) if pass_over else set()
-        used: dict[str, int | Entry] = {}
+        used: dict[str, tuple[int, int] | Entry] = {}
         keys = [entry.key for entry in entries if entry.key is not None]
         if keys:
             since = connection.ops.adapt_datetimefield_value(now - timedelta(seconds=window))
@@ -97,17 +97,17 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
         heads: dict[int, int] = {}
         rows: list[tuple[Any, ...]] = []
         key_rows: list[tuple[Any, ...]] = []
-        repeated: list[tuple[Entry, Entry]] = []
         passed: list[Entry] = []
         for entry in entries:
             entry.seq, entry.error, entry.duplicate = None, None, False
             known = used.get(entry.key) if entry.key is not None else None
             if known is not None:
+                channel_id, seq = (known.channel_id, known.seq) if isinstance(known, Entry) else known
+                if channel_id != entry.channel_id:
+                    entry.error = id_taken()
+                    continue
                 entry.duplicate = True
-                if isinstance(known, Entry):
-                    repeated.append((entry, known))
-                else:
-                    entry.seq = known
+                entry.seq = seq
                 continue
             channel_id = entry.channel_id
             if channel_id in locked:
@@ -126,8 +126,6 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
             if entry.key is not None:
                 used[entry.key] = entry
                 key_rows.append((entry.key, channel_id, seq, moment))
-        for entry, first in repeated:
-            entry.seq = first.seq
         if rows:
             sql.move_heads(cursor, list(heads.items()), moment)
             sql.insert_messages(cursor, rows)
@@ -138,15 +136,15 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
     return passed
 
 
-def _still_good(known: dict[str, tuple[int, int]], positions: Container[int]) -> dict[str, int]:
-    """The seqs of the known keys whose channel is still there (``positions``: some that are); the others are removed."""
+def _still_good(known: dict[str, tuple[int, int]], positions: Container[int]) -> dict[str, tuple[int, int]]:
+    """The known keys whose channel is still there (``positions``: some that are); the others are removed."""
     elsewhere = {channel_id for channel_id, _ in known.values() if channel_id not in positions}
     if elsewhere:
         elsewhere.difference_update(Channel.objects.filter(id__in=elsewhere).values_list("id", flat=True))
     gone = [key for key, (channel_id, _) in known.items() if channel_id in elsewhere]
     if gone:
         PublishKey.objects.filter(key__in=gone).delete()
-    return {key: seq for key, (channel_id, seq) in known.items() if channel_id not in elsewhere}
+    return {key: place for key, place in known.items() if place[0] not in elsewhere}
 
 
 def _existing(cursor: Any, channel_ids: Iterable[int]) -> set[int]:

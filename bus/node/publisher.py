@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .. import bells, signals
-from ..log import Entry
+from ..log import Entry, id_taken
 from ..permissions import PUBLISH
 from ..protocol import frames
 from ..protocol.errors import BusError
@@ -36,7 +36,7 @@ class Publisher:
         #: Messages of ephemeral channels since the last sign of life: no log counts them.
         self.passed = 0
         # Keys of messages on ephemeral channels, which have no log to find them in.
-        self._passing_keys: dict[str, float] = {}
+        self._passing_keys: dict[str, int] = {}
 
     def new_uid(self) -> str:
         """A fresh ``arq_…`` id."""
@@ -104,7 +104,7 @@ class Publisher:
         if self._node.broker.crowded:
             # Accepted would mean delivered here and nowhere else, without anybody being told.
             raise BusError("BUSY", retry_after=0.1)
-        if message_id and self._passed_before(f"{client_id}/{message_id}"):
+        if message_id and self._passed_before(f"{client_id}/{message_id}", ref.id):
             entry.duplicate = True
         else:
             self.published += 1
@@ -113,12 +113,18 @@ class Publisher:
         if done is not None:
             done(entry)
 
-    def _passed_before(self, key: str) -> bool:
-        """Whether an ephemeral message with this key came within the window; remembered by this process only."""
+    def _passed_before(self, key: str, channel_id: int) -> bool:
+        """Whether an ephemeral message with this key came lately; remembered by this process only.
+
+        Raises ``BusError`` VALIDATION_ERROR where it went to another channel.
+        """
         keys = self._passing_keys
-        if key in keys:
+        before = keys.get(key)
+        if before is not None:
+            if before != channel_id:
+                raise id_taken()
             return True
-        keys[key] = self._node.loop.time()
+        keys[key] = channel_id
         if len(keys) > 10_000:
             for old in list(keys)[:1000]:
                 del keys[old]

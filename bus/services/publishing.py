@@ -6,6 +6,7 @@ by the caller's own transaction (so it is as durable as what it tells of), unles
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, private_targets, resolve
 from .channels import ChannelRef, ensure, find_all
 from .clients import known
+
+logger = logging.getLogger("arqonbus.publishing")
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -220,6 +223,14 @@ def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
     if kept:
         with _told():
             append_batch(kept, window=config().idempotency_window)
+        for entry in kept:
+            if entry.error is not None:
+                # Its transaction is over: there is nobody to raise it to.
+                logger.error(
+                    "a message could not be published after the commit: %s",
+                    entry.error.message,
+                    extra={"event": "append_failed", "channel_id": entry.channel_id},
+                )
     _announce(entries)
 
 

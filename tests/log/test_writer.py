@@ -143,6 +143,19 @@ async def test_a_deleted_channel_is_said_and_the_others_are_written(writing: Wri
     assert there.seq == 1
 
 
+async def test_a_key_of_another_channel_is_refused_in_a_batch_and_after_it(
+    writing: Writing, entry: MakeEntry, channel: Channel
+) -> None:
+    other = await Channel.objects.acreate(room_id=channel.room_id, name="other")
+    first, second = await writing.append(entry("arq_1", key="me/1"), entry("arq_2", key="me/1", channel_id=other.id))
+    (third,) = await writing.append(entry("arq_3", key="me/1", channel_id=other.id))
+    assert (first.seq, first.error) == (1, None)
+    for refused in (second, third):
+        assert refused.error is not None
+        assert (refused.error.code, refused.seq, refused.duplicate) == ("VALIDATION_ERROR", None, False)
+    assert await kept() == [(1, "arq_1")]
+
+
 async def test_a_repeated_key_is_one_message_in_a_batch_and_after_it(writing: Writing, entry: MakeEntry) -> None:
     first, second = await writing.append(entry("arq_1", key="me/1"), entry("arq_2", key="me/1"))
     (third,) = await writing.append(entry("arq_3", key="me/1"))

@@ -86,7 +86,9 @@ def test_an_inner_rollback_takes_its_own_messages_only(rung: list[Any], fresh_ro
     assert [b"outer" in frame for frame in rung] == [True]
 
 
-def test_outside_of_a_transaction_it_is_sent_at_once(rung: list[Any], fresh_room: str) -> None:
+def test_outside_of_a_transaction_it_is_sent_at_once(
+    rung: list[Any], fresh_room: str, caplog: pytest.LogCaptureFixture
+) -> None:
     published = publish(f"{fresh_room}:a", {"n": 1}, message="now", type="note", id="m1", metadata={"trace": 5})
     assert published == Published("arq_m1", fresh_room, "a", 1)
     message = Message.objects.get(channel__room__name=fresh_room).as_dict()
@@ -95,7 +97,12 @@ def test_outside_of_a_transaction_it_is_sent_at_once(rung: list[Any], fresh_room
     assert len(rung) == 1
     again = publish(f"{fresh_room}:a", {"n": 1}, id="m1")
     assert (again.seq, again.duplicate) == (1, True)
+    with pytest.raises(BusError, match="another channel"):
+        publish(f"{fresh_room}:b", {"n": 1}, id="m1")
     assert len(rung) == 1
+    with transaction.atomic():
+        publish(f"{fresh_room}:b", {"n": 1}, id="m1", durable=False)
+    assert [record.levelname for record in caplog.records if "another channel" in record.getMessage()] == ["ERROR"]
 
 
 def test_the_helpers_address_channels_rooms_everybody_and_inboxes(rung: list[Any], fresh_room: str) -> None:

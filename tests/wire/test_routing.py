@@ -139,6 +139,10 @@ async def test_a_repeated_id_is_not_published_twice(
     assert mine["seq"] == first["seq"] + 1
     assert (await other.expect("event"))["id"] == "arq_same"
     await other.expect_nothing("event")
+    # Were it acknowledged as a repetition, a message in another channel would be lost.
+    with pytest.raises(WireError, match="VALIDATION_ERROR") as refused:
+        await writer.publish("elsewhere", channel="other", message_id="arq_same", ack=True)
+    assert refused.value.details == [{"field": "id"}]
 
 
 async def test_a_v0_id_is_delivered_with_the_prefix(shared_server: BusServer, wire: Connect, fresh_room: str) -> None:
@@ -164,6 +168,9 @@ async def test_an_ephemeral_channel_has_no_seq_and_no_history(
     again = await admin.publish("1,2", channel="cursor", message_id="arq_c1", ack=True)
     assert again["duplicate"] is True
     await reader.expect_nothing("event")
+    await admin.request("create_channel", room=fresh_room, channel="pen", ephemeral=True)
+    with pytest.raises(WireError, match="VALIDATION_ERROR"):
+        await admin.publish("1,2", channel="pen", message_id="arq_c1", ack=True)
     assert (await reader.request("history", room=fresh_room, channel="cursor"))["messages"] == []
 
 
