@@ -23,6 +23,9 @@ class Channels:
     def __init__(self, write: Callable[..., Awaitable[Any]]) -> None:
         self._write = write
         self._refs: dict[Address, ChannelRef] = {}
+        # What changed while somebody looks up: what is found may be older. Rooms, each with the number of its last change.
+        self._looking = self._changes = 0
+        self._changed: dict[str, int] = {}
 
     def known(self, address: Address) -> ChannelRef | None:
         """The channel, if this process has met it."""
@@ -43,20 +46,40 @@ class Channels:
         ref = self._refs.get(address)
         if ref is not None:
             return ref, False
+        made_here = False
+        self._looking += 1
         try:
-            ref, made = await self._write(lambda: channel_service.ensure(address, actor, create=create, action=action))
+            while True:
+                before = self._changes
+                ref, made = await self._write(
+                    lambda: channel_service.ensure(address, actor, create=create, action=action)
+                )
+                made_here |= made
+                if self._changed.get(address.room, 0) <= before:
+                    break
         except DatabaseError:
             raise unavailable() from None
+        finally:
+            self._looking -= 1
+            if not self._looking:
+                self._changed.clear()
         if len(self._refs) > REMEMBERED:
             self._refs.clear()
         self._refs[address] = ref
-        return ref, made
+        return ref, made_here
 
     def forget(self, address: Address) -> None:
-        """Look a channel up anew when it is needed next."""
+        """Look a channel up anew when it is needed next, and if that is being done."""
+        self._note(address.room)
         self._refs.pop(address, None)
 
     def forget_room(self, room: str) -> None:
         """As :meth:`forget`, for all channels of a room."""
+        self._note(room)
         for address in [address for address in self._refs if address.room == room]:
             del self._refs[address]
+
+    def _note(self, room: str) -> None:
+        if self._looking:
+            self._changes += 1
+            self._changed[room] = self._changes

@@ -1,13 +1,19 @@
-"""What is written down of connections, compared with those that there are."""
+"""What is written down of connections and their memberships, and what there is, while others change it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 
 from bus.models import Client
 from bus.node import running
-from bus.services import nodes
+from bus.permissions import SYSTEM
+from bus.protocol.names import Address
+from bus.services import nodes, publish
+from bus.services.connections import Join, Operation
+from bus.services.rooms import update_room
 from bus.testing import LiveBus
 
 
@@ -29,3 +35,32 @@ async def test_who_was_taken_over_while_the_layer_was_away_does_not_come_back(li
     assert (await taken.expect(type="error"))["error"]["code"] == "TAKEN_OVER"
     assert (await lost.expect(type="error"))["error"]["code"] == "RESTARTING"
     assert (taken.close_code, lost.close_code) == (4410, 4012)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_room_that_becomes_private_while_somebody_joins_keeps_nobody(
+    live_bus: LiveBus, fresh_room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change was told of, and looked at, when the joiner was no member yet and had been let in already."""
+    joiner = await live_bus.connect("joiner", room=f"{fresh_room}:hall")
+    node = running()
+    assert node is not None
+    write, address = node.members.write, Address(f"{fresh_room}-2", "plans")
+    await sync_to_async(publish)(str(address), message="hidden")
+
+    def make_private() -> None:
+        update_room(SYSTEM, address.room, {"private": True}, door="command")
+
+    async def slowly(operation: Operation) -> Any:
+        answer = await write(operation)
+        if isinstance(operation, Join):
+            monkeypatch.undo()
+            await sync_to_async(make_private)()
+            await node.access.catch_up()
+            assert node.channels.known(address) is None
+        return answer
+
+    monkeypatch.setattr(node.members, "write", slowly)
+    await joiner.join(str(address))
+    told = await joiner.expect(event="unsubscribed")
+    assert (told["channel"], told["payload"]["reason"]) == ("plans", "REVOKED")
