@@ -55,11 +55,31 @@ class Project:
         """A file of the shop, as the page shows it."""
         (self.package / name).write_text((SHOP / name).read_text().replace("shop_site", "mysite"))
 
+    def take_settings(self) -> None:
+        """The block of settings, as the page shows it."""
+        block = re.search(
+            r"# --8<-- \[start:bus\]\n(.*)# --8<-- \[end:bus\]", (SHOP / "settings.py").read_text(), re.DOTALL
+        )
+        assert block
+        self.add_settings(block[1].replace("shop_site", "mysite"))
+
+
+# Each step has a project of its own, since the tests may run in different processes.
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """A new project."""
+    return Project(tmp_path)
+
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A new project; the tests of this module go on from each other, in their order, as its developer does."""
-    return Project(tmp_path_factory.mktemp("new"))
+def unmigrated(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that lacks its tables only."""
+    project = Project(tmp_path_factory.mktemp("unmigrated"))
+    project.take_settings()
+    project.take("asgi.py")
+    return project
 
 
 def test_an_app_that_was_merely_added_is_told_everything_that_is_missing(project: Project) -> None:
@@ -71,28 +91,22 @@ def test_an_app_that_was_merely_added_is_told_everything_that_is_missing(project
 
 
 def test_after_the_settings_the_applications_of_startproject_are_named(project: Project) -> None:
-    block = re.search(
-        r"# --8<-- \[start:bus\]\n(.*)# --8<-- \[end:bus\]", (SHOP / "settings.py").read_text(), re.DOTALL
-    )
-    assert block
-    # The block stands behind Django's own apps, so the line of the step before has to go.
-    written = (project.package / "settings.py").read_text().replace('INSTALLED_APPS = [*INSTALLED_APPS, "bus"]\n', "")
-    (project.package / "settings.py").write_text(written)
-    project.add_settings(block[1].replace("shop_site", "mysite"))
+    project.take_settings()
     assert project.found() == {"bus.W009", "bus.W010"}
 
 
 @pytest.mark.parametrize("command", ["create_token probe", "seed_science_rooms", "prune_history", "runbus --port 0"])
-def test_before_the_migrations_each_command_says_what_is_missing(project: Project, command: str) -> None:
-    project.take("asgi.py")
-    status, said = project.manage(*command.split())
+def test_before_the_migrations_each_command_says_what_is_missing(unmigrated: Project, command: str) -> None:
+    status, said = unmigrated.manage(*command.split())
     assert (status, "Traceback" in said) == (1, False)
     assert "manage.py migrate" in said
 
 
 @pytest.fixture(scope="module")
-def served(project: Project) -> Iterator[tuple[ManagedProcess, int, int]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ManagedProcess, int, int]]:
     """The finished project under `runbus`, with its two ports."""
+    project = Project(tmp_path_factory.mktemp("served"))
+    project.take_settings()
     project.take("asgi.py")
     (project.package / "urls.py").write_text(
         "from django.contrib import admin\nfrom django.urls import include, path\n"
