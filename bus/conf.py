@@ -98,7 +98,9 @@ class Config:
     )
     trusted_proxies: int = _setting(0, "How many proxies in front add X-Forwarded-For; 0: the header is not believed.")
     # Slow and silent readers
-    send_buffer: int = _setting(1024 * 1024, "Bytes waiting for one connection above which it is closed with 4013.")
+    send_buffer: int = _setting(
+        1024 * 1024, "Bytes waiting for one connection above which it is closed with 4013; at least FRAME_BYTES."
+    )
     send_frames: int = _setting(1000, "Frames waiting for one connection above which it is closed with 4013.")
     send_deadline: float = _setting(10.0, "Time in which a connection has to take something of what waits for it.")
     ping_interval: float = _setting(20.0, "Time between pings of a silent connection; 0: none.")
@@ -295,6 +297,12 @@ def _frame_bytes(value: int, whole: Config) -> str | None:
     return f"is {value}; the server itself takes {_FRAME_LIMIT} at most" if value > _FRAME_LIMIT else None
 
 
+def _send_buffer(value: int, whole: Config) -> str | None:
+    if value < whole.frame_bytes:
+        return f"is {value}; below ARQONBUS_FRAME_BYTES ({whole.frame_bytes}) one message closes whoever is to get it"
+    return None
+
+
 def _algorithms(value: tuple[str, ...], whole: Config) -> str | None:
     if set(value) - _JWT_ALGORITHMS or not value:
         return f"is {', '.join(value) or 'empty'}; it may hold {', '.join(sorted(_JWT_ALGORITHMS))}"
@@ -343,6 +351,7 @@ def _node_timeout(value: float, whole: Config) -> str | None:
 
 _CHECKS: dict[str, Callable[[Any, Config], str | None]] = {
     "frame_bytes": _frame_bytes,
+    "send_buffer": _send_buffer,
     "jwt_algorithms": _algorithms,
     "jwt_key": _jwt_key,
     "jwt_jwks": _jwks,

@@ -49,7 +49,8 @@ def wrong(name: str, kind: Any) -> list[str]:
     if kind is bool or kind == bool | None:
         return ["maybe", "2"]
     if kind is int:
-        return ["many", "1.5", "-1", "", "9" * 20]
+        never = {"send_buffer": "262143", "frame_bytes": "1048577"}
+        return ["many", "1.5", "-1", "", "9" * 20, *([never[name]] if name in never else [])]
     if kind is float:
         never = {"heartbeat": "0.001", "rate_burst": "0.5"}
         return ["soon", "nan", "inf", "-1", "", "1e15", *([never[name]] if name in never else [])]

@@ -189,8 +189,8 @@ async def test_ten_thousand_hostile_frames_harm_nobody(
     # With PostgreSQL a fifth of them, which it takes differently (NUL, numbers); the rest of the server is the same.
     many = FRAMES if backends.name == "embedded" else FRAMES // 5
     # What may wait for a slow reader is bounded; here the bound is low, since the hostile clients are slow readers too.
-    low = {"ARQONBUS_RATE_LIMIT": "0", "ARQONBUS_BAD_FRAMES": "200", "ARQONBUS_SEND_BUFFER": "131072"}
-    server = start_server(env={**PRODUCTION, **low})
+    low = {"ARQONBUS_FRAME_BYTES": "131072", "ARQONBUS_SEND_BUFFER": "131072"}
+    server = start_server(env={**PRODUCTION, **low, "ARQONBUS_RATE_LIMIT": "0", "ARQONBUS_BAD_FRAMES": "200"})
     healthy = [await wire(server, room=f"{fresh_room}:hall") for _ in range(2)]
     seed = int(os.environ.get("FUZZ_SEED", "20260101"))
     await asyncio.gather(*(Fuzzer(server, seed + 1_000_000 + number).run(200) for number in range(CONNECTIONS)))  # warm
