@@ -46,6 +46,7 @@ class Access:
         self._latest = 0
         self._subjects: set[str] = set()
         self._peers: set[Peer] = set()
+        self._doubted: set[tuple[Peer, str]] = set()
         # What changed lately, for identities that were read just before and come to their connection just now.
         self._lately: deque[tuple[float, str]] = deque(maxlen=1000)
         self._task: asyncio.Task[None] | None = None
@@ -79,6 +80,11 @@ class Access:
             if subject != access.RULES and not subject.startswith("room:"):
                 self._lately.append((self._node.loop.time(), subject))
         self._subjects.add(subject)
+        self._wake()
+
+    def doubt(self, peer: Peer, room: str) -> None:
+        """``peer`` became a member in ``room`` by what is no longer known of it: look at it once more."""
+        self._doubted.add((peer, room))
         self._wake()
 
     def _wake(self) -> None:
@@ -131,14 +137,17 @@ class Access:
     # --- acting -----------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while self._subjects or self._peers:
+        while self._subjects or self._peers or self._doubted:
             subjects, self._subjects = self._subjects, set()
             peers, self._peers = self._peers, set()
+            doubted, self._doubted = self._doubted, set()
             try:
                 if subjects:
                     await self._act(subjects)
                 if peers:
                     await self._look_at(list(peers), set(), people=True)
+                if doubted:
+                    await self._look_at(list({p for p, _ in doubted}), {room for _, room in doubted}, people=False)
             except Exception as problem:
                 # Nothing is forgotten because the store was away for a moment, or because of a fault of our own.
                 if isinstance(problem, DatabaseError):
@@ -147,6 +156,7 @@ class Access:
                     logger.exception("a look at who may stay failed", extra={"event": "internal_error"})
                 self._subjects |= subjects
                 self._peers |= peers
+                self._doubted |= doubted
                 await asyncio.sleep(0.5)
 
     async def _act(self, subjects: set[str]) -> None:

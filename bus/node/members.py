@@ -321,9 +321,9 @@ class Members:
     def remember(self, peer: Peer, ref: ChannelRef) -> None:
         """Note a membership at the connection; it is heard once the stream has it."""
         peer.memberships[ref.id] = ref
-        if self._node.channels.known(ref.address) is not ref:
+        if self._node.channels.known(ref.address) != ref:
             # It changed while it was being joined, and maybe nobody may any more.
-            self._node.access.hear(f"room:{ref.address.room}")
+            self._node.access.doubt(peer, ref.address.room)
         peer.rooms[ref.address.room] = peer.rooms.get(ref.address.room, 0) + 1
 
     def room_for_one_more(self, peer: Peer) -> bool:
