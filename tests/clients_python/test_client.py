@@ -237,7 +237,10 @@ async def test_every_command(client: Connect, address: str, admin_token: str, mo
     command = guest._command
     with monkeypatch.context() as small_pages:
         small_pages.setattr(guest, "_command", lambda name, parameters: command(name, {**parameters, "limit": 2}))
-        assert len(await guest.list_channels("science")) == len(HARDCODED["science"][2])
+        found = [row["channel"] for row in await guest.list_channels("science")]
+    # Others may have made more of them.
+    assert len(set(found)) == len(found)
+    assert set(found) >= set(HARDCODED["science"][2])
     assert any(row["room"] == "science" for row in await guest.list_channels())
     assert [m["client_id"] for m in (await guest.channel_info(address))["participants"]] == [guest.client_id]
     status = await guest.status()

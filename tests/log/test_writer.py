@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -76,15 +77,29 @@ class Writing:
         return await asyncio.wait_for(asyncio.gather(*futures), 20)
 
 
-@pytest.fixture
-async def writing() -> AsyncIterator[Writing]:
-    """A writer with a short patience."""
-    made = Writing(timeout=0.5)
+@asynccontextmanager
+async def write(timeout: float) -> AsyncIterator[Writing]:
+    """A writer that refuses what it could not write in `timeout` seconds."""
+    made = Writing(timeout)
     yield made
     await asyncio.wait_for(made.writer.drained(), 20)
     for executor in (made.executor, made.apart):
         executor.submit(lambda: connection.close()).result()  # the thread's own
         executor.shutdown()
+
+
+@pytest.fixture
+async def writing() -> AsyncIterator[Writing]:
+    """A writer that waits for long before it refuses anything."""
+    async with write(timeout=10) as made:
+        yield made
+
+
+@pytest.fixture
+async def hurried() -> AsyncIterator[Writing]:
+    """A writer that has little patience, for what is refused."""
+    async with write(timeout=1) as made:
+        yield made
 
 
 async def kept() -> list[tuple[int, str]]:
@@ -146,9 +161,9 @@ async def test_a_deleted_channel_is_said_and_the_others_are_written(writing: Wri
 async def test_a_key_of_another_channel_is_refused_in_a_batch_and_after_it(
     writing: Writing, entry: MakeEntry, channel: Channel
 ) -> None:
-    other = await Channel.objects.acreate(room_id=channel.room_id, name="other")
-    first, second = await writing.append(entry("arq_1", key="me/1"), entry("arq_2", key="me/1", channel_id=other.id))
-    (third,) = await writing.append(entry("arq_3", key="me/1", channel_id=other.id))
+    other = await asyncio.get_running_loop().run_in_executor(None, another, channel)
+    first, second = await writing.append(entry("arq_1", key="me/1"), entry("arq_2", key="me/1", channel_id=other))
+    (third,) = await writing.append(entry("arq_3", key="me/1", channel_id=other))
     assert (first.seq, first.error) == (1, None)
     for refused in (second, third):
         assert refused.error is not None
@@ -214,20 +229,20 @@ async def test_large_messages_that_wait_are_bounded_in_bytes_and_shared_out_over
 
 
 async def test_what_a_lock_held_up_is_refused_and_stays_refused_when_the_lock_is_gone(
-    writing: Writing, entry: MakeEntry, channel: Channel
+    hurried: Writing, entry: MakeEntry, channel: Channel
 ) -> None:
     release, holding = await held(channel)
-    (refused,) = await writing.append(entry("arq_1"))
+    (refused,) = await hurried.append(entry("arq_1"))
     assert refused.error is not None
     assert refused.error.code == "UNAVAILABLE"
-    assert writing.writer.available == (connection.vendor == "postgresql"), "there, it is the fault of one channel only"
+    assert hurried.writer.available == (connection.vendor == "postgresql"), "there, it is the fault of one channel only"
     release.set()
     await holding
-    await writing.writer.drained()
-    (after,) = await writing.append(entry("arq_2"))
+    await hurried.writer.drained()
+    (after,) = await hurried.append(entry("arq_2"))
     assert after.seq == 1
     assert await kept() == [(1, "arq_2")]
-    assert writing.writer.available
+    assert hurried.writer.available
 
 
 @pytest.mark.cluster
@@ -257,22 +272,22 @@ async def test_a_held_channel_costs_its_own_publishers_only_and_keeps_its_order(
 
 @pytest.mark.cluster
 async def test_publishers_of_a_held_channel_are_refused_in_time_while_others_go_on(
-    entry: MakeEntry, writing: Writing, channel: Channel
+    entry: MakeEntry, hurried: Writing, channel: Channel
 ) -> None:
     other = await asyncio.get_running_loop().run_in_executor(None, another, channel)
     release, holding = await held(channel)
     refused = 0
-    for n in range(5):
-        first, taken = await writing.append(entry(f"arq_{n}"), entry(f"arq_other{n}", channel_id=other))
+    for n in range(3):
+        first, taken = await hurried.append(entry(f"arq_{n}"), entry(f"arq_other{n}", channel_id=other))
         assert taken.seq == n + 1
         assert first.error is not None
         assert first.error.code == "UNAVAILABLE"
         refused += 1
-    assert writing.writer.available
+    assert hurried.writer.available
     release.set()
     await holding
-    (after,) = await writing.append(entry("arq_after"))
-    assert (refused, after.seq) == (5, 1)
+    (after,) = await hurried.append(entry("arq_after"))
+    assert (refused, after.seq) == (3, 1)
 
 
 def another(channel: Channel) -> int:
