@@ -20,6 +20,11 @@ PYTHON_PEERS = CACHE / "python"
 #: Where Debian's golang-*-dev packages put their sources.
 GOPATH = Path("/usr/share/gocode")
 INSTALL_TIMEOUT = 180
+#: What Centrifuge is built from; the library's own package names only a part of it.
+CENTRIFUGE = (
+    "apt-get install golang-go golang-github-centrifugal-centrifuge-dev golang-github-centrifugal-protocol-dev"
+    " golang-github-fzambia-eagle-dev golang-github-igm-sockjs-go-dev golang-github-mna-redisc-dev"
+)
 
 
 class MissingError(Exception):
@@ -68,7 +73,7 @@ def centrifuge() -> Path:
     """The Centrifuge server, built without a network from Debian's sources of the library."""
     source, target = HERE / "peers" / "centrifuge" / "main.go", CACHE / "centrifuge"
     if not (GOPATH / "src/github.com/centrifugal/centrifuge").is_dir():
-        raise MissingError("Debian's golang-github-centrifugal-centrifuge-dev is not installed")
+        raise MissingError(f"Debian's library is not installed: {CENTRIFUGE}")
     if _stale(target, [source]):
         environment = {
             **os.environ,
@@ -77,7 +82,7 @@ def centrifuge() -> Path:
             "GOFLAGS": "",
             "GOCACHE": str(CACHE / "go"),
         }
-        _run(["go", "build", "-o", str(target), str(source)], "building Centrifuge", env=environment)
+        _run(["go", "build", "-o", str(target), str(source)], f"building Centrifuge ({CENTRIFUGE})", env=environment)
     if not target.exists():
         raise MissingError("building Centrifuge failed before; remove bench/.cache to try again")
     return target
