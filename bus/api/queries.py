@@ -97,7 +97,7 @@ class NumberField(forms.IntegerField):
     def to_python(self, value: Any) -> int | None:
         """The number; None for nothing. Raises ``ValidationError``."""
         text = str(value or "")
-        if not (text.isascii() and text.removeprefix("-").isdecimal()) and text:
+        if text and not (text.isascii() and text.removeprefix("-").isdecimal()):
             raise ValidationError("It is a whole number.")
         return super().to_python(text)
 

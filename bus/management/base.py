@@ -31,8 +31,8 @@ class DocumentCommand(BaseCommand):
     requires_system_checks = []  # noqa: RUF012 - Django's own form
 
     def text(self, **options: Any) -> str:
-        """The document."""
-        raise NotImplementedError
+        """The document. Each command makes its own."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its document is.")
 
     def add_arguments(self, parser: CommandParser) -> None:
         """The command line."""

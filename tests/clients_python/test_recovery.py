@@ -17,6 +17,7 @@ from arqonbus import Backoff, Message, Subscription, errors
 from tests.clients_python.conftest import Connect
 from tests.conftest import StartServer
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_for
 
 WAIT = 30.0
 
@@ -31,9 +32,7 @@ async def broken(bus: arqonbus.Bus) -> None:
     before = bus.connections
     assert bus._link is not None
     bus._link.abort()
-    async with asyncio.timeout(WAIT):
-        while bus.connections == before or not bus.connected:  # noqa: ASYNC110 - the client has no event for this
-            await asyncio.sleep(0.005)
+    await wait_for(lambda: bus.connections != before and bus.connected, "the client is back", deadline=WAIT)
 
 
 class Traffic:
@@ -62,9 +61,7 @@ class Traffic:
     async def grow(self, by: int) -> None:
         """Wait until so many more were acked."""
         wanted = sum(map(len, self.acked.values())) + by
-        async with asyncio.timeout(WAIT):
-            while sum(map(len, self.acked.values())) < wanted:  # noqa: ASYNC110 - acks come to several tasks
-                await asyncio.sleep(0.01)
+        await wait_for(lambda: sum(map(len, self.acked.values())) >= wanted, f"{by} more acks", deadline=WAIT)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -206,10 +203,8 @@ async def test_a_command_that_must_not_be_repeated_says_that_its_outcome_is_unkn
     bus = await client(server, token=server.create_token("boss", admin=True), reconnect=True, backoff=quick())
     server.freeze()
     asking = asyncio.ensure_future(bus.create_channel(f"{fresh_room}:made"))
-    await asyncio.sleep(0)
-    async with asyncio.timeout(WAIT):
-        while not any(pending.sent for pending in bus._requests._waiting.values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+    waiting = bus._requests._waiting
+    await wait_for(lambda: any(pending.sent for pending in waiting.values()), "the command is sent", deadline=WAIT)
     server.kill()
     with pytest.raises(arqonbus.ConnectionLost, match="before the answer"):
         await asyncio.wait_for(asking, WAIT)

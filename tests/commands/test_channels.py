@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import Connect, StartServer
 from tests.harness.client import Dialect, WireClient, WireError
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_for
 
 
 async def error_of(client: WireClient, command: str, **parameters: Any) -> dict[str, Any]:
@@ -283,11 +284,11 @@ async def test_a_limit_of_memberships_is_told(start_server: StartServer, wire: C
         page = await client.request("list_channels", all=True, limit=500)
         return {row["room"] for row in page["channels"]}
 
-    async with asyncio.timeout(30):
-        while fresh_room in await rooms():  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
-        while (await error_of(client, "list_channels", room="gone"))["code"] != "ROOM_NOT_FOUND":  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+    async def swept() -> bool:
+        gone = await error_of(client, "list_channels", room="gone")
+        return fresh_room not in await rooms() and gone["code"] == "ROOM_NOT_FOUND"
+
+    await wait_for(swept, "the empty rooms are swept")
     assert {"science", keeper} <= await rooms()
     made = await client.join(fresh_room, "a")
     assert made["created"] is True

@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_for
 
 from .conftest import Connect, OpenConsole
 
@@ -113,9 +114,7 @@ async def test_ten_thousand_messages_scroll_back_to_the_first_with_few_rows_in_t
         await listing.evaluate("list => { list.scrollTop = list.scrollHeight }")
         return await page.get_by_text("message 1", exact=True).count() == 1
 
-    async with asyncio.timeout(30):
-        while not await scrolled_to_the_first():  # noqa: ASYNC110 - scrolling is what is tried again
-            await asyncio.sleep(0.02)
+    await wait_for(scrolled_to_the_first, "the first message is there")
     assert await page.locator(".message").count() < 80
     await expect(page.get_by_text("10,000 loaded")).to_be_visible()
     # What comes meanwhile does not move what is being read.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import socket
 import time
@@ -73,9 +74,14 @@ def accepts_connections(port: int, host: str = "127.0.0.1") -> bool:
 
 
 async def wait_for(condition: Callable[[], object], what: str, *, deadline: float = 30.0) -> None:
-    """As `wait_until`, in a coroutine: the loop goes on meanwhile."""
+    """As `wait_until`, in a coroutine: the loop goes on meanwhile. `condition` may be one, too."""
     end = time.monotonic() + deadline
-    while not condition():
+    while True:
+        result = condition()
+        if inspect.isawaitable(result):
+            result = await result
+        if result:
+            return
         if time.monotonic() >= end:
             raise DeadlineExceededError(f"not within {deadline:g} s: {what}")
         await asyncio.sleep(_POLL_SECONDS)

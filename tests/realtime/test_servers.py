@@ -17,6 +17,7 @@ from tests.conftest import Connect, _servers
 from tests.harness.backends import Backends
 from tests.harness.client import WireClient
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_for
 
 SETTINGS = {"ARQONBUS_RATE_LIMIT": "0", "ARQONBUS_SEND_DEADLINE": "3"}
 
@@ -227,9 +228,9 @@ async def test_what_a_stuck_reader_leaves_in_memory_is_bounded(
 
 async def wait_for_participants(client: WireClient, room: str, count: int) -> None:
     """Until the channel `a` has this many members."""
-    async with asyncio.timeout(30):
-        while True:
-            info = await client.request("channel_info", room=room, channel="a")
-            if len(info["participants"]) == count:
-                return
-            await asyncio.sleep(0.1)
+
+    async def counted() -> bool:
+        info = await client.request("channel_info", room=room, channel="a")
+        return len(info["participants"]) == count
+
+    await wait_for(counted, f"{count} members")

@@ -11,6 +11,7 @@ from tests.conftest import StartServer
 from tests.harness.backends import Storage
 from tests.harness.client import WireClient
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_for
 from tests.reliability.traffic import Crowd
 
 pytestmark = pytest.mark.cluster
@@ -27,6 +28,15 @@ async def participants(client: WireClient, room: str, channel: str) -> set[str]:
     info = await client.request("channel_info", room=room, channel=channel)
     assert info["participant_count"] == len(info["participants"])
     return {row["client_id"] for row in info["participants"]}
+
+
+async def until_participants(client: WireClient, wanted: set[str], *, deadline: float) -> None:
+    """Until the cluster counts these members of lab:bench, and no others."""
+
+    async def counted() -> bool:
+        return await participants(client, "lab", "bench") == wanted
+
+    await wait_for(counted, "the members are counted", deadline=deadline)
 
 
 async def test_clients_of_a_killed_process_are_announced_as_left_within_ten_seconds_and_counted_no_more(
@@ -79,9 +89,7 @@ async def test_one_of_two_processes_is_killed_under_load_and_its_clients_go_on_a
         assert sorted({member.connections for member in crowd.members}) == [1, 2]
         everybody = {f"member-{n}" for n in range(100)}
         reader = crowd.members[0].client
-        async with asyncio.timeout(10):
-            while await participants(reader, "lab", "bench") != everybody:  # noqa: ASYNC110 - the cluster counts them
-                await asyncio.sleep(0.1)
+        await until_participants(reader, everybody, deadline=10)
     finally:
         await crowd.stop()
 
@@ -101,9 +109,7 @@ async def test_a_process_that_was_frozen_finds_out_and_its_clients_come_back_com
         assert left["payload"]["client_id"] == "member-1"
         assert await participants(near.client, "lab", "bench") == {"member-0"}
         await asyncio.to_thread(frozen.thaw)
-        async with asyncio.timeout(15):
-            while await participants(near.client, "lab", "bench") != both:  # noqa: ASYNC110 - the cluster counts them
-                await asyncio.sleep(0.1)
+        await until_participants(near.client, both, deadline=15)
         assert far.codes == [4012]
         await far.publish("and back", room="lab", channel="bench")
         await crowd.judge(storage)
@@ -125,9 +131,8 @@ async def test_workers_are_restarted_one_after_another_and_nobody_misses_a_messa
         async with crowd.publishing(publishers, "lab:bench", rate=40):
             await crowd.until_acked(20)
             server.process.send_signal(signal.SIGHUP)
-            async with asyncio.timeout(60):
-                while min(member.connections for member in crowd.members) < 2:  # noqa: ASYNC110 - they count themselves
-                    await asyncio.sleep(0.1)
+            members = crowd.members
+            await wait_for(lambda: min(one.connections for one in members) >= 2, "all have come back", deadline=60)
             await crowd.until_acked(20)
         await crowd.judge(storage)
         assert {code for member in crowd.members for code in member.codes} == {4012}

@@ -13,6 +13,7 @@ from tests.conftest import Connect, StartServer
 from tests.harness.backends import Storage
 from tests.harness.client import WireClient
 from tests.harness.server import BusServer, ServerKind
+from tests.harness.waiting import wait_for
 from tests.realtime.test_servers import peak_rss
 from tests.reliability.test_long_life import figure
 
@@ -57,9 +58,7 @@ async def answers(client: WireClient, count: int) -> tuple[set[int], set[int]]:
     def found() -> list[dict[str, Any]]:
         return [frame for frame in client.frames if str(frame.get("request_id")).startswith("n")]
 
-    async with asyncio.timeout(60):
-        while len(found()) < count:  # noqa: ASYNC110 - two kinds of answers
-            await asyncio.sleep(0.02)
+    await wait_for(lambda: len(found()) >= count, f"{count} answers", deadline=60)
     acked: set[int] = set()
     busy: set[int] = set()
     for frame in found():
@@ -81,9 +80,7 @@ def numbers(reader: WireClient) -> list[int]:
 
 async def until_numbers(reader: WireClient, wanted: set[int]) -> None:
     """Until all of them have come."""
-    async with asyncio.timeout(30):
-        while not wanted <= set(numbers(reader)):  # noqa: ASYNC110 - anything that the reader got
-            await asyncio.sleep(0.02)
+    await wait_for(lambda: wanted <= set(numbers(reader)), "all of them have come")
 
 
 @pytest.mark.parametrize("kind", ["uvicorn", pytest.param("daphne", marks=pytest.mark.chaos)])
@@ -171,6 +168,4 @@ async def test_three_thousand_large_ephemeral_messages_cross_or_are_refused_and_
     grown = [peak_rss(server) - was for server, was in zip((here, there), before, strict=True)]
     assert max(grown) < 20 * MIB
     # A reader that is slower than that is closed, as any other; one that is not has everything that was accepted.
-    async with asyncio.timeout(30):
-        while not (far.closed or set(numbers(far)) >= got):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+    await wait_for(lambda: far.closed or set(numbers(far)) >= got, "it is closed, or has everything")

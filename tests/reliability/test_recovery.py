@@ -11,6 +11,7 @@ from tests.conftest import Connect, StartServer
 from tests.harness.backends import Storage
 from tests.harness.client import WireClient
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_for
 from tests.reliability.light import LightClient
 from tests.reliability.traffic import Crowd, read_database
 
@@ -189,13 +190,11 @@ async def test_a_position_that_the_retention_dropped_is_said_once_with_what_is_l
     for number in range(2, 61):
         await publisher.publish(str(number), room="lab", channel="bench", ack=True)
 
-    async def left() -> int:
+    async def pruned() -> bool:
         answer: dict[str, Any] = await publisher.request("history", room="lab", channel="bench", limit=500, after=0)
-        return int(answer["messages"][0]["seq"])
+        return int(answer["messages"][0]["seq"]) > 50
 
-    async with asyncio.timeout(20):
-        while await left() <= 50:  # noqa: ASYNC110 - the prune runs in another process
-            await asyncio.sleep(0.05)
+    await wait_for(pruned, "the older half is pruned", deadline=20)
     # Whatever the process still has in memory: one that was restarted has to say what is gone.
     await asyncio.to_thread(server.restart, graceful=True)
     again = await reader.reconnect()

@@ -16,6 +16,7 @@ from tests.harness.client import WireClient, WireError, new_id
 from tests.harness.record import Row
 from tests.harness.recorder import Recorder
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_for
 
 #: Answers after which a careful publisher sends the same message again.
 AGAIN = frozenset({"UNAVAILABLE", "OUTCOME_UNKNOWN", "BUSY", "RESTARTING", "RATE_LIMITED"})
@@ -143,9 +144,7 @@ class Crowd:
     async def until_acked(self, more: int, *, deadline: float = 30.0) -> None:
         """Wait until so many further messages were acknowledged."""
         target = self.acked + more
-        async with asyncio.timeout(deadline):
-            while self.acked < target:  # noqa: ASYNC110 - publishers of many tasks count
-                await asyncio.sleep(0.01)
+        await wait_for(lambda: self.acked >= target, f"{more} more acks", deadline=deadline)
 
     async def judge(
         self, storage: Storage, *, deadline: float = 10.0, pruned: Sequence[str] = (), complete: bool = True
