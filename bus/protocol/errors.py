@@ -6,6 +6,7 @@ numbers or whether a client should come back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -121,7 +122,8 @@ class BusError(Exception):
             "details": self.details,
         }
         if self.retry_after is not None:
-            error["retry_after"] = round(self.retry_after, 3)
+            # Up to whole milliseconds: rounded down it would be too early, and at the end 0. (1e3 × 0.07 is a bit more than 70.)
+            error["retry_after"] = math.ceil(round(self.retry_after * 1e3, 6)) / 1e3
         return error
 
 

@@ -63,8 +63,10 @@ def test_an_error_says_its_text_unless_a_more_exact_one_is_known() -> None:
         "number": 429,
         "message": "Later.",
         "details": [{"queue": 5}],
-        "retry_after": 0.123,
+        "retry_after": 0.124,
     }
+    for seconds, told in ((0.0, 0.0), (1e-5, 0.001), (0.07, 0.07), (1.1, 1.1), (1.0, 1.0)):
+        assert BusError("BUSY", retry_after=seconds).as_dict()["retry_after"] == told
     assert str(exact) == "BUSY: Later."
     # A traceback has no details; what only counts on them brings them along.
     faults = [
