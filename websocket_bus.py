@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 
 def main() -> None:
     """Run the bus with the command line's options."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "arqonbus_site.settings")
-    from django.core.management import execute_from_command_line
+    from arqonbus_site.__main__ import run
 
-    execute_from_command_line([sys.argv[0], "runbus", *sys.argv[1:]])
+    run([sys.argv[0], "runbus", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -8,19 +8,17 @@ from collections.abc import Sequence
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run a management command. A database that is away, or lacks tables, is one line and status 1 (`--traceback` shows all)."""
+    """Run a management command. What keeps it from running is one line and status 1 (`--traceback` shows all)."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "arqonbus_site.settings")
+    from django.conf import settings
     from django.core.management import execute_from_command_line
-    from django.db import OperationalError, ProgrammingError
 
-    try:
+    from arqonbus_site.refusals import one_line
+
+    with one_line(traceback="--traceback" in arguments):
+        # Django's command line goes on without settings that cannot be read, and then knows none of the bus's commands.
+        settings.INSTALLED_APPS  # noqa: B018 - reads the settings
         execute_from_command_line(list(arguments))
-    except (OperationalError, ProgrammingError) as problem:
-        if "--traceback" in arguments:
-            raise
-        from bus import database
-
-        sys.exit(database.in_words(database.first_hand(problem)))
 
 
 def main() -> None:

@@ -8,9 +8,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "arqonbus_site.settings")
 
 from django.core.asgi import get_asgi_application
 
-django_application = get_asgi_application()
+from arqonbus_site.refusals import one_line
 
-from arqonbus_site.routing import websocket_application  # noqa: E402 - Django must be set up before
-from bus.asgi import bus_application  # noqa: E402
+with one_line():
+    django_application = get_asgi_application()
+
+# Django is set up now, and its models can be imported.
+from arqonbus_site.routing import websocket_application
+from bus.asgi import bus_application
 
 application = bus_application(django_application, websocket_application)

@@ -15,7 +15,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from arqonbus_site import environment
-from arqonbus_site.secret import development_key
+from arqonbus_site.secret import development_key, prepare_sqlite
 from bus import conf
 from bus.api.openapi import OPENAPI
 
@@ -46,13 +46,16 @@ DEBUG = site.debug
 # Database: SQLite in WAL mode with immediate transactions, or PostgreSQL through a pool.
 DATABASE_URL = site.database_url or f"sqlite:///{STATE_DIR / 'arqonbus.sqlite3'}"
 try:
-    _database: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
+    with warnings.catch_warnings():
+        # Its warning of an unknown engine shows the whole URL, with the password.
+        warnings.simplefilter("ignore")
+        _database: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
 except (ValueError, KeyError, environ.ImproperlyConfigured):
     _database = {}
 if not _database.get("NAME"):
     _database = {}  # A server without the database's name.
 if _database.get("ENGINE") == "django.db.backends.sqlite3":
-    Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+    prepare_sqlite(_database["NAME"])
     # WAL alone makes "database is locked" worse (a reader that upgrades fails at once); IMMEDIATE is the cure. With
     # synchronous=NORMAL a killed process loses nothing; a power cut may lose the last commits (docs/reliability.md).
     _database["OPTIONS"] = {
@@ -129,7 +132,7 @@ elif not SECRET_KEY:
 elif not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS is not set. With DEBUG=0 it must be: the host names of this site.")
 
-ARQONBUS = conf.from_environment(os.environ)
+ARQONBUS = {"science_room": True, **conf.from_environment(os.environ)}
 _bus = conf.build(ARQONBUS)
 
 INSTALLED_APPS = [

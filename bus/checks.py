@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from .conf import Config, anonymous_allowed, config
+from .conf import LAYER_HINT, Config, anonymous_allowed, config, in_memory_layer
 
 #: Variables of the project's tests and tools, which look like settings.
 _NOT_SETTINGS = ("ARQONBUS_TEST_",)
@@ -109,17 +109,11 @@ def check_layer(**_: Any) -> list[CheckMessage]:
         return [
             Error(
                 f"WEB_CONCURRENCY asks for {workers} workers, but the channel layer is in the memory of one process.",
-                hint="Set REDIS_URL, such as redis://localhost:6379/0, or run one worker.",
+                hint=f"{LAYER_HINT} Or run one worker.",
                 id="bus.E002",
             )
         ]
     return []
-
-
-def in_memory_layer() -> bool:
-    """Whether processes cannot ring each other's bells."""
-    backend = (getattr(settings, "CHANNEL_LAYERS", {}) or {}).get("default", {}).get("BACKEND", "")
-    return not backend or backend.endswith("InMemoryChannelLayer")
 
 
 def check_sqlite(**_: Any) -> list[CheckMessage]:
@@ -253,7 +247,7 @@ def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckM
         found.append(
             Error(
                 f"{len(hosts)} processes share this database, but each has a channel layer in its own memory.",
-                hint="Set REDIS_URL for all of them; without it they learn of each other's messages a second late.",
+                hint=f"{LAYER_HINT} Without it they learn of each other's messages a second late.",
                 id="bus.E005",
             )
         )
@@ -273,8 +267,8 @@ def check_secret_key(**_: Any) -> list[CheckMessage]:
     if not settings.SECRET_KEY or settings.DEBUG:
         return [
             Error(
-                "SECRET_KEY is missing, or the generated one of development mode.",
-                hint="Set DEBUG=0 and SECRET_KEY: it signs sessions and tickets, and is the same for all processes.",
+                "DEBUG is on, or there is no SECRET_KEY.",
+                hint="Switch DEBUG off and set a SECRET_KEY: it signs sessions and tickets, and is the same in all processes.",
                 id="bus.E006",
             )
         ]

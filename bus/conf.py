@@ -7,6 +7,7 @@ as it likes. ``config()`` gives the checked values; ``docs/configuration.md`` is
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from django.core.signals import setting_changed
 from . import environment as env
 from .environment import setting as _setting
 from .keys import key_of
+from .protocol.names import DEFAULT_ADDRESS, INBOX_ROOM, Address, is_name, parse_address
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,14 @@ class Config:
     send_deadline: float = _setting(10.0, "Time in which a connection has to take something of what waits for it.")
     ping_interval: float = _setting(20.0, "Time between pings of a silent connection; 0: none.")
     ping_timeout: float = _setting(20.0, "Time in which a ping has to be answered.")
+    # Rooms that are there by themselves
+    science_room: bool | None = _setting(
+        None, "Make the room science with its channels at each start; unset: in the ready project only."
+    )
+    system_room: str = _setting(
+        "integriguard", "Name of the private room of the bus itself, for telemetry and for what clients do."
+    )
+    default_channel: str = _setting("science:general", "Where clients are that name no room, as room:channel.")
     # The log
     ring: int = _setting(500, "Messages of a channel kept in memory by each process that has members of it.")
     ring_bytes: int = _setting(1024 * 1024, "Bytes of a channel's messages kept in memory.")
@@ -160,6 +170,7 @@ PARTS: dict[str, str] = {
     "anonymous": "Who may come in",
     "frame_bytes": "Limits of a connection",
     "send_buffer": "Slow and silent readers",
+    "science_room": "Rooms that are there by themselves",
     "ring": "The log",
     "bell_shards": "Between processes",
     "presence": "Presence",
@@ -256,22 +267,41 @@ def from_environment(environment: Mapping[str, str], prefix: str = "ARQONBUS_") 
     return env.read(environment, Config, prefix)
 
 
-def build(values: Mapping[str, Any], name: str = "ARQONBUS_{}") -> Config:
-    """A checked :class:`Config` of ``values``. Raises ``ImproperlyConfigured`` with the name of what is wrong."""
+def variable(setting: str) -> str:
+    """What a setting is called in the environment."""
+    return f"ARQONBUS_{setting.upper()}"
+
+
+def entry(setting: str) -> str:
+    """What a setting is called in the settings file of a host project."""
+    return f'ARQONBUS["{setting}"]'
+
+
+def build(values: Mapping[str, Any], named: Callable[[str], str] = variable) -> Config:
+    """A checked :class:`Config` of ``values``; ``named`` says what the one who wrote them calls a setting.
+
+    Raises ``ImproperlyConfigured`` with the name of what is wrong.
+    """
     given: dict[str, Any] = {}
     for key, value in values.items():
         if key not in _TYPES:
-            raise ImproperlyConfigured(f"{name.format(key.upper())} is not a setting of ArqonBus.")
+            raise ImproperlyConfigured(f"{named(str(key))} is not a setting of ArqonBus.{_near(str(key), named)}")
         given[key] = tuple(value) if isinstance(value, list) else value
         if not env.has_type(given[key], _TYPES[key]):
             wanted = env.type_name(_TYPES[key])
-            raise ImproperlyConfigured(f"{name.format(key.upper())} is {value!r}; it must be {wanted}.")
+            raise ImproperlyConfigured(f"{named(key)} is {value!r}; it must be {wanted}.")
     result = Config(**given)
     for setting in dataclasses.fields(Config):
         fault = _fault(setting.name, getattr(result, setting.name), result)
         if fault:
-            raise ImproperlyConfigured(f"{name.format(setting.name.upper())} {fault}.")
+            raise ImproperlyConfigured(f"{named(setting.name)} {fault}.")
     return result
+
+
+def _near(setting: str, named: Callable[[str], str]) -> str:
+    """A hint at the setting that was meant."""
+    near = difflib.get_close_matches(setting.lower(), _TYPES, n=1)
+    return f" Did you mean {named(near[0])}?" if near else ""
 
 
 def _fault(setting: str, value: Any, whole: Config) -> str | None:
@@ -331,6 +361,17 @@ def _jwks(value: str, whole: Config) -> str | None:
     return f"is {value!r}; keys are fetched by https only (or by http from this machine)"
 
 
+def _system_room(value: str, whole: Config) -> str | None:
+    return (
+        None if is_name(value) and value not in (INBOX_ROOM, "science") else f"is {value!r}; it must be a room's name"
+    )
+
+
+def _default_channel(value: str, whole: Config) -> str | None:
+    address = parse_address(value)
+    return None if address and address.is_channel else f"is {value!r}; it must be room:channel, such as lobby:general"
+
+
 def _origins(value: tuple[str, ...], whole: Config) -> str | None:
     for origin in value:
         parts = urlsplit(origin)
@@ -356,6 +397,8 @@ _CHECKS: dict[str, Callable[[Any, Config], str | None]] = {
     "jwt_key": _jwt_key,
     "jwt_jwks": _jwks,
     "allowed_origins": _origins,
+    "system_room": _system_room,
+    "default_channel": _default_channel,
     "node_timeout": _node_timeout,
 }
 
@@ -363,7 +406,8 @@ _CHECKS: dict[str, Callable[[Any, Config], str | None]] = {
 @lru_cache(maxsize=1)
 def config() -> Config:
     """The settings in force, read once."""
-    return build(getattr(settings, "ARQONBUS", {}))
+    # The ready project has built them once by their names in the environment: what is wrong now is a settings file.
+    return build(getattr(settings, "ARQONBUS", {}), entry)
 
 
 def anonymous_allowed() -> bool:
@@ -376,6 +420,21 @@ def telemetry_anonymous_allowed() -> bool:
     """Whether unidentified clients may use the telemetry socket: by its setting, else as on the bus."""
     allowed = config().telemetry_anonymous
     return anonymous_allowed() if allowed is None else allowed
+
+
+#: How several processes come to one channel layer, in the ready project and in others.
+LAYER_HINT = "Give all processes one Redis: REDIS_URL in the ready project, CHANNEL_LAYERS in a project of your own."
+
+
+def in_memory_layer() -> bool:
+    """Whether processes cannot ring each other's bells."""
+    backend = (getattr(settings, "CHANNEL_LAYERS", {}) or {}).get("default", {}).get("BACKEND", "")
+    return not backend or backend.endswith("InMemoryChannelLayer")
+
+
+def default_address() -> Address:
+    """Where clients are that name no room."""
+    return parse_address(config().default_channel) or DEFAULT_ADDRESS
 
 
 def _forget(*, setting: str, **_: Any) -> None:

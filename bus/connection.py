@@ -91,7 +91,7 @@ class Connection:
         metrics.connections.labels(peer.kind).inc()
         metrics.connections_total.labels(peer.kind).inc()
         self.welcome()
-        logger.debug("connected", extra={**self._who("connected"), "socket": peer.kind})
+        logger.debug("%s connected", self._named(), extra={**self._who("connected"), "socket": peer.kind})
         if peer.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
         try:
@@ -130,7 +130,7 @@ class Connection:
         if self.peer.connection_id in self.node.peers:
             metrics.connections.labels(self.peer.kind).dec()
             metrics.disconnects.labels(metrics.close_label(self.peer.close_code or code)).inc()
-            logger.info("disconnected %s", code, extra={**self._who("disconnected"), "code": code})
+            logger.info("%s disconnected (%d)", self._named(), code, extra={**self._who("disconnected"), "code": code})
             await self.node.members.gone(self.peer, self.peer.close_code or code)
         # No cycle stays, so that nothing of it waits for the garbage collector.
         self.peer.drop = self.writer.on_overflow = _nothing
@@ -163,8 +163,10 @@ class Connection:
         why = {"error": error.code, "reason": error.reason} if error else {}
         logger.log(
             logging.WARNING if why.get("error") == "ORIGIN_REFUSED" else logging.INFO,
-            "closed %s",
+            "closed %s with %d%s",
+            self._named(),
             code,
+            f" ({error.code})" if error else "",
             extra={**self._who("closed"), "code": code, **why},
         )
         self.writer.close(code)
@@ -265,7 +267,9 @@ class Connection:
         peer = self.peer
         await self.node.registrations.register(peer, wanted, peer.actor)
         logger.info(
-            "registered",
+            "%s registered in %s",
+            self._named(),
+            peer.initial,
             extra={**self._who("registered"), "client_type": peer.client_type},
         )
 
@@ -337,7 +341,8 @@ class Connection:
         # A ping says nothing of anybody but that it lives.
         logger.log(
             logging.DEBUG if command.name == "ping" else logging.INFO,
-            "command %s",
+            "%s ran %s",
+            self._named(),
             command.name,
             extra={**self._ids("command"), "command": command.name},
         )
@@ -382,11 +387,17 @@ class Connection:
         left_out = self.node.refusals.admit()
         if left_out is not None:
             logger.info(
-                "refused %s%s",
-                f"{command}: " if command else "",
+                "refused %s%s: %s",
+                self._named(),
+                f" {command}" if command else "",
                 problem.code,
                 extra={**self._who("refused"), "error": problem.code, "command": command, "left_out": left_out},
             )
+
+    def _named(self) -> str:
+        """The client and its address, for sentences that have to stand without the fields beside them."""
+        peer = self.peer
+        return f"{peer.client_id} at {peer.peer_address}" if peer.peer_address else peer.client_id
 
     def _who(self, event: str) -> dict[str, Any]:
         """Whose a line is, as far as the server knows: who vouches for it, from which address and which page it comes."""

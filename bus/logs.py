@@ -59,7 +59,7 @@ class ConsoleFormatter(_Formatter):
         """One line, and those of a traceback."""
         fields = self.fields(record).items()
         shown = "".join(f" {name}={_readable(value)}" for name, value in fields if value is not None)
-        sentence = _tame(record.getMessage())
+        sentence = tame(record.getMessage())
         line = f"{self.moment(record)} {record.levelname:<7} {sentence} [{record.name}]{shown}"
         trace = self.trace(record)
         return f"{line}\n{trace}" if trace else line
@@ -79,7 +79,7 @@ class JsonFormatter(_Formatter):
         }
         if trace := self.trace(record):
             line["exception"] = trace
-        return _tame(msgspec.json.encode(line).decode())
+        return tame(msgspec.json.encode(line).decode())
 
 
 class MaskSecrets(logging.Filter):
@@ -156,10 +156,10 @@ class Strangers(logging.Filter):
 def _readable(value: Any) -> str:
     """Bare where it is one plain word; else as JSON, so that no text can pass for another field or line."""
     if isinstance(value, str) and not _PLAIN.fullmatch(value):
-        return _tame(msgspec.json.encode(value).decode())
+        return tame(msgspec.json.encode(value).decode())
     return str(value)
 
 
-def _tame(text: str) -> str:
+def tame(text: str) -> str:
     """The text with its control characters as JSON would write them; it may leave some bare, which a terminal obeys."""
     return _CONTROL.sub(lambda found: "\\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .conf import config
 from .models import Grant, digest
 from .protocol.errors import BusError
 from .protocol.limits import holder_of
@@ -25,9 +26,6 @@ ACTIONS = (JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE)
 
 #: In a pattern: whoever asks, by its :attr:`Actor.own_name`.
 ME = "{me}"
-
-#: In development these private rooms are open to look at, so that a newcomer's page shows something.
-SYSTEM_ROOM = "integriguard"
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -262,7 +260,8 @@ def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Se
         return False
     if inbox:
         return True
-    if address.room == SYSTEM_ROOM:
+    if address.room == config().system_room:
+        # In development it is open to look at, so that a newcomer's page shows something.
         return settings.DEBUG and action != PUBLISH
     return not private
 

@@ -50,7 +50,7 @@ class TelemetryConnection(Connection):
         """The socket is accepted. Says ``telemetry_connected``; raises ``Closing`` when nobody else is let in."""
         node = self.node
         try:
-            ref = await node.channels.resolve(protocol.STREAM, node.system)
+            ref = await node.channels.resolve(protocol.stream(), node.system)
             # Nobody is told who listens here.
             self._ref = msgspec.structs.replace(ref, presence=False)
             (self._stream,) = await node.streams.open([ref])

@@ -17,7 +17,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class Telemetry(msgspec.Struct, kw_only=True):
-    """A telemetry event. It is published to integriguard:telemetry-stream."""
+    """A telemetry event. It is published to the channel telemetry-stream of the bus's own room (integriguard)."""
 
     type: Literal["telemetry"] | UnsetType = UNSET
     version: Literal["1.0"] | UnsetType = UNSET

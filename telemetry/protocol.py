@@ -10,14 +10,22 @@ from typing import Any
 
 import msgspec
 
+from bus.conf import config
 from bus.protocol.dialects import decode_object, normalise
 from bus.protocol.frames import encode
 from bus.protocol.inbound import KIND_PUBLISH, KIND_TELEMETRY, Inbound
 from bus.protocol.names import SERVER, Address
 
-#: Where telemetry goes, and where the notes of what clients do go.
-STREAM = Address("integriguard", "telemetry-stream")
-DASHBOARD = Address("integriguard", "dashboard-events")
+
+def stream() -> Address:
+    """Where telemetry goes."""
+    return Address(config().system_room, "telemetry-stream")
+
+
+def dashboard() -> Address:
+    """Where the notes of what clients do go."""
+    return Address(config().system_room, "dashboard-events")
+
 
 #: The server's own events.
 CLIENT_CONNECTED = "client_connected"
@@ -50,7 +58,7 @@ def connected(client_id: str, *, timestamp: str, receiving: bool, limits: dict[s
                 "event": "telemetry_connected",
                 "client_id": client_id,
                 "receiving": receiving,
-                "stream": str(STREAM),
+                "stream": str(stream()),
                 "limits": limits,
             },
         }
@@ -65,8 +73,8 @@ def ack(request_id: str | None, uid: str, event_type: bytes, seq: int | None, *,
         "id": uid,
         "eventType": msgspec.Raw(event_type),
         "status": "accepted",
-        "room": STREAM.room,
-        "channel": STREAM.channel,
+        "room": stream().room,
+        "channel": stream().channel,
         "seq": seq,
     }
     if duplicate:

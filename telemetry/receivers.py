@@ -25,7 +25,7 @@ def connect() -> None:
 
 def _hidden(room: str, private: bool) -> bool:
     """Whether a room is private to others than those who read telemetry: it would be known by what is told of it."""
-    return private and room != protocol.STREAM.room
+    return private and room != protocol.stream().room
 
 
 def _client_connected(client: dict[str, Any], room: str, channel: str, private: bool = False, **_: Any) -> None:

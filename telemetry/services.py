@@ -36,7 +36,7 @@ def may_send(actor: Actor) -> bool:
     if actor.scopes is not None and PUBLISH not in actor.scopes:
         return False
     return actor.admin or not any(
-        not rule.allow and rule.covers(PUBLISH, protocol.STREAM, actor) and rule.concerns(actor)
+        not rule.allow and rule.covers(PUBLISH, protocol.stream(), actor) and rule.concerns(actor)
         for rule in table().loaded
     )
 
@@ -49,9 +49,9 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
     node, peer = connection.node, connection.peer
     if not may_send(peer.actor):
         raise BusError(
-            "FORBIDDEN", "You may not send telemetry.", [{"action": PUBLISH, "address": str(protocol.STREAM)}]
+            "FORBIDDEN", "You may not send telemetry.", [{"action": PUBLISH, "address": str(protocol.stream())}]
         )
-    ref = await node.channels.resolve(protocol.STREAM, node.system)
+    ref = await node.channels.resolve(protocol.stream(), node.system)
     event_type = inbound.event_type or b'""'
 
     def done(entry: Entry) -> None:
@@ -63,7 +63,7 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
 
     node.publisher.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
     if peer.kind == "bus":
-        connection.active("telemetry", protocol.STREAM)
+        connection.active("telemetry", protocol.stream())
 
 
 def tell(event_type: str, payload: dict[str, Any]) -> None:
@@ -76,18 +76,18 @@ def tell(event_type: str, payload: dict[str, Any]) -> None:
     else:
         # A node that has stopped tells nothing more.
         if here is not None:
-            tell_from(here, protocol.STREAM, inbound)
+            tell_from(here, protocol.stream(), inbound)
         return
     nodes: list[Node] = list(apps.get_app_config("bus").nodes)  # type: ignore[attr-defined]
     if nodes:
         try:
-            nodes[0].loop.call_soon_threadsafe(tell_from, nodes[0], protocol.STREAM, inbound)
+            nodes[0].loop.call_soon_threadsafe(tell_from, nodes[0], protocol.stream(), inbound)
         except RuntimeError:
             logger.debug("an event of a stopped node")
         return
     # A process without a node of its own, such as a management command.
     try:
-        publish_all([(protocol.STREAM, inbound)], actor=SYSTEM, create=False)
+        publish_all([(protocol.stream(), inbound)], actor=SYSTEM, create=False)
     except (BusError, DatabaseError) as problem:
         _skip(problem)
 
@@ -109,7 +109,7 @@ def _told(node: Node, entry: Entry) -> None:
         _skip(entry.error)
         return
     node.publisher.own += 1
-    metrics.events.labels("server" if entry.context.address == protocol.STREAM else "activity").inc()
+    metrics.events.labels("server" if entry.context.address == protocol.stream() else "activity").inc()
 
 
 async def _resolve_and_tell(node: Node, address: Address, inbound: Inbound) -> None:
@@ -126,7 +126,7 @@ def note_activity(node: Node, card: dict[str, Any], name: str, room: str, channe
     if metrics.meter(node).take(1.0, node.loop.time()):
         metrics.skipped.inc()
         return
-    tell_from(node, protocol.DASHBOARD, protocol.activity(card, name, room, channel, _now()))
+    tell_from(node, protocol.dashboard(), protocol.activity(card, name, room, channel, _now()))
 
 
 def _skip(problem: Exception) -> None:

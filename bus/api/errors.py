@@ -17,7 +17,7 @@ from rest_framework.response import Response
 
 from .. import database, metrics
 from ..door import request_address
-from ..logs import Damper
+from ..logs import Damper, tame
 from ..node.threads import store_error
 from ..protocol.errors import BusError
 
@@ -125,10 +125,12 @@ def _noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answ
     left_out = damper.admit()
     if left_out is not None:
         extra = {"event": "refused", "error": error.code, "reason": error.reason, "left_out": left_out}
+        asked = "a request"
         if request is not None:
+            asked = f"{request.method} {request.path[:200]} of {request_address(request)}"
             extra |= {"method": request.method, "path": request.path[:200]}
             extra |= {"peer": request_address(request), "origin": request.headers.get("Origin", "")[:200] or None}
-        logger.info("refused %s", error.code, extra=extra)
+        logger.info("refused %s: %s", tame(asked), error.code, extra=extra)
     answer._has_been_logged = True  # type: ignore[attr-defined] # what Django's own handler looks at
     return answer
 

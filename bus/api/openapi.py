@@ -24,7 +24,7 @@ OPENAPI: dict[str, Any] = {
         {"name": "server", "description": "Figures, processes, the audit log, and who you are."},
     ],
     "COMPONENT_SPLIT_REQUEST": True,
-    "PREPROCESSING_HOOKS": ["bus.api.schema.only_the_bus", "bus.api.schema.without_slash"],
+    "PREPROCESSING_HOOKS": ["bus.api.schema.only_the_bus"],
     "ENUM_NAME_OVERRIDES": {
         "GrantSubject": "bus.models.Grant.Subject",
         "GrantAction": "bus.models.Grant.Action",

@@ -75,11 +75,6 @@ def only_the_bus(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[t
     return [endpoint for endpoint in endpoints if endpoint[3].__module__.startswith("bus.")]
 
 
-def without_slash(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
-    """One spelling of each address: that without a slash at the end."""
-    return [endpoint for endpoint in endpoints if not endpoint[0].endswith("/")]
-
-
 def path(name: str, description: str, pattern: str, example: str) -> OpenApiParameter:
     """A parameter of the path. ``pattern`` leaves the slash out, which has to be written ``%252F`` there."""
     return OpenApiParameter(

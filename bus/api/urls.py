@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.urls import URLPattern, path, re_path
+from rest_framework.views import APIView
 
 from .docs import DocsPage, JSONDocument, YAMLDocument
 from .errors import nothing_here
@@ -18,34 +17,34 @@ _ADDRESS = r"^v1/channels/(?P<address>[^:]+:.*)"
 _ROOM = r"^v1/rooms/(?P<room>.+)"
 
 
-def _list(name: str, view: Any) -> list[URLPattern]:
-    """A list's address, which works with a slash at the end too."""
-    return [path(f"v1/{name}", view, name=name), path(f"v1/{name}/", view)]
+def _list(name: str, view: type[APIView]) -> list[URLPattern]:
+    """A list's address, and the same with a slash at the end, which no OpenAPI document names."""
+    return [path(f"v1/{name}", view.as_view(), name=name), path(f"v1/{name}/", view.as_view(schema=None))]
 
 
 urlpatterns = [
     path("docs/", DocsPage.as_view(), name="docs"),
     path("openapi.json", JSONDocument.as_view(), name="openapi-json"),
     path("openapi.yaml", YAMLDocument.as_view(), name="openapi-yaml"),
-    *_list("rooms", rooms.Rooms.as_view()),
+    *_list("rooms", rooms.Rooms),
     re_path(rf"{_ROOM}$", rooms.OneRoom.as_view(), name="room"),
-    *_list("channels", channels.Channels.as_view()),
+    *_list("channels", channels.Channels),
     re_path(rf"{_ADDRESS}/messages/(?P<seq>[0-9]{{1,19}})$", messages.OneMessage.as_view(), name="channel-message"),
     re_path(rf"{_ADDRESS}/events$", channel_events, name="channel-events"),
     re_path(rf"{_ADDRESS}/messages$", messages.ChannelMessages.as_view(), name="channel-messages"),
     re_path(rf"{_ADDRESS}$", channels.OneChannel.as_view(), name="channel"),
-    *_list("messages", messages.Messages.as_view()),
-    *_list("clients", clients.Clients.as_view()),
+    *_list("messages", messages.Messages),
+    *_list("clients", clients.Clients),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)/disconnect$", clients.Disconnect.as_view(), name="client-disconnect"),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)$", clients.OneClient.as_view(), name="client"),
-    *_list("tokens", access.Tokens.as_view()),
-    *_list("tickets", access.Tickets.as_view()),
+    *_list("tokens", access.Tokens),
+    *_list("tickets", access.Tickets),
     path("v1/tokens/<int:id>", access.OneToken.as_view(), name="token"),
-    *_list("grants", access.Grants.as_view()),
+    *_list("grants", access.Grants),
     path("v1/grants/<int:id>", access.OneGrant.as_view(), name="grant"),
-    *_list("audit", server.Audit.as_view()),
-    *_list("nodes", server.Nodes.as_view()),
-    *_list("stats", server.Stats.as_view()),
-    *_list("me", server.Me.as_view()),
+    *_list("audit", server.Audit),
+    *_list("nodes", server.Nodes),
+    *_list("stats", server.Stats),
+    *_list("me", server.Me),
     re_path(r"", nothing_here),
 ]

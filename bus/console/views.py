@@ -19,9 +19,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET
 
-from ..conf import anonymous_allowed
+from ..conf import anonymous_allowed, config, default_address
 from ..protocol.errors import CLOSE_CODES, ERRORS
-from ..protocol.names import DEFAULT_ADDRESS
 from ..version import PROTOCOL, VERSION
 
 
@@ -46,6 +45,7 @@ def _python() -> str | None:
 def _config(request: HttpRequest) -> dict[str, Any]:
     """What the page's script has to know before it connects. Nothing in it is secret: strangers get the page too."""
     user = request.user if request.user.is_authenticated else None
+    initial = default_address()
     return {
         "version": VERSION,
         "protocol": PROTOCOL,
@@ -53,8 +53,9 @@ def _config(request: HttpRequest) -> dict[str, Any]:
         "open": user is not None or anonymous_allowed(),
         "anonymous": anonymous_allowed(),
         "debug": bool(settings.DEBUG),
-        "room": DEFAULT_ADDRESS.room,
-        "channel": DEFAULT_ADDRESS.channel,
+        "room": initial.room,
+        "channel": initial.channel,
+        "system_room": config().system_room,
         "bus_path": reverse("bus:console"),
         "telemetry_path": f"{reverse('bus:console')}telemetry/",
         "api_path": reverse("bus:api:rooms").removesuffix("rooms"),

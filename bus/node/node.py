@@ -17,7 +17,7 @@ from django.db import Error as DatabaseError
 
 from .. import bells, database, metrics
 from ..broker import Broker
-from ..conf import config, development_notice
+from ..conf import LAYER_HINT, config, development_notice, in_memory_layer
 from ..log import LogWriter
 from ..logs import Damper
 from ..permissions import SYSTEM, can, require, table
@@ -28,8 +28,8 @@ from ..realtime.recent import Memory
 from ..realtime.writers import Bounds
 from ..services import connections as connection_service
 from ..services import nodes as node_service
+from ..services import seed
 from ..services.channels import ChannelRef
-from ..services.seed import seed_hardcoded
 from ..version import VERSION
 from . import drain, sigterm
 from .access import Access
@@ -137,18 +137,19 @@ class Node:
         await asyncio.shield(self._started)
 
     async def _start(self) -> None:
-        def prepare() -> list[node_service.Left]:
-            seed_hardcoded()
+        def prepare() -> tuple[list[node_service.Left], list[str]]:
+            seed.release()
+            seed.seed_hardcoded()
             self.access.begin()
             table().refresh()
             node_service.started(self.id, self.host, os.getpid(), VERSION)
             crashed = node_service.sweep_crashed(self.host, own)
             node_service.sweep_dead(max(LONG_DEAD, self.settings.node_timeout))
-            return crashed
+            return crashed, node_service.others(self.id) if in_memory_layer() else []
 
         own = [node.id for node in apps.get_app_config("bus").loops.values()] + [self.id]  # type: ignore[attr-defined]
         try:
-            crashed: list[node_service.Left] = await self.run_writer(prepare)
+            crashed, others = await self.run_writer(prepare)
         except DatabaseError as problem:
             if not self._complained:
                 self._complain(await asyncio.to_thread(database.first_hand, problem))
@@ -165,6 +166,13 @@ class Node:
             for work in regular:
                 self._tasks.append(asyncio.ensure_future(self._again(work)))
             await self.notices.lost(crashed)
+            if others:
+                logger.warning(
+                    "This database is served by %s too; the two cannot tell each other of new messages. %s",
+                    others[0],
+                    LAYER_HINT,
+                    extra={"event": "not_alone", "node": self.id},
+                )
             sigterm.install(self.loop, self.stop)
             if django_settings.DEBUG:
                 logger.warning("%s", development_notice(), extra={"event": "development_mode"})

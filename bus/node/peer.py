@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ..conf import default_address
 from ..permissions import Actor
-from ..protocol.names import DEFAULT_ADDRESS, Address
+from ..protocol.names import Address
 from ..realtime.writers import Writer
 from ..services.channels import ChannelRef
 
@@ -62,7 +63,7 @@ class Peer:
         self.screen_name: str | None = None
         self.avatar: str | None = None
         self.personality: Mapping[str, Any] = _NOTHING
-        self.initial: Address = DEFAULT_ADDRESS
+        self.initial: Address = default_address()
         self.registered = False
         # Whether the database may hold its identity: from the claim on, whatever became of the answer.
         self.claimed = False

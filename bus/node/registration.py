@@ -11,10 +11,11 @@ import msgspec
 from django.db import Error as DatabaseError
 
 from .. import signals
+from ..conf import default_address
 from ..permissions import JOIN, Actor
 from ..protocol import frames
 from ..protocol.errors import NOT_ALLOWED, SLOW, BusError, Closing
-from ..protocol.names import DEFAULT_ADDRESS, EVERYONE, INBOX_ROOM, WHOLE, Address, inbox, parse_address
+from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, inbox, parse_address
 from ..protocol.registration import Registration
 from ..protocol.routing import resolve
 from ..realtime.hub import Stream
@@ -236,9 +237,10 @@ class Registrations:
 
 def _initial(wanted: Registration) -> Address:
     """The initial pair. Raises ``BusError`` INVALID_NAME."""
-    address = resolve(wanted.room, wanted.channel, DEFAULT_ADDRESS)
+    default = default_address()
+    address = resolve(wanted.room, wanted.channel, default)
     if address.is_whole_room:
-        address = Address(address.room, DEFAULT_ADDRESS.channel)
+        address = Address(address.room, default.channel)
     if not address.is_channel:
         raise BusError("INVALID_NAME", f"{address} cannot be the initial channel.", [{"field": "room"}])
     return address

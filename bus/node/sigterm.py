@@ -28,8 +28,9 @@ LINGER = 0.3
 def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Let the first SIGTERM or SIGINT run ``stop`` in ``loop``, and then what handled the signal until now.
 
-    A second signal goes to the server at once. Nothing is done outside of the main thread (tests, servers in a thread), where
-    Python takes no signal handlers: whoever runs the loop there calls ``stop`` itself.
+    A second signal goes to the server at once. A signal that the process ignores stays ignored. Nothing is done outside of the
+    main thread (tests, servers in a thread), where Python takes no signal handlers: whoever runs the loop there calls ``stop``
+    itself.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -75,4 +76,6 @@ def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Coroutine[Any, A
 
     tasks: set[asyncio.Task[None]] = set()
     for number in SIGNALS:
-        take_over(number)
+        # A shell lets its background jobs ignore SIGINT: to such a signal the server would not stop after the drain either.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            take_over(number)

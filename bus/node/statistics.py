@@ -60,11 +60,11 @@ class Statistics:
         everywhere = await node.run(totals.stats)
         rate, self._reported = self._rate_since(self._reported)
         logger.info(
-            "%d clients (%d here), %d rooms, %d channels, %d messages, %.1f messages/s here",
+            "%d clients are connected (%d of them here) in %d channels of %d rooms; %d messages so far, %.1f a second here",
             everywhere["active_connections"],
             len(node.by_client),
-            everywhere["active_rooms"],
             everywhere["active_channels"],
+            everywhere["active_rooms"],
             everywhere["total_messages"],
             rate,
             extra={

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ..logs import tame
 from ..models import AuditEntry
 from ..permissions import Actor
 
@@ -16,8 +17,10 @@ def record(actor: Actor, door: str, action: str, target: str, **details: Any) ->
     who = actor.name if actor.name == actor.client_id or not actor.client_id else f"{actor.name} ({actor.client_id})"
     AuditEntry.objects.create(actor=who[:150], door=door, action=action, target=target[:200], details=details)
     logger.info(
-        "%s %s",
+        "%s: %s %s (%s)",
+        tame(who),
         action,
-        target,
+        tame(target),
+        door,
         extra={"event": "audit", "actor": who, "door": door, "action": action, "target": target},
     )

@@ -73,10 +73,28 @@ def sweep_crashed(host: str, own_ids: Collection[str]) -> list[Left]:
     if not space:
         return left
     for node in Node.objects.filter(host=host, pid_space=space).exclude(id__in=own_ids):
-        if node.pid == os.getpid() or not Path(f"/proc/{node.pid}").exists():
+        if node.pid == os.getpid() or not _runs(node):
             with transaction.atomic():
                 left += _forget(node.id)
     return left
+
+
+def _runs(node: Node) -> bool:
+    """Whether the process of a node of this machine is there."""
+    return Path(f"/proc/{node.pid}").exists()
+
+
+def others(own_id: str = "") -> list[str]:
+    """The other processes that serve this database, each as "process 4711 on myhost"; crashed ones are left out."""
+    space = pid_space()
+    young = (
+        Node.objects.filter(heartbeat_at__gte=_alive_since())
+        .exclude(id=own_id)
+        .exclude(pid=os.getpid(), pid_space=space)
+    )
+    return [
+        f"process {node.pid} on {node.host}" for node in young if not space or node.pid_space != space or _runs(node)
+    ]
 
 
 def alive_hosts() -> list[str]:

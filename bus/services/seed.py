@@ -1,40 +1,71 @@
-"""The hardcoded rooms: ``science`` and ``integriguard``."""
+"""The hardcoded rooms: ``science`` in the ready project, and in every project the one of the bus itself."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from ..conf import config
 from ..models import Channel, Room
-from ..protocol.names import WHOLE
-
-#: room → (private, description, {channel: (description, retention)}).
-HARDCODED: dict[str, tuple[bool, str, dict[str, tuple[str, int | None]]]] = {
-    "science": (
-        False,
-        "The scientific method, a channel for each step.",
-        {
-            "general": ("Talk about everything", None),
-            "explore": ("Look around: observations and open questions", None),
-            "hypothesize": ("Propose explanations", None),
-            "design": ("Plan experiments", None),
-            "execute": ("Run them", None),
-            "interpret": ("Make sense of the results", None),
-            "share": ("Tell the others", None),
-        },
-    ),
-    "integriguard": (
-        True,
-        "The bus about itself.",
-        {
-            "telemetry-stream": ("Telemetry events, as they come", 10_000),
-            "dashboard-events": ("What clients do, never what they say", 10_000),
-        },
-    ),
-}
+from ..protocol.names import INBOX_ROOM, WHOLE
 
 
-def seed_hardcoded() -> list[str]:
-    """Make the rooms and channels that are missing; returns a line for each thing that was done."""
+class BuiltIn(NamedTuple):
+    """A hardcoded room; each of its channels has a description and the messages that it keeps (None: the setting's)."""
+
+    private: bool
+    description: str
+    channels: dict[str, tuple[str, int | None]]
+
+
+SCIENCE = BuiltIn(
+    False,
+    "The scientific method, a channel for each step.",
+    {
+        "general": ("Talk about everything", None),
+        "explore": ("Look around: observations and open questions", None),
+        "hypothesize": ("Propose explanations", None),
+        "design": ("Plan experiments", None),
+        "execute": ("Run them", None),
+        "interpret": ("Make sense of the results", None),
+        "share": ("Tell the others", None),
+    },
+)
+SYSTEM = BuiltIn(
+    True,
+    "The bus about itself.",
+    {
+        "telemetry-stream": ("Telemetry events, as they come", 10_000),
+        "dashboard-events": ("What clients do, never what they say", 10_000),
+    },
+)
+
+
+def built_in(*, science: bool | None = None) -> dict[str, BuiltIn]:
+    """The hardcoded rooms of this project, by name; ``science`` says whether that one belongs to them (None: the setting)."""
+    values = config()
+    rooms = {"science": SCIENCE} if (values.science_room if science is None else science) else {}
+    return {**rooms, values.system_room: SYSTEM}
+
+
+def release() -> None:
+    """Let go of rooms that are not hardcoded any more, so that an admin can delete them.
+
+    Version 1.0 made ``science`` in every project; and a project may have given the system's room another name.
+    """
+    former = Room.objects.filter(hardcoded=True).exclude(name__in=[*built_in(), WHOLE, INBOX_ROOM])
+    ids = list(former.values_list("id", flat=True))
+    if ids:
+        Channel.objects.filter(room__in=ids, hardcoded=True).update(hardcoded=False)
+        Room.objects.filter(id__in=ids).update(hardcoded=False)
+
+
+def seed_hardcoded(*, science: bool | None = None) -> list[str]:
+    """Make the rooms and channels that are missing; returns a line for each thing that was done.
+
+    ``science`` says whether that room belongs to them; None leaves it to the setting ``science_room``.
+    """
     done: list[str] = []
-    for room_name, (private, description, channels) in HARDCODED.items():
+    for room_name, (private, description, channels) in built_in(science=science).items():
         room, made = Room.objects.get_or_create(
             name=room_name, defaults={"private": private, "description": description, "hardcoded": True}
         )

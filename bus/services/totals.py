@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db.models import Count, F, Sum
 
+from ..conf import config
 from ..models import Channel, Client, Counter, Membership
-from ..permissions import SYSTEM_ROOM
 
 
 def add(counts: dict[str, int]) -> None:
@@ -24,7 +24,7 @@ def stats() -> dict[str, int]:
     active = live.aggregate(channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True))
     # The logs count themselves (a channel's head is the number of its messages ever); what is gone is in the counter. The bus's
     # messages about itself are nobody's.
-    kept = Channel.objects.exclude(room__name=SYSTEM_ROOM).aggregate(total=Sum("head"))["total"] or 0
+    kept = Channel.objects.exclude(room__name=config().system_room).aggregate(total=Sum("head"))["total"] or 0
     return {
         "total_connections": counters.get("connections", 0),
         "active_connections": Client.objects.filter(node__isnull=False).count(),

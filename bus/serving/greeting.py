@@ -7,7 +7,7 @@ from django.contrib.auth import get_user_model
 from django.db import DEFAULT_DB_ALIAS
 from django.urls import NoReverseMatch, reverse
 
-from ..checks import in_memory_layer
+from ..conf import in_memory_layer
 from ..version import VERSION
 
 

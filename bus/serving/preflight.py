@@ -15,6 +15,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 
 from .. import database
+from ..conf import LAYER_HINT, in_memory_layer
+from ..services import nodes
 
 
 class NotReady(Exception):
@@ -43,6 +45,21 @@ def check_database() -> None:
     if missing:
         raise NotReady(
             f"The database lacks migrations ({len(missing)} of them). Run `manage.py migrate` first (`make run` does it for you)."
+        )
+
+
+def check_alone() -> None:
+    """Raises ``NotReady`` when another process serves this database and no Redis connects the two."""
+    if not in_memory_layer():
+        return
+    try:
+        others = nodes.others()
+    finally:
+        connections[DEFAULT_DB_ALIAS].close()
+    if others:
+        raise NotReady(
+            f"This database is served already, by {others[0]}; the two could not tell each other of new messages. "
+            f"Stop it, or take another database. For several processes: {LAYER_HINT}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 import arqonbus
 from tests.harness.backends import clean_environment
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
+from tests.harness.server import http_request
 from tests.harness.waiting import free_port
 
 # It brings settings of its own: SQLite and the in-memory layer.
@@ -114,6 +116,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ManagedPr
     )
     assert project.found() == set()
     assert project.manage("migrate", "--verbosity", "0") == (0, "")
+    # A team's CI fails at warnings: Django's own and the one about DEBUG are to be expected of a new project.
+    warned = set(re.findall(r"^\?: \(([a-z_]+\.[EW]\d+)\)", project.manage("check", "--deploy")[1], re.MULTILINE))
+    assert {name for name in warned if not name.startswith("security.")} == {"bus.E006"}
     port, telemetry_port = free_port(), free_port()
     process = ManagedProcess(
         [
@@ -147,6 +152,15 @@ async def test_the_finished_project_serves_the_bus_where_it_says(served: tuple[M
     for line in (f"ws://127.0.0.1:{port}/bus/", f"ws://127.0.0.1:{telemetry_port}/", "manage.py createsuperuser"):
         assert line in process.log()
     assert "make admin" not in process.log()
+
+
+def test_only_the_room_of_the_bus_itself_is_built_into_a_project_of_somebody_else(
+    served: tuple[ManagedProcess, int, int],
+) -> None:
+    status, body = http_request(f"http://127.0.0.1:{served[1]}/bus/api/v1/rooms", "GET")
+    assert status == 200
+    # Clients that name no room are in science:general, which goes with them like any channel that came by itself.
+    assert {room["room"] for room in json.loads(body)["results"] if room["hardcoded"]} == {"integriguard"}
 
 
 async def test_a_wrong_address_of_the_socket_is_one_line_that_names_the_right_ones(

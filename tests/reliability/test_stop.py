@@ -102,3 +102,26 @@ async def test_while_it_stops_a_server_is_not_ready_takes_nobody_new_and_finishe
         assert (await accepted)["seq"] == 2
     assert await publisher.wait_closed() == 4012
     assert await asyncio.to_thread(server.terminate, 10.0) == 0
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn", "runbus"])
+async def test_an_interrupt_that_the_process_ignores_does_not_half_stop_it(
+    start_server: StartServer, kind: ServerKind
+) -> None:
+    """A shell starts `server &` in a script with SIGINT ignored; a drain that ends nothing left it deaf for good."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        server = await asyncio.to_thread(start_server, kind)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    client = await WireClient.connect(server.url)
+    server.process.send_signal(signal.SIGINT)
+    if kind == "uvicorn":
+        # Its own handler takes the signal in any case; what counts is that it comes to an end.
+        await asyncio.to_thread(wait_until, lambda: not server.alive, "the server ends")
+        return
+    await client.ping()
+    assert server.get("/ready")[0] == 200
+    assert "event=drain" not in server.log()
+    assert await asyncio.to_thread(server.terminate, 10.0) == 0

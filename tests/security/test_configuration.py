@@ -61,6 +61,8 @@ def wrong(name: str, kind: Any) -> list[str]:
         "jwt_key": ["short", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"],
         "jwt_jwks": ["/nowhere/keys.json", "http://keys.example/jwks.json", "ftp://keys.example/jwks.json"],
         "jwt_algorithms": ["none", "HS256,none", " "],
+        "system_room": ["", "a b", "pm", "*", "science"],
+        "default_channel": ["", "lobby", "lobby:*", "pm:ada", "*:*"],
         "allowed_origins": ["app.example.com", "https://app.example.com/", "https://*.example.com"],
     }.get(name, [])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Connect, StartServer
-from tests.harness.backends import Backends, Storage, clean_environment
+from tests.harness.backends import Backends, Storage, clean_environment, run_manage
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
 from tests.harness.server import KINDS, BusServer, ServerKind
 from tests.harness.waiting import free_port, wait_until
@@ -74,11 +75,19 @@ def _assert_start_up_lines(server: BusServer) -> None:
         assert text in server.log()
 
 
+#: Every way to start the ready project, or to give it a command.
+DOORS = {
+    "websocket_bus": ["websocket_bus.py"],
+    "daphne": ["-m", "daphne", "arqonbus_site.asgi:application"],
+    "uvicorn": ["-m", "uvicorn", "arqonbus_site.asgi:application"],
+    "arqonbus-server": ["-m", "arqonbus_site", "runbus"],
+}
+
+
 def _refusal(kind: str, *arguments: str, env: dict[str, str]) -> str:
     """The whole output of a start that must fail: one line, and no traceback."""
-    program = ["websocket_bus.py"] if kind == "websocket_bus" else ["manage.py", kind]
     ended = subprocess.run(
-        [sys.executable, *program, *arguments],
+        [sys.executable, *DOORS.get(kind, ["manage.py", kind]), *arguments],
         cwd=PROJECT_ROOT,
         env=clean_environment(env),
         capture_output=True,
@@ -193,6 +202,7 @@ def test_several_workers_without_redis_are_refused(storage: Storage) -> None:
         ({"DEBUG": "0", "SECRET_KEY": "x" * 50}, "ALLOWED_HOSTS"),
         ({"DEBUG": "perhaps"}, "DEBUG"),
         ({"DATABASE_URL": "mysql://h/x"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "nonsense://bus:hush@host/x"}, "DATABASE_URL"),
         ({"DATABASE_URL": "postgres://"}, "DATABASE_URL"),
         ({"REDIS_PREFIX": ""}, "REDIS_PREFIX"),
         ({"REDIS_EXPIRY": "9" * 14}, "REDIS_EXPIRY"),
@@ -205,19 +215,53 @@ def test_several_workers_without_redis_are_refused(storage: Storage) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_wrong_settings_are_refused_with_the_variable_s_name(env: dict[str, str], variable: str) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", "import arqonbus_site.settings"],
-        cwd=PROJECT_ROOT,
-        env=clean_environment(env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode != 0
-    last = ended.stderr.strip().splitlines()[-1]
-    assert "ImproperlyConfigured" in last
-    assert re.search(rf"\b{variable}\b", last)
+def test_wrong_settings_are_one_line_with_the_variable_s_name(env: dict[str, str], variable: str) -> None:
+    line = _refusal("check", env=env)
+    assert re.search(rf"\b{variable}\b", line)
+    assert "hush" not in line
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("door", [*DOORS, "runbus"])
+def test_every_way_to_start_says_in_one_line_which_setting_is_wrong(door: str) -> None:
+    assert _refusal(door, env={"ARQONBUS_RING": "many"}) == "ARQONBUS_RING is 'many'; it must be a whole number."
+
+
+@pytest.mark.embedded
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way of a folder")
+    line = _refusal("check", env={"DATABASE_URL": f"sqlite:///{tmp_path}/file/bus.sqlite3"})
+    assert "Make the folder writable, or set SECRET_KEY" in line
+
+
+@pytest.mark.embedded
+async def test_a_new_sqlite_file_is_its_owner_s_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "bus.sqlite3"
+    run_manage("migrate", "--verbosity=0", env=clean_environment({"DATABASE_URL": f"sqlite:///{path}"}))
+    files = sorted(path.parent.iterdir())
+    assert {"bus.sqlite3", "development.key"} <= {file.name for file in files}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+@pytest.mark.embedded
+def test_a_second_server_on_a_database_without_redis_is_refused_and_told_of(
+    start_server: StartServer, storage: Storage, backends: Backends
+) -> None:
+    first = start_server("daphne")
+    first.process.wait_for_log("event=node_started")
+    env = {**storage.env(), "SECRET_KEY": backends.secret_key}
+    line = _refusal("runbus", "--port", str(free_port()), "--telemetry-port", "0", env=env)
+    assert f"process {first.pid} on " in line
+    assert "REDIS_URL" in line
+    # The servers' own commands cannot be kept from starting: they say it.
+    second = start_server("daphne")
+    second.process.wait_for_log("event=not_alone")
+    # One that was killed is nobody's neighbour, however young its last sign of life is.
+    second.kill()
+    first.kill()
+    third = start_server("runbus")
+    third.process.wait_for_log("event=node_started")
+    assert "event=not_alone" not in third.log()
 
 
 @pytest.mark.embedded

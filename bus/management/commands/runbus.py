@@ -57,6 +57,7 @@ class Command(BaseCommand):
             preflight.asgi_application()
             preflight.check_database()
             preflight.check_layer(options["workers"])
+            preflight.check_alone()
             bus = listen(options["host"], options["port"])
             telemetry: list[socket.socket] = []
             if options["telemetry_port"]:

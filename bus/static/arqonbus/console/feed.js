@@ -1,9 +1,9 @@
 /** What the bus tells of itself: telemetry events, the servers' figures over the last minutes, and who did what. */
 import { Observable, Ring } from "./store.js";
-import { TelemetrySocket } from "./session.js";
+import { config, TelemetrySocket } from "./session.js";
 
-const STREAM = "integriguard:telemetry-stream";
-const ACTIVITY = "integriguard:dashboard-events";
+const STREAM = `${config.system_room}:telemetry-stream`;
+const ACTIVITY = `${config.system_room}:dashboard-events`;
 /** Minutes of figures that are kept and shown. */
 export const WINDOW = 10 * 60;
 /** A process that said nothing for so long (seconds) is not part of the sums any more. */

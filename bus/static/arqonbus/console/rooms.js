@@ -1,9 +1,10 @@
 /** Rooms and channels with their counts: asked for every two seconds, and moved at once by what the page itself sees. */
+import { config } from "./session.js";
 import { Observable, repeat } from "./store.js";
 
 const PAUSE = 2000;
 /** Where the bus tells of itself. */
-const OWN_ROOM = "integriguard";
+const OWN_ROOM = config.system_room;
 
 export class Rooms {
   constructor(session) {

@@ -87,7 +87,7 @@ export class Session {
     if (direction === "out") return frame.type === "command" && !this.asked.has(frame.id);
     if (frame.type === "command_response") return !this.asked.has(frame.request_id);
     // The page listens to what clients do; that is in the view of the agents.
-    return frame.room === "integriguard" && frame.channel === "dashboard-events";
+    return frame.room === config.system_room && frame.channel === "dashboard-events";
   }
 
   get admin() {

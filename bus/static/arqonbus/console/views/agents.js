@@ -56,7 +56,7 @@ export function agents(app) {
     card.parentElement.hidden = cards.hidden = list.element.parentElement.hidden = rows.length === 0;
     if (!rows.length) {
       fill(blank, value
-        ? empty("lock", "No activity for you", value, "It is told in integriguard:dashboard-events; an admin can let you join there.")
+        ? empty("lock", "No activity for you", value, `It is told in ${app.config.system_room}:dashboard-events; an admin can let you join there.`)
         : empty("agents", "Nobody did anything yet", "As soon as a client publishes or calls a command, it shows here.", h("p", h("a", { href: "#/start" }, "Connect a first one"))));
     }
     card.hidden = lanes === 0;

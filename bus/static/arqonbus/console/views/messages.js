@@ -22,7 +22,7 @@ export function messages(app, address, parameters) {
 
 /** No channel is chosen: the busiest one is a good start. */
 function picker(app) {
-  const known = [...app.rooms.channels.values()].filter((each) => each.room !== "integriguard");
+  const known = [...app.rooms.channels.values()].filter((each) => each.room !== app.config.system_room);
   const busiest = known.sort((a, b) => b.rate - a.rate || Date.parse(b.last_activity) - Date.parse(a.last_activity))[0];
   const rows = known.slice(0, 8).map((each) => h("a", { href: `#/messages/${each.address}` }, each.address));
   const element = h("div.scroll", empty("messages", "Choose a channel", "Pick one in the list of rooms, or go to one of these:", h("div.actions", rows)));

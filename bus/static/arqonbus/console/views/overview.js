@@ -59,7 +59,7 @@ export function overview(app) {
     const refused = app.feed.refused.value;
     nothing.hidden = !refused;
     grid.hidden = Boolean(refused);
-    if (refused) fill(nothing, empty("lock", "No figures for you", refused, "They are in integriguard:telemetry-stream; an admin can let you join and read there."));
+    if (refused) fill(nothing, empty("lock", "No figures for you", refused, `They are in ${app.config.system_room}:telemetry-stream; an admin can let you join and read there.`));
     else for (const each of charts) each.draw(app.feed.points, span);
     agents.hidden = timeline.draw(app.feed.activities.items.filter((each) => each.client_type !== "dashboard"), 120) === 0;
   }

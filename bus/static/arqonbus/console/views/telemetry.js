@@ -77,7 +77,7 @@ export function telemetry(app) {
     list.element.hidden = rows.length === 0;
     if (rows.length) return;
     const refused = feed.refused.value;
-    if (refused) fill(blank, empty("lock", "No telemetry for you", refused, "An admin can let you join and read integriguard:telemetry-stream."));
+    if (refused) fill(blank, empty("lock", "No telemetry for you", refused, `An admin can let you join and read ${app.config.system_room}:telemetry-stream.`));
     else if (feed.events.total) fill(blank, empty("search", "Nothing passes the filters"));
     else fill(blank, empty("telemetry", "No event yet", "Send one over the telemetry socket, as a JSON frame:", h("pre.snippet", example), copyButton(example)));
   }

@@ -1,0 +1,30 @@
+"""What keeps the ready project from starting is one line that says what to do, whichever command started it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import OperationalError, ProgrammingError
+
+
+@contextmanager
+def one_line(*, traceback: bool = False) -> Iterator[None]:
+    """End the process with status 1 and one line for a wrong setting, or for a database that is away or lacks tables.
+
+    With ``traceback`` the exception goes on as it is, for whoever looks for its cause in the code.
+    """
+    try:
+        yield
+    except ImproperlyConfigured as problem:
+        if traceback:
+            raise
+        sys.exit(str(problem))
+    except (OperationalError, ProgrammingError) as problem:
+        if traceback:
+            raise
+        from bus import database
+
+        sys.exit(database.in_words(database.first_hand(problem)))
