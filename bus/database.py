@@ -1,11 +1,24 @@
-"""What is wrong with the database, in words that say what to do."""
+"""What is wrong with the database, in words that say what to do; and the views that want nothing of it."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.db import Error as DatabaseError
-from django.db import OperationalError, ProgrammingError, connection
+from django.db import OperationalError, ProgrammingError, connection, connections, transaction
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def without_transaction(view: View) -> View:
+    """Decorate an asynchronous view: ``ATOMIC_REQUESTS`` of a project, for any of its databases, is not for it.
+
+    Django's transactions belong to a thread, so it answers 500 in the name of such a view instead.
+    """
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
 
 
 def in_words(problem: BaseException) -> str:

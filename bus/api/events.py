@@ -23,6 +23,7 @@ from rest_framework.response import Response
 
 from .. import identity, metrics
 from ..conf import anonymous_allowed
+from ..database import without_transaction
 from ..door import identify, request_address
 from ..node import Node, Peer, current
 from ..permissions import HISTORY, JOIN, Actor
@@ -240,6 +241,7 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
     return since.isoformat() if isinstance(since, datetime) else since, None
 
 
+@without_transaction
 async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase:
     """The view: a stream of events, or an error in the usual form."""
     if request.method != "GET":

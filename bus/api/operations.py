@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.core import Metric
 
 from .. import metrics
+from ..database import without_transaction
 from ..log import heads
 from ..node import Node, current
 from ..protocol.errors import BusError
@@ -27,11 +28,13 @@ Read = TypeVar("Read")
 PROBE_TIMEOUT = 2.0
 
 
+@without_transaction
 async def health(request: HttpRequest) -> JsonResponse:
     """The process lives: 200 as long as its loop turns."""
     return JsonResponse({"status": "ok"})
 
 
+@without_transaction
 async def ready(request: HttpRequest) -> JsonResponse:
     """Whether to send clients here: 200, or 503 with what is missing (drain, database, channel layer)."""
     node = current()
@@ -56,11 +59,13 @@ def _probed(told: dict[str, Any], good: bool) -> JsonResponse:
     return answer
 
 
+@without_transaction
 async def version(request: HttpRequest) -> JsonResponse:
     """What runs here; ``node`` is the process that answered."""
     return JsonResponse({"name": "arqonbus", "version": VERSION, "protocol": PROTOCOL, "node": current().id})
 
 
+@without_transaction
 async def metrics_page(request: HttpRequest) -> HttpResponse:
     """This process's figures and those of all together, as Prometheus text (docs/operations.md explains each)."""
     node = current()
@@ -75,6 +80,7 @@ async def metrics_page(request: HttpRequest) -> HttpResponse:
     )
 
 
+@without_transaction
 async def cluster_metrics_page(request: HttpRequest) -> HttpResponse:
     """The figures of every process, as each wrote them down with its last sign of life: for workers that share a port."""
     node = current()

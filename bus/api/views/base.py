@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
+from ...database import without_transaction
 from ...permissions import Actor
 from ...protocol.errors import BusError
 from ...protocol.names import Address, parse_address
@@ -44,6 +45,11 @@ class BusView(APIView):
     metadata_class = None
     schema = BusSchema()
     http_method_names = ["get", "head", "post", "patch", "delete"]
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Any:
+        """The view. Its services have transactions of their own, whose end in doubt they tell; it runs in none around them."""
+        return without_transaction(super().as_view(**initkwargs))
 
     def get_exception_handler(self) -> Any:
         """Errors in the bus's form."""
