@@ -11,6 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import views as auth_views
 from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html, format_html_join
@@ -42,8 +43,22 @@ def _python() -> str | None:
     return f"PYTHONPATH={shlex.quote(str(source))} {interpreter}"
 
 
+def _csrf(request: HttpRequest) -> dict[str, str | None]:
+    """How the page shows that it is one of ours, whatever the project's CSRF settings are.
+
+    ``token`` is good for whom the page was made for. The ``cookie``, where scripts may read one, is newer after a log-in in
+    another tab; ``header`` is where REST looks for it.
+    """
+    hidden = settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY
+    return {
+        "token": get_token(request),
+        "header": settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-"),
+        "cookie": None if hidden else settings.CSRF_COOKIE_NAME,
+    }
+
+
 def _config(request: HttpRequest) -> dict[str, Any]:
-    """What the page's script has to know before it connects. Nothing in it is secret: strangers get the page too."""
+    """What the page's script has to know before it connects. Strangers get the page too: nothing in it but what is theirs."""
     user = request.user if request.user.is_authenticated else None
     initial = default_address()
     return {
@@ -62,6 +77,7 @@ def _config(request: HttpRequest) -> dict[str, Any]:
         "login_path": reverse("bus:login"),
         "logout_path": reverse("bus:logout"),
         "admin_path": _link("admin:index"),
+        "csrf": _csrf(request),
         "python": _python() if settings.DEBUG else None,
     }
 
