@@ -17,6 +17,7 @@ from typing import Any
 
 from django.apps import apps
 
+from .api.endings import begin
 from .logs import Damper
 from .serving.beginning import begin_with_daphne, lifespan, mask_access_logs
 from .serving.handshakes import install_on_daphne
@@ -48,7 +49,11 @@ def bus_application(http: Application, websocket: Application) -> Application:
         else:
             # Streams of events look at what the server behind it holds back for a slow reader.
             scope["arqonbus.send"] = send
-            await http(scope, receive, send)
+            ending = begin(scope)
+            try:
+                await http(scope, receive, send)
+            finally:
+                ending.come()
 
     return application
 

@@ -52,6 +52,8 @@ class BusConsumer(AsyncConsumer):
             node, actor, kind=self.kind, peer_address=peer_address(scope), origin=origin_of(scope), query=query
         )
         writer = choose(direct, node.bounds, connection.overflow, portable=portable)
+        # Also for one that is cancelled before it is opened.
+        connection.writer = connection.peer.writer = writer
         code = 1006
         try:
             try:
@@ -59,7 +61,6 @@ class BusConsumer(AsyncConsumer):
                     raise Refused.closing(refusal)
                 await connection.opened(writer)
             except Closing as closing:
-                connection.writer = connection.peer.writer = writer
                 connection.close(closing.close_code, closing.error)
             if reader is not None:
 

@@ -33,6 +33,8 @@ def export(request: HttpRequest, rows: QuerySet[Message], form: str) -> Streamin
     name = f"messages-{timezone.now():%Y%m%d-%H%M%S}.{form}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     response.headers["Cache-Control"] = "no-store"
+    # GZipMiddleware would make each page a gzip stream of its own, of which browsers keep the first.
+    response.headers["Content-Encoding"] = "identity"
     return response
 
 

@@ -35,6 +35,7 @@ from ..realtime.writers.events import EventWriter, backlog_of
 from ..services import clients as client_service
 from ..services.channels import ChannelRef
 from .authentication import bearer_of
+from .endings import ending_of
 from .errors import bus_error, plain_answer
 from .queries import PositionField
 from .schema import ADDRESS, LAST_EVENT_ID, SINCE, operation
@@ -75,6 +76,7 @@ class EventStream:
         self._replay: asyncio.Task[None] | None = None
         self._response: asyncio.Task[Any] | None = None
         self._cut: asyncio.TimerHandle | None = None
+        self._ending = ending_of(scope)
         self._first = b""
 
     async def open(self, since: int | str | None, epoch: str | None) -> None:
@@ -87,6 +89,8 @@ class EventStream:
             raise closing.error from None
         metrics.connections.labels(KIND).inc()
         metrics.connections_total.labels(KIND).inc()
+        # A request that is cancelled before its answer begins ends here, and nowhere else.
+        self._ending.then(self._leave)
         try:
             node.admission.registered(peer)
             node.access.identified(peer)
@@ -105,6 +109,9 @@ class EventStream:
             if position is None:
                 position = self._stream.head
             position = max(position, peer.inbox_floor)
+            if self._ending.over:
+                # Behind a synchronous middleware the view runs on though its request is gone.
+                raise BusError("RESTARTING", "The request is over.")
         except BaseException:
             self._leave()
             raise
@@ -147,9 +154,6 @@ class EventStream:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._response = asyncio.current_task()
-        if self._response is not None:
-            # A response that is cut while it waits for the peer leaves this generator to the garbage collector.
-            self._response.add_done_callback(lambda _: self._leave())
         try:
             yield self._first
             patience = self._node.settings.ping_interval or 20.0
@@ -267,10 +271,19 @@ async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase
         await stream.open(since, epoch)
     except Exception as problem:  # noqa: BLE001 - every failure has its answer
         return plain_answer(bus_error(problem), request)
+    return _streamed(aiter(stream))
+
+
+def _streamed(events: AsyncIterator[bytes]) -> StreamingHttpResponse:
+    """The answer that events go out in, which nothing on the way may gather or pack.
+
+    GZipMiddleware makes each part of an answer a gzip stream of its own, of which browsers read the first; it leaves alone
+    what says that it is encoded already, if only as it is.
+    """
     return StreamingHttpResponse(
-        aiter(stream),
+        events,
         content_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no", "Content-Encoding": "identity"},
     )
 
 

@@ -1,0 +1,53 @@
+"""What an HTTP request took is given back when it is over, on every way out of it.
+
+No response can see to that: Django closes one only if it was sent, and a generator that was never begun runs no ``finally``. The
+call of the ASGI application always ends, and after everything else of its request.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger("arqonbus.asgi")
+
+_KEY = "arqonbus.ending"
+
+
+class Ending:
+    """The end of one request. Called from the loop."""
+
+    def __init__(self) -> None:
+        self._callbacks: list[Callable[[], None]] = []
+        #: Whether it has come.
+        self.over = False
+
+    def then(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the request is over; at once if it is."""
+        if self.over:
+            callback()
+        else:
+            self._callbacks.append(callback)
+
+    def come(self) -> None:
+        """The request is over."""
+        self.over = True
+        while self._callbacks:
+            try:
+                self._callbacks.pop()()
+            except Exception:
+                # What one of them could not give back must not cost the others.
+                logger.exception("a request could not be ended", extra={"event": "internal_error"})
+
+
+def begin(scope: Any) -> Ending:
+    """A request begins; whoever calls this calls :meth:`Ending.come` at its end."""
+    ending = scope[_KEY] = Ending()
+    return ending
+
+
+def ending_of(scope: Any) -> Ending:
+    """The end of the scope's request. Where no ``bus_application`` serves it (check W009) it never comes."""
+    found = scope.get(_KEY)
+    return found if isinstance(found, Ending) else Ending()
