@@ -77,7 +77,13 @@ class Config:
     frame_depth: int = _setting(32, "Deepest nesting of a frame's JSON.")
     targets: int = _setting(100, "Most targets of one private message.")
     batch: int = _setting(500, "Most messages of one batch over HTTP.")
-    batch_bytes: int = _setting(4 * 1024 * 1024, "Largest body of a request to the REST API.")
+    batch_rows: int = _setting(
+        2000, "Most messages of one request over HTTP when a private one counts once for each target."
+    )
+    batch_bytes: int = _setting(
+        4 * 1024 * 1024,
+        "Largest body of a request to the REST API; also the most bytes of its messages, each counted once for each target.",
+    )
     rate_limit: float = _setting(
         200.0, "Frames a second from one connection, requests a second over HTTP; 0: no limits of rate at all."
     )
@@ -85,7 +91,9 @@ class Config:
     principal_rate_limit: float = _setting(
         0.0, "Frames a second from all connections of one identity on one process; 0: no limit."
     )
-    byte_rate_limit: float = _setting(4 * 1024 * 1024.0, "Bytes a second from one connection; 0: no limit.")
+    byte_rate_limit: float = _setting(
+        4 * 1024 * 1024.0, "Bytes a second from one connection, or published by one identity over HTTP; 0: no limit."
+    )
     bad_frames: float = _setting(50.0, "Refused frames at once before the connection is closed with 4008.")
     memberships: int = _setting(100, "Most channels that one client is a member of; 0: no limit.")
     channels_per_client: int = _setting(
@@ -129,7 +137,9 @@ class Config:
         24 * 3600.0, "How long a repeated message `id` of the same sender is recognised."
     )
     group_commit: int = _setting(2000, "Most messages of one transaction.")
-    queue_limit: int = _setting(20_000, "Messages waiting for the log above which publishers are told BUSY.")
+    queue_limit: int = _setting(
+        20_000, "Messages waiting for the log above which publishers are told BUSY, those with few of them last."
+    )
     queue_bytes: int = _setting(
         64 * 1024 * 1024, "Bytes of messages waiting for the log above which publishers are told BUSY."
     )
@@ -186,7 +196,7 @@ UNITS: dict[str, str] = {
     **dict.fromkeys(("rate_burst", "bad_frames", "send_frames"), "frames"),
     "frame_depth": "levels",
     "targets": "clients",
-    **dict.fromkeys(("batch", "ring", "retention_count", "group_commit", "queue_limit"), "messages"),
+    **dict.fromkeys(("batch", "batch_rows", "ring", "retention_count", "group_commit", "queue_limit"), "messages"),
     **dict.fromkeys(("memberships", "channels_per_client"), "channels"),
     **dict.fromkeys(("connections", "connections_per_principal", "connections_per_address"), "connections"),
     "trusted_proxies": "proxies",
@@ -203,6 +213,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _AT_LEAST_ONE = frozenset(
     {
         "batch",
+        "batch_rows",
         "batch_bytes",
         "frame_bytes",
         "frame_depth",

@@ -61,7 +61,8 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
         metrics.events.labels("client").inc()
         connection.send(protocol.ack(entry.request_id, entry.uid, event_type, entry.seq, duplicate=entry.duplicate))
 
-    node.publisher.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
+    owner = peer.actor.principal or peer.peer_address
+    node.publisher.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer, owner=owner)
     if peer.kind == "bus":
         connection.active("telemetry", protocol.stream())
 

@@ -35,26 +35,36 @@ class Buckets:
                 if len(self._buckets) > self._most:
                     self._buckets.popitem(last=False)
             self._buckets.move_to_end(key)
-            # What is more than the bucket ever holds is let through when it is full, and owed.
-            wait = bucket.take(min(amount, bucket.burst), now)
+            # What is more than the bucket ever holds is let through when it is full (but for the request), and owed.
+            wait = bucket.take(min(amount, max(1.0, bucket.burst - 1)), now)
             if not wait:
-                bucket.level -= max(0.0, amount - bucket.burst)
+                bucket.owe(max(0.0, amount - max(1.0, bucket.burst - 1)))
             return wait
 
 
 def take(actor: Actor, amount: float = 1.0) -> float:
     """Take ``amount`` tokens of the caller's; the seconds to wait when they are not there."""
     settings = config()
-    if not settings.rate_limit:
+    return _take(actor, "", amount, settings.rate_limit, settings.rate_burst)
+
+
+def _take(actor: Actor, what: str, amount: float, rate: float, burst: float) -> float:
+    if not config().rate_limit or not rate or amount <= 0:
         return 0.0
     buckets: Buckets = apps.get_app_config("bus").http_buckets  # type: ignore[attr-defined]
-    key = actor.principal or f"address:{holder_of(actor.address)}"
-    return buckets.take(key, amount, settings.rate_limit, settings.rate_burst, time.monotonic())
+    key = what + (actor.principal or f"address:{holder_of(actor.address)}")
+    return buckets.take(key, amount, rate, burst, time.monotonic())
 
 
-def spend(actor: Actor, amount: float) -> None:
-    """Take tokens beyond the request's one (a batch). Raises ``BusError`` RATE_LIMITED."""
-    wait = take(actor, amount) if amount > 0 else 0.0
+def spend(actor: Actor, amount: float, size: int = 0) -> None:
+    """Take tokens beyond the request's one (a batch, copies, a costly question), and ``size`` bytes.
+
+    Raises ``BusError`` RATE_LIMITED.
+    """
+    settings = config()
+    # As on a socket: the largest that is taken has to pass, however slowly.
+    most = max(2 * settings.byte_rate_limit, settings.batch_bytes)
+    wait = take(actor, amount) or _take(actor, "bytes:", size, settings.byte_rate_limit, most)
     if wait:
         raise BusError("RATE_LIMITED", retry_after=wait)
 

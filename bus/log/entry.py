@@ -14,12 +14,12 @@ class Entry:
     Given: ``channel_id``; ``head`` and ``tail``, the frame's bytes around time and seq; ``uid``, ``type``, ``sender``;
     ``key``, the sender's own id in the form ``sender/id``, or None. Set by the log: ``seq``, ``epoch``, ``frame``,
     ``duplicate``, or ``error``. ``done`` is called in the loop with the entry once one of these is known; ``context``
-    and ``request_id`` are the caller's.
+    and ``request_id`` are the caller's. ``owner`` is whom it counts for while it waits: a principal, or an address.
     """
 
     __slots__ = (
-        "channel_id", "context", "done", "duplicate", "epoch", "error", "exclude", "frame", "head", "key", "queued_at",
-        "request_id", "sender", "seq", "tail", "type", "uid",
+        "channel_id", "context", "done", "duplicate", "epoch", "error", "exclude", "frame", "head", "key", "owner",
+        "queued_at", "request_id", "sender", "seq", "tail", "type", "uid",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +36,7 @@ class Entry:
         exclude: Any = None,
         context: Any = None,
         request_id: str | None = None,
+        owner: str = "",
     ) -> None:
         self.channel_id = channel_id
         self.head = head
@@ -48,12 +49,18 @@ class Entry:
         self.exclude = exclude
         self.context = context
         self.request_id = request_id
+        self.owner = owner
         self.queued_at = 0.0
         self.seq: int | None = None
         self.epoch = ""
         self.frame: bytes = b""
         self.duplicate = False
         self.error: BusError | None = None
+
+
+def size_of(entry: Entry) -> int:
+    """The bytes that an entry keeps in memory while it waits."""
+    return len(entry.head) + len(entry.tail)
 
 
 def id_taken() -> BusError:

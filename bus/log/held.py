@@ -6,14 +6,10 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-from .entry import Entry
+from .entry import Entry, size_of
+from .shares import Shares
 
 logger = logging.getLogger("arqonbus.log")
-
-
-def size_of(entry: Entry) -> int:
-    """The bytes that an entry keeps in memory while it waits."""
-    return len(entry.head) + len(entry.tail)
 
 
 class Held:
@@ -23,7 +19,9 @@ class Held:
     the time of finding out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int, most_bytes: int) -> None:
+        self._limit, self._most_bytes = limit, most_bytes
+        self._shares = Shares(limit, most_bytes)
         self._waiting: dict[int, deque[Entry]] = {}
         self._said: set[int] = set()
         self._count = 0
@@ -38,6 +36,13 @@ class Held:
 
     def __len__(self) -> int:
         return self._count
+
+    def refuses(self, entry: Entry) -> bool:
+        """Whether so much waits that ``entry`` has to be refused (:class:`Shares`)."""
+        if self._count * 2 < self._limit and self.bytes * 2 < self._most_bytes:
+            return False
+        waiting = (other for entries in self._waiting.values() for other in entries)
+        return self._shares.refuses(entry, waiting, self._count, self.bytes)
 
     def add(self, entry: Entry) -> None:
         """Behind what waits for the entry's channel."""
@@ -88,6 +93,11 @@ class Held:
     def _moved(self, sign: int, entries: Sequence[Entry]) -> None:
         self._count += sign * len(entries)
         self.bytes += sign * sum(map(size_of, entries))
+        if self._count * 2 < self._limit and self.bytes * 2 < self._most_bytes:
+            self._shares.forget()
+        elif self._shares.counting:
+            for entry in entries:
+                (self._shares.came if sign > 0 else self._shares.went)(entry)
 
     def oldest(self) -> float | None:
         """When the entry that has waited longest was queued."""

@@ -27,9 +27,10 @@ from django.db import connection
 
 from ..protocol.errors import BusError
 from .committer import Committer
-from .entry import Entry
+from .entry import Entry, size_of
 from .flight import Flight
-from .held import Held, size_of
+from .held import Held
+from .shares import Shares
 
 logger = logging.getLogger("arqonbus.log")
 
@@ -70,14 +71,15 @@ class LogWriter:
         self._apart = apart
         self._committed = committed
         self._group = group
-        self._queue_limit = queue_limit
-        self._queue_bytes = queue_bytes
+        # From here on it is looked at who sent what waits.
+        self._many, self._many_bytes = queue_limit // 2, queue_bytes // 2
+        self._shares = Shares(queue_limit, queue_bytes)
         self._timeout = timeout
         self._committer = Committer(timeout=timeout, window=window)
         self._queue: deque[Entry] = deque()
         self._bytes = 0
         self._flight: Flight | None = None
-        self._held = Held()
+        self._held = Held(queue_limit, queue_bytes)
         self._flight_apart: Flight | None = None
         self._scheduled = False
         self._watch: asyncio.TimerHandle | None = None
@@ -105,13 +107,15 @@ class LogWriter:
     def append(self, entry: Entry, *, further: bool = False) -> None:
         """Queue an entry; its ``done`` is called once it is committed or refused.
 
-        Raises ``BusError`` BUSY when too many wait, unless it is a ``further`` copy of one that was taken.
+        Raises ``BusError`` BUSY when too many wait (:class:`Shares`), unless it is a ``further`` copy of one that was taken.
         """
         if self._held and entry.channel_id in self._held:
             self._append_held(entry, further=further)
             return
-        if not further and (len(self._queue) >= self._queue_limit or self._bytes >= self._queue_bytes):
-            raise BusError("BUSY", retry_after=0.5)
+        if len(self._queue) >= self._many or self._bytes >= self._many_bytes:
+            if not further and self._shares.refuses(entry, self._queue, len(self._queue), self._bytes):
+                raise BusError("BUSY", retry_after=0.5)
+            self._shares.came(entry)
         entry.queued_at = self._loop.time()
         self._queue.append(entry)
         self._bytes += size_of(entry)
@@ -122,7 +126,7 @@ class LogWriter:
             self._loop.call_soon(self._start)
 
     def _append_held(self, entry: Entry, *, further: bool) -> None:
-        if not further and (len(self._held) >= self._queue_limit or self._held.bytes >= self._queue_bytes):
+        if not further and self._held.refuses(entry):
             raise BusError("BUSY", retry_after=0.5)
         entry.queued_at = self._loop.time()
         self._held.add(entry)
@@ -148,10 +152,13 @@ class LogWriter:
             batch = list(queue)
             queue.clear()
             self._bytes = 0
+            self._shares.forget()
         else:
             batch, before = [], self._bytes
             while queue and len(batch) < self._group and before - self._bytes < GROUP_BYTES:
                 batch.append(self._next())
+            if len(queue) < self._many and self._bytes < self._many_bytes:
+                self._shares.forget()
         flight = self._flight = Flight(batch, PATIENCE)
         future = self._executor.submit(self._commit, flight)
         future.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._finished, flight))
@@ -176,6 +183,7 @@ class LogWriter:
     def _next(self) -> Entry:
         entry = self._queue.popleft()
         self._bytes -= size_of(entry)
+        self._shares.went(entry)
         return entry
 
     def _commit(self, flight: Flight) -> None:
@@ -212,6 +220,7 @@ class LogWriter:
             free = self._held.release(channel_id)
             self._queue = deque(heapq.merge(self._queue, free, key=lambda entry: entry.queued_at))
             self._bytes += sum(map(size_of, free))
+            self._shares.forget()
         self._go_on()
 
     def _settle(self, flight: Flight) -> None:
@@ -232,6 +241,7 @@ class LogWriter:
         if behind:
             self._queue = deque(entry for entry in self._queue if entry.channel_id not in locked)
             self._bytes -= sum(map(size_of, behind))
+            self._shares.forget()
         for entry in (*entries, *behind):
             self._held.add(entry)
 
@@ -270,6 +280,7 @@ class LogWriter:
             self._committer.lost(None, len(flight.entries))
         while self._queue and self._queue[0].queued_at <= limit:
             self._refuse(self._next(), "UNAVAILABLE")
+            self._shares.forget()
         if self._held:
             self._expire_held(limit)
         if self._flight is not None or self._flight_apart is not None or self._queue or len(self._held):

@@ -50,7 +50,14 @@ class Publisher:
         """
         if not self._node.may(peer, PUBLISH, ref):
             raise self._node.refusal(peer, PUBLISH, ref)
-        self.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer)
+        self.take(
+            peer.client_id,
+            ref,
+            inbound,
+            done,
+            None if inbound.echo else peer,
+            owner=peer.actor.principal or peer.peer_address,
+        )
 
     def publish_copies(
         self, peer: Peer, copies: Sequence[tuple[ChannelRef, Inbound]], done: Callable[[Entry], None]
@@ -62,9 +69,10 @@ class Publisher:
         for ref, _ in copies:
             if not self._node.may(peer, PUBLISH, ref):
                 raise self._node.refusal(peer, PUBLISH, ref)
+        owner = peer.actor.principal or peer.peer_address
         for position, (ref, inbound) in enumerate(copies):
             exclude = None if inbound.echo else peer
-            self.take(peer.client_id, ref, inbound, done, exclude, further=position > 0)
+            self.take(peer.client_id, ref, inbound, done, exclude, further=position > 0, owner=owner)
 
     def take(
         self,
@@ -75,8 +83,11 @@ class Publisher:
         exclude: Peer | None = None,
         *,
         further: bool = False,
+        owner: str = "",
     ) -> None:
         """As :meth:`publish`, for a sender whom the caller vouches for. ``exclude`` does not receive it.
+
+        ``owner`` is whom it counts for while it waits for the log: a principal, or the address of a stranger.
 
         ``further`` marks a copy of a message of which a copy was taken already: the log takes this one, too.
         Raises ``BusError`` BUSY.
@@ -94,6 +105,7 @@ class Publisher:
             exclude=exclude,
             context=ref,
             request_id=message_id,
+            owner=owner,
         )
         if not ref.ephemeral:
             entry.done = done

@@ -41,3 +41,13 @@ class Inbound(msgspec.Struct):
     event_type: bytes | None = None
     source: bytes | None = None
     registration: Registration | None = None
+
+
+def copies_of(inbound: Inbound) -> int:
+    """How often a frame is kept: a private message once for each target."""
+    return max(1, len(inbound.to))
+
+
+def size_of(inbound: Inbound) -> int:
+    """The bytes of what a frame says, as one copy of it keeps them."""
+    return sum(len(part) for part in (inbound.payload, inbound.message, inbound.metadata) if part is not None)

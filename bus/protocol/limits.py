@@ -40,6 +40,11 @@ class TokenBucket:
         self.level = level
         return (amount - level) / self.rate
 
+    def owe(self, amount: float) -> None:
+        """Take ``amount`` tokens whether they are there or not: what is taken next waits until the debt is paid."""
+        if self.rate > 0:
+            self.level -= amount
+
 
 class Limits(msgspec.Struct, frozen=True):
     """What a connection may do; the values come from settings, 0 switches a rate off."""

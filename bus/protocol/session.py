@@ -67,6 +67,9 @@ class Session:
                 FrameError("VALIDATION_ERROR", f"At most {limits.targets} targets.", request_id=inbound.id),
                 now,
             )
+        if len(inbound.to) > 1:
+            # It is kept for each target, and counts as often.
+            self._owe(len(inbound.to) - 1, len(data))
         registration = inbound.registration
         if registration is not None and registration.resume is not None and limits.memberships:
             # Each membership has its channel's log and at most one room's; the inbox and everybody's come on top.
@@ -74,6 +77,18 @@ class Session:
             if len(registration.resume.positions) > most:
                 self._bad(FrameError("VALIDATION_ERROR", f"At most {most} positions.", request_id=inbound.id), now)
         return inbound
+
+    def ask(self, cost: int) -> None:
+        """A question was asked that is worth ``cost`` frames, the one that it came in among them."""
+        if cost > 1:
+            self._owe(cost - 1, 0)
+
+    def _owe(self, times: int, size: int) -> None:
+        """What was let in is worth ``times`` frames of ``size`` bytes more; later frames wait for that."""
+        self._frames.owe(times)
+        self._bytes.owe(times * size)
+        if self._shared is not None:
+            self._shared.owe(times)
 
     def _bad(self, problem: BusError, now: float) -> NoReturn:
         """A bad frame: one error, or the connection if there were too many of them."""

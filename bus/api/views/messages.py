@@ -16,7 +16,7 @@ from ...models import Message
 from ...protocol.dialects import decode_object, normalise
 from ...protocol.errors import BusError
 from ...protocol.faults import FrameError
-from ...protocol.inbound import Inbound
+from ...protocol.inbound import Inbound, copies_of, size_of
 from ...protocol.limits import nesting_within
 from ...protocol.names import Address
 from ...services import clients as client_service
@@ -74,7 +74,7 @@ class _MessageView(BusView):
         """Publish the body: one frame, or a batch of them."""
         frames_in, batch = read_frames(self.request.data)
         actor = self.actor
-        spend(actor, len(frames_in) - 1)
+        spend(actor, *_cost(frames_in, len(self.request.data)))
         if initial is not None:
             for index, inbound in enumerate(frames_in):
                 _keep_to(inbound, initial, index if batch else None)
@@ -91,6 +91,31 @@ class _MessageView(BusView):
                 status=status,
             )
         return Response(msgspec.structs.asdict(delivery.published[0]), status=status)
+
+
+def _cost(frames_in: Sequence[Inbound], body: int) -> tuple[int, int]:
+    """What the frames of a ``body`` (its bytes) cost: the rows that they become beyond the first, and the bytes of all rows.
+
+    A private message is kept for each target. Raises ``BusError`` LIMIT_REACHED or FRAME_TOO_LARGE, before anything is written.
+    """
+    settings = config()
+    rows = sum(copies_of(inbound) for inbound in frames_in)
+    size = body + sum((copies_of(inbound) - 1) * size_of(inbound) for inbound in frames_in)
+    if rows > settings.batch_rows:
+        raise BusError(
+            "LIMIT_REACHED",
+            f"The messages of one request are {rows} when each counts once for each target; "
+            f"at most {settings.batch_rows} are taken. Send them in several requests.",
+            [{"limit": "batch_rows", "value": settings.batch_rows}],
+        )
+    if size > settings.batch_bytes:
+        raise BusError(
+            "FRAME_TOO_LARGE",
+            f"The messages of one request have {size} bytes when each counts once for each target; "
+            f"at most {settings.batch_bytes} are taken. Send them in several requests.",
+            [{"limit": "batch_bytes", "value": settings.batch_bytes}],
+        )
+    return rows - 1, size
 
 
 def _keep_to(inbound: Inbound, initial: Address, index: int | None) -> None:
