@@ -12,6 +12,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
@@ -122,6 +123,12 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.uid} (seq {self.seq})"
+
+    def line(self) -> str:
+        """The frame as one line: a sender's payload may hold line breaks, which would be lines of somebody else's."""
+        line = msgspec.json.format(self.frame, indent=-1)
+        # Many readers take these for line breaks too.
+        return line.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
 
     def as_dict(self) -> dict[str, Any]:
         """The frame as values."""

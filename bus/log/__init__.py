@@ -10,6 +10,7 @@ from .entry import Entry, id_taken
 from .store import (
     CommitInDoubt,
     append_batch,
+    beyond,
     drop,
     first_seq,
     forget_keys,
@@ -29,6 +30,7 @@ __all__ = [
     "Entry",
     "LogWriter",
     "append_batch",
+    "beyond",
     "drop",
     "first_seq",
     "forget_keys",

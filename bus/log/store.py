@@ -288,6 +288,11 @@ def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]
     return found
 
 
+def beyond(floors: Sequence[tuple[int, int]]) -> int:
+    """How many messages lie at or below the seq of each ``(channel_id, seq)``."""
+    return sum(Message.objects.filter(channel_id=channel_id, seq__lte=floor).count() for channel_id, floor in floors)
+
+
 def drop(channel_id: int, floor: int, limit: int) -> int:
     """Remove the oldest messages of a log, up to the seq ``floor`` and at most ``limit`` of them; how many went."""
     oldest = first_seq(channel_id)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
+from tqdm import tqdm
 
 from .. import database
+from ..protocol.errors import BusError
 
 
 class StoreCommand(BaseCommand):
-    """A command that works on the database: one that is away, or has no tables yet, is said in one line."""
+    """A command that works on the database: what keeps it from its work, or what the bus refuses, is one line."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run it. Raises ``CommandError``."""
@@ -21,6 +26,36 @@ class StoreCommand(BaseCommand):
             return super().execute(*args, **options)
         except DatabaseError as problem:
             raise CommandError(database.in_words(database.first_hand(problem))) from problem
+        except BusError as problem:
+            raise CommandError(problem.message) from problem
+
+    def table(self, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print rows of texts as columns below a heading."""
+        widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+        for row in (heading, *rows):
+            self.stdout.write("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[IO[str]]:
+    """A text file to write to, which is at ``path`` once it is whole: what was there stays if the writing fails.
+
+    Raises ``CommandError`` for a file that cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            yield file
+        part.replace(path)
+    except OSError as problem:
+        raise CommandError(f"{path} cannot be written: {problem.strerror}.") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def progress(total: int, unit: str) -> tqdm[Any]:
+    """A progress bar on a terminal's standard error for work of ``total`` units; nothing where there is no terminal."""
+    return tqdm(total=total, unit=f" {unit}", disable=None, leave=False, dynamic_ncols=True)
 
 
 class DocumentCommand(BaseCommand):

@@ -16,14 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from redis import AuthenticationError, Redis
 
 from tests.conftest import Connect, StartServer
 from tests.harness.backends import Backends, Storage, clean_environment, run_manage
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
-from tests.harness.server import BusServer
+from tests.harness.redis import redis_binary
+from tests.harness.server import BusServer, http_request
 from tests.harness.waiting import free_port, wait_until
 
 DEPLOY = PROJECT_ROOT / "deploy"
@@ -34,6 +37,7 @@ NGINX = (DEPLOY / "nginx" / "nginx.conf").read_text()
 SECRETS = {
     "SECRET_KEY": "k" * 50,
     "POSTGRES_PASSWORD": "p",
+    "REDIS_PASSWORD": "r",
     "ALLOWED_HOSTS": "bus.test,127.0.0.1",
     "INSECURE_HTTP": "1",
 }
@@ -64,6 +68,10 @@ def _serving(port: int) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
+
+
+def _status(url: str) -> int:
+    return http_request(url)[0]
 
 
 @pytest.mark.pure
@@ -111,6 +119,48 @@ def test_every_process_of_the_compose_file_is_started_as_the_image_is() -> None:
     assert {name for name, _ in servers} <= set(COMPOSE["services"])
     # Else nginx answers 502 to those who come back after a restart.
     assert {options.strip() for _, options in servers} == {"max_fails=0"}
+
+
+@pytest.mark.pure
+def test_no_service_of_the_compose_file_may_do_more_than_it_needs() -> None:
+    services = COMPOSE["services"]
+    becoming_another_user = {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert set(service.get("cap_add", ())) <= becoming_another_user, name
+        # Only what strangers are to reach has a port.
+        assert ("ports" in service) is (name == "nginx"), name
+    assert {name for name, service in services.items() if "back" in service["networks"]} == {
+        "db", "redis", "migrate", "bus1", "bus2",
+    }  # fmt: skip
+    assert services["nginx"]["networks"] == ["front"]
+    assert services["db"]["networks"] == services["redis"]["networks"] == ["back"]
+    assert COMPOSE["networks"]["back"]["internal"] is True
+
+
+@pytest.mark.cluster
+def test_the_compose_file_s_redis_asks_for_its_password_and_shows_it_in_no_list_of_processes(tmp_path: Path) -> None:
+    port = free_port()
+    shell, option, script = COMPOSE["services"]["redis"]["command"]
+    script = script.replace("$$", "$").replace("/tmp/", f"{tmp_path}/").replace("redis-server", str(redis_binary()))
+    redis = ManagedProcess(
+        [shell, option, f"{script.strip()} --port {port}"],
+        log_path=tmp_path / "redis.log",
+        env=clean_environment({"REDISCLI_AUTH": "hush"}),
+        cwd=tmp_path,
+    )
+    redis.start()
+    try:
+        redis.wait_for_log("Ready to accept connections")
+        assert "hush" not in " ".join(psutil.Process(redis.pid).cmdline())
+        with Redis.from_url(f"redis://127.0.0.1:{port}/0") as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+        with Redis.from_url(f"redis://:hush@127.0.0.1:{port}/0") as bus:
+            assert bus.ping()
+    finally:
+        redis.kill()
 
 
 @pytest.mark.pure
@@ -244,6 +294,9 @@ async def test_nginx_leads_sockets_and_pages_to_both_and_telemetry_to_its_port(
         first = await watcher.expect(type="telemetry_connected")
         assert first["payload"]["receiving"] is True
         await watcher.expect(type="telemetry", timeout=10)
+        # Guessing at a password ends after a few tries.
+        logins = [await asyncio.to_thread(_status, f"http://127.0.0.1:{front}/login/") for _ in range(15)]
+        assert (logins[0], logins[-1]) == (200, 429)
         # Each process sees the clients' own address, and one that goes costs its clients a reconnect and nobody else anything.
         assert await asyncio.to_thread(deployed.processes[0].terminate) == 0
         again = await wire(f"ws://127.0.0.1:{front}/", room="lab:a", token=token)

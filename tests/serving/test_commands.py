@@ -92,3 +92,59 @@ def test_all_logs_get_new_epochs() -> None:
     assert after.keys() == before.keys()
     assert all(after[channel] != before[channel] for channel in before)
     assert AuditEntry.objects.get(action="new_epochs").door == "command"
+
+
+def test_pruning_says_beforehand_how_much_would_go() -> None:
+    for number in range(5):
+        publish("lab:notes", {"n": number})
+    assert _said("prune_history", count=2, dry_run=True) == "3 messages are beyond the retention.\n"
+    assert Message.objects.count() == 5
+    with pytest.raises(CommandError, match="must not be negative"):
+        _said("prune_history", count=-1)
+
+
+def test_tokens_are_listed_and_revoked_by_number_or_name() -> None:
+    assert "create_token" in _said("tokens", "list")
+    secret = _said("create_token", "ops", "--admin").splitlines()[-1]
+    _said("create_token", "twin")
+    _said("create_token", "twin", "--scope", "join")
+    listed = _said("tokens", "list")
+    assert secret not in listed
+    assert [line.split()[1] for line in listed.splitlines()[1:]] == ["twin", "twin", "ops"]
+    with pytest.raises(CommandError, match="2 tokens are called 'twin'; give the number of one"):
+        _said("tokens", "revoke", "twin")
+    with pytest.raises(CommandError, match="no token 'none'"):
+        _said("tokens", "revoke", "none")
+    _said("tokens", "revoke", "ops")
+    with pytest.raises(BusError, match="UNAUTHENTICATED"):
+        identity.from_token(secret)
+    _said("tokens", "revoke", str(AccessToken.objects.filter(name="twin").earliest("pk").pk))
+    assert len(_said("tokens", "list").splitlines()) == 2
+    assert len(_said("tokens", "list", "--all").splitlines()) == 4
+    assert AuditEntry.objects.filter(action="revoke_token", door="command").count() == 2
+
+
+def test_grants_are_added_listed_and_removed() -> None:
+    assert "There is no grant" in _said("grants", "list")
+    made = _said("grants", "add", "user:ada", "join", "lab:*", "--deny")
+    assert "user ada may not join lab:*" in made
+    assert "There is no user ada yet" in made
+    _said("grants", "add", "anonymous", "*", "science:*")
+    rows = _said("grants", "list").splitlines()[1:]
+    assert [row.split()[1:5] for row in rows] == [
+        ["user:ada", "may", "not", "join"],
+        ["anonymous", "may", "*", "science:*"],
+    ]
+    for wrong in (
+        ("ada", "join", "lab:*"),
+        ("user:ada", "look", "lab:*"),
+        ("user:ada", "join", "lab room"),
+        ("user", "join", "x"),
+    ):
+        with pytest.raises(CommandError, match=r".+"):
+            _said("grants", "add", *wrong)
+    number = rows[0].split()[0]
+    _said("grants", "remove", number)
+    assert len(_said("grants", "list").splitlines()) == 2
+    with pytest.raises(CommandError, match=f"no grant {number}"):
+        _said("grants", "remove", number)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from ... import log
 from ...conf import config
-from ..base import StoreCommand
+from ..base import StoreCommand, progress
 
 
 class Command(StoreCommand):
@@ -31,13 +31,21 @@ class Command(StoreCommand):
             default=settings.retention_age,
             help="Seconds that messages of such a channel are kept; 0: for ever (ARQONBUS_RETENTION_AGE).",
         )
+        parser.add_argument("--dry-run", action="store_true", help="Only say how many messages would go.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prune."""
+        count, age = options["count"], options["age"]
+        if count < 0 or age < 0:
+            raise CommandError("--count and --age must not be negative; 0 keeps all.")
+        beyond = log.beyond(log.prunable(default_count=count, default_age=age))
+        if options["dry_run"]:
+            self.stdout.write(f"{beyond} messages are beyond the retention.")
+            return
         dropped = 0
-        # Each call drops a bounded part, so that publishers are not kept waiting by a long transaction.
-        while part := log.prune(
-            default_count=options["count"], default_age=options["age"], window=config().idempotency_window
-        ):
-            dropped += part
+        with progress(beyond, "messages") as bar:
+            # Each call drops a bounded part, so that publishers are not kept waiting by a long transaction.
+            while part := log.prune(default_count=count, default_age=age, window=config().idempotency_window):
+                dropped += part
+                bar.update(part)
         self.stdout.write(f"Dropped {dropped} messages.")

@@ -1,0 +1,76 @@
+"""``manage.py grants list|add|remove``: who may do what where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from ...models import Grant
+from ...permissions import ACTIONS, SYSTEM
+from ...services import grants
+from ..base import StoreCommand
+
+
+class Command(StoreCommand):
+    """Lists, adds and removes grants; running servers follow at once."""
+
+    help = "List, add or remove grants, which say who may do what where. Running servers follow at once."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The command line."""
+        actions = parser.add_subparsers(dest="do", required=True, metavar="list|add|remove")
+        actions.add_parser("list", help="Show all grants.")
+        adding = actions.add_parser("add", help="Add a grant, such as: grants add user:ada join 'lab:*'")
+        adding.add_argument(
+            "subject",
+            help=f"Who: KIND or KIND:NAME, where KIND is one of {', '.join(Grant.Subject.values)}; such as group:staff.",
+        )
+        adding.add_argument("action", help=f"What: one of {', '.join(ACTIONS)}, or * for all of them.")
+        adding.add_argument("pattern", help="Where: room:channel, with * for any text.")
+        adding.add_argument("--deny", action="store_true", help="Forbid it; a grant that denies wins.")
+        removing = actions.add_parser("remove", help="Remove a grant.")
+        removing.add_argument("number", type=int, help="Its number, as `grants list` shows it.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do it. Raises ``CommandError``."""
+        getattr(self, f"_{options['do']}")(**options)
+
+    def _list(self, **_: Any) -> None:
+        rows = [
+            (
+                str(grant.pk),
+                f"{grant.subject}:{grant.subject_name}" if grant.subject_name else grant.subject,
+                "may" if grant.allow else "may not",
+                grant.action,
+                grant.pattern,
+                grant.created_by,
+            )
+            for grant in Grant.objects.order_by("pk")
+        ]
+        if not rows:
+            self.stdout.write("There is no grant: public rooms are open to all, and private ones to admins.")
+            return
+        self.table(("number", "who", "", "what", "where", "made by"), rows)
+
+    def _add(self, *, subject: str, action: str, pattern: str, deny: bool, **options: Any) -> None:
+        kind, _, name = subject.partition(":")
+        values = {
+            "subject": kind,
+            "subject_name": name,
+            "action": action,
+            "pattern": pattern,
+            "allow": not deny,
+        }
+        grant = grants.create(SYSTEM, values, door="command")
+        self.stdout.write(f"Added grant {grant.pk}: {grant}.")
+        if hint := grants.nobody_yet(grant):
+            self.stdout.write(hint)
+
+    def _remove(self, *, number: int, **_: Any) -> None:
+        grant = Grant.objects.filter(pk=number).first()
+        if grant is None:
+            raise CommandError(f"There is no grant {number}; `manage.py grants list` shows them.")
+        shown = str(grant)
+        grants.delete(SYSTEM, grant, door="command")
+        self.stdout.write(f"Removed grant {number}: {shown}.")

@@ -1,0 +1,77 @@
+"""``manage.py tokens list`` and ``manage.py tokens revoke TOKEN``; ``create_token`` makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db.models import Q
+
+from ...models import AccessToken, wire_time
+from ...permissions import SYSTEM
+from ...services import tokens
+from ..base import StoreCommand
+
+
+class Command(StoreCommand):
+    """Lists and revokes access tokens."""
+
+    help = "List the access tokens, or revoke one: its connections are closed at once, in every process."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The command line."""
+        actions = parser.add_subparsers(dest="action", required=True, metavar="list|revoke")
+        listing = actions.add_parser("list", help="Show the tokens that are good, newest first.")
+        listing.add_argument("--all", action="store_true", help="Show revoked and expired ones too.")
+        revoking = actions.add_parser("revoke", help="End a token.")
+        revoking.add_argument("token", help="Its number or name, as `tokens list` shows it.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do it. Raises ``CommandError``."""
+        if options["action"] == "list":
+            self._list(everything=options["all"])
+        else:
+            self._revoke(options["token"])
+
+    def _list(self, *, everything: bool) -> None:
+        rows = [
+            (
+                str(token.pk),
+                token.name,
+                f"{token.prefix}…",
+                token.user.get_username() if token.user else "",
+                "admin" if token.admin else ", ".join(token.scopes) or "ordinary",
+                _state(token),
+                _day(wire_time(token.last_used_at)),
+            )
+            for token in AccessToken.objects.select_related("user")
+            if everything or token.is_good()
+        ]
+        if not rows:
+            self.stdout.write("There is no access token; `manage.py create_token NAME` makes one.")
+            return
+        self.table(("number", "name", "begins with", "user", "may", "until", "last used"), rows)
+
+    def _revoke(self, wanted: str) -> None:
+        matches = Q(name=wanted)
+        if wanted.isascii() and wanted.isdigit() and len(wanted) < 19:
+            matches |= Q(pk=int(wanted))
+        found = list(AccessToken.objects.filter(matches, revoked_at=None))
+        if not found:
+            raise CommandError(f"There is no token {wanted!r} that is not revoked; `manage.py tokens list` shows them.")
+        if len(found) > 1:
+            numbers = ", ".join(str(token.pk) for token in found)
+            raise CommandError(f"{len(found)} tokens are called {wanted!r}; give the number of one: {numbers}.")
+        (token,) = found
+        tokens.revoke(SYSTEM, token, door="command")
+        self.stdout.write(f"Revoked token {token.pk} ({token.name}).")
+
+
+def _state(token: AccessToken) -> str:
+    if token.revoked_at is not None:
+        return f"revoked {_day(wire_time(token.revoked_at))}"
+    return _day(wire_time(token.expires_at)) or "for ever"
+
+
+def _day(time: str | None) -> str:
+    return (time or "")[:10]

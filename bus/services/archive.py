@@ -1,0 +1,178 @@
+"""History as a file: one message a line, out of the logs and into empty ones (docs/operations.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from django.db import transaction
+from django.db.models import Count, QuerySet
+from django.utils import timezone
+from msgspec import Meta, field
+
+from ..log.store import parse_moment
+from ..models import Channel, Message, Room
+from ..permissions import SYSTEM, Actor
+from ..protocol.errors import BusError
+from ..protocol.names import EVERYONE, INBOX_ROOM, Address
+from ..protocol.routing import resolve
+from . import audit
+from .channels import ensure
+
+#: Messages that one transaction takes in, so that publishers do not wait long behind it.
+CHUNK = 1000
+#: Most bytes of a line: the largest frame that a server takes, and what the envelope adds to it.
+LONGEST_LINE = 2 * 1024 * 1024
+
+
+class Line(msgspec.Struct, kw_only=True):
+    """What an import reads of a message; the whole line is kept as it is."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=160)]
+    type: Annotated[str, Meta(min_length=1, max_length=64)]
+    room: str
+    channel: str
+    timestamp: str
+    seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    sender: Annotated[str, Meta(max_length=64)] = field(name="from")
+
+
+class Refused(Exception):
+    """A file that cannot be imported; the text says which line, and why. What came before it is kept."""
+
+
+def channels_of(addresses: Sequence[str]) -> QuerySet[Channel]:
+    """The logs to export: those of ``addresses`` (``room:channel``, or ``room`` for all of it); without any, all but inboxes.
+
+    Raises ``BusError`` INVALID_NAME, ROOM_NOT_FOUND or CHANNEL_NOT_FOUND.
+    """
+    found = Channel.objects.select_related("room").order_by("room__name", "name")
+    if not addresses:
+        return found.exclude(kind=Channel.Kind.INBOX)
+    ids: set[int] = set()
+    for text in addresses:
+        address = resolve(text, None, EVERYONE)
+        rows = found.filter(room__name=address.room)
+        if not address.is_whole_room:
+            rows = rows.filter(name=address.channel)
+        elif not Room.objects.filter(name=address.room).exists():
+            raise BusError("ROOM_NOT_FOUND", f"There is no room {address.room}.")
+        chosen = set(rows.values_list("pk", flat=True))
+        if not chosen:
+            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.")
+        ids |= chosen
+    return found.filter(pk__in=ids)
+
+
+def count(channels: Iterable[Channel]) -> int:
+    """How many messages their logs keep."""
+    total = Message.objects.filter(channel__in=[channel.pk for channel in channels]).aggregate(n=Count("id"))
+    return int(total["n"])
+
+
+def lines(channel: Channel) -> Iterator[str]:
+    """The messages of a log, oldest first, each as one line of JSON without its line break."""
+    last = 0
+    while True:
+        rows = Message.objects.filter(channel=channel, seq__gt=last).order_by("seq")[:CHUNK]
+        for message in rows:
+            last = message.seq
+            yield message.line()
+        if len(rows) < CHUNK:
+            return
+
+
+def take_in(actor: Actor, numbered: Iterable[tuple[int, bytes]], *, door: str) -> Iterator[int]:
+    """Put the messages of an export into their logs, with their own ``seq`` and time; yields how many were done.
+
+    A log takes them when it is empty, or goes on where an earlier import of the same file ended. ``numbered`` are lines
+    with their numbers. Raises :class:`Refused`, and ``BusError`` FORBIDDEN for anybody but an admin.
+    """
+    if not actor.manages:
+        raise BusError("FORBIDDEN", "Only admins import history.")
+    waiting: list[tuple[int, Line, str, datetime]] = []
+    taken: dict[Address, int] = {}
+    for number, data in numbered:
+        if not data.strip():
+            continue
+        try:
+            line, text, at = _read(number, data)
+        except Refused:
+            if waiting:
+                yield _append(actor, waiting, taken)
+            raise
+        if waiting and (_address(waiting[0][1]) != _address(line) or len(waiting) == CHUNK):
+            yield _append(actor, waiting, taken)
+            waiting = []
+        waiting.append((number, line, text, at))
+    if waiting:
+        yield _append(actor, waiting, taken)
+    for address, added in taken.items():
+        audit.record(actor, door, "import_history", str(address), messages=added)
+
+
+def _address(line: Line) -> Address:
+    return Address(line.room, line.channel)
+
+
+def _read(number: int, data: bytes) -> tuple[Line, str, datetime]:
+    """A line of the file. Raises :class:`Refused`."""
+    if len(data) > LONGEST_LINE:
+        raise Refused(f"Line {number} has {len(data)} bytes; at most {LONGEST_LINE} are taken.")
+    try:
+        text = data.decode().strip()
+        line = msgspec.json.decode(text, type=Line)
+        address = resolve(f"{line.room}:{line.channel}", None, EVERYONE)
+    except (ValueError, BusError) as problem:
+        raise Refused(f"Line {number} is not a message of an export: {problem}.") from None
+    at = parse_moment(line.timestamp)
+    if at is None or address != _address(line):
+        raise Refused(f"Line {number} is not a message of an export: its time, seq or address is wrong.")
+    if address.room == INBOX_ROOM:
+        raise Refused(f"Line {number} is a private message: inboxes belong to their clients and are not imported.")
+    return line, text, at
+
+
+def _append(actor: Actor, waiting: Sequence[tuple[int, Line, str, datetime]], taken: dict[Address, int]) -> int:
+    address = _address(waiting[0][1])
+    with transaction.atomic():
+        channel_id = ensure(address, SYSTEM)[0].id
+        channel = Channel.objects.select_for_update(of=("self",)).get(pk=channel_id)
+        if channel.ephemeral:
+            raise Refused(f"Line {waiting[0][0]}: {address} is ephemeral and keeps no history.")
+        rows: list[Message] = []
+        known = _kept(channel, [line.seq for _, line, _, _ in waiting if line.seq <= channel.head])
+        for number, line, text, at in waiting:
+            if line.seq <= channel.head:
+                if known.get(line.seq) != line.id:
+                    raise Refused(
+                        f"Line {number}: {address} holds other messages already. History is imported into empty channels."
+                    )
+                continue
+            rows.append(
+                Message(
+                    channel=channel,
+                    seq=line.seq,
+                    uid=line.id,
+                    type=line.type,
+                    sender=line.sender,
+                    created_at=at,
+                    frame=text,
+                )
+            )
+            channel.head = line.seq
+        if rows:
+            Message.objects.bulk_create(rows)
+            channel.auto_created = False
+            # The servers' look at the log asks what moved lately; history by time asks since when there is a channel.
+            channel.touched_at = timezone.now()
+            channel.created_at = min(channel.created_at, rows[0].created_at)
+            channel.save(update_fields=["head", "auto_created", "touched_at", "created_at"])
+    taken[address] = taken.get(address, 0) + len(rows)
+    return len(waiting)
+
+
+def _kept(channel: Channel, seqs: Sequence[int]) -> dict[int, Any]:
+    return dict(Message.objects.filter(channel=channel, seq__in=seqs).values_list("seq", "uid"))
