@@ -50,7 +50,7 @@ admin: migrate ## make an admin user (ADMIN_NAME, ADMIN_PASSWORD or a random one
 	echo "Admin page:   http://$(HOST):$(PORT)/admin/"; \
 	echo "User:         $$ADMIN_NAME"; \
 	echo "Password:     $$ADMIN_PASSWORD"; \
-	echo "Access token: $$(ARQONBUS_LOG_LEVEL=WARNING $(PY) manage.py create_token "$$ADMIN_NAME" --admin | tail -n 1)"
+	echo "Access token: $$(ARQONBUS_LOG_LEVEL=WARNING $(PY) manage.py create_token "$$ADMIN_NAME" --admin --replace | tail -n 1)"
 
 define MAKE_ADMIN
 import os
@@ -168,6 +168,8 @@ $(PY):
 	@test -n "$(PYTHON)" || { echo "ArqonBus needs Python 3.11, 3.12 or 3.13: install one, or say PYTHON=/path/to/python."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 		|| { echo "ArqonBus needs Python 3.11, 3.12 or 3.13, and PYTHON=$(PYTHON) is none of them."; exit 1; }
+	@mkdir -p "$(dir $(VENV))" && test -w "$(dir $(VENV))" \
+		|| { echo "The folder $(abspath $(dir $(VENV))) cannot be written to; the environment $(VENV) goes there."; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version) …"
 	@$(PYTHON) -m venv $(VENV) \
 		|| { rm -rf $(VENV); echo "Python has no venv module here (Debian, Ubuntu: apt-get install python3-venv)."; exit 1; }

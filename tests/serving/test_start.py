@@ -287,6 +287,13 @@ async def test_make_run_and_make_admin_do_what_they_say(wire: Connect, tmp_path:
         assert shown["Password"].strip()
         client = await wire(f"ws://127.0.0.1:{port}/", token=token)
         assert client.registered["role"] == "admin"
+        # A second time is for a forgotten password. It leaves one token, not one more that is good for ever.
+        again = await asyncio.to_thread(
+            subprocess.run, [*make, "admin"], env=env, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert again.returncode == 0, again.stderr
+        assert await client.wait_closed() == 4403
+        assert "The user was there already" in again.stdout
     finally:
         server.kill()
 

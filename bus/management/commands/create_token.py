@@ -7,10 +7,11 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
+from django.db import transaction
 from django.utils import timezone
 
+from ...models import AccessToken
 from ...permissions import SYSTEM
-from ...protocol.errors import BusError
 from ...services import tokens
 from ..base import StoreCommand
 
@@ -28,6 +29,7 @@ class Command(StoreCommand):
         parser.add_argument(
             "--scope", action="append", default=[], help="Allow only this (join, publish, …); repeatable."
         )
+        parser.add_argument("--replace", action="store_true", help="Revoke the tokens that had this name before.")
         parser.add_argument("--days", type=float, help="Days until it expires; without it, never.")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -38,7 +40,10 @@ class Command(StoreCommand):
             if user is None:
                 raise CommandError(f"There is no user {options['user']!r}; `manage.py createsuperuser` makes one.")
         expires_at = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
-        try:
+        with transaction.atomic():
+            if options["replace"]:
+                for earlier in AccessToken.objects.filter(name=options["name"], user=user, revoked_at=None):
+                    tokens.revoke(SYSTEM, earlier, door="command")
             token, secret = tokens.create(
                 SYSTEM,
                 options["name"],
@@ -48,8 +53,6 @@ class Command(StoreCommand):
                 expires_at=expires_at,
                 door="command",
             )
-        except BusError as problem:
-            raise CommandError(problem.message) from None
         role = "admin" if token.admin else "ordinary"
         self.stdout.write(f"Made {role} token {token.prefix}… for {token.name!r}. Keep it: it is not shown again.")
         self.stdout.write(secret)
