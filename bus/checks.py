@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from functools import wraps
 from typing import Any
 
 from django.apps import apps
@@ -29,24 +30,36 @@ _OF_CLIENTS = frozenset({"ARQONBUS_URL", "ARQONBUS_TOKEN", "ARQONBUS_CLIENT_ID",
 def register_checks() -> None:
     """Connect the checks; called when the app is ready."""
     register(check_settings, Tags.compatibility)
-    register(check_unknown_variables, Tags.compatibility)
-    register(check_development, Tags.security)
-    register(check_layer, Tags.compatibility)
-    register(check_sqlite, Tags.compatibility)
-    register(check_servers, Tags.compatibility)
-    register(check_apps, Tags.compatibility)
-    register(check_application, Tags.urls)
-    register(check_urls, Tags.urls)
-    register(check_proxy, Tags.security)
-    register(check_nodes, Tags.database)
-    register(check_secret_key, Tags.security, deploy=True)
-    register(check_open_doors, Tags.security, deploy=True)
+    _register(check_unknown_variables, Tags.compatibility)
+    _register(check_development, Tags.security)
+    _register(check_layer, Tags.compatibility)
+    _register(check_sqlite, Tags.compatibility)
+    _register(check_servers, Tags.compatibility)
+    _register(check_apps, Tags.compatibility)
+    _register(check_application, Tags.urls)
+    _register(check_urls, Tags.urls)
+    _register(check_proxy, Tags.security)
+    _register(check_nodes, Tags.database)
+    _register(check_secret_key, Tags.security, deploy=True)
+    _register(check_open_doors, Tags.security, deploy=True)
+
+
+def _register(check: Callable[..., list[CheckMessage]], tag: str, *, deploy: bool = False) -> None:
+    """Connect a check that says nothing while the bus's settings are wrong: E001 tells what is wrong with them."""
+
+    @wraps(check)
+    def of_good_settings(**options: Any) -> list[CheckMessage]:
+        try:
+            return check(**options)
+        except ImproperlyConfigured:
+            return []
+
+    register(of_good_settings, tag, deploy=deploy)
 
 
 def before_serving() -> list[CheckMessage]:
     """What ``runbus`` looks at before it begins: the checks that need no database."""
     at_start = (
-        check_settings,
         check_unknown_variables,
         check_layer,
         check_sqlite,
@@ -54,7 +67,8 @@ def before_serving() -> list[CheckMessage]:
         check_application,
         check_urls,
     )
-    return [message for check in at_start for message in check()]
+    wrong = check_settings()
+    return wrong or [message for check in at_start for message in check()]
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:

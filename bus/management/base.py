@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 from tqdm import tqdm
@@ -28,6 +29,8 @@ class StoreCommand(BaseCommand):
             raise CommandError(database.in_words(database.first_hand(problem))) from problem
         except BusError as problem:
             raise CommandError(problem.message) from problem
+        except ImproperlyConfigured as problem:
+            raise CommandError(str(problem)) from problem
 
     def table(self, heading: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows of texts as columns below a heading."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,8 +32,9 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.env = clean_environment({"PYTHONDONTWRITEBYTECODE": "1"})
-        self._run("-m", "django", "startproject", "mysite", ".")
         self.package = folder / "mysite"
+        if not self.package.exists():
+            self._run("-m", "django", "startproject", "mysite", ".")
 
     def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -102,6 +104,30 @@ def test_before_the_migrations_each_command_says_what_is_missing(unmigrated: Pro
     status, said = unmigrated.manage(*command.split())
     assert (status, "Traceback" in said) == (1, False)
     assert "manage.py migrate" in said
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ('{"ring": "many"}', """ARQONBUS["ring"] is 'many'; it must be a whole number."""),
+        ('{"rings": 5}', """ARQONBUS["rings"] is not a setting of ArqonBus. Did you mean ARQONBUS["ring"]?"""),
+        ('{"system_room": "a b"}', """ARQONBUS["system_room"] is 'a b'; it must be a room's name"""),
+    ],
+)
+def test_a_wrong_entry_of_the_settings_file_is_told_by_its_name_there(
+    unmigrated: Project, tmp_path: Path, entry: str, told: str
+) -> None:
+    folder = tmp_path / "wrong"
+    shutil.copytree(unmigrated.folder, folder)
+    project = Project(folder)
+    project.add_settings(f"\nARQONBUS = {entry}\n")
+    status, said = project.manage("runbus", "--port", "0")
+    assert (status, said.count("\n")) == (1, 1)
+    assert told in said
+    for command in ("check", "prune_history"):
+        status, said = project.manage(command)
+        assert (status, "Traceback" in said) == (1, False), said
+        assert told in said
 
 
 @pytest.fixture(scope="module")
