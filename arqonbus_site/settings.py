@@ -73,6 +73,8 @@ elif _database.get("ENGINE") == "django.db.backends.postgresql":
     # A connection that died with a restart of the database is found out before it is used.
     _database["CONN_HEALTH_CHECKS"] = True
     _database["OPTIONS"] = {
+        # Of several hosts the one that takes writes, and none rather than a standby: the bus can do nothing without writing.
+        "target_session_attrs": "read-write",
         **_database.get("OPTIONS", {}),
         "pool": {
             "min_size": 1,

@@ -56,6 +56,8 @@ def bus_error(problem: Exception) -> BusError:
             told = code in ("METHOD_NOT_ALLOWED", "FORBIDDEN") and isinstance(problem, exceptions.APIException)
             return BusError(code, str(problem) if told else None)
     if isinstance(problem, DatabaseError):
+        if database.of_no_use(problem):
+            database.give_back(problem)
         refusal = store_error(problem)
         if refusal.code == "UNAVAILABLE":
             logger.error("%s", database.in_words(problem), extra={"event": "store_lost"})

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.core import Metric
 
-from .. import metrics
+from .. import database, metrics
 from ..database import without_transaction
 from ..log import heads
 from ..node import Node, current
@@ -36,7 +36,10 @@ async def health(request: HttpRequest) -> JsonResponse:
 
 @without_transaction
 async def ready(request: HttpRequest) -> JsonResponse:
-    """Whether to send clients here: 200, or 503 with what is missing (drain, database, channel layer)."""
+    """Whether to send clients here: 200, or 503 with what is missing.
+
+    That is a drain, a database that takes no writes, or a channel layer that does not bring back what is sent.
+    """
     node = current()
     if node.draining:
         return _probed({"status": "draining"}, good=False)
@@ -44,12 +47,20 @@ async def ready(request: HttpRequest) -> JsonResponse:
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
             await node.start()
-            await node.run(heads, [0])
+            await node.run(_answers)
+            # The sign of life is a write: what else keeps the database from taking any, such as a full disk, is known by it.
+            parts["database"] = node.log.available
     except (BusError, DatabaseError, TimeoutError):
         parts["database"] = False
     parts["layer"] = node.broker.connected
     good = all(parts.values())
     return _probed({"status": "ready" if good else "unavailable", **parts}, good)
+
+
+def _answers() -> None:
+    """Raises the database's error where it does not answer, lacks the tables, or says that it takes no writes."""
+    heads([0])
+    database.check_writing()
 
 
 def _probed(told: dict[str, Any], good: bool) -> JsonResponse:

@@ -47,7 +47,8 @@ class Committer:
                 # Given up for a lock, not for a database that does not answer.
                 flight.passed = flight.entries
             else:
-                self._fail(flight.entries, "UNAVAILABLE", None)
+                # What the first attempt met, where there was one: that a second one waited in vain tells less.
+                self._fail(flight.entries, "UNAVAILABLE", flight.met)
         except CommitInDoubt as problem:
             self._settle(flight.entries, problem)
             flight.passed = [entry for entry in flight.entries if entry.seq is None and entry.error is None]
@@ -91,10 +92,13 @@ class Committer:
             return self._try(flight, pass_over)
         except (DataError, IntegrityError):
             raise
-        except DatabaseError:
-            # A connection that was kept may have died long ago, with the restart of a database that is back by now.
-            connection.close()
-            if not kept:
+        except DatabaseError as problem:
+            # A connection that was kept may have died long ago, with the restart of a database that is back by now, or lead
+            # to a server that is no longer the one that takes writes.
+            flight.met = problem
+            wrong = database.of_no_use(problem)
+            database.give_back(problem)
+            if not kept and not wrong:
                 raise
             flight.undone()
             return self._try(flight, pass_over)
@@ -130,6 +134,7 @@ class Committer:
                     self._fail(batch, "UNAVAILABLE", cause.__cause__)
                 return
             except DatabaseError as problem:
+                database.give_back(problem)
                 if time.monotonic() > deadline:
                     self._fail(batch, "OUTCOME_UNKNOWN", problem)
                     return
@@ -171,7 +176,9 @@ class Committer:
         flight.passed = passed
 
     def _fail(self, batch: list[Entry], code: str, problem: BaseException | None) -> None:
-        connection.close()
+        database.give_back(problem)
+        if not self.down and isinstance(problem, DatabaseError):
+            problem = database.first_hand(problem)
         self.lost(problem, len(batch))
         for entry in batch:
             entry.error = BusError(code, retry_after=1.0)

@@ -16,10 +16,10 @@ class Flight:
 
     ``apart`` marks the entries of one channel that had to wait before; ``patience`` is how many seconds the thread waits for a
     lock that others hold; ``passed``, once the thread is done, are the entries that it could not write for such locks; ``told``
-    are the ids of those whose publishers were answered meanwhile.
+    are the ids of those whose publishers were answered meanwhile; ``met`` is what a first attempt met, while a second one runs.
     """
 
-    __slots__ = ("_lock", "_state", "apart", "entries", "passed", "patience", "told")
+    __slots__ = ("_lock", "_state", "apart", "entries", "met", "passed", "patience", "told")
 
     def __init__(self, entries: list[Entry], patience: float, *, apart: bool = False) -> None:
         self.entries = entries
@@ -27,6 +27,7 @@ class Flight:
         self.patience = patience
         self.passed: list[Entry] = []
         self.told: set[int] = set()
+        self.met: Exception | None = None
         self._lock = threading.Lock()
         self._state = "writing"
 

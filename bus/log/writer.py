@@ -277,7 +277,7 @@ class LogWriter:
                     told = copy.copy(entry)
                     entry.done = None
                     self._refuse(told, code)
-            self._committer.lost(None, len(flight.entries))
+            self._committer.lost(flight.met, len(flight.entries))
         while self._queue and self._queue[0].queued_at <= limit:
             self._refuse(self._next(), "UNAVAILABLE")
             self._shares.forget()

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import DataError, InterfaceError, OperationalError, connection
 from django.db import Error as DatabaseError
 
+from .. import database
 from ..protocol.errors import BusError
 
 #: How long the threads wait for one another at the end, in seconds; one that is at work then closes when it is done.
@@ -44,25 +45,27 @@ class DatabaseThreads(ThreadPoolExecutor):
 
 def database_call(function: Callable[..., Any], *args: Any) -> Any:
     """Run ``function`` in a thread of the node's own, which keeps its connection while it works."""
+    database.begin()
     try:
         return function(*args)
-    except DatabaseError:
+    except DatabaseError as problem:
         # Whatever is wrong with it, the next call begins with a fresh connection.
-        connection.close()
+        database.give_back(problem)
         raise
 
 
 def database_read(function: Callable[..., Any], *args: Any) -> Any:
     """As :func:`database_call`, once more where a kept connection had died (the database was restarted since)."""
+    database.begin()
     kept = connection.connection is not None
     try:
         return function(*args)
-    except (OperationalError, InterfaceError):
-        connection.close()
+    except (OperationalError, InterfaceError) as problem:
+        database.give_back(problem)
         if not kept:
             raise
-    except DatabaseError:
-        connection.close()
+    except DatabaseError as problem:
+        database.give_back(problem)
         raise
     return database_call(function, *args)
 

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Connect, StartServer
 from tests.harness.backends import Storage
 from tests.harness.client import WireClient, WireError
+from tests.harness.waiting import wait_for
 from tests.reliability.traffic import read_database
 
 pytestmark = pytest.mark.embedded
@@ -88,6 +89,7 @@ async def test_a_full_disk_is_said_to_publishers_and_forgotten_once_there_is_roo
     assert told[0] == "ack"
     assert set(told) == {"ack", "UNAVAILABLE"}
     assert told[-1] == "UNAVAILABLE"
+    await wait_for(lambda: asyncio.to_thread(lambda: not server.ready()), "/ready tells that nothing can be written")
     await member.ping(timeout=1)
     kept = len(read_database(storage)["lab:bench"])
     assert kept == told.count("ack")
@@ -96,6 +98,7 @@ async def test_a_full_disk_is_said_to_publishers_and_forgotten_once_there_is_roo
         while await outcome(publisher, "room again") != "ack":
             pass
     await member.expect(message="room again")
+    await wait_for(lambda: asyncio.to_thread(server.ready), "/ready tells that it can")
     assert [frame["seq"] for frame in member.messages("lab:bench")] == list(range(1, kept + 2))
     assert "full" in server.log()
     assert "Traceback" not in server.log()
