@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from bus.conf import config
-from bus.protocol.dialects import decode_object, normalise
+from bus.protocol.dialects import read_closely
 from bus.protocol.frames import encode
 from bus.protocol.inbound import KIND_PUBLISH, KIND_TELEMETRY, Inbound
 from bus.protocol.names import SERVER, Address
@@ -43,7 +43,7 @@ _TYPES = frozenset({"telemetry", "register"})
 
 def grammar(data: bytes) -> Inbound:
     """The canonical form of a frame on the telemetry socket. Raises ``FrameError`` with every fault of it."""
-    return normalise(decode_object(data), only=_TYPES, default="telemetry")
+    return read_closely(data, only=_TYPES, default="telemetry")
 
 
 def connected(client_id: str, *, timestamp: str, receiving: bool, limits: dict[str, Any]) -> bytes:

@@ -27,8 +27,7 @@ from ..conf import config
 from ..door import request_address
 from ..permissions import Actor
 from ..protocol.errors import BusError
-from ..protocol.limits import nesting_within
-from ..protocol.values import holds_nul
+from ..protocol.values import holds_nul, wrong_with
 
 #: The door's name in the audit log.
 DOOR = "admin"
@@ -91,7 +90,7 @@ class ValuesField(forms.JSONField):
     def _fits(text: str) -> bool:
         try:
             written = text.encode()
-            return nesting_within(written, config().frame_depth) and not holds_nul(msgspec.json.decode(written))
+            return wrong_with(written, config().frame_depth) is None and not holds_nul(msgspec.json.decode(written))
         except ValueError:
             return False
 

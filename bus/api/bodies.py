@@ -13,6 +13,7 @@ from ..conf import config
 from ..protocol.errors import BusError
 from ..protocol.faults import FrameError
 from ..protocol.limits import nesting_within
+from ..protocol.numbers import NUMBER_RULE, out_of_range, unusual
 
 
 def read_body(stream: IO[bytes]) -> bytes:
@@ -35,9 +36,13 @@ class JSONParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        """The body's value. Raises ``BusError`` FRAME_TOO_LARGE or INVALID_JSON."""
+        """The body's value. Raises ``BusError`` FRAME_TOO_LARGE, INVALID_JSON, or VALIDATION_ERROR (a number)."""
         try:
-            return msgspec.json.decode(read_body(stream))
+            body = read_body(stream)
+            found = out_of_range(body) if unusual(body) else None
+            if found is not None:
+                raise BusError("VALIDATION_ERROR", f"{found[:40].decode()} is out of range: {NUMBER_RULE}")
+            return msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as problem:
             raise BusError("INVALID_JSON", f"The body is not JSON: {str(problem)[:200]}") from None
 

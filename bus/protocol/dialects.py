@@ -7,7 +7,6 @@ behind this module knows dialects. The frame is parsed once, into raw values: wh
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,7 +15,10 @@ from ..version import PROTOCOL
 from .faults import Faults, FrameError, shortened
 from .inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, KIND_TELEMETRY, PAYLOAD_RULE, Inbound
 from .names import CLIENT_ID_RULE, INBOX_ROOM, is_client_id
+from .numbers import NUMBER_RULE, out_of_range, unusual
 from .registration import Registration, registration_from
+from .sight import id_at_sight, id_text
+from .values import valid_time
 
 #: Other spellings of a key, each with the canonical one. The first that is present wins, canonical before alias.
 KEY_ALIASES: dict[str, str] = {
@@ -72,21 +74,34 @@ _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 
 
 def decode_object(data: bytes) -> dict[str, msgspec.Raw]:
-    """A JSON object's keys with their raw values. Raises :class:`FrameError` INVALID_JSON."""
+    """A JSON object's keys with their raw values. Raises :class:`FrameError` INVALID_JSON, with the frame's id if it is seen."""
     try:
         if not data.isascii():
             data.decode()  # The decoder skips over the values; what is passed on must be UTF-8 throughout.
         return _raw_object.decode(data)
     except RecursionError:
-        raise FrameError("INVALID_JSON", "The frame nests too deeply.") from None
+        raise FrameError("INVALID_JSON", "The frame nests too deeply.", request_id=id_at_sight(data)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as problem:
-        raise FrameError("INVALID_JSON", f"The frame is not a JSON object: {shortened(problem)}") from None
+        text = f"The frame is not a JSON object: {shortened(problem)}"
+        raise FrameError("INVALID_JSON", text, request_id=id_at_sight(data)) from None
 
 
-def normalise(raw: dict[str, msgspec.Raw], *, only: frozenset[str] | None = None, default: str = "event") -> Inbound:
+def read_closely(data: bytes, *, only: frozenset[str] | None = None, default: str = "event") -> Inbound:
+    """The canonical form of a frame, as :func:`normalise` makes it. Raises :class:`FrameError` with every fault of it."""
+    return normalise(decode_object(data), only=only, default=default, numbers=unusual(data))
+
+
+def normalise(
+    raw: dict[str, msgspec.Raw],
+    *,
+    only: frozenset[str] | None = None,
+    default: str = "event",
+    numbers: bool = True,
+) -> Inbound:
     """The canonical form of a decoded frame. Raises :class:`FrameError` with every fault of it.
 
-    ``default`` is the type of a frame that tells of none; a socket of one purpose takes the types of ``only``.
+    ``default`` is the type of a frame that tells of none; a socket of one purpose takes the types of ``only``. Without
+    ``numbers`` the frame was found to hold no unusual ones (:func:`~bus.protocol.numbers.unusual`).
     """
     faults = Faults()
     request_id = _frame_id(raw, faults)
@@ -104,6 +119,8 @@ def normalise(raw: dict[str, msgspec.Raw], *, only: frozenset[str] | None = None
     inbound.room = _name_text(raw, "room", faults)
     inbound.channel = _name_text(raw, "channel", faults)
     raw = _canonical_keys(raw, kind, to_somebody=kind == KIND_PRIVATE or inbound.channel == INBOX_ROOM)
+    if numbers:
+        _check_numbers(raw, faults)
     if inbound.kind == KIND_REGISTER:
         inbound.registration = _registration(raw, faults)
     elif inbound.kind == KIND_COMMAND:
@@ -140,17 +157,21 @@ def _frame_id(raw: dict[str, msgspec.Raw], faults: Faults) -> str | None:
     value = raw.get("id")
     if value is None or (data := bytes(value)) == _NULL:
         return None
-    if data[:1] == b'"':
-        text = _text.decode(data)
-    elif data[:1] in b"-0123456789":
-        text = data.decode()
-    else:
+    text = id_text(data)
+    if text is None:
         faults.add("id", "`id` is a string.")
-        return None
-    if not 1 <= len(text) <= 128 or not text.isprintable():
+    elif not 1 <= len(text) <= 128 or not text.isprintable():
         faults.add("id", "`id` is 1 to 128 printable characters long.")
-        return None
-    return text
+    else:
+        return text
+    return None
+
+
+def _check_numbers(raw: dict[str, msgspec.Raw], faults: Faults) -> None:
+    for key, value in raw.items():
+        found = out_of_range(bytes(value))
+        if found is not None:
+            faults.add(key[:64], f"{found[:40].decode()} is out of range: {NUMBER_RULE}")
 
 
 def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
@@ -363,54 +384,44 @@ def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
     hints: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in _NEVER_PARAMETERS:
-            hints[key] = _value(value, key, faults)
+            hints[key] = _value(value)
     for key, value in payload.items():
         if key not in ("command", "parameters"):
-            hints[key] = _value(value, key, faults)
+            hints[key] = _value(value)
     inbound.hints = hints
     given = raw.get("parameters", payload.get("parameters"))
     if given is not None and bytes(given) != _NULL:
-        parameters = _value(given, "parameters", faults)
+        parameters = _value(given)
         if isinstance(parameters, dict):
             inbound.parameters = parameters
         elif parameters is not None:
             faults.add("parameters", "`parameters` is an object.")
 
 
-def _value(value: msgspec.Raw, field: str, faults: Faults) -> Any:
+def _value(value: msgspec.Raw) -> Any:
     try:
         return _any.decode(bytes(value))
-    except (msgspec.DecodeError, ValueError) as problem:
-        faults.add(field, shortened(problem))
-        return None
+    except msgspec.ValidationError:
+        return None  # A number out of range, which is a fault that was told (``_check_numbers``).
 
 
 def _registration(raw: dict[str, msgspec.Raw], faults: Faults) -> Registration:
     fields: dict[str, Any] = {}
     if (payload := raw.get("payload")) is not None and bytes(payload)[:1] == b"{":
-        inner = _value(payload, "payload", faults)
+        inner = _value(payload)
         fields.update(inner if isinstance(inner, dict) else {})
     for key, value in raw.items():
         if key not in ("type", "version", "id", "payload", "timestamp"):
-            fields[key] = _value(value, key, faults)
+            fields[key] = _value(value)
     return registration_from(fields, faults)
-
-
-def valid_time(text: str) -> str | None:
-    """The sender's own time if it is one; a wrong clock format is not worth an error."""
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return text if len(text) <= 64 and text.isascii() and text.isprintable() else None
 
 
 def request_id_of(data: bytes) -> str | None:
     """The ``id`` of a frame that is refused for what it is, so that its sender knows which one it was."""
     try:
         return _frame_id(decode_object(data), Faults())
-    except FrameError:
-        return None
+    except FrameError as problem:
+        return problem.request_id
 
 
 def token_of(data: bytes) -> str | None:

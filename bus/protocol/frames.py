@@ -42,7 +42,7 @@ def message_parts(
     if inbound.metadata is not None:
         tail += b',"metadata":%b' % inbound.metadata
     if inbound.client_timestamp is not None:
-        tail += b',"client_timestamp":"%b"' % inbound.client_timestamp.encode()
+        tail += b',"client_timestamp":%b' % quoted(inbound.client_timestamp)
     if inbound.event_type is not None:
         tail += b',"eventType":%b' % inbound.event_type
     if inbound.source is not None:

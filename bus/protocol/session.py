@@ -14,6 +14,7 @@ from .errors import BAD_FRAMES, TOO_MANY, BusError, Closing
 from .faults import FrameError
 from .inbound import Inbound
 from .limits import Limits, TokenBucket, nesting_within
+from .sight import id_at_sight
 from .usual import read
 
 
@@ -57,7 +58,8 @@ class Session:
                 now,
             )
         if not nesting_within(data, limits.depth):
-            self._bad(FrameError("INVALID_JSON", f"The frame nests deeper than {limits.depth} levels."), now)
+            text = f"The frame nests deeper than {limits.depth} levels."
+            self._bad(FrameError("INVALID_JSON", text, request_id=id_at_sight(data)), now)
         try:
             inbound = self._grammar(data)
         except FrameError as problem:
@@ -100,8 +102,8 @@ class Session:
 
     def _refuse(self, data: bytes, wait: float, now: float) -> NoReturn:
         """A frame above the rate: an error that says when to come back; going on regardless closes the connection."""
-        fitting = len(data) <= self.limits.frame_bytes
-        problem = FrameError("RATE_LIMITED", request_id=request_id_of(data) if fitting else None, retry_after=wait)
+        request_id = request_id_of(data) if len(data) <= self.limits.frame_bytes else id_at_sight(data)
+        problem = FrameError("RATE_LIMITED", request_id=request_id, retry_after=wait)
         if self._refusals is None:
             burst = max(self.limits.frames_burst, self.limits.bad_frames_burst)
             self._refusals = TokenBucket(self.limits.bad_frames_per_second, burst, now)

@@ -17,14 +17,14 @@ from .dialects import (
     TYPE_ALIASES,
     V1_TYPES,
     VERSION,
-    decode_object,
     inner_text,
     may_hold_targets,
-    normalise,
-    valid_time,
+    read_closely,
 )
 from .inbound import KIND_PUBLISH, Inbound
 from .names import INBOX_ROOM
+from .numbers import out_of_range, unusual
+from .values import valid_time
 
 _NULL = msgspec.Raw(b"null")
 
@@ -52,7 +52,7 @@ _decode = msgspec.json.Decoder(_Frame).decode
 
 def read(data: bytes) -> Inbound:
     """The canonical form of a frame. Raises :class:`~bus.protocol.faults.FrameError` with every fault of it."""
-    return usual(data) or normalise(decode_object(data))
+    return usual(data) or read_closely(data)
 
 
 def usual(data: bytes) -> Inbound | None:
@@ -62,6 +62,8 @@ def usual(data: bytes) -> Inbound | None:
             data.decode()  # As in ``decode_object``.
         frame = _decode(data)
     except (ValueError, RecursionError):  # Also what msgspec raises.
+        return None
+    if unusual(data) and out_of_range(data) is not None:
         return None
     kind = frame.type or "event"
     if len(kind) > 64 or not _is_published(kind) or frame.channel == INBOX_ROOM:

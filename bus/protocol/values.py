@@ -2,7 +2,36 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import Any
+
+import msgspec
+
+from .limits import nesting_within
+from .numbers import NUMBER_RULE, out_of_range, unusual
+
+_one = msgspec.json.Decoder(msgspec.Raw)
+
+# Python takes any character between date and time; the sender's time is handed on, so it is a blank or a T here.
+_TIME = re.compile(r"[0-9W\-]{7,10}(?:[T ][0-9:.,Z+\-]{2,53})?", re.ASCII)
+
+
+def wrong_with(data: bytes, depth: int) -> str | None:
+    """Why a JSON text that a program made cannot be handed on; None when it can. ``depth`` is how deep it may nest."""
+    try:
+        _one.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return "It is not JSON."
+    if not nesting_within(data, depth):
+        return f"It nests deeper than {depth} levels."
+    found = out_of_range(data) if unusual(data) else None
+    return None if found is None else f"{found[:40].decode()} is out of range: {NUMBER_RULE}"
+
+
+def is_printable(text: object, longest: int) -> bool:
+    """Whether ``text`` has 1 to ``longest`` characters that can be printed, as ids and types have."""
+    return isinstance(text, str) and 1 <= len(text) <= longest and text.isprintable()
 
 
 def seq_of(position: Any) -> Any:
@@ -19,3 +48,14 @@ def holds_nul(value: Any) -> bool:
     if isinstance(value, dict):
         return any("\x00" in key or holds_nul(item) for key, item in value.items())
     return isinstance(value, list) and any(map(holds_nul, value))
+
+
+def valid_time(text: str) -> str | None:
+    """The sender's own time if it is one; a wrong clock format is not worth an error."""
+    if _TIME.fullmatch(text) is None:
+        return None
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return text

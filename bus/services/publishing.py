@@ -28,6 +28,7 @@ from ..protocol.errors import BusError, target_not_found
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, PAYLOAD_RULE, Inbound
 from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, private_targets, resolve
+from ..protocol.values import is_printable, wrong_with
 from .channels import ChannelRef, ensure, find_all
 from .clients import known
 
@@ -314,6 +315,10 @@ def send_private(
 
 def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, id: str | None) -> Inbound:
     """A message of Django code in canonical form. Raises ``BusError`` VALIDATION_ERROR."""
+    for field, text, longest in (("type", type, 64), ("id", id, 128)):
+        if not (is_printable(text, longest) or (field == "id" and not text)):
+            message_ = f"`{field}` is 1 to {longest} printable characters long."
+            raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": message_}])
     inbound = Inbound(kind=KIND_PUBLISH, type=type, id=id)
     if payload is not None:
         inbound.payload = _encoded(payload, "payload")
@@ -331,10 +336,16 @@ def new_uid() -> str:
 
 
 def _encoded(value: Any, field: str) -> bytes:
+    data, fault = b"", None
     try:
-        return frames.encode(value)
+        data = frames.encode(value)
+        # A frame is one level deeper.
+        fault = wrong_with(data, config().frame_depth - 1)
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
-        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": str(problem)[:200]}]) from None
+        fault = str(problem)[:200]
+    if fault is not None:
+        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": fault}])
+    return data
 
 
 apublish = sync_to_async(publish, thread_sensitive=True)

@@ -103,7 +103,7 @@ def test_bytes_above_the_rate_are_refused() -> None:
     assert problem_of(made, EVENT).code == "RATE_LIMITED"
     long = problem_of(made, EVENT + b" ")
     assert isinstance(long, FrameError)
-    assert long.request_id is None  # Too large to be looked at.
+    assert long.request_id == "m1"
 
 
 def test_connections_of_one_principal_may_share_a_rate() -> None:

@@ -123,7 +123,7 @@ async def test_a_refused_frame_is_named_by_its_id(shared_server: BusServer, wire
         ("history", {"limit": 501}, "VALIDATION_ERROR"),
         ("history", {"limit": "many"}, "VALIDATION_ERROR"),
         ("history", {"before": "yesterday"}, "VALIDATION_ERROR"),
-        ("history", {"before": 10**30}, "VALIDATION_ERROR"),
+        ("history", {"before": 2**64 - 1}, "VALIDATION_ERROR"),
         ("history", {"after": "9" * 30}, "VALIDATION_ERROR"),
         ("history", {"sender": "a\x00"}, "VALIDATION_ERROR"),
         ("status", {"after": "\x00"}, "VALIDATION_ERROR"),

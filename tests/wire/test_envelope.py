@@ -45,7 +45,7 @@ async def test_a_payloads_bytes_are_passed_on_as_they_came(
     writer = await wire(shared_server, room=fresh_room)
     reader = await wire(shared_server, room=fresh_room)
     payload = (
-        '{"z": 1.0, "a":1e2,"n":123456789012345678901234567890, "a":0.10,"u":"\\u00e9é", "s" : {"y":2,"x":[ 1,2 ]}}'
+        '{"z": 1.0, "a":1e2,"n":1.234567890123456789012345678901, "a":0.10,"u":"\\u00e9é", "s" : {"y":2,"x":[ 1,2 ]}}'
     )
     await writer.send(f'{{"channel":"general","payload":{payload}}}')
     await reader.expect("event")

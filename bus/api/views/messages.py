@@ -13,12 +13,13 @@ from rest_framework.response import Response
 
 from ...conf import config
 from ...models import Message
-from ...protocol.dialects import decode_object, normalise
+from ...protocol.dialects import decode_object, normalise, read_closely
 from ...protocol.errors import BusError
 from ...protocol.faults import FrameError
 from ...protocol.inbound import Inbound, copies_of, size_of
 from ...protocol.limits import nesting_within
 from ...protocol.names import Address
+from ...protocol.numbers import unusual
 from ...services import clients as client_service
 from ...services import history, publishing
 from ..bodies import FramesParser
@@ -169,7 +170,7 @@ def _frame(data: bytes, raw: dict[str, msgspec.Raw] | None, index: int | None) -
             )
         if not nesting_within(data, settings.frame_depth):
             raise FrameError("INVALID_JSON", f"The message nests deeper than {settings.frame_depth} levels.")
-        inbound = normalise(decode_object(data) if raw is None else raw)
+        inbound = read_closely(data) if raw is None else normalise(raw, numbers=unusual(data))
         if len(inbound.to) > settings.targets:
             raise FrameError("VALIDATION_ERROR", f"At most {settings.targets} targets.", [{"field": "to"}])
     except BusError as problem:
