@@ -18,6 +18,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.utils import timezone
 
+from .protocol.kept import legible
 from .protocol.names import NAME_RULE, Address
 
 validate_name = RegexValidator(r"\A[A-Za-z0-9_\-./]{1,64}\Z", f"A name is {NAME_RULE}")
@@ -131,9 +132,14 @@ class Message(models.Model):
         return line.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
 
     def as_dict(self) -> dict[str, Any]:
-        """The frame as values."""
-        value: dict[str, Any] = json.loads(self.frame)
+        """The frame as values; of one that an older version kept in no form for every reader, what can be read."""
+        value: dict[str, Any] = json.loads(self.legible)
         return value
+
+    @property
+    def legible(self) -> bytes:
+        """The frame as it goes out (``protocol.kept``)."""
+        return legible(self.frame.encode(), self.seq)
 
 
 class PublishKey(models.Model):

@@ -28,6 +28,7 @@ from ..door import identify, request_address
 from ..node import Node, Peer, current
 from ..permissions import HISTORY, JOIN, Actor
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
+from ..protocol.kept import legible
 from ..protocol.names import inbox
 from ..protocol.routing import channel_not_found
 from ..realtime.hub import Stream
@@ -174,7 +175,12 @@ class EventStream:
             self._leave()
 
     def _event(self, frame: bytes) -> bytes:
-        head = _heads.decode(frame)
+        try:
+            head = _heads.decode(frame)
+        except msgspec.DecodeError:
+            # From a process of an older version.
+            frame = legible(frame)
+            head = _heads.decode(frame)
         if head.seq is not None:
             return event(frame, id=self._id(head.seq))
         # Presence and the like is no message of the log.

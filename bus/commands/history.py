@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from ..log.store import parse_moment
 from ..protocol.errors import BusError
+from ..protocol.kept import legible
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..services import history as history_service
@@ -45,7 +46,8 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
         recent = context.port.recent(address, parameters.limit)
         if recent is not None and sum(len(frame) for _, frame in recent) <= MOST_BYTES:
             more = recent[0][0] if recent and recent[0][0] > 1 else None
-            return _answer(address, [frame for _, frame in recent], more)
+            # Its last ones may have come from a process of an older version.
+            return _answer(address, [legible(frame, seq) for seq, frame in recent], more)
     answer: Answer = await context.port.run(read, context, address, parameters)
     return answer
 

@@ -122,6 +122,13 @@ class Message(msgspec.Struct, kw_only=True):
     client_timestamp: str | UnsetType = UNSET
     event_type: Any | UnsetType = field(name="eventType", default=UNSET)
     source: Any | UnsetType = UNSET
+    unreadable: (
+        Annotated[
+            Literal[True],
+            Meta(description="An older version kept it in a form that cannot be read; `payload` is empty."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class Ack(msgspec.Struct, kw_only=True):

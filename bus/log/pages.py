@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from ..models import Message
+from ..protocol.kept import legible
 
 #: Rows of one log that a page with a filter looks at.
 SCAN = 10_000
@@ -144,7 +145,7 @@ def _read(rows: QuerySet[Message], limit: int, most_bytes: int | None) -> tuple[
     alone = in_parts and connection.vendor == "postgresql"
     with transaction.atomic(savepoint=False) if alone else nullcontext():
         for row in values.iterator(chunk_size=CHUNK) if in_parts else values:
-            frame = row[4].encode()
+            frame = legible(row[4].encode(), row[3])
             size += len(frame)
             if most_bytes is not None and size > most_bytes and read:
                 return read, True

@@ -13,6 +13,7 @@ from django.utils import timezone
 from ..models import Channel, Message, PublishKey, new_epoch, wire_time
 from ..protocol import frames
 from ..protocol.errors import BusError
+from ..protocol.kept import legible
 from .entry import Entry, id_taken
 from .sql import for_vendor
 
@@ -202,8 +203,8 @@ def _lacks(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> bool:
     if head is None or head < seq:
         return head is not None
     kept = Message.objects.filter(channel_id=channel_id, seq=seq).values_list("frame", flat=True).first()
-    # What the retention dropped proves nothing.
-    return frame is not None and kept is not None and kept.encode() != frame
+    # What the retention dropped proves nothing. A frame that was read from the log may have been mended on the way.
+    return frame is not None and kept is not None and legible(kept.encode(), seq) != legible(frame, seq)
 
 
 def moved_since(moment: datetime) -> list[tuple[int, int, str]]:
@@ -212,7 +213,7 @@ def moved_since(moment: datetime) -> list[tuple[int, int, str]]:
 
 
 def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None = None) -> list[tuple[int, bytes]]:
-    """The first ``limit`` messages with ``seq > after``, oldest first, as ``(seq, frame)``.
+    """The first ``limit`` messages with ``seq > after``, oldest first, as ``(seq, frame)``, legible to every reader.
 
     With ``most_bytes`` they are fewer where messages are large: at least one, and little more than so many bytes.
     """
@@ -221,7 +222,7 @@ def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None =
     step = limit if most_bytes is None else min(limit, SAMPLE)
     while len(found) < limit:
         behind = found[-1][0] if found else after
-        part = [(seq, frame.encode()) for seq, frame in rows.filter(seq__gt=behind)[:step]]
+        part = [(seq, legible(frame.encode(), seq)) for seq, frame in rows.filter(seq__gt=behind)[:step]]
         found += part
         if most_bytes is None or len(part) < step:
             break

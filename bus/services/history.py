@@ -15,6 +15,7 @@ from ..log.pages import Found, Span, Wanted, read_page
 from ..models import Channel, Message, Room
 from ..permissions import HISTORY, Actor, can, require
 from ..protocol.errors import BusError
+from ..protocol.kept import legible
 from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id
 from ..protocol.routing import invalid_name, resolve
 from . import channels as channel_service
@@ -118,11 +119,14 @@ def page(actor: Actor, question: Question) -> Page:
 
 
 def message(actor: Actor, address: Address, seq: int) -> bytes:
-    """One message as it was delivered. Raises as :func:`page`, and NOT_FOUND where there is none, or not for ``actor``."""
+    """One message as it was delivered, legible to every reader.
+
+    Raises as :func:`page`, and NOT_FOUND where there is none, or not for ``actor``.
+    """
     for log in _readable(actor, address, whole_room=False):
         row = Message.objects.filter(channel_id=log.id, seq=seq).values_list("frame", "sender", "created_at").first()
         if row and seq > log.floor and (log.senders is None or _sent(log.senders, row[1], row[2])):
-            return row[0].encode()
+            return legible(row[0].encode(), seq)
     raise BusError("NOT_FOUND", f"There is no message {seq} in {address}.", [{"address": str(address), "seq": seq}])
 
 

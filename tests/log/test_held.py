@@ -40,9 +40,7 @@ async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_doe
         def write() -> tuple[Channel, list[Entry]]:
             channel = Channel.objects.create(room=Room.objects.create(name="lab"), name="bench")
             made = [
-                Entry(
-                    channel.id, b'{"timestamp":"', b',"m":"%b"}' % (b"x" * size), uid=f"u{n}", type="event", sender="s"
-                )
+                Entry(channel.id, b'{"id":"1"', b',"m":"%b"}' % (b"x" * size), uid=f"u{n}", type="event", sender="s")
                 for n in range(COUNT)
             ]
             append_batch(made, window=3600)

@@ -24,6 +24,9 @@ class Message(serializers.Serializer[Any]):
     message = serializers.JSONField(required=False)
     metadata = serializers.DictField(required=False)
     client_timestamp = serializers.CharField(required=False)
+    unreadable = serializers.BooleanField(
+        required=False, help_text="True: an older version kept it in a form that cannot be read; `payload` is empty."
+    )
 
     def get_fields(self) -> Any:
         """The fields above, and ``from``, which Python does not let stand there."""
