@@ -23,6 +23,9 @@ from .protocol.names import NAME_RULE, Address
 
 validate_name = RegexValidator(r"\A[A-Za-z0-9_\-./]{1,64}\Z", f"A name is {NAME_RULE}")
 
+#: What many readers take for the end of a line, and a terminal for a command, as JSON can write it: bare in no text of a line.
+_BREAKS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+
 
 def new_epoch() -> str:
     """A fresh epoch: it changes only when a log is made anew (contract, words)."""
@@ -127,9 +130,7 @@ class Message(models.Model):
 
     def line(self) -> str:
         """The frame as one line: a sender's payload may hold line breaks, which would be lines of somebody else's."""
-        line = msgspec.json.format(self.frame, indent=-1)
-        # Many readers take these for line breaks too.
-        return line.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
+        return msgspec.json.format(self.legible, indent=-1).decode().translate(_BREAKS)
 
     def as_dict(self) -> dict[str, Any]:
         """The frame as values; of one that an older version kept in no form for every reader, what can be read."""

@@ -8,7 +8,6 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
-import msgspec
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.db import connection
@@ -20,9 +19,6 @@ from ..models import Message, wire_time
 
 PAGE = 500
 COLUMNS = ("timestamp", "room", "channel", "seq", "id", "type", "from", "message", "payload")
-
-#: What some readers take for the end of a line, as JSON can write it; those of ASCII are never bare in JSON's texts.
-_BREAKS = {code: f"\\u{code:04x}" for code in (0x7F, 0x85, 0x2028, 0x2029)}
 
 #: What a spreadsheet would take for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -74,12 +70,7 @@ def _page(rows: QuerySet[Message], last: int | None) -> list[Message]:
 
 
 def _json_lines(page: Sequence[Message], first: bool) -> str:
-    return "".join(f"{_line(message)}\n" for message in page)
-
-
-def _line(message: Message) -> str:
-    """A message on one line. A payload may have line breaks of its own, and what follows one would be a line by itself."""
-    return msgspec.json.format(message.legible, indent=-1).decode().translate(_BREAKS)
+    return "".join(f"{message.line()}\n" for message in page)
 
 
 def _csv(page: Sequence[Message], first: bool) -> str:

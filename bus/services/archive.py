@@ -12,10 +12,13 @@ from django.db.models import Count, QuerySet
 from django.utils import timezone
 from msgspec import Meta, field
 
+from ..conf import config
 from ..log.store import parse_moment
 from ..models import Channel, Message, Room
 from ..permissions import SYSTEM, Actor
 from ..protocol.errors import BusError
+from ..protocol.kept import legible
+from ..protocol.limits import nesting_within
 from ..protocol.names import EVERYONE, INBOX_ROOM, Address
 from ..protocol.routing import resolve
 from . import audit
@@ -132,7 +135,10 @@ def _read(number: int, data: bytes) -> tuple[Line, str, datetime]:
         raise Refused(f"Line {number} is not a message of an export: its time, seq or address is wrong.")
     if address.room == INBOX_ROOM:
         raise Refused(f"Line {number} is a private message: inboxes belong to their clients and are not imported.")
-    return line, text, at
+    if not nesting_within(data, config().frame_depth + 1):
+        raise Refused(f"Line {number} nests deeper than {config().frame_depth} levels, which is the limit here.")
+    # An export of an older version may hold numbers that no frame may hold any more.
+    return line, legible(text.encode(), line.seq).decode(), at
 
 
 def _append(actor: Actor, waiting: Sequence[tuple[int, Line, str, datetime]], taken: dict[Address, int]) -> int:
