@@ -1,4 +1,4 @@
-"""The bell between processes: the only module that touches the channel layer.
+"""The bell between processes: with ``bus.layer`` the only module that touches the channel layer.
 
 The contract, whatever the layer: a bell is a hint. It may be lost, doubled, late or out of order, and nobody waits for it;
 what it points at is in the database. A receiver that sees a gap reads the log, and looks at the log from time to time even
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,7 @@ from .bells import (
     weight,
 )
 from .conf import config
+from .layer import answered, connect_anew, remembers
 from .logs import Damper
 from .outbox import Outbox
 
@@ -49,6 +51,9 @@ LISTENING = 2
 #: was, such as those that outlived a restart of Redis, each of which fails once.
 RETRY = 0.25
 
+#: How long the process's own echo may take to come back through the layer, in seconds: a wait for a bell, and some.
+ECHO = LISTENING + 1.0
+
 
 class Broker:
     """One process's end of the bell. ``alone`` is true for the in-memory layer: nobody else can hear it."""
@@ -65,6 +70,10 @@ class Broker:
         self._shards = config().bell_shards
         self._channel = ""
         self._groups: set[str] = set()
+        # A group with nobody else in it, over which the process hears itself.
+        self._echo_group = f"arqonbus.echo.{secrets.token_hex(8)}"
+        # Set by every message that comes over the layer.
+        self._heard_some = asyncio.Event()
         self._outbox: Outbox[Bell] = Outbox(config().bell_buffer, INLINE_BYTES)
         # What was committed while the outbox was full: the newest message of each log, without its frame.
         self._late: dict[int, Committed] = {}
@@ -76,6 +85,11 @@ class Broker:
         # Set by every fault, cleared once all groups are joined again.
         self._fault = asyncio.Event()
         self._problem = ""
+        # Whether what was sent last did not come back, and what came instead of it.
+        self._unheard = False
+        self._refused = ""
+        # Whether the layer's connections are to be made anew before it is tried again.
+        self._worn = False
         self._said_lost = False
         #: Called after the layer was away: what was rung meanwhile is lost.
         self.on_return: Callable[[], None] = lambda: None
@@ -84,7 +98,7 @@ class Broker:
 
     @property
     def connected(self) -> bool:
-        """Whether the layer works, as far as we know."""
+        """Whether the layer works, as far as we know: what is sent is taken, and comes back."""
         return not self._fault.is_set()
 
     @property
@@ -105,13 +119,14 @@ class Broker:
         if self.alone:
             return
         self._channel = await self._layer.new_channel("arqonbus")  # type: ignore[call-arg]
-        self._groups.add(CONTROL_GROUP)
+        self._groups.update((CONTROL_GROUP, self._echo_group))
         self._tasks = [
             asyncio.ensure_future(self._listen()),
             asyncio.ensure_future(self._send_out()),
             asyncio.ensure_future(self._renew()),
         ]
         await self._join(CONTROL_GROUP)
+        await self._join(self._echo_group)
 
     async def stop(self) -> None:
         """Ring what is left, for a moment at most, and leave."""
@@ -200,13 +215,16 @@ class Broker:
             try:
                 message: object = await self._layer.receive(self._channel)
             except UNREADABLE:
+                self._heard_some.set()
                 self._not_ours()
                 await asyncio.sleep(0)
                 continue
             except Exception as problem:  # noqa: BLE001
+                self._refused = f"{type(problem).__name__}: {str(problem)[:200]}"
                 self._went_wrong(problem)
                 await asyncio.sleep(0.25)
                 continue
+            self._heard_some.set()
             if isinstance(message, dict) and message.get("sender") == self._channel:
                 continue
             bells = bells_of(message)
@@ -239,7 +257,12 @@ class Broker:
                 await self._until_a_fault(min(period, 2.0))
             if not self.connected:
                 await asyncio.sleep(RETRY)
-                if not await self._rejoin():
+                if self._worn:
+                    self._worn = False
+                    await connect_anew(self._layer)
+                if not (await self._rejoin() and await self._echo()):
+                    # Connections that do not work by now never will.
+                    self._worn = True
                     self._say_lost()
                     continue
                 renewed = clock()
@@ -253,6 +276,8 @@ class Broker:
                 logger.warning("the channel layer forgot us; joining again", extra={"event": "layer_forgot"})
                 if await self._rejoin():
                     self.on_return()
+            else:
+                await self._echo()
 
     async def _until_a_fault(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -260,18 +285,35 @@ class Broker:
                 await self._fault.wait()
 
     async def _still_there(self) -> bool:
-        """Whether the layer still knows our membership (a flushed Redis does not). True where that cannot be asked."""
-        connection = getattr(self._layer, "connection", None)
-        key = getattr(self._layer, "_group_key", None)
-        if connection is None or key is None:
-            return True
+        """Whether the layer still knows our membership."""
         try:
-            async with asyncio.timeout(2.0):
-                redis = connection(self._layer.consistent_hash(CONTROL_GROUP))  # type: ignore[attr-defined]
-                return await redis.zscore(key(CONTROL_GROUP), self._channel) is not None
+            return await remembers(self._layer, CONTROL_GROUP, self._channel)
         except Exception as problem:  # noqa: BLE001
             self._went_wrong(problem)
             return True
+
+    async def _echo(self) -> bool:
+        """Whether the process hears itself through the layer, or anybody else meanwhile.
+
+        That a layer takes what is sent says nothing of receiving, which a Redis may refuse to its user, or do elsewhere.
+        """
+        self._heard_some.clear()
+        self._unheard = False
+        try:
+            async with asyncio.timeout(2.0):
+                await self._layer.group_send(self._echo_group, message_of([], self._channel))
+        except Exception as problem:  # noqa: BLE001
+            self._went_wrong(problem)
+            return False
+        try:
+            async with asyncio.timeout(ECHO):
+                await self._heard_some.wait()
+        except TimeoutError:
+            self._unheard = True
+            self._fault.set()
+            return False
+        self._refused = ""
+        return True
 
     async def _rejoin(self) -> bool:
         """Join every group, also those that are added meanwhile; whether that went well."""
@@ -288,13 +330,22 @@ class Broker:
         return True
 
     def _went_wrong(self, problem: Exception) -> None:
-        """Something did not reach the layer. Whether the layer is away as well, the next try of ``_renew`` shows."""
+        """Something did not reach the layer, or us. Whether the layer is away as well, the next try of ``_renew`` shows."""
         self._problem = type(problem).__name__
+        self._worn |= answered(problem)
         self._fault.set()
 
     def _say_lost(self) -> None:
         if not self._said_lost:
             self._said_lost = True
+            if self._unheard:
+                logger.error(
+                    "The channel layer takes what is sent and brings nothing back (%s): let the user of REDIS_URL run every "
+                    "command on the keys of REDIS_PREFIX, BZPOPMIN among them. Messages are kept, and found in the log.",
+                    self._refused or f"nothing within {ECHO:g} s",
+                    extra={"event": "layer_lost"},
+                )
+                return
             logger.error(
                 "The channel layer does not answer (%s): start Redis, or correct REDIS_URL. Messages are kept, and other "
                 "processes find them in the log.",
