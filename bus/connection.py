@@ -135,16 +135,20 @@ class Connection:
         # No cycle stays, so that nothing of it waits for the garbage collector.
         self.peer.drop = self.writer.on_overflow = _nothing
 
+    def registered(self) -> bool:
+        """Whether the client said who it is."""
+        return self.peer.registered
+
     def overflow(self) -> None:
         """More waits for this connection than may: end it at the end of this turn, not in the middle of a fan-out."""
         if not self._closing:
             self._closing = True
             self.node.loop.call_soon(self.close, SLOW, BusError("TOO_SLOW", retry_after=1.0))
 
-    def flooded(self) -> None:
-        """More pings or parts of messages came than may."""
+    def flooded(self, why: str) -> None:
+        """More came that is no message than may: ``why`` says of what."""
         metrics.limits.labels("frames").inc()
-        self.close(TOO_MANY, BusError("RATE_LIMITED", "Too many pings or parts of messages.", retry_after=1.0))
+        self.close(TOO_MANY, BusError("RATE_LIMITED", why, retry_after=1.0))
 
     def drop(self, code: int, error: BusError | None) -> None:
         """Somebody else (an admin, a newer connection, a drain, a withdrawn right) ends it."""

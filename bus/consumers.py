@@ -38,7 +38,7 @@ class BusConsumer(AsyncConsumer):
         node = current()
         direct, portable = scope.get("arqonbus.send", send), node.settings.writer == "portable"
         inbound = bound(receive, direct)
-        reader = attach(direct, portable=portable)
+        reader = attach(direct, portable=portable, allowance=node.strangers)
         ping_as_told(direct, node.settings.ping_interval, node.settings.ping_timeout)
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
@@ -62,14 +62,19 @@ class BusConsumer(AsyncConsumer):
                 await connection.opened(writer)
             except Closing as closing:
                 connection.close(closing.close_code, closing.error)
+            if inbound is not None:
+                inbound.known = connection.registered
             if reader is not None:
+                line = reader
 
-                def flooded() -> None:
-                    connection.flooded()
+                def flooded(why: str) -> None:
+                    connection.flooded(why)
                     if inbound is not None:
                         inbound.ignore(flood=True)
+                    else:
+                        line.cut()
 
-                reader.begin(writer, connection.take, flooded)
+                reader.begin(writer, connection.take, flooded, connection.registered)
             while True:
                 event = await receive()
                 kind = event["type"]
@@ -90,6 +95,8 @@ class BusConsumer(AsyncConsumer):
                 if reader is not None:
                     reader.busy = False
         finally:
+            if inbound is not None:
+                inbound.known = bool
             if reader is not None:
                 reader.end()
             writer.end()

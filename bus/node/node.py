@@ -24,6 +24,7 @@ from ..permissions import SYSTEM, can, require, table
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, Address
 from ..realtime.hub import Hub
+from ..realtime.readers import Allowance
 from ..realtime.recent import Memory
 from ..realtime.writers import Bounds
 from ..services import connections as connection_service
@@ -52,6 +53,8 @@ logger = logging.getLogger("arqonbus.node")
 
 #: Age, in seconds, of a process's last sign of life at which it is swept even by one that has only just begun.
 LONG_DEAD = 60.0
+#: What the unfinished messages of all who have not registered may take, bytes, above 16 KiB for each of them.
+STRANGERS_BYTES = 16 * 1024 * 1024
 
 #: Answers of the permission table that one connection remembers.
 REMEMBERED_RIGHTS = 1000
@@ -116,6 +119,8 @@ class Node:
         self.traces = logger.isEnabledFor(logging.DEBUG)
         #: Lines about refused frames and commands: a flood of them must not become a flood of lines.
         self.refusals = Damper(rate=10.0, burst=100.0)
+        #: Bytes that the unfinished messages of all who have not registered may take.
+        self.strangers = Allowance(STRANGERS_BYTES)
         self.draining = False
         #: Called when the drain begins.
         self.on_drain: list[Callable[[], None]] = []

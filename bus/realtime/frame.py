@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+#: What a server's parser takes from one frame at most, bytes; the bus's own limit lies below (contract §1).
+MAX_FRAME = 1024 * 1024
+
 #: A client's opening request, for self-tests.
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

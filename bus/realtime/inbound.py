@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
+from .readers.base import LINGER
 from .writers.base import Send
 from .writers.daphne import protocol_of
 
 #: Frames and bytes that wait in one connection's queue before its socket is left unread.
 HIGH_FRAMES, HIGH_BYTES = 128, 1024 * 1024
 
-#: Time for a flooder to take its close frame; seconds.
-LINGER = 1.0
+#: The same bytes while the client has not registered: one frame may be as large as any, a second one waits for it.
+STRANGERS_BYTES = 16 * 1024
 
 #: What daphne's command line has when nobody says otherwise.
 _DAPHNE_PINGS = (20, 30)
@@ -36,6 +38,8 @@ class BoundedQueue(asyncio.Queue[Any]):
     transport: Any
     waiting_bytes: int
     paused: bool
+    # Whether the client has registered.
+    known: Callable[[], bool]
     # Once the connection is closed by us, what the client still sends is not kept.
     deaf: bool
     _queue: deque[Any]
@@ -45,21 +49,25 @@ class BoundedQueue(asyncio.Queue[Any]):
             return
         self._queue.append(item)
         self.waiting_bytes += _size(item)
-        if not self.paused and (len(self._queue) > HIGH_FRAMES or self.waiting_bytes > HIGH_BYTES):
+        if not self.paused and self._full():
             self.paused = True
             self.transport.pauseProducing()
+
+    def _full(self) -> bool:
+        size = self.waiting_bytes
+        return len(self._queue) > HIGH_FRAMES or size > HIGH_BYTES or (size > STRANGERS_BYTES and not self.known())
 
     def _get(self) -> Any:
         item = self._queue.popleft()
         self.waiting_bytes -= _size(item)
-        if (
-            self.paused
-            and not self.deaf
-            and len(self._queue) <= HIGH_FRAMES // 2
-            and self.waiting_bytes <= HIGH_BYTES // 2
-        ):
+        if self.paused and not self.deaf and len(self._queue) <= HIGH_FRAMES // 2 and self._half_empty():
             self.resume()
         return item
+
+    def _half_empty(self) -> bool:
+        """Whether the bytes that wait are half of the mark that was reached, whichever that was."""
+        size = self.waiting_bytes
+        return size <= STRANGERS_BYTES // 2 or (size <= HIGH_BYTES // 2 and self.known())
 
     def resume(self) -> None:
         """Read the socket again."""
@@ -114,6 +122,7 @@ def bound(receive: Any, send: Send) -> BoundedQueue | None:
     bounded: Any = queue
     bounded.transport = transport
     bounded.waiting_bytes, bounded.paused, bounded.deaf = 0, False, False
+    bounded.known = bool  # Nobody, to begin with.
     made: BoundedQueue = bounded
     return made
 

@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 logger = logging.getLogger("arqonbus.realtime")
 
@@ -32,6 +33,19 @@ def passed(server: str, what: str, fault: Callable[[], str | None]) -> bool:
         extra={"event": "selftest_failed"},
     )
     return False
+
+
+def server_of(send: Any) -> str | None:
+    """The known server whose ``send`` it is, by the module of the object behind it; None for another one."""
+    behind = send.args[0] if isinstance(send, functools.partial) and send.args else getattr(send, "__self__", None)
+    module = type(behind).__module__
+    return next((server for server in _PACKAGES if module.startswith(f"{server}.")), None)
+
+
+@functools.cache
+def stands_aside(server: str, what: str, why: str) -> None:
+    """Say, once for each reason, that a known server is not gone through directly though nobody asked for that."""
+    logger.warning("%s go the ordinary, slower way under %s: %s", what, server, why, extra={"event": "selftest_failed"})
 
 
 def _version(package: str) -> str:

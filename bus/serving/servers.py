@@ -11,14 +11,12 @@ from typing import Any
 
 from ..conf import config
 from ..node import current
+from ..realtime.frame import MAX_FRAME
 from .beginning import begin
 from .handshakes import install_on_daphne, on_uvicorn
 from .sockets import BACKLOG
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
-
-#: What a server takes from one frame at most; the bus's own limit lies below (contract §1).
-MAX_FRAME = 1024 * 1024
 
 SERVERS = ("daphne", "uvicorn")
 

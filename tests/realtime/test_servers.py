@@ -22,7 +22,7 @@ from tests.harness.waiting import wait_for
 SETTINGS = {"ARQONBUS_RATE_LIMIT": "0", "ARQONBUS_SEND_DEADLINE": "3"}
 
 #: Kinds of server: each direct way, and the portable one.
-WAYS = ["daphne", "uvicorn", "portable"]
+WAYS = ["daphne", "uvicorn", "uvloop", "portable"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,12 @@ def running(backends: Backends) -> Iterator[Callable[[str], BusServer]]:
         def once(way: str) -> BusServer:
             if way not in made:
                 portable = {"ARQONBUS_WRITER": "portable"} if way == "portable" else {}
-                made[way] = start("uvicorn" if way == "uvicorn" else "daphne", env={**SETTINGS, **portable})
+                loop = {"uvicorn": "asyncio", "uvloop": "uvloop"}.get(way)
+                made[way] = start(
+                    "uvicorn" if loop else "daphne",
+                    env={**SETTINGS, **portable},
+                    arguments=("--loop", loop) if loop else (),
+                )
             return made[way]
 
         yield once

@@ -55,18 +55,23 @@ def from_new_address() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def start_strict(backends: Backends) -> Iterator[Callable[[str], BusServer]]:
     """Servers with low limits, each started once: under the plain ``daphne`` command, and under runbus with uvicorn."""
-    storage = backends.new_storage()
     made: dict[str, BusServer] = {}
-    with _servers(backends, storage) as start:
+    with contextlib.ExitStack() as ends:
 
         def once(kind: str) -> BusServer:
             if kind not in made:
-                uvicorn = ("--server", "uvicorn")
-                made[kind] = start(env=STRICT) if kind == "daphne" else start("runbus", env=STRICT, arguments=uvicorn)
+                portable = {"ARQONBUS_WRITER": "portable"} if "portable" in kind else {}
+                command: dict[str, Any] = {
+                    "uvicorn": {"kind": "runbus", "arguments": ("--server", "uvicorn")},
+                    "portable uvicorn": {"kind": "uvicorn", "arguments": ("--loop", "asyncio")},
+                }.get(kind, {})
+                storage = backends.new_storage()
+                ends.callback(backends.drop_storage, storage)
+                start = ends.enter_context(_servers(backends, storage))
+                made[kind] = start(env={**STRICT, **portable}, **command)
             return made[kind]
 
         yield once
-    backends.drop_storage(storage)
 
 
 @pytest.fixture
@@ -78,6 +83,12 @@ def strict_server(start_strict: Callable[[str], BusServer]) -> BusServer:
 @pytest.fixture(params=["daphne", "uvicorn"])
 def each_server(start_strict: Callable[[str], BusServer], request: pytest.FixtureRequest) -> BusServer:
     """Both in turn."""
+    return start_strict(request.param)
+
+
+@pytest.fixture(params=["daphne", "uvicorn", "portable daphne", "portable uvicorn"])
+def each_way(start_strict: Callable[[str], BusServer], request: pytest.FixtureRequest) -> BusServer:
+    """Both in turn (uvicorn on uvloop, which it takes where it is installed), and with nothing read quickly."""
     return start_strict(request.param)
 
 
@@ -367,20 +378,20 @@ def _masked(first: int, payload: bytes = b"") -> bytes:
     ],
     ids=["pings", "pongs", "empty parts"],
 )
-def test_frames_that_are_no_messages_cannot_flood_either(each_server: BusServer, begin: bytes, again: bytes) -> None:
+def test_frames_that_are_no_messages_cannot_flood_either(each_way: BusServer, begin: bytes, again: bytes) -> None:
     """They reach no limit of messages. Nobody reads here: what the server would answer stays in its memory."""
-    before, reached = each_server.process.rss(), counted(each_server, "frames")
+    before, reached = each_way.process.rss(), counted(each_way, "frames")
     blob = again * 1000
     sent = 0
-    with _upgraded(each_server) as line:
+    with _upgraded(each_way) as line:
         line.sendall(begin)
         line.settimeout(20)
         with contextlib.suppress(ConnectionError):
             while sent < 60 * 1024 * 1024:
                 sent += line.send(blob)
     assert sent < 60 * 1024 * 1024
-    assert counted(each_server, "frames") == reached + 1
-    assert each_server.process.rss() - before < 10 * 1024 * 1024
+    assert counted(each_way, "frames") == reached + 1
+    assert each_way.process.rss() - before < 10 * 1024 * 1024
 
 
 async def test_close_codes_that_clients_make_up_are_one_series(wire: Connect, strict_server: BusServer) -> None:

@@ -10,5 +10,6 @@ from __future__ import annotations
 
 from .auto import attach
 from .base import Reader
+from .odd import Allowance
 
-__all__ = ["Reader", "attach"]
+__all__ = ["Allowance", "Reader", "attach"]

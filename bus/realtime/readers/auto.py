@@ -10,24 +10,33 @@ from ..writers.base import Send
 from . import daphne, uvicorn
 from .base import Reader
 from .daphne import DaphneReader
+from .odd import Allowance
 from .uvicorn import UvicornReader
 
 
-def attach(send: Send, *, portable: bool = False) -> Reader | None:
-    """A reader between the socket and the server behind ``send`` (the outermost one); None leaves reading to the server.
+def attach(send: Send, *, portable: bool = False, allowance: Allowance | None = None) -> Reader | None:
+    """A reader between the socket and the server behind ``send`` (the outermost one); None for a server that is not known.
 
     To be called right after the handshake was accepted, before anything else is awaited. Messages go through the server's
-    queue as ever until the reader's ``take`` is set.
+    queue as ever until the reader's ``take`` is set. With ``portable``, and where the quick way cannot be gone, the server
+    reads all of it, and the reader counts what the limits of messages do not see. ``allowance`` is what the unfinished
+    messages of clients that have not registered may take together.
     """
-    if portable:
-        return None
-    protocol = daphne_writer.protocol_of(send)
+    protocol = daphne.socket_of(send)
     if protocol is not None:
         quieten()
-        if daphne.at_boundary(protocol) and passed("daphne", "frames in", daphne.fault):
-            return DaphneReader(protocol)
+        quick = (
+            not portable and daphne_writer.protocol_of(send) is not None and passed("daphne", "frames in", daphne.fault)
+        )
+        return DaphneReader(protocol, quick=quick, allowance=allowance)
+    protocol = uvicorn.socket_of(send)
+    if protocol is None:
         return None
-    protocol = uvicorn_writer.protocol_of(send)
-    if protocol is not None and uvicorn.at_boundary(protocol) and passed("uvicorn", "frames in", uvicorn.fault):
-        return UvicornReader(protocol)
-    return None
+    direct = uvicorn_writer.protocol_of(send) is not None and uvicorn.whole(protocol)
+    if direct and uvicorn.place_of(protocol) is None:
+        # A client has to wait for the answer to its handshake. What this one sent before that ends in the middle of a frame,
+        # so that the quick reader and the server would not agree where the next one begins.
+        protocol.transport.abort()
+        direct = False
+    quick = direct and not portable and passed("uvicorn", "frames in", uvicorn.fault)
+    return UvicornReader(protocol, quick=quick, allowance=allowance)

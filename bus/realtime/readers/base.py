@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import abc
-import time
+import codecs
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from ...protocol.limits import TokenBucket
 from ..frame import masked_frame, unmasked
 from ..writers.base import Writer
+from .odd import Allowance, OddFrames
 
 #: A frame that is not complete is kept until it is when it is at most this long; a longer one is the server's.
 KEPT = 4096
+#: The longest text that is taken here; a longer one is the server's.
+LARGEST = 65_535
+#: Time for a flooder to take its close frame before its line is cut; seconds.
+LINGER = 1.0
 
 _FINAL, _KIND, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
-_TEXT, _CONTROL, _PING = 0x1, 0x8, 0x9
-
-#: Pings, pongs and parts of messages that are looked at in a second, and at once. No message comes of most of them, so that the
-#: limits of messages do not see them; each costs the server's parser time, and many of them memory.
-OTHERS_PER_SECOND, OTHERS_AT_ONCE = 500.0, 2000.0
-#: Parts of one message. The server keeps an entry for each, also for empty ones.
-PARTS = 8192
+_CONTROL, _PING = 0x8, 0x9
+#: The first byte of a whole text, and one that no frame begins with.
+_TEXT, _NEVER = 0x81, -1
 
 #: Takes a message at once; returns what cannot be done without waiting, else None. Never raises.
 Take = Callable[[bytes], Any]
+
+
+class Place(NamedTuple):
+    """Where a server's parser is in its stream of frames."""
+
+    #: The first byte of the frame under way, and the bytes of it that are still to come.
+    first: int = 0
+    left: int = 0
+    #: Whether it is within a message of several frames once that frame is there.
+    inside: bool = False
+    #: What it has of a header that is not complete.
+    head: bytes = b""
 
 
 class Reader(abc.ABC):
@@ -34,41 +46,85 @@ class Reader(abc.ABC):
     waits: neither an event in the server's queue nor one whose work the owner still does (``busy``). Otherwise they go into
     the server's queue as its own events do. What cannot be done at once comes out of that queue as an event of type
     ``arqonbus.frame``.
+
+    A reader that is not ``quick`` hands everything on; it is there for the limits. Whatever is not a whole usual text goes to
+    the server as it comes, so that the server says at the same moment what it says without a reader.
     """
 
     __slots__ = (
-        "_deaf", "_flooded", "_inside", "_kept", "_left", "_others", "_parts", "_server", "_take", "_through", "_writer", "busy",
+        "_allowance", "_deaf", "_first", "_flooded", "_head", "_inside", "_kept", "_known", "_largest", "_left", "_odd",
+        "_server", "_take", "_through", "_usual", "_why", "_writer", "busy",
     )  # fmt: skip
 
-    def __init__(self, server: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        server: Callable[[bytes], None],
+        *,
+        quick: bool = True,
+        largest: int = LARGEST,
+        place: Place | None = None,
+        allowance: Allowance | None = None,
+    ) -> None:
         self._take: Take | None = None
         self._writer: Writer | None = None
         #: Whether the owner is at work on something that came out of the queue.
         self.busy = False
         self._server = server
+        # What a whole text begins with, and its most bytes.
+        self._usual = _TEXT if quick else _NEVER
+        self._largest = min(largest, LARGEST)
+        # A usual frame that is not complete.
         self._kept = b""
-        # Bytes of a long frame that are still to be passed on; everything is, once `_through`.
-        self._left = 0
+        # The frame under way in the server's parser: its first byte, what is still to come of it; or what there is of its
+        # header, while that does not say how long it is. Everything is the server's once `_through`.
+        self._first, self._left, self._inside, self._head = place or Place()
         self._through = False
-        # Within a message of several frames.
-        self._inside = False
-        self._parts = 0
         # Made with the first frame that is no usual message.
-        self._others: TokenBucket | None = None
-        self._flooded: Callable[[], None] | None = None
-        # After a flood nothing more is read.
+        self._odd: OddFrames | None = None
+        self._known: Callable[[], bool] = _nobody
+        self._allowance = allowance
+        self._flooded: Callable[[str], None] | None = None
+        # After a flood nothing more is read; why it was one.
         self._deaf = False
+        self._why = ""
 
-    def begin(self, writer: Writer, take: Take, flooded: Callable[[], None] | None = None) -> None:
+    def begin(
+        self,
+        writer: Writer,
+        take: Take,
+        flooded: Callable[[str], None] | None = None,
+        known: Callable[[], bool] | None = None,
+    ) -> None:
         """From now on ``take`` gets the messages, until ``writer`` is closed.
 
-        ``flooded`` is called, once, when more frames come that are no messages than may; nothing more is read then.
+        ``flooded`` is called, once, with the reason when more comes that is no message than may; nothing more is read then.
+        ``known`` says whether the client has registered: who has not may send less of it.
         """
         self._writer, self._take, self._flooded = writer, take, flooded
+        if known is not None:
+            self._known = known
+            if self._odd is not None:
+                self._odd.knows_by(known)
+        if self._deaf and flooded is not None:
+            flooded(self._why)
 
-    @abc.abstractmethod
     def end(self) -> None:
         """The connection is over: leave the server's object as it was."""
+        self._through = True
+        self._take = self._writer = self._flooded = None
+        self._known = _nobody
+        if self._odd is not None:
+            self._odd.finished()
+            self._odd = None
+        self._leave()
+
+    def cut(self) -> None:
+        """After a flood: read nothing more, and end the line when the client had a moment to take the close frame."""
+        return
+
+    @abc.abstractmethod
+    def _leave(self) -> None:
+        """Leave the server's object as it was."""
 
     @abc.abstractmethod
     def _waiting(self) -> int:
@@ -92,86 +148,119 @@ class Reader(abc.ABC):
             return
         if self._kept:
             data, self._kept = self._kept + data, b""
-        position, size = 0, len(data)
-        if self._left:
-            position = min(self._left, size)
-            self._left -= position
-            self._server(data[:position])
+        size = len(data)
+        position = self._go_on(data) if self._left or self._head else 0
+        usual = self._usual
         while position < size and not self._through:
             if size - position < 2:
                 break
             first, second = data[position], data[position + 1]
-            length, start = second & _LENGTH, position + 6
-            if length == 126:
-                start = position + 8
-                if size - position < 4:
-                    break
-                length = int.from_bytes(data[position + 2 : position + 4], "big")
-            elif length == 127:
-                start = position + 14
-                if size - position < 10:
-                    break
-                length = int.from_bytes(data[position + 2 : position + 10], "big")
-            if not second & _MASKED:
-                self._through = True  # Not allowed; the server says so.
-                break
-            end = start + length
-            if end > size:
-                if end - position > KEPT:
-                    if not self._note(first):
-                        return
-                    self._server(data[position:])
-                    self._left = end - size
-                    return
-                break
-            if first == _FINAL | _TEXT and length < 65_536 and not self._inside:
-                payload = unmasked(data[start:end], data[start - 4 : start])
-                if self._valid(payload):
-                    self._message(payload)
-                    position = end
-                    continue
-            if not self._note(first):
-                return
-            self._server(data[position:end])
-            position = end
-            if self._ended():
-                self._through = True  # The server found something wrong, or the client said good-bye.
+            if first == usual and second >= _MASKED and not self._inside:
+                length, start = second & _LENGTH, position + 6
+                if length >= 126:
+                    start = position + 8
+                    if length == 126 and size - position < 4:
+                        break
+                    # A length of eight bytes, or one that is not in its shortest form, is the server's.
+                    length = int.from_bytes(data[position + 2 : position + 4], "big") if length == 126 else 0
+                    if length < 126:
+                        length = LARGEST + 1
+                if length <= self._largest:
+                    end = start + length
+                    if end <= size:
+                        payload = unmasked(data[start:end], data[start - 4 : start])
+                        if _is_text(payload):
+                            self._message(payload)
+                            position = end
+                            continue
+                    elif end - position <= KEPT and _begins_text(unmasked(data[start:], data[start - 4 : start])):
+                        break
+            position = self._pass_on(data, position)
         if position < size:
             if self._through:
                 self._server(data[position:])
             else:
                 self._kept = data[position:]
 
+    def _pass_on(self, data: bytes, position: int) -> int:
+        """Hand a frame that begins at ``position`` to the server, as far as it is there; where the next one begins."""
+        size, first = len(data), data[position]
+        if not data[position + 1] & _MASKED:
+            self._through = True  # Not allowed; the server says so.
+            return position
+        if not self._note(first):
+            return size
+        total = _total(data[position : position + 10])
+        if not total:
+            self._head = data[position:]
+            return self._hand_over(self._head, size)
+        end = position + total
+        if end > size:
+            self._left = end - size
+        return self._hand_over(data[position:end], min(end, size))
+
+    def _go_on(self, data: bytes) -> int:
+        """Hand on what belongs to the frame under way; where the next one begins."""
+        size = len(data)
+        if self._head:
+            head = self._head + data[:10]
+            if not head[1] & _MASKED:
+                self._head, self._through = b"", True
+                return 0
+            if len(self._head) == 1 and not self._note(head[0]):
+                return size
+            total = _total(head)
+            if not total:
+                self._head = head
+                return self._hand_over(data, size)
+            self._left, self._head = total - len(self._head), b""
+        position = min(self._left, size)
+        self._left -= position
+        return self._hand_over(data[:position], position)
+
+    def _hand_over(self, part: bytes, position: int) -> int:
+        """Hand on a part of the frame under way. Returns ``position``, or where nothing more is read then, a place behind all."""
+        first = self._first
+        if first & _KIND < _CONTROL:
+            whole = not self._left and not self._head and first & _FINAL
+            if not whole or self._odd is not None:
+                odd = self._odd or self._count()
+                if whole:
+                    odd.finished()
+                elif why := odd.waits(len(part)):
+                    return self._stop(why)
+        self._server(part)
+        if self._ended():
+            self._through = True  # The server found something wrong, or the client said good-bye.
+        return position
+
     def _note(self, first: int) -> bool:
         """Remember what a frame for the server means for those behind it; False when too many came that are no messages."""
+        self._first = first
         kind, writer = first & _KIND, self._writer
         if kind < _CONTROL:
             self._inside = not first & _FINAL
-            self._parts = self._parts + 1 if self._inside else 0
             if kind and first & _FINAL:
                 return True  # A whole message, which the limits of messages count.
         elif kind == _PING and writer is not None and not writer.closed:
             # The server answers each, whether or not the peer reads.
             writer.look()
-        if self._flooded is None:
-            return True
-        now = time.monotonic()
-        if self._others is None:
-            self._others = TokenBucket(OTHERS_PER_SECOND, OTHERS_AT_ONCE, now)
-        if self._parts <= PARTS and not self._others.take(1.0, now):
-            return True
-        self._deaf, self._kept = True, b""
-        self._flooded()
-        return False
-
-    def _valid(self, payload: bytes) -> bool:
-        """Whether it is UTF-8; if not, the server closes."""
-        try:
-            payload.decode()
-        except UnicodeDecodeError:
-            self._through = True
+        odd = self._odd or self._count()
+        if why := odd.frame(part=kind < _CONTROL, ends=bool(first & _FINAL)):
+            self._stop(why)
             return False
         return True
+
+    def _count(self) -> OddFrames:
+        self._odd = odd = OddFrames(self._known, self._allowance)
+        return odd
+
+    def _stop(self, why: str) -> int:
+        """Too much: nothing more is read. Returns a place behind all that may be there."""
+        self._deaf, self._why, self._kept = True, why, b""
+        if self._flooded is not None:
+            self._flooded(why)
+        return _BEHIND
 
     def _message(self, payload: bytes) -> None:
         take, writer = self._take, self._writer
@@ -182,6 +271,46 @@ class Reader(abc.ABC):
         if rest is not None:
             self.busy = True
             self._enqueue({"type": "arqonbus.frame", "frame": rest})
+
+
+#: Behind the end of whatever is read at once.
+_BEHIND = 1 << 62
+
+
+def _nobody() -> bool:
+    """Who has not registered yet."""
+    return False
+
+
+def _total(frame: bytes) -> int:
+    """The length of a masked frame with its header; 0 while the header does not say it."""
+    length = frame[1] & _LENGTH
+    if length < 126:
+        return 6 + length
+    if length == 126:
+        return 8 + int.from_bytes(frame[2:4], "big") if len(frame) >= 4 else 0
+    return 14 + int.from_bytes(frame[2:10], "big") if len(frame) >= 10 else 0
+
+
+def _is_text(payload: bytes) -> bool:
+    """Whether it is UTF-8; if not, the server closes."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _begins_text(payload: bytes) -> bool:
+    """Whether UTF-8 may begin so. Python's own decoder looks at the second byte of a character only with the third."""
+    try:
+        _, read = codecs.utf_8_decode(payload, "strict", False)
+        rest = payload[read:]
+        if len(rest) > 1:
+            (rest + b"\x80" * (3 - len(rest) if rest[0] < 0xF0 else 4 - len(rest))).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class _Open:

@@ -2,42 +2,65 @@
 
 Internals used, and nothing else of them, besides those of ``writers.uvicorn``: ``protocol.data_received``, which an attribute
 of the object can stand for once the transport is told again whom it serves; ``queue``, ``close_sent``, ``read_paused``;
-``conn.reader.buffer``, which is empty when nothing came behind the handshake. ``fault`` tries them out once in a process.
+``conn.max_message_size``; ``conn.reader.buffer``, ``conn.current_size`` and the generators below ``conn.parser``, which tell
+where the parser is. ``fault`` tries them out once in a process. Of the older implementations (``websockets``, ``wsproto``)
+``data_received`` and ``transport`` alone, for the limits.
 """
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import Any
 
-from ..frame import HANDSHAKE
-from .base import OPEN, Reader, difference, sample
+from ..frame import HANDSHAKE, MAX_FRAME
+from ..writers.base import Send
+from .base import LARGEST, LINGER, OPEN, Place, Reader, difference, sample
+from .odd import Allowance
 
 
 class UvicornReader(Reader):
-    """Takes the place of ``protocol.data_received``; to be made in the turn in which the handshake is answered."""
+    """Takes the place of ``protocol.data_received``; to be made in the turn in which the handshake is answered.
+
+    One that is not ``quick`` leaves all of the reading to the server's parser.
+    """
 
     __slots__ = ("_conn", "_open", "_protocol", "_queue")
 
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: Any, *, quick: bool = True, allowance: Allowance | None = None) -> None:
         from websockets.protocol import State
 
-        super().__init__(protocol.data_received)
+        conn: Any = getattr(protocol, "conn", None)
+        largest = LARGEST
+        if isinstance(getattr(conn, "max_message_size", self), int | None):
+            conn.max_message_size = min(conn.max_message_size or MAX_FRAME, MAX_FRAME)
+            largest = min(largest, conn.max_message_size)
+        super().__init__(
+            protocol.data_received, quick=quick, largest=largest, place=place_of(protocol), allowance=allowance
+        )
         self._protocol = protocol
-        self._conn = protocol.conn
+        self._conn = conn
         self._open = State.OPEN
-        self._queue = protocol.queue
+        self._queue: Any = getattr(protocol, "queue", None)
         protocol.data_received = self.feed
         # uvloop's transports keep the method, not the object.
         protocol.transport.set_protocol(protocol)
 
     def feed(self, data: bytes) -> None:
         """Bytes from the transport."""
+        if self._deaf:
+            # Closing made uvicorn read again.
+            self._protocol.transport.pause_reading()
+            return
         self._feed(data)
 
-    def end(self) -> None:
-        """The connection is over."""
-        self._through = True
-        self._take = self._writer = None
+    def cut(self) -> None:
+        """Read nothing more, and end the line in a moment."""
+        transport = self._protocol.transport
+        transport.pause_reading()
+        asyncio.get_running_loop().call_later(LINGER, transport.abort)
+
+    def _leave(self) -> None:
         # A transport that keeps the method goes on with this object, which passes everything through.
         self._protocol.__dict__.pop("data_received", None)
 
@@ -46,7 +69,9 @@ class UvicornReader(Reader):
         return waiting
 
     def _ended(self) -> bool:
-        return self._protocol.close_sent or self._conn.state is not self._open
+        if getattr(self._protocol, "close_sent", False):
+            return True
+        return self._usual > 0 and self._conn.state is not self._open
 
     def _enqueue(self, event: dict[str, Any]) -> None:
         protocol = self._protocol
@@ -59,15 +84,36 @@ class UvicornReader(Reader):
             protocol.transport.pause_reading()
 
 
-def at_boundary(protocol: Any) -> bool:
-    """Whether `websockets` has read the handshake and nothing else."""
-    return (
-        not protocol.conn.reader.buffer
-        and protocol.handshake_complete
-        and not protocol.close_sent
-        and not protocol.frames
-        and isinstance(protocol.read_paused, bool)
-        and hasattr(protocol.queue, "put_nowait")
+def socket_of(send: Send) -> Any | None:
+    """uvicorn's WebSocket protocol behind ``send``, of whichever implementation; None for another server."""
+    protocol = getattr(send, "__self__", None)
+    if not type(protocol).__module__.startswith("uvicorn.protocols.websockets."):
+        return None
+    transport = getattr(protocol, "transport", None)
+    needed = ("set_protocol", "pause_reading", "abort")
+    known = hasattr(protocol, "data_received") and all(hasattr(transport, name) for name in needed)
+    return protocol if known else None
+
+
+def place_of(protocol: Any) -> Place | None:
+    """Where `websockets` is in its stream of frames, which can be told between two frames; else None."""
+    conn: Any = getattr(protocol, "conn", None)
+    try:
+        if conn.reader.buffer:
+            return None
+        waits = conn.parser
+        while getattr(waits, "gi_yieldfrom", None) is not None:
+            waits = waits.gi_yieldfrom
+        between = waits.gi_code is type(conn.reader).at_eof.__code__
+    except AttributeError:
+        return None
+    return Place(inside=conn.current_size is not None) if between else None
+
+
+def whole(protocol: Any) -> bool:
+    """Whether the object is the one that is read quickly."""
+    return isinstance(getattr(protocol, "read_paused", None), bool) and hasattr(
+        getattr(protocol, "queue", None), "put_nowait"
     )
 
 
@@ -85,7 +131,7 @@ def fault() -> str | None:
         assert isinstance(request, Request)
         conn.send_response(conn.accept(request))
         conn.data_to_send()
-        if conn.reader.buffer:
+        if place_of(SimpleNamespace(conn=conn)) != Place():
             return "the parser's position is not where it was"
         messages: list[bytes] = []
 
@@ -105,8 +151,7 @@ def fault() -> str | None:
 class _Plain(Reader):
     """In front of a parser alone, without a server and its queue."""
 
-    def end(self) -> None:
-        """There is nothing to leave."""
+    def _leave(self) -> None: ...
 
     def feed(self, data: bytes) -> None:
         self._feed(data)

@@ -18,6 +18,8 @@ from typing import Any
 from ..frame import Batch, text_frame
 from .base import Bounds, Send, Writer
 
+_EXPECTED = ("write", "get_write_buffer_size", "is_closing", "abort", "set_protocol", "pause_reading", "resume_reading")
+
 
 def protocol_of(send: Send) -> Any | None:
     """uvicorn's protocol object behind ``send`` when built frames can be written to its transport; else None."""
@@ -26,13 +28,25 @@ def protocol_of(send: Send) -> Any | None:
         return None
     conn = getattr(protocol, "conn", None)
     transport = getattr(protocol, "transport", None)
+    # Not the class: uvloop's transports are of none of asyncio's.
     if (
-        not isinstance(transport, asyncio.Transport)
+        not all(hasattr(transport, name) for name in _EXPECTED)
         or getattr(conn, "state", None) is None
         or getattr(conn, "extensions", None) != []
     ):
         return None
     return protocol
+
+
+def is_another(send: Send) -> bool:
+    """Whether it is uvicorn's ``send`` of one of its other implementations."""
+    name = type(getattr(send, "__self__", None)).__module__
+    return name.startswith("uvicorn.protocols.websockets.") and not name.endswith("_sansio_impl")
+
+
+def compresses(send: Send) -> bool:
+    """Whether it is uvicorn's ``send`` of a connection that negotiated an extension."""
+    return bool(getattr(getattr(getattr(send, "__self__", None), "conn", None), "extensions", None))
 
 
 class UvicornWriter(Writer):
