@@ -117,6 +117,7 @@ class Connection:
                 server_version=VERSION,
                 limits={
                     "frame_bytes": limits.frame_bytes,
+                    "depth": limits.depth,
                     "targets": limits.targets,
                     "frames_per_second": limits.frames_per_second,
                 },

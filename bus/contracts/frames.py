@@ -185,6 +185,7 @@ class Limits(msgspec.Struct, kw_only=True):
     """What the server takes of one connection."""
 
     frame_bytes: int
+    depth: Annotated[int, Meta(description="Levels of nesting of a frame's JSON.")]
     targets: int
     frames_per_second: Annotated[float, Meta(description="0: no limit.")]
 

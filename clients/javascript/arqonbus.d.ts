@@ -8,6 +8,7 @@ export type JsonObject = { [key: string]: unknown };
 /** A place in a channel's log: after the message `seq` of the log `epoch`. Give it to `since` to go on from there. */
 export interface Position {
   seq: number;
+  /** Absent: the log that is there. Empty: it is not known which log it was, so that its messages count as lost. */
   epoch?: string | null;
 }
 
@@ -20,6 +21,8 @@ export declare class ArqonBusError extends Error {}
 export declare class ConnectionFailed extends ArqonBusError {}
 export declare class ConnectionLost extends ArqonBusError {}
 export declare class TimedOut extends ArqonBusError {}
+/** Another page of this browser is connected with the identity that was asked for. */
+export declare class IdentityInUse extends ArqonBusError {}
 export declare class BusClosed extends ArqonBusError {}
 
 export interface ErrorObject {
@@ -130,6 +133,7 @@ export interface SubscribeOptions {
   buffer?: number;
 }
 
+/** What it throws is reported as an uncaught error is, and changes nothing else; so with every function that you give. */
 export type Listener = (message: Message, subscription: Subscription) => void;
 
 /** Messages of one channel, each exactly once and in order, however often the connection breaks. */
@@ -285,6 +289,10 @@ export declare class Bus {
   readonly connections: number;
   /** What ended the bus for good, or null. */
   readonly failure: Error | null;
+  /** The proof that one is this client, for another connection under the same `clientId`. A secret. */
+  readonly resumeToken: string | null;
+  /** Whether the `identity` outlives this page or process; null without one. */
+  readonly identityKept: boolean | null;
 
   close(): void;
   whenConnected(): Promise<void>;
@@ -301,6 +309,7 @@ export declare class Bus {
   inbox(listener: Listener): Subscription;
   inbox(options?: SubscribeOptions, listener?: Listener | null): Subscription;
   join(address: string): Promise<Joined>;
+  /** End a membership, and the subscriptions that need it. */
   leave(address: string): Promise<string[]>;
 
   command(name: string, parameters?: JsonObject, options?: CommandOptions): Promise<any>;
@@ -330,8 +339,22 @@ export declare class Bus {
   ): AsyncGenerator<Message, void, undefined>;
 }
 
+/** Keeps one text for a client, such as a file. */
+export interface IdentityStore {
+  /** What `set` was given last, perhaps by a process before this one; nothing for a new client. */
+  get(): string | null | undefined | Promise<string | null | undefined>;
+  set(text: string): unknown;
+}
+
 export interface ConnectOptions {
   clientId?: string;
+  /**
+   * Keeps the client's id and resume token, so that after a reload or a restart it is the same client: a name, under which a
+   * browser keeps it for the page's origin, or a store of your own. A second page with that name gets IdentityInUse.
+   */
+  identity?: string | IdentityStore | null;
+  /** The `resumeToken` of an earlier Bus with this `clientId`, where you keep it yourself. */
+  resumeToken?: string | null;
   /** `app` by default; any word, such as `human`, `dashboard`, `ai-agent`, `service`. */
   clientType?: string;
   /** The initial room and channel, `science:general` by default; `room` may be `"science:explore"`. */

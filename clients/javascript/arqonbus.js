@@ -32,6 +32,12 @@ const UNIDENTIFIED = 4401;
 const GRACE = 1_000;
 /** Bytes waiting in the socket above which publishing waits. */
 const HIGH_WATER = 1024 * 1024;
+/** How soon a line has to answer where there is reason to doubt it: the network changed, or nobody looked for long. */
+const SOON = 5_000;
+/** A timer that fires so much too late belongs to a page in the background, or to a machine that slept. */
+const LATE = 2_000;
+/** How long another page may take to let go of an identity, such as the one that this page replaces. */
+const HAND_OVER = 2_000;
 
 // --- errors -----------------------------------------------------------------------------------------------------------
 
@@ -51,6 +57,9 @@ export class ConnectionLost extends ArqonBusError {}
 
 /** No answer came in time; the outcome is unknown. Publish again with the same id to be sure. */
 export class TimedOut extends ArqonBusError {}
+
+/** Another page of this browser is connected with the identity that was asked for. */
+export class IdentityInUse extends ArqonBusError {}
 
 /** The bus was used after `close()`. */
 export class BusClosed extends ArqonBusError {}
@@ -119,19 +128,101 @@ class Refused extends Error {
 async function credential(dial) {
   for (const [name, prefix] of [["ticket", "ticket"], ["token", "bearer"]]) {
     let value = dial[name];
-    try {
-      if (typeof value === "function") value = await value();
-    } catch (problem) {
-      throw new Refused(new ConnectionFailed(`The function for the ${name} failed: ${problem?.message ?? problem}`), { final: false });
-    }
+    if (typeof value === "function") value = await asked(`The function for the ${name}`, dial.openTimeout, value);
     if (value) return `${prefix}.${value}`;
   }
   return null;
 }
 
+/** What a function of the application gives. Throws Refused when it fails or takes too long: the next attempt asks again. */
+async function asked(what, time, work) {
+  try {
+    return await within(time, work);
+  } catch (problem) {
+    throw new Refused(new ConnectionFailed(`${what} failed: ${problem?.message ?? problem}`), { final: false });
+  }
+}
+
 // --- small tools ------------------------------------------------------------------------------------------------------
 
 const sleep = (time) => new Promise((resolve) => setTimeout(resolve, Math.max(0, time)));
+
+/** The result of `work`, which may be a promise that never settles. Throws TimedOut after `time`. */
+async function within(time, work) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new TimedOut(`no answer within ${time / 1000} s`)), time);
+  });
+  try {
+    return await Promise.race([work(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Show an application's own fault where it looks for faults; node would end for an error that nobody caught. */
+function report(problem) {
+  if (typeof globalThis.reportError === "function") globalThis.reportError(problem);
+  else console.error(problem);
+}
+
+/** Call what the application gave: its own fault must not end anything here. */
+function tell(listener, ...values) {
+  try {
+    const result = listener?.(...values);
+    if (typeof result?.then === "function") result.then(null, report);
+  } catch (problem) {
+    report(problem);
+  }
+}
+
+/** Whether the same request may go well soon without anybody doing anything. */
+const passing = (problem) =>
+  problem instanceof TimedOut || ["BUSY", "UNAVAILABLE", "OUTCOME_UNKNOWN", "RATE_LIMITED", "RESTARTING"].includes(problem?.code);
+
+/** Half of a surrogate pair as JSON.stringify writes it; whole characters are never escaped so. */
+const HALF = /(?:^|[^\\])(?:\\\\)*\\ud[89a-f][0-9a-f]{2}/;
+
+/** Whether the brackets of a JSON text nest deeper than `most`. */
+function deeper(text, most) {
+  let depth = 0;
+  for (let i = 0; i < text.length; i += 1) {
+    const code = text.charCodeAt(i);
+    if (code === 0x22) {
+      for (i += 1; i < text.length && text.charCodeAt(i) !== 0x22; i += 1) if (text.charCodeAt(i) === 0x5c) i += 1;
+    } else if (code === 0x5b || code === 0x7b) {
+      depth += 1;
+      if (depth > most) return true;
+    } else if (code === 0x5d || code === 0x7d) depth -= 1;
+  }
+  return false;
+}
+
+/** A text as JSON.stringify writes it, which escapes half characters alone: in JSON of somebody else's make whole ones may be, too. */
+function rewritten(text) {
+  let value = text;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // No JSON: whatever the sender wants to see of that.
+  }
+  return JSON.stringify(value);
+}
+
+const invalid = (message) => new ServerError({ code: "INVALID_JSON", number: 400, message });
+const tooDeep = (depth) => invalid(`The frame nests deeper than ${depth ? `${depth} levels` : "any server takes"}.`);
+
+/** Why the server would refuse a frame whatever it says, as the server's own error, or null. Limits of 0 are none. */
+function flaw(text, { bytes = 0, depth = 0 } = {}, written = text) {
+  if (HALF.test(written)) return invalid("The frame holds half of a character (a lone surrogate), as an emoji that was cut leaves it.");
+  if (depth && text.length > depth && deeper(text, depth)) return tooDeep(depth);
+  if (bytes && text.length * 3 > bytes) {
+    const size = new TextEncoder().encode(text).length;
+    const message = `The frame has ${size} bytes; the server takes ${bytes}.`;
+    if (size > bytes) return new ServerError({ code: "FRAME_TOO_LARGE", number: 413, message });
+  }
+  return null;
+}
 
 function newId() {
   // Not crypto.randomUUID: pages that come over plain http from another machine do not have it.
@@ -153,11 +244,22 @@ function joinable(address) {
   return room !== INBOX_ROOM && room !== WHOLE && channel !== WHOLE;
 }
 
+const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s?(Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
+
+/** An ISO time as the wire has it, or null. One that names no zone is UTC, as everywhere on the bus; JavaScript takes it for local. */
+function isoTime(text) {
+  const [whole, day, clock = "00:00:00", zone = "Z"] = ISO_TIME.exec(String(text).trim()) ?? [];
+  if (!whole) return null;
+  const [, sign, hours, minutes = "00"] = /^([+-])(\d\d):?(\d\d)?$/.exec(zone) ?? [];
+  const time = `${day}T${clock.replace(",", ".")}${sign ? `${sign}${hours}:${minutes}` : "Z"}`;
+  return Number.isNaN(Date.parse(time)) ? null : time;
+}
+
 /** A `since` that is a time, as the wire has it. Throws RangeError for a text that is none. */
 function momentOf(since) {
-  const moment = since instanceof Date ? since : new Date(since);
-  if (Number.isNaN(moment.getTime())) throw new RangeError(`${JSON.stringify(since)} is not an ISO time`);
-  return moment.toISOString();
+  const moment = since instanceof Date ? (Number.isNaN(since.getTime()) ? null : since.toISOString()) : isoTime(since);
+  if (moment === null) throw new RangeError(`${JSON.stringify(since)} is not an ISO time`);
+  return moment;
 }
 
 const isPosition = (value) => typeof value === "object" && value !== null && typeof value.seq === "number";
@@ -187,7 +289,6 @@ export class Backoff {
 /** Keeps below the server's limit of frames a second (welcome frame), so that it need not refuse any. */
 class Pacer {
   constructor() {
-    this.frameBytes = 0;
     this.rate = 0;
     this.level = 0;
     this.updated = performance.now();
@@ -195,11 +296,10 @@ class Pacer {
     this.last = null;
   }
 
-  limit(rate, frameBytes) {
+  limit(rate) {
     this.rate = typeof rate === "number" && rate > 0 ? 0.9 * rate : 0;
     this.level = this.rate;
     this.updated = performance.now();
-    this.frameBytes = typeof frameBytes === "number" ? frameBytes : 0;
   }
 
   /** Send nothing for so long. */
@@ -270,8 +370,8 @@ export class Message {
 
   /** The server's time. */
   get timestamp() {
-    const moment = new Date(this.raw.timestamp);
-    return Number.isNaN(moment.getTime()) ? null : moment;
+    const moment = isoTime(this.raw.timestamp);
+    return moment === null ? null : new Date(moment);
   }
 
   /** The message's text; empty when it has none. */
@@ -309,6 +409,8 @@ class Link {
     this.registered = false;
     this.closeCode = null;
     this.receivedAt = performance.now();
+    /** Frames that came. */
+    this.frames = 0;
     this.handler = null;
     this.queue = [];
     this.wake = null;
@@ -364,7 +466,7 @@ class Link {
 
   send(text) {
     if (this.socket.readyState !== 1) return false;
-    this.dial.onFrame?.("out", text);
+    tell(this.dial.onFrame, "out", text);
     this.socket.send(text);
     return true;
   }
@@ -419,6 +521,7 @@ class Link {
   #received(data) {
     if (this.closeCode !== null) return;
     this.receivedAt = performance.now();
+    this.frames += 1;
     const text = typeof data === "string" ? data : new TextDecoder().decode(data);
     let frame;
     try {
@@ -427,7 +530,7 @@ class Link {
       return;
     }
     if (frame === null || typeof frame !== "object") return;
-    this.dial.onFrame?.("in", text, frame);
+    tell(this.dial.onFrame, "in", text, frame);
     if (frame.type === "error" && (frame.request_id == null || !this.registered)) {
       this.lastError = new ServerError(frame.error);
     }
@@ -446,12 +549,320 @@ class Link {
   }
 }
 
+/**
+ * Asks a quiet line whether it lives, and ends one that does not answer. Browsers show neither the server's pings nor that the
+ * network is gone.
+ */
+class Pulse {
+  constructor(link, heartbeat) {
+    Object.assign(this, { link, heartbeat, soon: Math.min(SOON, heartbeat), question: null, spared: false });
+    this.#plan(heartbeat);
+  }
+
+  stop() {
+    clearTimeout(this.timer);
+  }
+
+  /** Ask now; an answer is expected within `time`. */
+  ask(time = this.soon) {
+    const { link } = this;
+    const until = performance.now() + time;
+    if (link.closeCode !== null || (this.#open() && this.question.until <= until)) return;
+    const sent = this.#open() ? this.question : { frames: link.frames, waiting: link.socket.bufferedAmount };
+    this.question = { ...sent, until };
+    link.send(JSON.stringify({ type: "command", command: "ping" }));
+    this.#plan(time);
+  }
+
+  /** Whether a question is not answered; anything that comes is an answer. */
+  #open() {
+    return this.question !== null && this.question.frames === this.link.frames;
+  }
+
+  #plan(time) {
+    clearTimeout(this.timer);
+    this.due = performance.now() + time;
+    this.timer = setTimeout(() => this.#look(), time);
+    this.timer.unref?.();
+  }
+
+  #look() {
+    const { link } = this;
+    const now = performance.now();
+    // Nobody could see an answer meanwhile, and one that came may wait behind this very timer.
+    const late = now - this.due > LATE;
+    if (!this.#open()) {
+      this.question = null;
+      this.spared = false;
+      const quiet = now - link.receivedAt;
+      if (late || quiet >= this.heartbeat) this.ask(late ? this.soon : this.heartbeat);
+      else this.#plan(this.heartbeat - quiet);
+    } else if (link.socket.bufferedAmount < this.question.waiting || (late && !this.spared)) {
+      // A slow line takes what waits before the question bit by bit; that is a sign of life, too.
+      this.spared = late;
+      this.question = null;
+      this.ask();
+    } else link.close(1006);
+  }
+}
+
+// --- identity ---------------------------------------------------------------------------------------------------------
+
+/** The page's storage that outlives it, under one key, or null where there is none or the browser blocks it. */
+function pageStore(key) {
+  try {
+    const storage = globalThis.localStorage;
+    storage.getItem(key);
+    return { get: () => storage.getItem(key), set: (text) => storage.setItem(key, text) };
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * What a client keeps of itself, so that whoever comes after it (a page that was reloaded, a process that was killed) is the
+ * same client: its id, and the token that proves it.
+ */
+class Identity {
+  #let = null;
+  #over = false;
+
+  constructor(given, openTimeout) {
+    this.name = typeof given === "string" ? given : null;
+    this.store = this.name === null ? given : pageStore(`arqonbus.identity.${given}`);
+    this.openTimeout = openTimeout;
+    this.loaded = false;
+    this.clientId = null;
+    this.token = null;
+    /** Whether it outlives this page or process. */
+    this.kept = this.store !== null;
+    if (!this.kept) console.warn(`ArqonBus: this browser keeps nothing for the page, so the identity "${given}" ends with it.`);
+  }
+
+  /** Take it over, or make a new one. Throws Refused: in use by another page, or its store failed. */
+  async load(clientId, clientType) {
+    if (this.loaded) return;
+    if (this.name !== null && this.kept) await this.#lock();
+    const text = this.store && (await asked("Getting the identity", this.openTimeout, () => this.store.get()));
+    let found = {};
+    try {
+      found = JSON.parse(text ?? "{}") ?? {};
+    } catch {
+      console.warn("ArqonBus: what is kept as the identity is not readable; a new one takes its place.");
+    }
+    const same = typeof found.client_id === "string" && typeof found.resume_token === "string" && (!clientId || found.client_id === clientId);
+    this.clientId = clientId || (same ? found.client_id : `${/^[\w-]{1,40}$/.test(clientType) ? clientType : "app"}-${newId().slice(4, 20)}`);
+    this.token = same ? found.resume_token : null;
+    this.loaded = true;
+  }
+
+  /** Keep what a registration said. A store that fails costs the next life this identity, and the present one nothing. */
+  async keep(clientId, token) {
+    if (clientId === this.clientId && token === this.token) return;
+    Object.assign(this, { clientId, token });
+    if (this.store === null) return;
+    try {
+      await within(this.openTimeout, () => this.store.set(JSON.stringify({ client_id: clientId, resume_token: token })));
+      this.kept = true;
+    } catch (problem) {
+      this.kept = false;
+      console.warn("ArqonBus: the identity could not be kept, so it ends with this page or process:", problem);
+    }
+  }
+
+  /** Let another page have it. */
+  release() {
+    this.#over = true;
+    this.#let?.();
+  }
+
+  /** At most one page has it: two of them would take it from one another for ever. Where there are no locks the newest has it. */
+  async #lock() {
+    const { locks } = globalThis.navigator ?? {};
+    if (!locks?.request || this.#let) return;
+    await new Promise((resolve, reject) => {
+      const waiting = new AbortController();
+      const timer = setTimeout(() => {
+        waiting.abort();
+        const text = `Another page of this browser is connected as "${this.name}".`;
+        reject(new Refused(new IdentityInUse(text), { final: false }));
+      }, HAND_OVER);
+      const held = () => {
+        clearTimeout(timer);
+        resolve();
+        return this.#over ? undefined : new Promise((release) => (this.#let = release));
+      };
+      // Where a page may have no locks, the server decides: the newest proof wins.
+      locks.request(`arqonbus.identity.${this.name}`, { signal: waiting.signal }, held).catch((problem) => {
+        if (problem?.name === "AbortError") return;
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+}
+
+// --- what is heard ----------------------------------------------------------------------------------------------------
+
+/** What one client hears: its subscriptions, and how far each log came. `begin` alone sets the place of a log. */
+class Heard {
+  constructor() {
+    /** How far each log came, for the next registration. */
+    this.logs = new Map();
+    /** The logs that reach the client on this connection. */
+    this.live = new Set();
+    /** The first message that the client may see, where the server said that earlier ones are not for it. */
+    this.first = new Map();
+    this.byAddress = new Map();
+    this.all = new Set();
+  }
+
+  // Subscriptions
+
+  /** From now on every frame of its logs reaches it. */
+  add(subscription) {
+    const { address } = subscription;
+    if (!this.byAddress.has(address)) this.byAddress.set(address, new Set());
+    this.byAddress.get(address).add(subscription);
+    this.all.add(subscription);
+    for (const log of [`${subscription.room}:${WHOLE}`, `${WHOLE}:${WHOLE}`]) {
+      if (log !== address && this.live.has(log) && subscription._wants(log)) subscription._begin(log, this.logs.get(log));
+    }
+  }
+
+  /** It has ended, by itself or by an error: nothing reaches it any more, and nothing is joined for it. */
+  remove(subscription) {
+    this.all.delete(subscription);
+    const others = this.byAddress.get(subscription.address);
+    others?.delete(subscription);
+    if (others && !others.size) this.byAddress.delete(subscription.address);
+  }
+
+  listeners(address) {
+    return [...(this.byAddress.get(address) ?? [])];
+  }
+
+  /** The subscriptions that a log's messages are for; a room's own log is for each of its channels. */
+  hearing(address) {
+    if (address.endsWith(`:${WHOLE}`)) return [...this.all].filter((each) => each._wants(address));
+    return this.byAddress.get(address) ?? [];
+  }
+
+  // Places
+
+  /**
+   * A log goes on behind `at`; `lost`: what lies between our own place and that is gone.
+   *
+   * Subscriptions that knew another log under this address, or did not hear it for a while, begin there too, and tell the gap.
+   * The others keep their place: what is sent to them twice they leave out.
+   */
+  begin(address, at, lost = false) {
+    const silent = !this.live.has(address);
+    this.logs.set(address, at);
+    this.live.add(address);
+    for (const subscription of this.hearing(address)) subscription._continue(address, at, { lost, silent });
+  }
+
+  /** The server says where a log stands that reaches us: news only if it did not reach us, or is another one. */
+  meet(address, at) {
+    const before = this.logs.get(address);
+    if (!before || !this.live.has(address) || another(before, at)) this.begin(address, at);
+  }
+
+  /** The answer to a join; `ours`: `since` is our own place, and not one that a new subscription asks for. */
+  joined(address, result, since, ours) {
+    if (since === null) this.meet(address, told(result));
+    else {
+      const lost = result.recovered === false;
+      this.begin(address, told(result, lost ? result.first_seq - 1 : since.seq), lost && ours);
+    }
+    // The room's own log comes with the first of its channels.
+    for (const [log, row] of Object.entries(result.positions ?? {})) if (log !== address) this.meet(log, told(row));
+  }
+
+  /** The answer to a registration, which named the places `asked`: nothing reaches us but what it lists. */
+  registered(channels, asked, wanted) {
+    this.live.clear();
+    for (const [address, row] of Object.entries(channels)) {
+      const before = asked[address];
+      const lost = row.recovered === false;
+      if (lost) this.first.set(address, row.first_seq);
+      if (before === undefined) this.begin(address, told(row));
+      else this.begin(address, told(row, lost ? row.first_seq - 1 : before.seq), lost);
+    }
+    for (const address of [...this.logs.keys()]) {
+      if (!this.live.has(address) && !this.#returns(address, wanted)) this.#drop(address);
+    }
+  }
+
+  /** What a registration says of where we were, in the channels `wanted` and in the logs that come by themselves. */
+  positions(wanted) {
+    const positions = {};
+    for (const [address, { seq, epoch }] of this.logs) {
+      if (this.#returns(address, wanted)) positions[address] = { epoch: epoch ?? "", seq };
+    }
+    return positions;
+  }
+
+  /** Whether a log is to reach us on the next connection, too. */
+  #returns(address, wanted) {
+    const [room] = splitAddress(address);
+    if (joinable(address)) return wanted.has(address);
+    return room === INBOX_ROOM || room === WHOLE || this.hearing(address).length > 0 || [...wanted].some((each) => each.startsWith(`${room}:`));
+  }
+
+  /** A message of a log arrived. */
+  came(address, seq) {
+    const at = this.logs.get(address);
+    if (at && seq <= at.seq) return;
+    this.logs.set(address, { seq, epoch: at?.epoch ?? null });
+    this.live.add(address);
+  }
+
+  /**
+   * Where a subscription begins that was at `since` in a log that nobody joins, and whether messages before that are lost.
+   * Of a channel the server compares; here only we can.
+   */
+  place(address, since) {
+    const at = this.logs.get(address);
+    if (!at) return { at: since, lost: false };
+    const first = this.first.get(address) ?? 1;
+    // A place without an epoch is one that the application chose; an empty one belongs to a log that nobody knew.
+    const other = since.seq > 0 && since.epoch !== null && since.epoch !== undefined && since.epoch !== at.epoch;
+    // All of an inbox comes to us, so nobody was ever further on in it.
+    const beyond = address.startsWith(`${INBOX_ROOM}:`) && since.seq > at.seq;
+    if (other || beyond || since.seq < first - 1) return { at: { seq: first - 1, epoch: at.epoch }, lost: true };
+    return { at: { seq: since.seq, epoch: at.epoch }, lost: false };
+  }
+
+  /** A channel is left: its log comes no longer, nor with the room's last one of `members` the room's own. */
+  forget(address, members) {
+    this.#drop(address);
+    const [room] = splitAddress(address);
+    if (![...members].some((other) => other.startsWith(`${room}:`))) this.#drop(`${room}:${WHOLE}`);
+  }
+
+  #drop(address) {
+    this.logs.delete(address);
+    this.live.delete(address);
+    this.first.delete(address);
+  }
+}
+
+/** Where the server says that a log stands, or `seq` of that log; an empty epoch is one that nobody knows yet. */
+const told = (row, seq = row.seq) => ({ seq, epoch: row.epoch || null });
+
+/** Whether two places are of different logs, as far as both are known. */
+const another = (before, at) => Boolean(before.epoch && at.epoch && before.epoch !== at.epoch);
+
 // --- subscriptions ----------------------------------------------------------------------------------------------------
 
 /** How far one log was taken. */
 class Cursor {
-  constructor(last = null) {
-    this.last = last;
+  constructor() {
+    this.last = null;
+    /** Which log it is; null as long as nobody said it. */
+    this.epoch = null;
     /** The highest seq that went by without being taken. */
     this.head = 0;
     this.lagging = false;
@@ -479,12 +890,14 @@ export class Subscription {
     /** How often messages were lost because the log did not reach back far enough. */
     this.gaps = 0;
     this._bus = bus;
+    /** The messages that wait, each with the epoch of its log. */
     this._queue = [];
     this._cursors = new Map();
     this._error = null;
     this._opened = false;
     this._opening = null;
     this._closed = false;
+    this._over = new Promise((resolve) => (this._end = resolve));
     this._taken = null;
     this._wake = null;
     this._reading = Promise.resolve();
@@ -505,15 +918,19 @@ export class Subscription {
 
   /** After the last message that was handed out: keep it, and give it to `since` later to go on from there. */
   get position() {
-    return this._taken === null ? null : { seq: this._taken, epoch: this._bus._logs.get(this.address)?.epoch ?? null };
+    // The empty text says that nobody knew which log it was: as `since` it is never taken for a place in another one.
+    return this._taken && { seq: this._taken.seq, epoch: this._taken.epoch ?? "" };
   }
 
   /** Join the channel; messages from now on (or from `since` on) are kept for the reader. Throws ServerError. */
   async open() {
     if (!this._opened && !this._closed) {
-      this._opening ??= this._bus._attach(this).finally(() => (this._opening = null));
-      await this._opening;
-      this._opened = true;
+      this._opening ??= this._bus
+        ._attach(this)
+        .then(() => (this._opened = true))
+        .finally(() => (this._opening = null));
+      // Closing does not wait for an answer that nobody needs any more.
+      await Promise.race([this._opening, this._over]);
     }
     return this;
   }
@@ -521,9 +938,15 @@ export class Subscription {
   /** End it; iterating ends, and the channel is left unless something else of this bus needs it. */
   async close() {
     if (this._closed) return;
-    this._closed = true;
-    this._wake?.();
+    this._finish();
     await this._bus._detach(this);
+  }
+
+  /** It ends without an error: what is in the buffer is still handed out. */
+  _finish() {
+    this._closed = true;
+    this._end();
+    this._wake?.();
   }
 
   [Symbol.asyncIterator]() {
@@ -544,20 +967,40 @@ export class Subscription {
   }
 
   async #read() {
-    if (!this._opened && !this._closed) await this.open();
     for (;;) {
-      const message = this._queue.shift();
-      if (message) {
-        if (message.seq !== null && message.address === this.address) this._taken = message.seq;
+      try {
+        if (!this._opened && !this._closed) await this.open();
+      } catch (problem) {
+        if (!(problem instanceof BusClosed && this._bus.state === "closed")) throw problem;
+        this._finish();
+      }
+      const next = this._queue.shift();
+      if (next) {
+        const { message, epoch } = next;
+        if (message.seq !== null && message.address === this.address) this._taken = { seq: message.seq, epoch };
         return { done: false, value: message };
       }
       if (this._closed) return { done: true, value: undefined };
       if (this._error) throw this._error;
       const behind = [...this._cursors].find(([, cursor]) => cursor.lagging);
-      if (behind) await this.#catchUp(...behind);
+      if (behind) await this.#goBehind(...behind);
       else {
         await new Promise((resolve) => (this._wake = resolve));
         this._wake = null;
+      }
+    }
+  }
+
+  /** Catch up; a server that is away or busy is asked again, and any other error ends the subscription. */
+  async #goBehind(address, cursor) {
+    try {
+      await this.#catchUp(address, cursor);
+    } catch (problem) {
+      if (this._closed || this._error) return;
+      if (passing(problem)) await Promise.race([sleep(problem.retryAfter ?? 1_000), this._over]);
+      else {
+        this._fail(problem);
+        this._bus._detach(this).catch(report);
       }
     }
   }
@@ -598,21 +1041,40 @@ export class Subscription {
     return this._cursors.get(address);
   }
 
-  /** Set the place from which messages of a log are wanted. */
-  _begin(address, seq, gap = false) {
+  /** Messages of a log are wanted from behind `at`; `gap`: some before it are lost. */
+  _begin(address, { seq, epoch }, gap = false) {
     const cursor = this.#cursor(address);
-    Object.assign(cursor, { last: seq, lagging: false, head: seq ?? 0, generation: cursor.generation + 1 });
+    Object.assign(cursor, { last: seq, head: seq, epoch: epoch ?? null, lagging: false, generation: cursor.generation + 1 });
     if (gap) {
       cursor.gap = true;
       this.gaps += 1;
     }
   }
 
-  /** Take what is behind the cursor from the history before anything live. */
-  _follow(address) {
+  /**
+   * A log goes on behind `at`, for everybody who hears it. `lost`: what lies before is gone; `silent`: it did not reach us up to
+   * now.
+   */
+  _continue(address, at, { lost, silent }) {
     const cursor = this.#cursor(address);
-    cursor.last ??= 0;
-    cursor.lagging = true;
+    if (cursor.last === null) this._begin(address, at);
+    else if (lost || another(cursor, at)) this._begin(address, at, true);
+    // What was published meanwhile is not sent, as nobody asked for it. Who is behind anyway finds it in the history.
+    else if (silent && at.seq > cursor.last && !cursor.lagging) this._begin(address, at, true);
+    else if (cursor.epoch === null && at.epoch) this.#learn(address, cursor, at.epoch);
+  }
+
+  /** Which log it is that was heard up to here. */
+  #learn(address, cursor, epoch) {
+    cursor.epoch = epoch;
+    if (address !== this.address) return;
+    for (const each of [...this._queue, this._taken]) if (each && each.epoch === null) each.epoch = epoch;
+  }
+
+  /** Take what is behind the cursor, up to `head` at least, from the history before anything live. */
+  _follow(address, head) {
+    const cursor = this.#cursor(address);
+    Object.assign(cursor, { last: cursor.last ?? 0, head: Math.max(cursor.head, head), lagging: true });
     this._wake?.();
   }
 
@@ -629,7 +1091,7 @@ export class Subscription {
     if (!Number.isInteger(frame.seq)) {
       if (own) return;
       if (full) this.dropped += 1;
-      else this.#put(new Message(frame));
+      else this.#put(new Message(frame), null);
       return;
     }
     const cursor = this.#cursor(address);
@@ -659,16 +1121,16 @@ export class Subscription {
     if (frame.from === this._bus.clientId && !this.echo) return;
     const gap = cursor.gap;
     cursor.gap = false;
-    this.#put(new Message(frame, gap));
+    this.#put(new Message(frame, gap), cursor.epoch);
   }
 
   /** A presence notice of the server. */
   _notice(frame) {
-    if (this.presence && this._queue.length < this.buffer) this.#put(new Message(frame));
+    if (this.presence && this._queue.length < this.buffer) this.#put(new Message(frame), null);
   }
 
-  #put(message) {
-    this._queue.push(message);
+  #put(message, epoch) {
+    this._queue.push({ message, epoch });
     this._wake?.();
   }
 
@@ -680,19 +1142,18 @@ export class Subscription {
 
   /** Call `listener` with each message, instead of iterating. */
   async _listen(listener) {
-    try {
-      for await (const message of this) {
-        try {
-          listener(message, this);
-        } catch (problem) {
-          // A listener's own fault must not end the subscription; the platform reports it as any uncaught error.
-          queueMicrotask(() => {
-            throw problem;
-          });
+    for (;;) {
+      try {
+        for await (const message of this) tell(listener, message, this);
+        return;
+      } catch (problem) {
+        // Nobody is there to try again, as whoever iterates can.
+        if (!this._error && passing(problem)) await Promise.race([sleep(problem.retryAfter ?? 1_000), this._over]);
+        else {
+          this._bus._emit("error", problem, this);
+          return;
         }
       }
-    } catch (problem) {
-      this._bus._emit("error", problem, this);
     }
   }
 }
@@ -701,34 +1162,41 @@ export class Subscription {
 
 /** A client of the bus: one identity that stays connected. Made by `connect`. */
 export class Bus {
-  constructor(dial, identity, options) {
+  constructor(dial, registration, options, identity = null) {
     this._dial = dial;
-    this._identity = identity;
+    this._registration = registration;
     this._options = options;
+    /** What is kept of this client beyond its life, or null. */
+    this._identity = identity;
     this._backoff = options.backoff;
     this._state = "connecting";
     this._link = null;
     this._up = false;
     this._failure = null;
-    this._upWaiters = [];
+    this._upWaiters = new Set();
     this._pending = new Map();
     this._repeating = false;
     this._places = new Places(options.maxUnacked);
     this._pacer = new Pacer();
-    this._resumeToken = null;
-    /** Every log that reaches this client: how far it came, for the next registration. */
-    this._logs = new Map();
+    this._limits = {};
+    this._resumeToken = options.resumeToken;
+    this._heard = new Heard();
     /** Channels that were joined by `join` and stay, whatever subscriptions come and go. */
     this._kept = new Set();
+    /** Where the server has us, or may have us: an answer can be lost. */
     this._members = new Set();
-    this._subscriptions = new Map();
-    this._all = new Set();
-    this._joining = Promise.resolve();
+    /** Of each channel the subscriptions that are about to join it. */
+    this._opening = new Map();
+    /** Of each channel the last of its joins and leaves, which come one after another. */
+    this._turns = new Map();
     this._listeners = new Map();
+    this._pulse = null;
     this._sooner = null;
+    /** Whether the server said how long the pause is that we are in. */
+    this._bidden = false;
     /** The registration's answer: role, initial room and channel. */
     this.registered = {};
-    this.clientId = String(identity.client_id ?? "");
+    this.clientId = String(registration.client_id ?? "");
     /** How many connections there were. */
     this.connections = 0;
   }
@@ -767,6 +1235,16 @@ export class Bus {
     return this._failure;
   }
 
+  /** The proof that one is this client, for another connection under the same `clientId`. A secret. */
+  get resumeToken() {
+    return this._resumeToken;
+  }
+
+  /** Whether the `identity` outlives this page or process; null without one. */
+  get identityKept() {
+    return this._identity && this._identity.kept;
+  }
+
   /** Close the connection; iterators end, what waits for an answer gets BusClosed. */
   close() {
     this._end(new BusClosed("The bus is closed."));
@@ -781,24 +1259,36 @@ export class Bus {
   }
 
   _emit(event, ...values) {
-    for (const listener of this._listeners.get(event) ?? []) listener(...values);
+    for (const listener of this._listeners.get(event) ?? []) tell(listener, ...values);
   }
 
   #change(state) {
     if (state === this._state) return;
     this._state = state;
-    this._options.onState?.(state);
+    tell(this._options.onState, state);
     this._emit("state", state);
   }
 
   /** Wait until it is connected. Throws what ended the bus for good. */
   async whenConnected() {
-    while (!this._up && !this._failure) await new Promise((resolve) => this._upWaiters.push(resolve));
+    while (!this._up && !this._failure) await this.#upChange();
     if (this._failure) throw this._failure;
   }
 
+  /** Until the connection is there, the bus has ended, or `pending` needs it no longer: then nothing of it is left here. */
+  #upChange(pending = {}) {
+    return new Promise((resolve) => {
+      this._upWaiters.add(resolve);
+      pending.forget = () => {
+        this._upWaiters.delete(resolve);
+        resolve();
+      };
+    });
+  }
+
   #wakeAll() {
-    for (const wake of this._upWaiters.splice(0)) wake();
+    for (const wake of this._upWaiters) wake();
+    this._upWaiters.clear();
   }
 
   /** The end: everything that waits is told. */
@@ -806,12 +1296,11 @@ export class Bus {
     if (this._failure) return;
     this._failure = error;
     for (const pending of [...this._pending.values()]) pending.reject(error);
-    for (const subscription of this._all) {
-      if (error instanceof BusClosed) {
-        subscription._closed = true;
-        subscription._wake?.();
-      } else subscription._fail(error);
+    for (const subscription of this._heard.all) {
+      if (error instanceof BusClosed) subscription._finish();
+      else subscription._fail(error);
     }
+    this._identity?.release();
     this.#change("closed");
     this.#wakeAll();
     this._sooner?.();
@@ -822,8 +1311,7 @@ export class Bus {
   // --- connecting and coming back ---
 
   async _run() {
-    const online = () => this._sooner?.();
-    globalThis.addEventListener?.("online", online);
+    const deaf = this.#hearNetwork();
     let lostAt = performance.now();
     try {
       while (!this._failure) {
@@ -864,12 +1352,38 @@ export class Bus {
     } catch (problem) {
       this._end(problem);
     } finally {
-      globalThis.removeEventListener?.("online", online);
+      deaf();
     }
+  }
+
+  /**
+   * What the browser tells of the network, and of a page that is looked at again: the line is asked at once, or tried again.
+   * Returns what ends the listening.
+   */
+  #hearNetwork() {
+    const { document: page } = globalThis;
+    const heard = [
+      [globalThis, "online", () => true],
+      [globalThis, "offline", () => true],
+      [globalThis, "pageshow", (event) => event.persisted],
+      [page, "visibilitychange", () => page.visibilityState === "visible"],
+      [page, "resume", () => true],
+    ].filter(([where]) => where?.addEventListener);
+    const listeners = heard.map(([where, name, counts]) => {
+      const listener = (event) => {
+        if (!counts(event)) return;
+        this._pulse?.ask();
+        if (!this._bidden) this._sooner?.();
+      };
+      where.addEventListener(name, listener);
+      return () => where.removeEventListener(name, listener);
+    });
+    return () => listeners.forEach((end) => end());
   }
 
   /** Wait before the next attempt; shorter when the network comes back or the bus is closed. */
   async #pause(retryAfter) {
+    this._bidden = retryAfter !== null;
     await Promise.race([sleep(this._backoff.pause(retryAfter)), new Promise((resolve) => (this._sooner = resolve))]);
     this._sooner = null;
   }
@@ -880,13 +1394,17 @@ export class Bus {
   }
 
   async #connectOnce(lostAt) {
+    if (this._identity) await this.#wake();
     const link = await Link.dial(this._dial);
     try {
+      if (this._failure) throw new Refused(this._failure, { final: true });
       const limits = link.welcome.limits ?? {};
-      this._pacer.limit(limits.frames_per_second, limits.frame_bytes);
-      const sent = new Map(this._logs);
-      const answer = await link.register(this.#registration());
-      this.#takeOver(answer, sent);
+      this._pacer.limit(limits.frames_per_second);
+      this._limits = { bytes: limits.frame_bytes ?? 0, depth: limits.depth ?? 0 };
+      const registration = this.#registration();
+      const answer = await link.register(registration);
+      this.#takeOver(answer, registration.resume?.positions ?? {});
+      await this._identity?.keep(this.clientId, this._resumeToken);
     } catch (problem) {
       link.close();
       const error = problem instanceof Refused ? problem.error : null;
@@ -897,38 +1415,32 @@ export class Bus {
     return link;
   }
 
+  /** Become the client that was kept. Throws Refused. */
+  async #wake() {
+    const { client_id: given, client_type: kind } = this._registration;
+    await this._identity.load(given, kind);
+    if (this._failure) throw new Refused(this._failure, { final: true });
+    this.clientId ||= this._identity.clientId;
+    this._resumeToken ??= this._identity.token;
+  }
+
   #registration() {
-    const frame = { type: "register", ...this._identity };
+    const frame = { type: "register", ...this._registration };
     if (this.clientId) frame.client_id = this.clientId;
-    if (this.connections) {
-      const positions = {};
-      for (const [address, at] of this._logs) positions[address] = { epoch: at.epoch ?? "", seq: at.seq };
-      frame.resume = { token: this._resumeToken, positions };
+    if (this.connections || this._resumeToken) {
+      frame.resume = { token: this._resumeToken, positions: this._heard.positions(this.#wanted()) };
     }
     return frame;
   }
 
   /** Take over what the server says of every log; nothing of them has come yet. */
-  #takeOver(answer, sent) {
+  #takeOver(answer, asked) {
     this.registered = answer;
     this.clientId = String(answer.client_id);
     this._resumeToken = answer.resume_token ?? null;
     const channels = answer.channels ?? {};
     this._members = new Set(Object.keys(channels).filter(joinable));
-    for (const address of [...this._logs.keys()]) {
-      if (!(address in channels) && !joinable(address)) this._logs.delete(address);
-    }
-    for (const [address, row] of Object.entries(channels)) {
-      const before = sent.get(address);
-      if (!before) this._logs.set(address, { seq: row.seq, epoch: row.epoch });
-      else if (row.recovered === false) {
-        const start = row.first_seq - 1;
-        this._logs.set(address, { seq: start, epoch: row.epoch });
-        for (const subscription of this._all) {
-          if (subscription._wants(address)) subscription._begin(address, start, true);
-        }
-      } else this._logs.set(address, { seq: before.seq, epoch: row.epoch });
-    }
+    this._heard.registered(channels, asked, this.#wanted());
   }
 
   /** From the registration to the end of one connection. */
@@ -937,12 +1449,15 @@ export class Bus {
     this.connections += 1;
     this._backoff.reset();
     link.deliver((frame) => this.#receive(frame));
-    const beat = setInterval(() => this.#watch(link), Math.max(1_000, this._options.heartbeat / 4));
-    beat.unref?.();
+    this._pulse = new Pulse(link, this._options.heartbeat);
     // First what was not answered, in its order; new requests wait until that is on its way.
-    this.#sendAgain(link);
+    this.#sendAgain(link).catch((problem) => {
+      report(problem);
+      link.close(1006);
+    });
     await link.ended;
-    clearInterval(beat);
+    this._pulse.stop();
+    this._pulse = null;
     this._link = null;
     this._up = false;
     for (const pending of [...this._pending.values()]) {
@@ -952,15 +1467,14 @@ export class Bus {
     }
   }
 
-  /** A browser does not show the server's pings: when it is silent for long, ask; when it stays silent, the line is dead. */
-  #watch(link) {
-    const silent = performance.now() - link.receivedAt;
-    if (silent >= 2 * this._options.heartbeat) link.close(1006);
-    else if (silent >= this._options.heartbeat) link.send(JSON.stringify({ type: "command", command: "ping" }));
-  }
-
   async #sendAgain(link) {
     for (const pending of [...this._pending.values()].filter((each) => each.repeat)) {
+      const fault = flaw(pending.text, this._limits);
+      if (fault) {
+        // This server takes less than the one before.
+        pending.reject(fault);
+        continue;
+      }
       await this._pacer.turn();
       if (!link.send(pending.text)) return;
       pending.sent = true;
@@ -971,22 +1485,95 @@ export class Bus {
     this._first?.resolve();
     this._first = null;
     this.#wakeAll();
-    const opened = [...this._all].filter((each) => each.joinable && each._opened).map((each) => each.address);
-    for (const address of new Set([...this._kept, ...opened])) {
-      if (!this._members.has(address)) this.#rejoin(address);
+    this.#settle();
+  }
+
+  // --- memberships ---
+
+  /** The channels that something here needs: those that are kept, and those of subscriptions, also of those that are opening. */
+  #wanted() {
+    const addresses = [...this._kept, ...this._heard.byAddress.keys(), ...this._opening.keys()];
+    return new Set(addresses.filter((address) => joinable(address) && this.#needs(address)));
+  }
+
+  #needs(address) {
+    return this.#holds(address) || [...(this._opening.get(address) ?? [])].some((each) => !each.closed);
+  }
+
+  /** Whether it is needed by something that was in it already. */
+  #holds(address) {
+    return this._kept.has(address) || this._heard.byAddress.has(address);
+  }
+
+  /** Connected again: join what is needed and leave what is not, where the server has us in other channels. */
+  #settle() {
+    for (const address of new Set([...this._kept, ...this._heard.byAddress.keys()])) {
+      if (joinable(address) && !this._members.has(address)) this.#inTurn(address, () => this.#rejoin(address)).catch(report);
+    }
+    for (const address of this._members) this.#letGo(address).catch(report);
+  }
+
+  /** Joins and leaves of one channel come one after another, so that those that cross do not end one another's membership. */
+  #inTurn(address, work) {
+    const mine = (this._turns.get(address) ?? Promise.resolve()).then(work);
+    const done = mine.then(
+      () => {},
+      () => {},
+    );
+    this._turns.set(address, done);
+    done.then(() => {
+      if (this._turns.get(address) === done) this._turns.delete(address);
+    });
+    return mine;
+  }
+
+  /** Join a channel that the server did not take us back into by itself. */
+  async #rejoin(address) {
+    const { connections } = this;
+    const delay = new Backoff();
+    while (this.connected && connections === this.connections && this.#holds(address) && !this._members.has(address)) {
+      try {
+        await this.#join(address, this._heard.logs.get(address) ?? null, { ours: true });
+      } catch (problem) {
+        if (passing(problem)) {
+          this._members.delete(address);
+          await sleep(delay.pause(problem.retryAfter ?? null));
+        } else if (problem instanceof ServerError) this.#ended(address, problem);
+        else return; // The next connection does it.
+      }
     }
   }
 
-  /** A channel that the server did not take us back into by itself. */
-  async #rejoin(address) {
-    try {
-      await this.#join(address, this._logs.get(address) ?? null);
-    } catch (problem) {
-      // Anything else waits for the next connection.
-      if (!(problem instanceof ServerError)) return;
-      this._kept.delete(address);
-      for (const subscription of this._subscriptions.get(address) ?? []) subscription._fail(problem);
+  /** Leave a channel that nothing needs any more. */
+  async #letGo(address) {
+    if (!joinable(address) || this.#needs(address) || !this._members.has(address)) return;
+    await this.#inTurn(address, async () => {
+      // While there is no connection nothing need be left: the next registration does not ask for it.
+      if (this.#needs(address) || !this._members.has(address) || address === this.address || !this.connected) return;
+      try {
+        await this.#leaveNow(address);
+      } catch (problem) {
+        // It was left already, or the connection went.
+        if (!(problem instanceof ArqonBusError)) throw problem;
+      }
+    });
+  }
+
+  /** This client is no member any more: the log comes no longer, nor with its last channel the room's own. */
+  #gone(address) {
+    this._members.delete(address);
+    this._heard.forget(address, this._members);
+  }
+
+  /** An error ended a membership and every subscription of it: nothing of it is joined again. */
+  #ended(address, error) {
+    const kept = this._kept.delete(address);
+    this.#gone(address);
+    for (const subscription of this._heard.listeners(address)) {
+      subscription._fail(error);
+      this._heard.remove(subscription);
     }
+    if (kept) this._emit("error", error);
   }
 
   // --- frames in ---
@@ -1003,15 +1590,8 @@ export class Bus {
       this.#notice(address, frame);
       return;
     }
-    if (Number.isInteger(seq)) {
-      const at = this._logs.get(address);
-      if (!at || seq > at.seq) this._logs.set(address, { seq, epoch: at?.epoch ?? null });
-    }
-    if (channel === WHOLE) {
-      for (const subscription of this._all) if (subscription._wants(address)) subscription._offer(address, frame);
-    } else {
-      for (const subscription of this._subscriptions.get(address) ?? []) subscription._offer(address, frame);
-    }
+    if (Number.isInteger(seq)) this._heard.came(address, seq);
+    for (const subscription of this._heard.hearing(address)) subscription._offer(address, frame);
   }
 
   #answered(frame) {
@@ -1050,16 +1630,13 @@ export class Bus {
   }
 
   #notice(address, frame) {
-    const listeners = [...(this._subscriptions.get(address) ?? [])];
     if (frame.payload?.event === "unsubscribed") {
-      this._kept.delete(address);
-      this.#forget(address);
       const why =
         frame.payload.reason === "DELETED"
           ? { code: "CHANNEL_NOT_FOUND", number: 404, message: `${address} was deleted.` }
           : { code: "REVOKED", number: 403, message: `Your access to ${address} was withdrawn.` };
-      for (const subscription of listeners) subscription._fail(new ServerError(why));
-    } else for (const subscription of listeners) subscription._notice(frame);
+      this.#ended(address, new ServerError(why));
+    } else for (const subscription of this._heard.listeners(address)) subscription._notice(frame);
     this._emit("notice", frame);
   }
 
@@ -1087,6 +1664,7 @@ export class Bus {
       if (this._pending.has(id)) throw new RangeError(`a request with the id ${id} is on its way`);
       const settle = (finish) => (value) => {
         clearTimeout(pending.timer);
+        pending.forget?.();
         if (this._pending.get(id) === pending) this._pending.delete(id);
         pending.done = true;
         finish(value);
@@ -1103,12 +1681,18 @@ export class Bus {
 
   async #dispatch(pending) {
     while (!pending.sent && !pending.done) {
-      await this.whenConnected();
+      if (this._failure) throw this._failure;
+      if (!this._up) {
+        await this.#upChange(pending);
+        continue;
+      }
       await this.#turn();
       const link = this._link;
       if (!link || !this._up || pending.sent || pending.done) continue;
-      pending.sent = true;
-      if (!link.send(pending.text) && pending.repeat) return; // The next connection sends it.
+      // What did not get on the line is sent by the next connection, or by the next turn here.
+      if (pending.repeat) pending.sent = true;
+      pending.sent = link.send(pending.text) || pending.sent;
+      if (!pending.sent) await link.ended;
     }
   }
 
@@ -1120,15 +1704,16 @@ export class Bus {
 
   #encoded(frame) {
     if (this._failure) throw this._failure;
-    const text = JSON.stringify(frame);
-    const most = this._pacer.frameBytes;
-    if (most && text.length * 3 > most) {
-      const size = new TextEncoder().encode(text).length;
-      if (size > most) {
-        const message = `The frame has ${size} bytes; the server takes ${most}.`;
-        throw new ServerError({ code: "FRAME_TOO_LARGE", number: 413, message });
-      }
+    let text;
+    try {
+      text = typeof frame === "string" ? frame : JSON.stringify(frame);
+    } catch (problem) {
+      // Nested so deeply that the encoder itself gave up.
+      if (problem instanceof RangeError) throw tooDeep(this._limits.depth);
+      throw problem;
     }
+    const fault = flaw(text, this._limits, typeof frame === "string" ? rewritten(text) : text);
+    if (fault) throw fault;
     return text;
   }
 
@@ -1138,13 +1723,25 @@ export class Bus {
     return answer.result;
   }
 
-  /** Send a frame of your own as it is; nothing waits for its answer. Throws BusClosed and the like. */
+  /** Send a frame of your own as it is; nothing waits for its answer. Throws BusClosed, TimedOut and the like. */
   async send(frame) {
-    await this.whenConnected();
-    await this.#turn();
-    if (!this._link?.send(typeof frame === "string" ? frame : this.#encoded(frame))) {
-      throw new ConnectionLost("The connection was lost.");
-    }
+    await this.#put(this.#encoded(frame), this._options.timeout);
+  }
+
+  /** Put a text on the line; it waits for the connection at most `timeout`. */
+  #put(text, timeout) {
+    return new Promise((resolve, reject) => {
+      const pending = { text, sent: false, done: false };
+      const settle = (finish) => (value) => {
+        clearTimeout(pending.timer);
+        pending.done = true;
+        pending.forget?.();
+        finish(value);
+      };
+      pending.reject = settle(reject);
+      pending.timer = setTimeout(() => pending.reject(new TimedOut("There was no connection in time.")), timeout);
+      this.#dispatch(pending).then(settle(resolve), pending.reject);
+    });
   }
 
   // --- publishing ---
@@ -1163,7 +1760,7 @@ export class Bus {
       frame.room = room;
       if (channel !== WHOLE) frame.channel = channel;
     }
-    const subscriptions = [...(this._subscriptions.get(address || this.address) ?? [])];
+    const subscriptions = this._heard.listeners(address || this.address);
     if (options.echo ?? subscriptions.some((each) => each.echo)) frame.echo = true;
     return this.#publish(frame, options);
   }
@@ -1192,7 +1789,7 @@ export class Bus {
     await this._places.take();
     try {
       if (!ack) {
-        await this.send(frame);
+        await this.#put(this.#encoded(frame), timeout);
         return { id: frame.id, room: frame.room ?? "", channel: frame.channel ?? WHOLE, seq: null, duplicate: false };
       }
       const answer = await this.#request({ ...frame, ack: true }, { repeat: true, timeout });
@@ -1224,83 +1821,108 @@ export class Bus {
   }
 
   /** Become a member and stay one across reconnects (`subscribe` does it by itself). */
-  async join(address) {
-    const joined = await this.#join(address, null);
-    this._kept.add(address);
-    return joined;
+  join(address) {
+    return this.#inTurn(address, async () => {
+      const joined = await this.#join(address, null);
+      this._kept.add(address);
+      return joined;
+    });
   }
 
-  /** End a membership; the addresses of those that are left. */
+  /** End a membership, and the subscriptions that need it; the addresses of those that are left. */
   async leave(address) {
     this._kept.delete(address);
+    return this.#inTurn(address, async () => {
+      const channels = await this.#leaveNow(address);
+      for (const subscription of this._heard.listeners(address)) {
+        subscription._finish();
+        this._heard.remove(subscription);
+      }
+      return channels;
+    });
+  }
+
+  async #leaveNow(address) {
     const result = await this.command("leave_channel", { channel: address });
-    this.#forget(address);
+    this.#gone(address);
     return result.channels;
   }
 
-  /** This client is no member any more: the log comes no longer, nor with its last channel the room's own. */
-  #forget(address) {
-    this._members.delete(address);
-    this._logs.delete(address);
-    const [room] = splitAddress(address);
-    if (![...this._members].some((other) => other.startsWith(`${room}:`))) this._logs.delete(`${room}:${WHOLE}`);
-  }
-
-  /** Join; `activate` is called with the result before any frame that follows the answer is looked at. */
-  async #join(address, since, activate = null) {
+  /**
+   * Join; `activate` is called with the result before any frame that follows the answer is looked at. `ours`: `since` is our own
+   * place, and not one that a new subscription asks for.
+   */
+  async #join(address, since, { ours = false, activate = null } = {}) {
     const parameters = { channel: address };
     if (since) {
       parameters.since = since.seq;
-      if (since.epoch) parameters.epoch = since.epoch;
+      // An empty one says that nobody knew which log it was.
+      if (typeof since.epoch === "string") parameters.epoch = since.epoch;
+      else if (ours && since.seq > 0) parameters.epoch = "";
     }
     const onAnswer = ({ result }) => {
       this._members.add(address);
-      if (since) {
-        const seq = result.recovered === false ? result.first_seq - 1 : since.seq;
-        this._logs.set(address, { seq, epoch: result.epoch });
-      } else if (!this._logs.has(address)) this._logs.set(address, { seq: result.seq, epoch: result.epoch });
-      // The room's own log comes with the first of its channels.
-      for (const [log, at] of Object.entries(result.positions)) if (!this._logs.has(log)) this._logs.set(log, at);
+      this._heard.joined(address, result, since, ours);
       activate?.(result);
     };
     const frame = { type: "command", id: newId(), command: "join_channel", parameters };
-    return (await this.#request(frame, { repeat: true, onAnswer })).result;
+    try {
+      return (await this.#request(frame, { repeat: true, onAnswer })).result;
+    } catch (problem) {
+      if (problem instanceof TimedOut) this._members.add(address); // Perhaps: nobody waits for the answer any more.
+      throw problem;
+    }
   }
 
   /** Begin a subscription: from the answer on, every frame reaches it. */
   async _attach(subscription) {
     const { address } = subscription;
-    await this.whenConnected();
-    if (!subscription.joinable) {
-      const since = await this.#seqOf(address, subscription.since);
-      if (since) {
-        subscription._begin(address, since.seq);
-        subscription._follow(address);
-      }
-      this.#add(subscription);
-      return;
+    if (!this._opening.has(address)) this._opening.set(address, new Set());
+    this._opening.get(address).add(subscription);
+    try {
+      await this.whenConnected();
+      if (subscription.joinable) await this.#inTurn(address, () => this.#enter(subscription));
+      else await this.#listen(subscription);
+    } finally {
+      const others = this._opening.get(address);
+      others.delete(subscription);
+      if (!others.size) this._opening.delete(address);
+      // Closed, or refused, while its join was on the way.
+      this.#letGo(address).catch(report);
     }
-    const mine = this._joining.then(async () => {
-      const since = await this.#seqOf(address, subscription.since);
-      await this.#join(address, since, (result) => {
-        if (!since) {
-          // Another iterator's `since` makes the server send older messages again; they are not for this one.
-          subscription._begin(address, result.seq);
-        } else {
-          const lost = result.recovered === false;
-          subscription._begin(address, lost ? result.first_seq - 1 : since.seq, lost && since.seq > 0);
-        }
-        this.#add(subscription);
-      });
-    });
-    this._joining = mine.catch(() => {});
-    await mine;
   }
 
-  #add(subscription) {
-    if (!this._subscriptions.has(subscription.address)) this._subscriptions.set(subscription.address, new Set());
-    this._subscriptions.get(subscription.address).add(subscription);
-    this._all.add(subscription);
+  async #enter(subscription) {
+    if (subscription.closed) return;
+    const { address } = subscription;
+    const since = await this.#seqOf(address, subscription.since);
+    if (subscription.closed) return;
+    const activate = (result) => {
+      if (subscription.closed) return;
+      if (!since) {
+        // Another iterator's `since` makes the server send older messages again; they are not for this one.
+        subscription._begin(address, told(result));
+      } else {
+        const lost = result.recovered === false;
+        subscription._begin(address, told(result, lost ? result.first_seq - 1 : since.seq), lost && since.seq > 0);
+      }
+      this._heard.add(subscription);
+    };
+    await this.#join(address, since, { activate });
+  }
+
+  /** Begin with a log that comes by itself: an inbox, or a room's own. */
+  async #listen(subscription) {
+    const { address } = subscription;
+    const since = await this.#seqOf(address, subscription.since);
+    if (subscription.closed) return;
+    const at = this._heard.logs.get(address);
+    if (since) {
+      const place = this._heard.place(address, since);
+      subscription._begin(address, place.at, place.lost);
+      subscription._follow(address, at?.seq ?? 0);
+    } else if (at) subscription._begin(address, at);
+    this._heard.add(subscription);
   }
 
   /** A `since` as a position. Throws RangeError for a text that is no time. */
@@ -1309,7 +1931,7 @@ export class Bus {
     if (typeof since === "number") return { seq: since, epoch: null };
     const moment = momentOf(since);
     try {
-      const head = joinable(address) ? (await this.channelInfo(address)).seq : (this._logs.get(address)?.seq ?? 0);
+      const head = joinable(address) ? (await this.channelInfo(address)).seq : (this._heard.logs.get(address)?.seq ?? 0);
       const page = await this.historyPage(address, { after: moment, limit: 1 });
       const first = page.messages[0]?.seq ?? null;
       return { seq: first === null ? head : Math.min(head, first - 1), epoch: null };
@@ -1321,19 +1943,8 @@ export class Bus {
 
   /** A subscription ended: leave its channel if nothing else here needs it. */
   async _detach(subscription) {
-    const { address } = subscription;
-    const others = this._subscriptions.get(address);
-    this._all.delete(subscription);
-    others?.delete(subscription);
-    if (!others?.size) this._subscriptions.delete(address);
-    const needed = others?.size || this._kept.has(address) || address === this.address || !this._members.has(address);
-    if (!joinable(address) || needed || this._failure || !this._up) return;
-    try {
-      await this.leave(address);
-    } catch (problem) {
-      // It was left already, or the connection went; coming back does not join it again.
-      if (!(problem instanceof ArqonBusError)) throw problem;
-    }
+    this._heard.remove(subscription);
+    await this.#letGo(subscription.address);
   }
 
   // --- commands ---
@@ -1455,13 +2066,25 @@ export async function connect(url = "ws://localhost:8765/", options = {}) {
         'Give one: connect(url, { WebSocket: (await import("ws")).WebSocket })',
     );
   }
-  const identity = { client_id: clientId, client_type: clientType, room, channel, screen_name: screenName, avatar, personality };
-  for (const key of Object.keys(identity)) if (identity[key] === undefined || identity[key] === null) delete identity[key];
-  const { token, ticket, onFrame, openTimeout = 10_000 } = options;
+  const registration = { client_id: clientId, client_type: clientType, room, channel, screen_name: screenName, avatar, personality };
+  for (const key of Object.keys(registration)) {
+    if (registration[key] === undefined || registration[key] === null) delete registration[key];
+  }
+  const fault = flaw(JSON.stringify(registration));
+  if (fault) throw fault;
+  const { token, ticket, onFrame, openTimeout = 10_000, identity = null, resumeToken = null } = options;
   if (ticket && typeof ticket !== "function") {
     throw new TypeError("A ticket is good for one connection: give a function that fetches one, `ticket: () => …`.");
   }
-  const bus = new Bus({ url: String(url), token, ticket, onFrame, openTimeout, WebSocket: Implementation }, identity, {
+  if (identity !== null && !(typeof identity === "string" ? identity : identity.get && identity.set)) {
+    throw new TypeError("An identity is a name, or an object that keeps a text: `identity: { get: () => …, set: (text) => … }`.");
+  }
+  if (resumeToken !== null && (identity !== null || !clientId)) {
+    throw new TypeError("A resumeToken proves a clientId: give both of them, and no identity, which keeps them for you.");
+  }
+  const dial = { url: String(url), token, ticket, onFrame, openTimeout, WebSocket: Implementation };
+  const settings = {
+    resumeToken,
     reconnect: options.reconnect ?? true,
     giveUpAfter: options.giveUpAfter ?? null,
     wait: options.wait === undefined ? 0 : options.wait,
@@ -1471,6 +2094,7 @@ export async function connect(url = "ws://localhost:8765/", options = {}) {
     heartbeat: options.heartbeat ?? 25_000,
     backoff: options.backoff ?? new Backoff(),
     onState: options.onState,
-  });
+  };
+  const bus = new Bus(dial, registration, settings, identity === null ? null : new Identity(identity, openTimeout));
   return bus._open();
 }

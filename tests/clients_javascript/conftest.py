@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Protocol
@@ -29,12 +31,13 @@ def node_flags() -> list[str]:
 class Node:
     """A running scenario."""
 
-    def __init__(self, name: str, url: str, **given: Any) -> None:
+    def __init__(self, name: str, url: str, env: Mapping[str, str], **given: Any) -> None:
         self._name = name
         self._process = subprocess.Popen(
             ["node", *node_flags(), str(SCENARIOS), name, url, json.dumps(given)],
             cwd=PROJECT_ROOT,
-            stdin=subprocess.DEVNULL,
+            env={**os.environ, **env},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -72,11 +75,22 @@ class Node:
                 return line
             self.seen.append(line)
 
+    def tell(self, line: str) -> None:
+        """Say something to a scenario that listens."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
     def finish(self) -> None:
         """Wait for its end, which must be a good one."""
         code = self._process.wait(timeout=20)
         self._threads[1].join(timeout=5)
         assert code == 0, self._errors
+
+    @property
+    def errors(self) -> str:
+        """What it said on standard error, once it has ended."""
+        return self._errors
 
     def kill(self) -> None:
         """End it."""
@@ -84,15 +98,18 @@ class Node:
         self._process.wait()
         for thread in self._threads:
             thread.join(timeout=5)
-        for pipe in (self._process.stdout, self._process.stderr):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 class Run(Protocol):
     """Starts a scenario; ended at the end of the test."""
 
-    def __call__(self, name: str, server: BusServer | str, **given: Any) -> Node: ...
+    def __call__(
+        self, name: str, server: BusServer | str, env: Mapping[str, str] | None = None, **given: Any
+    ) -> Node: ...
 
 
 @pytest.fixture
@@ -100,8 +117,8 @@ def node() -> Iterator[Run]:
     """Start scenarios."""
     started: list[Node] = []
 
-    def start(name: str, server: BusServer | str, **given: Any) -> Node:
-        made = Node(name, server if isinstance(server, str) else server.url, **given)
+    def start(name: str, server: BusServer | str, env: Mapping[str, str] | None = None, **given: Any) -> Node:
+        made = Node(name, server if isinstance(server, str) else server.url, env or {}, **given)
         started.append(made)
         return made
 

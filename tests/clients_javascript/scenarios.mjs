@@ -1,18 +1,24 @@
 // What the tests let node do: `node scenarios.mjs NAME URL [JSON]`. Each line on standard output is one JSON event.
-import { BusClosed, CLOSE_CODES, ClosedByServer, ConnectionFailed, ServerError, comesBack, connect } from "../../clients/javascript/arqonbus.js";
+import { createInterface } from "node:readline";
+import { Backoff, BusClosed, CLOSE_CODES, ClosedByServer, ConnectionFailed, ServerError, comesBack, connect } from "../../clients/javascript/arqonbus.js";
+import { crossing, dice } from "./crossing.mjs";
+import { Line } from "./line.mjs";
 
 const [name, url, text] = process.argv.slice(2);
 const given = JSON.parse(text ?? "{}");
 const say = (event, values = {}) => process.stdout.write(`${JSON.stringify({ event, ...values })}\n`);
 const short = (message) => ({ seq: message.seq, text: message.text, sender: message.sender });
 
-async function take(subscription, count) {
+/** So many messages; `end`: and close it. */
+async function take(subscription, count, end = true) {
   const taken = [];
-  for await (const message of subscription) {
-    taken.push(message);
-    if (taken.length === count) break;
-  }
+  while (taken.length < count) taken.push((await subscription.next()).value);
+  if (end) await subscription.close();
   return taken;
+}
+
+async function until(condition) {
+  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 const scenarios = {
@@ -170,6 +176,119 @@ const scenarios = {
     const message = (await subscription.next()).value;
     say("heard", { text: message.text, connections: bus.connections });
     bus.close();
+  },
+
+  async line() {
+    // A line for others, such as a browser: what to do with it comes by standard input.
+    const roll = dice(given.seed ?? 1);
+    const line = await Line.to(url, () => roll((given.delay ?? 0) + 1));
+    const commands = createInterface({ input: process.stdin });
+    say("line", { url: line.url });
+    for await (const command of commands) {
+      line[command]();
+      say(command);
+    }
+    line.end();
+  },
+
+  async made_anew() {
+    // A member goes away, its channel is deleted meanwhile, and it comes back to another one of that name.
+    const line = await Line.to(url);
+    const [bus, other] = [await connect(line.url, { clientId: given.clientId }), await connect(url, { token: given.token })];
+    const { address } = given;
+    const room = address.split(":")[0];
+    const [early, late] = [await bus.subscribe(address).open(), await bus.subscribe(address, { since: 0 }).open()];
+    const whole = await bus.subscribe(room).open();
+    for (let i = 1; i <= 5; i += 1) await other.publish(address, `old ${i}`);
+    await other.publish(room, "old, to all");
+    const heard = [];
+    for (const each of [early, late]) heard.push((await take(each, 6, false)).map((message) => message.text));
+    await take(whole, 1, false);
+    const before = early.position;
+    line.shut();
+    await until(async () => !(await other.channelInfo(address)).participant_count);
+    await other.deleteChannel(address);
+    line.mend();
+    bus.reconnectNow();
+    await until(() => other.channelInfo(address).then((info) => info.participant_count, () => false));
+    for (let i = 1; i <= 3; i += 1) await other.publish(address, `new ${i}`);
+    await other.publish(room, "new, to all");
+    const after = [];
+    for (const each of [early, late]) {
+      const messages = await take(each, 4, false);
+      after.push({ texts: messages.map((message) => message.text), gaps: messages.map((message) => message.afterGap), told: each.gaps });
+    }
+    const { epoch } = await other.channelInfo(address);
+    say("made_anew", { heard, after, same: before.epoch === early.position.epoch, right: early.position.epoch === epoch, whole: (await take(whole, 1, false))[0].text });
+    bus.close();
+    other.close();
+    line.end();
+  },
+
+  async ended() {
+    // A subscription that ended does not come back with the next connection.
+    const line = await Line.to(url);
+    const [bus, other] = [await connect(line.url), await connect(url)];
+    const { address } = given;
+    const subscription = await bus.subscribe(address).open();
+    say("ready", { clientId: bus.clientId });
+    const error = await subscription.next().catch((problem) => problem);
+    const again = await subscription.next().catch((problem) => problem);
+    say("over", { code: error.code, same: again === error });
+    await new Promise((resolve) => createInterface({ input: process.stdin }).once("line", resolve).once("close", resolve));
+    line.cut();
+    await until(() => bus.connections === 2 && bus.connected);
+    // What the next connection had to join is joined before it answers this.
+    await bus.ping();
+    const info = await other.channelInfo(address).catch((problem) => problem.code);
+    say("after", { there: info.participants?.map((row) => row.client_id) ?? info });
+    bus.close();
+    other.close();
+    line.end();
+    process.stdin.destroy();
+  },
+
+  async inbox_places() {
+    const bus = await connect(url, { clientId: given.clientId, token: given.token });
+    const other = await connect(url);
+    const first = await bus.inbox().open();
+    for (let i = 1; i <= 3; i += 1) await other.private(given.clientId, `${i}`);
+    await take(first, 3, false);
+    bus.close();
+    const back = await connect(url, { clientId: given.clientId, token: given.token });
+    const { seq, epoch } = back.registered.channels[`pm:${given.clientId}`];
+    const places = { own: { seq, epoch }, before: { seq: 1, epoch }, chosen: { seq: 1 }, old: { seq: 9, epoch: "old" }, unknown: { seq: 2, epoch: "" }, beyond: { seq: 9, epoch }, none: { seq: 0, epoch: "old" } };
+    const open = Object.entries(places).map(([name, since]) => [name, back.inbox({ since })]);
+    for (const [, inbox] of open) await inbox.open();
+    await other.private(given.clientId, "4");
+    const told = {};
+    for (const [name, inbox] of open) {
+      const heard = [];
+      for await (const message of inbox) {
+        heard.push(`${message.text}${message.afterGap ? " after a gap" : ""}`);
+        if (message.text === "4") break;
+      }
+      told[name] = [heard, inbox.gaps];
+    }
+    say("places", { head: seq, told });
+    back.close();
+    other.close();
+  },
+
+  async crossing() {
+    for (const seed of given.seeds) {
+      const roll = dice(seed);
+      const line = await Line.to(url, () => roll(15));
+      const other = await connect(url);
+      const bus = await connect(line.url, { backoff: new Backoff({ first: 5, most: 20 }) });
+      const { steps, room } = given;
+      const faults = await crossing({ bus, other, room, seed, steps, cut: () => line.cut() });
+      say("crossed", { seed, faults, connections: bus.connections });
+      bus.close();
+      other.close();
+      line.end();
+    }
+    say("all");
   },
 };
 

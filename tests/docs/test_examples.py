@@ -120,7 +120,8 @@ def test_javascript_runs(block: Block, shared_server: BusServer, folder: Path) -
     node = shutil.which("node")
     assert node is not None
     # It never ends by itself: the socket stays open. What it logs is what the server answers.
-    until = Block(block.page, block.line, block.language, "run until: registered", block.code)
+    mark = block.mark if block.mark.startswith("run until: ") else "run until: registered"
+    until = Block(block.page, block.line, block.language, mark, block.code)
     run_block(until, shared_server, folder, [node, "--experimental-websocket"], block.code)
 
 
