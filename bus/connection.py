@@ -327,6 +327,7 @@ class Connection:
         uid = node.publisher.new_uid()
         try:
             command = find(inbound.command)
+            self.session.ask(command.cost)
             parameters = command.read(inbound.parameters, inbound.hints)
             context = Context(
                 peer.actor,

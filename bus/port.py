@@ -24,6 +24,9 @@ class NodePort(Port):
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         return await self._node.run(function, *args)
 
+    async def ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._node.ask(function, *args)
+
     async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
         return await self._node.run_writer(function, *args)
 

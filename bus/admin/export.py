@@ -15,9 +15,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 from django.utils import timezone
 
+from ..log.pages import FrameBytes
 from ..models import Message, wire_time
 
-PAGE = 500
+#: Messages that are in memory at a time, and bytes of them.
+PAGE, PAGE_BYTES = 500, 4 * 1024 * 1024
 COLUMNS = ("timestamp", "room", "channel", "seq", "id", "type", "from", "message", "payload")
 
 #: What a spreadsheet would take for a formula.
@@ -65,8 +67,16 @@ def _written(
 
 
 def _page(rows: QuerySet[Message], last: int | None) -> list[Message]:
-    rows = rows.order_by("-id")
-    return list((rows if last is None else rows.filter(id__lt=last))[:PAGE])
+    """The next messages, as many as :data:`PAGE_BYTES` allow, but one."""
+    rows = rows.order_by("-id") if last is None else rows.order_by("-id").filter(id__lt=last)
+    keys: list[int] = []
+    total = 0
+    for key, size in rows.annotate(size=FrameBytes("frame")).values_list("id", "size")[:PAGE]:
+        total += size
+        if total > PAGE_BYTES and keys:
+            break
+        keys.append(key)
+    return list(rows.filter(id__in=keys))
 
 
 def _json_lines(page: Sequence[Message], first: bool) -> str:

@@ -104,6 +104,8 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
     search_help_text = "A part of the message's text, payload or id."
     ordering = ["-id"]
     sortable_by = ()
+    # Each may be as large as a frame.
+    list_max_show_all = 50
     fieldsets = [
         (None, {"fields": ["channel_link", "seq", "uid", "type", "sender_link", "created_at"]}),
         ("As it was delivered", {"fields": ["frame_text"]}),

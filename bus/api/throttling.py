@@ -70,11 +70,12 @@ def spend(actor: Actor, amount: float, size: int = 0) -> None:
 
 
 class BusThrottle(BaseThrottle):
-    """One token for each request; ``ARQONBUS_RATE_LIMIT`` and ``ARQONBUS_RATE_BURST``, 0 switches it off."""
+    """A token for each request, more for a costly look; ``ARQONBUS_RATE_LIMIT`` and ``…_RATE_BURST``, 0 switches it off."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
         """Whether the caller had a token left."""
-        self._wait = take(actor_of(request))
+        looks = request.method in ("GET", "HEAD")
+        self._wait = take(actor_of(request), getattr(view, "look_cost", 1) if looks else 1)
         return not self._wait
 
     def wait(self) -> float:

@@ -22,6 +22,10 @@ class Port(Protocol):
         """Call a service in a database thread."""
         ...
 
+    async def ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a service that may look through many rows, in the thread for that."""
+        ...
+
     async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a service that writes."""
         ...
@@ -78,6 +82,9 @@ class Parameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Base of every command's parameters."""
 
 
+#: What a question costs in frames that looks through the database: for a page of a list, and for one thing or a log.
+LISTING, LOOK = 10, 4
+
 Run = Callable[[Context, Any], Awaitable[Answer]]
 
 
@@ -90,6 +97,7 @@ class Command(msgspec.Struct, frozen=True):
     summary: str
     who: str
     errors: tuple[str, ...]
+    cost: int = 1
 
     def read(self, parameters: dict[str, Any], hints: dict[str, Any]) -> Parameters:
         """The typed parameters. ``hints`` are keys from beside them, which only count where they fit.
@@ -156,13 +164,13 @@ registry: dict[str, Command] = {}
 
 
 def command(
-    name: str, parameters: type[Parameters], *, who: str = "any", errors: tuple[str, ...] = ()
+    name: str, parameters: type[Parameters], *, who: str = "any", errors: tuple[str, ...] = (), cost: int = 1
 ) -> Callable[[Run], Run]:
-    """Register a command; the function's docstring is its summary in ``help``."""
+    """Register a command; the function's docstring is its summary in ``help``. It counts as ``cost`` frames."""
 
     def register(run: Run) -> Run:
         summary = (run.__doc__ or "").strip().split("\n")[0]
-        registry[name] = Command(name, parameters, run, summary, who, errors)
+        registry[name] = Command(name, parameters, run, summary, who, errors, cost)
         return run
 
     return register

@@ -12,7 +12,7 @@ from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..protocol.values import seq_of
 from ..services import channels as channel_service
-from .base import Answer, Context, Parameters, command
+from .base import LISTING, LOOK, Answer, Context, Parameters, command
 
 Room = Annotated[
     str | None, Meta(description="Room, or room:channel; without it the frame's own, then your initial one.")
@@ -146,22 +146,22 @@ class ListParameters(Parameters):
     after: Annotated[str, Meta(description="The `next` of the page before.")] = ""
 
 
-@command("list_channels", ListParameters, errors=("ROOM_NOT_FOUND",))
+@command("list_channels", ListParameters, errors=("ROOM_NOT_FOUND",), cost=LISTING)
 async def list_channels(context: Context, parameters: ListParameters) -> Answer:
     """The channels of a room, or of all rooms, that you may see."""
     room: str | None = None
     if not parameters.all:
         room = (parameters.room or context.room or context.initial.room).partition(":")[0]
         resolve(room or ":", WHOLE, context.initial)
-    rows, after = await context.port.run(
+    rows, after = await context.port.ask(
         lambda: channel_service.list_channels(context.actor, room=room, limit=parameters.limit, after=parameters.after)
     )
     return Answer(f"{len(rows)} channels", {"channels": rows, "room": room, "next": after})
 
 
-@command("channel_info", ChannelParameters, errors=("CHANNEL_NOT_FOUND",))
+@command("channel_info", ChannelParameters, errors=("CHANNEL_NOT_FOUND",), cost=LOOK)
 async def channel_info(context: Context, parameters: ChannelParameters) -> Answer:
     """A channel's members, metadata and head."""
     address = target(context, parameters)
-    info = await context.port.run(lambda: channel_service.channel_info(context.actor, address))
+    info = await context.port.ask(lambda: channel_service.channel_info(context.actor, address))
     return Answer(f"{address} has {info['participant_count']} members", info)

@@ -12,7 +12,7 @@ from ..services import channels as channel_service
 from ..services import clients as client_service
 from ..services import totals
 from ..version import PROTOCOL, VERSION
-from .base import Answer, Context, Parameters, command, find, registry
+from .base import LISTING, Answer, Context, Parameters, command, find, registry
 
 
 class StatusParameters(Parameters):
@@ -23,7 +23,7 @@ class StatusParameters(Parameters):
     after_channel: Annotated[str, Meta(description="The `next_channel` of the page before: channels behind it.")] = ""
 
 
-@command("status", StatusParameters)
+@command("status", StatusParameters, cost=LISTING)
 async def status(context: Context, parameters: StatusParameters) -> Answer:
     """The server, its figures, and the channels and clients that you may see."""
     started = context.port.started_at
@@ -41,7 +41,7 @@ async def status(context: Context, parameters: StatusParameters) -> Answer:
             "next": after,
         }
 
-    result = await context.port.run(read)
+    result = await context.port.ask(read)
     stats = result["stats"]
     server = {
         "version": VERSION,

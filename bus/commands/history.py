@@ -14,7 +14,7 @@ from ..protocol.kept import legible
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..services import history as history_service
-from .base import Answer, Context, Parameters, command
+from .base import LOOK, Answer, Context, Parameters, command
 
 Position = Annotated[
     Annotated[int, Meta(ge=0, le=2**63 - 1)] | str | None,
@@ -37,7 +37,7 @@ class HistoryParameters(Parameters):
     sender: Annotated[str | None, Meta(description="Only messages from this client_id.")] = None
 
 
-@command("history", HistoryParameters, errors=("ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND", "FORBIDDEN"))
+@command("history", HistoryParameters, errors=("ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND", "FORBIDDEN"), cost=LOOK)
 async def history(context: Context, parameters: HistoryParameters) -> Answer:
     """Past messages, oldest first: the newest ones, or those before or after a position."""
     address = where(context, parameters)
@@ -48,7 +48,7 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
             more = recent[0][0] if recent and recent[0][0] > 1 else None
             # Its last ones may have come from a process of an older version.
             return _answer(address, [legible(frame, seq) for seq, frame in recent], more)
-    answer: Answer = await context.port.run(read, context, address, parameters)
+    answer: Answer = await context.port.ask(read, context, address, parameters)
     return answer
 
 

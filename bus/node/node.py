@@ -71,10 +71,12 @@ class Node:
         self.started_at = datetime.now(UTC)
         self.settings = settings
         self.bounds = Bounds(bytes=settings.send_buffer, frames=settings.send_frames, deadline=settings.send_deadline)
-        # One thread writes (SQLite has one writer anyway), two read what clients ask for, and one looks after the streams,
-        # which no slow question of a client may hold up. Each keeps one database connection.
+        # One thread writes (SQLite has one writer anyway), one looks up what a frame needs to be served, one answers questions
+        # that look through many rows, and one looks after the streams, which no slow question may hold up. Each keeps one
+        # database connection.
         self._writer_thread = DatabaseThreads(1, "arqonbus-log")
-        self._readers = DatabaseThreads(2, "arqonbus-read")
+        self._reader = DatabaseThreads(1, "arqonbus-read")
+        self._asker = DatabaseThreads(1, "arqonbus-ask")
         # Waits for channels whose row somebody's transaction holds; has a connection only meanwhile.
         self._apart = DatabaseThreads(1, "arqonbus-apart")
         self._watcher = DatabaseThreads(1, "arqonbus-watch")
@@ -220,11 +222,15 @@ class Node:
         logger.info("node %s stopped", self.id, extra={"event": "node_stopped", "node": self.id})
 
     def _threads(self) -> Sequence[DatabaseThreads]:
-        return self._writer_thread, self._apart, self._readers, self._watcher
+        return self._writer_thread, self._apart, self._reader, self._asker, self._watcher
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a service in one of the reading threads."""
-        return await self.loop.run_in_executor(self._readers, database_read, function, *args)
+        """Call a service that reads little in the thread for that."""
+        return await self.loop.run_in_executor(self._reader, database_read, function, *args)
+
+    async def ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call a service that may look through many rows in a thread where it holds up nobody but others like it."""
+        return await self.loop.run_in_executor(self._asker, database_read, function, *args)
 
     async def run_watcher(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a service in the thread that looks after the streams."""

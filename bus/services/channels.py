@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, OuterRef, QuerySet
 
 from .. import bells, broker, metrics, signals
 from ..conf import config
@@ -17,6 +17,8 @@ from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_name, parse_address, whole_room
 from ..protocol.routing import channel_not_found, invalid_name
 from . import audit, totals
+from .visibility import channels_for
+from .walking import sealed, unsealed, walk
 
 
 class ChannelRef(msgspec.Struct, frozen=True):
@@ -310,49 +312,48 @@ def list_channels(
     Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that is not there, or not for them, and INVALID_NAME for no cursor.
     """
     channels = Channel.objects.all() if room is None else Channel.objects.filter(room__name=room)
-    rows, cursor = page(actor, channels, after=_cursor(after), limit=limit)
-    if room is not None and not rows and not after:
+    rows, cursor = page(actor, channels, after=after, limit=limit)
+    if room is not None and not rows and not after and cursor is None:
         found = Room.objects.filter(name=room).exclude(name__in=(INBOX_ROOM, WHOLE)).first()
         if found is None or (found.private and not can(actor, JOIN, whole_room(room), private=True)):
             raise BusError("ROOM_NOT_FOUND", f"There is no room {room}.", [{"room": room}])
-    return rows, None if cursor is None else str(cursor)
+    return rows, cursor
 
 
 def active_channels(actor: Actor, *, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
     """The channels with members that ``actor`` may see, for ``status``, and the cursor of the next page."""
     here = Membership.objects.filter(channel=OuterRef("pk"), client__node__isnull=False)
-    rows, cursor = page(actor, Channel.objects.filter(Exists(here)), after=_cursor(after), limit=limit)
+    rows, cursor = page(actor, Channel.objects.filter(Exists(here)), after=after, limit=limit)
     kept = ("room", "channel", "participants")
-    return [{key: row[key] for key in kept} for row in rows], None if cursor is None else str(cursor)
+    return [{key: row[key] for key in kept} for row in rows], cursor
 
 
 def _cursor(text: str) -> Address | None:
     if not text:
         return None
-    address = parse_address(text)
+    address = parse_address(unsealed(text) or "")
     if address is None:
         raise invalid_name("after", text, "`after` is the `next` of a page.")
     return address
 
 
 def page(
-    actor: Actor, channels: QuerySet[Channel], *, after: Address | None, limit: int
-) -> tuple[list[dict[str, Any]], Address | None]:
-    """Rows of the channels that ``actor`` may know of, in order of their addresses from behind ``after``, and the next cursor."""
-    channels = channels.filter(kind=Channel.Kind.CHANNEL).select_related("room").order_by("room__name", "name")
-    seen: list[Channel] = []
-    while len(seen) <= limit:
-        rest = channels
-        if after is not None:
-            rest = rest.filter(Q(room__name__gt=after.room) | Q(room__name=after.room, name__gt=after.channel))
-        batch = list(rest[: limit + 1])
-        seen += [channel for channel in batch if may_see(actor, channel)]
-        if len(batch) <= limit:
-            break
-        after = batch[-1].address
-    counts = participants([channel.id for channel in seen[:limit]])
-    rows = [describe(channel, counts.get(channel.id, 0)) for channel in seen[:limit]]
-    return rows, seen[limit - 1].address if len(seen) > limit else None
+    actor: Actor, channels: QuerySet[Channel], *, after: str, limit: int
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Rows of the channels that ``actor`` may know of, in order of their addresses from behind ``after``, and the next cursor.
+
+    Raises ``BusError`` INVALID_NAME for an ``after`` that is no cursor.
+    """
+    channels = channels.filter(channels_for(actor), kind=Channel.Kind.CHANNEL).select_related("room").defer("metadata")
+
+    def show(batch: list[Channel]) -> list[Channel | None]:
+        return [channel if may_see(actor, channel) else None for channel in batch]
+
+    seen, more, shown = walk(channels, ("room__name", "name"), _cursor(after), limit, show)
+    counts = participants([channel.id for channel in seen])
+    rows = [describe(channel, counts.get(channel.id, 0)) for channel in seen]
+    cursor = None if more is None else ":".join(more)
+    return rows, cursor if cursor is None or shown else sealed(cursor)
 
 
 def channel_info(actor: Actor, address: Address) -> dict[str, Any]:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import msgspec
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from .. import bells, broker
-from ..models import Channel, Client, digest, wire_time
+from ..models import Channel, Client, Membership, digest, wire_time
 from ..permissions import PRESENCE, Actor, can, require
 from ..protocol.errors import NOT_ALLOWED, BusError
 from ..protocol.names import CLIENT_ID_RULE, Address, is_client_id, is_reserved
-from ..protocol.routing import channel_not_found
+from ..protocol.routing import channel_not_found, invalid_name
 from . import audit
 from .channels import remove
+from .visibility import channels_for
+from .walking import sealed, unsealed, walk
+
+#: Connected clients that one question looks through, memberships that it reads of those who may be seen, and bytes of what
+#: they say of themselves.
+WINDOW, MOST_MEMBERSHIPS, PAGE_BYTES = 5_000, 5_000, 2 * 1024 * 1024
 
 
 def known(client_ids: Iterable[str]) -> set[str]:
@@ -141,32 +147,40 @@ def list_clients(
     channels are of those too, its personality is for admins. ``clients`` narrows them, ``channel`` to its members.
     Raises ``BusError`` CHANNEL_NOT_FOUND or FORBIDDEN for a ``channel`` without presence.
     """
-    rows = (Client.objects.all() if clients is None else clients).filter(node__isnull=False).order_by("client_id")
+    place = unsealed(after)
+    if place is None:
+        raise invalid_name("after", after, "`after` is the `next` of a page.")
+    connected = Client.objects.filter(node__isnull=False, client_id__gt=place).order_by("client_id")
+    rows = (Client.objects.all() if clients is None else clients).filter(node__isnull=False)
+    edge: list[str] = []
     if channel is not None:
         found = Channel.objects.select_related("room").filter(room__name=channel.room, name=channel.channel).first()
         if found is None or found.kind == Channel.Kind.INBOX:
             raise channel_not_found(channel)
         require(actor, PRESENCE, channel, private=found.room.private)
         rows = rows.filter(memberships__channel=found)
-    own = own_ids(actor)
-    seen: list[dict[str, Any]] = []
-    while len(seen) <= limit:
-        batch = list(rows.filter(client_id__gt=after).prefetch_related("memberships__channel__room")[: limit + 1])
-        seen += [row for row in (_shown(actor, client, own) for client in batch) if row is not None]
-        if len(batch) <= limit:
-            break
-        after = batch[-1].client_id
-    return seen[:limit], seen[limit - 1]["client_id"] if len(seen) > limit else None
+    elif not actor.manages:
+        # What the database looks through for those who may be seen is bounded, too.
+        edge = list(connected.values_list("client_id", flat=True)[WINDOW - 1 : WINDOW])
+        here = Membership.objects.filter(channels_for(actor, (PRESENCE,), prefix="channel__"), client=OuterRef("pk"))
+        mine = Q(client_id=actor.client_id) if actor.anonymous else Q(principal=actor.principal)
+        rows = rows.filter(mine | Q(client_id=actor.client_id) | Exists(here))
+        rows = rows.filter(client_id__lte=edge[0]) if edge else rows
+    shown, more, open_ = walk(
+        rows.defer("personality"), ("client_id",), (place,), limit, lambda batch: _shown(actor, batch)
+    )
+    if more is None and edge:
+        more, open_ = (edge[0],), False
+    return shown, None if more is None else more[0] if open_ else sealed(more[0])
 
 
 def get(actor: Actor, client_id: str) -> dict[str, Any]:
     """One connected client. Raises ``BusError`` CLIENT_NOT_FOUND, also where ``actor`` may not know of it."""
-    rows = Client.objects.filter(node__isnull=False, client_id=client_id)
-    client = rows.prefetch_related("memberships__channel__room").first() if is_client_id(client_id) else None
-    shown = _shown(actor, client, own_ids(actor)) if client is not None else None
-    if shown is None:
-        raise BusError("CLIENT_NOT_FOUND", f"No client {client_id[:64]!r} is connected.")
-    return shown
+    rows = Client.objects.filter(node__isnull=False, client_id=client_id) if is_client_id(client_id) else ()
+    for shown in _shown(actor, list(rows)):
+        if shown is not None:
+            return shown
+    raise BusError("CLIENT_NOT_FOUND", f"No client {client_id[:64]!r} is connected.")
 
 
 def own_ids(actor: Actor) -> dict[str, datetime | None]:
@@ -177,21 +191,51 @@ def own_ids(actor: Actor) -> dict[str, datetime | None]:
     return {client_id: None if generated else since for client_id, since, generated in rows}
 
 
-def _shown(actor: Actor, client: Client, own: Container[str]) -> dict[str, Any] | None:
-    """A client as ``actor`` sees it; None when it does not."""
-    seen = [
-        str(m.channel.address)
-        for m in client.memberships.all()
-        if can(actor, PRESENCE, m.channel.address, private=m.channel.room.private)
-    ]
-    if not (seen or actor.manages or client.client_id in own or client.client_id == actor.client_id):
-        return None
-    row = {
-        **public(client),
-        "channels": seen,
-        "connected_at": wire_time(client.connected_at),
-        "last_activity": wire_time(client.last_activity),
-    }
-    if actor.manages:
-        row["personality"] = client.personality
-    return row
+def _shown(actor: Actor, clients: list[Client]) -> list[dict[str, Any] | None]:
+    """The first of the clients as ``actor`` sees them, None for those whom it does not; as many as their memberships allow."""
+    ids = [client.pk for client in clients]
+    links = Membership.objects.filter(channels_for(actor, (PRESENCE,), prefix="channel__"), client__in=ids)
+    fields = ("client_id", "channel_id", "channel__room__name", "channel__name", "channel__room__private")
+    read = list(links.order_by("client__client_id", "id").values_list(*fields)[: MOST_MEMBERSHIPS + 1])
+    if len(read) > MOST_MEMBERSHIPS:
+        # The last one's are not all here.
+        ids = ids[: max(1, ids.index(read[-1][0]))]
+    personalities = _personalities(ids) if actor.manages else {}
+    allowed: dict[int, bool] = {}
+    seen: dict[int, list[str]] = {}
+    for client_id, channel_id, room, name, private in read:
+        if channel_id not in allowed:
+            allowed[channel_id] = can(actor, PRESENCE, Address(room, name), private=private)
+        if allowed[channel_id]:
+            seen.setdefault(client_id, []).append(f"{room}:{name}")
+    answers: list[dict[str, Any] | None] = []
+    for client in clients[: len(personalities) if actor.manages else len(ids)]:
+        own = client.client_id == actor.client_id or (not actor.anonymous and client.principal == actor.principal)
+        if client.pk not in seen and not (own or actor.manages):
+            answers.append(None)
+            continue
+        row = {
+            **public(client),
+            "channels": seen.get(client.pk, []),
+            "connected_at": wire_time(client.connected_at),
+            "last_activity": wire_time(client.last_activity),
+        }
+        if actor.manages:
+            row["personality"] = personalities[client.pk]
+        answers.append(row)
+    return answers
+
+
+def _personalities(ids: list[int]) -> dict[int, Any]:
+    """The personalities of the first of the clients, as many as fit; each may be as large as a frame."""
+    found: dict[int, Any] = {}
+    size = 0
+    for start in range(0, len(ids), 20):
+        part = dict(Client.objects.filter(pk__in=ids[start : start + 20]).values_list("pk", "personality"))
+        for key in ids[start : start + 20]:
+            personality = part.get(key, {})
+            size += len(msgspec.json.encode(personality))
+            if size > PAGE_BYTES and found:
+                return found
+            found[key] = personality
+    return found

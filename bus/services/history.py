@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+from django.db.models import QuerySet
 
 from ..log import seq_before
 from ..log.pages import Found, Span, Wanted, read_page
@@ -20,9 +21,13 @@ from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id
 from ..protocol.routing import invalid_name, resolve
 from . import channels as channel_service
 from . import clients as client_service
+from .visibility import channels_for
+from .walking import STEP
 
-#: Logs that one page may look into.
-MOST_LOGS = 200
+#: Logs that one page may look into, and those that are looked at to find them.
+MOST_LOGS, MOST_CANDIDATES = 200, 2_000
+#: Bytes that the frames of a page have together where nothing else is said; one alone may have more.
+PAGE_BYTES = 4 * 1024 * 1024
 
 Position = int | datetime
 
@@ -44,7 +49,7 @@ class Question(msgspec.Struct, frozen=True):
     sender: str | None = None
     text: str | None = None
     cursor: str | None = None
-    most_bytes: int | None = None
+    most_bytes: int = PAGE_BYTES
     inbox_floor: int | None = None
 
 
@@ -81,14 +86,14 @@ def page(actor: Actor, question: Question) -> Page:
     Raises ``BusError`` ROOM_NOT_FOUND, CHANNEL_NOT_FOUND, FORBIDDEN, INVALID_NAME or VALIDATION_ERROR. Permission is looked at
     again for every page, whatever a cursor says.
     """
-    logs = _readable(actor, question.address, inbox_floor=question.inbox_floor)
+    positions = _read_cursor(question.cursor) if question.cursor is not None else {}
+    logs = _readable(actor, question, positions)
     if len(logs) > 1 and (isinstance(question.before, int) or isinstance(question.after, int)):
         raise BusError(
             "VALIDATION_ERROR",
             "Several channels have no common seq; give `before` and `after` as times.",
             [{"field": field} for field in ("before", "after") if isinstance(getattr(question, field), int)],
         )
-    positions = _read_cursor(question.cursor) if question.cursor is not None else {}
     spans, finished = [], []
     for log in logs:
         span = _span(log, question)
@@ -101,11 +106,7 @@ def page(actor: Actor, question: Question) -> Page:
         if not span.empty:
             spans.append(span)
     if len(spans) > MOST_LOGS:
-        raise BusError(
-            "VALIDATION_ERROR",
-            f"That are more than {MOST_LOGS} channels with messages; name a room or a channel, or a shorter time.",
-            [{"field": "room"}],
-        )
+        raise _too_many_logs()
     wanted = Wanted(question.type, _senders(logs, question.sender), question.text)
     found, left = read_page(
         spans, wanted, limit=question.limit, descending=question.descending, most_bytes=question.most_bytes
@@ -123,42 +124,73 @@ def message(actor: Actor, address: Address, seq: int) -> bytes:
 
     Raises as :func:`page`, and NOT_FOUND where there is none, or not for ``actor``.
     """
-    for log in _readable(actor, address, whole_room=False):
+    for log in _readable(actor, Question(address), {}, whole_room=False):
         row = Message.objects.filter(channel_id=log.id, seq=seq).values_list("frame", "sender", "created_at").first()
         if row and seq > log.floor and (log.senders is None or _sent(log.senders, row[1], row[2])):
             return legible(row[0].encode(), seq)
     raise BusError("NOT_FOUND", f"There is no message {seq} in {address}.", [{"address": str(address), "seq": seq}])
 
 
-def _readable(
-    actor: Actor, address: Address | None, *, whole_room: bool = True, inbox_floor: int | None = None
-) -> list[_Log]:
-    """The logs that a history of ``address`` reads: one, for ``room:*`` all of the room (if ``whole_room``), or all there are."""
-    channels = Channel.objects.select_related("room")
+def _readable(actor: Actor, question: Question, cursor: Mapping[int, int], *, whole_room: bool = True) -> list[_Log]:
+    """The logs that a history reads: one, for ``room:*`` those of the room (if ``whole_room``), or all that have something.
+
+    ``cursor`` has the logs that the page before left something of.
+    """
+    address = question.address
+    if address is not None and address.is_inbox:
+        return _inbox(actor, address, question.inbox_floor)
+    channels = Channel.objects.select_related("room").defer("metadata")
     if address is None:
         kinds = (Channel.Kind.CHANNEL, Channel.Kind.ROOM)
-        return _allowed(actor, channels.filter(kind__in=kinds, head__gt=0))
-    if address.is_inbox:
-        return _inbox(actor, address, inbox_floor)
+        return _several(actor, channels.filter(kind__in=kinds), question, cursor)
     channels = channels.filter(room__name=address.room)
-    if address.channel != WHOLE or not whole_room:
+    if address.channel == WHOLE and whole_room:
+        found = _several(actor, channels, question, cursor)
+        if found:
+            return found
+    else:
         channels = channels.filter(name=address.channel)
-    there = list(channels)
-    if not there:
-        known = address.channel != WHOLE and Room.objects.filter(name=address.room, private=False).exists()
-        raise BusError(
-            "CHANNEL_NOT_FOUND" if known else "ROOM_NOT_FOUND",
-            f"There is no {address}.",
-            [{"address": str(address)}],
-        )
-    allowed = _allowed(actor, there)
-    if not allowed:
-        private = there[0].room.private
-        if private and not any(channel_service.may_see(actor, channel) for channel in there):
-            # The very answer of a room that is not there.
-            raise BusError("ROOM_NOT_FOUND", f"There is no {address}.", [{"address": str(address)}])
-        require(actor, HISTORY, address, private=private)
-    return allowed
+    # Whether it is not there or hidden, the same questions are asked: an answer must not tell by the time that it takes.
+    allowed = _allowed(actor, channels.filter(channels_for(actor, (HISTORY,)))[:STEP])
+    known = any(channel_service.may_see(actor, channel) for channel in channels.filter(channels_for(actor))[:STEP])
+    room = Room.objects.filter(name=address.room).first()
+    if allowed:
+        return allowed
+    if known or (room is not None and not room.private and channels.exists()):
+        require(actor, HISTORY, address, private=room is not None and room.private)
+    open_room = address.channel != WHOLE and room is not None and not room.private
+    raise BusError(
+        "CHANNEL_NOT_FOUND" if open_room else "ROOM_NOT_FOUND",
+        f"There is no {address}.",
+        [{"address": str(address)}],
+    )
+
+
+def _several(actor: Actor, channels: QuerySet[Channel], question: Question, cursor: Mapping[int, int]) -> list[_Log]:
+    """The logs among ``channels`` that have something to read, as far as that can be told without a look into them.
+
+    Raises ``BusError`` VALIDATION_ERROR for more than one question looks at.
+    """
+    channels = channels.filter(channels_for(actor, (HISTORY,)), head__gt=0)
+    if cursor and question.descending:
+        # Nothing older is left of the others. (Forward, there may be something since.)
+        channels = channels.filter(pk__in=list(cursor)[:MOST_LOGS])
+    if isinstance(question.after, datetime):
+        channels = channels.filter(touched_at__gte=question.after)
+    if isinstance(question.before, datetime):
+        channels = channels.filter(created_at__lt=question.before)
+    there = list(channels.order_by("pk")[: MOST_CANDIDATES + 1])
+    if len(there) > MOST_CANDIDATES:
+        raise _too_many_logs()
+    return _allowed(actor, there)
+
+
+def _too_many_logs() -> BusError:
+    return BusError(
+        "VALIDATION_ERROR",
+        f"That are more than {MOST_LOGS} channels with messages; name a room or a channel, or a shorter time.",
+        [{"field": "room"}],
+    )
 
 
 def _allowed(actor: Actor, channels: Iterable[Channel]) -> list[_Log]:

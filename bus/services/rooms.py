@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from ..models import Channel, Membership, Room, wire_time
-from ..permissions import HISTORY, JOIN, MANAGE, Actor, can, require
+from ..permissions import MANAGE, Actor, require
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, WHOLE, is_name, whole_room
 from ..protocol.routing import invalid_name
 from . import audit
 from .channels import check_empty, may_see, remove
+from .visibility import by_room, channels_for, rooms_for, sees_room
+from .walking import sealed, unsealed, walk
+
+#: Channels that one question about rooms looks at, where what may be seen differs within a room.
+MOST_CHANNELS = 1_000
 
 #: What of a room can be changed.
 CHANGEABLE = ("description", "private", "presence")
@@ -98,52 +103,52 @@ def _managed(actor: Actor, name: str) -> Room:
 
 
 def page(actor: Actor, rooms: QuerySet[Room], *, after: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
-    """The rows of the rooms that ``actor`` may know of, in order of their names from behind ``after``, and the next cursor."""
-    rooms = rooms.exclude(name__in=(INBOX_ROOM, WHOLE)).order_by("name")
-    seen: list[Room] = []
-    while len(seen) <= limit:
-        batch = list(rooms.filter(name__gt=after)[: limit + 1])
-        seen += _visible(actor, batch)
-        if len(batch) <= limit:
-            break
-        after = batch[-1].name
-    return rows(actor, seen[:limit]), seen[limit - 1].name if len(seen) > limit else None
+    """The rows of the rooms that ``actor`` may know of, in order of their names from behind ``after``, and the next cursor.
+
+    Raises ``BusError`` INVALID_NAME for an ``after`` that is no cursor.
+    """
+    place = unsealed(after)
+    if place is None:
+        raise invalid_name("after", after, "`after` is the `next` of a page.")
+    rooms = rooms.filter(Q(private=False) | rooms_for(actor)).exclude(name__in=(INBOX_ROOM, WHOLE))
+    seen, more, shown = walk(rooms, ("name",), (place,), limit, lambda batch: _visible(actor, batch))
+    return rows(actor, seen), None if more is None else more[0] if shown else sealed(more[0])
 
 
 def get(actor: Actor, name: str) -> dict[str, Any]:
     """One room's row. Raises ``BusError`` ROOM_NOT_FOUND, also where the actor may not know of it."""
-    found = _visible(actor, _named(name))
-    if not found:
-        raise BusError("ROOM_NOT_FOUND", f"There is no room {name}.", [{"room": name}])
-    return rows(actor, found)[0]
+    for found in _visible(actor, _named(name)):
+        if found is not None:
+            return rows(actor, [found])[0]
+    raise BusError("ROOM_NOT_FOUND", f"There is no room {name}.", [{"room": name}])
 
 
 def _named(name: str) -> list[Room]:
     return list(Room.objects.filter(name=name)) if is_name(name) and name != INBOX_ROOM else []
 
 
-def _visible(actor: Actor, rooms: list[Room]) -> list[Room]:
-    """Those that ``actor`` may know of: by the room, or by one of its channels. One query at most."""
-    open_to = {
-        room.pk
-        for room in rooms
-        if not room.private
-        or any(can(actor, action, whole_room(room.name), private=True) for action in (JOIN, HISTORY))
-    }
+def _visible(actor: Actor, rooms: list[Room]) -> list[Room | None]:
+    """The first of the rooms, None for those that ``actor`` may not know of: by the room, or by one of its channels.
+
+    One query at most, and :data:`MOST_CHANNELS` rows of it: as many rooms as that is enough for.
+    """
+    open_to = {room.pk for room in rooms if not room.private or sees_room(actor, room.name, private=True)}
     closed = [room.pk for room in rooms if room.pk not in open_to]
-    if closed:
-        for channel in Channel.objects.filter(room__in=closed, kind=Channel.Kind.CHANNEL).select_related("room"):
-            if channel.room_id not in open_to and may_see(actor, channel):
-                open_to.add(channel.room_id)
-    return [room for room in rooms if room.pk in open_to]
+    if closed and not by_room(actor):
+        channels = Channel.objects.filter(channels_for(actor), room__in=closed, kind=Channel.Kind.CHANNEL)
+        channels = channels.select_related("room").defer("metadata").order_by("room__name", "name")
+        looked = list(channels[:MOST_CHANNELS])
+        open_to |= {channel.room_id for channel in looked if may_see(actor, channel)}
+        if len(looked) == MOST_CHANNELS:
+            # What comes behind it is not known yet; its own room is passed over at the worst, so that the list goes on.
+            rooms = rooms[: [room.pk for room in rooms].index(looked[-1].room_id) + 1]
+    return [room if room.pk in open_to else None for room in rooms]
 
 
 def rows(actor: Actor, rooms: list[Room]) -> list[dict[str, Any]]:
     """What is told of rooms, with figures: channels that ``actor`` may know of, and connected clients."""
     ids = [room.pk for room in rooms]
-    channels: dict[int, int] = {}
-    for channel in Channel.objects.filter(room__in=ids, kind=Channel.Kind.CHANNEL).select_related("room"):
-        channels[channel.room_id] = channels.get(channel.room_id, 0) + may_see(actor, channel)
+    channels = _channels(actor, rooms)
     people = dict(
         Membership.objects.filter(channel__room__in=ids, client__node__isnull=False)
         .values("channel__room")
@@ -164,3 +169,15 @@ def rows(actor: Actor, rooms: list[Room]) -> list[dict[str, Any]]:
         }
         for room in rooms
     ]
+
+
+def _channels(actor: Actor, rooms: list[Room]) -> dict[int, int]:
+    """How many channels of each room ``actor`` may know of; where rules are by channel, of :data:`MOST_CHANNELS` of them all."""
+    there = Channel.objects.filter(channels_for(actor), room__in=[room.pk for room in rooms], kind=Channel.Kind.CHANNEL)
+    if by_room(actor):
+        whole = [room.pk for room in rooms if sees_room(actor, room.name, private=room.private)]
+        return dict(there.filter(room__in=whole).order_by().values_list("room").annotate(Count("id")))
+    counts: dict[int, int] = {}
+    for channel in there.select_related("room").defer("metadata").order_by("room__name", "name")[:MOST_CHANNELS]:
+        counts[channel.room_id] = counts.get(channel.room_id, 0) + may_see(actor, channel)
+    return counts

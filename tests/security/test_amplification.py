@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import Any
 
@@ -123,3 +124,53 @@ async def test_the_bytes_of_one_identity_over_rest_are_limited(
     error = caller.error("POST", "/messages", body)
     assert error["code"] == "RATE_LIMITED"
     assert error["retry_after"] > 1
+
+
+async def test_a_page_of_large_messages_ends_early_and_goes_on(
+    start_server: StartServer, wire: Connect, call_as: CallAs, fresh_room: str
+) -> None:
+    server = start_server()
+    caller = call_as(server, server.create_token("one", admin=True))
+    # Longer than one log, so that both ways of reading are taken: a channel, and a room of several.
+    for n in range(24):
+        message = {"message": "x" * 200_000, "id": f"m{n}"}
+        assert caller("POST", f"/channels/{fresh_room}:c{n % 2}/messages", message).status_code == 201
+    # A message stands twice in such a frame, as text and in the payload.
+    for path, query, count in (
+        (f"/channels/{fresh_room}:c0/messages", {}, 12),
+        ("/messages", {"room": fresh_room}, 24),
+    ):
+        pages = caller.pages(path, limit=500, **query)
+        assert [len(page) <= 12 for page in pages] == [True] * len(pages)
+        assert len(pages) >= count // 12
+        ids = [row["id"] for page in pages for row in page]
+        assert len(ids) == len(set(ids)) == count
+        assert max(sum(len(json.dumps(row)) for row in page) for page in pages) <= 4 * 1024 * 1024
+
+
+async def test_a_flood_of_costly_questions_leaves_the_others_their_acks(
+    start_server: StartServer, wire: Connect, fresh_room: str
+) -> None:
+    server = start_server(env={"ARQONBUS_RATE_LIMIT": "20", "ARQONBUS_RATE_BURST": "200"})
+    server.manage(
+        "shell",
+        "-c",
+        "from bus.models import *; r = Room.objects.create(name='a-vault', private=True);"
+        "Channel.objects.bulk_create(Channel(room=r, name=f'h{n}') for n in range(3000));"
+        "n = Node.objects.create(id='elsewhere', host='h', pid=1, version='0');"
+        "Client.objects.bulk_create(Client(client_id=f'a-{n}', node_id='elsewhere') for n in range(3000))",
+    )
+    askers = [await wire(server, client_id=f"asker-{n}") for n in range(4)]
+    publisher = await wire(server, client_id="publisher", room=fresh_room)
+    for asker in askers:
+        for n in range(200):
+            await asker.send(asker.command_frame("status", {"limit": 1, "after": "a"}, f"q{n}"))
+    # While they are answered or refused, each publish gets its ack, one after another.
+    for n in range(100):
+        await publisher.publish(n, room=fresh_room, ack=True)
+    for asker in askers:
+        answers = [await asker.expect(request_id=f"q{n}") for n in range(200)]
+        refused = [one for one in answers if one.get("error", {}).get("code") == "RATE_LIMITED"]
+        # Two hundred frames at once are twenty such questions.
+        assert len(refused) >= 100
+        assert len(refused) < 200

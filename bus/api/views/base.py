@@ -43,6 +43,8 @@ class BusView(APIView):
     renderer_classes = [JSONRenderer]
     parser_classes = [JSONParser]
     metadata_class = None
+    #: What a look costs in requests (``bus.commands.base``): pages of lists cost more than one.
+    look_cost = 1
     schema = BusSchema()
     http_method_names = ["get", "head", "post", "patch", "delete"]
 

@@ -8,6 +8,7 @@ from drf_spectacular.utils import OpenApiExample
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ...commands.base import LISTING
 from ...models import Channel
 from ...protocol.names import Address
 from ...services import channels as channel_service
@@ -25,15 +26,15 @@ def _values(values: dict[str, Any]) -> dict[str, Any]:
 class Channels(BusView):
     """``/channels``."""
 
+    look_cost = LISTING
+
     @operation("channels_list", "List channels", shapes.ChannelList, tag="channels", parameters=query(ChannelFilter))
     def get(self, request: Request) -> Response:
         """The channels that you may know of, by room and name."""
         filters = ChannelFilter.of(request, Channel.objects.all())
-        after = decode_cursor(filters.values["cursor"], 2)
-        rows, more = channel_service.page(
-            self.actor, filters.qs, after=Address(*after) if after else None, limit=filters.size
-        )
-        return page(rows, filters, encode_cursor(*more) if more else None)
+        after = decode_cursor(filters.values["cursor"], 1)
+        rows, more = channel_service.page(self.actor, filters.qs, after=after[0] if after else "", limit=filters.size)
+        return page(rows, filters, encode_cursor(more) if more else None)
 
     @operation(
         "channels_create",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ...commands.base import LISTING
 from ...models import Client
 from ...services import clients as client_service
 from ..queries import ClientFilter
@@ -15,6 +16,8 @@ from .base import DOOR, BusView, address_of, decode_cursor, encode_cursor, page
 
 class Clients(BusView):
     """``/clients``."""
+
+    look_cost = LISTING
 
     @operation(
         "clients_list",

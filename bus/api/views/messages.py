@@ -11,6 +11,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, PolymorphicP
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ...commands.base import LOOK
 from ...conf import config
 from ...models import Message
 from ...protocol.dialects import decode_object, normalise, read_closely
@@ -53,6 +54,7 @@ _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 
 class _MessageView(BusView):
     parser_classes = [FramesParser]
+    look_cost = LOOK
 
     def answer(self, filters: ChannelMessageFilter, address: Address | None) -> Response:
         """A page of history."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ...commands.base import LISTING
 from ...models import Room
 from ...services import rooms as room_service
 from ..queries import RoomFilter
@@ -15,6 +16,8 @@ from .base import DOOR, BusView, decode_cursor, encode_cursor, page
 
 class Rooms(BusView):
     """``/rooms``."""
+
+    look_cost = LISTING
 
     @operation("rooms_list", "List rooms", shapes.RoomList, tag="rooms", parameters=query(RoomFilter))
     def get(self, request: Request) -> Response:
