@@ -17,4 +17,5 @@ with one_line():
 from arqonbus_site.routing import websocket_application
 from bus.asgi import bus_application
 
-application = bus_application(django_application, websocket_application)
+with one_line():
+    application = bus_application(django_application, websocket_application)

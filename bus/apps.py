@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.core.exceptions import ImproperlyConfigured
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -25,11 +26,16 @@ class BusConfig(AppConfig):
         super().__init__(app_name, app_module)
         #: How frames of a kind that the bus itself does not serve are carried out; other apps add theirs in ``ready``.
         self.kinds: dict[str, Handler] = {}
-        #: Whether this process has made an ASGI application with the bus in it; the system checks ask.
-        self.application_made = False
+        #: What the ASGI application that this process has made hands sockets to; None before. The system checks ask.
+        self.sockets: Any = None
+        #: While a system check makes the application, which is then not there to serve.
+        self.checking = False
 
     def ready(self) -> None:
-        """Make what the process shares, and connect checks and signals."""
+        """Make what the process shares, and connect checks and signals. Raises ``ImproperlyConfigured`` for a missing app."""
+        for needed in ("django.contrib.auth", "django.contrib.contenttypes"):
+            if not apps.is_installed(needed):
+                raise ImproperlyConfigured(f'The bus needs users: add "{needed}" to INSTALLED_APPS.')
         from . import checks, receivers
         from .api.throttling import Buckets
         from .logs import Damper

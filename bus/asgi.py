@@ -17,7 +17,9 @@ from typing import Any
 
 from django.apps import apps
 
+from . import routes
 from .api.endings import begin
+from .checks import refuse_to_serve
 from .logs import Damper
 from .serving.beginning import begin_with_daphne, lifespan, mask_access_logs
 from .serving.handshakes import install_on_daphne
@@ -32,9 +34,11 @@ def bus_application(http: Application, websocket: Application) -> Application:
 
     It also does for the server behind it what the bus wants of it: under ``daphne`` and ``uvicorn`` the node begins with the
     process, slow handshakes end, and tokens stay out of access logs. A path that ``websocket`` has no route for is refused in
-    order; one that only lacks its last slash is taken as if it had it, since a handshake cannot be redirected.
+    order; what a page of the project may mean by it is tried before (``bus.routes``): the console looks for its socket at its
+    own path, with the project's prefix and language. Raises ``ImproperlyConfigured`` for settings that cannot work.
     """
-    apps.get_app_config("bus").application_made = True  # type: ignore[attr-defined]
+    refuse_to_serve()
+    apps.get_app_config("bus").sockets = websocket  # type: ignore[attr-defined]
     if "daphne.server" in sys.modules:
         install_on_daphne()
     begin_with_daphne()
@@ -70,18 +74,18 @@ class _Sockets:
         self._damper = Damper(rate=1.0, burst=20.0)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        path = scope["path"]
+        path = routes.local_path(scope)
         if path == "/" and self._telemetry and scope.get("arqonbus.listener") == "telemetry":
-            scope = dict(scope, path=self._telemetry)
-        try:
-            await self._router(scope, receive, send)
-        except ValueError as problem:
-            if not _unrouted(problem):
-                raise
-            if path.endswith("/"):
-                await self._refuse(path, receive, send)
+            path = self._telemetry
+        for meant in routes.candidates(path):
+            try:
+                await self._router(dict(scope, path=meant, root_path=""), receive, send)
+            except ValueError as problem:
+                if not _unrouted(problem):
+                    raise
             else:
-                await self(dict(scope, path=f"{path}/"), receive, send)
+                return
+        await self._refuse(scope["path"], receive, send)
 
     async def _refuse(self, path: str, receive: Any, send: Any) -> None:
         """Refuse the handshake (403 is all that ASGI lets an application say), and tell the log what there is."""

@@ -11,20 +11,33 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import ERROR, CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Caution
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseError
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
+from . import host_checks
 from .conf import LAYER_HINT, Config, anonymous_allowed, config, in_memory_layer
 
 #: Variables of the project's tests and tools, which look like settings.
 _NOT_SETTINGS = ("ARQONBUS_TEST_",)
 #: Those of the clients, which may run in the same shell.
 _OF_CLIENTS = frozenset({"ARQONBUS_URL", "ARQONBUS_TOKEN", "ARQONBUS_CLIENT_ID", "ARQONBUS_ROOM"})
+
+
+#: What of the settings around the bus may not work with it.
+_OF_THE_PROJECT = (
+    host_checks.check_times,
+    host_checks.check_database,
+    host_checks.check_routers,
+    host_checks.check_shadows,
+    host_checks.check_middleware,
+    host_checks.check_sessions,
+    host_checks.check_templates,
+)
 
 
 def register_checks() -> None:
@@ -36,8 +49,11 @@ def register_checks() -> None:
     _register(check_sqlite, Tags.compatibility)
     _register(check_servers, Tags.compatibility)
     _register(check_apps, Tags.compatibility)
+    for check in _OF_THE_PROJECT:
+        _register(check, Tags.compatibility)
     _register(check_application, Tags.urls)
     _register(check_urls, Tags.urls)
+    _register(host_checks.check_sockets, Tags.urls)
     _register(check_proxy, Tags.security)
     _register(check_nodes, Tags.database)
     _register(check_secret_key, Tags.security, deploy=True)
@@ -64,11 +80,24 @@ def before_serving() -> list[CheckMessage]:
         check_layer,
         check_sqlite,
         check_apps,
+        *_OF_THE_PROJECT,
         check_application,
         check_urls,
+        host_checks.check_sockets,
     )
     wrong = check_settings()
     return wrong or [message for check in at_start for message in check()]
+
+
+def refuse_to_serve() -> None:
+    """For servers that run no checks (daphne, uvicorn): raise ``ImproperlyConfigured`` with what cannot work, a line each."""
+    if apps.get_app_config("bus").checking:  # type: ignore[attr-defined]
+        return  # It is one of the checks that looks at the application, and the others tell for themselves.
+    found = check_settings()
+    if not found:
+        found = [message for check in (check_layer, check_sqlite, *_OF_THE_PROJECT) for message in check()]
+    if wrong := [f"{message.msg} {message.hint}" for message in found if message.level >= ERROR]:
+        raise ImproperlyConfigured("\n".join(wrong))
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
@@ -132,10 +161,10 @@ def check_layer(**_: Any) -> list[CheckMessage]:
 
 def check_sqlite(**_: Any) -> list[CheckMessage]:
     """E003, E004: SQLite without the options under which several writers get along."""
-    database = settings.DATABASES[DEFAULT_DB_ALIAS]
-    if not database["ENGINE"].endswith("sqlite3"):
+    database = connections[DEFAULT_DB_ALIAS]
+    if database.vendor != "sqlite":
         return []
-    options = database.get("OPTIONS", {})
+    options = database.settings_dict.get("OPTIONS", {})
     found: list[CheckMessage] = []
     if str(options.get("transaction_mode", "")).upper() != "IMMEDIATE":
         found.append(
@@ -185,7 +214,7 @@ def check_apps(**_: Any) -> list[CheckMessage]:
             id="bus.W011",
         )
         for app, missing in what.items()
-        if app not in settings.INSTALLED_APPS
+        if not apps.is_installed(app)
     ]
 
 
@@ -203,11 +232,15 @@ def check_application(**_: Any) -> list[CheckMessage]:
                 id="bus.W009",
             )
         ]
+    bus: Any = apps.get_app_config("bus")
+    bus.checking = True
     try:
         import_string(name)
     except ImportError as problem:
         return [Caution(f"ASGI_APPLICATION {name!r} cannot be imported: {problem}", hint=hint, id="bus.W009")]
-    if not apps.get_app_config("bus").application_made:  # type: ignore[attr-defined]
+    finally:
+        bus.checking = False
+    if bus.sockets is None:
         return [
             Caution(
                 f"{name} is not made by bus.asgi.bus_application: it serves no sockets of the bus, or without its care.",
@@ -265,7 +298,7 @@ def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckM
                 id="bus.E005",
             )
         )
-    if len(set(hosts)) > 1 and settings.DATABASES[DEFAULT_DB_ALIAS]["ENGINE"].endswith("sqlite3"):
+    if len(set(hosts)) > 1 and connections[DEFAULT_DB_ALIAS].vendor == "sqlite":
         found.append(
             Caution(
                 f"Processes on {len(set(hosts))} machines share a SQLite file; network file systems break its locks.",

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any
 
 import msgspec
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user, get_user_model
 from django.db import DatabaseError, transaction
@@ -70,20 +71,42 @@ def from_bearer(bearer: str) -> Actor:
 
 
 def from_user(user: Any, *, admin: bool | None = None) -> Actor:
-    """The actor of a Django user; anonymous for one that is not logged in or not active. ``admin`` where it is known."""
+    """The actor of a Django user; anonymous for one that is not logged in or not active. ``admin`` where it is known.
+
+    A project's user model may lack what Django's ``PermissionsMixin`` gives: then nobody has groups, and an admin is whoever
+    is staff and has the permission by the model's own ``has_perm``.
+    """
     if not getattr(user, "is_authenticated", False) or not user.is_active:
         return ANONYMOUS
     return Actor(
         principal=f"user:{user.pk}",
         name=user.get_username(),
         user=user.get_username(),
-        admin=(user.is_superuser or user.has_perm(ADMIN_PERMISSION)) if admin is None else admin,
-        groups=frozenset(group.name for group in user.groups.all()),
+        admin=_administers(user) if admin is None else admin,
+        groups=frozenset(group.name for group in user.groups.all()) if has_groups(user) else frozenset(),
     )
 
 
+def has_groups(user: Any) -> bool:
+    """Whether ``user``, or each of a model of users, is in groups that have a name."""
+    groups = (field.related_model._meta for field in user._meta.many_to_many if field.name == "groups")
+    return any(field.name == "name" for options in groups for field in options.fields)
+
+
+def _administers(user: Any) -> bool:
+    if getattr(user, "is_superuser", False):
+        return True
+    if not hasattr(user, "user_permissions") and not getattr(user, "is_staff", False):
+        # Django's own example of such a model has a `has_perm` that says yes to everybody: the admin asks for staff before.
+        return False
+    has_perm = getattr(user, "has_perm", None)
+    return bool(has_perm and has_perm(ADMIN_PERMISSION))
+
+
 def from_session(session_key: str) -> Actor:
-    """The actor of a Django session; anonymous when nobody is logged in there."""
+    """The actor of a Django session; anonymous when nobody is logged in there, or the project keeps no sessions."""
+    if not sessions_kept():
+        return ANONYMOUS
     session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
     request = HttpRequest()
     request.session = session
@@ -92,12 +115,20 @@ def from_session(session_key: str) -> Actor:
 
 def from_request(request: HttpRequest) -> Actor:
     """The actor of a Django request by its session; anonymous when nobody is logged in. Bearers: :func:`from_bearer`."""
-    return _in_session(request.user, request.session)
+    return _in_session(getattr(request, "user", None), getattr(request, "session", None))
+
+
+def sessions_kept() -> bool:
+    """Whether the project has what its SESSION_ENGINE keeps sessions in. Without, a cookie of that name is a stranger's."""
+    return settings.SESSION_ENGINE not in _IN_TABLE or apps.is_installed("django.contrib.sessions")
+
+
+_IN_TABLE = ("django.contrib.sessions.backends.db", "django.contrib.sessions.backends.cached_db")
 
 
 def _in_session(user: Any, session: Any) -> Actor:
     actor = from_user(user)
-    if actor.anonymous or not session.session_key:
+    if actor.anonymous or session is None or not session.session_key:
         return actor
     return msgspec.structs.replace(
         actor,
@@ -213,9 +244,13 @@ class _Known:
         }
         manager = get_user_model()._default_manager
         keys = _keys(actors, "principal", "user")
-        self._users = {f"user:{user.pk}": user for user in manager.prefetch_related("groups").filter(pk__in=keys)}
+        users = manager.filter(pk__in=keys)
+        if has_groups(manager.model):
+            users = users.prefetch_related("groups")
+        self._users = {f"user:{user.pk}": user for user in users}
         self._admins: set[str] | None = None
-        if settings.AUTHENTICATION_BACKENDS == [MODEL_BACKEND] and hasattr(manager, "with_perm"):
+        standard = hasattr(manager.model, "user_permissions") and hasattr(manager, "with_perm")
+        if settings.AUTHENTICATION_BACKENDS == [MODEL_BACKEND] and standard:
             admins = manager.with_perm(ADMIN_PERMISSION, backend=MODEL_BACKEND).filter(pk__in=keys)
             self._admins = {f"user:{key}" for key in admins.values_list("pk", flat=True)}
         sessions = {actor.credential for actor in actors if actor.credential.startswith("session:")}

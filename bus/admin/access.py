@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -90,7 +91,8 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
     list_filter = [TokenStateFilter, "admin"]
     list_select_related = ["user"]
     search_fields = ["name", "prefix"]
-    autocomplete_fields = ["user"]
+    # For user models that the admin cannot search; see `get_autocomplete_fields`.
+    raw_id_fields = ["user"]
     actions = ["revoke_selected"]
     readonly_fields = [
         "name",
@@ -133,6 +135,11 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
         if obj is None:
             kwargs["form"] = NewTokenForm
         return super().get_form(request, obj, change=change, **kwargs)
+
+    def get_autocomplete_fields(self, request: HttpRequest) -> list[str]:
+        """Users are searched for where the project's admin can do that. As an attribute, Django would insist on it."""
+        users = self.admin_site._registry.get(get_user_model())
+        return ["user"] if users is not None and users.get_search_fields(request) else []
 
     def get_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> Any:
         """What there is to say of a new token, or of one that is there."""

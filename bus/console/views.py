@@ -10,7 +10,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import views as auth_views
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
@@ -59,7 +60,9 @@ def _csrf(request: HttpRequest) -> dict[str, str | None]:
 
 def _config(request: HttpRequest) -> dict[str, Any]:
     """What the page's script has to know before it connects. Strangers get the page too: nothing in it but what is theirs."""
-    user = request.user if request.user.is_authenticated else None
+    user = getattr(request, "user", None)  # A project may do without sessions.
+    if user is not None and not user.is_authenticated:
+        user = None
     initial = default_address()
     return {
         "version": VERSION,
@@ -109,6 +112,12 @@ class Login(auth_views.LoginView):
     template_name = "bus/login.html"
     redirect_authenticated_user = True
     next_page = "bus:console"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """The page. Raises ``Http404`` in a project without sessions."""
+        if not hasattr(request, "session") or not hasattr(request, "user"):
+            raise Http404("This project has no sessions to log in to; open the console with an access token.")
+        return super().dispatch(request, *args, **kwargs)
 
 
 class Logout(auth_views.LogoutView):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
+from django.db import NotSupportedError
 
 
 class Statements(Protocol):
@@ -155,8 +156,14 @@ class PostgresqlStatements:
 
 
 def for_vendor(vendor: str) -> Statements:
-    """The statements for Django's name of a database."""
-    return PostgresqlStatements() if vendor == "postgresql" else SqliteStatements()
+    """The statements for Django's name of a database. Raises ``NotSupportedError`` for one whose SQL the bus does not have."""
+    try:
+        return _OF_VENDOR[vendor]
+    except KeyError:
+        raise NotSupportedError(f"The bus keeps its log in PostgreSQL or SQLite, and not in {vendor}.") from None
+
+
+_OF_VENDOR: dict[str, Statements] = {"postgresql": PostgresqlStatements(), "sqlite": SqliteStatements()}
 
 
 def _json(value: Any) -> str:

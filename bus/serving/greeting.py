@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 
 from ..conf import in_memory_layer
@@ -22,7 +23,7 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
     """What to print once the ports are open."""
     base = f"{reachable(host)}:{port}"
     # A project of somebody else has the bus below a prefix, or its sockets alone.
-    prefix = _address("bus:console")
+    prefix = address("bus:console")
     bus = f"{base}{prefix}"
     processes = f"{workers} {server} processes" if workers > 1 else server
     said = [f"ArqonBus {VERSION} on {processes}, {_store()}. Ctrl+C stops it in order."]
@@ -36,9 +37,9 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
         said.append(f"  API docs    http://{bus}api/docs/")
     else:
         said.append(f"  Sockets     ws://{base}/… as in {settings.ASGI_APPLICATION}")
-    if admin := _address("admin:index"):
+    if admin := address("admin:index"):
         said.append(f"  Admin       http://{base}{admin}")
-    if not get_user_model()._default_manager.filter(is_superuser=True, is_active=True).exists():
+    if not _has_admin():
         said.append(
             "  There is no admin yet: `make admin` makes one and prints an access token."
             if _ready_made()
@@ -47,12 +48,23 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
     return said
 
 
-def _address(name: str) -> str:
+def address(name: str) -> str:
     """The path of a view; empty where the project does not include it."""
     try:
         return reverse(name)
     except NoReverseMatch:
         return ""
+
+
+def _has_admin() -> bool:
+    """Whether somebody may administer; true where the project's users do not tell it by fields of Django's."""
+    users = get_user_model()
+    told = {name: True for name in ("is_superuser", "is_active") if _has_field(users, name)}
+    return "is_superuser" not in told or users._default_manager.filter(**told).exists()
+
+
+def _has_field(model: type[Model], name: str) -> bool:
+    return any(field.name == name for field in model._meta.get_fields())
 
 
 def _ready_made() -> bool:
@@ -61,6 +73,5 @@ def _ready_made() -> bool:
 
 
 def _store() -> str:
-    engine = settings.DATABASES[DEFAULT_DB_ALIAS]["ENGINE"].rpartition(".")[2]
-    store = {"sqlite3": "SQLite", "postgresql": "PostgreSQL"}.get(engine, engine)
+    store = connections[DEFAULT_DB_ALIAS].display_name
     return f"{store}, one process" if in_memory_layer() else f"{store} and Redis"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
+from django.db.utils import ConnectionHandler
 from pytest_django.fixtures import Settings
 
 from arqonbus_site import configuration
@@ -186,7 +187,7 @@ def test_each_check_finds_its_misconfiguration(settings: Settings, monkeypatch: 
     assert ids(checks.check_layer()) == ["bus.E007"]
 
     bare = {"default": {"ENGINE": "django.db.backends.sqlite3", "OPTIONS": {}}}
-    monkeypatch.setattr(checks, "settings", SimpleNamespace(DATABASES=bare))
+    monkeypatch.setattr(checks, "connections", ConnectionHandler(bare))
     assert ids(checks.check_sqlite()) == ["bus.E003", "bus.E004"]
     for late in (["django.contrib.staticfiles", "daphne"], ["bus"]):
         monkeypatch.setattr(checks, "settings", SimpleNamespace(INSTALLED_APPS=late))

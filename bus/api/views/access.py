@@ -44,8 +44,9 @@ class _TokenView(BusView):
         """The caller's tokens: those of its user, or the very one that it came with."""
         actor = self.actor
         rows = AccessToken.objects.select_related("user")
-        if actor.user:
-            return rows.filter(user__username=actor.user)
+        kind, _, key = actor.principal.partition(":")
+        if kind == "user":
+            return rows.filter(user_id=key)
         kind, _, key = actor.credential.partition(":")
         return rows.filter(pk=key) if kind == "token" else rows.none()
 

@@ -25,7 +25,10 @@ class Command(StoreCommand):
         """The command line."""
         parser.add_argument("name", help="What the token is for; shown in the admin and in the audit log.")
         parser.add_argument("--admin", action="store_true", help="Let its bearer administer the bus.")
-        parser.add_argument("--user", help="Django user that the token acts for (its rights and client ids).")
+        parser.add_argument(
+            "--user",
+            help="Django user that the token acts for (its rights and client ids), by the name it logs in with.",
+        )
         parser.add_argument(
             "--scope", action="append", default=[], help="Allow only this (join, publish, …); repeatable."
         )
@@ -36,9 +39,13 @@ class Command(StoreCommand):
         """Make it."""
         user = None
         if options["user"]:
-            user = get_user_model()._default_manager.filter(username=options["user"]).first()
+            users = get_user_model()
+            user = users._default_manager.filter(**{users.USERNAME_FIELD: options["user"]}).first()
             if user is None:
-                raise CommandError(f"There is no user {options['user']!r}; `manage.py createsuperuser` makes one.")
+                raise CommandError(
+                    f"There is no user whose {users.USERNAME_FIELD} is {options['user']!r}; "
+                    "`manage.py createsuperuser` makes one."
+                )
         expires_at = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
         with transaction.atomic():
             if options["replace"]:

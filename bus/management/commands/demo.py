@@ -12,10 +12,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import CommandError, CommandParser
+from django.db import Error as DatabaseError
+from django.db.models import EmailField
 
+from ... import database
 from ...conf import config
 from ...serving import preflight
-from ...serving.greeting import reachable
+from ...serving.greeting import address, reachable
 from .runbus import Command as RunBus
 
 USER = "demo"
@@ -62,20 +65,28 @@ class Command(RunBus):
         logging.getLogger("arqonbus").setLevel(logging.ERROR)
         host, port = reachable(self._options["host"]), self._options["port"]
         there = [line for line in said if "make admin" not in line]
-        super()._say([*there, f"Demo: open http://{host}:{port}/ and log in as {USER} with {self._password}"])
+        prefix = address("bus:console") or "/"
+        super()._say([*there, f"Demo: open http://{host}:{port}{prefix} and log in as {_name()} with {self._password}"])
         if not self._options["no_agents"]:
             # They end when their standard input does, however this process ends.
-            command = [sys.executable, "-m", "bus.demo.agents", f"ws://{host}:{port}/"]
+            command = [sys.executable, "-m", "bus.demo.agents", f"ws://{host}:{port}{prefix}"]
             self._agents = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - the project's own module
 
     @staticmethod
     def _make_user() -> str:
         """An admin that is good until the demo ends; its password."""
         password = secrets.token_urlsafe(9)
-        user, _ = get_user_model().objects.get_or_create(username=USER)
-        user.is_active = user.is_staff = user.is_superuser = True
+        users = get_user_model()
+        user = _demo_user() or users(**{users.USERNAME_FIELD: _name()})
+        _enable(user, True)
         user.set_password(password)
-        user.save()
+        try:
+            user.save()
+        except DatabaseError as problem:
+            raise CommandError(
+                f"The demo cannot make a user of {users._meta.label} by its {users.USERNAME_FIELD} alone "
+                f"({database.one_line(problem)}). Make one called {_name()} yourself; the demo gives it a password."
+            ) from None
         return password
 
     def _end(self) -> None:
@@ -87,4 +98,26 @@ class Command(RunBus):
             except subprocess.TimeoutExpired:
                 self._agents.kill()
                 self._agents.wait()
-        get_user_model().objects.filter(username=USER).update(is_active=False, is_superuser=False, is_staff=False)
+        user = _demo_user()
+        if user is not None:
+            _enable(user, False)
+            user.set_unusable_password()
+            user.save()
+
+
+def _name() -> str:
+    """What the demo's user logs in with, in a form that the project's user model takes."""
+    users = get_user_model()
+    return f"{USER}@example.com" if isinstance(users._meta.get_field(users.USERNAME_FIELD), EmailField) else USER
+
+
+def _demo_user() -> Any:
+    users = get_user_model()
+    return users._default_manager.filter(**{users.USERNAME_FIELD: _name()}).first()
+
+
+def _enable(user: Any, on: bool) -> None:
+    """Let the user in as an admin, or not any more, as far as its model knows such things."""
+    for field in user._meta.concrete_fields:
+        if field.name in ("is_active", "is_staff", "is_superuser"):
+            setattr(user, field.name, on)
