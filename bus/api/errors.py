@@ -103,7 +103,7 @@ def exception_handler(problem: Exception, context: dict[str, Any]) -> Response:
         headers["Allow"] = ", ".join(view.allowed_methods)
     request = context.get("request")
     answer = Response({"error": error.as_dict()}, status=error.number, headers=headers)
-    return _noted(answer, error, request._request if request is not None else None)
+    return noted(answer, error, request._request if request is not None else None)
 
 
 def plain_answer(error: BusError, request: HttpRequest, **headers: str) -> HttpResponse:
@@ -114,13 +114,13 @@ def plain_answer(error: BusError, request: HttpRequest, **headers: str) -> HttpR
         content_type="application/json",
         headers={**headers_of(error), **headers},
     )
-    return _noted(answer, error, request)
+    return noted(answer, error, request)
 
 
 Answer = TypeVar("Answer", bound=HttpResponse)
 
 
-def _noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answer:
+def noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answer:
     """Count a refusal and write a line about it, instead of Django's warning for every 404 that somebody asks for."""
     metrics.errors.labels(error.code).inc()
     damper: Damper = apps.get_app_config("bus").http_refusals  # type: ignore[attr-defined]

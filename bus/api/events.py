@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from rest_framework.request import Request
@@ -37,13 +37,21 @@ from ..services import clients as client_service
 from ..services.channels import ChannelRef
 from .authentication import bearer_of
 from .endings import ending_of
-from .errors import bus_error, plain_answer
+from .errors import bus_error, headers_of, noted, plain_answer
 from .queries import PositionField
 from .schema import ADDRESS, LAST_EVENT_ID, SINCE, operation
 from .throttling import take
 from .views.base import BusView, address_of
 
 KIND = "events"
+EVENTS = "text/event-stream"
+
+#: Statuses of what is over some time later, and the seconds until then where the error does not say.
+PASSING, PAUSE = frozenset({429, 503}), 5.0
+
+#: Nothing on the way may gather events, or pack them: GZipMiddleware makes each part of an answer a gzip stream of its own, of
+#: which browsers read the first. It leaves alone what says that it is encoded already, if only as it is.
+_HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no", "Content-Encoding": "identity"}
 
 
 class _Head(msgspec.Struct):
@@ -276,21 +284,24 @@ async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase
         stream.peer.inbox_floor = floor
         await stream.open(since, epoch)
     except Exception as problem:  # noqa: BLE001 - every failure has its answer
-        return plain_answer(bus_error(problem), request)
-    return _streamed(aiter(stream))
+        return _refused(bus_error(problem), request)
+    return StreamingHttpResponse(aiter(stream), content_type=EVENTS, headers=_HEADERS)
 
 
-def _streamed(events: AsyncIterator[bytes]) -> StreamingHttpResponse:
-    """The answer that events go out in, which nothing on the way may gather or pack.
+def _refused(error: BusError, request: HttpRequest) -> HttpResponse:
+    """The answer instead of a stream: for a browser's ``EventSource`` and what passes, a stream that is closed at once.
 
-    GZipMiddleware makes each part of an answer a gzip stream of its own, of which browsers read the first; it leaves alone
-    what says that it is encoded already, if only as it is.
+    By its standard an ``EventSource`` gives up for good on any status but 200, and comes back when a stream ends.
     """
-    return StreamingHttpResponse(
-        events,
-        content_type="text/event-stream",
-        headers={"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no", "Content-Encoding": "identity"},
+    if error.number not in PASSING or EVENTS not in request.headers.get("Accept", ""):
+        return plain_answer(error, request)
+    body = b"retry: %d\n" % int((error.retry_after or PAUSE) * 1000)
+    answer = HttpResponse(
+        body + event(msgspec.json.encode({"error": error.as_dict()}), name="closed"),
+        content_type=EVENTS,
+        headers={**headers_of(error), **_HEADERS},
     )
+    return noted(answer, error, request)
 
 
 def _as_owner(actor: Actor, client_id: str) -> tuple[Actor, int]:
@@ -320,6 +331,9 @@ class ChannelEvents(BusView):
         no hole, no double. Without a position the stream begins now. The first event, `subscribed`, says where it begins; if
         the log does not reach back to the position, it says `"recovered": false` and the first seq that is left. Presence comes
         as `system` events, and `closed` says why the server ends the stream. Comments keep the line alive.
+
+        What passes (429, 503) is told to who accepts `text/event-stream` by a stream that only has `retry` and a `closed` event,
+        with status 200: an `EventSource` gives up for good on any other.
         """
         raise TypeError("This is the description; `channel_events` answers.")
 
