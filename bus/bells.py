@@ -68,13 +68,17 @@ class AccessChanged(msgspec.Struct, tag="a", array_like=True):
 
 
 class Dismiss(msgspec.Struct, tag="d", array_like=True):
-    """Close a client's connection. ``connection_id`` empty: whichever it is."""
+    """Close a client's connection. ``connection_id`` empty: whichever it is.
+
+    With ``before`` (``services.claims.Order``) that one and all older ones, but none that took the id later.
+    """
 
     client_id: str
     connection_id: str
     close_code: int
     code: str
     message: str
+    before: tuple[int, int] | None = None
 
 
 class Presence(msgspec.Struct, tag="m", array_like=True):

@@ -308,11 +308,20 @@ class Connection:
             peer.noted = set()
         peer.noted.add(activity)
         self.node.loop.call_later(ACTIVITY_INTERVAL, peer.noted.discard, activity)
-        room, channel = place = address or peer.initial
+        place = address or peer.initial
         ref = self.node.channels.known(place)
-        private = ref is not None and ref.private
+        if ref is not None or place.is_inbox:
+            # An inbox is in no private room: whose it is is not told.
+            self._tell_active(activity, place, private=ref is not None and ref.private)
+        else:
+            self.node.spawn(self._look_and_tell_active(activity, place))
+
+    async def _look_and_tell_active(self, activity: str, place: Address) -> None:
+        self._tell_active(activity, place, private=await self.node.channels.is_private(place))
+
+    def _tell_active(self, activity: str, place: Address, *, private: bool) -> None:
         signals.client_active.send_robust(
-            Connection, client=peer, activity=activity, room=room, channel=channel, private=private
+            Connection, client=self.peer, activity=activity, room=place.room, channel=place.channel, private=private
         )
 
     def trace(self, kind: str, address: Address) -> None:

@@ -112,8 +112,10 @@ async def publish_private(sender: Sender, inbound: Inbound) -> None:
         )
     absent = [target for target in inbound.to if target not in node.by_client]
     unknown: set[str] = set()
+    waiting: dict[str, bool] = {}
     if absent:
-        unknown = set(absent) - await node.run(client_service.known, absent)
+        waiting = await node.run(client_service.known, absent)
+        unknown = set(absent) - waiting.keys()
     served = [target for target in inbound.to if target not in unknown]
     copies: list[tuple[ChannelRef, Inbound]] = []
     for target in served:
@@ -122,7 +124,8 @@ async def publish_private(sender: Sender, inbound: Inbound) -> None:
         echo = inbound.echo or target == peer.client_id
         kind = delivered_type(inbound.type, ref.address)
         copies.append((ref, msgspec.structs.replace(inbound, type=kind, echo=echo)))
-    node.publisher.publish_copies(peer, copies, _Gather(sender, inbound, len(copies)).done)
+    unproven = [target for target in served if waiting.get(target)]
+    node.publisher.publish_copies(peer, copies, _Gather(sender, inbound, len(copies), unproven).done)
     if node.traces:
         for target in served:
             sender.trace(inbound.kind, inbox(target))
@@ -136,12 +139,13 @@ async def publish_private(sender: Sender, inbound: Inbound) -> None:
 class _Gather:
     """One ack (or error) for a private message, once all of its copies are kept."""
 
-    __slots__ = ("_duplicates", "_error", "_inbound", "_left", "_sender", "_seqs")
+    __slots__ = ("_duplicates", "_error", "_inbound", "_left", "_sender", "_seqs", "_unproven")
 
-    def __init__(self, sender: Sender, inbound: Inbound, total: int) -> None:
+    def __init__(self, sender: Sender, inbound: Inbound, total: int, unproven: list[str]) -> None:
         self._sender = sender
         self._inbound = inbound
         self._left = total
+        self._unproven = unproven
         self._error: BusError | None = None
         self._seqs: dict[str, int | None] = {}
         self._duplicates = 0
@@ -161,7 +165,9 @@ class _Gather:
             duplicate = self._duplicates == len(seqs)
             if len(inbound.to) == 1:
                 ((target, seq),) = seqs.items()
-                sender.send(frames.ack(inbound.id, inbox(target), seq, duplicate=duplicate))
+                place, targets = inbox(target), None
             else:
-                everyones = Address(INBOX_ROOM, WHOLE)
-                sender.send(frames.ack(inbound.id, everyones, None, duplicate=duplicate, targets=seqs))
+                place, seq, targets = Address(INBOX_ROOM, WHOLE), None, seqs
+            sender.send(
+                frames.ack(inbound.id, place, seq, duplicate=duplicate, targets=targets, unproven=self._unproven)
+            )

@@ -198,9 +198,13 @@ class Client(models.Model):
         Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="clients", editable=False
     )
     connection_id = models.CharField(max_length=32, blank=True, default="", editable=False)
+    # How often the id was taken: with the key it is the order of the claims (``services.claims``).
+    claims = models.BigIntegerField(default=0, db_default=0, editable=False)
     resume_digest = models.CharField(max_length=64, blank=True, default="", editable=False)
     # An unproven newcomer under an old id does not get at what its predecessor was told in private.
     inbox_floor = models.BigIntegerField(default=0, editable=False)
+    # The epoch that its inbox gets with the first letter, told before there is one; empty once it is used.
+    inbox_epoch = models.CharField(max_length=16, blank=True, default="", db_default="", editable=False)
     # Since when whoever has the id proved to be the same; what was sent under it before is not theirs to read.
     proven_since = models.DateTimeField(default=timezone.now, editable=False)
     connected_at = models.DateTimeField(null=True, blank=True, editable=False)

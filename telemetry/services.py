@@ -21,6 +21,7 @@ from bus.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.protocol.errors import BusError
 from bus.protocol.inbound import Inbound
 from bus.protocol.names import SERVER, Address
+from bus.services.channels import ChannelRef
 from bus.services.publishing import publish_all
 
 from . import metrics, protocol
@@ -98,7 +99,11 @@ def tell_from(node: Node, address: Address, inbound: Inbound) -> None:
     ref = node.channels.known(address)
     if ref is None:
         node.spawn(_resolve_and_tell(node, address, inbound))
-        return
+    else:
+        _tell_to(node, ref, inbound)
+
+
+def _tell_to(node: Node, ref: ChannelRef, inbound: Inbound) -> None:
     try:
         node.publisher.take(SERVER, ref, inbound, lambda entry: _told(node, entry))
     except BusError as problem:
@@ -115,11 +120,11 @@ def _told(node: Node, entry: Entry) -> None:
 
 async def _resolve_and_tell(node: Node, address: Address, inbound: Inbound) -> None:
     try:
-        await node.channels.resolve(address, node.system)
+        ref = await node.channels.resolve(address, node.system)
     except BusError as problem:
         _skip(problem)
         return
-    tell_from(node, address, inbound)
+    _tell_to(node, ref, inbound)
 
 
 def note_activity(node: Node, card: dict[str, Any], name: str, room: str, channel: str) -> None:

@@ -26,7 +26,7 @@ from ..conf import anonymous_allowed
 from ..database import without_transaction
 from ..door import identify, request_address
 from ..node import Node, Peer, current
-from ..permissions import HISTORY, JOIN, Actor
+from ..permissions import Actor
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
 from ..protocol.kept import legible
 from ..protocol.names import inbox
@@ -91,7 +91,7 @@ class EventStream:
     async def open(self, since: int | str | None, epoch: str | None) -> None:
         """Take the stream in, at ``since``. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, VALIDATION_ERROR, LIMIT_REACHED."""
         node, peer, ref = self._node, self.peer, self._ref
-        node.check(peer, JOIN, ref)
+        await node.members.check(peer, ref)
         try:
             node.admission.enter(peer)
         except Closing as closing:
@@ -108,11 +108,8 @@ class EventStream:
             told: dict[str, Any] = {"room": ref.address.room, "channel": ref.address.channel}
             position = None
             if since is not None:
-                if node.may(peer, HISTORY, ref):
-                    position, told["recovered"], first = await node.replays.recover(self._stream, since, epoch)
-                else:
-                    # What was before it came is for those who may read history.
-                    position, told["recovered"], first = self._stream.head, False, self._stream.head + 1
+                place = await node.members.recover(peer, ref, self._stream, since, epoch)
+                position, told["recovered"], first = place
                 if first is not None:
                     told["first_seq"] = first
             if position is None:
@@ -245,13 +242,13 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
         )
     header = request.headers.get("Last-Event-ID", "").strip()
     if header:
-        epoch, _, seq = header.rpartition(":")
+        epoch, colon, seq = header.rpartition(":")
         if not (seq.isascii() and seq.isdecimal() and len(seq) < 19):
             raise BusError(
                 "VALIDATION_ERROR",
                 details=[{"field": "Last-Event-ID", "message": "It is the id of an event, <epoch>:<seq>."}],
             )
-        return int(seq), epoch or None
+        return int(seq), epoch if colon else None
     try:
         since = PositionField(required=False).clean(request.GET.get("since"))
     except ValidationError as problem:

@@ -146,6 +146,15 @@ class Ack(msgspec.Struct, kw_only=True):
     duplicate: (
         Annotated[bool, Meta(description="This id had been published before; `seq` is the first one's.")] | UnsetType
     ) = UNSET
+    unproven: (
+        Annotated[
+            list[str],
+            Meta(
+                description="Of a private message: targets that are away, and get it only if they bring their resume token."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class Fault(msgspec.Struct, kw_only=True):
@@ -210,6 +219,10 @@ class LogState(msgspec.Struct, kw_only=True):
         | UnsetType
     ) = UNSET
     first_seq: Annotated[Seq, Meta(description="Not recovered: the first message that is left.")] | UnsetType = UNSET
+    withheld: (
+        Annotated[bool, Meta(description="Of the inbox: letters lie in it for whoever had this id and can prove it.")]
+        | UnsetType
+    ) = UNSET
 
 
 class Registered(msgspec.Struct, kw_only=True, tag_field="event", tag="registered"):

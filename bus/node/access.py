@@ -150,7 +150,7 @@ class Access:
                     await self._look_at(list({p for p, _ in doubted}), {room for _, room in doubted}, people=False)
             except Exception as problem:
                 # Nothing is forgotten because the store was away for a moment, or because of a fault of our own.
-                if isinstance(problem, DatabaseError):
+                if isinstance(problem, DatabaseError) or getattr(problem, "code", "") == "UNAVAILABLE":
                     logger.warning("access waits for the store: %s", problem, extra={"event": "access_waits"})
                 else:
                     logger.exception("a look at who may stay failed", extra={"event": "internal_error"})
@@ -202,7 +202,9 @@ class Access:
             if ref.address.room in rooms:
                 try:
                     fresh = await node.channels.resolve(ref.address, peer.actor, create=False)
-                except BusError:
+                except BusError as problem:
+                    if problem.code == "UNAVAILABLE":
+                        raise  # Nobody knows; asked again.
                     continue  # It is gone, and the membership with it.
                 if ref.id in peer.memberships:
                     peer.memberships[ref.id] = ref = fresh

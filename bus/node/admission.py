@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .. import metrics
 from ..protocol.errors import UNIDENTIFIED, BusError, Closing
 from ..protocol.limits import TokenBucket, holder_of
-from ..services.connections import too_many
+from ..services.claims import too_many
 from .peer import Peer
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from ..permissions import JOIN, Actor
+from ..permissions import JOIN, SYSTEM, Actor
+from ..protocol.errors import BusError
 from ..protocol.names import Address
 from ..services import channels as channel_service
+from ..services import rooms as room_service
 from ..services.channels import ChannelRef
 from .threads import unavailable
 
@@ -28,7 +30,7 @@ class Channels:
         self._changed: dict[str, int] = {}
 
     def known(self, address: Address) -> ChannelRef | None:
-        """The channel, if this process has met it."""
+        """The channel, if this process remembers it. None says nothing of the channel: :meth:`resolve` asks the database."""
         return self._refs.get(address)
 
     async def resolve(self, address: Address, actor: Actor, *, create: bool = True, action: str = JOIN) -> ChannelRef:
@@ -67,6 +69,21 @@ class Channels:
             self._refs.clear()
         self._refs[address] = ref
         return ref, made_here
+
+    async def is_private(self, address: Address) -> bool:
+        """Whether its room is private, asked before something is told of it: also where nobody can say so now."""
+        try:
+            return (await self.resolve(address, SYSTEM, create=False)).private
+        except BusError as problem:
+            if problem.code == "UNAVAILABLE":
+                return True
+        except RuntimeError:  # The node has stopped, and its threads with it.
+            return True
+        try:
+            private: bool = await self._write(room_service.is_private_room, address.room)
+        except (DatabaseError, RuntimeError):
+            return True
+        return private
 
     def forget(self, address: Address) -> None:
         """Look a channel up anew when it is needed next, and if that is being done."""

@@ -100,7 +100,7 @@ class Life:
                 await node.run_writer(connection_service.touch, touched)
         # After an outage of the database everybody's last sign of life is old; the living need a moment to give a new one.
         if now - self._regular_since >= settings.node_timeout:
-            await node.notices.lost(await node.run_writer(node_service.sweep_dead))
+            node.notices.lost(await node.run_writer(node_service.sweep_dead))
         return settings.node_heartbeat
 
     async def _missed(self, problem: DatabaseError) -> None:
@@ -119,14 +119,14 @@ class Life:
         """What is written down of our connections is what there is, whatever was lost on the way."""
         node = self._node
         written: set[str] = await node.run(node_service.connections_of, node.id)
-        here = {peer.connection_id: peer for peer in node.peers.values() if peer.registered}
+        here = {peer.connection_id: peer for peer in node.peers.values() if peer.registered and peer.claimed}
         strangers = (written ^ here.keys()) - {release.connection_id for release, _, _ in self.owed}
         # What is on its way now is settled at the next look.
         settled, self._strangers = strangers & self._strangers, strangers
         lost = [here[connection_id] for connection_id in settled if connection_id in here]
         if lost:
-            elsewhere = await node.run(node_service.connected_as, [peer.client_id for peer in lost])
-            for peer in [peer for peer in lost if peer.client_id in elsewhere]:
+            last = await node.run(node_service.connected_as, [peer.client_id for peer in lost])
+            for peer in [peer for peer in lost if last.get(peer.client_id, (0, 0)) >= peer.order]:
                 # The bell that told of it was lost. Were it to come back, it would send the newer one away.
                 lost.remove(peer)
                 peer.drop(TAKEN_OVER, BusError("TAKEN_OVER"))

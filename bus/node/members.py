@@ -14,16 +14,13 @@ from .. import signals
 from ..permissions import HISTORY, JOIN, can, table
 from ..protocol import frames
 from ..protocol.errors import SLOW, BusError, Closing
-from ..protocol.names import (
-    EVERYONE,
-    WHOLE,
-    Address,
-    whole_room,
-)
+from ..protocol.names import EVERYONE, WHOLE, Address
 from ..realtime.hub import Stream
 from ..services.channels import ChannelRef
-from ..services.connections import ChannelHeld, Join, Leave, Operation, Release
+from ..services.connections import Join, Leave, Operation, Release
+from ..services.held import ChannelHeld
 from .peer import Peer
+from .replay import behind_floor
 from .streams import Vanished
 from .threads import unavailable
 
@@ -100,7 +97,7 @@ class Members:
         stream, room_log = await self.open([ref, await self.room_log(ref)])
         position, recovered, first = stream.head, None, None
         if since is not None:
-            position, recovered, first = await self.recover(peer, stream, since, epoch)
+            position, recovered, first = await self.recover(peer, ref, stream, since, epoch)
         participants = await self.write_join(peer, ref)
         if participants is None:
             return None
@@ -225,15 +222,16 @@ class Members:
         peer.rooms[room] = peer.rooms.get(room, 1) - 1
         if peer.rooms[room] <= 0:
             del peer.rooms[room]
-            log_ref = node.channels.known(whole_room(room))
-            if log_ref is not None:
-                peer.replays.pop(log_ref.id, None)
-                stream = node.hub.stream(log_ref.id)
-                if stream is not None:
-                    node.hub.remove(stream, peer)
+            for log in node.hub.whole(room):
+                peer.replays.pop(log.id, None)
+                node.hub.remove(log, peer)
 
     def drop_stream(self, channel_id: int, problem: BusError | None) -> None:
-        """A log is gone: members are told that they are none; with ``problem`` they are sent away, to find the new one."""
+        """A log is gone: members of a channel are told that they are none.
+
+        With ``problem`` they are sent away, to find the new one; so are always those of an inbox or a whole room, who hear it
+        without being able to join it anew.
+        """
         node = self._node
         stream = node.hub.streams.get(channel_id)
         if stream is None:
@@ -242,12 +240,10 @@ class Members:
         for member in list(stream.members):
             if isinstance(member, Peer):
                 ref = member.memberships.get(channel_id)
-                if problem is not None:
-                    member.drop(SLOW, problem)
-                elif ref is not None:
+                if problem is None and ref is not None:
                     self._end(member, ref, "DELETED")
-                elif member.inbox_id == channel_id:
-                    member.inbox_id = member.inbox_seq = 0  # The next one is another.
+                else:
+                    member.drop(SLOW, problem or rebuilt())
         node.hub.discard(channel_id)
 
     async def gone(self, peer: Peer, code: int) -> None:
@@ -260,17 +256,14 @@ class Members:
         for ref in refs:
             self.forget(peer, ref)
         peer.replays.clear()
-        everyone = node.channels.known(EVERYONE)
-        for stream_id in (peer.inbox_id, everyone.id if everyone else 0):
-            stream = node.hub.stream(stream_id)
-            if stream is not None:
-                node.hub.remove(stream, peer)
+        own = node.hub.stream(peer.inbox_id)
+        for stream in [*node.hub.whole(EVERYONE.room), *([own] if own is not None else [])]:
+            node.hub.remove(stream, peer)
         peer.registered = False
         if node.by_client.get(peer.client_id) is peer:
             del node.by_client[peer.client_id]
         if peer.resume_token:
-            began = node.channels.known(peer.initial)
-            private = began is not None and began.private
+            private = await node.channels.is_private(peer.initial)
             signals.client_disconnected.send_robust(
                 Peer, client=peer.card(), code=code, kind=peer.kind, room=peer.initial.room, private=private
             )
@@ -298,25 +291,32 @@ class Members:
         return True
 
     async def recover(
-        self, peer: Peer, stream: Stream, since: int | str, epoch: str | None
+        self, peer: Peer, ref: ChannelRef, stream: Stream, since: int | str, epoch: str | None
     ) -> tuple[int, bool, int | None]:
-        """From where ``peer`` goes on in a log (``Replays.recover``); what was before it came is for readers of history."""
-        address = Address(stream.room, stream.channel)
-        ref = self._node.channels.known(address)
-        if can(peer.actor, HISTORY, address, private=ref is None or ref.private, rules=table().loaded):
-            return await self._node.replays.recover(stream, since, epoch)
-        return stream.head, False, stream.head + 1
+        """From where ``peer`` goes on in a log (``Replays.recover``); what was before it came is for readers of history.
+
+        ``ref`` is what the log was found by; what was heard of the channel since then counts before it.
+        """
+        ref = self._node.channels.known(ref.address) or peer.memberships.get(ref.id, ref)
+        if not can(peer.actor, HISTORY, ref.address, private=ref.private, rules=table().loaded):
+            return stream.head, False, stream.head + 1
+        place = await self._node.replays.recover(stream, since, epoch)
+        return behind_floor(place, peer.inbox_floor) if ref.address.is_inbox else place
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
     async def check(self, peer: Peer, ref: ChannelRef) -> None:
         """Raise ``BusError`` FORBIDDEN (or not found, for what is hidden) unless the connection may join."""
         if not self._node.may(peer, JOIN, ref):
-            try:
-                await self._node.access.catch_up()
-            except DatabaseError:
-                raise unavailable() from None
+            await self.hear_of_grants()
             self._node.check(peer, JOIN, ref)
+
+    async def hear_of_grants(self) -> None:
+        """Before somebody is refused: what was granted a moment ago counts. Raises ``BusError`` UNAVAILABLE."""
+        try:
+            await self._node.access.catch_up()
+        except DatabaseError:
+            raise unavailable() from None
 
     def remember(self, peer: Peer, ref: ChannelRef) -> None:
         """Note a membership at the connection; it is heard once the stream has it."""
@@ -371,3 +371,8 @@ class Members:
                         await asyncio.sleep(HELD_AGAIN)
         except (DatabaseError, TimeoutError):
             raise problem from None
+
+
+def rebuilt() -> BusError:
+    """For those whose log is another one by now: who comes back with its position is told so (``recovered: false``)."""
+    return BusError("RESTARTING", "The log was rebuilt; come back.", retry_after=0.5)

@@ -30,7 +30,7 @@ from ..realtime.writers import Bounds
 from ..services import connections as connection_service
 from ..services import nodes as node_service
 from ..services import seed
-from ..services.channels import ChannelRef
+from ..services.channels import ChannelRef, inbox_ref
 from ..version import VERSION
 from . import drain, sigterm
 from .access import Access
@@ -172,7 +172,7 @@ class Node:
                 regular.append(self.statistics.announce)
             for work in regular:
                 self._tasks.append(asyncio.ensure_future(self._again(work)))
-            await self.notices.lost(crashed)
+            self.notices.lost(crashed)
             if others:
                 logger.warning(
                     "This database is served by %s too; the two cannot tell each other of new messages. %s",
@@ -277,14 +277,28 @@ class Node:
             raise self.refusal(peer, action, ref)
 
     def attach_inbox(self, peer: Peer, channel_id: int, epoch: str) -> None:
-        """Make ``peer`` a listener of its inbox, from the position that it knows."""
-        if not peer.entered:
+        """Make ``peer`` a listener of its inbox, which came into being since it registered, from the first letter on."""
+        if not peer.entered or peer.inbox_id:
             return  # What comes while it registers is found by the next look at the log.
         stream = self.hub.stream(channel_id)
         if stream is None:
-            stream = self.hub.open(channel_id, INBOX_ROOM, peer.client_id, epoch, peer.inbox_seq)
+            stream = self.hub.open(channel_id, INBOX_ROOM, peer.client_id, epoch, 0)
         peer.inbox_id = channel_id
-        self.hub.add(stream, peer)
+        # Somebody else may follow it here since before, such as a stream of events.
+        if stream.head < 0:
+            self.spawn(self._attach_once_open(peer, channel_id, epoch))
+        else:
+            self.members.catch_up(peer, [(stream, 0)])
+
+    async def _attach_once_open(self, peer: Peer, channel_id: int, epoch: str) -> None:
+        """:meth:`attach_inbox` where somebody is opening the stream at this moment."""
+        try:
+            streams = await self.members.open([inbox_ref(channel_id, peer.client_id, epoch)])
+        except BusError:
+            peer.inbox_id = 0  # The next look finds it.
+            return
+        if peer.registered:
+            self.members.catch_up(peer, [(stream, 0) for stream in streams])
 
     # --- bells ------------------------------------------------------------------------------------------------------
 
@@ -309,10 +323,7 @@ class Node:
         """A bell rang."""
         if isinstance(bell, bells.Published):
             for channel_id, room, channel, epoch, seq, frame in bell.messages:
-                if room == INBOX_ROOM and self.hub.stream(channel_id) is None:
-                    peer = self.by_client.get(channel)
-                    if peer is None:
-                        continue
+                if room == INBOX_ROOM and (peer := self.by_client.get(channel)) is not None:
                     self.attach_inbox(peer, channel_id, epoch)
                 self.streams.committed(channel_id, seq, frame)
         elif isinstance(bell, bells.Passing):
@@ -327,10 +338,17 @@ class Node:
         elif isinstance(bell, bells.AccessChanged):
             self.access.hear(bell.subject, bell.id)
         elif isinstance(bell, bells.Dismiss):
-            one = bell.connection_id
-            peer = self.peers.get(one) if one else self.by_client.get(bell.client_id)
-            if peer is not None:
+            for peer in self._dismissed(bell):
                 peer.drop(bell.close_code, BusError(bell.code, bell.message))
+
+    def _dismissed(self, bell: bells.Dismiss) -> list[Peer]:
+        """The connections that a bell sends away, of those that are here."""
+        one, current = self.peers.get(bell.connection_id), self.by_client.get(bell.client_id)
+        if bell.before is None:
+            found = one if bell.connection_id else current
+            return [found] if found is not None else []
+        # Bells cross one another: whoever has the id by a later claim stays.
+        return [peer for peer in {one, current} if peer is not None and peer.order < bell.before]
 
     def changed(self, bell: bells.Changed) -> None:
         """A channel changed or went, or (with an empty channel) a whole room changed."""

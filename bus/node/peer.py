@@ -35,11 +35,11 @@ class Peer:
         "entered",
         "inbox_floor",
         "inbox_id",
-        "inbox_seq",
         "initial",
         "kind",
         "memberships",
         "noted",
+        "order",
         "peer_address",
         "personality",
         "received",
@@ -72,12 +72,13 @@ class Peer:
         # Logs that it catches up with, each with whatever tells its replay from an earlier one; taken out, the replay ends.
         self.replays: dict[int, object] = {}
         self.resume_token = ""
+        #: Of two connections of one client the one with the larger order has its id (``services.claims``).
+        self.order: tuple[int, int] = (0, 0)
         self.memberships: dict[int, ChannelRef] = {}
         #: Channels of each room that it is a member of; the room's own log is heard while there is one.
         self.rooms: dict[str, int] = {}
-        # Its inbox: 0 while nobody ever wrote to it, and the position at which it is heard from.
+        # Its inbox: 0 while nobody ever wrote to it, and the seq behind which it is its own.
         self.inbox_id = 0
-        self.inbox_seq = 0
         self.inbox_floor = 0
         self.connected_at = self.active_at = datetime.now(UTC)
         self.touched = False

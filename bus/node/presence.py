@@ -14,7 +14,6 @@ from .. import signals
 from ..bells import Noticed
 from ..permissions import PRESENCE, table
 from ..protocol import frames
-from ..protocol.errors import BusError
 from ..services.channels import ChannelRef
 from ..services.nodes import Left
 from .peer import Peer
@@ -54,23 +53,17 @@ class Notices:
         """A client is no longer a member; ``participants`` does not count it."""
         self._tell("client_left", card, ref, participants, None)
 
-    async def gone(self, left: Sequence[Left]) -> None:
+    def gone(self, left: Sequence[Left]) -> None:
         """Clients whose end others found out: tell the members of their channels, here and in the other processes."""
-        node = self._node
         for gone in left:
-            try:
-                ref = await node.channels.resolve(gone.address, node.system, create=False)
-            except BusError:
-                continue
-            self.left(gone.card, ref, gone.participants)
+            self.left(gone.card, gone.ref, gone.participants)
 
-    async def lost(self, left: Sequence[Left]) -> None:
+    def lost(self, left: Sequence[Left]) -> None:
         """:meth:`gone` for clients of a process that died without a word: nobody said yet that they are disconnected."""
-        await self.gone(left)
+        self.gone(left)
         cards = {gone.card["client_id"]: gone.card for gone in left}
-        known = self._node.channels.known
         # Of whoever was in a private room nothing is told: in which room a client began is not written down.
-        hidden = {gone.card["client_id"] for gone in left if (ref := known(gone.address)) is None or ref.private}
+        hidden = {gone.card["client_id"] for gone in left if gone.ref.private}
         for client_id, card in cards.items():
             signals.client_disconnected.send_robust(Peer, client=card, code=1006, private=client_id in hidden)
 

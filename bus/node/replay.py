@@ -41,7 +41,8 @@ class Replays:
         """
         if isinstance(since, str):
             return await self._recover_since(stream, since)
-        same = not epoch or epoch == stream.epoch
+        # Without an epoch a seq is taken at its word. An empty one is of a log that was not there yet: nothing was seen in it.
+        same = epoch in (None, stream.epoch) or (not epoch and since == 0)
         if same and since > stream.head:
             # It was further on in another process, whose bells are still on their way to us.
             await self._streams.read_on(stream)
@@ -171,6 +172,14 @@ class Pages:
     def _forget(self, key: tuple[int, str, int], size: int) -> None:
         self._kept.pop(key, None)
         self._bytes -= size
+
+
+def behind_floor(place: tuple[int, bool, int | None], floor: int) -> tuple[int, bool, int | None]:
+    """A place as of :meth:`Replays.recover`, for somebody who is not to have what lies up to ``floor``: that is a hole, too."""
+    position, _, first = place
+    if position >= floor:
+        return place
+    return floor, False, max(first or 0, floor + 1)
 
 
 async def _breathe(peer: Peer) -> None:

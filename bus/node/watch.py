@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from .. import log
 from ..models import Channel
-from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM
+from .members import rebuilt
 
 if TYPE_CHECKING:
     from .node import Node
@@ -39,7 +39,7 @@ class Watch:
         since = self._last_look - timedelta(seconds=30)
         now = datetime.now(UTC)
         moved: list[tuple[int, int, str]] = await self._node.run_watcher(log.moved_since, since)
-        await self._look_for_inboxes({key: epoch for key, _, epoch in moved if self._node.hub.stream(key) is None})
+        await self._look_for_inboxes({key: epoch for key, _, epoch in moved if self._may_be_waited_for(key)})
         for channel_id, head, epoch in moved:
             self._saw_head(channel_id, head, epoch)
         self._last_look = now
@@ -47,6 +47,11 @@ class Watch:
             self._next_full_look = self._node.loop.time() + FULL_LOOK
             await self._look_at_all()
         return self._node.settings.heartbeat
+
+    def _may_be_waited_for(self, channel_id: int) -> bool:
+        """Whether a log may be the inbox of a client here that does not hear it yet; others may (a stream of events)."""
+        stream = self._node.hub.stream(channel_id)
+        return stream is None or stream.room == INBOX_ROOM
 
     async def _look_at_all(self) -> None:
         """Compare every open stream with its log: a transaction may commit long after its messages were written in it."""
@@ -75,9 +80,7 @@ class Watch:
 
     def other_log(self, channel_id: int) -> None:
         """The log was rebuilt. Positions in the old one mean nothing; who comes back is told so (`recovered: false`)."""
-        self._node.members.drop_stream(
-            channel_id, BusError("RESTARTING", "The log was rebuilt; come back.", retry_after=0.5)
-        )
+        self._node.members.drop_stream(channel_id, rebuilt())
 
     async def _look_for_inboxes(self, epochs: Mapping[int, str]) -> None:
         """Attach what of these logs (by id, with their epochs) is the inbox of a client that is here."""

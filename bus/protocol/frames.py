@@ -7,6 +7,7 @@ committed: :func:`message_parts` at the edge, :func:`finish_message` in the log.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -92,17 +93,20 @@ def ack(
     *,
     duplicate: bool = False,
     targets: dict[str, int | None] | None = None,
+    unproven: Sequence[str] = (),
 ) -> bytes:
     """The answer to ``"ack": true`` (§4): the message is durable, at ``seq``.
 
-    A private message to several clients has a place in each one's inbox: ``targets`` says which, and ``seq`` is None.
+    A private message to several clients has a place in each one's inbox: ``targets`` says which, and ``seq`` is None. The
+    ``unproven`` ones get it only if they bring their resume token.
     """
-    return b'{"type":"ack","request_id":%b,"seq":%b,%b%b%b}' % (
+    return b'{"type":"ack","request_id":%b,"seq":%b,%b%b%b%b}' % (
         b"null" if request_id is None else quoted(request_id),
         b"null" if seq is None else b"%d" % seq,
         _place(address),
         b"" if targets is None else b',"targets":%b' % encode(targets),
         b',"duplicate":true' if duplicate else b"",
+        b',"unproven":%b' % encode(unproven) if unproven else b"",
     )
 
 

@@ -21,7 +21,9 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9_\-.@]{1,64}", re.ASCII)
 SERVER = "arqonbus_server"
 _SERVERS = frozenset({"arqonbusserver", "arqonbus", "server", "system"})
 #: How the server calls those who speak without a socket of the bus: nobody, or a telemetry socket.
-_MADE_UP = re.compile(r"anonymous-[0-9a-f]{12}|telemetry-[0-9a-f]{16}", re.ASCII | re.IGNORECASE)
+_NO_SOCKET = re.compile(r"anonymous-[0-9a-f]{12}|telemetry-[0-9a-f]{16}", re.ASCII | re.IGNORECASE)
+#: How it calls a connection that does not say who it is.
+_MADE_UP = re.compile(r"client-[0-9a-f]{16}", re.ASCII | re.IGNORECASE)
 
 NAME_RULE = "1 to 64 of letters, digits and _ - . /"
 CLIENT_ID_RULE = "1 to 64 of letters, digits and _ - . @"
@@ -74,7 +76,12 @@ def is_client_id(text: object) -> bool:
 def is_reserved(client_id: str) -> bool:
     """Whether a client id is the server's, looks like it (``ArqonBus-Server``), or is one that the server makes up."""
     plain = "".join(filter(str.isalnum, client_id)).lower()
-    return plain in _SERVERS or _MADE_UP.fullmatch(client_id) is not None
+    return plain in _SERVERS or _NO_SOCKET.fullmatch(client_id) is not None or is_made_up(client_id)
+
+
+def is_made_up(client_id: str) -> bool:
+    """Whether a client id is of those that the server makes up for connections: who comes back under one has to prove itself."""
+    return _MADE_UP.fullmatch(client_id) is not None
 
 
 def inbox(client_id: str) -> Address:

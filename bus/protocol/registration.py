@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from .faults import Faults, FrameError, shortened
-from .names import CLIENT_ID_RULE, is_client_id, is_reserved
+from .names import CLIENT_ID_RULE, is_client_id, is_made_up, is_reserved
 from .values import holds_nul, seq_of
 
 
@@ -44,7 +44,7 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
     client_id = fields.get("client_id") or None
     if client_id is not None and not is_client_id(client_id):
         own.add("client_id", f"`client_id` is {CLIENT_ID_RULE}")
-    elif client_id is not None and is_reserved(client_id):
+    elif client_id is not None and is_reserved(client_id) and not is_made_up(client_id):
         own.add("client_id", f"`client_id` {client_id} is the server's own.")
     else:
         result.client_id = client_id

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from ..protocol.names import WHOLE
 from .frame import Batch
 from .recent import Memory, Recent, Row
 from .writers import Writer
@@ -66,6 +67,8 @@ class Hub:
         self._loop = loop
         self._memory = memory
         self.streams: dict[int, Stream] = {}
+        # Those of whole rooms, by room: who leaves a room leaves them without having to know their ids.
+        self._whole: dict[str, dict[int, Stream]] = {}
         self._dirty_streams: list[Stream] = []
         self._dirty_writers: dict[Writer, None] = {}
         self._scheduled = False
@@ -84,7 +87,13 @@ class Hub:
         stream = self.streams.get(stream_id)
         if stream is None:
             stream = self.streams[stream_id] = Stream(stream_id, room, channel, epoch, head)
+            if channel == WHOLE:
+                self._whole.setdefault(room, {})[stream_id] = stream
         return stream
+
+    def whole(self, room: str) -> list[Stream]:
+        """The open logs of a whole room (``*``: of everybody); two where one was made anew and nobody told us yet."""
+        return list(self._whole.get(room, {}).values())
 
     def add(self, stream: Stream, member: Member) -> None:
         """From the next message on ``member`` gets what is put on ``stream``; what waits for this turn's end it does not."""
@@ -108,6 +117,11 @@ class Hub:
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             self.forget_recent(stream)
+            if stream.channel == WHOLE:
+                whole = self._whole[stream.room]
+                del whole[stream_id]
+                if not whole:
+                    del self._whole[stream.room]
 
     # --- delivery -------------------------------------------------------------------------------------------------
 

@@ -11,12 +11,12 @@ from django.db.models import Count, Exists, OuterRef, QuerySet
 
 from .. import bells, broker, metrics, signals
 from ..conf import config
-from ..models import Channel, Membership, Room, wire_time
+from ..models import Channel, Membership, Room, new_epoch, wire_time
 from ..permissions import HISTORY, JOIN, MANAGE, PRESENCE, Actor, can, require
 from ..protocol.errors import BusError
-from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_name, parse_address, whole_room
+from ..protocol.names import INBOX_ROOM, WHOLE, Address, inbox, is_name, parse_address, whole_room
 from ..protocol.routing import channel_not_found, invalid_name
-from . import audit, totals
+from . import audit, inboxes, totals
 from .visibility import channels_for
 from .walking import sealed, unsealed, walk
 
@@ -36,7 +36,8 @@ class ChannelRef(msgspec.Struct, frozen=True):
 CHANGEABLE = ("description", "metadata", "type", "ephemeral", "retention_count", "retention_age")
 
 
-def _ref(channel: Channel) -> ChannelRef:
+def ref_of(channel: Channel) -> ChannelRef:
+    """A channel's row as a process remembers it; costs a query when ``room`` is not loaded."""
     room = channel.room
     return ChannelRef(
         id=channel.id,
@@ -49,10 +50,15 @@ def _ref(channel: Channel) -> ChannelRef:
     )
 
 
+def inbox_ref(channel_id: int, client_id: str, epoch: str) -> ChannelRef:
+    """What :func:`find` says of an inbox of which this much is known."""
+    return ChannelRef(channel_id, inbox(client_id), epoch, ephemeral=False, private=True, presence=False)
+
+
 def find(address: Address) -> ChannelRef | None:
     """The channel at ``address``, or None."""
     channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
-    return _ref(channel) if channel is not None else None
+    return ref_of(channel) if channel is not None else None
 
 
 def find_all(addresses: Collection[Address]) -> dict[Address, ChannelRef]:
@@ -60,7 +66,7 @@ def find_all(addresses: Collection[Address]) -> dict[Address, ChannelRef]:
     channels = Channel.objects.select_related("room").filter(
         room__name__in={address.room for address in addresses}, name__in={address.channel for address in addresses}
     )
-    return {channel.address: _ref(channel) for channel in channels if channel.address in addresses}
+    return {channel.address: ref_of(channel) for channel in channels if channel.address in addresses}
 
 
 def kind_of(address: Address) -> str:
@@ -107,12 +113,13 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
                 "owner": actor.owner,
                 "auto_created": kind == Channel.Kind.CHANNEL,
                 "type": "custom" if kind == Channel.Kind.CHANNEL else "system",
+                "epoch": inboxes.take_epoch(address.channel) if kind == Channel.Kind.INBOX else new_epoch(),
             },
         )
     channel.room = room
     if made and kind == Channel.Kind.CHANNEL:
         _announce_created(channel, actor)
-    return _ref(channel), made
+    return ref_of(channel), made
 
 
 def _check_made_by(actor: Actor) -> None:

@@ -28,9 +28,17 @@ from .walking import sealed, unsealed, walk
 WINDOW, MOST_MEMBERSHIPS, PAGE_BYTES = 5_000, 5_000, 2 * 1024 * 1024
 
 
-def known(client_ids: Iterable[str]) -> set[str]:
-    """Which of the ids there is a client for, connected or not."""
-    return set(Client.objects.filter(client_id__in=list(client_ids)).values_list("client_id", flat=True))
+def known(client_ids: Iterable[str]) -> dict[str, bool]:
+    """Which of the ids there is a client for, connected or not; and whether what it is sent now waits for an unproven one.
+
+    That is one that is away and that nobody vouches for: it gets its letters if it brings its resume token in time. Whoever comes
+    under the id without it does not.
+    """
+    rows = Client.objects.filter(client_id__in=list(client_ids))
+    return {
+        name: not principal and node is None
+        for name, principal, node in rows.values_list("client_id", "principal", "node")
+    }
 
 
 def proven_since(client_id: str) -> datetime:

@@ -10,7 +10,7 @@ import time
 
 from django.db import transaction
 
-from ..models import Channel, new_epoch
+from ..models import Channel, Client, new_epoch
 from ..permissions import Actor
 from . import audit, nodes
 
@@ -35,6 +35,8 @@ def renew(actor: Actor, *, door: str) -> int:
         for channel in channels:
             channel.epoch = new_epoch()
         Channel.objects.bulk_update(channels, ["epoch"], batch_size=400)
+        # Those that inboxes would get with their first letter, too: each is made anew when its client comes back.
+        Client.objects.exclude(inbox_epoch="").update(inbox_epoch="")
         audit.record(actor, door, "new_epochs", "all channels", channels=len(channels))
     return len(channels)
 

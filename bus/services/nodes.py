@@ -17,17 +17,17 @@ from django.utils import timezone
 
 from ..conf import config
 from ..models import Client, Membership, Node, wire_time
-from ..protocol.names import Address
 from . import totals
-from .channels import participants
+from .channels import ChannelRef, participants, ref_of
 from .clients import public
+from .inboxes import forgettable
 
 
 class Left(msgspec.Struct):
     """A client of a process that ended, and a channel it was in."""
 
     card: dict[str, Any]
-    address: Address
+    ref: ChannelRef
     participants: int
 
 
@@ -119,9 +119,10 @@ def connections_of(node_id: str) -> set[str]:
     return set(Client.objects.filter(node_id=node_id).values_list("connection_id", flat=True))
 
 
-def connected_as(client_ids: Collection[str]) -> set[str]:
-    """Those of the clients that are written down as connected, wherever that is."""
-    return set(Client.objects.filter(client_id__in=client_ids, node__isnull=False).values_list("client_id", flat=True))
+def connected_as(client_ids: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Those of the clients that are written down as connected, wherever that is, each with the order of its last claim."""
+    rows = Client.objects.filter(client_id__in=client_ids, node__isnull=False)
+    return {name: (key, number) for name, key, number in rows.values_list("client_id", "id", "claims")}
 
 
 def stopped(node_id: str) -> list[Left]:
@@ -135,11 +136,11 @@ def _forget(node_id: str) -> list[Left]:
     clients = list(Client.objects.filter(node_id=node_id).prefetch_related("memberships__channel__room"))
     gone = [(public(client), m.channel) for client in clients for m in client.memberships.all()]
     Membership.objects.filter(client__node_id=node_id).delete()
-    Client.objects.filter(node_id=node_id, generated=True).delete()
+    forgettable(Client.objects.filter(node_id=node_id)).delete()
     Client.objects.filter(node_id=node_id).update(node=None, connection_id="", disconnected_at=now)
     Node.objects.filter(id=node_id).delete()
     counts = participants(list({channel.id for _, channel in gone}))
-    return [Left(card, channel.address, counts.get(channel.id, 0)) for card, channel in gone]
+    return [Left(card, ref_of(channel), counts.get(channel.id, 0)) for card, channel in gone]
 
 
 def sweep_dead(age: float | None = None) -> list[Left]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,15 +34,21 @@ from .clients import known
 
 logger = logging.getLogger("arqonbus.publishing")
 
+_NOBODY: Mapping[str, bool] = {}
+
 
 class Published(msgspec.Struct, frozen=True):
-    """Where a message is: ``seq`` is None on an ephemeral channel, and inside a transaction with ``durable=False``."""
+    """Where a message is: ``seq`` is None on an ephemeral channel, and inside a transaction with ``durable=False``.
+
+    ``unproven``: it is a letter to a client that is away, and gets it only if it brings its resume token.
+    """
 
     id: str
     room: str
     channel: str
     seq: int | None
     duplicate: bool = False
+    unproven: bool = False
 
 
 def publish(
@@ -66,13 +72,14 @@ def publish(
     when it was lost before.
     """
     address = _target(address)
-    if address.is_inbox and not known([address.channel]):
+    waiting = known([address.channel]) if address.is_inbox else {}
+    if address.is_inbox and not waiting:
         # Whoever took the id first would read it.
         raise target_not_found([address.channel], 1)
     inbound = _inbound(payload, message, type=type, id=id)
     if metadata is not None:
         inbound.metadata = _encoded(metadata, "metadata")
-    return publish_all([(address, inbound)], actor=actor, durable=durable)[0]
+    return publish_all([(address, inbound)], actor=actor, durable=durable, waiting=waiting)[0]
 
 
 def _target(address: str | Address) -> Address:
@@ -96,9 +103,11 @@ def publish_all(
     durable: bool = True,
     create: bool = True,
     may_wait: bool = False,
+    waiting: Mapping[str, bool] = _NOBODY,
 ) -> list[Published]:
     """Publish several messages in one transaction and in their order. Raises as :func:`publish`, before any is written.
 
+    ``waiting`` is what ``clients.known`` said of the clients whose inboxes are among them.
     With ``may_wait`` the caller can come back: raises ``BusError`` BUSY when an ephemeral message would not reach the other
     processes now. Without, it reaches those of this one: no business of the caller's fails for it.
     """
@@ -120,7 +129,15 @@ def publish_all(
         everything = [entry for _, entry in made]
         transaction.on_commit(lambda: _append_late(everything, kept) if late else _announce(everything))
     return [
-        Published(entry.uid, ref.address.room, ref.address.channel, entry.seq, entry.duplicate) for ref, entry in made
+        Published(
+            entry.uid,
+            ref.address.room,
+            ref.address.channel,
+            entry.seq,
+            entry.duplicate,
+            ref.address.is_inbox and waiting.get(ref.address.channel, False),
+        )
+        for ref, entry in made
     ]
 
 
@@ -165,10 +182,10 @@ def publish_frames(actor: Actor, frames_in: Sequence[Inbound], *, initial: Addre
     """
     for attempt in (1, 2, 3):
         try:
-            items, unknown = _routed(frames_in, initial)
+            items, unknown, waiting = _routed(frames_in, initial)
             if unknown and not items:
                 raise target_not_found(unknown, len(unknown))
-            return Delivery(publish_all(items, actor=actor, may_wait=True), unknown)
+            return Delivery(publish_all(items, actor=actor, may_wait=True, waiting=waiting), unknown)
         except IntegrityError:
             # Another process used one of the ids, or removed a channel, between our look and our insert.
             if attempt == 3:
@@ -176,8 +193,10 @@ def publish_frames(actor: Actor, frames_in: Sequence[Inbound], *, initial: Addre
     raise AssertionError("unreachable")
 
 
-def _routed(frames_in: Sequence[Inbound], initial: Address | None) -> tuple[list[tuple[Address, Inbound]], list[str]]:
-    """Each frame with its address, private ones once for each target that is known; and the targets that are not."""
+def _routed(
+    frames_in: Sequence[Inbound], initial: Address | None
+) -> tuple[list[tuple[Address, Inbound]], list[str], dict[str, bool]]:
+    """Each frame with its address, private ones once for each known target; the unknown ones; what ``clients.known`` said."""
     items: list[tuple[Address, Inbound]] = []
     private: list[tuple[int, Inbound, list[str]]] = []
     for index, inbound in enumerate(frames_in):
@@ -209,7 +228,7 @@ def _routed(frames_in: Sequence[Inbound], initial: Address | None) -> tuple[list
         private.append((len(items), inbound, targets))
         items.append((EVERYONE, inbound))  # Replaced below.
     if not private:
-        return items, []
+        return items, [], {}
     wanted = {target for _, _, targets in private for target in targets}
     there = known(wanted)
     for position, inbound, targets in reversed(private):
@@ -217,7 +236,7 @@ def _routed(frames_in: Sequence[Inbound], initial: Address | None) -> tuple[list
             (inbox(target), msgspec.structs.replace(inbound)) for target in targets if target in there
         ]
     unknown = [target for _, _, targets in private for target in targets if target not in there]
-    return items, list(dict.fromkeys(unknown))
+    return items, list(dict.fromkeys(unknown)), there
 
 
 def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
@@ -310,7 +329,8 @@ def send_private(
     if not there:
         raise target_not_found(wanted, len(wanted))
     inbound = _inbound(payload, message, type="private", id=id)
-    return publish_all([(inbox(target), inbound) for target in wanted if target in there], actor=actor)
+    items = [(inbox(target), inbound) for target in wanted if target in there]
+    return publish_all(items, actor=actor, waiting=there)
 
 
 def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, id: str | None) -> Inbound:

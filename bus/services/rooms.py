@@ -68,6 +68,12 @@ def update_room(actor: Actor, name: str, changes: dict[str, Any], *, door: str) 
     return room
 
 
+def is_private_room(name: str) -> bool:
+    """Whether a room is private; also one that is gone: what it was is not known any more."""
+    private = Room.objects.filter(name=name).values_list("private", flat=True).first()
+    return private is None or private
+
+
 def delete_room(actor: Actor, name: str, *, door: str) -> None:
     """Remove a room with its channels and their history, if nobody is in any of them.
 

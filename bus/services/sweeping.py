@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from .. import bells, broker, signals
 from ..conf import config
-from ..models import Channel, Client, Membership, Message, Room
+from ..models import Channel, Client, Membership, Message, Room, new_epoch
 from .channels import remove
 from .clients import remove_all
 
@@ -86,20 +86,29 @@ def sweep_clients() -> int:
 
 
 def sweep_inboxes(age: float) -> int:
-    """Remove the inboxes of clients that are gone for good and got nothing for ``age`` seconds; how many."""
+    """Remove the inboxes of clients that are gone for good and got nothing for ``age`` seconds; how many.
+
+    So is one whose id the server made up, after ``age`` seconds without a connection. Should it come back all the same, the epoch
+    that its inbox will have then says that there was another one.
+    """
     idle_since = timezone.now() - timedelta(seconds=age)
+    made_up = Client.objects.filter(generated=True, node=None, disconnected_at__lt=idle_since)
     abandoned = Channel.objects.select_related("room").filter(
-        ~Exists(Client.objects.filter(client_id=OuterRef("name"))),
+        ~Exists(Client.objects.filter(client_id=OuterRef("name")).exclude(pk__in=made_up.values("pk"))),
         kind=Channel.Kind.INBOX,
         touched_at__lt=idle_since,
         created_at__lt=idle_since,
     )
     swept = 0
-    for key in list(abandoned.values_list("pk", flat=True)[:200]):
+    for key, name in list(abandoned.values_list("pk", "name")[:200]):
         with transaction.atomic():
-            # Looked at again, its row in hand: somebody may have taken the id since, and got a letter.
+            # Looked at again, its row and its client's in hand: somebody may have taken the id since, and got a letter.
+            gone = list(made_up.select_for_update(skip_locked=True).filter(client_id=name))
             channel = abandoned.select_for_update(of=("self",), skip_locked=True).filter(pk=key).first()
-            if channel is not None:
+            if channel is not None and (gone or not Client.objects.filter(client_id=name).exists()):
                 remove(channel)
+                rows = Client.objects.filter(pk__in=[client.pk for client in gone])
+                rows.exclude(principal="").delete()  # Those of nobody go with their time (`sweep_clients`).
+                rows.update(inbox_epoch=new_epoch())
                 swept += 1
     return swept

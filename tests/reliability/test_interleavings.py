@@ -99,5 +99,10 @@ async def test_members_of_a_channel_that_was_removed_in_the_database_are_told(
         await member.expect(message="after")
         with pytest.raises(WireError, match="CHANNEL_NOT_FOUND"):
             await publisher.publish("into nothing", **letter)
+        # A position in the inbox means nothing in the next one: its client is sent away, and told so when it is back.
+        assert await member.wait_closed() == 4013
         await publisher.publish("another letter", **letter)
-        await member.expect(message="another letter")
+        async with await member.reconnect() as back:
+            told = back.registered["channels"][f"pm:{member.client_id}"]
+            assert (told["recovered"], told["first_seq"], told["seq"]) == (False, 1, 1)
+            await back.expect(message="another letter")

@@ -14,7 +14,8 @@ from bus.protocol.names import Address
 from bus.services import nodes, publish
 from bus.services.connections import Join, Operation
 from bus.services.rooms import update_room
-from bus.testing import LiveBus
+from bus.testing import LiveBus, TestClient
+from telemetry.consumers import TelemetryConsumer
 
 
 @pytest.mark.django_db(transaction=True)
@@ -64,3 +65,25 @@ async def test_a_room_that_becomes_private_while_somebody_joins_keeps_nobody(
     await joiner.join(str(address))
     told = await joiner.expect(event="unsubscribed")
     assert (told["channel"], told["payload"]["reason"]) == ("plans", "REVOKED")
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_telemetry_socket_that_registered_stays(live_bus: LiveBus) -> None:
+    """It is in none of the lists of clients, so its absence from them is no loss."""
+    await live_bus.connect("somebody")
+    scope = {
+        "type": "websocket", "path": "/telemetry/", "query_string": b"", "headers": [(b"host", b"testserver")],
+        "client": ("127.0.0.1", 0), "subprotocols": [],
+    }  # fmt: skip
+    probe = TestClient(TelemetryConsumer.as_asgi(), scope)
+    await probe.expect("telemetry_connected")
+    await probe.send({"client_id": "probe", "client_type": "service"})
+    await probe.expect("system", "registered")
+    node = running()
+    assert node is not None
+    for _ in range(3):
+        await node.life.compare_presence()
+    await probe.send({"id": "t-1", "eventType": "still_here", "payload": {}})
+    await probe.expect("telemetry_ack", request_id="t-1")
+    assert probe.close_code is None
+    await probe.close()

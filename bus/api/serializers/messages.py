@@ -84,6 +84,9 @@ class Published(serializers.Serializer[Any]):
     channel = serializers.CharField()
     seq = serializers.IntegerField(allow_null=True, help_text="Its place in the log; null on ephemeral channels.")
     duplicate = serializers.BooleanField(help_text="It was there already; `seq` is that of the first time.")
+    unproven = serializers.BooleanField(
+        help_text="A letter to a client that is away, nobody vouches for, and gets it only if it brings its resume token."
+    )
 
 
 class Delivery(serializers.Serializer[Any]):

@@ -71,6 +71,10 @@ class Writer(abc.ABC):
             self.flush()
         self._write(batch)
 
+    def gone(self) -> bool:
+        """Whether the connection has ended as far as the server knows; its consumer may hear of it later. From any thread."""
+        return self.closed
+
     @abc.abstractmethod
     def _write(self, batch: Batch) -> None: ...
 

@@ -163,6 +163,9 @@ class DaphneWriter(Writer):
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
         return waiting
 
+    def gone(self) -> bool:
+        return bool(self.closed or self._protocol.state != self._open)
+
     def taken(self) -> int:
         return self._queued - self.buffered()
 

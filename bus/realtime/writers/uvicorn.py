@@ -88,6 +88,9 @@ class UvicornWriter(Writer):
     def buffered(self) -> int:
         return self._transport.get_write_buffer_size()
 
+    def gone(self) -> bool:
+        return self.closed or self._conn.state is not self._open or self._transport.is_closing()
+
     def taken(self) -> int:
         return self._queued - self._transport.get_write_buffer_size()
 

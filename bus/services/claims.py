@@ -1,0 +1,338 @@
+"""Identities: which connection may have a client id, and how one connection takes it over from another (contract §3).
+
+Who asks for an id that somebody had proves to be the same by its principal, or by the resume token of the last registration.
+Of two connections with proof the later one has the id. "Later" is decided here, under the lock of the client's row: each
+claim that is granted has an :data:`Order`, and every process goes by it, however late or crossed it hears of a takeover.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from django.core import signing
+from django.db.models import Count
+from django.utils import timezone
+
+from .. import bells, broker, metrics
+from ..conf import config
+from ..models import Channel, Client, Membership, digest, new_epoch
+from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing
+from ..protocol.names import INBOX_ROOM, is_made_up
+from . import nodes, totals
+from .channels import participants
+from .held import ChannelHeld, refer_to
+
+#: The place of a claim among all claims of its client id: the row's key, which only grows, and a number within the row.
+Order = tuple[int, int]
+
+
+def _always() -> bool:
+    return True
+
+
+class Claim(msgspec.Struct):
+    """A connection asks for an identity and its first membership."""
+
+    node_id: str
+    connection_id: str
+    client_id: str
+    generated: bool
+    client_type: str
+    screen_name: str
+    avatar: str
+    personality: dict[str, Any]
+    role: str
+    principal: str
+    resume_token: str | None
+    new_token: str
+    channel_id: int
+    last_activity: datetime
+    #: What the inbox of a client of whom nothing is known gets as its epoch.
+    new_epoch: str
+    #: Connections that its principal may have in all processes together; 0: nobody looks (``bus.node.admission``).
+    most: int = 0
+    #: Whether somebody still waits for the answer. Asked in the database's thread, when nothing stands between it and the claim:
+    #: a claim that was held up for long, of a client that has gone elsewhere since, takes nothing from anybody.
+    wanted: Callable[[], bool] = _always
+
+
+class Claimed(msgspec.Struct):
+    """What a claim brought.
+
+    ``inbox`` (id, head, epoch) is there once somebody wrote to it; ``inbox_epoch`` is the epoch that it has, or will have.
+    ``inbox_floor`` is the seq behind which it is the claimant's own, ``withheld`` whether letters lie before it that whoever had
+    the id was sent; ``token`` is what to resume with.
+    """
+
+    inbox: tuple[int, int, str] | None
+    inbox_epoch: str
+    inbox_floor: int
+    withheld: bool
+    participants: int
+    token: str
+    order: Order
+
+
+class _Granted(msgspec.Struct):
+    """A claim that is granted, before it is written down."""
+
+    index: int
+    claim: Claim
+    row: Client
+    token: str
+    withheld: bool
+
+
+def claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
+    """Carry out claims, inside the caller's transaction: each one's :class:`Claimed`, or the exception that it met, by its index.
+
+    Several for one id are carried out one after another: the last of those that prove to be the same has it.
+    """
+    answers: dict[int, Any] = {}
+    while claims:
+        first: dict[str, tuple[int, Claim]] = {}
+        later: list[tuple[int, Claim]] = []
+        for index, one in claims:
+            if one.client_id in first:
+                later.append((index, one))
+            else:
+                first[one.client_id] = (index, one)
+        answers.update(_claim(list(first.values())))
+        claims = later
+    return answers
+
+
+def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
+    """As :func:`claim`, for one claim of each id."""
+    answers: dict[int, Any] = {}
+    now = timezone.now()
+    known = {
+        client.client_id: client
+        for client in Client.objects.filter(client_id__in=[claim.client_id for _, claim in claims])
+        .order_by("id")
+        .select_for_update()
+    }
+    connected = _connected([claim for _, claim in claims])
+    alive = nodes.alive_ids() if known else set()
+    _, held = refer_to({claim.channel_id for _, claim in claims})
+    inboxes = {
+        row[0]: row[1:]
+        for row in Channel.objects.filter(
+            room__name=INBOX_ROOM, name__in=[claim.client_id for _, claim in claims if not claim.generated]
+        ).values_list("name", "id", "head", "epoch")
+    }
+    granted: list[_Granted] = []
+    for i, claim in claims:
+        if claim.channel_id in held:
+            answers[i] = ChannelHeld()
+            continue
+        if not claim.wanted():
+            answers[i] = Closing(SLOW, BusError("UNAVAILABLE", "The connection is gone.", retry_after=1.0))
+            continue
+        row = known.get(claim.client_id)
+        here_already = row is not None and row.node_id is not None and row.principal == claim.principal
+        if claim.most and not here_already:
+            if connected.get(claim.principal, 0) >= claim.most:
+                answers[i] = too_many("connections_per_principal", f"You have {claim.most} connections already.")
+                continue
+            connected[claim.principal] = connected.get(claim.principal, 0) + 1
+        # Whoever asks is alive, however old its last sign of life.
+        here = row is not None and (row.node_id == claim.node_id or row.node_id in alive)
+        refusal, proven, by_token = _judge(row, claim, now, connected=here)
+        if refusal is not None:
+            answers[i] = refusal
+            continue
+        inbox = inboxes.get(claim.client_id)
+        # Without proof what lies in the inbox is somebody else's, also where nothing is known of that somebody any more.
+        if proven:
+            floor = row.inbox_floor if row is not None else 0
+        else:
+            floor = inbox[1] if inbox is not None else 0
+        # The same one stays good: were it exchanged, a client whose answer is lost on the way would have no proof.
+        token = claim.resume_token if by_token and claim.resume_token else claim.new_token
+        made = _row(claim, row, now, token=token, floor=floor, proven=proven)
+        made.inbox_epoch = "" if inbox is not None else _inbox_epoch(claim, row)
+        granted.append(_Granted(i, claim, made, token, floor > 0 and not proven))
+    if granted:
+        for one, claimed in _written(granted, known, inboxes, now):
+            answers[one.index] = claimed
+    return answers
+
+
+def _inbox_epoch(claim: Claim, row: Client | None) -> str:
+    """The epoch that the inbox of a client will have; another one where an inbox had the one before."""
+    return claim.new_epoch if row is None else row.inbox_epoch or new_epoch()
+
+
+def _row(claim: Claim, row: Client | None, now: datetime, *, token: str, floor: int, proven: bool) -> Client:
+    """The client's row as the claim has it."""
+    return Client(
+        client_id=claim.client_id,
+        client_type=claim.client_type,
+        screen_name=claim.screen_name,
+        avatar=claim.avatar,
+        personality=claim.personality,
+        role=claim.role,
+        principal=claim.principal,
+        generated=claim.generated,
+        node_id=claim.node_id,
+        connection_id=claim.connection_id,
+        claims=(row.claims if row is not None else 0) + 1,
+        resume_digest=digest(token),
+        inbox_floor=floor,
+        proven_since=row.proven_since if row is not None and proven else now,
+        connected_at=now,
+        disconnected_at=None,
+        last_activity=claim.last_activity,
+    )
+
+
+def _written(
+    granted: list[_Granted], known: dict[str, Client], inboxes: dict[str, tuple[int, int, str]], now: datetime
+) -> list[tuple[_Granted, Claimed]]:
+    """Write down what is granted, each with its first membership, and have the connections before them dismissed."""
+    # A new one that another process has made since is no conflict to settle here: it is looked at again (``connections.apply``).
+    new = Client.objects.bulk_create([one.row for one in granted if one.claim.client_id not in known])
+    Client.objects.bulk_create(
+        [one.row for one in granted if one.claim.client_id in known],
+        update_conflicts=True,
+        unique_fields=["client_id"],
+        update_fields=[
+            "client_type", "screen_name", "avatar", "personality", "role", "principal", "generated", "node", "connection_id",
+            "claims", "resume_digest", "inbox_floor", "inbox_epoch", "proven_since", "connected_at", "disconnected_at",
+            "last_activity",
+        ],
+    )  # fmt: skip
+    ids = {client.client_id: client.pk for client in [*new, *known.values()]}
+    taken_over = [ids[one.claim.client_id] for one in granted if one.claim.client_id in known]
+    if taken_over:
+        Membership.objects.filter(client_id__in=taken_over).delete()
+    Membership.objects.bulk_create(
+        [
+            Membership(client_id=ids[one.claim.client_id], channel_id=one.claim.channel_id, joined_at=now)
+            for one in granted
+        ],
+        ignore_conflicts=True,
+    )
+    # In the transaction of the claims: the total is right after a crash, too.
+    totals.add({"connections": len(granted)})
+    counts = participants(list({one.claim.channel_id for one in granted}))
+    written = []
+    for one in granted:
+        name = one.claim.client_id
+        order = (ids[name], one.row.claims)
+        before = known.get(name)
+        if before is not None and before.node_id is not None and before.connection_id != one.claim.connection_id:
+            broker.ring_on_commit(taken_over_bell(name, before.connection_id, order))
+        inbox = inboxes.get(name)
+        written.append(
+            (
+                one,
+                Claimed(
+                    inbox=inbox,
+                    inbox_epoch=inbox[2] if inbox is not None else one.row.inbox_epoch,
+                    inbox_floor=one.row.inbox_floor,
+                    withheld=one.withheld,
+                    participants=counts.get(one.claim.channel_id, 0),
+                    token=one.token,
+                    order=order,
+                ),
+            )
+        )
+    return written
+
+
+def taken_over_bell(client_id: str, connection_id: str, order: Order) -> bells.Dismiss:
+    """Have the connections of a client closed whose claim came before ``order``: ``connection_id``, and older ones."""
+    text = "A newer connection of this client took over."
+    return bells.Dismiss(client_id, connection_id, TAKEN_OVER, "TAKEN_OVER", text, order)
+
+
+def _connected(claims: list[Claim]) -> dict[str, int]:
+    """The connections, in all processes, of the principals that may be near their limit."""
+    principals = {claim.principal for claim in claims if claim.most}
+    if not principals:
+        return {}
+    rows = Client.objects.filter(principal__in=principals, node__in=nodes.alive_ids()).values_list("principal")
+    return dict(rows.annotate(Count("id")).order_by())
+
+
+def too_many(limit: str, text: str) -> Closing:
+    """The end (4429) of a connection beyond a limit of connections."""
+    metrics.limits.labels(limit).inc()
+    return Closing(TOO_MANY, BusError("LIMIT_REACHED", text, [{"limit": limit}], 5.0))
+
+
+def _judge(row: Client | None, claim: Claim, now: datetime, *, connected: bool) -> tuple[Closing | None, bool, bool]:
+    """Whether ``claim`` may have an id; ``row`` is what is known of whoever had it.
+
+    Returns a refusal or None, whether the claimant proved to be the same, and whether its resume token did so.
+    """
+    # What the server made up for a connection is nobody else's, also after nothing of the connection is left.
+    made_up = not claim.generated and is_made_up(claim.client_id) and not _is_its_own(claim)
+    if row is None:
+        proven = made_up and _proves_made_up(claim)
+        if made_up and not proven:
+            return _in_use("This client_id was made up for another connection."), False, False
+        return None, proven, proven
+    same_principal = bool(row.principal) and row.principal == claim.principal
+    token_good = (
+        claim.resume_token is not None
+        and bool(row.resume_digest)
+        and hmac.compare_digest(digest(claim.resume_token), row.resume_digest)
+        and (row.disconnected_at is None or row.disconnected_at > now - timedelta(seconds=config().resume_window))
+        and row.principal in ("", claim.principal)
+    )
+    proven = same_principal or token_good
+    if row.principal and not proven:
+        # A principal owns its client ids, connected or not; nobody else may speak under them.
+        return _in_use("This client_id belongs to somebody else."), False, False
+    if not proven and (made_up or (connected and row.connection_id != claim.connection_id)):
+        return _in_use(), False, False
+    return None, proven, token_good
+
+
+def _in_use(text: str | None = None) -> Closing:
+    return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE", text))
+
+
+def _is_its_own(claim: Claim) -> bool:
+    """Whether the id is the one that this very connection was welcomed with."""
+    return claim.client_id.endswith(f"-{claim.connection_id}")
+
+
+# --- clients whose id the server made up --------------------------------------------------------------------------
+
+
+def resume_token(client_id: str, principal: str) -> str:
+    """What a client comes back with whose id the server made up: it proves itself, since its row may go with the connection."""
+    return _signer().signature(f"{client_id}/{principal}")
+
+
+def first_epoch(client_id: str, everyones: str) -> str:
+    """The epoch of such a client's inbox; ``everyones``: that of the log of messages to everybody, which a restore renews.
+
+    The same each time: nothing is kept of a client that goes before anybody wrote to it, and nothing was lost either.
+    """
+    return digest(f"{everyones}/{client_id}")[:8]
+
+
+def _proves_made_up(claim: Claim) -> bool:
+    token = claim.resume_token or ""
+    return any(_is_good(f"{claim.client_id}/{principal}", token) for principal in {"", claim.principal})
+
+
+def _is_good(value: str, token: str) -> bool:
+    try:
+        _signer().unsign(f"{value}:{token}")
+    except signing.BadSignature:
+        return False
+    return True
+
+
+def _signer() -> signing.Signer:
+    return signing.Signer(salt="arqonbus.resume")

@@ -1,0 +1,24 @@
+"""Inboxes before and after their clients: the epoch that one will have, and who takes none along."""
+
+from __future__ import annotations
+
+from django.db.models import Exists, OuterRef, QuerySet
+
+from ..models import Channel, Client, new_epoch
+
+
+def take_epoch(client_id: str) -> str:
+    """The epoch for a new inbox: the one that its client was told before there was one. It is good for one inbox."""
+    told = Client.objects.filter(client_id=client_id).exclude(inbox_epoch="").values_list("pk", "inbox_epoch").first()
+    if told is None:
+        return new_epoch()
+    # Who holds the row writes it anew by itself; publishers do not wait for that.
+    rows = Client.objects.select_for_update(no_key=True, skip_locked=True).filter(pk=told[0])
+    Client.objects.filter(pk__in=[row.pk for row in rows.only("pk")]).update(inbox_epoch="")
+    return str(told[1])
+
+
+def forgettable(clients: QuerySet[Client]) -> QuerySet[Client]:
+    """Those of the clients who go with their connection: the server made up their id, and no letter waits for them."""
+    letters = Channel.objects.filter(kind=Channel.Kind.INBOX, name=OuterRef("client_id"), head__gt=0)
+    return clients.filter(~Exists(letters), generated=True)
