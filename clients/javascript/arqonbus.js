@@ -640,20 +640,32 @@ class Identity {
   }
 
   /** Take it over, or make a new one. Throws Refused: in use by another page, or its store failed. */
-  async load(clientId, clientType) {
+  async load(clientId) {
     if (this.loaded) return;
     if (this.name !== null && this.kept) await this.#lock();
     const text = this.store && (await asked("Getting the identity", this.openTimeout, () => this.store.get()));
-    let found = {};
-    try {
-      found = JSON.parse(text ?? "{}") ?? {};
-    } catch {
-      console.warn("ArqonBus: what is kept as the identity is not readable; a new one takes its place.");
-    }
-    const same = typeof found.client_id === "string" && typeof found.resume_token === "string" && (!clientId || found.client_id === clientId);
-    this.clientId = clientId || (same ? found.client_id : `${/^[\w-]{1,40}$/.test(clientType) ? clientType : "app"}-${newId().slice(4, 20)}`);
-    this.token = same ? found.resume_token : null;
+    const found = this.#read(text, clientId);
+    this.clientId = clientId || found?.client_id || `me-${newId().slice(4, 20)}`;
+    this.token = found?.resume_token ?? null;
     this.loaded = true;
+  }
+
+  /** What was kept for `clientId`, or for whomever it is. A store of the application's own that holds something else is refused. */
+  #read(text, clientId) {
+    if (!text) return null;
+    let problem = "The identity's store holds something else than an identity. Empty it to begin as a new client.";
+    try {
+      const found = JSON.parse(text);
+      if (typeof found.client_id === "string" && typeof found.resume_token === "string") {
+        if (!clientId || found.client_id === clientId) return found;
+        problem = `This is the identity of ${found.client_id}, not of ${clientId}. Give ${clientId} a store of its own.`;
+      }
+    } catch {
+      // No JSON, or not of an object.
+    }
+    // In a browser another visitor may have logged in since.
+    if (this.name !== null) return null;
+    throw new Refused(new ConnectionFailed(problem), { final: true });
   }
 
   /** Keep what a registration said. A store that fails costs the next life this identity, and the present one nothing. */
@@ -1417,8 +1429,7 @@ export class Bus {
 
   /** Become the client that was kept. Throws Refused. */
   async #wake() {
-    const { client_id: given, client_type: kind } = this._registration;
-    await this._identity.load(given, kind);
+    await this._identity.load(this._registration.client_id);
     if (this._failure) throw new Refused(this._failure, { final: true });
     this.clientId ||= this._identity.clientId;
     this._resumeToken ??= this._identity.token;

@@ -1,6 +1,10 @@
 // A line between a client and the server that takes its time, breaks, or goes dead: real sockets, and no understanding of bytes.
 import net from "node:net";
 
+// Those of node, whatever a test makes of the page's.
+const { setTimeout } = globalThis;
+const now = performance.now.bind(performance);
+
 export class Line {
   /** A line to the bus at `url`; `delay` gives the milliseconds that the next bytes take. */
   static async to(url, delay = () => 0) {
@@ -56,8 +60,8 @@ export class Line {
       from.on("data", (bytes) => {
         if (this.dead) return;
         // In the order in which they came, however long each of them takes.
-        free = Math.max(free, performance.now() + this.delay());
-        setTimeout(() => to.writable && to.write(bytes), free - performance.now());
+        free = Math.max(free, now() + this.delay());
+        setTimeout(() => to.writable && to.write(bytes), free - now());
       });
       from.on("error", () => {});
       from.on("close", () => {

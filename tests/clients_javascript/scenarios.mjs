@@ -3,6 +3,7 @@ import { createInterface } from "node:readline";
 import { Backoff, BusClosed, CLOSE_CODES, ClosedByServer, ConnectionFailed, ServerError, comesBack, connect } from "../../clients/javascript/arqonbus.js";
 import { crossing, dice } from "./crossing.mjs";
 import { Line } from "./line.mjs";
+import { world } from "./world.mjs";
 
 const [name, url, text] = process.argv.slice(2);
 const given = JSON.parse(text ?? "{}");
@@ -292,4 +293,4 @@ const scenarios = {
   },
 };
 
-await scenarios[name]();
+await { ...scenarios, ...world({ url, given, say, until }) }[name]();

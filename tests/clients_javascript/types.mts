@@ -1,7 +1,7 @@
 // Never run: `make types` lets tsc read it. What an application writes has types, and what it must not write is refused.
 
-import { Backoff, CLOSE_CODES, ClosedByServer, Message, ServerError, comesBack, connect, splitAddress } from "../../clients/javascript/arqonbus.js";
-import type { Bus, ChannelInfo, Position, Receipt, State, Subscription } from "../../clients/javascript/arqonbus.js";
+import { Backoff, CLOSE_CODES, ClosedByServer, IdentityInUse, Message, ServerError, comesBack, connect, splitAddress } from "../../clients/javascript/arqonbus.js";
+import type { Bus, ChannelInfo, IdentityStore, Position, Receipt, State, Subscription } from "../../clients/javascript/arqonbus.js";
 
 const bus: Bus = await connect("ws://localhost:8765/", {
   clientId: "me",
@@ -10,6 +10,17 @@ const bus: Bus = await connect("ws://localhost:8765/", {
   backoff: new Backoff({ most: 5_000 }),
   onState: (state: State) => console.log(state),
 });
+
+// Who one is after a reload: under a name, in a store of one's own, or by the token itself.
+const visitor: Bus = await connect("ws://localhost:8765/", { identity: "visitor" });
+let kept: string | null = null;
+const store: IdentityStore = { get: () => kept, set: (text) => (kept = text) };
+const worker = await connect("ws://localhost:8765/", { clientId: "worker", identity: store }).catch((error) => {
+  if (error instanceof IdentityInUse) console.log(error.message);
+});
+const proof: string | null = visitor.resumeToken;
+await connect("ws://localhost:8765/", { clientId: visitor.clientId, resumeToken: proof });
+console.log(worker, visitor.identityKept satisfies boolean | null);
 
 // Messages: as an iterator, with a listener, from a position.
 const subscription: Subscription = bus.subscribe("science:explore", { since: 0, presence: true });
@@ -49,6 +60,8 @@ try {
 await connect("ws://localhost:8765/", { clientID: "me" });
 // @ts-expect-error an address is a text
 await bus.publish({ room: "science" }, "hello");
+// @ts-expect-error a store has both
+await connect("ws://localhost:8765/", { identity: { get: () => null } });
 // @ts-expect-error no such event
 bus.on("message", () => undefined);
 // @ts-expect-error what came is not to be changed
