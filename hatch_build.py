@@ -19,9 +19,11 @@ class RequirementsHook(MetadataHookInterface):
 
 
 class PagesHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Puts the ready project's templates beside its settings; the apps have their own inside them."""
+    """Puts the ready project's templates beside its settings, and the documentation into the app that shows it."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the folder; a checkout has it at the top, beside the apps."""
         if (Path(self.root) / "templates").is_dir():
             build_data["force_include"]["templates"] = "arqonbus_site/templates"
+        if (Path(self.root) / "docs").is_dir():
+            build_data["force_include"]["docs"] = "bus/docs"

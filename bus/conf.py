@@ -437,6 +437,17 @@ def telemetry_anonymous_allowed() -> bool:
 LAYER_HINT = "Give all processes one Redis: REDIS_URL in the ready project, CHANNEL_LAYERS in a project of your own."
 
 
+def documentation() -> Path | None:
+    """The folder with the pages of the documentation: in the package, or beside the app in a checkout; None for neither."""
+    app = Path(__file__).resolve().parent
+    return next((folder for folder in (app / "docs", app.parent / "docs") if (folder / "index.md").is_file()), None)
+
+
+def ready_made() -> bool:
+    """Whether this is the project of this repository, with its Makefile, or one of somebody else."""
+    return str(settings.ROOT_URLCONF).startswith("arqonbus_site")
+
+
 def in_memory_layer() -> bool:
     """Whether processes cannot ring each other's bells."""
     backend = (getattr(settings, "CHANNEL_LAYERS", {}) or {}).get("default", {}).get("BACKEND", "")

@@ -43,6 +43,8 @@ logger = logging.getLogger("arqonbus.connection")
 #: Carries out a frame of a kind that another app serves (``BusConfig.kinds``).
 Handler = Callable[["Connection", Inbound], Awaitable[None]]
 
+#: The type of clients that show the bus to people, such as the console.
+DASHBOARD = "dashboard"
 #: A client's activity of one kind is announced at most once in this many seconds (contract §7).
 ACTIVITY_INTERVAL = 1.0
 
@@ -353,9 +355,11 @@ class Connection:
             self.send(frames.command_error(uid, inbound.id, inbound.command, problem))
             return
         metrics.commands.labels(command.name).inc()
+        # A page that watches the bus asks again and again: were that written down, it would soon see nothing but itself.
+        watching = command.looks and peer.client_type == DASHBOARD
         # A ping says nothing of anybody but that it lives.
         logger.log(
-            logging.DEBUG if command.name == "ping" else logging.INFO,
+            logging.DEBUG if watching or command.name == "ping" else logging.INFO,
             "%s ran %s",
             self._named(),
             command.name,
@@ -364,7 +368,8 @@ class Connection:
         self.send(frames.command_response(uid, inbound.id, command.name, answer.message, answer.result))
         if answer.follow is not None:
             await node.members.follow(peer, answer.follow)
-        self.active(command.name)
+        if not watching:
+            self.active(command.name)
 
     # --- frames out -------------------------------------------------------------------------------------------------
 

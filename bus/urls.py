@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from django.urls import include, path
+from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from .api import operations
+from .console import docs
 from .console import views as console
 from .contracts import views as contracts
 
@@ -17,6 +19,10 @@ urlpatterns = [
     path("health", operations.health, name="health"),
     path("ready", operations.ready, name="ready"),
     path("version", operations.version, name="version"),
+    path("docs/", docs.page, name="docs"),
+    path("docs/llms.txt", RedirectView.as_view(pattern_name="bus:llms")),
+    re_path(r"^docs/(?P<name>[a-z-]{1,40})\.md$", docs.page, name="docs-page"),
+    re_path(r"^docs/images/(?P<name>[a-z-]{1,40}\.(?:png|svg))$", docs.picture, name="docs-picture"),
     path("llms.txt", contracts.llms_txt, name="llms"),
     path("api/asyncapi.json", contracts.asyncapi_json, name="asyncapi-json"),
     path("api/asyncapi/", contracts.asyncapi_page, name="asyncapi"),

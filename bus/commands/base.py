@@ -98,6 +98,8 @@ class Command(msgspec.Struct, frozen=True):
     who: str
     errors: tuple[str, ...]
     cost: int = 1
+    #: Whether it only answers, and changes nothing.
+    looks: bool = False
 
     def read(self, parameters: dict[str, Any], hints: dict[str, Any]) -> Parameters:
         """The typed parameters. ``hints`` are keys from beside them, which only count where they fit.
@@ -164,13 +166,22 @@ registry: dict[str, Command] = {}
 
 
 def command(
-    name: str, parameters: type[Parameters], *, who: str = "any", errors: tuple[str, ...] = (), cost: int = 1
+    name: str,
+    parameters: type[Parameters],
+    *,
+    who: str = "any",
+    errors: tuple[str, ...] = (),
+    cost: int = 1,
+    looks: bool = False,
 ) -> Callable[[Run], Run]:
-    """Register a command; the function's docstring is its summary in ``help``. It counts as ``cost`` frames."""
+    """Register a command; the function's docstring is its summary in ``help``.
+
+    It counts as ``cost`` frames; with ``looks`` it only answers, and changes nothing.
+    """
 
     def register(run: Run) -> Run:
         summary = (run.__doc__ or "").strip().split("\n")[0]
-        registry[name] = Command(name, parameters, run, summary, who, errors, cost)
+        registry[name] = Command(name, parameters, run, summary, who, errors, cost, looks)
         return run
 
     return register

@@ -146,7 +146,7 @@ class ListParameters(Parameters):
     after: Annotated[str, Meta(description="The `next` of the page before.")] = ""
 
 
-@command("list_channels", ListParameters, errors=("ROOM_NOT_FOUND",), cost=LISTING)
+@command("list_channels", ListParameters, errors=("ROOM_NOT_FOUND",), cost=LISTING, looks=True)
 async def list_channels(context: Context, parameters: ListParameters) -> Answer:
     """The channels of a room, or of all rooms, that you may see."""
     room: str | None = None
@@ -159,7 +159,7 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
     return Answer(f"{len(rows)} channels", {"channels": rows, "room": room, "next": after})
 
 
-@command("channel_info", ChannelParameters, errors=("CHANNEL_NOT_FOUND",), cost=LOOK)
+@command("channel_info", ChannelParameters, errors=("CHANNEL_NOT_FOUND",), cost=LOOK, looks=True)
 async def channel_info(context: Context, parameters: ChannelParameters) -> Answer:
     """A channel's members, metadata and head."""
     address = target(context, parameters)

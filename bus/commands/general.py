@@ -23,7 +23,7 @@ class StatusParameters(Parameters):
     after_channel: Annotated[str, Meta(description="The `next_channel` of the page before: channels behind it.")] = ""
 
 
-@command("status", StatusParameters, cost=LISTING)
+@command("status", StatusParameters, cost=LISTING, looks=True)
 async def status(context: Context, parameters: StatusParameters) -> Answer:
     """The server, its figures, and the channels and clients that you may see."""
     started = context.port.started_at
@@ -61,7 +61,7 @@ class PingParameters(Parameters):
     echo: Annotated[Any, Meta(description="Sent back as it is.")] = None
 
 
-@command("ping", PingParameters)
+@command("ping", PingParameters, looks=True)
 async def ping(context: Context, parameters: PingParameters) -> Answer:
     """Answer pong."""
     now = wire_time(datetime.now(UTC))
@@ -77,7 +77,7 @@ class HelpParameters(Parameters):
     command: Annotated[str | None, Meta(description="One command; without it, all of them.")] = None
 
 
-@command("help", HelpParameters, errors=("UNKNOWN_COMMAND",))
+@command("help", HelpParameters, errors=("UNKNOWN_COMMAND",), looks=True)
 async def show_help(context: Context, parameters: HelpParameters) -> Answer:
     """The commands and their parameters."""
     if parameters.command:

@@ -37,7 +37,9 @@ class HistoryParameters(Parameters):
     sender: Annotated[str | None, Meta(description="Only messages from this client_id.")] = None
 
 
-@command("history", HistoryParameters, errors=("ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND", "FORBIDDEN"), cost=LOOK)
+@command(
+    "history", HistoryParameters, errors=("ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND", "FORBIDDEN"), cost=LOOK, looks=True
+)
 async def history(context: Context, parameters: HistoryParameters) -> Answer:
     """Past messages, oldest first: the newest ones, or those before or after a position."""
     address = where(context, parameters)

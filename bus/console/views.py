@@ -11,17 +11,16 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import views as auth_views
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.request import split_domain_port
 from django.http.response import HttpResponseBase
 from django.middleware.csrf import get_token
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET
 
-from ..conf import anonymous_allowed, config, default_address
+from ..conf import anonymous_allowed, config, default_address, documentation, ready_made
 from ..protocol.errors import CLOSE_CODES, ERRORS
 from ..version import PROTOCOL, VERSION
 
@@ -80,17 +79,17 @@ def _config(request: HttpRequest) -> dict[str, Any]:
         "login_path": reverse("bus:login"),
         "logout_path": reverse("bus:logout"),
         "admin_path": _link("admin:index"),
+        "docs_path": reverse("bus:docs") if documentation() else None,
+        "make_admin": "make admin" if ready_made() else "manage.py createsuperuser",
         "csrf": _csrf(request),
         "python": _python() if settings.DEBUG else None,
     }
 
 
-def _marked(text: str) -> SafeString:
-    """`names` of the text as code."""
-    pieces = enumerate(text.split("`"))
-    return format_html_join(
-        "", "{}", ((format_html("<code>{}</code>", piece) if odd % 2 else piece,) for odd, piece in pieces)
-    )
+def _bus_port(request: HttpRequest) -> int | None:
+    """The bus's port, where the request came in on the port that is for telemetry sockets alone."""
+    scope: dict[str, Any] = getattr(request, "scope", {})
+    return scope.get("arqonbus.bus_port") if scope.get("arqonbus.listener") == "telemetry" else None
 
 
 @never_cache
@@ -98,9 +97,13 @@ def _marked(text: str) -> SafeString:
 @require_GET
 def console(request: HttpRequest) -> HttpResponse:
     """The page. It holds no data of the bus: its script fetches that as the visitor, or asks who the visitor is."""
+    if (bus_port := _bus_port(request)) is not None:
+        host = split_domain_port(request.get_host())[0]
+        there = f"{request.scheme}://{host}:{bus_port}{reverse('bus:console')}"
+        return render(request, "bus/telemetry_port.html", {"console": there, "host": request.get_host()})
     context = {
         "config": _config(request),
-        "errors": [{"code": code, **kind._asdict(), "told": _marked(kind.text)} for code, kind in ERRORS.items()],
+        "errors": [{"code": code, **kind._asdict()} for code, kind in ERRORS.items()],
         "close_codes": [{"code": code, **kind._asdict()} for code, kind in CLOSE_CODES.items()],
     }
     return render(request, "bus/console.html", context)

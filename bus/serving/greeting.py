@@ -8,7 +8,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model
 from django.urls import NoReverseMatch, reverse
 
-from ..conf import in_memory_layer
+from ..conf import documentation, in_memory_layer, ready_made
 from ..version import VERSION
 
 
@@ -35,6 +35,8 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
         said.append(f"  Telemetry   ws://{bus}telemetry/")
     if prefix:
         said.append(f"  API docs    http://{bus}api/docs/")
+        if documentation():
+            said.append(f"  Docs        http://{bus}docs/")
     else:
         said.append(f"  Sockets     ws://{base}/… as in {settings.ASGI_APPLICATION}")
     if admin := address("admin:index"):
@@ -42,7 +44,7 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
     if not _has_admin():
         said.append(
             "  There is no admin yet: `make admin` makes one and prints an access token."
-            if _ready_made()
+            if ready_made()
             else "  There is no admin yet: `manage.py createsuperuser` makes one."
         )
     return said
@@ -65,11 +67,6 @@ def _has_admin() -> bool:
 
 def _has_field(model: type[Model], name: str) -> bool:
     return any(field.name == name for field in model._meta.get_fields())
-
-
-def _ready_made() -> bool:
-    """Whether this is the project of this repository, with its Makefile, or one of somebody else."""
-    return str(settings.ROOT_URLCONF).startswith("arqonbus_site")
 
 
 def _store() -> str:

@@ -29,16 +29,21 @@ class Listening:
     telemetry: Sequence[socket.socket]
 
 
-def on_two_ports(application: Application, telemetry: Sequence[socket.socket]) -> Application:
-    """Mark what came in on the telemetry port, so that the project can route it (``scope["arqonbus.listener"]``)."""
-    ports = {made.getsockname()[1] for made in telemetry}
+def on_two_ports(application: Application, listening: Listening) -> Application:
+    """Mark what came in on the telemetry port, so that the project can route it (``scope["arqonbus.listener"]``).
+
+    ``scope["arqonbus.bus_port"]`` is then the port of the bus, for who opened the other one in a browser.
+    """
+    ports = {made.getsockname()[1] for made in listening.telemetry}
     if not ports:
         return application
+    bus_port = listening.bus[0].getsockname()[1]
 
     async def marked(scope: Any, receive: Any, send: Any) -> None:
         server = scope.get("server")
         if server and server[1] in ports:
             scope["arqonbus.listener"] = "telemetry"
+            scope["arqonbus.bus_port"] = bus_port
         await application(scope, receive, send)
 
     return marked
@@ -61,7 +66,7 @@ def serve(
     """
     run = {"daphne": _daphne, "uvicorn": _uvicorn}[server]
     sockets = [*listening.bus, *listening.telemetry]
-    run(on_two_ports(application, listening.telemetry), sockets, opened, begun, leave_port)
+    run(on_two_ports(application, listening), sockets, opened, begun, leave_port)
 
 
 async def _begin(stop_accepting: Callable[[], None] | None, begun: Callable[[], None]) -> None:

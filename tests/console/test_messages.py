@@ -61,7 +61,7 @@ async def test_messages_appear_as_they_come_and_stay_away_while_paused(
     await expect(newest.locator(".seq")).to_have_text("2")
     await page.get_by_role("button", name="Pause").click()
     await bus.publish(address, "not now")
-    await expect(page.get_by_text("paused, 1 wait")).to_be_visible()
+    await expect(page.get_by_text("paused, 1 waiting")).to_be_visible()
     assert await page.get_by_text("not now").count() == 0
     await page.keyboard.press("p")
     await expect(newest.locator(".content")).to_have_text("not now")
@@ -91,11 +91,11 @@ async def test_filters_by_type_sender_text_and_time_find_messages_and_say_when_t
     await page.get_by_role("button", name="Clear filters").click()
     await expect(page.get_by_text("another needle of Bert")).to_be_visible()
     await page.get_by_label("Type", exact=True).select_option("system")
-    await expect(page.get_by_text("Nothing passes the filters")).to_be_visible()
+    await expect(page.get_by_text("No message matches the filters")).to_be_visible()
     await page.get_by_label("Type", exact=True).select_option("")
     await page.get_by_label("Time").select_option("at")
     await page.get_by_label("Until").fill("2020-01-01T00:00:00")
-    await expect(page.get_by_text("Nothing passes the filters")).to_be_visible()
+    await expect(page.get_by_text("No message matches the filters")).to_be_visible()
     await page.get_by_label("Time").select_option("60")
     await expect(page.get_by_text("a new needle of Anna")).to_be_visible()
 
@@ -144,7 +144,7 @@ async def test_at_five_hundred_a_second_the_view_samples_says_so_and_counts_exac
             await asyncio.sleep(0.15)
     # The page answers while they come.
     await page.get_by_role("button", name="Pause").click()
-    await page.get_by_role("button", name="Go on").click()
+    await page.get_by_role("button", name="Resume").click()
     await bus.publish(address, "last")
     sent += 1
     await expect(page.locator(f"[data-total='{sent}']")).to_be_visible()
@@ -252,7 +252,7 @@ async def test_admins_send_system_messages_and_make_and_delete_channels(
     await page.get_by_role("button", name="New channel").click()
     await page.get_by_label("room:channel").fill(address)
     await page.get_by_label("Description").fill("made in the page")
-    await page.get_by_role("button", name="Make it").click()
+    await page.get_by_role("button", name="Create", exact=True).click()
     await expect(page.get_by_text("made in the page").first).to_be_visible()
     bus = await client(shared_server)
     messages = await bus.subscribe(address).open()

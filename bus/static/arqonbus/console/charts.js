@@ -1,5 +1,6 @@
 /** A line chart over the last minutes (uPlot), in the colours of the theme. */
 import { fill, h } from "./dom.js";
+import { clockTime } from "./format.js";
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -29,9 +30,7 @@ export class Chart {
 
   draw(points, window) {
     Object.assign(this, { points, window });
-    const last = points.at(-1);
-    const swatches = ["line-a", "line-b", "line-c"];
-    fill(this.legend, this.series.map((each, index) => h("span", h(`i.${swatches[index]}`), `${each.name} `, h("b", last ? each.show(each.value(last)) : "–"))));
+    this.#legend();
     if (points.length < 2) {
       fill(this.canvas, h("div.nothing", this.hint || "Waiting for the first figures …"));
       this.plot = null;
@@ -49,6 +48,18 @@ export class Chart {
     });
   }
 
+  /** The figures of the moment under the pointer, with its time; those of now where there is none. */
+  #legend() {
+    const { idx: at = null } = this.plot?.cursor ?? {};
+    const pointed = at === null ? undefined : this.points[at];
+    const point = pointed ?? this.points.at(-1);
+    const swatches = ["line-a", "line-b", "line-c"];
+    fill(this.legend, [
+      pointed && h("span.faint", { data: { pointed: pointed.t } }, clockTime(pointed.t * 1000)),
+      ...this.series.map((each, index) => h("span", h(`i.${swatches[index]}`), `${each.name} `, h("b", point ? each.show(each.value(point)) : "–"))),
+    ]);
+  }
+
   #make(data) {
     fill(this.canvas);
     const names = ["--accent", "--teal", "--bad"];
@@ -58,6 +69,7 @@ export class Chart {
         ...this.#size(),
         legend: { show: false },
         cursor: { y: false, points: { size: 6 } },
+        hooks: { setCursor: [() => this.#legend()] },
         scales: { x: { time: true, auto: false }, y: { auto: false } },
         axes: [
           { ...axis, space: 70, values: [[3600, "{HH}:{mm}"], [60, "{HH}:{mm}"], [1, "{HH}:{mm}:{ss}"], [0.001, "{HH}:{mm}:{ss}"]], size: 26 },

@@ -1,6 +1,6 @@
 /** The publish box: event, private or system; a text or a JSON payload that is checked while it is written; the ack. */
 import { fill, h, icon, select } from "./dom.js";
-import { count, duration } from "./format.js";
+import { count, duration, plain } from "./format.js";
 import { jsonFault } from "./json-view.js";
 
 export class Composer {
@@ -108,7 +108,7 @@ export class Composer {
     } catch (problem) {
       const known = (problem.details ?? []).map((each) => each.message ?? "").filter((each) => each && !problem.reason?.includes(each)).map((each) => ` ${each}`).join("");
       fill(this.says, [
-        h("span.fault", `${problem.reason ?? problem.message}${known}`),
+        h("span.fault", `${plain(problem.reason ?? problem.message)}${plain(known)}`),
         problem.code && h("a", { href: `#/contracts?code=${problem.code}` }, problem.code),
       ]);
     } finally {

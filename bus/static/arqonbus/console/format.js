@@ -4,6 +4,9 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const whole = new Intl.NumberFormat("en-US");
 
+/** The time of day of a moment in milliseconds. */
+export const clockTime = (moment) => clock.format(new Date(moment));
+
 export const count = (value) => (Number.isFinite(value) ? whole.format(value) : "–");
 
 /** `1 member`, `2 members`. */
@@ -88,4 +91,9 @@ export function summary(frame) {
   if (typeof payload === "object" && Object.keys(payload).length === 1 && typeof payload.message === "string") return payload.message;
   const event = frame.eventType ? `${typeof frame.eventType === "string" ? frame.eventType : JSON.stringify(frame.eventType)} ` : "";
   return event + JSON.stringify(payload);
+}
+
+/** A sentence of the server without the marks around its names, where no code can be shown. */
+export function plain(text) {
+  return String(text).replaceAll("`", "");
 }

@@ -2,9 +2,10 @@
 import { ClosedByServer, ServerError } from "../arqonbus.js";
 import { fill, h, icon, toast, typing } from "./dom.js";
 import { Feed } from "./feed.js";
-import { count, rate, short } from "./format.js";
+import { count, plain, rate, short } from "./format.js";
+import { Memory } from "./memory.js";
 import { Rooms } from "./rooms.js";
-import { Session, api, busUrl, config, token } from "./session.js";
+import { Session, api, busUrl, config, csrf, token } from "./session.js";
 import { Tree } from "./tree.js";
 import { agents } from "./views/agents.js";
 import { clients } from "./views/clients.js";
@@ -27,6 +28,8 @@ const VIEWS = [
   ["contracts", "Contracts", contracts],
   ["start", "Connect", start],
 ];
+/** Errors that the banner tells of. */
+const PASSING = new Set(["RESTARTING", "TOO_SLOW", "UNAVAILABLE"]);
 const root = document.getElementById("app");
 
 /** What every view gets: the connection and what is known of the bus. */
@@ -123,6 +126,16 @@ function page() {
   const ticker = h("div.ticker", { "aria-label": "The bus in figures" });
   const main = h("main", { id: "main", tabindex: "-1" });
   const banner = h("div.banner", { role: "status", hidden: true });
+  // On a phone the bar has no room for who one is and the way out: that is in the menu.
+  const [atTop, inMenu] = [h("div.account"), h("div.side-foot")];
+  const narrow = matchMedia("(max-width: 760px)");
+  const mine = account(bus);
+  const place = () => {
+    (narrow.matches ? inMenu : atTop).append(...mine.filter(Boolean));
+    inMenu.hidden = !narrow.matches;
+  };
+  narrow.addEventListener("change", place);
+  place();
   const menu = (open) => root.classList.toggle("menu-open", open);
   fill(root, [
     h("header.topbar", [
@@ -133,9 +146,9 @@ function page() {
       ticker,
       h("button.ghost.icon-only.wide", { type: "button", title: "Keys (?)", "aria-label": "Keys", onclick: keys }, icon("keyboard")),
       theme(),
-      account(bus),
+      atTop,
     ]),
-    h("aside.sidebar", { "aria-label": "Navigation" }, nav, tree.element),
+    h("aside.sidebar", { "aria-label": "Navigation" }, nav, tree.element, h("div.side-foot", config.docs_path && h("a", { href: config.docs_path }, "Documentation"), h("a", { href: `${config.bus_path}api/docs/` }, "REST")), inMenu),
     h("div.scrim", { onclick: () => menu(false) }),
     main,
   ]);
@@ -154,10 +167,13 @@ function page() {
     } else if (now === "closed") {
       const error = bus.failure?.error;
       const again = h("button.small", { type: "button", onclick: () => location.reload() }, "Connect again");
-      fill(banner, `The server ended this connection: ${error?.reason ?? bus.failure?.message ?? ""}`, again);
+      fill(banner, `The server ended this connection: ${plain(error?.reason ?? bus.failure?.message ?? "")}`, again);
     }
   });
-  bus.on("error", (problem) => toast(problem.reason ?? problem.message, "bad"));
+  bus.on("error", (problem) => {
+    // A restart and a break have the banner, which stays until they are over.
+    if (!PASSING.has(problem.code)) toast(plain(problem.reason ?? problem.message), "bad");
+  });
 
   const figures = () => {
     const point = app.feed.point.value;
@@ -165,7 +181,7 @@ function page() {
       ticker,
       point && h("span", h("b", count(point.connections)), " connections"),
       h("span", h("b", count(app.rooms.channels.size)), " channels"),
-      h("span", { title: `${count(app.rooms.total)} messages` }, h("b", short(app.rooms.total)), " messages"),
+      h("span", { title: `${count(app.rooms.total)} messages were published to the channels that you see` }, h("b", short(app.rooms.total)), " messages"),
       h("span", h("b", rate(app.rooms.rate)), "/s"),
     );
     links.get("telemetry").lastChild.textContent = app.feed.events.total ? short(app.feed.events.total) : "";
@@ -183,6 +199,8 @@ function page() {
       return route();
     }
     view?.close?.();
+    // A question about what is no longer in sight would be answered for something else.
+    for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
     for (const [each, link] of links) {
       if (each === name) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
@@ -227,7 +245,7 @@ function theme() {
   button.addEventListener("click", () => {
     const now = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
     document.documentElement.dataset.theme = now;
-    localStorage.setItem("arqonbus.theme", now);
+    new Memory("localStorage").set("arqonbus.theme", now);
     dispatchEvent(new Event("themechange"));
     show();
   });
@@ -238,7 +256,7 @@ function theme() {
 /** Who the visitor is here, and the way out or in. */
 function account(bus) {
   const name = config.user ?? (token.get() ? "token" : "guest");
-  const who = h("span.pill.wide", { title: bus.clientId }, `${name} · ${bus.role}`);
+  const who = h("span.pill", { title: bus.clientId }, `${name} · ${bus.role}`);
   if (token.get()) {
     const leave = () => {
       token.forget();
@@ -247,12 +265,11 @@ function account(bus) {
     return [who, h("button.ghost.small", { type: "button", onclick: leave }, "Forget token")];
   }
   if (config.user) {
-    const csrf = document.cookie.split("; ").find((each) => each.startsWith("csrftoken="))?.slice(10) ?? "";
     return [
       who,
-      config.admin_path && h("a.wide", { href: config.admin_path }, "Admin"),
+      config.admin_path && h("a", { href: config.admin_path }, "Admin"),
       h("form", { method: "post", action: config.logout_path }, [
-        h("input", { type: "hidden", name: "csrfmiddlewaretoken", value: csrf }),
+        h("input", { type: "hidden", name: "csrfmiddlewaretoken", value: csrf.token() }),
         h("button.ghost.small", { type: "submit" }, "Log out"),
       ]),
     ];
@@ -267,7 +284,7 @@ function keys() {
     ["f", "Find a room or channel"],
     ["/", "Filter what is shown"],
     ["j k ↑ ↓", "Walk through a list"],
-    ["p", "Pause or go on, in messages"],
+    ["p", "Pause or resume, in messages"],
     ["c", "Write a message"],
     ["Ctrl Enter", "Publish"],
     ["Esc", "Close the detail"],

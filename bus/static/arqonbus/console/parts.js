@@ -86,7 +86,7 @@ export function lines(address) {
       ].join("\n"),
       note: config.python
         ? "In a terminal. It uses this server's own Python and the client beside it; elsewhere: pip install ./clients/python"
-        : "In a terminal, with the client: pip install arqonbus (from the project's folder: pip install ./clients/python).",
+        : "In a terminal, with the client; in the folder of ArqonBus: pip install ./clients/python",
     },
     {
       name: "JavaScript",

@@ -1,5 +1,6 @@
 /** The console's connections: the bus as an ordinary client, REST with the same identity, and the telemetry socket. */
 import { Backoff, BusClosed, connect } from "../arqonbus.js";
+import { Memory } from "./memory.js";
 import { Meter, Observable, Ring } from "./store.js";
 
 const TOKEN = "arqonbus.token";
@@ -14,10 +15,20 @@ export const busUrl = `${scheme}://${location.host}${config.bus_path}`;
 export const telemetryUrl = `${scheme}://${location.host}${config.telemetry_path}`;
 
 /** The access token of this tab, if the visitor gave one. */
+const tab = new Memory("sessionStorage");
 export const token = {
-  get: () => sessionStorage.getItem(TOKEN),
-  set: (value) => sessionStorage.setItem(TOKEN, value),
-  forget: () => sessionStorage.removeItem(TOKEN),
+  get: () => tab.get(TOKEN),
+  set: (value) => tab.set(TOKEN, value),
+  forget: () => tab.forget(TOKEN),
+};
+
+/**
+ * The CSRF token of this site, and the header that carries it. A cookie that the page may read is newer than what came with the page,
+ * since a log-in in another tab changes it.
+ */
+export const csrf = {
+  header: config.csrf.header,
+  token: () => (config.csrf.cookie && cookie(config.csrf.cookie)) || config.csrf.token,
 };
 
 /** A REST call that was refused: `code` and `message` are those of the error table. */
@@ -35,7 +46,7 @@ export async function api(method, path, body = undefined) {
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
-  else if (method !== "GET") headers["X-CSRFToken"] = cookie("csrftoken");
+  else if (method !== "GET") headers[csrf.header] = csrf.token();
   let response;
   try {
     response = await fetch(`${config.api_path}${path}`, {

@@ -1,6 +1,6 @@
 /** Rooms and their channels in the side bar, with live counts of members and messages. */
 import { fill, h, icon, toast } from "./dom.js";
-import { count, counted, rate, short } from "./format.js";
+import { count, counted, plain, rate, short } from "./format.js";
 import { VirtualList } from "./virtual-list.js";
 
 export class Tree {
@@ -64,7 +64,7 @@ export class Tree {
     }
     const { error, loaded } = this.app.rooms;
     this.note.hidden = this.rows.length > 0;
-    this.note.textContent = error ? (error.reason ?? error.message) : !loaded ? "Loading …" : wanted ? "Nothing of that name." : "No rooms that you may see.";
+    this.note.textContent = error ? (error.reason ?? error.message) : !loaded ? "Loading …" : wanted ? "No room or channel of that name." : "No rooms that you may see.";
     this.list.update(this.rows.length);
   }
 
@@ -112,14 +112,19 @@ export class Tree {
   #create() {
     const address = h("input", { name: "address", placeholder: "science:notes", required: true, pattern: "[^:]+:[^:]+" });
     const description = h("input", { name: "description", placeholder: "What it is for" });
+    const { admin } = this.app.session;
+    const ephemeral = h("input", { type: "checkbox", name: "ephemeral" });
+    const keep = h("input", { type: "number", name: "retention", min: "1", placeholder: "as the server's setting says" });
     const fault = h("p.fault", { role: "alert" });
     const form = h("form", [
       h("label", "room:channel", address),
-      h("label", "Description", description),
+      admin && h("label", "Description", description),
+      admin && h("label", "Messages to keep", keep),
+      admin && h("label.check", ephemeral, "Ephemeral: deliver messages, keep none"),
       fault,
       h("div.actions", [
         h("button.ghost", { type: "button", onclick: () => dialog.close() }, "Cancel"),
-        h("button.primary", { type: "submit" }, "Make it"),
+        h("button.primary", { type: "submit" }, "Create"),
       ]),
     ]);
     const dialog = h("dialog", { "aria-label": "New channel" }, h("h2", "New channel"), form);
@@ -128,14 +133,17 @@ export class Tree {
       const { bus } = this.app.session;
       try {
         // Admins make channels that stay; others bring one into being by joining it, where the server allows that.
-        if (this.app.session.admin) await bus.createChannel(address.value.trim(), { description: description.value.trim() });
+        if (admin) {
+          const retention = keep.value ? { count: Number(keep.value) } : undefined;
+          await bus.createChannel(address.value.trim(), { description: description.value.trim(), ephemeral: ephemeral.checked, retention });
+        }
         else await bus.command("join_channel", { channel: address.value.trim() });
       } catch (problem) {
-        fill(fault, problem.reason ?? problem.message);
+        fill(fault, plain(problem.reason ?? problem.message));
         return;
       }
       dialog.close();
-      toast(`${address.value.trim()} is there.`, "good");
+      toast(`${address.value.trim()} was created.`, "good");
       this.app.rooms.refresh();
       this.app.go(`messages/${address.value.trim()}`);
     });

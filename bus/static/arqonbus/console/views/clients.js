@@ -1,6 +1,6 @@
 /** Who is connected: a table that stays usable with ten thousand rows, a detail, and the way out for admins. */
 import { confirm, empty, fill, h, icon, select, toast } from "../dom.js";
-import { ago, count, rate, time } from "../format.js";
+import { ago, count, plain, rate, time } from "../format.js";
 import { jsonBlock } from "../json-view.js";
 import { badge, detailPane, face, facts, setBadge, setFace } from "../parts.js";
 import { repeat } from "../store.js";
@@ -108,7 +108,7 @@ export function clients(app, chosen) {
     blank.hidden = rows.length > 0;
     header.parentElement.hidden = rows.length === 0;
     if (!rows.length) {
-      fill(blank, failure ? empty("lock", failure.reason ?? failure.message) : all.length ? empty("search", "Nobody of that kind") : empty("clients", "Nobody is connected"));
+      fill(blank, failure ? empty("lock", plain(failure.reason ?? failure.message)) : all.length ? empty("search", "No client matches") : empty("clients", "Nobody is connected"));
     }
     if (wanted) {
       const index = all.length ? rows.findIndex((each) => each.client_id === wanted) : -1;
@@ -152,10 +152,10 @@ export function clients(app, chosen) {
       event.preventDefault();
       try {
         const receipt = await session.bus.private(client.client_id, field.value);
-        toast(`Sent: it is message ${receipt.seq} of their inbox.`, "good");
+        toast(`Sent. It is message ${receipt.seq} of their inbox.`, "good");
         dialog.close();
       } catch (problem) {
-        fault.textContent = problem.reason ?? problem.message;
+        fault.textContent = plain(problem.reason ?? problem.message);
       }
     }
     dialog.addEventListener("close", () => dialog.remove());
@@ -164,10 +164,10 @@ export function clients(app, chosen) {
   }
 
   async function away(client) {
-    if (!(await confirm(`Disconnect ${client.client_id}?`, "Its connection is closed with 4403, and a client that keeps to the rules does not come back. This is written to the audit log.", "Disconnect"))) return;
+    if (!(await confirm(`Disconnect ${client.client_id}?`, "Its connection is closed with code 4403. A client that follows the protocol does not come back. The audit log records this.", "Disconnect"))) return;
     try {
       await app.api("POST", `clients/${encodeURIComponent(client.client_id)}/disconnect`, {});
-      toast(`${client.client_id} is sent away.`, "good");
+      toast(`${client.client_id} was disconnected.`, "good");
       detail.close();
       loop.now();
     } catch (problem) {

@@ -1,6 +1,6 @@
 /** A prompt for the bus's commands, with completion from `help`, and every frame of this page beside it. */
 import { empty, fill, h, icon } from "../dom.js";
-import { rate, time } from "../format.js";
+import { plain, rate, time } from "../format.js";
 import { jsonBlock, jsonFault } from "../json-view.js";
 import { VirtualList } from "../virtual-list.js";
 
@@ -19,7 +19,7 @@ export function commands(app) {
   let frames = [];
 
   const log = h("div.log", { role: "log", "aria-label": "Answers" });
-  const input = h("input", { name: "command", placeholder: "help", "aria-label": "Command", autocomplete: "off", spellcheck: "false", role: "combobox", "aria-expanded": "false", "aria-controls": "completion" });
+  const input = h("input", { name: "command", placeholder: "Type a command, such as help", "aria-label": "Command", autocomplete: "off", spellcheck: "false", role: "combobox", "aria-expanded": "false", "aria-controls": "completion" });
   const completion = h("div.completion", { id: "completion", role: "listbox", hidden: true });
   const prompt = h("form.prompt", { onsubmit: run }, completion, input);
   const speed = h("span.faint");
@@ -54,7 +54,7 @@ export function commands(app) {
     h("div.view-head", h("h1", icon("commands"), "Commands"), h("span.dim", "One command a line: ", h("code", "name parameter=value"), ", or a frame of your own as JSON")),
     h("div.console-view", [
       h("div.pane", log, prompt),
-      h("div.pane", h("div.pane-head", h("strong", "Frames"), speed, h("div.grow"), h("label.check", own, "this page's own questions"), pause), list.element, whole),
+      h("div.pane", h("div.pane-head", h("strong", "Frames"), speed, h("div.grow"), h("label.check", own, "show this page's own requests"), pause), list.element, whole),
     ]),
   ]);
 
@@ -166,17 +166,19 @@ export function commands(app) {
         await bus.send(line);
         outcome.textContent = "Sent as it is; what the server says is among the frames.";
       } else {
+        const word = line.split(/\s/)[0];
+        if (known.length && !known.some((each) => each.command === word)) throw new Error(`There is no command ${word}; help lists them.`);
         const [name, parameters] = parse(line);
         const id = `arq_console_${Math.random().toString(36).slice(2)}`;
         session.asked.add(id);
         const result = await bus.command(name, parameters, { id });
         outcome.className = "outcome good";
         outcome.textContent = `success, ${(performance.now() - began).toFixed(1)} ms`;
-        entry.append(jsonBlock(result));
+        entry.append(name === "help" && result.commands ? manual(result.commands) : jsonBlock(result));
       }
     } catch (problem) {
       outcome.className = "outcome bad";
-      fill(outcome, problem.reason ?? problem.message, problem.code && [" ", h("a", { href: `#/contracts?code=${problem.code}` }, problem.code)]);
+      fill(outcome, plain(problem.reason ?? problem.message), problem.code && [" ", h("a", { href: `#/contracts?code=${problem.code}` }, problem.code)]);
       if (problem.details?.length) entry.append(jsonBlock(problem.details));
     }
     while (log.children.length > 50) log.firstChild.remove();
@@ -187,7 +189,7 @@ export function commands(app) {
 
   function setPaused(value) {
     paused = value;
-    fill(pause, icon(paused ? "play" : "pause"), paused ? "Go on" : "Pause");
+    fill(pause, icon(paused ? "play" : "pause"), paused ? "Resume" : "Pause");
     if (!paused) {
       whole.hidden = true;
       list.clearSelection();
@@ -223,6 +225,14 @@ export function commands(app) {
   };
 }
 
+/** The answer of `help` for people: what there is, and what each command takes. */
+function manual(commands) {
+  return h("dl.manual", commands.map((each) => {
+    const names = Object.keys(each.parameters);
+    return [h("dt", h("code", each.command), each.who === "admin" && h("span.badge.system", "admins")), h("dd", each.summary, h("div.faint", names.length ? names.map((name) => [h("code", name), " "]) : "takes no parameters"))];
+  }));
+}
+
 function describe(schema) {
   const types = (schema.anyOf ?? [schema]).map((each) => each.type).filter((each) => each && each !== "null");
   const fallback = schema.default === undefined || schema.default === null || schema.default === "" ? "" : `, default ${JSON.stringify(schema.default)}`;
@@ -236,7 +246,7 @@ export function parse(line) {
   const parameters = {};
   for (const word of rest) {
     const at = word.indexOf("=");
-    if (at < 1) throw new Error(`${word} is not a parameter: write name=value.`);
+    if (at < 1) throw new Error(`${word} is not a parameter. Write name=value.`);
     const text = word.slice(at + 1);
     let value = text;
     try {

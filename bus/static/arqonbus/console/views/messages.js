@@ -1,7 +1,7 @@
 /** One channel: what comes, what was, and the box to publish. */
 import { ServerError } from "../../arqonbus.js";
 import { copyButton, empty, fill, h, icon, select, toast } from "../dom.js";
-import { ago, count, counted, rate, summary, time } from "../format.js";
+import { ago, count, counted, plain, rate, summary, time } from "../format.js";
 import { jsonBlock } from "../json-view.js";
 import { badge, detailPane, face, facts, setBadge, setFace, snippets } from "../parts.js";
 import { Composer } from "../composer.js";
@@ -66,7 +66,7 @@ class Explorer {
     this.clear = h("button.ghost.small", { type: "button", hidden: true, onclick: () => this.#unfilter() }, "Clear filters");
     this.pauseButton = h("button.small", { type: "button", name: "pause", onclick: () => this.#pause(!this.paused) });
     this.note = h("span.dim.cut");
-    this.members = h("span.pill");
+    this.members = h("button.pill", { type: "button", title: "Who is here", onclick: () => this.#people() });
     this.list = new VirtualList({
       height: () => (matchMedia("(max-width: 760px)").matches ? 58 : 36),
       label: `Messages of ${this.address}`,
@@ -91,9 +91,9 @@ class Explorer {
     this.blank = h("div", { hidden: true });
     this.detail = detailPane(() => this.list.clearSelection());
     this.composer = new Composer(this.app, this.address);
-    const remove = this.app.session.admin && h("button.ghost.icon-only", { type: "button", title: "Delete this channel", "aria-label": "Delete this channel", onclick: () => this.#remove() }, icon("trash"));
+    this.remove = this.app.session.admin && h("button.ghost.icon-only", { type: "button", title: "Delete this channel", "aria-label": "Delete this channel", onclick: () => this.#remove() }, icon("trash"));
     this.element = h("div", [
-      h("div.view-head", [h("h1", icon("hash"), h("span.cut", this.address)), this.members, this.note, h("div.grow"), this.pauseButton, remove]),
+      h("div.view-head", [h("h1", icon("hash"), h("span.cut", this.address)), this.members, this.note, h("div.grow"), this.pauseButton, this.remove]),
       h("div.toolbar", { role: "search", "aria-label": "Filters" }, [icon("search"), this.text, this.type, this.sender, this.when, this.until, this.clear]),
       h("div.explorer", h("div.explorer-list", this.blank, this.list.element, this.jump, this.foot), this.detail.element),
       this.composer.element,
@@ -120,10 +120,13 @@ class Explorer {
 
   // --- what comes ---
 
-  async #open() {
+  /** Join and show the channel; `create` brings a missing one into being. */
+  async #open(create = false) {
     const { bus } = this.app.session;
     try {
       if (!this.address.endsWith(":*")) {
+        // Joining a channel creates it. Whoever mistyped an address, or followed an old link, is asked first.
+        if (!create && (await this.#missing())) return this.#blank();
         this.subscription = bus.subscribe(this.address, { echo: true, buffer: 5000 });
         await this.subscription.open();
         this.#listen();
@@ -136,6 +139,38 @@ class Explorer {
     }
     this.freshFrom = Date.now();
     if (this.wanted) this.#select(this.wanted);
+  }
+
+  /** Whether there is nothing to join at the address; `absent` is then what to say of it. */
+  async #missing() {
+    const { bus } = this.app.session;
+    try {
+      if (this.address.startsWith("pm:")) throw new ServerError({ code: "CHANNEL_NOT_FOUND" });
+      await bus.channelInfo(this.address);
+    } catch (problem) {
+      // What else may be wrong is told by the join itself.
+      if (!["CHANNEL_NOT_FOUND", "ROOM_NOT_FOUND"].includes(problem.code)) return false;
+      this.absent = this.#offer();
+      this.exhausted = true;
+      return true;
+    }
+    return false;
+  }
+
+  /** What stands where a channel is not: what it may have been meant to be, and how to create it. */
+  #offer() {
+    const [room, channel] = this.address.split(":");
+    if (room === "pm") {
+      const write = h("button.primary", { type: "button", onclick: () => this.composer.answer(channel) }, icon("send"), `Write to ${channel}`);
+      return empty("lock", `This is the inbox of ${channel}`, "Only its owner reads it. You can send a private message.", h("div.actions", write));
+    }
+    const near = [...this.app.rooms.channels.values()].filter((each) => each.room === room || each.channel === channel).slice(0, 8);
+    const create = h("button.primary", { type: "button", onclick: () => {
+      this.absent = null;
+      this.exhausted = false;
+      this.#open(true).then(() => this.app.rooms.refresh());
+    } }, icon("plus"), "Create it");
+    return empty("search", `There is no channel ${this.address}`, near.length ? h("div.actions", near.map((each) => h("a.badge", { href: `#/messages/${each.address}` }, each.address))) : "", h("div.actions", create));
   }
 
   async #listen() {
@@ -233,10 +268,10 @@ class Explorer {
   }
 
   #pauseLabel() {
-    fill(this.pauseButton, icon(this.paused ? "play" : "pause"), this.paused ? "Go on" : "Pause");
+    fill(this.pauseButton, icon(this.paused ? "play" : "pause"), this.paused ? "Resume" : "Pause");
     this.pauseButton.classList.toggle("on", this.paused);
     this.pauseButton.setAttribute("aria-pressed", String(this.paused));
-    this.pauseButton.title = this.paused ? "Show what comes again (p)" : "Hold the list still (p)";
+    this.pauseButton.title = this.paused ? "Show new messages again (p)" : "Hold the list still (p)";
   }
 
   // --- what was ---
@@ -314,7 +349,7 @@ class Explorer {
   async #select(seq) {
     for (let page = 0; page < 50 && !this.exhausted && (this.shown[0]?.frame.seq ?? Infinity) > seq; page += 1) await this.#older();
     const at = this.shown.findIndex((item) => item.frame.seq === seq);
-    if (at < 0) return toast(`Message ${seq} is not in the history any more.`, "bad");
+    if (at < 0) return toast(`Message ${seq} is no longer in the history.`, "bad");
     const index = this.shown.length - 1 - at;
     this.list.element.scrollTop = Math.max(0, (index - 4) * this.list.rowHeight);
     this.list.pick(index);
@@ -371,11 +406,12 @@ class Explorer {
     this.list.element.hidden = bare;
     if (!bare) return;
     let content;
-    if (this.refusal) {
+    if (this.absent) content = this.absent;
+    else if (this.refusal) {
       const known = this.refusal instanceof ServerError;
-      content = empty("lock", known ? this.refusal.reason : this.refusal.message, known ? h("p", "Why: ", h("a", { href: `#/contracts?code=${this.refusal.code}` }, this.refusal.code)) : "");
+      content = empty("lock", plain(known ? this.refusal.reason : this.refusal.message), known ? h("p", "Why: ", h("a", { href: `#/contracts?code=${this.refusal.code}` }, this.refusal.code)) : "");
     } else if (!this.exhausted || this.loading) content = h("div.empty", h("p", "Loading …"));
-    else if (this.#filtering) content = empty("search", "Nothing passes the filters", "Change them, or clear them to see everything.");
+    else if (this.#filtering) content = empty("search", "No message matches the filters", "Change them, or clear them to see everything.");
     else {
       content = empty("start", "No message yet", "Copy a line, run it, and watch it arrive here. Or write one in the box below.");
       content.append(snippets(this.address));
@@ -388,12 +424,12 @@ class Explorer {
     const speed = this.meter.rate();
     const total = this.app.rooms.channels.get(this.address)?.messages;
     const parts = [];
-    if (total !== undefined) parts.push(h("span", { data: { total } }, `${counted(total, "message")} in all`));
-    parts.push(h("span", `${count(this.shown.length)} ${this.#filtering ? "pass the filters" : "loaded"}`));
-    if (this.loading) parts.push(h("span", "loading older ones …"));
-    else if (this.exhausted && this.shown.length) parts.push(h("span", "back to the first one kept"));
+    if (total !== undefined) parts.push(h("span", { data: { total } }, `${counted(total, "message")} so far`));
+    parts.push(h("span", `${count(this.shown.length)} ${this.#filtering ? "match the filters" : "loaded"}`));
+    if (this.loading) parts.push(h("span", "loading older messages …"));
+    else if (this.exhausted && this.shown.length) parts.push(h("span", "start of the kept history"));
     if (speed >= 1) parts.push(h("span", `${rate(speed)}/s`));
-    if (this.paused) parts.push(h("span.badge.system", { data: { waiting: this.waiting.length } }, `paused, ${count(this.waiting.length)} wait`));
+    if (this.paused) parts.push(h("span.badge.system", { data: { waiting: this.waiting.length } }, `paused, ${count(this.waiting.length)} waiting`));
     else if (speed > FAST) parts.push(h("span.badge.telemetry", { title: "Every message is counted and can be scrolled to; only the drawing is sampled. Pause to read." }, "sampled view, 4 times a second; counts are exact"));
     fill(this.foot, parts);
   }
@@ -408,11 +444,21 @@ class Explorer {
       const info = await this.app.session.bus.channelInfo(this.address);
       this.info = info;
       fill(this.members, counted(info.participant_count, "member"));
-      this.members.title = info.participants.map((each) => each.client_id).join(", ");
+      // What is built in stays: a button that only leads to a refusal is none.
+      if (this.remove) this.remove.hidden = info.metadata.hardcoded;
       this.note.textContent = [info.metadata.description, info.metadata.ephemeral ? "ephemeral: nothing is kept" : ""].filter(Boolean).join(" · ");
     } catch (problem) {
-      this.note.textContent = problem.reason ?? problem.message;
+      this.note.textContent = plain(problem.reason ?? problem.message);
     }
+  }
+
+  /** Who is in the channel, each with the way to what is known of it. */
+  async #people() {
+    await this.#info();
+    const people = this.info?.participants ?? [];
+    const rows = people.map((each) => h("a.who", { href: `#/clients/${each.client_id}` }, face(each.client_id, false, each.screen_name || each.client_id), h("span.cut", each.screen_name || each.client_id), h("span.faint.cut", each.screen_name ? each.client_id : "")));
+    this.list.clearSelection();
+    this.detail.show(h("strong", `Members of ${this.address}`), rows.length ? rows : h("p.dim", this.info ? "Nobody is here." : this.note.textContent));
   }
 
   #detail(item) {
@@ -457,7 +503,7 @@ class Explorer {
       this.app.rooms.refresh();
       this.app.go("overview");
     } catch (problem) {
-      toast(problem.reason ?? problem.message, "bad");
+      toast(plain(problem.reason ?? problem.message), "bad");
     }
   }
 

@@ -18,15 +18,19 @@ export function operations(app) {
     note,
     h("div.scroll", h("div.stack", [
       h("section.card", { "aria-label": "Nodes" }, h("div.card-head", h("h2", "Nodes")), nodes),
-      h("section.card", { "aria-label": "Refusals" }, h("div.card-head", h("h2", "Errors and refusals"), h("span.dim", "told to clients since each process began, by code")), refusals),
-      h("section.card", { "aria-label": "Audit log" }, h("div.card-head", h("h2", "Audit log"), h("span.dim", "who changed what, through which door")), audit, h("div.card-body", more)),
+      h("section.card", { "aria-label": "Refusals" }, h("div.card-head", h("h2", "Errors and refusals"), h("span.dim", "sent to clients since each process started, by code")), refusals),
+      h("section.card", { "aria-label": "Audit log" }, h("div.card-head", h("h2", "Audit log"), h("span.dim", "who changed what, and how")), audit, h("div.card-body", more)),
     ])),
   ]);
 
   async function load() {
     if (!app.session.admin) {
       // Not even asked: the browser would write each refusal into its console.
-      for (const box of [nodes, refusals, audit]) if (!box.hasChildNodes()) fill(box, h("p.dim", "This is for admins of the bus. Log in as one (", h("code", "manage.py createsuperuser"), " makes one), or come with an admin's token."));
+      if (note.hidden) {
+        for (const box of [nodes, audit]) box.parentElement.hidden = true;
+        fill(note, h("span", "Processes and the audit log are for admins. Log in as an admin (", h("code", app.config.make_admin), " creates one), or open the console with an admin's token."));
+        note.hidden = false;
+      }
       return metrics();
     }
     try {
@@ -54,11 +58,11 @@ export function operations(app) {
   }
 
   function showNodes(rows) {
-    fill(nodes, rows.length ? h("table.plain", [
-      h("thead", h("tr", ["Node", "Version", "Up", "Sign of life", "Connections", "Logs", "Delivered", "Waiting for the log", "Repaired", "Parts"].map((each) => h("th", each)))),
+    fill(nodes, rows.length ? h("table.plain.broad", [
+      h("thead", h("tr", ["Node", "Version", "Up", "Last heartbeat", "Connections", "Logs", "Delivered", "Queued for the log", "Repaired", "Parts"].map((each) => h("th", each)))),
       h("tbody", rows.map((each) => {
         const figures = each.stats ?? {};
-        const parts = [["store", figures.store_available], ["layer", figures.layer_connected]];
+        const parts = [["database", figures.store_available], ["channel layer", figures.layer_connected]];
         return h("tr", [
           h("td", h("strong", `${each.host}:${each.pid}`), h("div.faint.mono", each.id)),
           h("td", each.version),
@@ -69,7 +73,7 @@ export function operations(app) {
           h("td", count(figures.delivered)),
           h("td", count(figures.log_queue)),
           h("td", count(figures.repaired)),
-          h("td", parts.map(([name, good]) => [h("span.badge", { class: good === false ? "error" : "human" }, `${name} ${good === false ? "away" : "good"}`), " "])),
+          h("td", parts.map(([name, good]) => [h("span.badge", { class: good === false ? "error" : "human" }, `${name} ${good === false ? "away" : "ok"}`), " "])),
         ]);
       })),
     ]) : h("p.dim", "No process has told of itself yet."));
@@ -93,7 +97,7 @@ export function operations(app) {
   function showAudit() {
     more.hidden = !next;
     fill(audit, entries.length ? h("table.plain", [
-      h("thead", h("tr", ["When", "Who", "Did", "To", "Door", "Details"].map((each) => h("th", each)))),
+      h("thead", h("tr", ["When", "Who", "Action", "Target", "Through", "Details"].map((each) => h("th", each)))),
       h("tbody", entries.map((each) => h("tr", [
         h("td", { title: each.at }, time(each.at)),
         h("td", each.actor),
@@ -102,7 +106,7 @@ export function operations(app) {
         h("td", each.door),
         h("td", Object.keys(each.details).length ? h("code.dim", JSON.stringify(each.details)) : ""),
       ]))),
-    ]) : empty("operations", "Nothing was changed yet", "Made and deleted channels, tokens, grants and disconnects are written here."));
+    ]) : empty("operations", "Nothing was changed yet", "Channels, tokens and grants that are created, changed or removed are listed here, and clients that are disconnected."));
   }
 
   async function older() {

@@ -2,7 +2,7 @@
 import { Chart } from "../charts.js";
 import { empty, fill, h } from "../dom.js";
 import { WINDOW } from "../feed.js";
-import { count, duration, rate, short } from "../format.js";
+import { count, counted, duration, rate, short } from "../format.js";
 import { snippets } from "../parts.js";
 import { repeat } from "../store.js";
 import { Timeline } from "../timeline.js";
@@ -46,10 +46,10 @@ export function overview(app) {
     const members = app.rooms.rooms.value.reduce((sum, each) => sum + each.participants, 0);
     const stats = status?.stats;
     fill(tiles, [
-      tile("Connections", point?.connections ?? stats?.active_connections, stats ? `${count(stats.active_connections)} clients, ${short(stats.total_connections)} ever` : ""),
+      tile("Connections", point?.connections ?? stats?.active_connections, stats ? `${counted(stats.active_connections, "client")}, ${short(stats.total_connections)} so far` : ""),
       tile("Rooms", app.rooms.rooms.value.length, stats ? `${count(stats.active_rooms)} with members` : ""),
-      tile("Channels", app.rooms.channels.size, `${short(members)} memberships`),
-      tile("Messages", stats?.total_messages ?? app.rooms.total, "ever published", short),
+      tile("Channels", app.rooms.channels.size, counted(members, "membership")),
+      tile("Messages", app.rooms.total, "published so far to the channels that you see", short),
       tile("Messages in", point?.in ?? app.rooms.rate, "a second", rate),
       tile("Messages out", point?.out, "a second", rate),
       tile("Publish latency", point?.p99 ?? null, "p99, from arrival to commit", (value) => (value === null ? "–" : duration(value))),
