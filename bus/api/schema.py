@@ -36,6 +36,13 @@ class BusSchema(AutoSchema):
         """None: :func:`operation` lists a view's parameters."""
         return []
 
+    def _map_basic_serializer(self, serializer: Any, direction: Any) -> Any:
+        """The serializer's schema; that of a change holds at least one field."""
+        found: Any = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        if self.method == "PATCH" and direction == "request" and getattr(serializer, "partial", False):
+            found["minProperties"] = 1
+        return found
+
     def get_operation(self, *place: Any) -> dict[str, Any] | None:
         """The operation's description, which says of each query parameter that an empty one is as good as none."""
         found: dict[str, Any] | None = super().get_operation(*place)

@@ -175,7 +175,7 @@ class OneGrant(BusView):
     )
     def patch(self, request: Request, id: int) -> Response:
         """Change what is given, and leave the rest. It holds at once. For admins."""
-        changes = self.read(shapes.GrantChanges)
+        changes = self.changes(shapes.GrantChanges)
         return Response(grant_row(grant_service.update(self.actor, _grant(id), changes, door=DOOR)))
 
     @operation("grants_delete", "Remove a grant", tag="grants", status=204, parameters=[NUMBER], errors=("NOT_FOUND",))

@@ -7,6 +7,7 @@ import binascii
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
+from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import Serializer
@@ -18,7 +19,7 @@ from ...protocol.errors import BusError
 from ...protocol.names import Address, parse_address
 from ...protocol.routing import invalid_name
 from ..authentication import BusAuthentication, actor_of
-from ..bodies import JSONParser, JSONRenderer
+from ..bodies import JSONParser, JSONRenderer, WholeRequest
 from ..errors import exception_handler
 from ..permissions import MayUseBus
 from ..queries import ListFilter
@@ -57,6 +58,16 @@ class BusView(APIView):
         """Errors in the bus's form."""
         return exception_handler
 
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """DRF's request, with the body however it came."""
+        return WholeRequest(
+            request,
+            parsers=self.get_parsers(),
+            authenticators=self.get_authenticators(),
+            negotiator=self.get_content_negotiator(),
+            parser_context=self.get_parser_context(request),
+        )
+
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
         """What one caller may see is kept by no cache for another."""
         answer = super().finalize_response(request, response, *args, **kwargs)
@@ -73,6 +84,18 @@ class BusView(APIView):
         made = serializer(data=self.request.data)
         made.is_valid(raise_exception=True)
         value: dict[str, Any] = made.validated_data
+        return value
+
+    def changes(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
+        """The checked body of a PATCH. Raises as :meth:`read`, and ``BusError`` VALIDATION_ERROR where it changes nothing.
+
+        A change that was lost on the way must not be answered as if it had been made.
+        """
+        value = self.read(serializer)
+        fields = serializer().fields
+        # What is empty is a value, but where it stands for fields of its own.
+        if all(isinstance(fields[name], Serializer) and not part for name, part in value.items()):
+            raise BusError("VALIDATION_ERROR", f"The body names no field to change; there are {', '.join(fields)}.")
         return value
 
 

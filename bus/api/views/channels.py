@@ -92,7 +92,7 @@ class OneChannel(BusView):
     def patch(self, request: Request, address: str) -> Response:
         """Change what is given, and leave the rest. For admins."""
         where = address_of(address)
-        channel_service.update_channel(self.actor, where, _values(self.read(shapes.ChannelChanges)), door=DOOR)
+        channel_service.update_channel(self.actor, where, _values(self.changes(shapes.ChannelChanges)), door=DOOR)
         return Response(channel_service.channel_info(self.actor, where))
 
     @operation(

@@ -65,7 +65,7 @@ class OneRoom(BusView):
 
         Whoever may not be in a room that becomes private is taken out of it at once.
         """
-        changed = room_service.update_room(self.actor, room, self.read(shapes.RoomChanges), door=DOOR)
+        changed = room_service.update_room(self.actor, room, self.changes(shapes.RoomChanges), door=DOOR)
         return Response(room_service.rows(self.actor, [changed])[0])
 
     @operation(
