@@ -38,6 +38,7 @@ class BusConfig(AppConfig):
                 raise ImproperlyConfigured(f'The bus needs users: add "{needed}" to INSTALLED_APPS.')
         from . import checks, receivers
         from .api.throttling import Buckets
+        from .log import Passed
         from .logs import Damper
         from .permissions import RuleTable
 
@@ -45,6 +46,8 @@ class BusConfig(AppConfig):
         self.nodes: set[Node] = set()
         #: Node of each loop, running or about to.
         self.loops: dict[AbstractEventLoop, Node] = {}
+        #: Ids of messages of ephemeral channels that came by any door of this process.
+        self.passed = Passed()
         #: The grants as this process knows them.
         self.rules = RuleTable()
         #: What callers of the REST API have left of their rate.

@@ -6,7 +6,7 @@ Each is a hint and no more (``bus.broker``): whoever misses one finds in the dat
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -40,9 +40,19 @@ class Published(msgspec.Struct, tag="p", array_like=True):
 
 
 class Passing(msgspec.Struct, tag="f", array_like=True):
-    """Frames for a channel's members that are not part of its log: ephemeral messages, presence."""
+    """Messages of ephemeral channels, which no log has: ``(channel_id, frame)`` each.
+
+    ``keys`` has for each the key by which a repeat is recognised (``log.Passed``), empty where its sender gave no id.
+    """
 
     frames: list[tuple[int, bytes]]
+    keys: list[str] = []
+
+    def keyed(self) -> Iterator[tuple[int, bytes, str]]:
+        """``(channel_id, frame, key)`` of each."""
+        for position, (channel_id, frame) in enumerate(self.frames):
+            # A process of an older version sends no keys.
+            yield channel_id, frame, self.keys[position] if position < len(self.keys) else ""
 
 
 class Noticed(msgspec.Struct, tag="n", array_like=True):
@@ -103,23 +113,28 @@ def shard_group(channel_id: int, shards: int) -> str:
 def addressed(bell: Bell, shards: int) -> Iterable[tuple[str, Bell]]:
     """The groups that a bell goes to, each with its part of it."""
     if isinstance(bell, Published):
-        yield from _by_group(bell.messages, Published, shards)
+        yield from _by_group(bell.messages, shards)
     elif isinstance(bell, Passing):
-        yield from _by_group(bell.frames, Passing, shards)
+        parts: dict[str, Passing] = {}
+        for channel_id, frame, key in bell.keyed():
+            part = parts.setdefault(shard_group(channel_id, shards), Passing([], []))
+            part.frames.append((channel_id, frame))
+            part.keys.append(key)
+        yield from parts.items()
     elif isinstance(bell, (Noticed, Presence)):
         yield shard_group(bell.channel_id, shards), bell
     else:
         yield CONTROL_GROUP, bell
 
 
-def _by_group(rows: list[Any], make: Callable[[list[Any]], Bell], shards: int) -> Iterable[tuple[str, Bell]]:
-    groups: dict[str, list[Any]] = {}
+def _by_group(rows: list[Committed], shards: int) -> Iterable[tuple[str, Bell]]:
+    groups: dict[str, list[Committed]] = {}
     for row in rows:
         # Inboxes are made while they are written to, so whoever holds the client cannot have asked for their shard.
-        inbox = len(row) == 6 and row[1] == INBOX_ROOM
+        inbox = row[1] == INBOX_ROOM
         groups.setdefault(CONTROL_GROUP if inbox else shard_group(row[0], shards), []).append(row)
     for group, part in groups.items():
-        yield group, make(part)
+        yield group, Published(part)
 
 
 def passing(bell: Bell) -> int:

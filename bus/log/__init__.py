@@ -7,6 +7,7 @@ into one short transaction after another. The SQL of each database is in a modul
 from __future__ import annotations
 
 from .entry import Entry, id_taken
+from .passed import Passed
 from .store import (
     CommitInDoubt,
     append_batch,
@@ -29,6 +30,7 @@ __all__ = [
     "CommitInDoubt",
     "Entry",
     "LogWriter",
+    "Passed",
     "append_batch",
     "beyond",
     "drop",

@@ -327,10 +327,8 @@ class Node:
                     self.attach_inbox(peer, channel_id, epoch)
                 self.streams.committed(channel_id, seq, frame)
         elif isinstance(bell, bells.Passing):
-            for channel_id, frame in bell.frames:
-                stream = self.hub.stream(channel_id)
-                if stream is not None:
-                    self.hub.pass_on(stream, frame)
+            for passing in bell.keyed():
+                self.publisher.deliver_passing(*passing)
         elif isinstance(bell, bells.Noticed):
             self.notices.deliver(bell.channel_id, bell.frame)
         elif isinstance(bell, bells.Changed):

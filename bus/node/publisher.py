@@ -6,8 +6,10 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from django.apps import apps
+
 from .. import bells, signals
-from ..log import Entry, id_taken
+from ..log import Entry, Passed, id_taken
 from ..permissions import PUBLISH
 from ..protocol import frames
 from ..protocol.errors import BusError
@@ -35,8 +37,9 @@ class Publisher:
         self.own = 0
         #: Messages of ephemeral channels since the last sign of life: no log counts them.
         self.passed = 0
-        # Keys of messages on ephemeral channels, which have no log to find them in.
-        self._passing_keys: dict[str, int] = {}
+        # Which messages of ephemeral channels came to this process by any door, and which of them the members here have had.
+        self._taken: Passed = apps.get_app_config("bus").passed  # type: ignore[attr-defined]
+        self._delivered = Passed()
 
     def new_uid(self) -> str:
         """A fresh ``arq_…`` id."""
@@ -116,38 +119,39 @@ class Publisher:
         if self._node.broker.crowded:
             # Accepted would mean delivered here and nowhere else, without anybody being told.
             raise BusError("BUSY", retry_after=0.1)
-        if message_id and self._passed_before(f"{client_id}/{message_id}", ref.id):
+        key = frames.publish_key(client_id, message_id, ref.address) if message_id else ""
+        if key and self._passed_before(key, ref.id):
             entry.duplicate = True
         else:
             self.published += 1
             self.passed += 1
-            self._pass_on(ref.id, frames.finish_message(head, tail, self._clock.stamp(), None), exclude)
+            frame = frames.finish_message(head, tail, self._clock.stamp(), None)
+            self.deliver_passing(ref.id, frame, key, exclude)
+            if not self._node.broker.alone:
+                self._node.broker.ring(bells.Passing([(ref.id, frame)], [key]))
         if done is not None:
             done(entry)
 
     def _passed_before(self, key: str, channel_id: int) -> bool:
-        """Whether an ephemeral message with this key came lately; remembered by this process only.
+        """Whether an ephemeral message with this key came lately.
 
         Raises ``BusError`` VALIDATION_ERROR where it went to another channel.
         """
-        keys = self._passing_keys
-        before = keys.get(key)
-        if before is not None:
-            if before != channel_id:
-                raise id_taken()
-            return True
-        keys[key] = channel_id
-        if len(keys) > 10_000:
-            for old in list(keys)[:1000]:
-                del keys[old]
-        return False
+        before = self._taken.admit(key, channel_id)
+        if before is not None and before != channel_id:
+            raise id_taken()
+        return before is not None
 
-    def _pass_on(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
+    def deliver_passing(self, channel_id: int, frame: bytes, key: str = "", exclude: Peer | None = None) -> None:
+        """Hand a message of an ephemeral channel to the members here, unless they have had it: by another door or process."""
+        if key:
+            # So that whoever repeats it here is told so.
+            self._taken.admit(key, channel_id)
+            if self._delivered.admit(key, channel_id) is not None:
+                return
         stream = self._node.hub.stream(channel_id)
         if stream is not None:
             self._node.hub.pass_on(stream, frame, exclude)
-        if not self._node.broker.alone:
-            self._node.broker.ring(bells.Passing([(channel_id, frame)]))
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """After a commit of ours: deliver here, and ring for the others."""

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.db import Error as DatabaseError
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from .. import bells, broker, signals
 from ..conf import config
-from ..log import CommitInDoubt, Entry, append_batch
+from ..log import CommitInDoubt, Entry, Passed, append_batch, id_taken
 from ..models import wire_time
 from ..permissions import PUBLISH, SYSTEM, Actor, require, require_admin_for
 from ..protocol import frames
@@ -120,6 +121,7 @@ def publish_all(
         made = [_entry(refs[address], inbound, actor) for address, inbound in items]
         if may_wait and any(ref.ephemeral for ref, _ in made) and broker.crowded():
             raise BusError("BUSY", retry_after=0.1)
+        _check_passing([entry for _, entry in made])
         kept = [entry for _, entry in made if entry.channel_id > 0 and not entry.context.ephemeral]
         if kept and not late:
             append_batch(kept, window=config().idempotency_window)
@@ -265,23 +267,39 @@ def _entry(ref: ChannelRef, inbound: Inbound, actor: Actor) -> tuple[ChannelRef,
         raise BusError("VALIDATION_ERROR", f"{sender[:64]!r} cannot be a sender.", [{"field": "client_id"}])
     uid = frames.message_uid(inbound.id) if inbound.id else new_uid()
     head, tail = frames.message_parts(inbound, address, sender, uid)
-    key = frames.publish_key(sender, inbound.id, address) if inbound.id and not ref.ephemeral else None
+    key = frames.publish_key(sender, inbound.id, address) if inbound.id else None
     return ref, Entry(ref.id, head, tail, uid=uid, type=inbound.type, sender=sender, key=key, context=ref)
+
+
+def _passed() -> Passed:
+    """What this process remembers of messages of ephemeral channels."""
+    passed: Passed = apps.get_app_config("bus").passed  # type: ignore[attr-defined]
+    return passed
+
+
+def _check_passing(entries: Sequence[Entry]) -> None:
+    """Raise ``BusError`` VALIDATION_ERROR for an id that its sender used for another ephemeral channel's message."""
+    here: dict[str, int] = {}
+    for entry in entries:
+        if entry.key is not None and entry.context.ephemeral:
+            before = _passed().channel_of(entry.key) or here.setdefault(entry.key, entry.channel_id)
+            if before != entry.channel_id:
+                raise id_taken()
 
 
 def _announce(entries: Sequence[Entry]) -> None:
     """After the commit: ring the bell for what is new."""
     published: list[tuple[int, str, str, str, int, bytes]] = []
-    passing: list[tuple[int, bytes]] = []
+    passing = bells.Passing([], [])
     for entry in entries:
         ref: ChannelRef = entry.context
         if ref.ephemeral:
-            passing.append(
-                (
-                    ref.id,
-                    frames.finish_message(entry.head, entry.tail, (wire_time(timezone.now()) or "").encode(), None),
-                )
-            )
+            if entry.key is not None and _passed().admit(entry.key, ref.id) is not None:
+                entry.duplicate = True
+                continue
+            stamp = (wire_time(timezone.now()) or "").encode()
+            passing.frames.append((ref.id, frames.finish_message(entry.head, entry.tail, stamp, None)))
+            passing.keys.append(entry.key or "")
         elif entry.error is None and not entry.duplicate and entry.seq is not None:
             published.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, entry.seq, entry.frame))
     if published:
@@ -289,8 +307,8 @@ def _announce(entries: Sequence[Entry]) -> None:
         signals.message_published.send_robust(
             Published, messages=[(Address(row[1], row[2]), row[4], row[5]) for row in published]
         )
-    if passing:
-        broker.ring(bells.Passing(passing))
+    if passing.frames:
+        broker.ring(passing)
 
 
 def broadcast_to_channel(

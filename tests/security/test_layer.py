@@ -110,7 +110,7 @@ async def test_bells_of_another_version_leave_those_beside_them_to_be_heard(
         from bus import seal
         from bus.bells import shard_group
         frame = {frame!r}.encode()
-        bells = [["zz", 1, 2], ["p", "no list"], ["f", [[{channel_id}, frame]], "a field of tomorrow"], 7, {{"a": 1}}]
+        bells = [["zz", 1, 2], ["p", "no list"], ["f", [[{channel_id}, frame]], [""], "a field of tomorrow"], 7, {{"a": 1}}]
         for part in (bells, 5):
             message = {{"type": "bus.bell", "sender": "", "data": seal.seal(msgspec.msgpack.encode(part)), "more": 1}}
             async_to_sync(get_channel_layer().group_send)(shard_group({channel_id}, 64), message)
