@@ -99,6 +99,9 @@ class Config:
     channels_per_client: int = _setting(
         1000, "Most channels that one identity may bring into being by itself; 0: no limit."
     )
+    client_ids_per_principal: int = _setting(
+        10_000, "Most client_ids that one identity owns, connected or not; 0: no limit."
+    )
     connections: int = _setting(20000, "Most connections of one process; 0: no limit.")
     connections_per_principal: int = _setting(
         0, "Most connections of one identity, over all processes (close to it; see docs/security.md); 0: no limit."
@@ -199,6 +202,7 @@ UNITS: dict[str, str] = {
     **dict.fromkeys(("batch", "batch_rows", "ring", "retention_count", "group_commit", "queue_limit"), "messages"),
     **dict.fromkeys(("memberships", "channels_per_client"), "channels"),
     **dict.fromkeys(("connections", "connections_per_principal", "connections_per_address"), "connections"),
+    "client_ids_per_principal": "client_ids",
     "trusted_proxies": "proxies",
     "bell_shards": "groups",
     "presence_coalesce_above": "members",

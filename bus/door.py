@@ -147,18 +147,18 @@ def _unavailable() -> BusError:
 
 
 def session_key_of(scope: Any) -> str | None:
-    """The value of the handshake's session cookie, if it has one.
+    """The value of the handshake's session cookie, if it has one; of several the last, which is the one that Django's pages take.
 
     Looked for by hand: a session's key is never quoted, and Pythons before 3.11.10 and 3.12.6 take seconds to read what is
     (CVE-2024-7592), in the event loop.
     """
-    cookie = _headers(scope).get(b"cookie", b"").decode("latin-1")
-    for part in cookie.split(";"):
-        name, _, value = part.partition("=")
-        if name.strip() == settings.SESSION_COOKIE_NAME:
+    key = ""
+    cookies = b";".join(value for name, value in scope.get("headers") or () if name == b"cookie")
+    for part in cookies.decode("latin-1").split(";"):
+        name, equals, value = part.partition("=")
+        if equals and name.strip() == settings.SESSION_COOKIE_NAME:
             key = value.strip()
-            return key if key and '"' not in key and "\x00" not in key else None
-    return None
+    return key if key and '"' not in key and "\x00" not in key else None
 
 
 async def authenticate(scope: Any, query: dict[str, str], node: Node) -> Actor:

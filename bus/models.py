@@ -363,6 +363,8 @@ class AuditEntry(models.Model):
 
     at = models.DateTimeField(default=timezone.now, db_index=True, editable=False)
     actor = models.CharField(max_length=150, editable=False)
+    # Who that was for sure: "root" may be the name of a user, of a token, or what a JWT says. Empty: a stranger, or an old row.
+    principal = models.CharField(max_length=128, blank=True, default="", db_index=True, editable=False)
     door = models.CharField(max_length=16, editable=False)
     action = models.CharField(max_length=32, editable=False)
     target = models.CharField(max_length=200, editable=False)

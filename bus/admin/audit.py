@@ -14,11 +14,11 @@ from .base import ReadOnlyAdmin, pretty
 class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
     """Who changed what, through which door."""
 
-    list_display = ["at", "actor", "action", "target", "door"]
+    list_display = ["at", "actor", "principal", "action", "target", "door"]
     list_filter = ["door", "action"]
-    search_fields = ["actor", "target"]
+    search_fields = ["actor", "principal", "target"]
     ordering = ["-id"]
-    fields = ["at", "actor", "door", "action", "target", "details_text"]
+    fields = ["at", "actor", "principal", "door", "action", "target", "details_text"]
     readonly_fields = ["details_text"]
 
     @admin.display(description="details")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -230,8 +231,11 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
         form = MessageForm(request.POST)
 
         def act(client: Client) -> str:
-            speaker = client_service.speak_as(actor_of(request))
-            send_private(client.client_id, message=form.cleaned_data["text"], actor=speaker)
+            speaker, new = client_service.speaker(actor_of(request))
+            with transaction.atomic():
+                if new:
+                    client_service.take(speaker)
+                send_private(client.client_id, message=form.cleaned_data["text"], actor=speaker)
             return f"{client.client_id} has your message, from {speaker.client_id}."
 
         return self._act(request, object_id, form, act)

@@ -263,6 +263,7 @@ class AuditFilter(ListFilter):
     """The audit log."""
 
     actor = _text(lookup="icontains", longest=150, help_text="A part of who did it.")
+    principal = _text(help_text="Who did it, as user:…, token:… or jwt:….")
     action = _text(longest=32, help_text="What was done, such as create_channel.")
     target = _text(lookup="icontains", longest=200, help_text="A part of what it was done to.")
     door = filters.ChoiceFilter(

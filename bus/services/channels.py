@@ -96,7 +96,7 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
         require(actor, action, address, private=room is not None and room.private)
         _check_made_by(actor)
     with transaction.atomic():
-        room, _ = Room.objects.get_or_create(
+        room, room_made = Room.objects.get_or_create(
             name=address.room,
             defaults={
                 "created_by": actor.client_id or actor.name,
@@ -111,7 +111,8 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
                 "kind": kind,
                 "created_by": actor.client_id or actor.name,
                 "owner": actor.owner,
-                "auto_created": kind == Channel.Kind.CHANNEL,
+                # Who brings a room into being by writing to all of it answers for the room's log.
+                "auto_created": kind == Channel.Kind.CHANNEL or (kind == Channel.Kind.ROOM and room_made),
                 "type": "custom" if kind == Channel.Kind.CHANNEL else "system",
                 "epoch": inboxes.take_epoch(address.channel) if kind == Channel.Kind.INBOX else new_epoch(),
             },
@@ -131,7 +132,7 @@ def _check_made_by(actor: Actor) -> None:
         metrics.limits.labels("channels_per_client").inc()
         raise BusError(
             "LIMIT_REACHED",
-            f"You brought {made} channels into being; {limit} is the limit.",
+            f"You brought {made} channels and rooms into being; {limit} is the limit.",
             [{"limit": "channels_per_client", "value": limit}],
         )
 

@@ -8,7 +8,7 @@ claim that is granted has an :data:`Order`, and every process goes by it, howeve
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,7 @@ from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, C
 from ..protocol.names import INBOX_ROOM, is_made_up
 from . import nodes, totals
 from .channels import participants
+from .clients import too_many_ids
 from .held import ChannelHeld, refer_to
 
 #: The place of a claim among all claims of its client id: the row's key, which only grows, and a number within the row.
@@ -125,6 +126,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
             room__name=INBOX_ROOM, name__in=[claim.client_id for _, claim in claims if not claim.generated]
         ).values_list("name", "id", "head", "epoch")
     }
+    owned = _owned([claim for _, claim in claims], known)
     granted: list[_Granted] = []
     for i, claim in claims:
         if claim.channel_id in held:
@@ -146,6 +148,11 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         if refusal is not None:
             answers[i] = refusal
             continue
+        if row is None and claim.principal in owned and not claim.generated:
+            if owned[claim.principal] >= config().client_ids_per_principal:
+                answers[i] = too_many_ids(config().client_ids_per_principal)
+                continue
+            owned[claim.principal] += 1
         inbox = inboxes.get(claim.client_id)
         # Without proof what lies in the inbox is somebody else's, also where nothing is known of that somebody any more.
         if proven:
@@ -259,6 +266,15 @@ def _connected(claims: list[Claim]) -> dict[str, int]:
         return {}
     rows = Client.objects.filter(principal__in=principals, node__in=nodes.alive_ids()).values_list("principal")
     return dict(rows.annotate(Count("id")).order_by())
+
+
+def _owned(claims: list[Claim], known: Container[str]) -> dict[str, int]:
+    """How many client ids the principals have that want new ones for good."""
+    new = {one.principal for one in claims if one.principal and not one.generated and one.client_id not in known}
+    if not new or not config().client_ids_per_principal:
+        return {}
+    rows = Client.objects.filter(principal__in=new).order_by().values_list("principal")
+    return {**dict.fromkeys(new, 0), **dict(rows.annotate(Count("id")))}
 
 
 def too_many(limit: str, text: str) -> Closing:

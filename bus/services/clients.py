@@ -12,7 +12,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from .. import bells, broker
+from .. import bells, broker, metrics
+from ..conf import config
 from ..models import Channel, Client, Membership, digest, wire_time
 from ..permissions import PRESENCE, Actor, can, require
 from ..protocol.errors import NOT_ALLOWED, BusError
@@ -56,18 +57,18 @@ def inbox_floor(actor: Actor, client_id: str) -> int | None:
     return floor
 
 
-def speak_as(actor: Actor, wanted: str | None = None) -> Actor:
-    """``actor`` with the client id under which it speaks where it has no socket.
+def speaker(actor: Actor, wanted: str | None = None) -> tuple[Actor, bool]:
+    """``actor`` with the client id under which it speaks where it has no socket; and whether it has to take that id first.
 
-    That is ``wanted``, which must be its own or nobody's (it is its own from then on); without one, its name, or what its
-    principal is called where the name belongs to somebody else. Anonymous clients have one for each network address, and
-    choose none. Raises ``BusError`` INVALID_NAME, FORBIDDEN or CLIENT_ID_IN_USE.
+    That is ``wanted``, which must be its own or nobody's; without one, its name, or what its principal is called where the name
+    belongs to somebody else. Anonymous clients have one for each network address, and choose none. Nothing is written: an id is
+    taken (:func:`take`) with the first message under it. Raises ``BusError`` INVALID_NAME, FORBIDDEN or CLIENT_ID_IN_USE.
     """
     if actor.anonymous:
         if wanted:
             raise BusError("FORBIDDEN", "Identify yourself to speak under a client_id of your own.")
         mark = salted_hmac("arqonbus.anonymous", actor.address).hexdigest()[:12]
-        return msgspec.structs.replace(actor, client_id=f"anonymous-{mark}")
+        return msgspec.structs.replace(actor, client_id=f"anonymous-{mark}"), False
     if wanted:
         if not is_client_id(wanted):
             raise BusError("INVALID_NAME", f"`client_id` is {CLIENT_ID_RULE}", [{"field": "client_id"}])
@@ -77,13 +78,40 @@ def speak_as(actor: Actor, wanted: str | None = None) -> Actor:
     else:
         names = (actor.name, actor.principal.replace(":", "."), f"id.{digest(actor.principal)[:24]}")
         candidates = [name for name in names if is_client_id(name) and not is_reserved(name)]
+    owners = dict(Client.objects.filter(client_id__in=candidates).values_list("client_id", "principal"))
     for client_id in candidates:
-        row, _ = Client.objects.get_or_create(
-            client_id=client_id, defaults={"principal": actor.principal, "role": actor.role}
-        )
-        if row.principal == actor.principal:
-            return msgspec.structs.replace(actor, client_id=client_id)
-    raise BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.", [{"client_id": candidates[0]}])
+        if owners.get(client_id, actor.principal) == actor.principal:
+            return msgspec.structs.replace(actor, client_id=client_id), client_id not in owners
+    raise _somebody_elses(candidates[0])
+
+
+def take(actor: Actor) -> None:
+    """Make the client id of ``actor`` its principal's, for good. Inside the caller's transaction.
+
+    Raises ``BusError`` CLIENT_ID_IN_USE, or LIMIT_REACHED where the principal has as many as it may.
+    """
+    limit = config().client_ids_per_principal
+    if limit and Client.objects.filter(principal=actor.principal).count() >= limit:
+        raise too_many_ids(limit)
+    row, _ = Client.objects.get_or_create(
+        client_id=actor.client_id, defaults={"principal": actor.principal, "role": actor.role}
+    )
+    if row.principal != actor.principal:
+        raise _somebody_elses(actor.client_id)
+
+
+def too_many_ids(limit: int) -> BusError:
+    """For a principal that has as many client ids as it may."""
+    metrics.limits.labels("client_ids_per_principal").inc()
+    return BusError(
+        "LIMIT_REACHED",
+        f"You have {limit} client_ids already, which are yours for good; an admin can forget those that are gone.",
+        [{"limit": "client_ids_per_principal", "value": limit}],
+    )
+
+
+def _somebody_elses(client_id: str) -> BusError:
+    return BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.", [{"client_id": client_id}])
 
 
 def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, private_targets, resolve
 from ..protocol.values import is_printable, wrong_with
 from .channels import ChannelRef, ensure, find_all
-from .clients import known
+from .clients import known, take
 
 logger = logging.getLogger("arqonbus.publishing")
 
@@ -105,23 +105,27 @@ def publish_all(
     create: bool = True,
     may_wait: bool = False,
     waiting: Mapping[str, bool] = _NOBODY,
+    new_sender: bool = False,
 ) -> list[Published]:
     """Publish several messages in one transaction and in their order. Raises as :func:`publish`, before any is written.
 
     ``waiting`` is what ``clients.known`` said of the clients whose inboxes are among them.
     With ``may_wait`` the caller can come back: raises ``BusError`` BUSY when an ephemeral message would not reach the other
-    processes now. Without, it reaches those of this one: no business of the caller's fails for it.
+    processes now. Without, it reaches those of this one: no business of the caller's fails for it. A ``new_sender`` takes its
+    client id with the messages (``clients.take``), once it is known that it may write them.
     """
     late = not durable and connection.in_atomic_block
     refs = find_all({address for address, _ in items})
     missing = [address for address in dict.fromkeys(address for address, _ in items) if address not in refs]
     # One message for a channel that is there needs no transaction but the log's own, which waits for nobody.
-    with _own_transaction() if missing or (len(items) > 1 and not late) else _told():
+    with _own_transaction() if missing or new_sender or (len(items) > 1 and not late) else _told():
         refs.update((address, ensure(address, actor, create=create, action=PUBLISH)[0]) for address in missing)
         made = [_entry(refs[address], inbound, actor) for address, inbound in items]
         if may_wait and any(ref.ephemeral for ref, _ in made) and broker.crowded():
             raise BusError("BUSY", retry_after=0.1)
         _check_passing([entry for _, entry in made])
+        if new_sender:
+            take(actor)
         kept = [entry for _, entry in made if entry.channel_id > 0 and not entry.context.ephemeral]
         if kept and not late:
             append_batch(kept, window=config().idempotency_window)
@@ -175,19 +179,22 @@ class Delivery(msgspec.Struct, frozen=True):
     unknown_targets: list[str]
 
 
-def publish_frames(actor: Actor, frames_in: Sequence[Inbound], *, initial: Address | None = None) -> Delivery:
+def publish_frames(
+    actor: Actor, frames_in: Sequence[Inbound], *, initial: Address | None = None, new_sender: bool = False
+) -> Delivery:
     """Publish frames as a socket would (contract §4): events where they are addressed to, private ones to each inbox.
 
-    ``initial`` is where a frame without an address goes; without it, such a frame is refused. All or nothing: raises
-    ``BusError`` VALIDATION_ERROR, INVALID_NAME, FORBIDDEN, CHANNEL_NOT_FOUND, UNKNOWN_TYPE, LIMIT_REACHED, BUSY,
-    and TARGET_NOT_FOUND when no target of any frame is known.
+    ``initial`` is where a frame without an address goes; without it, such a frame is refused. ``new_sender`` is as for
+    :func:`publish_all`. All or nothing: raises ``BusError`` VALIDATION_ERROR, INVALID_NAME, FORBIDDEN, CHANNEL_NOT_FOUND,
+    UNKNOWN_TYPE, LIMIT_REACHED, BUSY, CLIENT_ID_IN_USE, and TARGET_NOT_FOUND when no target of any frame is known.
     """
     for attempt in (1, 2, 3):
         try:
-            items, unknown, waiting = _routed(frames_in, initial)
+            items, unknown, waiting = _routed(frames_in, initial, {actor.client_id} if new_sender else set())
             if unknown and not items:
                 raise target_not_found(unknown, len(unknown))
-            return Delivery(publish_all(items, actor=actor, may_wait=True, waiting=waiting), unknown)
+            published = publish_all(items, actor=actor, may_wait=True, waiting=waiting, new_sender=new_sender)
+            return Delivery(published, unknown)
         except IntegrityError:
             # Another process used one of the ids, or removed a channel, between our look and our insert.
             if attempt == 3:
@@ -196,9 +203,12 @@ def publish_frames(actor: Actor, frames_in: Sequence[Inbound], *, initial: Addre
 
 
 def _routed(
-    frames_in: Sequence[Inbound], initial: Address | None
+    frames_in: Sequence[Inbound], initial: Address | None, also: Set[str]
 ) -> tuple[list[tuple[Address, Inbound]], list[str], dict[str, bool]]:
-    """Each frame with its address, private ones once for each known target; the unknown ones; what ``clients.known`` said."""
+    """Each frame with its address, private ones once for each known target; the unknown ones; what ``clients.known`` said.
+
+    ``also`` are ids that come to be known with the frames.
+    """
     items: list[tuple[Address, Inbound]] = []
     private: list[tuple[int, Inbound, list[str]]] = []
     for index, inbound in enumerate(frames_in):
@@ -232,7 +242,7 @@ def _routed(
     if not private:
         return items, [], {}
     wanted = {target for _, _, targets in private for target in targets}
-    there = known(wanted)
+    there = {**dict.fromkeys(also, False), **known(wanted)}
     for position, inbound, targets in reversed(private):
         items[position : position + 1] = [
             (inbox(target), msgspec.structs.replace(inbound)) for target in targets if target in there

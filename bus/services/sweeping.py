@@ -8,7 +8,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from .. import bells, broker, signals
+from .. import signals
 from ..conf import config
 from ..models import Channel, Client, Membership, Message, Room, new_epoch
 from .channels import remove
@@ -28,7 +28,7 @@ def sweep_channels(age: float) -> int:
     swept = 0
     for channel in (
         Channel.objects.select_related("room")
-        .filter(auto_created=True, touched_at__lt=idle_since, created_at__lt=idle_since)
+        .filter(kind=Channel.Kind.CHANNEL, auto_created=True, touched_at__lt=idle_since, created_at__lt=idle_since)
         .filter(~Exists(Membership.objects.filter(channel=OuterRef("pk"))))
         .filter(~Exists(Message.objects.filter(channel=OuterRef("pk"))))[:200]
     ):
@@ -55,7 +55,10 @@ def sweep_channels(age: float) -> int:
 
 def _sweep_rooms(idle_since: datetime) -> None:
     in_use = Channel.objects.filter(room=OuterRef("pk")).filter(
-        Q(kind=Channel.Kind.CHANNEL) | Q(touched_at__gte=idle_since) | Q(head__gt=0)
+        Q(kind=Channel.Kind.CHANNEL)
+        | Q(touched_at__gte=idle_since)
+        | Exists(Message.objects.filter(channel=OuterRef("pk")))
+        | Exists(Membership.objects.filter(channel=OuterRef("pk")))
     )
     # A room that somebody gave rules of its own is not one that came by itself any more.
     untouched = Q(auto_created=True, private=False, presence=None, description="")
@@ -66,9 +69,10 @@ def _sweep_rooms(idle_since: datetime) -> None:
             held = Room.objects.select_for_update(skip_locked=True).filter(pk=room.pk).first()
             own = list(room.channels.select_for_update(of=("self",), skip_locked=True))
             if held and len(own) == room.channels.count() and unused.filter(pk=room.pk).exists():
-                Room.objects.filter(pk=room.pk).delete()
                 for channel in own:
-                    broker.ring_on_commit(bells.Changed(room.name, channel.name, deleted=channel.id))
+                    channel.room = room
+                    remove(channel)
+                Room.objects.filter(pk=room.pk).delete()
 
 
 def sweep_clients() -> int:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from ..models import AccessToken
-from ..permissions import ACTIONS, Actor
+from ..permissions import ACTIONS, MANAGE, Actor
 from ..protocol.errors import BusError
 from . import audit
 
@@ -66,6 +66,11 @@ def _is(actor: Actor, user: Any) -> bool:
     return user is not None and actor.principal == f"user:{user.pk}"
 
 
+def acts_whole(actor: Actor) -> bool:
+    """Whether ``actor`` may see and end what its user has otherwise: who came with a bounded token may not, unless to manage."""
+    return actor.scopes is None or MANAGE in actor.scopes
+
+
 def user_of(actor: Actor) -> Any:
     """The Django user behind ``actor``. Raises ``BusError`` FORBIDDEN where there is none."""
     kind, _, key = actor.principal.partition(":")
@@ -78,9 +83,10 @@ def user_of(actor: Actor) -> Any:
 def revoke(actor: Actor, token: AccessToken, *, door: str) -> None:
     """End a token at once, on every process; connections that came in with it are closed.
 
-    For admins, the token's user, and whoever came with it. Raises ``BusError`` FORBIDDEN.
+    For admins, the token's user, and whoever came with it; what has scopes without ``manage`` revokes itself only.
+    Raises ``BusError`` FORBIDDEN.
     """
-    if not (actor.manages or _is(actor, token.user) or actor.credential == f"token:{token.pk}"):
+    if not (actor.manages or (_is(actor, token.user) and acts_whole(actor)) or actor.credential == f"token:{token.pk}"):
         raise BusError("FORBIDDEN", "Only admins revoke the tokens of others.")
     if token.revoked_at is not None:
         return

@@ -12,7 +12,8 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from bus.models import Channel, Client, Message, Node, Room
-from bus.services import publish, send_private
+from bus.permissions import Actor
+from bus.services import publish, send_private, totals
 from bus.services.sweeping import sweep_channels, sweep_clients, sweep_inboxes
 
 pytestmark = pytest.mark.django_db
@@ -90,3 +91,16 @@ def test_what_comes_to_life_while_others_are_swept_is_kept_with_its_messages(ano
     assert [(name, json.loads(frame)["message"]) for name, frame in kept] == [
         ("second", "psst"), ("second", "to you"), ("new", "to all"),
     ]  # fmt: skip
+
+
+def test_a_room_made_by_writing_to_all_of_it_goes_once_its_messages_are_gone() -> None:
+    maker = Actor(principal="user:3", name="maker")
+    publish("x17", {"n": 1}, actor=maker)
+    publish("x18", {"n": 1}, actor=maker)
+    age()
+    assert sweep_channels(300) == 0, "its messages are kept"
+    Message.objects.filter(channel__room__name="x17").delete()
+    before = totals.stats()["total_messages"]
+    sweep_channels(300)
+    assert list(Room.objects.values_list("name", flat=True)) == ["x18"]
+    assert totals.stats()["total_messages"] == before

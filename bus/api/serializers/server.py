@@ -14,7 +14,10 @@ class AuditRow(serializers.Serializer[Any]):
 
     id = serializers.IntegerField()
     at = serializers.DateTimeField()
-    actor = serializers.CharField(help_text="Who did it.")
+    actor = serializers.CharField(help_text="Who did it, by name.")
+    principal = serializers.CharField(
+        help_text="Who that was for sure: user:…, token:…, jwt:… or system; empty for strangers and rows of old."
+    )
     door = serializers.CharField(help_text="socket, rest, admin or command.")
     action = serializers.CharField()
     target = serializers.CharField()

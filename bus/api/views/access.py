@@ -41,11 +41,11 @@ def token_row(token: AccessToken) -> dict[str, Any]:
 
 class _TokenView(BusView):
     def own(self) -> QuerySet[AccessToken]:
-        """The caller's tokens: those of its user, or the very one that it came with."""
+        """The caller's tokens: those of its user, or (without one, or with a bounded token) the very one that it came with."""
         actor = self.actor
         rows = AccessToken.objects.select_related("user")
         kind, _, key = actor.principal.partition(":")
-        if kind == "user":
+        if kind == "user" and token_service.acts_whole(actor):
             return rows.filter(user_id=key)
         kind, _, key = actor.credential.partition(":")
         return rows.filter(pk=key) if kind == "token" else rows.none()

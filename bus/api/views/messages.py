@@ -81,8 +81,8 @@ class _MessageView(BusView):
         if initial is not None:
             for index, inbound in enumerate(frames_in):
                 _keep_to(inbound, initial, index if batch else None)
-        speaker = client_service.speak_as(actor, self.request.query_params.get("client_id") or None)
-        delivery = publishing.publish_frames(speaker, frames_in, initial=initial)
+        speaker, new = client_service.speaker(actor, self.request.query_params.get("client_id") or None)
+        delivery = publishing.publish_frames(speaker, frames_in, initial=initial, new_sender=new)
         known = bool(delivery.published) and all(published.duplicate for published in delivery.published)
         status = 200 if known else 201
         if batch or delivery.unknown_targets or len(delivery.published) != 1:

@@ -81,6 +81,7 @@ class Audit(BusView):
                     "id": entry.pk,
                     "at": wire_time(entry.at),
                     "actor": entry.actor,
+                    "principal": entry.principal,
                     "door": entry.door,
                     "action": entry.action,
                     "target": entry.target,
