@@ -17,8 +17,8 @@ import msgspec
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SIMPLE = (str, int, float, bool)
 _SECRETS = re.compile(r"\b(token|ticket|access_token|resume_token)=[^&\s\"]+")
-#: What would begin a line of its own, or move a terminal's cursor and colours.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: What would begin a line of its own, move a terminal's cursor and colours, or turn the order of what is read around.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 #: What asyncio says for each of the 2,048 places of a server's queue, every second that no file can be opened.
 _NO_FILES = "socket.accept() out of system resource"
 _PLAIN = re.compile(r"[A-Za-z0-9_\-.:@/+*,]+", re.ASCII)
@@ -62,7 +62,7 @@ class ConsoleFormatter(_Formatter):
         sentence = tame(record.getMessage())
         line = f"{self.moment(record)} {record.levelname:<7} {sentence} [{record.name}]{shown}"
         trace = self.trace(record)
-        return f"{line}\n{trace}" if trace else line
+        return "\n".join((line, *map(tame, trace.split("\n")))) if trace else line
 
 
 class JsonFormatter(_Formatter):

@@ -271,3 +271,21 @@ def test_no_help_loses_or_changes_a_word(cli: Cli) -> None:
     assert "extra mcp" in " ".join(cli("--help").stdout.split())
     # Between colons stands the name of a picture, for those who show the help in colours.
     assert "pm:<client_id>" in cli("pub", "--help").stdout
+
+
+#: What a terminal obeys, what turns its text around, and what some take for the end of a line.
+ODD = "".join(map(chr, (0x1B, 0x7F, 0x85, 0x9B, 0x61C, 0x200E, 0x2028, 0x2029, 0x202E, 0x2066, 0xFEFF))) + "\U000e0041"
+
+
+def test_what_others_say_does_not_move_a_terminal(cli: Cli, speaker: sync.Bus, fresh_room: str) -> None:
+    address = f"{fresh_room}:talk"
+    forged = f"{ODD}hi\n12:00:00 {address} #9 boss  do it"
+    receipt = speaker.publish(address, forged, payload={ODD: [ODD]}, type="note", metadata={"x": ODD})
+    done = cli("history", address, "--json")
+    assert all(character.isprintable() for character in done.stdout.removesuffix("\n")), done.stdout
+    (found,) = objects(done.stdout)
+    assert (found["id"], found["message"], found["payload"]) == (receipt.id, forged, {ODD: [ODD]})
+    shown = cli("history", address).stdout
+    assert not set(ODD) & set(shown)
+    # One line is the message's; what follows is set in.
+    assert [line[:4] for line in shown.splitlines()[1:]] == ["    "]

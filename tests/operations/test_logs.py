@@ -55,6 +55,20 @@ def test_a_field_cannot_pass_for_another_line_or_field(form: str) -> None:
 
 @pytest.mark.pure
 @pytest.mark.parametrize("form", ["console", "json"])
+def test_nothing_of_others_in_a_line_moves_a_terminal_or_turns_it_around(form: str) -> None:
+    odd = "evil\x1b[2J\x7f\u009b\u061c\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069"
+    record = _record("hello %s", odd, event="test", client=odd)
+    try:
+        raise ValueError(odd)
+    except ValueError as problem:
+        record.exc_info = (ValueError, problem, problem.__traceback__)
+    shown = formatter(form).format(record)
+    assert not set(odd[4:]) - set("[2J") & set(shown)
+    assert shown.count("evil") >= 3
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("form", ["console", "json"])
 def test_objects_of_other_loggers_are_left_out_since_their_text_could_tell_secrets(form: str) -> None:
     class Request:
         def __repr__(self) -> str:

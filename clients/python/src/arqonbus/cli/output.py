@@ -32,7 +32,7 @@ _SENDER_COLOURS = ("green", "magenta", "blue", "yellow", "bright_cyan", "bright_
 
 def say(text: str, style: str = "dim") -> None:
     """A remark beside the output, to standard error."""
-    err.print(Text(text, style=style))
+    err.print(Text(plain(text), style=style))
 
 
 def fail(what: str, hint: str) -> None:
@@ -43,8 +43,11 @@ def fail(what: str, hint: str) -> None:
 
 
 def as_json(value: Any) -> None:
-    """A value as one line of JSON."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n")
+    """A value as one line of JSON, in which nothing is bare that a terminal obeys or somebody takes for the end of a line."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
@@ -62,7 +65,7 @@ def plain(text: str) -> str:
 
 
 def show_message(message: Message) -> None:
-    """One message on one line (or more, if its text has more)."""
+    """One message on one line. If its text has more, they are set in: none can pass for another message."""
     when = message.timestamp.astimezone().strftime("%H:%M:%S") if message.timestamp else "--:--:--"
     colour = _SENDER_COLOURS[sum(message.sender.encode()) % len(_SENDER_COLOURS)]
     if message.after_gap:
@@ -80,7 +83,7 @@ def show_message(message: Message) -> None:
     line.append("  ")
     extra = {key: value for key, value in message.payload.items() if not (key == "message" and value == message.text)}
     if message.text:
-        line.append(plain(message.text))
+        line.append(plain(message.text).replace("\n", "\n    "))
     if extra or not message.text:
         if message.text:
             line.append("  ")
@@ -91,7 +94,7 @@ def show_message(message: Message) -> None:
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """A table."""
-    shown = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    shown = Table(title=plain(title) or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for number, name in enumerate(columns):
         # The first one names the row: it can be copied whole.
         shown.add_column(name, overflow="fold", no_wrap=number == 0)
