@@ -182,7 +182,7 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
         """The page with the secret: not a redirect, so that it is kept neither in a cookie nor in a session."""
         context = {
             **self.admin_site.each_context(request),
-            "title": "The token is made",
+            "title": "Your new access token",
             "opts": self.opts,
             "token": obj,
             "secret": request._arqonbus_secret,  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import markdown
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
@@ -33,6 +33,9 @@ _EXTENSIONS = ("admonition", "attr_list", "fenced_code", "md_in_html", "tables",
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 #: The name of a file beside the language of a block, and a block that is taken from a file.
 _FENCE = re.compile(r'^(```\w+) title="([^"]+)"$', re.MULTILINE)
+#: A tab of several, whose content is indented: here they stand one below the other.
+_TAB = re.compile(r'^=== "([^"]+)"\n((?:(?: {4}.*)?\n)+)', re.MULTILINE)
+_INDENT = re.compile(r"^ {4}", re.MULTILINE)
 _SNIPPET = re.compile(r'^--8<-- "([^":]+)(?::(\w+))?"$', re.MULTILINE)
 
 
@@ -47,12 +50,12 @@ def page(request: HttpRequest, name: str = "index") -> HttpResponse:
 
 
 @require_safe
-def picture(request: HttpRequest, name: str) -> FileResponse:
+def picture(request: HttpRequest, name: str) -> HttpResponse:
     """A picture of the documentation. Raises ``Http404``."""
     path = Path(name)
     if FOLDER is None or path.suffix not in _PICTURES or not (FOLDER / "images" / path.name).is_file():
         raise Http404("There is no such picture in the documentation.")
-    return FileResponse((FOLDER / "images" / path.name).open("rb"), content_type=_PICTURES[path.suffix])
+    return HttpResponse((FOLDER / "images" / path.name).read_bytes(), content_type=_PICTURES[path.suffix])
 
 
 @lru_cache(maxsize=1)
@@ -70,6 +73,7 @@ def titles() -> dict[str, str]:
 def _html(name: str) -> str:
     assert FOLDER is not None
     text = (FOLDER / f"{name}.md").read_text(encoding="utf-8")
+    text = _TAB.sub(lambda found: f"**{found[1]}**\n{_INDENT.sub('', found[2])}", text)
     text = _SNIPPET.sub(lambda found: _taken(found[1], found[2]), _FENCE.sub(r"*\2*\n\n\1", text))
     return markdown.markdown(text, extensions=_EXTENSIONS, output_format="html")
 

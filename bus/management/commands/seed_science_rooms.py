@@ -20,7 +20,7 @@ class Command(StoreCommand):
         for line in done:
             self.stdout.write(line)
         if not done:
-            self.stdout.write("The built-in rooms and channels are all there; nothing to do.")
+            self.stdout.write("The built-in rooms and channels exist already; there is nothing to do.")
         if not config().science_room:
             self.stdout.write(
                 'An admin can delete the room science here; ARQONBUS = {"science_room": True} makes it built in.'

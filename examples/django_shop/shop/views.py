@@ -30,7 +30,7 @@ def place_order(request: HttpRequest) -> JsonResponse:
                 raise OutOfStock  # the order and both messages of it never were
             article.save()
     except OutOfStock:
-        return JsonResponse({"error": f"We have not so many {wanted['article']}."}, status=409)
+        return JsonResponse({"error": f"We do not have that many {wanted['article']}s in stock."}, status=409)
     return JsonResponse({"number": order.pk}, status=201)
 
 

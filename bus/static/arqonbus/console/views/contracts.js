@@ -13,7 +13,7 @@ export function contracts(app, rest, parameters) {
   const errors = h("div.card-body.table-wrap", copyOf("error-table"));
   const commands = h("div.card-body.table-wrap", h("p.dim", "Loading …"));
   const element = h("div", [
-    h("div.view-head", h("h1", icon("contracts"), "Contracts"), h("span.dim", "Generated from the code that validates")),
+    h("div.view-head", h("h1", icon("contracts"), "Contracts"), h("span.dim", "Generated from the code that checks each frame and request")),
     h("div.scroll", h("div.stack", [
       h("div.grid.tiles", LINKS.map(([path, name, about]) => h("a.tile", { href: `${app.config.bus_path}${path}` }, h("div", h("strong", name)), h("div.name", about)))),
       h("section.card", { "aria-label": "Errors" }, h("div.card-head", h("h2", "Every error")), errors),

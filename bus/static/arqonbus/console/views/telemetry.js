@@ -72,7 +72,7 @@ export function telemetry(app) {
     const before = rows.length;
     rows = feed.events.items.filter((each) => (!kind.value || each.eventType === kind.value) && (!wanted || JSON.stringify(each).toLowerCase().includes(wanted)));
     list.update(rows.length, anew ? 0 : Math.max(0, rows.length - before));
-    head.textContent = `${count(feed.events.total)} events since the page was opened and in the ten minutes before`;
+    head.textContent = `${count(feed.events.total)} events: the last ten minutes, and all since this page was opened`;
     blank.hidden = rows.length > 0;
     list.element.hidden = rows.length === 0;
     if (rows.length) return;
