@@ -52,10 +52,15 @@ class Registrations:
         peer.actor = msgspec.structs.replace(actor, client_id=client_id, client_type=wanted.client_type)
         peer.allowed.clear()
         initial = _initial(wanted)
-        ref, heard = await self._initial_streams(peer, initial)
         positions = _positions(wanted, initial)
-        everyones = next(stream.epoch for stream, found_by in heard.items() if found_by.address.is_everyone)
-        claimed = await self._claim(peer, wanted, client_id, ref, everyones)
+        for _ in range(3):
+            ref, heard = await self._initial_streams(peer, initial)
+            claimed = await self._claim(peer, wanted, client_id, ref, heard)
+            if claimed is not None:
+                break
+            self._members.vanished(ref)
+        else:
+            raise unavailable()
         peer.initial = initial
         self._take_identity(peer, wanted, client_id, claimed)
         try:
@@ -87,14 +92,15 @@ class Registrations:
         raise unavailable()
 
     async def _claim(
-        self, peer: Peer, wanted: Registration, client_id: str, ref: ChannelRef, everyones: str
-    ) -> Claimed:
-        """Write down whose the id is from now on, with its first membership; ``everyones``: that log's epoch."""
+        self, peer: Peer, wanted: Registration, client_id: str, ref: ChannelRef, heard: Heard
+    ) -> Claimed | None:
+        """Write down whose the id is from now on, with its first membership; None when its channel is gone."""
         waiting = True
         # What the socket has for us by now may be its end: a frame that waited for long is of a client that went elsewhere.
         for _ in range(2):
             await asyncio.sleep(0)
         if is_made_up(client_id):
+            everyones = next(stream.epoch for stream, found_by in heard.items() if found_by.address.is_everyone)
             token, epoch = resume_token(client_id, peer.actor.principal), first_epoch(client_id, everyones)
         else:
             token, epoch = secrets.token_urlsafe(18), new_epoch()
@@ -119,7 +125,7 @@ class Registrations:
         )
         peer.claimed = True
         try:
-            claimed: Claimed = await self._members.write(claim)
+            claimed: Claimed | None = await self._members.write(claim)
         except BusError:
             self._members.vanished(ref)  # Should its channel be what is missing, the next try finds out.
             raise

@@ -89,8 +89,9 @@ class _Granted(msgspec.Struct):
 
 
 def claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
-    """Carry out claims, inside the caller's transaction: each one's :class:`Claimed`, or the exception that it met, by its index.
+    """Carry out claims, inside the caller's transaction; by the index of each its :class:`Claimed`, or the exception that it met.
 
+    It is None where there is no such channel any more.
     Several for one id are carried out one after another: the last of those that prove to be the same has it.
     """
     answers: dict[int, Any] = {}
@@ -119,7 +120,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     }
     connected = _connected([claim for _, claim in claims])
     alive = nodes.alive_ids() if known else set()
-    _, held = refer_to({claim.channel_id for _, claim in claims})
+    free, held = refer_to({claim.channel_id for _, claim in claims})
     inboxes = {
         row[0]: row[1:]
         for row in Channel.objects.filter(
@@ -131,6 +132,9 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     for i, claim in claims:
         if claim.channel_id in held:
             answers[i] = ChannelHeld()
+            continue
+        if claim.channel_id not in free:
+            answers[i] = None
             continue
         if not claim.wanted():
             answers[i] = Closing(SLOW, BusError("UNAVAILABLE", "The connection is gone.", retry_after=1.0))
