@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,3 +168,25 @@ async def test_an_agent_that_was_banned_may_join_again_once_it_is_not(
         await (await client()).publish(address, "welcome back")
         heard = await mind.call("wait_for_message", address=address, timeout_seconds=WAIT)
         assert heard["message"]["text"] == "welcome back"
+
+
+async def test_an_agents_inbox_survives_a_restart_of_its_host(
+    shared_server: BusServer, client: Connect, fresh_room: str, tmp_path: Path
+) -> None:
+    human, name = await client(), f"agent-{fresh_room}"
+    who = ("--client-id", name, "--identity", str(tmp_path / "agent.identity"))
+    async with agent(shared_server, *who) as (robot, _):
+        await robot.call("join", address="inbox")
+        for text in ("one", "two"):
+            await human.private(name, text)
+        heard = [await robot.call("wait_for_message", address="inbox", timeout_seconds=WAIT) for _ in range(2)]
+        assert [row["message"]["text"] for row in heard] == ["one", "two"]
+        async with agent(shared_server, *who) as (other, _):
+            assert "in use by another client" in await other.refused("join", address="inbox")
+    await human.private(name, "three")
+    async with agent(shared_server, *who) as (robot, _):
+        # The last one may not have been finished.
+        for text in ("two", "three"):
+            heard = [await robot.call("wait_for_message", address="inbox", timeout_seconds=WAIT)]
+            assert heard[0]["message"]["text"] == text
+            assert "after_gap" not in heard[0]["message"]

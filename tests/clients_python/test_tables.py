@@ -9,7 +9,9 @@ import pytest
 from arqonbus import errors
 from arqonbus.backoff import Backoff
 from arqonbus.messages import Message, moment_of, split_address
+from arqonbus.values import DEPTH
 from bus.protocol.errors import CLOSE_CODES, ERRORS
+from bus.protocol.limits import Limits
 
 pytestmark = pytest.mark.pure
 
@@ -28,6 +30,10 @@ def test_the_close_codes_are_the_servers() -> None:
     assert {code: row.reconnect for code, row in errors.CLOSE_CODES.items()} == {
         code: row.reconnect for code, row in CLOSE_CODES.items()
     }
+
+
+def test_the_depth_of_a_frame_is_the_servers() -> None:
+    assert Limits().depth == DEPTH
 
 
 def test_a_code_of_a_newer_server_goes_by_its_number_and_keeps_its_name() -> None:

@@ -17,17 +17,19 @@ from __future__ import annotations
 
 from ._version import __version__
 from .backoff import Backoff
-from .bus import Bus, connect
-from .connection import State
+from .bus import Bus
+from .connecting import connect
 from .errors import (
     ArqonBusError,
     BusClosed,
     ClosedByServer,
     ConnectionFailed,
     ConnectionLost,
+    IdentityInUse,
     ServerError,
 )
 from .messages import Message, Page, Position, Receipt
+from .states import State
 from .subscription import Subscription
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "ClosedByServer",
     "ConnectionFailed",
     "ConnectionLost",
+    "IdentityInUse",
     "Message",
     "Page",
     "Position",

@@ -10,7 +10,7 @@ def main() -> None:
     """Run the command line, or say how to install it."""
     missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f'The command line needs {" and ".join(missing)}: pip install "arqonbus[cli]"')
+        sys.exit(f"The command line needs more than the client: pip install {' '.join(missing)}")
     from .cli import run
 
     run()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from enum import Enum
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,8 +17,10 @@ from . import errors
 from .backoff import Backoff
 from .errors import BusClosed, ClosedByServer, ConnectionLost, comes_back
 from .link import Dial, Link, Refused
-from .messages import encode, new_id
-from .requests import Pacer, Pending, Requests
+from .messages import new_id
+from .requests import Pacer, Pending, Requests, within
+from .states import State
+from .values import encode
 
 logger = logging.getLogger("arqonbus.client")
 
@@ -26,18 +28,14 @@ logger = logging.getLogger("arqonbus.client")
 #: answer with the new resume token can be what got lost); for so long it is tried again, in seconds.
 OWN_GHOST = 30.0
 
+#: What a child is told that uses its parent's connection.
+FORKED = (
+    "This bus was connected before a fork, and its connection belongs to the parent process. "
+    "Connect in each process, after the fork."
+)
 
 #: The close code of those who are not identified, or no longer.
 UNIDENTIFIED = 4401
-
-
-class State(Enum):
-    """What a bus is doing."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    RECONNECTING = "reconnecting"
-    CLOSED = "closed"
 
 
 class Connection(ABC):
@@ -64,6 +62,7 @@ class Connection(ABC):
         self._state = State.CONNECTING
         self._link: Link | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
         self._up = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -71,7 +70,7 @@ class Connection(ABC):
         self._failure: Exception | None = None
         self._requests = Requests()
         self._pacer = Pacer()
-        #: What the server takes of one connection: ``frame_bytes``, ``targets``, ``frames_per_second`` (0: no limit).
+        #: What the server takes of one connection: ``frame_bytes``, ``depth``, ``targets``, ``frames_per_second`` (0: no limit).
         self.limits: dict[str, Any] = {}
         #: How many connections there were.
         self.connections = 0
@@ -88,6 +87,8 @@ class Connection(ABC):
                     "arqonbus needs asyncio's event loop, as of `asyncio.run`. Under trio use trio-asyncio; for code without an "
                     "event loop there is arqonbus.sync."
                 ) from None
+            self._process = os.getpid()
+            self._prepare()
             self._first = self._loop.create_future()
             self._runner = asyncio.create_task(self._run(), name="arqonbus")
             try:
@@ -99,6 +100,8 @@ class Connection(ABC):
 
     async def close(self) -> None:
         """Close the connection with the handshake; iterators end, what waits for an answer gets ``BusClosed``."""
+        if os.getpid() != self._process:
+            return  # The connection is the parent's, who goes on with it.
         runner = self._runner
         self._fail(BusClosed("The bus is closed."))
         link, self._link = self._link, None
@@ -140,14 +143,24 @@ class Connection(ABC):
         if state is not self._state:
             self._state = state
             if self._on_state is not None:
-                self._on_state(state)
+                try:
+                    self._on_state(state)
+                except Exception:
+                    # Its fault ends neither the connection nor anybody's wait for it.
+                    logger.exception("the listener for the state failed at %s", state.value)
 
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
+        self._check_owner()
+
+    def _check_owner(self) -> None:
+        """Raise ``RuntimeError`` where the connection cannot be used: in a child process, or in another event loop."""
+        if os.getpid() != self._process:
+            raise RuntimeError(FORKED)
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise RuntimeError(
-                "this bus belongs to another event loop, perhaps of an `asyncio.run` that has ended. Use one `asyncio.run` for "
+                "This bus belongs to another event loop, perhaps of an `asyncio.run` that has ended. Use one `asyncio.run` for "
                 "everything, or arqonbus.sync, which may be used from anywhere."
             )
 
@@ -310,7 +323,11 @@ class Connection(ABC):
         """Send a frame and wait for its answer, across breaks of the connection when ``repeat``."""
         text = self._encoded(frame)
         delay = Backoff()
-        async with asyncio.timeout(self._timeout if timeout is None else timeout):
+        seconds = self._timeout if timeout is None else timeout
+        again = f"; with the id {frame['id']} it can be sent again" if frame["type"] != "command" else ""
+        async with within(
+            seconds, f"No answer came within {seconds:g} s. Whether it was carried out is unknown{again}."
+        ):
             while True:
                 pending = Pending(frame["id"], text, repeat, asyncio.get_running_loop().create_future(), on_answer)
                 self._requests.add(pending)
@@ -337,7 +354,8 @@ class Connection(ABC):
 
     def _encoded(self, frame: dict[str, Any]) -> str:
         self._check()
-        text = encode(frame)
+        depth = self.limits.get("depth")
+        text = encode(frame, depth) if isinstance(depth, int) else encode(frame)
         most = self._pacer.frame_bytes
         if most and len(text.encode()) > most:
             raise errors.FrameTooLarge(f"The frame has {len(text.encode())} bytes; the server takes {most}.")
@@ -352,6 +370,10 @@ class Connection(ABC):
         return result
 
     # --- filled in by the bus -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _prepare(self) -> None:
+        """Before the first attempt to connect; what it raises ends :meth:`open`."""
 
     @abstractmethod
     def _registration(self) -> dict[str, Any]:

@@ -6,9 +6,10 @@
     ├── ConnectionFailed        nobody answered, or not a bus
     ├── ConnectionLost          the connection went while an answer was awaited; what was asked may have been done
     ├── BusClosed               used after it was closed
+    ├── IdentityInUse           another client has the file of the identity
     ├── ClosedByServer          the server ended it with a code that says "do not come back"
     └── ServerError             an error frame or a refused command, by number:
-        ├── BadRequest (400)        ValidationFailed, InvalidJson, InvalidName, UnknownCommand, …
+        ├── BadRequest (400)        ValidationFailed (Unsendable: refused by the client itself), InvalidJson, InvalidName, …
         ├── Unauthenticated (401)
         ├── Forbidden (403)         OriginRefused, Revoked
         ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound
@@ -22,7 +23,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
+
+from .close_codes import CLOSE_CODES as CLOSE_CODES
+from .close_codes import comes_back as comes_back
 
 
 class ArqonBusError(Exception):
@@ -32,11 +36,12 @@ class ArqonBusError(Exception):
 class ConnectionFailed(ArqonBusError):
     """Raised when the server cannot be reached or does not speak the bus's protocol.
 
-    ``answered``: something is there, but no bus at this address.
+    ``answered``: something is there, but not a bus at this address. ``proxy``: a proxy was on the way.
     """
 
-    def __init__(self, message: str, *, answered: bool = False) -> None:
+    def __init__(self, message: str, *, answered: bool = False, proxy: bool = False) -> None:
         self.answered = answered
+        self.proxy = proxy
         super().__init__(message)
 
 
@@ -46,6 +51,10 @@ class ConnectionLost(ArqonBusError):
 
 class BusClosed(ArqonBusError):
     """Raised by every use of a bus after ``close()``."""
+
+
+class IdentityInUse(ArqonBusError):
+    """Raised when another client, in this process or another, has the file that ``identity`` names."""
 
 
 class ServerError(ArqonBusError):
@@ -100,6 +109,10 @@ class ValidationFailed(BadRequest):
     """Fields of the frame are wrong; ``details`` lists every fault."""
 
     code = "VALIDATION_ERROR"
+
+
+class Unsendable(ValidationFailed, ValueError):
+    """Raised before anything is sent: a value is not one that the server, or a reader, could take. Nothing was published."""
 
 
 class InvalidJson(BadRequest):
@@ -339,7 +352,7 @@ def _leaves(base: type[ServerError]) -> list[type[ServerError]]:
 
 
 #: The exception of each of the contract's codes.
-BY_CODE: dict[str, type[ServerError]] = {kind.code: kind for kind in _leaves(ServerError) if kind.code}
+BY_CODE: dict[str, type[ServerError]] = {kind.code: kind for kind in _leaves(ServerError) if vars(kind).get("code")}
 _BY_NUMBER: dict[int, type[ServerError]] = {
     400: BadRequest,
     401: Unauthenticated,
@@ -358,34 +371,6 @@ def from_error(error: Mapping[str, Any]) -> ServerError:
     return kind(
         str(error.get("message") or ""), error.get("details"), error.get("retry_after"), code=code, number=number
     )
-
-
-class CloseKind(NamedTuple):
-    """One row of the close-code table: what it means and whether a client comes back."""
-
-    meaning: str
-    reconnect: bool
-
-
-CLOSE_CODES: dict[int, CloseKind] = {
-    4008: CloseKind("repeated bad frames", reconnect=False),
-    4012: CloseKind("the server restarts", reconnect=True),
-    4013: CloseKind("too slow a reader, or overload; resume", reconnect=True),
-    4401: CloseKind("not identified", reconnect=False),
-    4403: CloseKind("not allowed, or sent away", reconnect=False),
-    4409: CloseKind("client_id in use", reconnect=False),
-    4410: CloseKind("taken over by a newer connection", reconnect=False),
-    4429: CloseKind("too many frames or connections", reconnect=True),
-}
-
-
-def comes_back(code: int) -> bool:
-    """Whether a client reconnects after this close code: by the table; other codes (1000, 1001, 1006, …) are a line that broke.
-
-    Of the protocol's own codes only 1008 (policy) is final.
-    """
-    kind = CLOSE_CODES.get(code)
-    return kind.reconnect if kind is not None else code != 1008
 
 
 class ClosedByServer(ArqonBusError):

@@ -5,24 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl as ssl_module
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as connect_socket
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidProxyStatus,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+)
 
 from ._version import __version__
 from .errors import ClosedByServer, ConnectionFailed, ServerError, comes_back, from_error
-from .messages import encode
+from .proxies import Proxy, proxy_for, shown
+from .tokens import Token, fresh
+from .values import encode
 
 #: How long the close may take that follows a refusal, in seconds.
 GRACE = 1.0
-
-
-#: An access token or JWT, or a function that gives a fresh one for each connection.
-Token = str | Callable[[], str | Awaitable[str | None] | None] | None
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Dial:
     token: Token = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     ssl: ssl_module.SSLContext | None = None
+    proxy: Proxy = True
     open_timeout: float = 10.0
     ping_interval: float | None = 20.0
     ping_timeout: float | None = 20.0
@@ -48,23 +55,61 @@ class Refused(Exception):
         super().__init__(str(error))
 
 
-async def _fresh(token: Token) -> str | None:
-    """The token for one connection. Raises :class:`Refused` when the function for it fails: the next attempt asks again."""
-    if not callable(token):
-        return token
-    try:
-        given = token()
-        return await given if isinstance(given, Awaitable) else given
-    except Exception as problem:
-        raise Refused(ConnectionFailed(f"The function for the token failed: {problem}"), final=False) from problem
-
-
 def meant(url: str) -> str:
     """The URL of a bus that somebody who wrote ``url`` is likely to want."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return f"ws://{url or 'localhost:8765/'}"
     return f"{'wss' if scheme.lower() in ('https', 'wss') else 'ws'}://{rest or 'localhost:8765/'}"
+
+
+async def _connected(dial: Dial, token: str | None) -> ClientConnection:
+    """A socket after its handshake. Raises :class:`Refused`."""
+    headers = dict(dial.headers)
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    options: dict[str, Any] = {} if dial.ssl is None else {"ssl": dial.ssl}
+    proxy, way = None, ""
+    try:
+        proxy = proxy_for(dial.url, dial.proxy)
+        way = f" through the proxy {shown(proxy)}" if proxy else ""
+        return await connect_socket(
+            dial.url,
+            additional_headers=headers,
+            user_agent_header=f"arqonbus-python/{__version__}",
+            open_timeout=dial.open_timeout,
+            close_timeout=2.0,
+            ping_interval=dial.ping_interval,
+            ping_timeout=dial.ping_timeout,
+            max_size=None,
+            compression=None,
+            proxy=proxy,
+            **options,
+        )
+    except InvalidURI:
+        text, final = f"{dial.url} is not the URL of a bus. Did you mean {meant(dial.url)}?", True
+    except InvalidStatus as problem:
+        status = problem.response.status_code
+        text = f"{dial.url} answered HTTP {status}, and not as a bus does"
+        failure = ConnectionFailed(text, answered=True)
+        raise Refused(failure, final=status not in (408, 425, 429) and status < 500) from None
+    except InvalidProxy as problem:
+        text, final = f"{shown(problem.proxy)} is not the URL of a proxy: {problem.msg}", True
+    except InvalidProxyStatus as problem:
+        text, final = f"{dial.url} cannot be reached{way}: it answered HTTP {problem.response.status_code}", False
+    except ProxyError as problem:
+        text, final = f"{dial.url} cannot be reached{way}: {problem.__cause__ or problem}", False
+    except ImportError:
+        text, final = f"{dial.url} cannot be reached{way}: that needs a package (pip install python-socks)", True
+    except InvalidHandshake as problem:
+        text, final = f"{dial.url} does not speak WebSocket: {problem}", False
+    except ConnectionClosed as problem:
+        text, final = f"{dial.url}: {problem}", False
+    except TimeoutError:
+        text, final = f"{dial.url} did not answer within {dial.open_timeout:g} s{way}", False
+    except OSError as problem:
+        text, final = f"{dial.url} cannot be reached{way}: {problem.strerror or problem}", False
+    raise Refused(ConnectionFailed(text, proxy=proxy is not None), final=final)
 
 
 class Link:
@@ -81,44 +126,11 @@ class Link:
     @classmethod
     async def dial(cls, dial: Dial) -> Link:
         """Connect and take the welcome. Raises :class:`Refused`."""
-        headers = dict(dial.headers)
-        if token := await _fresh(dial.token):
-            headers["Authorization"] = f"Bearer {token}"
-        options: dict[str, Any] = {} if dial.ssl is None else {"ssl": dial.ssl}
         try:
-            socket = await connect_socket(
-                dial.url,
-                additional_headers=headers,
-                user_agent_header=f"arqonbus-python/{__version__}",
-                open_timeout=dial.open_timeout,
-                close_timeout=2.0,
-                ping_interval=dial.ping_interval,
-                ping_timeout=dial.ping_timeout,
-                max_size=None,
-                compression=None,
-                **options,
-            )
-        except InvalidURI:
-            text = f"{dial.url} is not the URL of a bus. Did you mean {meant(dial.url)}?"
-            raise Refused(ConnectionFailed(text), final=True) from None
-        except InvalidStatus as problem:
-            status = problem.response.status_code
-            text = f"{dial.url} answered HTTP {status} and not as a bus"
-            failure = ConnectionFailed(text, answered=True)
-            raise Refused(failure, final=status not in (408, 425, 429) and status < 500) from None
-        except InvalidHandshake as problem:
-            raise Refused(ConnectionFailed(f"{dial.url} does not speak WebSocket: {problem}"), final=False) from None
-        except ConnectionClosed as problem:
-            raise Refused(ConnectionFailed(f"{dial.url}: {problem}"), final=False) from None
-        except TimeoutError:
-            raise Refused(
-                ConnectionFailed(f"{dial.url} did not answer within {dial.open_timeout:g} s"), final=False
-            ) from None
-        except OSError as problem:
-            raise Refused(
-                ConnectionFailed(f"{dial.url} cannot be reached: {problem.strerror or problem}"), final=False
-            ) from None
-        link = cls(socket)
+            token = await fresh(dial.token, dial.open_timeout)
+        except ConnectionFailed as problem:
+            raise Refused(problem, final=False) from problem.__cause__
+        link = cls(await _connected(dial, token))
         try:
             await link._await_welcome(dial)
         except BaseException:
@@ -132,7 +144,7 @@ class Link:
             raise await self._refusal(dial)
         payload = frame.get("payload")
         if frame.get("type") != "system" or not isinstance(payload, dict) or payload.get("event") != "welcome":
-            text = f"{dial.url} is a WebSocket, but no ArqonBus"
+            text = f"{dial.url} is a WebSocket server, but not an ArqonBus"
             raise Refused(ConnectionFailed(text, answered=True), final=True)
         self.welcome = payload
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -94,13 +93,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The server's word that a message is durable: its id and place. ``duplicate``: this id had been published before."""
+    """The server's word that a message is durable: its id and place. ``duplicate``: this id had been published before.
+
+    ``unproven``: the targets of a private message that are away, and get it only if they prove who they are (by their resume
+    token, see ``connect(identity=…)``) within a day.
+    """
 
     id: str
     room: str
     channel: str
     seq: int | None
     duplicate: bool = False
+    unproven: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ def moment_of(since: str | datetime | timedelta) -> str:
         return wire_time(since)
     moment = parse_time(since)
     if moment is None:
-        raise ValueError(f"{since!r} is not an ISO time")
+        raise ValueError(f"{since!r} is not an ISO time, such as 2026-01-31T12:00:00Z.")
     return wire_time(moment)
 
 
@@ -144,15 +148,12 @@ def split_address(address: str) -> tuple[str, str]:
     """``room:channel`` as a pair; a room alone is the whole room, ``room:*``. Raises ``ValueError`` for anything else."""
     room, _, channel = address.partition(":")
     if not room or ":" in channel:
-        raise ValueError(f"{address!r} is no address, which looks like room:channel, for example science:explore")
+        raise ValueError(
+            f"{address!r} is not an address. An address looks like room:channel, for example science:explore."
+        )
     return room, channel or WHOLE
 
 
 def new_id() -> str:
     """A message id in the form that both dialects take."""
     return f"arq_{uuid.uuid4().hex}"
-
-
-def encode(frame: dict[str, Any]) -> str:
-    """A frame as text. Raises ``TypeError`` or ``ValueError`` for what JSON cannot hold."""
-    return json.dumps(frame, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import from_error
+
+
+@asynccontextmanager
+async def within(seconds: float | None, text: str) -> AsyncIterator[None]:
+    """A block that may take so many seconds (None: for ever). Raises ``TimeoutError`` with ``text`` when it took longer."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise TimeoutError(text) from None
 
 
 @dataclass(eq=False)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .errors import BusClosed, Forbidden, NotFound
+from .heard import joinable
 from .messages import INBOX_ROOM, WHOLE, Message, Position, Since, split_address
+from .requests import within
 
 if TYPE_CHECKING:
     from .bus import Bus
@@ -32,6 +34,8 @@ class _Cursor:
     """How far one log was taken."""
 
     last: int | None = None
+    #: Which log it is; None as long as nobody said it.
+    epoch: str | None = None
     #: The highest seq that went by without being taken.
     head: int = 0
     lagging: bool = False
@@ -57,6 +61,7 @@ class Subscription(AsyncIterator[Message]):
         broadcasts: bool = True,
         presence: bool = False,
         buffer: int = 1000,
+        keep: Callable[[Position], Awaitable[None]] | None = None,
     ) -> None:
         if buffer < 1:
             raise ValueError("buffer must be 1 or more")
@@ -73,7 +78,8 @@ class Subscription(AsyncIterator[Message]):
         self.dropped = 0
         #: How often messages were lost because the log did not reach back far enough.
         self.gaps = 0
-        self._queue: deque[Message] = deque()
+        #: The messages that wait, each with the epoch of its log.
+        self._queue: deque[tuple[Message, str | None]] = deque()
         self._cursors: dict[str, _Cursor] = {}
         self._arrived = asyncio.Event()
         self._error: BaseException | None = None
@@ -82,19 +88,17 @@ class Subscription(AsyncIterator[Message]):
         self._opening = asyncio.Lock()
         self._reading = asyncio.Lock()
         #: After the last message that was handed out, before the first one: where it began.
-        self._place: int | None = None
+        self._place: Position | None = None
+        #: Called with the place behind a message that its reader is done with.
+        self._keep = keep
+        self._undone: Position | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     @property
     def joinable(self) -> bool:
         """Whether it stands for a channel's membership: an inbox and a whole room's log come by themselves."""
-        return self.room not in (INBOX_ROOM, WHOLE) and self.channel != WHOLE
-
-    @property
-    def wants_membership(self) -> bool:
-        """Whether it needs the client to be a member of its channel."""
-        return self._opened and self.joinable
+        return joinable(self.address)
 
     async def open(self) -> Self:
         """Join the channel; messages from now on (or from ``since`` on) are kept for the reader.
@@ -103,7 +107,7 @@ class Subscription(AsyncIterator[Message]):
         """
         async with self._opening:
             if not self._opened and not self._closed:
-                await self._bus._attach(self)
+                await self._bus._memberships.attach(self)
                 self._opened = True
         return self
 
@@ -113,9 +117,14 @@ class Subscription(AsyncIterator[Message]):
 
     async def close(self) -> None:
         """End it; iterating ends, and the channel is left unless something else of this bus needs it."""
+        await self._end(done=True)
+
+    async def _end(self, *, done: bool) -> None:
         if not self._closed:
             self._finish()
-            await self._bus._detach(self)
+            if done:
+                await self._settle()
+            await self._bus._memberships.detach(self)
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -123,7 +132,8 @@ class Subscription(AsyncIterator[Message]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.close()
+        # What its reader failed at is not done: where its place is kept, the next one begins with it again.
+        await self._end(done=kind is None)
 
     @property
     def closed(self) -> bool:
@@ -146,18 +156,25 @@ class Subscription(AsyncIterator[Message]):
 
         Keep it, and give it to ``since`` in another process to go on.
         """
-        return None if self._place is None else Position(self._place, self._bus._epoch_of(self.address))
+        if self._place is None:
+            return None
+        # An unknown log with messages is told as such (an empty text), and never taken for a place in another one.
+        return self._place._replace(epoch=self._place.epoch or ("" if self._place.seq else None))
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
     async def __anext__(self) -> Message:
+        self._bus._check_owner()
         if not self._opened:
             await self.open()
+        await self._settle()
         while True:
             if self._queue:
-                message = self._queue.popleft()
+                message, epoch = self._queue.popleft()
                 if message.seq is not None and message.address == self.address:
-                    self._place = message.seq
+                    self._place = Position(message.seq, epoch)
+                    if self._keep is not None:
+                        self._undone = self.position
                 return message
             if self._closed:
                 raise StopAsyncIteration
@@ -175,10 +192,18 @@ class Subscription(AsyncIterator[Message]):
     async def get(self, timeout: float | None = None) -> Message:
         """The next message. Raises ``TimeoutError`` after ``timeout`` seconds, ``BusClosed`` when the subscription has ended."""
         try:
-            async with asyncio.timeout(timeout):
+            async with within(timeout, f"No message of {self.address} came within {timeout or 0:g} s."):
                 return await self.__anext__()
         except StopAsyncIteration:
             raise BusClosed("The subscription is closed.") from None
+
+    async def _settle(self) -> None:
+        """Keep the place of the last message, of which its reader says by asking for another that it is done."""
+        place = self._undone
+        if place is not None and self._keep is not None:
+            await self._keep(place)
+            if self._undone == place:
+                self._undone = None
 
     async def _catch_up(self, address: str, cursor: _Cursor) -> None:
         """Put a page of the history behind ``cursor`` into the empty buffer, and go live when that was the last one."""
@@ -202,29 +227,53 @@ class Subscription(AsyncIterator[Message]):
                 return
             if look == LOOKS - 1:
                 # It went by on the socket and is not in the history: pruned meanwhile, or not for us to read.
-                cursor.last, cursor.lagging, cursor.gap = cursor.head, False, True
-                self.gaps += 1
+                cursor.last, cursor.lagging = cursor.head, False
+                self._lost(cursor)
                 return
             await asyncio.sleep(PAUSE)
 
     # --- called by the bus, never waiting -----------------------------------------------------------------------------
 
-    def _begin(self, address: str, seq: int | None, *, gap: bool = False) -> None:
-        """Set the place from which messages of a log are wanted."""
+    def _begin(self, address: str, at: Position, *, gap: bool = False) -> None:
+        """Messages of a log are wanted from behind ``at``; ``gap``: some before it are lost."""
         if self._place is None and address == self.address:
-            self._place = seq
+            self._place = at
         cursor = self._cursors.setdefault(address, _Cursor())
-        cursor.last = seq
+        cursor.last = cursor.head = at.seq
+        cursor.epoch = at.epoch
         cursor.lagging = False
-        cursor.head = seq or 0
         cursor.generation += 1
         if gap:
+            self._lost(cursor)
+
+    def _lost(self, cursor: _Cursor) -> None:
+        """The next message comes after a hole, which is counted once."""
+        if not cursor.gap:
             cursor.gap = True
             self.gaps += 1
 
-    def _follow(self, address: str) -> None:
-        """Take what is behind the cursor from the history before anything live."""
-        self._cursors.setdefault(address, _Cursor(last=0)).lagging = True
+    def _restart(self) -> None:
+        """Its opening was given up: a new one begins without anything of it."""
+        self._queue.clear()
+        self._cursors.clear()
+        self._place = None
+
+    def _learn(self, address: str, epoch: str) -> None:
+        """Which log it is that was heard up to here."""
+        cursor = self._cursors.get(address)
+        if cursor is None or cursor.epoch is not None:
+            return
+        cursor.epoch = epoch
+        if address == self.address:
+            self._queue = deque((message, known or epoch) for message, known in self._queue)
+            if self._place is not None and not self._place.epoch:
+                self._place = Position(self._place.seq, epoch)
+
+    def _follow(self, address: str, head: int) -> None:
+        """Take what is behind the cursor, up to ``head`` at least, from the history before anything live."""
+        cursor = self._cursors.setdefault(address, _Cursor(last=0))
+        cursor.lagging = True
+        cursor.head = max(cursor.head, head)
         self._arrived.set()
 
     def _wants(self, address: str) -> bool:
@@ -242,7 +291,7 @@ class Subscription(AsyncIterator[Message]):
             if len(self._queue) >= self.buffer:
                 self.dropped += 1
             else:
-                self._put(Message.of(frame))
+                self._put(Message.of(frame), None)
             return
         cursor = self._cursors.setdefault(address, _Cursor())
         if cursor.last is not None and seq <= cursor.last:
@@ -252,8 +301,8 @@ class Subscription(AsyncIterator[Message]):
         elif len(self._queue) >= self.buffer and (frame.get("from") != self._bus.client_id or self.echo):
             if address.endswith(f":{WHOLE}"):
                 # A room's own log cannot be read by seq; its announcements are few and must not be lost silently.
-                cursor.last, cursor.gap = seq, True
-                self.gaps += 1
+                cursor.last = seq
+                self._lost(cursor)
                 return
             cursor.lagging, cursor.head = True, seq
             if cursor.last is None:
@@ -268,21 +317,20 @@ class Subscription(AsyncIterator[Message]):
                 return
             # Live, a hole is a message of our own. The history has everything, so there it is what was pruned.
             if from_history and seq > cursor.last + 1 and cursor.last > 0:
-                cursor.gap = True
-                self.gaps += 1
+                self._lost(cursor)
         cursor.last = seq
         if frame.get("from") == self._bus.client_id and not self.echo:
             return
         gap, cursor.gap = cursor.gap, False
-        self._put(Message.of(frame, after_gap=gap))
+        self._put(Message.of(frame, after_gap=gap), cursor.epoch)
 
     def _notice(self, frame: dict[str, Any]) -> None:
         """A presence notice of the server."""
         if self.presence and len(self._queue) < self.buffer:
-            self._put(Message.of(frame))
+            self._put(Message.of(frame), None)
 
-    def _put(self, message: Message) -> None:
-        self._queue.append(message)
+    def _put(self, message: Message, epoch: str | None) -> None:
+        self._queue.append((message, epoch))
         self._arrived.set()
 
     def _finish(self) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
@@ -24,11 +25,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .bus import Bus as AsyncBus
-from .bus import connect as async_connect
 from .commands import ChannelInfo, ChannelRow, Joined, Status
-from .connection import State
+from .connecting import connect as async_connect
+from .connection import FORKED
 from .errors import BusClosed
 from .messages import Message, Page, Position, Receipt, Since
+from .states import State
 from .subscription import Subscription as AsyncSubscription
 
 T = TypeVar("T")
@@ -39,8 +41,14 @@ class _Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._process = os.getpid()
         self._thread = threading.Thread(target=self._run, name="arqonbus", daemon=True)
         self._thread.start()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this is a child of the process that the thread runs in: a fork takes no threads along."""
+        return os.getpid() != self._process
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -49,7 +57,15 @@ class _Loop:
         self._loop.close()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and wait for its result."""
+        """Run a coroutine there and wait for its result. Raises ``RuntimeError`` where nobody would ever carry it out."""
+        if self.elsewhere:
+            work.close()
+            raise RuntimeError(FORKED)
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError(
+                "A listener of this bus may not wait for it: it runs in the thread that would have to do the work."
+            )
         if self._loop.is_closed():
             work.close()
             raise BusClosed("The bus is closed.")
@@ -65,7 +81,7 @@ class _Loop:
 
     def stop(self) -> None:
         """End the thread."""
-        if not self._loop.is_closed():
+        if not self.elsewhere and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
 
@@ -92,7 +108,8 @@ class Subscription(Iterator[Message]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close()
+        if not self._loop.elsewhere:
+            self._loop.call(self._inner.__aexit__(kind, error, traceback))
 
     def __next__(self) -> Message:
         try:
@@ -123,7 +140,9 @@ class Bus:
         self._inner = inner
 
     def close(self) -> None:
-        """Close the connection and end the thread."""
+        """Close the connection and end the thread. In a child of its process it does nothing: the connection is its parent's."""
+        if self._loop.elsewhere:
+            return
         try:
             self._loop.call(self._inner.close())
         except BusClosed:
@@ -142,6 +161,11 @@ class Bus:
     def client_id(self) -> str:
         """The id that the server gave or confirmed."""
         return self._inner.client_id
+
+    @property
+    def resume_token(self) -> str | None:
+        """The proof of being this ``client_id``, for ``connect(resume_token=…)``. A secret."""
+        return self._inner.resume_token
 
     @property
     def role(self) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator
 
-T = TypeVar("T")
+from ..daemon import in_daemon
 
 
 async def lines() -> AsyncIterator[str]:
@@ -18,34 +15,9 @@ async def lines() -> AsyncIterator[str]:
     # closed, which would wait for that thread too.
     source = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     number = 0
-    while line := await _in_daemon(source.readline):
+    while line := await in_daemon(source.readline, "arqonbus-stdin"):
         number += 1
         try:
             yield line.decode().rstrip("\r\n")
         except UnicodeDecodeError:
             raise ValueError(f"line {number} of standard input is not UTF-8") from None
-
-
-async def _in_daemon(function: Callable[[], T]) -> T:
-    """Call it in a thread that nobody waits for at the end: Ctrl+C ends the command, though the terminal gave no line."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, problem: BaseException | None) -> None:
-        if done.cancelled():
-            return
-        if problem is not None:
-            done.set_exception(problem)
-        else:
-            done.set_result(result)  # type: ignore[arg-type] # without a problem there is a result
-
-    def work() -> None:
-        try:
-            result, problem = function(), None
-        except Exception as failure:  # noqa: BLE001 - raised where it is awaited
-            result, problem = None, failure
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, result, problem)
-
-    threading.Thread(target=work, daemon=True, name="arqonbus-stdin").start()
-    return await done

@@ -1,0 +1,274 @@
+"""Joining and leaving: one queue for each channel, so that subscriptions that cross do not end one another's membership."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .commands import Joined
+from .errors import ArqonBusError, BusClosed, ConnectionLost, NotFound, ServerError
+from .heard import Heard, joinable
+from .messages import Position, Since, moment_of, new_id
+
+if TYPE_CHECKING:
+    from .bus import Bus
+    from .subscription import Subscription
+
+logger = logging.getLogger("arqonbus.client")
+
+
+class Memberships:
+    """The channels that a client is a member of, and what needs it to be one."""
+
+    def __init__(self, bus: Bus, heard: Heard) -> None:
+        self._bus = bus
+        self._heard = heard
+        #: Channels that were joined by ``join`` and stay, whatever subscriptions come and go.
+        self.kept: set[str] = set()
+        #: Where the server has us, or may have us: an answer can be lost.
+        self.members: set[str] = set()
+        #: How many subscriptions of a channel are about to join it.
+        self._opening: Counter[str] = Counter()
+        self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    def wanted(self) -> set[str]:
+        """The channels that something here needs."""
+        listening = {address for address, those in self._heard.by_address.items() if those and joinable(address)}
+        return self.kept | listening | {address for address, number in self._opening.items() if number > 0}
+
+    def _needed(self, address: str) -> bool:
+        return address in self.kept or self._opening[address] > 0 or bool(self._heard.listeners(address))
+
+    def _turn(self, address: str) -> asyncio.Lock:
+        lock = self._turns.get(address)
+        if lock is None:
+            lock = self._turns[address] = asyncio.Lock()
+        return lock
+
+    def back(self) -> None:
+        """Connected again: join what is needed and leave what is not, where the registration has us in other channels."""
+        wanted = self.wanted()
+        for address in wanted - self.members:
+            self._bus._spawn(self._rejoin(address))
+        for address in self.members - wanted:
+            self._bus._spawn(self._leave_unused(address))
+
+    # --- subscriptions ------------------------------------------------------------------------------------------------
+
+    async def attach(self, subscription: Subscription) -> None:
+        """Begin a subscription: from the answer on, every frame reaches it."""
+        await self._bus.wait_connected()
+        if not subscription.joinable:
+            await self._listen(subscription)
+            return
+        given_up = asyncio.Event()
+        self._opening[subscription.address] += 1
+        # A task of its own: whoever waits may be cancelled, and a join that is on its way is followed by its leave.
+        work = self._bus._spawn(self._enter(subscription, given_up))
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError:
+            given_up.set()
+            work.add_done_callback(lambda done: done.cancelled() or done.exception())  # Nobody else looks at it.
+            self._heard.remove(subscription)  # Its join may have been answered in this very moment.
+            subscription._restart()
+            self._let_go(subscription.address)
+            if not self._bus.connected:
+                work.cancel()  # Nothing is on its way, and the next registration does not ask for it.
+            current = asyncio.current_task()
+            if work.cancelled() and current is not None and not current.cancelling():
+                raise BusClosed("The bus is closed.") from None
+            raise
+
+    async def _listen(self, subscription: Subscription) -> None:
+        """Begin with a log that comes by itself: an inbox, or a room's own."""
+        address = subscription.address
+        since = await self._seq_of(address, subscription.since)
+        at = self._heard.logs.get(address)
+        if since is None:
+            if at is not None:
+                subscription._begin(address, at)
+        else:
+            start, gap = self._heard.place(address, since)
+            subscription._begin(address, start, gap=gap)
+            # Of what is missing there it is told already; what is there, the history has.
+            subscription._follow(address, 0 if at is None or gap else at.seq)
+        if not subscription.closed:
+            self._add(subscription)
+
+    async def _enter(self, subscription: Subscription, given_up: asyncio.Event) -> None:
+        address = subscription.address
+        try:
+            async with self._turn(address):
+                if given_up.is_set() or subscription.closed:
+                    return
+                since = await self._seq_of(address, subscription.since)
+
+                def activate(result: dict[str, Any]) -> None:
+                    if given_up.is_set() or subscription.closed:
+                        return
+                    epoch = result["epoch"]
+                    if since is None:
+                        # Another iterator's `since` makes the server send older messages again; they are not for this one.
+                        subscription._begin(address, Position(result["seq"], epoch))
+                    else:
+                        lost = result.get("recovered") is False
+                        start = result["first_seq"] - 1 if lost else since.seq
+                        subscription._begin(address, Position(start, epoch), gap=lost and since.seq > 0)
+                    self._add(subscription)
+
+                await self._join(address, since, activate)
+        finally:
+            self._opened(address)
+
+    def _opened(self, address: str) -> None:
+        self._opening[address] -= 1
+        if not self._opening[address]:
+            del self._opening[address]
+        self._let_go(address)
+
+    def _add(self, subscription: Subscription) -> None:
+        self._heard.add(subscription)
+        loop = asyncio.get_running_loop()
+        weakref.finalize(subscription, self._forgotten, loop, subscription.address).atexit = False
+
+    def _forgotten(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
+        """A subscription was collected, perhaps in another thread."""
+        if not loop.is_closed() and self._bus._failure is None:
+            loop.call_soon_threadsafe(self._let_go, address)
+
+    async def detach(self, subscription: Subscription) -> None:
+        """A subscription ended: leave its channel if nothing else here needs it."""
+        self._heard.remove(subscription)
+        await self._leave_unused(subscription.address)
+
+    def _let_go(self, address: str) -> None:
+        self._heard.tidy(address)
+        if address in self.members and not self._needed(address) and self._bus._failure is None:
+            self._bus._spawn(self._leave_unused(address))
+
+    # --- joining ------------------------------------------------------------------------------------------------------
+
+    async def join(self, address: str) -> Joined:
+        """Become a member and stay one. Raises ``ServerError``, ``TimeoutError``."""
+        self._opening[address] += 1
+        try:
+            async with self._turn(address):
+                joined = await self._join(address, None)
+                self.kept.add(address)
+                return joined
+        finally:
+            self._opened(address)
+
+    async def _join(
+        self,
+        address: str,
+        since: Position | None,
+        activate: Callable[[dict[str, Any]], None] | None = None,
+        *,
+        ours: bool = False,
+    ) -> Joined:
+        """Join; ``activate`` is called with the result before any frame that follows the answer is looked at."""
+        parameters: dict[str, Any] = {"channel": address}
+        if since is not None:
+            parameters["since"] = since.seq
+            if since.epoch is not None:
+                parameters["epoch"] = since.epoch
+
+        def joined(answer: dict[str, Any]) -> None:
+            result = answer["result"]
+            self.members.add(address)
+            self._heard.joined(address, result, since, ours=ours)
+            if activate is not None:
+                activate(result)
+
+        frame = {"type": "command", "id": new_id(), "command": "join_channel", "parameters": parameters}
+        try:
+            answer = await self._bus._request(frame, repeat=True, timeout=None, on_answer=joined)
+        except (TimeoutError, asyncio.CancelledError):
+            self.members.add(address)  # Perhaps: nobody waits for the answer any more.
+            raise
+        result: Joined = answer["result"]
+        return result
+
+    async def _rejoin(self, address: str) -> None:
+        """Join a channel that the server did not take us back into by itself."""
+        connections = self._bus.connections
+        async with self._turn(address):
+            while self._needed(address) and address not in self.members and connections == self._bus.connections:
+                try:
+                    await self._join(address, self._heard.logs.get(address), ours=True)
+                except ServerError as problem:
+                    self.ended(address, problem)
+                except TimeoutError:
+                    self.members.discard(address)
+                except (ConnectionLost, BusClosed):
+                    return
+
+    async def _seq_of(self, address: str, since: Since) -> Position | None:
+        """A ``since`` as a seq. Raises ``ValueError`` for a text that is no time, ``Forbidden`` …"""
+        if since is None or isinstance(since, Position):
+            return since
+        if isinstance(since, int):
+            return Position(since)
+        moment = moment_of(since)
+        try:
+            if joinable(address):
+                head = (await self._bus.channel_info(address))["seq"]
+            else:
+                head = self._heard.logs[address].seq
+            page = await self._bus.history_page(address, after=moment, limit=1)
+        except (NotFound, KeyError):
+            return Position(0)
+        first = page.messages[0].seq if page.messages else None
+        return Position(head if first is None else min(head, first - 1))
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+
+    async def leave(self, address: str) -> list[str]:
+        """End a membership, and the subscriptions that need it; the addresses of those that are left."""
+        self.kept.discard(address)
+        async with self._turn(address):
+            left = await self._leave(address)
+        for subscription in list(self._heard.listeners(address)):
+            subscription._finish()
+            self._heard.remove(subscription)
+        return left
+
+    async def _leave(self, address: str) -> list[str]:
+        result = await self._bus._command("leave_channel", {"channel": address}, repeat=False)
+        self.gone(address)
+        left: list[str] = result["channels"]
+        return left
+
+    async def _leave_unused(self, address: str) -> None:
+        async with self._turn(address):
+            bus = self._bus
+            if (
+                not joinable(address)
+                or self._needed(address)
+                or address == bus.address
+                or address not in self.members
+                or bus._failure is not None
+                or not bus._up.is_set()
+            ):
+                return
+            try:
+                await self._leave(address)
+            except (ArqonBusError, TimeoutError) as problem:
+                logger.debug("leaving %s: %s", address, problem)
+
+    def gone(self, address: str) -> None:
+        """This client is no member any more."""
+        self.members.discard(address)
+        self._heard.forget(address, self.members)
+
+    def ended(self, address: str, error: Exception) -> None:
+        """An error ended the membership and every subscription of it: nothing of it is joined again."""
+        self.kept.discard(address)
+        self.gone(address)
+        self._heard.fail(address, error)

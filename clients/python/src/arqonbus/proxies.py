@@ -1,0 +1,40 @@
+"""Which proxy leads to the server, if any."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Literal
+from urllib.parse import urlsplit
+
+from websockets.proxy import get_proxy
+from websockets.uri import parse_uri
+
+#: A URL, True for what the environment says, None for none.
+Proxy = str | Literal[True] | None
+
+
+def proxy_for(url: str, wanted: Proxy) -> str | None:
+    """The URL of the proxy; the environment's is never used for this machine itself.
+
+    Raises ``InvalidURI`` for a wrong ``url``.
+    """
+    uri = parse_uri(url)
+    if wanted is not True:
+        return wanted or None
+    return None if _loopback(uri.host) else get_proxy(uri)
+
+
+def shown(proxy: str) -> str:
+    """A proxy's URL without its password."""
+    parts = urlsplit(proxy if "://" in proxy else f"//{proxy}")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().removeprefix("//")
+
+
+def _loopback(host: str) -> bool:
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
