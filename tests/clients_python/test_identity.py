@@ -19,6 +19,7 @@ from arqonbus import Position, errors, sync
 from tests.clients_python.conftest import Cli, Connect, client_environment
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_for
 
 WAIT = 20.0
 
@@ -230,6 +231,11 @@ async def test_who_cannot_prove_who_it_is_is_told_what_it_does_not_get(
             await asker.private(name, {"job": n})
             assert (await jobs.get(WAIT)).payload == {"job": n}
         place = jobs.position
+
+    async def away() -> bool:
+        return name not in [row["client_id"] async for row in asker.clients()]
+
+    await wait_for(away, "the server has missed it", deadline=WAIT)
     for n in (3, 4, 5, 6):
         receipt = await asker.private(name, {"job": n})
         assert (receipt.seq, receipt.unproven) == (n, (name,))

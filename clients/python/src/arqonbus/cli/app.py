@@ -4,126 +4,65 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .._version import __version__
-from ..bus import Bus, connect
-from ..connection import State
 from ..errors import BusClosed
 from ..messages import Message
 from ..subscription import Subscription
 from . import bench as benchmark
 from . import failures, output, stdin
+from .lookup import members_of, must_be_there
+from .options import (
+    DEFAULT_URL,
+    ClientId,
+    Command,
+    Create,
+    Group,
+    IdentityFile,
+    Json,
+    SinceOption,
+    Token,
+    Url,
+    carry_out,
+    connected,
+    parse_since,
+)
 
 app = typer.Typer(
     name="arqonbus",
+    cls=Group,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     help="Watch, speak and look around on an ArqonBus. "
     "ARQONBUS_URL and ARQONBUS_TOKEN say where it is and who you are.",
     epilog="Exit codes: 0 done, 1 refused, 2 wrong use, 3 not reachable, 4 not allowed, 5 not found, 6 conflict, "
-    "7 time over, 130 Ctrl+C.",
+    "7 timed out, 130 Ctrl+C.",
 )
 
-Url = Annotated[str, typer.Option("--url", envvar="ARQONBUS_URL", help="The bus.", show_default=True)]
-Token = Annotated[
-    str | None,
-    typer.Option(
-        "--token", envvar="ARQONBUS_TOKEN", help="Access token (better in the environment).", show_envvar=True
-    ),
-]
-ClientId = Annotated[str | None, typer.Option("--client-id", help="Your client_id; else the server makes one.")]
-Json = Annotated[bool, typer.Option("--json", help="JSON, one object a line.")]
-Address = Annotated[str, typer.Argument(help="room:channel, for example science:explore.")]
-SinceOption = Annotated[
-    str | None, typer.Option("--since", help="A seq, a time (ISO), or how long ago: 30s, 10m, 2h, 1d.")
-]
-DEFAULT_URL = "ws://localhost:8765/"
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-def parse_since(text: str | None) -> int | str | timedelta | None:
-    """``10m``, a seq, or an ISO time. Raises ``typer.BadParameter``."""
-    if text is None:
-        return None
-    if text.isdigit():
-        return int(text)
-    if match := _DURATION.fullmatch(text):
-        return timedelta(**{_UNITS[match[2]]: float(match[1])})
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{text!r} is no seq, no ISO time and no duration like 30s, 10m, 2h, 1d.") from None
-    return text
-
-
-def carry_out(url: str, work: Coroutine[Any, Any, None]) -> None:
-    """Run a command to its end; errors become words and an exit code."""
-    try:
-        asyncio.run(work)
-    except KeyboardInterrupt:
-        raise typer.Exit(failures.INTERRUPTED) from None
-    except BrokenPipeError:
-        # `| head` has seen enough. Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
-    except Exception as problem:  # noqa: BLE001 - `explain` raises what it does not know
-        code, what, hint = failures.explain(problem, url)
-        output.fail(what, hint)
-        raise typer.Exit(code) from None
-
-
-@asynccontextmanager
-async def connected(
-    url: str, token: str | None, client_id: str | None = None, *, watch: bool = False, **options: Any
-) -> AsyncIterator[Bus]:
-    """A bus for one command; with ``watch`` breaks are told and healed, else they end the command."""
-
-    def tell(state: State) -> None:
-        if state is State.RECONNECTING:
-            output.say("connection lost, coming back …", "yellow")
-        elif state is State.CONNECTED and told:
-            output.say("connected again", "green")
-        told.append(state)
-
-    told: list[State] = []
-    async with connect(
-        url,
-        token=token,
-        client_id=client_id,
-        client_type="cli",
-        reconnect=True,
-        give_up_after=None if watch else 10.0,
-        on_state=tell if watch else None,
-        **options,
-    ) as bus:
-        yield bus
-
-
-@app.command()
+@app.command(cls=Command)
 def tail(
     addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS…", help="Channels as room:channel; `inbox` too.")],
     since: SinceOption = None,
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0, help="End after so many seconds (exit code 7 with --count).")
+        float | None,
+        typer.Option("--timeout", min=0, help="End after so many seconds (with --count: exit code 7 if fewer came)."),
     ] = None,
     presence: Annotated[bool, typer.Option("--presence", help="Also who joins and leaves.")] = False,
+    create: Create = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
     client_id: ClientId = None,
+    identity: IdentityFile = None,
     json_lines: Json = False,
 ) -> None:
     """Show messages as they come; survives restarts of the server without losing or repeating one."""
@@ -131,7 +70,9 @@ def tail(
 
     async def watch() -> None:
         show = output.message_as_json if json_lines else output.show_message
-        async with connected(url, token, client_id, watch=True) as bus:
+        async with connected(url, token, client_id, identity, watch=True) as bus:
+            if not create:
+                await must_be_there(bus, [address for address in addresses if address != "inbox"])
             subscriptions = [
                 bus.inbox(since=start) if address == "inbox" else bus.subscribe(address, since=start, presence=presence)
                 for address in addresses
@@ -152,6 +93,12 @@ async def _show_all(
     shown: dict[str, int] = {}
 
     async def one(subscription: Subscription) -> None:
+        try:
+            await each(subscription)
+        finally:
+            await subscription._settle()  # What was shown is done.
+
+    async def each(subscription: Subscription) -> None:
         nonlocal left
         async for message in subscription:
             if left == 0:
@@ -173,11 +120,11 @@ async def _show_all(
             for done in asyncio.as_completed([one(subscription) for subscription in subscriptions]):
                 await done
     except TimeoutError:
-        if left:
-            raise
+        if left and count is not None:
+            raise failures.TooFew(f"{count - left} of {count} messages came within {timeout:g} s.") from None
 
 
-@app.command()
+@app.command(cls=Command)
 def pub(
     address: Annotated[
         str, typer.Argument(help="room:channel; a room alone: everybody in it; pm:<client_id>: that client.")
@@ -189,12 +136,14 @@ def pub(
         str | None, typer.Option("--id", help="The message's id; a repeat of the same --client-id is kept once.")
     ] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the ack.")] = 30.0,
+    create: Create = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
     client_id: ClientId = None,
+    identity: IdentityFile = None,
     json_lines: Json = False,
 ) -> None:
-    """Publish, and return when it is durable. Repeated by itself if the server restarts meanwhile, and kept once."""
+    """Publish, and return when the message is durable. If the server restarts meanwhile it is sent again, and kept once."""
     body: dict[str, Any] | None = None
     if payload is not None:
         try:
@@ -209,7 +158,9 @@ def pub(
         raise typer.BadParameter("Say what to publish: a text, - for standard input, or --payload.")
 
     async def publish() -> None:
-        async with connected(url, token, client_id, timeout=timeout) as bus:
+        async with connected(url, token, client_id, identity, timeout=timeout) as bus:
+            if not create:
+                await must_be_there(bus, [address])
 
             async def one(text: str | None) -> None:
                 receipt = await bus.publish(address, text, payload=body, type=type, id=id)
@@ -219,6 +170,10 @@ def pub(
                 else:
                     again = ", published before" if receipt.duplicate else ""
                     output.say(f"{receipt.room}:{receipt.channel} #{receipt.seq}{again}", "green")
+                for target in receipt.unproven:
+                    output.say(
+                        f"{target} is away, and gets it only if it proves who it is (--identity, or a token)", "yellow"
+                    )
 
             if message != "-":
                 await one(message)
@@ -229,7 +184,7 @@ def pub(
     carry_out(url, publish())
 
 
-@app.command()
+@app.command(cls=Command)
 def history(
     address: Annotated[str, typer.Argument(help="room:channel, or a room alone for all of its channels.")],
     since: SinceOption = None,
@@ -274,7 +229,7 @@ def history(
     carry_out(url, read())
 
 
-@app.command()
+@app.command(cls=Command)
 def status(url: Url = DEFAULT_URL, token: Token = None, json_lines: Json = False) -> None:
     """The server, its figures, and who is connected."""
 
@@ -311,12 +266,12 @@ def status(url: Url = DEFAULT_URL, token: Token = None, json_lines: Json = False
                 ),
             )
             if answer["next"]:
-                output.say("… and more; --json with `status` pages, or the console, show all of them")
+                output.say("… and more: the console shows all of them")
 
     carry_out(url, show())
 
 
-@app.command()
+@app.command(cls=Command)
 def channels(
     room: Annotated[str | None, typer.Argument(help="One room; without it, all of them.")] = None,
     url: Url = DEFAULT_URL,
@@ -351,38 +306,49 @@ def channels(
     carry_out(url, show())
 
 
-@app.command()
-def who(address: Address, url: Url = DEFAULT_URL, token: Token = None, json_lines: Json = False) -> None:
-    """The members of a channel."""
+@app.command(cls=Command)
+def who(
+    address: Annotated[
+        str, typer.Argument(help="room:channel, for example science:explore; a room alone: all of its channels.")
+    ],
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    json_lines: Json = False,
+) -> None:
+    """The members of a channel, or of each channel of a room."""
 
     async def show() -> None:
         async with connected(url, token) as bus:
-            info = await bus.channel_info(address)
+            found = await members_of(bus, address)
+            rows = [(f"{info['room']}:{info['channel']}", row) for info in found for row in info["participants"]]
             if json_lines:
-                for row in info["participants"]:
-                    output.as_json(row)
+                for place, row in rows:
+                    output.as_json(row if ":" in address else {"address": place, **row})
                 return
             now = datetime.now(UTC)
             output.table(
                 "",
-                ("client", "type", "name", "joined", "active"),
+                ("client", "channel", "type", "name", "joined", "active"),
                 (
                     (
                         row["client_id"],
+                        place,
                         row["client_type"],
                         row["screen_name"],
                         output.ago(row["joined_at"], now),
                         output.ago(row["last_activity"], now),
                     )
-                    for row in info["participants"]
+                    for place, row in rows
                 ),
             )
-            output.say(f"{info['participant_count']} in {address}, {info['seq']} messages so far")
+            for info in found:
+                place = f"{info['room']}:{info['channel']}"
+                output.say(f"{info['participant_count']} in {place}, {info['seq']} messages so far")
 
     carry_out(url, show())
 
 
-@app.command()
+@app.command(cls=Command)
 def bench(
     messages: Annotated[int, typer.Option("--messages", "-n", min=1, max=1_000_000, help="Messages in all.")] = 1000,
     publishers: Annotated[int, typer.Option("--publishers", min=1, max=200, help="Connections that publish.")] = 2,
@@ -392,7 +358,11 @@ def bench(
     token: Token = None,
     json_lines: Json = False,
 ) -> None:
-    """Measure acked publishes and their delivery, in a room of its own; checks that nothing is lost, doubled or out of order."""
+    """Measure acked publishes and their delivery; checks that nothing is lost, doubled or out of order.
+
+    With an admin's token it runs in a channel of its own, which is removed at the end. Without one its messages stay in
+    bench:load until the retention lets them go.
+    """
 
     async def measure() -> None:
         with Progress(
@@ -437,13 +407,15 @@ def bench(
     carry_out(url, measure())
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+@app.command(
+    cls=Command, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
 def mcp(context: typer.Context) -> None:
     """Serve MCP on standard input and output, so that an agent takes part (needs the extra mcp; options of arqonbus-mcp)."""
     try:
         from ..mcp_server import main as serve
     except ModuleNotFoundError as problem:
-        output.fail(f"MCP needs {problem.name}.", 'pip install "arqonbus[mcp]"')
+        output.fail(f"MCP needs the package {problem.name}.", 'pip install "mcp>=2"')
         raise typer.Exit(failures.USAGE) from None
     serve(context.args)
 

@@ -8,7 +8,7 @@
 4    not identified, or not allowed (401, 403)
 5    no such room, channel or client (404)
 6    a conflict (409)
-7    the time was over
+7    timed out
 130  Ctrl+C
 ===  =======================================================
 """
@@ -23,11 +23,20 @@ from ..errors import (
     ConnectionFailed,
     ConnectionLost,
     Forbidden,
+    IdentityInUse,
     NotFound,
     ServerError,
     TargetNotFound,
     Unauthenticated,
 )
+
+
+class NotThere(Exception):
+    """Raised when a command's address is not there, before anything is made."""
+
+
+class TooFew(Exception):
+    """Raised when the time was over before as many messages came as were asked for."""
 
 
 class Mismatch(Exception):
@@ -48,6 +57,8 @@ _PATH = (
 
 _TLS = "Without TLS?            ws:// instead of wss://"
 
+_PROXY = "Is the proxy wanted?    It comes from https_proxy, http_proxy or all_proxy; no_proxy=HOST leaves it out"
+
 _START = (
     "Is the server running?  make run  (in the ArqonBus folder)\n"
     "Is it elsewhere?        --url ws://HOST:PORT/  or  export ARQONBUS_URL=ws://HOST:PORT/\n"
@@ -67,11 +78,17 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
             return USAGE, str(error), ""
         if error.answered:
             return UNREACHABLE, str(error), _PATH
+        if error.proxy:
+            return UNREACHABLE, str(error), _PROXY
         return UNREACHABLE, str(error), f"{_START}\n{_TLS}" if url.startswith("wss:") else _START
     if isinstance(error, ConnectionLost):
         return UNREACHABLE, str(error), "The server may be restarting; try again."
+    if isinstance(error, TooFew):
+        return TIMED_OUT, str(error), ""
     if isinstance(error, TimeoutError):
-        return TIMED_OUT, "The time was over before an answer came.", ""
+        return TIMED_OUT, str(error) or "The server did not answer in time.", ""
+    if isinstance(error, NotThere):
+        return NOT_FOUND, str(error), "--create makes it. `arqonbus channels` lists what there is."
     if isinstance(error, Unauthenticated) or (isinstance(error, ClosedByServer) and error.close_code == 4401):
         return NOT_ALLOWED, str(error), _IDENTIFY
     if isinstance(error, Forbidden) or (isinstance(error, ClosedByServer) and error.close_code == 4403):
@@ -80,7 +97,9 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
         return NOT_FOUND, str(error), "`arqonbus status` lists who is connected."
     if isinstance(error, NotFound):
         return NOT_FOUND, str(error), "`arqonbus channels` lists what there is."
-    if isinstance(error, Conflict) or (isinstance(error, ClosedByServer) and error.close_code in (4409, 4410)):
+    if isinstance(error, (Conflict, IdentityInUse)) or (
+        isinstance(error, ClosedByServer) and error.close_code in (4409, 4410)
+    ):
         return CONFLICT, str(error), ""
     if isinstance(error, ServerError):
         return REFUSED, str(error), ""
@@ -90,4 +109,6 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
         return USAGE, str(error), ""
     if isinstance(error, ArqonBusError):
         return UNREACHABLE, str(error), ""
+    if isinstance(error, OSError):
+        return USAGE, f"{error.filename}: {error.strerror}" if error.filename else str(error), ""
     raise error

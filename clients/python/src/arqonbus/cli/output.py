@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..messages import Message
+from ..messages import Message, parse_time
 
 
 class _Console(Console):
@@ -107,7 +107,10 @@ def ago(moment: str | None, now: datetime) -> str:
     """How long ago a wire time is."""
     if not moment:
         return "never"
-    seconds = max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))
+    then = parse_time(moment)
+    if then is None:
+        return plain(moment)
+    seconds = max(0, int((now - then).total_seconds()))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size} {unit} ago"

@@ -1,0 +1,58 @@
+"""Looking before something is made: whether an address is there, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from ..bus import Bus
+from ..commands import ChannelInfo
+from ..errors import Forbidden, NotFound
+from ..messages import INBOX_ROOM, WHOLE, split_address
+from .failures import NotThere
+
+
+async def must_be_there(bus: Bus, addresses: Iterable[str]) -> None:
+    """Raise ``NotThere`` for the first address that is not there, naming those that are spelt alike.
+
+    Inboxes are not looked for: the server itself refuses a private message to somebody it does not know.
+    """
+    for address in addresses:
+        room, channel = split_address(address)
+        if room in (INBOX_ROOM, WHOLE):
+            continue
+        try:
+            if channel == WHOLE:
+                await bus.list_channels(room)
+            else:
+                await bus.history_page(address, limit=1)
+        except Forbidden:
+            continue  # It is there.
+        except NotFound:
+            raise await _not_there(bus, room, channel) from None
+
+
+async def members_of(bus: Bus, address: str) -> list[ChannelInfo]:
+    """The channel, or those of the room's channels that have members. Raises ``NotThere``."""
+    room, channel = split_address(address)
+    try:
+        if channel != WHOLE:
+            return [await bus.channel_info(address)]
+        rows = await bus.list_channels(room)
+    except NotFound:
+        raise await _not_there(bus, room, channel) from None
+    return [await bus.channel_info(f"{room}:{row['channel']}") for row in rows if row["participants"]]
+
+
+async def _not_there(bus: Bus, room: str, channel: str) -> NotThere:
+    rows = await bus.list_channels()
+    if channel == WHOLE:
+        wanted, there = room, sorted({row["room"] for row in rows})
+        text = f"There is no room {room}."
+    else:
+        wanted, there = f"{room}:{channel}", [f"{row['room']}:{row['channel']}" for row in rows]
+        text = f"There is no channel {wanted}."
+    alike = difflib.get_close_matches(wanted, there, n=3, cutoff=0.75)
+    if not alike and channel != WHOLE:
+        alike = [address for address in there if address.endswith(f":{channel}") or address.startswith(f"{room}:")][:3]
+    return NotThere(f"{text} Did you mean {' or '.join(alike)}?" if alike else text)
