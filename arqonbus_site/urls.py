@@ -5,7 +5,10 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import include, path
 
+from bus.console.forms import AdminLoginForm
+
 admin.site.site_header = admin.site.site_title = "ArqonBus"
+admin.site.login_form = AdminLoginForm
 admin.site.index_title = "Rooms, clients, messages, access"
 
 urlpatterns = [

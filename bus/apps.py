@@ -37,7 +37,7 @@ class BusConfig(AppConfig):
             if not apps.is_installed(needed):
                 raise ImproperlyConfigured(f'The bus needs users: add "{needed}" to INSTALLED_APPS.')
         from . import checks, receivers
-        from .api.throttling import Buckets
+        from .attempts import Attempts, Buckets
         from .log import Passed
         from .logs import Damper
         from .permissions import RuleTable
@@ -52,6 +52,8 @@ class BusConfig(AppConfig):
         self.rules = RuleTable()
         #: What callers of the REST API have left of their rate.
         self.http_buckets = Buckets()
+        #: What network addresses have left of wrong credentials and log-ins.
+        self.attempts = Attempts()
         #: Lines about what the REST API refused.
         self.http_refusals = Damper(rate=10.0, burst=100.0)
         checks.register_checks()

@@ -95,6 +95,14 @@ class Config:
         4 * 1024 * 1024.0, "Bytes a second from one connection, or published by one identity over HTTP; 0: no limit."
     )
     bad_frames: float = _setting(50.0, "Refused frames at once before the connection is closed with 4008.")
+    bad_credentials: float = _setting(
+        30.0,
+        "Wrong tokens, JWTs and tickets from one network address at once, then one a second; good ones that were seen before "
+        "always pass; 0: no limit.",
+    )
+    logins: float = _setting(
+        10.0, "Log-ins by password that one network address may try at once, then one every three seconds; 0: no limit."
+    )
     memberships: int = _setting(100, "Most channels that one client is a member of; 0: no limit.")
     channels_per_client: int = _setting(
         1000, "Most channels that one identity may bring into being by itself; 0: no limit."
@@ -203,6 +211,7 @@ UNITS: dict[str, str] = {
     **dict.fromkeys(("memberships", "channels_per_client"), "channels"),
     **dict.fromkeys(("connections", "connections_per_principal", "connections_per_address"), "connections"),
     "client_ids_per_principal": "client_ids",
+    **dict.fromkeys(("bad_credentials", "logins"), "tries"),
     "trusted_proxies": "proxies",
     "bell_shards": "groups",
     "presence_coalesce_above": "members",

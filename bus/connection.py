@@ -256,7 +256,7 @@ class Connection:
         peer = self.peer
         if wanted.token:
             try:
-                actor = await identify(wanted.token, self.node)
+                actor = await identify(wanted.token, self.node, peer.peer_address)
             except BusError as problem:
                 raise Refused.closing(problem) from None
             peer.actor = msgspec.structs.replace(actor, address=peer.peer_address)

@@ -6,16 +6,18 @@ import asyncio
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.apps import apps
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
 from . import identity
+from .attempts import Attempts
 from .conf import config
 from .node import Node
 from .permissions import Actor
-from .protocol.errors import NOT_ALLOWED, SLOW, UNIDENTIFIED, BusError, Closing
+from .protocol.errors import NOT_ALLOWED, SLOW, TOO_MANY, UNIDENTIFIED, BusError, Closing
 
 #: How a bearer's text is shown as a sub-protocol.
 _BEARERS = ("bearer.", "ticket.")
@@ -31,6 +33,8 @@ class Refused(BusError):
         """The close code that goes with a refusal."""
         if problem.code == "UNAUTHENTICATED":
             return Closing(UNIDENTIFIED, problem)
+        if problem.code == "RATE_LIMITED":
+            return Closing(TOO_MANY, problem)
         if problem.number >= 500:
             return Closing(SLOW, problem)
         return Closing(NOT_ALLOWED, problem)
@@ -123,13 +127,20 @@ def bearer_of(scope: Any, query: dict[str, str]) -> str | None:
     return in_url
 
 
-async def identify(bearer: str, node: Node) -> Actor:
-    """The actor of an access token, a JWT or a ticket, looked at where that may be done.
+async def identify(bearer: str, node: Node, address: str) -> Actor:
+    """The actor of an access token, a JWT or a ticket that came from ``address``, looked at where that may be done.
 
-    Raises ``BusError`` UNAUTHENTICATED or UNAVAILABLE.
+    Raises ``BusError`` UNAUTHENTICATED, UNAVAILABLE, or RATE_LIMITED after too many wrong ones.
     """
+    attempts: Attempts = apps.get_app_config("bus").attempts  # type: ignore[attr-defined]
+    kind = identity.kind_of(bearer)
+    with attempts.bearer(bearer, address, lasting=kind != identity.TICKET):
+        return await _actor_of(bearer, kind, node)
+
+
+async def _actor_of(bearer: str, kind: str, node: Node) -> Actor:
     try:
-        match identity.kind_of(bearer):
+        match kind:
             case identity.JWT:
                 # It may wait for its issuer's keys, which must keep neither the loop nor a database thread.
                 return await asyncio.to_thread(identity.from_jwt, bearer)
@@ -169,7 +180,7 @@ async def authenticate(scope: Any, query: dict[str, str], node: Node) -> Actor:
     """
     bearer = bearer_of(scope, query)
     if bearer is not None:
-        return await identify(bearer, node)
+        return await identify(bearer, node, peer_address(scope))
     headers = _headers(scope)
     host = headers.get(b"host", b"").decode("latin-1")
     origin = headers.get(b"origin")

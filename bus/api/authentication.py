@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from django.apps import apps
 from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.request import Request
 
 from .. import identity
+from ..attempts import Attempts
 from ..door import request_address
 from ..permissions import Actor
 from ..protocol.errors import BusError
@@ -42,10 +44,12 @@ class BusAuthentication(BaseAuthentication):
     """``request.user`` is the Django user or an anonymous one, ``request.auth`` the :class:`~bus.permissions.Actor`."""
 
     def authenticate(self, request: Request) -> tuple[Any, Actor] | None:
-        """The caller; None when it brings nothing. Raises ``BusError`` UNAUTHENTICATED."""
+        """The caller; None when it brings nothing. Raises ``BusError`` UNAUTHENTICATED, RATE_LIMITED after too many of these."""
         secret = bearer_of(request._request)
         if secret is not None:
-            return AnonymousUser(), identity.from_bearer(secret)
+            attempts: Attempts = apps.get_app_config("bus").attempts  # type: ignore[attr-defined]
+            with attempts.bearer(secret, request_address(request._request)):
+                return AnonymousUser(), identity.from_bearer(secret)
         user = getattr(request._request, "user", None)
         if user is None or not user.is_authenticated or not user.is_active:
             return None

@@ -217,7 +217,11 @@ class EventStream:
 async def caller(request: HttpRequest, node: Node) -> Actor:
     """Who asks for a stream, by bearer or session. Raises ``BusError`` UNAUTHENTICATED or RATE_LIMITED."""
     bearer = bearer_of(request)
-    actor = await identify(bearer, node) if bearer else await node.run(identity.from_request, request)
+    actor = (
+        await identify(bearer, node, request_address(request))
+        if bearer
+        else await node.run(identity.from_request, request)
+    )
     actor = msgspec.structs.replace(actor, address=request_address(request))
     if actor.anonymous and not anonymous_allowed():
         raise BusError("UNAUTHENTICATED")

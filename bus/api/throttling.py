@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from typing import Any
 
 from django.apps import apps
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from ..attempts import Buckets
 from ..conf import config
 from ..permissions import Actor
 from ..protocol.errors import BusError
-from ..protocol.limits import TokenBucket, holder_of
+from ..protocol.limits import holder_of
 from .authentication import actor_of
-
-
-class Buckets:
-    """A token bucket for each key; those that were not used for longest are forgotten. Safe in threads."""
-
-    def __init__(self, most: int = 10_000) -> None:
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._most = most
-        self._lock = threading.Lock()
-
-    def take(self, key: str, amount: float, rate: float, burst: float, now: float) -> float:
-        """0.0 when ``amount`` tokens were there, else the seconds until they would be; nothing is taken then."""
-        with self._lock:
-            bucket = self._buckets.get(key)
-            if bucket is None or (bucket.rate, bucket.burst) != (rate, burst):
-                bucket = self._buckets[key] = TokenBucket(rate, burst, now)
-                if len(self._buckets) > self._most:
-                    self._buckets.popitem(last=False)
-            self._buckets.move_to_end(key)
-            # What is more than the bucket ever holds is let through when it is full (but for the request), and owed.
-            wait = bucket.take(min(amount, max(1.0, bucket.burst - 1)), now)
-            if not wait:
-                bucket.owe(max(0.0, amount - max(1.0, bucket.burst - 1)))
-            return wait
 
 
 def take(actor: Actor, amount: float = 1.0) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from importlib.util import find_spec
@@ -10,6 +11,8 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth import views as auth_views
+from django.contrib.auth.forms import AuthenticationForm
+from django.core.exceptions import NON_FIELD_ERRORS
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.request import split_domain_port
 from django.http.response import HttpResponseBase
@@ -23,6 +26,7 @@ from django.views.decorators.http import require_GET
 from ..conf import anonymous_allowed, config, default_address, documentation, ready_made
 from ..protocol.errors import CLOSE_CODES, ERRORS
 from ..version import PROTOCOL, VERSION
+from .forms import THROTTLED, LoginForm
 
 
 def _link(name: str) -> str | None:
@@ -113,8 +117,17 @@ class Login(auth_views.LoginView):
     """Log in with a Django user, staff or not; the socket and REST then know the session."""
 
     template_name = "bus/login.html"
+    form_class = LoginForm
     redirect_authenticated_user = True
     next_page = "bus:console"
+
+    def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
+        """The form again; 429 where there were too many."""
+        answer = super().form_invalid(form)
+        if form.has_error(NON_FIELD_ERRORS, THROTTLED):
+            answer.status_code = 429
+            answer.headers["Retry-After"] = str(math.ceil(getattr(form, "wait", 1.0)))
+        return answer
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         """The page. Raises ``Http404`` in a project without sessions."""

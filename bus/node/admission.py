@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 from typing import TYPE_CHECKING
 
 from .. import metrics
 from ..protocol.errors import UNIDENTIFIED, BusError, Closing
-from ..protocol.limits import TokenBucket, holder_of
+from ..protocol.limits import TokenBucket, holder_of, is_of_this_machine
 from ..services.claims import too_many
 from .peer import Peer
 
@@ -37,7 +36,7 @@ class Admission:
         holder = holder_of(address)
         limit = settings.connections_per_address
         counted = self._by_address.get(holder, 0)
-        if limit and counted >= limit and not _of_this_machine(address):
+        if limit and counted >= limit and not is_of_this_machine(address):
             raise too_many("connections_per_address", f"There are {limit} connections from your address already.")
         self._by_address[holder] = counted + 1
         node.peers[peer.connection_id] = peer
@@ -125,11 +124,3 @@ def _less(counts: dict[str, int], key: str) -> int:
     else:
         counts.pop(key, None)
     return left
-
-
-def _of_this_machine(address: str) -> bool:
-    """Whether it is a loopback address (or none, as of a Unix socket), behind which a proxy may stand for everybody."""
-    try:
-        return not address or ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False

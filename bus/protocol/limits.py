@@ -75,6 +75,14 @@ def holder_of(address: str) -> str:
     return address if found.is_loopback else str(ipaddress.IPv6Network((found, 64), strict=False))
 
 
+def is_of_this_machine(address: str) -> bool:
+    """Whether it is a loopback address (or none, as of a Unix socket), behind which a proxy may stand for everybody."""
+    try:
+        return not address or ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
 def nesting_within(data: bytes, limit: int) -> bool:
     """Whether no bracket of the JSON text ``data`` nests deeper than ``limit``.
 

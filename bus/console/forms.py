@@ -1,0 +1,39 @@
+"""Log-in forms that do not take endless tries from one address: the console's, and one for the admin."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from django.apps import apps
+from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth.forms import AuthenticationForm
+from django.core.exceptions import ValidationError
+
+from ..door import request_address
+
+if TYPE_CHECKING:
+    from ..attempts import Attempts
+
+#: The code of the fault that says to wait.
+THROTTLED = "throttled"
+
+
+class LoginForm(AuthenticationForm):
+    """Asks how often this address tried before it asks whether the password is right, which is what costs."""
+
+    def clean(self) -> dict[str, Any]:
+        """The checked fields. Raises ``ValidationError``."""
+        attempts: Attempts = apps.get_app_config("bus").attempts  # type: ignore[attr-defined]
+        self.wait = attempts.login(request_address(self.request)) if self.request is not None else 0.0
+        if self.wait:
+            seconds = math.ceil(self.wait)
+            raise ValidationError(
+                f"Too many log-ins from your address. Try again in {seconds} second{'s' if seconds > 1 else ''}.",
+                code=THROTTLED,
+            )
+        return super().clean()
+
+
+class AdminLoginForm(LoginForm, AdminAuthenticationForm):
+    """The same for Django's admin: ``admin.site.login_form = AdminLoginForm``."""
