@@ -209,6 +209,20 @@ function rewritten(text) {
   return JSON.stringify(value);
 }
 
+const STRING_OR_NUMBER = /"(?:[^"\\]+|\\.)*"|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?/gi;
+
+/** The first number of a JSON text that not every reader takes: a whole one has 64 bits, any other is a double. */
+function beyond(text) {
+  if (!/\d{19}|\de\+?\d{3}/i.test(text)) return null;
+  for (const [found] of text.matchAll(STRING_OR_NUMBER)) {
+    if (found[0] === '"') continue;
+    const whole = /^-?\d+$/.test(found);
+    const fits = whole ? found.length <= 20 && BigInt(found) >= -(2n ** 63n) && BigInt(found) < 2n ** 64n : Number.isFinite(Number(found));
+    if (!fits) return found.slice(0, 40);
+  }
+  return null;
+}
+
 const invalid = (message) => new ServerError({ code: "INVALID_JSON", number: 400, message });
 const tooDeep = (depth) => invalid(`The frame nests deeper than ${depth ? `${depth} levels` : "any server takes"}.`);
 
@@ -216,6 +230,11 @@ const tooDeep = (depth) => invalid(`The frame nests deeper than ${depth ? `${dep
 function flaw(text, { bytes = 0, depth = 0 } = {}, written = text) {
   if (HALF.test(written)) return invalid("The frame holds half of a character (a lone surrogate), as an emoji that was cut leaves it.");
   if (depth && text.length > depth && deeper(text, depth)) return tooDeep(depth);
+  const number = beyond(text);
+  if (number !== null) {
+    const message = `${number} is out of range: a whole number has 64 bits, and any other is a double; send others as text.`;
+    return new ServerError({ code: "VALIDATION_ERROR", number: 400, message });
+  }
   if (bytes && text.length * 3 > bytes) {
     const size = new TextEncoder().encode(text).length;
     const message = `The frame has ${size} bytes; the server takes ${bytes}.`;

@@ -255,9 +255,9 @@ const scenarios = {
     const first = await bus.inbox().open();
     for (let i = 1; i <= 3; i += 1) await other.private(given.clientId, `${i}`);
     await take(first, 3, false);
+    const { seq, epoch } = first.position;
     bus.close();
     const back = await connect(url, { clientId: given.clientId, token: given.token });
-    const { seq, epoch } = back.registered.channels[`pm:${given.clientId}`];
     const places = { own: { seq, epoch }, before: { seq: 1, epoch }, chosen: { seq: 1 }, old: { seq: 9, epoch: "old" }, unknown: { seq: 2, epoch: "" }, beyond: { seq: 9, epoch }, none: { seq: 0, epoch: "old" } };
     const open = Object.entries(places).map(([name, since]) => [name, back.inbox({ since })]);
     for (const [, inbox] of open) await inbox.open();
@@ -271,9 +271,35 @@ const scenarios = {
       }
       told[name] = [heard, inbox.gaps];
     }
-    say("places", { head: seq, told });
+    say("places", { position: [seq, epoch !== ""], told });
     back.close();
     other.close();
+  },
+
+  async rebuilt() {
+    // The server comes back with logs of which nobody knows whether they are those of before.
+    const bus = await connect(url, { clientId: given.clientId, token: given.token, room: given.address });
+    const room = given.address.split(":")[0];
+    const readers = { channel: bus.subscribe(given.address), whole: bus.subscribe(room), inbox: bus.inbox() };
+    for (const each of Object.values(readers)) await each.open();
+    const before = {};
+    say("ready");
+    for (const [name, each] of Object.entries(readers)) {
+      await each.next();
+      before[name] = each.position.epoch;
+    }
+    say("heard");
+    const told = {};
+    for (const [name, each] of Object.entries(readers)) {
+      const heard = [];
+      while (heard.at(-1)?.[0] !== "new") {
+        const { text, afterGap, address } = (await each.next()).value;
+        if (address === each.address) heard.push([text, afterGap]);
+      }
+      told[name] = { heard, epoch: each.position.epoch !== before[name] };
+    }
+    say("told", { told, connections: bus.connections });
+    bus.close();
   },
 
   async crossing() {

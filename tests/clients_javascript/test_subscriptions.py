@@ -99,7 +99,8 @@ def test_a_place_in_an_inbox_counts_in_the_log_that_it_belongs_to(
     token = shared_server.create_token(f"owner-{fresh_room}")
     run = node("inbox_places", shared_server, clientId=f"ada-{fresh_room}", token=token)
     said = run.expect("places")
-    assert said["head"] == 3
+    # The log's name is known from the start, also of an inbox that came into being after the registration.
+    assert said["position"] == [3, True]
     everything = [["1 after a gap", "2", "3", "4"], 1]
     assert said["told"] == {
         "own": [["4"], 0],
@@ -110,4 +111,32 @@ def test_a_place_in_an_inbox_counts_in_the_log_that_it_belongs_to(
         "beyond": everything,
         "none": [["1", "2", "3", "4"], 0],
     }
+    run.finish()
+
+
+def test_every_log_that_was_rebuilt_is_told_as_a_gap_and_goes_on(
+    node: Run, start_server: StartServer, fresh_room: str
+) -> None:
+    server = start_server()
+    client_id, address = f"ada-{fresh_room}", f"{fresh_room}:x"
+    run = node("rebuilt", server, address=address, clientId=client_id, token=server.create_token("ada"))
+    run.expect("ready")
+
+    def say(text: str) -> None:
+        with sync.connect(server.url) as bus:
+            bus.publish(address, text)
+            bus.publish(fresh_room, text)
+            bus.private(client_id, text)
+
+    say("old")
+    run.expect("heard")
+    server.terminate()
+    server.manage("new_epochs")
+    server.start()
+    say("new")
+    said = run.expect("told")
+    for name, told in said["told"].items():
+        assert told["heard"] in ([["old", True], ["new", False]], [["new", True]]), name
+        assert told["epoch"], name
+    assert said["connections"] == 2
     run.finish()

@@ -174,6 +174,9 @@ export const world = ({ url, given, say, until }) => ({
       "too deep": () => bus.publish(address, nested(32)),
       "far too deep": () => bus.publish(address, nested(100_000)),
       "too deep as text": () => bus.send(`${"[".repeat(33)}${"]".repeat(33)}`),
+      "a number of 65 bits": () => bus.publish(address, { n: 2 ** 64 }),
+      "a number below": () => bus.publish(address, { deep: [-(2 ** 63) - 2 ** 11] }),
+      "a number as text": () => bus.send('{"type":"event","payload":{"n":1E+999}}'),
       "too large": () => bus.publish(address, "x".repeat(300_000)),
       "too large in bytes": () => bus.publish(address, "é".repeat(140_000)),
     };
@@ -195,6 +198,9 @@ export const world = ({ url, given, say, until }) => ({
     taken.push(JSON.stringify((await heard.next()).value.payload) === JSON.stringify(nested(31)));
     await bus.send(`{"type":"event","room":"${address.split(":")[0]}","channel":"${address.split(":")[1]}","echo":true,"message":"\\ud83d\\ude00"}`);
     taken.push((await heard.next()).value.text === "😀");
+    const numbers = { most: 2 ** 63, least: -(2 ** 63) + 2 ** 11, large: 1e21, largest: Number.MAX_VALUE, text: "18446744073709552000 1e999" };
+    await bus.publish(address, numbers);
+    taken.push(JSON.stringify((await heard.next()).value.payload) === JSON.stringify(numbers));
     // Any text: what is well-formed is sent and the rest is not.
     const roll = dice(7);
     const letters = ["a", "\\", '"', "u", "d83d", "\ud83d", "\ude00", "😀", "\n"];
@@ -233,7 +239,7 @@ export const world = ({ url, given, say, until }) => ({
     // A worker that keeps who it is in a file, and its place beside it.
     const text = () => readFile(given.file, "utf8").catch((problem) => (problem.code === "ENOENT" ? null : Promise.reject(problem)));
     const identity = { get: text, set: (value) => writeFile(given.file, value) };
-    const bus = await connect(url, { clientId: given.clientId, identity });
+    const bus = await connect(url, { clientId: given.clientId, identity: given.file ? identity : null });
     const jobs = await bus.inbox({ since: given.since ?? 0 }).open();
     say("ready", { clientId: bus.clientId, kept: bus.identityKept });
     for (let count = 0; count < given.jobs; count += 1) {
