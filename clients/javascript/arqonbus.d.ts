@@ -99,6 +99,8 @@ export declare class Message {
   /** `payload.event` of the server's notices, such as `client_joined`. */
   readonly event: string | null;
   readonly private: boolean;
+  /** Whether there was a message here whose content nobody can read any more; `payload` is empty. */
+  readonly unreadable: boolean;
   /** Messages before this one are lost to this reader: pruned, or their log was rebuilt. */
   readonly afterGap: boolean;
   /** The frame as it came. */

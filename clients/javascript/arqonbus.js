@@ -223,6 +223,24 @@ function beyond(text) {
   return null;
 }
 
+/** The keys with plain values at the beginning of a frame, which the server writes. */
+const HEAD = /^\{(?:\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|-?\d{1,20}|true|false|null)\s*,)+/;
+
+/** What stands in for a frame that cannot be read: its message without content, or the failure of what it answers; else null. */
+function salvaged(text) {
+  let told;
+  try {
+    told = JSON.parse(`${HEAD.exec(text)[0].trimEnd().slice(0, -1)}}`);
+  } catch {
+    return null;
+  }
+  if (told.request_id != null) {
+    const error = { code: "INTERNAL_ERROR", number: 500, message: "The answer came and cannot be read." };
+    return { type: "error", request_id: told.request_id, error };
+  }
+  return "seq" in told ? { ...told, payload: {}, unreadable: true } : null;
+}
+
 const invalid = (message) => new ServerError({ code: "INVALID_JSON", number: 400, message });
 const tooDeep = (depth) => invalid(`The frame nests deeper than ${depth ? `${depth} levels` : "any server takes"}.`);
 
@@ -409,6 +427,11 @@ export class Message {
     return this.type === "system" && typeof this.payload.event === "string" ? this.payload.event : null;
   }
 
+  /** Whether there was a message here whose content nobody can read any more; `payload` is empty. */
+  get unreadable() {
+    return this.raw.unreadable === true;
+  }
+
   /** Whether it came through an inbox. */
   get private() {
     return this.room === INBOX_ROOM;
@@ -545,8 +568,9 @@ class Link {
     let frame;
     try {
       frame = JSON.parse(text);
-    } catch {
-      return;
+    } catch (problem) {
+      this.dial.onUnreadable?.(new ArqonBusError(`A frame of the server cannot be read, and is left out or shown empty: ${problem.message}`));
+      frame = salvaged(text);
     }
     if (frame === null || typeof frame !== "object") return;
     tell(this.dial.onFrame, "in", text, frame);
@@ -2126,5 +2150,6 @@ export async function connect(url = "ws://localhost:8765/", options = {}) {
     onState: options.onState,
   };
   const bus = new Bus(dial, registration, settings, identity === null ? null : new Identity(identity, openTimeout));
+  dial.onUnreadable = (problem) => bus._emit("error", problem);
   return bus._open();
 }

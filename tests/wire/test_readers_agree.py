@@ -94,7 +94,7 @@ class World:
     def _open(self, url: str) -> ClientConnection:
         headers = {"Authorization": f"Bearer {self._token}"}
         return self._open_ones.enter_context(
-            connect(url, additional_headers=headers, proxy=None, compression=None, max_size=None)
+            connect(url, additional_headers=headers, proxy=None, compression=None, max_size=None, ping_interval=None)
         )
 
     def socket(self, registration: dict[str, Any]) -> ClientConnection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import ssl as ssl_module
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -24,8 +24,11 @@ from websockets.exceptions import (
 from ._version import __version__
 from .errors import ClosedByServer, ConnectionFailed, ServerError, comes_back, from_error
 from .proxies import Proxy, proxy_for, shown
+from .reading import Unreadable, decode
 from .tokens import Token, fresh
 from .values import encode
+
+logger = logging.getLogger("arqonbus.client")
 
 #: How long the close may take that follows a refusal, in seconds.
 GRACE = 1.0
@@ -122,6 +125,8 @@ class Link:
         #: The last error frame that answered no request: the reason of a close, mostly.
         self.last_error: ServerError | None = None
         self.registered = False
+        #: Frames that could not be read.
+        self.unreadable = 0
 
     @classmethod
     async def dial(cls, dial: Dial) -> Link:
@@ -198,7 +203,12 @@ class Link:
     # --- frames -----------------------------------------------------------------------------------------------------
 
     def _decode(self, data: str | bytes) -> dict[str, Any] | None:
-        frame = json.loads(data)
+        try:
+            frame = decode(data)
+        except Unreadable as problem:
+            self.unreadable += 1
+            logger.warning("a frame of the server cannot be read, and is left out or shown empty: %s", problem)
+            frame = problem.instead
         if not isinstance(frame, dict):
             return None
         refusal = frame.get("type") == "error" and "request_id" in frame

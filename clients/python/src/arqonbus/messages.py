@@ -66,6 +66,11 @@ class Message:
         return event if self.type == "system" and isinstance(event, str) else None
 
     @property
+    def unreadable(self) -> bool:
+        """Whether there was a message here whose content nobody can read any more; ``payload`` is empty."""
+        return self.raw.get("unreadable") is True
+
+    @property
     def private(self) -> bool:
         """Whether it came through an inbox."""
         return self.room == INBOX_ROOM
