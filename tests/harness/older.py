@@ -6,7 +6,7 @@ It is the real server with something in front of it that spoils some frames on t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from websockets.asyncio.client import connect
@@ -14,11 +14,14 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-PROTOCOLS = [Subprotocol("arqonbus.v1")]
 #: The sender's own time as it was sent, and as an older version wrote it into the frame.
 TIME, SPOILT_TIME = '"2026-01-01T00:00:00"', '"2026-01-01"00:00:00"'
 #: A number that stands for one that Python refuses to read.
 NUMBER, SPOILT_NUMBER = '"n":170717', f'"n":{"9" * 5000}'
+
+
+def _first(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return offered[0] if offered else None
 
 
 def spoilt(text: str) -> str:
@@ -47,6 +50,6 @@ async def older(url: str) -> AsyncIterator[str]:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
 
-    async with serve(relay, "127.0.0.1", 0, max_size=None, compression=None, subprotocols=PROTOCOLS) as made:
+    async with serve(relay, "127.0.0.1", 0, max_size=None, compression=None, select_subprotocol=_first) as made:
         port = next(iter(made.sockets)).getsockname()[1]
         yield f"ws://127.0.0.1:{port}/"
