@@ -14,6 +14,7 @@ class Batcher(Generic[Item]):
     """Hands the items of a loop turn, and those that come while a call runs, to ``work`` together.
 
     ``work`` gets a list and returns an answer for each item; an answer that is an exception is raised at its item's caller.
+    An item whose caller was cancelled before its turn is left out.
     """
 
     def __init__(self, executor: Executor, work: Callable[[Sequence[Item]], list[Any]], *, most: int = 500) -> None:
@@ -34,10 +35,12 @@ class Batcher(Generic[Item]):
         return future
 
     def _start(self) -> None:
-        if not self._waiting:
+        # Nobody waits for some of them any more: whoever was told that it failed is not to find it done.
+        waiting = [row for row in self._waiting if not row[1].done()]
+        group, self._waiting = waiting[: self._most], waiting[self._most :]
+        if not group:
             self._running = False
             return
-        group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
         call = self._loop.run_in_executor(self._executor, self._work, [item for item, _ in group])
         call.add_done_callback(lambda done: self._finished(group, done))
 

@@ -30,7 +30,7 @@ from ..realtime.writers import Bounds
 from ..services import connections as connection_service
 from ..services import nodes as node_service
 from ..services import seed
-from ..services.channels import ChannelRef, inbox_ref
+from ..services.channels import ChannelRef
 from ..version import VERSION
 from . import drain, sigterm
 from .access import Access
@@ -276,30 +276,6 @@ class Node:
         if not self.may(peer, action, ref):
             raise self.refusal(peer, action, ref)
 
-    def attach_inbox(self, peer: Peer, channel_id: int, epoch: str) -> None:
-        """Make ``peer`` a listener of its inbox, which came into being since it registered, from the first letter on."""
-        if not peer.entered or peer.inbox_id:
-            return  # What comes while it registers is found by the next look at the log.
-        stream = self.hub.stream(channel_id)
-        if stream is None:
-            stream = self.hub.open(channel_id, INBOX_ROOM, peer.client_id, epoch, 0)
-        peer.inbox_id = channel_id
-        # Somebody else may follow it here since before, such as a stream of events.
-        if stream.head < 0:
-            self.spawn(self._attach_once_open(peer, channel_id, epoch))
-        else:
-            self.members.catch_up(peer, [(stream, 0)])
-
-    async def _attach_once_open(self, peer: Peer, channel_id: int, epoch: str) -> None:
-        """:meth:`attach_inbox` where somebody is opening the stream at this moment."""
-        try:
-            streams = await self.members.open([inbox_ref(channel_id, peer.client_id, epoch)])
-        except BusError:
-            peer.inbox_id = 0  # The next look finds it.
-            return
-        if peer.registered:
-            self.members.catch_up(peer, [(stream, 0) for stream in streams])
-
     # --- bells ------------------------------------------------------------------------------------------------------
 
     def hear_threadsafe(self, bell: bells.Bell, *, pass_on: bool) -> None:
@@ -324,7 +300,7 @@ class Node:
         if isinstance(bell, bells.Published):
             for channel_id, room, channel, epoch, seq, frame in bell.messages:
                 if room == INBOX_ROOM and (peer := self.by_client.get(channel)) is not None:
-                    self.attach_inbox(peer, channel_id, epoch)
+                    self.watch.attach_inbox(peer, channel_id, epoch)
                 self.streams.committed(channel_id, seq, frame)
         elif isinstance(bell, bells.Passing):
             for passing in bell.keyed():

@@ -186,7 +186,7 @@ class Publisher:
         """An inbox gets its stream when the first message for a client that is here comes."""
         peer = self._node.by_client.get(ref.address.channel)
         if peer is not None and not peer.inbox_id:
-            self._node.attach_inbox(peer, ref.id, epoch)
+            self._node.watch.attach_inbox(peer, ref.id, epoch)
 
     @property
     def client_messages(self) -> int:

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from .. import log
 from ..models import Channel
+from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM
+from ..services.channels import inbox_ref
 from .members import rebuilt
+from .peer import Peer
 
 if TYPE_CHECKING:
     from .node import Node
@@ -71,7 +74,7 @@ class Watch:
             part = {peer.client_id: peer for peer in waiting[start : start + TOGETHER]}
             for channel_id, name, head, epoch in await self._node.run_watcher(_inboxes_of, list(part)):
                 if part[name].registered and not part[name].inbox_id:
-                    self._node.attach_inbox(part[name], channel_id, epoch)
+                    self.attach_inbox(part[name], channel_id, epoch)
                     self._saw_head(channel_id, head, epoch)
 
     def _saw_head(self, channel_id: int, head: int, epoch: str) -> None:
@@ -94,7 +97,31 @@ class Watch:
         for channel_id, epoch in epochs.items():
             peer = self._node.by_client.get(owners[channel_id])
             if peer is not None:
-                self._node.attach_inbox(peer, channel_id, epoch)
+                self.attach_inbox(peer, channel_id, epoch)
+
+    def attach_inbox(self, peer: Peer, channel_id: int, epoch: str) -> None:
+        """Make ``peer`` a listener of its inbox, which came into being since it registered, from the first letter on."""
+        if not peer.entered or peer.inbox_id:
+            return  # What comes while it registers is found by the next look at the log.
+        stream = self._node.hub.stream(channel_id)
+        if stream is None:
+            stream = self._node.hub.open(channel_id, INBOX_ROOM, peer.client_id, epoch, 0)
+        peer.inbox_id = channel_id
+        # Somebody else may follow it here since before, such as a stream of events.
+        if stream.head < 0:
+            self._node.spawn(self._attach_once_open(peer, channel_id, epoch))
+        else:
+            self._node.members.catch_up(peer, [(stream, 0)])
+
+    async def _attach_once_open(self, peer: Peer, channel_id: int, epoch: str) -> None:
+        """:meth:`attach_inbox` where somebody is opening the stream at this moment."""
+        try:
+            streams = await self._node.members.open([inbox_ref(channel_id, peer.client_id, epoch)])
+        except BusError:
+            peer.inbox_id = 0  # The next look finds it.
+            return
+        if peer.registered:
+            self._node.members.catch_up(peer, [(stream, 0) for stream in streams])
 
 
 def _owners_of(channel_ids: Sequence[int]) -> dict[int, str]:

@@ -16,6 +16,7 @@ from tests.harness.client import WireClient, WireError
 from tests.harness.server import BusServer
 from tests.reliability.test_restore import copy
 from tests.reliability.traffic import query
+from tests.rest.test_events import following
 
 #: A killed process of another container is given up after this; one of this machine at once.
 SHORT = {"ARQONBUS_NODE_HEARTBEAT": "0.5", "ARQONBUS_NODE_TIMEOUT": "3"}
@@ -166,6 +167,30 @@ async def test_an_inbox_has_the_epoch_that_was_told_before_and_after_its_first_l
     await back.wait_seq(f"pm:{name}", 2)
     assert letters(back) == ["2"]
     await back.close()
+
+
+@pytest.mark.cluster
+async def test_letters_from_another_process_reach_the_socket_of_a_client_that_a_stream_of_events_came_before(
+    start_server: StartServer,
+) -> None:
+    """The stream of events opened the inbox in this process; what it had was taken for what the socket had."""
+    here = await asyncio.to_thread(start_server)
+    there = await asyncio.to_thread(start_server)
+    token = here.create_token("ada")
+    socket = await WireClient.connect(here.url, client_id="ada", token=token, room="lab:bench")
+    assert own(socket)["seq"] == 0
+    async with (
+        await WireClient.connect(there.url, room="lab:door") as writer,
+        following(here, "pm:ada", token=token) as events,
+    ):
+        assert (await events.next()).name == "subscribed"
+        for number in (1, 2, 3):
+            await write_to(writer, "ada", str(number))
+            assert [event.data["message"] for event in await events.messages(1)] == [str(number)]
+            # By the bell, long before the next look at all logs.
+            await socket.expect(message=str(number), timeout=5)
+    assert letters(socket) == ["1", "2", "3"]
+    await socket.close()
 
 
 # --- ids that the server made up --------------------------------------------------------------------------------------------

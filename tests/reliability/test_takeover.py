@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from asgiref.sync import sync_to_async
 from bus import bells
 from bus.models import Client
 from bus.node import Node, current
+from bus.node.batch import Batcher
 from bus.realtime.writers.portable import PortableWriter
 from bus.testing import LiveBus, TestClient
 from tests.conftest import StartServer
@@ -218,6 +220,38 @@ async def test_of_two_claims_in_one_transaction_the_later_one_has_the_id(two: Tw
     await wait_for(lambda: {first.close_code, busy.close_code, one.close_code} == {4410}, "the end of the older ones")
     assert other.close_code is None
     assert await sync_to_async(holder)() == connection_of(other)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_begun() -> None:
+    """Whoever was told that it failed does not find it done."""
+    begun, go_on = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    def work(items: Sequence[str]) -> list[Any]:
+        begun.set()
+        assert go_on.wait(20)
+        done.extend(items)
+        return [None] * len(items)
+
+    with ThreadPoolExecutor(1) as thread:
+        batcher: Batcher[str] = Batcher(thread, work)
+        first = batcher.submit("first")
+        await asyncio.to_thread(begun.wait, 20)
+        given_up, second = batcher.submit("given up"), batcher.submit("second")
+        given_up.cancel()
+        go_on.set()
+        await asyncio.gather(first, second)
+        assert done == ["first", "second"]
+        # And where none of those who wait is left, the next one has its turn.
+        begun.clear()
+        go_on.clear()
+        first = batcher.submit("third")
+        await asyncio.to_thread(begun.wait, 20)
+        batcher.submit("given up").cancel()
+        go_on.set()
+        await first
+        await batcher.submit("fourth")
+    assert done == ["first", "second", "third", "fourth"]
 
 
 async def test_a_frozen_process_does_not_take_an_id_from_the_connection_that_came_after_it(
