@@ -67,7 +67,8 @@ def publish_at_once(sender: Sender, inbound: Inbound) -> bool:
     if private_targets(inbound.channel, inbound.to, address) is not None:
         return False
     ref = node.channels.known(address)
-    if ref is None:
+    if ref is None or (ref.private and not node.may(peer, PUBLISH, ref)):
+        # What is hidden is refused after the same look as what is not there.
         return False
     _publish_to(sender, ref, inbound)
     return True

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import Error as DatabaseError
 
-from ..permissions import JOIN, SYSTEM, Actor
+from ..permissions import JOIN, SYSTEM, Actor, can, table
 from ..protocol.errors import BusError
 from ..protocol.names import Address
 from ..services import channels as channel_service
@@ -38,14 +38,14 @@ class Channels:
 
         Raises ``BusError`` CHANNEL_NOT_FOUND, FORBIDDEN, LIMIT_REACHED, UNAVAILABLE.
         """
-        ref = self._refs.get(address)
+        ref = self._open(address, actor, action)
         return ref if ref is not None else (await self.ensure(address, actor, create=create, action=action))[0]
 
     async def ensure(
         self, address: Address, actor: Actor, *, create: bool = True, action: str = JOIN
     ) -> tuple[ChannelRef, bool]:
         """As :meth:`resolve`, and whether the channel was made by this call. Raises as that does."""
-        ref = self._refs.get(address)
+        ref = self._open(address, actor, action)
         if ref is not None:
             return ref, False
         made_here = False
@@ -69,6 +69,16 @@ class Channels:
             self._refs.clear()
         self._refs[address] = ref
         return ref, made_here
+
+    def _open(self, address: Address, actor: Actor, action: str) -> ChannelRef | None:
+        """What is remembered of a channel where ``actor`` may do ``action``.
+
+        One that is hidden is asked for each time, as one that is not there: a quick refusal would tell that it is.
+        """
+        ref = self._refs.get(address)
+        if ref is None or not ref.private:
+            return ref
+        return ref if can(actor, action, address, private=True, rules=table().loaded) else None
 
     async def is_private(self, address: Address) -> bool:
         """Whether its room is private, asked before something is told of it: also where nobody can say so now."""

@@ -86,15 +86,26 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
     the actor made too many.
     """
     found = find(address)
+    kind = kind_of(address)
+    creatable = create and (config().auto_create or actor.manages)
+    if found is not None and not (found.private and not can(actor, action, address, private=True)):
+        return found, False
+    if kind == Channel.Kind.CHANNEL and not creatable:
+        # After the same queries, whether it is hidden (the caller refuses) or not there.
+        if found is not None:
+            return found, False
+        raise channel_not_found(address)
+    room = Room.objects.filter(name=address.room).first()
     if found is not None:
         return found, False
-    kind = kind_of(address)
-    room = Room.objects.filter(name=address.room).first()
     if kind == Channel.Kind.CHANNEL or (kind == Channel.Kind.ROOM and room is None):
-        if not create or not (config().auto_create or actor.manages):
+        if not creatable:
             raise channel_not_found(address)
         require(actor, action, address, private=room is not None and room.private)
         _check_made_by(actor)
+    elif kind == Channel.Kind.ROOM and room is not None and room.private:
+        # Nothing is made by who is refused then.
+        require(actor, action, address, private=True)
     with transaction.atomic():
         room, room_made = Room.objects.get_or_create(
             name=address.room,

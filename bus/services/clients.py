@@ -230,7 +230,8 @@ def own_ids(actor: Actor) -> dict[str, datetime | None]:
 def _shown(actor: Actor, clients: list[Client]) -> list[dict[str, Any] | None]:
     """The first of the clients as ``actor`` sees them, None for those whom it does not; as many as their memberships allow."""
     ids = [client.pk for client in clients]
-    links = Membership.objects.filter(channels_for(actor, (PRESENCE,), prefix="channel__"), client__in=ids)
+    # Of none the same is asked, so that one that is hidden is refused after the same work as one that is not here.
+    links = Membership.objects.filter(channels_for(actor, (PRESENCE,), prefix="channel__"), client__in=ids or [0])
     fields = ("client_id", "channel_id", "channel__room__name", "channel__name", "channel__room__private")
     read = list(links.order_by("client__client_id", "id").values_list(*fields)[: MOST_MEMBERSHIPS + 1])
     if len(read) > MOST_MEMBERSHIPS:

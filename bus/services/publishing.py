@@ -23,7 +23,7 @@ from .. import bells, broker, signals
 from ..conf import config
 from ..log import CommitInDoubt, Entry, Passed, append_batch, id_taken
 from ..models import wire_time
-from ..permissions import PUBLISH, SYSTEM, Actor, require, require_admin_for
+from ..permissions import PUBLISH, SYSTEM, Actor, can, require, require_admin_for
 from ..protocol import frames
 from ..protocol.errors import BusError, target_not_found
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, PAYLOAD_RULE, Inbound
@@ -116,10 +116,18 @@ def publish_all(
     """
     late = not durable and connection.in_atomic_block
     refs = find_all({address for address, _ in items})
-    missing = [address for address in dict.fromkeys(address for address, _ in items) if address not in refs]
+    # What is hidden is looked for like what is missing, so that both are refused after the same work.
+    hidden = {
+        address for address, ref in refs.items() if ref.private and not can(actor, PUBLISH, address, private=True)
+    }
+    missing = [
+        address
+        for address in dict.fromkeys(address for address, _ in items)
+        if address not in refs or address in hidden
+    ]
     # One message for a channel that is there needs no transaction but the log's own, which waits for nobody.
     with _own_transaction() if missing or new_sender or (len(items) > 1 and not late) else _told():
-        refs.update((address, ensure(address, actor, create=create, action=PUBLISH)[0]) for address in missing)
+        refs.update((address, _made(address, actor, create=create)) for address in missing)
         made = [_entry(refs[address], inbound, actor) for address, inbound in items]
         if may_wait and any(ref.ephemeral for ref, _ in made) and broker.crowded():
             raise BusError("BUSY", retry_after=0.1)
@@ -145,6 +153,14 @@ def publish_all(
         )
         for ref, entry in made
     ]
+
+
+def _made(address: Address, actor: Actor, *, create: bool) -> ChannelRef:
+    """The channel, made if it may be. Raises ``BusError`` for one that is missing or hidden."""
+    ref, _ = ensure(address, actor, create=create, action=PUBLISH)
+    if ref.private:
+        require(actor, PUBLISH, address, private=True)
+    return ref
 
 
 @contextmanager

@@ -139,7 +139,8 @@ def _visible(actor: Actor, rooms: list[Room]) -> list[Room | None]:
     One query at most, and :data:`MOST_CHANNELS` rows of it: as many rooms as that is enough for.
     """
     open_to = {room.pk for room in rooms if not room.private or sees_room(actor, room.name, private=True)}
-    closed = [room.pk for room in rooms if room.pk not in open_to]
+    # Where there is none, the same is asked of none: a refusal must not tell by its work.
+    closed = [room.pk for room in rooms if room.pk not in open_to] or ([] if rooms else [0])
     if closed and not by_room(actor):
         channels = Channel.objects.filter(channels_for(actor), room__in=closed, kind=Channel.Kind.CHANNEL)
         channels = channels.select_related("room").defer("metadata").order_by("room__name", "name")
