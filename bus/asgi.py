@@ -21,8 +21,8 @@ from . import routes
 from .api.endings import begin
 from .checks import refuse_to_serve
 from .logs import Damper
+from .serving import daphne_lines, uvicorn_lines
 from .serving.beginning import begin_with_daphne, lifespan, mask_access_logs
-from .serving.handshakes import install_on_daphne
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -40,7 +40,9 @@ def bus_application(http: Application, websocket: Application) -> Application:
     refuse_to_serve()
     apps.get_app_config("bus").sockets = websocket  # type: ignore[attr-defined]
     if "daphne.server" in sys.modules:
-        install_on_daphne()
+        daphne_lines.install()
+    if "uvicorn.server" in sys.modules:
+        uvicorn_lines.install()
     begin_with_daphne()
     mask_access_logs()
     by_path = _Sockets(websocket)

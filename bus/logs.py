@@ -10,17 +10,20 @@ import logging
 import re
 import time
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
 #: What a record has by itself; anything else came with ``extra``.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SIMPLE = (str, int, float, bool)
-_SECRETS = re.compile(r"\b(token|ticket|access_token|resume_token)=[^&\s\"]+")
+_SECRETS = re.compile(r"\b(token|ticket|access_token|resume_token)=(?!…)[^&\s\"]+")
 #: What would begin a line of its own, move a terminal's cursor and colours, or turn the order of what is read around.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 #: What asyncio says for each of the 2,048 places of a server's queue, every second that no file can be opened.
 _NO_FILES = "socket.accept() out of system resource"
+#: What uvicorn says, with a traceback, of each text frame that is none.
+_NO_TEXT = "Invalid UTF-8"
 _PLAIN = re.compile(r"[A-Za-z0-9_\-.:@/+*,]+", re.ASCII)
 
 
@@ -82,13 +85,22 @@ class JsonFormatter(_Formatter):
         return tame(msgspec.json.encode(line).decode())
 
 
+def without_secrets(text: str) -> str:
+    """A request's line without the secrets of its query; all of the query goes where one may be written in escapes."""
+    text = _SECRETS.sub(r"\1=…", text)
+    before, mark, query = text.partition("?")
+    if mark and "%" in query and _SECRETS.search(unquote(query)):
+        return f"{before}?…"
+    return text
+
+
 class MaskSecrets(logging.Filter):
     """Takes secrets out of the URLs in a server's own access log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Every line stays."""
         if isinstance(record.args, tuple):
-            record.args = tuple(_SECRETS.sub(r"\1=…", arg) if isinstance(arg, str) else arg for arg in record.args)
+            record.args = tuple(without_secrets(arg) if isinstance(arg, str) else arg for arg in record.args)
         return True
 
 
@@ -147,7 +159,8 @@ class Strangers(logging.Filter):
         if record.name == "django.request":
             return getattr(record, "status_code", 500) < 500
         if record.name == "uvicorn.error":
-            return record.levelno == logging.WARNING
+            # Its only errors that are a stranger's: a frame that is no UTF-8.
+            return record.levelno == logging.WARNING or str(record.msg).startswith(_NO_TEXT)
         if record.name == "asyncio":
             return str(record.msg).startswith(_NO_FILES)
         return record.name.startswith("django.security") or record.name == "daphne.ws_protocol"

@@ -12,16 +12,17 @@ import logging
 import sys
 from typing import Any
 
-from ..logs import MaskSecrets
+from ..logs import MaskSecrets, Strangers
 from ..node import current
 from ..protocol.errors import BusError
 from .sockets import BACKLOG
 
 
 def mask_access_logs() -> None:
-    """Under the command ``uvicorn``, whose access log shows whole URLs: keep tokens out of it."""
+    """Under the command ``uvicorn``: keep tokens, which its log shows with the URLs, and strangers' tracebacks out of it."""
     for name in ("uvicorn.access", "uvicorn.error"):
         logging.getLogger(name).addFilter(MaskSecrets())
+    logging.getLogger("uvicorn.error").addFilter(Strangers())
 
 
 async def begin() -> None:

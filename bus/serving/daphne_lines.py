@@ -78,7 +78,7 @@ def _line(channel: Any, address: str) -> Line:
 
 
 def _request_class(lines: Lines, http_protocol: Any) -> Any:
-    class BoundedRequest(http_protocol.WebRequest):  # type: ignore[misc]
+    class BoundedRequest(http_protocol.WebRequest):
         _refused = False
 
         def gotLength(self, length: int | None) -> None:  # noqa: N802 - Twisted's name
@@ -130,7 +130,7 @@ def _wait_for_the_answer(transport: Any) -> None:
 
 
 def _channel_class(lines: Lines, http_protocol: Any) -> Any:
-    class BoundedChannel(http_protocol.http.HTTPChannel):  # type: ignore[misc]
+    class BoundedChannel(http_protocol.http.HTTPChannel):
         # A request whose answer is complete and has not left yet.
         arqonbus_done: Any = None
 

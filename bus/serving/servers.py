@@ -12,8 +12,8 @@ from typing import Any
 from ..conf import config
 from ..node import current
 from ..realtime.frame import MAX_FRAME
+from . import daphne_lines, uvicorn_lines
 from .beginning import begin
-from .handshakes import install_on_daphne, on_uvicorn
 from .sockets import BACKLOG
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -87,7 +87,7 @@ def _daphne(
     from daphne.server import Server
     from twisted.internet import reactor
 
-    install_on_daphne()
+    daphne_lines.install()
     settings = config()
     ports: list[Any] = []
     tasks: set[asyncio.Task[None]] = set()
@@ -135,6 +135,7 @@ def _uvicorn(
     import uvicorn
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+    uvicorn_lines.install()
     settings = config()
 
     class Server(uvicorn.Server):
@@ -163,7 +164,7 @@ def _uvicorn(
     server = Server(
         uvicorn.Config(
             application,
-            http=on_uvicorn(AutoHTTPProtocol),
+            http=AutoHTTPProtocol,
             ws="websockets-sansio",
             ws_max_size=MAX_FRAME,
             ws_ping_interval=settings.ping_interval,

@@ -7,7 +7,8 @@ Internals used, and nothing else of them: uvicorn's HTTP protocol classes with `
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import importlib
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -21,12 +22,13 @@ _CLASSES = (
 
 
 def install() -> None:
-    """Teach uvicorn's HTTP protocols their bounds, for this process: those that are loaded, once."""
+    """Teach uvicorn's HTTP protocols their bounds, for this process: those that are installed, once."""
     lines = Lines()
     for module, name in _CLASSES:
-        protocol = getattr(sys.modules.get(module), name, None)
-        if protocol is not None and not hasattr(protocol, "arqonbus_lines"):
-            _bound(protocol, lines)
+        with contextlib.suppress(ImportError):
+            protocol = getattr(importlib.import_module(module), name)
+            if not hasattr(protocol, "arqonbus_lines"):
+                _bound(protocol, lines)
 
 
 def _bound(protocol: Any, lines: Lines) -> None:

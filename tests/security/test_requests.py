@@ -31,7 +31,7 @@ UPGRADE = (
 
 @pytest.fixture(scope="module", params=["daphne", "uvicorn"])
 def any_server(request: pytest.FixtureRequest, public_server: BusServer) -> Iterator[BusServer]:
-    """The shared daphne, and a uvicorn of this module."""
+    """The shared daphne, and a uvicorn of this module, under its own command."""
     if request.param == "daphne":
         yield public_server
         return
@@ -41,9 +41,9 @@ def any_server(request: pytest.FixtureRequest, public_server: BusServer) -> Iter
         storage,
         backends.new_path("server"),
         secret_key=backends.secret_key,
-        kind="runbus",
+        kind="uvicorn",
         env={**PRODUCTION, "ARQONBUS_HANDSHAKE_TIMEOUT": "1"},
-        arguments=("--server", "uvicorn"),
+        arguments=("--loop", "asyncio", "--no-access-log"),
     )
     server.start()
     yield server
