@@ -123,6 +123,12 @@ def sessions_kept() -> bool:
     return settings.SESSION_ENGINE not in _IN_TABLE or apps.is_installed("django.contrib.sessions")
 
 
+def session_model() -> Any:
+    """The model of the project's sessions, which may be its own; None where they are kept elsewhere."""
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    return store.get_model_class() if hasattr(store, "get_model_class") and sessions_kept() else None
+
+
 _IN_TABLE = ("django.contrib.sessions.backends.db", "django.contrib.sessions.backends.cached_db")
 
 

@@ -9,8 +9,9 @@
         return {"id": order.pk, "state": order.state}
 
 Put it into a module that is imported at start (``apps.py`` → ``ready``). The message is written in the transaction of the
-change: subscribers hear of it after the commit, and never after a rollback. ``QuerySet.update`` and ``bulk_create`` send no
-signals in Django, so they are not mirrored; ``order_on_the_bus.publish(order, "updated")`` does it by hand.
+change: subscribers hear of it after the commit, and never after a rollback. Rows that were written through a proxy, a child or a
+parent of the model are rows of it too (``bus.family``). ``QuerySet.update``, ``bulk_create``, ``bulk_update`` and SQL of one's
+own send no signals in Django, so they are not mirrored; ``order_on_the_bus.publish(order, "updated")`` does it by hand.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, Generic, TypeVar
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
 
+from . import family
 from .protocol.errors import BusError
 from .services import Published, publish
 
@@ -64,10 +66,11 @@ class Mirror(Generic[M]):
         data = self._describe(row)
         if data is None:
             return None
+        key = family.key_in(row, self.model)
         payload: dict[str, Any] = {
             "event": event,
             "model": self.model._meta.label_lower,
-            "pk": row.pk if isinstance(row.pk, int) else str(row.pk),
+            "pk": key if isinstance(key, int) else str(key),
             "data": data,
         }
         if changed is not None:
@@ -81,26 +84,43 @@ class Mirror(Generic[M]):
             raise
 
     def connect(self) -> None:
-        """Begin to listen to the model's signals; the decorator has done it."""
-        post_save.connect(self._saved, sender=self.model, dispatch_uid=self)
-        post_delete.connect(self._deleted, sender=self.model, dispatch_uid=self)
+        """Begin to listen to the model's signals, and to those of its relatives; the decorator has done it."""
+        family.listen(post_save, self._saved, self.model, self)
+        family.listen(post_delete, self._deleted, self.model, self)
 
     def disconnect(self) -> None:
         """Listen no more."""
-        post_save.disconnect(sender=self.model, dispatch_uid=self)
-        post_delete.disconnect(sender=self.model, dispatch_uid=self)
+        family.ignore(post_save, self.model, self)
+        family.ignore(post_delete, self.model, self)
 
     def _saved(
-        self, instance: M, created: bool, raw: bool, update_fields: frozenset[str] | None = None, **_: Any
+        self,
+        sender: type[Model],
+        instance: Model,
+        created: bool,
+        raw: bool,
+        using: str | None = None,
+        update_fields: frozenset[str] | None = None,
+        **_: Any,
     ) -> None:
         event = "created" if created else "updated"
         # Fixtures (`loaddata`) are no news.
-        if not raw and event in self.events:
-            self.publish(instance, event, changed=update_fields)
+        if raw or event not in self.events:
+            return
+        if created and not family.is_below(sender, self.model):
+            return  # A parent's row that is new has no child yet.
+        row = family.as_row_of(self.model, instance, using)
+        if row is not None:
+            self.publish(row, event, changed=update_fields)
 
-    def _deleted(self, instance: M, **_: Any) -> None:
-        if "deleted" in self.events:
-            self.publish(instance, "deleted")
+    def _deleted(self, sender: type[Model], instance: Model, using: str | None = None, **_: Any) -> None:
+        # With a child's or a parent's row its others go too, each with a signal of its own; a child that leaves its parent's
+        # row in place deletes nothing of the parent's.
+        if "deleted" not in self.events or sender._meta.concrete_model is not self.model._meta.concrete_model:
+            return
+        row = family.as_row_of(self.model, instance, using)
+        if row is not None:
+            self.publish(row, "deleted")
 
 
 def mirror(
@@ -112,11 +132,15 @@ def mirror(
 ) -> Callable[[Describe[M]], Mirror[M]]:
     """Publish creations, updates and deletions of ``model`` to ``channel``, as what the decorated function makes of a row.
 
+    Rows may be written through a proxy, a child or a parent of the model; the function gets a row of ``model`` or of a child.
+
     ``channel`` is an address such as ``"shop:orders"``, or a function of the row. The message's type is ``model``, its payload
     ``{"event": "created", "model": "shop.order", "pk": 7, "data": {…}}``, and ``changed`` with the names where the row was saved
     with ``update_fields``. ``durable=False`` writes the message after the commit instead of within the transaction. Raises
-    ``ValueError`` for an unknown event.
+    ``ValueError`` for an unknown event, and for an abstract model, which has no rows.
     """
+    if model._meta.abstract:
+        raise ValueError(f"{model.__name__} is abstract and has no rows: mirror each model that is made of it")
     chosen = frozenset(events)
     if unknown := chosen - set(EVENTS):
         raise ValueError(f"unknown events {sorted(unknown)}: choose from {', '.join(EVENTS)}")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.contrib.auth.signals import user_logged_out
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
 
-from . import bells, broker
-from .identity import session_subject
+from . import bells, broker, family
+from .identity import session_model, session_subject
 from .models import AccessToken, Channel, Grant, Room
 from .permissions import table
 from .services import access
@@ -27,18 +26,17 @@ def connect() -> None:
         (user_model, _user_changed),
         (Group, _group_changed),
     ):
-        post_save.connect(receiver, sender=model, dispatch_uid=f"arqonbus.{model.__name__}.save")
-        post_delete.connect(receiver, sender=model, dispatch_uid=f"arqonbus.{model.__name__}.delete")
+        # Projects give their users proxies and children, in the admin for one.
+        family.listen(post_save, receiver, model, f"arqonbus.{model.__name__}.save")
+        family.listen(post_delete, receiver, model, f"arqonbus.{model.__name__}.delete")
     for field in ("groups", "user_permissions"):
         if hasattr(user_model, field):
             through = getattr(user_model, field).through
             m2m_changed.connect(_membership_changed, sender=through, dispatch_uid=f"arqonbus.user.{field}")
     m2m_changed.connect(_rights_changed, sender=Group.permissions.through, dispatch_uid="arqonbus.group.permissions")
     user_logged_out.connect(_logged_out, dispatch_uid="arqonbus.logged_out")
-    if apps.is_installed("django.contrib.sessions"):
-        from django.contrib.sessions.models import Session
-
-        post_delete.connect(_session_deleted, sender=Session, dispatch_uid="arqonbus.session.delete")
+    if sessions := session_model():
+        family.listen(post_delete, _session_deleted, sessions, "arqonbus.session.delete")
     post_save.connect(_room_changed, sender=Room, dispatch_uid="arqonbus.room")
     post_save.connect(_channel_changed, sender=Channel, dispatch_uid="arqonbus.channel")
 
@@ -63,7 +61,7 @@ def _token_changed(
 
 def _user_changed(instance: Any, created: bool = False, raw: bool = False, update_fields: Any = None, **_: Any) -> None:
     if not (raw or created or _only(update_fields, "last_login")):
-        access.changed(f"user:{instance.pk}")
+        access.changed(f"user:{family.key_in(instance, get_user_model())}")
 
 
 def _group_changed(created: bool = False, raw: bool = False, **_: Any) -> None:
@@ -74,7 +72,7 @@ def _group_changed(created: bool = False, raw: bool = False, **_: Any) -> None:
 def _membership_changed(instance: Any, action: str, reverse: bool, **_: Any) -> None:
     if action.startswith("post_"):
         # `group.user_set.add(user)` is the same from the other side.
-        access.changed(access.EVERYONE if reverse else f"user:{instance.pk}")
+        access.changed(access.EVERYONE if reverse else f"user:{family.key_in(instance, get_user_model())}")
 
 
 def _rights_changed(action: str, **_: Any) -> None:
