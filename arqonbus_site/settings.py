@@ -159,6 +159,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "bus.middleware.ContentSecurityPolicyMiddleware",
     "bus.middleware.OperationsMiddleware",
+    "bus.middleware.CrossOriginMiddleware",
     "bus.middleware.PlainRequestMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

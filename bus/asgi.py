@@ -23,6 +23,7 @@ from .checks import refuse_to_serve
 from .logs import Damper
 from .serving import daphne_lines, uvicorn_lines
 from .serving.beginning import begin_with_daphne, lifespan, mask_access_logs
+from .serving.phrases import name_statuses
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -41,6 +42,7 @@ def bus_application(http: Application, websocket: Application) -> Application:
     apps.get_app_config("bus").sockets = websocket  # type: ignore[attr-defined]
     if "daphne.server" in sys.modules:
         daphne_lines.install()
+        name_statuses()
     if "uvicorn.server" in sys.modules:
         uvicorn_lines.install()
     begin_with_daphne()

@@ -35,7 +35,8 @@ class Config:
     auto_create: bool = _setting(True, "Create a missing room or channel on the first join or publish.")
     token_in_url: bool = _setting(False, "Take access tokens from the query string (they end up in proxies' logs).")
     allowed_origins: tuple[str, ...] = _setting(
-        [], "Origins of browser pages allowed besides ALLOWED_HOSTS, as scheme://host[:port]."
+        [],
+        "Origins of browser pages allowed besides ALLOWED_HOSTS, on sockets and over REST (CORS), as scheme://host[:port].",
     )
     telemetry_anonymous: bool | None = _setting(
         None, "Let unidentified clients use the telemetry socket; unset: as `anonymous`."

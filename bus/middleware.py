@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.urls import Resolver404, resolve
+from django.utils.cache import patch_vary_headers
 
 from .api import operations
 from .api.errors import plain_answer
+from .door import origin_allowed
 from .protocol.errors import BusError
 
 POLICY = (
@@ -38,16 +41,16 @@ class _Middleware:
         """Answer, or pass on."""
         if self._is_async:
             return self._acall(request)
-        return self.after(self.before(request) or self.get_response(request))  # type: ignore[arg-type]
+        return self.after(request, self.before(request) or self.get_response(request))  # type: ignore[arg-type]
 
     async def _acall(self, request: HttpRequest) -> HttpResponse:
-        return self.after(self.before(request) or await self.get_response(request))  # type: ignore[misc]
+        return self.after(request, self.before(request) or await self.get_response(request))  # type: ignore[misc]
 
     def before(self, request: HttpRequest) -> HttpResponse | None:
         """The answer, or None to ask the page for it."""
         return None
 
-    def after(self, response: HttpResponse) -> HttpResponse:
+    def after(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """The answer as it goes out."""
         return response
 
@@ -55,10 +58,53 @@ class _Middleware:
 class ContentSecurityPolicyMiddleware(_Middleware):
     """Adds a strict Content-Security-Policy where a response has none: nothing inline, nothing from other hosts."""
 
-    def after(self, response: HttpResponse) -> HttpResponse:
+    def after(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """With the policy on it."""
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
+
+
+class CrossOriginMiddleware(_Middleware):
+    """Lets pages of other origins use REST and event streams (CORS): those that may open a socket, and no others.
+
+    The rule is the socket's own (``bus.door.origin_allowed``): ARQONBUS_ALLOWED_ORIGINS, and in DEBUG pages of this machine. A
+    page shows a token; cookies stay at home, since no answer allows credentials.
+    """
+
+    def before(self, request: HttpRequest) -> HttpResponse | None:
+        """The answer to the question that a browser asks before the request itself."""
+        asked = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        return HttpResponse(status=204, headers=_PREFLIGHT) if asked and _may_read(request) else None
+
+    def after(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        """With the page's origin on it, where that may read it."""
+        if "Origin" in request.headers and _of_the_api(request):
+            patch_vary_headers(response, ("Origin",))
+            if _may_read(request):
+                response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
+                response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+        return response
+
+
+#: What a page may send, and for how long (in seconds) a browser remembers that.
+_PREFLIGHT = {
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PATCH, DELETE",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+    "Access-Control-Max-Age": "600",
+    "Cache-Control": "no-store",
+}
+
+
+def _may_read(request: HttpRequest) -> bool:
+    origin = request.headers.get("Origin", "")
+    return bool(origin) and _of_the_api(request) and origin_allowed(origin, request.META.get("HTTP_HOST", ""))
+
+
+def _of_the_api(request: HttpRequest) -> bool:
+    try:
+        return resolve(request.path_info).namespaces == ["bus", "api"]
+    except Resolver404:
+        return False
 
 
 class PlainRequestMiddleware(_Middleware):

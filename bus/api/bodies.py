@@ -24,6 +24,14 @@ class WholeRequest(Request):
     DRF takes one without Content-Length for one without a body: chunked bodies, as proxies send them on, were lost.
     """
 
+    def _authenticate(self) -> None:
+        # As DRF for errors of its own: asked again, by a page that shows the refusal, the request is nobody's.
+        try:
+            super()._authenticate()  # type: ignore[misc] # of DRF, which its types leave out
+        except BusError:
+            self._not_authenticated()  # type: ignore[attr-defined]
+            raise
+
     def _load_stream(self) -> None:
         django = self._request
         # One byte more than is taken shows that it is too long.

@@ -26,6 +26,8 @@ urlpatterns = [
     path("docs/", DocsPage.as_view(), name="docs"),
     path("openapi.json", JSONDocument.as_view(), name="openapi-json"),
     path("openapi.yaml", YAMLDocument.as_view(), name="openapi-yaml"),
+    path("v1", server.Root.as_view(), name="root"),
+    path("v1/", server.Root.as_view(schema=None)),
     *_list("rooms", rooms.Rooms),
     re_path(rf"{_ROOM}$", rooms.OneRoom.as_view(), name="room"),
     *_list("channels", channels.Channels),

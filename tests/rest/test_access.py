@@ -176,7 +176,7 @@ def test_unknown_addresses_and_methods_answer_in_the_form_of_all_errors(anonymou
         answer = anonymous(method, "rooms")
         assert answer.json()["error"]["code"] == "METHOD_NOT_ALLOWED"
         assert set(answer.headers["Allow"].split(", ")) == {"GET", "HEAD", "POST"}
-    refused = anonymous.error("GET", "rooms", headers={"Accept": "text/html;q=1"})
+    refused = anonymous.error("GET", "rooms", headers={"Accept": "application/xml;q=1"})
     assert refused["code"] == "NOT_ACCEPTABLE"
 
 

@@ -9,6 +9,23 @@ from rest_framework import serializers
 from .base import Page
 
 
+class Addresses(serializers.Serializer[Any]):
+    """The addresses to begin with."""
+
+    rooms = serializers.URLField()
+    channels = serializers.URLField()
+    messages = serializers.URLField()
+    clients = serializers.URLField()
+    tokens = serializers.URLField()
+    tickets = serializers.URLField()
+    grants = serializers.URLField()
+    audit = serializers.URLField()
+    nodes = serializers.URLField()
+    stats = serializers.URLField()
+    me = serializers.URLField()
+    docs = serializers.URLField()
+
+
 class AuditRow(serializers.Serializer[Any]):
     """Something that was changed."""
 

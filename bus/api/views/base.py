@@ -21,6 +21,7 @@ from ...protocol.routing import invalid_name
 from ..authentication import BusAuthentication, actor_of
 from ..bodies import JSONParser, JSONRenderer, WholeRequest
 from ..errors import exception_handler
+from ..pages import PageRenderer
 from ..permissions import MayUseBus
 from ..queries import ListFilter
 from ..schema import BusSchema
@@ -41,7 +42,7 @@ class BusView(APIView):
     authentication_classes = [BusAuthentication]
     permission_classes: list[Any] = [MayUseBus]
     throttle_classes = [BusThrottle]
-    renderer_classes = [JSONRenderer]
+    renderer_classes = [JSONRenderer, PageRenderer]
     parser_classes = [JSONParser]
     metadata_class = None
     #: What a look costs in requests (``bus.commands.base``): pages of lists cost more than one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from django.urls import reverse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,6 +17,21 @@ from ..queries import AuditFilter
 from ..schema import operation, query
 from ..serializers import server as shapes
 from .base import BusView, decode_cursor, encode_cursor, number_of, page
+
+#: The lists and figures, by the names of their addresses.
+ADDRESSES = (
+    "rooms", "channels", "messages", "clients", "tokens", "tickets", "grants", "audit", "nodes", "stats", "me",
+)  # fmt: skip
+
+
+class Root(BusView):
+    """``/``."""
+
+    @operation("root_get", "Find the addresses", shapes.Addresses, tag="server")
+    def get(self, request: Request) -> Response:
+        """The addresses to begin with, by name; `docs` is the document with all of them."""
+        names = {name: f"bus:api:{name}" for name in (*ADDRESSES, "docs")}
+        return Response({name: request.build_absolute_uri(reverse(view)) for name, view in names.items()})
 
 
 class Stats(BusView):

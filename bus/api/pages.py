@@ -1,0 +1,59 @@
+"""The REST API to look through in a browser: DRF's own pages, for who asks for ``text/html``, under the site's policy.
+
+They need no exception from the Content-Security-Policy. What changes something goes the way of every page of the site: by the
+session, with its CSRF token.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from django.utils.html import escape, linebreaks
+from django.utils.safestring import SafeString, mark_safe
+from rest_framework.renderers import BrowsableAPIRenderer
+
+from ..protocol.errors import BusError
+from .bodies import JSONRenderer
+
+#: Characters of an answer that a page shows. Links are looked for in them, which takes its time.
+MOST_SHOWN = 64 * 1024
+
+
+class PageRenderer(BrowsableAPIRenderer):
+    """An answer as a page, with a form for each method that its address takes."""
+
+    template = "bus/api_page.html"
+
+    def get_content(self, renderer: Any, data: Any, media_type: Any, context: Any) -> str:
+        """The JSON of the answer, with indents."""
+        raw = JSONRenderer().render(data)
+        text = msgspec.json.format(raw, indent=2).decode() if raw else ""
+        if len(text) > MOST_SHOWN:
+            return f"{text[:MOST_SHOWN]}\n… and more: ask for application/json, or for fewer with `limit`."
+        return text
+
+    def show_form_for_method(self, view: Any, method: str, request: Any, obj: Any) -> bool:
+        """Whether the address takes the method, and the caller may come in at all."""
+        try:
+            return bool(super().show_form_for_method(view, method, request, obj))
+        except BusError:
+            return False
+
+    def get_name(self, view: Any) -> str:
+        """The address, from the version on."""
+        return str(view.request.path[view.request.path.rfind("/v1") :])
+
+    def get_description(self, view: Any, status_code: Any) -> SafeString:
+        """What the method does, as the document says it."""
+        handler = getattr(view, str(view.request.method).lower(), None)
+        text = escape(getattr(handler, "__doc__", None) or "")
+        code = re.sub(r"`([^`]+)`", r"<code>\1</code>", re.sub(r"\n +", "\n", text))
+        return mark_safe(linebreaks(mark_safe(code)))  # noqa: S308 - escaped above
+
+    def get_context(self, data: Any, accepted_media_type: Any, renderer_context: Any) -> dict[str, Any]:
+        """What the template shows."""
+        context: dict[str, Any] = super().get_context(data, accepted_media_type, renderer_context)
+        # A style of its own in the page, and a choice of forms in the query, which lists would refuse.
+        return {**context, "code_style": "", "api_settings": {}}
