@@ -135,6 +135,7 @@ def ping_as_told(send: Send, interval: float, timeout: float) -> None:
         return
     if (server.ping_interval, server.ping_timeout) == _DAPHNE_PINGS:
         server.ping_interval, server.ping_timeout = interval or float("inf"), timeout
-        server.ws_factory.setProtocolOptions(autoPingTimeout=timeout)
+        # Autobahn keeps what is not named, but for this one: pages without an origin (sandboxed frames) would be refused.
+        server.ws_factory.setProtocolOptions(autoPingTimeout=timeout, allowNullOrigin=True)
     if server.ping_timeout == timeout:
         protocol.autoPingTimeout = timeout

@@ -101,6 +101,17 @@ async def test_frames_of_every_form_arrive_in_the_order_in_which_they_were_sent(
     ]
 
 
+async def test_a_page_without_an_origin_comes_in_with_its_token_as_the_first_and_as_a_later_client(
+    wire: Connect, server: BusServer, fresh_room: str
+) -> None:
+    """A sandboxed frame says `Origin: null`; who was there before makes no difference."""
+    token = await asyncio.to_thread(server.create_token, f"sandboxed-{fresh_room}")
+    subprotocols = ["arqonbus.v1", f"bearer.{token}"]
+    await wire(server, origin="null", subprotocols=subprotocols)
+    await wire(server)
+    await (await wire(server, origin="null", subprotocols=subprotocols)).ping()
+
+
 async def test_an_empty_frame_and_one_that_is_no_text_cost_what_the_contract_says(
     wire: Connect, server: BusServer, fresh_room: str
 ) -> None:
