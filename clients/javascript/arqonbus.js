@@ -651,6 +651,9 @@ class Pulse {
 
 // --- identity ---------------------------------------------------------------------------------------------------------
 
+/** A client id that nobody else has. */
+const madeUp = () => `me-${newId().slice(4, 20)}`;
+
 /** The page's storage that outlives it, under one key, or null where there is none or the browser blocks it. */
 function pageStore(key) {
   try {
@@ -688,7 +691,8 @@ class Identity {
     if (this.name !== null && this.kept) await this.#lock();
     const text = this.store && (await asked("Getting the identity", this.openTimeout, () => this.store.get()));
     const found = this.#read(text, clientId);
-    this.clientId = clientId || found?.client_id || `me-${newId().slice(4, 20)}`;
+    this.chosen = Boolean(clientId);
+    this.clientId = clientId || found?.client_id || madeUp();
     this.token = found?.resume_token ?? null;
     this.loaded = true;
   }
@@ -709,6 +713,14 @@ class Identity {
     // In a browser another visitor may have logged in since.
     if (this.name !== null) return null;
     throw new Refused(new ConnectionFailed(problem), { final: true });
+  }
+
+  /** The server does not take the proof. A name that stands for whoever visits begins anew; whether it does. */
+  renew() {
+    if (this.name === null || this.chosen || this.token === null) return false;
+    console.warn(`ArqonBus: ${this.clientId} is not ours any more, as somebody else has logged in since; this is a new client.`);
+    Object.assign(this, { clientId: madeUp(), token: null });
+    return true;
   }
 
   /** Keep what a registration said. A store that fails costs the next life this identity, and the present one nothing. */
@@ -1463,8 +1475,12 @@ export class Bus {
     } catch (problem) {
       link.close();
       const error = problem instanceof Refused ? problem.error : null;
-      const ghost = error instanceof ClosedByServer && error.closeCode === 4409 && this.connections > 0;
-      if (ghost && performance.now() - lostAt < OWN_GHOST) throw new Refused(error, { final: false });
+      const taken = error instanceof ClosedByServer && error.closeCode === 4409;
+      if (taken && this.connections > 0 && performance.now() - lostAt < OWN_GHOST) throw new Refused(error, { final: false });
+      if (taken && this.connections === 0 && this._identity?.renew()) {
+        this.clientId = this._resumeToken = null;
+        return this.#connectOnce(lostAt);
+      }
       throw problem;
     }
     return link;
@@ -1474,7 +1490,7 @@ export class Bus {
   async #wake() {
     await this._identity.load(this._registration.client_id);
     if (this._failure) throw new Refused(this._failure, { final: true });
-    this.clientId ||= this._identity.clientId;
+    this.clientId = this.clientId || this._identity.clientId;
     this._resumeToken ??= this._identity.token;
   }
 

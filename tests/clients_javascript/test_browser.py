@@ -89,6 +89,23 @@ async def test_a_page_that_is_reloaded_is_the_same_client_with_the_letters_of_th
     await context.close()
 
 
+async def test_who_logs_in_after_somebody_else_is_another_client(browser: Browser, shared_server: BusServer) -> None:
+    context = await browser.new_context()
+    page = await visit(context, shared_server)
+    ada, bob = [await asyncio.to_thread(shared_server.create_token, f"identity-{name}") for name in ("ada", "bob")]
+    nobody = await connect(page, shared_server, identity="visitor")
+    clients = [nobody]
+    for token in (ada, ada, bob, bob, None):
+        await page.evaluate("bus.close()")
+        clients.append(await connect(page, shared_server, identity="visitor", token=token))
+    # Who logs in stays the client that nobody was; who comes after that is neither.
+    assert clients[0] == clients[1] == clients[2]
+    assert clients[3] == clients[4]
+    assert all(client.startswith("me-") for client in clients)
+    assert len(set(clients)) == 3
+    await context.close()
+
+
 async def test_a_second_tab_is_told_and_waits_if_it_likes(browser: Browser, shared_server: BusServer) -> None:
     context = await browser.new_context()
     first, second = await visit(context, shared_server), await visit(context, shared_server)
@@ -138,7 +155,7 @@ async def test_where_the_browser_blocks_storage_the_identity_ends_with_the_page_
     token = await asyncio.to_thread(shared_server.create_token, "blocked-storage")
     options = {"identity": "blocked", "token": token}
     me: str = await frame.evaluate(CONNECT, [library(shared_server), shared_server.url, options])
-    assert me.startswith("me-")
+    assert me.startswith("me-"), me
     assert await frame.evaluate("bus.identityKept") is False
     assert any("keeps nothing for the page" in text for text in warnings)
     await context.close()
