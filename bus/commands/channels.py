@@ -11,6 +11,7 @@ from ..protocol.errors import BusError
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..protocol.values import seq_of
+from ..services import channel_lists
 from ..services import channels as channel_service
 from .base import LISTING, LOOK, Answer, Context, Parameters, command
 
@@ -154,7 +155,7 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
         room = (parameters.room or context.room or context.initial.room).partition(":")[0]
         resolve(room or ":", WHOLE, context.initial)
     rows, after = await context.port.ask(
-        lambda: channel_service.list_channels(context.actor, room=room, limit=parameters.limit, after=parameters.after)
+        lambda: channel_lists.list_channels(context.actor, room=room, limit=parameters.limit, after=parameters.after)
     )
     return Answer(f"{len(rows)} channels", {"channels": rows, "room": room, "next": after})
 
@@ -163,5 +164,5 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
 async def channel_info(context: Context, parameters: ChannelParameters) -> Answer:
     """A channel's members, metadata and head."""
     address = target(context, parameters)
-    info = await context.port.ask(lambda: channel_service.channel_info(context.actor, address))
+    info = await context.port.ask(lambda: channel_lists.channel_info(context.actor, address))
     return Answer(f"{address} has {info['participant_count']} members", info)

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from ..models import wire_time
-from ..services import channels as channel_service
+from ..services import channel_lists, totals
 from ..services import clients as client_service
-from ..services import totals
 from ..version import PROTOCOL, VERSION
 from .base import LISTING, Answer, Context, Parameters, command, find, registry
 
@@ -29,7 +28,7 @@ async def status(context: Context, parameters: StatusParameters) -> Answer:
     started = context.port.started_at
 
     def read() -> dict[str, Any]:
-        channels, next_channel = channel_service.active_channels(
+        channels, next_channel = channel_lists.active_channels(
             context.actor, limit=parameters.limit, after=parameters.after_channel
         )
         clients, after = client_service.list_clients(context.actor, limit=parameters.limit, after=parameters.after)

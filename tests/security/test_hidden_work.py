@@ -19,7 +19,7 @@ from bus.node.channels import Channels
 from bus.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.protocol.errors import BusError
 from bus.protocol.names import Address
-from bus.services import channels, clients, history, rooms
+from bus.services import channel_lists, channels, clients, history, rooms
 from bus.services.history import Question
 
 Ask = Callable[[Actor, str, str], Any]
@@ -30,8 +30,8 @@ QUESTIONS: dict[str, Ask] = {
     "history of a room": lambda actor, room, name: history.page(actor, Question(Address(room, "*"))),
     "text in a room": lambda actor, room, name: history.page(actor, Question(Address(room, "*"), text="x")),
     "a message": lambda actor, room, name: history.message(actor, Address(room, name), 1),
-    "channel_info": lambda actor, room, name: channels.channel_info(actor, Address(room, name)),
-    "list_channels": lambda actor, room, name: channels.list_channels(actor, room=room, limit=10),
+    "channel_info": lambda actor, room, name: channel_lists.channel_info(actor, Address(room, name)),
+    "list_channels": lambda actor, room, name: channel_lists.list_channels(actor, room=room, limit=10),
     "a room": lambda actor, room, name: rooms.get(actor, room),
     "a client": lambda actor, room, name: clients.get(actor, room),
     "clients of a channel": lambda actor, room, name: clients.list_clients(

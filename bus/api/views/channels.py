@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from ...commands.base import LISTING
 from ...models import Channel
 from ...protocol.names import Address
+from ...services import channel_lists
 from ...services import channels as channel_service
 from ..queries import ChannelFilter
 from ..schema import ADDRESS, operation, query
@@ -33,7 +34,7 @@ class Channels(BusView):
         """The channels that you may know of, by room and name."""
         filters = ChannelFilter.of(request, Channel.objects.all())
         after = decode_cursor(filters.values["cursor"], 1)
-        rows, more = channel_service.page(self.actor, filters.qs, after=after[0] if after else "", limit=filters.size)
+        rows, more = channel_lists.page(self.actor, filters.qs, after=after[0] if after else "", limit=filters.size)
         return page(rows, filters, encode_cursor(more) if more else None)
 
     @operation(
@@ -62,7 +63,7 @@ class Channels(BusView):
         values = _values(self.read(shapes.NewChannel))
         address = Address(values.pop("room"), values.pop("channel"))
         channel_service.create_channel(self.actor, address, **values, door=DOOR)
-        return Response(channel_service.channel_info(self.actor, address), status=201)
+        return Response(channel_lists.channel_info(self.actor, address), status=201)
 
 
 class OneChannel(BusView):
@@ -78,7 +79,7 @@ class OneChannel(BusView):
     )
     def get(self, request: Request, address: str) -> Response:
         """Members, metadata and the head of the log, as `channel_info`."""
-        return Response(channel_service.channel_info(self.actor, address_of(address)))
+        return Response(channel_lists.channel_info(self.actor, address_of(address)))
 
     @operation(
         "channels_update",
@@ -93,7 +94,7 @@ class OneChannel(BusView):
         """Change what is given, and leave the rest. For admins."""
         where = address_of(address)
         channel_service.update_channel(self.actor, where, _values(self.changes(shapes.ChannelChanges)), door=DOOR)
-        return Response(channel_service.channel_info(self.actor, where))
+        return Response(channel_lists.channel_info(self.actor, where))
 
     @operation(
         "channels_delete",

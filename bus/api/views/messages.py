@@ -21,8 +21,8 @@ from ...protocol.inbound import Inbound, copies_of, size_of
 from ...protocol.limits import nesting_within
 from ...protocol.names import Address
 from ...protocol.numbers import unusual
+from ...services import arriving, history
 from ...services import clients as client_service
-from ...services import history, publishing
 from ..bodies import FramesParser
 from ..queries import ChannelMessageFilter, MessageFilter
 from ..schema import ADDRESS, operation, query
@@ -82,7 +82,7 @@ class _MessageView(BusView):
             for index, inbound in enumerate(frames_in):
                 _keep_to(inbound, initial, index if batch else None)
         speaker, new = client_service.speaker(actor, self.request.query_params.get("client_id") or None)
-        delivery = publishing.publish_frames(speaker, frames_in, initial=initial, new_sender=new)
+        delivery = arriving.publish_frames(speaker, frames_in, initial=initial, new_sender=new)
         known = bool(delivery.published) and all(published.duplicate for published in delivery.published)
         status = 200 if known else 201
         if batch or delivery.unknown_targets or len(delivery.published) != 1:

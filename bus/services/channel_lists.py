@@ -1,0 +1,122 @@
+"""Looking at channels: lists of those that somebody may know of, and what is told of one (contract §5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Exists, OuterRef, QuerySet
+
+from ..models import Channel, Membership, Room, wire_time
+from ..permissions import JOIN, PRESENCE, Actor, can
+from ..protocol.errors import BusError
+from ..protocol.names import INBOX_ROOM, WHOLE, Address, parse_address, whole_room
+from ..protocol.routing import channel_not_found, invalid_name
+from .channels import may_see, participants
+from .visibility import channels_for
+from .walking import sealed, unsealed, walk
+
+
+def describe(channel: Channel, members: int) -> dict[str, Any]:
+    """A row of ``list_channels``."""
+    return {
+        "room": channel.room.name,
+        "channel": channel.name,
+        "participants": members,
+        "description": channel.description,
+        "created_at": wire_time(channel.created_at),
+        "created_by": channel.created_by,
+        "type": channel.type,
+        "hardcoded": channel.hardcoded,
+        "ephemeral": channel.ephemeral,
+        "messages": channel.head,
+        "last_activity": wire_time(channel.touched_at),
+    }
+
+
+def list_channels(
+    actor: Actor, *, room: str | None, limit: int, after: str = ""
+) -> tuple[list[dict[str, Any]], str | None]:
+    """The rows of ``list_channels`` (contract §5) from behind ``after``, and the cursor of the next page.
+
+    Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that is not there, or not for them, and INVALID_NAME for no cursor.
+    """
+    channels = Channel.objects.all() if room is None else Channel.objects.filter(room__name=room)
+    rows, cursor = page(actor, channels, after=after, limit=limit)
+    if room is not None and not rows and not after and cursor is None:
+        found = Room.objects.filter(name=room).exclude(name__in=(INBOX_ROOM, WHOLE)).first()
+        if found is None or (found.private and not can(actor, JOIN, whole_room(room), private=True)):
+            raise BusError("ROOM_NOT_FOUND", f"There is no room {room}.", [{"room": room}])
+    return rows, cursor
+
+
+def active_channels(actor: Actor, *, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
+    """The channels with members that ``actor`` may see, for ``status``, and the cursor of the next page."""
+    here = Membership.objects.filter(channel=OuterRef("pk"), client__node__isnull=False)
+    rows, cursor = page(actor, Channel.objects.filter(Exists(here)), after=after, limit=limit)
+    kept = ("room", "channel", "participants")
+    return [{key: row[key] for key in kept} for row in rows], cursor
+
+
+def _cursor(text: str) -> Address | None:
+    if not text:
+        return None
+    address = parse_address(unsealed(text) or "")
+    if address is None:
+        raise invalid_name("after", text, "`after` is the `next` of a page.")
+    return address
+
+
+def page(
+    actor: Actor, channels: QuerySet[Channel], *, after: str, limit: int
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Rows of the channels that ``actor`` may know of, in order of their addresses from behind ``after``, and the next cursor.
+
+    Raises ``BusError`` INVALID_NAME for an ``after`` that is no cursor.
+    """
+    channels = channels.filter(channels_for(actor), kind=Channel.Kind.CHANNEL).select_related("room").defer("metadata")
+
+    def show(batch: list[Channel]) -> list[Channel | None]:
+        return [channel if may_see(actor, channel) else None for channel in batch]
+
+    seen, more, shown = walk(channels, ("room__name", "name"), _cursor(after), limit, show)
+    counts = participants([channel.id for channel in seen])
+    rows = [describe(channel, counts.get(channel.id, 0)) for channel in seen]
+    cursor = None if more is None else ":".join(more)
+    return rows, cursor if cursor is None or shown else sealed(cursor)
+
+
+def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
+    """The result of ``channel_info`` (contract §5); participants only for those who may see presence.
+
+    Raises ``BusError`` CHANNEL_NOT_FOUND, also for what ``actor`` may not know of.
+    """
+    channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
+    if channel is None or channel.kind == Channel.Kind.INBOX or not may_see(actor, channel):
+        raise channel_not_found(address)
+    people: list[dict[str, Any]] = []
+    if can(actor, PRESENCE, address, private=channel.room.private):
+        memberships = (
+            Membership.objects.filter(channel=channel, client__node__isnull=False)
+            .select_related("client")
+            .order_by("joined_at", "id")
+        )
+        people = [
+            {
+                "client_id": member.client.client_id,
+                "client_type": member.client.client_type,
+                "screen_name": member.client.screen_name or None,
+                "avatar": member.client.avatar or None,
+                "joined_at": wire_time(member.joined_at),
+                "last_activity": wire_time(member.client.last_activity),
+            }
+            for member in memberships[:1000]
+        ]
+    return {
+        "room": address.room,
+        "channel": address.channel,
+        "participants": people,
+        "participant_count": participants([channel.id]).get(channel.id, 0),
+        "metadata": channel.public_metadata(),
+        "epoch": channel.epoch,
+        "seq": channel.head,
+    }
