@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,9 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from .._version import __version__
 from ..errors import BusClosed
 from ..messages import Message
-from ..subscription import Subscription
 from . import bench as benchmark
 from . import failures, output, stdin
+from .following import show_all
 from .lookup import members_of, must_be_there
 from .options import (
     DEFAULT_URL,
@@ -80,48 +78,9 @@ def tail(
             for subscription in subscriptions:
                 await subscription.open()
             output.say(f"listening to {', '.join(addresses)} as {bus.client_id}; Ctrl+C ends")
-            await _show_all(subscriptions, show, count, timeout)
+            await show_all(subscriptions, show, count, timeout)
 
     carry_out(url, watch())
-
-
-async def _show_all(
-    subscriptions: list[Subscription], show: Callable[[Message], None], count: int | None, timeout: float | None
-) -> None:
-    left = count
-    #: Messages to a whole room or to everybody come with each subscription; they are shown once.
-    shown: dict[str, int] = {}
-
-    async def one(subscription: Subscription) -> None:
-        try:
-            await each(subscription)
-        finally:
-            await subscription._settle()  # What was shown is done.
-
-    async def each(subscription: Subscription) -> None:
-        nonlocal left
-        async for message in subscription:
-            if left == 0:
-                return
-            if message.address != subscription.address and message.seq is not None:
-                if message.seq <= shown.get(message.address, 0):
-                    continue
-                shown[message.address] = message.seq
-            show(message)
-            if left is not None:
-                left -= 1
-                if left == 0:
-                    for other in subscriptions:
-                        await other.close()
-                    return
-
-    try:
-        async with asyncio.timeout(timeout):
-            for done in asyncio.as_completed([one(subscription) for subscription in subscriptions]):
-                await done
-    except TimeoutError:
-        if left and count is not None:
-            raise failures.TooFew(f"{count - left} of {count} messages came within {timeout:g} s.") from None
 
 
 @app.command(cls=Command)

@@ -1,0 +1,53 @@
+"""Showing the messages of several subscriptions, each once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ..messages import Message
+from ..subscription import Subscription
+from . import failures
+
+
+async def show_all(
+    subscriptions: list[Subscription], show: Callable[[Message], None], count: int | None, timeout: float | None
+) -> None:
+    """Show messages as they come, to the end of the subscriptions, of ``count``, or of ``timeout`` seconds.
+
+    Raises ``TooFew`` when the time is over before ``count`` of them came.
+    """
+    left = count
+    #: Messages to a whole room or to everybody come with each subscription; they are shown once.
+    shown: dict[str, int] = {}
+
+    async def one(subscription: Subscription) -> None:
+        try:
+            await each(subscription)
+        finally:
+            await subscription._settle()  # What was shown is done.
+
+    async def each(subscription: Subscription) -> None:
+        nonlocal left
+        async for message in subscription:
+            if left == 0:
+                return
+            if message.address != subscription.address and message.seq is not None:
+                if message.seq <= shown.get(message.address, 0):
+                    continue
+                shown[message.address] = message.seq
+            show(message)
+            if left is not None:
+                left -= 1
+                if left == 0:
+                    for other in subscriptions:
+                        await other.close()
+                    return
+
+    try:
+        async with asyncio.timeout(timeout):
+            for done in asyncio.as_completed([one(subscription) for subscription in subscriptions]):
+                await done
+    except TimeoutError:
+        if left and count is not None:
+            raise failures.TooFew(f"{count - left} of {count} messages came within {timeout:g} s.") from None
