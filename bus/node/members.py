@@ -98,7 +98,12 @@ class Members:
         position, recovered, first = stream.head, None, None
         if since is not None:
             position, recovered, first = await self.recover(peer, ref, stream, since, epoch)
-        participants = await self.write_join(peer, ref)
+        try:
+            participants = await self.write_join(peer, ref)
+        except BusError:
+            if not member:
+                self._take_back(Leave(peer.client_id, peer.connection_id, ref.id))
+            raise
         if participants is None:
             return None
         if not member:
@@ -133,6 +138,11 @@ class Members:
             new=not member,
             positions=positions,
         )
+
+    def _take_back(self, leave: Leave) -> None:
+        """Whoever was told that a join failed is in no list of members, should it be written down after all."""
+        done = self._node.presence.submit(leave)
+        done.add_done_callback(lambda future: None if future.cancelled() else future.exception())
 
     async def follow(self, peer: Peer, joined: Joined) -> None:
         """Send what a member missed, then what comes. What does not come from memory is sent while the connection goes on.

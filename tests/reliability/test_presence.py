@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
 
-from bus.models import Client
+from bus.models import Client, Membership
 from bus.node import running
 from bus.permissions import SYSTEM
 from bus.protocol.names import Address
@@ -87,3 +90,34 @@ async def test_a_telemetry_socket_that_registered_stays(live_bus: LiveBus) -> No
     await probe.expect("telemetry_ack", request_id="t-1")
     assert probe.close_code is None
     await probe.close()
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_who_was_told_that_a_join_failed_is_no_member(
+    live_bus: LiveBus, fresh_room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database took it all the same, later than the client was ready to wait."""
+    joiner = await live_bus.connect("joiner", room=f"{fresh_room}:hall")
+    await joiner.join(f"{fresh_room}:desk")
+    await joiner.command("leave_channel", channel=f"{fresh_room}:desk")
+    node = running()
+    assert node is not None
+    begun, go_on, work = threading.Event(), threading.Event(), node.presence._work
+
+    def slowly(operations: Sequence[Operation]) -> list[Any]:
+        begun.set()
+        assert go_on.wait(20)
+        return work(operations)
+
+    monkeypatch.setattr(node.presence, "_work", slowly)
+    # The time that a join is waited for is three seconds longer.
+    monkeypatch.setattr(node, "settings", dataclasses.replace(node.settings, store_timeout=-2.9))
+    assert (await joiner.refused("join_channel", channel=f"{fresh_room}:desk"))["code"] == "UNAVAILABLE"
+    assert begun.is_set()
+    monkeypatch.undo()
+    go_on.set()
+    assert (await joiner.command("channel_info", channel=f"{fresh_room}:hall"))["participant_count"] == 1
+    # A join is written behind what was queued before it, so nothing of the failed one is still to come.
+    await joiner.join(f"{fresh_room}:shelf")
+    rows = Membership.objects.filter(client__client_id="joiner").values_list("channel__name", flat=True)
+    assert sorted(await node.run(list, rows)) == ["hall", "shelf"]
