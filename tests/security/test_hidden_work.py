@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import connection, connections
 from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
@@ -149,3 +149,4 @@ async def test_a_process_that_knows_the_channel_asks_for_it_as_for_one_that_it_d
             await process.resolve(Address("vaulx", "hall"), outsider, action=action)
         assert asked == before + 2
     assert process.known(Address("vault", "hall")) is not None
+    await sync_to_async(connections.close_all)()
