@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlencode
@@ -174,6 +174,24 @@ class ReadOnlyAdmin(BusModelAdmin[Row]):
 
 
 # --- filters ------------------------------------------------------------------------------------------------------------
+
+
+class UsualFilter(admin.SimpleListFilter):
+    """A filter that is on until something else is chosen: its first choice is the usual one, and has no parameter."""
+
+    usual = ""
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """The usual choice in the place of "All"."""
+        chosen = self.value()
+        yield {
+            "selected": chosen is None,
+            "query_string": changelist.get_query_string(remove=[self.parameter_name]),
+            "display": self.usual,
+        }
+        for value, title in self.lookup_choices:
+            query = changelist.get_query_string({self.parameter_name: value})
+            yield {"selected": chosen == str(value), "query_string": query, "display": title}
 
 
 class InputFilter(admin.SimpleListFilter):

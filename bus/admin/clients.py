@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Count, QuerySet
@@ -21,22 +22,25 @@ from ..protocol.errors import BusError
 from ..protocol.names import parse_address
 from ..services import clients as client_service
 from ..services.publishing import send_private
-from .base import DOOR, InputFilter, ReadOnlyAdmin, actor_of, counted, figure, list_link, page_link, pretty
+from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, counted, figure, list_link, page_link, pretty
 
 
-class ConnectedFilter(admin.SimpleListFilter):
-    """Who is here."""
+class ConnectedFilter(UsualFilter):
+    """Who is connected; those who left are kept for a while, and are soon the most."""
 
     title = "presence"
     parameter_name = "connected"
+    usual = "connected"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Here or gone."""
-        return [("1", "connected"), ("0", "gone")]
+        """Those who left, or everybody."""
+        return [("0", "gone"), ("all", "all")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
-        """Those who are."""
-        return queryset.filter(node__isnull=self.value() == "0") if self.value() in ("0", "1") else queryset
+        """The chosen ones. A search looks among everybody."""
+        if self.value() == "all" or (self.value() is None and request.GET.get(SEARCH_VAR)):
+            return queryset
+        return queryset.filter(node__isnull=self.value() == "0")
 
 
 class ChannelFilter(InputFilter):

@@ -14,11 +14,12 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
+from ..conf import config
 from ..models import Channel, Client, Message
 from ..permissions import HISTORY, can
 from ..protocol.names import WHOLE
 from ..services import audit
-from .base import DOOR, InputFilter, ReadOnlyAdmin, actor_of, list_link, page_link, pretty
+from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, list_link, page_link, pretty
 from .export import FORMATS, export
 
 #: Without a channel, the newest so many messages are looked through; a search over all of a large log would take minutes.
@@ -35,6 +36,30 @@ class RoomFilter(InputFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
         """Those of the room that was typed."""
         return queryset.filter(channel__room__name=self.value()) if self.value() else queryset
+
+
+class OriginFilter(UsualFilter):
+    """Messages of clients; what the bus tells of itself would soon fill the list."""
+
+    title = "about"
+    parameter_name = "about"
+    usual = "everything but the bus itself"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Those of the bus's own room, or both."""
+        return [("bus", "the bus itself"), ("all", "everything")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
+        """The chosen ones. Whoever named a room or channel gets that one."""
+        if self.value() == "bus":
+            return queryset.filter(channel__room__name=config().system_room)
+        if (
+            self.value() == "all"
+            or request.GET.get(RoomFilter.parameter_name)
+            or request.GET.get(ChannelFilter.parameter_name)
+        ):
+            return queryset
+        return queryset.exclude(channel__room__name=config().system_room)
 
 
 class ChannelFilter(InputFilter):
@@ -99,7 +124,7 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
 
     list_display = ["at", "channel_link", "seq", "type", "sender_link", "text"]
     list_display_links = ["at", "seq"]
-    list_filter = [RoomFilter, ChannelFilter, SenderFilter, TypeFilter, AgeFilter]
+    list_filter = [OriginFilter, RoomFilter, ChannelFilter, SenderFilter, TypeFilter, AgeFilter]
     search_fields = ["frame"]
     search_help_text = "A part of the message's text, payload or id."
     ordering = ["-id"]

@@ -389,7 +389,7 @@ async def test_a_client_is_written_to_and_sent_away(
     # Whom nobody needs any more is forgotten, with the letter; whoever is here is not.
     other = await wire(shared_server, client_id=f"{name}-2")
     keys = [key, pages.row("client", other.client_id)]
-    answer = pages.post("/admin/bus/client/", {"action": "forget_selected", "_selected_action": keys})
+    answer = pages.post("/admin/bus/client/?connected=all", {"action": "forget_selected", "_selected_action": keys})
     assert "1 client forgotten." in answer.text
     assert "is connected; disconnect it first" in answer.text
     with pytest.raises(WireError, match="TARGET_NOT_FOUND"):
@@ -404,3 +404,26 @@ async def test_an_export_is_streamed_by_a_real_server(pages: Pages, shared_serve
         assert shared_server.request("POST", "/api/v1/messages", batch)[0] == 201
     lines = pages.get(f"/admin/bus/message/export/jsonl/?room={fresh_room}").splitlines()
     assert [json.loads(line)["seq"] for line in lines] == list(range(1200, 0, -1))
+
+
+def test_lists_begin_with_what_one_looks_for_and_the_rest_is_a_choice(browser: Browser, some_messages: None) -> None:
+    Client.objects.create(client_id="gone-a-while")
+    Client.objects.create(client_id="still-here", node=Node.objects.create(id="n1", host="here", pid=1, version="1"))
+    publish("integriguard:dashboard-events", {"eventType": "agent_activity"})
+
+    def listed(path: str) -> str:
+        return browser.get(f"/admin/bus/{path}").content.decode().partition('id="result_list"')[2]
+
+    for query, shown in {
+        "": (True, False),
+        "?connected=0": (False, True),
+        "?connected=all": (True, True),
+        "?q=gone": (False, True),
+    }.items():
+        page = listed(f"client/{query}")
+        assert ("still-here" in page, "gone-a-while" in page) == shown, query
+    newest = listed("message/")
+    assert "dashboard-events" not in newest
+    for query in ("?about=bus", "?about=all", "?room=integriguard", "?channel=dashboard-events"):
+        assert "dashboard-events" in listed(f"message/{query}"), query
+    assert "science" not in listed("message/?about=bus").partition("</table>")[0]
