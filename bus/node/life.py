@@ -54,6 +54,8 @@ class Life:
         # Signs of life in a row that the database did not take.
         self._misses = 0
         self._next_touch = self._next_prune = self._next_tidy = 0.0
+        # Whether it was said that no file can be opened.
+        self._without_files = False
         self._strangers: set[str] = set()
 
     async def show(self) -> float:
@@ -61,6 +63,7 @@ class Life:
         node = self._node
         settings = node.settings
         passed = node.publisher.passed
+        self._look_at_files()
         try:
             alive = await node.run_writer(
                 node_service.beat,
@@ -102,6 +105,20 @@ class Life:
         if now - self._regular_since >= settings.node_timeout:
             node.notices.lost(await node.run_writer(node_service.sweep_dead))
         return settings.node_heartbeat
+
+    def _look_at_files(self) -> None:
+        """Say once when the process can open no file: uvloop then drops newcomers without a word of its own."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            if not self._without_files:
+                logger.error(
+                    "No connection is taken: raise the limit of open files (LimitNOFILE, ulimit -n)",
+                    extra={"event": "no_files"},
+                )
+            self._without_files = True
+        else:
+            self._without_files = False
 
     async def _missed(self, problem: DatabaseError) -> None:
         """Twice in a row is an outage, which has to be told also where nobody publishes."""

@@ -191,8 +191,7 @@ async def test_more_connections_than_files_cost_those_who_are_in_nothing(any_ser
                 strangers.callback(line.close)
             for _ in range(100):
                 await client.publish("goes on", ack=True)
-            if "uvicorn" in any_server.process.argv:
-                any_server.process.wait_for_log("raise the limit of open files")
+            any_server.process.wait_for_log("raise the limit of open files")
         finally:
             resource.prlimit(any_server.pid, resource.RLIMIT_NOFILE, limits)
         await strangers.aclose()
