@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import DisallowedHost
 from django.db import Error as DatabaseError
 from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
@@ -22,6 +23,12 @@ from .protocol.errors import NOT_ALLOWED, SLOW, TOO_MANY, UNIDENTIFIED, BusError
 #: How a bearer's text is shown as a sub-protocol.
 _BEARERS = ("bearer.", "ticket.")
 FOREIGN = Actor(foreign=True)
+#: What Django takes for this machine where ALLOWED_HOSTS is empty, in development.
+LOCAL_NAMES = [".localhost", "127.0.0.1", "[::1]"]
+REFUSED_PAGE = (
+    "Neither this page nor the name by which it came is allowed without credentials. "
+    "If they are yours, name the page in ARQONBUS_ALLOWED_ORIGINS and the host in ALLOWED_HOSTS."
+)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -91,15 +98,41 @@ def origin_allowed(origin: str, host: str) -> bool:
         return False
     if settings.SESSION_COOKIE_SECURE and parts.scheme != "https":
         return False
-    own_host, own_port = split_domain_port(host)
-    hosts = settings.ALLOWED_HOSTS or (["localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])
-    if not own_host or not validate_host(own_host, hosts):
+    if not host_allowed(host):
         return False
+    own_host, own_port = split_domain_port(host)
     shown = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    if settings.DEBUG and shown in ("localhost", "127.0.0.1", "[::1]"):
+    if settings.DEBUG and validate_host(shown, LOCAL_NAMES):
         return True
     same_port = (port or _PORTS[parts.scheme]) == (int(own_port) if own_port else _PORTS[parts.scheme])
     return shown == own_host and same_port
+
+
+def host_allowed(host: str) -> bool:
+    """Whether ``host`` (a request's own header) is a name of this server, as Django sees it: one of ALLOWED_HOSTS.
+
+    Of a page of somebody else's whose name leads to this machine (DNS rebinding) the browser takes us for its own server.
+    """
+    name, _ = split_domain_port(host)
+    return bool(name) and validate_host(name, settings.ALLOWED_HOSTS or (LOCAL_NAMES if settings.DEBUG else []))
+
+
+def foreign(origin: str | None, host: str) -> bool:
+    """Whether who comes without credentials is a page of another site, or came by a name that is none of ours.
+
+    Only browsers tell an ``origin``; of others the name of the host is all there is to look at.
+    """
+    return not host_allowed(host) if origin is None else not origin_allowed(origin, host)
+
+
+def check_page(request: HttpRequest) -> None:
+    """For a request that brings no credentials. Raises ``BusError`` ORIGIN_REFUSED for a page of another site."""
+    try:
+        host = request.get_host()
+    except DisallowedHost:
+        host = ""
+    if foreign(request.META.get("HTTP_ORIGIN"), host):
+        raise BusError("ORIGIN_REFUSED", REFUSED_PAGE)
 
 
 def bearer_of(scope: Any, query: dict[str, str]) -> str | None:
@@ -195,8 +228,9 @@ async def authenticate(scope: Any, query: dict[str, str], node: Node) -> Actor:
             raise _unavailable() from None
         if not actor.anonymous:
             return actor
-    if origin is not None and not ours and not settings.DEBUG:
-        # A page of another site, which would use its visitors' addresses: it needs a token or ticket in the first frame.
+    if foreign(None if origin is None else origin.decode("latin-1"), host):
+        # A page of another site, which would use its visitors' addresses, or a developer's own machine: it needs a token or
+        # ticket in the first frame.
         return FOREIGN
     return identity.ANONYMOUS
 
@@ -207,4 +241,4 @@ def check_admitted(actor: Actor, *, anonymous: bool) -> None:
         if not anonymous:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
         if actor.foreign:
-            raise Closing(NOT_ALLOWED, BusError("ORIGIN_REFUSED"))
+            raise Closing(NOT_ALLOWED, BusError("ORIGIN_REFUSED", REFUSED_PAGE))

@@ -12,7 +12,7 @@ from django.utils.cache import patch_vary_headers
 
 from .api import operations
 from .api.errors import plain_answer
-from .door import origin_allowed
+from .door import host_allowed, origin_allowed
 from .protocol.errors import BusError
 
 POLICY = (
@@ -137,6 +137,9 @@ class OperationsMiddleware(_Middleware):
     def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
         """Answer, or pass on what is not of these pages."""
         page = operations.PAGES.get(request.path_info) if request.method in ("GET", "HEAD") else None
+        if settings.DEBUG and not host_allowed(request.META.get("HTTP_HOST", "localhost")):
+            # Nobody probes a developer's machine by its address, but a page may that passes for a page of it.
+            page = None
         # Without a loop there is no node of this process to ask; the usual way makes one.
         return self.get_response(request) if page is None or not self._is_async else self._fresh(page(request))
 

@@ -24,7 +24,7 @@ from rest_framework.response import Response
 from .. import identity, metrics
 from ..conf import anonymous_allowed
 from ..database import without_transaction
-from ..door import identify, request_address
+from ..door import check_page, identify, request_address
 from ..node import Node, Peer, current
 from ..permissions import Actor
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
@@ -215,7 +215,7 @@ class EventStream:
 
 
 async def caller(request: HttpRequest, node: Node) -> Actor:
-    """Who asks for a stream, by bearer or session. Raises ``BusError`` UNAUTHENTICATED or RATE_LIMITED."""
+    """Who asks for a stream, by bearer or session. Raises ``BusError`` UNAUTHENTICATED, ORIGIN_REFUSED or RATE_LIMITED."""
     bearer = bearer_of(request)
     actor = (
         await identify(bearer, node, request_address(request))
@@ -223,8 +223,10 @@ async def caller(request: HttpRequest, node: Node) -> Actor:
         else await node.run(identity.from_request, request)
     )
     actor = msgspec.structs.replace(actor, address=request_address(request))
-    if actor.anonymous and not anonymous_allowed():
-        raise BusError("UNAUTHENTICATED")
+    if actor.anonymous:
+        if not anonymous_allowed():
+            raise BusError("UNAUTHENTICATED")
+        check_page(request)
     wait = take(actor)
     if wait:
         raise BusError("RATE_LIMITED", retry_after=wait)

@@ -8,6 +8,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from ..conf import anonymous_allowed
+from ..door import check_page
 from ..protocol.errors import BusError
 from .authentication import actor_of
 
@@ -16,9 +17,11 @@ class MayUseBus(BasePermission):
     """Identified callers; others where the setting lets them in, as on the socket."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        """True, or raises ``BusError`` UNAUTHENTICATED."""
-        if actor_of(request).anonymous and not anonymous_allowed():
-            raise BusError("UNAUTHENTICATED")
+        """True, or raises ``BusError`` UNAUTHENTICATED or ORIGIN_REFUSED."""
+        if actor_of(request).anonymous:
+            if not anonymous_allowed():
+                raise BusError("UNAUTHENTICATED")
+            check_page(request._request)
         return True
 
 

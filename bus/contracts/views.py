@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
+from urllib.parse import quote
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.urls import reverse
+from django.template.loader import render_to_string
+from django.urls import get_script_prefix, reverse, set_script_prefix
 
 from .asyncapi import document
 
 
 def asyncapi_json(request: HttpRequest) -> HttpResponse:
     """The AsyncAPI document of this very server."""
-    return HttpResponse(_as_json(*_address_of(request)), content_type="application/json")
+    return HttpResponse(_filled(_as_json(request.is_secure()), request), content_type="application/json")
 
 
 def asyncapi_page(request: HttpRequest) -> HttpResponse:
     """The same for people."""
-    return render(request, "bus/asyncapi.html", _to_read(*_address_of(request)))
+    return HttpResponse(_filled(_as_page(request.is_secure()), request))
 
 
-def _address_of(request: HttpRequest) -> tuple[str, str, bool]:
-    """Where this server is; the sockets lie under the same prefix as the pages (docs/django.md)."""
-    return request.get_host(), reverse("bus:console"), request.is_secure()
+#: What stands for this server's host, and for the path of the whole site, until somebody asks.
+_HOST, _SITE = "host.of.this.server", "/path.of.this.site"
 
 
-# Made once for each address: strangers may ask for it as often as they like, and it takes tens of milliseconds.
-@lru_cache(maxsize=8)
-def _as_json(host: str, prefix: str, secure: bool) -> bytes:
-    return json.dumps(document(host, prefix=prefix, secure=secure), indent=2).encode()
+def _filled(text: str, request: HttpRequest) -> str:
+    """The text with the address by which the request came. Neither part keeps a character that JSON or HTML would escape."""
+    host, site = (quote(part, safe="/:[]-._~") for part in (request.get_host(), get_script_prefix().rstrip("/")))
+    return text.replace(_HOST, host).replace(_SITE, site)
 
 
-@lru_cache(maxsize=8)
-def _to_read(host: str, prefix: str, secure: bool) -> dict[str, Any]:
-    return readable(document(host, prefix=prefix, secure=secure))
+@contextlib.contextmanager
+def _anywhere() -> Iterator[str]:
+    """Let every address that is made meanwhile begin with the placeholder; gives the path of the bus, as it is then."""
+    before = get_script_prefix()
+    set_script_prefix(f"{_SITE}/")
+    try:
+        yield reverse("bus:console")
+    finally:
+        set_script_prefix(before)
+
+
+# Made once, whatever address it is asked for by: strangers may come by as many names, ports and prefixes as they like, and it
+# takes tens of milliseconds.
+@lru_cache(maxsize=2)
+def _as_json(secure: bool) -> str:
+    with _anywhere() as prefix:
+        return json.dumps(document(_HOST, prefix=prefix, secure=secure), indent=2)
+
+
+@lru_cache(maxsize=2)
+def _as_page(secure: bool) -> str:
+    with _anywhere() as prefix:
+        return render_to_string("bus/asyncapi.html", readable(document(_HOST, prefix=prefix, secure=secure)))
+
+
+@lru_cache(maxsize=2)
+def _as_text(secure: bool) -> str:
+    base = f"{'https' if secure else 'http'}://{_HOST}"
+    with _anywhere() as prefix:
+        told = readable(document(_HOST, prefix=prefix, secure=secure))
+        return render_to_string("bus/llms.txt", {"base": base, **told})
 
 
 def readable(contract: dict[str, Any]) -> dict[str, Any]:
@@ -150,5 +180,4 @@ def type_in_words(schema: dict[str, Any]) -> str:
 
 def llms_txt(request: HttpRequest) -> HttpResponse:
     """What a language model has to know of this very server (https://llmstxt.org)."""
-    context = {"base": request.build_absolute_uri("/").rstrip("/"), **_to_read(*_address_of(request))}
-    return render(request, "bus/llms.txt", context, content_type="text/plain; charset=utf-8")
+    return HttpResponse(_filled(_as_text(request.is_secure()), request), content_type="text/plain; charset=utf-8")

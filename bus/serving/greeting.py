@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model
+from django.http.request import validate_host
 from django.urls import NoReverseMatch, reverse
 
 from ..conf import documentation, in_memory_layer, ready_made
@@ -41,6 +44,11 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
         said.append(f"  Sockets     ws://{base}/… as in {settings.ASGI_APPLICATION}")
     if admin := address("admin:index"):
         said.append(f"  Admin       http://{base}{admin}")
+    if name := _shut_out(host):
+        said.append(
+            "  Who comes by another name than localhost is refused: set ALLOWED_HOSTS to the names that this machine is called "
+            f"by, such as ALLOWED_HOSTS=localhost,{name}."
+        )
     if not _has_admin():
         said.append(
             "  There is no admin yet: `make admin` makes one and prints an access token."
@@ -48,6 +56,14 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
             else "  There is no admin yet: `manage.py createsuperuser` makes one."
         )
     return said
+
+
+def _shut_out(host: str) -> str:
+    """A name by which other machines may come to ``host``, if none of theirs is allowed; else empty."""
+    local = [".localhost", "localhost", "127.0.0.1", "[::1]", "testserver"]
+    if validate_host(f"[{host}]" if ":" in host else host, local) or set(settings.ALLOWED_HOSTS) - set(local):
+        return ""
+    return socket.gethostname() if reachable(host) == "localhost" else host
 
 
 def address(name: str) -> str:

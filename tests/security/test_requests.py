@@ -260,5 +260,18 @@ def test_what_anybody_may_ask_for_is_made_once(public_server: BusServer) -> None
     forms: list[Any] = [*docs.JSONDocument.renderer_classes, *docs.YAMLDocument.renderer_classes]
     for form in forms:
         assert docs.rendered(form) is docs.rendered(form)
-    assert views._as_json("example.org", "/", True) is views._as_json("example.org", "/", True)
+    for made in (views._as_json, views._as_page, views._as_text):
+        assert made(True) is made(True)
     assert registry["history"].describe() is registry["history"].describe()
+
+
+def test_a_document_is_made_once_by_whatever_address_it_is_asked_for(any_server: BusServer) -> None:
+    """Ports, spellings and prefixes that strangers make up: each stands in the answer, and makes no document of its own."""
+    get = b"GET %b HTTP/1.1\r\nHost: %b\r\n%bConnection: close\r\n\r\n"
+    answer_to(any_server, get % (b"/llms.txt", b"HOST", b""))
+    for port in range(1, 21):
+        host = b"%b:%d" % (any_server.host.encode(), port)
+        for path in (b"/llms.txt", b"/api/asyncapi.json"):
+            assert host in answer_to(any_server, get % (path, host, b"Daphne-Root-Path: /x%d\r\n" % port))
+    # Only whether it is for TLS makes another one.
+    assert {made.cache_info().maxsize for made in (views._as_json, views._as_page, views._as_text)} == {2}
