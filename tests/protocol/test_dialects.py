@@ -14,7 +14,16 @@ from bus.protocol import dialects, frames
 from bus.protocol.dialects import decode_object, normalise, request_id_of, token_of
 from bus.protocol.errors import BusError
 from bus.protocol.faults import FrameError
-from bus.protocol.inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, KIND_TELEMETRY, Inbound
+from bus.protocol.inbound import (
+    KIND_COMMAND,
+    KIND_PRIVATE,
+    KIND_PUBLISH,
+    KIND_REGISTER,
+    KIND_TELEMETRY,
+    Inbound,
+    copies_of,
+    size_of,
+)
 from bus.protocol.names import Address
 from bus.protocol.registration import Registration, Resume, registration_from
 from bus.protocol.values import seq_of, valid_time
@@ -656,3 +665,9 @@ def test_a_time_has_a_blank_or_a_t_between_its_halves(between: str, form: str) -
     inbound = read({"message": "x", "timestamp": text})
     head, tail = frames.message_parts(inbound, Address("a", "b"), "me", "arq_1")
     assert json.loads(frames.finish_message(head, tail, b"now", 1)).get("client_timestamp") == found
+
+
+def test_what_a_frame_is_worth_is_counted_by_its_copies_and_its_content() -> None:
+    inbound = read({"type": "private", "to": ["a", "b"], "message": "x", "metadata": {"n": 1}})
+    assert (copies_of(inbound), size_of(inbound)) == (2, len('{"message":"x"}"x"{"n": 1}'))
+    assert (copies_of(read({"message": "x"})), size_of(read({}))) == (1, 0)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.protocol.limits import TokenBucket, holder_of, nesting_within
+from bus.protocol.limits import TokenBucket, holder_of, is_of_this_machine, nesting_within
 
 pytestmark = pytest.mark.pure
 
@@ -115,3 +115,11 @@ def test_a_string_of_nothing_but_quotes_is_looked_through_once(end: bytes) -> No
     brackets = b"[" + b"[]," * 40
     assert nesting_within(brackets + b'"' + b'\\"' * 500_000 + end, 32)
     assert not nesting_within(b"[" * 33 + b'"' + b'\\"' * 500_000 + end, 32)
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [("127.0.0.1", True), ("::1", True), ("", True), ("10.0.0.1", False), ("2001:db8::1", False), ("nonsense", False)],
+)
+def test_an_address_of_this_machine_is_a_loopback_one_or_none(address: str, here: bool) -> None:
+    assert is_of_this_machine(address) is here

@@ -121,3 +121,19 @@ def test_a_session_may_have_a_grammar_of_its_own() -> None:
 
     assert problem_of(Session(Limits(), 0.0, strict), EVENT).code == "UNKNOWN_TYPE"
     assert Session(Limits(), 0.0, read).receive(EVENT, 0.0).id == "m1"
+
+
+def test_what_was_worth_more_than_its_frame_is_owed_to_every_bucket() -> None:
+    shared = TokenBucket(1.0, 10.0, 0.0)
+    made = session(frames_per_second=1.0, frames_burst=10.0)
+    made.share(shared)
+    made.ask(1)
+    assert shared.level == 10.0
+    made.ask(4)
+    assert shared.level == 7.0
+    made.receive(b'{"type":"private","to":["a","b","c"],"message":"x","id":"m1"}', 0.0)
+    # Three copies, and three questions more than the one frame before.
+    assert shared.level == 4.0
+    alone = session(frames_per_second=0.0)
+    alone.ask(100)
+    assert alone.receive(EVENT, 0.0).id == "m1"

@@ -141,7 +141,7 @@ class World:
         asked: dict[str, tuple[ClientConnection, str]] = {}
         batch: list[tuple[str, str]] = []
         for number, (door, place, odd, fields, blank) in enumerate(steps):
-            name = f"{'arq_' if door == 'v1' else ''}{odd}{number}-{room}"
+            name = f"{'arq_' if door == 'v1' else ''}{odd}-{number}-{room}"
             head = [('"id"', json.dumps(name)), ('"ack"', "true")]
             if door.startswith("telemetry"):
                 head += [('"type"', '"telemetry"'), ('"eventType"', json.dumps(odd or "x")), ('"payload"', "{}")]
