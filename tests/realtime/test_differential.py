@@ -38,7 +38,7 @@ SERVERS = ["daphne", "uvicorn"]
 
 def many(few: int, more: int) -> list[Any]:
     """Streams: few in `make test`, more in `make chaos`."""
-    return [few, pytest.param(more, marks=pytest.mark.chaos)]
+    return [few, pytest.param(more, marks=[pytest.mark.chaos, pytest.mark.timeout(900)])]
 
 
 def way_of(server: str) -> Callable[[list[bytes], bool | None], Seen]:
