@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.urls import include, path, re_path
-from django.views.generic import RedirectView
 
 from .api import operations
 from .console import docs
@@ -20,7 +19,7 @@ urlpatterns = [
     path("ready", operations.ready, name="ready"),
     path("version", operations.version, name="version"),
     path("docs/", docs.page, name="docs"),
-    path("docs/llms.txt", RedirectView.as_view(pattern_name="bus:llms")),
+    path("docs/llms.txt", contracts.llms_txt),
     re_path(r"^docs/(?P<name>[a-z-]{1,40})\.md$", docs.page, name="docs-page"),
     re_path(r"^docs/images/(?P<name>[a-z-]{1,40}\.(?:png|svg))$", docs.picture, name="docs-picture"),
     path("llms.txt", contracts.llms_txt, name="llms"),

@@ -327,7 +327,7 @@ async def test_the_command_of_a_systemd_unit_serves(
     env = clean_environment(
         {
             "DEBUG": "0",
-            "ALLOWED_HOSTS": "bus.test",
+            "ALLOWED_HOSTS": "bus.test,127.0.0.1",
             "SECRET_KEY": backends.secret_key,
             "ARQONBUS_ANONYMOUS": "1",
             **storage.env(),
