@@ -31,7 +31,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  HOST=$(HOST) PORT=$(PORT) TELEMETRY_PORT=$(TELEMETRY_PORT) can be set for run and demo; ARGS=… goes to pytest."
+	@echo "  HOST=$(HOST) PORT=$(PORT) TELEMETRY_PORT=$(TELEMETRY_PORT) can be set for run, demo and admin; ARGS=… goes to pytest."
 
 .PHONY: run
 run: migrate ## install, migrate, seed, serve (bus on PORT, telemetry on TELEMETRY_PORT)

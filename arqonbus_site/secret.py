@@ -33,14 +33,22 @@ def development_key(folder: Path) -> str:
     return key
 
 
-def prepare_sqlite(name: str) -> None:
-    """Make the folder and the empty file ``name`` of a SQLite database, for SQLite would let every local user read it.
+def prepare_sqlite(name: str, own_folder: Path) -> None:
+    """Make the empty file ``name`` of a SQLite database, for SQLite would let every local user read it.
+
+    ``own_folder`` is made with it; that of a file elsewhere has to be there, or a mistyped path would be served as an empty bus.
+    Raises ``ImproperlyConfigured``.
 
     A session's key in it is as good as a password. SQLite gives the files beside it the same mode. A file that is there keeps
     its mode: somebody may have shared it on purpose. What cannot be made is left for SQLite to refuse.
     """
     if name == ":memory:" or name.startswith("file:"):
         return
+    folder = Path(name).parent
     with contextlib.suppress(OSError):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        if folder == own_folder:
+            folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        raise ImproperlyConfigured(f"DATABASE_URL names a file in {folder}, and there is no such folder.")
+    with contextlib.suppress(OSError):
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

@@ -55,7 +55,7 @@ except (ValueError, KeyError, environ.ImproperlyConfigured):
 if not _database.get("NAME"):
     _database = {}  # A server without the database's name.
 if _database.get("ENGINE") == "django.db.backends.sqlite3":
-    prepare_sqlite(_database["NAME"])
+    prepare_sqlite(_database["NAME"], STATE_DIR)
     # WAL alone makes "database is locked" worse (a reader that upgrades fails at once); IMMEDIATE is the cure. With
     # synchronous=NORMAL a killed process loses nothing; a power cut may lose the last commits (docs/reliability.md).
     _database["OPTIONS"] = {

@@ -43,8 +43,13 @@ class StoreCommand(BaseCommand):
 def written_whole(path: Path) -> Iterator[IO[str]]:
     """A text file to write to, which is at ``path`` once it is whole: what was there stays if the writing fails.
 
+    The path ``-`` is standard output.
+
     Raises ``CommandError`` for a file that cannot be written.
     """
+    if str(path) == "-":
+        yield sys.stdout
+        return
     part = path.with_name(f"{path.name}.part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:

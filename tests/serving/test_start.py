@@ -229,14 +229,21 @@ def test_every_way_to_start_says_in_one_line_which_setting_is_wrong(door: str) -
 
 @pytest.mark.embedded
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way of a folder")
-    line = _refusal("check", env={"DATABASE_URL": f"sqlite:///{tmp_path}/file/bus.sqlite3"})
+    (tmp_path / "development.key").mkdir()
+    line = _refusal("check", env={"DATABASE_URL": f"sqlite:///{tmp_path}/bus.sqlite3"})
     assert "Make the folder writable, or set SECRET_KEY" in line
 
 
 @pytest.mark.embedded
+def test_a_database_in_a_folder_that_is_not_there_is_one_line_and_nothing_is_made(tmp_path: Path) -> None:
+    line = _refusal("runbus", env={"DATABASE_URL": f"sqlite:///{tmp_path}/typo/bus.sqlite3"})
+    assert line == f"DATABASE_URL names a file in {tmp_path}/typo, and there is no such folder."
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.embedded
 async def test_a_new_sqlite_file_is_its_owner_s_alone(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "bus.sqlite3"
+    path = tmp_path / "bus.sqlite3"
     run_manage("migrate", "--verbosity=0", env=clean_environment({"DATABASE_URL": f"sqlite:///{path}"}))
     files = sorted(path.parent.iterdir())
     assert {"bus.sqlite3", "development.key"} <= {file.name for file in files}

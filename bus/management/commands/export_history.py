@@ -22,7 +22,9 @@ class Command(StoreCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """The command line."""
         parser.add_argument("addresses", nargs="*", metavar="ADDRESS", help="room:channel, or a room for all of it.")
-        parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="The file to write.")
+        parser.add_argument(
+            "--output", type=Path, required=True, metavar="FILE", help="The file to write; - is standard output."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Write it. Raises ``CommandError``."""
@@ -34,4 +36,5 @@ class Command(StoreCommand):
                     file.write(f"{line}\n")
                     written += 1
                     bar.update()
-        self.stdout.write(f"Wrote {written} messages of {len(channels)} channels to {options['output']}.")
+        if str(options["output"]) != "-":
+            self.stdout.write(f"Wrote {written} messages of {len(channels)} channels to {options['output']}.")

@@ -8,12 +8,25 @@ import sys
 
 def main() -> None:
     """Run the command line, or say how to install it."""
-    missing = [name for name in ("typer", "rich") if importlib.util.find_spec(name) is None]
-    if missing:
-        sys.exit(f"The command line needs more than the client: pip install {' '.join(missing)}")
+    _require("The command line", "typer", "rich")
     from .cli import run
 
     run()
+
+
+def mcp() -> None:
+    """Run the MCP server (the command ``arqonbus-mcp``), or say how to install it."""
+    _require("The MCP server", "mcp", "pydantic")
+    from .mcp_server import main as serve
+
+    serve()
+
+
+def _require(what: str, *packages: str) -> None:
+    """End the process with one line where ``packages`` are missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        sys.exit(f"{what} needs more than the client: pip install {' '.join(missing)}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,11 @@ from ..errors import (
 
 
 class NotThere(Exception):
-    """Raised when a command's address is not there, before anything is made."""
+    """Raised when a command's address is not there, before anything is made; ``creatable``: the command could make it."""
+
+    def __init__(self, text: str, *, creatable: bool) -> None:
+        super().__init__(text)
+        self.creatable = creatable
 
 
 class TooFew(Exception):
@@ -88,7 +92,8 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
     if isinstance(error, TimeoutError):
         return TIMED_OUT, str(error) or "The server did not answer in time.", ""
     if isinstance(error, NotThere):
-        return NOT_FOUND, str(error), "--create makes it. `arqonbus channels` lists what there is."
+        create = "--create makes it. " if error.creatable else ""
+        return NOT_FOUND, str(error), f"{create}`arqonbus channels` lists what there is."
     if isinstance(error, Unauthenticated) or (isinstance(error, ClosedByServer) and error.close_code == 4401):
         return NOT_ALLOWED, str(error), _IDENTIFY
     if isinstance(error, Forbidden) or (isinstance(error, ClosedByServer) and error.close_code == 4403):

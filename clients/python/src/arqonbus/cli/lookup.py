@@ -29,7 +29,7 @@ async def must_be_there(bus: Bus, addresses: Iterable[str]) -> None:
         except Forbidden:
             continue  # It is there.
         except NotFound:
-            raise await _not_there(bus, room, channel) from None
+            raise await _not_there(bus, room, channel, creatable=True) from None
 
 
 async def members_of(bus: Bus, address: str) -> list[ChannelInfo]:
@@ -40,11 +40,11 @@ async def members_of(bus: Bus, address: str) -> list[ChannelInfo]:
             return [await bus.channel_info(address)]
         rows = await bus.list_channels(room)
     except NotFound:
-        raise await _not_there(bus, room, channel) from None
+        raise await _not_there(bus, room, channel, creatable=False) from None
     return [await bus.channel_info(f"{room}:{row['channel']}") for row in rows if row["participants"]]
 
 
-async def _not_there(bus: Bus, room: str, channel: str) -> NotThere:
+async def _not_there(bus: Bus, room: str, channel: str, *, creatable: bool) -> NotThere:
     rows = await bus.list_channels()
     if channel == WHOLE:
         wanted, there = room, sorted({row["room"] for row in rows})
@@ -55,4 +55,4 @@ async def _not_there(bus: Bus, room: str, channel: str) -> NotThere:
     alike = difflib.get_close_matches(wanted, there, n=3, cutoff=0.75)
     if not alike and channel != WHOLE:
         alike = [address for address in there if address.endswith(f":{channel}") or address.startswith(f"{room}:")][:3]
-    return NotThere(f"{text} Did you mean {' or '.join(alike)}?" if alike else text)
+    return NotThere(f"{text} Did you mean {' or '.join(alike)}?" if alike else text, creatable=creatable)
