@@ -131,7 +131,7 @@ async def test_an_address_that_is_opened_is_not_created_by_that(
     # The one that was meant is offered, and the one that was not can be made.
     await (await client(shared_server)).publish(f"{fresh_room}:type", "here")
     await opened.go("overview")
-    await expect(page.locator(".tree-row", has_text="type").first).to_be_visible()
+    await page.wait_for_function("address => arqonbus.rooms.channels.has(address)", arg=f"{fresh_room}:type")
     await opened.go(f"messages/{fresh_room}:typo")
     await expect(page.locator(".empty").get_by_role("link", name=f"{fresh_room}:type")).to_be_visible()
     await page.get_by_role("button", name="Create it").click()

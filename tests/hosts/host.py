@@ -16,7 +16,7 @@ from tests.harness.backends import clean_environment
 from tests.harness.processes import ManagedProcess
 from tests.harness.waiting import free_port, wait_until
 from tests.hosts.choices import Choice
-from tests.hosts.site.drive import PASSWORD
+from tests.hosts.site import PASSWORD
 
 
 class Host:

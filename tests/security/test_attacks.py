@@ -436,7 +436,8 @@ async def test_private_messages_are_read_by_their_two_sides_only(
                 f"messages?sender={alice.client_id}",
                 f"channels/{inbox}/messages/1",
             ):
-                assert "psst" not in caller.get(path).text, path
+                # The address of the next page repeats what was asked for.
+                assert "psst" not in caller.get(path).text.replace("text=psst", ""), path
     mine = await alice.request("history", room=inbox)
     assert len(mine["messages"]) == 10
 

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ["DJANGO_SETTINGS_MODULE"] = "tests.hosts.site.settings"
+from tests.hosts.site import PASSWORD
 
-PASSWORD = "a long enough pass phrase"
+os.environ["DJANGO_SETTINGS_MODULE"] = "tests.hosts.site.settings"
 
 
 def _import_server(kind: str) -> None:
