@@ -154,7 +154,8 @@ def shared_server(backends: Backends) -> Iterator[BusServer]:
     """
     storage = backends.new_storage()
     with _servers(backends, storage) as start:
-        yield start()
+        # A machine that runs several tests at once may need longer for 16 MiB than publishers are let to wait.
+        yield start(env={"ARQONBUS_STORE_TIMEOUT": "10"})
     backends.drop_storage(storage)
 
 
