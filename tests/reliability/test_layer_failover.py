@@ -127,7 +127,8 @@ async def test_a_process_that_may_send_and_not_receive_is_not_ready_and_says_wha
 
 @pytest.mark.pure
 def test_a_servers_answer_is_told_from_a_line_that_broke() -> None:
-    redis = pytest.importorskip("redis.exceptions")
+    from redis import exceptions as redis
+
     for name in (
         "ReadOnlyError",
         "BusyLoadingError",
