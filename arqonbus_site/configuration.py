@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from arqonbus_site.environment import Site
-from bus.conf import PARTS, UNITS, Config
-from bus.environment import type_name
+from bus.conf.parsing import type_name
+from bus.conf.settings import PARTS, UNITS, Config
 
 _HEAD = """\
 <!-- Made by `python -m arqonbus_site.configuration`; a test keeps it true. Do not edit it by hand. -->

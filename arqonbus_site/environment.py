@@ -1,4 +1,4 @@
-"""The project's own variables (the bus's are in ``bus.conf``), in one table; ``docs/configuration.md`` is made from both."""
+"""The project's own variables (the bus's: ``bus.conf.settings``), in one table. ``docs/configuration.md`` shows both."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bus import environment
-from bus.environment import setting
+from bus.conf import parsing as environment
+from bus.conf.parsing import setting
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,6 @@ def one_line(*, traceback: bool = False) -> Iterator[None]:
     except (OperationalError, ProgrammingError) as problem:
         if traceback:
             raise
-        from bus import database
+        from bus.db import faults as database
 
         sys.exit(database.in_words(database.first_hand(problem)))

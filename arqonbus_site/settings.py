@@ -16,8 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from arqonbus_site import environment
 from arqonbus_site.secret import development_key, prepare_sqlite
-from bus import conf
 from bus.api.openapi import OPENAPI
+from bus.conf import settings as conf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (BASE_DIR / "manage.py").exists()
@@ -220,8 +220,8 @@ X_FRAME_OPTIONS = "DENY"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"bus": {"()": "bus.logs.formatter", "form": _bus.log_format}},
-    "filters": {"strangers": {"()": "bus.logs.Strangers"}},
+    "formatters": {"bus": {"()": "bus.monitoring.log_lines.formatter", "form": _bus.log_format}},
+    "filters": {"strangers": {"()": "bus.monitoring.log_lines.Strangers"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "bus", "filters": ["strangers"]}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {

@@ -10,8 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from .connection import Handler
     from .node import Node
+    from .sockets.connection import Handler
 
 
 class BusConfig(AppConfig):
@@ -36,11 +36,12 @@ class BusConfig(AppConfig):
         for needed in ("django.contrib.auth", "django.contrib.contenttypes"):
             if not apps.is_installed(needed):
                 raise ImproperlyConfigured(f'The bus needs users: add "{needed}" to INSTALLED_APPS.')
-        from . import checks, receivers
-        from .attempts import Attempts, Buckets
+        from . import receivers
+        from .auth.attempts import Attempts, Buckets
+        from .auth.permissions import RuleTable
+        from .checks import bus as checks
         from .log import Passed
-        from .logs import Damper
-        from .permissions import RuleTable
+        from .monitoring.log_lines import Damper
 
         #: The nodes that run in this process; code outside of an event loop rings their bells through it.
         self.nodes: set[Node] = set()

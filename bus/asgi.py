@@ -17,13 +17,14 @@ from typing import Any
 
 from django.apps import apps
 
-from . import routes
 from .api.endings import begin
-from .checks import refuse_to_serve
-from .logs import Damper
-from .serving import daphne_lines, uvicorn_lines
-from .serving.beginning import begin_with_daphne, lifespan, mask_access_logs
-from .serving.phrases import name_statuses
+from .checks.bus import refuse_to_serve
+from .conf import routes
+from .monitoring.log_lines import Damper
+from .servers.daphne import handshakes as daphne_lines
+from .servers.daphne.phrases import name_statuses
+from .servers.startup import begin_with_daphne, lifespan, mask_access_logs
+from .servers.uvicorn import handshakes as uvicorn_lines
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -35,8 +36,8 @@ def bus_application(http: Application, websocket: Application) -> Application:
 
     It also does for the server behind it what the bus wants of it: under ``daphne`` and ``uvicorn`` the node begins with the
     process, slow handshakes end, and tokens stay out of access logs. A path that ``websocket`` has no route for is refused in
-    order; what a page of the project may mean by it is tried before (``bus.routes``): the console looks for its socket at its
-    own path, with the project's prefix and language. Raises ``ImproperlyConfigured`` for settings that cannot work.
+    order. What a page of the project may mean by it is tried before (``bus.conf.routes``): the console looks for its socket
+    at its own path, with the project's prefix and language. Raises ``ImproperlyConfigured`` for settings that cannot work.
     """
     refuse_to_serve()
     apps.get_app_config("bus").sockets = websocket  # type: ignore[attr-defined]
@@ -72,7 +73,7 @@ class _Sockets:
     def __init__(self, router: Application) -> None:
         self._router = router
         self._paths = [f"/{route.pattern}" for route in getattr(router, "routes", ())]
-        #: What ``/`` is on a port of telemetry's own (``bus.serving.servers`` marks what came in there).
+        #: What ``/`` is on a port of telemetry's own (``bus.servers.serve`` marks what came in there).
         self._telemetry = next((path for path in self._paths if path.endswith("/telemetry/")), "")
         # Strangers try addresses: they must not fill the log.
         self._damper = Damper(rate=1.0, burst=20.0)

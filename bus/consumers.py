@@ -7,13 +7,13 @@ from urllib.parse import parse_qsl
 
 from channels.consumer import AsyncConsumer
 
-from .connection import Connection
-from .door import Refused, authenticate, origin_of, peer_address
 from .node import current, settle
 from .protocol.errors import BAD_FRAMES, TOO_MANY, BusError, Closing
-from .realtime.inbound import bound, ping_as_told
-from .realtime.readers import attach
-from .realtime.writers import choose
+from .servers.readers import attach
+from .servers.receiving import bound, ping_as_told
+from .servers.writers import choose
+from .sockets.connection import Connection
+from .sockets.handshake import Refused, authenticate, origin_of, peer_address
 
 SUBPROTOCOL = "arqonbus.v1"
 

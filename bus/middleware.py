@@ -12,8 +12,8 @@ from django.utils.cache import patch_vary_headers
 
 from .api import operations
 from .api.errors import plain_answer
-from .door import host_allowed, origin_allowed
 from .protocol.errors import BusError
+from .sockets.handshake import host_allowed, origin_allowed
 
 POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self' ws: wss:; "
@@ -67,7 +67,7 @@ class ContentSecurityPolicyMiddleware(_Middleware):
 class CrossOriginMiddleware(_Middleware):
     """Lets pages of other origins use REST and event streams (CORS): those that may open a socket, and no others.
 
-    The rule is the socket's own (``bus.door.origin_allowed``): ARQONBUS_ALLOWED_ORIGINS, and in DEBUG pages of this machine. A
+    The rule is the socket's own (``origin_allowed``): ARQONBUS_ALLOWED_ORIGINS, and in DEBUG pages of this machine. A
     page shows a token; cookies stay at home, since no answer allows credentials.
     """
 

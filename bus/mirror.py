@@ -10,8 +10,8 @@
 
 Put it into a module that is imported at start (``apps.py`` → ``ready``). The message is written in the transaction of the
 change: subscribers hear of it after the commit, and never after a rollback. Rows that were written through a proxy, a child or a
-parent of the model are rows of it too (``bus.family``). ``QuerySet.update``, ``bulk_create``, ``bulk_update`` and SQL of one's
-own send no signals in Django, so they are not mirrored; ``order_on_the_bus.publish(order, "updated")`` does it by hand.
+parent of the model are rows of it too (``bus.db.inheritance``). ``QuerySet.update``, ``bulk_create``, ``bulk_update`` and SQL
+of one's own send no signals in Django, so they are not mirrored; ``order_on_the_bus.publish(order, "updated")`` does it by hand.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
 
-from . import family
+from .db import inheritance as family
 from .protocol.errors import BusError
 from .services import Published, publish
 

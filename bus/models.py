@@ -281,7 +281,7 @@ class AccessToken(models.Model):
 
 
 class Grant(models.Model):
-    """A rule: who may (or may not) do what, where. Deny wins over allow (``bus.permissions``)."""
+    """A rule: who may (or may not) do what, where. Deny wins over allow (``bus.auth.permissions``)."""
 
     class Subject(models.TextChoices):
         EVERYONE = "everyone", "everyone"
@@ -324,7 +324,7 @@ class Grant(models.Model):
 
 
 class UsedTicket(models.Model):
-    """A single-use ticket that was redeemed, kept until it would have expired anyway (``bus.tickets``)."""
+    """A single-use ticket that was redeemed, kept until it would have expired anyway (``bus.auth.tickets``)."""
 
     id = models.CharField(max_length=32, primary_key=True)
     expires_at = models.DateTimeField(db_index=True)
@@ -334,7 +334,7 @@ class UsedTicket(models.Model):
 
 
 class AccessChange(models.Model):
-    """Something about who may do what changed; every process looks for new rows (``bus.services.access``).
+    """Something about who may do what changed; every process looks for new rows (``bus.services.rights``).
 
     ``subject`` is "rules", "everyone", or the principal or credential that changed, such as "user:3" or "token:5".
     """

@@ -10,11 +10,13 @@ from django.contrib.auth.signals import user_logged_out
 from django.db.models.signals import m2m_changed, post_delete, post_save
 from django.utils import timezone
 
-from . import bells, broker, family
-from .identity import session_model, session_subject
+from .auth.identity import session_model, session_subject
+from .auth.permissions import table
+from .db import inheritance as family
 from .models import AccessToken, Channel, Grant, Room
-from .permissions import table
-from .services import access
+from .notify import broker
+from .notify import messages as bells
+from .services import rights as access
 
 
 def connect() -> None:

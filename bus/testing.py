@@ -41,7 +41,7 @@ from django.test import override_settings
 from .consumers import BusConsumer
 from .models import Message
 from .node import current
-from .node.sigterm import SIGNALS
+from .node.upkeep.sigterm import SIGNALS
 from .protocol.names import WHOLE, parse_address
 
 #: How long ``expect`` waits, in seconds.

@@ -8,18 +8,18 @@ from typing import Any
 import msgspec
 from django.db import Error as DatabaseError
 
-from bus.conf import telemetry_anonymous_allowed
-from bus.connection import Connection
+from bus.auth.permissions import JOIN
+from bus.conf.settings import telemetry_anonymous_allowed
 from bus.consumers import BusConsumer
-from bus.door import Refused, check_admitted
 from bus.models import wire_time
-from bus.permissions import JOIN
 from bus.protocol import frames
 from bus.protocol.errors import BusError, Closing
 from bus.protocol.registration import Registration
 from bus.realtime.hub import Stream
-from bus.realtime.writers import Writer
+from bus.realtime.writer import Writer
 from bus.services.channels import ChannelRef
+from bus.sockets.connection import Connection
+from bus.sockets.handshake import Refused, check_admitted
 
 from . import protocol
 
@@ -128,7 +128,7 @@ class TelemetryConnection(Connection):
         return self._ref is not None and self._admitted() and self.node.may(self.peer, JOIN, self._ref)
 
     def _receive(self, stream: Stream) -> None:
-        """Hear the stream from here on. Being a membership, it ends when the right to it is withdrawn (``bus.node.access``)."""
+        """Hear the stream from here on. Being a membership, it ends when the right to it is withdrawn."""
         ref, peer = self._ref, self.peer
         if ref is not None and ref.id not in peer.memberships:
             peer.memberships[ref.id] = ref

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps import apps
 from prometheus_client import Counter
 
-from bus.metrics import registry
+from bus.monitoring.metrics import registry
 from bus.node import Node
 from bus.protocol.limits import TokenBucket
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bus.conf import config
+from bus.conf.settings import config
 from bus.protocol.dialects import read_closely
 from bus.protocol.frames import encode
 from bus.protocol.inbound import KIND_PUBLISH, KIND_TELEMETRY, Inbound

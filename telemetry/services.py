@@ -13,16 +13,16 @@ from typing import Any
 from django.apps import apps
 from django.db import Error as DatabaseError
 
-from bus.connection import Connection
+from bus.auth.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.log import Entry
 from bus.models import wire_time
 from bus.node import Node, running
-from bus.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.protocol.errors import BusError
 from bus.protocol.inbound import Inbound
 from bus.protocol.names import SERVER, Address
+from bus.publishing.django import publish_all
 from bus.services.channels import ChannelRef
-from bus.services.publishing import publish_all
+from bus.sockets.connection import Connection
 
 from . import metrics, protocol
 

@@ -14,8 +14,8 @@ from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.html import format_html
 
+from ..auth.permissions import ACTIONS, Actor
 from ..models import AccessToken, Grant
-from ..permissions import ACTIONS, Actor
 from ..services import grants as grant_service
 from ..services import tokens as token_service
 from .base import DOOR, BusModelAdmin, actor_of, counted, no_store

@@ -22,12 +22,12 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from .. import identity
-from ..conf import config
-from ..door import request_address
-from ..permissions import Actor
+from ..auth import identity
+from ..auth.permissions import Actor
+from ..conf.settings import config
 from ..protocol.errors import BusError
 from ..protocol.values import holds_nul, wrong_with
+from ..sockets.handshake import request_address
 
 #: The door's name in the audit log.
 DOOR = "admin"

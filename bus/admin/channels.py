@@ -10,8 +10,8 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from ..auth.permissions import Actor
 from ..models import Channel, Client, Message, Room, validate_name
-from ..permissions import Actor
 from ..protocol.names import Address
 from ..services import channels as channel_service
 from .base import DOOR, BusModelAdmin, InputFilter, actor_of, figure, list_link, page_link

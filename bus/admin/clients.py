@@ -20,8 +20,8 @@ from django.views.decorators.http import require_POST
 from ..models import Client, Membership, Message
 from ..protocol.errors import BusError
 from ..protocol.names import parse_address
+from ..publishing.django import send_private
 from ..services import clients as client_service
-from ..services.publishing import send_private
 from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, counted, figure, list_link, page_link, pretty
 
 

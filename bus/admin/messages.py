@@ -14,9 +14,9 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from ..conf import config
+from ..auth.permissions import HISTORY, can
+from ..conf.settings import config
 from ..models import Channel, Client, Message
-from ..permissions import HISTORY, can
 from ..protocol.names import WHOLE
 from ..services import audit
 from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, list_link, page_link, pretty

@@ -10,7 +10,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from ..conf import config
+from ..conf.settings import config
 from ..models import Client, Node
 from .base import ReadOnlyAdmin, figure, list_link, pretty
 

@@ -10,8 +10,8 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils.html import format_html
 
+from ..auth.permissions import Actor
 from ..models import Channel, Membership, Message, Room
-from ..permissions import Actor
 from ..protocol.names import INBOX_ROOM, WHOLE
 from ..services import rooms as room_service
 from .base import DOOR, BusModelAdmin, actor_of, figure, list_link

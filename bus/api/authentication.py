@@ -1,4 +1,4 @@
-"""Who calls: the same identities as on the socket (``bus.identity``), by bearer token or by session cookie with CSRF."""
+"""Who calls: the same identities as on the socket (``bus.auth.identity``), by bearer token or by session cookie with CSRF."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.request import Request
 
-from .. import identity
-from ..attempts import Attempts
-from ..door import request_address
-from ..permissions import Actor
+from ..auth import identity
+from ..auth.attempts import Attempts
+from ..auth.permissions import Actor
 from ..protocol.errors import BusError
+from ..sockets.handshake import request_address
 
 
 def actor_of(request: Request) -> Actor:
@@ -41,7 +41,7 @@ def bearer_of(request: HttpRequest) -> str | None:
 
 
 class BusAuthentication(BaseAuthentication):
-    """``request.user`` is the Django user or an anonymous one, ``request.auth`` the :class:`~bus.permissions.Actor`."""
+    """``request.user`` is the Django user or an anonymous one, ``request.auth`` the :class:`~bus.auth.permissions.Actor`."""
 
     def authenticate(self, request: Request) -> tuple[Any, Actor] | None:
         """The caller; None when it brings nothing. Raises ``BusError`` UNAUTHENTICATED, RATE_LIMITED after too many of these."""

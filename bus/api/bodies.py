@@ -11,7 +11,7 @@ from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
-from ..conf import config
+from ..conf.settings import config
 from ..protocol.errors import BusError
 from ..protocol.faults import FrameError
 from ..protocol.limits import nesting_within

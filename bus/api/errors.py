@@ -15,11 +15,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
-from .. import database, metrics
-from ..door import request_address
-from ..logs import Damper, tame
+from ..db import faults as database
+from ..monitoring import metrics
+from ..monitoring.log_lines import Damper, tame
 from ..node.threads import store_error
 from ..protocol.errors import BusError
+from ..sockets.handshake import request_address
 
 logger = logging.getLogger("arqonbus.rest")
 

@@ -21,20 +21,21 @@ from drf_spectacular.types import OpenApiTypes
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from .. import identity, metrics
-from ..conf import anonymous_allowed
-from ..database import without_transaction
-from ..door import check_page, identify, request_address
+from ..auth import identity
+from ..auth.permissions import Actor
+from ..conf.settings import anonymous_allowed
+from ..db.faults import without_transaction
+from ..monitoring import metrics
 from ..node import Node, Peer, current
-from ..permissions import Actor
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
 from ..protocol.kept import legible
 from ..protocol.names import inbox
 from ..protocol.routing import channel_not_found
+from ..realtime.event_writer import EventWriter, backlog_of
 from ..realtime.hub import Stream
-from ..realtime.writers.events import EventWriter, backlog_of
 from ..services import clients as client_service
 from ..services.channels import ChannelRef
+from ..sockets.handshake import check_page, identify, request_address
 from .authentication import bearer_of
 from .endings import ending_of
 from .errors import bus_error, headers_of, noted, plain_answer

@@ -12,9 +12,10 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.core import Metric
 
-from .. import database, metrics
-from ..database import without_transaction
+from ..db import faults as database
+from ..db.faults import without_transaction
 from ..log import heads
+from ..monitoring import metrics
 from ..node import Node, current
 from ..protocol.errors import BusError
 from ..services import nodes, totals

@@ -1,4 +1,4 @@
-"""Who may come in at all; what one may do inside is asked of ``bus.permissions`` by the services."""
+"""Who may come in at all; what one may do inside is asked of ``bus.auth.permissions`` by the services."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from ..conf import anonymous_allowed
-from ..door import check_page
+from ..conf.settings import anonymous_allowed
 from ..protocol.errors import BusError
+from ..sockets.handshake import check_page
 from .authentication import actor_of
 
 

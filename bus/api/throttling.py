@@ -9,9 +9,9 @@ from django.apps import apps
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from ..attempts import Buckets
-from ..conf import config
-from ..permissions import Actor
+from ..auth.attempts import Buckets
+from ..auth.permissions import Actor
+from ..conf.settings import config
 from ..protocol.errors import BusError
 from ..protocol.limits import holder_of
 from .authentication import actor_of

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..permissions import Actor
+from ..auth.permissions import Actor
 from ..protocol.errors import BusError
 from ..protocol.names import Address
 from ..protocol.values import holds_nul

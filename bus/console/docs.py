@@ -12,7 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
-from ..conf import documentation
+from ..conf.settings import documentation
 
 FOLDER = documentation()
 #: The pages in the order in which one reads them; those that are not named here follow.

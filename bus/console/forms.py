@@ -10,10 +10,10 @@ from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 
-from ..door import request_address
+from ..sockets.handshake import request_address
 
 if TYPE_CHECKING:
-    from ..attempts import Attempts
+    from ..auth.attempts import Attempts
 
 #: The code of the fault that says to wait.
 THROTTLED = "throttled"

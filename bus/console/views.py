@@ -23,7 +23,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET
 
-from ..conf import anonymous_allowed, config, default_address, documentation, ready_made
+from ..conf.settings import anonymous_allowed, config, default_address, documentation, ready_made
 from ..protocol.errors import CLOSE_CODES, ERRORS
 from ..version import PROTOCOL, VERSION
 from .forms import THROTTLED, LoginForm

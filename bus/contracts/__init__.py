@@ -1,8 +1,8 @@
 """The contract of the sockets as an AsyncAPI 3 document, made from what validates and builds the frames.
 
 Commands, their parameters, permissions and errors come from the registry (``bus.commands``), the tables of errors and close
-codes from ``bus.protocol.errors``, limits from ``bus.conf``. The shapes of frames are the structs of ``frames``; tests hold
-them against the normaliser's verdicts and against every frame of a real session.
+codes from ``bus.protocol.errors``, limits from ``bus.conf.settings``. The shapes of frames are the structs of ``frames``;
+tests hold them against the normaliser's verdicts and against every frame of a real session.
 """
 
 from __future__ import annotations

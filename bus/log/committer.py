@@ -8,7 +8,7 @@ import time
 from django.db import DataError, IntegrityError, OperationalError, connection
 from django.db import Error as DatabaseError
 
-from .. import database
+from ..db import faults as database
 from ..protocol.errors import BusError
 from .entry import Entry
 from .flight import Abandoned, Flight

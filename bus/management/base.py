@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error as DatabaseError
 from tqdm import tqdm
 
-from .. import database
+from ..db import faults as database
 from ..protocol.errors import BusError
 
 

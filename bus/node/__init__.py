@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .garbage import settle
+from .client import Peer
 from .node import Node, current, running
-from .peer import Peer
+from .upkeep.garbage import settle
 
 __all__ = ["Node", "Peer", "current", "running", "settle"]

@@ -15,39 +15,41 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import Error as DatabaseError
 
-from .. import bells, database, metrics
-from ..broker import Broker
-from ..conf import LAYER_HINT, config, development_notice, in_memory_layer
+from ..auth.permissions import SYSTEM, can, require, table
+from ..conf.settings import LAYER_HINT, config, development_notice, in_memory_layer
+from ..db import faults as database
 from ..log import LogWriter
-from ..logs import Damper
-from ..permissions import SYSTEM, can, require, table
+from ..monitoring import metrics
+from ..monitoring.log_lines import Damper
+from ..notify import messages as bells
+from ..notify.broker import Broker
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, Address
+from ..publishing.announce import Publisher
 from ..realtime.hub import Hub
-from ..realtime.readers import Allowance
+from ..realtime.odd_frames import Allowance
 from ..realtime.recent import Memory
-from ..realtime.writers import Bounds
+from ..realtime.writer import Bounds
 from ..services import connections as connection_service
 from ..services import nodes as node_service
 from ..services import seed
 from ..services.channels import ChannelRef
 from ..version import VERSION
-from . import drain, sigterm
-from .access import Access
-from .admission import Admission
 from .batch import Batcher
-from .channels import Channels
-from .life import Life
-from .members import Members
-from .peer import Peer
-from .presence import Notices
-from .publisher import Publisher
-from .registration import Registrations
-from .replay import Replays
-from .statistics import Statistics
-from .streams import Streams
+from .client import Peer
+from .clients.admission import Admission
+from .clients.members import Members
+from .clients.presence import Notices
+from .clients.registration import Registrations
+from .clients.rights import Access
+from .delivery.channels import Channels
+from .delivery.replay import Replays
+from .delivery.streams import Streams
+from .delivery.watch import Watch
 from .threads import DatabaseThreads, database_call, database_read, unavailable
-from .watch import Watch
+from .upkeep import drain, sigterm
+from .upkeep.heartbeat import Life
+from .upkeep.statistics import Statistics
 
 logger = logging.getLogger("arqonbus.node")
 
@@ -199,7 +201,7 @@ class Node:
     async def stop(self) -> None:
         """End in order: accepted work is done and acked, sockets are closed with 4012, presence is cleared.
 
-        It takes ``drain_timeout`` and 3 seconds at most; what comes in meanwhile is refused with RESTARTING (``bus.connection``).
+        It takes ``drain_timeout`` and 3 seconds at most; what comes in meanwhile is refused with RESTARTING.
         """
         if self.draining:
             return
@@ -249,7 +251,7 @@ class Node:
     # --- rights -------------------------------------------------------------------------------------------------
 
     def may(self, peer: Peer, action: str, ref: ChannelRef) -> bool:
-        """:func:`bus.permissions.can`, remembered by the connection while the rules stay as they are."""
+        """:func:`bus.auth.permissions.can`, remembered by the connection while the rules stay as they are."""
         rules = self._rules
         version = rules.version
         if peer.rules_version != version:

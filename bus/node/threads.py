@@ -10,7 +10,7 @@ from typing import Any
 from django.db import DataError, InterfaceError, OperationalError, connection
 from django.db import Error as DatabaseError
 
-from .. import database
+from ..db import faults as database
 from ..protocol.errors import BusError
 
 #: How long the threads wait for one another at the end, in seconds; one that is at work then closes when it is done.

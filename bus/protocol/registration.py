@@ -56,7 +56,7 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
             own.add(field, f"`{field}` is a text of at most {longest} characters.")
         else:
             setattr(result, field, value)
-    # A token as long as in a header (``bus.jwts``).
+    # A token as long as in a header (``bus.auth.jwts``).
     for field, longest in (("room", 4096), ("channel", 4096), ("token", 8192), ("epoch", 4096)):
         value = fields.get(field)
         if field == "token" and not value:

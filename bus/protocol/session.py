@@ -1,6 +1,6 @@
 """One connection's side of the protocol without any I/O (contract §3, §8).
 
-Text and a time go in, canonical frames come out; what is wrong is raised. The runtime (``bus.connection``) carries out
+Text and a time go in, canonical frames come out; what is wrong is raised. The runtime (``bus.sockets.connection``) carries out
 what the frames ask for.
 """
 

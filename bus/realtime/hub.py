@@ -13,7 +13,7 @@ from typing import Protocol
 from ..protocol.names import WHOLE
 from .frame import Batch
 from .recent import Memory, Recent, Row
-from .writers import Writer
+from .writer import Writer
 
 
 class Member(Protocol):

@@ -6,7 +6,7 @@ after the commit. For Django code the names to import are here.
 
 from __future__ import annotations
 
-from .publishing import (
+from ..publishing.django import (
     Published,
     abroadcast_to_channel,
     abroadcast_to_room,

@@ -12,10 +12,10 @@ from django.db.models import Count, QuerySet
 from django.utils import timezone
 from msgspec import Meta, field
 
-from ..conf import config
+from ..auth.permissions import SYSTEM, Actor
+from ..conf.settings import config
 from ..log.store import parse_moment
 from ..models import Channel, Message, Room
-from ..permissions import SYSTEM, Actor
 from ..protocol.errors import BusError
 from ..protocol.kept import legible
 from ..protocol.limits import nesting_within

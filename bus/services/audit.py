@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ..logs import tame
+from ..auth.permissions import Actor
 from ..models import AuditEntry
-from ..permissions import Actor
+from ..monitoring.log_lines import tame
 
 #: Bytes of what is kept of one detail; a channel's metadata may be as large as a body.
 MOST_BYTES = 8 * 1024

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.db.models import Exists, OuterRef, QuerySet
 
+from ..auth.permissions import JOIN, PRESENCE, Actor, can
 from ..models import Channel, Membership, Room, wire_time
-from ..permissions import JOIN, PRESENCE, Actor, can
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, parse_address, whole_room
 from ..protocol.routing import channel_not_found, invalid_name

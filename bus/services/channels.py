@@ -9,10 +9,13 @@ import msgspec
 from django.db import IntegrityError, transaction
 from django.db.models import Count
 
-from .. import bells, broker, metrics, signals
-from ..conf import config
+from .. import signals
+from ..auth.permissions import HISTORY, JOIN, MANAGE, Actor, can, require
+from ..conf.settings import config
 from ..models import Channel, Membership, Room, new_epoch
-from ..permissions import HISTORY, JOIN, MANAGE, Actor, can, require
+from ..monitoring import metrics
+from ..notify import broker
+from ..notify import messages as bells
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, inbox, is_name
 from ..protocol.routing import channel_not_found, invalid_name

@@ -17,9 +17,11 @@ from django.core import signing
 from django.db.models import Count
 from django.utils import timezone
 
-from .. import bells, broker, metrics
-from ..conf import config
+from ..conf.settings import config
 from ..models import Channel, Client, Membership, digest, new_epoch
+from ..monitoring import metrics
+from ..notify import broker
+from ..notify import messages as bells
 from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing
 from ..protocol.names import INBOX_ROOM, is_made_up
 from . import nodes, totals
@@ -54,7 +56,7 @@ class Claim(msgspec.Struct):
     last_activity: datetime
     #: What the inbox of a client of whom nothing is known gets as its epoch.
     new_epoch: str
-    #: Connections that its principal may have in all processes together; 0: nobody looks (``bus.node.admission``).
+    #: Connections that its principal may have in all processes together; 0: nobody looks (``bus.node.clients.admission``).
     most: int = 0
     #: Whether somebody still waits for the answer. Asked in the database's thread, when nothing stands between it and the claim:
     #: a claim that was held up for long, of a client that has gone elsewhere since, takes nothing from anybody.

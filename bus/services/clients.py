@@ -12,10 +12,12 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from .. import bells, broker, metrics
-from ..conf import config
+from ..auth.permissions import PRESENCE, Actor, can, require
+from ..conf.settings import config
 from ..models import Channel, Client, Membership, digest, wire_time
-from ..permissions import PRESENCE, Actor, can, require
+from ..monitoring import metrics
+from ..notify import broker
+from ..notify import messages as bells
 from ..protocol.errors import NOT_ALLOWED, BusError
 from ..protocol.names import CLIENT_ID_RULE, Address, is_client_id, is_reserved
 from ..protocol.routing import channel_not_found, invalid_name

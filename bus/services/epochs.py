@@ -10,8 +10,8 @@ import time
 
 from django.db import transaction
 
+from ..auth.permissions import Actor
 from ..models import Channel, Client, new_epoch
-from ..permissions import Actor
 from . import audit, nodes
 
 

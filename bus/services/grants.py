@@ -8,9 +8,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import transaction
 
-from ..conf import config
+from ..auth.permissions import ACTIONS, ME, Actor
+from ..conf.settings import config
 from ..models import AccessToken, Grant
-from ..permissions import ACTIONS, ME, Actor
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, WHOLE, is_client_id, is_name
 from . import audit

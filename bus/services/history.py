@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 from django.db.models import QuerySet
 
+from ..auth.permissions import HISTORY, Actor, can, require
 from ..log import seq_before
 from ..log.pages import Found, Span, Wanted, read_page
 from ..models import Channel, Message, Room
-from ..permissions import HISTORY, Actor, can, require
 from ..protocol.errors import BusError
 from ..protocol.kept import legible
 from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id

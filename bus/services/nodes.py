@@ -15,7 +15,7 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from ..conf import config
+from ..conf.settings import config
 from ..models import Client, Membership, Node, wire_time
 from . import totals
 from .channels import ChannelRef, participants, ref_of

@@ -7,8 +7,8 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q, QuerySet
 
+from ..auth.permissions import MANAGE, Actor, require
 from ..models import Channel, Membership, Room, wire_time
-from ..permissions import MANAGE, Actor, require
 from ..protocol.errors import BusError
 from ..protocol.names import INBOX_ROOM, WHOLE, is_name, whole_room
 from ..protocol.routing import invalid_name

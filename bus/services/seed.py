@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..conf import config
+from ..conf.settings import config
 from ..models import Channel, Room
 from ..protocol.names import INBOX_ROOM, WHOLE
 

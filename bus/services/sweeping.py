@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from .. import signals
-from ..conf import config
+from ..conf.settings import config
 from ..models import Channel, Client, Membership, Message, Room, new_epoch
 from .channels import remove
 from .clients import remove_all

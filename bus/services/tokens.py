@@ -10,8 +10,8 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
+from ..auth.permissions import ACTIONS, MANAGE, Actor
 from ..models import AccessToken
-from ..permissions import ACTIONS, MANAGE, Actor
 from ..protocol.errors import BusError
 from . import audit
 

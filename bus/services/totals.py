@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db.models import Count, F, Sum
 
-from ..conf import config
+from ..conf.settings import config
 from ..models import Channel, Client, Counter, Membership
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from django.conf import settings
 from django.db.models import Q
 
-from ..conf import config
-from ..permissions import HISTORY, JOIN, ME, Actor, Rule, can, table
+from ..auth.permissions import HISTORY, JOIN, ME, Actor, Rule, can, table
+from ..conf.settings import config
 from ..protocol.names import whole_room
 
 #: Rules from which on a filter of them all would cost more than it spares.

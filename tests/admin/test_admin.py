@@ -354,7 +354,7 @@ def test_staff_see_the_messages_that_they_may_read(some_messages: None) -> None:
 
 
 def test_a_revoked_token_cannot_be_made_good_again(browser: Browser) -> None:
-    from bus.permissions import SYSTEM
+    from bus.auth.permissions import SYSTEM
 
     token, _ = create_token(SYSTEM, "robot", door="command")
     answer = browser.post(f"/admin/bus/accesstoken/{token.pk}/change/", {"revoked_at_0": "", "admin": "on"})

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from bus.realtime.inbound import bound
-from bus.realtime.readers import attach
-from bus.realtime.writers import Bounds, choose
+from bus.realtime.writer import Bounds
+from bus.servers.readers import attach
+from bus.servers.receiving import bound
+from bus.servers.writers import choose
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

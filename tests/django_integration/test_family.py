@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection, models
 from django.test import override_settings
 
-from bus import family
+from bus.db import inheritance as family
 from bus.mirror import mirror
 from bus.models import AccessChange, Message
 from bus.testing import assert_published

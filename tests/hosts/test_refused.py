@@ -23,7 +23,9 @@ from django.template import EngineHandler, engines
 from django.urls import path, re_path
 from pytest_django import Settings
 
-from bus import checks, host_checks, routes
+from bus.checks import bus as checks
+from bus.checks import project as host_checks
+from bus.conf import routes
 from bus.log.sql import for_vendor
 from bus.routers import BusRouter
 from tests.harness.backends import clean_environment

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from bus.broker import Broker
 from bus.log import Entry, append_batch
 from bus.models import Channel, Room
-from bus.node.streams import HELD, HELD_BYTES, Streams
+from bus.node.delivery.streams import HELD, HELD_BYTES, Streams
+from bus.notify.broker import Broker
+from bus.realtime.event_writer import EventWriter
 from bus.realtime.hub import Hub
 from bus.realtime.recent import Memory
-from bus.realtime.writers import Bounds, Writer
-from bus.realtime.writers.events import EventWriter
+from bus.realtime.writer import Bounds, Writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from daphne.access import AccessLogGenerator
 
-from bus.logs import Damper, formatter
-from bus.serving import daphne_lines
+from bus.monitoring.log_lines import Damper, formatter
+from bus.servers.daphne import handshakes as daphne_lines
 from tests.conftest import Connect, StartServer
 from tests.harness.client import WireClient, WireError
 from tests.harness.waiting import wait_until

@@ -15,11 +15,10 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 
 from bus.realtime.frame import HANDSHAKE, MAX_FRAME, masked_frame
-from bus.realtime.readers import Reader
-from bus.realtime.readers.base import OPEN
-from bus.realtime.readers.daphne import DaphneReader
-from bus.realtime.readers.uvicorn import UvicornReader
-from bus.realtime.writers import daphne as daphne_writer
+from bus.realtime.reader import OPEN, Reader
+from bus.servers.daphne import writer as daphne_writer
+from bus.servers.daphne.reader import DaphneReader
+from bus.servers.uvicorn.reader import UvicornReader
 
 #: What was seen after each segment: the messages it brought, what the server answered, and whether it still listens.
 Seen = list[tuple[list[bytes], bytes, bool]]

@@ -16,8 +16,8 @@ import pytest
 import uvloop
 from uvicorn.config import Config
 
-from bus.realtime.readers.base import OPEN
-from bus.realtime.readers.uvicorn import UvicornReader
+from bus.realtime.reader import OPEN
+from bus.servers.uvicorn.reader import UvicornReader
 from tests.realtime import streams
 from tests.realtime.streams import (
     Seen,

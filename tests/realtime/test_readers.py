@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.realtime.frame import HANDSHAKE, masked_frame, text_frame, unmasked
-from bus.realtime.readers import daphne as daphne_reader
-from bus.realtime.readers import uvicorn as uvicorn_reader
-from bus.realtime.readers.base import OPEN, Place, Reader
-from bus.realtime.readers.odd import FLOOD
-from bus.realtime.selftest import passed
-from bus.realtime.writers import daphne as daphne_writer
-from bus.realtime.writers import uvicorn as uvicorn_writer
+from bus.realtime.odd_frames import FLOOD
+from bus.realtime.reader import OPEN, Place, Reader
+from bus.servers.daphne import reader as daphne_reader
+from bus.servers.daphne import writer as daphne_writer
+from bus.servers.selftest import passed
+from bus.servers.uvicorn import reader as uvicorn_reader
+from bus.servers.uvicorn import writer as uvicorn_writer
 
 pytestmark = pytest.mark.pure
 

@@ -15,10 +15,11 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from bus.realtime.frame import Batch, masked_frame, text_frame
-from bus.realtime.writers import Bounds, Writer, choose
-from bus.realtime.writers.daphne import DaphneWriter, opened_protocol
-from bus.realtime.writers.portable import PortableWriter
-from bus.realtime.writers.uvicorn import UvicornWriter
+from bus.realtime.writer import Bounds, Writer
+from bus.servers.daphne.writer import DaphneWriter, opened_protocol
+from bus.servers.portable import PortableWriter
+from bus.servers.uvicorn.writer import UvicornWriter
+from bus.servers.writers import choose
 from tests.harness.waiting import free_port, wait_for
 
 pytestmark = pytest.mark.pure

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from bus.layer import answered
+from bus.notify.layer import answered
 from tests.conftest import Connect, StartServer
 from tests.harness.backends import Backends, Storage
 from tests.harness.client import WireClient

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from bus import bells
 from bus.log import Passed
 from bus.log.passed import REMEMBERED
+from bus.notify import messages as bells
 from tests.conftest import StartServer
 from tests.harness.client import WireClient, WireError
 from tests.harness.server import BusServer

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
+from bus.auth.permissions import SYSTEM
 from bus.models import Client, Membership
 from bus.node import running
-from bus.permissions import SYSTEM
 from bus.protocol.names import Address
 from bus.services import nodes, publish
 from bus.services.connections import Join, Operation

@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, OperationalError
 from psycopg import errors
 
-from bus import database
+from bus.db import faults as database
 from tests.conftest import Connect, StartServer
 from tests.harness.backends import Storage
 from tests.harness.client import WireClient, WireError

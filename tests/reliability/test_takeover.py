@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from bus import bells
 from bus.models import Client
 from bus.node import Node, current
 from bus.node.batch import Batcher
-from bus.realtime.writers.portable import PortableWriter
+from bus.notify import messages as bells
+from bus.servers.portable import PortableWriter
 from bus.testing import LiveBus, TestClient
 from tests.conftest import StartServer
 from tests.harness.backends import Storage

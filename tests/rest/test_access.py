@@ -13,8 +13,8 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client as Browser
 
+from bus.auth.permissions import SYSTEM
 from bus.models import AccessToken
-from bus.permissions import SYSTEM
 from bus.services.seed import seed_hardcoded
 from bus.services.tokens import create as create_token
 from tests.conftest import Connect, StartServer

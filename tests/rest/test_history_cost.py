@@ -10,9 +10,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from bus.auth.permissions import SYSTEM
 from bus.log import seq_before
 from bus.models import Channel, Message, Room
-from bus.permissions import SYSTEM
 from bus.protocol.names import Address
 from bus.services import history
 from bus.services.history import Question

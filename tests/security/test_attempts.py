@@ -10,7 +10,7 @@ import httpx
 import pytest
 from pytest_django.fixtures import Settings
 
-from bus.attempts import MOST, OWN, Attempts, Buckets
+from bus.auth.attempts import MOST, OWN, Attempts, Buckets
 from bus.protocol.errors import BusError
 from tests.conftest import Connect, StartServer
 from tests.harness.backends import Backends

@@ -20,7 +20,8 @@ from pytest_django.fixtures import Settings
 from arqonbus_site import configuration
 from arqonbus_site.environment import Site
 from arqonbus_site.environment import read as read_site
-from bus import checks, conf
+from bus.checks import bus as checks
+from bus.conf import settings as conf
 from tests.harness.backends import clean_environment
 from tests.harness.processes import PROJECT_ROOT
 
@@ -102,7 +103,7 @@ def test_every_default_is_a_good_value_and_zero_is_where_the_page_says_so() -> N
 def test_a_wrong_variable_of_the_site_is_refused_by_its_name(field: dataclasses.Field[Any]) -> None:
     kind = typing.get_type_hints(Site)[field.name]
     for text in wrong(field.name, kind):
-        # Bounds of numbers are the settings' own (tests/serving/test_start.py).
+        # Bounds of numbers are the settings' own (tests/servers/test_start.py).
         if not text.startswith(("-", "9")):
             with pytest.raises(ImproperlyConfigured) as refused:
                 read_site({field.name.upper(): text})

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from bus.realtime.frame import masked_frame
-from bus.serving import greeting
+from bus.servers import greeting
 from tests.conftest import _servers
 from tests.harness.backends import Backends
 from tests.harness.server import BusServer

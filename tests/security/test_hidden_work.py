@@ -14,9 +14,9 @@ from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
+from bus.auth.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.models import AccessToken, Channel, Client, Grant, Membership, Node, Room
-from bus.node.channels import Channels
-from bus.permissions import PUBLISH, SYSTEM, Actor, table
+from bus.node.delivery.channels import Channels
 from bus.protocol.errors import BusError
 from bus.protocol.names import Address
 from bus.services import channel_lists, channels, clients, history, rooms

@@ -15,7 +15,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from bus import jwts, keys
+from bus.auth import jwts
+from bus.conf import jwt_keys as keys
 from tests.conftest import Connect, StartServer
 from tests.security.conftest import PRODUCTION
 from tests.security.test_identity import claims, confused

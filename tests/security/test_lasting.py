@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 from django.http import parse_cookie
 
-from bus.door import session_key_of
+from bus.sockets.handshake import session_key_of
 from tests.conftest import Connect, StartServer
 from tests.harness.client import WireError
 from tests.harness.server import BusServer

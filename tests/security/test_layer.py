@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from channels_redis.core import RedisChannelLayer
 
-from bus import bells
+from bus.notify import messages as bells
 from tests.conftest import Connect
 from tests.harness.server import BusServer
 from tests.security.conftest import Console

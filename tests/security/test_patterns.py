@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.permissions import Actor, Rule, matches
+from bus.auth.permissions import Actor, Rule, matches
 from bus.protocol.names import Address
 from bus.services.grants import is_pattern
 

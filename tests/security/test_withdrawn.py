@@ -11,7 +11,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 
-from bus import identity, testing
+from bus import testing
+from bus.auth import identity
 from tests.conftest import Connect
 from tests.harness.server import BusServer
 from tests.security.conftest import Console

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from bus.auth.permissions import Actor
 from bus.models import AuditEntry, Channel, Client, Message, Room, wire_time
-from bus.permissions import Actor
 from bus.protocol.errors import BusError
 from bus.services import archive, publish, send_private
 

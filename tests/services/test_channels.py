@@ -9,9 +9,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connections
 
+from bus.auth.permissions import SYSTEM
 from bus.models import Channel, Room
-from bus.node.channels import Channels
-from bus.permissions import SYSTEM
+from bus.node.delivery.channels import Channels
 from bus.protocol.names import Address
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from bus.auth.permissions import table
 from bus.models import Grant
-from bus.permissions import table
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -14,10 +14,10 @@ from django.db import connection
 from django.test import Client as Browser
 from django.utils import timezone
 
+from bus.auth.permissions import Actor, table
 from bus.commands import Context
 from bus.commands.base import find
 from bus.models import AccessToken, Channel, Client, Grant, Membership, Node, Room
-from bus.permissions import Actor, table
 from bus.protocol.errors import BusError
 from bus.protocol.names import DEFAULT_ADDRESS, Address
 from bus.services import history, rooms

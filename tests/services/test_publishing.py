@@ -13,9 +13,10 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection, connections, transaction
 
-from bus import bells, broker
+from bus.auth.permissions import Actor
 from bus.models import Channel, Client, Message, Room
-from bus.permissions import Actor
+from bus.notify import broker
+from bus.notify import messages as bells
 from bus.protocol.errors import BusError
 from bus.protocol.names import Address
 from bus.services import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pytest_django.fixtures import Settings
 
+from bus.auth.permissions import HISTORY, SYSTEM, Actor, can
 from bus.models import Channel, Room
-from bus.permissions import HISTORY, SYSTEM, Actor, can
 from bus.protocol.errors import BusError
 from bus.protocol.names import Address
 from bus.services import rooms, seed

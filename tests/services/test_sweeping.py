@@ -11,8 +11,8 @@ from django.db.models.signals import post_delete
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from bus.auth.permissions import Actor
 from bus.models import Channel, Client, Message, Node, Room
-from bus.permissions import Actor
 from bus.services import publish, send_private, totals
 from bus.services.sweeping import sweep_channels, sweep_clients, sweep_inboxes
 

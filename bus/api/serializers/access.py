@@ -6,8 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from ...auth.permissions import ACTIONS
 from ...models import Grant
-from ...permissions import ACTIONS
 from .base import FlagField, Page, StrictSerializer, TextField
 
 

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from ... import tickets
+from ...auth import tickets
 from ...models import AccessToken, Grant, wire_time
 from ...protocol.errors import BusError
 from ...services import grants as grant_service

@@ -13,8 +13,8 @@ from rest_framework.response import Response
 from rest_framework.serializers import Serializer
 from rest_framework.views import APIView
 
-from ...database import without_transaction
-from ...permissions import Actor
+from ...auth.permissions import Actor
+from ...db.faults import without_transaction
 from ...protocol.errors import BusError
 from ...protocol.names import Address, parse_address
 from ...protocol.routing import invalid_name

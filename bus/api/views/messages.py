@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ...commands.base import LOOK
-from ...conf import config
+from ...conf.settings import config
 from ...models import Message
 from ...protocol.dialects import decode_object, normalise, read_closely
 from ...protocol.errors import BusError
@@ -21,8 +21,9 @@ from ...protocol.inbound import Inbound, copies_of, size_of
 from ...protocol.limits import nesting_within
 from ...protocol.names import Address
 from ...protocol.numbers import unusual
-from ...services import arriving, history
+from ...publishing import arriving
 from ...services import clients as client_service
+from ...services import history
 from ..bodies import FramesParser
 from ..queries import ChannelMessageFilter, MessageFilter
 from ..schema import ADDRESS, operation, query

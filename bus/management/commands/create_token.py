@@ -10,8 +10,8 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import transaction
 from django.utils import timezone
 
+from ...auth.permissions import SYSTEM
 from ...models import AccessToken
-from ...permissions import SYSTEM
 from ...services import tokens
 from ..base import StoreCommand
 

@@ -15,10 +15,10 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db.models import EmailField
 
-from ... import database
-from ...conf import config
-from ...serving import preflight
-from ...serving.greeting import address, reachable
+from ...conf.settings import config
+from ...db import faults as database
+from ...servers import preflight
+from ...servers.greeting import address, reachable
 from .runbus import Command as RunBus
 
 USER = "demo"

@@ -6,8 +6,8 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
+from ...auth.permissions import ACTIONS, SYSTEM
 from ...models import Grant
-from ...permissions import ACTIONS, SYSTEM
 from ...services import grants
 from ..base import StoreCommand
 

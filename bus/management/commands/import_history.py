@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from django.core.management.base import CommandError, CommandParser
 
-from ...permissions import SYSTEM
+from ...auth.permissions import SYSTEM
 from ...services import archive
 from ..base import StoreCommand, progress
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from ...permissions import SYSTEM
+from ...auth.permissions import SYSTEM
 from ...services import epochs
 from ..base import StoreCommand
 

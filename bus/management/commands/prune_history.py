@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from ... import log
-from ...conf import config
+from ...conf.settings import config
 from ..base import StoreCommand, progress
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from django.core.checks import ERROR
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ... import checks
-from ...serving import greeting, preflight, servers
-from ...serving.sockets import CannotListen, listen
-from ...serving.workers import Workers
+from ...checks import bus as checks
+from ...servers import greeting, preflight
+from ...servers import serve as servers
+from ...servers.listeners import CannotListen, listen
+from ...servers.workers import Workers
 
 
 class Command(BaseCommand):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...conf import config
+from ...conf.settings import config
 from ...services.seed import seed_hardcoded
 from ..base import StoreCommand
 

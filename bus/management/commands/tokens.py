@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db.models import Q
 
+from ...auth.permissions import SYSTEM
 from ...models import AccessToken, wire_time
-from ...permissions import SYSTEM
 from ...services import tokens
 from ..base import StoreCommand
 

@@ -1,0 +1,304 @@
+"""Who a client is (contract §6): one way from credentials to an :class:`Actor`, for the socket and REST.
+
+A bearer's text is an access token, a JWT or a ticket (:func:`from_bearer`); a browser of this site has its session
+(:func:`from_session`). What was let in is looked at again when something changes, and now and then (:func:`renewed`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from importlib import import_module
+from typing import Any
+
+import msgspec
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user, get_user_model
+from django.db import DatabaseError, transaction
+from django.http import HttpRequest
+from django.utils import timezone
+
+from ..conf.settings import config
+from ..models import AccessChange, AccessToken, digest
+from ..protocol.errors import BusError
+from . import jwts, tickets
+from .permissions import ACTIONS, Actor
+
+ANONYMOUS = Actor()
+
+#: The permission that makes a Django user an admin of the bus.
+ADMIN_PERMISSION = "bus.change_channel"
+
+MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+#: One text for every reason: being told them apart would tell strangers which tokens and users exist.
+REFUSED = "The credentials are not valid."
+
+TOKEN, JWT, TICKET = "token", "jwt", "ticket"
+
+#: Characters of a JWT's subject that stands for itself; a digest with what stands before it has 105.
+LONGEST_SUBJECT = 100
+
+
+def _refused(reason: str) -> BusError:
+    """The refusal; the reason is for the log, in which whoever tells the client writes it."""
+    refusal = BusError("UNAUTHENTICATED", REFUSED)
+    refusal.reason = reason
+    return refusal
+
+
+# --- from credentials to an actor ---------------------------------------------------------------------------------------
+
+
+def kind_of(bearer: str) -> str:
+    """What a bearer's text is: TOKEN, JWT or TICKET. They differ in where they may be looked at (``bus.sockets.handshake``)."""
+    if bearer.startswith(tickets.PREFIX):
+        return TICKET
+    if bearer.count(".") == 2 and not bearer.startswith(AccessToken.PREFIX):
+        return JWT
+    return TOKEN
+
+
+def from_bearer(bearer: str) -> Actor:
+    """The actor of an access token, a JWT or a ticket. Raises ``BusError`` UNAUTHENTICATED, with one text for every reason.
+
+    Not for an event loop: it queries, and a JWT may wait for its issuer's keys.
+    """
+    return {TOKEN: from_token, JWT: from_jwt, TICKET: from_ticket}[kind_of(bearer)](bearer)
+
+
+def from_user(user: Any, *, admin: bool | None = None) -> Actor:
+    """The actor of a Django user; anonymous for one that is not logged in or not active. ``admin`` where it is known.
+
+    A project's user model may lack what Django's ``PermissionsMixin`` gives: then nobody has groups, and an admin is whoever
+    is staff and has the permission by the model's own ``has_perm``.
+    """
+    if not getattr(user, "is_authenticated", False) or not user.is_active:
+        return ANONYMOUS
+    return Actor(
+        principal=f"user:{user.pk}",
+        name=user.get_username(),
+        user=user.get_username(),
+        admin=_administers(user) if admin is None else admin,
+        groups=frozenset(group.name for group in user.groups.all()) if has_groups(user) else frozenset(),
+    )
+
+
+def has_groups(user: Any) -> bool:
+    """Whether ``user``, or each of a model of users, is in groups that have a name."""
+    groups = (field.related_model._meta for field in user._meta.many_to_many if field.name == "groups")
+    return any(field.name == "name" for options in groups for field in options.fields)
+
+
+def _administers(user: Any) -> bool:
+    if getattr(user, "is_superuser", False):
+        return True
+    if not hasattr(user, "user_permissions") and not getattr(user, "is_staff", False):
+        # Django's own example of such a model has a `has_perm` that says yes to everybody: the admin asks for staff before.
+        return False
+    has_perm = getattr(user, "has_perm", None)
+    return bool(has_perm and has_perm(ADMIN_PERMISSION))
+
+
+def from_session(session_key: str) -> Actor:
+    """The actor of a Django session; anonymous when nobody is logged in there, or the project keeps no sessions."""
+    if not sessions_kept():
+        return ANONYMOUS
+    session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+    request = HttpRequest()
+    request.session = session
+    return _in_session(get_user(request), session)
+
+
+def from_request(request: HttpRequest) -> Actor:
+    """The actor of a Django request by its session; anonymous when nobody is logged in. Bearers: :func:`from_bearer`."""
+    return _in_session(getattr(request, "user", None), getattr(request, "session", None))
+
+
+def sessions_kept() -> bool:
+    """Whether the project has what its SESSION_ENGINE keeps sessions in. Without, a cookie of that name is a stranger's."""
+    return settings.SESSION_ENGINE not in _IN_TABLE or apps.is_installed("django.contrib.sessions")
+
+
+def session_model() -> Any:
+    """The model of the project's sessions, which may be its own; None where they are kept elsewhere."""
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    return store.get_model_class() if hasattr(store, "get_model_class") and sessions_kept() else None
+
+
+_IN_TABLE = ("django.contrib.sessions.backends.db", "django.contrib.sessions.backends.cached_db")
+
+
+def _in_session(user: Any, session: Any) -> Actor:
+    actor = from_user(user)
+    if actor.anonymous or session is None or not session.session_key:
+        return actor
+    return msgspec.structs.replace(
+        actor,
+        credential=session_subject(session.session_key),
+        proof=_proof(user),
+        expires_at=session.get_expiry_date().timestamp(),
+    )
+
+
+def session_subject(session_key: str) -> str:
+    """How a session is called in ``AccessChange`` and ``Actor.credential``: its key is a secret."""
+    return f"session:{digest(session_key)[:32]}"
+
+
+def _proof(user: Any) -> str:
+    return digest(user.get_session_auth_hash())[:32]
+
+
+def from_token(secret: str) -> Actor:
+    """The actor of an access token. Raises ``BusError`` UNAUTHENTICATED."""
+    token = AccessToken.objects.select_related("user").filter(digest=digest(secret)).first()
+    if token is None:
+        raise _refused("unknown token")
+    if not token.is_good():
+        raise _refused(f"token {token.prefix} is revoked, expired, or of an inactive user")
+    now = timezone.now()
+    if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):
+        # Nobody is refused because a note of it cannot be made.
+        with suppress(DatabaseError), transaction.atomic():
+            AccessToken.objects.filter(pk=token.pk).update(last_used_at=now)
+    return _of_token(token, from_user(token.user))
+
+
+def _of_token(token: AccessToken, owner: Actor) -> Actor:
+    """The actor of a good token; ``owner`` is that of its user, anonymous for a token of nobody."""
+    return Actor(
+        principal=owner.principal or f"token:{token.pk}",
+        name=owner.user or token.name,
+        user=owner.user,
+        # A user names their own tokens as they like, so such a name stands for nothing by itself.
+        token=f"{owner.user}/{token.name}" if owner.user else token.name,
+        admin=token.admin or owner.admin,
+        groups=owner.groups,
+        scopes=frozenset(token.scopes) if token.scopes else None,
+        expires_at=token.expires_at.timestamp() if token.expires_at else None,
+        credential=f"token:{token.pk}",
+    )
+
+
+def from_jwt(text: str) -> Actor:
+    """The actor of a JWT. Raises ``BusError`` UNAUTHENTICATED."""
+    if not jwts.enabled():
+        raise _refused("a JWT, but no key is set")
+    try:
+        claims = jwts.read(text)
+    except jwts.NotGood as problem:
+        raise _refused(f"JWT: {problem}") from None
+    settings = config()
+    subject: str = claims["sub"]
+    # A digest where the subject is longer than a principal may be; with a part of it in front it is longer than any subject
+    # that stands for itself, so that nobody is somebody else by being called like a digest.
+    short = subject if len(subject) <= LONGEST_SUBJECT else f"{subject[:40]}~{digest(subject)}"
+    scopes = _texts(claims.get(settings.jwt_scope_claim)) if settings.jwt_scope_claim else None
+    return Actor(
+        principal=f"jwt:{short}",
+        name=subject[:150],
+        # Marked, so that an issuer's "alice" is not the Django user "alice".
+        user=f"jwt:{short}",
+        admin=bool(settings.jwt_admin_claim) and claims.get(settings.jwt_admin_claim) is True,
+        groups=frozenset(_texts(claims.get(settings.jwt_groups_claim)) if settings.jwt_groups_claim else ()),
+        scopes=None if scopes is None else frozenset(scopes) & frozenset(ACTIONS),
+        expires_at=float(claims["exp"]) + settings.jwt_leeway,
+        credential=f"jwt:{digest(text)[:32]}",
+    )
+
+
+def _texts(value: Any) -> Iterable[str]:
+    """A claim that is a list of texts, or texts with spaces between; what is not printable is left out."""
+    items = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
+    return [item for item in items if isinstance(item, str) and item.isprintable()]
+
+
+def from_ticket(text: str) -> Actor:
+    """The actor of a ticket, which is spent by this. Raises ``BusError`` UNAUTHENTICATED. Writes to the database."""
+    actor = tickets.redeem(text)
+    if actor is None:
+        raise _refused("a ticket that is forged, late or spent")
+    now = renewed([actor])[0]
+    if isinstance(now, BusError):
+        raise _refused("a ticket of somebody whose access ended")
+    return now
+
+
+# --- what was let in, looked at again -----------------------------------------------------------------------------------
+
+
+def renewed(actors: Sequence[Actor]) -> list[Actor | BusError]:
+    """Each identity as it is now, or the error that ends it: UNAUTHENTICATED (expired, logged out) or REVOKED.
+
+    A handful of queries, however many there are.
+    """
+    known = _Known(actors)
+    return [known.renewed(actor) for actor in actors]
+
+
+class _Known:
+    """What the database says of everything that some actors stand on."""
+
+    def __init__(self, actors: Sequence[Actor]) -> None:
+        self._tokens = {
+            f"token:{token.pk}": token
+            for token in AccessToken.objects.select_related("user").filter(pk__in=_keys(actors, "credential", "token"))
+        }
+        manager = get_user_model()._default_manager
+        keys = _keys(actors, "principal", "user")
+        users = manager.filter(pk__in=keys)
+        if has_groups(manager.model):
+            users = users.prefetch_related("groups")
+        self._users = {f"user:{user.pk}": user for user in users}
+        self._admins: set[str] | None = None
+        standard = hasattr(manager.model, "user_permissions") and hasattr(manager, "with_perm")
+        if settings.AUTHENTICATION_BACKENDS == [MODEL_BACKEND] and standard:
+            admins = manager.with_perm(ADMIN_PERMISSION, backend=MODEL_BACKEND).filter(pk__in=keys)
+            self._admins = {f"user:{key}" for key in admins.values_list("pk", flat=True)}
+        sessions = {actor.credential for actor in actors if actor.credential.startswith("session:")}
+        ended = AccessChange.objects.filter(subject__in=sessions).values_list("subject", flat=True)
+        self._ended = set(ended) if sessions else set()
+
+    def renewed(self, actor: Actor) -> Actor | BusError:
+        kind = actor.credential.partition(":")[0]
+        if actor.expires_at is not None and actor.expires_at <= time.time():
+            text = "Your session has ended; log in again." if kind == "session" else "Your access has expired."
+            return BusError("UNAUTHENTICATED", text)
+        if kind == "token":
+            token = self._tokens.get(actor.credential)
+            if token is None or not token.is_good():
+                return BusError("REVOKED")
+            return self._here(actor, _of_token(token, self._owner(actor.principal)))
+        if actor.principal.startswith("user:"):
+            now = self._owner(actor.principal)
+            if now.anonymous:
+                return BusError("REVOKED")
+            if kind == "session" and (
+                actor.credential in self._ended or actor.proof != _proof(self._users[actor.principal])
+            ):
+                return BusError("UNAUTHENTICATED", "Your session has ended; log in again.")
+            return self._here(
+                actor,
+                msgspec.structs.replace(
+                    now, credential=actor.credential, proof=actor.proof, expires_at=actor.expires_at
+                ),
+            )
+        return actor
+
+    def _owner(self, principal: str) -> Actor:
+        admin = None if self._admins is None else principal in self._admins
+        return from_user(self._users.get(principal), admin=admin)
+
+    @staticmethod
+    def _here(old: Actor, new: Actor) -> Actor:
+        """The new rights on the old connection."""
+        return msgspec.structs.replace(new, client_id=old.client_id, client_type=old.client_type, address=old.address)
+
+
+def _keys(actors: Iterable[Actor], attribute: str, kind: str) -> set[str]:
+    parts = (getattr(actor, attribute).partition(":") for actor in actors)
+    return {key for found, _, key in parts if found == kind}

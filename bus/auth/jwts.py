@@ -1,0 +1,158 @@
+"""JSON Web Tokens: where their keys are, and what a good token says.
+
+A key is used with the one algorithm of its kind and no other, whatever the token's header asks for; so `alg: none` and the
+confusion of a public key with a shared secret cannot happen. Keys come from the setting, or from a JWKS document (a file or
+an address) that is read again now and then; nothing here may be called in an event loop, since reading may wait for the network.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import urllib.request
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jwt
+from django.core.signals import setting_changed
+
+from ..conf.jwt_keys import Key, key_of, keys_of
+from ..conf.settings import config
+
+logger = logging.getLogger("arqonbus.jwt")
+
+#: Longest token that is looked at; bytes.
+LONGEST = 8192
+#: Latest end of a token; seconds since the epoch. Beyond the year 9999 there are no dates.
+LATEST = 250_000_000_000
+#: Seconds that a JWKS server may take, and that unknown key ids may not make us ask it again.
+FETCH_TIMEOUT = 3.0
+FETCH_PAUSE = 10.0
+
+
+class NotGood(Exception):
+    """The token does not hold; the text says why and is for the log only."""
+
+
+def read(text: str) -> dict[str, Any]:
+    """The claims of a good token. Raises :class:`NotGood`."""
+    settings = config()
+    if len(text) > LONGEST:
+        raise NotGood("too long")
+    try:
+        header = jwt.get_unverified_header(text)
+        key = _source().find(header.get("kid"), header.get("alg"))
+        claims: dict[str, Any] = jwt.decode(
+            text,
+            key.material,
+            algorithms=[key.algorithm],
+            audience=settings.jwt_audience or None,
+            issuer=settings.jwt_issuer or None,
+            leeway=settings.jwt_leeway,
+            options={"require": ["exp", "sub"], "verify_aud": bool(settings.jwt_audience)},
+        )
+    except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as problem:
+        # What is in a token is anybody's until its signature is checked, and the library reads some of it before.
+        raise NotGood(f"{type(problem).__name__}: {str(problem)[:200]}") from None
+    subject, ends = claims["sub"], claims["exp"]
+    if not isinstance(subject, str) or not subject.isprintable() or not subject:
+        raise NotGood("`sub` is not a text of printable characters")
+    if isinstance(ends, bool) or not isinstance(ends, (int, float)) or ends > LATEST:
+        raise NotGood("`exp` is not a time in seconds")
+    return claims
+
+
+def enabled() -> bool:
+    """Whether JWT are taken at all."""
+    settings = config()
+    return bool(settings.jwt_key or settings.jwt_jwks)
+
+
+class _Fixed:
+    """One key, from the setting."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    def find(self, kid: Any, algorithm: Any) -> Key:
+        if self._key.algorithm not in config().jwt_algorithms:
+            raise NotGood(f"{self._key.algorithm} is not among the algorithms taken")
+        return self._key
+
+
+class _Set:
+    """The keys of a JWKS document, read again when they are old or when a token names one that is not there."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._keys: dict[str, Key] = {}
+        self._read_at = float("-inf")
+        self._reading = threading.Lock()
+
+    def find(self, kid: Any, algorithm: Any) -> Key:
+        """The key of that id; without an id, the only one there is of that algorithm. Raises :class:`NotGood`."""
+        self._refresh(config().jwt_jwks_refresh)
+        key = self._pick(kid, algorithm)
+        if key is None:
+            # The issuer may have a new key; unknown ids in a row do not make us its flood.
+            self._refresh(FETCH_PAUSE)
+            key = self._pick(kid, algorithm)
+        if key is None:
+            raise NotGood("no key of that id")
+        if key.algorithm not in config().jwt_algorithms:
+            raise NotGood(f"{key.algorithm} is not among the algorithms taken")
+        return key
+
+    def _pick(self, kid: Any, algorithm: Any) -> Key | None:
+        if isinstance(kid, str):
+            return self._keys.get(kid)
+        fitting = [key for key in self._keys.values() if key.algorithm == algorithm]
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _refresh(self, age: float) -> None:
+        """Read the document if what we have is older than ``age`` seconds; others go on with what there is meanwhile."""
+        if time.monotonic() - self._read_at < age:
+            return
+        if not self._reading.acquire(blocking=not self._keys):
+            return
+        try:
+            if time.monotonic() - self._read_at < age:
+                return
+            self._read_at = time.monotonic()
+            try:
+                self._keys = keys_of(self._document())
+            except (OSError, ValueError) as problem:
+                logger.error(
+                    "the keys for JWT at %s cannot be read (%s); those read before stay good",
+                    self._where,
+                    problem,
+                    extra={"event": "jwks_failed"},
+                )
+        finally:
+            self._reading.release()
+
+    def _document(self) -> bytes:
+        if "://" not in self._where:
+            return Path(self._where).read_bytes()
+        # The scheme is checked with the settings: https, or http to this machine.
+        with urllib.request.urlopen(self._where, timeout=FETCH_TIMEOUT) as answer:  # noqa: S310
+            body: bytes = answer.read(1024 * 1024)
+        return body
+
+
+@lru_cache(maxsize=1)
+def _source() -> _Fixed | _Set:
+    settings = config()
+    if settings.jwt_jwks:
+        return _Set(settings.jwt_jwks)
+    return _Fixed(key_of(settings.jwt_key))
+
+
+def _forget(*, setting: str, **_: Any) -> None:
+    if setting == "ARQONBUS":
+        _source.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="arqonbus.jwts")

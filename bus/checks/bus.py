@@ -1,0 +1,353 @@
+"""System checks: ways to misconfigure the bus, in plain words (``manage.py check``, and before every start)."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from functools import wraps
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import ERROR, CheckMessage, Error, Tags, register
+from django.core.checks import Warning as Caution
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import Error as DatabaseError
+from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
+
+from ..conf.settings import LAYER_HINT, Config, anonymous_allowed, config, in_memory_layer
+from . import project as host_checks
+
+#: Variables of the project's tests and tools, which look like settings.
+_NOT_SETTINGS = ("ARQONBUS_TEST_",)
+#: Those of the clients, which may run in the same shell.
+_OF_CLIENTS = frozenset({"ARQONBUS_URL", "ARQONBUS_TOKEN", "ARQONBUS_CLIENT_ID", "ARQONBUS_ROOM"})
+
+
+#: What of the settings around the bus may not work with it.
+_OF_THE_PROJECT = (
+    host_checks.check_times,
+    host_checks.check_database,
+    host_checks.check_routers,
+    host_checks.check_shadows,
+    host_checks.check_middleware,
+    host_checks.check_sessions,
+    host_checks.check_templates,
+)
+
+
+def register_checks() -> None:
+    """Connect the checks; called when the app is ready."""
+    register(check_settings, Tags.compatibility)
+    _register(check_unknown_variables, Tags.compatibility)
+    _register(check_development, Tags.security)
+    _register(check_layer, Tags.compatibility)
+    _register(check_sqlite, Tags.compatibility)
+    _register(check_servers, Tags.compatibility)
+    _register(check_apps, Tags.compatibility)
+    for check in _OF_THE_PROJECT:
+        _register(check, Tags.compatibility)
+    _register(check_application, Tags.urls)
+    _register(check_urls, Tags.urls)
+    _register(host_checks.check_sockets, Tags.urls)
+    _register(check_proxy, Tags.security)
+    _register(check_nodes, Tags.database)
+    _register(check_secret_key, Tags.security, deploy=True)
+    _register(check_open_doors, Tags.security, deploy=True)
+
+
+def _register(check: Callable[..., list[CheckMessage]], tag: str, *, deploy: bool = False) -> None:
+    """Connect a check that says nothing while the bus's settings are wrong: E001 tells what is wrong with them."""
+
+    @wraps(check)
+    def of_good_settings(**options: Any) -> list[CheckMessage]:
+        try:
+            return check(**options)
+        except ImproperlyConfigured:
+            return []
+
+    register(of_good_settings, tag, deploy=deploy)
+
+
+def before_serving() -> list[CheckMessage]:
+    """What ``runbus`` looks at before it begins: the checks that need no database."""
+    at_start = (
+        check_unknown_variables,
+        check_layer,
+        check_sqlite,
+        check_apps,
+        *_OF_THE_PROJECT,
+        check_application,
+        check_urls,
+        host_checks.check_sockets,
+    )
+    wrong = check_settings()
+    return wrong or [message for check in at_start for message in check()]
+
+
+def refuse_to_serve() -> None:
+    """For servers that run no checks (daphne, uvicorn): raise ``ImproperlyConfigured`` with what cannot work, a line each."""
+    if apps.get_app_config("bus").checking:  # type: ignore[attr-defined]
+        return  # It is one of the checks that looks at the application, and the others tell for themselves.
+    found = check_settings()
+    if not found:
+        found = [message for check in (check_layer, check_sqlite, *_OF_THE_PROJECT) for message in check()]
+    if wrong := [f"{message.msg} {message.hint}" for message in found if message.level >= ERROR]:
+        raise ImproperlyConfigured("\n".join(wrong))
+
+
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """E001: a value in ``settings.ARQONBUS`` is wrong."""
+    try:
+        config()
+    except ImproperlyConfigured as problem:
+        return [Error(str(problem), hint="docs/configuration.md lists every setting.", id="bus.E001")]
+    return []
+
+
+def check_unknown_variables(**_: Any) -> list[CheckMessage]:
+    """W001: a variable looks like a setting of the bus and is none, so it does nothing."""
+    known = {f"ARQONBUS_{field.name.upper()}" for field in fields(Config)}
+    found: list[CheckMessage] = []
+    for name in sorted(set(os.environ) - _OF_CLIENTS):
+        if not name.startswith("ARQONBUS_") or name.startswith(_NOT_SETTINGS) or name.removesuffix("_FILE") in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "docs/configuration.md lists every setting."
+        found.append(Caution(f"{name} is not a setting of ArqonBus and does nothing.", hint=hint, id="bus.W001"))
+    return found
+
+
+def check_development(**_: Any) -> list[CheckMessage]:
+    """W002: strangers are let in by a development server that others can reach."""
+    hosts = [host for host in settings.ALLOWED_HOSTS if host not in ("localhost", "127.0.0.1", "[::1]", "testserver")]
+    if settings.DEBUG and anonymous_allowed() and hosts:
+        return [
+            Caution(
+                f"DEBUG is on and anonymous clients are let in, while the site is known as {', '.join(hosts)}.",
+                hint="Set DEBUG=0, or ARQONBUS_ANONYMOUS=0. In DEBUG the rooms about the bus itself are open to everybody.",
+                id="bus.W002",
+            )
+        ]
+    return []
+
+
+def check_layer(**_: Any) -> list[CheckMessage]:
+    """E007: no layer; E002: several workers with one that does not cross processes."""
+    if not (getattr(settings, "CHANNEL_LAYERS", None) or {}).get("default"):
+        return [
+            Error(
+                "CHANNEL_LAYERS has no default layer: the bus rings its bells over it.",
+                hint="For one process: CHANNEL_LAYERS = "
+                '{"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}}.',
+                id="bus.E007",
+            )
+        ]
+    workers = os.environ.get("WEB_CONCURRENCY", "")
+    if in_memory_layer() and workers.isdigit() and int(workers) > 1:
+        return [
+            Error(
+                f"WEB_CONCURRENCY asks for {workers} workers, but the channel layer is in the memory of one process.",
+                hint=f"{LAYER_HINT} Or run one worker.",
+                id="bus.E002",
+            )
+        ]
+    return []
+
+
+def check_sqlite(**_: Any) -> list[CheckMessage]:
+    """E003, E004: SQLite without the options under which several writers get along."""
+    database = connections[DEFAULT_DB_ALIAS]
+    if database.vendor != "sqlite":
+        return []
+    options = database.settings_dict.get("OPTIONS", {})
+    found: list[CheckMessage] = []
+    if str(options.get("transaction_mode", "")).upper() != "IMMEDIATE":
+        found.append(
+            Error(
+                "SQLite's transactions are not IMMEDIATE: publishers would meet `database is locked`.",
+                hint='Add "transaction_mode": "IMMEDIATE" to the OPTIONS of the database.',
+                id="bus.E003",
+            )
+        )
+    if "journal_mode=wal" not in str(options.get("init_command", "")).lower().replace(" ", ""):
+        found.append(
+            Error(
+                "SQLite is not in WAL mode: readers would keep publishers waiting.",
+                hint='Add "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" to the OPTIONS of the database.',
+                id="bus.E004",
+            )
+        )
+    return found
+
+
+def check_servers(**_: Any) -> list[CheckMessage]:
+    """W003: ``runserver`` would be Django's own, which knows no sockets."""
+    apps: Sequence[str] = settings.INSTALLED_APPS
+    static = "django.contrib.staticfiles"
+    if "daphne" not in apps or (static in apps and list(apps).index("daphne") > list(apps).index(static)):
+        return [
+            Caution(
+                "daphne is not in INSTALLED_APPS before django.contrib.staticfiles, so `runserver` does not serve sockets.",
+                hint='Put "daphne" first in INSTALLED_APPS; `runbus`, daphne and uvicorn serve them in any case.',
+                id="bus.W003",
+            )
+        ]
+    return []
+
+
+def check_apps(**_: Any) -> list[CheckMessage]:
+    """W011: an app is missing without which a part of the bus is not there."""
+    what = {
+        "telemetry": "telemetry, and the notes of what clients do",
+        "django.contrib.staticfiles": "the files of the console",
+        "drf_spectacular_sidecar": "the files of the page /api/docs/",
+    }
+    return [
+        Caution(
+            f"{app} is not in INSTALLED_APPS: {missing} will be missing.",
+            hint=f'Add "{app}" to INSTALLED_APPS.',
+            id="bus.W011",
+        )
+        for app, missing in what.items()
+        if not apps.is_installed(app)
+    ]
+
+
+def check_application(**_: Any) -> list[CheckMessage]:
+    """W009: the project's ASGI application is not the bus's, so sockets are not served."""
+    hint = (
+        "docs/django.md has the whole asgi.py: it ends in `application = bus_application(django_application, sockets)`."
+    )
+    name = getattr(settings, "ASGI_APPLICATION", None)
+    if not name:
+        return [
+            Caution(
+                "ASGI_APPLICATION is not set: `runserver` and `runbus` cannot serve.",
+                hint=f'Set ASGI_APPLICATION = "yourproject.asgi.application". {hint}',
+                id="bus.W009",
+            )
+        ]
+    bus: Any = apps.get_app_config("bus")
+    bus.checking = True
+    try:
+        import_string(name)
+    except ImportError as problem:
+        return [Caution(f"ASGI_APPLICATION {name!r} cannot be imported: {problem}", hint=hint, id="bus.W009")]
+    finally:
+        bus.checking = False
+    if bus.sockets is None:
+        return [
+            Caution(
+                f"{name} is not made by bus.asgi.bus_application: it serves no sockets of the bus, or without its care.",
+                hint=hint,
+                id="bus.W009",
+            )
+        ]
+    return []
+
+
+def check_urls(**_: Any) -> list[CheckMessage]:
+    """W010: the bus's pages have no address."""
+    try:
+        reverse("bus:console")
+    except NoReverseMatch:
+        return [
+            Caution(
+                "bus.urls is not included in the project's addresses: there is no console, no REST, no /health, no /metrics.",
+                hint='Add path("bus/", include("bus.urls")) to urlpatterns, under the prefix that asgi.py has.',
+                id="bus.W010",
+            )
+        ]
+    return []
+
+
+def check_proxy(**_: Any) -> list[CheckMessage]:
+    """W004: behind a proxy every client seems to come from the proxy's address."""
+    if getattr(settings, "SECURE_PROXY_SSL_HEADER", None) and not config().trusted_proxies:
+        return [
+            Caution(
+                "A proxy in front is trusted for the scheme, but not for clients' addresses: all seem to be the proxy.",
+                hint="Set ARQONBUS_TRUSTED_PROXIES to the number of proxies that add X-Forwarded-For, such as 1.",
+                id="bus.W004",
+            )
+        ]
+    return []
+
+
+def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """E005, W005: several processes are alive that cannot ring each other, or share a SQLite file between machines."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    from ..services.nodes import alive_hosts
+
+    try:
+        hosts = alive_hosts()
+    except DatabaseError:
+        return []  # `runbus` says what is wrong with the database.
+    found: list[CheckMessage] = []
+    if len(hosts) > 1 and in_memory_layer():
+        found.append(
+            Error(
+                f"{len(hosts)} processes share this database, but each has a channel layer in its own memory.",
+                hint=f"{LAYER_HINT} Without it they learn of each other's messages a second late.",
+                id="bus.E005",
+            )
+        )
+    if len(set(hosts)) > 1 and connections[DEFAULT_DB_ALIAS].vendor == "sqlite":
+        found.append(
+            Caution(
+                f"Processes on {len(set(hosts))} machines share a SQLite file; network file systems break its locks.",
+                hint="Set DATABASE_URL to a PostgreSQL.",
+                id="bus.W005",
+            )
+        )
+    return found
+
+
+def check_secret_key(**_: Any) -> list[CheckMessage]:
+    """E006: the key of development mode, or none."""
+    if not settings.SECRET_KEY or settings.DEBUG:
+        return [
+            Error(
+                "DEBUG is on, or there is no SECRET_KEY.",
+                hint="Switch DEBUG off and set a SECRET_KEY: it signs sessions and tickets, and is the same in all processes.",
+                id="bus.E006",
+            )
+        ]
+    return []
+
+
+def check_open_doors(**_: Any) -> list[CheckMessage]:
+    """W006-W008: settings that are fine to try things, and too open for the internet."""
+    values = config()
+    found: list[CheckMessage] = []
+    if values.token_in_url:
+        found.append(
+            Caution(
+                "Access tokens are taken from URLs, which proxies and browsers keep in their logs.",
+                hint="Set ARQONBUS_TOKEN_IN_URL=0; browsers can use a ticket, a sub-protocol or the first frame.",
+                id="bus.W006",
+            )
+        )
+    if not values.rate_limit:
+        found.append(
+            Caution(
+                "The limits of rate are switched off: one client can keep the server busy.",
+                hint="Unset ARQONBUS_RATE_LIMIT, or give the frames a second of one connection.",
+                id="bus.W007",
+            )
+        )
+    if "*" in settings.ALLOWED_HOSTS:
+        found.append(
+            Caution(
+                "ALLOWED_HOSTS takes any host name, so pages cannot be told apart by it.",
+                hint="List the names of the site.",
+                id="bus.W008",
+            )
+        )
+    return found

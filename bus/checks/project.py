@@ -1,0 +1,195 @@
+"""Checks of the project around the bus: what of its settings cannot work with it, said by name before a server starts.
+
+What works, and why the rest does not, stands in docs/django.md.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as Caution
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
+from django.urls import NoReverseMatch, reverse
+from django.utils.module_loading import import_string
+
+from ..auth.identity import sessions_kept
+from ..conf import routes
+
+#: The databases whose SQL the bus has, by Django's name.
+DATABASES = ("sqlite", "postgresql")
+_SAID = {"mysql": "MySQL or MariaDB", "oracle": "Oracle", "microsoft": "SQL Server", "unknown": "no database"}
+
+#: A router that chooses by chance is asked more often than once.
+_ASKED = 20
+
+_SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
+_LOGINS = "django.contrib.auth.middleware.AuthenticationMiddleware"
+
+
+def check_times(**_: Any) -> list[CheckMessage]:
+    """E008: times without a zone."""
+    if settings.USE_TZ:
+        return []
+    return [
+        Error(
+            "USE_TZ is False: the bus keeps moments, and a time without a zone is none when the clocks go back.",
+            hint="Set USE_TZ = True; Django's documentation of time zones has a migration guide.",
+            id="bus.E008",
+        )
+    ]
+
+
+def check_database(**_: Any) -> list[CheckMessage]:
+    """E009: a database whose SQL the bus does not have; E010: one without autocommit."""
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    found: list[CheckMessage] = []
+    if wrapper.vendor not in DATABASES:
+        found.append(
+            Error(
+                f"DATABASES['default'] is {_SAID.get(wrapper.vendor, wrapper.vendor)}: "
+                "the bus keeps its log in PostgreSQL or SQLite only.",
+                hint="Make one of them the default database, or run the bus as a project of its own beside this one.",
+                id="bus.E009",
+            )
+        )
+    if not wrapper.settings_dict.get("AUTOCOMMIT", True):
+        found.append(
+            Error(
+                "AUTOCOMMIT of DATABASES['default'] is False: nothing that the bus writes would be committed.",
+                hint="Remove AUTOCOMMIT from the database's settings; Django begins transactions where it needs them.",
+                id="bus.E010",
+            )
+        )
+    return found
+
+
+def check_routers(**_: Any) -> list[CheckMessage]:
+    """E011: a database router sends the bus's tables away from the default database, for reading or altogether."""
+    for model in apps.get_app_config("bus").get_models():
+        for question in ("db_for_read", "db_for_write", "allow_migrate_model"):
+            culprit = _sends_away(question, model)
+            if culprit is not None:
+                return [
+                    Error(
+                        f"The database router {type(culprit).__module__}.{type(culprit).__qualname__} sends the bus away "
+                        "from the default database, where it reads what it has just written.",
+                        hint='Put "bus.routers.BusRouter" first in DATABASE_ROUTERS: it keeps the bus where it works.',
+                        id="bus.E011",
+                    )
+                ]
+    return []
+
+
+def _sends_away(question: str, model: Any) -> Any:
+    """The router whose answer takes a model out of the default database; None where all is well."""
+    if question == "allow_migrate_model":
+        if router.allow_migrate_model(DEFAULT_DB_ALIAS, model):
+            return None
+        names = {"model_name": model._meta.model_name, "model": model}
+        return next(
+            each
+            for each in router.routers
+            if hasattr(each, "allow_migrate") and each.allow_migrate(DEFAULT_DB_ALIAS, "bus", **names) is False
+        )
+    for _ in range(_ASKED):
+        # As Django asks: the first who says anything decides.
+        answers = ((each, getattr(each, question)(model)) for each in router.routers if hasattr(each, question))
+        each, alias = next(((each, alias) for each, alias in answers if alias), (None, DEFAULT_DB_ALIAS))
+        if alias != DEFAULT_DB_ALIAS:
+            return each
+    return None
+
+
+def check_shadows(**_: Any) -> list[CheckMessage]:
+    """E012: an app of the project has the name of one of the bus's."""
+    ours = Path(__file__).resolve().parents[2] / "telemetry"
+    found = find_spec("telemetry")
+    origin = Path(found.origin).resolve().parent if found is not None and found.origin else None
+    if origin is None or origin == ours:
+        return []
+    return [
+        Error(
+            f"`telemetry` is {origin}, which shadows the bus's app of that name.",
+            hint="Rename your app's package, or import it from within a package of the project: its label may stay.",
+            id="bus.E012",
+        )
+    ]
+
+
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """W013: nobody can log in to the bus's pages."""
+    return [
+        Caution(
+            f"MIDDLEWARE has no {name.rpartition('.')[2]}: nobody can log in to the console, and only tokens open the rest.",
+            hint=f'Add "{name}" to MIDDLEWARE, and "{app}" to INSTALLED_APPS.',
+            id="bus.W013",
+        )
+        for name, app in ((_SESSIONS, "django.contrib.sessions"), (_LOGINS, "django.contrib.auth"))
+        if not _has_middleware(name)
+    ]
+
+
+def _has_middleware(name: str) -> bool:
+    wanted = import_string(name)
+    for path in settings.MIDDLEWARE:
+        found = import_string(path)
+        if isinstance(found, type) and issubclass(found, wanted):
+            return True
+    return False
+
+
+def check_sessions(**_: Any) -> list[CheckMessage]:
+    """E013: sessions are kept in a table that is not there."""
+    if _has_middleware(_SESSIONS) and not sessions_kept():
+        return [
+            Error(
+                "SESSION_ENGINE keeps sessions in a table, and django.contrib.sessions is not in INSTALLED_APPS.",
+                hint='Add "django.contrib.sessions" to INSTALLED_APPS, or choose another SESSION_ENGINE.',
+                id="bus.E013",
+            )
+        ]
+    return []
+
+
+def check_templates(**_: Any) -> list[CheckMessage]:
+    """E014: the bus's pages are not found."""
+    try:
+        get_template("bus/console.html")
+    except TemplateDoesNotExist:
+        return [
+            Error(
+                "TEMPLATES finds no templates of apps: the bus's pages would answer 500.",
+                hint='Add an entry with the BACKEND "django.template.backends.django.DjangoTemplates" and "APP_DIRS": True.',
+                id="bus.E014",
+            )
+        ]
+    return []
+
+
+def check_sockets(**_: Any) -> list[CheckMessage]:
+    """W012: a page of the bus looks for a socket where ``asgi.py`` has none. Asked once the ASGI application is made."""
+    sockets = apps.get_app_config("bus").sockets  # type: ignore[attr-defined]
+    try:
+        console = routes.local_path({"path": reverse("bus:console")})
+    except NoReverseMatch:
+        return []
+    wanted = {console: "BusConsumer"}
+    if apps.is_installed("telemetry"):
+        wanted[f"{console}telemetry/"] = "TelemetryConsumer"
+    return [
+        Caution(
+            f"The console looks for a socket at {path}, and asgi.py has no route for it.",
+            hint=f'Add path("{path.lstrip("/")}", {consumer}.as_asgi()) to the routes of asgi.py: '
+            "pages (urls.py) and sockets have one prefix.",
+            id="bus.W012",
+        )
+        for path, consumer in wanted.items()
+        if sockets is not None and all(routes.has_route(sockets, meant) is False for meant in routes.candidates(path))
+    ]

@@ -1,0 +1,238 @@
+"""What ``/metrics`` shows (docs/operations.md explains each line).
+
+What is counted on the path of a message is a plain integer of the node or the hub, read when somebody asks for the page: a
+Prometheus counter takes a lock for each ``inc()``. Counters of rarer things are Prometheus's own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, Sample
+
+from ..protocol.errors import CLOSE_CODES, ERRORS
+from ..protocol.names import SERVER
+
+registry = CollectorRegistry()
+
+connections = Gauge("arqonbus_connections", "Open connections of this process", ["socket"], registry=registry)
+connections_total = Counter("arqonbus_connections_opened", "Connections opened", ["socket"], registry=registry)
+disconnects = Counter("arqonbus_disconnects", "Connections closed, by code", ["code"], registry=registry)
+errors = Counter("arqonbus_errors", "Errors told to clients, by code", ["code"], registry=registry)
+limits = Counter("arqonbus_limits_reached", "Connections refused or ended by a limit", ["limit"], registry=registry)
+commands = Counter("arqonbus_commands", "Commands carried out", ["command"], registry=registry)
+
+
+def close_label(code: int) -> str:
+    """The label of a close code. Those that only a client can have made up are one: each label is a series that stays."""
+    return str(code) if 1000 <= code <= 1015 or code in CLOSE_CODES else "other"
+
+
+# A series that comes into being with its first count shows no increase: nobody would be alerted to the first INTERNAL_ERROR.
+for _code in ERRORS:
+    errors.labels(_code)
+for _close in CLOSE_CODES:
+    disconnects.labels(str(_close))
+
+
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+_ENTRIES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
+
+
+class Committed(Protocol):
+    """What the figures of the log need to know of a message that was committed."""
+
+    @property
+    def sender(self) -> str:
+        """The client id of the sender."""
+
+    @property
+    def queued_at(self) -> float:
+        """When the message came into the log's queue, in the loop's time."""
+
+
+class Distribution:
+    """A histogram of plain numbers, written by one thread."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulated, as Prometheus has them."""
+        rows, below = [], 0
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
+            below += count
+            rows.append((bound, float(below)))
+        return rows
+
+    def quantile(self, share: float, before: Sequence[int]) -> float | None:
+        """The value below which ``share`` of what came after ``before`` (an earlier copy of ``counts``) lies; None: nothing came.
+
+        Within a bucket it is interpolated, as Prometheus does; above the last bound it is that bound.
+        """
+        fresh = [now - then for now, then in zip(self.counts, before, strict=True)]
+        wanted = share * sum(fresh)
+        if not wanted:
+            return None
+        below, low = 0.0, 0.0
+        for bound, count in zip(self.bounds, fresh[:-1], strict=True):
+            if count and below + count >= wanted:
+                return low + (bound - low) * (wanted - below) / count
+            below, low = below + count, bound
+        return self.bounds[-1]
+
+
+class LogTimes:
+    """How long a node's log takes: ``publish`` for each message, ``commit`` and ``entries`` for each transaction."""
+
+    def __init__(self) -> None:
+        self.publish = Distribution(_SECONDS)
+        self.commit = Distribution(_SECONDS)
+        self.entries = Distribution(_ENTRIES)
+
+    def observe(self, batch: Sequence[Committed], began: float, ended: float) -> None:
+        """A transaction of ``batch``, its ends in the loop's time. Called in the log's thread."""
+        self.commit.observe(ended - began)
+        self.entries.observe(len(batch))
+        observe = self.publish.observe
+        for entry in batch:
+            # What the server tells of itself keeps nobody waiting: the figure is that of the clients.
+            if entry.sender != SERVER:
+                observe(ended - entry.queued_at)
+
+
+def by_code(counter: Counter) -> dict[str, int]:
+    """What :data:`errors` or :data:`disconnects` of this process have counted of each code."""
+    return {
+        sample.labels["code"]: int(sample.value)
+        for family in counter.collect()
+        for sample in family.samples
+        if sample.name.endswith("_total") and sample.value
+    }
+
+
+#: Figures that only grow: name, meaning.
+_COUNTERS = {
+    "frames_received": "Frames received from clients",
+    "received_bytes": "Bytes of frames received",
+    "messages_published": "Messages committed or passed on by this process",
+    "delivered": "Frames handed to the writers, one for each receiver",
+    "delivered_bytes": "Bytes of frames handed to the writers",
+    "gaps": "Times that a message came before its turn",
+    "repaired": "Messages read from the log since no bell announced them",
+    "bells_skipped": "Ephemeral messages and notices that did not go to the other processes",
+}
+#: Figures that go up and down.
+_GAUGES = {
+    "clients": "Registered clients of this process",
+    "streams": "Logs that this process has members of",
+    "log_queue": "Messages that wait for the log",
+    "bell_queue_bytes": "Bytes that wait for the channel layer",
+    "recent_bytes": "Bytes of recent messages in memory",
+    "layer_connected": "Whether the channel layer takes bells",
+    "store_available": "Whether the database took what it was given last",
+    "uptime_seconds": "Time since the node began",
+}
+#: Figures of all processes, from the database.
+_CLUSTER = {
+    "active_connections": ("clients", "Connected clients"),
+    "active_rooms": ("rooms", "Rooms with members"),
+    "active_channels": ("channels", "Channels with members"),
+}
+_CLUSTER_COUNTERS = {
+    "total_connections": ("connections", "Registrations ever"),
+    "total_messages": ("messages", "Messages of clients ever"),
+}
+_HISTOGRAMS = {
+    "publish": ("arqonbus_publish_seconds", "From the arrival of a client's message at the log to its commit"),
+    "commit": ("arqonbus_commit_seconds", "Length of the log's transactions"),
+    "entries": ("arqonbus_commit_entries", "Messages of one transaction"),
+}
+
+
+def of_nodes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Iterator[Metric]:
+    """The metrics of nodes (labels, ``Statistics.figures()``); figures that an older node does not have are left out."""
+    rows = list(rows)
+    names = list(rows[0][0]) if rows else []
+    families: list[tuple[str, CounterMetricFamily | GaugeMetricFamily]] = [
+        (name, CounterMetricFamily(f"arqonbus_{name}", text, labels=names)) for name, text in _COUNTERS.items()
+    ]
+    families += [(name, GaugeMetricFamily(f"arqonbus_{name}", text, labels=names)) for name, text in _GAUGES.items()]
+    for name, family in families:
+        for labels, figures in rows:
+            if name in figures:
+                family.add_metric(list(labels.values()), float(figures[name]))
+        yield family
+
+
+def of_codes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Iterator[Metric]:
+    """The counts by code of nodes, as :func:`of_nodes` takes them; the page of all sees only its own process's registry."""
+    rows = list(rows)
+    names = [*(rows[0][0] if rows else []), "code"]
+    for name, text, codes in (
+        ("errors", "Errors told to clients, by code", ERRORS),
+        ("disconnects", "Connections closed, by code", [str(code) for code in CLOSE_CODES]),
+    ):
+        family = CounterMetricFamily(f"arqonbus_{name}", text, labels=names)
+        for labels, figures in rows:
+            if (counted := figures.get(f"{name}_by_code")) is not None:
+                for code, count in {**dict.fromkeys(codes, 0), **counted}.items():
+                    family.add_metric([*labels.values(), code], float(count))
+        yield family
+
+
+def of_log(labels: Mapping[str, str], times: LogTimes) -> Iterator[Metric]:
+    """The histograms of a node's log."""
+    for name, (shown, text) in _HISTOGRAMS.items():
+        distribution: Distribution = getattr(times, name)
+        family = HistogramMetricFamily(shown, text, labels=list(labels))
+        family.add_metric(list(labels.values()), distribution.buckets(), sum_value=distribution.total)
+        yield family
+
+
+def of_cluster(nodes: int, stats: Mapping[str, Any]) -> Iterator[Metric]:
+    """The figures of all processes (``services.totals.stats``), and how many processes there are."""
+    yield GaugeMetricFamily("arqonbus_cluster_nodes", "Processes with a young sign of life", value=nodes)
+    for name, (shown, text) in _CLUSTER.items():
+        yield GaugeMetricFamily(f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(stats[name]))
+    for name, (shown, text) in _CLUSTER_COUNTERS.items():
+        yield CounterMetricFamily(f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(stats[name]))
+
+
+def of_registry(labels: Mapping[str, str]) -> Iterator[Metric]:
+    """What is counted in the registry, with ``labels`` on each sample."""
+    for family in registry.collect():
+        family.samples = [
+            Sample(sample.name, {**labels, **sample.labels}, sample.value, sample.timestamp, sample.exemplar)
+            for sample in family.samples
+            # When each counter was made tells nobody anything that the node's start does not.
+            if not sample.name.endswith("_created")
+        ]
+        yield family
+
+
+class _Page:
+    """Metrics as something that ``generate_latest`` takes."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def page(families: Iterable[Metric]) -> bytes:
+    """The metrics as Prometheus text."""
+    return generate_latest(_Page(families))

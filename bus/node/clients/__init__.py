@@ -1,0 +1,1 @@
+"""The clients of a process: admission, registration, membership, presence and rights."""

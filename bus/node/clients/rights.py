@@ -1,0 +1,225 @@
+"""Rights on living connections: what is withdrawn ends at once, in every process (contract §6).
+
+A change comes by bell, or is found among the rows of ``AccessChange``, whichever is first. The identities it concerns are read
+again together; those that hold no more are closed with the reason, memberships that are not allowed any more end with an
+``unsubscribed`` frame. Identities that end by the clock are watched here too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from django.db import Error as DatabaseError
+
+from ...auth import identity, tickets
+from ...auth.permissions import JOIN, Actor, table
+from ...notify.messages import Changed
+from ...protocol.errors import NOT_ALLOWED, UNIDENTIFIED, BusError
+from ...services import rights as access
+from ...services.channels import ChannelRef
+from ..client import Peer
+
+if TYPE_CHECKING:
+    from ..node import Node
+
+logger = logging.getLogger("arqonbus.access")
+
+#: Time between looks for changes that no bell announced; seconds.
+LOOK = 0.5
+#: How old an identity can be when it comes to its connection; seconds.
+LATELY = 10.0
+#: Identities that are read again in one go.
+TOGETHER = 500
+
+
+class Access:
+    """A node's watch over who may stay, and where."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._seen: set[int] = set()
+        self._latest = 0
+        self._subjects: set[str] = set()
+        self._peers: set[Peer] = set()
+        self._doubted: set[tuple[Peer, str]] = set()
+        # What changed lately, for identities that were read just before and come to their connection just now.
+        self._lately: deque[tuple[float, str]] = deque(maxlen=1000)
+        self._task: asyncio.Task[None] | None = None
+        self._ending: dict[str, Peer] = {}
+        self._swept_at = node.loop.time()
+        self._tidied_at = float("-inf")
+
+    def begin(self) -> None:
+        """Before the first connection, in a database thread: what changed until now is in what will be read."""
+        self._latest = access.latest()
+        self._seen = {change for change, _ in access.changes(self._latest - access.OVERLAP)}
+
+    def identified(self, peer: Peer) -> None:
+        """``peer.actor`` was set."""
+        if peer.actor.expires_at is not None:
+            self._ending[peer.connection_id] = peer
+        since = self._node.loop.time() - LATELY
+        while self._lately and self._lately[0][0] < since:
+            self._lately.popleft()
+        if any(access.concerns(subject, peer.actor) for _, subject in self._lately):
+            self._peers.add(peer)
+            self._wake()
+
+    def hear(self, subject: str, change: int = 0) -> None:
+        """Somebody rang: look at whom it concerns. ``change`` is the row's id, once only acted on."""
+        if change:
+            if change in self._seen:
+                return
+            self._seen.add(change)
+            self._latest = max(self._latest, change)
+            if subject != access.RULES and not subject.startswith("room:"):
+                self._lately.append((self._node.loop.time(), subject))
+        self._subjects.add(subject)
+        self._wake()
+
+    def doubt(self, peer: Peer, room: str) -> None:
+        """``peer`` became a member in ``room`` by what is no longer known of it: look at it once more."""
+        self._doubted.add((peer, room))
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = self._node.loop.create_task(self._work())
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    # --- finding out ------------------------------------------------------------------------------------------------
+
+    async def look(self) -> float:
+        """Find changes without a bell, identities whose time is over, and now and then look at all; seconds until the next."""
+        node = self._node
+        await self._find()
+        if len(self._seen) > 4 * access.OVERLAP:
+            self._seen = {change for change in self._seen if change > self._latest - access.OVERLAP}
+        self._end_by_the_clock()
+        now = node.loop.time()
+        if node.settings.revalidate and now - self._swept_at >= node.settings.revalidate:
+            self._swept_at = now
+            self.hear(access.EVERYONE)
+        if now - self._tidied_at >= 300:
+            self._tidied_at = now
+            await node.run_writer(_tidy)
+        return LOOK
+
+    async def _find(self) -> None:
+        rows: list[tuple[int, str]] = await self._node.run(access.changes, max(self._latest - access.OVERLAP, 0))
+        for change, subject in rows:
+            self.hear(subject, change)
+
+    async def catch_up(self) -> None:
+        """Before somebody is refused: what was granted a moment ago counts, whether or not we have heard of it."""
+        await self._find()
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task], timeout=2.0)
+
+    def _end_by_the_clock(self) -> None:
+        now = time.time()
+        for key, peer in list(self._ending.items()):
+            if key not in self._node.peers or peer.actor.expires_at is None:
+                del self._ending[key]
+            elif peer.actor.expires_at <= now:
+                del self._ending[key]
+                peer.drop(*_ended(peer.actor))
+
+    # --- acting -----------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while self._subjects or self._peers or self._doubted:
+            subjects, self._subjects = self._subjects, set()
+            peers, self._peers = self._peers, set()
+            doubted, self._doubted = self._doubted, set()
+            try:
+                if subjects:
+                    await self._act(subjects)
+                if peers:
+                    await self._look_at(list(peers), set(), people=True)
+                if doubted:
+                    await self._look_at(list({p for p, _ in doubted}), {room for _, room in doubted}, people=False)
+            except Exception as problem:
+                # Nothing is forgotten because the store was away for a moment, or because of a fault of our own.
+                if isinstance(problem, DatabaseError) or getattr(problem, "code", "") == "UNAVAILABLE":
+                    logger.warning("access waits for the store: %s", problem, extra={"event": "access_waits"})
+                else:
+                    logger.exception("a look at who may stay failed", extra={"event": "internal_error"})
+                self._subjects |= subjects
+                self._peers |= peers
+                self._doubted |= doubted
+                await asyncio.sleep(0.5)
+
+    async def _act(self, subjects: set[str]) -> None:
+        node = self._node
+        if subjects & {access.RULES, access.EVERYONE}:
+            await node.run(table().refresh)
+        rooms = {subject.partition(":")[2] for subject in subjects if subject.startswith("room:")}
+        for room in rooms:
+            node.changed(Changed(room, ""))
+        # A change of rules changes nobody's identity.
+        people = any(subject != access.RULES and not subject.startswith("room:") for subject in subjects)
+        peers = [p for p in node.peers.values() if any(access.concerns(subject, p.actor) for subject in subjects)]
+        for start in range(0, len(peers), TOGETHER):
+            await self._look_at(peers[start : start + TOGETHER], rooms, people=people)
+
+    async def _look_at(self, peers: Sequence[Peer], rooms: set[str], *, people: bool) -> None:
+        node = self._node
+        actors = list({id(peer.actor): peer.actor for peer in peers}.values())
+        answers: list[Actor | BusError] = await node.run(identity.renewed, actors) if people else list(actors)
+        now = {id(actor): answer for actor, answer in zip(actors, answers, strict=True)}
+        lost: list[tuple[Peer, list[ChannelRef]]] = []
+        for peer in peers:
+            answer = now.get(id(peer.actor))
+            if answer is None:
+                self._peers.add(peer)  # It registered meanwhile, maybe with what was read before.
+                continue
+            if isinstance(answer, BusError):
+                peer.drop(UNIDENTIFIED if answer.code == "UNAUTHENTICATED" else NOT_ALLOWED, answer)
+                continue
+            if answer != peer.actor:
+                peer.actor = answer
+            peer.allowed.clear()
+            refs = await self._not_allowed(peer, rooms)
+            if refs:
+                lost.append((peer, refs))
+        await asyncio.gather(*(node.members.withdraw(peer, refs) for peer, refs in lost))
+
+    async def _not_allowed(self, peer: Peer, rooms: Iterable[str]) -> list[ChannelRef]:
+        """The memberships that ``peer`` may have no longer; those in ``rooms`` are read anew first."""
+        node = self._node
+        refs = []
+        for ref in list(peer.memberships.values()):
+            if ref.address.room in rooms:
+                try:
+                    fresh = await node.channels.resolve(ref.address, peer.actor, create=False)
+                except BusError as problem:
+                    if problem.code == "UNAVAILABLE":
+                        raise  # Nobody knows; asked again.
+                    continue  # It is gone, and the membership with it.
+                if ref.id in peer.memberships:
+                    peer.memberships[ref.id] = ref = fresh
+            if not node.may(peer, JOIN, ref):
+                refs.append(ref)
+        return refs
+
+
+def _ended(actor: Actor) -> tuple[int, BusError]:
+    session = actor.credential.startswith("session:")
+    return UNIDENTIFIED, BusError(
+        "UNAUTHENTICATED", "Your session has ended; log in again." if session else "Your access has expired."
+    )
+
+
+def _tidy() -> None:
+    access.forget_old()
+    tickets.forget_old()

@@ -1,0 +1,1 @@
+"""What the bus knows of daphne: Twisted, Autobahn and their internals. Nothing else imports them."""

@@ -1,0 +1,300 @@
+"""Straight to the socket under daphne (Autobahn on Twisted's asyncio reactor).
+
+Internals used, and nothing else of them: daphne's ``send`` is ``functools.partial(server.handle_reply, protocol)``;
+Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``sendCloseFrame``, ``closeHandshakeTimeout``,
+``failByDrop``, ``_sendAutoPing``; Twisted's ``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``,
+``_tempDataLen``, ``write``, ``startWriting``, ``abortConnection``.
+``fault`` tries them out once in a process, over a real pair of sockets, against the ordinary way; ``protocol_of`` checks
+each connection.
+
+Order with frames that go the ordinary way (close, ping, pong): those end in ``transport.write``, which appends to the
+transport's buffer and calls ``transport.startWriting``; this writer goes around that buffer only while it is empty, else through
+it.
+
+A fan-out to thousands of connections waits for memory more than for anything else: what it looks at for each of them is not in
+the processor's cache. So whether the socket may be written to is one flag of the writer. Attributes of the two objects stand
+before ``startWriting`` (something waits in the buffer) and ``sendCloseFrame`` (the connection is about to close) and take the
+flag down; the next write looks at the buffer and the state themselves and puts it up again when it may.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ...realtime.frame import HANDSHAKE, Batch, text_frame
+from ...realtime.writer import Bounds, Send, Writer
+
+_EXPECTED = (
+    "socket",
+    "dataBuffer",
+    "offset",
+    "_tempDataBuffer",
+    "_tempDataLen",
+    "write",
+    "startWriting",
+    "abortConnection",
+)
+
+
+def protocol_of(send: Send) -> Any | None:
+    """The Autobahn protocol behind daphne's ``send``, when its transport can be written to directly; else None.
+
+    TLS endpoints (their transport is a wrapper) and negotiated compression need the ordinary way.
+    """
+    if not isinstance(send, functools.partial) or len(send.args) != 1:
+        return None
+    try:
+        from autobahn.twisted.websocket import WebSocketServerProtocol
+        from twisted.internet.tcp import Connection
+    except ImportError:
+        return None
+    protocol = send.args[0]
+    if not isinstance(protocol, WebSocketServerProtocol):
+        return None
+    transport = protocol.transport
+    if (
+        not isinstance(transport, Connection)
+        or getattr(transport, "TLS", False)
+        or not all(hasattr(transport, name) for name in _EXPECTED)
+        or not isinstance(transport.dataBuffer, bytes)
+        or not isinstance(transport._tempDataBuffer, list)
+        or getattr(protocol, "_perMessageCompress", None) is not None
+        or getattr(protocol, "logFrames", False)
+    ):
+        return None
+    return protocol
+
+
+class DaphneWriter(Writer):
+    """Writes built frames onto the socket while the transport's buffer is empty, else into that buffer."""
+
+    __slots__ = ("_direct", "_open", "_protocol", "_queued", "_send", "_transport", "_waiting")
+    name = "daphne"
+
+    def __init__(self, protocol: Any, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
+        super().__init__(bounds, on_overflow)
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._send = protocol.transport.socket.send
+        self._open = protocol.STATE_OPEN
+        # A frame above the server's own limit ends the connection with 1009, not with a cut line that tells nothing.
+        protocol.failByDrop = False
+        # Frames in the transport's buffer (at most), and bytes that ever went into it.
+        self._waiting = 0
+        self._queued = 0
+        # Whether the connection is open, and nothing waits in the transport's buffer.
+        self._direct = False
+        protocol.transport.startWriting = self._start_writing
+        protocol.sendCloseFrame = self._send_close_frame
+
+    def write(self, batch: Batch) -> None:
+        if self.pending is not None:
+            self.flush()
+        # The body of `_write`, without the call.
+        if self._direct:
+            self._around(batch._wire or batch.wire, batch)
+        else:
+            self._look_and_write(batch)
+
+    def _write(self, batch: Batch) -> None:
+        if self._direct:
+            self._around(batch._wire or batch.wire, batch)
+        else:
+            self._look_and_write(batch)
+
+    def _around(self, wire: bytes, batch: Batch) -> None:
+        """Write onto the socket, and what it does not take into the transport's buffer."""
+        try:
+            sent = self._send(wire)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            return  # The peer is gone; the reactor tells the server, and that the consumer.
+        if sent != len(wire):
+            self._queue(wire[sent:], len(batch.payloads))
+
+    def _look_and_write(self, batch: Batch) -> None:
+        """Write where the state of the connection and its buffer allow it."""
+        if self.closed or self._protocol.state != self._open:
+            return
+        transport = self._transport
+        if transport.dataBuffer or transport._tempDataBuffer:
+            self._queue(batch.wire, len(batch.payloads))
+            return
+        self._waiting = 0
+        self._direct = True
+        self._around(batch.wire, batch)
+
+    def _start_writing(self) -> None:
+        """In the place of ``transport.startWriting``, which each write into the buffer ends in."""
+        self._direct = False
+        transport = self._transport
+        type(transport).startWriting(transport)
+
+    def _send_close_frame(self, *args: Any, **kwargs: Any) -> None:
+        """In the place of ``protocol.sendCloseFrame``, after which the state is another one."""
+        self._direct = False
+        protocol = self._protocol
+        type(protocol).sendCloseFrame(protocol, *args, **kwargs)
+
+    def end(self) -> None:
+        self._direct = False
+        self.closed = True
+        self._transport.__dict__.pop("startWriting", None)
+        self._protocol.__dict__.pop("sendCloseFrame", None)
+
+    def _queue(self, wire: bytes, frames: int) -> None:
+        if self.overflowed:
+            return
+        self._transport.write(wire)
+        self._queued += len(wire)
+        self._waiting += frames
+        if self._waiting > self.bounds.frames or self.buffered() > self.bounds.bytes:
+            self._overflow()
+        elif self._watch is None:
+            self._something_waits()
+
+    def buffered(self) -> int:
+        transport = self._transport
+        waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        return waiting
+
+    def gone(self) -> bool:
+        return bool(self.closed or self._protocol.state != self._open)
+
+    def taken(self) -> int:
+        return self._queued - self.buffered()
+
+    def close(self, code: int) -> None:
+        if not self.closed:
+            self.flush()
+            self.closed = True
+            self._direct = False
+            if self._protocol.state == self._open:
+                # Autobahn drops a peer that does not answer our close frame in this time.
+                self._protocol.closeHandshakeTimeout = self.linger
+                self._protocol.sendClose(code=code)
+
+    def abort(self) -> None:
+        self.closed = True
+        self._direct = False
+        self._transport.abortConnection()
+
+    def ping(self) -> None:
+        if not self.closed and self._protocol.state == self._open:
+            self._protocol._sendAutoPing()
+
+
+# --- the self-test ------------------------------------------------------------------------------------------------------
+
+
+class _QuietReactor:
+    """What a transport asks of a reactor, for one that is driven by hand."""
+
+    def addReader(self, _: Any) -> None: ...  # noqa: N802 - Twisted's names
+    def addWriter(self, _: Any) -> None: ...  # noqa: N802
+    def removeReader(self, _: Any) -> None: ...  # noqa: N802
+    def removeWriter(self, _: Any) -> None: ...  # noqa: N802
+    def callLater(self, *_: Any) -> None: ...  # noqa: N802
+
+
+class _QuietServer:
+    """What daphne's protocol asks of its server before the application runs."""
+
+    root_path = ""
+    proxy_forwarded_address_header = None
+
+    def __init__(self) -> None:
+        self.queue: deque[Any] = deque()
+
+    def protocol_connected(self, _: Any) -> None: ...
+    def protocol_disconnected(self, _: Any) -> None: ...
+    def log_action(self, *_: Any) -> None: ...
+    def create_application(self, *_: Any) -> _QuietServer:
+        return self
+
+    def put_nowait(self, event: Any) -> None:
+        """As the queue of the application's events."""
+        self.queue.append(event)
+
+    def qsize(self) -> int:
+        """As the queue of the application's events."""
+        return len(self.queue)
+
+
+def opened_protocol(ours: socket.socket) -> Any:
+    """Daphne's protocol after a real handshake over ``ours``, without a reactor (for self-tests).
+
+    What it has for its application is in ``application_queue.queue``; its answer to the handshake is in its transport's buffer.
+    """
+    from daphne.ws_protocol import WebSocketFactory
+    from twisted.internet.address import IPv4Address
+    from twisted.internet.tcp import Connection
+
+    factory: Any = WebSocketFactory(_QuietServer(), "ws://localhost")
+    factory.setProtocolOptions(openHandshakeTimeout=0, closeHandshakeTimeout=0, autoPingTimeout=0, allowNullOrigin=True)
+    protocol = factory.buildProtocol(None)
+    transport: Any = Connection(ours, protocol, _QuietReactor())  # type: ignore[arg-type]
+    transport.connected = 1
+    transport.getPeer = transport.getHost = lambda: IPv4Address("TCP", "127.0.0.1", 0)
+    protocol._raw_query_string = b""
+    protocol.makeConnection(transport)
+    protocol.dataReceived(HANDSHAKE)
+    protocol.serverAccept()
+    protocol.application_queue.queue.clear()
+    return protocol
+
+
+def fault() -> str | None:
+    """What is not as this module expects it, or None: the same frames both ways over real sockets give the same bytes."""
+    payloads = [b'{"a":"\xc3\xa4"}', b"x" * 125, b"y" * 126, b"z" * 65_535, b"w" * 70_000]
+    frames = b"".join(text_frame(payload) + b"\x89\x01%d" % number for number, payload in enumerate(payloads))
+    ordinary, direct = bytearray(), bytearray()
+    for received, way in ((ordinary, "ordinary"), (direct, "direct")):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.setblocking(False)
+            protocol = opened_protocol(ours)
+            transport = protocol.transport
+            transport.doWrite()
+            theirs.recv(65_536)  # the answer to the handshake
+            writer = None
+            if way == "ordinary":
+                for number, payload in enumerate(payloads):
+                    protocol.serverSend(payload.decode())
+                    protocol.sendPing(b"%d" % number)
+            else:
+                # The pair's buffers take a part of it, so both ways of the writer are tried.
+                ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+                writer = DaphneWriter(protocol, Bounds(), lambda: None)
+                writer._watch = _NO_TIMER
+                for number, payload in enumerate(payloads):
+                    writer.write(Batch([payload]))
+                    protocol.sendPing(b"%d" % number)
+                    if not number:
+                        transport.doWrite()  # The buffer is empty once more.
+                if writer.buffered() <= 0:
+                    return "the transport's buffer is not where it was"
+            protocol.sendClose(code=1000)
+            if writer is not None:
+                writer.write(Batch([b"behind the close frame"]))
+                writer.end()
+            for _ in range(10_000):
+                waits = bool(transport.dataBuffer or transport._tempDataBuffer)
+                if waits:
+                    transport.doWrite()
+                try:
+                    received += theirs.recv(65_536)
+                except BlockingIOError:
+                    if not waits:
+                        break
+    if bytes(ordinary) != frames + b"\x88\x02\x03\xe8":
+        return "the ordinary way gives other bytes than a text frame should have"
+    return None if ordinary == direct else "the direct way gives other bytes than the ordinary one"
+
+
+_NO_TIMER: Any = object()

@@ -1,0 +1,113 @@
+"""Whether the parts that a server needs are there, said in one line each with what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import Error as DatabaseError
+from django.db.migrations.executor import MigrationExecutor
+from django.utils.module_loading import import_string
+
+from ..conf.settings import LAYER_HINT, in_memory_layer
+from ..db import faults as database
+from ..services import nodes
+
+
+class NotReady(Exception):
+    """Something is missing; the text says what and how to mend it."""
+
+
+def check_database() -> None:
+    """Raises ``NotReady`` when the database does not answer or lacks migrations."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    # The pool's own warnings would say the same four times over.
+    pool = logging.getLogger("psycopg.pool")
+    before = pool.level
+    pool.setLevel(logging.ERROR)
+    try:
+        executor = MigrationExecutor(connection)
+        missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as problem:
+        reason = database.one_line(database.first_hand(problem))
+        raise NotReady(
+            f"The database at {_shown(settings.DATABASES[DEFAULT_DB_ALIAS])} does not answer: {reason}. "
+            "Start it, or correct DATABASE_URL."
+        ) from None
+    finally:
+        connection.close()
+        pool.setLevel(before)
+    if missing:
+        raise NotReady(
+            f"The database lacks migrations ({len(missing)} of them). Run `manage.py migrate` first (`make run` does it for you)."
+        )
+
+
+def check_alone() -> None:
+    """Raises ``NotReady`` when another process serves this database and no Redis connects the two."""
+    if not in_memory_layer():
+        return
+    try:
+        others = nodes.others()
+    finally:
+        connections[DEFAULT_DB_ALIAS].close()
+    if others:
+        raise NotReady(
+            f"This database is served already, by {others[0]}; the two could not tell each other of new messages. "
+            f"Stop it, or take another database. For several processes: {LAYER_HINT}"
+        )
+
+
+def asgi_application() -> Any:
+    """The project's application. Raises ``NotReady`` when ``ASGI_APPLICATION`` names none."""
+    name = getattr(settings, "ASGI_APPLICATION", None)
+    if not name:
+        raise NotReady('ASGI_APPLICATION is not set. Name the application, such as "yourproject.asgi.application".')
+    try:
+        return import_string(name)
+    except ImportError as problem:
+        raise NotReady(f"ASGI_APPLICATION {name!r} cannot be imported: {problem}") from None
+
+
+def check_layer(workers: int = 1) -> None:
+    """Raises ``NotReady`` when Redis does not answer, or several workers would have only an in-memory layer."""
+    layer = get_channel_layer()
+    if layer is None or isinstance(layer, InMemoryChannelLayer):
+        if workers > 1:
+            raise NotReady(
+                f"--workers {workers} needs Redis between the processes. Set REDIS_URL, such as redis://localhost:6379/0."
+            )
+        return
+
+    async def try_it() -> None:
+        async with asyncio.timeout(3.0):
+            await layer.group_send("arqonbus.preflight", {"type": "bus.bell", "sender": "", "data": b""})
+
+    try:
+        asyncio.run(try_it())
+    except Exception as problem:  # noqa: BLE001 - a layer may raise anything
+        url = getattr(settings, "REDIS_URL", "")
+        # A project of somebody else has only its CHANNEL_LAYERS, whose addresses may hold a password.
+        where, mend = (
+            (_without_password(url), "correct REDIS_URL, or unset it to run one process alone.")
+            if url
+            else ("the address in CHANNEL_LAYERS", "correct it, or take the in-memory layer to run one process alone.")
+        )
+        raise NotReady(f"Redis at {where} does not answer ({type(problem).__name__}). Start it, {mend}") from None
+
+
+def _shown(database: dict[str, object]) -> str:
+    name, host = database.get("NAME"), database.get("HOST")
+    return f"{host}:{database.get('PORT') or 5432}/{name}" if host else str(name)
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}"))

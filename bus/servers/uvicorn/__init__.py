@@ -1,0 +1,1 @@
+"""What the bus knows of uvicorn and its internals. Nothing else imports it."""

@@ -1,0 +1,130 @@
+"""Straight to the transport under uvicorn (its `websockets-sansio` implementation, which is what `auto` gives).
+
+Internals used, and nothing else of them: uvicorn's ``send`` is a bound method of its protocol object; that object's
+``transport`` (an asyncio or uvloop transport, also under TLS) and ``conn`` (a ``websockets`` ``ServerProtocol``); its ``state``
+and ``extensions``. ``fault`` compares bytes once in a process; ``protocol_of`` checks each connection. The older
+implementations (``websockets``, ``wsproto``) get the portable writer.
+
+Order with frames that go the ordinary way (pings, pongs, the close frame): each of those ends in ``transport.write`` in the
+turn in which it is made, and so do ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ...realtime.frame import Batch, text_frame
+from ...realtime.writer import Bounds, Send, Writer
+
+_EXPECTED = ("write", "get_write_buffer_size", "is_closing", "abort", "set_protocol", "pause_reading", "resume_reading")
+
+
+def protocol_of(send: Send) -> Any | None:
+    """uvicorn's protocol object behind ``send`` when built frames can be written to its transport; else None."""
+    protocol = getattr(send, "__self__", None)
+    if type(protocol).__module__ != "uvicorn.protocols.websockets.websockets_sansio_impl":
+        return None
+    conn = getattr(protocol, "conn", None)
+    transport = getattr(protocol, "transport", None)
+    # Not the class: uvloop's transports are of none of asyncio's.
+    if (
+        not all(hasattr(transport, name) for name in _EXPECTED)
+        or getattr(conn, "state", None) is None
+        or getattr(conn, "extensions", None) != []
+    ):
+        return None
+    return protocol
+
+
+def is_another(send: Send) -> bool:
+    """Whether it is uvicorn's ``send`` of one of its other implementations."""
+    name = type(getattr(send, "__self__", None)).__module__
+    return name.startswith("uvicorn.protocols.websockets.") and not name.endswith("_sansio_impl")
+
+
+def compresses(send: Send) -> bool:
+    """Whether it is uvicorn's ``send`` of a connection that negotiated an extension."""
+    return bool(getattr(getattr(getattr(send, "__self__", None), "conn", None), "extensions", None))
+
+
+class UvicornWriter(Writer):
+    """Hands built frames to the transport, which sends at once what the socket takes."""
+
+    __slots__ = ("_asgi_send", "_closing", "_conn", "_open", "_queued", "_transport", "_waiting")
+    name = "uvicorn"
+
+    def __init__(self, protocol: Any, send: Send, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
+        from websockets.protocol import State
+
+        super().__init__(bounds, on_overflow)
+        self._asgi_send = send
+        self._conn = protocol.conn
+        self._transport: asyncio.Transport = protocol.transport
+        self._open = State.OPEN
+        self._waiting = 0
+        self._queued = 0
+        self._closing: asyncio.Task[None] | None = None
+
+    def _write(self, batch: Batch) -> None:
+        if self.closed or self.overflowed or self._conn.state is not self._open or self._transport.is_closing():
+            return
+        transport = self._transport
+        wire = batch.wire
+        before = transport.get_write_buffer_size()
+        transport.write(wire)
+        after = transport.get_write_buffer_size()
+        if not after:
+            self._waiting = 0
+            return
+        self._queued += after - before
+        self._waiting = self._waiting + len(batch.payloads) if before else len(batch.payloads)
+        if self._waiting > self.bounds.frames or after > self.bounds.bytes:
+            self._overflow()
+        elif self._watch is None:
+            self._something_waits()
+
+    def buffered(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def gone(self) -> bool:
+        return self.closed or self._conn.state is not self._open or self._transport.is_closing()
+
+    def taken(self) -> int:
+        return self._queued - self._transport.get_write_buffer_size()
+
+    def close(self, code: int) -> None:
+        if not self.closed:
+            self.flush()
+            self.closed = True
+            self._closing = asyncio.ensure_future(self._close(code))
+
+    async def _close(self, code: int) -> None:
+        """The ordinary way, which waits until the transport has sent most of what it holds; then the line is cut in time."""
+        end = asyncio.get_running_loop().time() + self.linger
+        try:
+            async with asyncio.timeout_at(end):
+                await self._asgi_send({"type": "websocket.close", "code": code})
+        except Exception as problem:  # noqa: BLE001 - uvicorn's own class says that the peer is gone already
+            if not isinstance(problem, TimeoutError):
+                return
+        asyncio.get_running_loop().call_at(end, self._transport.abort)
+
+    def abort(self) -> None:
+        self.closed = True
+        self._transport.abort()
+
+
+def fault() -> str | None:
+    """What is not as this module expects it, or None: `websockets` frames a text as we do, and leaves nothing of it waiting."""
+    from websockets.protocol import State
+    from websockets.server import ServerProtocol
+
+    conn = ServerProtocol()
+    conn.state = State.OPEN
+    for payload in (b'{"a":"\xc3\xa4"}', b"x" * 125, b"y" * 126, b"z" * 65_535, b"w" * 70_000):
+        conn.send_text(payload)
+        if b"".join(conn.data_to_send()) != text_frame(payload):
+            return "the ordinary way gives other bytes than a text frame should have"
+    return None

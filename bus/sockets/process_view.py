@@ -1,0 +1,51 @@
+"""What the commands of a connection see of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from ..auth.permissions import HISTORY
+from ..commands.base import Port
+from ..node import Node, Peer
+from ..protocol.names import Address
+
+
+class NodePort(Port):
+    """The node as the port of one connection's commands."""
+
+    __slots__ = ("_node", "_peer")
+
+    def __init__(self, node: Node, peer: Peer) -> None:
+        self._node = node
+        self._peer = peer
+
+    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._node.run(function, *args)
+
+    async def ask(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._node.ask(function, *args)
+
+    async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await self._node.run_writer(function, *args)
+
+    async def join(self, address: Address, since: int | str | None, epoch: str | None) -> Any:
+        return await self._node.members.join(self._peer, address, since, epoch)
+
+    async def leave(self, address: Address) -> list[str]:
+        return await self._node.members.leave(self._peer, address)
+
+    def recent(self, address: Address, limit: int) -> list[tuple[int, bytes]] | None:
+        node, peer = self._node, self._peer
+        if not address.is_channel:
+            return None
+        ref = node.channels.known(address)
+        stream = node.hub.stream(ref.id) if ref is not None else None
+        if ref is None or stream is None or stream.head < 0 or not node.may(peer, HISTORY, ref):
+            return None
+        return stream.recent(max(stream.head - limit, 0))
+
+    @property
+    def started_at(self) -> datetime:
+        return self._node.started_at
