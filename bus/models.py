@@ -21,7 +21,7 @@ from django.utils import timezone
 from .protocol.kept import legible
 from .protocol.names import NAME_RULE, Address
 
-validate_name = RegexValidator(r"\A[A-Za-z0-9_\-./]{1,64}\Z", f"A name is {NAME_RULE}")
+validate_name = RegexValidator(r"\A[A-Za-z0-9_\-./]{1,64}\Z", f"A name has {NAME_RULE}")
 
 #: What many readers take for the end of a line, and a terminal for a command, as JSON can write it: bare in no text of a line.
 _BREAKS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}

@@ -10,8 +10,8 @@ from msgspec import UNSET, Meta, UnsetType, field
 from ..protocol.names import CLIENT_ID_RULE, NAME_RULE
 from ..version import PROTOCOL
 
-RoomText = Annotated[str, Meta(description=f"Room, or room:channel. A name is {NAME_RULE}", max_length=129)]
-ChannelText = Annotated[str, Meta(description=f"Channel, or room:channel. A name is {NAME_RULE}", max_length=129)]
+RoomText = Annotated[str, Meta(description=f"Room, or room:channel. A name has {NAME_RULE}", max_length=129)]
+ChannelText = Annotated[str, Meta(description=f"Channel, or room:channel. A name has {NAME_RULE}", max_length=129)]
 ClientId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@-]{1,64}$", description=f"A client_id: {CLIENT_ID_RULE}")]
 FrameId = Annotated[str, Meta(min_length=1, max_length=128, description="The sender's id of the frame.")]
 WireTime = Annotated[

@@ -109,7 +109,7 @@ class Migration(migrations.Migration):
             name='Room',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[A-Za-z0-9_\\-./]{1,64}\\Z', 'A name is 1 to 64 of letters, digits and _ - . /')])),
+                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[A-Za-z0-9_\\-./]{1,64}\\Z', 'A name has 1 to 64 letters, digits and _ - . /')])),
                 ('description', models.CharField(blank=True, max_length=500)),
                 ('private', models.BooleanField(default=False, help_text='Invisible to clients without a grant to join.')),
                 ('presence', models.BooleanField(blank=True, help_text='Announce who joins and leaves; unknown: as the setting says.', null=True)),

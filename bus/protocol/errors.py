@@ -1,7 +1,7 @@
-"""Every error and every close code of the bus, each in one table (contract §8).
+"""The tables of all error codes and close codes (docs/protocol.md, Errors and Close codes).
 
-Doors (socket, REST, management commands) turn a :class:`BusError` into their own form; nothing else decides texts,
-numbers or whether a client should come back.
+Each interface (socket, REST, management commands) renders a :class:`BusError` in its own form. The texts, the numbers and
+the advice to reconnect come from these tables alone.
 """
 
 from __future__ import annotations
@@ -26,63 +26,71 @@ ERRORS: dict[str, ErrorKind] = {
     "VALIDATION_ERROR": ErrorKind(400, "The frame is not valid; `details` lists every fault."),
     "INVALID_JSON": ErrorKind(400, "The frame is not a JSON object."),
     "UNSUPPORTED_VERSION": ErrorKind(
-        400, 'Only version "1.0" is spoken here; leave `version` out for the simple dialect.'
+        400, 'The server supports version "1.0" only. Leave `version` out for the simple dialect.'
     ),
     "UNKNOWN_TYPE": ErrorKind(400, "With `version`, `type` must be one of the known types."),
-    "UNKNOWN_COMMAND": ErrorKind(400, "There is no such command; the `help` command lists them."),
-    "INVALID_NAME": ErrorKind(400, f"A name is not allowed: {NAME_RULE}"),
-    "ALREADY_REGISTERED": ErrorKind(400, "This connection is registered; open another one for another identity."),
-    # 401, 403: who is asking.
-    "UNAUTHENTICATED": ErrorKind(401, "Not identified: send an access token, or log in."),
-    "FORBIDDEN": ErrorKind(403, "You may not do this here."),
-    "ORIGIN_REFUSED": ErrorKind(403, "This page's origin is not among the allowed hosts of the server."),
-    "REVOKED": ErrorKind(403, "Your access was withdrawn."),
-    # 404, 405, 406, 409: the state of things.
+    "UNKNOWN_COMMAND": ErrorKind(400, "There is no such command. The `help` command lists all commands."),
+    "INVALID_NAME": ErrorKind(400, f"The name is not allowed. Use {NAME_RULE}"),
+    "ALREADY_REGISTERED": ErrorKind(
+        400, "This connection is already registered. Open another connection for another identity."
+    ),
+    # 401, 403: the identity and its rights.
+    "UNAUTHENTICATED": ErrorKind(401, "You are not authenticated. Send an access token, or log in."),
+    "FORBIDDEN": ErrorKind(403, "You do not have the permission for this."),
+    "ORIGIN_REFUSED": ErrorKind(403, "The origin of this page is not among the allowed origins of the server."),
+    "REVOKED": ErrorKind(403, "Your access was revoked."),
+    # 404, 405, 406, 409: the state of rooms, channels and clients.
     "ROOM_NOT_FOUND": ErrorKind(404, "There is no such room."),
     "CHANNEL_NOT_FOUND": ErrorKind(404, "There is no such channel."),
     "CLIENT_NOT_FOUND": ErrorKind(404, "There is no such client."),
-    "TARGET_NOT_FOUND": ErrorKind(404, "Some targets are not known; `details` names them. The others were served."),
-    "NOT_FOUND": ErrorKind(404, "There is nothing here."),
-    "METHOD_NOT_ALLOWED": ErrorKind(405, "This method is not for this address; `Allow` names those that are."),
-    "NOT_ACCEPTABLE": ErrorKind(406, "Answers are application/json; ask for that, or for anything."),
-    "ROOM_EXISTS": ErrorKind(409, "The room exists already."),
-    "CHANNEL_EXISTS": ErrorKind(409, "The channel exists already."),
-    "CHANNEL_NOT_EMPTY": ErrorKind(409, "The channel has members; only an empty channel can be deleted."),
-    "CHANNEL_PROTECTED": ErrorKind(409, "The channel is built in and stays."),
+    "TARGET_NOT_FOUND": ErrorKind(
+        404, "Some targets are unknown; `details` names them. The other targets got the message."
+    ),
+    "NOT_FOUND": ErrorKind(404, "There is nothing at this address."),
+    "METHOD_NOT_ALLOWED": ErrorKind(
+        405, "This address does not support the method. The `Allow` header lists the supported ones."
+    ),
+    "NOT_ACCEPTABLE": ErrorKind(406, "The server answers with application/json. Accept that type, or any type."),
+    "ROOM_EXISTS": ErrorKind(409, "The room already exists."),
+    "CHANNEL_EXISTS": ErrorKind(409, "The channel already exists."),
+    "CHANNEL_NOT_EMPTY": ErrorKind(409, "The channel has members. Only an empty channel can be deleted."),
+    "CHANNEL_PROTECTED": ErrorKind(409, "The channel is built in and cannot be deleted."),
     "NOT_A_MEMBER": ErrorKind(409, "You are not a member of this channel."),
     "CLIENT_ID_IN_USE": ErrorKind(
-        409, "This client_id is connected; take another, or bring its resume_token to take it over."
+        409, "This client_id is connected. Use another one, or send its resume_token to take it over."
     ),
     "TAKEN_OVER": ErrorKind(409, "A newer connection of this client took over."),
-    # 413, 415, 429: too much, or of a kind that is not taken.
+    # 413, 415, 429: too much data, or an unsupported type.
     "FRAME_TOO_LARGE": ErrorKind(413, "The frame is larger than the limit."),
-    "UNSUPPORTED_MEDIA_TYPE": ErrorKind(415, "Send JSON: Content-Type: application/json."),
-    "RATE_LIMITED": ErrorKind(429, "Too many frames; wait `retry_after` seconds.", retry=True),
-    "LIMIT_REACHED": ErrorKind(429, "A limit is reached; `details` says which one.", retry=True),
-    "BUSY": ErrorKind(429, "The server has more to write than it can; wait `retry_after` seconds.", retry=True),
-    "TOO_SLOW": ErrorKind(429, "The connection reads too slowly; come back and resume.", retry=True),
-    # 500, 503: our fault.
-    "INTERNAL_ERROR": ErrorKind(500, "Something failed on our side; the reference is in the server's log.", retry=True),
-    "UNAVAILABLE": ErrorKind(503, "The message store does not answer; nothing was published. Try again.", retry=True),
-    "OUTCOME_UNKNOWN": ErrorKind(
-        503, "The store was lost while it committed; send it again with the same `id` to be sure.", retry=True
+    "UNSUPPORTED_MEDIA_TYPE": ErrorKind(415, "Send JSON with the header Content-Type: application/json."),
+    "RATE_LIMITED": ErrorKind(429, "Too many frames. Wait `retry_after` seconds.", retry=True),
+    "LIMIT_REACHED": ErrorKind(429, "A limit is reached; `details` names it.", retry=True),
+    "BUSY": ErrorKind(429, "The server has too much data to write. Wait `retry_after` seconds.", retry=True),
+    "TOO_SLOW": ErrorKind(429, "The connection reads too slowly. Reconnect and resume.", retry=True),
+    # 500, 503: faults of the server.
+    "INTERNAL_ERROR": ErrorKind(
+        500, "The server failed. Its log has an entry under the reference in `details`.", retry=True
     ),
-    "RESTARTING": ErrorKind(503, "The server restarts; come back after `retry_after` seconds.", retry=True),
+    "UNAVAILABLE": ErrorKind(503, "The database does not answer; nothing was published. Try again.", retry=True),
+    "OUTCOME_UNKNOWN": ErrorKind(
+        503, "The database failed during the commit. Send the message again with the same `id`.", retry=True
+    ),
+    "RESTARTING": ErrorKind(503, "The server is restarting. Reconnect after `retry_after` seconds.", retry=True),
 }
 
 
-#: Faults that are told: what holds a hundred thousand of them is not answered with as many sentences.
+#: Most faults in one answer. A frame with a hundred thousand faults must not get an equally long answer.
 MOST_FAULTS = 50
 
 
 class BusError(Exception):
-    """A failure that a client is told about.
+    """A failure that is reported to the client.
 
-    ``code`` is a key of :data:`ERRORS`; ``message`` replaces the table's text where a more exact one is known;
-    ``details`` is a list of JSON values (every fault, not just the first); ``retry_after`` is in seconds.
+    ``code`` is a key of :data:`ERRORS`. ``message`` replaces the text of the table with a more exact one. ``details`` is a
+    list of JSON values and contains every fault. ``retry_after`` is in seconds.
     """
 
-    #: What is said of it in the log and to nobody else.
+    #: The cause, for the log only.
     reason: str | None = None
 
     def __init__(
@@ -102,7 +110,7 @@ class BusError(Exception):
         super().__init__(f"{code}: {self.message}")
 
     def __str__(self) -> str:
-        """For a traceback: with the faults, where the message only says that there are some."""
+        """The text for a traceback. It includes the faults if the message does not."""
         text = f"{self.code}: {self.message}"
         if self.message != ERRORS["VALIDATION_ERROR"].text:
             return text
@@ -110,7 +118,7 @@ class BusError(Exception):
 
     @property
     def number(self) -> int:
-        """The number of the contract's §8, an HTTP status by design."""
+        """The number of the error, which is also its HTTP status (docs/protocol.md, Errors)."""
         return self.kind.number
 
     def as_dict(self) -> dict[str, Any]:
@@ -128,15 +136,15 @@ class BusError(Exception):
 
 
 def target_not_found(unknown: Sequence[str], asked: int) -> BusError:
-    """Some of the ``asked`` targets of a private message are not known, or none of them."""
+    """The error for a private message with ``unknown`` targets, out of ``asked`` targets."""
     names = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
-    others = " The others were served." if len(unknown) < asked else ""
+    others = " The other targets got the message." if len(unknown) < asked else ""
     details = [{"client_id": target} for target in unknown]
-    return BusError("TARGET_NOT_FOUND", f"No client is known as {names}.{others}", details)
+    return BusError("TARGET_NOT_FOUND", f"Unknown client_id: {names}.{others}", details)
 
 
 class CloseKind(NamedTuple):
-    """One row of the close-code table: what it means and whether the client should come back."""
+    """One row of the table of close codes: its meaning, and whether the client should reconnect."""
 
     meaning: str
     reconnect: bool
@@ -158,7 +166,7 @@ BAD_FRAMES, RESTART, SLOW, UNIDENTIFIED, NOT_ALLOWED, ID_IN_USE, TAKEN_OVER, TOO
 
 
 class Closing(Exception):
-    """Raised where the rules end a connection: an error for the client, then this close code."""
+    """Ends a connection: the client gets the error, and then this close code."""
 
     def __init__(self, close_code: int, error: BusError) -> None:
         self.close_code = close_code

@@ -25,8 +25,8 @@ _NO_SOCKET = re.compile(r"anonymous-[0-9a-f]{12}|telemetry-[0-9a-f]{16}", re.ASC
 #: How it calls a connection that does not say who it is.
 _MADE_UP = re.compile(r"client-[0-9a-f]{16}", re.ASCII | re.IGNORECASE)
 
-NAME_RULE = "1 to 64 of letters, digits and _ - . /"
-CLIENT_ID_RULE = "1 to 64 of letters, digits and _ - . @"
+NAME_RULE = "1 to 64 letters, digits and _ - . /"
+CLIENT_ID_RULE = "1 to 64 letters, digits and _ - . @"
 
 
 class Address(NamedTuple):

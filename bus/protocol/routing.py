@@ -93,7 +93,7 @@ def _checked(room: str, channel: str) -> Address:
 def invalid_name(field: str, value: object, message: str | None = None) -> BusError:
     """The error for a name that breaks the rules; the value is shown shortened."""
     shown = str(value)[:80]
-    text = message or f"{shown!r} is not a name: {NAME_RULE}"
+    text = message or f"{shown!r} is not a valid name. Use {NAME_RULE}"
     return BusError("INVALID_NAME", text, [{"field": field, "value": shown, "message": text}])
 
 

@@ -227,7 +227,7 @@ def test_an_inbox_is_followed_from_where_it_was_left(
         (["history", "nobody-was:here"], 5, "arqonbus channels"),
         (["nonsense"], 2, "No such command"),
         (["pub", "a:b:c", "x"], 2, "looks like room:channel"),
-        (["pub", "pm:nobody-was-here", "x"], 5, "No client is known as nobody-was-here"),
+        (["pub", "pm:nobody-was-here", "x"], 5, "Unknown client_id: nobody-was-here"),
         (["pub", "pm:nobody-was-here", "x"], 5, "arqonbus status"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

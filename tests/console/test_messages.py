@@ -238,7 +238,7 @@ async def test_the_publish_box_sends_events_json_and_private_messages_and_shows_
     await field.fill("psst")
     await page.keyboard.press("Enter")
     await expect(page.locator(".says")).to_contain_text(
-        f"No client is known as nobody-{fresh_room}. The others were served."
+        f"Unknown client_id: nobody-{fresh_room}. The other targets got the message."
     )
     assert (await inbox.get(10)).text == "psst"
     assert await page.locator("[name='publish-type'] option[value='system']").is_disabled()

@@ -54,7 +54,7 @@ def test_an_error_says_its_text_unless_a_more_exact_one_is_known() -> None:
     assert BusError("FORBIDDEN").as_dict() == {
         "code": "FORBIDDEN",
         "number": 403,
-        "message": "You may not do this here.",
+        "message": "You do not have the permission for this.",
         "details": [],
     }
     exact = BusError("BUSY", "Later.", [{"queue": 5}], retry_after=0.12345)
@@ -89,9 +89,9 @@ def test_a_closing_carries_its_code_and_reason() -> None:
 @pytest.mark.parametrize(
     ("unknown", "asked", "text"),
     [
-        (["ann"], 1, "No client is known as ann."),
-        (["ann", "bob"], 3, "No client is known as ann, bob. The others were served."),
-        (["a", "b", "c", "d", "e"], 5, "No client is known as a, b, c and 2 more."),
+        (["ann"], 1, "Unknown client_id: ann."),
+        (["ann", "bob"], 3, "Unknown client_id: ann, bob. The other targets got the message."),
+        (["a", "b", "c", "d", "e"], 5, "Unknown client_id: a, b, c and 2 more."),
     ],
 )
 def test_targets_that_nobody_knows_are_named(unknown: list[str], asked: int, text: str) -> None:

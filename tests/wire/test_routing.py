@@ -272,7 +272,7 @@ async def test_unknown_targets_are_named_and_the_rest_is_served(
     problem = await alice.expect("error")
     assert (problem["error"]["code"], problem["request_id"]) == ("TARGET_NOT_FOUND", sent["id"])
     assert [row["client_id"] for row in problem["error"]["details"]] == [name("nobody"), name("noone")]
-    assert f"{name('nobody')}, {name('noone')}. The others were served." in problem["error"]["message"]
+    assert f"{name('nobody')}, {name('noone')}. The other targets got the message." in problem["error"]["message"]
     assert (await bob.expect("private"))["message"] == "hello?"
     # Sent again once one more is there, only that one gets it.
     late = await wire(shared_server, client_id=name("noone"))

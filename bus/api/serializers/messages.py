@@ -94,5 +94,5 @@ class Delivery(serializers.Serializer[Any]):
 
     results = Published(many=True)
     unknown_targets = serializers.ListField(
-        child=serializers.CharField(), help_text="Targets that nobody knows; the others were served."
+        child=serializers.CharField(), help_text="The unknown targets. The other targets got the message."
     )
