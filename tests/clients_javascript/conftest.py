@@ -68,8 +68,8 @@ class Node:
             except Empty:
                 raise AssertionError(f"{self._name}: no {event!r} within {deadline:g} s; seen: {self.seen}") from None
             if line is None:
-                self._process.wait(timeout=5)
-                self._threads[1].join(timeout=5)
+                self._process.wait(timeout=20)
+                self._threads[1].join(timeout=20)
                 raise AssertionError(f"{self._name} ended before {event!r}; seen: {self.seen}\n{self._errors}")
             if line["event"] == event:
                 return line
@@ -84,7 +84,7 @@ class Node:
     def finish(self) -> None:
         """Wait for its end, which must be a good one."""
         code = self._process.wait(timeout=20)
-        self._threads[1].join(timeout=5)
+        self._threads[1].join(timeout=20)
         assert code == 0, self._errors
 
     @property
@@ -97,7 +97,7 @@ class Node:
         self._process.kill()
         self._process.wait()
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=20)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):

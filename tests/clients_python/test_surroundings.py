@@ -138,8 +138,8 @@ async def test_a_hanging_token_function_does_not_keep_a_client_away_for_ever(sha
             await asyncio.Event().wait()
         return None
 
-    # Long enough for a busy machine's handshake, which the same limit is for.
-    async with arqonbus.connect(shared_server.url, token=token, open_timeout=3.0, backoff=quick()) as bus:
+    # Long enough for a busy machine's handshake, which has the same limit.
+    async with arqonbus.connect(shared_server.url, token=token, open_timeout=10.0, backoff=quick()) as bus:
         await broken(bus)
     assert calls == [0, 1, 2]
 

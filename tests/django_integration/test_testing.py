@@ -39,6 +39,7 @@ async def test_clients_hear_what_django_code_and_others_publish(live_bus: LiveBu
 async def test_what_does_not_come_is_told_with_what_came(live_bus: LiveBus) -> None:
     client = await live_bus.connect("alice")
     await client.send("no JSON")
+    await client.command("ping")  # behind the error
     with pytest.raises(AssertionError, match=r"no frame with type='event' within 0\.05 s; .*INVALID_JSON"):
         await client.expect("event", timeout=0.05)
     await client.expect("error")

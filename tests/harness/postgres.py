@@ -178,7 +178,7 @@ class PostgresServer:
     def execute(self, statement: str | sql.Composed, database: str = "postgres") -> list[tuple[object, ...]]:
         """Run one statement outside a transaction and return its rows. Raises psycopg.Error."""
         query = sql.SQL(statement) if isinstance(statement, str) else statement
-        with psycopg.connect(self.url(database), autocommit=True, connect_timeout=5) as connection:
+        with psycopg.connect(self.url(database), autocommit=True, connect_timeout=20) as connection:
             cursor = connection.execute(query)
             return cursor.fetchall() if cursor.description else []
 

@@ -73,7 +73,7 @@ class RedisServer:
         request = b"*%d\r\n" % len(words) + b"".join(
             b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in words
         )
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5.0) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20.0) as connection:
             connection.sendall(request)
             return connection.recv(65536)
 

@@ -64,7 +64,7 @@ def _here(command: list[str], port: int) -> list[str]:
 
 def _serving(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=10) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -61,7 +61,7 @@ def pooled(storage: Storage, backends: Backends) -> Iterator[Storage]:
 
     def answers() -> bool:
         try:
-            psycopg.connect(url, connect_timeout=2).close()
+            psycopg.connect(url, connect_timeout=10).close()
         except psycopg.OperationalError:
             return False
         return True

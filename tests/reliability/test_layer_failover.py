@@ -80,9 +80,9 @@ async def test_after_a_failover_of_the_layer_the_processes_hear_one_another_agai
             async def again() -> bool:
                 nonlocal number
                 number += 1
-                return await crosses(near, far, f"try {number}", timeout=1)
+                return await crosses(near, far, f"try {number}", timeout=5)
 
-            await wait_for(again, "messages cross again", deadline=30)
+            await wait_for(again, "messages cross again", deadline=60)
             assert [await crosses(near, far, f"after {n}", timeout=10) for n in range(10)] == [True] * 10
             assert [await crosses(far, near, f"back {n}", timeout=10) for n in range(10)] == [True] * 10
             for server in servers:

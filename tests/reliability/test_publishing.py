@@ -166,7 +166,7 @@ async def test_a_process_that_dies_between_its_commit_and_the_bell_loses_nothing
         await member.publish("first", room="lab", channel="bench", ack=True)
         for moment in ("before-commit", "after-commit"):
             assert await asyncio.to_thread(django_process(server, moment).wait, 60) == -9
-        frame = await member.expect(message="committed", timeout=5)
+        frame = await member.expect(message="committed")
         assert frame["seq"] == 2
         await member.publish("last", room="lab", channel="bench", ack=True, echo=True)
         await member.expect_nothing(message="never committed", until={"message": "last"})

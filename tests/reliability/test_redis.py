@@ -47,7 +47,7 @@ async def test_redis_is_killed_for_three_seconds_under_load_and_nobody_misses_or
             await asyncio.to_thread(storage.redis.start)
             crowd.recorder.note("redis is back")
             await crowd.until_acked(60)
-        await crowd.judge(storage, deadline=5)
+        await crowd.judge(storage)
     finally:
         await crowd.stop()
     for server in servers:
@@ -91,7 +91,7 @@ async def test_ten_of_thirty_seconds_without_redis_delay_no_ack_and_lose_nothing
             phase = "after"
             await asyncio.sleep(10)
             phase = "over"
-        await crowd.judge(storage, deadline=5)
+        await crowd.judge(storage)
     finally:
         await crowd.stop()
     for name, found in waits.items():
@@ -146,14 +146,14 @@ async def test_a_tail_that_is_lost_with_the_layer_is_found_though_nothing_comes_
             await near.publish(f"{fault}, room", room="lab")
             await near.publish(f"{fault}, private", type="private", to=["member-1"])
             for kind in ("channel", "room", "private"):
-                await far.client.expect(message=f"{fault}, {kind}", timeout=5)
+                await far.client.expect(message=f"{fault}, {kind}")
             await asyncio.to_thread(storage.redis.thaw)
             await far.publish(f"{fault}, and back", room="lab", channel="bench")
-            await near.client.expect(message=f"{fault}, and back", timeout=5)
+            await near.client.expect(message=f"{fault}, and back")
             if fault in ("flushed", "cut"):
                 # Redis was there all the time: connections that were cut fail once each and are no outage.
                 assert not any("event=layer_lost" in server.log() for server in servers)
-        await crowd.judge(storage, deadline=5)
+        await crowd.judge(storage)
     finally:
         await asyncio.to_thread(storage.redis.thaw)
         await crowd.stop()

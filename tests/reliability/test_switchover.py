@@ -68,7 +68,7 @@ def promote(postgres: PostgresServer, name: str) -> None:
 async def outcome(client: WireClient, text: str) -> str:
     """What a publisher is told."""
     try:
-        await client.publish(text, room="lab", channel="bench", ack=True, timeout=5)
+        await client.publish(text, room="lab", channel="bench", ack=True, timeout=30)
     except WireError as error:
         return error.code
     return "ack"

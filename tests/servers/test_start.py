@@ -311,7 +311,7 @@ def test_many_that_come_at_once_wait_their_turn(shared_server: BusServer) -> Non
     came: list[socket.socket] = []
     shared_server.freeze()
     try:
-        came += [socket.create_connection((shared_server.host, shared_server.port), timeout=5) for _ in range(300)]
+        came += [socket.create_connection((shared_server.host, shared_server.port), timeout=20) for _ in range(300)]
     finally:
         shared_server.thaw()
         for each in came:
