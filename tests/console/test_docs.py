@@ -31,6 +31,9 @@ def test_each_page_is_shown_as_it_is_meant(name: str) -> None:
 
 def test_the_first_page_is_the_welcome_and_what_is_no_page_is_not_found() -> None:
     client = Client()
-    assert docs.titles()["index"] in client.get("/docs/").content.decode()
+    welcome = client.get("/docs/").content.decode()
+    for part in docs.parts():
+        for name, title in part.pages.items():
+            assert f'<a href="/docs/{name}.md">{title}</a>' in welcome
     for path in ("nothing.md", "../pyproject.md", "images/nothing.png", "images/..%2Findex.png", "index.txt"):
         assert client.get(f"/docs/{path}").status_code == 404, path

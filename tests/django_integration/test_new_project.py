@@ -24,6 +24,7 @@ from tests.harness.waiting import free_port
 pytestmark = pytest.mark.embedded
 
 SHOP = PROJECT_ROOT / "examples" / "django_shop" / "shop_site"
+PAGE = PROJECT_ROOT / "docs" / "django.md"
 
 
 class Project:
@@ -61,9 +62,7 @@ class Project:
 
     def take_settings(self) -> None:
         """The block of settings, as the page shows it."""
-        block = re.search(
-            r"# --8<-- \[start:bus\]\n(.*)# --8<-- \[end:bus\]", (SHOP / "settings.py").read_text(), re.DOTALL
-        )
+        block = re.search(r"shop_site/settings\.py -->\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
         assert block
         self.add_settings(block[1].replace("shop_site", "mysite"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bus.console import docs
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 
@@ -44,19 +44,27 @@ def test_every_page_is_built_and_in_the_navigation(site: Path) -> None:
 
 
 @pytest.mark.pure
-def test_the_django_page_shows_the_code_of_the_example(site: Path) -> None:
-    page = html.unescape(re.sub(r"<[^>]+>", "", (site / "django" / "index.html").read_text(encoding="utf-8")))
-    for line in (
-        'ASGI_APPLICATION = "shop_site.asgi.application"',
-        "application = bus_application(django_application, sockets)",
-        'path("bus/", include("bus.urls"))',
-        "def place_order(request: HttpRequest) -> JsonResponse:",
-        '@mirror(Order, channel="shop:orders")',
-        'pytest_plugins = ["bus.pytest_plugin"]',
-        "DJANGO_SETTINGS_MODULE = shop_site.settings",
-        'dashboard = await live_bus.connect("dashboard", room="shop:orders")',
-    ):
-        assert line in page
+def test_the_navigation_and_the_index_page_list_the_same_pages_in_the_same_parts() -> None:
+    navigation = yaml.safe_load((PROJECT_ROOT / "mkdocs.yml").read_text())["nav"]
+    listed = {
+        title: {page.removesuffix(".md"): name for entry in pages for name, page in entry.items()}
+        for part in navigation
+        for title, pages in part.items()
+        if isinstance(pages, list)
+    }
+    assert list(listed) == ["Tutorial", "How-to", "Reference", "Explanation"]
+    assert {part.title: part.pages for part in docs.parts()} == listed
+
+
+@pytest.mark.pure
+def test_the_django_page_shows_the_files_of_the_example_as_they_are() -> None:
+    text = (DOCS / "django.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^<!-- from (\S+) -->\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(shown) == 8
+    for path, code in shown:
+        file = (PROJECT_ROOT / path).read_text(encoding="utf-8")
+        # A whole file, or its end. In the second case the page leaves out what every Django project has.
+        assert f"\n\n{file}".endswith(f"\n\n{code}"), f"docs/django.md does not show {path} as it is"
 
 
 @pytest.mark.pure

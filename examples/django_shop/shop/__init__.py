@@ -1,1 +1,1 @@
-"""A very small shop."""
+"""An app for a very small shop."""

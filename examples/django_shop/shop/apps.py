@@ -1,4 +1,4 @@
-"""The app's configuration."""
+"""Configuration of the app ``shop``."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from django.apps import AppConfig
 
 
 class ShopConfig(AppConfig):
-    """``shop``: orders."""
+    """The app that sells articles."""
 
     name = "shop"
 
     def ready(self) -> None:
-        """Connect what the bus tells of orders."""
+        """Connect the mirror of orders."""
         from . import on_the_bus  # noqa: F401

@@ -1,4 +1,4 @@
-"""What the shop keeps."""
+"""Models of the shop: articles and orders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Article(models.Model):
-    """Something to buy."""
+    """An article in stock."""
 
     name = models.CharField(max_length=60, unique=True)
     stock = models.PositiveIntegerField(default=0)
@@ -16,7 +16,7 @@ class Article(models.Model):
 
 
 class Order(models.Model):
-    """Somebody bought an article."""
+    """An order of some pieces of one article."""
 
     article = models.ForeignKey(Article, on_delete=models.PROTECT)
     pieces = models.PositiveIntegerField(default=1)

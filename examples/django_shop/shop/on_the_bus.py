@@ -1,4 +1,4 @@
-"""What the bus tells of the shop's rows, for dashboards and caches: created, updated, deleted, after the commit."""
+"""Mirror of orders: each creation, update and deletion is published after its commit, for dashboards and caches."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from .models import Order
 
 @mirror(Order, channel="shop:orders")
 def order_on_the_bus(order: Order) -> dict[str, Any]:
-    """An order's public values."""
+    """Return the public values of an order."""
     return {"article": order.article.name, "pieces": order.pieces, "state": order.state}

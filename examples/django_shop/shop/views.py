@@ -1,4 +1,4 @@
-"""Views that publish: what they tell is seen if, and only if, their transaction commits."""
+"""Views that publish. Subscribers receive the messages only if the transaction commits."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bus.services import publish
 from .models import Article, Order
 
 
-@csrf_exempt  # an example without a login
+@csrf_exempt  # The example has no log-in.
 @require_POST
 def place_order(request: HttpRequest) -> JsonResponse:
-    """Take an order, and tell the warehouse."""
+    """Save an order and send a message to the warehouse."""
     wanted = json.loads(request.body)
     try:
         with transaction.atomic():
@@ -27,7 +27,7 @@ def place_order(request: HttpRequest) -> JsonResponse:
             publish("shop:warehouse", {"order": order.pk}, message=f"Please pack {order}")
             article.stock -= order.pieces
             if article.stock < 0:
-                raise OutOfStock  # the order and both messages of it never were
+                raise OutOfStock  # The rollback removes the order and both of its messages.
             article.save()
     except OutOfStock:
         return JsonResponse({"error": f"We do not have that many {wanted['article']}s in stock."}, status=409)
@@ -37,7 +37,7 @@ def place_order(request: HttpRequest) -> JsonResponse:
 @csrf_exempt
 @require_POST
 def ship_order(request: HttpRequest, number: int) -> JsonResponse:
-    """The parcel is on its way; the mirror of orders tells of it."""
+    """Mark an order as shipped. The mirror of orders publishes the change."""
     order = get_object_or_404(Order, pk=number)
     order.state = "shipped"
     order.save(update_fields=["state"])
@@ -45,4 +45,4 @@ def ship_order(request: HttpRequest, number: int) -> JsonResponse:
 
 
 class OutOfStock(Exception):
-    """Raised when there are fewer pieces than ordered."""
+    """An order asks for more pieces than there are."""

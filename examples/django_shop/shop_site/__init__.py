@@ -1,1 +1,1 @@
-"""The project."""
+"""The Django project of the shop."""

@@ -1,4 +1,4 @@
-"""HTTP to Django, sockets to the bus."""
+"""ASGI application: HTTP goes to Django, sockets go to the bus."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop_site.settings")
 
 from django.core.asgi import get_asgi_application
 
-django_application = get_asgi_application()  # sets Django up, so it stands before the imports below
+django_application = get_asgi_application()  # This call sets Django up, so it comes before the imports below.
 
 from channels.routing import URLRouter  # noqa: E402
 from django.urls import path  # noqa: E402
@@ -19,10 +19,10 @@ from telemetry.consumers import TelemetryConsumer  # noqa: E402
 
 sockets = URLRouter(
     [
-        # Under the same prefix as the bus's pages (urls.py), where the console looks for them.
+        # The console looks for the sockets below the prefix of its pages (urls.py).
         path("bus/", BusConsumer.as_asgi()),
         path("bus/telemetry/", TelemetryConsumer.as_asgi()),
-        # … and consumers of your own.
+        # Add your own consumers here.
     ]
 )
 application = bus_application(django_application, sockets)

@@ -1,4 +1,4 @@
-"""An ordinary Django project; what the bus needs stands at the end."""
+"""Settings of an ordinary Django project. The settings of the bus are the last block."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 USE_TZ = True
 
-# --8<-- [start:bus]
-# The bus: its apps and what they stand on. "daphne" comes first, so that `runserver` serves sockets too.
+# The bus and the apps that it needs. "daphne" comes first, so that `runserver` serves sockets too.
 INSTALLED_APPS = [
     "daphne",
     *INSTALLED_APPS,
@@ -62,22 +61,21 @@ INSTALLED_APPS = [
 ]
 ASGI_APPLICATION = "shop_site.asgi.application"
 
-# The files of its pages, if nothing else serves yours: WhiteNoise does, under every ASGI server.
+# WhiteNoise serves static files under every ASGI server. Leave it out if your project serves them another way.
 MIDDLEWARE.insert(1, "whitenoise.middleware.WhiteNoiseMiddleware")
 WHITENOISE_USE_FINDERS = True
 
-# In memory for one process; channels_redis.core.RedisChannelLayer for several.
+# This layer is for one process. Several processes need channels_redis.core.RedisChannelLayer.
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}}
 
-# SQLite needs WAL and immediate transactions together. PostgreSQL needs nothing special.
+# SQLite needs both WAL and immediate transactions. PostgreSQL needs no options.
 DATABASES["default"]["OPTIONS"] = {
     "transaction_mode": "IMMEDIATE",
     "timeout": 5,
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
 }
-# The bus works in threads, so tests with a live bus need a file.
+# The bus uses several threads, so a test with a live bus needs a database file.
 DATABASES["default"]["TEST"] = {"NAME": DATABASES["default"]["NAME"].with_name("test.sqlite3")}
 
-# Its own settings, all of them with sensible defaults.
+# Settings of the bus. Each one has a default.
 ARQONBUS = {"presence": True, "retention_count": 10_000}
-# --8<-- [end:bus]

@@ -1,4 +1,4 @@
-"""The addresses of the shop; the bus's pages and REST lie below /bus/."""
+"""URLs of the shop. The bus's pages and REST are below /bus/."""
 
 from __future__ import annotations
 

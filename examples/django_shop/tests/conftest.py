@@ -1,4 +1,4 @@
-"""The fixtures of the bus."""
+"""Load the fixtures of the bus."""
 
 from __future__ import annotations
 
