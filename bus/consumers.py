@@ -53,7 +53,7 @@ class BusConsumer(AsyncConsumer):
         )
         writer = choose(direct, node.bounds, connection.overflow, portable=portable)
         # Also for one that is cancelled before it is opened.
-        connection.writer = connection.peer.writer = writer
+        connection.writer = connection.client.writer = writer
         code = 1006
         try:
             try:
@@ -86,7 +86,7 @@ class BusConsumer(AsyncConsumer):
                 if writer.closed:
                     # What still comes before the client knows is not for us.
                     if inbound is not None:
-                        inbound.ignore(flood=connection.peer.close_code in (BAD_FRAMES, TOO_MANY))
+                        inbound.ignore(flood=connection.client.close_code in (BAD_FRAMES, TOO_MANY))
                 elif kind == "arqonbus.frame":
                     await connection.carry_out(event["frame"])
                 elif kind == "websocket.receive":

@@ -36,8 +36,8 @@ class TelemetryConnection(Connection):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.peer.client_id = f"telemetry-{self.peer.connection_id}"
-        self.peer.client_type = "telemetry"
+        self.client.client_id = f"telemetry-{self.client.connection_id}"
+        self.client.client_type = "telemetry"
         self._ref: ChannelRef | None = None
         self._stream: Stream | None = None
         self._quiet = False
@@ -66,7 +66,7 @@ class TelemetryConnection(Connection):
         limits = self.session.limits
         self.send(
             protocol.connected(
-                self.peer.client_id,
+                self.client.client_id,
                 timestamp=wire_time(datetime.now(UTC)) or "",
                 receiving=receiving,
                 limits={"frame_bytes": limits.frame_bytes, "frames_per_second": limits.frames_per_second},
@@ -74,7 +74,7 @@ class TelemetryConnection(Connection):
         )
         if self._admitted():
             # Who only listens need not say anything.
-            self.node.admission.registered(self.peer)
+            self.node.admission.registered(self.client)
         if receiving and self._stream is not None:
             self._receive(self._stream)
 
@@ -85,12 +85,12 @@ class TelemetryConnection(Connection):
 
     async def enter(self, wanted: Registration) -> None:
         """Take the identity of a registration frame; the id stays the connection's own, which nobody else can have."""
-        peer = self.peer
-        peer.actor = msgspec.structs.replace(peer.actor, client_id=peer.client_id, client_type=wanted.client_type)
-        peer.allowed.clear()
-        peer.screen_name, peer.avatar = wanted.screen_name, wanted.avatar
-        peer.registered = True
-        self.node.admission.registered(peer)
+        client = self.client
+        client.actor = msgspec.structs.replace(client.actor, client_id=client.client_id, client_type=wanted.client_type)
+        client.allowed.clear()
+        client.screen_name, client.avatar = wanted.screen_name, wanted.avatar
+        client.registered = True
+        self.node.admission.registered(client)
         receiving = self._may_receive()
         if receiving and self._ref is not None:
             # Opened again, since a stream without members is forgotten after a while.
@@ -98,42 +98,42 @@ class TelemetryConnection(Connection):
             self._receive(self._stream)
         if self._quiet:
             return
-        peer.client_type = wanted.client_type
+        client.client_type = wanted.client_type
         self.send(
             frames.system(
                 "registered",
-                client_id=peer.client_id,
-                client_type=peer.client_type,
-                role=peer.actor.role,
+                client_id=client.client_id,
+                client_type=client.client_type,
+                role=client.actor.role,
                 receiving=receiving,
             )
         )
 
     async def closed(self, code: int) -> None:
         """The socket is gone, whoever ended it."""
-        peer = self.peer
-        for ref in list(peer.memberships.values()):
-            self.node.members.forget(peer, ref)
-        peer.registered = False
+        client = self.client
+        for ref in list(client.memberships.values()):
+            self.node.members.forget(client, ref)
+        client.registered = False
         await super().closed(code)
 
     def _admitted(self) -> bool:
         try:
-            check_admitted(self.peer.actor, anonymous=self.anonymous_allowed())
+            check_admitted(self.client.actor, anonymous=self.anonymous_allowed())
         except Closing:
             return False
         return True
 
     def _may_receive(self) -> bool:
-        return self._ref is not None and self._admitted() and self.node.may(self.peer, JOIN, self._ref)
+        return self._ref is not None and self._admitted() and self.node.may(self.client, JOIN, self._ref)
 
     def _receive(self, stream: Stream) -> None:
         """Hear the stream from here on. Being a membership, it ends when the right to it is withdrawn."""
-        ref, peer = self._ref, self.peer
-        if ref is not None and ref.id not in peer.memberships:
-            peer.memberships[ref.id] = ref
-            peer.rooms[ref.address.room] = 1
-            self.node.hub.add(stream, peer)
+        ref, client = self._ref, self.client
+        if ref is not None and ref.id not in client.memberships:
+            client.memberships[ref.id] = ref
+            client.rooms[ref.address.room] = 1
+            self.node.hub.add(stream, client)
 
 
 class TelemetryConsumer(BusConsumer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bus import signals
-from bus.node import Peer, running
+from bus.node import ClientState, running
 
 from . import protocol, services
 
@@ -52,7 +52,9 @@ def _server_stats(node: str, stats: dict[str, Any], **_: Any) -> None:
     services.tell(protocol.SERVER_STATS, {"node": node, **stats})
 
 
-def _client_active(client: Peer, activity: str, room: str, channel: str, private: bool = False, **_: Any) -> None:
+def _client_active(
+    client: ClientState, activity: str, room: str, channel: str, private: bool = False, **_: Any
+) -> None:
     node = running()
     if node is not None and not _hidden(room, private) and client.client_type not in protocol.SYSTEM_TYPES:
         services.note_activity(node, client.card(), activity, room, channel)

@@ -47,8 +47,8 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
 
     Raises ``BusError`` FORBIDDEN, BUSY or UNAVAILABLE.
     """
-    node, peer = connection.node, connection.peer
-    if not may_send(peer.actor):
+    node, client = connection.node, connection.client
+    if not may_send(client.actor):
         raise BusError(
             "FORBIDDEN", "You may not send telemetry.", [{"action": PUBLISH, "address": str(protocol.stream())}]
         )
@@ -62,9 +62,9 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
         metrics.events.labels("client").inc()
         connection.send(protocol.ack(entry.request_id, entry.uid, event_type, entry.seq, duplicate=entry.duplicate))
 
-    owner = peer.actor.principal or peer.peer_address
-    node.publisher.take(peer.client_id, ref, inbound, done, None if inbound.echo else peer, owner=owner)
-    if peer.kind == "bus":
+    owner = client.actor.principal or client.peer_address
+    node.publisher.take(client.client_id, ref, inbound, done, None if inbound.echo else client, owner=owner)
+    if client.kind == "bus":
         connection.active("telemetry", protocol.stream())
 
 

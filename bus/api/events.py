@@ -26,7 +26,7 @@ from ..auth.permissions import Actor
 from ..conf.settings import anonymous_allowed
 from ..db.faults import without_transaction
 from ..monitoring import metrics
-from ..node import Node, Peer, current
+from ..node import ClientState, Node, current
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
 from ..protocol.kept import legible
 from ..protocol.names import inbox
@@ -80,9 +80,9 @@ class EventStream:
         self._error: BusError | None = None
         self._stream: Stream
         self.writer = EventWriter(node.bounds, self._overflow, backlog_of(scope.get("arqonbus.send")))
-        self.peer = Peer(secrets.token_hex(8), actor, kind=KIND, peer_address=actor.address)
-        self.peer.writer = self.writer
-        self.peer.drop = self.close
+        self.client = ClientState(secrets.token_hex(8), actor, kind=KIND, peer_address=actor.address)
+        self.client.writer = self.writer
+        self.client.drop = self.close
         self._replay: asyncio.Task[None] | None = None
         self._response: asyncio.Task[Any] | None = None
         self._cut: asyncio.TimerHandle | None = None
@@ -91,10 +91,10 @@ class EventStream:
 
     async def open(self, since: int | str | None, epoch: str | None) -> None:
         """Take the stream in, at ``since``. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, VALIDATION_ERROR, LIMIT_REACHED."""
-        node, peer, ref = self._node, self.peer, self._ref
-        await node.members.check(peer, ref)
+        node, client, ref = self._node, self.client, self._ref
+        await node.members.check(client, ref)
         try:
-            node.admission.enter(peer)
+            node.admission.enter(client)
         except Closing as closing:
             raise closing.error from None
         metrics.connections.labels(KIND).inc()
@@ -102,20 +102,20 @@ class EventStream:
         # A request that is cancelled before its answer begins ends here, and nowhere else.
         self._ending.then(self._leave)
         try:
-            node.admission.registered(peer)
-            node.access.identified(peer)
-            peer.memberships[ref.id] = ref
+            node.admission.registered(client)
+            node.access.identified(client)
+            client.memberships[ref.id] = ref
             (self._stream,) = await node.streams.open([ref])
             told: dict[str, Any] = {"room": ref.address.room, "channel": ref.address.channel}
             position = None
             if since is not None:
-                place = await node.members.recover(peer, ref, self._stream, since, epoch)
+                place = await node.members.recover(client, ref, self._stream, since, epoch)
                 position, told["recovered"], first = place
                 if first is not None:
                     told["first_seq"] = first
             if position is None:
                 position = self._stream.head
-            position = max(position, peer.inbox_floor)
+            position = max(position, client.inbox_floor)
             if self._ending.over:
                 # Behind a synchronous middleware the view runs on though its request is gone.
                 raise BusError("RESTARTING", "The request is over.")
@@ -132,7 +132,7 @@ class EventStream:
     async def _catch_up(self, position: int) -> None:
         try:
             await self._node.replays.replay(
-                self.peer, self._stream, position, lambda: self._ref.id in self.peer.memberships
+                self.client, self._stream, position, lambda: self._ref.id in self.client.memberships
             )
         except Closing as closing:
             self.close(closing.close_code, closing.error)
@@ -145,7 +145,7 @@ class EventStream:
     def close(self, code: int, error: BusError | None) -> None:
         """End it: what waits is sent, then the reason."""
         if not self.writer.closed:
-            self.peer.close_code = code
+            self.client.close_code = code
             self._error = error
             if error is not None:
                 metrics.errors.labels(error.code).inc()
@@ -172,7 +172,7 @@ class EventStream:
                     break
                 else:
                     yield b": still here\n\n"
-                if self._ref.id not in self.peer.memberships:
+                if self._ref.id not in self.client.memberships:
                     self.close(NOT_ALLOWED, BusError("REVOKED", f"{self._ref.address} is no longer there for you."))
             yield self._last()
         except TimeoutError:
@@ -199,20 +199,20 @@ class EventStream:
 
     def _leave(self) -> None:
         """Nothing of it stays."""
-        node, peer = self._node, self.peer
+        node, client = self._node, self.client
         self.writer.abort()
         if self._replay is not None:
             self._replay.cancel()
         if self._cut is not None:
             self._cut.cancel()
-        peer.memberships.pop(self._ref.id, None)
+        client.memberships.pop(self._ref.id, None)
         stream = node.hub.stream(self._ref.id)
         if stream is not None:
-            node.hub.remove(stream, peer)
-        if peer.connection_id in node.peers:
+            node.hub.remove(stream, client)
+        if client.connection_id in node.clients.by_connection:
             metrics.connections.labels(KIND).dec()
-            metrics.disconnects.labels(str(peer.close_code or 1006)).inc()
-            node.admission.leave(peer)
+            metrics.disconnects.labels(str(client.close_code or 1006)).inc()
+            node.admission.leave(client)
 
 
 async def caller(request: HttpRequest, node: Node) -> Actor:
@@ -285,7 +285,7 @@ async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase
             actor, floor = await node.run(_as_owner, actor, where.channel)
         ref = await node.channels.resolve(where, actor, create=False)
         stream = EventStream(node, actor, ref, scope)
-        stream.peer.inbox_floor = floor
+        stream.client.inbox_floor = floor
         await stream.open(since, epoch)
     except Exception as problem:  # noqa: BLE001 - every failure has its answer
         return _refused(bus_error(problem), request)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .client import Peer
+from .client import ClientState
 from .node import Node, current, running
 from .upkeep.garbage import settle
 
-__all__ = ["Node", "Peer", "current", "running", "settle"]
+__all__ = ["ClientState", "Node", "current", "running", "settle"]

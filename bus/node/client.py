@@ -1,4 +1,4 @@
-"""What a process knows of one connection."""
+"""The state of one client of this process, and the registry of all of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _NOTHING: Mapping[str, Any] = {}
 _NONE: frozenset[str] = frozenset()
 
 
-class Peer:
-    """One connection: identity, initial pair, memberships, and its writer."""
+class ClientState:
+    """The state of one connection: identity, initial room and channel, memberships and its writer."""
 
     __slots__ = (
         "__weakref__",
@@ -108,3 +108,20 @@ class Peer:
             "screen_name": self.screen_name,
             "avatar": self.avatar,
         }
+
+
+class Clients:
+    """The clients of this process: all connections, and those of them that have registered."""
+
+    __slots__ = ("by_connection", "by_id")
+
+    def __init__(self) -> None:
+        #: Every connection by its connection id, registered or not.
+        self.by_connection: dict[str, ClientState] = {}
+        #: The registered clients by client id.
+        self.by_id: dict[str, ClientState] = {}
+
+    def forget_permissions(self) -> None:
+        """Drop what each connection remembers of the permission table's answers."""
+        for client in self.by_connection.values():
+            client.allowed.clear()

@@ -36,7 +36,7 @@ from ..services import seed
 from ..services.channels import ChannelRef
 from ..version import VERSION
 from .batch import Batcher
-from .client import Peer
+from .client import Clients, ClientState
 from .clients.admission import Admission
 from .clients.members import Members
 from .clients.presence import Notices
@@ -84,6 +84,7 @@ class Node:
         self._watcher = DatabaseThreads(1, "arqonbus-watch")
         self.hub = Hub(self.loop, Memory(messages=settings.ring, size=settings.ring_bytes, total=settings.ring_total))
         self.broker = Broker(self.hear)
+        self.clients = Clients()
         self.watch = Watch(self)
         self.broker.on_return = self.watch.everywhere
         self.publisher = Publisher(self)
@@ -112,8 +113,6 @@ class Node:
         self.admission = Admission(self)
         self.system = SYSTEM
         self._rules = table()
-        self.peers: dict[str, Peer] = {}
-        self.by_client: dict[str, Peer] = {}
         self._started: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         #: What :meth:`spawn` runs.
@@ -208,7 +207,7 @@ class Node:
         self.draining = True
         for begun in self.on_drain:
             begun()
-        logger.info("draining %d connections", len(self.peers), extra={"event": "drain"})
+        logger.info("draining %d connections", len(self.clients.by_connection), extra={"event": "drain"})
         await drain.within(self.settings.drain_timeout, drain.finish_work(self), "accepted work")
         await drain.within(1.0, drain.close_sockets(self), "closing handshakes")
         for task in self._tasks:
@@ -250,33 +249,35 @@ class Node:
 
     # --- rights -------------------------------------------------------------------------------------------------
 
-    def may(self, peer: Peer, action: str, ref: ChannelRef) -> bool:
+    def may(self, client: ClientState, action: str, ref: ChannelRef) -> bool:
         """:func:`bus.auth.permissions.can`, remembered by the connection while the rules stay as they are."""
         rules = self._rules
         version = rules.version
-        if peer.rules_version != version:
-            peer.allowed.clear()
-            peer.rules_version = version
+        if client.rules_version != version:
+            client.allowed.clear()
+            client.rules_version = version
         key = (action, ref.id)
-        allowed = peer.allowed.get(key)
+        allowed = client.allowed.get(key)
         if allowed is None:
-            if len(peer.allowed) >= REMEMBERED_RIGHTS:
-                peer.allowed.clear()
-            allowed = peer.allowed[key] = can(peer.actor, action, ref.address, private=ref.private, rules=rules.loaded)
+            if len(client.allowed) >= REMEMBERED_RIGHTS:
+                client.allowed.clear()
+            allowed = client.allowed[key] = can(
+                client.actor, action, ref.address, private=ref.private, rules=rules.loaded
+            )
         return allowed
 
-    def refusal(self, peer: Peer, action: str, ref: ChannelRef) -> BusError:
+    def refusal(self, client: ClientState, action: str, ref: ChannelRef) -> BusError:
         """The error for a connection that may not, which hides what it may not know of."""
         try:
-            require(peer.actor, action, ref.address, private=ref.private, rules=self._rules.loaded)
+            require(client.actor, action, ref.address, private=ref.private, rules=self._rules.loaded)
         except BusError as problem:
             return problem
         return BusError("FORBIDDEN")
 
-    def check(self, peer: Peer, action: str, ref: ChannelRef) -> None:
+    def check(self, client: ClientState, action: str, ref: ChannelRef) -> None:
         """Raise ``BusError`` FORBIDDEN (or not found, for what is hidden) unless the connection may."""
-        if not self.may(peer, action, ref):
-            raise self.refusal(peer, action, ref)
+        if not self.may(client, action, ref):
+            raise self.refusal(client, action, ref)
 
     # --- bells ------------------------------------------------------------------------------------------------------
 
@@ -301,8 +302,8 @@ class Node:
         """A bell rang."""
         if isinstance(bell, bells.Published):
             for channel_id, room, channel, epoch, seq, frame in bell.messages:
-                if room == INBOX_ROOM and (peer := self.by_client.get(channel)) is not None:
-                    self.watch.attach_inbox(peer, channel_id, epoch)
+                if room == INBOX_ROOM and (client := self.clients.by_id.get(channel)) is not None:
+                    self.watch.attach_inbox(client, channel_id, epoch)
                 self.streams.committed(channel_id, seq, frame)
         elif isinstance(bell, bells.Passing):
             for passing in bell.keyed():
@@ -314,17 +315,17 @@ class Node:
         elif isinstance(bell, bells.AccessChanged):
             self.access.hear(bell.subject, bell.id)
         elif isinstance(bell, bells.Dismiss):
-            for peer in self._dismissed(bell):
-                peer.drop(bell.close_code, BusError(bell.code, bell.message))
+            for client in self._dismissed(bell):
+                client.drop(bell.close_code, BusError(bell.code, bell.message))
 
-    def _dismissed(self, bell: bells.Dismiss) -> list[Peer]:
+    def _dismissed(self, bell: bells.Dismiss) -> list[ClientState]:
         """The connections that a bell sends away, of those that are here."""
-        one, current = self.peers.get(bell.connection_id), self.by_client.get(bell.client_id)
+        one, current = self.clients.by_connection.get(bell.connection_id), self.clients.by_id.get(bell.client_id)
         if bell.before is None:
             found = one if bell.connection_id else current
             return [found] if found is not None else []
         # Bells cross one another: whoever has the id by a later claim stays.
-        return [peer for peer in {one, current} if peer is not None and peer.order < bell.before]
+        return [client for client in {one, current} if client is not None and client.order < bell.before]
 
     def changed(self, bell: bells.Changed) -> None:
         """A channel changed or went, or (with an empty channel) a whole room changed."""
@@ -332,8 +333,7 @@ class Node:
             self.channels.forget(Address(bell.room, bell.channel))
         else:
             self.channels.forget_room(bell.room)
-        for peer in self.peers.values():
-            peer.allowed.clear()
+        self.clients.forget_permissions()
         if bell.deleted:
             self.members.drop_stream(bell.deleted, None)
 

@@ -11,7 +11,7 @@ from django.apps import apps
 from .. import signals
 from ..auth.permissions import PUBLISH
 from ..log import Entry, Passed, id_taken
-from ..node.client import Peer
+from ..node.client import ClientState
 from ..node.delivery.clock import WireClock
 from ..notify import messages as bells
 from ..protocol import frames
@@ -47,36 +47,38 @@ class Publisher:
         self._uid += 1
         return f"{self._uid_prefix}{self._uid:x}"
 
-    def publish(self, peer: Peer, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None) -> None:
+    def publish(
+        self, client: ClientState, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None
+    ) -> None:
         """Take a message: into the log, or straight to the members on an ephemeral channel.
 
         ``done`` is called in the loop once its fate is known. Raises ``BusError`` FORBIDDEN or BUSY.
         """
-        if not self._node.may(peer, PUBLISH, ref):
-            raise self._node.refusal(peer, PUBLISH, ref)
+        if not self._node.may(client, PUBLISH, ref):
+            raise self._node.refusal(client, PUBLISH, ref)
         self.take(
-            peer.client_id,
+            client.client_id,
             ref,
             inbound,
             done,
-            None if inbound.echo else peer,
-            owner=peer.actor.principal or peer.peer_address,
+            None if inbound.echo else client,
+            owner=client.actor.principal or client.peer_address,
         )
 
     def publish_copies(
-        self, peer: Peer, copies: Sequence[tuple[ChannelRef, Inbound]], done: Callable[[Entry], None]
+        self, client: ClientState, copies: Sequence[tuple[ChannelRef, Inbound]], done: Callable[[Entry], None]
     ) -> None:
         """Take one message's copies for several logs, or none of them; ``done`` is called for each.
 
         Raises ``BusError`` FORBIDDEN or BUSY.
         """
         for ref, _ in copies:
-            if not self._node.may(peer, PUBLISH, ref):
-                raise self._node.refusal(peer, PUBLISH, ref)
-        owner = peer.actor.principal or peer.peer_address
+            if not self._node.may(client, PUBLISH, ref):
+                raise self._node.refusal(client, PUBLISH, ref)
+        owner = client.actor.principal or client.peer_address
         for position, (ref, inbound) in enumerate(copies):
-            exclude = None if inbound.echo else peer
-            self.take(peer.client_id, ref, inbound, done, exclude, further=position > 0, owner=owner)
+            exclude = None if inbound.echo else client
+            self.take(client.client_id, ref, inbound, done, exclude, further=position > 0, owner=owner)
 
     def take(
         self,
@@ -84,7 +86,7 @@ class Publisher:
         ref: ChannelRef,
         inbound: Inbound,
         done: Callable[[Entry], None] | None = None,
-        exclude: Peer | None = None,
+        exclude: ClientState | None = None,
         *,
         further: bool = False,
         owner: str = "",
@@ -143,7 +145,7 @@ class Publisher:
             raise id_taken()
         return before is not None
 
-    def deliver_passing(self, channel_id: int, frame: bytes, key: str = "", exclude: Peer | None = None) -> None:
+    def deliver_passing(self, channel_id: int, frame: bytes, key: str = "", exclude: ClientState | None = None) -> None:
         """Hand a message of an ephemeral channel to the members here, unless they have had it: by another door or process."""
         if key:
             # So that whoever repeats it here is told so.
@@ -185,9 +187,9 @@ class Publisher:
 
     def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
         """An inbox gets its stream when the first message for a client that is here comes."""
-        peer = self._node.by_client.get(ref.address.channel)
-        if peer is not None and not peer.inbox_id:
-            self._node.watch.attach_inbox(peer, ref.id, epoch)
+        client = self._node.clients.by_id.get(ref.address.channel)
+        if client is not None and not client.inbox_id:
+            self._node.watch.attach_inbox(client, ref.id, epoch)
 
     @property
     def client_messages(self) -> int:

@@ -8,7 +8,7 @@ import msgspec
 
 from ..auth.permissions import PUBLISH, require_admin_for
 from ..log import Entry
-from ..node import Node, Peer
+from ..node import ClientState, Node
 from ..protocol import frames
 from ..protocol.errors import BusError, target_not_found
 from ..protocol.inbound import Inbound
@@ -27,7 +27,7 @@ class Sender(Protocol):
         ...
 
     @property
-    def peer(self) -> Peer:
+    def client(self) -> ClientState:
         """Who it is."""
         ...
 
@@ -61,13 +61,13 @@ def publish_at_once(sender: Sender, inbound: Inbound) -> bool:
 
     Raises ``BusError`` INVALID_NAME, FORBIDDEN, BUSY.
     """
-    node, peer = sender.node, sender.peer
-    address = resolve(inbound.room, inbound.channel, peer.initial)
-    require_admin_for(peer.actor, inbound.type, address)
+    node, client = sender.node, sender.client
+    address = resolve(inbound.room, inbound.channel, client.initial)
+    require_admin_for(client.actor, inbound.type, address)
     if private_targets(inbound.channel, inbound.to, address) is not None:
         return False
     ref = node.channels.known(address)
-    if ref is None or (ref.private and not node.may(peer, PUBLISH, ref)):
+    if ref is None or (ref.private and not node.may(client, PUBLISH, ref)):
         # What is hidden is refused after the same look as what is not there.
         return False
     _publish_to(sender, ref, inbound)
@@ -81,20 +81,20 @@ async def publish(sender: Sender, inbound: Inbound) -> None:
     """
     if publish_at_once(sender, inbound):
         return
-    peer = sender.peer
-    address = resolve(inbound.room, inbound.channel, peer.initial)
+    client = sender.client
+    address = resolve(inbound.room, inbound.channel, client.initial)
     targets = private_targets(inbound.channel, inbound.to, address)
     if targets is not None:
         inbound.to = targets
         await publish_private(sender, inbound)
         return
-    _publish_to(sender, await sender.node.channels.resolve(address, peer.actor, action=PUBLISH), inbound)
+    _publish_to(sender, await sender.node.channels.resolve(address, client.actor, action=PUBLISH), inbound)
 
 
 def _publish_to(sender: Sender, ref: ChannelRef, inbound: Inbound) -> None:
-    node, peer = sender.node, sender.peer
-    node.publisher.publish(peer, ref, inbound, sender.acknowledge if inbound.ack else sender.refuse)
-    if inbound.type not in peer.noted:
+    node, client = sender.node, sender.client
+    node.publisher.publish(client, ref, inbound, sender.acknowledge if inbound.ack else sender.refuse)
+    if inbound.type not in client.noted:
         sender.active(inbound.type, ref.address)
     if node.traces:
         sender.trace(inbound.kind, ref.address)
@@ -105,13 +105,13 @@ async def publish_private(sender: Sender, inbound: Inbound) -> None:
 
     Raises ``BusError`` VALIDATION_ERROR, TARGET_NOT_FOUND, FORBIDDEN, BUSY, UNAVAILABLE.
     """
-    node, peer = sender.node, sender.peer
+    node, client = sender.node, sender.client
     if not inbound.to:
         raise BusError(
             "VALIDATION_ERROR",
             details=[{"field": "to", "message": "`to` is missing: a client_id or a list of them."}],
         )
-    absent = [target for target in inbound.to if target not in node.by_client]
+    absent = [target for target in inbound.to if target not in node.clients.by_id]
     unknown: set[str] = set()
     waiting: dict[str, bool] = {}
     if absent:
@@ -122,11 +122,11 @@ async def publish_private(sender: Sender, inbound: Inbound) -> None:
     for target in served:
         ref = await node.channels.resolve(inbox(target), node.system)
         # Whoever names itself wants to hear itself.
-        echo = inbound.echo or target == peer.client_id
+        echo = inbound.echo or target == client.client_id
         kind = delivered_type(inbound.type, ref.address)
         copies.append((ref, msgspec.structs.replace(inbound, type=kind, echo=echo)))
     unproven = [target for target in served if waiting.get(target)]
-    node.publisher.publish_copies(peer, copies, _Gather(sender, inbound, len(copies), unproven).done)
+    node.publisher.publish_copies(client, copies, _Gather(sender, inbound, len(copies), unproven).done)
     if node.traces:
         for target in served:
             sender.trace(inbound.kind, inbox(target))

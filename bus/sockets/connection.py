@@ -24,7 +24,7 @@ from ..commands.base import find, registry
 from ..conf.settings import anonymous_allowed
 from ..log import Entry
 from ..monitoring import metrics
-from ..node import Node, Peer
+from ..node import ClientState, Node
 from ..node.threads import store_error
 from ..protocol import frames
 from ..protocol.dialects import token_of
@@ -55,7 +55,7 @@ ACTIVITY_INTERVAL = 1.0
 class Connection:
     """The runtime of one socket. ``handle`` takes a frame; ``close`` ends it; ``closed`` is called when it is over."""
 
-    __slots__ = ("_closing", "_limited", "node", "origin", "peer", "query", "session", "writer")
+    __slots__ = ("_closing", "_limited", "client", "node", "origin", "query", "session", "writer")
 
     #: What frames of this socket may be.
     grammar: Callable[[bytes], Inbound] = staticmethod(read)
@@ -72,9 +72,9 @@ class Connection:
     ) -> None:
         self.node = node
         actor = msgspec.structs.replace(actor or identity.ANONYMOUS, address=peer_address)
-        self.peer = Peer(secrets.token_hex(8), actor, kind=kind, peer_address=peer_address)
-        self.peer.client_id = f"client-{self.peer.connection_id}"
-        self.peer.drop = self.drop
+        self.client = ClientState(secrets.token_hex(8), actor, kind=kind, peer_address=peer_address)
+        self.client.client_id = f"client-{self.client.connection_id}"
+        self.client.drop = self.drop
         self.session = Session(session_limits(node), time.monotonic(), self.grammar)
         self.query = query
         self.origin = origin
@@ -87,17 +87,17 @@ class Connection:
 
     async def opened(self, writer: Writer) -> None:
         """The socket is accepted. Says welcome; raises ``Closing`` when nobody else is let in."""
-        self.writer = self.peer.writer = writer
-        node, peer = self.node, self.peer
+        self.writer = self.client.writer = writer
+        node, client = self.node, self.client
         if node.draining:
             raise Closing(RESTART, BusError("RESTARTING", retry_after=1.0))
-        node.admission.enter(peer)
+        node.admission.enter(client)
         self._identified()
-        metrics.connections.labels(peer.kind).inc()
-        metrics.connections_total.labels(peer.kind).inc()
+        metrics.connections.labels(client.kind).inc()
+        metrics.connections_total.labels(client.kind).inc()
         self.welcome()
-        logger.debug("%s connected", self._named(), extra={**self._who("connected"), "socket": peer.kind})
-        if peer.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
+        logger.debug("%s connected", self._named(), extra={**self._who("connected"), "socket": client.kind})
+        if client.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
             raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
         try:
             wanted = self.registration_of_query()
@@ -117,7 +117,7 @@ class Connection:
         self.send(
             frames.system(
                 "welcome",
-                client_id=self.peer.client_id,
+                client_id=self.client.client_id,
                 protocol=PROTOCOL,
                 server_version=VERSION,
                 limits={
@@ -133,17 +133,17 @@ class Connection:
     async def closed(self, code: int) -> None:
         """The socket is gone, whoever ended it."""
         self.writer.closed = True
-        if self.peer.connection_id in self.node.peers:
-            metrics.connections.labels(self.peer.kind).dec()
-            metrics.disconnects.labels(metrics.close_label(self.peer.close_code or code)).inc()
+        if self.client.connection_id in self.node.clients.by_connection:
+            metrics.connections.labels(self.client.kind).dec()
+            metrics.disconnects.labels(metrics.close_label(self.client.close_code or code)).inc()
             logger.info("%s disconnected (%d)", self._named(), code, extra={**self._who("disconnected"), "code": code})
-            await self.node.members.gone(self.peer, self.peer.close_code or code)
+            await self.node.members.gone(self.client, self.client.close_code or code)
         # No cycle stays, so that nothing of it waits for the garbage collector.
-        self.peer.drop = self.writer.on_overflow = _nothing
+        self.client.drop = self.writer.on_overflow = _nothing
 
     def registered(self) -> bool:
         """Whether the client said who it is."""
-        return self.peer.registered
+        return self.client.registered
 
     def overflow(self) -> None:
         """More waits for this connection than may: end it at the end of this turn, not in the middle of a fan-out."""
@@ -165,7 +165,7 @@ class Connection:
         if self.writer.closed:
             return
         self._closing = True
-        self.peer.close_code = code
+        self.client.close_code = code
         if error is not None:
             metrics.errors.labels(error.code).inc()
             # Also to a slow reader: it takes its place behind what waits, as the close frame does.
@@ -188,8 +188,8 @@ class Connection:
 
         Returns the frame when more is to be done, for :meth:`carry_out`. What is wrong is told to the client; nothing is raised.
         """
-        peer, node = self.peer, self.node
-        peer.touched = True
+        client, node = self.client, self.node
+        client.touched = True
         node.received += 1
         node.received_bytes += len(data)
         inbound: Inbound | None = None
@@ -198,9 +198,9 @@ class Connection:
             if node.draining:
                 # Neither taken nor lost: whoever sent it knows that it has to send it again.
                 raise BusError("RESTARTING", retry_after=1.0)
-            if inbound.kind == KIND_PUBLISH and peer.registered and messages.publish_at_once(self, inbound):
+            if inbound.kind == KIND_PUBLISH and client.registered and messages.publish_at_once(self, inbound):
                 return None
-            if not peer.registered and inbound.kind != KIND_REGISTER:
+            if not client.registered and inbound.kind != KIND_REGISTER:
                 inbound.registration = Registration(token=token_of(data))
         except Exception as problem:  # noqa: BLE001 - told to the client, or logged
             self._failed(problem, inbound.id if inbound is not None else None)
@@ -215,17 +215,17 @@ class Connection:
 
     async def carry_out(self, inbound: Inbound) -> None:
         """What :meth:`take` has left to be done."""
-        peer, node = self.peer, self.node
+        client, node = self.client, self.node
         node.busy += 1
         try:
-            if not peer.registered and inbound.kind != KIND_REGISTER:
+            if not client.registered and inbound.kind != KIND_REGISTER:
                 await self.register_implicitly(inbound.registration.token if inbound.registration else None)
             if inbound.kind == KIND_PUBLISH:
                 await messages.publish(self, inbound)
             elif inbound.kind == KIND_COMMAND:
                 await self._command(inbound)
             elif inbound.kind == KIND_REGISTER:
-                if peer.registered:
+                if client.registered:
                     raise BusError("ALREADY_REGISTERED")
                 await self.register(inbound.registration or Registration())
             elif inbound.kind == KIND_PRIVATE:
@@ -256,16 +256,16 @@ class Connection:
 
     async def register(self, wanted: Registration) -> None:
         """Take an identity (contract §3). Raises ``BusError`` or ``Closing``."""
-        peer = self.peer
+        client = self.client
         if wanted.token:
             try:
-                actor = await identify(wanted.token, self.node, peer.peer_address)
+                actor = await identify(wanted.token, self.node, client.peer_address)
             except BusError as problem:
                 raise Refused.closing(problem) from None
-            peer.actor = msgspec.structs.replace(actor, address=peer.peer_address)
-            self.node.admission.identified(peer)
+            client.actor = msgspec.structs.replace(actor, address=client.peer_address)
+            self.node.admission.identified(client)
             self._identified()
-        check_admitted(peer.actor, anonymous=self.anonymous_allowed())
+        check_admitted(client.actor, anonymous=self.anonymous_allowed())
         await self.enter(wanted)
 
     async def register_implicitly(self, token: str | None) -> None:
@@ -274,19 +274,19 @@ class Connection:
 
     async def enter(self, wanted: Registration) -> None:
         """Take the identity asked for, for whom this socket lets in, and answer ``registered``. Raises as :meth:`register`."""
-        peer = self.peer
-        await self.node.registrations.register(peer, wanted, peer.actor)
+        client = self.client
+        await self.node.registrations.register(client, wanted, client.actor)
         logger.info(
             "%s registered in %s",
             self._named(),
-            peer.initial,
-            extra={**self._who("registered"), "client_type": peer.client_type},
+            client.initial,
+            extra={**self._who("registered"), "client_type": client.client_type},
         )
 
     def _identified(self) -> None:
         """Watch over the identity, and count its frames with those of its other connections."""
-        self.node.access.identified(self.peer)
-        self.session.share(self.node.admission.rate_of(self.peer))
+        self.node.access.identified(self.client)
+        self.session.share(self.node.admission.rate_of(self.client))
 
     def registration_of_query(self) -> Registration | None:
         """The registration in the query string, if there is one. Raises ``FrameError``."""
@@ -304,16 +304,16 @@ class Connection:
     def active(self, activity: str, address: Address | None = None) -> None:
         """Announce what the client does (not what it says), at most once in :data:`ACTIVITY_INTERVAL` for each activity.
 
-        The path of a message looks into ``peer.noted`` first, so that this costs it one look-up.
+        The path of a message looks into ``client.noted`` first, so that this costs it one look-up.
         """
-        peer = self.peer
-        if activity in peer.noted:
+        client = self.client
+        if activity in client.noted:
             return
-        if not isinstance(peer.noted, set):
-            peer.noted = set()
-        peer.noted.add(activity)
-        self.node.loop.call_later(ACTIVITY_INTERVAL, peer.noted.discard, activity)
-        place = address or peer.initial
+        if not isinstance(client.noted, set):
+            client.noted = set()
+        client.noted.add(activity)
+        self.node.loop.call_later(ACTIVITY_INTERVAL, client.noted.discard, activity)
+        place = address or client.initial
         ref = self.node.channels.known(place)
         if ref is not None or place.is_inbox:
             # An inbox is in no private room: whose it is is not told.
@@ -326,7 +326,7 @@ class Connection:
 
     def _tell_active(self, activity: str, place: Address, *, private: bool) -> None:
         signals.client_active.send_robust(
-            Connection, client=self.peer, activity=activity, room=place.room, channel=place.channel, private=private
+            Connection, client=self.client, activity=activity, room=place.room, channel=place.channel, private=private
         )
 
     def trace(self, kind: str, address: Address) -> None:
@@ -337,19 +337,19 @@ class Connection:
     # --- commands ---------------------------------------------------------------------------------------------------
 
     async def _command(self, inbound: Inbound) -> None:
-        node, peer = self.node, self.peer
+        node, client = self.node, self.client
         uid = node.publisher.new_uid()
         try:
             command = find(inbound.command)
             self.session.ask(command.cost)
             parameters = command.read(inbound.parameters, inbound.hints)
             context = Context(
-                peer.actor,
-                peer.initial,
+                client.actor,
+                client.initial,
                 inbound.room,
                 inbound.channel,
-                NodePort(node, peer),
-                inbox_floor=peer.inbox_floor,
+                NodePort(node, client),
+                inbox_floor=client.inbox_floor,
             )
             answer = await command.run(context, parameters)
         except (BusError, DatabaseError) as met:
@@ -359,7 +359,7 @@ class Connection:
             return
         metrics.commands.labels(command.name).inc()
         # A page that watches the bus asks again and again: were that written down, it would soon see nothing but itself.
-        watching = command.looks and peer.client_type == DASHBOARD
+        watching = command.looks and client.client_type == DASHBOARD
         # A ping says nothing of anybody but that it lives.
         logger.log(
             logging.DEBUG if watching or command.name == "ping" else logging.INFO,
@@ -370,7 +370,7 @@ class Connection:
         )
         self.send(frames.command_response(uid, inbound.id, command.name, answer.message, answer.result))
         if answer.follow is not None:
-            await node.members.follow(peer, answer.follow)
+            await node.members.follow(client, answer.follow)
         if not watching:
             self.active(command.name)
 
@@ -378,7 +378,7 @@ class Connection:
 
     def send(self, frame: bytes) -> None:
         """A frame for this client."""
-        self.node.hub.send(self.peer, frame)
+        self.node.hub.send(self.client, frame)
 
     def error(self, problem: BusError, request_id: str | None) -> None:
         """An error frame for this client."""
@@ -396,7 +396,7 @@ class Connection:
             self.error(entry.error, entry.request_id)
         elif not self.writer.closed:
             self.node.hub.send(
-                self.peer,
+                self.client,
                 frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate),
             )
 
@@ -419,17 +419,17 @@ class Connection:
 
     def _named(self) -> str:
         """The client and its address, for sentences that have to stand without the fields beside them."""
-        peer = self.peer
-        return f"{peer.client_id} at {peer.peer_address}" if peer.peer_address else peer.client_id
+        client = self.client
+        return f"{client.client_id} at {client.peer_address}" if client.peer_address else client.client_id
 
     def _who(self, event: str) -> dict[str, Any]:
         """Whose a line is, as far as the server knows: who vouches for it, from which address and which page it comes."""
-        peer = self.peer
-        who = {"principal": peer.actor.principal, "peer": peer.peer_address, "origin": self.origin or None}
+        client = self.client
+        who = {"principal": client.actor.principal, "peer": client.peer_address, "origin": self.origin or None}
         return {**self._ids(event), **who}
 
     def _ids(self, event: str) -> dict[str, Any]:
-        return {"event": event, "connection": self.peer.connection_id, "client": self.peer.client_id}
+        return {"event": event, "connection": self.client.connection_id, "client": self.client.client_id}
 
 
 def _nothing(*_: Any) -> None:

@@ -8,18 +8,18 @@ from typing import Any
 
 from ..auth.permissions import HISTORY
 from ..commands.base import Port
-from ..node import Node, Peer
+from ..node import ClientState, Node
 from ..protocol.names import Address
 
 
 class NodePort(Port):
     """The node as the port of one connection's commands."""
 
-    __slots__ = ("_node", "_peer")
+    __slots__ = ("_client", "_node")
 
-    def __init__(self, node: Node, peer: Peer) -> None:
+    def __init__(self, node: Node, client: ClientState) -> None:
         self._node = node
-        self._peer = peer
+        self._client = client
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         return await self._node.run(function, *args)
@@ -31,18 +31,18 @@ class NodePort(Port):
         return await self._node.run_writer(function, *args)
 
     async def join(self, address: Address, since: int | str | None, epoch: str | None) -> Any:
-        return await self._node.members.join(self._peer, address, since, epoch)
+        return await self._node.members.join(self._client, address, since, epoch)
 
     async def leave(self, address: Address) -> list[str]:
-        return await self._node.members.leave(self._peer, address)
+        return await self._node.members.leave(self._client, address)
 
     def recent(self, address: Address, limit: int) -> list[tuple[int, bytes]] | None:
-        node, peer = self._node, self._peer
+        node, client = self._node, self._client
         if not address.is_channel:
             return None
         ref = node.channels.known(address)
         stream = node.hub.stream(ref.id) if ref is not None else None
-        if ref is None or stream is None or stream.head < 0 or not node.may(peer, HISTORY, ref):
+        if ref is None or stream is None or stream.head < 0 or not node.may(client, HISTORY, ref):
             return None
         return stream.recent(max(stream.head - limit, 0))
 

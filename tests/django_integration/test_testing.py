@@ -121,4 +121,4 @@ async def test_a_connection_that_writes_to_many_channels_does_not_remember_its_r
         assert (await client.publish(f"{fresh_room}:c{number}", "hello"))["seq"] == 1
     node = running()
     assert node is not None
-    assert 0 < len(node.by_client["alice"].allowed) <= 5
+    assert 0 < len(node.clients.by_id["alice"].allowed) <= 5

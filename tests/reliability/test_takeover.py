@@ -80,10 +80,10 @@ class TwoProcesses:
     async def give_up(self, client: TestClient) -> None:
         """Its client closes it, and the server's transport knows, whatever its consumer waits for."""
         writer = next(
-            peer.writer
+            state.writer
             for process in self.processes
-            for peer in process.node.peers.values()
-            if peer.connection_id in str(client.frames[0]["payload"]["client_id"])
+            for state in process.node.clients.by_connection.values()
+            if state.connection_id in str(client.frames[0]["payload"]["client_id"])
         )
         self.gone.add(id(writer))
         client._to_server.put_nowait({"type": "websocket.disconnect", "code": 1006})
@@ -177,7 +177,7 @@ async def test_the_newest_proof_wins_whatever_becomes_of_the_notices(two: TwoPro
     await wait_for(lambda: all(c.close_code is not None or c._task.done() for c in others), "the end of the others")
     assert {client.close_code for client in others} <= {4410, 4013, 4012, None}
     assert await sync_to_async(holder)() == newest
-    assert [peer.connection_id for p in two.processes for peer in p.node.by_client.values()] == [newest]
+    assert [state.connection_id for p in two.processes for state in p.node.clients.by_id.values()] == [newest]
 
 
 @IN_ONE_PROCESS

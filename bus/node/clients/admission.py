@@ -9,7 +9,7 @@ from ...monitoring import metrics
 from ...protocol.errors import UNIDENTIFIED, BusError, Closing
 from ...protocol.limits import TokenBucket, holder_of, is_of_this_machine
 from ...services.claims import too_many
-from ..client import Peer
+from ..client import ClientState
 
 if TYPE_CHECKING:
     from ..node import Node
@@ -25,33 +25,33 @@ class Admission:
         self._principal_of: dict[str, str] = {}
         self._rates: dict[str, TokenBucket] = {}
         # Connections that have not registered, in the order in which their time ends.
-        self._silent: dict[Peer, float] = {}
+        self._silent: dict[ClientState, float] = {}
 
-    def enter(self, peer: Peer) -> None:
+    def enter(self, client: ClientState) -> None:
         """Take a connection in. Raises ``Closing`` 4429 where there are too many."""
         node, settings = self._node, self._node.settings
-        if settings.connections and len(node.peers) >= settings.connections:
+        if settings.connections and len(node.clients.by_connection) >= settings.connections:
             raise too_many("connections", "The server has as many connections as it takes.")
-        address = peer.peer_address
+        address = client.peer_address
         holder = holder_of(address)
         limit = settings.connections_per_address
         counted = self._by_address.get(holder, 0)
         if limit and counted >= limit and not is_of_this_machine(address):
             raise too_many("connections_per_address", f"There are {limit} connections from your address already.")
         self._by_address[holder] = counted + 1
-        node.peers[peer.connection_id] = peer
+        node.clients.by_connection[client.connection_id] = client
         if settings.registration_deadline:
-            self._silent[peer] = node.loop.time() + settings.registration_deadline
+            self._silent[client] = node.loop.time() + settings.registration_deadline
         try:
-            self.identified(peer)
+            self.identified(client)
         except Closing:
-            self.leave(peer)
+            self.leave(client)
             raise
 
-    def identified(self, peer: Peer) -> None:
-        """``peer.actor`` is set. Raises ``Closing`` 4429 where its principal has too many connections."""
-        principal = peer.actor.principal
-        before = self._principal_of.get(peer.connection_id, "")
+    def identified(self, client: ClientState) -> None:
+        """``client.actor`` is set. Raises ``Closing`` 4429 where its principal has too many connections."""
+        principal = client.actor.principal
+        before = self._principal_of.get(client.connection_id, "")
         if principal == before:
             return
         limit = self._node.settings.connections_per_principal
@@ -60,39 +60,39 @@ class Admission:
             if limit and counted >= limit:
                 raise too_many("connections_per_principal", f"You have {limit} connections already.")
             self._by_principal[principal] = counted + 1
-            self._principal_of[peer.connection_id] = principal
+            self._principal_of[client.connection_id] = principal
         self._gone(before)
 
-    def most_of_all(self, peer: Peer) -> int:
+    def most_of_all(self, client: ClientState) -> int:
         """What its principal may have in all processes together, where that is worth a look into the database; else 0.
 
         As long as each of n processes has less than an nth of the limit, all together have less than the limit.
         """
-        principal, limit = peer.actor.principal, self._node.settings.connections_per_principal
+        principal, limit = client.actor.principal, self._node.settings.connections_per_principal
         processes = self._node.life.processes
         near = limit and processes > 1 and self._by_principal.get(principal, 0) * processes >= limit
         return limit if principal and near else 0
 
-    def leave(self, peer: Peer) -> None:
+    def leave(self, client: ClientState) -> None:
         """A connection that was taken in is gone."""
-        if self._node.peers.pop(peer.connection_id, None) is None:
+        if self._node.clients.by_connection.pop(client.connection_id, None) is None:
             return
-        self._silent.pop(peer, None)
-        _less(self._by_address, holder_of(peer.peer_address))
-        self._gone(self._principal_of.pop(peer.connection_id, ""))
+        self._silent.pop(client, None)
+        _less(self._by_address, holder_of(client.peer_address))
+        self._gone(self._principal_of.pop(client.connection_id, ""))
 
     def _gone(self, principal: str) -> None:
         """One connection less of its; with the last one its bucket goes too."""
         if principal and not _less(self._by_principal, principal):
             self._rates.pop(principal, None)
 
-    def registered(self, peer: Peer) -> None:
+    def registered(self, client: ClientState) -> None:
         """It said who it is."""
-        self._silent.pop(peer, None)
+        self._silent.pop(client, None)
 
-    def rate_of(self, peer: Peer) -> TokenBucket | None:
+    def rate_of(self, client: ClientState) -> TokenBucket | None:
         """The bucket that all connections of a principal share, where the setting limits it."""
-        settings, principal = self._node.settings, peer.actor.principal
+        settings, principal = self._node.settings, client.actor.principal
         rate = settings.principal_rate_limit if settings.rate_limit else 0.0
         if not rate or not principal:
             return None
@@ -106,13 +106,13 @@ class Admission:
         now = self._node.loop.time()
         limit = self._node.settings.registration_deadline
         while self._silent:
-            peer = next(iter(self._silent))
-            if self._silent[peer] > now:
+            client = next(iter(self._silent))
+            if self._silent[client] > now:
                 break
-            del self._silent[peer]
+            del self._silent[client]
             metrics.limits.labels("registration_deadline").inc()
             text = f"Nothing came within {limit:g} s of connecting; the first frame registers a client."
-            peer.drop(UNIDENTIFIED, BusError("UNAUTHENTICATED", text))
+            client.drop(UNIDENTIFIED, BusError("UNAUTHENTICATED", text))
         return 0.5
 
 

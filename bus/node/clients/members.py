@@ -19,7 +19,7 @@ from ...realtime.hub import Stream
 from ...services.channels import ChannelRef
 from ...services.connections import Join, Leave, Operation, Release
 from ...services.held import ChannelHeld
-from ..client import Peer
+from ..client import ClientState
 from ..delivery.replay import behind_floor
 from ..delivery.streams import Vanished
 from ..threads import unavailable
@@ -60,16 +60,16 @@ class Members:
 
     # --- joining and leaving ------------------------------------------------------------------------------------------
 
-    async def join(self, peer: Peer, address: Address, since: int | str | None, epoch: str | None) -> Joined:
-        """Make ``peer`` a member; the caller sends the answer, then calls :meth:`follow`.
+    async def join(self, client: ClientState, address: Address, since: int | str | None, epoch: str | None) -> Joined:
+        """Make ``client`` a member; the caller sends the answer, then calls :meth:`follow`.
 
         Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN, LIMIT_REACHED, UNAVAILABLE.
         """
         node = self._node
         if not address.is_channel:
             raise BusError("INVALID_NAME", f"{address} is not a channel to join.", [{"field": "channel"}])
-        member = any(ref.address == address for ref in peer.memberships.values())
-        if not member and not self.room_for_one_more(peer):
+        member = any(ref.address == address for ref in client.memberships.values())
+        if not member and not self.room_for_one_more(client):
             limit = node.settings.memberships
             raise BusError(
                 "LIMIT_REACHED",
@@ -77,10 +77,10 @@ class Members:
                 [{"limit": "memberships", "value": limit}],
             )
         for _ in range(3):
-            ref, created = await node.channels.ensure(address, peer.actor)
-            await self.check(peer, ref)
+            ref, created = await node.channels.ensure(address, client.actor)
+            await self.check(client, ref)
             try:
-                joined = await self._join(peer, ref, since, epoch, created=created)
+                joined = await self._join(client, ref, since, epoch, created=created)
             except Vanished:
                 continue
             if joined is not None:
@@ -89,39 +89,39 @@ class Members:
         raise unavailable()
 
     async def _join(
-        self, peer: Peer, ref: ChannelRef, since: int | str | None, epoch: str | None, *, created: bool
+        self, client: ClientState, ref: ChannelRef, since: int | str | None, epoch: str | None, *, created: bool
     ) -> Joined | None:
         """:meth:`join` once it is known where; None when the channel went meanwhile."""
         node = self._node
-        member = ref.id in peer.memberships
+        member = ref.id in client.memberships
         stream, room_log = await self.open([ref, await self.room_log(ref)])
         position, recovered, first = stream.head, None, None
         if since is not None:
-            position, recovered, first = await self.recover(peer, ref, stream, since, epoch)
+            position, recovered, first = await self.recover(client, ref, stream, since, epoch)
         try:
-            participants = await self.write_join(peer, ref)
+            participants = await self.write_join(client, ref)
         except BusError:
             if not member:
-                self._take_back(Leave(peer.client_id, peer.connection_id, ref.id))
+                self._take_back(Leave(client.client_id, client.connection_id, ref.id))
             raise
         if participants is None:
             return None
         if not member:
-            if not node.may(peer, JOIN, ref):
+            if not node.may(client, JOIN, ref):
                 # Withdrawn meanwhile; there was nothing yet to take it away from.
-                await self.write(Leave(peer.client_id, peer.connection_id, ref.id))
-                node.check(peer, JOIN, ref)
-            self.remember(peer, ref)
-            if room_log.id not in peer.replays:
-                node.hub.add(room_log, peer)
+                await self.write(Leave(client.client_id, client.connection_id, ref.id))
+                node.check(client, JOIN, ref)
+            self.remember(client, ref)
+            if room_log.id not in client.replays:
+                node.hub.add(room_log, client)
         elif since is not None:
-            peer.replays.pop(stream.id, None)
-            node.hub.remove(stream, peer)  # Until it caught up.
+            client.replays.pop(stream.id, None)
+            node.hub.remove(stream, client)  # Until it caught up.
         # The answer's heads are those of what was written to the socket before it.
         for open_stream in (stream, room_log):
             node.hub.settle(open_stream)
         # Of a log that is caught up with the client knows better where it stands.
-        heard = [log for log in (stream, room_log) if log.id not in peer.replays]
+        heard = [log for log in (stream, room_log) if log.id not in client.replays]
         positions = {f"{log.room}:{log.channel}": {"epoch": log.epoch, "seq": log.head} for log in heard}
         start: int | None = position if since is not None else stream.head
         if member and since is None:
@@ -144,13 +144,13 @@ class Members:
         done = self._node.presence.submit(leave)
         done.add_done_callback(lambda future: None if future.cancelled() else future.exception())
 
-    async def follow(self, peer: Peer, joined: Joined) -> None:
+    async def follow(self, client: ClientState, joined: Joined) -> None:
         """Send what a member missed, then what comes. What does not come from memory is sent while the connection goes on.
 
         Raises ``Closing`` when the channel's log cannot be had any more.
         """
         node = self._node
-        if joined.position is None or joined.ref.id not in peer.memberships:
+        if joined.position is None or joined.ref.id not in client.memberships:
             return
         stream = node.hub.stream(joined.ref.id)
         if stream is None:
@@ -158,83 +158,83 @@ class Members:
                 (stream,) = await self.open([joined.ref])
             except (BusError, Vanished):
                 raise Closing(SLOW, unavailable()) from None
-        self.catch_up(peer, [(stream, joined.position)])
+        self.catch_up(client, [(stream, joined.position)])
         if joined.new:
-            node.notices.joined(peer, joined.ref, joined.participants)
+            node.notices.joined(client, joined.ref, joined.participants)
 
-    def catch_up(self, peer: Peer, starts: Sequence[tuple[Stream, int]]) -> None:
+    def catch_up(self, client: ClientState, starts: Sequence[tuple[Stream, int]]) -> None:
         """Follow each stream from its position: at once where memory has it all, else by and by."""
         replays = self._node.replays
-        late = [(stream, position) for stream, position in starts if not replays.follow(peer, stream, position)]
+        late = [(stream, position) for stream, position in starts if not replays.follow(client, stream, position)]
         if late:
-            peer.replays.update((stream.id, late) for stream, _ in late)
-            self._node.spawn(self._replay(peer, late))
+            client.replays.update((stream.id, late) for stream, _ in late)
+            self._node.spawn(self._replay(client, late))
 
-    async def _replay(self, peer: Peer, starts: Sequence[tuple[Stream, int]]) -> None:
+    async def _replay(self, client: ClientState, starts: Sequence[tuple[Stream, int]]) -> None:
         """Replay one log after another, but those that the client left meanwhile, or asked for anew."""
         try:
             for stream, position in starts:
 
                 def wanted(here: int = stream.id) -> bool:
-                    return peer.replays.get(here) is starts
+                    return client.replays.get(here) is starts
 
-                await self._node.replays.replay(peer, stream, position, wanted)
+                await self._node.replays.replay(client, stream, position, wanted)
                 if wanted():
-                    del peer.replays[stream.id]
+                    del client.replays[stream.id]
         except Closing as closing:
-            peer.drop(closing.close_code, closing.error)
+            client.drop(closing.close_code, closing.error)
         except Exception:
-            logger.exception("replay failed", extra={"event": "internal_error", "client": peer.client_id})
-            peer.drop(SLOW, BusError("INTERNAL_ERROR", retry_after=1.0))
+            logger.exception("replay failed", extra={"event": "internal_error", "client": client.client_id})
+            client.drop(SLOW, BusError("INTERNAL_ERROR", retry_after=1.0))
 
-    async def leave(self, peer: Peer, address: Address) -> list[str]:
+    async def leave(self, client: ClientState, address: Address) -> list[str]:
         """End a membership; returns the addresses of those that are left. Raises ``BusError`` NOT_A_MEMBER, UNAVAILABLE."""
         node = self._node
-        ref = next((ref for ref in peer.memberships.values() if ref.address == address), None)
+        ref = next((ref for ref in client.memberships.values() if ref.address == address), None)
         if ref is None:
             raise BusError("NOT_A_MEMBER", f"You are not a member of {address}.", [{"address": str(address)}])
         # Who is refused stays what it was: a member.
-        participants: int = await self.write(Leave(peer.client_id, peer.connection_id, ref.id))
-        if ref.id in peer.memberships:
-            self.forget(peer, ref)
-            node.notices.left(peer.card(), ref, participants)
-        return sorted(str(ref.address) for ref in peer.memberships.values())
+        participants: int = await self.write(Leave(client.client_id, client.connection_id, ref.id))
+        if ref.id in client.memberships:
+            self.forget(client, ref)
+            node.notices.left(client.card(), ref, participants)
+        return sorted(str(ref.address) for ref in client.memberships.values())
 
-    async def withdraw(self, peer: Peer, refs: Sequence[ChannelRef]) -> None:
+    async def withdraw(self, client: ClientState, refs: Sequence[ChannelRef]) -> None:
         """End memberships that are no longer allowed: nothing more is delivered from this moment on, and the client is told."""
         node = self._node
         for ref in refs:
-            self._end(peer, ref, "REVOKED")
+            self._end(client, ref, "REVOKED")
         for ref in refs:
-            if not peer.registered:
+            if not client.registered:
                 continue  # A reader that is no client, such as a stream of events.
             try:
-                participants = await self.write(Leave(peer.client_id, peer.connection_id, ref.id))
+                participants = await self.write(Leave(client.client_id, client.connection_id, ref.id))
             except BusError:
                 continue  # The row goes with the connection at the latest.
-            node.notices.left(peer.card(), ref, participants)
+            node.notices.left(client.card(), ref, participants)
 
-    def _end(self, peer: Peer, ref: ChannelRef, reason: str) -> None:
-        self.forget(peer, ref)
+    def _end(self, client: ClientState, ref: ChannelRef, reason: str) -> None:
+        self.forget(client, ref)
         place = {"room": ref.address.room, "channel": ref.address.channel}
-        self._node.hub.send(peer, frames.system("unsubscribed", ref.address, **place, reason=reason))
+        self._node.hub.send(client, frames.system("unsubscribed", ref.address, **place, reason=reason))
 
-    def forget(self, peer: Peer, ref: ChannelRef) -> None:
+    def forget(self, client: ClientState, ref: ChannelRef) -> None:
         """Take a connection out of a channel of this process."""
         node = self._node
-        if peer.memberships.pop(ref.id, None) is None:
+        if client.memberships.pop(ref.id, None) is None:
             return
-        peer.replays.pop(ref.id, None)
+        client.replays.pop(ref.id, None)
         stream = node.hub.stream(ref.id)
         if stream is not None:
-            node.hub.remove(stream, peer)
+            node.hub.remove(stream, client)
         room = ref.address.room
-        peer.rooms[room] = peer.rooms.get(room, 1) - 1
-        if peer.rooms[room] <= 0:
-            del peer.rooms[room]
+        client.rooms[room] = client.rooms.get(room, 1) - 1
+        if client.rooms[room] <= 0:
+            del client.rooms[room]
             for log in node.hub.whole(room):
-                peer.replays.pop(log.id, None)
-                node.hub.remove(log, peer)
+                client.replays.pop(log.id, None)
+                node.hub.remove(log, client)
 
     def drop_stream(self, channel_id: int, problem: BusError | None) -> None:
         """A log is gone: members of a channel are told that they are none.
@@ -248,7 +248,7 @@ class Members:
             return
         node.channels.forget(Address(stream.room, stream.channel))
         for member in list(stream.members):
-            if isinstance(member, Peer):
+            if isinstance(member, ClientState):
                 ref = member.memberships.get(channel_id)
                 if problem is None and ref is not None:
                     self._end(member, ref, "DELETED")
@@ -256,37 +256,42 @@ class Members:
                     member.drop(SLOW, problem or rebuilt())
         node.hub.discard(channel_id)
 
-    async def gone(self, peer: Peer, code: int) -> None:
+    async def gone(self, client: ClientState, code: int) -> None:
         """The connection is closed: nothing of it stays but, for lasting identities, its inbox."""
         node = self._node
-        node.admission.leave(peer)
-        if not peer.claimed:
+        node.admission.leave(client)
+        if not client.claimed:
             return
-        refs = list(peer.memberships.values())
+        refs = list(client.memberships.values())
         for ref in refs:
-            self.forget(peer, ref)
-        peer.replays.clear()
-        own = node.hub.stream(peer.inbox_id)
+            self.forget(client, ref)
+        client.replays.clear()
+        own = node.hub.stream(client.inbox_id)
         for stream in [*node.hub.whole(EVERYONE.room), *([own] if own is not None else [])]:
-            node.hub.remove(stream, peer)
-        peer.registered = False
-        if node.by_client.get(peer.client_id) is peer:
-            del node.by_client[peer.client_id]
-        if peer.resume_token:
-            private = await node.channels.is_private(peer.initial)
+            node.hub.remove(stream, client)
+        client.registered = False
+        if node.clients.by_id.get(client.client_id) is client:
+            del node.clients.by_id[client.client_id]
+        if client.resume_token:
+            private = await node.channels.is_private(client.initial)
             signals.client_disconnected.send_robust(
-                Peer, client=peer.card(), code=code, kind=peer.kind, room=peer.initial.room, private=private
+                ClientState,
+                client=client.card(),
+                code=code,
+                kind=client.kind,
+                room=client.initial.room,
+                private=private,
             )
         if node.draining:
             return  # The node forgets all of its clients at once.
         # Where the others had given this process up they have told who left already.
-        told = peer.connection_id in node.life.given_up
-        node.life.given_up.discard(peer.connection_id)
+        told = client.connection_id in node.life.given_up
+        node.life.given_up.discard(client.connection_id)
         release = Release(
-            peer.client_id, peer.connection_id, peer.last_active(), [] if told else [ref.id for ref in refs]
+            client.client_id, client.connection_id, client.last_active(), [] if told else [ref.id for ref in refs]
         )
-        if not await self.release(release, peer.card(), refs):
-            node.life.owed.append((release, peer.card(), refs))
+        if not await self.release(release, client.card(), refs):
+            node.life.owed.append((release, client.card(), refs))
 
     async def release(self, release: Release, card: dict[str, Any], refs: Sequence[ChannelRef]) -> bool:
         """Write down that a connection is gone, and tell those who are left; False when the store does not take it now."""
@@ -301,25 +306,25 @@ class Members:
         return True
 
     async def recover(
-        self, peer: Peer, ref: ChannelRef, stream: Stream, since: int | str, epoch: str | None
+        self, client: ClientState, ref: ChannelRef, stream: Stream, since: int | str, epoch: str | None
     ) -> tuple[int, bool, int | None]:
-        """From where ``peer`` goes on in a log (``Replays.recover``); what was before it came is for readers of history.
+        """From where ``client`` goes on in a log (``Replays.recover``); what was before it came is for readers of history.
 
         ``ref`` is what the log was found by; what was heard of the channel since then counts before it.
         """
-        ref = self._node.channels.known(ref.address) or peer.memberships.get(ref.id, ref)
-        if not can(peer.actor, HISTORY, ref.address, private=ref.private, rules=table().loaded):
+        ref = self._node.channels.known(ref.address) or client.memberships.get(ref.id, ref)
+        if not can(client.actor, HISTORY, ref.address, private=ref.private, rules=table().loaded):
             return stream.head, False, stream.head + 1
         place = await self._node.replays.recover(stream, since, epoch)
-        return behind_floor(place, peer.inbox_floor) if ref.address.is_inbox else place
+        return behind_floor(place, client.inbox_floor) if ref.address.is_inbox else place
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
-    async def check(self, peer: Peer, ref: ChannelRef) -> None:
+    async def check(self, client: ClientState, ref: ChannelRef) -> None:
         """Raise ``BusError`` FORBIDDEN (or not found, for what is hidden) unless the connection may join."""
-        if not self._node.may(peer, JOIN, ref):
+        if not self._node.may(client, JOIN, ref):
             await self.hear_of_grants()
-            self._node.check(peer, JOIN, ref)
+            self._node.check(client, JOIN, ref)
 
     async def hear_of_grants(self) -> None:
         """Before somebody is refused: what was granted a moment ago counts. Raises ``BusError`` UNAVAILABLE."""
@@ -328,18 +333,18 @@ class Members:
         except DatabaseError:
             raise unavailable() from None
 
-    def remember(self, peer: Peer, ref: ChannelRef) -> None:
+    def remember(self, client: ClientState, ref: ChannelRef) -> None:
         """Note a membership at the connection; it is heard once the stream has it."""
-        peer.memberships[ref.id] = ref
+        client.memberships[ref.id] = ref
         if self._node.channels.known(ref.address) != ref:
             # It changed while it was being joined, and maybe nobody may any more.
-            self._node.access.doubt(peer, ref.address.room)
-        peer.rooms[ref.address.room] = peer.rooms.get(ref.address.room, 0) + 1
+            self._node.access.doubt(client, ref.address.room)
+        client.rooms[ref.address.room] = client.rooms.get(ref.address.room, 0) + 1
 
-    def room_for_one_more(self, peer: Peer) -> bool:
+    def room_for_one_more(self, client: ClientState) -> bool:
         """Whether the connection may be a member of another channel, by the setting ``memberships``."""
         limit = self._node.settings.memberships
-        return not limit or len(peer.memberships) < limit or peer.actor.admin
+        return not limit or len(client.memberships) < limit or client.actor.admin
 
     async def room_log(self, ref: ChannelRef) -> ChannelRef:
         """The whole room's log, which members of any of its channels hear."""
@@ -361,9 +366,9 @@ class Members:
                     self.vanished(ref)
             raise
 
-    async def write_join(self, peer: Peer, ref: ChannelRef) -> int | None:
-        """The number of members with ``peer`` among them; None when the channel is gone."""
-        count: int | None = await self.write(Join(peer.client_id, peer.connection_id, ref.id))
+    async def write_join(self, client: ClientState, ref: ChannelRef) -> int | None:
+        """The number of members with ``client`` among them; None when the channel is gone."""
+        count: int | None = await self.write(Join(client.client_id, client.connection_id, ref.id))
         return count
 
     async def write(self, operation: Operation) -> Any:

@@ -16,7 +16,7 @@ from ...notify.messages import Noticed
 from ...protocol import frames
 from ...services.channels import ChannelRef
 from ...services.nodes import Left
-from ..client import Peer
+from ..client import ClientState
 
 if TYPE_CHECKING:
     from ..node import Node
@@ -45,9 +45,9 @@ class Notices:
         self._gathering: dict[int, _Gathering] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
-    def joined(self, peer: Peer, ref: ChannelRef, participants: int) -> None:
-        """``peer`` is a member now; ``participants`` counts it."""
-        self._tell("client_joined", peer.card(), ref, participants, peer)
+    def joined(self, client: ClientState, ref: ChannelRef, participants: int) -> None:
+        """``client`` is a member now; ``participants`` counts it."""
+        self._tell("client_joined", client.card(), ref, participants, client)
 
     def left(self, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
         """A client is no longer a member; ``participants`` does not count it."""
@@ -65,26 +65,28 @@ class Notices:
         # Of whoever was in a private room nothing is told: in which room a client began is not written down.
         hidden = {gone.card["client_id"] for gone in left if gone.ref.private}
         for client_id, card in cards.items():
-            signals.client_disconnected.send_robust(Peer, client=card, code=1006, private=client_id in hidden)
+            signals.client_disconnected.send_robust(ClientState, client=card, code=1006, private=client_id in hidden)
 
-    def deliver(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
+    def deliver(self, channel_id: int, frame: bytes, exclude: ClientState | None = None) -> None:
         """Hand a notice to the members here that may see who is there."""
         node = self._node
         stream = node.hub.stream(channel_id)
         if stream is None:
             return
-        peers = [member for member in stream.members if isinstance(member, Peer) and channel_id in member.memberships]
+        clients = [
+            member for member in stream.members if isinstance(member, ClientState) and channel_id in member.memberships
+        ]
         open_to_all = not table().hides_presence and not any(
-            peer.actor.scopes is not None or peer.memberships[channel_id].private for peer in peers
+            client.actor.scopes is not None or client.memberships[channel_id].private for client in clients
         )
         if open_to_all:
             node.hub.pass_on(stream, frame, exclude)
             return
-        for peer in peers:
-            if peer is not exclude and node.may(peer, PRESENCE, peer.memberships[channel_id]):
-                node.hub.send(peer, frame)
+        for client in clients:
+            if client is not exclude and node.may(client, PRESENCE, client.memberships[channel_id]):
+                node.hub.send(client, frame)
 
-    def _send(self, channel_id: int, frame: bytes, exclude: Peer | None = None) -> None:
+    def _send(self, channel_id: int, frame: bytes, exclude: ClientState | None = None) -> None:
         self.deliver(channel_id, frame, exclude)
         self._node.broker.ring(Noticed(channel_id, frame))
 
@@ -95,7 +97,9 @@ class Notices:
         for channel_id in list(self._gathering):
             self._send_gathered(channel_id)
 
-    def _tell(self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int, peer: Peer | None) -> None:
+    def _tell(
+        self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int, client: ClientState | None
+    ) -> None:
         if not ref.presence:
             return
         settings = self._node.settings
@@ -105,7 +109,7 @@ class Notices:
             self._gather(event, card, ref, participants)
             return
         frame = frames.system(event, ref.address, **card, participants=participants)
-        self._send(ref.id, frame, peer)
+        self._send(ref.id, frame, client)
 
     def _gather(self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
         gathering = self._gathering.setdefault(ref.id, _Gathering(ref))

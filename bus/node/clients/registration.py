@@ -22,7 +22,7 @@ from ...protocol.routing import resolve
 from ...realtime.hub import Stream
 from ...services.channels import ChannelRef, inbox_ref
 from ...services.claims import Claim, Claimed, first_epoch, resume_token
-from ..client import Peer
+from ..client import ClientState
 from ..delivery.replay import check_since
 from ..delivery.streams import Vanished
 from ..threads import unavailable
@@ -43,47 +43,47 @@ class Registrations:
         self._node = node
         self._members = node.members
 
-    async def register(self, peer: Peer, wanted: Registration, actor: Actor) -> None:
-        """Give ``peer`` its identity, initial pair and first memberships, and send ``registered`` and what it missed.
+    async def register(self, client: ClientState, wanted: Registration, actor: Actor) -> None:
+        """Give ``client`` its identity, initial pair and first memberships, and send ``registered`` and what it missed.
 
         Raises ``BusError`` for what cannot be, ``Closing`` for what ends the connection (an id in use).
         """
-        client_id = wanted.client_id or peer.client_id
-        peer.actor = msgspec.structs.replace(actor, client_id=client_id, client_type=wanted.client_type)
-        peer.allowed.clear()
+        client_id = wanted.client_id or client.client_id
+        client.actor = msgspec.structs.replace(actor, client_id=client_id, client_type=wanted.client_type)
+        client.allowed.clear()
         initial = _initial(wanted)
         positions = _positions(wanted, initial)
         for _ in range(3):
-            ref, heard = await self._initial_streams(peer, initial)
-            claimed = await self._claim(peer, wanted, client_id, ref, heard)
+            ref, heard = await self._initial_streams(client, initial)
+            claimed = await self._claim(client, wanted, client_id, ref, heard)
             if claimed is not None:
                 break
             self._members.vanished(ref)
         else:
             raise unavailable()
-        peer.initial = initial
-        self._take_identity(peer, wanted, client_id, claimed)
+        client.initial = initial
+        self._take_identity(client, wanted, client_id, claimed)
         try:
-            await self._enter(peer, ref, heard, claimed, positions)
+            await self._enter(client, ref, heard, claimed, positions)
         except (BusError, DatabaseError):
             # Half registered is nothing that a client could go on from; coming back with its positions is.
             raise Closing(SLOW, unavailable()) from None
         signals.client_connected.send_robust(
-            Peer,
-            client=peer.card(),
+            ClientState,
+            client=client.card(),
             room=initial.room,
             channel=initial.channel,
-            kind=peer.kind,
+            kind=client.kind,
             private=ref.private,
         )
 
-    async def _initial_streams(self, peer: Peer, initial: Address) -> tuple[ChannelRef, Heard]:
+    async def _initial_streams(self, client: ClientState, initial: Address) -> tuple[ChannelRef, Heard]:
         """The initial channel, and the streams of it, of its room and of everybody."""
         node, members = self._node, self._members
         for _ in range(3):
-            ref = await node.channels.resolve(initial, peer.actor)
-            await members.check(peer, ref)
-            everyone = await node.channels.resolve(EVERYONE, peer.actor)
+            ref = await node.channels.resolve(initial, client.actor)
+            await members.check(client, ref)
+            everyone = await node.channels.resolve(EVERYONE, client.actor)
             refs = [ref, await members.room_log(ref), everyone]
             try:
                 return ref, dict(zip(await members.open(refs), refs, strict=True))
@@ -92,7 +92,7 @@ class Registrations:
         raise unavailable()
 
     async def _claim(
-        self, peer: Peer, wanted: Registration, client_id: str, ref: ChannelRef, heard: Heard
+        self, client: ClientState, wanted: Registration, client_id: str, ref: ChannelRef, heard: Heard
     ) -> Claimed | None:
         """Write down whose the id is from now on, with its first membership; None when its channel is gone."""
         waiting = True
@@ -101,29 +101,31 @@ class Registrations:
             await asyncio.sleep(0)
         if is_made_up(client_id):
             everyones = next(stream.epoch for stream, found_by in heard.items() if found_by.address.is_everyone)
-            token, epoch = resume_token(client_id, peer.actor.principal), first_epoch(client_id, everyones)
+            token, epoch = resume_token(client_id, client.actor.principal), first_epoch(client_id, everyones)
         else:
             token, epoch = secrets.token_urlsafe(18), new_epoch()
         claim = Claim(
             node_id=self._node.id,
-            connection_id=peer.connection_id,
+            connection_id=client.connection_id,
             client_id=client_id,
             generated=wanted.client_id is None,
             client_type=wanted.client_type,
             screen_name=wanted.screen_name or "",
             avatar=wanted.avatar or "",
             personality=wanted.personality,
-            role=peer.actor.role,
-            principal=peer.actor.principal,
+            role=client.actor.role,
+            principal=client.actor.principal,
             resume_token=wanted.resume.token if wanted.resume else None,
             new_token=token,
             new_epoch=epoch,
             channel_id=ref.id,
-            last_activity=peer.last_active(),
-            most=self._node.admission.most_of_all(peer),
-            wanted=lambda: waiting and not peer.writer.gone() and peer.connection_id in self._node.peers,
+            last_activity=client.last_active(),
+            most=self._node.admission.most_of_all(client),
+            wanted=lambda: (
+                waiting and not client.writer.gone() and client.connection_id in self._node.clients.by_connection
+            ),
         )
-        peer.claimed = True
+        client.claimed = True
         try:
             claimed: Claimed | None = await self._members.write(claim)
         except BusError:
@@ -133,133 +135,135 @@ class Registrations:
             waiting = False
         return claimed
 
-    def _take_identity(self, peer: Peer, wanted: Registration, client_id: str, claimed: Claimed) -> None:
+    def _take_identity(self, client: ClientState, wanted: Registration, client_id: str, claimed: Claimed) -> None:
         """What the database says is so in this process too, also for an older connection of the client.
 
         Raises ``Closing`` 4410 where a newer connection has the id by now: answers may cross.
         """
         node = self._node
-        older = node.by_client.get(client_id)
-        if older is not None and older is not peer and older.order > claimed.order:
+        older = node.clients.by_id.get(client_id)
+        if older is not None and older is not client and older.order > claimed.order:
             raise Closing(TAKEN_OVER, BusError("TAKEN_OVER"))
-        peer.order = claimed.order
-        peer.client_id, peer.client_type = client_id, wanted.client_type
-        peer.screen_name, peer.avatar = wanted.screen_name, wanted.avatar
+        client.order = claimed.order
+        client.client_id, client.client_type = client_id, wanted.client_type
+        client.screen_name, client.avatar = wanted.screen_name, wanted.avatar
         if wanted.personality:
-            peer.personality = wanted.personality
-        peer.resume_token = claimed.token
-        peer.inbox_floor = claimed.inbox_floor
-        node.by_client[client_id] = peer
-        if older is not None and older is not peer:
+            client.personality = wanted.personality
+        client.resume_token = claimed.token
+        client.inbox_floor = claimed.inbox_floor
+        node.clients.by_id[client_id] = client
+        if older is not None and older is not client:
             older.registered = False
             older.drop(TAKEN_OVER, BusError("TAKEN_OVER"))
-        peer.registered = True
-        node.admission.registered(peer)
+        client.registered = True
+        node.admission.registered(client)
 
-    async def _enter(self, peer: Peer, ref: ChannelRef, heard: Heard, claimed: Claimed, positions: Positions) -> None:
+    async def _enter(
+        self, client: ClientState, ref: ChannelRef, heard: Heard, claimed: Claimed, positions: Positions
+    ) -> None:
         """Begin the memberships, and answer with where each of them begins."""
         node, members = self._node, self._members
-        if not node.may(peer, JOIN, ref):
+        if not node.may(client, JOIN, ref):
             # Withdrawn while the claim was written: there was no membership yet to take it away from.
             raise Closing(NOT_ALLOWED, BusError("REVOKED"))
-        members.remember(peer, ref)
+        members.remember(client, ref)
         entered = [(ref, claimed.participants)]
-        heard |= await self._own_inbox(peer, claimed)
-        for more, participants in await self._rejoin_all(peer, positions):
+        heard |= await self._own_inbox(client, claimed)
+        for more, participants in await self._rejoin_all(client, positions):
             refs = [more, await members.room_log(more)]
             try:
                 opened = await members.open(refs)
             except Vanished:
-                members.forget(peer, more)
+                members.forget(client, more)
                 continue
             entered.append((more, participants))
             heard |= dict(zip(opened, refs, strict=True))
-        told, starts = await self._places(peer, heard, positions)
-        listening = _still_heard(peer, heard, [here for here, _ in entered])
+        told, starts = await self._places(client, heard, positions)
+        listening = _still_heard(client, heard, [here for here, _ in entered])
         starts = [(stream, start) for stream, start in starts if stream in listening]
         # From here to the first `replay` nothing waits: the heads in the answer are those the memberships begin at.
         channels = {
             f"{stream.room}:{stream.channel}": {**told[stream], "epoch": stream.epoch, "seq": stream.head}
             for stream in listening
         }
-        own = str(inbox(peer.client_id))
+        own = str(inbox(client.client_id))
         channels.setdefault(own, _unwritten(claimed.inbox_epoch, positions.get(own)))
         if claimed.withheld:
             channels[own]["withheld"] = True
-        peer.writer.send(
+        client.writer.send(
             frames.system(
                 "registered",
-                client_id=peer.client_id,
-                client_type=peer.client_type,
-                role=peer.actor.role,
+                client_id=client.client_id,
+                client_type=client.client_type,
+                role=client.actor.role,
                 room=ref.address.room,
                 channel=ref.address.channel,
                 channels=channels,
-                resume_token=peer.resume_token,
+                resume_token=client.resume_token,
                 participants=claimed.participants,
             )
         )
-        peer.entered = True
+        client.entered = True
         replayed = {stream for stream, _ in starts}
         for stream in listening:
             if stream not in replayed:
-                node.hub.add(stream, peer)
-        peer.writer.flush()
+                node.hub.add(stream, client)
+        client.writer.flush()
         for here, participants in entered:
-            node.notices.joined(peer, here, participants)
-        members.catch_up(peer, starts)
+            node.notices.joined(client, here, participants)
+        members.catch_up(client, starts)
 
-    async def _own_inbox(self, peer: Peer, claimed: Claimed) -> Heard:
+    async def _own_inbox(self, client: ClientState, claimed: Claimed) -> Heard:
         """The stream of the client's inbox, if anybody ever wrote to it."""
         if claimed.inbox is None:
             return {}
         inbox_id, _, epoch = claimed.inbox
-        ref = inbox_ref(inbox_id, peer.client_id, epoch)
+        ref = inbox_ref(inbox_id, client.client_id, epoch)
         streams = await self._members.open([ref])
-        peer.inbox_id = inbox_id
+        client.inbox_id = inbox_id
         return dict.fromkeys(streams, ref)
 
-    async def _rejoin_all(self, peer: Peer, positions: Iterable[str]) -> list[tuple[ChannelRef, int]]:
-        """Make ``peer`` a member again of the channels among ``positions``; each with its number of participants.
+    async def _rejoin_all(self, client: ClientState, positions: Iterable[str]) -> list[tuple[ChannelRef, int]]:
+        """Make ``client`` a member again of the channels among ``positions``; each with its number of participants.
 
         Raises ``BusError`` UNAVAILABLE where the database cannot say whether a channel is there, or for whom.
         """
         members = self._members
-        found = [ref for text in positions if (ref := await self._find(peer, text)) is not None]
-        if not all(self._node.may(peer, JOIN, ref) for ref in found):
+        found = [ref for text in positions if (ref := await self._find(client, text)) is not None]
+        if not all(self._node.may(client, JOIN, ref) for ref in found):
             await members.hear_of_grants()
-        wanted = [ref for ref in found if self._node.may(peer, JOIN, ref) and self._rejoin(peer, ref)]
-        counts = await asyncio.gather(*(members.write_join(peer, ref) for ref in wanted))
+        wanted = [ref for ref in found if self._node.may(client, JOIN, ref) and self._rejoin(client, ref)]
+        counts = await asyncio.gather(*(members.write_join(client, ref) for ref in wanted))
         joined = []
         for ref, count in zip(wanted, counts, strict=True):
             if count is None:
                 members.vanished(ref)
-                members.forget(peer, ref)
+                members.forget(client, ref)
             else:
                 joined.append((ref, count))
         return joined
 
-    async def _find(self, peer: Peer, text: str) -> ChannelRef | None:
+    async def _find(self, client: ClientState, text: str) -> ChannelRef | None:
         """A channel that a client that comes back was in; positions of other logs bring no membership."""
         address = parse_address(text)
         if address is None or not address.is_channel:
             return None
         try:
-            return await self._node.channels.resolve(address, peer.actor, create=False)
+            return await self._node.channels.resolve(address, client.actor, create=False)
         except BusError as problem:
             if problem.code == "UNAVAILABLE":
                 raise
             return None
 
-    def _rejoin(self, peer: Peer, ref: ChannelRef) -> bool:
+    def _rejoin(self, client: ClientState, ref: ChannelRef) -> bool:
         """Note that a client that comes back is in a channel again; False where it is already, or is in too many."""
-        if ref.id in peer.memberships or not self._members.room_for_one_more(peer):
+        if ref.id in client.memberships or not self._members.room_for_one_more(client):
             return False
-        self._members.remember(peer, ref)
+        self._members.remember(client, ref)
         return True
 
     async def _places(
-        self, peer: Peer, heard: Heard, positions: Positions
+        self, client: ClientState, heard: Heard, positions: Positions
     ) -> tuple[dict[Stream, dict[str, Any]], list[tuple[Stream, int]]]:
         """What is told of each log that is heard, as far as it is known yet, and from where those with a position go on."""
         told: dict[Stream, dict[str, Any]] = {}
@@ -269,7 +273,7 @@ class Registrations:
             position = positions.get(str(ref.address))
             if position is None:
                 continue
-            place = await self._members.recover(peer, ref, stream, position["seq"], position.get("epoch"))
+            place = await self._members.recover(client, ref, stream, position["seq"], position.get("epoch"))
             start, row["recovered"], left = place
             if left is not None:
                 row["first_seq"] = left
@@ -308,12 +312,12 @@ def _unwritten(epoch: str, position: dict[str, Any] | None) -> dict[str, Any]:
     return told
 
 
-def _still_heard(peer: Peer, streams: Iterable[Stream], entered: Iterable[ChannelRef]) -> list[Stream]:
+def _still_heard(client: ClientState, streams: Iterable[Stream], entered: Iterable[ChannelRef]) -> list[Stream]:
     """The streams without those whose membership was withdrawn since it began, and without the logs of rooms so left."""
-    withdrawn = {ref.id for ref in entered} - peer.memberships.keys()
+    withdrawn = {ref.id for ref in entered} - client.memberships.keys()
     return [
         stream
         for stream in streams
         if stream.id not in withdrawn
-        and (stream.channel != WHOLE or stream.room in peer.rooms or stream.room == EVERYONE.room)
+        and (stream.channel != WHOLE or stream.room in client.rooms or stream.room == EVERYONE.room)
     ]

@@ -22,7 +22,7 @@ from ...notify.messages import Changed
 from ...protocol.errors import NOT_ALLOWED, UNIDENTIFIED, BusError
 from ...services import rights as access
 from ...services.channels import ChannelRef
-from ..client import Peer
+from ..client import ClientState
 
 if TYPE_CHECKING:
     from ..node import Node
@@ -45,12 +45,12 @@ class Access:
         self._seen: set[int] = set()
         self._latest = 0
         self._subjects: set[str] = set()
-        self._peers: set[Peer] = set()
-        self._doubted: set[tuple[Peer, str]] = set()
+        self._clients: set[ClientState] = set()
+        self._doubted: set[tuple[ClientState, str]] = set()
         # What changed lately, for identities that were read just before and come to their connection just now.
         self._lately: deque[tuple[float, str]] = deque(maxlen=1000)
         self._task: asyncio.Task[None] | None = None
-        self._ending: dict[str, Peer] = {}
+        self._ending: dict[str, ClientState] = {}
         self._swept_at = node.loop.time()
         self._tidied_at = float("-inf")
 
@@ -59,15 +59,15 @@ class Access:
         self._latest = access.latest()
         self._seen = {change for change, _ in access.changes(self._latest - access.OVERLAP)}
 
-    def identified(self, peer: Peer) -> None:
-        """``peer.actor`` was set."""
-        if peer.actor.expires_at is not None:
-            self._ending[peer.connection_id] = peer
+    def identified(self, client: ClientState) -> None:
+        """``client.actor`` was set."""
+        if client.actor.expires_at is not None:
+            self._ending[client.connection_id] = client
         since = self._node.loop.time() - LATELY
         while self._lately and self._lately[0][0] < since:
             self._lately.popleft()
-        if any(access.concerns(subject, peer.actor) for _, subject in self._lately):
-            self._peers.add(peer)
+        if any(access.concerns(subject, client.actor) for _, subject in self._lately):
+            self._clients.add(client)
             self._wake()
 
     def hear(self, subject: str, change: int = 0) -> None:
@@ -82,9 +82,9 @@ class Access:
         self._subjects.add(subject)
         self._wake()
 
-    def doubt(self, peer: Peer, room: str) -> None:
-        """``peer`` became a member in ``room`` by what is no longer known of it: look at it once more."""
-        self._doubted.add((peer, room))
+    def doubt(self, client: ClientState, room: str) -> None:
+        """``client`` became a member in ``room`` by what is no longer known of it: look at it once more."""
+        self._doubted.add((client, room))
         self._wake()
 
     def _wake(self) -> None:
@@ -127,25 +127,25 @@ class Access:
 
     def _end_by_the_clock(self) -> None:
         now = time.time()
-        for key, peer in list(self._ending.items()):
-            if key not in self._node.peers or peer.actor.expires_at is None:
+        for key, client in list(self._ending.items()):
+            if key not in self._node.clients.by_connection or client.actor.expires_at is None:
                 del self._ending[key]
-            elif peer.actor.expires_at <= now:
+            elif client.actor.expires_at <= now:
                 del self._ending[key]
-                peer.drop(*_ended(peer.actor))
+                client.drop(*_ended(client.actor))
 
     # --- acting -----------------------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while self._subjects or self._peers or self._doubted:
+        while self._subjects or self._clients or self._doubted:
             subjects, self._subjects = self._subjects, set()
-            peers, self._peers = self._peers, set()
+            clients, self._clients = self._clients, set()
             doubted, self._doubted = self._doubted, set()
             try:
                 if subjects:
                     await self._act(subjects)
-                if peers:
-                    await self._look_at(list(peers), set(), people=True)
+                if clients:
+                    await self._look_at(list(clients), set(), people=True)
                 if doubted:
                     await self._look_at(list({p for p, _ in doubted}), {room for _, room in doubted}, people=False)
             except Exception as problem:
@@ -155,7 +155,7 @@ class Access:
                 else:
                     logger.exception("a look at who may stay failed", extra={"event": "internal_error"})
                 self._subjects |= subjects
-                self._peers |= peers
+                self._clients |= clients
                 self._doubted |= doubted
                 await asyncio.sleep(0.5)
 
@@ -168,47 +168,51 @@ class Access:
             node.changed(Changed(room, ""))
         # A change of rules changes nobody's identity.
         people = any(subject != access.RULES and not subject.startswith("room:") for subject in subjects)
-        peers = [p for p in node.peers.values() if any(access.concerns(subject, p.actor) for subject in subjects)]
-        for start in range(0, len(peers), TOGETHER):
-            await self._look_at(peers[start : start + TOGETHER], rooms, people=people)
+        clients = [
+            p
+            for p in node.clients.by_connection.values()
+            if any(access.concerns(subject, p.actor) for subject in subjects)
+        ]
+        for start in range(0, len(clients), TOGETHER):
+            await self._look_at(clients[start : start + TOGETHER], rooms, people=people)
 
-    async def _look_at(self, peers: Sequence[Peer], rooms: set[str], *, people: bool) -> None:
+    async def _look_at(self, clients: Sequence[ClientState], rooms: set[str], *, people: bool) -> None:
         node = self._node
-        actors = list({id(peer.actor): peer.actor for peer in peers}.values())
+        actors = list({id(client.actor): client.actor for client in clients}.values())
         answers: list[Actor | BusError] = await node.run(identity.renewed, actors) if people else list(actors)
         now = {id(actor): answer for actor, answer in zip(actors, answers, strict=True)}
-        lost: list[tuple[Peer, list[ChannelRef]]] = []
-        for peer in peers:
-            answer = now.get(id(peer.actor))
+        lost: list[tuple[ClientState, list[ChannelRef]]] = []
+        for client in clients:
+            answer = now.get(id(client.actor))
             if answer is None:
-                self._peers.add(peer)  # It registered meanwhile, maybe with what was read before.
+                self._clients.add(client)  # It registered meanwhile, maybe with what was read before.
                 continue
             if isinstance(answer, BusError):
-                peer.drop(UNIDENTIFIED if answer.code == "UNAUTHENTICATED" else NOT_ALLOWED, answer)
+                client.drop(UNIDENTIFIED if answer.code == "UNAUTHENTICATED" else NOT_ALLOWED, answer)
                 continue
-            if answer != peer.actor:
-                peer.actor = answer
-            peer.allowed.clear()
-            refs = await self._not_allowed(peer, rooms)
+            if answer != client.actor:
+                client.actor = answer
+            client.allowed.clear()
+            refs = await self._not_allowed(client, rooms)
             if refs:
-                lost.append((peer, refs))
-        await asyncio.gather(*(node.members.withdraw(peer, refs) for peer, refs in lost))
+                lost.append((client, refs))
+        await asyncio.gather(*(node.members.withdraw(client, refs) for client, refs in lost))
 
-    async def _not_allowed(self, peer: Peer, rooms: Iterable[str]) -> list[ChannelRef]:
-        """The memberships that ``peer`` may have no longer; those in ``rooms`` are read anew first."""
+    async def _not_allowed(self, client: ClientState, rooms: Iterable[str]) -> list[ChannelRef]:
+        """The memberships that ``client`` may have no longer; those in ``rooms`` are read anew first."""
         node = self._node
         refs = []
-        for ref in list(peer.memberships.values()):
+        for ref in list(client.memberships.values()):
             if ref.address.room in rooms:
                 try:
-                    fresh = await node.channels.resolve(ref.address, peer.actor, create=False)
+                    fresh = await node.channels.resolve(ref.address, client.actor, create=False)
                 except BusError as problem:
                     if problem.code == "UNAVAILABLE":
                         raise  # Nobody knows; asked again.
                     continue  # It is gone, and the membership with it.
-                if ref.id in peer.memberships:
-                    peer.memberships[ref.id] = ref = fresh
-            if not node.may(peer, JOIN, ref):
+                if ref.id in client.memberships:
+                    client.memberships[ref.id] = ref = fresh
+            if not node.may(client, JOIN, ref):
                 refs.append(ref)
         return refs
 

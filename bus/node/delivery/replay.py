@@ -13,7 +13,7 @@ from ...log.store import parse_moment
 from ...protocol.errors import SLOW, BusError, Closing
 from ...protocol.names import Address
 from ...realtime.hub import Hub, Stream
-from ..client import Peer
+from ..client import ClientState
 from .streams import PAGE, Rows, Run, Streams, went
 
 #: Bytes written to one socket before it may take a breath.
@@ -70,56 +70,56 @@ class Replays:
         first: int | None = await self._run(log.first_seq, stream.id)
         return first if first is not None else stream.head + 1
 
-    def follow(self, peer: Peer, stream: Stream, position: int) -> bool:
-        """Send what comes after ``position`` from memory and make ``peer`` a member; False when that is too much for one go."""
+    def follow(self, client: ClientState, stream: Stream, position: int) -> bool:
+        """Send what comes after ``position`` from memory and make ``client`` a member; False when that is too much for one go."""
         recent = stream.recent(position)
         if recent is None or len(recent) > PAGE or sum(len(frame) for _, frame in recent) > CHUNK_BYTES:
             return False
         for _, frame in recent:
-            peer.writer.send(frame)
-        peer.writer.flush()
-        self._hub.add(stream, peer)
+            client.writer.send(frame)
+        client.writer.flush()
+        self._hub.add(stream, client)
         return True
 
     async def replay(
-        self, peer: Peer, stream: Stream, position: int, wanted: Callable[[], bool] = lambda: True
+        self, client: ClientState, stream: Stream, position: int, wanted: Callable[[], bool] = lambda: True
     ) -> None:
-        """Send what comes after ``position``, then make ``peer`` a member in the same loop turn as the last of it.
+        """Send what comes after ``position``, then make ``client`` a member in the same loop turn as the last of it.
 
         The last step comes from memory and without a wait, so nothing can slip in between: no hole and no double.
-        It ends early once ``wanted`` says no. Raises ``Closing`` when the peer takes nothing in time, or when the
-        retention was quicker than the peer.
+        It ends early once ``wanted`` says no. Raises ``Closing`` when the client takes nothing in time, or when the
+        retention was quicker than the client.
         """
         with self._streams.kept(stream):
-            while wanted() and not peer.writer.closed:
+            while wanted() and not client.writer.closed:
                 if self._hub.streams.get(stream.id) is not stream:
                     raise Closing(SLOW, went(Address(stream.room, stream.channel)))
-                if self.follow(peer, stream, position):
+                if self.follow(client, stream, position):
                     return
                 recent = stream.recent(position)
                 if recent is None:
                     recent = await self._pages.read(stream, position)
-                    if not wanted() or peer.writer.closed:
+                    if not wanted() or client.writer.closed:
                         return
                 if not recent or recent[0][0] != position + 1:
                     raise Closing(SLOW, went(Address(stream.room, stream.channel)))
                 size = 0
                 for seq, frame in recent:
-                    peer.writer.send(frame)
+                    client.writer.send(frame)
                     position = seq
                     size += len(frame)
                     if size > CHUNK_BYTES:
-                        peer.writer.flush()
-                        await _breathe(peer)
-                        if not wanted() or not self._open(peer, stream):
+                        client.writer.flush()
+                        await _breathe(client)
+                        if not wanted() or not self._open(client, stream):
                             break
                         size = 0
-                peer.writer.flush()
-                await _breathe(peer)
+                client.writer.flush()
+                await _breathe(client)
 
-    def _open(self, peer: Peer, stream: Stream) -> bool:
+    def _open(self, client: ClientState, stream: Stream) -> bool:
         """Whether there is still somebody to send to, and the same log to send from."""
-        return not peer.writer.closed and self._hub.streams.get(stream.id) is stream
+        return not client.writer.closed and self._hub.streams.get(stream.id) is stream
 
 
 class Pages:
@@ -182,17 +182,17 @@ def behind_floor(place: tuple[int, bool, int | None], floor: int) -> tuple[int, 
     return floor, False, max(first or 0, floor + 1)
 
 
-async def _breathe(peer: Peer) -> None:
+async def _breathe(client: ClientState) -> None:
     """Wait until the socket took what it was given. Raises ``Closing`` when it takes nothing in time."""
-    pause, waited, last = 0.0, 0.0, peer.writer.buffered()
+    pause, waited, last = 0.0, 0.0, client.writer.buffered()
     while True:
         await asyncio.sleep(pause)
-        waiting = peer.writer.buffered()
-        if not waiting or peer.writer.closed:
+        waiting = client.writer.buffered()
+        if not waiting or client.writer.closed:
             return
         waited = 0.0 if waiting < last else waited + pause
         last = waiting
-        if waited > peer.writer.bounds.deadline:
+        if waited > client.writer.bounds.deadline:
             raise Closing(SLOW, BusError("TOO_SLOW", retry_after=1.0))
         pause = min(0.05, pause + 0.005)
 

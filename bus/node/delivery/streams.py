@@ -22,7 +22,7 @@ from ...protocol.errors import SLOW, BusError
 from ...protocol.names import Address
 from ...realtime.hub import Hub, Member, Stream
 from ...services.channels import ChannelRef
-from ..client import Peer
+from ..client import ClientState
 
 logger = logging.getLogger("arqonbus.node")
 
@@ -279,7 +279,7 @@ class Streams:
         )
         self.hub.forget_recent(stream)
         for member in stream.members:
-            if isinstance(member, Peer):
+            if isinstance(member, ClientState):
                 member.drop(SLOW, went(address))
 
     # --- for those who catch up ---------------------------------------------------------------------------------------

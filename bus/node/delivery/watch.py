@@ -11,7 +11,7 @@ from ...models import Channel
 from ...protocol.errors import BusError
 from ...protocol.names import INBOX_ROOM
 from ...services.channels import inbox_ref
-from ..client import Peer
+from ..client import ClientState
 from ..clients.members import rebuilt
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class Watch:
                     self._node.streams.doubt(stream)
             else:
                 self._node.members.drop_stream(channel_id, None)
-        waiting = [peer for peer in self._node.by_client.values() if not peer.inbox_id]
+        waiting = [client for client in self._node.clients.by_id.values() if not client.inbox_id]
         for start in range(0, len(waiting), TOGETHER):
-            part = {peer.client_id: peer for peer in waiting[start : start + TOGETHER]}
+            part = {client.client_id: client for client in waiting[start : start + TOGETHER]}
             for channel_id, name, head, epoch in await self._node.run_watcher(_inboxes_of, list(part)):
                 if part[name].registered and not part[name].inbox_id:
                     self.attach_inbox(part[name], channel_id, epoch)
@@ -95,33 +95,33 @@ class Watch:
             part = unknown[start : start + TOGETHER]
             owners.update({**dict.fromkeys(part, ""), **await self._node.run_watcher(_owners_of, part)})
         for channel_id, epoch in epochs.items():
-            peer = self._node.by_client.get(owners[channel_id])
-            if peer is not None:
-                self.attach_inbox(peer, channel_id, epoch)
+            client = self._node.clients.by_id.get(owners[channel_id])
+            if client is not None:
+                self.attach_inbox(client, channel_id, epoch)
 
-    def attach_inbox(self, peer: Peer, channel_id: int, epoch: str) -> None:
-        """Make ``peer`` a listener of its inbox, which came into being since it registered, from the first letter on."""
-        if not peer.entered or peer.inbox_id:
+    def attach_inbox(self, client: ClientState, channel_id: int, epoch: str) -> None:
+        """Make ``client`` a listener of its inbox, which came into being since it registered, from the first letter on."""
+        if not client.entered or client.inbox_id:
             return  # What comes while it registers is found by the next look at the log.
         stream = self._node.hub.stream(channel_id)
         if stream is None:
-            stream = self._node.hub.open(channel_id, INBOX_ROOM, peer.client_id, epoch, 0)
-        peer.inbox_id = channel_id
+            stream = self._node.hub.open(channel_id, INBOX_ROOM, client.client_id, epoch, 0)
+        client.inbox_id = channel_id
         # Somebody else may follow it here since before, such as a stream of events.
         if stream.head < 0:
-            self._node.spawn(self._attach_once_open(peer, channel_id, epoch))
+            self._node.spawn(self._attach_once_open(client, channel_id, epoch))
         else:
-            self._node.members.catch_up(peer, [(stream, 0)])
+            self._node.members.catch_up(client, [(stream, 0)])
 
-    async def _attach_once_open(self, peer: Peer, channel_id: int, epoch: str) -> None:
+    async def _attach_once_open(self, client: ClientState, channel_id: int, epoch: str) -> None:
         """:meth:`attach_inbox` where somebody is opening the stream at this moment."""
         try:
-            streams = await self._node.members.open([inbox_ref(channel_id, peer.client_id, epoch)])
+            streams = await self._node.members.open([inbox_ref(channel_id, client.client_id, epoch)])
         except BusError:
-            peer.inbox_id = 0  # The next look finds it.
+            client.inbox_id = 0  # The next look finds it.
             return
-        if peer.registered:
-            self._node.members.catch_up(peer, [(stream, 0) for stream in streams])
+        if client.registered:
+            self._node.members.catch_up(client, [(stream, 0) for stream in streams])
 
 
 def _owners_of(channel_ids: Sequence[int]) -> dict[int, str]:

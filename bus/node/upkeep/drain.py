@@ -13,7 +13,7 @@ from django.db import Error as DatabaseError
 from ...protocol.errors import RESTART, BusError
 from ...services import nodes as node_service
 from ...services import totals
-from ..client import Peer
+from ..client import ClientState
 
 if TYPE_CHECKING:
     from ..node import Node
@@ -42,18 +42,18 @@ async def finish_work(node: Node) -> None:
 async def close_sockets(node: Node) -> None:
     """Send everybody away, and wait until they went, and until what telemetry tells of it is kept."""
     node.hub.flush()
-    await send_away(node.peers.values(), node.settings.retry_spread)
-    while node.peers:  # noqa: ASYNC110 - ends of sockets come from anywhere
+    await send_away(node.clients.by_connection.values(), node.settings.retry_spread)
+    while node.clients.by_connection:  # noqa: ASYNC110 - ends of sockets come from anywhere
         await asyncio.sleep(0.02)
     await node.log.drained()
 
 
-async def send_away(peers: Iterable[Peer], spread: float, message: str | None = None) -> None:
+async def send_away(clients: Iterable[ClientState], spread: float, message: str | None = None) -> None:
     """Have connections come back (4012), each at a time of its own within ``spread`` seconds; ``message`` tells why."""
-    leaving = list(peers)
-    for position, peer in enumerate(leaving):
+    leaving = list(clients)
+    for position, client in enumerate(leaving):
         wait = 0.5 + spread * position / len(leaving)
-        peer.drop(RESTART, BusError("RESTARTING", message, retry_after=wait))
+        client.drop(RESTART, BusError("RESTARTING", message, retry_after=wait))
         if position % 100 == 99:
             await asyncio.sleep(0)
 

@@ -20,7 +20,7 @@ from ...services import nodes as node_service
 from ...services import sweeping
 from ...services.channels import ChannelRef
 from ...version import VERSION
-from ..client import Peer
+from ..client import ClientState
 from .drain import send_away
 
 if TYPE_CHECKING:
@@ -91,15 +91,21 @@ class Life:
             logger.warning(
                 "the others had given this process up; its clients come back", extra={"event": "node_revived"}
             )
-            self.given_up.update(peer.connection_id for peer in node.peers.values() if peer.registered)
-            await self._send_away(list(node.peers.values()))
+            self.given_up.update(
+                client.connection_id for client in node.clients.by_connection.values() if client.registered
+            )
+            await self._send_away(list(node.clients.by_connection.values()))
         owed, self.owed = self.owed, []
         for release, card, refs in owed:
             if not await node.members.release(release, card, refs):
                 self.owed.append((release, card, refs))
         if now >= self._next_touch:
             self._next_touch = now + TOUCH
-            touched = {peer.connection_id: peer.last_active() for peer in node.peers.values() if peer.touched}
+            touched = {
+                client.connection_id: client.last_active()
+                for client in node.clients.by_connection.values()
+                if client.touched
+            }
             if touched:
                 await node.run_writer(connection_service.touch, touched)
         # After an outage of the database everybody's last sign of life is old; the living need a moment to give a new one.
@@ -129,28 +135,32 @@ class Life:
         if self._misses >= MISSES:
             self._node.log.lost(problem)
 
-    async def _send_away(self, peers: Sequence[Peer]) -> None:
+    async def _send_away(self, clients: Sequence[ClientState]) -> None:
         """Have connections come back because what is written down of them is not true any more."""
-        await send_away(peers, self._node.settings.retry_spread, "Your presence was lost; come back.")
+        await send_away(clients, self._node.settings.retry_spread, "Your presence was lost; come back.")
 
     async def compare_presence(self) -> None:
         """What is written down of our connections is what there is, whatever was lost on the way."""
         node = self._node
         written: set[str] = await node.run(node_service.connections_of, node.id)
-        here = {peer.connection_id: peer for peer in node.peers.values() if peer.registered and peer.claimed}
+        here = {
+            client.connection_id: client
+            for client in node.clients.by_connection.values()
+            if client.registered and client.claimed
+        }
         strangers = (written ^ here.keys()) - {release.connection_id for release, _, _ in self.owed}
         # What is on its way now is settled at the next look.
         settled, self._strangers = strangers & self._strangers, strangers
         lost = [here[connection_id] for connection_id in settled if connection_id in here]
         if lost:
-            last = await node.run(node_service.connected_as, [peer.client_id for peer in lost])
-            for peer in [peer for peer in lost if last.get(peer.client_id, (0, 0)) >= peer.order]:
+            last = await node.run(node_service.connected_as, [client.client_id for client in lost])
+            for client in [client for client in lost if last.get(client.client_id, (0, 0)) >= client.order]:
                 # The bell that told of it was lost. Were it to come back, it would send the newer one away.
-                lost.remove(peer)
-                peer.drop(TAKEN_OVER, BusError("TAKEN_OVER"))
+                lost.remove(client)
+                client.drop(TAKEN_OVER, BusError("TAKEN_OVER"))
             await self._send_away(lost)
         for connection_id in settled - here.keys():
-            if connection_id not in node.peers:
+            if connection_id not in node.clients.by_connection:
                 await node.presence.submit(connection_service.Release("", connection_id, datetime.now(UTC)))
 
     async def tidy(self) -> float:

@@ -29,8 +29,8 @@ class Statistics:
         """This process's figures, for status, metrics and the console."""
         node = self._node
         return {
-            "connections": len(node.peers),
-            "clients": len(node.by_client),
+            "connections": len(node.clients.by_connection),
+            "clients": len(node.clients.by_id),
             "frames_received": node.received,
             "received_bytes": node.received_bytes,
             "messages_published": node.publisher.published,
@@ -63,7 +63,7 @@ class Statistics:
         logger.info(
             "%d clients are connected (%d of them here) in %d channels of %d rooms; %d messages so far, %.1f a second here",
             everywhere["active_connections"],
-            len(node.by_client),
+            len(node.clients.by_id),
             everywhere["active_channels"],
             everywhere["active_rooms"],
             everywhere["total_messages"],
@@ -72,7 +72,7 @@ class Statistics:
                 "event": "stats",
                 "node": node.id,
                 "clients": everywhere["active_connections"],
-                "clients_here": len(node.by_client),
+                "clients_here": len(node.clients.by_id),
                 "rooms": everywhere["active_rooms"],
                 "channels": everywhere["active_channels"],
                 "messages": everywhere["total_messages"],
