@@ -12,7 +12,7 @@ from django.utils.cache import patch_vary_headers
 
 from .api import operations
 from .api.errors import plain_answer
-from .protocol.errors import BusError
+from .protocol.errors import BusError, ErrorCode
 from .sockets.handshake import host_allowed, origin_allowed
 
 POLICY = (
@@ -120,9 +120,11 @@ class PlainRequestMiddleware(_Middleware):
         """The refusal, if it is one."""
         path, query = request.path_info, request.META.get("QUERY_STRING", "")
         if ("\x00" in path or "%00" in query or "\x00" in query) and "/api/" not in path:
-            return plain_answer(BusError("VALIDATION_ERROR", "The address holds a NUL character."), request)
+            return plain_answer(BusError(ErrorCode.VALIDATION_ERROR, "The address holds a NUL character."), request)
         if request.META.get("HTTP_COOKIE", "").count("\\") > MOST_ESCAPES:
-            return plain_answer(BusError("VALIDATION_ERROR", "The cookies of the request cannot be read."), request)
+            return plain_answer(
+                BusError(ErrorCode.VALIDATION_ERROR, "The cookies of the request cannot be read."), request
+            )
         if "\x00" in request.COOKIES.get(settings.SESSION_COOKIE_NAME, ""):
             del request.COOKIES[settings.SESSION_COOKIE_NAME]
         return None

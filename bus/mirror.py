@@ -23,7 +23,7 @@ from django.db.models import Model
 from django.db.models.signals import post_delete, post_save
 
 from .db import inheritance as family
-from .protocol.errors import BusError
+from .protocol.errors import BusError, ErrorCode
 from .services import Published, publish
 
 M = TypeVar("M", bound=Model)
@@ -79,7 +79,7 @@ class Mirror(Generic[M]):
         try:
             return publish(address, payload, type="model", durable=self._durable)
         except BusError as problem:
-            if problem.code == "TARGET_NOT_FOUND":
+            if problem.code == ErrorCode.TARGET_NOT_FOUND:
                 return None
             raise
 

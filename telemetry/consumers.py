@@ -13,7 +13,7 @@ from bus.conf.settings import telemetry_anonymous_allowed
 from bus.consumers import BusConsumer
 from bus.models import wire_time
 from bus.protocol import frames
-from bus.protocol.errors import BusError, Closing
+from bus.protocol.errors import BusError, Closing, ErrorCode
 from bus.protocol.registration import Registration
 from bus.realtime.hub import Stream
 from bus.realtime.writer import Writer
@@ -57,7 +57,7 @@ class TelemetryConnection(Connection):
         except BusError as problem:
             raise Refused.closing(problem) from None
         except DatabaseError:
-            raise Refused.closing(BusError("UNAVAILABLE", retry_after=1.0)) from None
+            raise Refused.closing(BusError(ErrorCode.UNAVAILABLE, retry_after=1.0)) from None
         await super().opened(writer)
 
     def welcome(self) -> None:

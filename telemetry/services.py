@@ -17,7 +17,7 @@ from bus.auth.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.log import Entry
 from bus.models import wire_time
 from bus.node import Node, running
-from bus.protocol.errors import BusError
+from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.inbound import Inbound
 from bus.protocol.names import SERVER, Address
 from bus.publishing.django import publish_all
@@ -50,7 +50,7 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
     node, client = connection.node, connection.client
     if not may_send(client.actor):
         raise BusError(
-            "FORBIDDEN", "You may not send telemetry.", [{"action": PUBLISH, "address": str(protocol.stream())}]
+            ErrorCode.FORBIDDEN, "You may not send telemetry.", [{"action": PUBLISH, "address": str(protocol.stream())}]
         )
     ref = await node.channels.resolve(protocol.stream(), node.system)
     event_type = inbound.event_type or b'""'

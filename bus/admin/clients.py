@@ -18,7 +18,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
 from ..models import Client, Membership, Message
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import parse_address
 from ..publishing.django import send_private
 from ..services import clients as client_service
@@ -190,7 +190,7 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
                 client_service.disconnect(actor_of(request), client.client_id, door=DOOR)
                 gone += 1
             except BusError as problem:
-                if problem.code != "CLIENT_NOT_FOUND":
+                if problem.code != ErrorCode.CLIENT_NOT_FOUND:
                     raise
         self.message_user(request, f"{counted(gone, 'client')} sent away.", messages.SUCCESS)
 

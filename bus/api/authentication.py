@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from ..auth import identity
 from ..auth.attempts import Attempts
 from ..auth.permissions import Actor
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..sockets.handshake import request_address
 
 
@@ -33,10 +33,10 @@ def bearer_of(request: HttpRequest) -> str | None:
         return None
     scheme, _, secret = header.partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
-        raise BusError("UNAUTHENTICATED", "Authorization is `Bearer` and an access token.")
+        raise BusError(ErrorCode.UNAUTHENTICATED, "Authorization is `Bearer` and an access token.")
     if identity.kind_of(secret.strip()) == identity.TICKET:
         # It was made to be seen by a page, for one socket: here it would buy tokens that last.
-        raise BusError("UNAUTHENTICATED", "A ticket opens a socket; here show an access token.")
+        raise BusError(ErrorCode.UNAUTHENTICATED, "A ticket opens a socket; here show an access token.")
     return str(secret.strip())
 
 

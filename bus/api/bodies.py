@@ -12,7 +12,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 
 from ..conf.settings import config
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.faults import FrameError
 from ..protocol.limits import nesting_within
 from ..protocol.numbers import NUMBER_RULE, out_of_range, unusual
@@ -44,10 +44,10 @@ def read_body(stream: IO[bytes]) -> bytes:
     limit = config().batch_bytes
     data = stream.read(limit + 1)
     if len(data) > limit:
-        raise BusError("FRAME_TOO_LARGE", f"The body has more than {limit} bytes.")
+        raise BusError(ErrorCode.FRAME_TOO_LARGE, f"The body has more than {limit} bytes.")
     # A batch's frames lie two levels deep in it.
     if not nesting_within(data, config().frame_depth + 2):
-        raise FrameError("INVALID_JSON", f"The body nests deeper than {config().frame_depth} levels.")
+        raise FrameError(ErrorCode.INVALID_JSON, f"The body nests deeper than {config().frame_depth} levels.")
     return data
 
 
@@ -64,10 +64,10 @@ class JSONParser(BaseParser):
             body = read_body(stream)
             found = out_of_range(body) if unusual(body) else None
             if found is not None:
-                raise BusError("VALIDATION_ERROR", f"{found[:40].decode()} is out of range: {NUMBER_RULE}")
+                raise BusError(ErrorCode.VALIDATION_ERROR, f"{found[:40].decode()} is out of range: {NUMBER_RULE}")
             return msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as problem:
-            raise BusError("INVALID_JSON", f"The body is not JSON: {str(problem)[:200]}") from None
+            raise BusError(ErrorCode.INVALID_JSON, f"The body is not JSON: {str(problem)[:200]}") from None
 
 
 class FramesParser(BaseParser):

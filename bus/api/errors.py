@@ -19,26 +19,26 @@ from ..db import faults as database
 from ..monitoring import metrics
 from ..monitoring.log_lines import Damper, tame
 from ..node.threads import store_error
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..sockets.handshake import request_address
 
 logger = logging.getLogger("arqonbus.rest")
 
 #: What DRF raises by itself, and what the bus calls it.
-_CODES: tuple[tuple[type[Exception], str], ...] = (
-    (exceptions.ParseError, "INVALID_JSON"),
-    (exceptions.NotAuthenticated, "UNAUTHENTICATED"),
-    (exceptions.AuthenticationFailed, "UNAUTHENTICATED"),
-    (exceptions.PermissionDenied, "FORBIDDEN"),
-    (PermissionDenied, "FORBIDDEN"),
-    (exceptions.NotFound, "NOT_FOUND"),
-    (Http404, "NOT_FOUND"),
-    (exceptions.MethodNotAllowed, "METHOD_NOT_ALLOWED"),
-    (exceptions.NotAcceptable, "NOT_ACCEPTABLE"),
-    (exceptions.UnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE"),
-    (RequestDataTooBig, "FRAME_TOO_LARGE"),
+_CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
+    (exceptions.ParseError, ErrorCode.INVALID_JSON),
+    (exceptions.NotAuthenticated, ErrorCode.UNAUTHENTICATED),
+    (exceptions.AuthenticationFailed, ErrorCode.UNAUTHENTICATED),
+    (exceptions.PermissionDenied, ErrorCode.FORBIDDEN),
+    (PermissionDenied, ErrorCode.FORBIDDEN),
+    (exceptions.NotFound, ErrorCode.NOT_FOUND),
+    (Http404, ErrorCode.NOT_FOUND),
+    (exceptions.MethodNotAllowed, ErrorCode.METHOD_NOT_ALLOWED),
+    (exceptions.NotAcceptable, ErrorCode.NOT_ACCEPTABLE),
+    (exceptions.UnsupportedMediaType, ErrorCode.UNSUPPORTED_MEDIA_TYPE),
+    (RequestDataTooBig, ErrorCode.FRAME_TOO_LARGE),
     # Django's word for what no client of good will sends, such as a thousand parameters.
-    (SuspiciousOperation, "VALIDATION_ERROR"),
+    (SuspiciousOperation, ErrorCode.VALIDATION_ERROR),
 )
 
 
@@ -48,24 +48,26 @@ def bus_error(problem: Exception) -> BusError:
         return problem
     if isinstance(problem, exceptions.ValidationError):
         details = flattened(problem.detail)
-        return BusError("VALIDATION_ERROR", details[0]["message"] if len(details) == 1 else None, details)
+        return BusError(ErrorCode.VALIDATION_ERROR, details[0]["message"] if len(details) == 1 else None, details)
     if isinstance(problem, exceptions.Throttled):
-        return BusError("RATE_LIMITED", retry_after=getattr(problem, "wait", None))
+        return BusError(ErrorCode.RATE_LIMITED, retry_after=getattr(problem, "wait", None))
     for kind, code in _CODES:
         if isinstance(problem, kind):
             # DRF's sentence where it says more than the table's: which method, why CSRF failed.
-            told = code in ("METHOD_NOT_ALLOWED", "FORBIDDEN") and isinstance(problem, exceptions.APIException)
+            told = code in (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode.FORBIDDEN) and isinstance(
+                problem, exceptions.APIException
+            )
             return BusError(code, str(problem) if told else None)
     if isinstance(problem, DatabaseError):
         if database.of_no_use(problem):
             database.give_back(problem)
         refusal = store_error(problem)
-        if refusal.code == "UNAVAILABLE":
+        if refusal.code == ErrorCode.UNAVAILABLE:
             logger.error("%s", database.in_words(problem), extra={"event": "store_lost"})
         return refusal
     reference = secrets.token_hex(6)
     logger.error("request failed", exc_info=problem, extra={"event": "internal_error", "reference": reference})
-    return BusError("INTERNAL_ERROR", details=[{"reference": reference}])
+    return BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}])
 
 
 def flattened(detail: Any, path: str = "") -> list[dict[str, str]]:
@@ -100,7 +102,7 @@ def exception_handler(problem: Exception, context: dict[str, Any]) -> Response:
     error = bus_error(problem)
     headers = headers_of(error)
     view = context.get("view")
-    if error.code == "METHOD_NOT_ALLOWED" and view is not None:
+    if error.code == ErrorCode.METHOD_NOT_ALLOWED and view is not None:
         headers["Allow"] = ", ".join(view.allowed_methods)
     request = context.get("request")
     answer = Response({"error": error.as_dict()}, status=error.number, headers=headers)
@@ -140,7 +142,9 @@ def noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answe
 
 def nothing_here(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
     """The answer for an address below /api/ that is none."""
-    return plain_answer(BusError("NOT_FOUND", "There is nothing here; /api/docs/ lists what there is."), request)
+    return plain_answer(
+        BusError(ErrorCode.NOT_FOUND, "There is nothing here; /api/docs/ lists what there is."), request
+    )
 
 
 nothing_here.csrf_exempt = True  # type: ignore[attr-defined] # it does nothing

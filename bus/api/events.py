@@ -27,7 +27,7 @@ from ..conf.settings import anonymous_allowed
 from ..db.faults import without_transaction
 from ..monitoring import metrics
 from ..node import ClientState, Node, current
-from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing
+from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing, ErrorCode
 from ..protocol.kept import legible
 from ..protocol.names import inbox
 from ..protocol.routing import channel_not_found
@@ -118,7 +118,7 @@ class EventStream:
             position = max(position, client.inbox_floor)
             if self._ending.over:
                 # Behind a synchronous middleware the view runs on though its request is gone.
-                raise BusError("RESTARTING", "The request is over.")
+                raise BusError(ErrorCode.RESTARTING, "The request is over.")
         except BaseException:
             self._leave()
             raise
@@ -140,7 +140,7 @@ class EventStream:
             self.close(SLOW, bus_error(problem))
 
     def _overflow(self) -> None:
-        self._node.loop.call_soon(self.close, SLOW, BusError("TOO_SLOW", retry_after=1.0))
+        self._node.loop.call_soon(self.close, SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
 
     def close(self, code: int, error: BusError | None) -> None:
         """End it: what waits is sent, then the reason."""
@@ -173,7 +173,9 @@ class EventStream:
                 else:
                     yield b": still here\n\n"
                 if self._ref.id not in self.client.memberships:
-                    self.close(NOT_ALLOWED, BusError("REVOKED", f"{self._ref.address} is no longer there for you."))
+                    self.close(
+                        NOT_ALLOWED, BusError(ErrorCode.REVOKED, f"{self._ref.address} is no longer there for you.")
+                    )
             yield self._last()
         except TimeoutError:
             return
@@ -193,7 +195,7 @@ class EventStream:
         return event(frame, name=None if self._ref.ephemeral and head.type != "system" else "system")
 
     def _last(self) -> bytes:
-        error = self._error or BusError("RESTARTING")
+        error = self._error or BusError(ErrorCode.RESTARTING)
         retry = b"retry: %d\n" % int(error.retry_after * 1000) if error.retry_after else b""
         return retry + event(msgspec.json.encode({"error": error.as_dict()}), name="closed")
 
@@ -226,11 +228,11 @@ async def caller(request: HttpRequest, node: Node) -> Actor:
     actor = msgspec.structs.replace(actor, address=request_address(request))
     if actor.anonymous:
         if not anonymous_allowed():
-            raise BusError("UNAUTHENTICATED")
+            raise BusError(ErrorCode.UNAUTHENTICATED)
         check_page(request)
     wait = take(actor)
     if wait:
-        raise BusError("RATE_LIMITED", retry_after=wait)
+        raise BusError(ErrorCode.RATE_LIMITED, retry_after=wait)
     return actor
 
 
@@ -242,7 +244,7 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
     unknown = set(request.GET) - {"since"}
     if unknown:
         raise BusError(
-            "VALIDATION_ERROR",
+            ErrorCode.VALIDATION_ERROR,
             details=[
                 {"field": name[:64], "message": "There is no such parameter; there is since."} for name in unknown
             ],
@@ -252,14 +254,16 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
         epoch, colon, seq = header.rpartition(":")
         if not (seq.isascii() and seq.isdecimal() and len(seq) < 19):
             raise BusError(
-                "VALIDATION_ERROR",
+                ErrorCode.VALIDATION_ERROR,
                 details=[{"field": "Last-Event-ID", "message": "It is the id of an event, <epoch>:<seq>."}],
             )
         return int(seq), epoch if colon else None
     try:
         since = PositionField(required=False).clean(request.GET.get("since"))
     except ValidationError as problem:
-        raise BusError("VALIDATION_ERROR", details=[{"field": "since", "message": problem.messages[0]}]) from None
+        raise BusError(
+            ErrorCode.VALIDATION_ERROR, details=[{"field": "since", "message": problem.messages[0]}]
+        ) from None
     return since.isoformat() if isinstance(since, datetime) else since, None
 
 
@@ -267,17 +271,17 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
 async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase:
     """The view: a stream of events, or an error in the usual form."""
     if request.method != "GET":
-        error = BusError("METHOD_NOT_ALLOWED", f'Method "{request.method}" not allowed.')
+        error = BusError(ErrorCode.METHOD_NOT_ALLOWED, f'Method "{request.method}" not allowed.')
         return plain_answer(error, request, Allow="GET")
     scope = getattr(request, "scope", None)
     try:
         if scope is None:
-            raise BusError("UNAVAILABLE", "Events need an ASGI server.")
+            raise BusError(ErrorCode.UNAVAILABLE, "Events need an ASGI server.")
         where = address_of(address)
         node = current()
         await node.start()
         if node.draining:
-            raise BusError("RESTARTING", retry_after=1.0)
+            raise BusError(ErrorCode.RESTARTING, retry_after=1.0)
         actor = await caller(request, node)
         since, epoch = position_of(request)
         floor = 0
@@ -325,7 +329,7 @@ class ChannelEvents(BusView):
         OpenApiTypes.STR,
         tag="events",
         parameters=[ADDRESS, LAST_EVENT_ID, SINCE],
-        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND", "LIMIT_REACHED", "RESTARTING"),
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.LIMIT_REACHED, ErrorCode.RESTARTING),
         streaming=True,
     )
     def get(self, request: Request, address: str) -> Response:

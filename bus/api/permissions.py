@@ -8,7 +8,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
 from ..conf.settings import anonymous_allowed
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..sockets.handshake import check_page
 from .authentication import actor_of
 
@@ -20,7 +20,7 @@ class MayUseBus(BasePermission):
         """True, or raises ``BusError`` UNAUTHENTICATED or ORIGIN_REFUSED."""
         if actor_of(request).anonymous:
             if not anonymous_allowed():
-                raise BusError("UNAUTHENTICATED")
+                raise BusError(ErrorCode.UNAUTHENTICATED)
             check_page(request._request)
         return True
 
@@ -32,5 +32,5 @@ class IsBusAdmin(MayUseBus):
         """True, or raises ``BusError`` UNAUTHENTICATED or FORBIDDEN."""
         super().has_permission(request, view)
         if not actor_of(request).manages:
-            raise BusError("FORBIDDEN", "This is for admins of the bus.")
+            raise BusError(ErrorCode.FORBIDDEN, "This is for admins of the bus.")
         return True

@@ -14,7 +14,7 @@ from rest_framework.utils.urls import replace_query_param
 
 from ..log.store import parse_moment
 from ..models import AuditEntry, Channel, Client, Grant, Message, Room
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 
 Set = TypeVar("Set", bound="ListFilter")
 
@@ -150,7 +150,7 @@ class ListFilter(filters.FilterSet):
                 for message in messages
             ]
         if faults:
-            raise BusError("VALIDATION_ERROR", faults[0]["message"] if len(faults) == 1 else None, faults)
+            raise BusError(ErrorCode.VALIDATION_ERROR, faults[0]["message"] if len(faults) == 1 else None, faults)
         return made
 
     def next_link(self, cursor: str | None) -> str | None:

@@ -10,7 +10,7 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
-from ..protocol.errors import ERRORS, BusError
+from ..protocol.errors import ERRORS, BusError, ErrorCode
 from .queries import ListFilter, openapi_of
 from .serializers.base import ErrorAnswer
 
@@ -18,15 +18,15 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 #: Errors of every operation, and of those that take a body.
 COMMON = (
-    "VALIDATION_ERROR",
-    "UNAUTHENTICATED",
-    "FORBIDDEN",
-    "NOT_ACCEPTABLE",
-    "RATE_LIMITED",
-    "INTERNAL_ERROR",
-    "UNAVAILABLE",
+    ErrorCode.VALIDATION_ERROR,
+    ErrorCode.UNAUTHENTICATED,
+    ErrorCode.FORBIDDEN,
+    ErrorCode.NOT_ACCEPTABLE,
+    ErrorCode.RATE_LIMITED,
+    ErrorCode.INTERNAL_ERROR,
+    ErrorCode.UNAVAILABLE,
 )
-WITH_BODY = ("INVALID_JSON", "FRAME_TOO_LARGE", "UNSUPPORTED_MEDIA_TYPE")
+WITH_BODY = (ErrorCode.INVALID_JSON, ErrorCode.FRAME_TOO_LARGE, ErrorCode.UNSUPPORTED_MEDIA_TYPE)
 
 
 class BusSchema(AutoSchema):
@@ -135,7 +135,7 @@ def operation(
     tag: str,
     status: int = 200,
     request: Any = None,
-    errors: Iterable[str] = (),
+    errors: Iterable[ErrorCode] = (),
     parameters: Sequence[Any] = (),
     examples: Sequence[OpenApiExample] = (),
     more: dict[Any, Any] | None = None,
@@ -147,7 +147,7 @@ def operation(
     if streaming:
         responses = {(status, "text/event-stream"): answer}
     responses.update(more or {})
-    by_number: dict[int, list[str]] = {}
+    by_number: dict[int, list[ErrorCode]] = {}
     for code in dict.fromkeys(codes):
         by_number.setdefault(ERRORS[code].number, []).append(code)
     for number, group in sorted(by_number.items()):
@@ -177,7 +177,9 @@ def operation(
     return decorate
 
 
-def _example(code: str) -> dict[str, Any]:
+def _example(code: ErrorCode) -> dict[str, Any]:
     retry = 1.0 if ERRORS[code].number in (429, 503) else None
-    details: list[Any] = [{"field": "limit", "message": "Enter a whole number."}] if code == "VALIDATION_ERROR" else []
+    details: list[Any] = (
+        [{"field": "limit", "message": "Enter a whole number."}] if code == ErrorCode.VALIDATION_ERROR else []
+    )
     return BusError(code, details=details, retry_after=retry).as_dict()

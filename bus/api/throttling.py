@@ -12,7 +12,7 @@ from rest_framework.throttling import BaseThrottle
 from ..auth.attempts import Buckets
 from ..auth.permissions import Actor
 from ..conf.settings import config
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.limits import holder_of
 from .authentication import actor_of
 
@@ -41,7 +41,7 @@ def spend(actor: Actor, amount: float, size: int = 0) -> None:
     most = max(2 * settings.byte_rate_limit, settings.batch_bytes)
     wait = take(actor, amount) or _take(actor, "bytes:", size, settings.byte_rate_limit, most)
     if wait:
-        raise BusError("RATE_LIMITED", retry_after=wait)
+        raise BusError(ErrorCode.RATE_LIMITED, retry_after=wait)
 
 
 class BusThrottle(BaseThrottle):

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from ..conf.settings import config
 from ..models import digest
 from ..monitoring import metrics
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.limits import TokenBucket, holder_of, is_of_this_machine
 
 #: Addresses, and good credentials, that are remembered.
@@ -94,12 +94,12 @@ class Attempts:
             if wait:
                 metrics.limits.labels("bad_credentials").inc()
                 text = "Too many wrong credentials came from your address; wait `retry_after` seconds."
-                raise BusError("RATE_LIMITED", text, retry_after=wait)
+                raise BusError(ErrorCode.RATE_LIMITED, text, retry_after=wait)
             self._bearers.give_back(key, 1.0, rate, burst, time.monotonic())
         try:
             yield
         except BusError as problem:
-            if problem.code == "UNAUTHENTICATED":
+            if problem.code == ErrorCode.UNAUTHENTICATED:
                 with self._lock:
                     self._good.pop(mark, None)
                 self._bearers.give_back(key, -1.0, rate, burst, time.monotonic())

@@ -23,7 +23,7 @@ from django.utils import timezone
 
 from ..conf.settings import config
 from ..models import AccessChange, AccessToken, digest
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from . import jwts, tickets
 from .permissions import ACTIONS, Actor
 
@@ -45,7 +45,7 @@ LONGEST_SUBJECT = 100
 
 def _refused(reason: str) -> BusError:
     """The refusal; the reason is for the log, in which whoever tells the client writes it."""
-    refusal = BusError("UNAUTHENTICATED", REFUSED)
+    refusal = BusError(ErrorCode.UNAUTHENTICATED, REFUSED)
     refusal.reason = reason
     return refusal
 
@@ -267,20 +267,20 @@ class _Known:
         kind = actor.credential.partition(":")[0]
         if actor.expires_at is not None and actor.expires_at <= time.time():
             text = "Your session has ended; log in again." if kind == "session" else "Your access has expired."
-            return BusError("UNAUTHENTICATED", text)
+            return BusError(ErrorCode.UNAUTHENTICATED, text)
         if kind == "token":
             token = self._tokens.get(actor.credential)
             if token is None or not token.is_good():
-                return BusError("REVOKED")
+                return BusError(ErrorCode.REVOKED)
             return self._here(actor, _of_token(token, self._owner(actor.principal)))
         if actor.principal.startswith("user:"):
             now = self._owner(actor.principal)
             if now.anonymous:
-                return BusError("REVOKED")
+                return BusError(ErrorCode.REVOKED)
             if kind == "session" and (
                 actor.credential in self._ended or actor.proof != _proof(self._users[actor.principal])
             ):
-                return BusError("UNAUTHENTICATED", "Your session has ended; log in again.")
+                return BusError(ErrorCode.UNAUTHENTICATED, "Your session has ended; log in again.")
             return self._here(
                 actor,
                 msgspec.structs.replace(

@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from ..conf.settings import config
 from ..models import Grant, digest
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.limits import holder_of
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_name
 from ..protocol.routing import channel_not_found
@@ -278,7 +278,9 @@ def require(actor: Actor, action: str, address: Address, *, private: bool, rules
         and not any(can(actor, seen, address, private=True, rules=rules) for seen in (JOIN, HISTORY))
     ):
         raise channel_not_found(address)
-    raise BusError("FORBIDDEN", f"You may not {action} at {address}.", [{"action": action, "address": str(address)}])
+    raise BusError(
+        ErrorCode.FORBIDDEN, f"You may not {action} at {address}.", [{"action": action, "address": str(address)}]
+    )
 
 
 def require_admin_for(actor: Actor, type: str, address: Address) -> None:
@@ -286,6 +288,6 @@ def require_admin_for(actor: Actor, type: str, address: Address) -> None:
     if actor.admin:
         return
     if type == "system":
-        raise BusError("FORBIDDEN", "Only admins may send system messages.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may send system messages.")
     if address.room == WHOLE:
-        raise BusError("FORBIDDEN", "Only admins may write to everybody.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may write to everybody.")

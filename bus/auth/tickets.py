@@ -18,7 +18,7 @@ from django.db import IntegrityError, transaction
 
 from ..conf.settings import config
 from ..models import UsedTicket
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from .permissions import Actor
 
 PREFIX = "arq_tkt_"
@@ -45,7 +45,7 @@ def _signer() -> Signer:
 def issue(actor: Actor) -> Ticket:
     """A ticket that makes its bearer ``actor``, as long as what proved ``actor`` holds. Raises ``BusError`` UNAUTHENTICATED."""
     if actor.anonymous or actor.system:
-        raise BusError("UNAUTHENTICATED", "Tickets are for those who are identified.")
+        raise BusError(ErrorCode.UNAUTHENTICATED, "Tickets are for those who are identified.")
     expires_at = time.time() + config().ticket_lifetime
     content = _Content(secrets.token_hex(12), expires_at, msgspec.structs.replace(actor, client_id="", client_type=""))
     body = urlsafe_b64encode(msgspec.json.encode(content)).rstrip(b"=").decode()

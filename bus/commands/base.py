@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..auth.permissions import Actor
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import Address
 from ..protocol.values import holds_nul
 
@@ -96,7 +96,7 @@ class Command(msgspec.Struct, frozen=True):
     run: Run
     summary: str
     who: str
-    errors: tuple[str, ...]
+    errors: tuple[ErrorCode, ...]
     cost: int = 1
     #: Whether it only answers, and changes nothing.
     looks: bool = False
@@ -116,7 +116,7 @@ class Command(msgspec.Struct, frozen=True):
             faults += [fault for key, value in values.items() if (fault := self._fault(key, value)) is not None]
             read = self.parameters()
         if faults:
-            raise BusError("VALIDATION_ERROR", f"Parameters of {self.name}: {faults[0]['message']}", faults)
+            raise BusError(ErrorCode.VALIDATION_ERROR, f"Parameters of {self.name}: {faults[0]['message']}", faults)
         return read
 
     def _fault(self, key: str, value: Any) -> dict[str, str] | None:
@@ -170,7 +170,7 @@ def command(
     parameters: type[Parameters],
     *,
     who: str = "any",
-    errors: tuple[str, ...] = (),
+    errors: tuple[ErrorCode, ...] = (),
     cost: int = 1,
     looks: bool = False,
 ) -> Callable[[Run], Run]:
@@ -192,7 +192,7 @@ def find(name: str) -> Command:
     found = registry.get(name)
     if found is None:
         raise BusError(
-            "UNKNOWN_COMMAND",
+            ErrorCode.UNKNOWN_COMMAND,
             f"There is no command {name[:64]!r}; `help` lists them.",
             [{"field": "command", "value": name[:64], "known": sorted(registry)}],
         )

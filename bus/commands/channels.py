@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..protocol.values import seq_of
@@ -63,12 +63,14 @@ class CreateParameters(ChannelParameters):
     type: Annotated[str, Meta(max_length=32, description="A word of your own for the kind of channel.")] = "custom"
 
 
-@command("create_channel", CreateParameters, who="admin", errors=("CHANNEL_EXISTS", "INVALID_NAME"))
+@command("create_channel", CreateParameters, who="admin", errors=(ErrorCode.CHANNEL_EXISTS, ErrorCode.INVALID_NAME))
 async def create_channel(context: Context, parameters: CreateParameters) -> Answer:
     """Make a channel that stays until it is deleted."""
     room, channel = context.named(parameters.room, parameters.channel)
     if not (channel or (room and ":" in room)):
-        raise BusError("VALIDATION_ERROR", "Which channel?", [{"field": "channel", "message": "`channel` is missing."}])
+        raise BusError(
+            ErrorCode.VALIDATION_ERROR, "Which channel?", [{"field": "channel", "message": "`channel` is missing."}]
+        )
     address = target(context, parameters)
     retention = parameters.retention or Retention()
 
@@ -92,7 +94,7 @@ async def create_channel(context: Context, parameters: CreateParameters) -> Answ
     "delete_channel",
     ChannelParameters,
     who="admin",
-    errors=("CHANNEL_NOT_FOUND", "CHANNEL_NOT_EMPTY", "CHANNEL_PROTECTED"),
+    errors=(ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.CHANNEL_NOT_EMPTY, ErrorCode.CHANNEL_PROTECTED),
 )
 async def delete_channel(context: Context, parameters: ChannelParameters) -> Answer:
     """Remove an empty channel with its history."""
@@ -110,7 +112,9 @@ class JoinParameters(ChannelParameters):
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
 
 
-@command("join_channel", JoinParameters, errors=("CHANNEL_NOT_FOUND", "FORBIDDEN", "LIMIT_REACHED"))
+@command(
+    "join_channel", JoinParameters, errors=(ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.FORBIDDEN, ErrorCode.LIMIT_REACHED)
+)
 async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
     """Become a member of a channel, and get what you missed."""
     address = target(context, parameters)
@@ -130,7 +134,7 @@ async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
     return Answer(f"You are in {address}", result, follow=joined)
 
 
-@command("leave_channel", ChannelParameters, errors=("NOT_A_MEMBER",))
+@command("leave_channel", ChannelParameters, errors=(ErrorCode.NOT_A_MEMBER,))
 async def leave_channel(context: Context, parameters: ChannelParameters) -> Answer:
     """End your membership of a channel."""
     address = target(context, parameters)
@@ -147,7 +151,7 @@ class ListParameters(Parameters):
     after: Annotated[str, Meta(description="The `next` of the page before.")] = ""
 
 
-@command("list_channels", ListParameters, errors=("ROOM_NOT_FOUND",), cost=LISTING, looks=True)
+@command("list_channels", ListParameters, errors=(ErrorCode.ROOM_NOT_FOUND,), cost=LISTING, looks=True)
 async def list_channels(context: Context, parameters: ListParameters) -> Answer:
     """The channels of a room, or of all rooms, that you may see."""
     room: str | None = None
@@ -160,7 +164,7 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
     return Answer(f"{len(rows)} channels", {"channels": rows, "room": room, "next": after})
 
 
-@command("channel_info", ChannelParameters, errors=("CHANNEL_NOT_FOUND",), cost=LOOK, looks=True)
+@command("channel_info", ChannelParameters, errors=(ErrorCode.CHANNEL_NOT_FOUND,), cost=LOOK, looks=True)
 async def channel_info(context: Context, parameters: ChannelParameters) -> Answer:
     """A channel's members, metadata and head."""
     address = target(context, parameters)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from ..models import wire_time
+from ..protocol.errors import ErrorCode
 from ..services import channel_lists, totals
 from ..services import clients as client_service
 from ..version import PROTOCOL, VERSION
@@ -76,7 +77,7 @@ class HelpParameters(Parameters):
     command: Annotated[str | None, Meta(description="One command; without it, all of them.")] = None
 
 
-@command("help", HelpParameters, errors=("UNKNOWN_COMMAND",), looks=True)
+@command("help", HelpParameters, errors=(ErrorCode.UNKNOWN_COMMAND,), looks=True)
 async def show_help(context: Context, parameters: HelpParameters) -> Answer:
     """The commands and their parameters."""
     if parameters.command:

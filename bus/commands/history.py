@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from ..log.store import parse_moment
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
@@ -38,7 +38,11 @@ class HistoryParameters(Parameters):
 
 
 @command(
-    "history", HistoryParameters, errors=("ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND", "FORBIDDEN"), cost=LOOK, looks=True
+    "history",
+    HistoryParameters,
+    errors=(ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.FORBIDDEN),
+    cost=LOOK,
+    looks=True,
 )
 async def history(context: Context, parameters: HistoryParameters) -> Answer:
     """Past messages, oldest first: the newest ones, or those before or after a position."""
@@ -68,7 +72,7 @@ def read(context: Context, address: Address, parameters: HistoryParameters) -> A
     if resumed is not None:
         if cursor is not None:
             raise BusError(
-                "VALIDATION_ERROR",
+                ErrorCode.VALIDATION_ERROR,
                 "Only one of `before` and `after` can be the `next` of a page.",
                 [{"field": "before"}, {"field": "after"}],
             )
@@ -125,5 +129,5 @@ def _position(value: int | str | None, field: str) -> tuple[int | datetime | Non
     moment = parse_moment(value)
     if moment is None:
         message = f"`{field}` is a seq, an ISO time, or the `next` of a page that was read with `{field}`."
-        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": message}])
+        raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": field, "message": message}])
     return moment, None, None

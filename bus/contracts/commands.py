@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..commands import Command, registry
-from ..protocol.errors import ERRORS
+from ..protocol.errors import ERRORS, ErrorCode
 
 #: Errors that every command can meet.
-COMMON = ("VALIDATION_ERROR", "INVALID_NAME", "UNAVAILABLE")
+COMMON = (ErrorCode.VALIDATION_ERROR, ErrorCode.INVALID_NAME, ErrorCode.UNAVAILABLE)
 
 HEAD = """\
 # Commands

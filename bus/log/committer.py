@@ -9,7 +9,7 @@ from django.db import DataError, IntegrityError, OperationalError, connection
 from django.db import Error as DatabaseError
 
 from ..db import faults as database
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from .entry import Entry
 from .flight import Abandoned, Flight
 from .store import CommitInDoubt, Contended, append_batch, verify
@@ -48,14 +48,14 @@ class Committer:
                 flight.passed = flight.entries
             else:
                 # What the first attempt met, where there was one: that a second one waited in vain tells less.
-                self._fail(flight.entries, "UNAVAILABLE", flight.met)
+                self._fail(flight.entries, ErrorCode.UNAVAILABLE, flight.met)
         except CommitInDoubt as problem:
             self._settle(flight.entries, problem)
             flight.passed = [entry for entry in flight.entries if entry.seq is None and entry.error is None]
         except (DataError, IntegrityError):
             self._one_by_one(flight)
         except DatabaseError as problem:
-            self._fail(flight.entries, "UNAVAILABLE", problem)
+            self._fail(flight.entries, ErrorCode.UNAVAILABLE, problem)
         except Exception:  # noqa: BLE001 - whatever it is, each publisher gets an answer
             self._one_by_one(flight)
         else:
@@ -131,12 +131,12 @@ class Committer:
             connection.close()
             try:
                 if not verify(batch, patience=max(deadline - time.monotonic(), 0.1)):
-                    self._fail(batch, "UNAVAILABLE", cause.__cause__)
+                    self._fail(batch, ErrorCode.UNAVAILABLE, cause.__cause__)
                 return
             except DatabaseError as problem:
                 database.give_back(problem)
                 if time.monotonic() > deadline:
-                    self._fail(batch, "OUTCOME_UNKNOWN", problem)
+                    self._fail(batch, ErrorCode.OUTCOME_UNKNOWN, problem)
                     return
                 time.sleep(0.1)
 
@@ -147,7 +147,7 @@ class Committer:
             # Some of them will be there and some not, so from here on the batch cannot be withdrawn as a whole.
             flight.committing()
         except Abandoned:
-            self._fail(flight.entries, "UNAVAILABLE", None)
+            self._fail(flight.entries, ErrorCode.UNAVAILABLE, None)
             return
         passed: list[Entry] = []
         locked: set[int] = set()
@@ -170,12 +170,12 @@ class Committer:
                     type(own).__name__,
                     extra={"event": "append_failed", "channel_id": entry.channel_id},
                 )
-                entry.error = BusError("INTERNAL_ERROR")
+                entry.error = BusError(ErrorCode.INTERNAL_ERROR)
             except Exception as own:  # noqa: BLE001 - whatever it is, each publisher gets an answer
-                self._fail([entry], "UNAVAILABLE", own)
+                self._fail([entry], ErrorCode.UNAVAILABLE, own)
         flight.passed = passed
 
-    def _fail(self, batch: list[Entry], code: str, problem: BaseException | None) -> None:
+    def _fail(self, batch: list[Entry], code: ErrorCode, problem: BaseException | None) -> None:
         database.give_back(problem)
         if not self.down and isinstance(problem, DatabaseError):
             problem = database.first_hand(problem)

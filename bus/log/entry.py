@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 
 
 class Entry:
@@ -66,7 +66,7 @@ def size_of(entry: Entry) -> int:
 def id_taken() -> BusError:
     """For a message whose ``id`` its sender used for another channel's: were it taken for that one, it would be lost."""
     return BusError(
-        "VALIDATION_ERROR",
+        ErrorCode.VALIDATION_ERROR,
         "You sent a message with this id to another channel; give each message an id of its own.",
         [{"field": "id"}],
     )

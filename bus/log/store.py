@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from ..models import Channel, Message, PublishKey, new_epoch, wire_time
 from ..protocol import frames
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from .entry import Entry, id_taken
 from .sql import for_vendor
@@ -116,7 +116,7 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
                 continue
             position = positions.get(channel_id)
             if position is None:
-                entry.error = BusError("CHANNEL_NOT_FOUND", "The channel was deleted.")
+                entry.error = BusError(ErrorCode.CHANNEL_NOT_FOUND, "The channel was deleted.")
                 continue
             seq = heads.get(channel_id, position[0]) + 1
             heads[channel_id] = seq

@@ -25,7 +25,7 @@ from concurrent.futures import Executor
 
 from django.db import connection
 
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from .committer import Committer
 from .entry import Entry, size_of
 from .flight import Flight
@@ -114,7 +114,7 @@ class LogWriter:
             return
         if len(self._queue) >= self._many or self._bytes >= self._many_bytes:
             if not further and self._shares.refuses(entry, self._queue, len(self._queue), self._bytes):
-                raise BusError("BUSY", retry_after=0.5)
+                raise BusError(ErrorCode.BUSY, retry_after=0.5)
             self._shares.came(entry)
         entry.queued_at = self._loop.time()
         self._queue.append(entry)
@@ -127,7 +127,7 @@ class LogWriter:
 
     def _append_held(self, entry: Entry, *, further: bool) -> None:
         if not further and self._held.refuses(entry):
-            raise BusError("BUSY", retry_after=0.5)
+            raise BusError(ErrorCode.BUSY, retry_after=0.5)
         entry.queued_at = self._loop.time()
         self._held.add(entry)
         self._idle.clear()
@@ -260,7 +260,7 @@ class LogWriter:
             except Exception:
                 logger.exception("after a commit", extra={"event": "internal_error"})
 
-    def _refuse(self, entry: Entry, code: str, message: str | None = None) -> None:
+    def _refuse(self, entry: Entry, code: ErrorCode, message: str | None = None) -> None:
         entry.error = BusError(code, message, retry_after=1.0)
         self._answer(entry)
 
@@ -270,16 +270,16 @@ class LogWriter:
         limit = self._loop.time() - self._timeout
         flight = self._flight
         if flight is not None and flight.entries[0].queued_at <= limit:
-            code = "UNAVAILABLE" if flight.abandon() else "OUTCOME_UNKNOWN"
+            code = ErrorCode.UNAVAILABLE if flight.abandon() else ErrorCode.OUTCOME_UNKNOWN
             for entry in flight.entries:
-                if entry.done is not None and (code == "UNAVAILABLE" or entry.queued_at <= limit):
+                if entry.done is not None and (code == ErrorCode.UNAVAILABLE or entry.queued_at <= limit):
                     # The thread has the entry; its publisher gets a copy, and is not called again.
                     told = copy.copy(entry)
                     entry.done = None
                     self._refuse(told, code)
             self._committer.lost(flight.met, len(flight.entries))
         while self._queue and self._queue[0].queued_at <= limit:
-            self._refuse(self._next(), "UNAVAILABLE")
+            self._refuse(self._next(), ErrorCode.UNAVAILABLE)
             self._shares.forget()
         if self._held:
             self._expire_held(limit)
@@ -298,15 +298,15 @@ class LogWriter:
         """The same for the channels that are waited for apart; those who came later wait on."""
         flight = self._flight_apart
         if flight is not None and flight.entries[0].queued_at <= limit:
-            code = "UNAVAILABLE" if flight.abandon() else "OUTCOME_UNKNOWN"
+            code = ErrorCode.UNAVAILABLE if flight.abandon() else ErrorCode.OUTCOME_UNKNOWN
             for entry in flight.entries:
                 if entry.queued_at <= limit and entry.done is not None:
                     told = copy.copy(entry)
                     entry.done = None
-                    self._refuse(told, code, _HELD if code == "UNAVAILABLE" else None)
+                    self._refuse(told, code, _HELD if code == ErrorCode.UNAVAILABLE else None)
                 if entry.queued_at <= limit:
                     flight.told.add(id(entry))
             self._held.refused(flight.entries[0].channel_id)
         for entry in self._held.expired(limit):
-            self._refuse(entry, "UNAVAILABLE", _HELD)
+            self._refuse(entry, ErrorCode.UNAVAILABLE, _HELD)
             self._held.refused(entry.channel_id)

@@ -23,7 +23,7 @@ from ..monitoring import metrics
 from ..monitoring.log_lines import Damper
 from ..notify import messages as bells
 from ..notify.broker import Broker
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, Address
 from ..publishing.announce import Publisher
 from ..realtime.hub import Hub
@@ -272,7 +272,7 @@ class Node:
             require(client.actor, action, ref.address, private=ref.private, rules=self._rules.loaded)
         except BusError as problem:
             return problem
-        return BusError("FORBIDDEN")
+        return BusError(ErrorCode.FORBIDDEN)
 
     def check(self, client: ClientState, action: str, ref: ChannelRef) -> None:
         """Raise ``BusError`` FORBIDDEN (or not found, for what is hidden) unless the connection may."""

@@ -11,7 +11,7 @@ from django.db import DataError, InterfaceError, OperationalError, connection
 from django.db import Error as DatabaseError
 
 from ..db import faults as database
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 
 #: How long the threads wait for one another at the end, in seconds; one that is at work then closes when it is done.
 TOGETHER = 1.0
@@ -72,11 +72,13 @@ def database_read(function: Callable[..., Any], *args: Any) -> Any:
 
 def unavailable() -> BusError:
     """What a client is told when the database does not answer."""
-    return BusError("UNAVAILABLE", "The message store does not answer. Try again.", retry_after=1.0)
+    return BusError(ErrorCode.UNAVAILABLE, "The message store does not answer. Try again.", retry_after=1.0)
 
 
 def store_error(problem: DatabaseError) -> BusError:
     """What a client is told of a failure of the database: it is away, or took no value that got past every rule before it."""
     if isinstance(problem, DataError):
-        return BusError("VALIDATION_ERROR", "A value cannot be kept: a number too large, or a character of no text.")
+        return BusError(
+            ErrorCode.VALIDATION_ERROR, "A value cannot be kept: a number too large, or a character of no text."
+        )
     return unavailable()

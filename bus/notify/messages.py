@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ..protocol.errors import ErrorCode
 from ..protocol.names import INBOX_ROOM
 from .seal import seal, unseal
 
@@ -86,7 +87,7 @@ class Dismiss(msgspec.Struct, tag="d", array_like=True):
     client_id: str
     connection_id: str
     close_code: int
-    code: str
+    code: ErrorCode
     message: str
     before: tuple[int, int] | None = None
 

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ..version import PROTOCOL
+from .errors import ErrorCode
 from .faults import Faults, FrameError, shortened
 from .inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, KIND_TELEMETRY, PAYLOAD_RULE, Inbound
 from .names import CLIENT_ID_RULE, INBOX_ROOM, is_client_id
@@ -80,10 +81,10 @@ def decode_object(data: bytes) -> dict[str, msgspec.Raw]:
             data.decode()  # The decoder skips over the values; what is passed on must be UTF-8 throughout.
         return _raw_object.decode(data)
     except RecursionError:
-        raise FrameError("INVALID_JSON", "The frame nests too deeply.", request_id=id_at_sight(data)) from None
+        raise FrameError(ErrorCode.INVALID_JSON, "The frame nests too deeply.", request_id=id_at_sight(data)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as problem:
         text = f"The frame is not a JSON object: {shortened(problem)}"
-        raise FrameError("INVALID_JSON", text, request_id=id_at_sight(data)) from None
+        raise FrameError(ErrorCode.INVALID_JSON, text, request_id=id_at_sight(data)) from None
 
 
 def read_closely(data: bytes, *, only: frozenset[str] | None = None, default: str = "event") -> Inbound:
@@ -130,7 +131,7 @@ def normalise(
     else:
         _read_content(raw, inbound, faults)
     if faults.items:
-        raise FrameError("VALIDATION_ERROR", details=faults.items, request_id=request_id)
+        raise FrameError(ErrorCode.VALIDATION_ERROR, details=faults.items, request_id=request_id)
     return inbound
 
 
@@ -178,7 +179,7 @@ def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
     if bytes(raw["version"]) != VERSION:
         shown = bytes(raw["version"])[:40].decode(errors="replace")
         raise FrameError(
-            "UNSUPPORTED_VERSION", f'Version {shown} is unknown; speak "{PROTOCOL}".', request_id=request_id
+            ErrorCode.UNSUPPORTED_VERSION, f'Version {shown} is unknown; speak "{PROTOCOL}".', request_id=request_id
         )
 
 
@@ -186,7 +187,7 @@ def _check_v1(raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | No
     """What the v1 contract asks of a frame beyond its version."""
     if frame_type not in V1_TYPES:
         raise FrameError(
-            "UNKNOWN_TYPE",
+            ErrorCode.UNKNOWN_TYPE,
             f"Type {frame_type[:64]!r} is unknown; with `version` it is one of {', '.join(sorted(V1_TYPES))}.",
             request_id=request_id,
         )

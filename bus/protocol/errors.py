@@ -8,9 +8,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from .names import NAME_RULE
+
+
+class ErrorCode(StrEnum):
+    """Every error code of the bus. The name is the code on the wire."""
+
+    VALIDATION_ERROR = "VALIDATION_ERROR"
+    INVALID_JSON = "INVALID_JSON"
+    UNSUPPORTED_VERSION = "UNSUPPORTED_VERSION"
+    UNKNOWN_TYPE = "UNKNOWN_TYPE"
+    UNKNOWN_COMMAND = "UNKNOWN_COMMAND"
+    INVALID_NAME = "INVALID_NAME"
+    ALREADY_REGISTERED = "ALREADY_REGISTERED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FORBIDDEN = "FORBIDDEN"
+    ORIGIN_REFUSED = "ORIGIN_REFUSED"
+    REVOKED = "REVOKED"
+    ROOM_NOT_FOUND = "ROOM_NOT_FOUND"
+    CHANNEL_NOT_FOUND = "CHANNEL_NOT_FOUND"
+    CLIENT_NOT_FOUND = "CLIENT_NOT_FOUND"
+    TARGET_NOT_FOUND = "TARGET_NOT_FOUND"
+    NOT_FOUND = "NOT_FOUND"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    NOT_ACCEPTABLE = "NOT_ACCEPTABLE"
+    ROOM_EXISTS = "ROOM_EXISTS"
+    CHANNEL_EXISTS = "CHANNEL_EXISTS"
+    CHANNEL_NOT_EMPTY = "CHANNEL_NOT_EMPTY"
+    CHANNEL_PROTECTED = "CHANNEL_PROTECTED"
+    NOT_A_MEMBER = "NOT_A_MEMBER"
+    CLIENT_ID_IN_USE = "CLIENT_ID_IN_USE"
+    TAKEN_OVER = "TAKEN_OVER"
+    FRAME_TOO_LARGE = "FRAME_TOO_LARGE"
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    RATE_LIMITED = "RATE_LIMITED"
+    LIMIT_REACHED = "LIMIT_REACHED"
+    BUSY = "BUSY"
+    TOO_SLOW = "TOO_SLOW"
+    INTERNAL_ERROR = "INTERNAL_ERROR"
+    UNAVAILABLE = "UNAVAILABLE"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    RESTARTING = "RESTARTING"
 
 
 class ErrorKind(NamedTuple):
@@ -21,61 +62,67 @@ class ErrorKind(NamedTuple):
     retry: bool = False
 
 
-ERRORS: dict[str, ErrorKind] = {
+ERRORS: dict[ErrorCode, ErrorKind] = {
     # 400: the frame or request is wrong; sending it again unchanged cannot help.
-    "VALIDATION_ERROR": ErrorKind(400, "The frame is not valid; `details` lists every fault."),
-    "INVALID_JSON": ErrorKind(400, "The frame is not a JSON object."),
-    "UNSUPPORTED_VERSION": ErrorKind(
+    ErrorCode.VALIDATION_ERROR: ErrorKind(400, "The frame is not valid; `details` lists every fault."),
+    ErrorCode.INVALID_JSON: ErrorKind(400, "The frame is not a JSON object."),
+    ErrorCode.UNSUPPORTED_VERSION: ErrorKind(
         400, 'The server supports version "1.0" only. Leave `version` out for the simple dialect.'
     ),
-    "UNKNOWN_TYPE": ErrorKind(400, "With `version`, `type` must be one of the known types."),
-    "UNKNOWN_COMMAND": ErrorKind(400, "There is no such command. The `help` command lists all commands."),
-    "INVALID_NAME": ErrorKind(400, f"The name is not allowed. Use {NAME_RULE}"),
-    "ALREADY_REGISTERED": ErrorKind(
+    ErrorCode.UNKNOWN_TYPE: ErrorKind(400, "With `version`, `type` must be one of the known types."),
+    ErrorCode.UNKNOWN_COMMAND: ErrorKind(400, "There is no such command. The `help` command lists all commands."),
+    ErrorCode.INVALID_NAME: ErrorKind(400, f"The name is not allowed. Use {NAME_RULE}"),
+    ErrorCode.ALREADY_REGISTERED: ErrorKind(
         400, "This connection is already registered. Open another connection for another identity."
     ),
     # 401, 403: the identity and its rights.
-    "UNAUTHENTICATED": ErrorKind(401, "You are not authenticated. Send an access token, or log in."),
-    "FORBIDDEN": ErrorKind(403, "You do not have the permission for this."),
-    "ORIGIN_REFUSED": ErrorKind(403, "The origin of this page is not among the allowed origins of the server."),
-    "REVOKED": ErrorKind(403, "Your access was revoked."),
+    ErrorCode.UNAUTHENTICATED: ErrorKind(401, "You are not authenticated. Send an access token, or log in."),
+    ErrorCode.FORBIDDEN: ErrorKind(403, "You do not have the permission for this."),
+    ErrorCode.ORIGIN_REFUSED: ErrorKind(403, "The origin of this page is not among the allowed origins of the server."),
+    ErrorCode.REVOKED: ErrorKind(403, "Your access was revoked."),
     # 404, 405, 406, 409: the state of rooms, channels and clients.
-    "ROOM_NOT_FOUND": ErrorKind(404, "There is no such room."),
-    "CHANNEL_NOT_FOUND": ErrorKind(404, "There is no such channel."),
-    "CLIENT_NOT_FOUND": ErrorKind(404, "There is no such client."),
-    "TARGET_NOT_FOUND": ErrorKind(
+    ErrorCode.ROOM_NOT_FOUND: ErrorKind(404, "There is no such room."),
+    ErrorCode.CHANNEL_NOT_FOUND: ErrorKind(404, "There is no such channel."),
+    ErrorCode.CLIENT_NOT_FOUND: ErrorKind(404, "There is no such client."),
+    ErrorCode.TARGET_NOT_FOUND: ErrorKind(
         404, "Some targets are unknown; `details` names them. The other targets got the message."
     ),
-    "NOT_FOUND": ErrorKind(404, "There is nothing at this address."),
-    "METHOD_NOT_ALLOWED": ErrorKind(
+    ErrorCode.NOT_FOUND: ErrorKind(404, "There is nothing at this address."),
+    ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(
         405, "This address does not support the method. The `Allow` header lists the supported ones."
     ),
-    "NOT_ACCEPTABLE": ErrorKind(406, "The server answers with application/json. Accept that type, or any type."),
-    "ROOM_EXISTS": ErrorKind(409, "The room already exists."),
-    "CHANNEL_EXISTS": ErrorKind(409, "The channel already exists."),
-    "CHANNEL_NOT_EMPTY": ErrorKind(409, "The channel has members. Only an empty channel can be deleted."),
-    "CHANNEL_PROTECTED": ErrorKind(409, "The channel is built in and cannot be deleted."),
-    "NOT_A_MEMBER": ErrorKind(409, "You are not a member of this channel."),
-    "CLIENT_ID_IN_USE": ErrorKind(
+    ErrorCode.NOT_ACCEPTABLE: ErrorKind(
+        406, "The server answers with application/json. Accept that type, or any type."
+    ),
+    ErrorCode.ROOM_EXISTS: ErrorKind(409, "The room already exists."),
+    ErrorCode.CHANNEL_EXISTS: ErrorKind(409, "The channel already exists."),
+    ErrorCode.CHANNEL_NOT_EMPTY: ErrorKind(409, "The channel has members. Only an empty channel can be deleted."),
+    ErrorCode.CHANNEL_PROTECTED: ErrorKind(409, "The channel is built in and cannot be deleted."),
+    ErrorCode.NOT_A_MEMBER: ErrorKind(409, "You are not a member of this channel."),
+    ErrorCode.CLIENT_ID_IN_USE: ErrorKind(
         409, "This client_id is connected. Use another one, or send its resume_token to take it over."
     ),
-    "TAKEN_OVER": ErrorKind(409, "A newer connection of this client took over."),
+    ErrorCode.TAKEN_OVER: ErrorKind(409, "A newer connection of this client took over."),
     # 413, 415, 429: too much data, or an unsupported type.
-    "FRAME_TOO_LARGE": ErrorKind(413, "The frame is larger than the limit."),
-    "UNSUPPORTED_MEDIA_TYPE": ErrorKind(415, "Send JSON with the header Content-Type: application/json."),
-    "RATE_LIMITED": ErrorKind(429, "Too many frames. Wait `retry_after` seconds.", retry=True),
-    "LIMIT_REACHED": ErrorKind(429, "A limit is reached; `details` names it.", retry=True),
-    "BUSY": ErrorKind(429, "The server has too much data to write. Wait `retry_after` seconds.", retry=True),
-    "TOO_SLOW": ErrorKind(429, "The connection reads too slowly. Reconnect and resume.", retry=True),
+    ErrorCode.FRAME_TOO_LARGE: ErrorKind(413, "The frame is larger than the limit."),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, "Send JSON with the header Content-Type: application/json."),
+    ErrorCode.RATE_LIMITED: ErrorKind(429, "Too many frames. Wait `retry_after` seconds.", retry=True),
+    ErrorCode.LIMIT_REACHED: ErrorKind(429, "A limit is reached; `details` names it.", retry=True),
+    ErrorCode.BUSY: ErrorKind(429, "The server has too much data to write. Wait `retry_after` seconds.", retry=True),
+    ErrorCode.TOO_SLOW: ErrorKind(429, "The connection reads too slowly. Reconnect and resume.", retry=True),
     # 500, 503: faults of the server.
-    "INTERNAL_ERROR": ErrorKind(
+    ErrorCode.INTERNAL_ERROR: ErrorKind(
         500, "The server failed. Its log has an entry under the reference in `details`.", retry=True
     ),
-    "UNAVAILABLE": ErrorKind(503, "The database does not answer; nothing was published. Try again.", retry=True),
-    "OUTCOME_UNKNOWN": ErrorKind(
+    ErrorCode.UNAVAILABLE: ErrorKind(
+        503, "The database does not answer; nothing was published. Try again.", retry=True
+    ),
+    ErrorCode.OUTCOME_UNKNOWN: ErrorKind(
         503, "The database failed during the commit. Send the message again with the same `id`.", retry=True
     ),
-    "RESTARTING": ErrorKind(503, "The server is restarting. Reconnect after `retry_after` seconds.", retry=True),
+    ErrorCode.RESTARTING: ErrorKind(
+        503, "The server is restarting. Reconnect after `retry_after` seconds.", retry=True
+    ),
 }
 
 
@@ -86,7 +133,7 @@ MOST_FAULTS = 50
 class BusError(Exception):
     """A failure that is reported to the client.
 
-    ``code`` is a key of :data:`ERRORS`. ``message`` replaces the text of the table with a more exact one. ``details`` is a
+    ``message`` replaces the text of the table with a more exact one. ``details`` is a
     list of JSON values and contains every fault. ``retry_after`` is in seconds.
     """
 
@@ -95,7 +142,7 @@ class BusError(Exception):
 
     def __init__(
         self,
-        code: str,
+        code: ErrorCode,
         message: str | None = None,
         details: list[Any] | None = None,
         retry_after: float | None = None,
@@ -104,7 +151,7 @@ class BusError(Exception):
         self.kind = ERRORS[code]
         self.message = message or self.kind.text
         self.details = details or []
-        if code == "VALIDATION_ERROR":
+        if code is ErrorCode.VALIDATION_ERROR:
             del self.details[MOST_FAULTS:]
         self.retry_after = retry_after
         super().__init__(f"{code}: {self.message}")
@@ -112,7 +159,7 @@ class BusError(Exception):
     def __str__(self) -> str:
         """The text for a traceback. It includes the faults if the message does not."""
         text = f"{self.code}: {self.message}"
-        if self.message != ERRORS["VALIDATION_ERROR"].text:
+        if self.message != ERRORS[ErrorCode.VALIDATION_ERROR].text:
             return text
         return text + "".join(f"\n  {fault.get('field')}: {fault.get('message')}" for fault in self.details)
 
@@ -140,7 +187,7 @@ def target_not_found(unknown: Sequence[str], asked: int) -> BusError:
     names = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
     others = " The other targets got the message." if len(unknown) < asked else ""
     details = [{"client_id": target} for target in unknown]
-    return BusError("TARGET_NOT_FOUND", f"Unknown client_id: {names}.{others}", details)
+    return BusError(ErrorCode.TARGET_NOT_FOUND, f"Unknown client_id: {names}.{others}", details)
 
 
 class CloseKind(NamedTuple):

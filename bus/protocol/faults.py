@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .errors import BusError
+from .errors import BusError, ErrorCode
 
 
 class Faults:
@@ -25,7 +25,7 @@ class FrameError(BusError):
 
     def __init__(
         self,
-        code: str,
+        code: ErrorCode,
         message: str | None = None,
         details: list[Any] | None = None,
         request_id: str | None = None,

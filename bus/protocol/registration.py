@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from .errors import ErrorCode
 from .faults import Faults, FrameError, shortened
 from .names import CLIENT_ID_RULE, is_client_id, is_made_up, is_reserved
 from .values import holds_nul, seq_of
@@ -83,7 +84,7 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
         own.add("personality", "`personality` is an object.")
     result.resume = _resume(fields, own)
     if own.items and faults is None:
-        raise FrameError("VALIDATION_ERROR", details=own.items)
+        raise FrameError(ErrorCode.VALIDATION_ERROR, details=own.items)
     return result
 
 

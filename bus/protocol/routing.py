@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .errors import BusError
+from .errors import BusError, ErrorCode
 from .names import (
     CLIENT_ID_RULE,
     EVERYONE,
@@ -94,9 +94,9 @@ def invalid_name(field: str, value: object, message: str | None = None) -> BusEr
     """The error for a name that breaks the rules; the value is shown shortened."""
     shown = str(value)[:80]
     text = message or f"{shown!r} is not a valid name. Use {NAME_RULE}"
-    return BusError("INVALID_NAME", text, [{"field": field, "value": shown, "message": text}])
+    return BusError(ErrorCode.INVALID_NAME, text, [{"field": field, "value": shown, "message": text}])
 
 
 def channel_not_found(address: Address) -> BusError:
     """The error for a channel that is not there, and to the letter that for one that the asker may not know of."""
-    return BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+    return BusError(ErrorCode.CHANNEL_NOT_FOUND, f"There is no channel {address}.", [{"address": str(address)}])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from .dialects import request_id_of
-from .errors import BAD_FRAMES, TOO_MANY, BusError, Closing
+from .errors import BAD_FRAMES, TOO_MANY, BusError, Closing, ErrorCode
 from .faults import FrameError
 from .inbound import Inbound
 from .limits import Limits, TokenBucket, nesting_within
@@ -51,7 +51,7 @@ class Session:
         if len(data) > limits.frame_bytes:
             self._bad(
                 FrameError(
-                    "FRAME_TOO_LARGE",
+                    ErrorCode.FRAME_TOO_LARGE,
                     f"The frame has {len(data)} bytes; at most {limits.frame_bytes} are taken.",
                     request_id=request_id_of(data),
                 ),
@@ -59,14 +59,14 @@ class Session:
             )
         if not nesting_within(data, limits.depth):
             text = f"The frame nests deeper than {limits.depth} levels."
-            self._bad(FrameError("INVALID_JSON", text, request_id=id_at_sight(data)), now)
+            self._bad(FrameError(ErrorCode.INVALID_JSON, text, request_id=id_at_sight(data)), now)
         try:
             inbound = self._grammar(data)
         except FrameError as problem:
             self._bad(problem, now)
         if len(inbound.to) > limits.targets:
             self._bad(
-                FrameError("VALIDATION_ERROR", f"At most {limits.targets} targets.", request_id=inbound.id),
+                FrameError(ErrorCode.VALIDATION_ERROR, f"At most {limits.targets} targets.", request_id=inbound.id),
                 now,
             )
         if len(inbound.to) > 1:
@@ -77,7 +77,9 @@ class Session:
             # Each membership has its channel's log and at most one room's; the inbox and everybody's come on top.
             most = 2 * limits.memberships + 2
             if len(registration.resume.positions) > most:
-                self._bad(FrameError("VALIDATION_ERROR", f"At most {most} positions.", request_id=inbound.id), now)
+                self._bad(
+                    FrameError(ErrorCode.VALIDATION_ERROR, f"At most {most} positions.", request_id=inbound.id), now
+                )
         return inbound
 
     def ask(self, cost: int) -> None:
@@ -103,7 +105,7 @@ class Session:
     def _refuse(self, data: bytes, wait: float, now: float) -> NoReturn:
         """A frame above the rate: an error that says when to come back; going on regardless closes the connection."""
         request_id = request_id_of(data) if len(data) <= self.limits.frame_bytes else id_at_sight(data)
-        problem = FrameError("RATE_LIMITED", request_id=request_id, retry_after=wait)
+        problem = FrameError(ErrorCode.RATE_LIMITED, request_id=request_id, retry_after=wait)
         if self._refusals is None:
             burst = max(self.limits.frames_burst, self.limits.bad_frames_burst)
             self._refusals = TokenBucket(self.limits.bad_frames_per_second, burst, now)

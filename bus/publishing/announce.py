@@ -15,7 +15,7 @@ from ..node.client import ClientState
 from ..node.delivery.clock import WireClock
 from ..notify import messages as bells
 from ..protocol import frames
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.inbound import Inbound
 from ..protocol.names import INBOX_ROOM, Address
 from ..services.channels import ChannelRef
@@ -121,7 +121,7 @@ class Publisher:
             return
         if self._node.broker.crowded:
             # Accepted would mean delivered here and nowhere else, without anybody being told.
-            raise BusError("BUSY", retry_after=0.1)
+            raise BusError(ErrorCode.BUSY, retry_after=0.1)
         key = frames.publish_key(client_id, message_id, ref.address) if message_id else ""
         if key and self._passed_before(key, ref.id):
             entry.duplicate = True
@@ -166,7 +166,7 @@ class Publisher:
         for entry in entries:
             seq = entry.seq
             if entry.error is not None or entry.duplicate or seq is None:
-                if entry.error is not None and entry.error.code == "CHANNEL_NOT_FOUND":
+                if entry.error is not None and entry.error.code == ErrorCode.CHANNEL_NOT_FOUND:
                     # Deleted, and its bell was lost: whoever is still in it hears nothing any more.
                     self._node.channels.forget(entry.context.address)
                     self._node.members.drop_stream(entry.channel_id, None)

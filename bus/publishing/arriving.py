@@ -8,7 +8,7 @@ import msgspec
 from django.db import IntegrityError
 
 from ..auth.permissions import Actor
-from ..protocol.errors import BusError, target_not_found
+from ..protocol.errors import BusError, ErrorCode, target_not_found
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.names import EVERYONE, Address, inbox
 from ..protocol.routing import private_targets, resolve
@@ -60,13 +60,13 @@ def _routed(
             targets = inbound.to
         elif inbound.kind != KIND_PUBLISH:
             raise BusError(
-                "UNKNOWN_TYPE",
+                ErrorCode.UNKNOWN_TYPE,
                 f"A {inbound.type} frame is for the socket; here are events, private and system messages.",
                 [{"index": index, "field": "type"}],
             )
         elif initial is None and not inbound.room and not inbound.channel:
             raise BusError(
-                "VALIDATION_ERROR",
+                ErrorCode.VALIDATION_ERROR,
                 details=[{"index": index, "field": "channel", "message": "Where to? Give `room` and `channel`."}],
             )
         else:
@@ -78,7 +78,7 @@ def _routed(
             targets = found
         if not targets:
             raise BusError(
-                "VALIDATION_ERROR",
+                ErrorCode.VALIDATION_ERROR,
                 details=[{"index": index, "field": "to", "message": "`to` is missing: a client_id or a list of them."}],
             )
         private.append((len(items), inbound, targets))

@@ -27,7 +27,7 @@ from ..models import wire_time
 from ..notify import broker
 from ..notify import messages as bells
 from ..protocol import frames
-from ..protocol.errors import BusError, target_not_found
+from ..protocol.errors import BusError, ErrorCode, target_not_found
 from ..protocol.inbound import KIND_PUBLISH, PAYLOAD_RULE, Inbound
 from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, resolve
@@ -92,7 +92,7 @@ def _target(address: str | Address) -> Address:
     if not address:
         # A frame without an address goes to its client's initial channel; Django code has none.
         raise BusError(
-            "INVALID_NAME",
+            ErrorCode.INVALID_NAME,
             "Publish where? The address, or a part of it, is empty; it is room:channel.",
             [{"field": "address"}],
         )
@@ -132,7 +132,7 @@ def publish_all(
         refs.update((address, _made(address, actor, create=create)) for address in missing)
         made = [_entry(refs[address], inbound, actor) for address, inbound in items]
         if may_wait and any(ref.ephemeral for ref, _ in made) and broker.crowded():
-            raise BusError("BUSY", retry_after=0.1)
+            raise BusError(ErrorCode.BUSY, retry_after=0.1)
         _check_passing([entry for _, entry in made])
         if new_sender:
             take(actor)
@@ -171,7 +171,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except CommitInDoubt as problem:
-        raise BusError("OUTCOME_UNKNOWN", retry_after=1.0) from problem
+        raise BusError(ErrorCode.OUTCOME_UNKNOWN, retry_after=1.0) from problem
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def _own_transaction() -> Iterator[None]:
     except DatabaseError as problem:
         # What the database refuses by its rules is undone for sure.
         if committing and connection.vendor == "postgresql" and not isinstance(problem, IntegrityError):
-            raise BusError("OUTCOME_UNKNOWN", retry_after=1.0) from problem
+            raise BusError(ErrorCode.OUTCOME_UNKNOWN, retry_after=1.0) from problem
         raise
 
 
@@ -213,7 +213,7 @@ def _entry(ref: ChannelRef, inbound: Inbound, actor: Actor) -> tuple[ChannelRef,
     sender = actor.client_id or actor.name
     if not is_client_id(sender):
         # A token's or user's name can be any text; on the wire a sender is a client_id.
-        raise BusError("VALIDATION_ERROR", f"{sender[:64]!r} cannot be a sender.", [{"field": "client_id"}])
+        raise BusError(ErrorCode.VALIDATION_ERROR, f"{sender[:64]!r} cannot be a sender.", [{"field": "client_id"}])
     uid = frames.message_uid(inbound.id) if inbound.id else new_uid()
     head, tail = frames.message_parts(inbound, address, sender, uid)
     key = frames.publish_key(sender, inbound.id, address) if inbound.id else None
@@ -305,12 +305,12 @@ def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, 
     for field, text, longest in (("type", type, 64), ("id", id, 128)):
         if not (is_printable(text, longest) or (field == "id" and not text)):
             message_ = f"`{field}` is 1 to {longest} printable characters long."
-            raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": message_}])
+            raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": field, "message": message_}])
     inbound = Inbound(kind=KIND_PUBLISH, type=type, id=id)
     if payload is not None:
         inbound.payload = _encoded(payload, "payload")
         if not inbound.payload.startswith(b"{"):
-            raise BusError("VALIDATION_ERROR", details=[{"field": "payload", "message": PAYLOAD_RULE}])
+            raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": "payload", "message": PAYLOAD_RULE}])
     if message is not None:
         inbound.message = _encoded(message, "message")
         inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
@@ -331,7 +331,7 @@ def _encoded(value: Any, field: str) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         fault = str(problem)[:200]
     if fault is not None:
-        raise BusError("VALIDATION_ERROR", details=[{"field": field, "message": fault}])
+        raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": field, "message": fault}])
     return data
 
 

@@ -10,7 +10,7 @@ from ..auth.permissions import PUBLISH, require_admin_for
 from ..log import Entry
 from ..node import ClientState, Node
 from ..protocol import frames
-from ..protocol.errors import BusError, target_not_found
+from ..protocol.errors import BusError, ErrorCode, target_not_found
 from ..protocol.inbound import Inbound
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, inbox
 from ..protocol.routing import delivered_type, private_targets, resolve
@@ -108,7 +108,7 @@ async def publish_private(sender: Sender, inbound: Inbound) -> None:
     node, client = sender.node, sender.client
     if not inbound.to:
         raise BusError(
-            "VALIDATION_ERROR",
+            ErrorCode.VALIDATION_ERROR,
             details=[{"field": "to", "message": "`to` is missing: a client_id or a list of them."}],
         )
     absent = [target for target in inbound.to if target not in node.clients.by_id]

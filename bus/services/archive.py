@@ -16,7 +16,7 @@ from ..auth.permissions import SYSTEM, Actor
 from ..conf.settings import config
 from ..log.store import parse_moment
 from ..models import Channel, Message, Room
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..protocol.limits import nesting_within
 from ..protocol.names import EVERYONE, INBOX_ROOM, Address
@@ -61,10 +61,10 @@ def channels_of(addresses: Sequence[str]) -> QuerySet[Channel]:
         if not address.is_whole_room:
             rows = rows.filter(name=address.channel)
         elif not Room.objects.filter(name=address.room).exists():
-            raise BusError("ROOM_NOT_FOUND", f"There is no room {address.room}.")
+            raise BusError(ErrorCode.ROOM_NOT_FOUND, f"There is no room {address.room}.")
         chosen = set(rows.values_list("pk", flat=True))
         if not chosen:
-            raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.")
+            raise BusError(ErrorCode.CHANNEL_NOT_FOUND, f"There is no channel {address}.")
         ids |= chosen
     return found.filter(pk__in=ids)
 
@@ -94,7 +94,7 @@ def take_in(actor: Actor, numbered: Iterable[tuple[int, bytes]], *, door: str) -
     with their numbers. Raises :class:`Refused`, and ``BusError`` FORBIDDEN for anybody but an admin.
     """
     if not actor.manages:
-        raise BusError("FORBIDDEN", "Only admins import history.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins import history.")
     waiting: list[tuple[int, Line, str, datetime]] = []
     taken: dict[Address, int] = {}
     for number, data in numbered:

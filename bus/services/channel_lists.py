@@ -8,7 +8,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from ..auth.permissions import JOIN, PRESENCE, Actor, can
 from ..models import Channel, Membership, Room, wire_time
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, parse_address, whole_room
 from ..protocol.routing import channel_not_found, invalid_name
 from .channels import may_see, participants
@@ -45,7 +45,7 @@ def list_channels(
     if room is not None and not rows and not after and cursor is None:
         found = Room.objects.filter(name=room).exclude(name__in=(INBOX_ROOM, WHOLE)).first()
         if found is None or (found.private and not can(actor, JOIN, whole_room(room), private=True)):
-            raise BusError("ROOM_NOT_FOUND", f"There is no room {room}.", [{"room": room}])
+            raise BusError(ErrorCode.ROOM_NOT_FOUND, f"There is no room {room}.", [{"room": room}])
     return rows, cursor
 
 

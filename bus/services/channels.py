@@ -16,7 +16,7 @@ from ..models import Channel, Membership, Room, new_epoch
 from ..monitoring import metrics
 from ..notify import broker
 from ..notify import messages as bells
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, inbox, is_name
 from ..protocol.routing import channel_not_found, invalid_name
 from . import audit, inboxes, totals
@@ -143,7 +143,7 @@ def _check_made_by(actor: Actor) -> None:
     if made >= limit:
         metrics.limits.labels("channels_per_client").inc()
         raise BusError(
-            "LIMIT_REACHED",
+            ErrorCode.LIMIT_REACHED,
             f"You brought {made} channels and rooms into being; {limit} is the limit.",
             [{"limit": "channels_per_client", "value": limit}],
         )
@@ -188,7 +188,7 @@ def create_channel(
             )
     except IntegrityError:
         raise BusError(
-            "CHANNEL_EXISTS", f"The channel {address} exists already.", [{"address": str(address)}]
+            ErrorCode.CHANNEL_EXISTS, f"The channel {address} exists already.", [{"address": str(address)}]
         ) from None
     audit.record(actor, door, "create_channel", str(address))
     _announce_created(channel, actor)
@@ -228,7 +228,9 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
         if channel is None:
             raise channel_not_found(address)
         if channel.hardcoded or channel.kind != Channel.Kind.CHANNEL:
-            raise BusError("CHANNEL_PROTECTED", f"{address} is built in and stays.", [{"address": str(address)}])
+            raise BusError(
+                ErrorCode.CHANNEL_PROTECTED, f"{address} is built in and stays.", [{"address": str(address)}]
+            )
         check_empty(channel)
         remove(channel)
     audit.record(actor, door, "delete_channel", str(address))
@@ -273,7 +275,7 @@ def check_empty(channel: Channel) -> None:
     )
     if members:
         raise BusError(
-            "CHANNEL_NOT_EMPTY",
+            ErrorCode.CHANNEL_NOT_EMPTY,
             f"{channel.address} has {len(members)} members; it can be deleted once they left.",
             [{"participants": members}],
         )

@@ -22,7 +22,7 @@ from ..models import Channel, Client, Membership, digest, new_epoch
 from ..monitoring import metrics
 from ..notify import broker
 from ..notify import messages as bells
-from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing
+from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing, ErrorCode
 from ..protocol.names import INBOX_ROOM, is_made_up
 from . import nodes, totals
 from .channels import participants
@@ -139,7 +139,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
             answers[i] = None
             continue
         if not claim.wanted():
-            answers[i] = Closing(SLOW, BusError("UNAVAILABLE", "The connection is gone.", retry_after=1.0))
+            answers[i] = Closing(SLOW, BusError(ErrorCode.UNAVAILABLE, "The connection is gone.", retry_after=1.0))
             continue
         row = known.get(claim.client_id)
         here_already = row is not None and row.node_id is not None and row.principal == claim.principal
@@ -262,7 +262,7 @@ def _written(
 def taken_over_bell(client_id: str, connection_id: str, order: Order) -> bells.Dismiss:
     """Have the connections of a client closed whose claim came before ``order``: ``connection_id``, and older ones."""
     text = "A newer connection of this client took over."
-    return bells.Dismiss(client_id, connection_id, TAKEN_OVER, "TAKEN_OVER", text, order)
+    return bells.Dismiss(client_id, connection_id, TAKEN_OVER, ErrorCode.TAKEN_OVER, text, order)
 
 
 def _connected(claims: list[Claim]) -> dict[str, int]:
@@ -286,7 +286,7 @@ def _owned(claims: list[Claim], known: Container[str]) -> dict[str, int]:
 def too_many(limit: str, text: str) -> Closing:
     """The end (4429) of a connection beyond a limit of connections."""
     metrics.limits.labels(limit).inc()
-    return Closing(TOO_MANY, BusError("LIMIT_REACHED", text, [{"limit": limit}], 5.0))
+    return Closing(TOO_MANY, BusError(ErrorCode.LIMIT_REACHED, text, [{"limit": limit}], 5.0))
 
 
 def _judge(row: Client | None, claim: Claim, now: datetime, *, connected: bool) -> tuple[Closing | None, bool, bool]:
@@ -319,7 +319,7 @@ def _judge(row: Client | None, claim: Claim, now: datetime, *, connected: bool) 
 
 
 def _in_use(text: str | None = None) -> Closing:
-    return Closing(ID_IN_USE, BusError("CLIENT_ID_IN_USE", text))
+    return Closing(ID_IN_USE, BusError(ErrorCode.CLIENT_ID_IN_USE, text))
 
 
 def _is_its_own(claim: Claim) -> bool:

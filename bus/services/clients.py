@@ -18,7 +18,7 @@ from ..models import Channel, Client, Membership, digest, wire_time
 from ..monitoring import metrics
 from ..notify import broker
 from ..notify import messages as bells
-from ..protocol.errors import NOT_ALLOWED, BusError
+from ..protocol.errors import NOT_ALLOWED, BusError, ErrorCode
 from ..protocol.names import CLIENT_ID_RULE, Address, is_client_id, is_reserved
 from ..protocol.routing import channel_not_found, invalid_name
 from . import audit
@@ -68,14 +68,16 @@ def speaker(actor: Actor, wanted: str | None = None) -> tuple[Actor, bool]:
     """
     if actor.anonymous:
         if wanted:
-            raise BusError("FORBIDDEN", "Identify yourself to speak under a client_id of your own.")
+            raise BusError(ErrorCode.FORBIDDEN, "Identify yourself to speak under a client_id of your own.")
         mark = salted_hmac("arqonbus.anonymous", actor.address).hexdigest()[:12]
         return msgspec.structs.replace(actor, client_id=f"anonymous-{mark}"), False
     if wanted:
         if not is_client_id(wanted):
-            raise BusError("INVALID_NAME", f"`client_id` is {CLIENT_ID_RULE}", [{"field": "client_id"}])
+            raise BusError(ErrorCode.INVALID_NAME, f"`client_id` is {CLIENT_ID_RULE}", [{"field": "client_id"}])
         if is_reserved(wanted):
-            raise BusError("INVALID_NAME", f"`client_id` {wanted} is the server's own.", [{"field": "client_id"}])
+            raise BusError(
+                ErrorCode.INVALID_NAME, f"`client_id` {wanted} is the server's own.", [{"field": "client_id"}]
+            )
         candidates = [wanted]
     else:
         names = (actor.name, actor.principal.replace(":", "."), f"id.{digest(actor.principal)[:24]}")
@@ -106,32 +108,32 @@ def too_many_ids(limit: int) -> BusError:
     """For a principal that has as many client ids as it may."""
     metrics.limits.labels("client_ids_per_principal").inc()
     return BusError(
-        "LIMIT_REACHED",
+        ErrorCode.LIMIT_REACHED,
         f"You have {limit} client_ids already, which are yours for good; an admin can forget those that are gone.",
         [{"limit": "client_ids_per_principal", "value": limit}],
     )
 
 
 def _somebody_elses(client_id: str) -> BusError:
-    return BusError("CLIENT_ID_IN_USE", "This client_id belongs to somebody else.", [{"client_id": client_id}])
+    return BusError(ErrorCode.CLIENT_ID_IN_USE, "This client_id belongs to somebody else.", [{"client_id": client_id}])
 
 
 def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> None:
     """Send a connected client away (4403), in whichever process it is. Raises ``BusError`` FORBIDDEN or CLIENT_NOT_FOUND."""
     if not actor.manages:
-        raise BusError("FORBIDDEN", "Only admins may disconnect a client.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may disconnect a client.")
     if not is_client_id(client_id):
-        raise BusError("CLIENT_NOT_FOUND", f"No client {client_id[:64]!r} is connected.")
+        raise BusError(ErrorCode.CLIENT_NOT_FOUND, f"No client {client_id[:64]!r} is connected.")
     client = Client.objects.filter(client_id=client_id, node__isnull=False).first()
     if client is None:
-        raise BusError("CLIENT_NOT_FOUND", f"No client {client_id!r} is connected.")
+        raise BusError(ErrorCode.CLIENT_NOT_FOUND, f"No client {client_id!r} is connected.")
     audit.record(actor, door, "disconnect", client_id, reason=reason)
     broker.ring_on_commit(
         bells.Dismiss(
             client_id,
             client.connection_id,
             NOT_ALLOWED,
-            "FORBIDDEN",
+            ErrorCode.FORBIDDEN,
             reason or "You were sent away by an administrator.",
         )
     )
@@ -143,13 +145,13 @@ def forget(actor: Actor, client_id: str, *, door: str) -> None:
     Admins only. Raises ``BusError`` FORBIDDEN, CLIENT_NOT_FOUND, or CLIENT_ID_IN_USE while it is connected.
     """
     if not actor.manages:
-        raise BusError("FORBIDDEN", "Only admins may forget a client.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may forget a client.")
     with transaction.atomic():
         client = Client.objects.select_for_update(of=("self",)).filter(client_id=client_id).first()
         if client is None:
-            raise BusError("CLIENT_NOT_FOUND", f"There is no client {client_id[:64]!r}.")
+            raise BusError(ErrorCode.CLIENT_NOT_FOUND, f"There is no client {client_id[:64]!r}.")
         if client.node_id is not None:
-            raise BusError("CLIENT_ID_IN_USE", f"{client_id} is connected; disconnect it first.")
+            raise BusError(ErrorCode.CLIENT_ID_IN_USE, f"{client_id} is connected; disconnect it first.")
         remove_all({client.client_id: client.pk})
         audit.record(actor, door, "forget_client", client_id)
 
@@ -218,7 +220,7 @@ def get(actor: Actor, client_id: str) -> dict[str, Any]:
     for shown in _shown(actor, list(rows)):
         if shown is not None:
             return shown
-    raise BusError("CLIENT_NOT_FOUND", f"No client {client_id[:64]!r} is connected.")
+    raise BusError(ErrorCode.CLIENT_NOT_FOUND, f"No client {client_id[:64]!r} is connected.")
 
 
 def own_ids(actor: Actor) -> dict[str, datetime | None]:

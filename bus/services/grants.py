@@ -11,7 +11,7 @@ from django.db import transaction
 from ..auth.permissions import ACTIONS, ME, Actor
 from ..conf.settings import config
 from ..models import AccessToken, Grant
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, WHOLE, is_client_id, is_name
 from . import audit
 
@@ -31,7 +31,7 @@ def check(values: dict[str, Any]) -> None:
     """Raise ``BusError`` VALIDATION_ERROR with every fault of a grant's ``values`` (all of :data:`FIELDS`)."""
     faults = [{"field": field, "message": message} for field, message in faults_of(values)]
     if faults:
-        raise BusError("VALIDATION_ERROR", faults[0]["message"], faults)
+        raise BusError(ErrorCode.VALIDATION_ERROR, faults[0]["message"], faults)
 
 
 def faults_of(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -126,4 +126,4 @@ def _written(values: dict[str, Any]) -> dict[str, Any]:
 
 def _require_admin(actor: Actor) -> None:
     if not actor.manages:
-        raise BusError("FORBIDDEN", "Only admins may change grants.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may change grants.")

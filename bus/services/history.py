@@ -15,7 +15,7 @@ from ..auth.permissions import HISTORY, Actor, can, require
 from ..log import seq_before
 from ..log.pages import Found, Span, Wanted, read_page
 from ..models import Channel, Message, Room
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id
 from ..protocol.routing import invalid_name, resolve
@@ -90,7 +90,7 @@ def page(actor: Actor, question: Question) -> Page:
     logs = _readable(actor, question, positions)
     if len(logs) > 1 and (isinstance(question.before, int) or isinstance(question.after, int)):
         raise BusError(
-            "VALIDATION_ERROR",
+            ErrorCode.VALIDATION_ERROR,
             "Several channels have no common seq; give `before` and `after` as times.",
             [{"field": field} for field in ("before", "after") if isinstance(getattr(question, field), int)],
         )
@@ -128,7 +128,9 @@ def message(actor: Actor, address: Address, seq: int) -> bytes:
         row = Message.objects.filter(channel_id=log.id, seq=seq).values_list("frame", "sender", "created_at").first()
         if row and seq > log.floor and (log.senders is None or _sent(log.senders, row[1], row[2])):
             return legible(row[0].encode(), seq)
-    raise BusError("NOT_FOUND", f"There is no message {seq} in {address}.", [{"address": str(address), "seq": seq}])
+    raise BusError(
+        ErrorCode.NOT_FOUND, f"There is no message {seq} in {address}.", [{"address": str(address), "seq": seq}]
+    )
 
 
 def _readable(actor: Actor, question: Question, cursor: Mapping[int, int], *, whole_room: bool = True) -> list[_Log]:
@@ -160,7 +162,7 @@ def _readable(actor: Actor, question: Question, cursor: Mapping[int, int], *, wh
         require(actor, HISTORY, address, private=room is not None and room.private)
     open_room = address.channel != WHOLE and room is not None and not room.private
     raise BusError(
-        "CHANNEL_NOT_FOUND" if open_room else "ROOM_NOT_FOUND",
+        ErrorCode.CHANNEL_NOT_FOUND if open_room else ErrorCode.ROOM_NOT_FOUND,
         f"There is no {address}.",
         [{"address": str(address)}],
     )
@@ -187,7 +189,7 @@ def _several(actor: Actor, channels: QuerySet[Channel], question: Question, curs
 
 def _too_many_logs() -> BusError:
     return BusError(
-        "VALIDATION_ERROR",
+        ErrorCode.VALIDATION_ERROR,
         f"That are more than {MOST_LOGS} channels with messages; name a room or a channel, or a shorter time.",
         [{"field": "room"}],
     )
@@ -208,7 +210,7 @@ def _inbox(actor: Actor, address: Address, connected_floor: int | None) -> list[
         raise invalid_name("channel", address.channel)
     if not can(msgspec.structs.replace(actor, client_id=address.channel), HISTORY, address, private=True):
         # Not even the owner could, with such a token.
-        raise BusError("FORBIDDEN", f"You may not read history at {address}.", [{"action": HISTORY}])
+        raise BusError(ErrorCode.FORBIDDEN, f"You may not read history at {address}.", [{"action": HISTORY}])
     channel = Channel.objects.filter(room__name=INBOX_ROOM, name=address.channel).first()
     if channel is None:
         return []
@@ -280,7 +282,7 @@ def _read_cursor(text: str) -> dict[int, int]:
         positions: dict[int, int] = dict(msgspec.msgpack.decode(data, type=list[tuple[int, int]]))
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         raise BusError(
-            "VALIDATION_ERROR",
+            ErrorCode.VALIDATION_ERROR,
             "This is not a cursor that the bus gave out.",
             [{"field": "cursor", "message": "Take it from `next` of the page before."}],
         ) from None
@@ -296,7 +298,7 @@ def address_of(room: str | None, channel: str | None) -> Address | None:
         return None
     if channel and not room and ":" not in channel:
         raise BusError(
-            "VALIDATION_ERROR",
+            ErrorCode.VALIDATION_ERROR,
             "Which room? Give `room` too, or the channel as room:channel.",
             [{"field": "room", "message": "`room` is missing."}],
         )

@@ -9,7 +9,7 @@ from django.db.models import Count, Q, QuerySet
 
 from ..auth.permissions import MANAGE, Actor, require
 from ..models import Channel, Membership, Room, wire_time
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, WHOLE, is_name, whole_room
 from ..protocol.routing import invalid_name
 from . import audit
@@ -48,7 +48,7 @@ def create_room(
             )
             audit.record(actor, door, "create_room", name, private=private)
     except IntegrityError:
-        raise BusError("ROOM_EXISTS", f"The room {name} exists already.", [{"room": name}]) from None
+        raise BusError(ErrorCode.ROOM_EXISTS, f"The room {name} exists already.", [{"room": name}]) from None
     return room
 
 
@@ -85,7 +85,9 @@ def delete_room(actor: Actor, name: str, *, door: str) -> None:
         protected = [channel.name for channel in room.channels.filter(hardcoded=True).exclude(name=WHOLE)]
         if room.hardcoded or protected:
             raise BusError(
-                "CHANNEL_PROTECTED", f"The room {name} is built in and stays.", [{"room": name, "channels": protected}]
+                ErrorCode.CHANNEL_PROTECTED,
+                f"The room {name} is built in and stays.",
+                [{"room": name, "channels": protected}],
             )
         channels = list(room.channels.select_related("room"))
         for channel in channels:
@@ -100,7 +102,7 @@ def _managed(actor: Actor, name: str) -> Room:
     """The room, for whoever may manage it."""
     room = next(iter(_visible(actor, _named(name))), None)
     if room is None:
-        raise BusError("ROOM_NOT_FOUND", f"There is no room {name}.", [{"room": name}])
+        raise BusError(ErrorCode.ROOM_NOT_FOUND, f"There is no room {name}.", [{"room": name}])
     require(actor, MANAGE, whole_room(name), private=room.private)
     return room
 
@@ -126,7 +128,7 @@ def get(actor: Actor, name: str) -> dict[str, Any]:
     for found in _visible(actor, _named(name)):
         if found is not None:
             return rows(actor, [found])[0]
-    raise BusError("ROOM_NOT_FOUND", f"There is no room {name}.", [{"room": name}])
+    raise BusError(ErrorCode.ROOM_NOT_FOUND, f"There is no room {name}.", [{"room": name}])
 
 
 def _named(name: str) -> list[Room]:

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from ..auth.permissions import ACTIONS, MANAGE, Actor
 from ..models import AccessToken
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from . import audit
 
 
@@ -38,10 +38,10 @@ def create(
         end = datetime.fromtimestamp(actor.expires_at, UTC)
         expires_at = min(expires_at, end) if expires_at is not None else end
     if not (actor.manages or (_is(actor, user) and not admin)):
-        raise BusError("FORBIDDEN", "Only admins make tokens for others, or tokens of an admin.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins make tokens for others, or tokens of an admin.")
     if actor.scopes is not None and not (scopes and actor.scopes.issuperset(scopes)):
         raise BusError(
-            "FORBIDDEN", f"Your own token is good for {', '.join(sorted(actor.scopes))} only; give `scopes`."
+            ErrorCode.FORBIDDEN, f"Your own token is good for {', '.join(sorted(actor.scopes))} only; give `scopes`."
         )
     faults = []
     if not name.strip() or len(name) > 100:
@@ -55,7 +55,7 @@ def create(
     if expires_at is not None and expires_at <= timezone.now():
         faults.append({"field": "expires_at", "message": "It lies in the past."})
     if faults:
-        raise BusError("VALIDATION_ERROR", faults[0]["message"], faults)
+        raise BusError(ErrorCode.VALIDATION_ERROR, faults[0]["message"], faults)
     with transaction.atomic():
         token, secret = AccessToken.issue(name.strip(), user=user, admin=admin, scopes=wanted, expires_at=expires_at)
         audit.record(actor, door, "create_token", token.name, prefix=token.prefix, admin=admin, scopes=wanted)
@@ -76,7 +76,9 @@ def user_of(actor: Actor) -> Any:
     kind, _, key = actor.principal.partition(":")
     user = get_user_model()._default_manager.filter(pk=key).first() if kind == "user" else None
     if user is None:
-        raise BusError("FORBIDDEN", "Tokens of one's own are for users of the site; admins make others in the admin.")
+        raise BusError(
+            ErrorCode.FORBIDDEN, "Tokens of one's own are for users of the site; admins make others in the admin."
+        )
     return user
 
 
@@ -87,7 +89,7 @@ def revoke(actor: Actor, token: AccessToken, *, door: str) -> None:
     Raises ``BusError`` FORBIDDEN.
     """
     if not (actor.manages or (_is(actor, token.user) and acts_whole(actor)) or actor.credential == f"token:{token.pk}"):
-        raise BusError("FORBIDDEN", "Only admins revoke the tokens of others.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins revoke the tokens of others.")
     if token.revoked_at is not None:
         return
     with transaction.atomic():

@@ -28,7 +28,7 @@ from ..node import ClientState, Node
 from ..node.threads import store_error
 from ..protocol import frames
 from ..protocol.dialects import token_of
-from ..protocol.errors import RESTART, SLOW, TOO_MANY, UNIDENTIFIED, BusError, Closing
+from ..protocol.errors import RESTART, SLOW, TOO_MANY, UNIDENTIFIED, BusError, Closing, ErrorCode
 from ..protocol.inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, Inbound
 from ..protocol.limits import Limits
 from ..protocol.names import Address
@@ -90,7 +90,7 @@ class Connection:
         self.writer = self.client.writer = writer
         node, client = self.node, self.client
         if node.draining:
-            raise Closing(RESTART, BusError("RESTARTING", retry_after=1.0))
+            raise Closing(RESTART, BusError(ErrorCode.RESTARTING, retry_after=1.0))
         node.admission.enter(client)
         self._identified()
         metrics.connections.labels(client.kind).inc()
@@ -98,7 +98,7 @@ class Connection:
         self.welcome()
         logger.debug("%s connected", self._named(), extra={**self._who("connected"), "socket": client.kind})
         if client.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
-            raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
+            raise Closing(UNIDENTIFIED, BusError(ErrorCode.UNAUTHENTICATED))
         try:
             wanted = self.registration_of_query()
             if wanted is not None:
@@ -149,12 +149,12 @@ class Connection:
         """More waits for this connection than may: end it at the end of this turn, not in the middle of a fan-out."""
         if not self._closing:
             self._closing = True
-            self.node.loop.call_soon(self.close, SLOW, BusError("TOO_SLOW", retry_after=1.0))
+            self.node.loop.call_soon(self.close, SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
 
     def flooded(self, why: str) -> None:
         """More came that is no message than may: ``why`` says of what."""
         metrics.limits.labels("frames").inc()
-        self.close(TOO_MANY, BusError("RATE_LIMITED", why, retry_after=1.0))
+        self.close(TOO_MANY, BusError(ErrorCode.RATE_LIMITED, why, retry_after=1.0))
 
     def drop(self, code: int, error: BusError | None) -> None:
         """Somebody else (an admin, a newer connection, a drain, a withdrawn right) ends it."""
@@ -172,7 +172,7 @@ class Connection:
             self.writer.send(frames.error(error))
         why = {"error": error.code, "reason": error.reason} if error else {}
         logger.log(
-            logging.WARNING if why.get("error") == "ORIGIN_REFUSED" else logging.INFO,
+            logging.WARNING if why.get("error") == ErrorCode.ORIGIN_REFUSED else logging.INFO,
             "closed %s with %d%s",
             self._named(),
             code,
@@ -197,7 +197,7 @@ class Connection:
             inbound = self.session.receive(data, time.monotonic())
             if node.draining:
                 # Neither taken nor lost: whoever sent it knows that it has to send it again.
-                raise BusError("RESTARTING", retry_after=1.0)
+                raise BusError(ErrorCode.RESTARTING, retry_after=1.0)
             if inbound.kind == KIND_PUBLISH and client.registered and messages.publish_at_once(self, inbound):
                 return None
             if not client.registered and inbound.kind != KIND_REGISTER:
@@ -226,7 +226,7 @@ class Connection:
                 await self._command(inbound)
             elif inbound.kind == KIND_REGISTER:
                 if client.registered:
-                    raise BusError("ALREADY_REGISTERED")
+                    raise BusError(ErrorCode.ALREADY_REGISTERED)
                 await self.register(inbound.registration or Registration())
             elif inbound.kind == KIND_PRIVATE:
                 await messages.publish_private(self, inbound)
@@ -252,7 +252,7 @@ class Connection:
                 exc_info=problem,
                 extra={**self._ids("internal_error"), "reference": reference},
             )
-            self.error(BusError("INTERNAL_ERROR", details=[{"reference": reference}]), request_id)
+            self.error(BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}]), request_id)
 
     async def register(self, wanted: Registration) -> None:
         """Take an identity (contract §3). Raises ``BusError`` or ``Closing``."""
@@ -298,7 +298,7 @@ class Connection:
         """A kind of frame that another app serves."""
         handler: Handler | None = apps.get_app_config("bus").kinds.get(inbound.kind)  # type: ignore[attr-defined]
         if handler is None:
-            raise BusError("UNKNOWN_TYPE", f"Frames of type {inbound.type} are not served here.")
+            raise BusError(ErrorCode.UNKNOWN_TYPE, f"Frames of type {inbound.type} are not served here.")
         await handler(self, inbound)
 
     def active(self, activity: str, address: Address | None = None) -> None:
@@ -403,7 +403,7 @@ class Connection:
     def _refused(self, problem: BusError, command: str | None = None) -> None:
         """Count and log what a client is told was wrong."""
         metrics.errors.labels(problem.code).inc()
-        if problem.code == "RATE_LIMITED":
+        if problem.code == ErrorCode.RATE_LIMITED:
             if self._limited:
                 return
             self._limited = True

@@ -18,7 +18,7 @@ from ..auth.attempts import Attempts
 from ..auth.permissions import Actor
 from ..conf.settings import config
 from ..node import Node
-from ..protocol.errors import NOT_ALLOWED, SLOW, TOO_MANY, UNIDENTIFIED, BusError, Closing
+from ..protocol.errors import NOT_ALLOWED, SLOW, TOO_MANY, UNIDENTIFIED, BusError, Closing, ErrorCode
 
 #: How a bearer's text is shown as a sub-protocol.
 _BEARERS = ("bearer.", "ticket.")
@@ -38,9 +38,9 @@ class Refused(BusError):
     @staticmethod
     def closing(problem: BusError) -> Closing:
         """The close code that goes with a refusal."""
-        if problem.code == "UNAUTHENTICATED":
+        if problem.code == ErrorCode.UNAUTHENTICATED:
             return Closing(UNIDENTIFIED, problem)
-        if problem.code == "RATE_LIMITED":
+        if problem.code == ErrorCode.RATE_LIMITED:
             return Closing(TOO_MANY, problem)
         if problem.number >= 500:
             return Closing(SLOW, problem)
@@ -132,7 +132,7 @@ def check_page(request: HttpRequest) -> None:
     except DisallowedHost:
         host = ""
     if foreign(request.META.get("HTTP_ORIGIN"), host):
-        raise BusError("ORIGIN_REFUSED", REFUSED_PAGE)
+        raise BusError(ErrorCode.ORIGIN_REFUSED, REFUSED_PAGE)
 
 
 def bearer_of(scope: Any, query: dict[str, str]) -> str | None:
@@ -150,11 +150,11 @@ def bearer_of(scope: Any, query: dict[str, str]) -> str | None:
                 return str(protocol[len(prefix) :])
     if ticket is not None:
         if identity.kind_of(ticket) != identity.TICKET:
-            raise Refused("UNAUTHENTICATED", identity.REFUSED)
+            raise Refused(ErrorCode.UNAUTHENTICATED, identity.REFUSED)
         return ticket
     if in_url is not None and not config().token_in_url:
         raise Refused(
-            "UNAUTHENTICATED",
+            ErrorCode.UNAUTHENTICATED,
             "Tokens in the URL are refused; send it in a header, as a sub-protocol, or in the first frame.",
         )
     return in_url
@@ -187,7 +187,7 @@ async def _actor_of(bearer: str, kind: str, node: Node) -> Actor:
 
 
 def _unavailable() -> BusError:
-    return BusError("UNAVAILABLE", "Who you are cannot be looked up at the moment. Try again.", retry_after=1.0)
+    return BusError(ErrorCode.UNAVAILABLE, "Who you are cannot be looked up at the moment. Try again.", retry_after=1.0)
 
 
 def session_key_of(scope: Any) -> str | None:
@@ -221,7 +221,7 @@ async def authenticate(scope: Any, query: dict[str, str], node: Node) -> Actor:
     session_key = session_key_of(scope)
     if session_key is not None:
         if not ours:
-            raise Refused("ORIGIN_REFUSED")
+            raise Refused(ErrorCode.ORIGIN_REFUSED)
         try:
             actor: Actor = await node.run(identity.from_session, session_key)
         except DatabaseError:
@@ -239,6 +239,6 @@ def check_admitted(actor: Actor, *, anonymous: bool) -> None:
     """Raise ``Closing`` unless ``actor`` may be here: identified, or anonymous where that is allowed and from a page of ours."""
     if actor.anonymous:
         if not anonymous:
-            raise Closing(UNIDENTIFIED, BusError("UNAUTHENTICATED"))
+            raise Closing(UNIDENTIFIED, BusError(ErrorCode.UNAUTHENTICATED))
         if actor.foreign:
-            raise Closing(NOT_ALLOWED, BusError("ORIGIN_REFUSED", REFUSED_PAGE))
+            raise Closing(NOT_ALLOWED, BusError(ErrorCode.ORIGIN_REFUSED, REFUSED_PAGE))

@@ -10,7 +10,7 @@ from arqonbus import errors
 from arqonbus.backoff import Backoff
 from arqonbus.messages import Message, moment_of, split_address
 from arqonbus.values import DEPTH
-from bus.protocol.errors import CLOSE_CODES, ERRORS
+from bus.protocol.errors import CLOSE_CODES, ERRORS, ErrorCode
 from bus.protocol.limits import Limits
 
 pytestmark = pytest.mark.pure
@@ -21,7 +21,7 @@ def test_every_code_of_the_contract_has_an_exception_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS))
-def test_number_and_retry_of_a_code_are_the_servers(code: str) -> None:
+def test_number_and_retry_of_a_code_are_the_servers(code: ErrorCode) -> None:
     kind = errors.BY_CODE[code]
     assert (kind.number, kind.retry) == (ERRORS[code].number, ERRORS[code].retry)
 

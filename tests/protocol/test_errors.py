@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bus.protocol import errors
-from bus.protocol.errors import CLOSE_CODES, ERRORS, BusError, Closing, target_not_found
+from bus.protocol.errors import CLOSE_CODES, ERRORS, BusError, Closing, ErrorCode, target_not_found
 
 pytestmark = pytest.mark.pure
 
@@ -42,7 +42,7 @@ def test_the_named_close_codes_are_those_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS))
-def test_every_error_has_a_number_of_the_contract_and_a_sentence(code: str) -> None:
+def test_every_error_has_a_number_of_the_contract_and_a_sentence(code: ErrorCode) -> None:
     kind = ERRORS[code]
     assert kind.number in NUMBERS
     assert kind.text.endswith((".", "/"))
@@ -51,38 +51,38 @@ def test_every_error_has_a_number_of_the_contract_and_a_sentence(code: str) -> N
 
 
 def test_an_error_says_its_text_unless_a_more_exact_one_is_known() -> None:
-    assert BusError("FORBIDDEN").as_dict() == {
-        "code": "FORBIDDEN",
+    assert BusError(ErrorCode.FORBIDDEN).as_dict() == {
+        "code": ErrorCode.FORBIDDEN,
         "number": 403,
         "message": "You do not have the permission for this.",
         "details": [],
     }
-    exact = BusError("BUSY", "Later.", [{"queue": 5}], retry_after=0.12345)
+    exact = BusError(ErrorCode.BUSY, "Later.", [{"queue": 5}], retry_after=0.12345)
     assert exact.as_dict() == {
-        "code": "BUSY",
+        "code": ErrorCode.BUSY,
         "number": 429,
         "message": "Later.",
         "details": [{"queue": 5}],
         "retry_after": 0.124,
     }
     for seconds, told in ((0.0, 0.0), (1e-5, 0.001), (0.07, 0.07), (1.1, 1.1), (1.0, 1.0)):
-        assert BusError("BUSY", retry_after=seconds).as_dict()["retry_after"] == told
+        assert BusError(ErrorCode.BUSY, retry_after=seconds).as_dict()["retry_after"] == told
     assert str(exact) == "BUSY: Later."
     # A traceback has no details; what only counts on them brings them along.
     faults = [
         {"field": "payload", "message": "`payload` is an object."},
         {"field": "to", "message": "`to` is missing."},
     ]
-    assert str(BusError("VALIDATION_ERROR", details=faults)) == (
+    assert str(BusError(ErrorCode.VALIDATION_ERROR, details=faults)) == (
         "VALIDATION_ERROR: The frame is not valid; `details` lists every fault."
         "\n  payload: `payload` is an object.\n  to: `to` is missing."
     )
 
 
 def test_a_closing_carries_its_code_and_reason() -> None:
-    closing = Closing(4403, BusError("FORBIDDEN"))
+    closing = Closing(4403, BusError(ErrorCode.FORBIDDEN))
     assert closing.close_code == 4403
-    assert closing.error.code == "FORBIDDEN"
+    assert closing.error.code == ErrorCode.FORBIDDEN
     assert "4403" in str(closing)
 
 
@@ -96,5 +96,5 @@ def test_a_closing_carries_its_code_and_reason() -> None:
 )
 def test_targets_that_nobody_knows_are_named(unknown: list[str], asked: int, text: str) -> None:
     problem = target_not_found(unknown, asked)
-    assert (problem.code, problem.message) == ("TARGET_NOT_FOUND", text)
+    assert (problem.code, problem.message) == (ErrorCode.TARGET_NOT_FOUND, text)
     assert problem.details == [{"client_id": target} for target in unknown]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.protocol import frames
-from bus.protocol.errors import BusError
+from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.inbound import KIND_PUBLISH, Inbound
 from bus.protocol.names import Address, inbox
 
@@ -92,11 +92,11 @@ def test_a_system_frame_about_the_connection() -> None:
 
 
 def test_an_error() -> None:
-    assert frames.error(BusError("CHANNEL_NOT_FOUND", "No a:b.", [{"address": "a:b"}]), "m1") == (
+    assert frames.error(BusError(ErrorCode.CHANNEL_NOT_FOUND, "No a:b.", [{"address": "a:b"}]), "m1") == (
         b'{"type":"error","request_id":"m1","error":{"code":"CHANNEL_NOT_FOUND","number":404,"message":"No a:b.",'
         b'"details":[{"address":"a:b"}]}}'
     )
-    assert json.loads(frames.error(BusError("BUSY", retry_after=0.5)))["error"]["retry_after"] == 0.5
+    assert json.loads(frames.error(BusError(ErrorCode.BUSY, retry_after=0.5)))["error"]["retry_after"] == 0.5
 
 
 def test_a_command_response_speaks_to_both_dialects() -> None:
@@ -108,7 +108,7 @@ def test_a_command_response_speaks_to_both_dialects() -> None:
 
 
 def test_a_command_error_speaks_to_both_dialects() -> None:
-    assert frames.command_error("arq_9", None, "nope", BusError("UNKNOWN_COMMAND", "No nope.")) == (
+    assert frames.command_error("arq_9", None, "nope", BusError(ErrorCode.UNKNOWN_COMMAND, "No nope.")) == (
         b'{"version":"1.0","type":"command_response","id":"arq_9","request_id":null,"from":"arqonbus_server",'
         b'"command":"nope","status":"error","message":"No nope.","error":{"code":"UNKNOWN_COMMAND","number":400,'
         b'"message":"No nope.","details":[]},"payload":{"request_id":null,"command":"nope","status":"error",'
@@ -142,7 +142,7 @@ def test_any_id_is_quoted_as_json(text: str) -> None:
     st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.text(max_size=10) | st.integers(), max_size=5),
 )
 def test_every_kind_of_answer_is_json_whatever_it_holds(text: str, values: dict[str, Any]) -> None:
-    problem = BusError("FORBIDDEN", text, [values])
+    problem = BusError(ErrorCode.FORBIDDEN, text, [values])
     for frame in (
         frames.ack(text, AT, 1),
         frames.system(text, AT, value=values),

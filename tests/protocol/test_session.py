@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bus.protocol.errors import BusError, Closing
+from bus.protocol.errors import BusError, Closing, ErrorCode
 from bus.protocol.faults import FrameError
 from bus.protocol.limits import Limits, TokenBucket
 from bus.protocol.session import Session
@@ -117,7 +117,7 @@ def test_connections_of_one_principal_may_share_a_rate() -> None:
 
 def test_a_session_may_have_a_grammar_of_its_own() -> None:
     def strict(data: bytes) -> Any:
-        raise FrameError("UNKNOWN_TYPE", request_id="m1")
+        raise FrameError(ErrorCode.UNKNOWN_TYPE, request_id="m1")
 
     assert problem_of(Session(Limits(), 0.0, strict), EVENT).code == "UNKNOWN_TYPE"
     assert Session(Limits(), 0.0, read).receive(EVENT, 0.0).id == "m1"

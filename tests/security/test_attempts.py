@@ -11,7 +11,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from bus.auth.attempts import MOST, OWN, Attempts, Buckets
-from bus.protocol.errors import BusError
+from bus.protocol.errors import BusError, ErrorCode
 from tests.conftest import Connect, StartServer
 from tests.harness.backends import Backends
 from tests.harness.server import BusServer
@@ -59,7 +59,7 @@ def test_wrong_bearers_over_rest_are_429_after_some(guarded: BusServer, path: st
     assert statuses.count(429) >= BEARERS
     refused = next(answer for answer in answers if answer.status_code == 429)
     error = refused.json()["error"]
-    assert error["code"] == "RATE_LIMITED"
+    assert error["code"] == ErrorCode.RATE_LIMITED
     assert 0 < error["retry_after"] <= 60
     assert int(refused.headers["Retry-After"]) >= 1
     # Behind the same address a credential that was good goes on, and other addresses notice nothing.
@@ -122,7 +122,7 @@ def attempts(settings: Settings) -> Attempts:
 
 def wrong(attempts: Attempts, bearer: str, address: str) -> str:
     with pytest.raises(BusError) as caught, attempts.bearer(bearer, address):
-        raise BusError("UNAUTHENTICATED")
+        raise BusError(ErrorCode.UNAUTHENTICATED)
     return caught.value.code
 
 
@@ -131,7 +131,7 @@ def test_many_good_ones_at_once_are_no_attempt(attempts: Attempts) -> None:
     with ExitStack() as together:
         for n in range(300):
             together.enter_context(attempts.bearer(f"good-{n}", "192.0.2.1"))
-    assert wrong(attempts, "bad", "192.0.2.1") == "UNAUTHENTICATED"
+    assert wrong(attempts, "bad", "192.0.2.1") == ErrorCode.UNAUTHENTICATED
 
 
 @pytest.mark.pure
@@ -139,7 +139,7 @@ def test_one_that_was_good_and_is_not_any_more_counts_like_others(attempts: Atte
     with attempts.bearer("once", "192.0.2.1"):
         pass
     codes = [wrong(attempts, "once", "192.0.2.1") for _ in range(7)]
-    assert codes == ["UNAUTHENTICATED"] * 5 + ["RATE_LIMITED"] * 2
+    assert codes == [ErrorCode.UNAUTHENTICATED] * 5 + [ErrorCode.RATE_LIMITED] * 2
 
 
 @pytest.mark.pure
@@ -148,17 +148,17 @@ def test_a_ticket_is_not_remembered_and_other_faults_are_no_attempt(attempts: At
         pass
     for _ in range(20):
         with pytest.raises(BusError), attempts.bearer("x", "192.0.2.2"):
-            raise BusError("UNAVAILABLE")
+            raise BusError(ErrorCode.UNAVAILABLE)
     [wrong(attempts, f"bad-{n}", "192.0.2.1") for n in range(5)]
-    assert wrong(attempts, "ticket", "192.0.2.1") == "RATE_LIMITED"
+    assert wrong(attempts, "ticket", "192.0.2.1") == ErrorCode.RATE_LIMITED
 
 
 @pytest.mark.pure
 def test_this_machine_has_more_and_an_ipv6_network_is_one(attempts: Attempts) -> None:
     own = [wrong(attempts, f"bad-{n}", "127.0.0.1") for n in range(int(5 * OWN) + 1)]
-    assert own == ["UNAUTHENTICATED"] * int(5 * OWN) + ["RATE_LIMITED"]
+    assert own == [ErrorCode.UNAUTHENTICATED] * int(5 * OWN) + [ErrorCode.RATE_LIMITED]
     network = [wrong(attempts, f"bad-{n}", f"2001:db8::{n:x}") for n in range(6)]
-    assert network[-1] == "RATE_LIMITED"
+    assert network[-1] == ErrorCode.RATE_LIMITED
     assert [bool(attempts.login("192.0.2.9")) for _ in range(3)] == [False, False, True]
 
 
@@ -179,7 +179,7 @@ def test_without_limits_nothing_is_counted(settings: Settings) -> None:
     for values in ({"bad_credentials": 0.0, "logins": 0.0}, {"rate_limit": 0.0}):
         settings.ARQONBUS = values
         attempts = Attempts()
-        assert {wrong(attempts, f"bad-{n}", "192.0.2.1") for n in range(100)} == {"UNAUTHENTICATED"}
+        assert {wrong(attempts, f"bad-{n}", "192.0.2.1") for n in range(100)} == {ErrorCode.UNAUTHENTICATED}
         assert not any(attempts.login("192.0.2.1") for _ in range(100))
 
 

@@ -17,7 +17,7 @@ from pytest_django.fixtures import Settings
 from bus.auth.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.models import AccessToken, Channel, Client, Grant, Membership, Node, Room
 from bus.node.delivery.channels import Channels
-from bus.protocol.errors import BusError
+from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.names import Address
 from bus.services import channel_lists, channels, clients, history, rooms
 from bus.services.history import Question
@@ -48,7 +48,7 @@ QUESTIONS: dict[str, Ask] = {
 def _joined(actor: Actor, address: Address) -> None:
     ref, _ = channels.ensure(address, actor)
     if ref.private:
-        raise BusError("CHANNEL_NOT_FOUND", f"There is no channel {address}.", [{"address": str(address)}])
+        raise BusError(ErrorCode.CHANNEL_NOT_FOUND, f"There is no channel {address}.", [{"address": str(address)}])
 
 
 @pytest.fixture(params=[False, True], ids=["no grant", "a grant by channel"])

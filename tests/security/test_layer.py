@@ -11,6 +11,7 @@ import pytest
 from channels_redis.core import RedisChannelLayer
 
 from bus.notify import messages as bells
+from bus.protocol.errors import ErrorCode
 from tests.conftest import Connect
 from tests.harness.server import BusServer
 from tests.security.conftest import Console
@@ -59,8 +60,8 @@ async def test_forged_and_garbled_messages_of_the_layer_ring_no_bell(
         encode([bells.Noticed(channel_id, lie)]),
         encode([bells.Changed(fresh_room, "kept", kept_id)]),
         encode([bells.AccessChanged("everyone", 2**60)]),
-        encode([bells.Dismiss(member.client_id, "", 99999, "NO_SUCH_CODE", "go away")]),
-        b"x" * 16 + encode([bells.Dismiss(member.client_id, "", 4403, "REVOKED", "go away")]),
+        encode([bells.Dismiss(member.client_id, "", 99999, "NO_SUCH_CODE", "go away")]),  # type: ignore[arg-type]
+        b"x" * 16 + encode([bells.Dismiss(member.client_id, "", 4403, ErrorCode.REVOKED, "go away")]),
         *(b"", b"\xc1", encode([]), encode({"a": 1}), encode(5), 5, None, "text", ["list"], {"a": {}}),
     ]
     layer, lines = layer_of(public_server), public_server.log().count("bell_unknown")

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 
 from ...auth import tickets
 from ...models import AccessToken, Grant, wire_time
-from ...protocol.errors import BusError
+from ...protocol.errors import BusError, ErrorCode
 from ...services import grants as grant_service
 from ...services import tokens as token_service
 from ..permissions import IsBusAdmin
@@ -93,13 +93,18 @@ class OneToken(_TokenView):
     """``/tokens/{id}``."""
 
     @operation(
-        "tokens_revoke", "Revoke an access token", tag="tokens", status=204, parameters=[NUMBER], errors=("NOT_FOUND",)
+        "tokens_revoke",
+        "Revoke an access token",
+        tag="tokens",
+        status=204,
+        parameters=[NUMBER],
+        errors=(ErrorCode.NOT_FOUND,),
     )
     def delete(self, request: Request, id: int) -> Response:
         """End one of your tokens at once, on every process; connections that came in with it are closed."""
         token = self.own().filter(pk=min(id, MOST_ID)).first()
         if token is None:
-            raise BusError("NOT_FOUND", "You have no such token.")
+            raise BusError(ErrorCode.NOT_FOUND, "You have no such token.")
         token_service.revoke(self.actor, token, door=DOOR)
         return Response(status=204)
 
@@ -158,7 +163,12 @@ class OneGrant(BusView):
     permission_classes = [IsBusAdmin]
 
     @operation(
-        "grants_get", "Look at a grant", shapes.GrantRow, tag="grants", parameters=[NUMBER], errors=("NOT_FOUND",)
+        "grants_get",
+        "Look at a grant",
+        shapes.GrantRow,
+        tag="grants",
+        parameters=[NUMBER],
+        errors=(ErrorCode.NOT_FOUND,),
     )
     def get(self, request: Request, id: int) -> Response:
         """One rule. For admins."""
@@ -171,14 +181,16 @@ class OneGrant(BusView):
         tag="grants",
         request=shapes.GrantChanges,
         parameters=[NUMBER],
-        errors=("NOT_FOUND",),
+        errors=(ErrorCode.NOT_FOUND,),
     )
     def patch(self, request: Request, id: int) -> Response:
         """Change what is given, and leave the rest. It holds at once. For admins."""
         changes = self.changes(shapes.GrantChanges)
         return Response(grant_row(grant_service.update(self.actor, _grant(id), changes, door=DOOR)))
 
-    @operation("grants_delete", "Remove a grant", tag="grants", status=204, parameters=[NUMBER], errors=("NOT_FOUND",))
+    @operation(
+        "grants_delete", "Remove a grant", tag="grants", status=204, parameters=[NUMBER], errors=(ErrorCode.NOT_FOUND,)
+    )
     def delete(self, request: Request, id: int) -> Response:
         """Remove a rule. Who was let in by it alone is taken out at once. For admins."""
         grant_service.delete(self.actor, _grant(id), door=DOOR)
@@ -188,5 +200,5 @@ class OneGrant(BusView):
 def _grant(id: int) -> Grant:
     grant = Grant.objects.filter(pk=min(id, MOST_ID)).first()
     if grant is None:
-        raise BusError("NOT_FOUND", f"There is no grant {id}.")
+        raise BusError(ErrorCode.NOT_FOUND, f"There is no grant {id}.")
     return grant

@@ -15,7 +15,7 @@ from rest_framework.views import APIView
 
 from ...auth.permissions import Actor
 from ...db.faults import without_transaction
-from ...protocol.errors import BusError
+from ...protocol.errors import BusError, ErrorCode
 from ...protocol.names import Address, parse_address
 from ...protocol.routing import invalid_name
 from ..authentication import BusAuthentication, actor_of
@@ -96,7 +96,9 @@ class BusView(APIView):
         fields = serializer().fields
         # What is empty is a value, but where it stands for fields of its own.
         if all(isinstance(fields[name], Serializer) and not part for name, part in value.items()):
-            raise BusError("VALIDATION_ERROR", f"The body names no field to change; there are {', '.join(fields)}.")
+            raise BusError(
+                ErrorCode.VALIDATION_ERROR, f"The body names no field to change; there are {', '.join(fields)}."
+            )
         return value
 
 
@@ -141,7 +143,7 @@ def number_of(text: str) -> int:
 def wrong_cursor() -> BusError:
     """For a cursor that is none."""
     return BusError(
-        "VALIDATION_ERROR",
+        ErrorCode.VALIDATION_ERROR,
         "This is not a cursor that the bus gave out.",
         [{"field": "cursor", "message": "Take it from `next` of the page before."}],
     )

@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from ...commands.base import LISTING
 from ...models import Channel
+from ...protocol.errors import ErrorCode
 from ...protocol.names import Address
 from ...services import channel_lists
 from ...services import channels as channel_service
@@ -44,7 +45,7 @@ class Channels(BusView):
         tag="channels",
         status=201,
         request=shapes.NewChannel,
-        errors=("INVALID_NAME", "CHANNEL_EXISTS", "CHANNEL_NOT_FOUND"),
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_EXISTS, ErrorCode.CHANNEL_NOT_FOUND),
         examples=[
             OpenApiExample(
                 "a channel that keeps 1000 messages",
@@ -75,7 +76,7 @@ class OneChannel(BusView):
         shapes.ChannelInfo,
         tag="channels",
         parameters=[ADDRESS],
-        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND"),
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def get(self, request: Request, address: str) -> Response:
         """Members, metadata and the head of the log, as `channel_info`."""
@@ -88,7 +89,7 @@ class OneChannel(BusView):
         tag="channels",
         request=shapes.ChannelChanges,
         parameters=[ADDRESS],
-        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND"),
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def patch(self, request: Request, address: str) -> Response:
         """Change what is given, and leave the rest. For admins."""
@@ -102,7 +103,12 @@ class OneChannel(BusView):
         tag="channels",
         status=204,
         parameters=[ADDRESS],
-        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND", "CHANNEL_PROTECTED", "CHANNEL_NOT_EMPTY"),
+        errors=(
+            ErrorCode.INVALID_NAME,
+            ErrorCode.CHANNEL_NOT_FOUND,
+            ErrorCode.CHANNEL_PROTECTED,
+            ErrorCode.CHANNEL_NOT_EMPTY,
+        ),
     )
     def delete(self, request: Request, address: str) -> Response:
         """Remove an empty channel with its history. For admins, as `delete_channel`; built-in channels stay."""

@@ -7,6 +7,7 @@ from rest_framework.response import Response
 
 from ...commands.base import LISTING
 from ...models import Client
+from ...protocol.errors import ErrorCode
 from ...services import clients as client_service
 from ..queries import ClientFilter
 from ..schema import CLIENT_ID, operation, query
@@ -25,7 +26,7 @@ class Clients(BusView):
         shapes.ClientList,
         tag="clients",
         parameters=query(ClientFilter),
-        errors=("INVALID_NAME", "CHANNEL_NOT_FOUND"),
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def get(self, request: Request) -> Response:
         """Who is connected, by client_id, with the channels whose members you may see."""
@@ -51,7 +52,7 @@ class OneClient(BusView):
         shapes.Client,
         tag="clients",
         parameters=[CLIENT_ID],
-        errors=("CLIENT_NOT_FOUND",),
+        errors=(ErrorCode.CLIENT_NOT_FOUND,),
     )
     def get(self, request: Request, client_id: str) -> Response:
         """One connected client."""
@@ -68,7 +69,7 @@ class Disconnect(BusView):
         status=204,
         request=shapes.Disconnection,
         parameters=[CLIENT_ID],
-        errors=("CLIENT_NOT_FOUND",),
+        errors=(ErrorCode.CLIENT_NOT_FOUND,),
     )
     def post(self, request: Request, client_id: str) -> Response:
         """Close a client's connection (4403), in whichever process it is. For admins."""

@@ -15,7 +15,7 @@ from ...commands.base import LOOK
 from ...conf.settings import config
 from ...models import Message
 from ...protocol.dialects import decode_object, normalise, read_closely
-from ...protocol.errors import BusError
+from ...protocol.errors import BusError, ErrorCode
 from ...protocol.faults import FrameError
 from ...protocol.inbound import Inbound, copies_of, size_of
 from ...protocol.limits import nesting_within
@@ -46,9 +46,14 @@ ANSWER = PolymorphicProxySerializer(
     resource_type_field_name=None,
 )
 PUBLISH_ERRORS = (
-    "INVALID_NAME", "UNSUPPORTED_VERSION", "UNKNOWN_TYPE", "CHANNEL_NOT_FOUND", "TARGET_NOT_FOUND", "CLIENT_ID_IN_USE",
-    "LIMIT_REACHED",
-)  # fmt: skip
+    ErrorCode.INVALID_NAME,
+    ErrorCode.UNSUPPORTED_VERSION,
+    ErrorCode.UNKNOWN_TYPE,
+    ErrorCode.CHANNEL_NOT_FOUND,
+    ErrorCode.TARGET_NOT_FOUND,
+    ErrorCode.CLIENT_ID_IN_USE,
+    ErrorCode.LIMIT_REACHED,
+)
 
 _raw_array = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -107,14 +112,14 @@ def _cost(frames_in: Sequence[Inbound], body: int) -> tuple[int, int]:
     size = body + sum((copies_of(inbound) - 1) * size_of(inbound) for inbound in frames_in)
     if rows > settings.batch_rows:
         raise BusError(
-            "LIMIT_REACHED",
+            ErrorCode.LIMIT_REACHED,
             f"The messages of one request are {rows} when each counts once for each target; "
             f"at most {settings.batch_rows} are taken. Send them in several requests.",
             [{"limit": "batch_rows", "value": settings.batch_rows}],
         )
     if size > settings.batch_bytes:
         raise BusError(
-            "FRAME_TOO_LARGE",
+            ErrorCode.FRAME_TOO_LARGE,
             f"The messages of one request have {size} bytes when each counts once for each target; "
             f"at most {settings.batch_bytes} are taken. Send them in several requests.",
             [{"limit": "batch_bytes", "value": settings.batch_bytes}],
@@ -130,7 +135,7 @@ def _keep_to(inbound: Inbound, initial: Address, index: int | None) -> None:
             raise _at(
                 index,
                 BusError(
-                    "VALIDATION_ERROR",
+                    ErrorCode.VALIDATION_ERROR,
                     f"This address takes messages for {initial} only; post others to /api/v1/messages.",
                     [{"field": "to" if inbound.to else field}],
                 ),
@@ -148,17 +153,18 @@ def read_frames(body: Any) -> tuple[Sequence[Inbound], bool]:
     unknown = sorted(raw.keys() - {"messages"})
     if unknown:
         raise FrameError(
-            "VALIDATION_ERROR", details=[{"field": key, "message": "A batch has `messages` only."} for key in unknown]
+            ErrorCode.VALIDATION_ERROR,
+            details=[{"field": key, "message": "A batch has `messages` only."} for key in unknown],
         )
     try:
         rows = _raw_array.decode(bytes(raw["messages"]))
     except msgspec.DecodeError:
         raise FrameError(
-            "VALIDATION_ERROR", details=[{"field": "messages", "message": "`messages` is a list of messages."}]
+            ErrorCode.VALIDATION_ERROR, details=[{"field": "messages", "message": "`messages` is a list of messages."}]
         ) from None
     if not 1 <= len(rows) <= settings.batch:
         raise FrameError(
-            "VALIDATION_ERROR",
+            ErrorCode.VALIDATION_ERROR,
             details=[{"field": "messages", "message": f"A batch has 1 to {settings.batch} messages."}],
         )
     return [_frame(bytes(row), None, index) for index, row in enumerate(rows)], True
@@ -169,13 +175,14 @@ def _frame(data: bytes, raw: dict[str, msgspec.Raw] | None, index: int | None) -
     try:
         if len(data) > settings.frame_bytes:
             raise BusError(
-                "FRAME_TOO_LARGE", f"The message has {len(data)} bytes; at most {settings.frame_bytes} are taken."
+                ErrorCode.FRAME_TOO_LARGE,
+                f"The message has {len(data)} bytes; at most {settings.frame_bytes} are taken.",
             )
         if not nesting_within(data, settings.frame_depth):
-            raise FrameError("INVALID_JSON", f"The message nests deeper than {settings.frame_depth} levels.")
+            raise FrameError(ErrorCode.INVALID_JSON, f"The message nests deeper than {settings.frame_depth} levels.")
         inbound = read_closely(data) if raw is None else normalise(raw, numbers=unusual(data))
         if len(inbound.to) > settings.targets:
-            raise FrameError("VALIDATION_ERROR", f"At most {settings.targets} targets.", [{"field": "to"}])
+            raise FrameError(ErrorCode.VALIDATION_ERROR, f"At most {settings.targets} targets.", [{"field": "to"}])
     except BusError as problem:
         raise _at(index, problem) from None
     return inbound
@@ -198,7 +205,7 @@ class Messages(_MessageView):
         shapes.MessageList,
         tag="messages",
         parameters=query(MessageFilter),
-        errors=("INVALID_NAME", "ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND"),
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def get(self, request: Request) -> Response:
         """Messages of a channel, of a room with all of its channels, or of all that you may read, as they were delivered.
@@ -260,7 +267,7 @@ class ChannelMessages(_MessageView):
         shapes.MessageList,
         tag="messages",
         parameters=[ADDRESS, *query(ChannelMessageFilter)],
-        errors=("INVALID_NAME", "ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND"),
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def get(self, request: Request, address: str) -> Response:
         """Messages of one channel as they were delivered. To follow it: `?order=asc&after=<the last seq you have>`."""
@@ -303,7 +310,7 @@ class OneMessage(BusView):
         shapes.Message,
         tag="messages",
         parameters=[ADDRESS, SEQ],
-        errors=("INVALID_NAME", "ROOM_NOT_FOUND", "CHANNEL_NOT_FOUND", "NOT_FOUND"),
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.NOT_FOUND),
     )
     def get(self, request: Request, address: str, seq: str) -> Response:
         """One message by its place in the log."""

@@ -7,6 +7,7 @@ from rest_framework.response import Response
 
 from ...commands.base import LISTING
 from ...models import Room
+from ...protocol.errors import ErrorCode
 from ...services import rooms as room_service
 from ..queries import RoomFilter
 from ..schema import ROOM, operation, query
@@ -34,7 +35,7 @@ class Rooms(BusView):
         tag="rooms",
         status=201,
         request=shapes.NewRoom,
-        errors=("INVALID_NAME", "ROOM_EXISTS"),
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_EXISTS),
     )
     def post(self, request: Request) -> Response:
         """Make an empty room. For admins; rooms are also made with their first channel."""
@@ -46,7 +47,9 @@ class Rooms(BusView):
 class OneRoom(BusView):
     """``/rooms/{room}``."""
 
-    @operation("rooms_get", "Look at a room", shapes.Room, tag="rooms", parameters=[ROOM], errors=("ROOM_NOT_FOUND",))
+    @operation(
+        "rooms_get", "Look at a room", shapes.Room, tag="rooms", parameters=[ROOM], errors=(ErrorCode.ROOM_NOT_FOUND,)
+    )
     def get(self, request: Request, room: str) -> Response:
         """One room with its figures."""
         return Response(room_service.get(self.actor, room))
@@ -58,7 +61,7 @@ class OneRoom(BusView):
         tag="rooms",
         request=shapes.RoomChanges,
         parameters=[ROOM],
-        errors=("ROOM_NOT_FOUND",),
+        errors=(ErrorCode.ROOM_NOT_FOUND,),
     )
     def patch(self, request: Request, room: str) -> Response:
         """Change what is given, and leave the rest. For admins.
@@ -74,7 +77,7 @@ class OneRoom(BusView):
         tag="rooms",
         status=204,
         parameters=[ROOM],
-        errors=("ROOM_NOT_FOUND", "CHANNEL_PROTECTED", "CHANNEL_NOT_EMPTY"),
+        errors=(ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_PROTECTED, ErrorCode.CHANNEL_NOT_EMPTY),
     )
     def delete(self, request: Request, room: str) -> Response:
         """Remove a room with its channels and their history, if nobody is in it. For admins; built-in rooms stay."""

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ...monitoring import metrics
-from ...protocol.errors import UNIDENTIFIED, BusError, Closing
+from ...protocol.errors import UNIDENTIFIED, BusError, Closing, ErrorCode
 from ...protocol.limits import TokenBucket, holder_of, is_of_this_machine
 from ...services.claims import too_many
 from ..client import ClientState
@@ -112,7 +112,7 @@ class Admission:
             del self._silent[client]
             metrics.limits.labels("registration_deadline").inc()
             text = f"Nothing came within {limit:g} s of connecting; the first frame registers a client."
-            client.drop(UNIDENTIFIED, BusError("UNAUTHENTICATED", text))
+            client.drop(UNIDENTIFIED, BusError(ErrorCode.UNAUTHENTICATED, text))
         return 0.5
 
 

@@ -13,7 +13,7 @@ from django.db import Error as DatabaseError
 from ... import signals
 from ...auth.permissions import HISTORY, JOIN, can, table
 from ...protocol import frames
-from ...protocol.errors import SLOW, BusError, Closing
+from ...protocol.errors import SLOW, BusError, Closing, ErrorCode
 from ...protocol.names import EVERYONE, WHOLE, Address
 from ...realtime.hub import Stream
 from ...services.channels import ChannelRef
@@ -67,12 +67,12 @@ class Members:
         """
         node = self._node
         if not address.is_channel:
-            raise BusError("INVALID_NAME", f"{address} is not a channel to join.", [{"field": "channel"}])
+            raise BusError(ErrorCode.INVALID_NAME, f"{address} is not a channel to join.", [{"field": "channel"}])
         member = any(ref.address == address for ref in client.memberships.values())
         if not member and not self.room_for_one_more(client):
             limit = node.settings.memberships
             raise BusError(
-                "LIMIT_REACHED",
+                ErrorCode.LIMIT_REACHED,
                 f"At most {limit} channels at once.",
                 [{"limit": "memberships", "value": limit}],
             )
@@ -185,14 +185,14 @@ class Members:
             client.drop(closing.close_code, closing.error)
         except Exception:
             logger.exception("replay failed", extra={"event": "internal_error", "client": client.client_id})
-            client.drop(SLOW, BusError("INTERNAL_ERROR", retry_after=1.0))
+            client.drop(SLOW, BusError(ErrorCode.INTERNAL_ERROR, retry_after=1.0))
 
     async def leave(self, client: ClientState, address: Address) -> list[str]:
         """End a membership; returns the addresses of those that are left. Raises ``BusError`` NOT_A_MEMBER, UNAVAILABLE."""
         node = self._node
         ref = next((ref for ref in client.memberships.values() if ref.address == address), None)
         if ref is None:
-            raise BusError("NOT_A_MEMBER", f"You are not a member of {address}.", [{"address": str(address)}])
+            raise BusError(ErrorCode.NOT_A_MEMBER, f"You are not a member of {address}.", [{"address": str(address)}])
         # Who is refused stays what it was: a member.
         participants: int = await self.write(Leave(client.client_id, client.connection_id, ref.id))
         if ref.id in client.memberships:
@@ -204,7 +204,7 @@ class Members:
         """End memberships that are no longer allowed: nothing more is delivered from this moment on, and the client is told."""
         node = self._node
         for ref in refs:
-            self._end(client, ref, "REVOKED")
+            self._end(client, ref, ErrorCode.REVOKED)
         for ref in refs:
             if not client.registered:
                 continue  # A reader that is no client, such as a stream of events.
@@ -381,7 +381,7 @@ class Members:
                         return await self._node.presence.submit(operation)
                     except ChannelHeld:
                         problem = BusError(
-                            "UNAVAILABLE", "Another transaction holds this channel. Try again.", retry_after=1.0
+                            ErrorCode.UNAVAILABLE, "Another transaction holds this channel. Try again.", retry_after=1.0
                         )
                         await asyncio.sleep(HELD_AGAIN)
         except (DatabaseError, TimeoutError):
@@ -390,4 +390,4 @@ class Members:
 
 def rebuilt() -> BusError:
     """For those whose log is another one by now: who comes back with its position is told so (``recovered: false``)."""
-    return BusError("RESTARTING", "The log was rebuilt; come back.", retry_after=0.5)
+    return BusError(ErrorCode.RESTARTING, "The log was rebuilt; come back.", retry_after=0.5)

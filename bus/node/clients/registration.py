@@ -15,7 +15,7 @@ from ...auth.permissions import JOIN, Actor
 from ...conf.settings import default_address
 from ...models import new_epoch
 from ...protocol import frames
-from ...protocol.errors import NOT_ALLOWED, SLOW, TAKEN_OVER, BusError, Closing
+from ...protocol.errors import NOT_ALLOWED, SLOW, TAKEN_OVER, BusError, Closing, ErrorCode
 from ...protocol.names import EVERYONE, WHOLE, Address, inbox, is_made_up, parse_address
 from ...protocol.registration import Registration
 from ...protocol.routing import resolve
@@ -143,7 +143,7 @@ class Registrations:
         node = self._node
         older = node.clients.by_id.get(client_id)
         if older is not None and older is not client and older.order > claimed.order:
-            raise Closing(TAKEN_OVER, BusError("TAKEN_OVER"))
+            raise Closing(TAKEN_OVER, BusError(ErrorCode.TAKEN_OVER))
         client.order = claimed.order
         client.client_id, client.client_type = client_id, wanted.client_type
         client.screen_name, client.avatar = wanted.screen_name, wanted.avatar
@@ -154,7 +154,7 @@ class Registrations:
         node.clients.by_id[client_id] = client
         if older is not None and older is not client:
             older.registered = False
-            older.drop(TAKEN_OVER, BusError("TAKEN_OVER"))
+            older.drop(TAKEN_OVER, BusError(ErrorCode.TAKEN_OVER))
         client.registered = True
         node.admission.registered(client)
 
@@ -165,7 +165,7 @@ class Registrations:
         node, members = self._node, self._members
         if not node.may(client, JOIN, ref):
             # Withdrawn while the claim was written: there was no membership yet to take it away from.
-            raise Closing(NOT_ALLOWED, BusError("REVOKED"))
+            raise Closing(NOT_ALLOWED, BusError(ErrorCode.REVOKED))
         members.remember(client, ref)
         entered = [(ref, claimed.participants)]
         heard |= await self._own_inbox(client, claimed)
@@ -251,7 +251,7 @@ class Registrations:
         try:
             return await self._node.channels.resolve(address, client.actor, create=False)
         except BusError as problem:
-            if problem.code == "UNAVAILABLE":
+            if problem.code == ErrorCode.UNAVAILABLE:
                 raise
             return None
 
@@ -288,7 +288,7 @@ def _initial(wanted: Registration) -> Address:
     if address.is_whole_room:
         address = Address(address.room, default.channel)
     if not address.is_channel:
-        raise BusError("INVALID_NAME", f"{address} cannot be the initial channel.", [{"field": "room"}])
+        raise BusError(ErrorCode.INVALID_NAME, f"{address} cannot be the initial channel.", [{"field": "room"}])
     return address
 
 

@@ -19,7 +19,7 @@ from django.db import Error as DatabaseError
 from ...auth import identity, tickets
 from ...auth.permissions import JOIN, Actor, table
 from ...notify.messages import Changed
-from ...protocol.errors import NOT_ALLOWED, UNIDENTIFIED, BusError
+from ...protocol.errors import NOT_ALLOWED, UNIDENTIFIED, BusError, ErrorCode
 from ...services import rights as access
 from ...services.channels import ChannelRef
 from ..client import ClientState
@@ -150,7 +150,7 @@ class Access:
                     await self._look_at(list({p for p, _ in doubted}), {room for _, room in doubted}, people=False)
             except Exception as problem:
                 # Nothing is forgotten because the store was away for a moment, or because of a fault of our own.
-                if isinstance(problem, DatabaseError) or getattr(problem, "code", "") == "UNAVAILABLE":
+                if isinstance(problem, DatabaseError) or getattr(problem, "code", "") == ErrorCode.UNAVAILABLE:
                     logger.warning("access waits for the store: %s", problem, extra={"event": "access_waits"})
                 else:
                     logger.exception("a look at who may stay failed", extra={"event": "internal_error"})
@@ -188,7 +188,7 @@ class Access:
                 self._clients.add(client)  # It registered meanwhile, maybe with what was read before.
                 continue
             if isinstance(answer, BusError):
-                client.drop(UNIDENTIFIED if answer.code == "UNAUTHENTICATED" else NOT_ALLOWED, answer)
+                client.drop(UNIDENTIFIED if answer.code == ErrorCode.UNAUTHENTICATED else NOT_ALLOWED, answer)
                 continue
             if answer != client.actor:
                 client.actor = answer
@@ -207,7 +207,7 @@ class Access:
                 try:
                     fresh = await node.channels.resolve(ref.address, client.actor, create=False)
                 except BusError as problem:
-                    if problem.code == "UNAVAILABLE":
+                    if problem.code == ErrorCode.UNAVAILABLE:
                         raise  # Nobody knows; asked again.
                     continue  # It is gone, and the membership with it.
                 if ref.id in client.memberships:
@@ -220,7 +220,7 @@ class Access:
 def _ended(actor: Actor) -> tuple[int, BusError]:
     session = actor.credential.startswith("session:")
     return UNIDENTIFIED, BusError(
-        "UNAUTHENTICATED", "Your session has ended; log in again." if session else "Your access has expired."
+        ErrorCode.UNAUTHENTICATED, "Your session has ended; log in again." if session else "Your access has expired."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import Error as DatabaseError
 
 from ...auth.permissions import JOIN, SYSTEM, Actor, can, table
-from ...protocol.errors import BusError
+from ...protocol.errors import BusError, ErrorCode
 from ...protocol.names import Address
 from ...services import channels as channel_service
 from ...services import rooms as room_service
@@ -85,7 +85,7 @@ class Channels:
         try:
             return (await self.resolve(address, SYSTEM, create=False)).private
         except BusError as problem:
-            if problem.code == "UNAVAILABLE":
+            if problem.code == ErrorCode.UNAVAILABLE:
                 return True
         except RuntimeError:  # The node has stopped, and its threads with it.
             return True

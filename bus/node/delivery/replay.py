@@ -10,7 +10,7 @@ from django.db import Error as DatabaseError
 
 from ... import log
 from ...log.store import parse_moment
-from ...protocol.errors import SLOW, BusError, Closing
+from ...protocol.errors import SLOW, BusError, Closing, ErrorCode
 from ...protocol.names import Address
 from ...realtime.hub import Hub, Stream
 from ..client import ClientState
@@ -193,7 +193,7 @@ async def _breathe(client: ClientState) -> None:
         waited = 0.0 if waiting < last else waited + pause
         last = waiting
         if waited > client.writer.bounds.deadline:
-            raise Closing(SLOW, BusError("TOO_SLOW", retry_after=1.0))
+            raise Closing(SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
         pause = min(0.05, pause + 0.005)
 
 
@@ -202,7 +202,7 @@ def check_since(since: int | str) -> datetime:
     moment = parse_moment(since) if isinstance(since, str) else datetime.now(UTC)
     if moment is None:
         raise BusError(
-            "VALIDATION_ERROR",
+            ErrorCode.VALIDATION_ERROR,
             details=[{"field": "since", "message": "`since` is a seq or an ISO time."}],
         )
     return moment

@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 
 from ... import log
 from ...notify.broker import Broker
-from ...protocol.errors import SLOW, BusError
+from ...protocol.errors import SLOW, BusError, ErrorCode
 from ...protocol.names import Address
 from ...realtime.hub import Hub, Member, Stream
 from ...services.channels import ChannelRef
@@ -51,7 +51,7 @@ class Vanished(BusError):
 
     def __init__(self, channel_id: int) -> None:
         self.channel_id = channel_id
-        super().__init__("CHANNEL_NOT_FOUND", "The channel was deleted.")
+        super().__init__(ErrorCode.CHANNEL_NOT_FOUND, "The channel was deleted.")
 
 
 class Streams:
@@ -316,7 +316,7 @@ class Streams:
 def went(address: Address) -> BusError:
     """The error for those whose next message the retention dropped before it reached them."""
     return BusError(
-        "TOO_SLOW",
+        ErrorCode.TOO_SLOW,
         f"Messages of {address} were dropped by its retention before they reached you; come back and resume.",
         retry_after=0.5,
     )

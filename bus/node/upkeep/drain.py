@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import Error as DatabaseError
 
-from ...protocol.errors import RESTART, BusError
+from ...protocol.errors import RESTART, BusError, ErrorCode
 from ...services import nodes as node_service
 from ...services import totals
 from ..client import ClientState
@@ -53,7 +53,7 @@ async def send_away(clients: Iterable[ClientState], spread: float, message: str 
     leaving = list(clients)
     for position, client in enumerate(leaving):
         wait = 0.5 + spread * position / len(leaving)
-        client.drop(RESTART, BusError("RESTARTING", message, retry_after=wait))
+        client.drop(RESTART, BusError(ErrorCode.RESTARTING, message, retry_after=wait))
         if position % 100 == 99:
             await asyncio.sleep(0)
 

@@ -14,7 +14,7 @@ from django.db import Error as DatabaseError
 
 from ... import log
 from ...db import faults as database
-from ...protocol.errors import TAKEN_OVER, BusError
+from ...protocol.errors import TAKEN_OVER, BusError, ErrorCode
 from ...services import connections as connection_service
 from ...services import nodes as node_service
 from ...services import sweeping
@@ -157,7 +157,7 @@ class Life:
             for client in [client for client in lost if last.get(client.client_id, (0, 0)) >= client.order]:
                 # The bell that told of it was lost. Were it to come back, it would send the newer one away.
                 lost.remove(client)
-                client.drop(TAKEN_OVER, BusError("TAKEN_OVER"))
+                client.drop(TAKEN_OVER, BusError(ErrorCode.TAKEN_OVER))
             await self._send_away(lost)
         for connection_id in settled - here.keys():
             if connection_id not in node.clients.by_connection:
