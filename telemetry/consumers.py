@@ -11,13 +11,13 @@ from django.db import Error as DatabaseError
 from bus.auth.permissions import JOIN
 from bus.conf.settings import telemetry_anonymous_allowed
 from bus.consumers import BusConsumer
+from bus.directory.channels import ChannelRef
 from bus.models import wire_time
 from bus.protocol import frames
 from bus.protocol.errors import BusError, Closing, ErrorCode
 from bus.protocol.registration import Registration
 from bus.realtime.hub import Stream
 from bus.realtime.writer import Writer
-from bus.services.channels import ChannelRef
 from bus.sockets.connection import Connection
 from bus.sockets.handshake import Refused, check_admitted
 

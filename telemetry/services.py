@@ -14,6 +14,7 @@ from django.apps import apps
 from django.db import Error as DatabaseError
 
 from bus.auth.permissions import PUBLISH, SYSTEM, Actor, table
+from bus.directory.channels import ChannelRef
 from bus.log import Entry
 from bus.models import wire_time
 from bus.node import Node, running
@@ -21,7 +22,6 @@ from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.inbound import Inbound
 from bus.protocol.names import SERVER, Address
 from bus.publishing.django import publish_all
-from bus.services.channels import ChannelRef
 from bus.sockets.connection import Connection
 
 from . import metrics, protocol

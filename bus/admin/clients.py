@@ -17,6 +17,7 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
+from ..directory import clients as client_directory
 from ..models import Client, Membership, Message
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import parse_address
@@ -235,10 +236,10 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
         form = MessageForm(request.POST)
 
         def act(client: Client) -> str:
-            speaker, new = client_service.speaker(actor_of(request))
+            speaker, new = client_directory.speaker(actor_of(request))
             with transaction.atomic():
                 if new:
-                    client_service.take(speaker)
+                    client_directory.take_id(speaker)
                 send_private(client.client_id, message=form.cleaned_data["text"], actor=speaker)
             return f"{client.client_id} has your message, from {speaker.client_id}."
 

@@ -25,6 +25,7 @@ from ..auth import identity
 from ..auth.permissions import Actor
 from ..conf.settings import anonymous_allowed
 from ..db.faults import without_transaction
+from ..directory.channels import ChannelRef
 from ..monitoring import metrics
 from ..node import ClientState, Node, current
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing, ErrorCode
@@ -34,7 +35,6 @@ from ..protocol.routing import channel_not_found
 from ..realtime.event_writer import EventWriter, backlog_of
 from ..realtime.hub import Stream
 from ..services import clients as client_service
-from ..services.channels import ChannelRef
 from ..sockets.handshake import check_page, identify, request_address
 from .authentication import bearer_of
 from .endings import ending_of

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..auth.permissions import Actor
 from ..conf.settings import default_address
+from ..directory.channels import ChannelRef
 from ..protocol.names import Address
 from ..realtime.writer import Writer
-from ..services.channels import ChannelRef
 
 _NOTHING: Mapping[str, Any] = {}
 _NONE: frozenset[str] = frozenset()

@@ -18,6 +18,7 @@ from django.db import Error as DatabaseError
 from ..auth.permissions import SYSTEM, can, require, table
 from ..conf.settings import LAYER_HINT, config, development_notice, in_memory_layer
 from ..db import faults as database
+from ..directory.channels import ChannelRef
 from ..log import LogWriter
 from ..monitoring import metrics
 from ..monitoring.log_lines import Damper
@@ -33,7 +34,6 @@ from ..realtime.writer import Bounds
 from ..services import connections as connection_service
 from ..services import nodes as node_service
 from ..services import seed
-from ..services.channels import ChannelRef
 from ..version import VERSION
 from .batch import Batcher
 from .client import Clients, ClientState

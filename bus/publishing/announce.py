@@ -10,6 +10,7 @@ from django.apps import apps
 
 from .. import signals
 from ..auth.permissions import PUBLISH
+from ..directory.channels import ChannelRef
 from ..log import Entry, Passed, id_taken
 from ..node.client import ClientState
 from ..node.delivery.clock import WireClock
@@ -18,7 +19,6 @@ from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.inbound import Inbound
 from ..protocol.names import INBOX_ROOM, Address
-from ..services.channels import ChannelRef
 
 if TYPE_CHECKING:
     from ..node.node import Node

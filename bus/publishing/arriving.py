@@ -8,11 +8,11 @@ import msgspec
 from django.db import IntegrityError
 
 from ..auth.permissions import Actor
+from ..directory.clients import known
 from ..protocol.errors import BusError, ErrorCode, target_not_found
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.names import EVERYONE, Address, inbox
 from ..protocol.routing import private_targets, resolve
-from ..services.clients import known
 from .django import Published, publish_all
 
 

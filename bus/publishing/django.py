@@ -22,6 +22,8 @@ from django.utils import timezone
 from .. import signals
 from ..auth.permissions import PUBLISH, SYSTEM, Actor, can, require, require_admin_for
 from ..conf.settings import config
+from ..directory.channels import ChannelRef, ensure, find_all
+from ..directory.clients import known, take_id
 from ..log import CommitInDoubt, Entry, Passed, append_batch, id_taken
 from ..models import wire_time
 from ..notify import broker
@@ -32,8 +34,6 @@ from ..protocol.inbound import KIND_PUBLISH, PAYLOAD_RULE, Inbound
 from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
 from ..protocol.routing import delivered_type, resolve
 from ..protocol.values import is_printable, wrong_with
-from ..services.channels import ChannelRef, ensure, find_all
-from ..services.clients import known, take
 
 logger = logging.getLogger("arqonbus.publishing")
 
@@ -114,7 +114,7 @@ def publish_all(
     ``waiting`` is what ``clients.known`` said of the clients whose inboxes are among them.
     With ``may_wait`` the caller can come back: raises ``BusError`` BUSY when an ephemeral message would not reach the other
     processes now. Without, it reaches those of this one: no business of the caller's fails for it. A ``new_sender`` takes its
-    client id with the messages (``clients.take``), once it is known that it may write them.
+    client id with the messages (``clients.take_id``), once it is known that it may write them.
     """
     late = not durable and connection.in_atomic_block
     refs = find_all({address for address, _ in items})
@@ -135,7 +135,7 @@ def publish_all(
             raise BusError(ErrorCode.BUSY, retry_after=0.1)
         _check_passing([entry for _, entry in made])
         if new_sender:
-            take(actor)
+            take_id(actor)
         kept = [entry for _, entry in made if entry.channel_id > 0 and not entry.context.ephemeral]
         if kept and not late:
             append_batch(kept, window=config().idempotency_window)

@@ -7,6 +7,8 @@ from typing import Protocol
 import msgspec
 
 from ..auth.permissions import PUBLISH, require_admin_for
+from ..directory import clients as client_directory
+from ..directory.channels import ChannelRef
 from ..log import Entry
 from ..node import ClientState, Node
 from ..protocol import frames
@@ -14,8 +16,6 @@ from ..protocol.errors import BusError, ErrorCode, target_not_found
 from ..protocol.inbound import Inbound
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, inbox
 from ..protocol.routing import delivered_type, private_targets, resolve
-from ..services import clients as client_service
-from ..services.channels import ChannelRef
 
 
 class Sender(Protocol):
@@ -115,7 +115,7 @@ async def publish_private(sender: Sender, inbound: Inbound) -> None:
     unknown: set[str] = set()
     waiting: dict[str, bool] = {}
     if absent:
-        waiting = await node.run(client_service.known, absent)
+        waiting = await node.run(client_directory.known, absent)
         unknown = set(absent) - waiting.keys()
     served = [target for target in inbound.to if target not in unknown]
     copies: list[tuple[ChannelRef, Inbound]] = []

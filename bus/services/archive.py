@@ -14,6 +14,7 @@ from msgspec import Meta, field
 
 from ..auth.permissions import SYSTEM, Actor
 from ..conf.settings import config
+from ..directory.channels import ensure
 from ..log.store import parse_moment
 from ..models import Channel, Message, Room
 from ..protocol.errors import BusError, ErrorCode
@@ -22,7 +23,6 @@ from ..protocol.limits import nesting_within
 from ..protocol.names import EVERYONE, INBOX_ROOM, Address
 from ..protocol.routing import resolve
 from . import audit
-from .channels import ensure
 
 #: Messages that one transaction takes in, so that publishers do not wait long behind it.
 CHUNK = 1000

@@ -18,6 +18,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from ..conf.settings import config
+from ..directory.clients import too_many_ids
 from ..models import Channel, Client, Membership, digest, new_epoch
 from ..monitoring import metrics
 from ..notify import broker
@@ -26,7 +27,6 @@ from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, C
 from ..protocol.names import INBOX_ROOM, is_made_up
 from . import nodes, totals
 from .channels import participants
-from .clients import too_many_ids
 from .held import ChannelHeld, refer_to
 
 #: The place of a claim among all claims of its client id: the row's key, which only grows, and a number within the row.

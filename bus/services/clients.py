@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,16 +10,13 @@ import msgspec
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
-from django.utils.crypto import salted_hmac
 
 from ..auth.permissions import PRESENCE, Actor, can, require
-from ..conf.settings import config
-from ..models import Channel, Client, Membership, digest, wire_time
-from ..monitoring import metrics
+from ..models import Channel, Client, Membership, wire_time
 from ..notify import broker
 from ..notify import messages as bells
 from ..protocol.errors import NOT_ALLOWED, BusError, ErrorCode
-from ..protocol.names import CLIENT_ID_RULE, Address, is_client_id, is_reserved
+from ..protocol.names import Address, is_client_id
 from ..protocol.routing import channel_not_found, invalid_name
 from . import audit
 from .channels import remove
@@ -29,19 +26,6 @@ from .walking import sealed, unsealed, walk
 #: Connected clients that one question looks through, memberships that it reads of those who may be seen, and bytes of what
 #: they say of themselves.
 WINDOW, MOST_MEMBERSHIPS, PAGE_BYTES = 5_000, 5_000, 2 * 1024 * 1024
-
-
-def known(client_ids: Iterable[str]) -> dict[str, bool]:
-    """Which of the ids there is a client for, connected or not; and whether what it is sent now waits for an unproven one.
-
-    That is one that is away and that nobody vouches for: it gets its letters if it brings its resume token in time. Whoever comes
-    under the id without it does not.
-    """
-    rows = Client.objects.filter(client_id__in=list(client_ids))
-    return {
-        name: not principal and node is None
-        for name, principal, node in rows.values_list("client_id", "principal", "node")
-    }
 
 
 def proven_since(client_id: str) -> datetime:
@@ -57,65 +41,6 @@ def inbox_floor(actor: Actor, client_id: str) -> int | None:
     rows = Client.objects.filter(client_id=client_id, principal=actor.principal)
     floor: int | None = rows.values_list("inbox_floor", flat=True).first()
     return floor
-
-
-def speaker(actor: Actor, wanted: str | None = None) -> tuple[Actor, bool]:
-    """``actor`` with the client id under which it speaks where it has no socket; and whether it has to take that id first.
-
-    That is ``wanted``, which must be its own or nobody's; without one, its name, or what its principal is called where the name
-    belongs to somebody else. Anonymous clients have one for each network address, and choose none. Nothing is written: an id is
-    taken (:func:`take`) with the first message under it. Raises ``BusError`` INVALID_NAME, FORBIDDEN or CLIENT_ID_IN_USE.
-    """
-    if actor.anonymous:
-        if wanted:
-            raise BusError(ErrorCode.FORBIDDEN, "Identify yourself to speak under a client_id of your own.")
-        mark = salted_hmac("arqonbus.anonymous", actor.address).hexdigest()[:12]
-        return msgspec.structs.replace(actor, client_id=f"anonymous-{mark}"), False
-    if wanted:
-        if not is_client_id(wanted):
-            raise BusError(ErrorCode.INVALID_NAME, f"`client_id` is {CLIENT_ID_RULE}", [{"field": "client_id"}])
-        if is_reserved(wanted):
-            raise BusError(
-                ErrorCode.INVALID_NAME, f"`client_id` {wanted} is the server's own.", [{"field": "client_id"}]
-            )
-        candidates = [wanted]
-    else:
-        names = (actor.name, actor.principal.replace(":", "."), f"id.{digest(actor.principal)[:24]}")
-        candidates = [name for name in names if is_client_id(name) and not is_reserved(name)]
-    owners = dict(Client.objects.filter(client_id__in=candidates).values_list("client_id", "principal"))
-    for client_id in candidates:
-        if owners.get(client_id, actor.principal) == actor.principal:
-            return msgspec.structs.replace(actor, client_id=client_id), client_id not in owners
-    raise _somebody_elses(candidates[0])
-
-
-def take(actor: Actor) -> None:
-    """Make the client id of ``actor`` its principal's, for good. Inside the caller's transaction.
-
-    Raises ``BusError`` CLIENT_ID_IN_USE, or LIMIT_REACHED where the principal has as many as it may.
-    """
-    limit = config().client_ids_per_principal
-    if limit and Client.objects.filter(principal=actor.principal).count() >= limit:
-        raise too_many_ids(limit)
-    row, _ = Client.objects.get_or_create(
-        client_id=actor.client_id, defaults={"principal": actor.principal, "role": actor.role}
-    )
-    if row.principal != actor.principal:
-        raise _somebody_elses(actor.client_id)
-
-
-def too_many_ids(limit: int) -> BusError:
-    """For a principal that has as many client ids as it may."""
-    metrics.limits.labels("client_ids_per_principal").inc()
-    return BusError(
-        ErrorCode.LIMIT_REACHED,
-        f"You have {limit} client_ids already, which are yours for good; an admin can forget those that are gone.",
-        [{"limit": "client_ids_per_principal", "value": limit}],
-    )
-
-
-def _somebody_elses(client_id: str) -> BusError:
-    return BusError(ErrorCode.CLIENT_ID_IN_USE, "This client_id belongs to somebody else.", [{"client_id": client_id}])
 
 
 def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> None:

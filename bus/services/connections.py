@@ -14,11 +14,11 @@ from django.db import DataError, IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from ..directory.inboxes import forgettable
 from ..models import Channel, Client, Membership
 from .channels import participants
 from .claims import Claim, claim
 from .held import ChannelHeld, refer_to
-from .inboxes import forgettable
 
 
 class Join(msgspec.Struct):

@@ -16,11 +16,12 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from ..conf.settings import config
+from ..directory.channels import ChannelRef, ref_of
+from ..directory.inboxes import forgettable
 from ..models import Client, Membership, Node, wire_time
 from . import totals
-from .channels import ChannelRef, participants, ref_of
+from .channels import participants
 from .clients import public
-from .inboxes import forgettable
 
 
 class Left(msgspec.Struct):

@@ -13,12 +13,12 @@ from django.dispatch import Signal
 
 from bus import signals
 from bus.auth.permissions import SYSTEM
+from bus.directory.channels import ensure, find
 from bus.models import Client, Grant, Membership
 from bus.node import Node, running
 from bus.protocol.names import Address
 from bus.services import nodes
 from bus.services import rights as access
-from bus.services.channels import ensure, find
 from bus.services.rooms import update_room
 from bus.testing import LiveBus, TestClient
 from tests.harness.waiting import wait_for

@@ -15,6 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django.fixtures import Settings
 
 from bus.auth.permissions import PUBLISH, SYSTEM, Actor, table
+from bus.directory import channels as directory
 from bus.models import AccessToken, Channel, Client, Grant, Membership, Node, Room
 from bus.node.delivery.channels import Channels
 from bus.protocol.errors import BusError, ErrorCode
@@ -46,7 +47,7 @@ QUESTIONS: dict[str, Ask] = {
 
 
 def _joined(actor: Actor, address: Address) -> None:
-    ref, _ = channels.ensure(address, actor)
+    ref, _ = directory.ensure(address, actor)
     if ref.private:
         raise BusError(ErrorCode.CHANNEL_NOT_FOUND, f"There is no channel {address}.", [{"address": str(address)}])
 

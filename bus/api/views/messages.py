@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from ...commands.base import LOOK
 from ...conf.settings import config
+from ...directory import clients as client_directory
 from ...models import Message
 from ...protocol.dialects import decode_object, normalise, read_closely
 from ...protocol.errors import BusError, ErrorCode
@@ -22,7 +23,6 @@ from ...protocol.limits import nesting_within
 from ...protocol.names import Address
 from ...protocol.numbers import unusual
 from ...publishing import arriving
-from ...services import clients as client_service
 from ...services import history
 from ..bodies import FramesParser
 from ..queries import ChannelMessageFilter, MessageFilter
@@ -87,7 +87,7 @@ class _MessageView(BusView):
         if initial is not None:
             for index, inbound in enumerate(frames_in):
                 _keep_to(inbound, initial, index if batch else None)
-        speaker, new = client_service.speaker(actor, self.request.query_params.get("client_id") or None)
+        speaker, new = client_directory.speaker(actor, self.request.query_params.get("client_id") or None)
         delivery = arriving.publish_frames(speaker, frames_in, initial=initial, new_sender=new)
         known = bool(delivery.published) and all(published.duplicate for published in delivery.published)
         status = 200 if known else 201

@@ -12,11 +12,11 @@ from django.db import Error as DatabaseError
 
 from ... import signals
 from ...auth.permissions import HISTORY, JOIN, can, table
+from ...directory.channels import ChannelRef
 from ...protocol import frames
 from ...protocol.errors import SLOW, BusError, Closing, ErrorCode
 from ...protocol.names import EVERYONE, WHOLE, Address
 from ...realtime.hub import Stream
-from ...services.channels import ChannelRef
 from ...services.connections import Join, Leave, Operation, Release
 from ...services.held import ChannelHeld
 from ..client import ClientState

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ... import signals
 from ...auth.permissions import PRESENCE, table
+from ...directory.channels import ChannelRef
 from ...notify.messages import Noticed
 from ...protocol import frames
-from ...services.channels import ChannelRef
 from ...services.nodes import Left
 from ..client import ClientState
 

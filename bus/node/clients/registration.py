@@ -13,6 +13,7 @@ from django.db import Error as DatabaseError
 from ... import signals
 from ...auth.permissions import JOIN, Actor
 from ...conf.settings import default_address
+from ...directory.channels import ChannelRef, inbox_ref
 from ...models import new_epoch
 from ...protocol import frames
 from ...protocol.errors import NOT_ALLOWED, SLOW, TAKEN_OVER, BusError, Closing, ErrorCode
@@ -20,7 +21,6 @@ from ...protocol.names import EVERYONE, WHOLE, Address, inbox, is_made_up, parse
 from ...protocol.registration import Registration
 from ...protocol.routing import resolve
 from ...realtime.hub import Stream
-from ...services.channels import ChannelRef, inbox_ref
 from ...services.claims import Claim, Claimed, first_epoch, resume_token
 from ..client import ClientState
 from ..delivery.replay import check_since

@@ -18,10 +18,10 @@ from django.db import Error as DatabaseError
 
 from ...auth import identity, tickets
 from ...auth.permissions import JOIN, Actor, table
+from ...directory.channels import ChannelRef
 from ...notify.messages import Changed
 from ...protocol.errors import NOT_ALLOWED, UNIDENTIFIED, BusError, ErrorCode
 from ...services import rights as access
-from ...services.channels import ChannelRef
 from ..client import ClientState
 
 if TYPE_CHECKING:

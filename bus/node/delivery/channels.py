@@ -8,11 +8,11 @@ from typing import Any
 from django.db import Error as DatabaseError
 
 from ...auth.permissions import JOIN, SYSTEM, Actor, can, table
+from ...directory import channels as directory
+from ...directory.channels import ChannelRef
 from ...protocol.errors import BusError, ErrorCode
 from ...protocol.names import Address
-from ...services import channels as channel_service
 from ...services import rooms as room_service
-from ...services.channels import ChannelRef
 from ..threads import unavailable
 
 #: Channels that are remembered; above that all are looked up anew.
@@ -53,9 +53,7 @@ class Channels:
         try:
             while True:
                 before = self._changes
-                ref, made = await self._write(
-                    lambda: channel_service.ensure(address, actor, create=create, action=action)
-                )
+                ref, made = await self._write(lambda: directory.ensure(address, actor, create=create, action=action))
                 made_here |= made
                 if self._changed.get(address.room, 0) <= before:
                     break

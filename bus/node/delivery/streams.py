@@ -17,11 +17,11 @@ from typing import Any, TypeVar
 from django.db import Error as DatabaseError
 
 from ... import log
+from ...directory.channels import ChannelRef
 from ...notify.broker import Broker
 from ...protocol.errors import SLOW, BusError, ErrorCode
 from ...protocol.names import Address
 from ...realtime.hub import Hub, Member, Stream
-from ...services.channels import ChannelRef
 from ..client import ClientState
 
 logger = logging.getLogger("arqonbus.node")

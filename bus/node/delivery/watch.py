@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ... import log
+from ...directory.channels import inbox_ref
 from ...models import Channel
 from ...protocol.errors import BusError
 from ...protocol.names import INBOX_ROOM
-from ...services.channels import inbox_ref
 from ..client import ClientState
 from ..clients.members import rebuilt
 

@@ -14,11 +14,11 @@ from django.db import Error as DatabaseError
 
 from ... import log
 from ...db import faults as database
+from ...directory.channels import ChannelRef
 from ...protocol.errors import TAKEN_OVER, BusError, ErrorCode
 from ...services import connections as connection_service
 from ...services import nodes as node_service
 from ...services import sweeping
-from ...services.channels import ChannelRef
 from ...version import VERSION
 from ..client import ClientState
 from .drain import send_away

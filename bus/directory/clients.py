@@ -1,0 +1,87 @@
+"""The clients that there are or were: which ids are known, and whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from django.utils.crypto import salted_hmac
+
+from ..auth.permissions import Actor
+from ..conf.settings import config
+from ..models import Client, digest
+from ..monitoring import metrics
+from ..protocol.errors import BusError, ErrorCode
+from ..protocol.names import CLIENT_ID_RULE, is_client_id, is_reserved
+
+
+def known(client_ids: Iterable[str]) -> dict[str, bool]:
+    """Which of the ids there is a client for, connected or not; and whether what it is sent now waits for an unproven one.
+
+    That is one that is away and that nobody vouches for: it gets its letters if it brings its resume token in time. Whoever comes
+    under the id without it does not.
+    """
+    rows = Client.objects.filter(client_id__in=list(client_ids))
+    return {
+        name: not principal and node is None
+        for name, principal, node in rows.values_list("client_id", "principal", "node")
+    }
+
+
+def speaker(actor: Actor, wanted: str | None = None) -> tuple[Actor, bool]:
+    """``actor`` with the client id under which it speaks where it has no socket; and whether it has to take that id first.
+
+    That is ``wanted``, which must be its own or nobody's; without one, its name, or what its principal is called where the name
+    belongs to somebody else. Anonymous clients have one for each network address, and choose none. Nothing is written: an id is
+    taken (:func:`take_id`) with the first message under it. Raises ``BusError`` INVALID_NAME, FORBIDDEN or CLIENT_ID_IN_USE.
+    """
+    if actor.anonymous:
+        if wanted:
+            raise BusError(ErrorCode.FORBIDDEN, "Identify yourself to speak under a client_id of your own.")
+        mark = salted_hmac("arqonbus.anonymous", actor.address).hexdigest()[:12]
+        return msgspec.structs.replace(actor, client_id=f"anonymous-{mark}"), False
+    if wanted:
+        if not is_client_id(wanted):
+            raise BusError(ErrorCode.INVALID_NAME, f"`client_id` is {CLIENT_ID_RULE}", [{"field": "client_id"}])
+        if is_reserved(wanted):
+            raise BusError(
+                ErrorCode.INVALID_NAME, f"`client_id` {wanted} is the server's own.", [{"field": "client_id"}]
+            )
+        candidates = [wanted]
+    else:
+        names = (actor.name, actor.principal.replace(":", "."), f"id.{digest(actor.principal)[:24]}")
+        candidates = [name for name in names if is_client_id(name) and not is_reserved(name)]
+    owners = dict(Client.objects.filter(client_id__in=candidates).values_list("client_id", "principal"))
+    for client_id in candidates:
+        if owners.get(client_id, actor.principal) == actor.principal:
+            return msgspec.structs.replace(actor, client_id=client_id), client_id not in owners
+    raise _somebody_elses(candidates[0])
+
+
+def take_id(actor: Actor) -> None:
+    """Make the client id of ``actor`` its principal's, for good. Inside the caller's transaction.
+
+    Raises ``BusError`` CLIENT_ID_IN_USE, or LIMIT_REACHED where the principal has as many as it may.
+    """
+    limit = config().client_ids_per_principal
+    if limit and Client.objects.filter(principal=actor.principal).count() >= limit:
+        raise too_many_ids(limit)
+    row, _ = Client.objects.get_or_create(
+        client_id=actor.client_id, defaults={"principal": actor.principal, "role": actor.role}
+    )
+    if row.principal != actor.principal:
+        raise _somebody_elses(actor.client_id)
+
+
+def too_many_ids(limit: int) -> BusError:
+    """For a principal that has as many client ids as it may."""
+    metrics.limits.labels("client_ids_per_principal").inc()
+    return BusError(
+        ErrorCode.LIMIT_REACHED,
+        f"You have {limit} client_ids already, which are yours for good; an admin can forget those that are gone.",
+        [{"limit": "client_ids_per_principal", "value": limit}],
+    )
+
+
+def _somebody_elses(client_id: str) -> BusError:
+    return BusError(ErrorCode.CLIENT_ID_IN_USE, "This client_id belongs to somebody else.", [{"client_id": client_id}])
