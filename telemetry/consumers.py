@@ -16,6 +16,7 @@ from bus.models import wire_time
 from bus.protocol import frames
 from bus.protocol.errors import BusError, Closing, ErrorCode
 from bus.protocol.registration import Registration
+from bus.protocol.state import State
 from bus.realtime.hub import Stream
 from bus.realtime.writer import Writer
 from bus.sockets.connection import Connection
@@ -89,7 +90,7 @@ class TelemetryConnection(Connection):
         client.actor = msgspec.structs.replace(client.actor, client_id=client.client_id, client_type=wanted.client_type)
         client.allowed.clear()
         client.screen_name, client.avatar = wanted.screen_name, wanted.avatar
-        client.registered = True
+        client.step(State.SERVED)
         self.node.admission.registered(client)
         receiving = self._may_receive()
         if receiving and self._ref is not None:
@@ -114,7 +115,6 @@ class TelemetryConnection(Connection):
         client = self.client
         for ref in list(client.memberships.values()):
             self.node.members.forget(client, ref)
-        client.registered = False
         await super().closed(code)
 
     def _admitted(self) -> bool:

@@ -32,6 +32,7 @@ from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing, Err
 from ..protocol.kept import legible
 from ..protocol.names import inbox
 from ..protocol.routing import channel_not_found
+from ..protocol.state import State
 from ..realtime.event_writer import EventWriter, backlog_of
 from ..realtime.hub import Stream
 from ..services import clients as client_service
@@ -102,6 +103,7 @@ class EventStream:
         # A request that is cancelled before its answer begins ends here, and nowhere else.
         self._ending.then(self._leave)
         try:
+            client.step(State.SERVED)
             node.admission.registered(client)
             node.access.identified(client)
             client.memberships[ref.id] = ref
@@ -144,7 +146,8 @@ class EventStream:
 
     def close(self, code: int, error: BusError | None) -> None:
         """End it: what waits is sent, then the reason."""
-        if not self.writer.closed:
+        if not self.client.ending:
+            self.client.step(State.CLOSING)
             self.client.close_code = code
             self._error = error
             if error is not None:
@@ -202,6 +205,9 @@ class EventStream:
     def _leave(self) -> None:
         """Nothing of it stays."""
         node, client = self._node, self.client
+        if client.state is State.CLOSED:
+            return
+        client.step(State.CLOSED)
         self.writer.abort()
         if self._replay is not None:
             self._replay.cancel()
@@ -211,10 +217,9 @@ class EventStream:
         stream = node.hub.stream(self._ref.id)
         if stream is not None:
             node.hub.remove(stream, client)
-        if client.connection_id in node.clients.by_connection:
-            metrics.connections.labels(KIND).dec()
-            metrics.disconnects.labels(str(client.close_code or 1006)).inc()
-            node.admission.leave(client)
+        metrics.connections.labels(KIND).dec()
+        metrics.disconnects.labels(str(client.close_code or 1006)).inc()
+        node.admission.leave(client)
 
 
 async def caller(request: HttpRequest, node: Node) -> Actor:

@@ -10,13 +10,14 @@ from ..auth.permissions import Actor
 from ..conf.settings import default_address
 from ..directory.channels import ChannelRef
 from ..protocol.names import Address
+from ..protocol.state import Lifecycle
 from ..realtime.writer import Writer
 
 _NOTHING: Mapping[str, Any] = {}
 _NONE: frozenset[str] = frozenset()
 
 
-class ClientState:
+class ClientState(Lifecycle):
     """The state of one connection: identity, initial room and channel, memberships and its writer."""
 
     __slots__ = (
@@ -25,14 +26,12 @@ class ClientState:
         "actor",
         "allowed",
         "avatar",
-        "claimed",
         "client_id",
         "client_type",
         "close_code",
         "connected_at",
         "connection_id",
         "drop",
-        "entered",
         "inbox_floor",
         "inbox_id",
         "initial",
@@ -43,7 +42,6 @@ class ClientState:
         "peer_address",
         "personality",
         "received",
-        "registered",
         "replays",
         "resume_token",
         "rooms",
@@ -54,6 +52,7 @@ class ClientState:
     )  # fmt: skip
 
     def __init__(self, connection_id: str, actor: Actor, *, kind: str = "bus", peer_address: str = "") -> None:
+        super().__init__()
         self.connection_id = connection_id
         self.actor = actor
         self.kind = kind
@@ -64,11 +63,6 @@ class ClientState:
         self.avatar: str | None = None
         self.personality: Mapping[str, Any] = _NOTHING
         self.initial: Address = default_address()
-        self.registered = False
-        # Whether the database may hold its identity: from the claim on, whatever became of the answer.
-        self.claimed = False
-        # Whether it was told that it is registered: nothing of its inbox comes before that.
-        self.entered = False
         # Logs that it catches up with, each with whatever tells its replay from an earlier one; taken out, the replay ends.
         self.replays: dict[int, object] = {}
         self.resume_token = ""

@@ -34,6 +34,7 @@ from ..protocol.limits import Limits
 from ..protocol.names import Address
 from ..protocol.registration import Registration, registration_from
 from ..protocol.session import Session
+from ..protocol.state import Ended, State
 from ..protocol.usual import read
 from ..publishing import socket as messages
 from ..realtime.writer import Writer
@@ -46,6 +47,7 @@ logger = logging.getLogger("arqonbus.connection")
 #: Carries out a frame of a kind that another app serves (``BusConfig.kinds``).
 Handler = Callable[["Connection", Inbound], Awaitable[None]]
 
+REGISTERED = State.REGISTERED
 #: The type of clients that show the bus to people, such as the console.
 DASHBOARD = "dashboard"
 #: A client's activity of one kind is announced at most once in this many seconds (contract §7).
@@ -55,7 +57,7 @@ ACTIVITY_INTERVAL = 1.0
 class Connection:
     """The runtime of one socket. ``handle`` takes a frame; ``close`` ends it; ``closed`` is called when it is over."""
 
-    __slots__ = ("_closing", "_limited", "client", "node", "origin", "query", "session", "writer")
+    __slots__ = ("_limited", "client", "node", "origin", "query", "session", "writer")
 
     #: What frames of this socket may be.
     grammar: Callable[[bytes], Inbound] = staticmethod(read)
@@ -79,7 +81,6 @@ class Connection:
         self.query = query
         self.origin = origin
         self.writer: Writer
-        self._closing = False
         # Whether the log has a line about its first frame above the rate.
         self._limited = False
 
@@ -92,6 +93,7 @@ class Connection:
         if node.draining:
             raise Closing(RESTART, BusError(ErrorCode.RESTARTING, retry_after=1.0))
         node.admission.enter(client)
+        client.step(State.CONNECTED)
         self._identified()
         metrics.connections.labels(client.kind).inc()
         metrics.connections_total.labels(client.kind).inc()
@@ -133,6 +135,7 @@ class Connection:
     async def closed(self, code: int) -> None:
         """The socket is gone, whoever ended it."""
         self.writer.closed = True
+        self.client.step(State.CLOSED)
         if self.client.connection_id in self.node.clients.by_connection:
             metrics.connections.labels(self.client.kind).dec()
             metrics.disconnects.labels(metrics.close_label(self.client.close_code or code)).inc()
@@ -143,12 +146,11 @@ class Connection:
 
     def registered(self) -> bool:
         """Whether the client said who it is."""
-        return self.client.registered
+        return self.client.known
 
     def overflow(self) -> None:
         """More waits for this connection than may: end it at the end of this turn, not in the middle of a fan-out."""
-        if not self._closing:
-            self._closing = True
+        if not self.client.ending:
             self.node.loop.call_soon(self.close, SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
 
     def flooded(self, why: str) -> None:
@@ -162,9 +164,9 @@ class Connection:
 
     def close(self, code: int, error: BusError | None) -> None:
         """Tell why, and close."""
-        if self.writer.closed:
+        if self.writer.closed or self.client.ending:
             return
-        self._closing = True
+        self.client.step(State.CLOSING)
         self.client.close_code = code
         if error is not None:
             metrics.errors.labels(error.code).inc()
@@ -198,7 +200,7 @@ class Connection:
             if node.draining:
                 # Neither taken nor lost: whoever sent it knows that it has to send it again.
                 raise BusError(ErrorCode.RESTARTING, retry_after=1.0)
-            if inbound.kind == KIND_PUBLISH and client.registered and messages.publish_at_once(self, inbound):
+            if inbound.kind == KIND_PUBLISH and client.state is REGISTERED and messages.publish_at_once(self, inbound):
                 return None
             if not client.registered and inbound.kind != KIND_REGISTER:
                 inbound.registration = Registration(token=token_of(data))
@@ -245,6 +247,8 @@ class Connection:
             self.close(problem.close_code, problem.error)
         elif isinstance(problem, DatabaseError):
             self.error(store_error(problem), request_id)
+        elif isinstance(problem, Ended):
+            logger.debug("%s ended while a frame of it was worked on", self._named(), extra=self._ids("ended"))
         else:
             reference = secrets.token_hex(6)
             logger.error(
@@ -252,7 +256,12 @@ class Connection:
                 exc_info=problem,
                 extra={**self._ids("internal_error"), "reference": reference},
             )
-            self.error(BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}]), request_id)
+            error = BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}])
+            if self.client.state is State.JOINING:
+                # A client that is half registered cannot go on; it can come back.
+                self.close(SLOW, error)
+            else:
+                self.error(error, request_id)
 
     async def register(self, wanted: Registration) -> None:
         """Take an identity (contract §3). Raises ``BusError`` or ``Closing``."""

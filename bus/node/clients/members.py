@@ -16,6 +16,7 @@ from ...directory.channels import ChannelRef
 from ...protocol import frames
 from ...protocol.errors import SLOW, BusError, Closing, ErrorCode
 from ...protocol.names import EVERYONE, WHOLE, Address
+from ...protocol.state import State
 from ...realtime.hub import Stream
 from ...services.connections import Join, Leave, Operation, Release
 from ...services.held import ChannelHeld
@@ -206,8 +207,8 @@ class Members:
         for ref in refs:
             self._end(client, ref, ErrorCode.REVOKED)
         for ref in refs:
-            if not client.registered:
-                continue  # A reader that is no client, such as a stream of events.
+            if node.clients.by_id.get(client.client_id) is not client:
+                continue  # A reader that is no client, or whose client is elsewhere by now.
             try:
                 participants = await self.write(Leave(client.client_id, client.connection_id, ref.id))
             except BusError:
@@ -269,10 +270,9 @@ class Members:
         own = node.hub.stream(client.inbox_id)
         for stream in [*node.hub.whole(EVERYONE.room), *([own] if own is not None else [])]:
             node.hub.remove(stream, client)
-        client.registered = False
         if node.clients.by_id.get(client.client_id) is client:
             del node.clients.by_id[client.client_id]
-        if client.resume_token:
+        if client.reached is State.REGISTERED:
             private = await node.channels.is_private(client.initial)
             signals.client_disconnected.send_robust(
                 ClientState,

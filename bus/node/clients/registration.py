@@ -20,6 +20,7 @@ from ...protocol.errors import NOT_ALLOWED, SLOW, TAKEN_OVER, BusError, Closing,
 from ...protocol.names import EVERYONE, WHOLE, Address, inbox, is_made_up, parse_address
 from ...protocol.registration import Registration
 from ...protocol.routing import resolve
+from ...protocol.state import State
 from ...realtime.hub import Stream
 from ...services.claims import Claim, Claimed, first_epoch, resume_token
 from ..client import ClientState
@@ -125,7 +126,7 @@ class Registrations:
                 waiting and not client.writer.gone() and client.connection_id in self._node.clients.by_connection
             ),
         )
-        client.claimed = True
+        client.step(State.CLAIMING)
         try:
             claimed: Claimed | None = await self._members.write(claim)
         except BusError:
@@ -153,9 +154,8 @@ class Registrations:
         client.inbox_floor = claimed.inbox_floor
         node.clients.by_id[client_id] = client
         if older is not None and older is not client:
-            older.registered = False
             older.drop(TAKEN_OVER, BusError(ErrorCode.TAKEN_OVER))
-        client.registered = True
+        client.step(State.JOINING)
         node.admission.registered(client)
 
     async def _enter(
@@ -179,6 +179,7 @@ class Registrations:
             entered.append((more, participants))
             heard |= dict(zip(opened, refs, strict=True))
         told, starts = await self._places(client, heard, positions)
+        client.step(State.REGISTERED)
         listening = _still_heard(client, heard, [here for here, _ in entered])
         starts = [(stream, start) for stream, start in starts if stream in listening]
         # From here to the first `replay` nothing waits: the heads in the answer are those the memberships begin at.
@@ -203,7 +204,6 @@ class Registrations:
                 participants=claimed.participants,
             )
         )
-        client.entered = True
         replayed = {stream for stream, _ in starts}
         for stream in listening:
             if stream not in replayed:

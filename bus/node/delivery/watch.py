@@ -11,6 +11,7 @@ from ...directory.channels import inbox_ref
 from ...models import Channel
 from ...protocol.errors import BusError
 from ...protocol.names import INBOX_ROOM
+from ...protocol.state import State
 from ..client import ClientState
 from ..clients.members import rebuilt
 
@@ -73,7 +74,7 @@ class Watch:
         for start in range(0, len(waiting), TOGETHER):
             part = {client.client_id: client for client in waiting[start : start + TOGETHER]}
             for channel_id, name, head, epoch in await self._node.run_watcher(_inboxes_of, list(part)):
-                if part[name].registered and not part[name].inbox_id:
+                if not part[name].inbox_id:
                     self.attach_inbox(part[name], channel_id, epoch)
                     self._saw_head(channel_id, head, epoch)
 
@@ -101,7 +102,7 @@ class Watch:
 
     def attach_inbox(self, client: ClientState, channel_id: int, epoch: str) -> None:
         """Make ``client`` a listener of its inbox, which came into being since it registered, from the first letter on."""
-        if not client.entered or client.inbox_id:
+        if client.state is not State.REGISTERED or client.inbox_id:
             return  # What comes while it registers is found by the next look at the log.
         stream = self._node.hub.stream(channel_id)
         if stream is None:
@@ -120,7 +121,7 @@ class Watch:
         except BusError:
             client.inbox_id = 0  # The next look finds it.
             return
-        if client.registered:
+        if client.state is State.REGISTERED:
             self._node.members.catch_up(client, [(stream, 0) for stream in streams])
 
 

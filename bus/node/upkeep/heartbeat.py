@@ -16,6 +16,7 @@ from ... import log
 from ...db import faults as database
 from ...directory.channels import ChannelRef
 from ...protocol.errors import TAKEN_OVER, BusError, ErrorCode
+from ...protocol.state import State
 from ...services import connections as connection_service
 from ...services import nodes as node_service
 from ...services import sweeping
@@ -92,7 +93,7 @@ class Life:
                 "the others had given this process up; its clients come back", extra={"event": "node_revived"}
             )
             self.given_up.update(
-                client.connection_id for client in node.clients.by_connection.values() if client.registered
+                client.connection_id for client in node.clients.by_connection.values() if client.claimed
             )
             await self._send_away(list(node.clients.by_connection.values()))
         owed, self.owed = self.owed, []
@@ -146,7 +147,7 @@ class Life:
         here = {
             client.connection_id: client
             for client in node.clients.by_connection.values()
-            if client.registered and client.claimed
+            if client.state is State.REGISTERED
         }
         strangers = (written ^ here.keys()) - {release.connection_id for release, _, _ in self.owed}
         # What is on its way now is settled at the next look.
