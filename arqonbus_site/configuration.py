@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from arqonbus_site.environment import Site
-from bus.conf.parsing import type_name
-from bus.conf.settings import PARTS, UNITS, Config
+from bus.conf.parsing import Field, fields_of
+from bus.conf.table import PARTS, Config
 
 _HEAD = """\
 <!-- Made by `python -m arqonbus_site.configuration`; a test keeps it true. Do not edit it by hand. -->
@@ -31,26 +29,22 @@ with `SECRET_KEY` and `ALLOWED_HOSTS`, and `DATABASE_URL` and `REDIS_URL` for mo
 
 def page() -> str:
     """The whole document."""
-    lines = [_HEAD, *_rows(Site, dataclasses.fields(Site), "", {})]
-    rows = dataclasses.fields(Config)
+    lines = [_HEAD, *_rows(list(fields_of(Site).values()), "")]
+    rows = list(fields_of(Config).values())
     names = [row.name for row in rows]
     starts = [(names.index(first), title) for first, title in PARTS.items()]
     for (start, title), (end, _) in zip(starts, [*starts[1:], (len(rows), "")], strict=True):
-        lines += ["", f"## {title}", "", *_rows(Config, rows[start:end], "ARQONBUS_", UNITS)]
+        lines += ["", f"## {title}", "", *_rows(rows[start:end], "ARQONBUS_")]
     return "\n".join(lines) + "\n"
 
 
-def _rows(table: Any, fields: Any, prefix: str, units: dict[str, str]) -> Iterator[str]:
-    types = typing.get_type_hints(table)
+def _rows(fields: Sequence[Field], prefix: str) -> Iterator[str]:
     yield "| variable | type | default | unit | meaning |"
     yield "|---|---|---|---|---|"
     for field in fields:
-        kind = types[field.name]
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
-        unit = field.metadata["unit"] or units.get(field.name, "s" if kind is float else "")
-        meaning = field.metadata["help"].replace("|", "\\|")
-        shown = f"`{_shown(default)}`" if _shown(default) else ""
-        yield f"| `{prefix}{field.name.upper()}` | {type_name(kind)} | {shown} | {unit} | {meaning} |"
+        meaning = field.meaning.replace("|", "\\|")
+        shown = f"`{_shown(field.default)}`" if _shown(field.default) else ""
+        yield f"| `{prefix}{field.name.upper()}` | {field.type_name} | {shown} | {field.unit} | {meaning} |"
 
 
 def _shown(default: Any) -> str:

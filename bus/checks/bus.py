@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 from functools import wraps
 from typing import Any
 
@@ -19,7 +18,8 @@ from django.db import Error as DatabaseError
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from ..conf.settings import LAYER_HINT, Config, anonymous_allowed, config, in_memory_layer
+from ..conf.settings import LAYER_HINT, anonymous_allowed, config, in_memory_layer
+from ..conf.table import Config
 from . import project as host_checks
 
 #: Variables of the project's tests and tools, which look like settings.
@@ -111,7 +111,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 def check_unknown_variables(**_: Any) -> list[CheckMessage]:
     """W001: a variable looks like a setting of the bus and is none, so it does nothing."""
-    known = {f"ARQONBUS_{field.name.upper()}" for field in fields(Config)}
+    known = {f"ARQONBUS_{name.upper()}" for name in Config.__struct_fields__}
     found: list[CheckMessage] = []
     for name in sorted(set(os.environ) - _OF_CLIENTS):
         if not name.startswith("ARQONBUS_") or name.startswith(_NOT_SETTINGS) or name.removesuffix("_FILE") in known:

@@ -1,39 +1,105 @@
-"""Settings from environment variables: one reader for the bus's own and for the project's.
+"""Reads and checks a table of settings: the bus's own, and the ready project's.
 
-A table of settings is a dataclass whose fields have a type, a default and a help text; :func:`read` takes what the
-environment says of it. ``NAME_FILE`` gives a file with the value, for secrets that are mounted as files.
+A table is a frozen msgspec struct. Each field has a type, a default, and a ``Meta`` with its bounds, unit and meaning.
+``NAME_FILE`` names a file with the value of ``NAME``, for secrets that are mounted as files.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from django.core.exceptions import ImproperlyConfigured
+from msgspec import inspect
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+#: Characters of a wrong value that an error shows.
+_SHOWN = 200
 
 
-def setting(default: Any, help_text: str, unit: str = "") -> Any:
-    """A field of a table of settings."""
-    metadata = {"help": help_text, "unit": unit}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: tuple(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+class Field(NamedTuple):
+    """One setting of a table."""
+
+    name: str
+    #: The annotation, with bounds.
+    annotation: Any
+    #: The type without bounds, as msgspec describes it.
+    kind: inspect.Type
+    default: Any
+    meaning: str
+    unit: str
+    #: The smallest number beside 0; 0: no such bound.
+    shortest: float
+
+    @property
+    def type_name(self) -> str:
+        """The type as the documentation and errors name it."""
+        kind = self.kind
+        if isinstance(kind, inspect.LiteralType):
+            return "one of " + ", ".join(map(str, kind.values))
+        if isinstance(kind, inspect.UnionType):
+            return "1, 0 or unset"
+        return _NAMES.get(type(kind), "texts with commas between")
+
+    @property
+    def rule(self) -> str:
+        """The type and the bounds, as the end of the sentence "it must be …"."""
+        kind = self.kind
+        bounds = []
+        if isinstance(kind, (inspect.IntType, inspect.FloatType)):
+            if self.shortest:
+                bounds.append(f"0 or at least {self.shortest}")
+            elif kind.ge is not None:
+                bounds.append(f"at least {kind.ge}")
+            elif kind.gt is not None:
+                bounds.append(f"above {kind.gt}")
+            if kind.le is not None:
+                bounds.append(f"at most {kind.le}")
+        return ", ".join([self.type_name, *bounds])
 
 
-def read(environment: Mapping[str, str], table: Any, prefix: str = "") -> dict[str, Any]:
+_NAMES: dict[type[inspect.Type], str] = {
+    inspect.BoolType: "1 or 0",
+    inspect.IntType: "a whole number",
+    inspect.FloatType: "a number",
+    inspect.StrType: "a text",
+}
+
+
+def fields_of(table: type[msgspec.Struct]) -> dict[str, Field]:
+    """The fields of a table of settings, by name, in the table's order."""
+    described = inspect.type_info(table)
+    assert isinstance(described, inspect.StructType)
+    annotations = msgspec.structs.fields(table)
+    fields = {}
+    for row, plain in zip(described.fields, annotations, strict=True):
+        kind = row.type
+        meta: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        while isinstance(kind, inspect.Metadata):
+            meta, extra = {**meta, **(kind.extra_json_schema or {})}, {**extra, **(kind.extra or {})}
+            kind = kind.type
+        fields[row.name] = Field(
+            row.name,
+            plain.type,
+            kind,
+            row.default,
+            meta["description"],
+            extra.get("unit", ""),
+            extra.get("shortest", 0),
+        )
+    return fields
+
+
+def read(environment: Mapping[str, str], table: type[msgspec.Struct], prefix: str = "") -> dict[str, Any]:
     """The values that ``environment`` has for ``table``, by field name.
 
     Raises ``ImproperlyConfigured`` with the variable's name for a value of the wrong form, or a file that cannot be read.
     """
-    types = typing.get_type_hints(table)
     values: dict[str, Any] = {}
-    for field in dataclasses.fields(table):
+    for field in fields_of(table).values():
         variable = prefix + field.name.upper()
         text = environment.get(variable)
         if text is None and (path := environment.get(f"{variable}_FILE")):
@@ -42,52 +108,34 @@ def read(environment: Mapping[str, str], table: Any, prefix: str = "") -> dict[s
             except (OSError, UnicodeDecodeError) as problem:
                 raise ImproperlyConfigured(f"{variable}_FILE is {path!r}; it cannot be read: {problem}.") from None
         if text is not None:
-            values[field.name] = parsed(variable, text, types[field.name])
+            values[field.name] = parsed(variable, text.strip(), field)
     return values
 
 
-def parsed(variable: str, text: str, kind: Any) -> Any:
-    """``text`` as a value of the type ``kind``. Raises ``ImproperlyConfigured`` with the variable's name."""
-    text = text.strip()
-    if kind in (bool, bool | None):
+def parsed(variable: str, text: str, field: Field) -> Any:
+    """``text`` as a value of ``field``. Raises ``ImproperlyConfigured`` with the variable's name."""
+    kind = field.kind
+    if isinstance(kind, (inspect.BoolType, inspect.UnionType)):
         lowered = text.lower()
-        if lowered in _YES:
-            return True
-        if lowered in _NO:
-            return False
-        if not lowered and kind is not bool:
+        value: Any = True if lowered in _YES else False if lowered in _NO else text
+        if not text and isinstance(kind, inspect.UnionType):
             return None
-        raise ImproperlyConfigured(f"{variable} is {text!r}; it must be 1 or 0.")
-    if kind is str:
-        return text
-    if kind in (int, float):
-        try:
-            number = kind(text)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            wanted = "a whole number" if kind is int else "a number"
-            raise ImproperlyConfigured(f"{variable} is {text!r}; it must be {wanted}.")
-        return number
-    return tuple(item.strip() for item in text.split(",") if item.strip())
+    elif isinstance(kind, (inspect.VarTupleType)):
+        value = [item.strip() for item in text.split(",") if item.strip()]
+    else:
+        value = text
+    return checked(variable, value, field, strict=isinstance(value, bool))
 
 
-def has_type(value: Any, kind: Any) -> bool:
-    """Whether a value that did not come from the environment is of the type ``kind``."""
-    if kind in (bool, bool | None):
-        return isinstance(value, bool) or (value is None and kind is not bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if kind is str:
-        return isinstance(value, str)
-    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+def checked(named: str, value: Any, field: Field, *, strict: bool = True) -> Any:
+    """``value`` in the type and the bounds of ``field``; a text becomes a number unless ``strict``.
 
-
-def type_name(kind: Any) -> str:
-    """What a type is called in the documentation and in errors."""
-    if kind == bool | None:
-        return "1, 0 or unset"
-    names = {bool: "1 or 0", int: "a whole number", float: "a number", str: "a text"}
-    return names.get(kind, "texts with commas between")
+    Raises ``ImproperlyConfigured`` with ``named``, the name that the value's author uses.
+    """
+    try:
+        result = msgspec.convert(value, field.annotation, strict=strict)
+        if not field.shortest or result == 0 or result >= field.shortest:
+            return result
+    except msgspec.ValidationError:
+        pass
+    raise ImproperlyConfigured(f"{named} is {repr(value)[:_SHOWN]}; it must be {field.rule}.")

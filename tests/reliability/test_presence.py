@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from asgiref.sync import sync_to_async
 
@@ -111,7 +111,7 @@ async def test_who_was_told_that_a_join_failed_is_no_member(
 
     monkeypatch.setattr(node.presence, "_work", slowly)
     # The time that a join is waited for is three seconds longer.
-    monkeypatch.setattr(node, "settings", dataclasses.replace(node.settings, store_timeout=-2.9))
+    monkeypatch.setattr(node, "settings", msgspec.structs.replace(node.settings, store_timeout=-2.9))
     assert (await joiner.refused("join_channel", channel=f"{fresh_room}:desk"))["code"] == "UNAVAILABLE"
     assert begun.is_set()
     monkeypatch.undo()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
-import typing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,11 +20,14 @@ from arqonbus_site.environment import Site
 from arqonbus_site.environment import read as read_site
 from bus.checks import bus as checks
 from bus.conf import settings as conf
+from bus.conf.parsing import Field, fields_of
+from bus.conf.table import Config
 from tests.harness.backends import clean_environment
 from tests.harness.processes import PROJECT_ROOT
 
-SETTINGS = [field.name for field in dataclasses.fields(conf.Config)]
-TYPES = typing.get_type_hints(conf.Config)
+FIELDS = fields_of(Config)
+SETTINGS = list(FIELDS)
+NUMBERS = ("a number", "a whole number")
 
 
 @pytest.mark.pure
@@ -39,22 +40,21 @@ def test_the_page_of_the_configuration_says_what_the_code_does() -> None:
 
 @pytest.mark.pure
 def test_every_number_has_a_unit_and_every_setting_a_meaning() -> None:
-    for field in dataclasses.fields(conf.Config):
-        assert field.metadata["help"].endswith("."), field.name
-        if TYPES[field.name] is int:
-            assert field.name in conf.UNITS, field.name
-    assert set(conf.UNITS) <= set(SETTINGS)
+    for field in FIELDS.values():
+        assert field.meaning.endswith("."), field.name
+        assert bool(field.unit) == (field.type_name in NUMBERS), field.name
 
 
-def wrong(name: str, kind: Any) -> list[str]:
-    """Texts that a setting of the type cannot be."""
-    if kind is bool or kind == bool | None:
+def wrong(field: Field) -> list[str]:
+    """Texts that are no value of the setting."""
+    name = field.name
+    if field.type_name.startswith("1"):
         return ["maybe", "2"]
-    if kind is int:
+    if field.type_name == "a whole number":
         never = {"send_buffer": "262143", "frame_bytes": "1048577"}
         return ["many", "1.5", "-1", "", "9" * 20, *([never[name]] if name in never else [])]
-    if kind is float:
-        never = {"heartbeat": "0.001", "rate_burst": "0.5"}
+    if field.type_name == "a number":
+        never = {"heartbeat": "0.001", "ping_interval": "0.001", "rate_burst": "0.5", "ticket_lifetime": "0"}
         return ["soon", "nan", "inf", "-1", "", "1e15", *([never[name]] if name in never else [])]
     return {
         "log_format": ["xml"],
@@ -73,7 +73,7 @@ def wrong(name: str, kind: Any) -> list[str]:
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_wrong_value_is_refused_with_the_name_of_its_variable(name: str) -> None:
     variable = f"ARQONBUS_{name.upper()}"
-    texts = wrong(name, TYPES[name])
+    texts = wrong(FIELDS[name])
     free_texts = ("jwt_audience", "jwt_issuer", "jwt_admin_claim", "jwt_groups_claim", "jwt_scope_claim")
     assert texts or name in free_texts
     for text in texts:
@@ -93,21 +93,18 @@ def test_a_wrong_type_in_the_settings_of_a_project_is_refused_with_its_name(name
 @pytest.mark.pure
 def test_every_default_is_a_good_value_and_zero_is_where_the_page_says_so() -> None:
     conf.build({})
-    for field in dataclasses.fields(conf.Config):
-        if TYPES[field.name] in (int, float) and "0:" in field.metadata["help"]:
+    for field in FIELDS.values():
+        if field.unit and "0:" in field.meaning:
             conf.build({field.name: 0})
 
 
 @pytest.mark.pure
-@pytest.mark.parametrize("field", dataclasses.fields(Site), ids=lambda field: field.name)
-def test_a_wrong_variable_of_the_site_is_refused_by_its_name(field: dataclasses.Field[Any]) -> None:
-    kind = typing.get_type_hints(Site)[field.name]
-    for text in wrong(field.name, kind):
-        # Bounds of numbers are the settings' own (tests/servers/test_start.py).
-        if not text.startswith(("-", "9")):
-            with pytest.raises(ImproperlyConfigured) as refused:
-                read_site({field.name.upper(): text})
-            assert str(refused.value).startswith(field.name.upper())
+@pytest.mark.parametrize("field", fields_of(Site).values(), ids=lambda field: field.name)
+def test_a_wrong_variable_of_the_site_is_refused_by_its_name(field: Field) -> None:
+    for text in wrong(field):
+        with pytest.raises(ImproperlyConfigured) as refused:
+            read_site({field.name.upper(): text})
+        assert str(refused.value).startswith(field.name.upper())
 
 
 @pytest.mark.pure

@@ -1,0 +1,95 @@
+"""Rules for settings that are more than a type and bounds: keys, addresses, origins, and settings that belong together.
+
+A rule gets the value and all settings. It returns what is wrong as the end of a sentence that begins with the setting's
+name, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+from ..protocol.names import INBOX_ROOM, is_name, parse_address
+from .jwt_keys import key_of
+from .table import Config
+
+_JWT_ALGORITHMS = frozenset({"HS256", "RS256", "ES256"})
+
+
+def _send_buffer(value: int, whole: Config) -> str | None:
+    if value < whole.frame_bytes:
+        return f"is {value}; below ARQONBUS_FRAME_BYTES ({whole.frame_bytes}) one message closes whoever is to get it"
+    return None
+
+
+def _algorithms(value: tuple[str, ...], whole: Config) -> str | None:
+    if set(value) - _JWT_ALGORITHMS or not value:
+        return f"is {', '.join(value) or 'empty'}; it may hold {', '.join(sorted(_JWT_ALGORITHMS))}"
+    return None
+
+
+def _jwt_key(value: str, whole: Config) -> str | None:
+    if not value:
+        return None
+    try:
+        algorithm = key_of(value).algorithm
+    except ImproperlyConfigured as problem:
+        return f"does not hold a key: {problem}"
+    if algorithm not in whole.jwt_algorithms:
+        return f"holds a key for {algorithm}, which is not among ARQONBUS_JWT_ALGORITHMS"
+    return "and ARQONBUS_JWT_JWKS are both set; one of them says where the keys are" if whole.jwt_jwks else None
+
+
+def _jwks(value: str, whole: Config) -> str | None:
+    if not value or "://" not in value:
+        return None if not value or Path(value).is_file() else f"is {value!r}; there is no such file"
+    parts = urlsplit(value)
+    local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme == "https" or local:
+        return None
+    return f"is {value!r}; keys are fetched by https only (or by http from this machine)"
+
+
+def _system_room(value: str, whole: Config) -> str | None:
+    return (
+        None if is_name(value) and value not in (INBOX_ROOM, "science") else f"is {value!r}; it must be a room's name"
+    )
+
+
+def _default_channel(value: str, whole: Config) -> str | None:
+    address = parse_address(value)
+    return None if address and address.is_channel else f"is {value!r}; it must be room:channel, such as lobby:general"
+
+
+def _origins(value: tuple[str, ...], whole: Config) -> str | None:
+    for origin in value:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
+            return (
+                f"holds {origin!r}; an origin is scheme://host or scheme://host:port, such as https://app.example.com"
+            )
+        if "*" in origin:
+            return f"holds {origin!r}; origins are compared whole, there are no wildcards"
+    return None
+
+
+def _node_timeout(value: float, whole: Config) -> str | None:
+    if value < 2 * whole.node_heartbeat:
+        return f"is {value}; it must be at least twice ARQONBUS_NODE_HEARTBEAT ({whole.node_heartbeat})"
+    return None
+
+
+RULES: dict[str, Callable[[Any, Config], str | None]] = {
+    "send_buffer": _send_buffer,
+    "jwt_algorithms": _algorithms,
+    "jwt_key": _jwt_key,
+    "jwt_jwks": _jwks,
+    "allowed_origins": _origins,
+    "system_room": _system_room,
+    "default_channel": _default_channel,
+    "node_timeout": _node_timeout,
+}
