@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""An agent that answers in a channel: ``python agent.py --channel science:explore``, then say "@librarian what is …?" there.
+"""An agent that answers questions in a channel.
 
-It answers from what was said in the channel before. ``think`` is the place for a call of your model; everything around it is
-about being a good participant: each question is answered once, in order, whatever crashes in between.
+Start ``python agent.py --channel science:explore``, then write "@librarian what is …?" to that channel. The agent answers from
+earlier messages of the channel. Put a call of your model into ``think``. The rest of the file makes the agent a good
+participant: it answers each question once and in order, even after a crash.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import arqonbus
 from arqonbus import Message
 
-#: Words that say nothing about what a question is about.
+#: Words that carry no topic.
 FILLERS = {
     "a",
     "about",
@@ -41,12 +42,12 @@ FILLERS = {
 
 
 def words(text: str) -> set[str]:
-    """The words of a text that matter."""
+    """Return the words of a text that carry a topic."""
     return set(re.findall(r"\w+", text.lower())) - FILLERS
 
 
 async def think(question: str, said_before: list[Message]) -> str:
-    """The answer to a question. This one looks it up in what was said before; put your model here."""
+    """Answer a question. This version looks the answer up in earlier messages. Put your model here."""
     wanted = words(question)
     best = max(said_before, key=lambda message: len(wanted & words(message.text)), default=None)
     if best is None or not wanted & words(best.text):
@@ -55,20 +56,20 @@ async def think(question: str, said_before: list[Message]) -> str:
 
 
 class Agent:
-    """The agent's life on the bus."""
+    """A client of the bus that answers questions in one channel."""
 
     def __init__(self, name: str, channel: str, memory: Path) -> None:
         self.name = name
         self.channel = channel
-        #: Where it keeps its place in the channel, so that it goes on there after a restart of its own.
+        #: The file with the agent's place in the channel. After a restart the agent continues there.
         self.memory = memory
 
     def place(self) -> arqonbus.Position | None:
-        """Behind the last message that was dealt with; None at its first start: then it begins with what comes."""
+        """Read the position after the last finished message. None, at the first start, means "new messages only"."""
         return arqonbus.Position(*json.loads(self.memory.read_text())) if self.memory.exists() else None
 
     def remember(self, place: arqonbus.Position | None) -> None:
-        """Note the place, so that the file is whole at every moment."""
+        """Store the position. The file is complete at every moment."""
         draft = self.memory.with_suffix(".new")
         draft.write_text(json.dumps(place))
         draft.replace(self.memory)
@@ -84,14 +85,14 @@ class Agent:
                 self.remember(messages.position)
 
     async def answer(self, bus: arqonbus.Bus, question: Message) -> None:
-        """Say one answer."""
+        """Answer one question."""
         page = await bus.history_page(self.channel, limit=500, before=question.seq)
         said_before = [message for message in page.messages if f"@{self.name}" not in message.text]
         text = await think(
             question.text.replace(f"@{self.name}", ""), [m for m in said_before if m.sender != self.name]
         )
-        # The id makes a repeat harmless: an agent that dies between the answer and its note of it answers again, and the bus
-        # keeps the first answer.
+        # The id makes a repeat harmless. An agent that dies after the answer, but before it stored its place, answers again.
+        # The bus keeps only the first answer.
         await bus.publish(
             self.channel,
             text,
@@ -103,13 +104,13 @@ class Agent:
 
 
 async def main() -> None:
-    """The command line."""
+    """Read the command line and run the agent."""
     parser = argparse.ArgumentParser(description="An agent that answers in a channel of an ArqonBus.")
-    parser.add_argument("--url", default=os.environ.get("ARQONBUS_URL", "ws://localhost:8765/"), help="the bus")
-    parser.add_argument("--name", default="librarian", help="its client_id; it answers who writes @NAME")
-    parser.add_argument("--channel", default="science:explore", help="where it listens, as room:channel")
+    parser.add_argument("--url", default=os.environ.get("ARQONBUS_URL", "ws://localhost:8765/"), help="URL of the bus")
+    parser.add_argument("--name", default="librarian", help="client_id of the agent, which answers messages with @NAME")
+    parser.add_argument("--channel", default="science:explore", help="channel to answer in, as room:channel")
     parser.add_argument(
-        "--memory", type=Path, default=Path("agent.json"), help="file that keeps its place in the channel"
+        "--memory", type=Path, default=Path("agent.json"), help="file that stores the agent's place in the channel"
     )
     chosen = parser.parse_args()
     agent = Agent(chosen.name, chosen.channel, chosen.memory)

@@ -1,4 +1,4 @@
-// A chat page: ?bus=ws://HOST:PORT/ &address=room:channel &name=NAME. The client comes from the bus itself.
+// A chat page. Its URL takes ?bus=ws://HOST:PORT/ &address=room:channel &name=NAME. It loads the client from the bus itself.
 
 const options = new URLSearchParams(location.search);
 const bus_url = new URL(options.get("bus") ?? "ws://localhost:8765/");
@@ -14,11 +14,11 @@ const people = new Map();
 $("address").textContent = address;
 
 const { connect } = await import(new URL("/static/arqonbus/arqonbus.js", web)).catch((problem) => {
-  $("state").textContent = `there is no bus at ${bus_url}: start it (make run), or name another with ?bus=ws://HOST:PORT/, and load this page again`;
+  $("state").textContent = `There is no bus at ${bus_url}. Start it (make run) or choose another one with ?bus=ws://HOST:PORT/. Then reload this page.`;
   throw problem;
 });
 
-/** Add a line; what others wrote is set as text, so that nobody's markup becomes ours. */
+/** Add a line to the page. It is set as text, so that markup in a message has no effect. */
 function show(who, text, kind = "message") {
   const line = document.createElement("li");
   line.className = kind;
@@ -59,15 +59,15 @@ $("say").addEventListener("submit", async (event) => {
   const text = $("text").value;
   $("text").value = "";
   try {
-    // One's own messages come back like those of others, also one that is sent while the subscription below begins.
+    // With `echo`, our own message arrives like all others, even if the subscription below has not started yet.
     await bus.publish(address, text, { payload: { name }, echo: true });
   } catch (problem) {
-    show("", `not sent: ${problem.message}`, "notice");
+    show("", `Not sent: ${problem.message}`, "notice");
     $("text").value = text;
   }
 });
 
-// The last hour, then what comes: each message once, also if the server restarts.
+// Show the last hour, then new messages: each one once, even if the server restarts.
 const an_hour_ago = new Date(Date.now() - 3_600_000);
 for await (const message of bus.subscribe(address, { since: an_hour_ago, echo: true, presence: true })) {
   if (message.event === "client_joined") {
@@ -77,7 +77,7 @@ for await (const message of bus.subscribe(address, { since: an_hour_ago, echo: t
     people.delete(message.payload.client_id);
     show_people();
   } else if (message.text) {
-    if (message.afterGap) show("", "some messages are no longer kept", "notice");
+    if (message.afterGap) show("", "Some messages are gone.", "notice");
     show(message.payload.name ?? message.sender, message.text);
   }
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""A dashboard in the terminal: the sensors of a channel with their last, least, mean and highest values.
+"""A dashboard in the terminal that shows the last, lowest, mean and highest value of each sensor.
 
-``python dashboard.py`` begins with the last ten minutes and follows. Restart it, or the server: every reading counts once.
+``python dashboard.py`` starts with the last ten minutes and follows the channel. Every reading counts once, even if you restart
+the dashboard or the server.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import arqonbus
 
 @dataclass
 class Series:
-    """The values of one quantity."""
+    """The values of one quantity of one sensor."""
 
     number: int = 0
     total: float = 0.0
@@ -31,21 +32,21 @@ class Series:
     last: float = 0.0
 
     def add(self, value: float) -> None:
-        """One more value."""
+        """Add a value."""
         self.number += 1
         self.total += value
         self.least, self.most, self.last = min(self.least, value), max(self.most, value), value
 
 
 class Board:
-    """What is known of all sensors."""
+    """The readings of all sensors."""
 
     def __init__(self) -> None:
         self.series: dict[tuple[str, str], Series] = defaultdict(Series)
         self.readings = 0
 
     def add(self, message: arqonbus.Message) -> None:
-        """Take a reading into account."""
+        """Add the values of a reading."""
         self.readings += 1
         sensor = str(message.payload.get("sensor", message.sender))
         for quantity, value in message.payload.items():
@@ -53,7 +54,7 @@ class Board:
                 self.series[sensor, quantity].add(value)
 
     def table(self) -> Table:
-        """As a table."""
+        """Draw all values as a table."""
         shown = Table(title=f"{self.readings} readings", title_justify="left")
         for name in ("sensor", "quantity", "readings", "last", "least", "mean", "most"):
             shown.add_column(name, justify="left" if name in ("sensor", "quantity") else "right")
@@ -64,12 +65,14 @@ class Board:
 
 
 async def main() -> None:
-    """The command line."""
+    """Read the command line and show the dashboard."""
     parser = argparse.ArgumentParser(description="Show the sensors of an ArqonBus.")
-    parser.add_argument("--url", default=os.environ.get("ARQONBUS_URL", "ws://localhost:8765/"), help="the bus")
-    parser.add_argument("--channel", default="sensors:readings", help="where from, as room:channel")
-    parser.add_argument("--minutes", type=float, default=10.0, help="how far to look back")
-    parser.add_argument("--readings", type=int, default=0, help="end after so many; 0: until it is stopped")
+    parser.add_argument("--url", default=os.environ.get("ARQONBUS_URL", "ws://localhost:8765/"), help="URL of the bus")
+    parser.add_argument("--channel", default="sensors:readings", help="channel of the readings, as room:channel")
+    parser.add_argument("--minutes", type=float, default=10.0, help="minutes of stored readings to start with")
+    parser.add_argument(
+        "--readings", type=int, default=0, help="number of readings after which it ends; 0: run until Ctrl+C"
+    )
     chosen = parser.parse_args()
     board = Board()
     console = Console()

@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
 def test_without_a_bus_the_page_says_so(page_url: str, browser: Browser) -> None:
     page = browser.new_page()
     page.goto(f"{page_url}?name=Ada&bus=ws://127.0.0.1:{free_port()}/")
-    expect(page.locator("#state")).to_contain_text("there is no bus at ws://127.0.0.1:")
+    expect(page.locator("#state")).to_contain_text("There is no bus at ws://127.0.0.1:")
 
 
 def test_people_talk_and_go_on_over_a_restart_of_the_server(
