@@ -127,6 +127,10 @@ docs: $(DEV_READY) ## build the documentation into var/site, warnings are errors
 # Without its advertisement for a successor, which is a warning and would stop the build.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir var/site
 
+.PHONY: client
+client: $(PY) ## build the JavaScript client's one file from its modules
+	@$(PY) clients/javascript/build.py
+
 .PHONY: screenshots
 screenshots: $(DEV_READY) ## take the documentation's pictures of the console anew (needs Chromium)
 	ARQONBUS_SCREENSHOTS=docs/images $(PY) -m pytest --backend=embedded tests/console/test_screenshots.py

@@ -1,5 +1,5 @@
 /**
- * Client of ArqonBus for browsers and node, with recovery inside. One ES module, no dependency.
+ * Client of ArqonBus for browsers and node. It is one ES module without dependencies.
  *
  *     import { connect } from "./arqonbus.js";
  *
@@ -7,88 +7,72 @@
  *     await bus.publish("science:explore", "hello");
  *     for await (const message of bus.subscribe("science:explore")) console.log(message.sender, message.text);
  *
- * The connection comes back by itself, and resumes by position: an iterator sees every message once and in order, also
- * across a restart of the server. All times are in milliseconds. Types: arqonbus.d.ts.
+ * The client reconnects by itself and resumes by position: an iterator sees every message once and in order, also across
+ * a restart of the server. All times are in milliseconds. Types: arqonbus.d.ts.
+ *
+ * This file is built from the modules in clients/javascript/src (`make client`). Change those.
  */
 
-export const VERSION = "1.0.0";
+// --- addresses.js ---
 
-const SERVER = "arqonbus_server";
 const INBOX_ROOM = "pm";
-const WHOLE = "*";
-/** The largest page that the server gives. */
-const PAGE = 500;
-/** A head that the history does not show: how often to look again before taking it for lost, and the pause between. */
-const LOOKS = 20;
-const LOOK_PAUSE = 50;
-/**
- * An id that is "in use" right after our own connection broke is most likely our own, not yet missed by the server;
- * for so long it is tried again.
- */
-const OWN_GHOST = 30_000;
-/** The close code of those who are not identified, or no longer. */
-const UNIDENTIFIED = 4401;
-/** How long the close may take that follows a refusal. */
-const GRACE = 1_000;
-/** Bytes waiting in the socket above which publishing waits. */
-const HIGH_WATER = 1024 * 1024;
-/** How soon a line has to answer where there is reason to doubt it: the network changed, or nobody looked for long. */
-const SOON = 5_000;
-/** A timer that fires so much too late belongs to a page in the background, or to a machine that slept. */
-const LATE = 2_000;
-/** How long another page may take to let go of an identity, such as the one that this page replaces. */
-const HAND_OVER = 2_000;
+const ALL = "*";
 
-// --- errors -----------------------------------------------------------------------------------------------------------
+function splitAddress(address) {
+  const [room, channel] = [...String(address ?? "").split(/:(.*)/s), ""];
+  if (!room || channel.includes(":")) {
+    const text = `${JSON.stringify(address)} is not an address.`;
+    throw new TypeError(`${text} An address looks like room:channel, for example science:explore.`);
+  }
+  return [room, channel || ALL];
+}
 
-/** Base of every error of this module. */
-export class ArqonBusError extends Error {
+function isJoinable(address) {
+  const [room, channel] = splitAddress(address);
+  return room !== INBOX_ROOM && room !== ALL && channel !== ALL;
+}
+
+// --- errors.js ---
+
+class ArqonBusError extends Error {
   constructor(message) {
     super(message);
     this.name = new.target.name;
   }
 }
 
-/** The server cannot be reached, or does not speak the bus's protocol. */
-export class ConnectionFailed extends ArqonBusError {}
+class ConnectionFailed extends ArqonBusError {}
 
-/** The connection went before an answer came: what was asked may have been carried out, or not. */
-export class ConnectionLost extends ArqonBusError {}
+class ConnectionLost extends ArqonBusError {}
 
-/** No answer came in time; the outcome is unknown. Publish again with the same id to be sure. */
-export class TimedOut extends ArqonBusError {}
+class TimedOut extends ArqonBusError {}
 
-/** Another page of this browser is connected with the identity that was asked for. */
-export class IdentityInUse extends ArqonBusError {}
+class IdentityInUse extends ArqonBusError {}
 
-/** The bus was used after `close()`. */
-export class BusClosed extends ArqonBusError {}
+class BusClosed extends ArqonBusError {}
 
-/** The server's refusal of one frame or command; `code` and `number` are those of the contract. */
-export class ServerError extends ArqonBusError {
+class ServerError extends ArqonBusError {
   constructor(error = {}) {
     const code = String(error.code ?? "");
     const text = String(error.message ?? "");
     const details = Array.isArray(error.details) ? error.details : [];
-    // A stack trace shows only the message, and the faults are what one looks for.
-    const faults = details.filter((fault) => fault?.message && !text.includes(fault.message)).map((fault) => `${fault.field ?? ""}: ${fault.message}`);
+    const faults = details
+      .filter((fault) => fault?.message && !text.includes(fault.message))
+      .map((fault) => `${fault.field ?? ""}: ${fault.message}`);
     super([text ? `${code}: ${text}` : code, ...faults].join("\n  "));
     this.code = code;
     this.number = Number(error.number ?? 0);
     this.reason = text;
     this.details = details;
-    /** When to try again, if the server said so (milliseconds). */
     this.retryAfter = typeof error.retry_after === "number" ? error.retry_after * 1000 : null;
   }
 
-  /** Whether the same request may succeed later. */
   get retry() {
     return this.number === 429 || this.number >= 500;
   }
 }
 
-/** What each close code of the server means, and whether a client comes back after it. */
-export const CLOSE_CODES = Object.freeze({
+const CLOSE_CODES = Object.freeze({
   4008: { meaning: "repeated bad frames", reconnect: false },
   4012: { meaning: "the server restarts", reconnect: true },
   4013: { meaning: "too slow a reader, or overload; resume", reconnect: true },
@@ -99,14 +83,15 @@ export const CLOSE_CODES = Object.freeze({
   4429: { meaning: "too many frames or connections", reconnect: true },
 });
 
-/** Whether a client reconnects after this close code. Of the protocol's own codes only 1008 (policy) is final. */
-export function comesBack(code) {
+const UNIDENTIFIED = 4401;
+const ID_IN_USE = 4409;
+
+function comesBack(code) {
   const kind = CLOSE_CODES[code];
   return kind ? kind.reconnect : code !== 1008;
 }
 
-/** The server ended the connection for good; `closeCode` is in the table, `error` tells the reason. */
-export class ClosedByServer extends ArqonBusError {
+class ClosedByServer extends ArqonBusError {
   constructor(closeCode, error = null) {
     super(`${closeCode}, ${CLOSE_CODES[closeCode]?.meaning ?? "closed"}${error ? ` (${error.message})` : ""}`);
     this.closeCode = closeCode;
@@ -114,8 +99,7 @@ export class ClosedByServer extends ArqonBusError {
   }
 }
 
-/** An attempt to connect failed; `final` when another one cannot help. Never leaves this module. */
-class Refused extends Error {
+class AttemptFailed extends Error {
   constructor(error, { final, retryAfter = null }) {
     super(error.message);
     this.error = error;
@@ -124,30 +108,17 @@ class Refused extends Error {
   }
 }
 
-/** What shows who one is, as a sub-protocol; null for nobody in particular. Throws Refused: the next attempt asks again. */
-async function credential(dial) {
-  for (const [name, prefix] of [["ticket", "ticket"], ["token", "bearer"]]) {
-    let value = dial[name];
-    if (typeof value === "function") value = await asked(`The function for the ${name}`, dial.openTimeout, value);
-    if (value) return `${prefix}.${value}`;
-  }
-  return null;
-}
+const BUSY_CODES = ["BUSY", "UNAVAILABLE", "OUTCOME_UNKNOWN"];
+const TRANSIENT_CODES = [...BUSY_CODES, "RATE_LIMITED", "RESTARTING"];
 
-/** What a function of the application gives. Throws Refused when it fails or takes too long: the next attempt asks again. */
-async function asked(what, time, work) {
-  try {
-    return await within(time, work);
-  } catch (problem) {
-    throw new Refused(new ConnectionFailed(`${what} failed: ${problem?.message ?? problem}`), { final: false });
-  }
-}
+const isBusy = (problem) => BUSY_CODES.includes(problem?.code);
 
-// --- small tools ------------------------------------------------------------------------------------------------------
+const isTransient = (problem) => problem instanceof TimedOut || TRANSIENT_CODES.includes(problem?.code);
+
+// --- timing.js ---
 
 const sleep = (time) => new Promise((resolve) => setTimeout(resolve, Math.max(0, time)));
 
-/** The result of `work`, which may be a promise that never settles. Throws TimedOut after `time`. */
 async function within(time, work) {
   let timer;
   const late = new Promise((_, reject) => {
@@ -160,31 +131,321 @@ async function within(time, work) {
   }
 }
 
-/** Show an application's own fault where it looks for faults; node would end for an error that nobody caught. */
+// --- application.js ---
+
 function report(problem) {
   if (typeof globalThis.reportError === "function") globalThis.reportError(problem);
   else console.error(problem);
 }
 
-/** Call what the application gave: its own fault must not end anything here. */
-function tell(listener, ...values) {
+function callListener(listener, ...values) {
   try {
-    const result = listener?.(...values);
+    const result = (listener?.(...values));
     if (typeof result?.then === "function") result.then(null, report);
   } catch (problem) {
     report(problem);
   }
 }
 
-/** Whether the same request may go well soon without anybody doing anything. */
-const passing = (problem) =>
-  problem instanceof TimedOut || ["BUSY", "UNAVAILABLE", "OUTCOME_UNKNOWN", "RATE_LIMITED", "RESTARTING"].includes(problem?.code);
+async function askApplication(name, time, work) {
+  try {
+    return await within(time, work);
+  } catch (problem) {
+    const cause = (problem)?.message ?? problem;
+    throw new AttemptFailed(new ConnectionFailed(`${name} failed: ${cause}`), { final: false });
+  }
+}
 
-/** Half of a surrogate pair as JSON.stringify writes it; whole characters are never escaped so. */
-const HALF = /(?:^|[^\\])(?:\\\\)*\\ud[89a-f][0-9a-f]{2}/;
+class Listeners {
+  constructor() {
+    this.byEvent = new Map();
+  }
 
-/** Whether the brackets of a JSON text nest deeper than `most`. */
-function deeper(text, most) {
+  add(event, listener) {
+    const listeners = this.byEvent.get(event) ?? new Set();
+    this.byEvent.set(event, listeners.add(listener));
+    return () => listeners.delete(listener);
+  }
+
+  emit(event, ...values) {
+    for (const listener of this.byEvent.get(event) ?? []) callListener(listener, ...values);
+  }
+}
+
+// --- catch-up.js ---
+
+const MAX_PAGE = 500;
+const HEAD_ATTEMPTS = 20;
+const HEAD_PAUSE = 50;
+
+async function catchUp(cursor, limit, getPage, accept) {
+  for (let attempt = 1; attempt <= HEAD_ATTEMPTS; attempt += 1) {
+    const { generation } = cursor;
+    let page;
+    try {
+      page = await getPage(cursor.last ?? 0);
+    } catch (problem) {
+      if (!(problem instanceof ServerError) || ![403, 404].includes(problem.number)) throw problem;
+      page = [];
+      attempt = HEAD_ATTEMPTS;
+    }
+    if (generation !== cursor.generation) return false;
+    for (const frame of page) accept(frame);
+    if (page.length === limit) return false;
+    if ((cursor.last ?? 0) >= cursor.head) {
+      cursor.lagging = false;
+      return false;
+    }
+    if (page.length) return false;
+    if (attempt < HEAD_ATTEMPTS) await sleep(HEAD_PAUSE);
+  }
+  cursor.skipTo(cursor.head);
+  return true;
+}
+
+// --- positions.js ---
+
+const isPosition = (value) =>
+  typeof value === "object" && value !== null && "seq" in value && typeof value.seq === "number";
+
+const placeIn = (row, seq = row.seq) => ({ seq, epoch: row.epoch || null });
+
+const isAnotherLog = (before, after) => Boolean(before.epoch && after.epoch && before.epoch !== after.epoch);
+
+const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s?(Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
+
+function isoTime(text) {
+  const [whole, day, clock = "00:00:00", zone = "Z"] = ISO_TIME.exec(String(text).trim()) ?? [];
+  if (!whole) return null;
+  const [, sign, hours, minutes = "00"] = /^([+-])(\d\d):?(\d\d)?$/.exec(zone) ?? [];
+  const time = `${day}T${clock.replace(",", ".")}${sign ? `${sign}${hours}:${minutes}` : "Z"}`;
+  return Number.isNaN(Date.parse(time)) ? null : time;
+}
+
+function sinceTime(since) {
+  const time = since instanceof Date ? (Number.isNaN(since.getTime()) ? null : since.toISOString()) : isoTime(since);
+  if (time === null) throw new RangeError(`${JSON.stringify(since)} is not an ISO time.`);
+  return time;
+}
+
+// --- message.js ---
+
+const objectOr = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
+
+class Message {
+  constructor(frame, afterGap = false) {
+    this.id = String(frame.id ?? "");
+    this.type = String(frame.type ?? "event");
+    this.room = String(frame.room ?? "");
+    this.channel = String(frame.channel ?? "");
+    this.sender = String(frame.from ?? "");
+    this.seq = Number.isInteger(frame.seq) ? frame.seq : null;
+    this.payload = objectOr(frame.payload);
+    this.content = frame.message ?? null;
+    this.metadata = objectOr(frame.metadata);
+    this.afterGap = afterGap;
+    this.raw = frame;
+  }
+
+  get timestamp() {
+    const time = isoTime(this.raw.timestamp);
+    return time === null ? null : new Date(time);
+  }
+
+  get text() {
+    if (typeof this.content === "string") return this.content;
+    return typeof this.payload.message === "string" ? this.payload.message : "";
+  }
+
+  get address() {
+    return `${this.room}:${this.channel}`;
+  }
+
+  get event() {
+    return this.type === "system" && typeof this.payload.event === "string" ? this.payload.event : null;
+  }
+
+  get unreadable() {
+    return this.raw.unreadable === true;
+  }
+
+  get private() {
+    return this.room === INBOX_ROOM;
+  }
+}
+
+// --- commands.js ---
+
+class Commands {
+  constructor(requests) {
+    this._requests = requests;
+  }
+
+  command(name, parameters = {}, options = {}) {
+    return this._requests.command(name, parameters, options);
+  }
+
+  status({ limit = 100, after = "" } = {}) {
+    return this.command("status", { limit, after }, { repeat: true });
+  }
+
+  async *clients() {
+    let after = "";
+    while (after !== null) {
+      const page = await this.status({ limit: MAX_PAGE, after });
+      yield* page.clients;
+      after = page.next ?? null;
+    }
+  }
+
+  ping(echo = undefined) {
+    return this.command("ping", echo === undefined ? {} : { echo }, { repeat: true });
+  }
+
+  async help(command = null) {
+    return (await this.command("help", command ? { command } : {}, { repeat: true })).commands;
+  }
+
+  createChannel(address, { description = "", metadata, ephemeral = false, retention, type = "custom" } = {}) {
+    const parameters = { channel: address, description, type };
+    if (metadata) parameters.metadata = metadata;
+    if (ephemeral) parameters.ephemeral = true;
+    if (retention) parameters.retention = retention;
+    return this.command("create_channel", parameters);
+  }
+
+  deleteChannel(address) {
+    return this.command("delete_channel", { channel: address });
+  }
+
+  async listChannels(room = null) {
+    const where = room ? { room } : { all: true };
+    const rows = [];
+    for (let after = ""; after !== null;) {
+      const page = await this.command("list_channels", { ...where, limit: MAX_PAGE, after }, { repeat: true });
+      rows.push(...page.channels);
+      after = page.next ?? null;
+    }
+    return rows;
+  }
+
+  channelInfo(address) {
+    return this.command("channel_info", { channel: address }, { repeat: true });
+  }
+
+  async historyPage(address, options = {}) {
+    const result = await this.#historyResult(address, options);
+    return { messages: result.messages.map((frame) => new Message(frame)), next: result.next ?? null };
+  }
+
+  async *history(address, { since = null, until = null, type, sender } = {}) {
+    const whole = splitAddress(address)[1] === ALL;
+    const end = until === null ? null : new Date(sinceTime(until));
+    let after = isPosition(since) ? since.seq : since;
+    if (whole && typeof after === "number") {
+      throw new TypeError("The channels of a whole room have no common seq. Give `since` as a time.");
+    }
+    if (after === null) after = whole ? new Date(0) : 0;
+    while (after !== null) {
+      const page = await this.historyPage(address, { limit: MAX_PAGE, after, type, sender });
+      for (const message of page.messages) {
+        if (end && message.timestamp && message.timestamp >= end) return;
+        yield message;
+      }
+      after = page.next;
+    }
+  }
+
+  #historyResult(address, { limit = 50, before = null, after = null, type, sender }) {
+    const [room, channel] = splitAddress(address);
+    const parameters = { channel: `${room}:${channel}`, limit };
+    for (const [name, value] of Object.entries({ before, after })) {
+      const place = typeof value === "number" || (typeof value === "string" && value.startsWith(`${name}:`));
+      if (value !== null) parameters[name] = place ? value : sinceTime(value);
+    }
+    if (type) parameters.type = type;
+    if (sender) parameters.sender = sender;
+    return this.command("history", parameters, { repeat: true });
+  }
+
+  async _historyFrames(address, after, limit) {
+    return (await this.#historyResult(address, { after, limit })).messages;
+  }
+}
+
+// --- heartbeat.js ---
+
+const SOON = 5_000;
+const LATE = 2_000;
+
+class Heartbeat {
+  #timer;
+  #due = 0;
+  #ping = null;
+  #spared = false;
+
+  constructor(link, interval) {
+    this.link = link;
+    this.interval = interval;
+    this.soon = Math.min(SOON, interval);
+    this.#schedule(interval);
+  }
+
+  stop() {
+    clearTimeout(this.#timer);
+  }
+
+  check(time = this.soon) {
+    const { link } = this;
+    const until = performance.now() + time;
+    const open = this.#openPing();
+    if (link.closeCode !== null || (open && open.until <= until)) return;
+    const sent = open ?? { frames: link.frames, waiting: link.socket.bufferedAmount };
+    this.#ping = { ...sent, until };
+    link.send(JSON.stringify({ type: "command", command: "ping" }));
+    this.#schedule(time);
+  }
+
+  #openPing() {
+    return this.#ping?.frames === this.link.frames ? this.#ping : null;
+  }
+
+  #schedule(time) {
+    clearTimeout(this.#timer);
+    this.#due = performance.now() + time;
+    this.#timer = setTimeout(() => this.#inspect(), time);
+    (this.#timer).unref?.();
+  }
+
+  #inspect() {
+    const { link } = this;
+    const now = performance.now();
+    const late = now - this.#due > LATE;
+    const open = this.#openPing();
+    if (!open) {
+      this.#ping = null;
+      this.#spared = false;
+      const quiet = now - link.receivedAt;
+      if (late || quiet >= this.interval) this.check(late ? this.soon : this.interval);
+      else this.#schedule(this.interval - quiet);
+    } else if (link.socket.bufferedAmount < open.waiting || (late && !this.#spared)) {
+      this.#spared = late;
+      this.#ping = null;
+      this.check();
+    } else link.close(1006);
+  }
+}
+
+// --- frames.js ---
+
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return `arq_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}
+
+const LONE_SURROGATE = /(?:^|[^\\])(?:\\\\)*\\ud[89a-f][0-9a-f]{2}/;
+
+function nestsDeeperThan(text, most) {
   let depth = 0;
   for (let i = 0; i < text.length; i += 1) {
     const code = text.charCodeAt(i);
@@ -198,132 +459,636 @@ function deeper(text, most) {
   return false;
 }
 
-/** A text as JSON.stringify writes it, which escapes half characters alone: in JSON of somebody else's make whole ones may be, too. */
-function rewritten(text) {
+function rewriteJson(text) {
   let value = text;
   try {
     value = JSON.parse(text);
   } catch {
-    // No JSON: whatever the sender wants to see of that.
   }
   return JSON.stringify(value);
 }
 
 const STRING_OR_NUMBER = /"(?:[^"\\]+|\\.)*"|-?\d+(?:\.\d+)?(?:e[+-]?\d+)?/gi;
 
-/** The first number of a JSON text that not every reader takes: a whole one has 64 bits, any other is a double. */
-function beyond(text) {
+function isInRange(number) {
+  if (!/^-?\d+$/.test(number)) return Number.isFinite(Number(number));
+  return number.length <= 20 && BigInt(number) >= -(2n ** 63n) && BigInt(number) < 2n ** 64n;
+}
+
+function numberOutOfRange(text) {
   if (!/\d{19}|\de\+?\d{3}/i.test(text)) return null;
   for (const [found] of text.matchAll(STRING_OR_NUMBER)) {
-    if (found[0] === '"') continue;
-    const whole = /^-?\d+$/.test(found);
-    const fits = whole ? found.length <= 20 && BigInt(found) >= -(2n ** 63n) && BigInt(found) < 2n ** 64n : Number.isFinite(Number(found));
-    if (!fits) return found.slice(0, 40);
+    if (found[0] !== '"' && !isInRange(found)) return found.slice(0, 40);
   }
   return null;
 }
 
-/** The keys with plain values at the beginning of a frame, which the server writes. */
-const HEAD = /^\{(?:\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|-?\d{1,20}|true|false|null)\s*,)+/;
+const invalidJson = (message) => new ServerError({ code: "INVALID_JSON", number: 400, message });
 
-/** What stands in for a frame that cannot be read: its message without content, or the failure of what it answers; else null. */
-function salvaged(text) {
-  let told;
-  try {
-    told = JSON.parse(`${HEAD.exec(text)[0].trimEnd().slice(0, -1)}}`);
-  } catch {
-    return null;
+const tooDeep = (depth) =>
+  invalidJson(`The frame nests deeper than ${depth ? `${depth} levels` : "any server accepts"}.`);
+
+function frameFault(text, { bytes = 0, depth = 0 } = {}, written = text) {
+  if (LONE_SURROGATE.test(written)) {
+    return invalidJson(
+      "The frame contains half a character (a lone surrogate). Cutting a text in an emoji leaves one.",
+    );
   }
-  if (told.request_id != null) {
-    const error = { code: "INTERNAL_ERROR", number: 500, message: "The answer came and cannot be read." };
-    return { type: "error", request_id: told.request_id, error };
-  }
-  return "seq" in told ? { ...told, payload: {}, unreadable: true } : null;
-}
-
-const invalid = (message) => new ServerError({ code: "INVALID_JSON", number: 400, message });
-const tooDeep = (depth) => invalid(`The frame nests deeper than ${depth ? `${depth} levels` : "any server takes"}.`);
-
-/** Why the server would refuse a frame whatever it says, as the server's own error, or null. Limits of 0 are none. */
-function flaw(text, { bytes = 0, depth = 0 } = {}, written = text) {
-  if (HALF.test(written)) return invalid("The frame holds half of a character (a lone surrogate), as an emoji that was cut leaves it.");
-  if (depth && text.length > depth && deeper(text, depth)) return tooDeep(depth);
-  const number = beyond(text);
+  if (depth && text.length > depth && nestsDeeperThan(text, depth)) return tooDeep(depth);
+  const number = numberOutOfRange(text);
   if (number !== null) {
-    const message = `${number} is out of range: a whole number has 64 bits, and any other is a double; send others as text.`;
-    return new ServerError({ code: "VALIDATION_ERROR", number: 400, message });
+    const rule = "An integer has at most 64 bits, and any other number is a double. Send larger ones as text.";
+    return new ServerError({ code: "VALIDATION_ERROR", number: 400, message: `${number} is out of range. ${rule}` });
   }
   if (bytes && text.length * 3 > bytes) {
     const size = new TextEncoder().encode(text).length;
-    const message = `The frame has ${size} bytes; the server takes ${bytes}.`;
+    const message = `The frame has ${size} bytes. The server accepts at most ${bytes}.`;
     if (size > bytes) return new ServerError({ code: "FRAME_TOO_LARGE", number: 413, message });
   }
   return null;
 }
 
-function newId() {
-  // Not crypto.randomUUID: pages that come over plain http from another machine do not have it.
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return `arq_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
-}
+const FRAME_HEAD = /^\{(?:\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|-?\d{1,20}|true|false|null)\s*,)+/;
 
-/** `room:channel` as a pair; a room alone is the whole room, `room:*`. Throws TypeError for anything else. */
-export function splitAddress(address) {
-  const [room, channel] = [...String(address ?? "").split(/:(.*)/s), ""];
-  if (!room || channel.includes(":")) {
-    throw new TypeError(`${JSON.stringify(address)} is no address, which looks like room:channel, for example science:explore`);
+function replacementFor(text) {
+  let head;
+  try {
+    head = JSON.parse(`${FRAME_HEAD.exec(text)?.[0].trimEnd().slice(0, -1)}}`);
+  } catch {
+    return null;
   }
-  return [room, channel || WHOLE];
+  if (head.request_id != null) {
+    const error = { code: "INTERNAL_ERROR", number: 500, message: "The answer arrived, but it cannot be read." };
+    return { type: "error", request_id: head.request_id, error };
+  }
+  return "seq" in head ? { ...head, payload: {}, unreadable: true } : null;
 }
 
-function joinable(address) {
-  const [room, channel] = splitAddress(address);
-  return room !== INBOX_ROOM && room !== WHOLE && channel !== WHOLE;
+// --- link.js ---
+
+const CLOSE_AFTER_REFUSAL = 1_000;
+
+async function credential(dial) {
+  for (const [name, prefix] of ([
+    ["ticket", "ticket"],
+    ["token", "bearer"],
+  ])) {
+    let value = dial[name];
+    if (typeof value === "function") {
+      value = await askApplication(`The function for the ${name}`, dial.openTimeout, value);
+    }
+    if (value) return `${prefix}.${value}`;
+  }
+  return null;
 }
 
-const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s?(Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
+class Link {
+  #finish = () => {};
 
-/** An ISO time as the wire has it, or null. One that names no zone is UTC, as everywhere on the bus; JavaScript takes it for local. */
-function isoTime(text) {
-  const [whole, day, clock = "00:00:00", zone = "Z"] = ISO_TIME.exec(String(text).trim()) ?? [];
-  if (!whole) return null;
-  const [, sign, hours, minutes = "00"] = /^([+-])(\d\d):?(\d\d)?$/.exec(zone) ?? [];
-  const time = `${day}T${clock.replace(",", ".")}${sign ? `${sign}${hours}:${minutes}` : "Z"}`;
-  return Number.isNaN(Date.parse(time)) ? null : time;
+  constructor(socket, dial) {
+    this.socket = socket;
+    this.dial = dial;
+    this.welcome = {};
+    this.lastError = null;
+    this.registered = false;
+    this.closeCode = null;
+    this.receivedAt = performance.now();
+    this.frames = 0;
+    this.handler = null;
+    this.queue = [];
+    this.wake = null;
+    this.ended = new Promise((resolve) => (this.#finish = resolve));
+    socket.onmessage = (event) => this.#received(event.data);
+    socket.onclose = (event) => this.#closed(event.code || 1006);
+    socket.onerror = () => {
+      if (socket.readyState === 0) this.#closed(1006);
+    };
+  }
+
+  static async dial(dial) {
+    const shown = await credential(dial);
+    const protocols = shown ? ["arqonbus.v1", shown] : ["arqonbus.v1"];
+    let socket;
+    try {
+      socket = new dial.WebSocket(dial.url, protocols);
+    } catch (problem) {
+      const cause = (problem).message;
+      throw new AttemptFailed(new ConnectionFailed(`${dial.url} is not the URL of a bus: ${cause}`), { final: true });
+    }
+    const link = new Link(socket, dial);
+    const frame = await link.#next("send its welcome");
+    if (frame.type === "error") throw await link.#refusal();
+    if (frame.type !== "system" || frame.payload?.event !== "welcome") {
+      link.close();
+      const text = `${dial.url} answers as a WebSocket, but it is not an ArqonBus server.`;
+      throw new AttemptFailed(new ConnectionFailed(text), { final: true });
+    }
+    link.welcome = frame.payload;
+    return link;
+  }
+
+  async register(registration) {
+    this.send(JSON.stringify(registration));
+    for (;;) {
+      const frame = await this.#next("answer the registration");
+      if (frame.type === "system" && frame.payload?.event === "registered") {
+        this.registered = true;
+        this.lastError = null;
+        return frame.payload;
+      }
+      if (frame.type === "error") throw await this.#refusal();
+    }
+  }
+
+  deliver(handler) {
+    this.handler = handler;
+    for (const frame of this.queue.splice(0)) handler(frame);
+  }
+
+  send(text) {
+    if (this.socket.readyState !== 1) return false;
+    callListener(this.dial.onFrame, "out", text);
+    this.socket.send(text);
+    return true;
+  }
+
+  close(code = 1000) {
+    try {
+      this.socket.close(1000);
+    } catch {
+    }
+    this.#closed(code);
+  }
+
+  async #next(step) {
+    let timer;
+    const late = new Promise((resolve) => (timer = setTimeout(resolve, this.dial.openTimeout, "late")));
+    let frame;
+    while (!(frame = this.queue.shift())) {
+      const arrival = new Promise((resolve) => (this.wake = () => resolve("frame")));
+      const first = await Promise.race([arrival, this.ended.then(() => "ended"), late]);
+      if (this.queue.length) continue;
+      if (first === "late") {
+        this.close(1006);
+        const text = `${this.dial.url} did not ${step} within ${this.dial.openTimeout / 1000} s`;
+        throw new AttemptFailed(new ConnectionFailed(text), { final: false });
+      }
+      if (first === "ended") {
+        clearTimeout(timer);
+        throw this.#failure();
+      }
+    }
+    clearTimeout(timer);
+    return frame;
+  }
+
+  async #refusal() {
+    await Promise.race([this.ended, sleep(CLOSE_AFTER_REFUSAL)]);
+    if (this.closeCode !== null) return this.#failure();
+    const error = (this.lastError);
+    this.close();
+    return new AttemptFailed(error, { final: !error.retry, retryAfter: error.retryAfter });
+  }
+
+  #failure() {
+    const error = this.lastError;
+    const code = (this.closeCode);
+    if (!comesBack(code)) return new AttemptFailed(new ClosedByServer(code, error), { final: true });
+    const cause = error ?? new ConnectionFailed(`${this.dial.url} cannot be reached (${code})`);
+    return new AttemptFailed(cause, { final: false, retryAfter: error ? error.retryAfter : null });
+  }
+
+  #received(data) {
+    if (this.closeCode !== null) return;
+    this.receivedAt = performance.now();
+    this.frames += 1;
+    const text = typeof data === "string" ? data : new TextDecoder().decode(data);
+    let frame;
+    try {
+      frame = JSON.parse(text);
+    } catch (problem) {
+      const cause = (problem).message;
+      const consequence = "It is left out, or shown without its content";
+      this.dial.onUnreadable?.(new ArqonBusError(`A frame of the server cannot be read. ${consequence}: ${cause}`));
+      frame = replacementFor(text);
+    }
+    if (frame === null || typeof frame !== "object") return;
+    callListener(this.dial.onFrame, "in", text, frame);
+    if (frame.type === "error" && (frame.request_id == null || !this.registered)) {
+      this.lastError = new ServerError(frame.error);
+    }
+    if (this.handler) this.handler(frame);
+    else {
+      this.queue.push(frame);
+      this.wake?.();
+    }
+  }
+
+  #closed(code) {
+    if (this.closeCode !== null) return;
+    this.closeCode = code;
+    this.socket.onclose = this.socket.onmessage = null;
+    this.#finish(code);
+  }
 }
 
-/** A `since` that is a time, as the wire has it. Throws RangeError for a text that is none. */
-function momentOf(since) {
-  const moment = since instanceof Date ? (Number.isNaN(since.getTime()) ? null : since.toISOString()) : isoTime(since);
-  if (moment === null) throw new RangeError(`${JSON.stringify(since)} is not an ISO time`);
-  return moment;
+// --- network.js ---
+
+function onNetworkChange(listener) {
+  const { document: page } = globalThis;
+  const sources = [
+    [globalThis, "online", () => true],
+    [globalThis, "offline", () => true],
+    [globalThis, "pageshow", (event) => event.persisted],
+    [page, "visibilitychange", () => page.visibilityState === "visible"],
+    [page, "resume", () => true],
+  ];
+  const removers = sources
+    .filter(([target]) => target?.addEventListener)
+    .map(([target, name, counts]) => {
+      const handle = (event) => {
+        if (counts(event)) listener();
+      };
+      target.addEventListener(name, handle);
+      return () => target.removeEventListener(name, handle);
+    });
+  return () => removers.forEach((remove) => remove());
 }
 
-const isPosition = (value) => typeof value === "object" && value !== null && typeof value.seq === "number";
+// --- connection.js ---
 
-/** Growing pauses with jitter. A server that says `retry_after` is obeyed; the jitter comes on top. */
-export class Backoff {
+const OWN_CONNECTION = 30_000;
+
+class Connection {
+  #first = null;
+  #heartbeat = null;
+  #endPause = null;
+  #pauseByServer = false;
+
+  constructor(dial, registration, settings, { line, requests, identity }, hooks) {
+    this.dial = dial;
+    this.registration = registration;
+    this.settings = settings;
+    this.line = line;
+    this.requests = requests;
+    this.identity = identity;
+    this.hooks = hooks;
+    this.state = "connecting";
+    this.clientId = String(registration.client_id ?? "");
+    this.resumeToken = settings.resumeToken;
+    this.registered = {};
+    this.connections = 0;
+  }
+
+  get address() {
+    return `${this.registered.room}:${this.registered.channel}`;
+  }
+
+  open() {
+    return new Promise((resolve, reject) => {
+      this.#first = { resolve, reject };
+      this.#run();
+    });
+  }
+
+  reconnectNow() {
+    this.#endPause?.();
+  }
+
+  end(error) {
+    if (this.line.failure) return;
+    this.line.failure = error;
+    this.requests.fail(error);
+    this.hooks.onEnd(error);
+    this.identity?.release();
+    this.#change("closed");
+    this.line.wakeAll();
+    this.#endPause?.();
+    this.#first?.reject(error);
+    this.#first = null;
+  }
+
+  #change(state) {
+    if (state === this.state) return;
+    this.state = state;
+    this.hooks.onState(state);
+  }
+
+  async #run() {
+    const stopListening = onNetworkChange(() => {
+      this.#heartbeat?.check();
+      if (!this.#pauseByServer) this.#endPause?.();
+    });
+    try {
+      let lostAt = performance.now();
+      while (!this.line.failure) {
+        const link = await this.#tryConnect(lostAt);
+        if (!link) continue;
+        await this.#serve(link);
+        lostAt = performance.now();
+        if (!this.line.failure) await this.#lost(link);
+      }
+    } catch (problem) {
+      this.end((problem));
+    } finally {
+      stopListening();
+    }
+  }
+
+  async #tryConnect(lostAt) {
+    let link;
+    try {
+      link = await this.#connectOnce(lostAt);
+    } catch (failure) {
+      if (!(failure instanceof AttemptFailed)) throw failure;
+      const patience = this.connections ? this.settings.giveUpAfter : this.settings.wait;
+      if (failure.final || (patience !== null && performance.now() - lostAt >= patience)) this.end(failure.error);
+      else await this.#pause(failure.retryAfter);
+      return null;
+    }
+    if (!this.line.failure) return link;
+    link.close();
+    return null;
+  }
+
+  async #lost(link) {
+    const code = (link.closeCode);
+    const renewable = code === UNIDENTIFIED && (this.dial.ticket || typeof this.dial.token === "function");
+    if (!comesBack(code) && !renewable) this.end(new ClosedByServer(code, link.lastError));
+    else if (!this.settings.reconnect) this.end(new ConnectionLost(`The connection was lost (${code}).`));
+    else {
+      this.#change("reconnecting");
+      await this.#pause(CLOSE_CODES[code] && link.lastError ? link.lastError.retryAfter : null);
+    }
+  }
+
+  async #pause(retryAfter) {
+    this.#pauseByServer = retryAfter !== null;
+    const earlier = new Promise((resolve) => (this.#endPause = resolve));
+    await Promise.race([sleep(this.settings.backoff.pause(retryAfter)), earlier]);
+    this.#endPause = null;
+  }
+
+  async #connectOnce(lostAt) {
+    if (this.identity) await this.#loadIdentity(this.identity);
+    const link = await Link.dial(this.dial);
+    try {
+      this.#checkOpen();
+      this.requests.setLimits(link.welcome.limits ?? {});
+      const frame = this.#registrationFrame();
+      this.#accepted(await link.register(frame), frame.resume?.positions ?? {});
+      await this.identity?.keep(this.clientId, this.resumeToken);
+    } catch (problem) {
+      link.close();
+      const error = problem instanceof AttemptFailed ? problem.error : null;
+      if (!(error instanceof ClosedByServer && error.closeCode === ID_IN_USE)) throw problem;
+      if (this.connections > 0 && performance.now() - lostAt < OWN_CONNECTION) {
+        throw new AttemptFailed(error, { final: false });
+      }
+      if (this.connections > 0 || !this.identity?.renew()) throw problem;
+      this.clientId = "";
+      this.resumeToken = null;
+      return this.#connectOnce(lostAt);
+    }
+    return link;
+  }
+
+  #checkOpen() {
+    if (this.line.failure) throw new AttemptFailed(this.line.failure, { final: true });
+  }
+
+  async #loadIdentity(identity) {
+    await identity.load(this.registration.client_id);
+    this.#checkOpen();
+    this.clientId = this.clientId || String(identity.clientId);
+    this.resumeToken ??= identity.token;
+  }
+
+  #registrationFrame() {
+    const frame = { type: "register", ...this.registration };
+    if (this.clientId) frame.client_id = this.clientId;
+    if (this.connections || this.resumeToken) {
+      frame.resume = { token: this.resumeToken, positions: this.hooks.positions() };
+    }
+    return frame;
+  }
+
+  #accepted(answer, asked) {
+    this.registered = answer;
+    this.clientId = String(answer.client_id);
+    this.resumeToken = answer.resume_token ?? null;
+    this.hooks.onRegistered(answer, asked);
+  }
+
+  async #serve(link) {
+    this.line.link = link;
+    this.connections += 1;
+    this.settings.backoff.reset();
+    link.deliver(this.hooks.onFrame);
+    const heartbeat = (this.#heartbeat = new Heartbeat(link, this.settings.heartbeat));
+    this.#resume(link).catch((problem) => {
+      report(problem);
+      link.close(1006);
+    });
+    await link.ended;
+    heartbeat.stop();
+    this.#heartbeat = null;
+    this.line.link = null;
+    this.line.up = false;
+    this.requests.connectionLost();
+  }
+
+  async #resume(link) {
+    if (!(await this.requests.sendAgain(link)) || this.line.link !== link) return;
+    this.line.up = true;
+    this.#change("connected");
+    this.#first?.resolve();
+    this.#first = null;
+    this.line.wakeAll();
+    this.hooks.onConnected();
+  }
+}
+
+// --- line.js ---
+
+class Line {
+  constructor() {
+    this.link = null;
+    this.up = false;
+    this.failure = null;
+    this.waiters = new Set();
+  }
+
+  get connected() {
+    return this.up && !this.failure;
+  }
+
+  async whenUp() {
+    while (!this.up && !this.failure) await this.change();
+    if (this.failure) throw this.failure;
+  }
+
+  change(waiting = {}) {
+    return new Promise((resolve) => {
+      this.waiters.add(resolve);
+      waiting.forget = () => {
+        this.waiters.delete(resolve);
+        resolve();
+      };
+    });
+  }
+
+  wakeAll() {
+    for (const wake of this.waiters) wake();
+    this.waiters.clear();
+  }
+}
+
+// --- logs.js ---
+
+const resumedPlace = (row, asked) => placeIn(row, row.recovered === false ? Number(row.first_seq) - 1 : asked);
+
+class Logs {
+  constructor() {
+    this.places = new Map();
+    this.live = new Set();
+    this.first = new Map();
+    this.byAddress = new Map();
+    this.all = new Set();
+  }
+
+  add(subscription) {
+    const { address } = subscription;
+    const others = this.byAddress.get(address) ?? new Set();
+    this.byAddress.set(address, others.add(subscription));
+    this.all.add(subscription);
+    for (const log of [`${subscription.room}:${ALL}`, `${ALL}:${ALL}`]) {
+      const place = this.places.get(log);
+      if (log !== address && place && this.live.has(log) && subscription._receives(log)) {
+        subscription._startAt(log, place);
+      }
+    }
+  }
+
+  remove(subscription) {
+    this.all.delete(subscription);
+    const others = this.byAddress.get(subscription.address);
+    others?.delete(subscription);
+    if (others && !others.size) this.byAddress.delete(subscription.address);
+  }
+
+  subscriptionsOf(address) {
+    return [...(this.byAddress.get(address) ?? [])];
+  }
+
+  receivers(address) {
+    if (address.endsWith(`:${ALL}`)) return [...this.all].filter((each) => each._receives(address));
+    return this.byAddress.get(address) ?? [];
+  }
+
+  continueAt(address, place, lost = false) {
+    const silent = !this.live.has(address);
+    this.places.set(address, place);
+    this.live.add(address);
+    for (const subscription of this.receivers(address)) subscription._continueAt(address, place, { lost, silent });
+  }
+
+  learn(address, place) {
+    const before = this.places.get(address);
+    if (!before || !this.live.has(address) || isAnotherLog(before, place)) this.continueAt(address, place);
+  }
+
+  joined(address, answer, since, own) {
+    if (since === null) this.learn(address, placeIn(answer));
+    else this.continueAt(address, resumedPlace(answer, since.seq), answer.recovered === false && own);
+    for (const [log, row] of Object.entries(answer.positions ?? {})) {
+      if (log !== address) this.learn(log, placeIn(row));
+    }
+  }
+
+  registered(channels, asked, wanted) {
+    this.live.clear();
+    for (const [address, row] of Object.entries(channels)) {
+      const before = asked[address];
+      const lost = row.recovered === false;
+      if (lost) this.first.set(address, Number(row.first_seq));
+      if (before === undefined) this.continueAt(address, placeIn(row));
+      else this.continueAt(address, resumedPlace(row, before.seq), lost);
+    }
+    for (const address of [...this.places.keys()]) {
+      if (!this.live.has(address) && !this.#returns(address, wanted)) this.#drop(address);
+    }
+  }
+
+  positions(wanted) {
+    const positions = {};
+    for (const [address, { seq, epoch }] of this.places) {
+      if (this.#returns(address, wanted)) positions[address] = { epoch: epoch ?? "", seq };
+    }
+    return positions;
+  }
+
+  #returns(address, wanted) {
+    const [room] = splitAddress(address);
+    if (isJoinable(address)) return wanted.has(address);
+    if (room === INBOX_ROOM || room === ALL || [...this.receivers(address)].length > 0) return true;
+    return [...wanted].some((each) => each.startsWith(`${room}:`));
+  }
+
+  advance(address, seq) {
+    const place = this.places.get(address);
+    if (place && seq <= place.seq) return;
+    this.places.set(address, { seq, epoch: place?.epoch ?? null });
+    this.live.add(address);
+  }
+
+  startOf(address, since) {
+    const place = this.places.get(address);
+    if (!place) return { place: { seq: since.seq, epoch: since.epoch ?? null }, lost: false };
+    const first = this.first.get(address) ?? 1;
+    const chosen = since.seq <= 0 || since.epoch === null || since.epoch === undefined;
+    const another = !chosen && since.epoch !== place.epoch;
+    const beyond = address.startsWith(`${INBOX_ROOM}:`) && since.seq > place.seq;
+    const lost = another || beyond || since.seq < first - 1;
+    return { place: { seq: lost ? first - 1 : since.seq, epoch: place.epoch }, lost };
+  }
+
+  forget(address, members) {
+    this.#drop(address);
+    const [room] = splitAddress(address);
+    if (![...members].some((other) => other.startsWith(`${room}:`))) this.#drop(`${room}:${ALL}`);
+  }
+
+  #drop(address) {
+    this.places.delete(address);
+    this.live.delete(address);
+    this.first.delete(address);
+  }
+}
+
+// --- pacing.js ---
+
+class Backoff {
   constructor({ first = 250, most = 15_000, factor = 2, jitter = Math.random } = {}) {
-    Object.assign(this, { first, most, factor, jitter, attempts: 0 });
+    this.first = first;
+    this.most = most;
+    this.factor = factor;
+    this.jitter = jitter;
+    this.attempts = 0;
   }
 
-  /** The pause before the next attempt; each call makes the following one longer. */
   pause(retryAfter = null) {
     const step = Math.min(this.most, this.first * this.factor ** Math.min(this.attempts, 32));
     this.attempts += 1;
-    // The server spreads its clients itself; only the spread within a tenth of a second is ours.
     if (retryAfter !== null) return Math.max(0, retryAfter) + 100 * this.jitter();
-    // Half of the pause is random, so that the clients of a server that fell do not come back as one.
     return step * (0.5 + 0.5 * this.jitter());
   }
 
-  /** Connected: the next break begins with a short pause again. */
   reset() {
     this.attempts = 0;
   }
 }
 
-/** Keeps below the server's limit of frames a second (welcome frame), so that it need not refuse any. */
 class Pacer {
   constructor() {
     this.rate = 0;
@@ -339,13 +1104,11 @@ class Pacer {
     this.updated = performance.now();
   }
 
-  /** Send nothing for so long. */
   hold(time) {
     this.heldUntil = Math.max(this.heldUntil, performance.now() + time);
     this.level = 0;
   }
 
-  /** Wait for the turn of one frame; turns come in the order in which they were asked for. */
   turn() {
     const mine = (this.last ?? Promise.resolve()).then(() => this.#wait());
     this.last = mine;
@@ -353,7 +1116,7 @@ class Pacer {
   }
 
   async #wait() {
-    for (let held; (held = this.heldUntil - performance.now()) > 0; ) await sleep(held);
+    for (let held; (held = this.heldUntil - performance.now()) > 0;) await sleep(held);
     if (this.rate <= 0) return;
     const now = performance.now();
     this.level = Math.min(this.rate, this.level + ((now - this.updated) * this.rate) / 1000) - 1;
@@ -362,608 +1125,493 @@ class Pacer {
   }
 }
 
-/** At most so many at once; the others wait their turn. */
-class Places {
+class Semaphore {
   constructor(count) {
     this.free = count;
     this.waiting = [];
   }
 
-  async take() {
+  async acquire() {
     if (this.free > 0) this.free -= 1;
-    else await new Promise((resolve) => this.waiting.push(resolve));
+    else await (new Promise((resolve) => this.waiting.push(resolve)));
   }
 
-  give() {
+  release() {
     const next = this.waiting.shift();
     if (next) next();
     else this.free += 1;
   }
 }
 
-// --- messages ---------------------------------------------------------------------------------------------------------
-
-/** One delivered message. */
-export class Message {
-  constructor(frame, afterGap = false) {
-    const object = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
-    this.id = String(frame.id ?? "");
-    this.type = String(frame.type ?? "event");
-    this.room = String(frame.room ?? "");
-    this.channel = String(frame.channel ?? "");
-    /** The sender's true client id. */
-    this.sender = String(frame.from ?? "");
-    /** The place in the channel's log; null on ephemeral channels and for notices of the server. */
-    this.seq = Number.isInteger(frame.seq) ? frame.seq : null;
-    this.payload = object(frame.payload);
-    /** What the sender gave as `message`: nearly always a text. */
-    this.content = frame.message ?? null;
-    this.metadata = object(frame.metadata);
-    /** Messages before this one are lost to this reader: pruned, or their log was rebuilt. */
-    this.afterGap = afterGap;
-    /** The frame as it came. */
-    this.raw = frame;
+class KeyedQueue {
+  constructor() {
+    this.last = new Map();
   }
 
-  /** The server's time. */
-  get timestamp() {
-    const moment = isoTime(this.raw.timestamp);
-    return moment === null ? null : new Date(moment);
-  }
-
-  /** The message's text; empty when it has none. */
-  get text() {
-    if (typeof this.content === "string") return this.content;
-    return typeof this.payload.message === "string" ? this.payload.message : "";
-  }
-
-  /** `room:channel`. */
-  get address() {
-    return `${this.room}:${this.channel}`;
-  }
-
-  /** `payload.event` of the server's notices, such as `client_joined`. */
-  get event() {
-    return this.type === "system" && typeof this.payload.event === "string" ? this.payload.event : null;
-  }
-
-  /** Whether there was a message here whose content nobody can read any more; `payload` is empty. */
-  get unreadable() {
-    return this.raw.unreadable === true;
-  }
-
-  /** Whether it came through an inbox. */
-  get private() {
-    return this.room === INBOX_ROOM;
+  run(key, work) {
+    const mine = (this.last.get(key) ?? Promise.resolve()).then(work);
+    const done = mine.then(
+      () => {},
+      () => {},
+    );
+    this.last.set(key, done);
+    done.then(() => {
+      if (this.last.get(key) === done) this.last.delete(key);
+    });
+    return mine;
   }
 }
 
-// --- one socket -------------------------------------------------------------------------------------------------------
+// --- memberships.js ---
 
-/** A connection from its handshake to its end. Frames wait until somebody takes them, so their order is that of the wire. */
-class Link {
-  constructor(socket, dial) {
-    this.socket = socket;
-    this.dial = dial;
-    this.welcome = {};
-    /** The last error frame that answered no request: the reason of a close, mostly. */
-    this.lastError = null;
-    this.registered = false;
-    this.closeCode = null;
-    this.receivedAt = performance.now();
-    /** Frames that came. */
-    this.frames = 0;
-    this.handler = null;
-    this.queue = [];
-    this.wake = null;
-    this.ended = new Promise((resolve) => (this.finish = resolve));
-    socket.onmessage = (event) => this.#received(event.data);
-    socket.onclose = (event) => this.#closed(event.code || 1006);
-    socket.onerror = () => {
-      // Node 20 tells of a connection that failed by an error alone; elsewhere the close follows by itself.
-      if (socket.readyState === 0) this.#closed(1006);
-    };
+class Memberships {
+  #queue = new KeyedQueue();
+
+  constructor({ line, connection, requests, commands, logs }, onError) {
+    this.line = line;
+    this.connection = connection;
+    this.requests = requests;
+    this.commands = commands;
+    this.logs = logs;
+    this.onError = onError;
+    this.kept = new Set();
+    this.members = new Set();
+    this.opening = new Map();
   }
 
-  /** Connect and take the welcome. Throws Refused. */
-  static async dial(dial) {
-    const shown = await credential(dial);
-    const protocols = shown ? ["arqonbus.v1", shown] : ["arqonbus.v1"];
-    let socket;
-    try {
-      socket = new dial.WebSocket(dial.url, protocols);
-    } catch (problem) {
-      throw new Refused(new ConnectionFailed(`${dial.url} is not the URL of a bus: ${problem.message}`), { final: true });
-    }
-    const link = new Link(socket, dial);
-    const frame = await link.#next("say welcome");
-    if (frame.type === "error") throw await link.#refusal();
-    if (frame.type !== "system" || frame.payload?.event !== "welcome") {
-      link.close();
-      throw new Refused(new ConnectionFailed(`${dial.url} is a WebSocket, but no ArqonBus`), { final: true });
-    }
-    link.welcome = frame.payload;
-    return link;
+  wanted() {
+    const addresses = [...this.kept, ...this.logs.byAddress.keys(), ...this.opening.keys()];
+    return new Set(addresses.filter((address) => isJoinable(address) && this.#isNeeded(address)));
   }
 
-  /** Send the registration; the payload of `registered`. Throws Refused. */
-  async register(registration) {
-    this.send(JSON.stringify(registration));
-    for (;;) {
-      const frame = await this.#next("register");
-      if (frame.type === "system" && frame.payload?.event === "registered") {
-        this.registered = true;
-        this.lastError = null;
-        return frame.payload;
-      }
-      if (frame.type === "error") throw await this.#refusal();
-    }
+  #isNeeded(address) {
+    return this.#isUsed(address) || [...(this.opening.get(address) ?? [])].some((each) => !each.closed);
   }
 
-  /** Hand every frame from now on (and those that wait) to `handler`, at once and in order. */
-  deliver(handler) {
-    this.handler = handler;
-    for (const frame of this.queue.splice(0)) handler(frame);
+  #isUsed(address) {
+    return this.kept.has(address) || this.logs.byAddress.has(address);
   }
 
-  send(text) {
-    if (this.socket.readyState !== 1) return false;
-    tell(this.dial.onFrame, "out", text);
-    this.socket.send(text);
-    return true;
-  }
-
-  /** End it. A line that is dead does not answer the handshake, so nobody waits for that. */
-  close(code = 1000) {
-    try {
-      this.socket.close(1000);
-    } catch {
-      // Not open yet: some implementations throw, and close it all the same.
-    }
-    this.#closed(code);
-  }
-
-  async #next(what) {
-    let timer;
-    const late = new Promise((resolve) => (timer = setTimeout(resolve, this.dial.openTimeout, "late")));
-    while (!this.queue.length) {
-      const arrival = new Promise((resolve) => (this.wake = resolve));
-      const first = await Promise.race([arrival, this.ended.then(() => "ended"), late]);
-      if (this.queue.length) break;
-      if (first === "late") {
-        this.close(1006);
-        const text = `${this.dial.url} did not ${what} within ${this.dial.openTimeout / 1000} s`;
-        throw new Refused(new ConnectionFailed(text), { final: false });
-      }
-      if (first === "ended") {
-        clearTimeout(timer);
-        throw this.#end();
-      }
-    }
-    clearTimeout(timer);
-    return this.queue.shift();
-  }
-
-  /** What an error before the registration means; the close that mostly follows it says more. */
-  async #refusal() {
-    await Promise.race([this.ended, sleep(GRACE)]);
-    if (this.closeCode !== null) return this.#end();
-    const error = this.lastError;
-    this.close();
-    return new Refused(error, { final: !error.retry, retryAfter: error.retryAfter });
-  }
-
-  #end() {
-    const error = this.lastError;
-    if (!comesBack(this.closeCode)) return new Refused(new ClosedByServer(this.closeCode, error), { final: true });
-    const cause = error ?? new ConnectionFailed(`${this.dial.url} cannot be reached (${this.closeCode})`);
-    return new Refused(cause, { final: false, retryAfter: error ? error.retryAfter : null });
-  }
-
-  #received(data) {
-    if (this.closeCode !== null) return;
-    this.receivedAt = performance.now();
-    this.frames += 1;
-    const text = typeof data === "string" ? data : new TextDecoder().decode(data);
-    let frame;
-    try {
-      frame = JSON.parse(text);
-    } catch (problem) {
-      this.dial.onUnreadable?.(new ArqonBusError(`A frame of the server cannot be read, and is left out or shown empty: ${problem.message}`));
-      frame = salvaged(text);
-    }
-    if (frame === null || typeof frame !== "object") return;
-    tell(this.dial.onFrame, "in", text, frame);
-    if (frame.type === "error" && (frame.request_id == null || !this.registered)) {
-      this.lastError = new ServerError(frame.error);
-    }
-    if (this.handler) this.handler(frame);
-    else {
-      this.queue.push(frame);
-      this.wake?.();
-    }
-  }
-
-  #closed(code) {
-    if (this.closeCode !== null) return;
-    this.closeCode = code;
-    this.socket.onclose = this.socket.onmessage = null;
-    this.finish(code);
-  }
-}
-
-/**
- * Asks a quiet line whether it lives, and ends one that does not answer. Browsers show neither the server's pings nor that the
- * network is gone.
- */
-class Pulse {
-  constructor(link, heartbeat) {
-    Object.assign(this, { link, heartbeat, soon: Math.min(SOON, heartbeat), question: null, spared: false });
-    this.#plan(heartbeat);
-  }
-
-  stop() {
-    clearTimeout(this.timer);
-  }
-
-  /** Ask now; an answer is expected within `time`. */
-  ask(time = this.soon) {
-    const { link } = this;
-    const until = performance.now() + time;
-    if (link.closeCode !== null || (this.#open() && this.question.until <= until)) return;
-    const sent = this.#open() ? this.question : { frames: link.frames, waiting: link.socket.bufferedAmount };
-    this.question = { ...sent, until };
-    link.send(JSON.stringify({ type: "command", command: "ping" }));
-    this.#plan(time);
-  }
-
-  /** Whether a question is not answered; anything that comes is an answer. */
-  #open() {
-    return this.question !== null && this.question.frames === this.link.frames;
-  }
-
-  #plan(time) {
-    clearTimeout(this.timer);
-    this.due = performance.now() + time;
-    this.timer = setTimeout(() => this.#look(), time);
-    this.timer.unref?.();
-  }
-
-  #look() {
-    const { link } = this;
-    const now = performance.now();
-    // Nobody could see an answer meanwhile, and one that came may wait behind this very timer.
-    const late = now - this.due > LATE;
-    if (!this.#open()) {
-      this.question = null;
-      this.spared = false;
-      const quiet = now - link.receivedAt;
-      if (late || quiet >= this.heartbeat) this.ask(late ? this.soon : this.heartbeat);
-      else this.#plan(this.heartbeat - quiet);
-    } else if (link.socket.bufferedAmount < this.question.waiting || (late && !this.spared)) {
-      // A slow line takes what waits before the question bit by bit; that is a sign of life, too.
-      this.spared = late;
-      this.question = null;
-      this.ask();
-    } else link.close(1006);
-  }
-}
-
-// --- identity ---------------------------------------------------------------------------------------------------------
-
-/** A client id that nobody else has. */
-const madeUp = () => `me-${newId().slice(4, 20)}`;
-
-/** The page's storage that outlives it, under one key, or null where there is none or the browser blocks it. */
-function pageStore(key) {
-  try {
-    const storage = globalThis.localStorage;
-    storage.getItem(key);
-    return { get: () => storage.getItem(key), set: (text) => storage.setItem(key, text) };
-  } catch {
-    return null;
-  }
-}
-
-/**
- * What a client keeps of itself, so that whoever comes after it (a page that was reloaded, a process that was killed) is the
- * same client: its id, and the token that proves it.
- */
-class Identity {
-  #let = null;
-  #over = false;
-
-  constructor(given, openTimeout) {
-    this.name = typeof given === "string" ? given : null;
-    this.store = this.name === null ? given : pageStore(`arqonbus.identity.${given}`);
-    this.openTimeout = openTimeout;
-    this.loaded = false;
-    this.clientId = null;
-    this.token = null;
-    /** Whether it outlives this page or process. */
-    this.kept = this.store !== null;
-    if (!this.kept) console.warn(`ArqonBus: this browser keeps nothing for the page, so the identity "${given}" ends with it.`);
-  }
-
-  /** Take it over, or make a new one. Throws Refused: in use by another page, or its store failed. */
-  async load(clientId) {
-    if (this.loaded) return;
-    if (this.name !== null && this.kept) await this.#lock();
-    const text = this.store && (await asked("Getting the identity", this.openTimeout, () => this.store.get()));
-    const found = this.#read(text, clientId);
-    this.chosen = Boolean(clientId);
-    this.clientId = clientId || found?.client_id || madeUp();
-    this.token = found?.resume_token ?? null;
-    this.loaded = true;
-  }
-
-  /** What was kept for `clientId`, or for whomever it is. A store of the application's own that holds something else is refused. */
-  #read(text, clientId) {
-    if (!text) return null;
-    let problem = "The identity's store holds something else than an identity. Empty it to begin as a new client.";
-    try {
-      const found = JSON.parse(text);
-      if (typeof found.client_id === "string" && typeof found.resume_token === "string") {
-        if (!clientId || found.client_id === clientId) return found;
-        problem = `This is the identity of ${found.client_id}, not of ${clientId}. Give ${clientId} a store of its own.`;
-      }
-    } catch {
-      // No JSON, or not of an object.
-    }
-    // In a browser another visitor may have logged in since.
-    if (this.name !== null) return null;
-    throw new Refused(new ConnectionFailed(problem), { final: true });
-  }
-
-  /** The server does not take the proof. A name that stands for whoever visits begins anew; whether it does. */
-  renew() {
-    if (this.name === null || this.chosen || this.token === null) return false;
-    console.warn(`ArqonBus: ${this.clientId} is not ours any more, as somebody else has logged in since; this is a new client.`);
-    Object.assign(this, { clientId: madeUp(), token: null });
-    return true;
-  }
-
-  /** Keep what a registration said. A store that fails costs the next life this identity, and the present one nothing. */
-  async keep(clientId, token) {
-    if (clientId === this.clientId && token === this.token) return;
-    Object.assign(this, { clientId, token });
-    if (this.store === null) return;
-    try {
-      await within(this.openTimeout, () => this.store.set(JSON.stringify({ client_id: clientId, resume_token: token })));
-      this.kept = true;
-    } catch (problem) {
-      this.kept = false;
-      console.warn("ArqonBus: the identity could not be kept, so it ends with this page or process:", problem);
-    }
-  }
-
-  /** Let another page have it. */
-  release() {
-    this.#over = true;
-    this.#let?.();
-  }
-
-  /** At most one page has it: two of them would take it from one another for ever. Where there are no locks the newest has it. */
-  async #lock() {
-    const { locks } = globalThis.navigator ?? {};
-    if (!locks?.request || this.#let) return;
-    await new Promise((resolve, reject) => {
-      const waiting = new AbortController();
-      const timer = setTimeout(() => {
-        waiting.abort();
-        const text = `Another page of this browser is connected as "${this.name}".`;
-        reject(new Refused(new IdentityInUse(text), { final: false }));
-      }, HAND_OVER);
-      const held = () => {
-        clearTimeout(timer);
-        resolve();
-        return this.#over ? undefined : new Promise((release) => (this.#let = release));
-      };
-      // Where a page may have no locks, the server decides: the newest proof wins.
-      locks.request(`arqonbus.identity.${this.name}`, { signal: waiting.signal }, held).catch((problem) => {
-        if (problem?.name === "AbortError") return;
-        clearTimeout(timer);
-        resolve();
-      });
+  join(address) {
+    return this.#queue.run(address, async () => {
+      const joined = await this.#join(address, null);
+      this.kept.add(address);
+      return joined;
     });
   }
-}
 
-// --- what is heard ----------------------------------------------------------------------------------------------------
-
-/** What one client hears: its subscriptions, and how far each log came. `begin` alone sets the place of a log. */
-class Heard {
-  constructor() {
-    /** How far each log came, for the next registration. */
-    this.logs = new Map();
-    /** The logs that reach the client on this connection. */
-    this.live = new Set();
-    /** The first message that the client may see, where the server said that earlier ones are not for it. */
-    this.first = new Map();
-    this.byAddress = new Map();
-    this.all = new Set();
+  leave(address) {
+    this.kept.delete(address);
+    return this.#queue.run(address, async () => {
+      const channels = await this.#leave(address);
+      for (const subscription of this.logs.subscriptionsOf(address)) {
+        subscription._finish();
+        this.logs.remove(subscription);
+      }
+      return channels;
+    });
   }
 
-  // Subscriptions
+  async #leave(address) {
+    const result = await this.requests.command("leave_channel", { channel: address });
+    this.#forget(address);
+    return result.channels;
+  }
 
-  /** From now on every frame of its logs reaches it. */
-  add(subscription) {
+  async #join(address, since, { own = false, onJoined = null } = {}) {
+    const parameters = { channel: address };
+    if (since) {
+      parameters.since = since.seq;
+      if (typeof since.epoch === "string") parameters.epoch = since.epoch;
+      else if (own && since.seq > 0) parameters.epoch = "";
+    }
+    const onAnswer = ({ result }) => {
+      this.members.add(address);
+      this.logs.joined(address, result, since, own);
+      onJoined?.(result);
+    };
+    const frame = { type: "command", id: newId(), command: "join_channel", parameters };
+    try {
+      return (await this.requests.request(frame, { repeat: true, onAnswer })).result;
+    } catch (problem) {
+      if (problem instanceof TimedOut) this.members.add(address);
+      throw problem;
+    }
+  }
+
+  async #leaveUnused(address) {
+    if (!isJoinable(address) || this.#isNeeded(address) || !this.members.has(address)) return;
+    await this.#queue.run(address, async () => {
+      if (this.#isNeeded(address) || !this.members.has(address) || address === this.connection.address) return;
+      if (!this.line.connected) return;
+      try {
+        await this.#leave(address);
+      } catch (problem) {
+        if (!(problem instanceof ArqonBusError)) throw problem;
+      }
+    });
+  }
+
+  #forget(address) {
+    this.members.delete(address);
+    this.logs.forget(address, this.members);
+  }
+
+  ended(address, error) {
+    const kept = this.kept.delete(address);
+    this.#forget(address);
+    for (const subscription of this.logs.subscriptionsOf(address)) {
+      subscription._fail(error);
+      this.logs.remove(subscription);
+    }
+    if (kept) this.onError(error);
+  }
+
+  registered(channels, asked) {
+    this.members = new Set(Object.keys(channels).filter(isJoinable));
+    this.logs.registered(channels, asked, this.wanted());
+  }
+
+  reconcile() {
+    for (const address of new Set([...this.kept, ...this.logs.byAddress.keys()])) {
+      if (isJoinable(address) && !this.members.has(address)) {
+        this.#queue.run(address, () => this.#rejoin(address)).catch(report);
+      }
+    }
+    for (const address of this.members) this.#leaveUnused(address).catch(report);
+  }
+
+  async #rejoin(address) {
+    const { connection, line } = this;
+    const { connections } = connection;
+    const delay = new Backoff();
+    const isMissing = () => this.#isUsed(address) && !this.members.has(address);
+    while (line.connected && connections === connection.connections && isMissing()) {
+      try {
+        await this.#join(address, this.logs.places.get(address) ?? null, { own: true });
+      } catch (problem) {
+        if (isTransient(problem)) {
+          this.members.delete(address);
+          await sleep(delay.pause((problem).retryAfter ?? null));
+        } else if (problem instanceof ServerError) this.ended(address, problem);
+        else return; // The next connection tries it again.
+      }
+    }
+  }
+
+  async attach(subscription) {
     const { address } = subscription;
-    if (!this.byAddress.has(address)) this.byAddress.set(address, new Set());
-    this.byAddress.get(address).add(subscription);
-    this.all.add(subscription);
-    for (const log of [`${subscription.room}:${WHOLE}`, `${WHOLE}:${WHOLE}`]) {
-      if (log !== address && this.live.has(log) && subscription._wants(log)) subscription._begin(log, this.logs.get(log));
+    const opening = this.opening.get(address) ?? new Set();
+    this.opening.set(address, opening.add(subscription));
+    try {
+      await this.line.whenUp();
+      if (subscription.joinable) await this.#queue.run(address, () => this.#enter(subscription));
+      else await this.#startWithoutJoin(subscription);
+    } finally {
+      opening.delete(subscription);
+      if (!opening.size) this.opening.delete(address);
+      this.#leaveUnused(address).catch(report);
     }
   }
 
-  /** It has ended, by itself or by an error: nothing reaches it any more, and nothing is joined for it. */
-  remove(subscription) {
-    this.all.delete(subscription);
-    const others = this.byAddress.get(subscription.address);
-    others?.delete(subscription);
-    if (others && !others.size) this.byAddress.delete(subscription.address);
+  async detach(subscription) {
+    this.logs.remove(subscription);
+    await this.#leaveUnused(subscription.address);
   }
 
-  listeners(address) {
-    return [...(this.byAddress.get(address) ?? [])];
+  async #enter(subscription) {
+    if (subscription.closed) return;
+    const { address } = subscription;
+    const since = await this.#positionOf(address, subscription.since);
+    if (subscription.closed) return;
+    const onJoined = (result) => {
+      if (subscription.closed) return;
+      if (!since) subscription._startAt(address, placeIn(result));
+      else subscription._startAt(address, resumedPlace(result, since.seq), result.recovered === false && since.seq > 0);
+      this.logs.add(subscription);
+    };
+    await this.#join(address, since, { onJoined });
   }
 
-  /** The subscriptions that a log's messages are for; a room's own log is for each of its channels. */
-  hearing(address) {
-    if (address.endsWith(`:${WHOLE}`)) return [...this.all].filter((each) => each._wants(address));
-    return this.byAddress.get(address) ?? [];
+  async #startWithoutJoin(subscription) {
+    const { address } = subscription;
+    const since = await this.#positionOf(address, subscription.since);
+    if (subscription.closed) return;
+    const current = this.logs.places.get(address);
+    if (since) {
+      const { place, lost } = this.logs.startOf(address, since);
+      subscription._startAt(address, place, lost);
+      subscription._catchUpTo(address, current?.seq ?? 0);
+    } else if (current) subscription._startAt(address, current);
+    this.logs.add(subscription);
   }
 
-  // Places
-
-  /**
-   * A log goes on behind `at`; `lost`: what lies between our own place and that is gone.
-   *
-   * Subscriptions that knew another log under this address, or did not hear it for a while, begin there too, and tell the gap.
-   * The others keep their place: what is sent to them twice they leave out.
-   */
-  begin(address, at, lost = false) {
-    const silent = !this.live.has(address);
-    this.logs.set(address, at);
-    this.live.add(address);
-    for (const subscription of this.hearing(address)) subscription._continue(address, at, { lost, silent });
-  }
-
-  /** The server says where a log stands that reaches us: news only if it did not reach us, or is another one. */
-  meet(address, at) {
-    const before = this.logs.get(address);
-    if (!before || !this.live.has(address) || another(before, at)) this.begin(address, at);
-  }
-
-  /** The answer to a join; `ours`: `since` is our own place, and not one that a new subscription asks for. */
-  joined(address, result, since, ours) {
-    if (since === null) this.meet(address, told(result));
-    else {
-      const lost = result.recovered === false;
-      this.begin(address, told(result, lost ? result.first_seq - 1 : since.seq), lost && ours);
-    }
-    // The room's own log comes with the first of its channels.
-    for (const [log, row] of Object.entries(result.positions ?? {})) if (log !== address) this.meet(log, told(row));
-  }
-
-  /** The answer to a registration, which named the places `asked`: nothing reaches us but what it lists. */
-  registered(channels, asked, wanted) {
-    this.live.clear();
-    for (const [address, row] of Object.entries(channels)) {
-      const before = asked[address];
-      const lost = row.recovered === false;
-      if (lost) this.first.set(address, row.first_seq);
-      if (before === undefined) this.begin(address, told(row));
-      else this.begin(address, told(row, lost ? row.first_seq - 1 : before.seq), lost);
-    }
-    for (const address of [...this.logs.keys()]) {
-      if (!this.live.has(address) && !this.#returns(address, wanted)) this.#drop(address);
+  async #positionOf(address, since) {
+    if (since === null || since === undefined || isPosition(since)) return since ?? null;
+    if (typeof since === "number") return { seq: since, epoch: null };
+    const after = sinceTime(since);
+    try {
+      const head = await this.#headOf(address);
+      const page = await this.commands.historyPage(address, { after, limit: 1 });
+      const first = page.messages[0]?.seq ?? null;
+      return { seq: first === null ? head : Math.min(head, first - 1), epoch: null };
+    } catch (problem) {
+      if (problem instanceof ServerError && problem.number === 404) return { seq: 0, epoch: null };
+      throw problem;
     }
   }
 
-  /** What a registration says of where we were, in the channels `wanted` and in the logs that come by themselves. */
-  positions(wanted) {
-    const positions = {};
-    for (const [address, { seq, epoch }] of this.logs) {
-      if (this.#returns(address, wanted)) positions[address] = { epoch: epoch ?? "", seq };
-    }
-    return positions;
-  }
-
-  /** Whether a log is to reach us on the next connection, too. */
-  #returns(address, wanted) {
-    const [room] = splitAddress(address);
-    if (joinable(address)) return wanted.has(address);
-    return room === INBOX_ROOM || room === WHOLE || this.hearing(address).length > 0 || [...wanted].some((each) => each.startsWith(`${room}:`));
-  }
-
-  /** A message of a log arrived. */
-  came(address, seq) {
-    const at = this.logs.get(address);
-    if (at && seq <= at.seq) return;
-    this.logs.set(address, { seq, epoch: at?.epoch ?? null });
-    this.live.add(address);
-  }
-
-  /**
-   * Where a subscription begins that was at `since` in a log that nobody joins, and whether messages before that are lost.
-   * Of a channel the server compares; here only we can.
-   */
-  place(address, since) {
-    const at = this.logs.get(address);
-    if (!at) return { at: since, lost: false };
-    const first = this.first.get(address) ?? 1;
-    // A place without an epoch is one that the application chose; an empty one belongs to a log that nobody knew.
-    const other = since.seq > 0 && since.epoch !== null && since.epoch !== undefined && since.epoch !== at.epoch;
-    // All of an inbox comes to us, so nobody was ever further on in it.
-    const beyond = address.startsWith(`${INBOX_ROOM}:`) && since.seq > at.seq;
-    if (other || beyond || since.seq < first - 1) return { at: { seq: first - 1, epoch: at.epoch }, lost: true };
-    return { at: { seq: since.seq, epoch: at.epoch }, lost: false };
-  }
-
-  /** A channel is left: its log comes no longer, nor with the room's last one of `members` the room's own. */
-  forget(address, members) {
-    this.#drop(address);
-    const [room] = splitAddress(address);
-    if (![...members].some((other) => other.startsWith(`${room}:`))) this.#drop(`${room}:${WHOLE}`);
-  }
-
-  #drop(address) {
-    this.logs.delete(address);
-    this.live.delete(address);
-    this.first.delete(address);
+  async #headOf(address) {
+    if (isJoinable(address)) return (await this.commands.channelInfo(address)).seq;
+    return this.logs.places.get(address)?.seq ?? 0;
   }
 }
 
-/** Where the server says that a log stands, or `seq` of that log; an empty epoch is one that nobody knows yet. */
-const told = (row, seq = row.seq) => ({ seq, epoch: row.epoch || null });
+// --- requests.js ---
 
-/** Whether two places are of different logs, as far as both are known. */
-const another = (before, at) => Boolean(before.epoch && at.epoch && before.epoch !== at.epoch);
+const HIGH_WATER = 1024 * 1024;
 
-// --- subscriptions ----------------------------------------------------------------------------------------------------
+class Requests {
+  #pending = new Map();
+  #pacer = new Pacer();
+  #limits = {};
+  #repeating = false;
 
-/** How far one log was taken. */
+  constructor(line, timeout, onError) {
+    this.line = line;
+    this.timeout = timeout;
+    this.onError = onError;
+  }
+
+  setLimits(limits) {
+    this.#pacer.limit(limits.frames_per_second);
+    this.#limits = { bytes: limits.frame_bytes ?? 0, depth: limits.depth ?? 0 };
+  }
+
+  async command(name, parameters = {}, { repeat = false, timeout = undefined, id = newId() } = {}) {
+    const answer = await this.request({ type: "command", id, command: name, parameters }, { repeat, timeout });
+    return answer.result;
+  }
+
+  async request(frame, { repeat, timeout = this.timeout, onAnswer = null }) {
+    const text = this.encode(frame);
+    const delay = new Backoff();
+    const until = performance.now() + timeout;
+    for (;;) {
+      try {
+        return await this.#once(frame.id, text, repeat, onAnswer, until);
+      } catch (problem) {
+        const pause = delay.pause((problem).retryAfter ?? null);
+        if (!repeat || !isBusy(problem) || performance.now() + pause >= until) throw problem;
+        await sleep(pause);
+      }
+    }
+  }
+
+  #once(id, text, repeat, onAnswer, until) {
+    return new Promise((resolve, reject) => {
+      if (this.#pending.has(id)) throw new RangeError(`A request with the id ${id} is waiting for its answer already.`);
+      const settled = (finish) => (value) => {
+        clearTimeout(timer);
+        pending.forget?.();
+        if (this.#pending.get(id) === pending) this.#pending.delete(id);
+        pending.done = true;
+        finish(value);
+      };
+      const pending = {
+        ...{ id, text, repeat, onAnswer, sent: false, done: false },
+        resolve: settled(resolve),
+        reject: settled(reject),
+      };
+      const late = () => pending.reject(new TimedOut("The server did not answer in time."));
+      const timer = setTimeout(late, Math.max(0, until - performance.now()));
+      this.#pending.set(id, pending);
+      this.#dispatch(pending).catch(pending.reject);
+    });
+  }
+
+  send(text, timeout = this.timeout) {
+    return new Promise((resolve, reject) => {
+      const sending = { text, sent: false, done: false };
+      const settled = (finish) => (value) => {
+        clearTimeout(timer);
+        sending.done = true;
+        sending.forget?.();
+        finish(value);
+      };
+      const fail = settled(reject);
+      const timer = setTimeout(() => fail(new TimedOut("There was no connection in time.")), timeout);
+      this.#dispatch(sending).then(settled(resolve), fail);
+    });
+  }
+
+  encode(frame) {
+    if (this.line.failure) throw this.line.failure;
+    let text;
+    try {
+      text = typeof frame === "string" ? frame : JSON.stringify(frame);
+    } catch (problem) {
+      if (problem instanceof RangeError) throw tooDeep(this.#limits.depth);
+      throw problem;
+    }
+    const fault = frameFault(text, this.#limits, typeof frame === "string" ? rewriteJson(text) : text);
+    if (fault) throw fault;
+    return text;
+  }
+
+  async #dispatch(pending) {
+    while (!pending.sent && !pending.done) {
+      if (this.line.failure) throw this.line.failure;
+      if (!this.line.up) {
+        await this.line.change(pending);
+        continue;
+      }
+      await this.#turn();
+      const { link } = this.line;
+      if (!link || !this.line.up || pending.sent || pending.done) continue;
+      if (pending.repeat) pending.sent = true;
+      pending.sent = link.send(pending.text) || pending.sent;
+      if (!pending.sent) await link.ended;
+    }
+  }
+
+  async #turn() {
+    await this.#pacer.turn();
+    while (this.line.link && this.line.link.socket.bufferedAmount > HIGH_WATER) await sleep(10);
+  }
+
+  answered(frame) {
+    const failed = frame.type === "error" || frame.status === "error";
+    if (frame.request_id != null) this.#settle(frame, failed);
+    else if (failed) this.#refused(new ServerError(frame.error));
+  }
+
+  #settle(frame, failed) {
+    const pending = this.#pending.get(String(frame.request_id));
+    if (!pending) return;
+    if (failed && pending.repeat && frame.error?.code === "RESTARTING") return;
+    if (failed) pending.reject(new ServerError(frame.error));
+    else {
+      pending.onAnswer?.(frame);
+      pending.resolve(frame);
+    }
+  }
+
+  #refused(problem) {
+    if (problem.code === "RATE_LIMITED") {
+      this.#pacer.hold(problem.retryAfter ?? 1_000);
+      if (this.line.link && !this.#repeating) this.#repeatUnanswered(this.line.link);
+    }
+    this.onError(problem);
+  }
+
+  async #repeatUnanswered(link) {
+    this.#repeating = true;
+    await this.#pacer.turn();
+    this.#repeating = false;
+    for (const pending of this.#repeatable().filter((each) => each.sent)) {
+      await this.#pacer.turn();
+      if (this.#pending.get(pending.id) === pending && !link.send(pending.text)) return;
+    }
+  }
+
+  #repeatable() {
+    return [...this.#pending.values()].filter((each) => each.repeat);
+  }
+
+  async sendAgain(link) {
+    for (const pending of this.#repeatable()) {
+      const fault = frameFault(pending.text, this.#limits);
+      if (fault) {
+        pending.reject(fault);
+        continue;
+      }
+      await this.#pacer.turn();
+      if (!link.send(pending.text)) return false;
+      pending.sent = true;
+    }
+    return true;
+  }
+
+  connectionLost() {
+    for (const pending of [...this.#pending.values()]) {
+      if (pending.sent && !pending.repeat) {
+        pending.reject(new ConnectionLost("The connection was lost before the answer came."));
+      }
+    }
+  }
+
+  fail(error) {
+    for (const pending of [...this.#pending.values()]) pending.reject(error);
+  }
+}
+
+// --- cursor.js ---
+
 class Cursor {
   constructor() {
     this.last = null;
-    /** Which log it is; null as long as nobody said it. */
     this.epoch = null;
-    /** The highest seq that went by without being taken. */
     this.head = 0;
     this.lagging = false;
     this.gap = false;
-    /** Counts resets, so that a page of history that was asked for before one is not used after it. */
     this.generation = 0;
+  }
+
+  startAt({ seq, epoch }) {
+    this.last = this.head = seq;
+    this.epoch = epoch ?? null;
+    this.lagging = false;
+    this.generation += 1;
+  }
+
+  isAnotherLog(place) {
+    return isAnotherLog(this, place);
+  }
+
+  lagBefore(seq) {
+    this.last ??= seq - 1;
+    this.head = seq;
+    this.lagging = true;
+  }
+
+  lagTo(head) {
+    this.last ??= 0;
+    this.head = Math.max(this.head, head);
+    this.lagging = true;
+  }
+
+  skipTo(seq) {
+    this.last = seq;
+    this.lagging = false;
+    this.gap = true;
   }
 }
 
-/**
- * Messages of one channel, each exactly once and in order, however often the connection breaks. Made by `bus.subscribe`.
- *
- * It remembers, for every log that it hears, the last message it has taken; what the server sends again after a break is
- * recognised by that. Memory is bounded: when `buffer` messages wait, it stops taking live ones and, as soon as its reader
- * has caught up, reads what it left out from the channel's history.
- */
-export class Subscription {
-  constructor(bus, address, { since = null, echo = false, broadcasts = true, presence = false, buffer } = {}) {
-    if (!(buffer >= 1)) throw new RangeError("buffer must be 1 or more");
-    [this.room, this.channel] = splitAddress(address);
+// --- subscription.js ---
+
+class Subscription {
+  constructor(host, address, { since = null, echo = false, broadcasts = true, presence = false, buffer }) {
+    if (!(buffer >= 1)) throw new RangeError("`buffer` must be 1 or more.");
+    const [room, channel] = splitAddress(address);
+    this.room = room;
+    this.channel = channel;
     this.address = `${this.room}:${this.channel}`;
-    Object.assign(this, { since, echo, broadcasts, presence, buffer });
-    /** Messages of ephemeral channels that found no room in the buffer; nothing else is ever dropped. */
+    this.since = since;
+    this.echo = echo;
+    this.broadcasts = broadcasts;
+    this.presence = presence;
+    this.buffer = buffer;
     this.dropped = 0;
-    /** How often messages were lost because the log did not reach back far enough. */
     this.gaps = 0;
-    this._bus = bus;
-    /** The messages that wait, each with the epoch of its log. */
+    this._host = host;
     this._queue = [];
     this._cursors = new Map();
     this._error = null;
     this._opened = false;
     this._opening = null;
     this._closed = false;
+    this._end = () => {};
     this._over = new Promise((resolve) => (this._end = resolve));
     this._taken = null;
     this._wake = null;
@@ -971,45 +1619,38 @@ export class Subscription {
   }
 
   get joinable() {
-    return joinable(this.address);
+    return isJoinable(this.address);
   }
 
   get closed() {
     return this._closed;
   }
 
-  /** Messages in the buffer. */
   get waiting() {
     return this._queue.length;
   }
 
-  /** After the last message that was handed out: keep it, and give it to `since` later to go on from there. */
   get position() {
-    // The empty text says that nobody knew which log it was: as `since` it is never taken for a place in another one.
     return this._taken && { seq: this._taken.seq, epoch: this._taken.epoch ?? "" };
   }
 
-  /** Join the channel; messages from now on (or from `since` on) are kept for the reader. Throws ServerError. */
   async open() {
     if (!this._opened && !this._closed) {
-      this._opening ??= this._bus
-        ._attach(this)
+      this._opening ??= this._host
+        .attach(this)
         .then(() => (this._opened = true))
         .finally(() => (this._opening = null));
-      // Closing does not wait for an answer that nobody needs any more.
       await Promise.race([this._opening, this._over]);
     }
     return this;
   }
 
-  /** End it; iterating ends, and the channel is left unless something else of this bus needs it. */
   async close() {
     if (this._closed) return;
     this._finish();
-    await this._bus._detach(this);
+    await this._host.detach(this);
   }
 
-  /** It ends without an error: what is in the buffer is still handed out. */
   _finish() {
     this._closed = true;
     this._end();
@@ -1020,14 +1661,12 @@ export class Subscription {
     return this;
   }
 
-  /** The next message; turns are taken in the order of the calls. */
   next() {
     const mine = this._reading.then(() => this.#read());
     this._reading = mine.catch(() => {});
     return mine;
   }
 
-  /** Called by `break` in a `for await`. */
   async return(value) {
     await this.close();
     return { done: true, value };
@@ -1038,7 +1677,7 @@ export class Subscription {
       try {
         if (!this._opened && !this._closed) await this.open();
       } catch (problem) {
-        if (!(problem instanceof BusClosed && this._bus.state === "closed")) throw problem;
+        if (!(problem instanceof BusClosed && this._host.closed)) throw problem;
         this._finish();
       }
       const next = this._queue.shift();
@@ -1050,7 +1689,7 @@ export class Subscription {
       if (this._closed) return { done: true, value: undefined };
       if (this._error) throw this._error;
       const behind = [...this._cursors].find(([, cursor]) => cursor.lagging);
-      if (behind) await this.#goBehind(...behind);
+      if (behind) await this.#tryCatchUp(...behind);
       else {
         await new Promise((resolve) => (this._wake = resolve));
         this._wake = null;
@@ -1058,102 +1697,64 @@ export class Subscription {
     }
   }
 
-  /** Catch up; a server that is away or busy is asked again, and any other error ends the subscription. */
-  async #goBehind(address, cursor) {
+  async #tryCatchUp(address, cursor) {
     try {
-      await this.#catchUp(address, cursor);
+      const limit = Math.min(MAX_PAGE, this.buffer);
+      const page = (after) => this._host.historyFrames(address, after, limit);
+      if (await catchUp(cursor, limit, page, (frame) => this.#accept(frame, cursor, true))) this.gaps += 1;
     } catch (problem) {
       if (this._closed || this._error) return;
-      if (passing(problem)) await Promise.race([sleep(problem.retryAfter ?? 1_000), this._over]);
+      if (isTransient(problem)) await this.#pause(problem);
       else {
         this._fail(problem);
-        this._bus._detach(this).catch(report);
+        this._host.detach(this).catch(report);
       }
     }
   }
 
-  /** Put a page of the history behind `cursor` into the empty buffer, and go live when that was the last one. */
-  async #catchUp(address, cursor) {
-    const limit = Math.min(PAGE, this.buffer);
-    for (let look = 0; look < LOOKS; look += 1) {
-      const generation = cursor.generation;
-      let page;
-      try {
-        page = await this._bus._historyFrames(address, cursor.last ?? 0, limit);
-      } catch (problem) {
-        if (!(problem instanceof ServerError) || ![403, 404].includes(problem.number)) throw problem;
-        page = [];
-        look = LOOKS - 1;
-      }
-      if (generation !== cursor.generation) return;
-      for (const frame of page) this.#take(frame, cursor, true);
-      if (page.length === limit) return;
-      if ((cursor.last ?? 0) >= cursor.head) {
-        cursor.lagging = false;
-        return;
-      }
-      if (page.length) return;
-      if (look === LOOKS - 1) {
-        // It went by on the socket and is not in the history: pruned meanwhile, or not for us to read.
-        Object.assign(cursor, { last: cursor.head, lagging: false, gap: true });
-        this.gaps += 1;
-        return;
-      }
-      await sleep(LOOK_PAUSE);
-    }
+  async #pause(problem) {
+    await Promise.race([sleep(problem.retryAfter ?? 1_000), this._over]);
   }
 
   #cursor(address) {
-    if (!this._cursors.has(address)) this._cursors.set(address, new Cursor());
-    return this._cursors.get(address);
+    const cursor = this._cursors.get(address) ?? new Cursor();
+    this._cursors.set(address, cursor);
+    return cursor;
   }
 
-  /** Messages of a log are wanted from behind `at`; `gap`: some before it are lost. */
-  _begin(address, { seq, epoch }, gap = false) {
+  _startAt(address, place, gap = false) {
     const cursor = this.#cursor(address);
-    Object.assign(cursor, { last: seq, head: seq, epoch: epoch ?? null, lagging: false, generation: cursor.generation + 1 });
-    if (gap) {
-      cursor.gap = true;
-      this.gaps += 1;
-    }
+    cursor.startAt(place);
+    if (gap) this.#lose(cursor);
   }
 
-  /**
-   * A log goes on behind `at`, for everybody who hears it. `lost`: what lies before is gone; `silent`: it did not reach us up to
-   * now.
-   */
-  _continue(address, at, { lost, silent }) {
+  _continueAt(address, place, { lost, silent }) {
     const cursor = this.#cursor(address);
-    if (cursor.last === null) this._begin(address, at);
-    else if (lost || another(cursor, at)) this._begin(address, at, true);
-    // What was published meanwhile is not sent, as nobody asked for it. Who is behind anyway finds it in the history.
-    else if (silent && at.seq > cursor.last && !cursor.lagging) this._begin(address, at, true);
-    else if (cursor.epoch === null && at.epoch) this.#learn(address, cursor, at.epoch);
+    if (cursor.last === null) this._startAt(address, place);
+    else if (lost || cursor.isAnotherLog(place)) this._startAt(address, place, true);
+    else if (silent && place.seq > cursor.last && !cursor.lagging) this._startAt(address, place, true);
+    else if (cursor.epoch === null && place.epoch) this.#nameLog(address, cursor, place.epoch);
   }
 
-  /** Which log it is that was heard up to here. */
-  #learn(address, cursor, epoch) {
+  #nameLog(address, cursor, epoch) {
     cursor.epoch = epoch;
     if (address !== this.address) return;
     for (const each of [...this._queue, this._taken]) if (each && each.epoch === null) each.epoch = epoch;
   }
 
-  /** Take what is behind the cursor, up to `head` at least, from the history before anything live. */
-  _follow(address, head) {
-    const cursor = this.#cursor(address);
-    Object.assign(cursor, { last: cursor.last ?? 0, head: Math.max(cursor.head, head), lagging: true });
+  _catchUpTo(address, head) {
+    this.#cursor(address).lagTo(head);
     this._wake?.();
   }
 
-  _wants(address) {
+  _receives(address) {
     if (address === this.address) return true;
     const [room, channel] = splitAddress(address);
-    return this.broadcasts && channel === WHOLE && [this.room, WHOLE].includes(room) && this.room !== INBOX_ROOM;
+    return this.broadcasts && channel === ALL && [this.room, ALL].includes(room) && this.room !== INBOX_ROOM;
   }
 
-  /** A live frame, perhaps one that was sent before. */
-  _offer(address, frame) {
-    const own = frame.from === this._bus.clientId && !this.echo;
+  _deliver(address, frame) {
+    const own = frame.from === this._host.clientId && !this.echo;
     const full = this._queue.length >= this.buffer;
     if (!Number.isInteger(frame.seq)) {
       if (own) return;
@@ -1164,36 +1765,32 @@ export class Subscription {
     const cursor = this.#cursor(address);
     if (cursor.last !== null && frame.seq <= cursor.last) return;
     if (cursor.lagging) cursor.head = Math.max(cursor.head, frame.seq);
-    else if (full && !own) {
-      if (address.endsWith(`:${WHOLE}`)) {
-        // A room's own log cannot be read by seq; its announcements are few and must not be lost silently.
-        Object.assign(cursor, { last: frame.seq, gap: true });
-        this.gaps += 1;
-        return;
-      }
-      Object.assign(cursor, { lagging: true, head: frame.seq, last: cursor.last ?? frame.seq - 1 });
-    } else this.#take(frame, cursor, false);
+    else if (!full || own) this.#accept(frame, cursor, false);
+    else if (address.endsWith(`:${ALL}`)) {
+      cursor.last = frame.seq;
+      this.#lose(cursor);
+    } else cursor.lagBefore(frame.seq);
   }
 
-  #take(frame, cursor, fromHistory) {
+  #accept(frame, cursor, fromHistory) {
     if (cursor.last !== null) {
       if (frame.seq <= cursor.last) return;
-      // Live, a hole is a message of our own. The history has everything, so there it is what was pruned.
-      if (fromHistory && frame.seq > cursor.last + 1 && cursor.last > 0) {
-        cursor.gap = true;
-        this.gaps += 1;
-      }
+      if (fromHistory && frame.seq > cursor.last + 1 && cursor.last > 0) this.#lose(cursor);
     }
     cursor.last = frame.seq;
-    if (frame.from === this._bus.clientId && !this.echo) return;
-    const gap = cursor.gap;
+    if (frame.from === this._host.clientId && !this.echo) return;
+    const { gap } = cursor;
     cursor.gap = false;
     this.#put(new Message(frame, gap), cursor.epoch);
   }
 
-  /** A presence notice of the server. */
-  _notice(frame) {
+  _deliverNotice(frame) {
     if (this.presence && this._queue.length < this.buffer) this.#put(new Message(frame), null);
+  }
+
+  #lose(cursor) {
+    cursor.gap = true;
+    this.gaps += 1;
   }
 
   #put(message, epoch) {
@@ -1201,23 +1798,20 @@ export class Subscription {
     this._wake?.();
   }
 
-  /** What is in the buffer is still handed out; after it comes the error. */
   _fail(error) {
     this._error = error;
     this._wake?.();
   }
 
-  /** Call `listener` with each message, instead of iterating. */
   async _listen(listener) {
     for (;;) {
       try {
-        for await (const message of this) tell(listener, message, this);
+        for await (const message of this) callListener((listener), message, this);
         return;
       } catch (problem) {
-        // Nobody is there to try again, as whoever iterates can.
-        if (!this._error && passing(problem)) await Promise.race([sleep(problem.retryAfter ?? 1_000), this._over]);
+        if (!this._error && isTransient(problem)) await this.#pause(problem);
         else {
-          this._bus._emit("error", problem, this);
+          this._host.onError(problem, this);
           return;
         }
       }
@@ -1225,910 +1819,380 @@ export class Subscription {
   }
 }
 
-// --- the bus ----------------------------------------------------------------------------------------------------------
+// --- bus.js ---
 
-/** A client of the bus: one identity that stays connected. Made by `connect`. */
-export class Bus {
-  constructor(dial, registration, options, identity = null) {
-    this._dial = dial;
-    this._registration = registration;
-    this._options = options;
-    /** What is kept of this client beyond its life, or null. */
+const SERVER_ID = "arqonbus_server";
+
+function messageFrame(type, message, { payload, metadata, id = newId() }) {
+  const frame = { type, id };
+  if (message !== null && typeof message === "object") {
+    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
+    frame.payload = message;
+  } else {
+    if (message !== undefined && message !== null) frame.message = message;
+    if (payload !== undefined) frame.payload = payload;
+  }
+  if (metadata !== undefined) frame.metadata = metadata;
+  return frame;
+}
+
+class Bus extends Commands {
+  #listeners = new Listeners();
+  #logs = new Logs();
+
+  constructor(dial, registration, settings, identity = null) {
+    const line = new Line();
+    const requests = new Requests(line, settings.timeout, (problem) => this._emit("error", problem));
+    super(requests);
+    this._line = line;
+    this._settings = settings;
     this._identity = identity;
-    this._backoff = options.backoff;
-    this._state = "connecting";
-    this._link = null;
-    this._up = false;
-    this._failure = null;
-    this._upWaiters = new Set();
-    this._pending = new Map();
-    this._repeating = false;
-    this._places = new Places(options.maxUnacked);
-    this._pacer = new Pacer();
-    this._limits = {};
-    this._resumeToken = options.resumeToken;
-    this._heard = new Heard();
-    /** Channels that were joined by `join` and stay, whatever subscriptions come and go. */
-    this._kept = new Set();
-    /** Where the server has us, or may have us: an answer can be lost. */
-    this._members = new Set();
-    /** Of each channel the subscriptions that are about to join it. */
-    this._opening = new Map();
-    /** Of each channel the last of its joins and leaves, which come one after another. */
-    this._turns = new Map();
-    this._listeners = new Map();
-    this._pulse = null;
-    this._sooner = null;
-    /** Whether the server said how long the pause is that we are in. */
-    this._bidden = false;
-    /** The registration's answer: role, initial room and channel. */
-    this.registered = {};
-    this.clientId = String(registration.client_id ?? "");
-    /** How many connections there were. */
-    this.connections = 0;
+    this._unacked = new Semaphore(settings.maxUnacked);
+    const connection = new Connection(
+      dial,
+      registration,
+      settings,
+      { line, requests, identity },
+      {
+        positions: () => this.#logs.positions(memberships.wanted()),
+        onRegistered: (answer, asked) => memberships.registered(answer.channels ?? {}, asked),
+        onFrame: (frame) => this.#receive(frame),
+        onConnected: () => memberships.reconcile(),
+        onState: (state) => {
+          callListener(settings.onState, state);
+          this._emit("state", state);
+        },
+        onEnd: (error) => this.#endSubscriptions(error),
+      },
+    );
+    const memberships = new Memberships({ line, connection, requests, commands: this, logs: this.#logs }, (problem) =>
+      this._emit("error", problem),
+    );
+    this._connection = connection;
+    this._memberships = memberships;
+    this._host = {
+      get clientId() {
+        return connection.clientId;
+      },
+      get closed() {
+        return connection.state === "closed";
+      },
+      attach: (subscription) => memberships.attach(subscription),
+      detach: (subscription) => memberships.detach(subscription),
+      historyFrames: (address, after, limit) => this._historyFrames(address, after, limit),
+      onError: (problem, subscription) => this._emit("error", problem, subscription),
+    };
   }
 
-  // --- life ---
-
-  _open() {
-    return new Promise((resolve, reject) => {
-      this._first = { resolve: () => resolve(this), reject };
-      this._run();
-    });
+  get clientId() {
+    return this._connection.clientId;
   }
 
-  /** `connecting`, `connected`, `reconnecting` or `closed`. */
+  get registered() {
+    return this._connection.registered;
+  }
+
+  get connections() {
+    return this._connection.connections;
+  }
+
   get state() {
-    return this._state;
+    return this._connection.state;
   }
 
-  /** Whether it is connected and registered at this moment. */
   get connected() {
-    return this._up && !this._failure;
+    return this._line.connected;
   }
 
-  /** The initial channel: where a message without an address goes. */
   get address() {
-    return `${this.registered.room}:${this.registered.channel}`;
+    return this._connection.address;
   }
 
-  /** What the server takes this client for: `admin` or another role. */
   get role() {
     return String(this.registered.role ?? "");
   }
 
-  /** What ended the bus for good, or null. */
   get failure() {
-    return this._failure;
+    return this._line.failure;
   }
 
-  /** The proof that one is this client, for another connection under the same `clientId`. A secret. */
   get resumeToken() {
-    return this._resumeToken;
+    return this._connection.resumeToken;
   }
 
-  /** Whether the `identity` outlives this page or process; null without one. */
   get identityKept() {
     return this._identity && this._identity.kept;
   }
 
-  /** Close the connection; iterators end, what waits for an answer gets BusClosed. */
-  close() {
-    this._end(new BusClosed("The bus is closed."));
-    this._link?.close();
+  async _open() {
+    await this._connection.open();
+    return this;
   }
 
-  /** Hear of `state` (name), `error` (ServerError that answers no request, or a failed listener), `notice` (frame). */
+  close() {
+    this._connection.end(new BusClosed("The bus is closed."));
+    this._line.link?.close();
+  }
+
+  whenConnected() {
+    return this._line.whenUp();
+  }
+
+  reconnectNow() {
+    this._connection.reconnectNow();
+  }
+
   on(event, listener) {
-    if (!this._listeners.has(event)) this._listeners.set(event, new Set());
-    this._listeners.get(event).add(listener);
-    return () => this._listeners.get(event).delete(listener);
+    return this.#listeners.add(event, listener);
   }
 
   _emit(event, ...values) {
-    for (const listener of this._listeners.get(event) ?? []) tell(listener, ...values);
+    this.#listeners.emit(event, ...values);
   }
 
-  #change(state) {
-    if (state === this._state) return;
-    this._state = state;
-    tell(this._options.onState, state);
-    this._emit("state", state);
-  }
-
-  /** Wait until it is connected. Throws what ended the bus for good. */
-  async whenConnected() {
-    while (!this._up && !this._failure) await this.#upChange();
-    if (this._failure) throw this._failure;
-  }
-
-  /** Until the connection is there, the bus has ended, or `pending` needs it no longer: then nothing of it is left here. */
-  #upChange(pending = {}) {
-    return new Promise((resolve) => {
-      this._upWaiters.add(resolve);
-      pending.forget = () => {
-        this._upWaiters.delete(resolve);
-        resolve();
-      };
-    });
-  }
-
-  #wakeAll() {
-    for (const wake of this._upWaiters) wake();
-    this._upWaiters.clear();
-  }
-
-  /** The end: everything that waits is told. */
-  _end(error) {
-    if (this._failure) return;
-    this._failure = error;
-    for (const pending of [...this._pending.values()]) pending.reject(error);
-    for (const subscription of this._heard.all) {
+  #endSubscriptions(error) {
+    for (const subscription of this.#logs.all) {
       if (error instanceof BusClosed) subscription._finish();
       else subscription._fail(error);
     }
-    this._identity?.release();
-    this.#change("closed");
-    this.#wakeAll();
-    this._sooner?.();
-    this._first?.reject(error);
-    this._first = null;
   }
-
-  // --- connecting and coming back ---
-
-  async _run() {
-    const deaf = this.#hearNetwork();
-    let lostAt = performance.now();
-    try {
-      while (!this._failure) {
-        let link;
-        try {
-          link = await this.#connectOnce(lostAt);
-        } catch (refusal) {
-          if (!(refusal instanceof Refused)) throw refusal;
-          const patience = this.connections ? this._options.giveUpAfter : this._options.wait;
-          if (refusal.final || (patience !== null && performance.now() - lostAt >= patience)) {
-            this._end(refusal.error);
-            return;
-          }
-          await this.#pause(refusal.retryAfter);
-          continue;
-        }
-        if (this._failure) {
-          link.close();
-          return;
-        }
-        await this.#serve(link);
-        lostAt = performance.now();
-        if (this._failure) return;
-        const code = link.closeCode;
-        // What has expired can be had anew from a function; if the server does not take that one, it is over.
-        const renewed = code === UNIDENTIFIED && (this._dial.ticket || typeof this._dial.token === "function");
-        if (!comesBack(code) && !renewed) {
-          this._end(new ClosedByServer(code, link.lastError));
-          return;
-        }
-        if (!this._options.reconnect) {
-          this._end(new ConnectionLost(`The connection was lost (${code}).`));
-          return;
-        }
-        this.#change("reconnecting");
-        await this.#pause(CLOSE_CODES[code] && link.lastError ? link.lastError.retryAfter : null);
-      }
-    } catch (problem) {
-      this._end(problem);
-    } finally {
-      deaf();
-    }
-  }
-
-  /**
-   * What the browser tells of the network, and of a page that is looked at again: the line is asked at once, or tried again.
-   * Returns what ends the listening.
-   */
-  #hearNetwork() {
-    const { document: page } = globalThis;
-    const heard = [
-      [globalThis, "online", () => true],
-      [globalThis, "offline", () => true],
-      [globalThis, "pageshow", (event) => event.persisted],
-      [page, "visibilitychange", () => page.visibilityState === "visible"],
-      [page, "resume", () => true],
-    ].filter(([where]) => where?.addEventListener);
-    const listeners = heard.map(([where, name, counts]) => {
-      const listener = (event) => {
-        if (!counts(event)) return;
-        this._pulse?.ask();
-        if (!this._bidden) this._sooner?.();
-      };
-      where.addEventListener(name, listener);
-      return () => where.removeEventListener(name, listener);
-    });
-    return () => listeners.forEach((end) => end());
-  }
-
-  /** Wait before the next attempt; shorter when the network comes back or the bus is closed. */
-  async #pause(retryAfter) {
-    this._bidden = retryAfter !== null;
-    await Promise.race([sleep(this._backoff.pause(retryAfter)), new Promise((resolve) => (this._sooner = resolve))]);
-    this._sooner = null;
-  }
-
-  /** Try at once instead of waiting for the end of the pause. */
-  reconnectNow() {
-    this._sooner?.();
-  }
-
-  async #connectOnce(lostAt) {
-    if (this._identity) await this.#wake();
-    const link = await Link.dial(this._dial);
-    try {
-      if (this._failure) throw new Refused(this._failure, { final: true });
-      const limits = link.welcome.limits ?? {};
-      this._pacer.limit(limits.frames_per_second);
-      this._limits = { bytes: limits.frame_bytes ?? 0, depth: limits.depth ?? 0 };
-      const registration = this.#registration();
-      const answer = await link.register(registration);
-      this.#takeOver(answer, registration.resume?.positions ?? {});
-      await this._identity?.keep(this.clientId, this._resumeToken);
-    } catch (problem) {
-      link.close();
-      const error = problem instanceof Refused ? problem.error : null;
-      const taken = error instanceof ClosedByServer && error.closeCode === 4409;
-      if (taken && this.connections > 0 && performance.now() - lostAt < OWN_GHOST) throw new Refused(error, { final: false });
-      if (taken && this.connections === 0 && this._identity?.renew()) {
-        this.clientId = this._resumeToken = null;
-        return this.#connectOnce(lostAt);
-      }
-      throw problem;
-    }
-    return link;
-  }
-
-  /** Become the client that was kept. Throws Refused. */
-  async #wake() {
-    await this._identity.load(this._registration.client_id);
-    if (this._failure) throw new Refused(this._failure, { final: true });
-    this.clientId = this.clientId || this._identity.clientId;
-    this._resumeToken ??= this._identity.token;
-  }
-
-  #registration() {
-    const frame = { type: "register", ...this._registration };
-    if (this.clientId) frame.client_id = this.clientId;
-    if (this.connections || this._resumeToken) {
-      frame.resume = { token: this._resumeToken, positions: this._heard.positions(this.#wanted()) };
-    }
-    return frame;
-  }
-
-  /** Take over what the server says of every log; nothing of them has come yet. */
-  #takeOver(answer, asked) {
-    this.registered = answer;
-    this.clientId = String(answer.client_id);
-    this._resumeToken = answer.resume_token ?? null;
-    const channels = answer.channels ?? {};
-    this._members = new Set(Object.keys(channels).filter(joinable));
-    this._heard.registered(channels, asked, this.#wanted());
-  }
-
-  /** From the registration to the end of one connection. */
-  async #serve(link) {
-    this._link = link;
-    this.connections += 1;
-    this._backoff.reset();
-    link.deliver((frame) => this.#receive(frame));
-    this._pulse = new Pulse(link, this._options.heartbeat);
-    // First what was not answered, in its order; new requests wait until that is on its way.
-    this.#sendAgain(link).catch((problem) => {
-      report(problem);
-      link.close(1006);
-    });
-    await link.ended;
-    this._pulse.stop();
-    this._pulse = null;
-    this._link = null;
-    this._up = false;
-    for (const pending of [...this._pending.values()]) {
-      if (pending.sent && !pending.repeat) {
-        pending.reject(new ConnectionLost("The connection was lost before the answer came."));
-      }
-    }
-  }
-
-  async #sendAgain(link) {
-    for (const pending of [...this._pending.values()].filter((each) => each.repeat)) {
-      const fault = flaw(pending.text, this._limits);
-      if (fault) {
-        // This server takes less than the one before.
-        pending.reject(fault);
-        continue;
-      }
-      await this._pacer.turn();
-      if (!link.send(pending.text)) return;
-      pending.sent = true;
-    }
-    if (this._link !== link) return;
-    this._up = true;
-    this.#change("connected");
-    this._first?.resolve();
-    this._first = null;
-    this.#wakeAll();
-    this.#settle();
-  }
-
-  // --- memberships ---
-
-  /** The channels that something here needs: those that are kept, and those of subscriptions, also of those that are opening. */
-  #wanted() {
-    const addresses = [...this._kept, ...this._heard.byAddress.keys(), ...this._opening.keys()];
-    return new Set(addresses.filter((address) => joinable(address) && this.#needs(address)));
-  }
-
-  #needs(address) {
-    return this.#holds(address) || [...(this._opening.get(address) ?? [])].some((each) => !each.closed);
-  }
-
-  /** Whether it is needed by something that was in it already. */
-  #holds(address) {
-    return this._kept.has(address) || this._heard.byAddress.has(address);
-  }
-
-  /** Connected again: join what is needed and leave what is not, where the server has us in other channels. */
-  #settle() {
-    for (const address of new Set([...this._kept, ...this._heard.byAddress.keys()])) {
-      if (joinable(address) && !this._members.has(address)) this.#inTurn(address, () => this.#rejoin(address)).catch(report);
-    }
-    for (const address of this._members) this.#letGo(address).catch(report);
-  }
-
-  /** Joins and leaves of one channel come one after another, so that those that cross do not end one another's membership. */
-  #inTurn(address, work) {
-    const mine = (this._turns.get(address) ?? Promise.resolve()).then(work);
-    const done = mine.then(
-      () => {},
-      () => {},
-    );
-    this._turns.set(address, done);
-    done.then(() => {
-      if (this._turns.get(address) === done) this._turns.delete(address);
-    });
-    return mine;
-  }
-
-  /** Join a channel that the server did not take us back into by itself. */
-  async #rejoin(address) {
-    const { connections } = this;
-    const delay = new Backoff();
-    while (this.connected && connections === this.connections && this.#holds(address) && !this._members.has(address)) {
-      try {
-        await this.#join(address, this._heard.logs.get(address) ?? null, { ours: true });
-      } catch (problem) {
-        if (passing(problem)) {
-          this._members.delete(address);
-          await sleep(delay.pause(problem.retryAfter ?? null));
-        } else if (problem instanceof ServerError) this.#ended(address, problem);
-        else return; // The next connection does it.
-      }
-    }
-  }
-
-  /** Leave a channel that nothing needs any more. */
-  async #letGo(address) {
-    if (!joinable(address) || this.#needs(address) || !this._members.has(address)) return;
-    await this.#inTurn(address, async () => {
-      // While there is no connection nothing need be left: the next registration does not ask for it.
-      if (this.#needs(address) || !this._members.has(address) || address === this.address || !this.connected) return;
-      try {
-        await this.#leaveNow(address);
-      } catch (problem) {
-        // It was left already, or the connection went.
-        if (!(problem instanceof ArqonBusError)) throw problem;
-      }
-    });
-  }
-
-  /** This client is no member any more: the log comes no longer, nor with its last channel the room's own. */
-  #gone(address) {
-    this._members.delete(address);
-    this._heard.forget(address, this._members);
-  }
-
-  /** An error ended a membership and every subscription of it: nothing of it is joined again. */
-  #ended(address, error) {
-    const kept = this._kept.delete(address);
-    this.#gone(address);
-    for (const subscription of this._heard.listeners(address)) {
-      subscription._fail(error);
-      this._heard.remove(subscription);
-    }
-    if (kept) this._emit("error", error);
-  }
-
-  // --- frames in ---
 
   #receive(frame) {
     const { type, room, channel, seq } = frame;
     if (type === "ack" || (["command_response", "error"].includes(type) && seq === undefined)) {
-      this.#answered(frame);
+      this._requests.answered(frame);
       return;
     }
     if (typeof room !== "string" || typeof channel !== "string") return;
     const address = `${room}:${channel}`;
-    if (type === "system" && frame.from === SERVER && seq === undefined) {
+    if (type === "system" && frame.from === SERVER_ID && seq === undefined) {
       this.#notice(address, frame);
       return;
     }
-    if (Number.isInteger(seq)) this._heard.came(address, seq);
-    for (const subscription of this._heard.hearing(address)) subscription._offer(address, frame);
-  }
-
-  #answered(frame) {
-    const failed = frame.type === "error" || frame.status === "error";
-    if (frame.request_id != null) {
-      // An answer that nobody waits for (a repeat's second one) is dropped.
-      const pending = this._pending.get(String(frame.request_id));
-      if (!pending) return;
-      // Not taken, and the connection ends in a moment: the next one sends it again.
-      if (failed && pending.repeat && frame.error?.code === "RESTARTING") return;
-      if (failed) pending.reject(new ServerError(frame.error));
-      else {
-        pending.onAnswer?.(frame);
-        pending.resolve(frame);
-      }
-      return;
-    }
-    if (!failed) return;
-    const problem = new ServerError(frame.error);
-    if (problem.code === "RATE_LIMITED") {
-      // It does not say which frame was refused: everything unanswered is sent again, which the ids make harmless.
-      this._pacer.hold(problem.retryAfter ?? 1_000);
-      if (this._link && !this._repeating) this.#repeatUnanswered(this._link);
-    }
-    this._emit("error", problem);
-  }
-
-  async #repeatUnanswered(link) {
-    this._repeating = true;
-    await this._pacer.turn();
-    this._repeating = false;
-    for (const pending of [...this._pending.values()].filter((each) => each.repeat && each.sent)) {
-      await this._pacer.turn();
-      if (this._pending.get(pending.id) === pending && !link.send(pending.text)) return;
-    }
+    if (Number.isInteger(seq)) this.#logs.advance(address, seq);
+    for (const subscription of this.#logs.receivers(address)) subscription._deliver(address, frame);
   }
 
   #notice(address, frame) {
     if (frame.payload?.event === "unsubscribed") {
-      const why =
+      const error =
         frame.payload.reason === "DELETED"
           ? { code: "CHANNEL_NOT_FOUND", number: 404, message: `${address} was deleted.` }
           : { code: "REVOKED", number: 403, message: `Your access to ${address} was withdrawn.` };
-      this.#ended(address, new ServerError(why));
-    } else for (const subscription of this._heard.listeners(address)) subscription._notice(frame);
+      this._memberships.ended(address, new ServerError(error));
+    } else for (const subscription of this.#logs.subscriptionsOf(address)) subscription._deliverNotice(frame);
     this._emit("notice", frame);
   }
 
-  // --- requests ---
-
-  /** Send a frame and wait for its answer, across breaks of the connection when `repeat`. */
-  async #request(frame, { repeat, timeout = this._options.timeout, onAnswer = null }) {
-    const text = this.#encoded(frame);
-    const delay = new Backoff();
-    const until = performance.now() + timeout;
-    for (;;) {
-      try {
-        return await this.#once(frame.id, text, repeat, onAnswer, until);
-      } catch (problem) {
-        const passing = ["BUSY", "UNAVAILABLE", "OUTCOME_UNKNOWN"].includes(problem.code);
-        const pause = delay.pause(problem.retryAfter ?? null);
-        if (!repeat || !passing || performance.now() + pause >= until) throw problem;
-        await sleep(pause);
-      }
-    }
-  }
-
-  #once(id, text, repeat, onAnswer, until) {
-    return new Promise((resolve, reject) => {
-      if (this._pending.has(id)) throw new RangeError(`a request with the id ${id} is on its way`);
-      const settle = (finish) => (value) => {
-        clearTimeout(pending.timer);
-        pending.forget?.();
-        if (this._pending.get(id) === pending) this._pending.delete(id);
-        pending.done = true;
-        finish(value);
-      };
-      const pending = { id, text, repeat, onAnswer, sent: false, done: false };
-      pending.resolve = settle(resolve);
-      pending.reject = settle(reject);
-      const late = () => pending.reject(new TimedOut("The server did not answer in time."));
-      pending.timer = setTimeout(late, Math.max(0, until - performance.now()));
-      this._pending.set(id, pending);
-      this.#dispatch(pending).catch(pending.reject);
-    });
-  }
-
-  async #dispatch(pending) {
-    while (!pending.sent && !pending.done) {
-      if (this._failure) throw this._failure;
-      if (!this._up) {
-        await this.#upChange(pending);
-        continue;
-      }
-      await this.#turn();
-      const link = this._link;
-      if (!link || !this._up || pending.sent || pending.done) continue;
-      // What did not get on the line is sent by the next connection, or by the next turn here.
-      if (pending.repeat) pending.sent = true;
-      pending.sent = link.send(pending.text) || pending.sent;
-      if (!pending.sent) await link.ended;
-    }
-  }
-
-  /** Wait for the turn of one frame: the server's limit, and a line that takes no more. */
-  async #turn() {
-    await this._pacer.turn();
-    while (this._link && this._link.socket.bufferedAmount > HIGH_WATER) await sleep(10);
-  }
-
-  #encoded(frame) {
-    if (this._failure) throw this._failure;
-    let text;
-    try {
-      text = typeof frame === "string" ? frame : JSON.stringify(frame);
-    } catch (problem) {
-      // Nested so deeply that the encoder itself gave up.
-      if (problem instanceof RangeError) throw tooDeep(this._limits.depth);
-      throw problem;
-    }
-    const fault = flaw(text, this._limits, typeof frame === "string" ? rewritten(text) : text);
-    if (fault) throw fault;
-    return text;
-  }
-
-  /** Call any command of the contract; its `result`. `repeat`: sent again after a break, as doing it twice does no harm. */
-  async command(name, parameters = {}, { repeat = false, timeout = undefined, id = newId() } = {}) {
-    const answer = await this.#request({ type: "command", id, command: name, parameters }, { repeat, timeout });
-    return answer.result;
-  }
-
-  /** Send a frame of your own as it is; nothing waits for its answer. Throws BusClosed, TimedOut and the like. */
-  async send(frame) {
-    await this.#put(this.#encoded(frame), this._options.timeout);
-  }
-
-  /** Put a text on the line; it waits for the connection at most `timeout`. */
-  #put(text, timeout) {
-    return new Promise((resolve, reject) => {
-      const pending = { text, sent: false, done: false };
-      const settle = (finish) => (value) => {
-        clearTimeout(pending.timer);
-        pending.done = true;
-        pending.forget?.();
-        finish(value);
-      };
-      pending.reject = settle(reject);
-      pending.timer = setTimeout(() => pending.reject(new TimedOut("There was no connection in time.")), timeout);
-      this.#dispatch(pending).then(settle(resolve), pending.reject);
-    });
-  }
-
-  // --- publishing ---
-
-  /**
-   * Publish to `room:channel` (or `room` for everybody in it; null: the initial channel).
-   *
-   * `message` is a text, or an object, which is the payload. With `ack` it resolves when the message is durable, and is sent
-   * again under the same id after a break, so that it is published exactly once. Without, when the frame is on the line.
-   */
   async publish(address, message, options = {}) {
-    const frame = Bus.#content(options.type ?? "event", message, options);
+    const frame = messageFrame(options.type ?? "event", message, options);
     if (address !== null && address !== undefined) {
       const [room, channel] = splitAddress(address);
       if (room === INBOX_ROOM) return this.private(channel, message, options);
       frame.room = room;
-      if (channel !== WHOLE) frame.channel = channel;
+      if (channel !== ALL) frame.channel = channel;
     }
-    const subscriptions = this._heard.listeners(address || this.address);
+    const subscriptions = this.#logs.subscriptionsOf(address || this.address);
     if (options.echo ?? subscriptions.some((each) => each.echo)) frame.echo = true;
     return this.#publish(frame, options);
   }
 
-  /** Send to one client or several, into their inboxes; resolves when it is durable. Throws TARGET_NOT_FOUND. */
   async private(to, message, options = {}) {
-    const frame = Bus.#content("private", message, options);
+    const frame = messageFrame("private", message, options);
     frame.to = Array.isArray(to) ? to : [to];
     return this.#publish(frame, { ...options, ack: true });
   }
 
-  static #content(type, message, { payload, metadata, id = newId() }) {
-    const frame = { type, id };
-    if (message !== null && typeof message === "object") {
-      if (payload !== undefined) throw new TypeError("give the payload once: as `message` or as `payload`");
-      frame.payload = message;
-    } else {
-      if (message !== undefined && message !== null) frame.message = message;
-      if (payload !== undefined) frame.payload = payload;
-    }
-    if (metadata !== undefined) frame.metadata = metadata;
-    return frame;
-  }
-
-  async #publish(frame, { ack = true, timeout = this._options.timeout }) {
-    await this._places.take();
+  async #publish(frame, { ack = true, timeout = this._settings.timeout }) {
+    await this._unacked.acquire();
     try {
       if (!ack) {
-        await this.#put(this.#encoded(frame), timeout);
-        return { id: frame.id, room: frame.room ?? "", channel: frame.channel ?? WHOLE, seq: null, duplicate: false };
+        await this._requests.send(this._requests.encode(frame), timeout);
+        return { id: frame.id, room: frame.room ?? "", channel: frame.channel ?? ALL, seq: null, duplicate: false };
       }
-      const answer = await this.#request({ ...frame, ack: true }, { repeat: true, timeout });
+      const answer = await this._requests.request({ ...frame, ack: true }, { repeat: true, timeout });
       const { room, channel, seq = null, duplicate = false } = answer;
       return { id: frame.id, room, channel, seq, duplicate };
     } finally {
-      this._places.give();
+      this._unacked.release();
     }
   }
 
-  // --- channels and subscriptions ---
+  async send(frame) {
+    await this._requests.send(this._requests.encode(frame));
+  }
 
-  /**
-   * The messages of `room:channel`, each once and in order, also across reconnects: iterate with `for await`, or give a
-   * function to be called with each. `since`: begin with what came after a seq (0: everything that is kept), a position,
-   * or a Date.
-   */
   subscribe(address, options = {}, listener = null) {
     if (typeof options === "function") [options, listener] = [{}, options];
-    const subscription = new Subscription(this, address, { buffer: this._options.buffer, ...options });
+    const subscription = new Subscription(this._host, address, { buffer: this._settings.buffer, ...options });
     if (listener) subscription._listen(listener);
     return subscription;
   }
 
-  /** The private messages to this client; `since` 0: with those that wait in the inbox. */
   inbox(options = {}, listener = null) {
     if (typeof options === "function") [options, listener] = [{}, options];
     return this.subscribe(`${INBOX_ROOM}:${this.clientId}`, { ...options, broadcasts: false }, listener);
   }
 
-  /** Become a member and stay one across reconnects (`subscribe` does it by itself). */
   join(address) {
-    return this.#inTurn(address, async () => {
-      const joined = await this.#join(address, null);
-      this._kept.add(address);
-      return joined;
-    });
+    return this._memberships.join(address);
   }
 
-  /** End a membership, and the subscriptions that need it; the addresses of those that are left. */
   async leave(address) {
-    this._kept.delete(address);
-    return this.#inTurn(address, async () => {
-      const channels = await this.#leaveNow(address);
-      for (const subscription of this._heard.listeners(address)) {
-        subscription._finish();
-        this._heard.remove(subscription);
-      }
-      return channels;
-    });
-  }
-
-  async #leaveNow(address) {
-    const result = await this.command("leave_channel", { channel: address });
-    this.#gone(address);
-    return result.channels;
-  }
-
-  /**
-   * Join; `activate` is called with the result before any frame that follows the answer is looked at. `ours`: `since` is our own
-   * place, and not one that a new subscription asks for.
-   */
-  async #join(address, since, { ours = false, activate = null } = {}) {
-    const parameters = { channel: address };
-    if (since) {
-      parameters.since = since.seq;
-      // An empty one says that nobody knew which log it was.
-      if (typeof since.epoch === "string") parameters.epoch = since.epoch;
-      else if (ours && since.seq > 0) parameters.epoch = "";
-    }
-    const onAnswer = ({ result }) => {
-      this._members.add(address);
-      this._heard.joined(address, result, since, ours);
-      activate?.(result);
-    };
-    const frame = { type: "command", id: newId(), command: "join_channel", parameters };
-    try {
-      return (await this.#request(frame, { repeat: true, onAnswer })).result;
-    } catch (problem) {
-      if (problem instanceof TimedOut) this._members.add(address); // Perhaps: nobody waits for the answer any more.
-      throw problem;
-    }
-  }
-
-  /** Begin a subscription: from the answer on, every frame reaches it. */
-  async _attach(subscription) {
-    const { address } = subscription;
-    if (!this._opening.has(address)) this._opening.set(address, new Set());
-    this._opening.get(address).add(subscription);
-    try {
-      await this.whenConnected();
-      if (subscription.joinable) await this.#inTurn(address, () => this.#enter(subscription));
-      else await this.#listen(subscription);
-    } finally {
-      const others = this._opening.get(address);
-      others.delete(subscription);
-      if (!others.size) this._opening.delete(address);
-      // Closed, or refused, while its join was on the way.
-      this.#letGo(address).catch(report);
-    }
-  }
-
-  async #enter(subscription) {
-    if (subscription.closed) return;
-    const { address } = subscription;
-    const since = await this.#seqOf(address, subscription.since);
-    if (subscription.closed) return;
-    const activate = (result) => {
-      if (subscription.closed) return;
-      if (!since) {
-        // Another iterator's `since` makes the server send older messages again; they are not for this one.
-        subscription._begin(address, told(result));
-      } else {
-        const lost = result.recovered === false;
-        subscription._begin(address, told(result, lost ? result.first_seq - 1 : since.seq), lost && since.seq > 0);
-      }
-      this._heard.add(subscription);
-    };
-    await this.#join(address, since, { activate });
-  }
-
-  /** Begin with a log that comes by itself: an inbox, or a room's own. */
-  async #listen(subscription) {
-    const { address } = subscription;
-    const since = await this.#seqOf(address, subscription.since);
-    if (subscription.closed) return;
-    const at = this._heard.logs.get(address);
-    if (since) {
-      const place = this._heard.place(address, since);
-      subscription._begin(address, place.at, place.lost);
-      subscription._follow(address, at?.seq ?? 0);
-    } else if (at) subscription._begin(address, at);
-    this._heard.add(subscription);
-  }
-
-  /** A `since` as a position. Throws RangeError for a text that is no time. */
-  async #seqOf(address, since) {
-    if (since === null || since === undefined || isPosition(since)) return since ?? null;
-    if (typeof since === "number") return { seq: since, epoch: null };
-    const moment = momentOf(since);
-    try {
-      const head = joinable(address) ? (await this.channelInfo(address)).seq : (this._heard.logs.get(address)?.seq ?? 0);
-      const page = await this.historyPage(address, { after: moment, limit: 1 });
-      const first = page.messages[0]?.seq ?? null;
-      return { seq: first === null ? head : Math.min(head, first - 1), epoch: null };
-    } catch (problem) {
-      if (problem instanceof ServerError && problem.number === 404) return { seq: 0, epoch: null };
-      throw problem;
-    }
-  }
-
-  /** A subscription ended: leave its channel if nothing else here needs it. */
-  async _detach(subscription) {
-    this._heard.remove(subscription);
-    await this.#letGo(subscription.address);
-  }
-
-  // --- commands ---
-
-  /** The server, its figures, and the channels and clients that you may see (clients in pages). */
-  status({ limit = 100, after = "" } = {}) {
-    return this.command("status", { limit, after }, { repeat: true });
-  }
-
-  /** Every connected client, over all pages of `status`. */
-  async *clients() {
-    for (let after = ""; after !== null; ) {
-      const page = await this.status({ limit: PAGE, after });
-      yield* page.clients;
-      after = page.next ?? null;
-    }
-  }
-
-  /** Ask for a pong. */
-  ping(echo = undefined) {
-    return this.command("ping", echo === undefined ? {} : { echo }, { repeat: true });
-  }
-
-  /** The commands with their parameters, or one of them. */
-  async help(command = null) {
-    return (await this.command("help", command ? { command } : {}, { repeat: true })).commands;
-  }
-
-  /** Make a channel that stays (admins). `retention`: `{count: messages, age: seconds}`. */
-  createChannel(address, { description = "", metadata, ephemeral = false, retention, type = "custom" } = {}) {
-    const parameters = { channel: address, description, type };
-    if (metadata) parameters.metadata = metadata;
-    if (ephemeral) parameters.ephemeral = true;
-    if (retention) parameters.retention = retention;
-    return this.command("create_channel", parameters);
-  }
-
-  /** Remove an empty channel (admins). */
-  deleteChannel(address) {
-    return this.command("delete_channel", { channel: address });
-  }
-
-  /** The channels of a room, or without one of all rooms, that you may see; over all pages. */
-  async listChannels(room = null) {
-    const where = room ? { room } : { all: true };
-    const rows = [];
-    for (let after = ""; after !== null; ) {
-      const page = await this.command("list_channels", { ...where, limit: PAGE, after }, { repeat: true });
-      rows.push(...page.channels);
-      after = page.next ?? null;
-    }
-    return rows;
-  }
-
-  /** A channel's members, metadata and head. */
-  channelInfo(address) {
-    return this.command("channel_info", { channel: address }, { repeat: true });
-  }
-
-  // --- history ---
-
-  /**
-   * One page, oldest first: the newest `limit` messages (before `before`), or the first ones behind `after`. Both are
-   * exclusive: a seq, a time, or the `next` of a page that was read with the same one (`before`, if with neither). `limit` is
-   * at most 500.
-   */
-  async historyPage(address, options = {}) {
-    const result = await this.#history(address, options);
-    return { messages: result.messages.map((frame) => new Message(frame)), next: result.next ?? null };
-  }
-
-  /** Every message of a channel (or of a whole room: `"science"`) from `since` on, oldest first, over all pages. */
-  async *history(address, { since = null, until = null, type, sender } = {}) {
-    const whole = splitAddress(address)[1] === WHOLE;
-    const end = until === null ? null : new Date(momentOf(until));
-    let after = isPosition(since) ? since.seq : since;
-    if (whole && typeof after === "number") throw new TypeError("a whole room has no common seq: give `since` as a time");
-    if (after === null) after = whole ? new Date(0) : 0;
-    while (after !== null) {
-      const page = await this.historyPage(address, { limit: PAGE, after, type, sender });
-      for (const message of page.messages) {
-        if (end && message.timestamp && message.timestamp >= end) return;
-        yield message;
-      }
-      // A page may be shorter than asked for, even empty, before the end.
-      after = page.next;
-    }
-  }
-
-  #history(address, { limit = 50, before = null, after = null, type, sender }) {
-    const [room, channel] = splitAddress(address);
-    const parameters = { channel: `${room}:${channel}`, limit };
-    for (const [name, value] of Object.entries({ before, after })) {
-      const place = typeof value === "number" || (typeof value === "string" && value.startsWith(`${name}:`));
-      if (value !== null) parameters[name] = place ? value : momentOf(value);
-    }
-    if (type) parameters.type = type;
-    if (sender) parameters.sender = sender;
-    return this.command("history", parameters, { repeat: true });
-  }
-
-  /** The frames behind a seq, as they were delivered. */
-  async _historyFrames(address, after, limit) {
-    return (await this.#history(address, { after, limit })).messages;
+    return this._memberships.leave(address);
   }
 }
 
-/**
- * Connect to a bus; resolves with a `Bus` that is registered.
- *
- * Throws ConnectionFailed when nobody answers, ClosedByServer or ServerError when the server refuses.
- */
-export async function connect(url = "ws://localhost:8765/", options = {}) {
-  const { clientId, clientType = "app", room, channel, screenName, avatar, personality } = options;
+// --- identity.js ---
+
+const HAND_OVER = 2_000;
+
+const newClientId = () => `me-${newId().slice(4, 20)}`;
+
+function pageStore(key) {
+  try {
+    const storage = globalThis.localStorage;
+    storage.getItem(key);
+    return { get: () => storage.getItem(key), set: (text) => storage.setItem(key, text) };
+  } catch {
+    return null;
+  }
+}
+
+class Identity {
+  #unlock = null;
+  #released = false;
+
+  constructor(given, openTimeout) {
+    this.name = typeof given === "string" ? given : null;
+    this.store = typeof given === "string" ? pageStore(`arqonbus.identity.${given}`) : given;
+    this.openTimeout = openTimeout;
+    this.loaded = false;
+    this.chosen = false;
+    this.clientId = null;
+    this.token = null;
+    this.kept = this.store !== null;
+    if (!this.kept) {
+      console.warn(`ArqonBus: no storage is available, so the identity "${given}" ends with this page or process.`);
+    }
+  }
+
+  async load(clientId) {
+    if (this.loaded) return;
+    if (this.name !== null && this.kept) await this.#lock();
+    const { store } = this;
+    const text = store && (await askApplication("Getting the identity", this.openTimeout, () => store.get()));
+    const found = this.#parse(text, clientId);
+    this.chosen = Boolean(clientId);
+    this.clientId = clientId || found?.client_id || newClientId();
+    this.token = found?.resume_token ?? null;
+    this.loaded = true;
+  }
+
+  #parse(text, clientId) {
+    if (!text) return null;
+    let problem = "The identity's store contains something that is not an identity. Empty it to start as a new client.";
+    try {
+      const found = JSON.parse(text);
+      if (typeof found.client_id === "string" && typeof found.resume_token === "string") {
+        if (!clientId || found.client_id === clientId) return found;
+        problem = `This is the identity of ${found.client_id}, not of ${clientId}. Give ${clientId} a store of its own.`;
+      }
+    } catch {
+    }
+    if (this.name !== null) return null;
+    throw new AttemptFailed(new ConnectionFailed(problem), { final: true });
+  }
+
+  renew() {
+    if (this.name === null || this.chosen || this.token === null) return false;
+    console.warn(
+      `ArqonBus: somebody else has logged in since, so ${this.clientId} cannot be resumed. A new client starts.`,
+    );
+    this.clientId = newClientId();
+    this.token = null;
+    return true;
+  }
+
+  async keep(clientId, token) {
+    if (clientId === this.clientId && token === this.token) return;
+    this.clientId = clientId;
+    this.token = token;
+    const { store } = this;
+    if (store === null) return;
+    try {
+      await within(this.openTimeout, () => store.set(JSON.stringify({ client_id: clientId, resume_token: token })));
+      this.kept = true;
+    } catch (problem) {
+      this.kept = false;
+      console.warn("ArqonBus: the identity could not be stored, so it ends with this page or process:", problem);
+    }
+  }
+
+  release() {
+    this.#released = true;
+    this.#unlock?.();
+  }
+
+  async #lock() {
+    const { locks } = globalThis.navigator ?? {};
+    if (!locks?.request || this.#unlock) return;
+    await (
+      new Promise((resolve, reject) => {
+        const waiting = new AbortController();
+        const timer = setTimeout(() => {
+          waiting.abort();
+          const text = `Another page of this browser is connected with the identity "${this.name}".`;
+          reject(new AttemptFailed(new IdentityInUse(text), { final: false }));
+        }, HAND_OVER);
+        const acquired = () => {
+          clearTimeout(timer);
+          resolve();
+          if (this.#released) return undefined;
+          return (new Promise((unlock) => (this.#unlock = unlock)));
+        };
+        locks.request(`arqonbus.identity.${this.name}`, { signal: waiting.signal }, acquired).catch((problem) => {
+          if (problem?.name === "AbortError") return;
+          clearTimeout(timer);
+          resolve();
+        });
+      })
+    );
+  }
+}
+
+// --- connect.js ---
+
+function registrationOf({ clientId, clientType = "app", room, channel, screenName, avatar, personality }) {
+  const registration = {
+    ...{ client_id: clientId, client_type: clientType, room, channel },
+    ...{ screen_name: screenName, avatar, personality },
+  };
+  for (const key of Object.keys(registration)) {
+    if (registration[key] === undefined || registration[key] === null) delete registration[key];
+  }
+  const fault = frameFault(JSON.stringify(registration));
+  if (fault) throw fault;
+  return registration;
+}
+
+const isIdentity = (identity) =>
+  typeof identity === "string" ? identity : typeof identity.get === "function" && typeof identity.set === "function";
+
+function checkCredentials({ ticket, identity = null, resumeToken = null, clientId }) {
+  if (ticket && typeof ticket !== "function") {
+    throw new TypeError("A ticket is valid for one connection. Give a function that fetches one: `ticket: () => …`.");
+  }
+  if (identity !== null && !isIdentity(identity)) {
+    const store = "`identity: { get: () => …, set: (text) => … }`";
+    throw new TypeError(`An identity is a name, or a store for one text: ${store}.`);
+  }
+  if (resumeToken !== null && (identity !== null || !clientId)) {
+    throw new TypeError("A `resumeToken` needs the `clientId` that it proves. Do not combine it with `identity`.");
+  }
+}
+
+async function connect(url = "ws://localhost:8765/", options = {}) {
   const Implementation = options.WebSocket ?? globalThis.WebSocket;
   if (!Implementation) {
     throw new TypeError(
@@ -2136,22 +2200,9 @@ export async function connect(url = "ws://localhost:8765/", options = {}) {
         'Give one: connect(url, { WebSocket: (await import("ws")).WebSocket })',
     );
   }
-  const registration = { client_id: clientId, client_type: clientType, room, channel, screen_name: screenName, avatar, personality };
-  for (const key of Object.keys(registration)) {
-    if (registration[key] === undefined || registration[key] === null) delete registration[key];
-  }
-  const fault = flaw(JSON.stringify(registration));
-  if (fault) throw fault;
+  const registration = registrationOf(options);
+  checkCredentials(options);
   const { token, ticket, onFrame, openTimeout = 10_000, identity = null, resumeToken = null } = options;
-  if (ticket && typeof ticket !== "function") {
-    throw new TypeError("A ticket is good for one connection: give a function that fetches one, `ticket: () => …`.");
-  }
-  if (identity !== null && !(typeof identity === "string" ? identity : identity.get && identity.set)) {
-    throw new TypeError("An identity is a name, or an object that keeps a text: `identity: { get: () => …, set: (text) => … }`.");
-  }
-  if (resumeToken !== null && (identity !== null || !clientId)) {
-    throw new TypeError("A resumeToken proves a clientId: give both of them, and no identity, which keeps them for you.");
-  }
   const dial = { url: String(url), token, ticket, onFrame, openTimeout, WebSocket: Implementation };
   const settings = {
     resumeToken,
@@ -2169,3 +2220,27 @@ export async function connect(url = "ws://localhost:8765/", options = {}) {
   dial.onUnreadable = (problem) => bus._emit("error", problem);
   return bus._open();
 }
+
+// --- index.js ---
+
+const VERSION = "1.0.0";
+
+export {
+  ArqonBusError,
+  Backoff,
+  Bus,
+  BusClosed,
+  CLOSE_CODES,
+  ClosedByServer,
+  ConnectionFailed,
+  ConnectionLost,
+  IdentityInUse,
+  Message,
+  ServerError,
+  Subscription,
+  TimedOut,
+  VERSION,
+  comesBack,
+  connect,
+  splitAddress,
+};

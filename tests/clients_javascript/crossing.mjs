@@ -85,7 +85,9 @@ export async function crossing({ bus, other, room, seed, steps, cut }) {
   for (const address of addresses) heads.set(address, (await other.publish(address, "end")).seq);
   const faults = [];
   for (const reader of readers) {
-    await until(() => reader.ended || reader.error, `the end of ${reader.address}`).catch((problem) => faults.push(problem.message));
+    await until(() => reader.ended || reader.error, `the end of ${reader.address}`).catch((problem) =>
+      faults.push(problem.message),
+    );
     const { address, since, seqs, error } = reader;
     const first = since === 0 ? 1 : seqs[0];
     const wanted = Array.from({ length: heads.get(address) - first + 1 }, (_, i) => first + i);
@@ -93,7 +95,8 @@ export async function crossing({ bus, other, room, seed, steps, cut }) {
     if (seqs.join() !== wanted.join()) faults.push(`${address} since ${since}: ${seqs} and not ${wanted}`);
     if (reader.subscription.gaps) faults.push(`${address}: a gap that is none`);
   }
-  const member = async (address) => (await other.channelInfo(address)).participants.some((row) => row.client_id === bus.clientId);
+  const member = async (address) =>
+    (await other.channelInfo(address)).participants.some((row) => row.client_id === bus.clientId);
   const held = (address) => [...readers].some((reader) => reader.address === address);
   for (const address of addresses) {
     const right = async () => (await member(address)) === held(address);

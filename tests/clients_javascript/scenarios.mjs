@@ -1,6 +1,15 @@
 // What the tests let node do: `node scenarios.mjs NAME URL [JSON]`. Each line on standard output is one JSON event.
 import { createInterface } from "node:readline";
-import { Backoff, BusClosed, CLOSE_CODES, ClosedByServer, ConnectionFailed, ServerError, comesBack, connect } from "../../clients/javascript/arqonbus.js";
+import {
+  Backoff,
+  BusClosed,
+  CLOSE_CODES,
+  ClosedByServer,
+  ConnectionFailed,
+  ServerError,
+  comesBack,
+  connect,
+} from "../../clients/javascript/arqonbus.js";
 import { crossing, dice } from "./crossing.mjs";
 import { Line } from "./line.mjs";
 import { world } from "./world.mjs";
@@ -170,8 +179,13 @@ const scenarios = {
 
   async dead_line() {
     // The server is frozen: its sockets stay open and nothing answers.
-    const bus = await connect(url, { clientId: given.clientId, heartbeat: 1000, onState: (state) => say("state", { state }) });
-    for (let number = 1; number <= 6; number += 1) await (await bus.subscribe(`${number}-${given.address}`).open()).close();
+    const bus = await connect(url, {
+      clientId: given.clientId,
+      heartbeat: 1000,
+      onState: (state) => say("state", { state }),
+    });
+    for (let number = 1; number <= 6; number += 1)
+      await (await bus.subscribe(`${number}-${given.address}`).open()).close();
     const subscription = await bus.subscribe(given.address).open();
     say("ready");
     const message = (await subscription.next()).value;
@@ -195,7 +209,10 @@ const scenarios = {
   async made_anew() {
     // A member goes away, its channel is deleted meanwhile, and it comes back to another one of that name.
     const line = await Line.to(url);
-    const [bus, other] = [await connect(line.url, { clientId: given.clientId }), await connect(url, { token: given.token })];
+    const [bus, other] = [
+      await connect(line.url, { clientId: given.clientId }),
+      await connect(url, { token: given.token }),
+    ];
     const { address } = given;
     const room = address.split(":")[0];
     const [early, late] = [await bus.subscribe(address).open(), await bus.subscribe(address, { since: 0 }).open()];
@@ -211,16 +228,31 @@ const scenarios = {
     await other.deleteChannel(address);
     line.mend();
     bus.reconnectNow();
-    await until(() => other.channelInfo(address).then((info) => info.participant_count, () => false));
+    await until(() =>
+      other.channelInfo(address).then(
+        (info) => info.participant_count,
+        () => false,
+      ),
+    );
     for (let i = 1; i <= 3; i += 1) await other.publish(address, `new ${i}`);
     await other.publish(room, "new, to all");
     const after = [];
     for (const each of [early, late]) {
       const messages = await take(each, 4, false);
-      after.push({ texts: messages.map((message) => message.text), gaps: messages.map((message) => message.afterGap), told: each.gaps });
+      after.push({
+        texts: messages.map((message) => message.text),
+        gaps: messages.map((message) => message.afterGap),
+        told: each.gaps,
+      });
     }
     const { epoch } = await other.channelInfo(address);
-    say("made_anew", { heard, after, same: before.epoch === early.position.epoch, right: early.position.epoch === epoch, whole: (await take(whole, 1, false))[0].text });
+    say("made_anew", {
+      heard,
+      after,
+      same: before.epoch === early.position.epoch,
+      right: early.position.epoch === epoch,
+      whole: (await take(whole, 1, false))[0].text,
+    });
     bus.close();
     other.close();
     line.end();
@@ -236,7 +268,9 @@ const scenarios = {
     const error = await subscription.next().catch((problem) => problem);
     const again = await subscription.next().catch((problem) => problem);
     say("over", { code: error.code, same: again === error });
-    await new Promise((resolve) => createInterface({ input: process.stdin }).once("line", resolve).once("close", resolve));
+    await new Promise((resolve) =>
+      createInterface({ input: process.stdin }).once("line", resolve).once("close", resolve),
+    );
     line.cut();
     await until(() => bus.connections === 2 && bus.connected);
     // What the next connection had to join is joined before it answers this.
@@ -258,7 +292,15 @@ const scenarios = {
     const { seq, epoch } = first.position;
     bus.close();
     const back = await connect(url, { clientId: given.clientId, token: given.token });
-    const places = { own: { seq, epoch }, before: { seq: 1, epoch }, chosen: { seq: 1 }, old: { seq: 9, epoch: "old" }, unknown: { seq: 2, epoch: "" }, beyond: { seq: 9, epoch }, none: { seq: 0, epoch: "old" } };
+    const places = {
+      own: { seq, epoch },
+      before: { seq: 1, epoch },
+      chosen: { seq: 1 },
+      old: { seq: 9, epoch: "old" },
+      unknown: { seq: 2, epoch: "" },
+      beyond: { seq: 9, epoch },
+      none: { seq: 0, epoch: "old" },
+    };
     const open = Object.entries(places).map(([name, since]) => [name, back.inbox({ since })]);
     for (const [, inbox] of open) await inbox.open();
     await other.private(given.clientId, "4");

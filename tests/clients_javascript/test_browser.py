@@ -111,7 +111,7 @@ async def test_a_second_tab_is_told_and_waits_if_it_likes(browser: Browser, shar
     first, second = await visit(context, shared_server), await visit(context, shared_server)
     me = await connect(first, shared_server, identity="shared")
     assert await connect(second, shared_server, identity="shared") == (
-        'IdentityInUse: Another page of this browser is connected as "shared".'
+        'IdentityInUse: Another page of this browser is connected with the identity "shared".'
     )
     other = await connect(second, shared_server, identity="another")
     assert other != me
@@ -157,7 +157,7 @@ async def test_where_the_browser_blocks_storage_the_identity_ends_with_the_page_
     me: str = await frame.evaluate(CONNECT, [library(shared_server), shared_server.url, options])
     assert me.startswith("me-"), me
     assert await frame.evaluate("bus.identityKept") is False
-    assert any("keeps nothing for the page" in text for text in warnings)
+    assert any("no storage is available" in text for text in warnings)
     await context.close()
 
 

@@ -67,12 +67,12 @@ def test_the_proof_can_be_brought_by_hand_and_what_is_no_identity_is_refused(
     assert said["same"] is True
     wanted = [
         "ClosedByServer: 4409",
-        "TypeError: A resumeToken proves a clientId",
-        "TypeError: A resumeToken proves a clientId",
+        "TypeError: A `resumeToken` needs the `clientId`",
+        "TypeError: A `resumeToken` needs the `clientId`",
         "TypeError: An identity is a name",
         "TypeError: An identity is a name",
-        "ConnectionFailed: The identity's store holds something else",
-        "ConnectionFailed: The identity's store holds something else",
+        "ConnectionFailed: The identity's store contains something that is not an identity.",
+        "ConnectionFailed: The identity's store contains something that is not an identity.",
         "ConnectionFailed: This is the identity of else, not of somebody.",
     ]
     for refusal, beginning in zip(said["refusals"], wanted, strict=True):
@@ -80,4 +80,4 @@ def test_the_proof_can_be_brought_by_hand_and_what_is_no_identity_is_refused(
     assert said["made_up"] == "me-"
     assert said["memory"] is False
     run.finish()
-    assert "keeps nothing for the page" in run.errors
+    assert "no storage is available" in run.errors

@@ -112,7 +112,7 @@ async def test_a_page_of_another_site_comes_in_with_a_ticket_for_each_connection
 
         # A network that is gone and comes back: the page is told at once, and catches up.
         await page.context.set_offline(True)
-        await page.evaluate("bus._link?.close(1006)")
+        await page.evaluate("bus._line.link?.close(1006)")
         await expect(state).to_have_text("reconnecting")
         await bus.publish(address, "meanwhile")
         await page.context.set_offline(False)
@@ -130,6 +130,6 @@ async def test_without_a_ticket_it_is_told_what_it_needs(shared_server: BusServe
         }""",
         [library, shared_server.url],
     )
-    assert "give a function" in said[0]
+    assert "Give a function" in said[0]
     assert said[1] == "The function for the ticket failed: no back end"
     assert "UNAUTHENTICATED" in said[2]

@@ -35,7 +35,7 @@ def test_functions_that_never_return_are_asked_again(node: Run, shared_server: B
     assert said["answers"] == [6, 3, 3]
     assert said["kept"] is False
     run.finish()
-    assert "the identity could not be kept" in run.errors
+    assert "the identity could not be stored" in run.errors
 
 
 def test_a_page_in_the_background_keeps_its_line_and_finds_out_that_it_is_dead(

@@ -1,14 +1,32 @@
 // Never run: `make types` lets tsc read it. What an application writes has types, and what it must not write is refused.
 
-import { Backoff, CLOSE_CODES, ClosedByServer, IdentityInUse, Message, ServerError, comesBack, connect, splitAddress } from "../../clients/javascript/arqonbus.js";
-import type { Bus, ChannelInfo, IdentityStore, Position, Receipt, State, Subscription } from "../../clients/javascript/arqonbus.js";
+import {
+    Backoff,
+    CLOSE_CODES,
+    ClosedByServer,
+    IdentityInUse,
+    Message,
+    ServerError,
+    comesBack,
+    connect,
+    splitAddress,
+} from "../../clients/javascript/arqonbus.js";
+import type {
+    Bus,
+    ChannelInfo,
+    IdentityStore,
+    Position,
+    Receipt,
+    State,
+    Subscription,
+} from "../../clients/javascript/arqonbus.js";
 
 const bus: Bus = await connect("ws://localhost:8765/", {
-  clientId: "me",
-  room: "science:explore",
-  token: async () => "arq_tok_…",
-  backoff: new Backoff({ most: 5_000 }),
-  onState: (state: State) => console.log(state),
+    clientId: "me",
+    room: "science:explore",
+    token: async () => "arq_tok_…",
+    backoff: new Backoff({ most: 5_000 }),
+    onState: (state: State) => console.log(state),
 });
 
 // Who one is after a reload: under a name, in a store of one's own, or by the token itself.
@@ -16,7 +34,7 @@ const visitor: Bus = await connect("ws://localhost:8765/", { identity: "visitor"
 let kept: string | null = null;
 const store: IdentityStore = { get: () => kept, set: (text) => (kept = text) };
 const worker = await connect("ws://localhost:8765/", { clientId: "worker", identity: store }).catch((error) => {
-  if (error instanceof IdentityInUse) console.log(error.message);
+    if (error instanceof IdentityInUse) console.log(error.message);
 });
 const proof: string | null = visitor.resumeToken;
 await connect("ws://localhost:8765/", { clientId: visitor.clientId, resumeToken: proof });
@@ -25,9 +43,9 @@ console.log(worker, visitor.identityKept satisfies boolean | null);
 // Messages: as an iterator, with a listener, from a position.
 const subscription: Subscription = bus.subscribe("science:explore", { since: 0, presence: true });
 for await (const message of subscription) {
-  const seq: number | null = message.seq;
-  const when: Date | null = message.timestamp;
-  console.log(message.sender, message.text, seq, when);
+    const seq: number | null = message.seq;
+    const when: Date | null = message.timestamp;
+    console.log(message.sender, message.text, seq, when);
 }
 const place: Position | null = subscription.position;
 bus.subscribe("science:explore", (message, from) => console.log(message.payload, from.gaps));
@@ -42,17 +60,25 @@ for await (const old of bus.history("science:explore", { since: new Date(0), sen
 for await (const client of bus.clients()) console.log(client.channels.length);
 const { messages, next } = await bus.historyPage("science:explore", { limit: 50, before: receipt.seq });
 const stop = bus.on("error", (error, where) => console.log(error.message, where?.address));
-console.log(members, messages.length, next, stop(), splitAddress("a:b")[1], CLOSE_CODES[4012]?.reconnect, comesBack(1006));
+console.log(
+    members,
+    messages.length,
+    next,
+    stop(),
+    splitAddress("a:b")[1],
+    CLOSE_CODES[4012]?.reconnect,
+    comesBack(1006),
+);
 
 // Failures are told apart by class.
 try {
-  await bus.createChannel("science:new", { retention: { count: 10 }, ephemeral: false });
+    await bus.createChannel("science:new", { retention: { count: 10 }, ephemeral: false });
 } catch (error) {
-  if (error instanceof ServerError && error.retry) {
-    const [code, wait]: [string, number | null] = [error.code, error.retryAfter];
-    console.log(code, wait);
-  }
-  if (error instanceof ClosedByServer) console.log(error.closeCode, error.error?.details);
+    if (error instanceof ServerError && error.retry) {
+        const [code, wait]: [string, number | null] = [error.code, error.retryAfter];
+        console.log(code, wait);
+    }
+    if (error instanceof ClosedByServer) console.log(error.closeCode, error.error?.details);
 }
 
 // What is misspelt or of the wrong kind does not compile.

@@ -94,13 +94,21 @@ export const world = ({ url, given, say, until }) => ({
       if (turn === 2) throw new Error("no luck");
       return value;
     };
-    const late = await connect(line.url, { ...options, wait: 0, token: never }).catch((problem) => [problem.name, problem.message]);
+    const late = await connect(line.url, { ...options, wait: 0, token: never }).catch((problem) => [
+      problem.name,
+      problem.message,
+    ]);
     const bus = await connect(line.url, { ...options, token: turns("tokens", given.token) });
     line.cut();
     await until(() => bus.connections === 2 && bus.connected);
     const visitor = await connect(line.url, { ...options, ticket: turns("tickets", null) });
     const kept = await connect(line.url, { ...options, identity: { get: turns("identities", null), set: never } });
-    say("functions", { late, role: bus.role, answers: Object.values(answers).map((each) => each.length), kept: kept.identityKept });
+    say("functions", {
+      late,
+      role: bus.role,
+      answers: Object.values(answers).map((each) => each.length),
+      kept: kept.identityKept,
+    });
     for (const each of [bus, visitor, kept]) each.close();
     line.end();
   },
@@ -111,7 +119,10 @@ export const world = ({ url, given, say, until }) => ({
     const clock = new Clock();
     const states = [];
     const frames = { in: 0, out: 0 };
-    const bus = await connect(line.url, { onState: (state) => states.push(state), onFrame: (direction) => (frames[direction] += 1) });
+    const bus = await connect(line.url, {
+      onState: (state) => states.push(state),
+      onFrame: (direction) => (frames[direction] += 1),
+    });
     for (let minute = 0; minute < 10; minute += 1) {
       clock.pass(60_000);
       // Each second time the answer is there, and the next timer comes before it.
@@ -139,13 +150,32 @@ export const world = ({ url, given, say, until }) => ({
     const before = new Date(first.timestamp.getTime() - 1).toISOString();
     const bare = before.slice(0, -1);
     const shifted = `${new Date(first.timestamp.getTime() - 1 + 19_800_000).toISOString().slice(0, -1)}+05:30`;
-    const texts = [before, bare, bare.replace("T", " "), `${bare}000`, `${bare.replace(".", ",")}z`, `${bare}+00`, shifted, shifted.replace("+05:30", "+0530"), before.slice(0, 10), new Date(before)];
+    const texts = [
+      before,
+      bare,
+      bare.replace("T", " "),
+      `${bare}000`,
+      `${bare.replace(".", ",")}z`,
+      `${bare}+00`,
+      shifted,
+      shifted.replace("+05:30", "+0530"),
+      before.slice(0, 10),
+      new Date(before),
+    ];
     const found = [];
-    for (const after of texts) found.push((await bus.historyPage(given.address, { after })).messages.map((message) => message.text).join());
-    for (const since of texts) found.push((await (await bus.subscribe(given.address, { since, echo: true }).open()).next()).value.text);
+    for (const after of texts)
+      found.push((await bus.historyPage(given.address, { after })).messages.map((message) => message.text).join());
+    for (const since of texts)
+      found.push((await (await bus.subscribe(given.address, { since, echo: true }).open()).next()).value.text);
     const wrong = ["yesterday", "12:00", "2026-13-01", "Jan 1 2026", "1", ""];
     const refused = [];
-    for (const after of wrong) refused.push(await bus.historyPage(given.address, { after }).then(() => "taken", (problem) => problem.name));
+    for (const after of wrong)
+      refused.push(
+        await bus.historyPage(given.address, { after }).then(
+          () => "taken",
+          (problem) => problem.name,
+        ),
+      );
     say("times", { zone: new Date(0).getHours(), found, refused });
     bus.close();
   },
@@ -159,7 +189,7 @@ export const world = ({ url, given, say, until }) => ({
       for (let level = 0; level < levels; level += 1) value = { n: value };
       return value;
     };
-    const pairs = { "half": "\ud83d", "the other half": "\ude00!", "wrong way round": "\ude00\ud83d" };
+    const pairs = { half: "\ud83d", "the other half": "\ude00!", "wrong way round": "\ude00\ud83d" };
     const attempts = {
       ...Object.fromEntries(Object.entries(pairs).map(([name, text]) => [name, () => bus.publish(address, text)])),
       "in the payload": () => bus.publish(address, { deep: [{ text: "cut \ud83d" }] }),
@@ -184,11 +214,21 @@ export const world = ({ url, given, say, until }) => ({
     const refusals = {};
     // More often than the server's patience with bad frames lasts.
     for (let round = 0; round < 6; round += 1) {
-      for (const [name, attempt] of Object.entries(attempts)) refusals[name] = await attempt().then(() => "sent", (problem) => `${problem instanceof ServerError} ${problem.code}`);
+      for (const [name, attempt] of Object.entries(attempts))
+        refusals[name] = await attempt().then(
+          () => "sent",
+          (problem) => `${problem instanceof ServerError} ${problem.code}`,
+        );
     }
     const sent = out - before;
     const taken = [];
-    const good = { whole: "😀", last: "\u{10ffff}", "no escape": "\\ud83d", "more of them": "\\\\\\ud83d", private: "\ue000\ud7ff" };
+    const good = {
+      whole: "😀",
+      last: "\u{10ffff}",
+      "no escape": "\\ud83d",
+      "more of them": "\\\\\\ud83d",
+      private: "\ue000\ud7ff",
+    };
     const heard = await bus.subscribe(address, { echo: true }).open();
     for (const text of Object.values(good)) {
       await bus.publish(address, text);
@@ -196,9 +236,17 @@ export const world = ({ url, given, say, until }) => ({
     }
     await bus.publish(address, nested(31));
     taken.push(JSON.stringify((await heard.next()).value.payload) === JSON.stringify(nested(31)));
-    await bus.send(`{"type":"event","room":"${address.split(":")[0]}","channel":"${address.split(":")[1]}","echo":true,"message":"\\ud83d\\ude00"}`);
+    await bus.send(
+      `{"type":"event","room":"${address.split(":")[0]}","channel":"${address.split(":")[1]}","echo":true,"message":"\\ud83d\\ude00"}`,
+    );
     taken.push((await heard.next()).value.text === "😀");
-    const numbers = { most: 2 ** 63, least: -(2 ** 63) + 2 ** 11, large: 1e21, largest: Number.MAX_VALUE, text: "18446744073709552000 1e999" };
+    const numbers = {
+      most: 2 ** 63,
+      least: -(2 ** 63) + 2 ** 11,
+      large: 1e21,
+      largest: Number.MAX_VALUE,
+      text: "18446744073709552000 1e999",
+    };
     await bus.publish(address, numbers);
     taken.push(JSON.stringify((await heard.next()).value.payload) === JSON.stringify(numbers));
     // Any text: what is well-formed is sent and the rest is not.
@@ -207,7 +255,10 @@ export const world = ({ url, given, say, until }) => ({
     let wrong = 0;
     for (let i = 0; i < 500; i += 1) {
       const text = Array.from({ length: roll(6) }, () => letters[roll(letters.length)]).join("");
-      const went = await bus.publish(address, text, { ack: false }).then(() => true, () => false);
+      const went = await bus.publish(address, text, { ack: false }).then(
+        () => true,
+        () => false,
+      );
       if (went !== text.isWellFormed()) wrong += 1;
     }
     await bus.ping();
@@ -222,7 +273,12 @@ export const world = ({ url, given, say, until }) => ({
     line.shut();
     await until(() => !bus.connected);
     const late = (problem) => problem.name;
-    const waits = [bus.publish(given.address, "x"), bus.publish(given.address, "x", { ack: false }), bus.send({ type: "event" }), bus.ping()];
+    const waits = [
+      bus.publish(given.address, "x"),
+      bus.publish(given.address, "x", { ack: false }),
+      bus.send({ type: "event" }),
+      bus.ping(),
+    ];
     const outcomes = await Promise.all(waits.map((each) => each.then(() => "went", late)));
     const open = bus.subscribe(given.address);
     const opening = open.open().then((closed) => closed.closed, late);
@@ -231,13 +287,14 @@ export const world = ({ url, given, say, until }) => ({
     const whole = bus.subscribe(given.address);
     const reading = whole.next().catch(late);
     bus.close();
-    say("no_line", { outcomes, opened, read: await reading, left: bus._upWaiters.size });
+    say("no_line", { outcomes, opened, read: await reading, left: bus._line.waiters.size });
     line.end();
   },
 
   async worker() {
     // A worker that keeps who it is in a file, and its place beside it.
-    const text = () => readFile(given.file, "utf8").catch((problem) => (problem.code === "ENOENT" ? null : Promise.reject(problem)));
+    const text = () =>
+      readFile(given.file, "utf8").catch((problem) => (problem.code === "ENOENT" ? null : Promise.reject(problem)));
     const identity = { get: text, set: (value) => writeFile(given.file, value) };
     const bus = await connect(url, { clientId: given.clientId, identity: given.file ? identity : null });
     const jobs = await bus.inbox({ since: given.since ?? 0 }).open();
@@ -256,7 +313,11 @@ export const world = ({ url, given, say, until }) => ({
     const { resumeToken } = first;
     const second = await connect(url, { clientId: given.clientId, resumeToken });
     await until(() => first.failure);
-    const refusal = async (options) => connect(url, options).then(() => "in", (problem) => `${problem.name}: ${problem.message}`);
+    const refusal = async (options) =>
+      connect(url, options).then(
+        () => "in",
+        (problem) => `${problem.name}: ${problem.message}`,
+      );
     const store = (text) => ({ get: () => text, set: () => {} });
     say("proof", {
       over: first.failure.closeCode,
@@ -269,7 +330,10 @@ export const world = ({ url, given, say, until }) => ({
         await refusal({ identity: "" }),
         await refusal({ identity: store("{}") }),
         await refusal({ identity: store("nonsense") }),
-        await refusal({ clientId: "somebody", identity: store(JSON.stringify({ client_id: "else", resume_token: "x" })) }),
+        await refusal({
+          clientId: "somebody",
+          identity: store(JSON.stringify({ client_id: "else", resume_token: "x" })),
+        }),
       ],
       made_up: (await connect(url, { identity: store(null) }).then((bus) => (bus.close(), bus.clientId))).slice(0, 3),
       // Node 20 has no storage for a name.

@@ -1,0 +1,307 @@
+/** Which channels a client is in, and why: joins, leaves, and the subscriptions that need them. */
+
+import { isJoinable } from "./addresses.js";
+import { report } from "./application.js";
+import { ArqonBusError, ServerError, TimedOut, isTransient } from "./errors.js";
+import { newId } from "./frames.js";
+import { resumedPlace } from "./logs.js";
+import { Backoff, KeyedQueue } from "./pacing.js";
+import { isPosition, placeIn, sinceTime } from "./positions.js";
+import { sleep } from "./timing.js";
+
+/** @import { Joined, Position, Since } from "../arqonbus.d.ts" */
+/** @import { Commands } from "./commands.js" */
+/** @import { Connection } from "./connection.js" */
+/** @import { Line } from "./line.js" */
+/** @import { LogAnswer, Logs } from "./logs.js" */
+/** @import { Requests } from "./requests.js" */
+/** @import { Subscription } from "./subscription.js" */
+
+/** The memberships of one client. */
+export class Memberships {
+  /** The joins and leaves of one channel run one after another, so that none ends the membership of another. */
+  #queue = new KeyedQueue();
+
+  /**
+   * @param {{ line: Line, connection: Connection, requests: Requests, commands: Commands, logs: Logs }} parts
+   * @param {(problem: Error) => void} onError gets the error that ended a membership from `join`
+   */
+  constructor({ line, connection, requests, commands, logs }, onError) {
+    this.line = line;
+    this.connection = connection;
+    this.requests = requests;
+    this.commands = commands;
+    this.logs = logs;
+    this.onError = onError;
+    /** @type {Set<string>} channels that the application joined, which stay while subscriptions come and go */
+    this.kept = new Set();
+    /** @type {Set<string>} where the server has the client as a member, or may have: an answer can be lost */
+    this.members = new Set();
+    /** @type {Map<string, Set<Subscription>>} the subscriptions that are about to join a channel */
+    this.opening = new Map();
+  }
+
+  /** The channels that something here needs: `join`, a subscription, or one that is opening. */
+  wanted() {
+    const addresses = [...this.kept, ...this.logs.byAddress.keys(), ...this.opening.keys()];
+    return new Set(addresses.filter((address) => isJoinable(address) && this.#isNeeded(address)));
+  }
+
+  /** @param {string} address */
+  #isNeeded(address) {
+    return this.#isUsed(address) || [...(this.opening.get(address) ?? [])].some((each) => !each.closed);
+  }
+
+  /**
+   * Whether something that is in the channel already needs it.
+   * @param {string} address
+   */
+  #isUsed(address) {
+    return this.kept.has(address) || this.logs.byAddress.has(address);
+  }
+
+  // --- joining and leaving ---
+
+  /**
+   * Become a member and stay one.
+   * @param {string} address
+   * @returns {Promise<Joined>}
+   */
+  join(address) {
+    return this.#queue.run(address, async () => {
+      const joined = await this.#join(address, null);
+      this.kept.add(address);
+      return joined;
+    });
+  }
+
+  /**
+   * End a membership, and the subscriptions that need it.
+   * @param {string} address
+   * @returns {Promise<string[]>} the addresses of the memberships that are left
+   */
+  leave(address) {
+    this.kept.delete(address);
+    return this.#queue.run(address, async () => {
+      const channels = await this.#leave(address);
+      for (const subscription of this.logs.subscriptionsOf(address)) {
+        subscription._finish();
+        this.logs.remove(subscription);
+      }
+      return channels;
+    });
+  }
+
+  /** @param {string} address */
+  async #leave(address) {
+    const result = await this.requests.command("leave_channel", { channel: address });
+    this.#forget(address);
+    return result.channels;
+  }
+
+  /**
+   * @param {string} address
+   * @param {Position | null} since
+   * @param {{ own?: boolean, onJoined?: ((result: Joined) => void) | null }} [options] `own`: `since` is the client's
+   *   own place, and not that of a new subscription; `onJoined` runs before any frame that follows the answer
+   * @returns {Promise<Joined>}
+   */
+  async #join(address, since, { own = false, onJoined = null } = {}) {
+    /** @type {{ channel: string, since?: number, epoch?: string }} */
+    const parameters = { channel: address };
+    if (since) {
+      parameters.since = since.seq;
+      // An empty epoch says that the log was unknown.
+      if (typeof since.epoch === "string") parameters.epoch = since.epoch;
+      else if (own && since.seq > 0) parameters.epoch = "";
+    }
+    const onAnswer = (/** @type {any} */ { result }) => {
+      this.members.add(address);
+      this.logs.joined(address, result, since, own);
+      onJoined?.(result);
+    };
+    const frame = { type: "command", id: newId(), command: "join_channel", parameters };
+    try {
+      return (await this.requests.request(frame, { repeat: true, onAnswer })).result;
+    } catch (problem) {
+      // The join may have succeeded, although nothing waits for its answer any more.
+      if (problem instanceof TimedOut) this.members.add(address);
+      throw problem;
+    }
+  }
+
+  /**
+   * Leave a channel if nothing needs it any more.
+   * @param {string} address
+   */
+  async #leaveUnused(address) {
+    if (!isJoinable(address) || this.#isNeeded(address) || !this.members.has(address)) return;
+    await this.#queue.run(address, async () => {
+      if (this.#isNeeded(address) || !this.members.has(address) || address === this.connection.address) return;
+      // Without a connection there is nothing to leave: the next registration does not ask for the channel.
+      if (!this.line.connected) return;
+      try {
+        await this.#leave(address);
+      } catch (problem) {
+        // The client had left it already, or the connection broke.
+        if (!(problem instanceof ArqonBusError)) throw problem;
+      }
+    });
+  }
+
+  /** @param {string} address a channel in which the client is no member any more */
+  #forget(address) {
+    this.members.delete(address);
+    this.logs.forget(address, this.members);
+  }
+
+  /**
+   * An error ended a membership and all its subscriptions. Nothing of it is joined again.
+   * @param {string} address
+   * @param {Error} error
+   */
+  ended(address, error) {
+    const kept = this.kept.delete(address);
+    this.#forget(address);
+    for (const subscription of this.logs.subscriptionsOf(address)) {
+      subscription._fail(error);
+      this.logs.remove(subscription);
+    }
+    if (kept) this.onError(error);
+  }
+
+  // --- across connections ---
+
+  /**
+   * The server registered the client, and says where it is a member.
+   * @param {Record<string, LogAnswer>} channels
+   * @param {Record<string, { seq: number }>} asked the places of the registration
+   */
+  registered(channels, asked) {
+    this.members = new Set(Object.keys(channels).filter(isJoinable));
+    this.logs.registered(channels, asked, this.wanted());
+  }
+
+  /** Connected again: join what is needed and leave what is not, where the server has other memberships. */
+  reconcile() {
+    for (const address of new Set([...this.kept, ...this.logs.byAddress.keys()])) {
+      if (isJoinable(address) && !this.members.has(address)) {
+        this.#queue.run(address, () => this.#rejoin(address)).catch(report);
+      }
+    }
+    for (const address of this.members) this.#leaveUnused(address).catch(report);
+  }
+
+  /**
+   * Join a channel again that the registration did not restore.
+   * @param {string} address
+   */
+  async #rejoin(address) {
+    const { connection, line } = this;
+    const { connections } = connection;
+    const delay = new Backoff();
+    const isMissing = () => this.#isUsed(address) && !this.members.has(address);
+    while (line.connected && connections === connection.connections && isMissing()) {
+      try {
+        await this.#join(address, this.logs.places.get(address) ?? null, { own: true });
+      } catch (problem) {
+        if (isTransient(problem)) {
+          this.members.delete(address);
+          await sleep(delay.pause(/** @type {any} */ (problem).retryAfter ?? null));
+        } else if (problem instanceof ServerError) this.ended(address, problem);
+        else return; // The next connection tries it again.
+      }
+    }
+  }
+
+  // --- subscriptions ---
+
+  /**
+   * Start a subscription: every frame behind the answer to its join reaches it.
+   * @param {Subscription} subscription
+   */
+  async attach(subscription) {
+    const { address } = subscription;
+    const opening = this.opening.get(address) ?? new Set();
+    this.opening.set(address, opening.add(subscription));
+    try {
+      await this.line.whenUp();
+      if (subscription.joinable) await this.#queue.run(address, () => this.#enter(subscription));
+      else await this.#startWithoutJoin(subscription);
+    } finally {
+      opening.delete(subscription);
+      if (!opening.size) this.opening.delete(address);
+      // The subscription may have been closed, or refused, while its join was on the way.
+      this.#leaveUnused(address).catch(report);
+    }
+  }
+
+  /**
+   * A subscription ended: leave its channel if nothing else here needs it.
+   * @param {Subscription} subscription
+   */
+  async detach(subscription) {
+    this.logs.remove(subscription);
+    await this.#leaveUnused(subscription.address);
+  }
+
+  /** @param {Subscription} subscription */
+  async #enter(subscription) {
+    if (subscription.closed) return;
+    const { address } = subscription;
+    const since = await this.#positionOf(address, subscription.since);
+    if (subscription.closed) return;
+    const onJoined = (/** @type {Joined} */ result) => {
+      if (subscription.closed) return;
+      // Because of another iterator's `since` the server may send older messages again. They are not for this one.
+      if (!since) subscription._startAt(address, placeIn(result));
+      else subscription._startAt(address, resumedPlace(result, since.seq), result.recovered === false && since.seq > 0);
+      this.logs.add(subscription);
+    };
+    await this.#join(address, since, { onJoined });
+  }
+
+  /**
+   * Start with a log that arrives without a membership: an inbox, or the log of a whole room.
+   * @param {Subscription} subscription
+   */
+  async #startWithoutJoin(subscription) {
+    const { address } = subscription;
+    const since = await this.#positionOf(address, subscription.since);
+    if (subscription.closed) return;
+    const current = this.logs.places.get(address);
+    if (since) {
+      const { place, lost } = this.logs.startOf(address, since);
+      subscription._startAt(address, place, lost);
+      subscription._catchUpTo(address, current?.seq ?? 0);
+    } else if (current) subscription._startAt(address, current);
+    this.logs.add(subscription);
+  }
+
+  /**
+   * A `since` as a position. Throws RangeError for a text that is not a time.
+   * @param {string} address
+   * @param {Since | undefined} since
+   * @returns {Promise<Position | null>}
+   */
+  async #positionOf(address, since) {
+    if (since === null || since === undefined || isPosition(since)) return since ?? null;
+    if (typeof since === "number") return { seq: since, epoch: null };
+    const after = sinceTime(since);
+    try {
+      const head = await this.#headOf(address);
+      const page = await this.commands.historyPage(address, { after, limit: 1 });
+      const first = page.messages[0]?.seq ?? null;
+      return { seq: first === null ? head : Math.min(head, first - 1), epoch: null };
+    } catch (problem) {
+      if (problem instanceof ServerError && problem.number === 404) return { seq: 0, epoch: null };
+      throw problem;
+    }
+  }
+
+  /** @param {string} address */
+  async #headOf(address) {
+    if (isJoinable(address)) return (await this.commands.channelInfo(address)).seq;
+    return this.logs.places.get(address)?.seq ?? 0;
+  }
+}

@@ -1,0 +1,12 @@
+// Never run: tsc compares what arqonbus.d.ts declares with what the modules have.
+
+import * as modules from "../../clients/javascript/src/index.js";
+import type * as declared from "../../clients/javascript/arqonbus.js";
+
+// Applications do not construct these two, so only their instances are compared.
+modules satisfies Omit<typeof declared, "Bus" | "Subscription">;
+export const bus = (made: modules.Bus): declared.Bus => made;
+export const subscription = (made: modules.Subscription): declared.Subscription => made;
+
+// @ts-expect-error the comparison would find a method that is missing
+export const unlike = (made: Omit<modules.Bus, "publish">): declared.Bus => made;
