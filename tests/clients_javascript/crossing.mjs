@@ -1,5 +1,6 @@
 // Subscriptions that cross: opened, closed and opened again at random, over a line that takes its time and breaks.
-// The model is one sentence: who is open is a member and has every message since it was opened once and in order; nobody else is one.
+// The model is one sentence: an open subscription is a member, and has every message since it was opened once and in
+// order; nobody else is a member.
 
 /** Random numbers that can be had again. */
 export function dice(seed) {

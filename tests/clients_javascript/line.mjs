@@ -1,4 +1,5 @@
-// A line between a client and the server that takes its time, breaks, or goes dead: real sockets, and no understanding of bytes.
+// A line between a client and the server that takes its time, breaks, or goes dead. Its sockets are real, and it does
+// not look into the bytes.
 import net from "node:net";
 
 // Those of node, whatever a test makes of the page's.

@@ -1,4 +1,4 @@
-// Never run: `make types` lets tsc read it. What an application writes has types, and what it must not write is refused.
+// Never run: `make lint-js` lets tsc read it. What an application writes has types, and what it must not write is refused.
 
 import {
     Backoff,

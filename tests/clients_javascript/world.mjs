@@ -1,4 +1,5 @@
-// Scenarios of the world that a client lives in: listeners that throw, functions that never return, pages in the background.
+// Scenarios of the world that a client lives in: listeners that throw, functions that never return, pages in the
+// background.
 import { readFile, writeFile } from "node:fs/promises";
 import { Backoff, ServerError, connect } from "../../clients/javascript/arqonbus.js";
 import { dice } from "./crossing.mjs";
@@ -236,9 +237,8 @@ export const world = ({ url, given, say, until }) => ({
     }
     await bus.publish(address, nested(31));
     taken.push(JSON.stringify((await heard.next()).value.payload) === JSON.stringify(nested(31)));
-    await bus.send(
-      `{"type":"event","room":"${address.split(":")[0]}","channel":"${address.split(":")[1]}","echo":true,"message":"\\ud83d\\ude00"}`,
-    );
+    const [room, channel] = address.split(":");
+    await bus.send(`{"type":"event","room":"${room}","channel":"${channel}","echo":true,"message":"\\ud83d\\ude00"}`);
     taken.push((await heard.next()).value.text === "😀");
     const numbers = {
       most: 2 ** 63,

@@ -35,7 +35,8 @@ function nestsDeeperThan(text, most) {
 }
 
 /**
- * A JSON text as JSON.stringify writes it, which escapes only lone surrogates. Other writers may escape whole characters.
+ * A JSON text as JSON.stringify writes it, which escapes only lone surrogates. Other writers may escape whole
+ * characters.
  * @param {string} text
  */
 export function rewriteJson(text) {

@@ -75,8 +75,8 @@ export class Identity {
   }
 
   /**
-   * The stored identity of `clientId`, or of any client without one. Throws AttemptFailed for a store of the application
-   * that contains something else.
+   * The stored identity of `clientId`, or of any client without one. Throws AttemptFailed for a store of the
+   * application that contains something else.
    * @param {string | null | undefined} text
    * @param {string | undefined} clientId
    * @returns {{ client_id: string, resume_token: string } | null}
@@ -88,7 +88,8 @@ export class Identity {
       const found = JSON.parse(text);
       if (typeof found.client_id === "string" && typeof found.resume_token === "string") {
         if (!clientId || found.client_id === clientId) return found;
-        problem = `This is the identity of ${found.client_id}, not of ${clientId}. Give ${clientId} a store of its own.`;
+        const advice = `Give ${clientId} a store of its own.`;
+        problem = `This is the identity of ${found.client_id}, not of ${clientId}. ${advice}`;
       }
     } catch {
       // The text is not JSON, or not of an object.

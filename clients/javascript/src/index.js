@@ -7,8 +7,8 @@
  *     await bus.publish("science:explore", "hello");
  *     for await (const message of bus.subscribe("science:explore")) console.log(message.sender, message.text);
  *
- * The client reconnects by itself and resumes by position: an iterator sees every message once and in order, also across
- * a restart of the server. All times are in milliseconds. Types: arqonbus.d.ts.
+ * The client reconnects by itself and resumes by position: an iterator sees every message once and in order, also
+ * across a restart of the server. All times are in milliseconds. Types: arqonbus.d.ts.
  */
 
 export const VERSION = "1.0.0";

@@ -26,7 +26,7 @@ export class Logs {
     this.places = new Map();
     /** @type {Set<string>} the logs that reach the client on this connection */
     this.live = new Set();
-    /** @type {Map<string, number>} the first message that the client may see, where the server withholds earlier ones */
+    /** @type {Map<string, number>} the first message that the client may see, where there are earlier ones */
     this.first = new Map();
     /** @type {Map<string, Set<Subscription>>} */
     this.byAddress = new Map();

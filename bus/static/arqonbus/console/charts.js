@@ -13,7 +13,12 @@ export class Chart {
     this.hint = hint;
     this.legend = h("div.legend");
     this.canvas = h("div.chart");
-    this.element = h("section.card", { "aria-label": title }, h("div.card-head", h("h2", title), this.legend), this.canvas);
+    this.element = h(
+      "section.card",
+      { "aria-label": title },
+      h("div.card-head", h("h2", title), this.legend),
+      this.canvas,
+    );
     this.resize = new ResizeObserver(() => this.plot?.setSize(this.#size()));
     this.resize.observe(this.canvas);
     this.retheme = () => {
@@ -36,7 +41,10 @@ export class Chart {
       this.plot = null;
       return;
     }
-    const data = [points.map((point) => point.t), ...this.series.map((each) => points.map((point) => each.value(point) ?? null))];
+    const data = [
+      points.map((point) => point.t),
+      ...this.series.map((each) => points.map((point) => each.value(point) ?? null)),
+    ];
     const end = Math.max(points.at(-1).t, Date.now() / 1000 - 5);
     const scales = { x: { time: true, min: Math.max(points[0].t, end - window), max: end } };
     if (!this.plot) this.#make(data);
@@ -56,14 +64,21 @@ export class Chart {
     const swatches = ["line-a", "line-b", "line-c"];
     fill(this.legend, [
       pointed && h("span.faint", { data: { pointed: pointed.t } }, clockTime(pointed.t * 1000)),
-      ...this.series.map((each, index) => h("span", h(`i.${swatches[index]}`), `${each.name} `, h("b", point ? each.show(each.value(point)) : "–"))),
+      ...this.series.map((each, index) =>
+        h("span", h(`i.${swatches[index]}`), `${each.name} `, h("b", point ? each.show(each.value(point)) : "–")),
+      ),
     ]);
   }
 
   #make(data) {
     fill(this.canvas);
     const names = ["--accent", "--teal", "--bad"];
-    const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+    const axis = {
+      stroke: colour("--faint"),
+      grid: { stroke: colour("--line"), width: 1 },
+      ticks: { show: false },
+      font: "11px system-ui, sans-serif",
+    };
     this.plot = new uPlot(
       {
         ...this.#size(),
@@ -72,7 +87,17 @@ export class Chart {
         hooks: { setCursor: [() => this.#legend()] },
         scales: { x: { time: true, auto: false }, y: { auto: false } },
         axes: [
-          { ...axis, space: 70, values: [[3600, "{HH}:{mm}"], [60, "{HH}:{mm}"], [1, "{HH}:{mm}:{ss}"], [0.001, "{HH}:{mm}:{ss}"]], size: 26 },
+          {
+            ...axis,
+            space: 70,
+            values: [
+              [3600, "{HH}:{mm}"],
+              [60, "{HH}:{mm}"],
+              [1, "{HH}:{mm}:{ss}"],
+              [0.001, "{HH}:{mm}:{ss}"],
+            ],
+            size: 26,
+          },
           { ...axis, size: 48, space: 34, values: (_, splits) => splits.map((value) => this.series[0].show(value)) },
         ],
         series: [

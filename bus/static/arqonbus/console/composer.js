@@ -8,21 +8,56 @@ export class Composer {
     this.app = app;
     this.address = address;
     const admin = app.session.admin;
-    this.type = select({ "aria-label": "Type of message", name: "publish-type", onchange: () => this.#shape() }, [
-      ["event", "event"],
-      ["private", "private"],
-      ["system", admin ? "system" : "system (admins)"],
-    ], "event");
+    this.type = select(
+      { "aria-label": "Type of message", name: "publish-type", onchange: () => this.#shape() },
+      [
+        ["event", "event"],
+        ["private", "private"],
+        ["system", admin ? "system" : "system (admins)"],
+      ],
+      "event",
+    );
     this.type.options[2].disabled = !admin;
-    this.target = h("input.target", { value: address, "aria-label": "Address", name: "publish-address", list: "addresses", spellcheck: "false" });
-    this.to = h("input.target", { placeholder: "client ids, by comma", "aria-label": "To", name: "publish-to", hidden: true, spellcheck: "false" });
+    this.target = h("input.target", {
+      value: address,
+      "aria-label": "Address",
+      name: "publish-address",
+      list: "addresses",
+      spellcheck: "false",
+    });
+    this.to = h("input.target", {
+      placeholder: "client ids, by comma",
+      "aria-label": "To",
+      name: "publish-to",
+      hidden: true,
+      spellcheck: "false",
+    });
     this.options = h("datalist", { id: "addresses" });
-    this.text = h("input.text.grow", { placeholder: `Message to ${address}`, "aria-label": "Message", name: "publish-text", maxlength: 100000 });
-    this.json = h("textarea", { "aria-label": "Payload as JSON", name: "publish-json", spellcheck: "false", hidden: true, oninput: () => this.#check() });
+    this.text = h("input.text.grow", {
+      placeholder: `Message to ${address}`,
+      "aria-label": "Message",
+      name: "publish-text",
+      maxlength: 100000,
+    });
+    this.json = h("textarea", {
+      "aria-label": "Payload as JSON",
+      name: "publish-json",
+      spellcheck: "false",
+      hidden: true,
+      oninput: () => this.#check(),
+    });
     this.json.value = '{\n  "temperature": 21.5\n}';
-    this.toggle = h("button.ghost.small", { type: "button", "aria-pressed": "false", title: "A payload of your own", onclick: () => this.#switch() }, "{ } JSON");
+    this.toggle = h(
+      "button.ghost.small",
+      { type: "button", "aria-pressed": "false", title: "A payload of your own", onclick: () => this.#switch() },
+      "{ } JSON",
+    );
     this.button = h("button.primary", { type: "submit", title: "Ctrl Enter" }, icon("send"), "Publish");
-    this.says = h("div.says", { role: "status" }, h("span.wide", "Enter publishes. The server answers when the message is durable."));
+    this.says = h(
+      "div.says",
+      { role: "status" },
+      h("span.wide", "Enter publishes. The server answers when the message is durable."),
+    );
     this.element = h("form.composer", { "aria-label": "Publish", onsubmit: (event) => this.#send(event) }, [
       this.json,
       h("div.composer-row", [this.type, this.target, this.to, this.options, this.text, this.toggle, this.button]),
@@ -32,7 +67,10 @@ export class Composer {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.element.requestSubmit();
     });
     this.target.addEventListener("focus", () => {
-      fill(this.options, [...app.rooms.channels.keys()].slice(0, 500).map((value) => h("option", { value })));
+      fill(
+        this.options,
+        [...app.rooms.channels.keys()].slice(0, 500).map((value) => h("option", { value })),
+      );
     });
   }
 
@@ -58,7 +96,9 @@ export class Composer {
     this.json.hidden = !this.json.hidden;
     this.toggle.setAttribute("aria-pressed", String(!this.json.hidden));
     this.toggle.classList.toggle("on", !this.json.hidden);
-    this.text.placeholder = this.json.hidden ? `Message to ${this.address}` : "Text beside the payload (may stay empty)";
+    this.text.placeholder = this.json.hidden
+      ? `Message to ${this.address}`
+      : "Text beside the payload (may stay empty)";
     this.#check();
     this.focus();
   }
@@ -72,7 +112,8 @@ export class Composer {
     let fault = jsonFault(this.json.value);
     if (!fault) {
       const value = JSON.parse(this.json.value);
-      if (value === null || typeof value !== "object" || Array.isArray(value)) fault = "A payload is a JSON object: { … }";
+      if (value === null || typeof value !== "object" || Array.isArray(value))
+        fault = "A payload is a JSON object: { … }";
     }
     fill(this.says, fault ? h("span.fault", fault) : h("span.ack", "The payload is good JSON."));
     return !fault;
@@ -93,7 +134,10 @@ export class Composer {
     try {
       const message = text || undefined;
       const secret = this.type.value === "private";
-      const to = this.to.value.split(",").map((each) => each.trim()).filter(Boolean);
+      const to = this.to.value
+        .split(",")
+        .map((each) => each.trim())
+        .filter(Boolean);
       const receipt = secret
         ? await bus.private(to, message, { payload })
         : await bus.publish(this.target.value.trim(), message, { payload, type: this.type.value, echo: true });
@@ -106,7 +150,11 @@ export class Composer {
       ]);
       this.text.value = "";
     } catch (problem) {
-      const known = (problem.details ?? []).map((each) => each.message ?? "").filter((each) => each && !problem.reason?.includes(each)).map((each) => ` ${each}`).join("");
+      const known = (problem.details ?? [])
+        .map((each) => each.message ?? "")
+        .filter((each) => each && !problem.reason?.includes(each))
+        .map((each) => ` ${each}`)
+        .join("");
       fill(this.says, [
         h("span.fault", `${plain(problem.reason ?? problem.message)}${plain(known)}`),
         problem.code && h("a", { href: `#/contracts?code=${problem.code}` }, problem.code),

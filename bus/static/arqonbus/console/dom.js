@@ -29,7 +29,8 @@ function set(element, name, value) {
   if (name === "class") element.classList.add(...String(value).split(" ").filter(Boolean));
   else if (name === "data") Object.assign(element.dataset, value);
   else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-  else if (["value", "checked", "disabled", "hidden", "selected", "htmlFor", "readOnly"].includes(name)) element[name] = value;
+  else if (["value", "checked", "disabled", "hidden", "selected", "htmlFor", "readOnly"].includes(name))
+    element[name] = value;
   else element.setAttribute(name, value === true ? "" : value);
 }
 
@@ -52,7 +53,10 @@ export function fill(element, ...children) {
 const ICONS = {
   overview: ["M3 13h6V3H3zM11 21h10V11H11zM3 21h6v-6H3zM11 3v6h10V3z"],
   messages: ["M4 5h16v11H9l-5 4z"],
-  clients: ["M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM2 19c0-3 2.7-5 6-5s6 2 6 5", "M16 11a3 3 0 1 0 0-6M17 14c2.9.3 5 2.2 5 5"],
+  clients: [
+    "M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM2 19c0-3 2.7-5 6-5s6 2 6 5",
+    "M16 11a3 3 0 1 0 0-6M17 14c2.9.3 5 2.2 5 5",
+  ],
   agents: ["M3 12h4l3-7 4 14 3-7h4"],
   telemetry: ["M5 12a7 7 0 0 1 14 0M8.5 12a3.5 3.5 0 0 1 7 0M12 12v8"],
   commands: ["M5 7l5 5-5 5M12 17h7"],
@@ -66,7 +70,9 @@ const ICONS = {
   close: ["M6 6l12 12M18 6L6 18"],
   chevron: ["M9 6l6 6-6 6"],
   down: ["M6 9l6 6 6-6"],
-  sun: ["M12 16a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM12 3v1M12 20v1M3 12h1M20 12h1M5.6 5.6l.7.7M17.7 17.7l.7.7M5.6 18.4l.7-.7M17.7 6.3l.7-.7"],
+  sun: [
+    "M12 16a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM12 3v1M12 20v1M3 12h1M20 12h1M5.6 5.6l.7.7M17.7 17.7l.7.7M5.6 18.4l.7-.7M17.7 6.3l.7-.7",
+  ],
   moon: ["M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5z"],
   menu: ["M4 7h16M4 12h16M4 17h16"],
   send: ["M4 12l16-8-5 16-3.5-6.5z"],
@@ -99,7 +105,11 @@ export function icon(name, title = "") {
 
 /** A select box of [value, label] pairs. */
 export function select(properties, options, chosen = "") {
-  const element = h("select", properties, options.map(([value, label]) => h("option", { value }, label)));
+  const element = h(
+    "select",
+    properties,
+    options.map(([value, label]) => h("option", { value }, label)),
+  );
   element.value = chosen;
   return element;
 }
@@ -165,10 +175,18 @@ export function confirm(title, text, action) {
 
 /** What stands where nothing is yet: what it is, and what to do. */
 export function empty(name, title, ...text) {
-  return h("div.empty", h("div.empty-icon", icon(name)), h("h3", title), text.map((each) => (each instanceof Node ? each : h("p", each))));
+  return h(
+    "div.empty",
+    h("div.empty-icon", icon(name)),
+    h("h3", title),
+    text.map((each) => (each instanceof Node ? each : h("p", each))),
+  );
 }
 
 /** Whether the keyboard belongs to a field. */
 export function typing(event) {
-  return event.target instanceof Element && event.target.closest("input, textarea, select, dialog, [contenteditable]") !== null;
+  return (
+    event.target instanceof Element &&
+    event.target.closest("input, textarea, select, dialog, [contenteditable]") !== null
+  );
 }

@@ -84,7 +84,12 @@ export class Feed {
     }
     const last = this.points.at(-1);
     if (last && at < last.t) {
-      if (past) this.points.splice(this.points.findIndex((each) => each.t > at), 0, sum);
+      if (past)
+        this.points.splice(
+          this.points.findIndex((each) => each.t > at),
+          0,
+          sum,
+        );
       return;
     }
     // Several processes tell at nearly the same moment: one point.

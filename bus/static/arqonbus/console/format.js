@@ -1,6 +1,11 @@
 /** Numbers, times and texts as people read them. */
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const clock = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hour12: false,
+});
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const whole = new Intl.NumberFormat("en-US");
 
@@ -64,7 +69,9 @@ export function ago(value, now = Date.now()) {
 
 /** The first letters of a name, for a round badge. */
 export function initials(name) {
-  const words = String(name).split(/[^\p{L}\p{N}]+/u).filter(Boolean);
+  const words = String(name)
+    .split(/[^\p{L}\p{N}]+/u)
+    .filter(Boolean);
   const letters = words.length > 1 ? words[0][0] + words[1][0] : String(words[0] ?? "?").slice(0, 2);
   return letters.toUpperCase();
 }
@@ -88,8 +95,11 @@ export function summary(frame) {
   if (typeof frame.message === "string") return frame.message;
   if (frame.message !== undefined && frame.message !== null) return JSON.stringify(frame.message);
   const payload = frame.payload ?? {};
-  if (typeof payload === "object" && Object.keys(payload).length === 1 && typeof payload.message === "string") return payload.message;
-  const event = frame.eventType ? `${typeof frame.eventType === "string" ? frame.eventType : JSON.stringify(frame.eventType)} ` : "";
+  if (typeof payload === "object" && Object.keys(payload).length === 1 && typeof payload.message === "string")
+    return payload.message;
+  const event = frame.eventType
+    ? `${typeof frame.eventType === "string" ? frame.eventType : JSON.stringify(frame.eventType)} `
+    : "";
   return event + JSON.stringify(payload);
 }
 

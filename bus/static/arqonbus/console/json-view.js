@@ -59,7 +59,13 @@ function firstFault(text) {
     if (!found) fail(what);
     at += found[0].length;
   };
-  const string = () => match(/"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y, text[at] === '"' ? "this text has no end, or a character that needs a backslash" : 'a name in "quotes" is missing');
+  const string = () =>
+    match(
+      /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y,
+      text[at] === '"'
+        ? "this text has no end, or a character that needs a backslash"
+        : 'a name in "quotes" is missing',
+    );
   const items = (end, item) => {
     at += 1;
     blank();
@@ -92,7 +98,11 @@ function firstFault(text) {
     } else if (first === "[") items("]", value);
     else if (first === '"') string();
     else if (first === undefined) fail("something is missing here");
-    else match(/-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y, "a value is missing: a number, \"text\", true, false, null, { or [");
+    else
+      match(
+        /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y,
+        'a value is missing: a number, "text", true, false, null, { or [',
+      );
   };
   try {
     value();

@@ -48,7 +48,13 @@ function go(path) {
 function door(reason = "") {
   app.session.close();
   root.removeAttribute("aria-busy");
-  const secret = h("input", { type: "password", name: "token", placeholder: "arq_tok_…", autocomplete: "off", required: true });
+  const secret = h("input", {
+    type: "password",
+    name: "token",
+    placeholder: "arq_tok_…",
+    autocomplete: "off",
+    required: true,
+  });
   const fault = h("p.fault", { role: "alert" }, reason);
   const form = h("form", [
     h("label", "Access token", secret),
@@ -70,7 +76,12 @@ function door(reason = "") {
         h("a.button", { href: `${config.login_path}?next=${encodeURIComponent(location.pathname)}` }, "Log in"),
         h("div.or", "or"),
         form,
-        h("p.faint", "An admin makes tokens in the admin page or with ", h("code", "manage.py create_token"), ". It stays in this tab only."),
+        h(
+          "p.faint",
+          "An admin makes tokens in the admin page or with ",
+          h("code", "manage.py create_token"),
+          ". It stays in this tab only.",
+        ),
       ]),
     ]),
   );
@@ -83,7 +94,10 @@ const mark = () => new URL("./icon.svg", import.meta.url).href;
 async function enter() {
   fill(root, h("div.loading", h("img", { src: mark(), alt: "", width: 44, height: 44 }), h("p", "Connecting …")));
   app.session = new Session();
-  const patience = setTimeout(() => fill(root.querySelector(".loading"), root.querySelector(".loading img"), ...waiting()), 4000);
+  const patience = setTimeout(
+    () => fill(root.querySelector(".loading"), root.querySelector(".loading img"), ...waiting()),
+    4000,
+  );
   try {
     await app.session.open();
   } catch (problem) {
@@ -101,7 +115,17 @@ async function enter() {
 function waiting() {
   return [
     h("p", { role: "status" }, "No answer yet from ", h("code", busUrl), ". The page goes on trying."),
-    config.debug && h("p.dim", "Is the site served by an ASGI server (", h("code", "runbus"), ", daphne, uvicorn), and does its ", h("code", "asgi.py"), " have the bus under this path? The server's log and ", h("code", "manage.py check"), " tell."),
+    config.debug &&
+      h(
+        "p.dim",
+        "Is the site served by an ASGI server (",
+        h("code", "runbus"),
+        ", daphne, uvicorn), and does its ",
+        h("code", "asgi.py"),
+        " have the bus under this path? The server's log and ",
+        h("code", "manage.py check"),
+        " tell.",
+      ),
   ];
 }
 
@@ -139,23 +163,53 @@ function page() {
   const menu = (open) => root.classList.toggle("menu-open", open);
   fill(root, [
     h("header.topbar", [
-      h("button.ghost.icon-only.only-narrow", { type: "button", "aria-label": "Menu", onclick: () => menu(true) }, icon("menu")),
-      h("a.brand", { href: "#/overview" }, h("img", { src: mark(), alt: "" }), "ArqonBus", h("small", `v${config.version}`)),
+      h(
+        "button.ghost.icon-only.only-narrow",
+        { type: "button", "aria-label": "Menu", onclick: () => menu(true) },
+        icon("menu"),
+      ),
+      h(
+        "a.brand",
+        { href: "#/overview" },
+        h("img", { src: mark(), alt: "" }),
+        "ArqonBus",
+        h("small", `v${config.version}`),
+      ),
       state,
       h("div.grow"),
       ticker,
-      h("button.ghost.icon-only.wide", { type: "button", title: "Keys (?)", "aria-label": "Keys", onclick: keys }, icon("keyboard")),
+      h(
+        "button.ghost.icon-only.wide",
+        { type: "button", title: "Keys (?)", "aria-label": "Keys", onclick: keys },
+        icon("keyboard"),
+      ),
       theme(),
       atTop,
     ]),
-    h("aside.sidebar", { "aria-label": "Navigation" }, nav, tree.element, h("div.side-foot", config.docs_path && h("a", { href: config.docs_path }, "Documentation"), h("a", { href: `${config.bus_path}api/docs/` }, "REST")), inMenu),
+    h(
+      "aside.sidebar",
+      { "aria-label": "Navigation" },
+      nav,
+      tree.element,
+      h(
+        "div.side-foot",
+        config.docs_path && h("a", { href: config.docs_path }, "Documentation"),
+        h("a", { href: `${config.bus_path}api/docs/` }, "REST"),
+      ),
+      inMenu,
+    ),
     h("div.scrim", { onclick: () => menu(false) }),
     main,
   ]);
   root.removeAttribute("aria-busy");
 
   session.state.watch((now) => {
-    const words = { connecting: "Connecting", connected: "Connected", reconnecting: "Reconnecting", closed: "Disconnected" };
+    const words = {
+      connecting: "Connecting",
+      connected: "Connected",
+      reconnecting: "Reconnecting",
+      closed: "Disconnected",
+    };
     state.className = `pill ${now}`;
     fill(state, h("span.dot"), h("span", words[now]));
     state.title = now === "reconnecting" ? "Click to try at once" : `${bus.clientId}, ${bus.role}`;
@@ -163,7 +217,11 @@ function page() {
     banner.classList.toggle("bad", now === "closed");
     if (now === "reconnecting") {
       const again = h("button.small", { type: "button", onclick: () => bus.reconnectNow() }, "Try now");
-      fill(banner, "The server does not answer. The page comes back by itself and catches up on what it missed.", again);
+      fill(
+        banner,
+        "The server does not answer. The page comes back by itself and catches up on what it missed.",
+        again,
+      );
     } else if (now === "closed") {
       const error = bus.failure?.error;
       const again = h("button.small", { type: "button", onclick: () => location.reload() }, "Connect again");
@@ -181,7 +239,12 @@ function page() {
       ticker,
       point && h("span", h("b", count(point.connections)), " connections"),
       h("span", h("b", count(app.rooms.channels.size)), " channels"),
-      h("span", { title: `${count(app.rooms.total)} messages were published to the channels that you see` }, h("b", short(app.rooms.total)), " messages"),
+      h(
+        "span",
+        { title: `${count(app.rooms.total)} messages were published to the channels that you see` },
+        h("b", short(app.rooms.total)),
+        " messages",
+      ),
       h("span", h("b", rate(app.rooms.rate)), "/s"),
     );
     links.get("telemetry").lastChild.textContent = app.feed.events.total ? short(app.feed.events.total) : "";
@@ -292,7 +355,16 @@ function keys() {
   ];
   const dialog = h("dialog", { "aria-label": "Keys" }, [
     h("h2", "Keys"),
-    h("div.keys", rows.map(([key, what]) => [h("span", key.split(" ").map((each) => [h("kbd", each), " "])), h("span", what)])),
+    h(
+      "div.keys",
+      rows.map(([key, what]) => [
+        h(
+          "span",
+          key.split(" ").map((each) => [h("kbd", each), " "]),
+        ),
+        h("span", what),
+      ]),
+    ),
     h("form", { method: "dialog" }, h("div.actions", h("button", { autofocus: true }, "Close"))),
   ]);
   dialog.addEventListener("close", () => dialog.remove());

@@ -29,7 +29,12 @@ export function setFace(element, id, name = id) {
 
 /** Rows of a name and what is known of it. */
 export function facts(rows) {
-  return h("dl.facts", rows.filter((row) => row && row[1] !== null && row[1] !== undefined && row[1] !== "").map(([name, value]) => [h("dt", name), h("dd", value)]));
+  return h(
+    "dl.facts",
+    rows
+      .filter((row) => row && row[1] !== null && row[1] !== undefined && row[1] !== "")
+      .map(([name, value]) => [h("dt", name), h("dd", value)]),
+  );
 }
 
 /** The part at the side that tells more of one thing. */
@@ -37,7 +42,15 @@ export function detailPane(onclose) {
   const head = h("div.grow.who");
   const body = h("div.detail-body");
   const element = h("section.detail", { hidden: true, "aria-label": "Detail" }, [
-    h("div.detail-head", head, h("button.ghost.icon-only", { type: "button", "aria-label": "Close", onclick: () => pane.close() }, icon("close"))),
+    h(
+      "div.detail-head",
+      head,
+      h(
+        "button.ghost.icon-only",
+        { type: "button", "aria-label": "Close", onclick: () => pane.close() },
+        icon("close"),
+      ),
+    ),
     body,
   ]);
   const pane = {
@@ -115,12 +128,26 @@ export function snippets(address) {
   const code = h("pre.snippet", { tabindex: "0" });
   const note = h("div.snippet-note");
   const tabs = all.map((each) => {
-    return h("button", { type: "button", role: "tab", onclick: () => shown.set(each), data: { language: each.name } }, each.name);
+    return h(
+      "button",
+      { type: "button", role: "tab", onclick: () => shown.set(each), data: { language: each.name } },
+      each.name,
+    );
   });
   shown.watch((now) => {
     code.textContent = now.text;
     note.textContent = now.note;
     tabs.forEach((tab, index) => tab.setAttribute("aria-selected", String(all[index] === now)));
   });
-  return h("div.snippets", h("div.tabs", { role: "tablist" }, tabs, copyButton(() => shown.value.text)), code, note);
+  return h(
+    "div.snippets",
+    h(
+      "div.tabs",
+      { role: "tablist" },
+      tabs,
+      copyButton(() => shown.value.text),
+    ),
+    code,
+    note,
+  );
 }

@@ -75,7 +75,8 @@ function cookie(name) {
 
 /** A frame in a few words. */
 function label(frame) {
-  const what = frame.command ?? frame.eventType ?? (typeof frame.payload?.event === "string" ? frame.payload.event : "");
+  const what =
+    frame.command ?? frame.eventType ?? (typeof frame.payload?.event === "string" ? frame.payload.event : "");
   const where = frame.room && frame.channel ? `${frame.room}:${frame.channel}` : "";
   return [frame.type ?? "register", what || where].filter(Boolean).join(" ");
 }
@@ -107,7 +108,9 @@ export class Session {
 
   /** Connect; throws what the server says when it refuses. */
   async open() {
-    const id = Array.from(crypto.getRandomValues(new Uint8Array(4)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    const id = Array.from(crypto.getRandomValues(new Uint8Array(4)), (byte) => byte.toString(16).padStart(2, "0")).join(
+      "",
+    );
     this.bus = await connect(busUrl, {
       clientId: `console-${id}`,
       clientType: "dashboard",

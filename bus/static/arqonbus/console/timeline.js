@@ -61,7 +61,11 @@ export class Timeline {
       pen.fillRect(Math.round(x(at)), 0, 1, height - 24);
       pen.fillStyle = colour("--faint");
       const past = Math.round((now - at) / 1000);
-      pen.fillText(past === 0 ? "now" : past % 60 === 0 ? `−${past / 60} min` : `−${past} s`, Math.min(width - 18, x(at)), height - 11);
+      pen.fillText(
+        past === 0 ? "now" : past % 60 === 0 ? `−${past / 60} min` : `−${past} s`,
+        Math.min(width - 18, x(at)),
+        height - 11,
+      );
     }
     pen.textAlign = "left";
     this.spots = [];
@@ -86,19 +90,37 @@ export class Timeline {
       }
       pen.globalAlpha = 1;
     });
-    fill(this.legend, this.kinds.filter((kind) => seen.has(kind)).slice(0, 14).map((kind) => h("span", h(`i.mark-${this.kinds.indexOf(kind) % HUES.length}`), kind)));
-    this.canvas.setAttribute("aria-label", rows.length ? `In this time ${rows.map(([id, items]) => `${id}: ${items.length}`).join(", ")}` : "Nobody did anything in this time");
+    fill(
+      this.legend,
+      this.kinds
+        .filter((kind) => seen.has(kind))
+        .slice(0, 14)
+        .map((kind) => h("span", h(`i.mark-${this.kinds.indexOf(kind) % HUES.length}`), kind)),
+    );
+    this.canvas.setAttribute(
+      "aria-label",
+      rows.length
+        ? `In this time ${rows.map(([id, items]) => `${id}: ${items.length}`).join(", ")}`
+        : "Nobody did anything in this time",
+    );
     return rows.length;
   }
 
   #point(event) {
     const box = this.canvas.getBoundingClientRect();
     const [px, py] = [event.clientX - box.left, event.clientY - box.top];
-    const near = this.spots.filter((spot) => Math.abs(spot.y - py) < LANE / 2).sort((a, b) => Math.abs(a.x - px) - Math.abs(b.x - px))[0];
+    const near = this.spots
+      .filter((spot) => Math.abs(spot.y - py) < LANE / 2)
+      .sort((a, b) => Math.abs(a.x - px) - Math.abs(b.x - px))[0];
     this.tip.hidden = !near || Math.abs(near.x - px) > 12;
     if (this.tip.hidden) return;
     const { item } = near;
-    fill(this.tip, h("strong", item.activity), ` in ${item.room}:${item.channel}`, h("div.dim", `${item.client_id}, ${time(item.at)}, ${ago(item.at)}`));
+    fill(
+      this.tip,
+      h("strong", item.activity),
+      ` in ${item.room}:${item.channel}`,
+      h("div.dim", `${item.client_id}, ${time(item.at)}, ${ago(item.at)}`),
+    );
     this.tip.style.left = `${Math.min(event.clientX + 14, innerWidth - 310)}px`;
     this.tip.style.top = `${event.clientY + 14}px`;
   }

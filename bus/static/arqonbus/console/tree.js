@@ -37,7 +37,11 @@ export class Tree {
     this.element = h("div.pane.grow", [
       h("div.tree-head", [
         h("h2", "Rooms"),
-        h("button.ghost.icon-only.small", { type: "button", title: "New channel", "aria-label": "New channel", onclick: () => this.#create() }, icon("plus")),
+        h(
+          "button.ghost.icon-only.small",
+          { type: "button", title: "New channel", "aria-label": "New channel", onclick: () => this.#create() },
+          icon("plus"),
+        ),
       ]),
       this.filter,
       this.note,
@@ -56,7 +60,9 @@ export class Tree {
     const wanted = this.filter.value.trim().toLowerCase();
     this.rows = [];
     for (const room of this.app.rooms.rooms.value) {
-      const channels = wanted ? room.channels.filter((each) => each.address.toLowerCase().includes(wanted)) : room.channels;
+      const channels = wanted
+        ? room.channels.filter((each) => each.address.toLowerCase().includes(wanted))
+        : room.channels;
       if (wanted && !channels.length) continue;
       const open = Boolean(wanted) || !this.closed.has(room.room);
       this.rows.push({ ...room, open });
@@ -64,7 +70,13 @@ export class Tree {
     }
     const { error, loaded } = this.app.rooms;
     this.note.hidden = this.rows.length > 0;
-    this.note.textContent = error ? (error.reason ?? error.message) : !loaded ? "Loading …" : wanted ? "No room or channel of that name." : "No rooms that you may see.";
+    this.note.textContent = error
+      ? (error.reason ?? error.message)
+      : !loaded
+        ? "Loading …"
+        : wanted
+          ? "No room or channel of that name."
+          : "No rooms that you may see.";
     this.list.update(this.rows.length);
   }
 
@@ -78,7 +90,10 @@ export class Tree {
     else row.removeAttribute("aria-expanded");
     if (row.classList.contains("current")) row.setAttribute("aria-current", "page");
     else row.removeAttribute("aria-current");
-    row.setAttribute("aria-label", `${isRoom ? `Room ${item.room}` : item.channel}, ${counted(item.participants, "member")}, ${counted(item.messages, "message")}`);
+    row.setAttribute(
+      "aria-label",
+      `${isRoom ? `Room ${item.room}` : item.channel}, ${counted(item.participants, "member")}, ${counted(item.messages, "message")}`,
+    );
     row.title = item.address ? `${item.address}${item.description ? `, ${item.description}` : ""}` : item.room;
     const [arrow, name, members, total] = row.children;
     arrow.style.display = isRoom ? "" : "none";
@@ -110,11 +125,21 @@ export class Tree {
   }
 
   #create() {
-    const address = h("input", { name: "address", placeholder: "science:notes", required: true, pattern: "[^:]+:[^:]+" });
+    const address = h("input", {
+      name: "address",
+      placeholder: "science:notes",
+      required: true,
+      pattern: "[^:]+:[^:]+",
+    });
     const description = h("input", { name: "description", placeholder: "What it is for" });
     const { admin } = this.app.session;
     const ephemeral = h("input", { type: "checkbox", name: "ephemeral" });
-    const keep = h("input", { type: "number", name: "retention", min: "1", placeholder: "as the server's setting says" });
+    const keep = h("input", {
+      type: "number",
+      name: "retention",
+      min: "1",
+      placeholder: "as the server's setting says",
+    });
     const fault = h("p.fault", { role: "alert" });
     const form = h("form", [
       h("label", "room:channel", address),
@@ -135,9 +160,12 @@ export class Tree {
         // Admins make channels that stay; others bring one into being by joining it, where the server allows that.
         if (admin) {
           const retention = keep.value ? { count: Number(keep.value) } : undefined;
-          await bus.createChannel(address.value.trim(), { description: description.value.trim(), ephemeral: ephemeral.checked, retention });
-        }
-        else await bus.command("join_channel", { channel: address.value.trim() });
+          await bus.createChannel(address.value.trim(), {
+            description: description.value.trim(),
+            ephemeral: ephemeral.checked,
+            retention,
+          });
+        } else await bus.command("join_channel", { channel: address.value.trim() });
       } catch (problem) {
         fill(fault, plain(problem.reason ?? problem.message));
         return;

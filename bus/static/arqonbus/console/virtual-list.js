@@ -11,7 +11,18 @@ const SPARE = 6;
 let lists = 0;
 
 export class VirtualList {
-  constructor({ height, make, show, items, label, onend = null, onpick = null, onscroll = null, follow = true, roles = ["listbox", "option"] }) {
+  constructor({
+    height,
+    make,
+    show,
+    items,
+    label,
+    onend = null,
+    onpick = null,
+    onscroll = null,
+    follow = true,
+    roles = ["listbox", "option"],
+  }) {
     Object.assign(this, { height, make, show, items, onend, onpick, onscroll, follow, roles });
     this.id = `list-${++lists}`;
     this.count = 0;
@@ -80,7 +91,8 @@ export class VirtualList {
       row.setAttribute("aria-setsize", this.count);
       this.show(row, this.items(index), index);
     });
-    if (this.selected >= first && this.selected < last) this.element.setAttribute("aria-activedescendant", `${this.id}-${this.selected}`);
+    if (this.selected >= first && this.selected < last)
+      this.element.setAttribute("aria-activedescendant", `${this.id}-${this.selected}`);
     else this.element.removeAttribute("aria-activedescendant");
     if (this.onend && this.count * size - scrollTop - clientHeight < clientHeight) this.onend();
   }
@@ -98,9 +110,23 @@ export class VirtualList {
 
   #key(event) {
     const page = Math.max(1, Math.floor(this.element.clientHeight / this.rowHeight) - 1);
-    const steps = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: page, PageUp: -page, Home: -this.count, End: this.count };
+    const steps = {
+      ArrowDown: 1,
+      j: 1,
+      ArrowUp: -1,
+      k: -1,
+      PageDown: page,
+      PageUp: -page,
+      Home: -this.count,
+      End: this.count,
+    };
     if (event.ctrlKey || event.metaKey || event.altKey || !this.count) return;
-    if (!this.follow && (event.key === "Enter" || event.key === " ") && this.selected >= 0 && event.target === this.element) {
+    if (
+      !this.follow &&
+      (event.key === "Enter" || event.key === " ") &&
+      this.selected >= 0 &&
+      event.target === this.element
+    ) {
       event.preventDefault();
       this.pick(this.selected);
       return;
@@ -108,11 +134,15 @@ export class VirtualList {
     if (!(event.key in steps)) return;
     event.preventDefault();
     event.stopPropagation();
-    const index = Math.min(this.count - 1, Math.max(0, (this.selected < 0 ? (steps[event.key] > 0 ? -1 : 0) : this.selected) + steps[event.key]));
+    const index = Math.min(
+      this.count - 1,
+      Math.max(0, (this.selected < 0 ? (steps[event.key] > 0 ? -1 : 0) : this.selected) + steps[event.key]),
+    );
     const size = this.rowHeight;
     const top = index * size;
     if (top < this.element.scrollTop) this.element.scrollTop = top;
-    else if (top + size > this.element.scrollTop + this.element.clientHeight) this.element.scrollTop = top + size - this.element.clientHeight;
+    else if (top + size > this.element.scrollTop + this.element.clientHeight)
+      this.element.scrollTop = top + size - this.element.clientHeight;
     if (this.follow) {
       this.pick(index);
     } else {

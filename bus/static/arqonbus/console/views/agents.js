@@ -6,12 +6,21 @@ import { Timeline } from "../timeline.js";
 import { VirtualList } from "../virtual-list.js";
 
 /** Where something was done. A private message is in no channel; a whole room has no shorter name. */
-const where = ({ room, channel }, short = false) => (room === "pm" ? "" : ` in ${short && channel !== "*" ? channel : `${room}:${channel}`}`);
-const SPANS = [["60", "1 min"], ["300", "5 min"], ["600", "10 min"]];
+const where = ({ room, channel }, short = false) =>
+  room === "pm" ? "" : ` in ${short && channel !== "*" ? channel : `${room}:${channel}`}`;
+const SPANS = [
+  ["60", "1 min"],
+  ["300", "5 min"],
+  ["600", "10 min"],
+];
 
 export function agents(app) {
   const span = select({ "aria-label": "Time shown", onchange: draw }, SPANS, "60");
-  const kind = select({ "aria-label": "Type of client", onchange: draw }, [["", "All but dashboards"], ["ai-agent", "ai-agent"], ["*", "Everybody"]]);
+  const kind = select({ "aria-label": "Type of client", onchange: draw }, [
+    ["", "All but dashboards"],
+    ["ai-agent", "ai-agent"],
+    ["*", "Everybody"],
+  ]);
   const timeline = new Timeline();
   const head = h("span.dim");
   const box = h("div.card-body", timeline.element);
@@ -44,20 +53,44 @@ export function agents(app) {
 
   function draw() {
     const wanted = kind.value;
-    rows = app.feed.activities.items.filter((each) => (wanted === "*" ? true : wanted ? each.client_type === wanted : each.client_type !== "dashboard"));
+    rows = app.feed.activities.items.filter((each) =>
+      wanted === "*" ? true : wanted ? each.client_type === wanted : each.client_type !== "dashboard",
+    );
     const lanes = timeline.draw(rows, Number(span.value));
     const latest = new Map();
     for (const each of rows) latest.set(each.client_id, each);
     const now = [...latest.values()].sort((a, b) => b.at - a.at).slice(0, 12);
-    fill(cards, now.map((each) => h("a.pill", { href: `#/clients/${each.client_id}`, title: `${each.activity}${where(each)}` }, `${each.screen_name || each.client_id}: ${each.activity}${where(each, true)}, ${ago(each.at)}`)));
+    fill(
+      cards,
+      now.map((each) =>
+        h(
+          "a.pill",
+          { href: `#/clients/${each.client_id}`, title: `${each.activity}${where(each)}` },
+          `${each.screen_name || each.client_id}: ${each.activity}${where(each, true)}, ${ago(each.at)}`,
+        ),
+      ),
+    );
     head.textContent = rows.length ? `${count(latest.size)} clients, ${count(rows.length)} activities remembered` : "";
     const { value } = app.feed.refused;
     blank.hidden = rows.length > 0;
     card.parentElement.hidden = cards.hidden = list.element.parentElement.hidden = rows.length === 0;
     if (!rows.length) {
-      fill(blank, value
-        ? empty("lock", "No activity for you", value, `It is told in ${app.config.system_room}:dashboard-events; an admin can let you join there.`)
-        : empty("agents", "Nobody did anything yet", "As soon as a client publishes or calls a command, it shows here.", h("p", h("a", { href: "#/start" }, "Connect a first one"))));
+      fill(
+        blank,
+        value
+          ? empty(
+              "lock",
+              "No activity for you",
+              value,
+              `It is told in ${app.config.system_room}:dashboard-events; an admin can let you join there.`,
+            )
+          : empty(
+              "agents",
+              "Nobody did anything yet",
+              "As soon as a client publishes or calls a command, it shows here.",
+              h("p", h("a", { href: "#/start" }, "Connect a first one")),
+            ),
+      );
     }
     card.hidden = lanes === 0;
     if (seen !== app.feed.activities.total) {

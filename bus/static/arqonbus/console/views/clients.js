@@ -30,12 +30,24 @@ export function clients(app, chosen) {
   let order = "name";
   let wanted = chosen;
   let failure = null;
-  const text = h("input", { type: "search", placeholder: "Find by id, name, channel", "aria-label": "Find a client", oninput: () => draw() });
+  const text = h("input", {
+    type: "search",
+    placeholder: "Find by id, name, channel",
+    "aria-label": "Find a client",
+    oninput: () => draw(),
+  });
   const kind = select({ "aria-label": "Type", onchange: () => draw() }, [["", "Every type"]]);
   const head = h("span.dim");
   const detail = detailPane(() => list.clearSelection());
   const blank = h("div.scroll.grow", { hidden: true });
-  const header = h("div.client-row.head", { role: "group", "aria-label": "Order by" }, COLUMNS.map(([name, label, extra]) => h("button", { type: "button", class: extra || null, onclick: () => sort(name), data: { sort: name } }, label)), h("span"));
+  const header = h(
+    "div.client-row.head",
+    { role: "group", "aria-label": "Order by" },
+    COLUMNS.map(([name, label, extra]) =>
+      h("button", { type: "button", class: extra || null, onclick: () => sort(name), data: { sort: name } }, label),
+    ),
+    h("span"),
+  );
   const list = new VirtualList({
     height: () => (matchMedia("(max-width: 760px)").matches ? 58 : 40),
     label: "Clients",
@@ -47,7 +59,19 @@ export function clients(app, chosen) {
         h("span.since.dim"),
         h("span.activity.dim"),
         h("span.rate.num.dim"),
-        h("span.does", session.admin && h("button.ghost.icon-only.small", { type: "button", title: "Disconnect", onclick: (event) => away(rows[Number(event.currentTarget.closest("[data-index]").dataset.index)]) }, icon("close"))),
+        h(
+          "span.does",
+          session.admin &&
+            h(
+              "button.ghost.icon-only.small",
+              {
+                type: "button",
+                title: "Disconnect",
+                onclick: (event) => away(rows[Number(event.currentTarget.closest("[data-index]").dataset.index)]),
+              },
+              icon("close"),
+            ),
+        ),
       ]),
     show(row, item) {
       const [who, type, channels, since, activity, speed] = row.children;
@@ -73,7 +97,8 @@ export function clients(app, chosen) {
 
   function sort(name) {
     order = name;
-    for (const button of header.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.dataset.sort === name));
+    for (const button of header.querySelectorAll("button"))
+      button.setAttribute("aria-pressed", String(button.dataset.sort === name));
     draw();
   }
 
@@ -96,19 +121,35 @@ export function clients(app, chosen) {
     const types = [...new Set(all.map((each) => each.client_type))].sort();
     if (kind.options.length !== types.length + 1) {
       const value = kind.value;
-      fill(kind, h("option", { value: "" }, "Every type"), types.map((each) => h("option", { value: each }, each)));
+      fill(
+        kind,
+        h("option", { value: "" }, "Every type"),
+        types.map((each) => h("option", { value: each }, each)),
+      );
       kind.value = types.includes(value) ? value : "";
     }
-    rows = all.filter((each) => (!kind.value || each.client_type === kind.value) && (!words || [each.client_id, each.screen_name ?? "", ...each.channels].join(" ").toLowerCase().includes(words)));
+    rows = all.filter(
+      (each) =>
+        (!kind.value || each.client_type === kind.value) &&
+        (!words || [each.client_id, each.screen_name ?? "", ...each.channels].join(" ").toLowerCase().includes(words)),
+    );
     rows.sort(SORT[order]);
-    for (const button of header.querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.dataset.sort === order));
+    for (const button of header.querySelectorAll("button"))
+      button.setAttribute("aria-pressed", String(button.dataset.sort === order));
     head.textContent = `${count(all.length)} connected${rows.length === all.length ? "" : `, ${count(rows.length)} shown`}`;
     list.selected = detail.element.hidden ? -1 : rows.findIndex((each) => each.client_id === detail.client);
     list.update(rows.length);
     blank.hidden = rows.length > 0;
     header.parentElement.hidden = rows.length === 0;
     if (!rows.length) {
-      fill(blank, failure ? empty("lock", plain(failure.reason ?? failure.message)) : all.length ? empty("search", "No client matches") : empty("clients", "Nobody is connected"));
+      fill(
+        blank,
+        failure
+          ? empty("lock", plain(failure.reason ?? failure.message))
+          : all.length
+            ? empty("search", "No client matches")
+            : empty("clients", "Nobody is connected"),
+      );
     }
     if (wanted) {
       const index = all.length ? rows.findIndex((each) => each.client_id === wanted) : -1;
@@ -123,9 +164,13 @@ export function clients(app, chosen) {
   function show(client) {
     detail.client = client.client_id;
     const message = h("button.small", { type: "button", onclick: () => write(client) }, icon("send"), "Message");
-    const disconnect = session.admin && h("button.small.danger", { type: "button", onclick: () => away(client) }, "Disconnect");
+    const disconnect =
+      session.admin && h("button.small.danger", { type: "button", onclick: () => away(client) }, "Disconnect");
     detail.show(
-      [face(client.client_id, true, client.screen_name || client.client_id), h("div.grow.cut", h("strong", client.screen_name || client.client_id), h("div.dim.cut", client.client_id))],
+      [
+        face(client.client_id, true, client.screen_name || client.client_id),
+        h("div.grow.cut", h("strong", client.screen_name || client.client_id), h("div.dim.cut", client.client_id)),
+      ],
       facts([
         ["Type", badge(client.client_type)],
         ["Name", client.screen_name],
@@ -134,8 +179,17 @@ export function clients(app, chosen) {
         ["Last activity", ago(client.last_activity)],
         ["Activity", client.rate ? `${rate(client.rate)}/s` : null],
       ]),
-      h("div", h("div.section-title", `Channels (${client.channels.length})`), h("div.actions", client.channels.map((each) => h("a.badge", { href: `#/messages/${each}` }, each)))),
-      client.personality && Object.keys(client.personality).length > 0 && h("div", h("div.section-title", "Personality"), jsonBlock(client.personality)),
+      h(
+        "div",
+        h("div.section-title", `Channels (${client.channels.length})`),
+        h(
+          "div.actions",
+          client.channels.map((each) => h("a.badge", { href: `#/messages/${each}` }, each)),
+        ),
+      ),
+      client.personality &&
+        Object.keys(client.personality).length > 0 &&
+        h("div", h("div.section-title", "Personality"), jsonBlock(client.personality)),
       h("div.actions", message, disconnect),
     );
   }
@@ -143,11 +197,20 @@ export function clients(app, chosen) {
   function write(client) {
     const field = h("input", { name: "message", placeholder: "Text", required: true, autofocus: true });
     const fault = h("p.fault", { role: "alert" });
-    const dialog = h("dialog", { "aria-label": "Message" }, h("h2", `To ${client.client_id}`), h("form", { onsubmit: send }, [
-      h("label", "Message", field),
-      fault,
-      h("div.actions", h("button.ghost", { type: "button", onclick: () => dialog.close() }, "Cancel"), h("button.primary", { type: "submit" }, "Send")),
-    ]));
+    const dialog = h(
+      "dialog",
+      { "aria-label": "Message" },
+      h("h2", `To ${client.client_id}`),
+      h("form", { onsubmit: send }, [
+        h("label", "Message", field),
+        fault,
+        h(
+          "div.actions",
+          h("button.ghost", { type: "button", onclick: () => dialog.close() }, "Cancel"),
+          h("button.primary", { type: "submit" }, "Send"),
+        ),
+      ]),
+    );
     async function send(event) {
       event.preventDefault();
       try {
@@ -164,7 +227,14 @@ export function clients(app, chosen) {
   }
 
   async function away(client) {
-    if (!(await confirm(`Disconnect ${client.client_id}?`, "Its connection is closed with code 4403. A client that follows the protocol does not come back. The audit log records this.", "Disconnect"))) return;
+    if (
+      !(await confirm(
+        `Disconnect ${client.client_id}?`,
+        "Its connection is closed with code 4403. A client that follows the protocol does not come back. The audit log records this.",
+        "Disconnect",
+      ))
+    )
+      return;
     try {
       await app.api("POST", `clients/${encodeURIComponent(client.client_id)}/disconnect`, {});
       toast(`${client.client_id} was disconnected.`, "good");

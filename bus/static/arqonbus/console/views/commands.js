@@ -19,15 +19,27 @@ export function commands(app) {
   let frames = [];
 
   const log = h("div.log", { role: "log", "aria-label": "Answers" });
-  const input = h("input", { name: "command", placeholder: "Type a command, such as help", "aria-label": "Command", autocomplete: "off", spellcheck: "false", role: "combobox", "aria-expanded": "false", "aria-controls": "completion" });
+  const input = h("input", {
+    name: "command",
+    placeholder: "Type a command, such as help",
+    "aria-label": "Command",
+    autocomplete: "off",
+    spellcheck: "false",
+    role: "combobox",
+    "aria-expanded": "false",
+    "aria-controls": "completion",
+  });
   const completion = h("div.completion", { id: "completion", role: "listbox", hidden: true });
   const prompt = h("form.prompt", { onsubmit: run }, completion, input);
   const speed = h("span.faint");
   const pause = h("button.ghost.small", { type: "button", onclick: () => setPaused(!paused) });
-  const own = h("input", { type: "checkbox", onchange: () => {
-    seen = -1;
-    draw();
-  } });
+  const own = h("input", {
+    type: "checkbox",
+    onchange: () => {
+      seen = -1;
+      draw();
+    },
+  });
   const whole = h("div", { hidden: true });
   const list = new VirtualList({
     height: 30,
@@ -51,21 +63,57 @@ export function commands(app) {
   });
   whole.classList.add("detail-body");
   const element = h("div", [
-    h("div.view-head", h("h1", icon("commands"), "Commands"), h("span.dim", "One command a line: ", h("code", "name parameter=value"), ", or a frame of your own as JSON")),
+    h(
+      "div.view-head",
+      h("h1", icon("commands"), "Commands"),
+      h("span.dim", "One command a line: ", h("code", "name parameter=value"), ", or a frame of your own as JSON"),
+    ),
     h("div.console-view", [
       h("div.pane", log, prompt),
-      h("div.pane", h("div.pane-head", h("strong", "Frames"), speed, h("div.grow"), h("label.check", own, "show this page's own requests"), pause), list.element, whole),
+      h(
+        "div.pane",
+        h(
+          "div.pane-head",
+          h("strong", "Frames"),
+          speed,
+          h("div.grow"),
+          h("label.check", own, "show this page's own requests"),
+          pause,
+        ),
+        list.element,
+        whole,
+      ),
     ]),
   ]);
 
-  fill(log, empty("commands", "Ask the bus something", "Tab completes. Try one of these:", h("div.actions", ["help", "status limit=5", "list_channels all=true", "history channel=science:explore limit=3", "ping echo=hi"].map((line) => h("button.small", { type: "button", onclick: () => submit(line) }, line)))));
+  fill(
+    log,
+    empty(
+      "commands",
+      "Ask the bus something",
+      "Tab completes. Try one of these:",
+      h(
+        "div.actions",
+        [
+          "help",
+          "status limit=5",
+          "list_channels all=true",
+          "history channel=science:explore limit=3",
+          "ping echo=hi",
+        ].map((line) => h("button.small", { type: "button", onclick: () => submit(line) }, line)),
+      ),
+    ),
+  );
 
   // --- the prompt ---
 
-  bus.help().then((found) => {
-    known = found;
-    offer();
-  }, () => {});
+  bus.help().then(
+    (found) => {
+      known = found;
+      offer();
+    },
+    () => {},
+  );
 
   function offer() {
     const line = input.value;
@@ -75,18 +123,32 @@ export function commands(app) {
     offers = [];
     if (line && document.activeElement === input && !line.startsWith("{")) {
       if (words.length === 1) {
-        offers = known.filter((each) => each.command.startsWith(last) && each.command !== last).map((each) => ({ text: `${each.command} `, name: each.command, about: `${each.summary}${each.who === "admin" ? " (admins)" : ""}` }));
+        offers = known
+          .filter((each) => each.command.startsWith(last) && each.command !== last)
+          .map((each) => ({
+            text: `${each.command} `,
+            name: each.command,
+            about: `${each.summary}${each.who === "admin" ? " (admins)" : ""}`,
+          }));
       } else if (command) {
         const [name, value] = last.split("=");
         const head = line.slice(0, line.length - last.length);
         if (value === undefined) {
           const used = new Set(words.slice(1, -1).map((each) => each.split("=")[0]));
-          offers = Object.entries(command.parameters).filter(([each]) => each.startsWith(name) && !used.has(each)).map(([each, schema]) => ({ text: `${head}${each}=`, name: each, about: describe(schema) }));
+          offers = Object.entries(command.parameters)
+            .filter(([each]) => each.startsWith(name) && !used.has(each))
+            .map(([each, schema]) => ({ text: `${head}${each}=`, name: each, about: describe(schema) }));
         } else if (name === "channel" || name === "room") {
-          const all = name === "channel" ? [...app.rooms.channels.keys()] : app.rooms.rooms.value.map((each) => each.room);
-          offers = all.filter((each) => each.includes(value) && each !== value).slice(0, 30).map((each) => ({ text: `${head}${name}=${each} `, name: each, about: "" }));
+          const all =
+            name === "channel" ? [...app.rooms.channels.keys()] : app.rooms.rooms.value.map((each) => each.room);
+          offers = all
+            .filter((each) => each.includes(value) && each !== value)
+            .slice(0, 30)
+            .map((each) => ({ text: `${head}${name}=${each} `, name: each, about: "" }));
         } else if (name === "command") {
-          offers = known.filter((each) => each.command.startsWith(value) && each.command !== value).map((each) => ({ text: `${head}command=${each.command} `, name: each.command, about: each.summary }));
+          offers = known
+            .filter((each) => each.command.startsWith(value) && each.command !== value)
+            .map((each) => ({ text: `${head}command=${each.command} `, name: each.command, about: each.summary }));
         }
       }
     }
@@ -97,10 +159,25 @@ export function commands(app) {
   function paint() {
     completion.hidden = offers.length === 0;
     input.setAttribute("aria-expanded", String(offers.length > 0));
-    fill(completion, offers.map((each, index) => h("div", { role: "option", class: index === chosen ? "chosen" : null, "aria-selected": String(index === chosen), onmousedown: (event) => {
-      event.preventDefault();
-      take(index);
-    } }, h("code", each.name), h("span", each.about))));
+    fill(
+      completion,
+      offers.map((each, index) =>
+        h(
+          "div",
+          {
+            role: "option",
+            class: index === chosen ? "chosen" : null,
+            "aria-selected": String(index === chosen),
+            onmousedown: (event) => {
+              event.preventDefault();
+              take(index);
+            },
+          },
+          h("code", each.name),
+          h("span", each.about),
+        ),
+      ),
+    );
     completion.children[chosen]?.scrollIntoView({ block: "nearest" });
   }
 
@@ -167,7 +244,8 @@ export function commands(app) {
         outcome.textContent = "Sent as it is; what the server says is among the frames.";
       } else {
         const word = line.split(/\s/)[0];
-        if (known.length && !known.some((each) => each.command === word)) throw new Error(`There is no command ${word}; help lists them.`);
+        if (known.length && !known.some((each) => each.command === word))
+          throw new Error(`There is no command ${word}; help lists them.`);
         const [name, parameters] = parse(line);
         const id = `arq_console_${Math.random().toString(36).slice(2)}`;
         session.asked.add(id);
@@ -178,7 +256,11 @@ export function commands(app) {
       }
     } catch (problem) {
       outcome.className = "outcome bad";
-      fill(outcome, plain(problem.reason ?? problem.message), problem.code && [" ", h("a", { href: `#/contracts?code=${problem.code}` }, problem.code)]);
+      fill(
+        outcome,
+        plain(problem.reason ?? problem.message),
+        problem.code && [" ", h("a", { href: `#/contracts?code=${problem.code}` }, problem.code)],
+      );
       if (problem.details?.length) entry.append(jsonBlock(problem.details));
     }
     while (log.children.length > 50) log.firstChild.remove();
@@ -227,15 +309,28 @@ export function commands(app) {
 
 /** The answer of `help` for people: what there is, and what each command takes. */
 function manual(commands) {
-  return h("dl.manual", commands.map((each) => {
-    const names = Object.keys(each.parameters);
-    return [h("dt", h("code", each.command), each.who === "admin" && h("span.badge.system", "admins")), h("dd", each.summary, h("div.faint", names.length ? names.map((name) => [h("code", name), " "]) : "takes no parameters"))];
-  }));
+  return h(
+    "dl.manual",
+    commands.map((each) => {
+      const names = Object.keys(each.parameters);
+      return [
+        h("dt", h("code", each.command), each.who === "admin" && h("span.badge.system", "admins")),
+        h(
+          "dd",
+          each.summary,
+          h("div.faint", names.length ? names.map((name) => [h("code", name), " "]) : "takes no parameters"),
+        ),
+      ];
+    }),
+  );
 }
 
 function describe(schema) {
   const types = (schema.anyOf ?? [schema]).map((each) => each.type).filter((each) => each && each !== "null");
-  const fallback = schema.default === undefined || schema.default === null || schema.default === "" ? "" : `, default ${JSON.stringify(schema.default)}`;
+  const fallback =
+    schema.default === undefined || schema.default === null || schema.default === ""
+      ? ""
+      : `, default ${JSON.stringify(schema.default)}`;
   return `${schema.description ?? ""} (${types.join(" or ") || "any"}${fallback})`;
 }
 

@@ -13,26 +13,65 @@ export function contracts(app, rest, parameters) {
   const errors = h("div.card-body.table-wrap", copyOf("error-table"));
   const commands = h("div.card-body.table-wrap", h("p.dim", "Loading …"));
   const element = h("div", [
-    h("div.view-head", h("h1", icon("contracts"), "Contracts"), h("span.dim", "Generated from the code that checks each frame and request")),
-    h("div.scroll", h("div.stack", [
-      h("div.grid.tiles", LINKS.map(([path, name, about]) => h("a.tile", { href: `${app.config.bus_path}${path}` }, h("div", h("strong", name)), h("div.name", about)))),
-      h("section.card", { "aria-label": "Errors" }, h("div.card-head", h("h2", "Every error")), errors),
-      h("section.card", { "aria-label": "Close codes" }, h("div.card-head", h("h2", "Every close code of the sockets")), h("div.card-body.table-wrap", copyOf("close-table"))),
-      h("section.card", { "aria-label": "Commands" }, h("div.card-head", h("h2", "Every command")), commands),
-    ])),
+    h(
+      "div.view-head",
+      h("h1", icon("contracts"), "Contracts"),
+      h("span.dim", "Generated from the code that checks each frame and request"),
+    ),
+    h(
+      "div.scroll",
+      h("div.stack", [
+        h(
+          "div.grid.tiles",
+          LINKS.map(([path, name, about]) =>
+            h("a.tile", { href: `${app.config.bus_path}${path}` }, h("div", h("strong", name)), h("div.name", about)),
+          ),
+        ),
+        h("section.card", { "aria-label": "Errors" }, h("div.card-head", h("h2", "Every error")), errors),
+        h(
+          "section.card",
+          { "aria-label": "Close codes" },
+          h("div.card-head", h("h2", "Every close code of the sockets")),
+          h("div.card-body.table-wrap", copyOf("close-table")),
+        ),
+        h("section.card", { "aria-label": "Commands" }, h("div.card-head", h("h2", "Every command")), commands),
+      ]),
+    ),
   ]);
   app.session.bus.help().then(
     (all) => {
-      fill(commands, h("table.plain", [
-        h("thead", h("tr", ["Command", "Who", "What it does", "Parameters", "Own errors"].map((each) => h("th", each)))),
-        h("tbody", all.map((each) => h("tr", [
-          h("td", h("code", each.command)),
-          h("td", each.who),
-          h("td", each.summary),
-          h("td", Object.entries(each.parameters).map(([name, schema]) => h("div", h("code", name), h("span.dim", ` ${schema.description ?? ""}`)))),
-          h("td", each.errors.map((code) => h("div", h("a", { href: `#/contracts?code=${code}` }, h("code", code))))),
-        ]))),
-      ]));
+      fill(
+        commands,
+        h("table.plain", [
+          h(
+            "thead",
+            h(
+              "tr",
+              ["Command", "Who", "What it does", "Parameters", "Own errors"].map((each) => h("th", each)),
+            ),
+          ),
+          h(
+            "tbody",
+            all.map((each) =>
+              h("tr", [
+                h("td", h("code", each.command)),
+                h("td", each.who),
+                h("td", each.summary),
+                h(
+                  "td",
+                  Object.entries(each.parameters).map(([name, schema]) =>
+                    h("div", h("code", name), h("span.dim", ` ${schema.description ?? ""}`)),
+                  ),
+                ),
+                h(
+                  "td",
+                  each.errors.map((code) => h("div", h("a", { href: `#/contracts?code=${code}` }, h("code", code)))),
+                ),
+              ]),
+            ),
+          ),
+        ]),
+      );
     },
     (problem) => fill(commands, empty("lock", problem.reason ?? problem.message)),
   );

@@ -13,7 +13,14 @@ const HELD = 10_000;
 const PAGE = 200;
 /** From so many messages a second on, the view is brought up to date four times a second and says so. */
 const FAST = 50;
-const TIMES = [["", "Any time"], ["60", "Last minute"], ["600", "Last 10 min"], ["3600", "Last hour"], ["86400", "Last day"], ["at", "Until …"]];
+const TIMES = [
+  ["", "Any time"],
+  ["60", "Last minute"],
+  ["600", "Last 10 min"],
+  ["3600", "Last hour"],
+  ["86400", "Last day"],
+  ["at", "Until …"],
+];
 
 export function messages(app, address, parameters) {
   if (!address) return picker(app);
@@ -25,7 +32,15 @@ function picker(app) {
   const known = [...app.rooms.channels.values()].filter((each) => each.room !== app.config.system_room);
   const busiest = known.sort((a, b) => b.rate - a.rate || Date.parse(b.last_activity) - Date.parse(a.last_activity))[0];
   const rows = known.slice(0, 8).map((each) => h("a", { href: `#/messages/${each.address}` }, each.address));
-  const element = h("div.scroll", empty("messages", "Choose a channel", "Pick one in the list of rooms, or go to one of these:", h("div.actions", rows)));
+  const element = h(
+    "div.scroll",
+    empty(
+      "messages",
+      "Choose a channel",
+      "Pick one in the list of rooms, or go to one of these:",
+      h("div.actions", rows),
+    ),
+  );
   if (busiest?.messages) queueMicrotask(() => app.go(`messages/${busiest.address}`));
   return { element };
 }
@@ -58,12 +73,28 @@ class Explorer {
   #build() {
     const input = (name, placeholder) =>
       h("input", { type: "search", placeholder, "aria-label": placeholder, name, oninput: () => this.#filter() });
-    this.type = select({ "aria-label": "Type", name: "type", onchange: () => this.#filter() }, [["", "Any type"], ["event", "event"], ["private", "private"], ["system", "system"], ["telemetry", "telemetry"]]);
+    this.type = select({ "aria-label": "Type", name: "type", onchange: () => this.#filter() }, [
+      ["", "Any type"],
+      ["event", "event"],
+      ["private", "private"],
+      ["system", "system"],
+      ["telemetry", "telemetry"],
+    ]);
     this.sender = input("sender", "Sender");
     this.text = input("text", "Text");
     this.when = select({ "aria-label": "Time", name: "when", onchange: () => this.#filter() }, TIMES);
-    this.until = h("input", { type: "datetime-local", step: "1", "aria-label": "Until", hidden: true, onchange: () => this.#filter() });
-    this.clear = h("button.ghost.small", { type: "button", hidden: true, onclick: () => this.#unfilter() }, "Clear filters");
+    this.until = h("input", {
+      type: "datetime-local",
+      step: "1",
+      "aria-label": "Until",
+      hidden: true,
+      onchange: () => this.#filter(),
+    });
+    this.clear = h(
+      "button.ghost.small",
+      { type: "button", hidden: true, onclick: () => this.#unfilter() },
+      "Clear filters",
+    );
     this.pauseButton = h("button.small", { type: "button", name: "pause", onclick: () => this.#pause(!this.paused) });
     this.note = h("span.dim.cut");
     this.members = h("button.pill", { type: "button", title: "Who is here", onclick: () => this.#people() });
@@ -91,11 +122,41 @@ class Explorer {
     this.blank = h("div", { hidden: true });
     this.detail = detailPane(() => this.list.clearSelection());
     this.composer = new Composer(this.app, this.address);
-    this.remove = this.app.session.admin && h("button.ghost.icon-only", { type: "button", title: "Delete this channel", "aria-label": "Delete this channel", onclick: () => this.#remove() }, icon("trash"));
+    this.remove =
+      this.app.session.admin &&
+      h(
+        "button.ghost.icon-only",
+        {
+          type: "button",
+          title: "Delete this channel",
+          "aria-label": "Delete this channel",
+          onclick: () => this.#remove(),
+        },
+        icon("trash"),
+      );
     this.element = h("div", [
-      h("div.view-head", [h("h1", icon("hash"), h("span.cut", this.address)), this.members, this.note, h("div.grow"), this.pauseButton, this.remove]),
-      h("div.toolbar", { role: "search", "aria-label": "Filters" }, [icon("search"), this.text, this.type, this.sender, this.when, this.until, this.clear]),
-      h("div.explorer", h("div.explorer-list", this.blank, this.list.element, this.jump, this.foot), this.detail.element),
+      h("div.view-head", [
+        h("h1", icon("hash"), h("span.cut", this.address)),
+        this.members,
+        this.note,
+        h("div.grow"),
+        this.pauseButton,
+        this.remove,
+      ]),
+      h("div.toolbar", { role: "search", "aria-label": "Filters" }, [
+        icon("search"),
+        this.text,
+        this.type,
+        this.sender,
+        this.when,
+        this.until,
+        this.clear,
+      ]),
+      h(
+        "div.explorer",
+        h("div.explorer-list", this.blank, this.list.element, this.jump, this.foot),
+        this.detail.element,
+      ),
       this.composer.element,
     ]);
     this.#pauseLabel();
@@ -161,16 +222,46 @@ class Explorer {
   #offer() {
     const [room, channel] = this.address.split(":");
     if (room === "pm") {
-      const write = h("button.primary", { type: "button", onclick: () => this.composer.answer(channel) }, icon("send"), `Write to ${channel}`);
-      return empty("lock", `This is the inbox of ${channel}`, "Only its owner reads it. You can send a private message.", h("div.actions", write));
+      const write = h(
+        "button.primary",
+        { type: "button", onclick: () => this.composer.answer(channel) },
+        icon("send"),
+        `Write to ${channel}`,
+      );
+      return empty(
+        "lock",
+        `This is the inbox of ${channel}`,
+        "Only its owner reads it. You can send a private message.",
+        h("div.actions", write),
+      );
     }
-    const near = [...this.app.rooms.channels.values()].filter((each) => each.room === room || each.channel === channel).slice(0, 8);
-    const create = h("button.primary", { type: "button", onclick: () => {
-      this.absent = null;
-      this.exhausted = false;
-      this.#open(true).then(() => this.app.rooms.refresh());
-    } }, icon("plus"), "Create it");
-    return empty("search", `There is no channel ${this.address}`, near.length ? h("div.actions", near.map((each) => h("a.badge", { href: `#/messages/${each.address}` }, each.address))) : "", h("div.actions", create));
+    const near = [...this.app.rooms.channels.values()]
+      .filter((each) => each.room === room || each.channel === channel)
+      .slice(0, 8);
+    const create = h(
+      "button.primary",
+      {
+        type: "button",
+        onclick: () => {
+          this.absent = null;
+          this.exhausted = false;
+          this.#open(true).then(() => this.app.rooms.refresh());
+        },
+      },
+      icon("plus"),
+      "Create it",
+    );
+    return empty(
+      "search",
+      `There is no channel ${this.address}`,
+      near.length
+        ? h(
+            "div.actions",
+            near.map((each) => h("a.badge", { href: `#/messages/${each.address}` }, each.address)),
+          )
+        : "",
+      h("div.actions", create),
+    );
   }
 
   async #listen() {
@@ -223,7 +314,8 @@ class Explorer {
       const last = cut.at(-1);
       if (!this.filters.text) {
         this.exhausted = false;
-        this.edge = this.held.find((item) => `${item.frame.room}:${item.frame.channel}` === this.address)?.frame.seq ?? this.edge;
+        this.edge =
+          this.held.find((item) => `${item.frame.room}:${item.frame.channel}` === this.address)?.frame.seq ?? this.edge;
       }
       const at = this.shown.findIndex((item) => item.at > last.at || (item.frame.seq ?? 0) > (last.frame.seq ?? 0));
       if (at > 0) this.shown.splice(0, at);
@@ -302,7 +394,9 @@ class Explorer {
     if (generation !== this.generation) return;
     const have = new Set(this.held.map((item) => item.frame.id));
     const { after } = this.filters;
-    const frames = page.frames.filter((frame) => !have.has(frame.id) && !(after && Date.parse(frame.timestamp) < after));
+    const frames = page.frames.filter(
+      (frame) => !have.has(frame.id) && !(after && Date.parse(frame.timestamp) < after),
+    );
     const items = frames.map((frame) => ({ frame, text: summary(frame), at: 0 }));
     const reached = after && page.frames.length && Date.parse(page.frames[0].timestamp) < after;
     this.exhausted = page.last || Boolean(reached);
@@ -347,7 +441,8 @@ class Explorer {
   }
 
   async #select(seq) {
-    for (let page = 0; page < 50 && !this.exhausted && (this.shown[0]?.frame.seq ?? Infinity) > seq; page += 1) await this.#older();
+    for (let page = 0; page < 50 && !this.exhausted && (this.shown[0]?.frame.seq ?? Infinity) > seq; page += 1)
+      await this.#older();
     const at = this.shown.findIndex((item) => item.frame.seq === seq);
     if (at < 0) return toast(`Message ${seq} is no longer in the history.`, "bad");
     const index = this.shown.length - 1 - at;
@@ -409,11 +504,20 @@ class Explorer {
     if (this.absent) content = this.absent;
     else if (this.refusal) {
       const known = this.refusal instanceof ServerError;
-      content = empty("lock", plain(known ? this.refusal.reason : this.refusal.message), known ? h("p", "Why: ", h("a", { href: `#/contracts?code=${this.refusal.code}` }, this.refusal.code)) : "");
+      content = empty(
+        "lock",
+        plain(known ? this.refusal.reason : this.refusal.message),
+        known ? h("p", "Why: ", h("a", { href: `#/contracts?code=${this.refusal.code}` }, this.refusal.code)) : "",
+      );
     } else if (!this.exhausted || this.loading) content = h("div.empty", h("p", "Loading …"));
-    else if (this.#filtering) content = empty("search", "No message matches the filters", "Change them, or clear them to see everything.");
+    else if (this.#filtering)
+      content = empty("search", "No message matches the filters", "Change them, or clear them to see everything.");
     else {
-      content = empty("start", "No message yet", "Copy a line, run it, and watch it arrive here. Or write one in the box below.");
+      content = empty(
+        "start",
+        "No message yet",
+        "Copy a line, run it, and watch it arrive here. Or write one in the box below.",
+      );
       content.append(snippets(this.address));
     }
     this.blank.className = "scroll grow";
@@ -429,8 +533,22 @@ class Explorer {
     if (this.loading) parts.push(h("span", "loading older messages …"));
     else if (this.exhausted && this.shown.length) parts.push(h("span", "start of the kept history"));
     if (speed >= 1) parts.push(h("span", `${rate(speed)}/s`));
-    if (this.paused) parts.push(h("span.badge.system", { data: { waiting: this.waiting.length } }, `paused, ${count(this.waiting.length)} waiting`));
-    else if (speed > FAST) parts.push(h("span.badge.telemetry", { title: "Every message is counted and can be scrolled to; only the drawing is sampled. Pause to read." }, "sampled view, 4 times a second; counts are exact"));
+    if (this.paused)
+      parts.push(
+        h(
+          "span.badge.system",
+          { data: { waiting: this.waiting.length } },
+          `paused, ${count(this.waiting.length)} waiting`,
+        ),
+      );
+    else if (speed > FAST)
+      parts.push(
+        h(
+          "span.badge.telemetry",
+          { title: "Every message is counted and can be scrolled to; only the drawing is sampled. Pause to read." },
+          "sampled view, 4 times a second; counts are exact",
+        ),
+      );
     fill(this.foot, parts);
   }
 
@@ -446,7 +564,9 @@ class Explorer {
       fill(this.members, counted(info.participant_count, "member"));
       // What is built in stays: a button that only leads to a refusal is none.
       if (this.remove) this.remove.hidden = info.metadata.hardcoded;
-      this.note.textContent = [info.metadata.description, info.metadata.ephemeral ? "ephemeral: nothing is kept" : ""].filter(Boolean).join(" · ");
+      this.note.textContent = [info.metadata.description, info.metadata.ephemeral ? "ephemeral: nothing is kept" : ""]
+        .filter(Boolean)
+        .join(" · ");
     } catch (problem) {
       this.note.textContent = plain(problem.reason ?? problem.message);
     }
@@ -456,9 +576,20 @@ class Explorer {
   async #people() {
     await this.#info();
     const people = this.info?.participants ?? [];
-    const rows = people.map((each) => h("a.who", { href: `#/clients/${each.client_id}` }, face(each.client_id, false, each.screen_name || each.client_id), h("span.cut", each.screen_name || each.client_id), h("span.faint.cut", each.screen_name ? each.client_id : "")));
+    const rows = people.map((each) =>
+      h(
+        "a.who",
+        { href: `#/clients/${each.client_id}` },
+        face(each.client_id, false, each.screen_name || each.client_id),
+        h("span.cut", each.screen_name || each.client_id),
+        h("span.faint.cut", each.screen_name ? each.client_id : ""),
+      ),
+    );
     this.list.clearSelection();
-    this.detail.show(h("strong", `Members of ${this.address}`), rows.length ? rows : h("p.dim", this.info ? "Nobody is here." : this.note.textContent));
+    this.detail.show(
+      h("strong", `Members of ${this.address}`),
+      rows.length ? rows : h("p.dim", this.info ? "Nobody is here." : this.note.textContent),
+    );
   }
 
   #detail(item) {
@@ -486,14 +617,26 @@ class Explorer {
       h("div.actions", [
         copyButton(link, "Copy link"),
         copyButton(text, "Copy text"),
-        h("button.small", { type: "button", onclick: () => this.composer.answer(frame.from) }, icon("send"), "Answer in private"),
+        h(
+          "button.small",
+          { type: "button", onclick: () => this.composer.answer(frame.from) },
+          icon("send"),
+          "Answer in private",
+        ),
       ]),
     );
   }
 
   async #remove() {
     const { confirm } = await import("../dom.js");
-    if (!(await confirm(`Delete ${this.address}?`, "Its history goes with it. Only a channel without members can be deleted; this page leaves it first.", "Delete"))) return;
+    if (
+      !(await confirm(
+        `Delete ${this.address}?`,
+        "Its history goes with it. Only a channel without members can be deleted; this page leaves it first.",
+        "Delete",
+      ))
+    )
+      return;
     const { bus } = this.app.session;
     try {
       await this.subscription?.close();

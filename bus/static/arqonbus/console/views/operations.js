@@ -14,13 +14,37 @@ export function operations(app) {
   let next = null;
   let first = true;
   const element = h("div", [
-    h("div.view-head", h("h1", icon("operations"), "Operations"), h("span.dim", "Processes, what was changed, and what was refused"), h("div.grow"), ["metrics", "ready", "health"].map((each) => h("a", { href: `${base}${each}` }, each))),
+    h(
+      "div.view-head",
+      h("h1", icon("operations"), "Operations"),
+      h("span.dim", "Processes, what was changed, and what was refused"),
+      h("div.grow"),
+      ["metrics", "ready", "health"].map((each) => h("a", { href: `${base}${each}` }, each)),
+    ),
     note,
-    h("div.scroll", h("div.stack", [
-      h("section.card", { "aria-label": "Nodes" }, h("div.card-head", h("h2", "Nodes")), nodes),
-      h("section.card", { "aria-label": "Refusals" }, h("div.card-head", h("h2", "Errors and refusals"), h("span.dim", "sent to clients since each process started, by code")), refusals),
-      h("section.card", { "aria-label": "Audit log" }, h("div.card-head", h("h2", "Audit log"), h("span.dim", "who changed what, and how")), audit, h("div.card-body", more)),
-    ])),
+    h(
+      "div.scroll",
+      h("div.stack", [
+        h("section.card", { "aria-label": "Nodes" }, h("div.card-head", h("h2", "Nodes")), nodes),
+        h(
+          "section.card",
+          { "aria-label": "Refusals" },
+          h(
+            "div.card-head",
+            h("h2", "Errors and refusals"),
+            h("span.dim", "sent to clients since each process started, by code"),
+          ),
+          refusals,
+        ),
+        h(
+          "section.card",
+          { "aria-label": "Audit log" },
+          h("div.card-head", h("h2", "Audit log"), h("span.dim", "who changed what, and how")),
+          audit,
+          h("div.card-body", more),
+        ),
+      ]),
+    ),
   ]);
 
   async function load() {
@@ -28,7 +52,15 @@ export function operations(app) {
       // Not even asked: the browser would write each refusal into its console.
       if (note.hidden) {
         for (const box of [nodes, audit]) box.parentElement.hidden = true;
-        fill(note, h("span", "Processes and the audit log are for admins. Log in as an admin (", h("code", app.config.make_admin), " creates one), or open the console with an admin's token."));
+        fill(
+          note,
+          h(
+            "span",
+            "Processes and the audit log are for admins. Log in as an admin (",
+            h("code", app.config.make_admin),
+            " creates one), or open the console with an admin's token.",
+          ),
+        );
         note.hidden = false;
       }
       return metrics();
@@ -53,60 +85,135 @@ export function operations(app) {
   async function metrics() {
     const response = await fetch(`${base}metrics`).catch(() => null);
     if (!response?.ok) return;
-    const rows = [...(await response.text()).matchAll(/^arqonbus_errors_total\{code="([^"]+)"\} (\S+)/gm)].map(([, code, value]) => [code, Number(value)]);
+    const rows = [...(await response.text()).matchAll(/^arqonbus_errors_total\{code="([^"]+)"\} (\S+)/gm)].map(
+      ([, code, value]) => [code, Number(value)],
+    );
     fillRefusals(rows);
   }
 
   function showNodes(rows) {
-    fill(nodes, rows.length ? h("table.plain.broad", [
-      h("thead", h("tr", ["Node", "Version", "Up", "Last heartbeat", "Connections", "Logs", "Delivered", "Queued for the log", "Repaired", "Parts"].map((each) => h("th", each)))),
-      h("tbody", rows.map((each) => {
-        const figures = each.stats ?? {};
-        const parts = [["database", figures.store_available], ["channel layer", figures.layer_connected]];
-        return h("tr", [
-          h("td", h("strong", `${each.host}:${each.pid}`), h("div.faint.mono", each.id)),
-          h("td", each.version),
-          h("td", ago(each.started_at).replace(" ago", "")),
-          h("td", ago(each.heartbeat_at)),
-          h("td", count(figures.connections)),
-          h("td", count(figures.streams)),
-          h("td", count(figures.delivered)),
-          h("td", count(figures.log_queue)),
-          h("td", count(figures.repaired)),
-          h("td", parts.map(([name, good]) => [h("span.badge", { class: good === false ? "error" : "human" }, `${name} ${good === false ? "away" : "ok"}`), " "])),
-        ]);
-      })),
-    ]) : h("p.dim", "No process has told of itself yet."));
+    fill(
+      nodes,
+      rows.length
+        ? h("table.plain.broad", [
+            h(
+              "thead",
+              h(
+                "tr",
+                [
+                  "Node",
+                  "Version",
+                  "Up",
+                  "Last heartbeat",
+                  "Connections",
+                  "Logs",
+                  "Delivered",
+                  "Queued for the log",
+                  "Repaired",
+                  "Parts",
+                ].map((each) => h("th", each)),
+              ),
+            ),
+            h(
+              "tbody",
+              rows.map((each) => {
+                const figures = each.stats ?? {};
+                const parts = [
+                  ["database", figures.store_available],
+                  ["channel layer", figures.layer_connected],
+                ];
+                return h("tr", [
+                  h("td", h("strong", `${each.host}:${each.pid}`), h("div.faint.mono", each.id)),
+                  h("td", each.version),
+                  h("td", ago(each.started_at).replace(" ago", "")),
+                  h("td", ago(each.heartbeat_at)),
+                  h("td", count(figures.connections)),
+                  h("td", count(figures.streams)),
+                  h("td", count(figures.delivered)),
+                  h("td", count(figures.log_queue)),
+                  h("td", count(figures.repaired)),
+                  h(
+                    "td",
+                    parts.map(([name, good]) => [
+                      h(
+                        "span.badge",
+                        { class: good === false ? "error" : "human" },
+                        `${name} ${good === false ? "away" : "ok"}`,
+                      ),
+                      " ",
+                    ]),
+                  ),
+                ]);
+              }),
+            ),
+          ])
+        : h("p.dim", "No process has told of itself yet."),
+    );
   }
 
   function showRefusals(rows) {
     const sums = new Map();
-    for (const each of rows) for (const [code, value] of Object.entries(each.stats?.errors_by_code ?? {})) sums.set(code, (sums.get(code) ?? 0) + value);
+    for (const each of rows)
+      for (const [code, value] of Object.entries(each.stats?.errors_by_code ?? {}))
+        sums.set(code, (sums.get(code) ?? 0) + value);
     if (sums.size) fillRefusals([...sums]);
     else return metrics();
   }
 
   function fillRefusals(rows) {
     rows.sort((a, b) => b[1] - a[1]);
-    fill(refusals, rows.length ? h("table.plain", [
-      h("thead", h("tr", h("th", "Code"), h("th", "Times"))),
-      h("tbody", rows.map(([code, value]) => h("tr", h("td", h("a", { href: `#/contracts?code=${code}` }, h("code", code))), h("td", count(value))))),
-    ]) : h("p.dim", "Nothing was refused."));
+    fill(
+      refusals,
+      rows.length
+        ? h("table.plain", [
+            h("thead", h("tr", h("th", "Code"), h("th", "Times"))),
+            h(
+              "tbody",
+              rows.map(([code, value]) =>
+                h("tr", h("td", h("a", { href: `#/contracts?code=${code}` }, h("code", code))), h("td", count(value))),
+              ),
+            ),
+          ])
+        : h("p.dim", "Nothing was refused."),
+    );
   }
 
   function showAudit() {
     more.hidden = !next;
-    fill(audit, entries.length ? h("table.plain", [
-      h("thead", h("tr", ["When", "Who", "Action", "Target", "Through", "Details"].map((each) => h("th", each)))),
-      h("tbody", entries.map((each) => h("tr", [
-        h("td", { title: each.at }, time(each.at)),
-        h("td", each.actor),
-        h("td", h("span.badge", { class: /refus|denied|forbid/.test(each.action) ? "error" : null }, each.action)),
-        h("td", h("code", each.target)),
-        h("td", each.door),
-        h("td", Object.keys(each.details).length ? h("code.dim", JSON.stringify(each.details)) : ""),
-      ]))),
-    ]) : empty("operations", "Nothing was changed yet", "Channels, tokens and grants that are created, changed or removed are listed here, and clients that are disconnected."));
+    fill(
+      audit,
+      entries.length
+        ? h("table.plain", [
+            h(
+              "thead",
+              h(
+                "tr",
+                ["When", "Who", "Action", "Target", "Through", "Details"].map((each) => h("th", each)),
+              ),
+            ),
+            h(
+              "tbody",
+              entries.map((each) =>
+                h("tr", [
+                  h("td", { title: each.at }, time(each.at)),
+                  h("td", each.actor),
+                  h(
+                    "td",
+                    h("span.badge", { class: /refus|denied|forbid/.test(each.action) ? "error" : null }, each.action),
+                  ),
+                  h("td", h("code", each.target)),
+                  h("td", each.door),
+                  h("td", Object.keys(each.details).length ? h("code.dim", JSON.stringify(each.details)) : ""),
+                ]),
+              ),
+            ),
+          ])
+        : empty(
+            "operations",
+            "Nothing was changed yet",
+            "Channels, tokens and grants that are created, changed or removed are listed here, and clients that are disconnected.",
+          ),
+    );
   }
 
   async function older() {

@@ -7,7 +7,11 @@ import { snippets } from "../parts.js";
 import { repeat } from "../store.js";
 import { Timeline } from "../timeline.js";
 
-const SPANS = [[120, "2 min"], [300, "5 min"], [WINDOW, "10 min"]];
+const SPANS = [
+  [120, "2 min"],
+  [300, "5 min"],
+  [WINDOW, "10 min"],
+];
 
 export function overview(app) {
   let span = 120;
@@ -18,21 +22,51 @@ export function overview(app) {
       { name: "in", value: (point) => point.in, show: (value) => rate(value) },
       { name: "out", value: (point) => point.out, show: (value) => rate(value) },
     ]),
-    new Chart("Publish latency", [
-      { name: "p50", value: (point) => point.p50, show: (value) => (value === null ? "–" : duration(value)) },
-      { name: "p99", value: (point) => point.p99, show: (value) => (value === null ? "–" : duration(value)) },
-    ], { hint: "Nothing was published yet." }),
-    new Chart("Errors a second", [{ name: "told to clients", value: (point) => point.errors, show: (value) => rate(value) }]),
+    new Chart(
+      "Publish latency",
+      [
+        { name: "p50", value: (point) => point.p50, show: (value) => (value === null ? "–" : duration(value)) },
+        { name: "p99", value: (point) => point.p99, show: (value) => (value === null ? "–" : duration(value)) },
+      ],
+      { hint: "Nothing was published yet." },
+    ),
+    new Chart("Errors a second", [
+      { name: "told to clients", value: (point) => point.errors, show: (value) => rate(value) },
+    ]),
   ];
-  const spans = h("div.tabs", SPANS.map(([value, label]) => h("button.small", { type: "button", onclick: () => setSpan(value), data: { span: value } }, label)));
+  const spans = h(
+    "div.tabs",
+    SPANS.map(([value, label]) =>
+      h("button.small", { type: "button", onclick: () => setSpan(value), data: { span: value } }, label),
+    ),
+  );
   const begin = h("section.card", { hidden: true });
   const timeline = new Timeline({ lanes: 8 });
-  const agents = h("section.card", h("div.card-head", h("h2", "At work"), h("a", { href: "#/agents" }, "All agents")), h("div.card-body", timeline.element));
+  const agents = h(
+    "section.card",
+    h("div.card-head", h("h2", "At work"), h("a", { href: "#/agents" }, "All agents")),
+    h("div.card-body", timeline.element),
+  );
   const nothing = h("section.card", { hidden: true });
-  const grid = h("div.grid.charts", charts.map((each) => each.element));
-  const element = h("div.scroll", h("div.stack", begin, tiles, h("div.section-head", h("h2", "The last minutes"), spans), nothing, grid, agents));
+  const grid = h(
+    "div.grid.charts",
+    charts.map((each) => each.element),
+  );
+  const element = h(
+    "div.scroll",
+    h("div.stack", begin, tiles, h("div.section-head", h("h2", "The last minutes"), spans), nothing, grid, agents),
+  );
 
-  fill(begin, empty("start", "Send the first message", "Copy a line, run it in a second terminal, and watch it arrive in science:explore.", h("p", h("a", { href: "#/messages/science:explore" }, "Open science:explore")), snippets("science:explore")));
+  fill(
+    begin,
+    empty(
+      "start",
+      "Send the first message",
+      "Copy a line, run it in a second terminal, and watch it arrive in science:explore.",
+      h("p", h("a", { href: "#/messages/science:explore" }, "Open science:explore")),
+      snippets("science:explore"),
+    ),
+  );
 
   function setSpan(value) {
     span = value;
@@ -46,22 +80,41 @@ export function overview(app) {
     const members = app.rooms.rooms.value.reduce((sum, each) => sum + each.participants, 0);
     const stats = status?.stats;
     fill(tiles, [
-      tile("Connections", point?.connections ?? stats?.active_connections, stats ? `${counted(stats.active_connections, "client")}, ${short(stats.total_connections)} so far` : ""),
+      tile(
+        "Connections",
+        point?.connections ?? stats?.active_connections,
+        stats ? `${counted(stats.active_connections, "client")}, ${short(stats.total_connections)} so far` : "",
+      ),
       tile("Rooms", app.rooms.rooms.value.length, stats ? `${count(stats.active_rooms)} with members` : ""),
       tile("Channels", app.rooms.channels.size, counted(members, "membership")),
       tile("Messages", app.rooms.total, "published so far to the channels that you see", short),
       tile("Messages in", point?.in ?? app.rooms.rate, "a second", rate),
       tile("Messages out", point?.out, "a second", rate),
-      tile("Publish latency", point?.p99 ?? null, "p99, from arrival to commit", (value) => (value === null ? "–" : duration(value))),
+      tile("Publish latency", point?.p99 ?? null, "p99, from arrival to commit", (value) =>
+        value === null ? "–" : duration(value),
+      ),
       tile("Errors", point?.errors ?? null, "a second", (value) => (value === null ? "–" : rate(value))),
     ]);
     begin.hidden = !app.rooms.loaded || app.rooms.total > 0;
     const refused = app.feed.refused.value;
     nothing.hidden = !refused;
     grid.hidden = Boolean(refused);
-    if (refused) fill(nothing, empty("lock", "No figures for you", refused, `They are in ${app.config.system_room}:telemetry-stream; an admin can let you join and read there.`));
+    if (refused)
+      fill(
+        nothing,
+        empty(
+          "lock",
+          "No figures for you",
+          refused,
+          `They are in ${app.config.system_room}:telemetry-stream; an admin can let you join and read there.`,
+        ),
+      );
     else for (const each of charts) each.draw(app.feed.points, span);
-    agents.hidden = timeline.draw(app.feed.activities.items.filter((each) => each.client_type !== "dashboard"), 120) === 0;
+    agents.hidden =
+      timeline.draw(
+        app.feed.activities.items.filter((each) => each.client_type !== "dashboard"),
+        120,
+      ) === 0;
   }
 
   const asked = repeat(async () => {

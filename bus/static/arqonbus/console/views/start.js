@@ -5,23 +5,52 @@ import { busUrl, config, telemetryUrl } from "../session.js";
 import { facts } from "../parts.js";
 
 export function start(app) {
-  const address = h("input", { value: "science:explore", "aria-label": "Channel", name: "start-address", spellcheck: "false", oninput: draw });
+  const address = h("input", {
+    value: "science:explore",
+    "aria-label": "Channel",
+    name: "start-address",
+    spellcheck: "false",
+    oninput: draw,
+  });
   const box = h("div");
   const watch = h("a");
   const element = h("div", [
     h("div.view-head", h("h1", icon("start"), "Connect"), h("span.dim", "A first message in half a minute")),
-    h("div.scroll", h("div.stack", [
-      h("section.card", h("div.card-head", h("h2", "1. Copy a line and run it")), h("div.card-body.stack", h("label", "To channel ", address), box)),
-      h("section.card", h("div.card-head", h("h2", "2. Watch it arrive")), h("div.card-body", h("p", "Open ", watch, " and leave it open: the message is there in the same moment."))),
-      h("section.card", h("div.card-head", h("h2", "This server")), h("div.card-body", facts([
-        ["Bus", h("code", busUrl)],
-        ["Telemetry", h("code", telemetryUrl)],
-        ["REST", h("code", `${location.origin}${config.api_path}`)],
-        ["JavaScript client", h("code", new URL("../../arqonbus.js", import.meta.url).href)],
-        ["Version", `${config.version}, protocol ${config.protocol}`],
-        ["Who may come in", config.anonymous ? "Everybody: this is development mode." : "Those with a log-in or an access token (put it where the lines say YOUR_TOKEN)."],
-      ]))),
-    ])),
+    h(
+      "div.scroll",
+      h("div.stack", [
+        h(
+          "section.card",
+          h("div.card-head", h("h2", "1. Copy a line and run it")),
+          h("div.card-body.stack", h("label", "To channel ", address), box),
+        ),
+        h(
+          "section.card",
+          h("div.card-head", h("h2", "2. Watch it arrive")),
+          h("div.card-body", h("p", "Open ", watch, " and leave it open: the message is there in the same moment.")),
+        ),
+        h(
+          "section.card",
+          h("div.card-head", h("h2", "This server")),
+          h(
+            "div.card-body",
+            facts([
+              ["Bus", h("code", busUrl)],
+              ["Telemetry", h("code", telemetryUrl)],
+              ["REST", h("code", `${location.origin}${config.api_path}`)],
+              ["JavaScript client", h("code", new URL("../../arqonbus.js", import.meta.url).href)],
+              ["Version", `${config.version}, protocol ${config.protocol}`],
+              [
+                "Who may come in",
+                config.anonymous
+                  ? "Everybody: this is development mode."
+                  : "Those with a log-in or an access token (put it where the lines say YOUR_TOKEN).",
+              ],
+            ]),
+          ),
+        ),
+      ]),
+    ),
   ]);
 
   function draw() {

@@ -65,21 +65,48 @@ export function telemetry(app) {
     if (all.size !== kinds) {
       kinds = all.size;
       const chosen = kind.value;
-      fill(kind, h("option", { value: "" }, "Every kind"), [...all].sort().map((each) => h("option", { value: each }, each)));
+      fill(
+        kind,
+        h("option", { value: "" }, "Every kind"),
+        [...all].sort().map((each) => h("option", { value: each }, each)),
+      );
       kind.value = chosen;
     }
     const wanted = text.value.trim().toLowerCase();
     const before = rows.length;
-    rows = feed.events.items.filter((each) => (!kind.value || each.eventType === kind.value) && (!wanted || JSON.stringify(each).toLowerCase().includes(wanted)));
+    rows = feed.events.items.filter(
+      (each) =>
+        (!kind.value || each.eventType === kind.value) &&
+        (!wanted || JSON.stringify(each).toLowerCase().includes(wanted)),
+    );
     list.update(rows.length, anew ? 0 : Math.max(0, rows.length - before));
     head.textContent = `${count(feed.events.total)} events: the last ten minutes, and all since this page was opened`;
     blank.hidden = rows.length > 0;
     list.element.hidden = rows.length === 0;
     if (rows.length) return;
     const refused = feed.refused.value;
-    if (refused) fill(blank, empty("lock", "No telemetry for you", refused, `An admin can let you join and read ${app.config.system_room}:telemetry-stream.`));
+    if (refused)
+      fill(
+        blank,
+        empty(
+          "lock",
+          "No telemetry for you",
+          refused,
+          `An admin can let you join and read ${app.config.system_room}:telemetry-stream.`,
+        ),
+      );
     else if (feed.events.total) fill(blank, empty("search", "Nothing passes the filters"));
-    else fill(blank, empty("telemetry", "No event yet", "Send one over the telemetry socket, as a JSON frame:", h("pre.snippet", example), copyButton(example)));
+    else
+      fill(
+        blank,
+        empty(
+          "telemetry",
+          "No event yet",
+          "Send one over the telemetry socket, as a JSON frame:",
+          h("pre.snippet", example),
+          copyButton(example),
+        ),
+      );
   }
 
   const offs = [
