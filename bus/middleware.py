@@ -15,12 +15,6 @@ from .api.errors import plain_answer
 from .protocol.errors import BusError, ErrorCode
 from .sockets.handshake import host_allowed, origin_allowed
 
-POLICY = (
-    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self' ws: wss:; "
-    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-
-
 #: Escapes in the cookies of a request; no cookie of this site has one.
 MOST_ESCAPES = 1000
 
@@ -52,15 +46,6 @@ class _Middleware:
 
     def after(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         """The answer as it goes out."""
-        return response
-
-
-class ContentSecurityPolicyMiddleware(_Middleware):
-    """Adds a strict Content-Security-Policy where a response has none: nothing inline, nothing from other hosts."""
-
-    def after(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """With the policy on it."""
-        response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
 
 

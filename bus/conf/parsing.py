@@ -43,9 +43,8 @@ class Field(NamedTuple):
             return "1, 0 or unset"
         return _NAMES.get(type(kind), "texts with commas between")
 
-    @property
-    def rule(self) -> str:
-        """The type and the bounds, as the end of the sentence "it must be …"."""
+    def rule(self, value: Any) -> str:
+        """The type and the bounds that ``value`` is not within, as the end of the sentence "it must be …"."""
         kind = self.kind
         bounds = []
         if isinstance(kind, (inspect.IntType, inspect.FloatType)):
@@ -55,9 +54,17 @@ class Field(NamedTuple):
                 bounds.append(f"at least {kind.ge}")
             elif kind.gt is not None:
                 bounds.append(f"above {kind.gt}")
-            if kind.le is not None:
-                bounds.append(f"at most {kind.le}")
+            # Most upper bounds are out of reach; they matter to a value above them only.
+            if kind.le is not None and _above(value, kind.le):
+                bounds = [f"at most {kind.le}"]
         return ", ".join([self.type_name, *bounds])
+
+
+def _above(value: Any, most: float) -> bool:
+    try:
+        return float(value) > most
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 _NAMES: dict[type[inspect.Type], str] = {
@@ -138,4 +145,4 @@ def checked(named: str, value: Any, field: Field, *, strict: bool = True) -> Any
             return result
     except msgspec.ValidationError:
         pass
-    raise ImproperlyConfigured(f"{named} is {repr(value)[:_SHOWN]}; it must be {field.rule}.")
+    raise ImproperlyConfigured(f"{named} is {repr(value)[:_SHOWN]}; it must be {field.rule(value)}.")

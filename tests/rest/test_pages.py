@@ -29,7 +29,8 @@ def test_html_is_for_who_asks_for_it_and_json_for_everybody_else(alice: Rest, ad
     ):  # fmt: skip
         answer = alice("GET", where, headers=BROWSER)
         assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8"), where
-        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        # Django 6 and django-csp leave the policy out of 404 in development, for the sake of Django's own error page.
+        assert status == 404 or "script-src 'self'" in answer.headers["Content-Security-Policy"]
         assert "<script>alert" not in answer.text
         assert not re.search(r"<script(?![^>]*(src=|application/json))|<style| on\w+=", answer.text), where
         assert "Accept" in answer.headers["Vary"]

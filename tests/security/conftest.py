@@ -25,8 +25,8 @@ _CONSOLE = """
 import django, json, sys, traceback
 django.setup()
 from bus.models import *
-from bus.permissions import SYSTEM
-from bus.services import tokens, access
+from bus.auth.permissions import SYSTEM
+from bus.services import tokens, rights
 from bus import services
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group

@@ -109,7 +109,7 @@ async def test_bells_of_another_version_leave_those_beside_them_to_be_heard(
         from asgiref.sync import async_to_sync
         from channels.layers import get_channel_layer
         from bus import seal
-        from bus.bells import shard_group
+        from bus.notify.messages import shard_group
         frame = {frame!r}.encode()
         bells = [["zz", 1, 2], ["p", "no list"], ["f", [[{channel_id}, frame]], [""], "a field of tomorrow"], 7, {{"a": 1}}]
         for part in (bells, 5):

@@ -224,7 +224,10 @@ def test_wrong_settings_are_one_line_with_the_variable_s_name(env: dict[str, str
 @pytest.mark.embedded
 @pytest.mark.parametrize("door", [*DOORS, "runbus"])
 def test_every_way_to_start_says_in_one_line_which_setting_is_wrong(door: str) -> None:
-    assert _refusal(door, env={"ARQONBUS_RING": "many"}) == "ARQONBUS_RING is 'many'; it must be a whole number."
+    assert (
+        _refusal(door, env={"ARQONBUS_RING": "many"})
+        == "ARQONBUS_RING is 'many'; it must be a whole number, at least 1."
+    )
 
 
 @pytest.mark.embedded
