@@ -82,8 +82,19 @@ class _Fixed:
         return self._key
 
 
+class _SameAddress(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: only the address in the settings was checked, and another could be plain HTTP."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """No further request; the redirect is an error."""
+
+
 class _Set:
-    """The keys of a JWKS document, read again when they are old or when a token names one that is not there."""
+    """The keys of a JWKS document, read again when they are old or when a token names one that is not there.
+
+    ``jwt.PyJWKClient`` does less: it reads no files, refuses every token while the issuer is down and the keys are old,
+    asks a failing issuer again for each token, and reads a document of any size.
+    """
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -137,7 +148,8 @@ class _Set:
         if "://" not in self._where:
             return Path(self._where).read_bytes()
         # The scheme is checked with the settings: https, or http to this machine.
-        with urllib.request.urlopen(self._where, timeout=FETCH_TIMEOUT) as answer:  # noqa: S310
+        opener = urllib.request.build_opener(_SameAddress)
+        with opener.open(self._where, timeout=FETCH_TIMEOUT) as answer:
             body: bytes = answer.read(1024 * 1024)
         return body
 

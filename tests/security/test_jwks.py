@@ -80,6 +80,11 @@ def issuer() -> Iterator[Any]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             made.asked += 1
+            if self.path.endswith("?moved"):
+                self.send_response(302)
+                self.send_header("Location", made.url)
+                self.end_headers()
+                return
             self.send_response(200)
             self.end_headers()
             self.wfile.write(made.document.encode())
@@ -119,6 +124,16 @@ def test_unknown_key_ids_do_not_make_a_flood_of_fetches(settings: Any, issuer: A
 
 
 @pytest.mark.embedded
+@pytest.mark.pure
+def test_keys_come_from_the_address_in_the_settings_and_from_no_other(settings: Any, issuer: Any) -> None:
+    settings.ARQONBUS = {"jwt_jwks": f"{issuer.url}?moved"}
+    token = jwt.encode({"sub": "ada", "exp": time.time() + 60}, RSA, "RS256", headers={"kid": "r"})
+    with pytest.raises(jwts.NotGood):
+        jwts.read(token)
+    settings.ARQONBUS = {"jwt_jwks": issuer.url}
+    assert jwts.read(token)["sub"] == "ada"
+
+
 async def test_a_jwt_by_jwks_opens_a_socket_with_groups_and_scopes(
     wire: Connect, start_server: StartServer, issuer: Any, fresh_room: str
 ) -> None:
