@@ -13,7 +13,7 @@ import msgspec
 from bus.conf.settings import config
 from bus.protocol.dialects import read_closely
 from bus.protocol.frames import encode
-from bus.protocol.inbound import KIND_PUBLISH, KIND_TELEMETRY, Inbound
+from bus.protocol.inbound import KIND_PUBLISH, Inbound
 from bus.protocol.names import SERVER, Address
 
 
@@ -85,7 +85,7 @@ def ack(request_id: str | None, uid: str, event_type: bytes, seq: int | None, *,
 def event(event_type: str, payload: dict[str, Any]) -> Inbound:
     """One of the server's own events, ready to be published."""
     return Inbound(
-        kind=KIND_TELEMETRY,
+        kind=KIND_PUBLISH,
         type="telemetry",
         payload=encode(payload),
         event_type=encode(event_type),

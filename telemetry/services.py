@@ -21,7 +21,7 @@ from bus.node import Node, running
 from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.inbound import Inbound
 from bus.protocol.names import SERVER, Address
-from bus.publishing.django import publish_all
+from bus.publishing.django import publish_frames
 from bus.sockets.connection import Connection
 
 from . import metrics, protocol
@@ -62,8 +62,7 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
         metrics.events.labels("client").inc()
         connection.send(protocol.ack(entry.request_id, entry.uid, event_type, entry.seq, duplicate=entry.duplicate))
 
-    owner = client.actor.principal or client.peer_address
-    node.publisher.take(client.client_id, ref, inbound, done, None if inbound.echo else client, owner=owner)
+    node.publisher.publish(inbound, (ref,), client.client_id, done, exclude=client, owner=client.owner)
     if client.kind == "bus":
         connection.active("telemetry", protocol.stream())
 
@@ -89,7 +88,7 @@ def tell(event_type: str, payload: dict[str, Any]) -> None:
         return
     # A process without a node of its own, such as a management command.
     try:
-        publish_all([(protocol.stream(), inbound)], actor=SYSTEM, create=False)
+        publish_frames([inbound], actor=SYSTEM, initial=protocol.stream(), create=False)
     except (BusError, DatabaseError) as problem:
         _skip(problem)
 
@@ -105,7 +104,7 @@ def tell_from(node: Node, address: Address, inbound: Inbound) -> None:
 
 def _tell_to(node: Node, ref: ChannelRef, inbound: Inbound) -> None:
     try:
-        node.publisher.take(SERVER, ref, inbound, lambda entry: _told(node, entry))
+        node.publisher.publish(inbound, (ref,), SERVER, lambda entry: _told(node, entry))
     except BusError as problem:
         _skip(problem)
 
@@ -114,7 +113,7 @@ def _told(node: Node, entry: Entry) -> None:
     if entry.error is not None:
         _skip(entry.error)
         return
-    node.publisher.own += 1
+    node.announcer.own += 1
     metrics.events.labels("server" if entry.context.address == protocol.stream() else "activity").inc()
 
 

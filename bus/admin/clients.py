@@ -8,7 +8,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import SEARCH_VAR
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -21,7 +20,7 @@ from ..directory import clients as client_directory
 from ..models import Client, Membership, Message
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import parse_address
-from ..publishing.django import send_private
+from ..publishing.django import private_message, publish_frames
 from ..services import clients as client_service
 from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, counted, figure, list_link, page_link, pretty
 
@@ -237,10 +236,8 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
 
         def act(client: Client) -> str:
             speaker, new = client_directory.speaker(actor_of(request))
-            with transaction.atomic():
-                if new:
-                    client_directory.take_id(speaker)
-                send_private(client.client_id, message=form.cleaned_data["text"], actor=speaker)
+            letter = private_message([client.client_id], message=form.cleaned_data["text"])
+            publish_frames([letter], actor=speaker, new_sender=new)
             return f"{client.client_id} has your message, from {speaker.client_id}."
 
         return self._act(request, object_id, form, act)

@@ -27,7 +27,6 @@ class Entry:
         channel_id: int,
         head: bytes,
         tail: bytes,
-        *,
         uid: str,
         type: str,
         sender: str,

@@ -87,6 +87,11 @@ class ClientState(Lifecycle):
         #: Ends the connection: called with a close code and an error (``bus.sockets.connection``).
         self.drop: Any = None
 
+    @property
+    def owner(self) -> str:
+        """Whom its messages count for while they wait for the log: its principal, or the address of a stranger."""
+        return self.actor.principal or self.peer_address
+
     def last_active(self) -> datetime:
         """When the client last sent something, to the precision of a heartbeat: the clock is not read for each frame."""
         if self.touched:

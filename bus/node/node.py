@@ -26,7 +26,8 @@ from ..notify import messages as bells
 from ..notify.broker import Broker
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, Address
-from ..publishing.announce import Publisher
+from ..publishing.announce import Announcer
+from ..publishing.loop import Publisher
 from ..realtime.hub import Hub
 from ..realtime.odd_frames import Allowance
 from ..realtime.recent import Memory
@@ -87,12 +88,21 @@ class Node:
         self.clients = Clients()
         self.watch = Watch(self)
         self.broker.on_return = self.watch.everywhere
-        self.publisher = Publisher(self)
         self.life = Life(self)
+        self.channels = Channels(self.run_writer)
+        self.streams = Streams(self.hub, self.broker, self.run_watcher, self._writer_settled)
+        self.streams.on_other_log = self.watch.other_log
+        self.announcer = Announcer(
+            self.hub,
+            self.broker,
+            deliver=self.streams.committed,
+            meet_inbox=self._meet_inbox,
+            log_gone=self._log_gone,
+        )
         self.log = LogWriter(
             self._writer_thread,
             self._apart,
-            self.publisher.committed,
+            self.announcer.committed,
             group=settings.group_commit,
             queue_limit=settings.queue_limit,
             queue_bytes=settings.queue_bytes,
@@ -101,9 +111,7 @@ class Node:
         )
         self.log_times = metrics.LogTimes()
         self.log.observe_commit = self.log_times.observe
-        self.channels = Channels(self.run_writer)
-        self.streams = Streams(self.hub, self.broker, self.run_watcher, self._writer_settled)
-        self.streams.on_other_log = self.watch.other_log
+        self.publisher = Publisher(self.log, self.broker, self.announcer)
         self.replays = Replays(self.hub, self.streams, self.run_watcher)
         self.presence: Batcher[connection_service.Operation] = Batcher(self._writer_thread, _apply)
         self.notices = Notices(self)
@@ -287,10 +295,7 @@ class Node:
         def in_loop() -> None:
             self.hear(bell)
             if pass_on:
-                if isinstance(bell, bells.Published):
-                    self.publisher.published += len(bell.messages)
-                elif isinstance(bell, bells.Passing):
-                    self.publisher.passed += len(bell.frames)
+                self.announcer.count(bell)
                 self.broker.ring(bell)
 
         try:
@@ -306,8 +311,7 @@ class Node:
                     self.watch.attach_inbox(client, channel_id, epoch)
                 self.streams.committed(channel_id, seq, frame)
         elif isinstance(bell, bells.Passing):
-            for passing in bell.keyed():
-                self.publisher.deliver_passing(*passing)
+            self.announcer.hear_passing(bell)
         elif isinstance(bell, bells.Noticed):
             self.notices.deliver(bell.channel_id, bell.frame)
         elif isinstance(bell, bells.Changed):
@@ -336,6 +340,17 @@ class Node:
         self.clients.forget_permissions()
         if bell.deleted:
             self.members.drop_stream(bell.deleted, None)
+
+    def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
+        """An inbox gets its stream when the first letter for a client that is here comes."""
+        client = self.clients.by_id.get(ref.address.channel)
+        if client is not None:
+            self.watch.attach_inbox(client, ref.id, epoch)
+
+    def _log_gone(self, ref: ChannelRef) -> None:
+        """The channel turned out to be deleted."""
+        self.channels.forget(ref.address)
+        self.members.drop_stream(ref.id, None)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something short beside the caller; it is held until it is done."""

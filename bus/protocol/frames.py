@@ -1,7 +1,7 @@
 """Every frame that the server sends is built here (contract §2, §3, §5, §7, §8).
 
 A published message is built in two steps, since its ``seq`` and ``timestamp`` are only known while its group is
-committed: :func:`message_parts` at the edge, :func:`finish_message` in the log.
+committed: :func:`message_head` and :func:`message_tail` at the edge, :func:`finish_message` in the log.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ def quoted(text: str) -> bytes:
     return b'"%b"' % text.encode() if _PLAIN.fullmatch(text) else encode(text)
 
 
-def message_parts(
-    inbound: Inbound, address: Address, sender: str, uid: str, *, event_type: bytes | None = None
-) -> tuple[bytes, bytes]:
-    """The bytes before and after ``timestamp`` and ``seq`` of a delivered message.
+def message_head(uid: str, type: str, address: Address, sender: str) -> bytes:
+    """The bytes before ``timestamp`` and ``seq`` of a delivered message.
 
     ``sender`` is the true client id, whatever the frame said; ``uid`` is the message's ``arq_…`` id.
     """
-    head = b'{"version":"1.0","id":%b,%b' % (quoted(uid), _envelope(inbound.type, address, sender))
+    return b'{"version":"1.0","id":%b,%b' % (quoted(uid), _envelope(type, address, sender))
+
+
+def message_tail(inbound: Inbound) -> bytes:
+    """The bytes behind ``timestamp`` and ``seq`` of a delivered message, the same for all of its copies."""
     tail = b',"payload":%b' % (inbound.payload or b"{}")
     if inbound.message is not None:
         tail += b',"message":%b' % inbound.message
@@ -48,7 +50,7 @@ def message_parts(
         tail += b',"eventType":%b' % inbound.event_type
     if inbound.source is not None:
         tail += b',"source":%b' % inbound.source
-    return head, tail + b"}"
+    return tail + b"}"
 
 
 @lru_cache(maxsize=4096)

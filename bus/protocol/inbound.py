@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from .registration import Registration
+from .routing import Route
 
 #: The kinds of an :class:`Inbound`; the types of events are free, the kinds are not.
 KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = (
@@ -41,6 +42,8 @@ class Inbound(msgspec.Struct):
     event_type: bytes | None = None
     source: bytes | None = None
     registration: Registration | None = None
+    #: Where a message goes, once that is planned (``bus.publishing.plan``).
+    route: Route | None = None
 
 
 def copies_of(inbound: Inbound) -> int:

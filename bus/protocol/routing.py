@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from .errors import BusError, ErrorCode
 from .names import (
@@ -12,6 +14,7 @@ from .names import (
     NAME_RULE,
     WHOLE,
     Address,
+    inbox,
     is_client_id,
     is_name,
     parse_address,
@@ -21,7 +24,35 @@ from .names import (
 LONGEST = 129
 
 
+class Place(NamedTuple):
+    """What a frame's ``room`` and ``channel`` name: an address, and whether a message for it is ``private``.
+
+    A private message goes to inboxes. ``pm`` as the channel of any room is a way to write to those in ``to``, too.
+    """
+
+    address: Address
+    private: bool
+
+
+class Route(NamedTuple):
+    """Where a message goes: to everybody at ``address``, or with ``targets`` (client ids) to their inboxes only."""
+
+    address: Address
+    targets: Sequence[str] | None = None
+
+    def addresses(self, unknown: Sequence[str] = ()) -> list[Address]:
+        """The logs that the message goes into, without the inboxes of ``unknown`` targets."""
+        if self.targets is None:
+            return [self.address]
+        return [inbox(target) for target in self.targets if target not in unknown]
+
+
 def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
+    """The address of a frame's ``room`` and ``channel``, as :func:`place` finds it. Raises ``BusError`` INVALID_NAME."""
+    return place(room, channel, initial).address
+
+
+def place(room: str | None, channel: str | None, initial: Address) -> Place:
     """The target of a frame's ``room`` and ``channel``, with ``initial`` as the fallback pair.
 
     Rules in order: a ``channel`` that holds ``r:c`` is the target; else a channel lies in ``room`` (its part before
@@ -30,8 +61,13 @@ def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
     """
     # What is longer than an address cannot be one, but with a channel of its own the room may have anything behind its ":".
     if room is not None and len(room) > LONGEST:
-        return _resolve(room, channel, initial)
+        return _place(room, channel, initial)
     return _remembered(room, channel, initial)
+
+
+def _place(room: str | None, channel: str | None, initial: Address) -> Place:
+    address = _resolve(room, channel, initial)
+    return Place(address, address.is_inbox or channel == INBOX_ROOM)
 
 
 def _resolve(room: str | None, channel: str | None, initial: Address) -> Address:
@@ -49,18 +85,7 @@ def _resolve(room: str | None, channel: str | None, initial: Address) -> Address
 
 
 #: The same few targets come with every message; what is refused is not remembered.
-_remembered = lru_cache(maxsize=4096)(_resolve)
-
-
-def private_targets(channel: str | None, to: list[str], address: Address) -> list[str] | None:
-    """Whose inboxes an event is for; None when it is for all at ``address``.
-
-    ``channel`` is the frame's own: ``pm`` in any room is a way to write to those in ``to``, and never a place where others read
-    along, so without a target the list is empty and there is nobody to send it to.
-    """
-    if address.is_inbox:
-        return to or [address.channel]
-    return to if channel == INBOX_ROOM else None
+_remembered = lru_cache(maxsize=4096)(_place)
 
 
 def delivered_type(type: str, address: Address) -> str:

@@ -1,197 +1,222 @@
-"""The way of a message into the log, and from the commit to the members and the other processes (docs/architecture.md)."""
+"""Step 4, announce: a committed message goes to the streams here, the other processes and signals, and its sender is answered."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from django.apps import apps
+import msgspec
 
 from .. import signals
-from ..auth.permissions import PUBLISH
 from ..directory.channels import ChannelRef
-from ..log import Entry, Passed, id_taken
-from ..node.client import ClientState
-from ..node.delivery.clock import WireClock
+from ..log import Entry, Passed
+from ..notify import broker as broker_module
 from ..notify import messages as bells
+from ..notify.broker import Broker
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
-from ..protocol.inbound import Inbound
-from ..protocol.names import INBOX_ROOM, Address
+from ..protocol.names import Address, inbox
+from ..realtime.hub import Hub, Member
+from .commit import passed
+from .plan import INBOXES, Plan
 
-if TYPE_CHECKING:
-    from ..node.node import Node
+
+class Published(msgspec.Struct, frozen=True):
+    """Where a message is: ``seq`` is None on an ephemeral channel, and inside a transaction with ``durable=False``.
+
+    ``unproven``: it is a letter to a client that is away, and gets it only if it brings its resume token.
+    """
+
+    id: str
+    room: str
+    channel: str
+    seq: int | None
+    duplicate: bool = False
+    unproven: bool = False
 
 
-class Publisher:
-    """What a node does with messages of its own connections. Called from the loop; nothing here waits."""
+def published(entry: Entry, *, unproven: bool = False) -> Published:
+    """The answer for a publisher without a socket."""
+    address: Address = entry.context.address
+    return Published(entry.uid, address.room, address.channel, entry.seq, entry.duplicate, unproven)
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._uid_prefix = f"arq_{node.id[:8]}{secrets.token_hex(3)}"
-        self._uid = 0
-        self._clock = WireClock()
+
+class Publisher(Protocol):
+    """What the answer to a private message needs of the connection that it came from."""
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame."""
+        ...
+
+    def error(self, problem: BusError, request_id: str | None) -> None:
+        """Send an error."""
+        ...
+
+
+class Answer:
+    """The one ack or error for a message with several copies, sent once the fate of all of them is known."""
+
+    __slots__ = ("_duplicates", "_error", "_left", "_plan", "_publisher", "_seqs")
+
+    def __init__(self, publisher: Publisher, plan: Plan) -> None:
+        self._publisher = publisher
+        self._plan = plan
+        self._left = len(plan.refs)
+        self._error: BusError | None = None
+        self._seqs: dict[str, int | None] = {}
+        self._duplicates = 0
+
+    def done(self, entry: Entry) -> None:
+        """The fate of one copy is known."""
+        self._left -= 1
+        self._error = entry.error or self._error
+        self._seqs[entry.context.address.channel] = entry.seq
+        self._duplicates += entry.duplicate
+        if not self._left:
+            self._send()
+
+    def _send(self) -> None:
+        plan, seqs = self._plan, self._seqs
+        if self._error is not None:
+            self._publisher.error(self._error, plan.inbound.id)
+        elif plan.inbound.ack:
+            duplicate = self._duplicates == len(seqs)
+            if len(plan.refs) + len(plan.unknown) == 1:
+                ((target, seq),) = seqs.items()
+                place, targets = inbox(target), None
+            else:
+                place, seq, targets = INBOXES, None, seqs
+            self._publisher.send(
+                frames.ack(plan.inbound.id, place, seq, duplicate=duplicate, targets=targets, unproven=plan.unproven)
+            )
+
+
+class Announcer:
+    """Announces the messages of one event loop. Called from that loop; nothing here waits.
+
+    ``deliver(channel_id, seq, frame, exclude)`` puts a committed message on its stream. ``meet_inbox`` is called for an
+    inbox with its epoch before a letter is delivered, ``log_gone`` for a channel that turned out to be deleted.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        broker: Broker,
+        *,
+        deliver: Callable[[int, int, bytes, Member | None], None],
+        meet_inbox: Callable[[ChannelRef, str], None],
+        log_gone: Callable[[ChannelRef], None],
+    ) -> None:
+        self._hub = hub
+        self._broker = broker
+        self._deliver = deliver
+        self._meet_inbox = meet_inbox
+        self._log_gone = log_gone
+        # The ephemeral messages that came to this process, and those of them that its members have had.
+        self._passed = passed()
+        self._delivered = Passed()
         #: Messages published in this process.
         self.published = 0
         #: How many of them are the server's own (telemetry's), which nobody sent.
         self.own = 0
         #: Messages of ephemeral channels since the last sign of life: no log counts them.
         self.passed = 0
-        # Which messages of ephemeral channels came to this process by any door, and which of them the members here have had.
-        self._taken: Passed = apps.get_app_config("bus").passed  # type: ignore[attr-defined]
-        self._delivered = Passed()
-
-    def new_uid(self) -> str:
-        """A fresh ``arq_…`` id."""
-        self._uid += 1
-        return f"{self._uid_prefix}{self._uid:x}"
-
-    def publish(
-        self, client: ClientState, ref: ChannelRef, inbound: Inbound, done: Callable[[Entry], None] | None
-    ) -> None:
-        """Take a message: into the log, or straight to the members on an ephemeral channel.
-
-        ``done`` is called in the loop once its fate is known. Raises ``BusError`` FORBIDDEN or BUSY.
-        """
-        if not self._node.may(client, PUBLISH, ref):
-            raise self._node.refusal(client, PUBLISH, ref)
-        self.take(
-            client.client_id,
-            ref,
-            inbound,
-            done,
-            None if inbound.echo else client,
-            owner=client.actor.principal or client.peer_address,
-        )
-
-    def publish_copies(
-        self, client: ClientState, copies: Sequence[tuple[ChannelRef, Inbound]], done: Callable[[Entry], None]
-    ) -> None:
-        """Take one message's copies for several logs, or none of them; ``done`` is called for each.
-
-        Raises ``BusError`` FORBIDDEN or BUSY.
-        """
-        for ref, _ in copies:
-            if not self._node.may(client, PUBLISH, ref):
-                raise self._node.refusal(client, PUBLISH, ref)
-        owner = client.actor.principal or client.peer_address
-        for position, (ref, inbound) in enumerate(copies):
-            exclude = None if inbound.echo else client
-            self.take(client.client_id, ref, inbound, done, exclude, further=position > 0, owner=owner)
-
-    def take(
-        self,
-        client_id: str,
-        ref: ChannelRef,
-        inbound: Inbound,
-        done: Callable[[Entry], None] | None = None,
-        exclude: ClientState | None = None,
-        *,
-        further: bool = False,
-        owner: str = "",
-    ) -> None:
-        """As :meth:`publish`, for a sender whom the caller vouches for. ``exclude`` does not receive it.
-
-        ``owner`` is whom it counts for while it waits for the log: a principal, or the address of a stranger.
-
-        ``further`` marks a copy of a message of which a copy was taken already: the log takes this one, too.
-        Raises ``BusError`` BUSY.
-        """
-        message_id = inbound.id
-        uid = frames.message_uid(message_id) if message_id else self.new_uid()
-        head, tail = frames.message_parts(inbound, ref.address, client_id, uid)
-        entry = Entry(
-            ref.id,
-            head,
-            tail,
-            uid=uid,
-            type=inbound.type,
-            sender=client_id,
-            exclude=exclude,
-            context=ref,
-            request_id=message_id,
-            owner=owner,
-        )
-        if not ref.ephemeral:
-            entry.done = done
-            if message_id:
-                entry.key = frames.publish_key(client_id, message_id, ref.address)
-            self._node.log.append(entry, further=further)
-            return
-        if self._node.broker.crowded:
-            # Accepted would mean delivered here and nowhere else, without anybody being told.
-            raise BusError(ErrorCode.BUSY, retry_after=0.1)
-        key = frames.publish_key(client_id, message_id, ref.address) if message_id else ""
-        if key and self._passed_before(key, ref.id):
-            entry.duplicate = True
-        else:
-            self.published += 1
-            self.passed += 1
-            frame = frames.finish_message(head, tail, self._clock.stamp(), None)
-            self.deliver_passing(ref.id, frame, key, exclude)
-            if not self._node.broker.alone:
-                self._node.broker.ring(bells.Passing([(ref.id, frame)], [key]))
-        if done is not None:
-            done(entry)
-
-    def _passed_before(self, key: str, channel_id: int) -> bool:
-        """Whether an ephemeral message with this key came lately.
-
-        Raises ``BusError`` VALIDATION_ERROR where it went to another channel.
-        """
-        before = self._taken.admit(key, channel_id)
-        if before is not None and before != channel_id:
-            raise id_taken()
-        return before is not None
-
-    def deliver_passing(self, channel_id: int, frame: bytes, key: str = "", exclude: ClientState | None = None) -> None:
-        """Hand a message of an ephemeral channel to the members here, unless they have had it: by another door or process."""
-        if key:
-            # So that whoever repeats it here is told so.
-            self._taken.admit(key, channel_id)
-            if self._delivered.admit(key, channel_id) is not None:
-                return
-        stream = self._node.hub.stream(channel_id)
-        if stream is not None:
-            self._node.hub.pass_on(stream, frame, exclude)
-
-    def committed(self, entries: Sequence[Entry]) -> None:
-        """After a commit of ours: deliver here, and ring for the others."""
-        committed = self._node.streams.committed
-        alone = self._node.broker.alone
-        told: list[tuple[int, str, str, str, int, bytes]] = []
-        heard = signals.message_published.receivers
-        facts: list[tuple[Address, int, bytes]] = []
-        for entry in entries:
-            seq = entry.seq
-            if entry.error is not None or entry.duplicate or seq is None:
-                if entry.error is not None and entry.error.code == ErrorCode.CHANNEL_NOT_FOUND:
-                    # Deleted, and its bell was lost: whoever is still in it hears nothing any more.
-                    self._node.channels.forget(entry.context.address)
-                    self._node.members.drop_stream(entry.channel_id, None)
-                continue
-            self.published += 1
-            ref: ChannelRef = entry.context
-            if ref.address.room == INBOX_ROOM:
-                self._meet_inbox(ref, entry.epoch)
-            committed(entry.channel_id, seq, entry.frame, entry.exclude)
-            if not alone:
-                told.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, seq, entry.frame))
-            if heard:
-                facts.append((ref.address, seq, entry.frame))
-        if told:
-            self._node.broker.ring(bells.Published(told))
-        if facts:
-            signals.message_published.send_robust(Publisher, messages=facts)
-
-    def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
-        """An inbox gets its stream when the first message for a client that is here comes."""
-        client = self._node.clients.by_id.get(ref.address.channel)
-        if client is not None and not client.inbox_id:
-            self._node.watch.attach_inbox(client, ref.id, epoch)
 
     @property
     def client_messages(self) -> int:
         """Messages published here, without the server's own."""
         return max(self.published - self.own, 0)
+
+    def committed(self, entries: Sequence[Entry]) -> None:
+        """Announce the entries of one transaction of the log."""
+        deliver, alone = self._deliver, self._broker.alone
+        heard = signals.message_published.receivers
+        rows: list[bells.Committed] = []
+        facts: list[Fact] = []
+        for entry in entries:
+            seq = entry.seq
+            if entry.error is not None or entry.duplicate or seq is None:
+                if entry.error is not None and entry.error.code == ErrorCode.CHANNEL_NOT_FOUND:
+                    # Deleted, and its notification was lost: its members hear nothing any more.
+                    self._log_gone(entry.context)
+                continue
+            self.published += 1
+            ref: ChannelRef = entry.context
+            if ref.address.is_inbox:
+                self._meet_inbox(ref, entry.epoch)
+            deliver(entry.channel_id, seq, entry.frame, entry.exclude)
+            if not alone:
+                rows.append(_row(entry, seq))
+            if heard:
+                facts.append((ref.address, seq, entry.frame))
+        if rows:
+            self._broker.ring(bells.Published(rows))
+        if facts:
+            _signal(facts)
+
+    def passed_by(self, entry: Entry) -> None:
+        """Announce a message of an ephemeral channel."""
+        self.published += 1
+        self.passed += 1
+        key = entry.key or ""
+        self._deliver_passing(entry.channel_id, entry.frame, key, entry.exclude)
+        if not self._broker.alone:
+            self._broker.ring(bells.Passing([(entry.channel_id, entry.frame)], [key]))
+
+    def hear_passing(self, bell: bells.Passing) -> None:
+        """Deliver ephemeral messages that another thread or process announces."""
+        for channel_id, frame, key in bell.keyed():
+            if key:
+                # So that a repeat that is sent to this process is recognised.
+                self._passed.admit(key, channel_id)
+            self._deliver_passing(channel_id, frame, key)
+
+    def _deliver_passing(self, channel_id: int, frame: bytes, key: str, exclude: Member | None = None) -> None:
+        """Deliver an ephemeral message to the members here, unless they have had it already."""
+        if key and self._delivered.admit(key, channel_id) is not None:
+            return
+        stream = self._hub.stream(channel_id)
+        if stream is not None:
+            self._hub.pass_on(stream, frame, exclude)
+
+    def count(self, bell: bells.Bell) -> None:
+        """Count the messages that other threads of this process published."""
+        if isinstance(bell, bells.Published):
+            self.published += len(bell.messages)
+        elif isinstance(bell, bells.Passing):
+            self.published += len(bell.frames)
+            self.passed += len(bell.frames)
+
+
+def announce(entries: Sequence[Entry]) -> None:
+    """Announce committed entries of any thread, through the nodes of this process if it has any."""
+    rows: list[bells.Committed] = []
+    facts: list[Fact] = []
+    passing = bells.Passing([], [])
+    for entry in entries:
+        if entry.error is not None or entry.duplicate:
+            continue
+        if entry.seq is not None:
+            rows.append(_row(entry, entry.seq))
+            facts.append((entry.context.address, entry.seq, entry.frame))
+        else:
+            passing.frames.append((entry.channel_id, entry.frame))
+            passing.keys.append(entry.key or "")
+    if rows:
+        broker_module.ring(bells.Published(rows))
+        _signal(facts)
+    if passing.frames:
+        broker_module.ring(passing)
+
+
+#: What the signal tells of a message: its address, seq and frame.
+Fact = tuple[Address, int, bytes]
+
+
+def _row(entry: Entry, seq: int) -> bells.Committed:
+    room, channel = entry.context.address
+    return entry.channel_id, room, channel, entry.epoch, seq, entry.frame
+
+
+def _signal(facts: list[Fact]) -> None:
+    signals.message_published.send_robust(Published, messages=facts)

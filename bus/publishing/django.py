@@ -6,52 +6,39 @@ by the caller's own transaction (so it is as durable as what it tells of), unles
 
 from __future__ import annotations
 
-import logging
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 from asgiref.sync import sync_to_async
-from django.apps import apps
-from django.db import Error as DatabaseError
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from .. import signals
-from ..auth.permissions import PUBLISH, SYSTEM, Actor, can, require, require_admin_for
+from ..auth.permissions import PUBLISH, SYSTEM, Actor, can, require
 from ..conf.settings import config
 from ..directory.channels import ChannelRef, ensure, find_all
 from ..directory.clients import known, take_id
-from ..log import CommitInDoubt, Entry, Passed, append_batch, id_taken
+from ..log import Entry
 from ..models import wire_time
 from ..notify import broker
-from ..notify import messages as bells
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode, target_not_found
-from ..protocol.inbound import KIND_PUBLISH, PAYLOAD_RULE, Inbound
-from ..protocol.names import EVERYONE, WHOLE, Address, inbox, is_client_id
-from ..protocol.routing import delivered_type, resolve
+from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, PAYLOAD_RULE, Inbound
+from ..protocol.names import WHOLE, Address
+from ..protocol.routing import Route
 from ..protocol.values import is_printable, wrong_with
+from . import commit
+from .announce import Published, announce, published
+from .entry import entries, random_uid
+from .plan import at, route, sender_of
 
-logger = logging.getLogger("arqonbus.publishing")
 
-_NOBODY: Mapping[str, bool] = {}
+class Delivery(msgspec.Struct, frozen=True):
+    """What became of messages that were published together: where each is, and the targets that nobody knows."""
 
-
-class Published(msgspec.Struct, frozen=True):
-    """Where a message is: ``seq`` is None on an ephemeral channel, and inside a transaction with ``durable=False``.
-
-    ``unproven``: it is a letter to a client that is away, and gets it only if it brings its resume token.
-    """
-
-    id: str
-    room: str
-    channel: str
-    seq: int | None
-    duplicate: bool = False
-    unproven: bool = False
+    published: list[Published]
+    unknown_targets: list[str]
 
 
 def publish(
@@ -74,190 +61,142 @@ def publish(
     FORBIDDEN, VALIDATION_ERROR, and OUTCOME_UNKNOWN when the database was lost while it committed; the database's own error
     when it was lost before.
     """
-    address = _target(address)
-    waiting = known([address.channel]) if address.is_inbox else {}
-    if address.is_inbox and not waiting:
-        # Whoever took the id first would read it.
-        raise target_not_found([address.channel], 1)
     inbound = _inbound(payload, message, type=type, id=id)
+    inbound.room = _text(address)
     if metadata is not None:
         inbound.metadata = _encoded(metadata, "metadata")
-    return publish_all([(address, inbound)], actor=actor, durable=durable, waiting=waiting)[0]
+    return publish_frames([inbound], actor=actor, durable=durable).published[0]
 
 
-def _target(address: str | Address) -> Address:
-    """The log that a caller means, its names held to the rules of every door. Raises ``BusError`` INVALID_NAME."""
+def _text(address: str | Address) -> str:
+    """An address as a frame has it. Raises ``BusError`` INVALID_NAME for an empty one, which a frame may have."""
     if isinstance(address, Address):
         address = str(address) if all(address) else ""
     if not address:
-        # A frame without an address goes to its client's initial channel; Django code has none.
         raise BusError(
             ErrorCode.INVALID_NAME,
             "Publish where? The address, or a part of it, is empty; it is room:channel.",
             [{"field": "address"}],
         )
-    return resolve(address, None, EVERYONE)
+    return address
 
 
-def publish_all(
-    items: Sequence[tuple[Address, Inbound]],
+def publish_frames(
+    frames_in: Sequence[Inbound],
     *,
     actor: Actor,
+    initial: Address | None = None,
     durable: bool = True,
     create: bool = True,
     may_wait: bool = False,
-    waiting: Mapping[str, bool] = _NOBODY,
     new_sender: bool = False,
-) -> list[Published]:
-    """Publish several messages in one transaction and in their order. Raises as :func:`publish`, before any is written.
+) -> Delivery:
+    """Publish messages in one transaction and in their order, each as a socket would; all of them or none.
 
-    ``waiting`` is what ``clients.known`` said of the clients whose inboxes are among them.
-    With ``may_wait`` the caller can come back: raises ``BusError`` BUSY when an ephemeral message would not reach the other
-    processes now. Without, it reaches those of this one: no business of the caller's fails for it. A ``new_sender`` takes its
-    client id with the messages (``clients.take_id``), once it is known that it may write them.
+    ``initial`` is where a message without an address goes; without it, such a message is refused. ``create=False`` makes no
+    channels. With ``may_wait`` the caller can come back: an ephemeral message that would not reach the other processes now is
+    refused. Without, it reaches those of this one: no business of the caller's fails for it. A ``new_sender`` takes its client
+    id with the messages (``clients.take_id``), once it is known that it may write them.
+    Raises ``BusError`` as :func:`publish`, and UNKNOWN_TYPE, LIMIT_REACHED, BUSY, CLIENT_ID_IN_USE; with several messages,
+    the details of a refused one have its ``index``.
     """
+    planned = [
+        _planned(inbound, actor, initial, position if len(frames_in) > 1 else None)
+        for position, inbound in enumerate(frames_in)
+    ]
+    transaction_is_ours = not connection.in_atomic_block
+    attempt = 1
+    while True:
+        try:
+            return _publish(frames_in, planned, actor, durable, create, may_wait, new_sender)
+        except IntegrityError:
+            # Another process used one of the ids, or removed a channel, between our look and our insert.
+            if not transaction_is_ours or attempt == 3:
+                raise
+            attempt += 1
+
+
+def _planned(inbound: Inbound, actor: Actor, initial: Address | None, index: int | None) -> Route:
+    try:
+        return route(inbound, actor, initial)
+    except BusError as problem:
+        raise problem if index is None else at(problem, index) from None
+
+
+def _publish(
+    frames_in: Sequence[Inbound],
+    routes: Sequence[Route],
+    actor: Actor,
+    durable: bool,
+    create: bool,
+    may_wait: bool,
+    new_sender: bool,
+) -> Delivery:
     late = not durable and connection.in_atomic_block
-    refs = find_all({address for address, _ in items})
+    there, unknown = _targets(routes, actor.client_id if new_sender else "")
+    addresses = [planned.addresses(unknown) for planned in routes]
+    wanted = list(dict.fromkeys(address for some in addresses for address in some))
+    if not wanted:
+        raise target_not_found(unknown, len(unknown))
+    refs = find_all(set(wanted))
     # What is hidden is looked for like what is missing, so that both are refused after the same work.
-    hidden = {
-        address for address, ref in refs.items() if ref.private and not can(actor, PUBLISH, address, private=True)
-    }
     missing = [
         address
-        for address in dict.fromkeys(address for address, _ in items)
-        if address not in refs or address in hidden
+        for address in wanted
+        if (ref := refs.get(address)) is None or (ref.private and not can(actor, PUBLISH, address, private=True))
     ]
+    several = sum(map(len, addresses)) > 1
     # One message for a channel that is there needs no transaction but the log's own, which waits for nobody.
-    with _own_transaction() if missing or new_sender or (len(items) > 1 and not late) else _told():
-        refs.update((address, _made(address, actor, create=create)) for address in missing)
-        made = [_entry(refs[address], inbound, actor) for address, inbound in items]
-        if may_wait and any(ref.ephemeral for ref, _ in made) and broker.crowded():
+    with commit.one_transaction() if missing or new_sender or (several and not late) else commit.outcome_told():
+        refs.update((address, ensure(address, actor, create=create, action=PUBLISH)[0]) for address in missing)
+        for address in wanted:
+            require(actor, PUBLISH, address, private=refs[address].private)
+        sender = sender_of(actor)
+        made = [
+            entry
+            for inbound, some in zip(frames_in, addresses, strict=True)
+            for entry in entries(inbound, [refs[address] for address in some], sender, random_uid)
+        ]
+        kept = [entry for entry in made if not entry.context.ephemeral]
+        if may_wait and len(kept) < len(made) and broker.crowded():
             raise BusError(ErrorCode.BUSY, retry_after=0.1)
-        _check_passing([entry for _, entry in made])
+        commit.foresee_repeats(made)
         if new_sender:
             take_id(actor)
-        kept = [entry for _, entry in made if entry.channel_id > 0 and not entry.context.ephemeral]
         if kept and not late:
-            append_batch(kept, window=config().idempotency_window)
-            for entry in kept:
-                if entry.error is not None:
-                    raise entry.error
-        everything = [entry for _, entry in made]
-        transaction.on_commit(lambda: _append_late(everything, kept) if late else _announce(everything))
-    return [
-        Published(
-            entry.uid,
-            ref.address.room,
-            ref.address.channel,
-            entry.seq,
-            entry.duplicate,
-            ref.address.is_inbox and waiting.get(ref.address.channel, False),
-        )
-        for ref, entry in made
-    ]
+            commit.append(kept)
+        transaction.on_commit(partial(_after_commit, made, kept if late else []))
+    return Delivery(
+        [published(entry, unproven=_is_unproven(entry.context, there)) for entry in made],
+        unknown,
+    )
 
 
-def _made(address: Address, actor: Actor, *, create: bool) -> ChannelRef:
-    """The channel, made if it may be. Raises ``BusError`` for one that is missing or hidden."""
-    ref, _ = ensure(address, actor, create=create, action=PUBLISH)
-    if ref.private:
-        require(actor, PUBLISH, address, private=True)
-    return ref
+def _targets(routes: Sequence[Route], also: str) -> tuple[Mapping[str, bool], list[str]]:
+    """What ``clients.known`` says of the targets of private messages, and those it does not know; ``also`` is about to be."""
+    targets = list(dict.fromkeys(target for planned in routes for target in planned.targets or ()))
+    if not targets:
+        return {}, []
+    there = {also: False, **known(targets)}
+    return there, [target for target in targets if target not in there]
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """A commit in doubt is told in the contract's words."""
-    try:
-        yield
-    except CommitInDoubt as problem:
-        raise BusError(ErrorCode.OUTCOME_UNKNOWN, retry_after=1.0) from problem
+def _is_unproven(ref: ChannelRef, there: Mapping[str, bool]) -> bool:
+    return ref.address.is_inbox and there.get(ref.address.channel, False)
 
 
-@contextmanager
-def _own_transaction() -> Iterator[None]:
-    """A transaction, or a part of the caller's; its own commit, should it be in doubt, is told as :func:`_told` does."""
-    outermost = not connection.in_atomic_block
-    committing = False
-    try:
-        with transaction.atomic():
-            yield
-            committing = outermost
-    except DatabaseError as problem:
-        # What the database refuses by its rules is undone for sure.
-        if committing and connection.vendor == "postgresql" and not isinstance(problem, IntegrityError):
-            raise BusError(ErrorCode.OUTCOME_UNKNOWN, retry_after=1.0) from problem
-        raise
-
-
-def _append_late(entries: list[Entry], kept: list[Entry]) -> None:
-    if kept:
-        with _told():
-            append_batch(kept, window=config().idempotency_window)
-        for entry in kept:
-            if entry.error is not None:
-                # Its transaction is over: there is nobody to raise it to.
-                logger.error(
-                    "a message could not be published after the commit: %s",
-                    entry.error.message,
-                    extra={"event": "append_failed", "channel_id": entry.channel_id},
-                )
-    _announce(entries)
-
-
-def _entry(ref: ChannelRef, inbound: Inbound, actor: Actor) -> tuple[ChannelRef, Entry]:
-    address = ref.address
-    inbound.type = delivered_type(inbound.type, address)
-    require_admin_for(actor, inbound.type, address)
-    require(actor, PUBLISH, address, private=ref.private)
-    sender = actor.client_id or actor.name
-    if not is_client_id(sender):
-        # A token's or user's name can be any text; on the wire a sender is a client_id.
-        raise BusError(ErrorCode.VALIDATION_ERROR, f"{sender[:64]!r} cannot be a sender.", [{"field": "client_id"}])
-    uid = frames.message_uid(inbound.id) if inbound.id else new_uid()
-    head, tail = frames.message_parts(inbound, address, sender, uid)
-    key = frames.publish_key(sender, inbound.id, address) if inbound.id else None
-    return ref, Entry(ref.id, head, tail, uid=uid, type=inbound.type, sender=sender, key=key, context=ref)
-
-
-def _passed() -> Passed:
-    """What this process remembers of messages of ephemeral channels."""
-    passed: Passed = apps.get_app_config("bus").passed  # type: ignore[attr-defined]
-    return passed
-
-
-def _check_passing(entries: Sequence[Entry]) -> None:
-    """Raise ``BusError`` VALIDATION_ERROR for an id that its sender used for another ephemeral channel's message."""
-    here: dict[str, int] = {}
-    for entry in entries:
-        if entry.key is not None and entry.context.ephemeral:
-            before = _passed().channel_of(entry.key) or here.setdefault(entry.key, entry.channel_id)
-            if before != entry.channel_id:
-                raise id_taken()
-
-
-def _announce(entries: Sequence[Entry]) -> None:
-    """After the commit: ring the bell for what is new."""
-    published: list[tuple[int, str, str, str, int, bytes]] = []
-    passing = bells.Passing([], [])
-    for entry in entries:
-        ref: ChannelRef = entry.context
-        if ref.ephemeral:
-            if entry.key is not None and _passed().admit(entry.key, ref.id) is not None:
-                entry.duplicate = True
-                continue
-            stamp = (wire_time(timezone.now()) or "").encode()
-            passing.frames.append((ref.id, frames.finish_message(entry.head, entry.tail, stamp, None)))
-            passing.keys.append(entry.key or "")
-        elif entry.error is None and not entry.duplicate and entry.seq is not None:
-            published.append((ref.id, ref.address.room, ref.address.channel, entry.epoch, entry.seq, entry.frame))
-    if published:
-        broker.ring(bells.Published(published))
-        signals.message_published.send_robust(
-            Published, messages=[(Address(row[1], row[2]), row[4], row[5]) for row in published]
-        )
-    if passing.frames:
-        broker.ring(passing)
+def _after_commit(made: Sequence[Entry], late: Sequence[Entry]) -> None:
+    if late:
+        commit.append_late(late)
+    stamp = (wire_time(timezone.now()) or "").encode()
+    for entry in made:
+        if entry.context.ephemeral and not entry.duplicate:
+            try:
+                commit.pass_by(entry, commit.passed(), stamp)
+            except BusError as problem:
+                entry.error = problem
+                commit.log_refused(entry, problem)
+    announce(made)
 
 
 def broadcast_to_channel(
@@ -291,13 +230,21 @@ def send_private(
 
     Unknown targets among known ones are left out; compare the result with what was asked for.
     """
-    wanted = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
-    there = known(wanted)
-    if not there:
-        raise target_not_found(wanted, len(wanted))
+    return publish_frames([private_message(targets, payload, message, id=id)], actor=actor).published
+
+
+def private_message(
+    targets: str | Iterable[str],
+    payload: dict[str, Any] | None = None,
+    message: str | None = None,
+    *,
+    id: str | None = None,
+) -> Inbound:
+    """A private message, ready for :func:`publish_frames`. Raises ``BusError`` VALIDATION_ERROR."""
     inbound = _inbound(payload, message, type="private", id=id)
-    items = [(inbox(target), inbound) for target in wanted if target in there]
-    return publish_all(items, actor=actor, waiting=there)
+    inbound.kind = KIND_PRIVATE
+    inbound.to = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
+    return inbound
 
 
 def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, id: str | None) -> Inbound:
@@ -315,11 +262,6 @@ def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, 
         inbound.message = _encoded(message, "message")
         inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
     return inbound
-
-
-def new_uid() -> str:
-    """A fresh ``arq_…`` id."""
-    return f"arq_{uuid.uuid4().hex}"
 
 
 def _encoded(value: Any, field: str) -> bytes:

@@ -6,8 +6,8 @@ after the commit. For Django code the names to import are here.
 
 from __future__ import annotations
 
+from ..publishing.announce import Published
 from ..publishing.django import (
-    Published,
     abroadcast_to_channel,
     abroadcast_to_room,
     apublish,

@@ -29,16 +29,17 @@ from ..node.threads import store_error
 from ..protocol import frames
 from ..protocol.dialects import token_of
 from ..protocol.errors import RESTART, SLOW, TOO_MANY, UNIDENTIFIED, BusError, Closing, ErrorCode
-from ..protocol.inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, Inbound
+from ..protocol.inbound import KIND_COMMAND, KIND_REGISTER, Inbound
 from ..protocol.limits import Limits
 from ..protocol.names import Address
 from ..protocol.registration import Registration, registration_from
 from ..protocol.session import Session
 from ..protocol.state import Ended, State
 from ..protocol.usual import read
-from ..publishing import socket as messages
+from ..publishing.plan import ROUTES
 from ..realtime.writer import Writer
 from ..version import PROTOCOL, VERSION
+from . import messages
 from .handshake import Refused, check_admitted, identify
 from .process_view import NodePort
 
@@ -200,7 +201,7 @@ class Connection:
             if node.draining:
                 # Neither taken nor lost: whoever sent it knows that it has to send it again.
                 raise BusError(ErrorCode.RESTARTING, retry_after=1.0)
-            if inbound.kind == KIND_PUBLISH and client.state is REGISTERED and messages.publish_at_once(self, inbound):
+            if client.state is REGISTERED and inbound.kind in ROUTES and messages.publish_at_once(self, inbound):
                 return None
             if not client.registered and inbound.kind != KIND_REGISTER:
                 inbound.registration = Registration(token=token_of(data))
@@ -222,7 +223,7 @@ class Connection:
         try:
             if not client.registered and inbound.kind != KIND_REGISTER:
                 await self.register_implicitly(inbound.registration.token if inbound.registration else None)
-            if inbound.kind == KIND_PUBLISH:
+            if inbound.kind in ROUTES:
                 await messages.publish(self, inbound)
             elif inbound.kind == KIND_COMMAND:
                 await self._command(inbound)
@@ -230,8 +231,6 @@ class Connection:
                 if client.registered:
                     raise BusError(ErrorCode.ALREADY_REGISTERED)
                 await self.register(inbound.registration or Registration())
-            elif inbound.kind == KIND_PRIVATE:
-                await messages.publish_private(self, inbound)
             else:
                 await self._other(inbound)
         except Exception as problem:  # noqa: BLE001 - told to the client, or logged

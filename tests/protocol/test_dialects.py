@@ -226,7 +226,7 @@ def test_the_payloads_bytes_stay_as_they_came() -> None:
     payload = b'{ "b" : 1.0,"a":1e2, "a":0.10,"big":-9223372036854775808,"long":0.12345678901234567890,"u":"\\u00e9\xc3\xa9" }'
     inbound = read(b'{"type":"event","payload":' + payload + b"}")
     assert inbound.payload == payload
-    head, tail = frames.message_parts(inbound, Address("a", "b"), "me", "arq_1")
+    head, tail = frames.message_head("arq_1", inbound.type, Address("a", "b"), "me"), frames.message_tail(inbound)
     assert payload in frames.finish_message(head, tail, b"now", 1)
 
 
@@ -612,7 +612,7 @@ def test_any_object_is_a_frame_or_one_clear_error(frame: dict[str, Any]) -> None
 
 def _assert_delivered_intact(frame: dict[str, Any], inbound: Inbound) -> None:
     """What came in is in the delivered frame, with the server's own id, sender and time."""
-    head, tail = frames.message_parts(inbound, Address("a", "b"), "me", "arq_x")
+    head, tail = frames.message_head("arq_x", inbound.type, Address("a", "b"), "me"), frames.message_tail(inbound)
     text = frames.finish_message(head, tail, b"2026-01-01T00:00:00.000Z", 7)
     delivered = json.loads(text)
     assert msgspec.json.decode(text) == delivered
@@ -645,7 +645,7 @@ def test_what_is_passed_on_is_always_utf_8(junk: bytes) -> None:
         assert problem is not None
         assert problem.code in ("INVALID_JSON", "VALIDATION_ERROR")
         return
-    head, tail = frames.message_parts(inbound, Address("a", "b"), "me", "arq_x")
+    head, tail = frames.message_head("arq_x", inbound.type, Address("a", "b"), "me"), frames.message_tail(inbound)
     passed_on = json.loads(frames.finish_message(head, tail, b"now", 1).decode())
     said = json.loads(data.decode())
     assert (passed_on["payload"], passed_on["message"]) == (said["payload"], said["message"])
@@ -663,7 +663,7 @@ def test_a_time_has_a_blank_or_a_t_between_its_halves(between: str, form: str) -
     assert found in (None, text)
     assert found == (text if between in "T " else None)
     inbound = read({"message": "x", "timestamp": text})
-    head, tail = frames.message_parts(inbound, Address("a", "b"), "me", "arq_1")
+    head, tail = frames.message_head("arq_1", inbound.type, Address("a", "b"), "me"), frames.message_tail(inbound)
     assert json.loads(frames.finish_message(head, tail, b"now", 1)).get("client_timestamp") == found
 
 

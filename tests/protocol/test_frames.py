@@ -28,7 +28,7 @@ def test_a_message_in_the_log() -> None:
         metadata=b'{"trace":1}',
         client_timestamp="2025-01-01T12:00:00.000Z",
     )
-    head, tail = frames.message_parts(inbound, AT, "alice", "arq_1")
+    head, tail = frames.message_head("arq_1", inbound.type, AT, "alice"), frames.message_tail(inbound)
     assert frames.finish_message(head, tail, b"2026-01-01T00:00:00.000Z", 42) == (
         b'{"version":"1.0","id":"arq_1","type":"event","room":"science","channel":"explore","from":"alice",'
         b'"timestamp":"2026-01-01T00:00:00.000Z","seq":42,"payload":{"message":"hi"},"message":"hi",'
@@ -37,7 +37,10 @@ def test_a_message_in_the_log() -> None:
 
 
 def test_a_message_of_an_ephemeral_channel_has_no_seq() -> None:
-    head, tail = frames.message_parts(Inbound(kind=KIND_PUBLISH, type="tick"), AT, "alice", "arq_1")
+    head, tail = (
+        frames.message_head("arq_1", "tick", AT, "alice"),
+        frames.message_tail(Inbound(kind=KIND_PUBLISH, type="tick")),
+    )
     assert frames.finish_message(head, tail, b"2026-01-01T00:00:00.000Z", None) == (
         b'{"version":"1.0","id":"arq_1","type":"tick","room":"science","channel":"explore","from":"alice",'
         b'"timestamp":"2026-01-01T00:00:00.000Z","payload":{}}'
@@ -46,7 +49,11 @@ def test_a_message_of_an_ephemeral_channel_has_no_seq() -> None:
 
 def test_a_telemetry_message() -> None:
     inbound = Inbound(kind="telemetry", type="telemetry", payload=b'{"n":1}', event_type=b'"step"', source=b'"me"')
-    head, tail = frames.message_parts(inbound, Address("integriguard", "telemetry-stream"), "alice", "arq_1")
+    at = Address("integriguard", "telemetry-stream")
+    head, tail = (
+        frames.message_head("arq_1", "telemetry", at, "alice"),
+        frames.message_tail(inbound),
+    )
     assert frames.finish_message(head, tail, b"T", 1) == (
         b'{"version":"1.0","id":"arq_1","type":"telemetry","room":"integriguard","channel":"telemetry-stream",'
         b'"from":"alice","timestamp":"T","seq":1,"payload":{"n":1},"eventType":"step","source":"me"}'

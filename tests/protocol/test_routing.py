@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bus.protocol.errors import BusError
 from bus.protocol.names import EVERYONE, Address, inbox, is_client_id, is_name, whole_room
-from bus.protocol.routing import channel_not_found, delivered_type, invalid_name, private_targets, resolve
+from bus.protocol.routing import channel_not_found, delivered_type, invalid_name, resolve
 
 pytestmark = pytest.mark.pure
 
@@ -103,25 +103,6 @@ def test_a_refused_name_is_shown_shortened() -> None:
 )
 def test_an_event_to_an_inbox_is_a_private_message(sent: str, address: Address, delivered: str) -> None:
     assert delivered_type(sent, address) == delivered
-
-
-@pytest.mark.parametrize(
-    ("channel", "to", "address", "targets"),
-    [
-        ("talk", [], Address("lab", "talk"), None),
-        (None, [], INITIAL, None),
-        ("pm", ["bob", "carol"], Address("lab", "pm"), ["bob", "carol"]),
-        ("pm", [], Address("lab", "pm"), []),
-        ("lab:pm", [], Address("lab", "pm"), None),
-        ("pm:bob", [], inbox("bob"), ["bob"]),
-        ("bob", [], inbox("bob"), ["bob"]),
-        ("pm:bob", ["carol"], inbox("bob"), ["carol"]),
-    ],
-)
-def test_an_event_is_for_all_or_for_somebody(
-    channel: str | None, to: list[str], address: Address, targets: list[str] | None
-) -> None:
-    assert private_targets(channel, to, address) == targets
 
 
 @given(st.none() | st.text(max_size=70), st.none() | st.text(max_size=140))

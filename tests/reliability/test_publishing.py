@@ -127,13 +127,13 @@ import django
 django.setup()
 from django.db import transaction
 from bus import services
-from bus.services import publishing
+from bus.notify import broker
 
 def die(bell):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if sys.argv[1] == "after-commit":
-    publishing.broker.ring = die
+    broker.ring = die
     with transaction.atomic():
         services.publish("lab:bench", message="committed")
 elif sys.argv[1] == "before-commit":

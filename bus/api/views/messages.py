@@ -22,7 +22,8 @@ from ...protocol.inbound import Inbound, copies_of, size_of
 from ...protocol.limits import nesting_within
 from ...protocol.names import Address
 from ...protocol.numbers import unusual
-from ...publishing import arriving
+from ...publishing.django import publish_frames
+from ...publishing.plan import at
 from ...services import history
 from ..bodies import FramesParser
 from ..queries import ChannelMessageFilter, MessageFilter
@@ -88,7 +89,7 @@ class _MessageView(BusView):
             for index, inbound in enumerate(frames_in):
                 _keep_to(inbound, initial, index if batch else None)
         speaker, new = client_directory.speaker(actor, self.request.query_params.get("client_id") or None)
-        delivery = arriving.publish_frames(speaker, frames_in, initial=initial, new_sender=new)
+        delivery = publish_frames(frames_in, actor=speaker, initial=initial, may_wait=True, new_sender=new)
         known = bool(delivery.published) and all(published.duplicate for published in delivery.published)
         status = 200 if known else 201
         if batch or delivery.unknown_targets or len(delivery.published) != 1:
@@ -132,14 +133,12 @@ def _keep_to(inbound: Inbound, initial: Address, index: int | None) -> None:
     for field, own in (("room", initial.room), ("channel", initial.channel)):
         given = getattr(inbound, field)
         if given not in (None, own, str(initial)) or inbound.to:
-            raise _at(
-                index,
-                BusError(
-                    ErrorCode.VALIDATION_ERROR,
-                    f"This address takes messages for {initial} only; post others to /api/v1/messages.",
-                    [{"field": "to" if inbound.to else field}],
-                ),
+            problem = BusError(
+                ErrorCode.VALIDATION_ERROR,
+                f"This address takes messages for {initial} only; post others to /api/v1/messages.",
+                [{"field": "to" if inbound.to else field}],
             )
+            raise problem if index is None else at(problem, index)
     inbound.room, inbound.channel = initial
 
 
@@ -184,16 +183,8 @@ def _frame(data: bytes, raw: dict[str, msgspec.Raw] | None, index: int | None) -
         if len(inbound.to) > settings.targets:
             raise FrameError(ErrorCode.VALIDATION_ERROR, f"At most {settings.targets} targets.", [{"field": "to"}])
     except BusError as problem:
-        raise _at(index, problem) from None
+        raise problem if index is None else at(problem, index) from None
     return inbound
-
-
-def _at(index: int | None, problem: BusError) -> BusError:
-    """The problem with the place in the batch, if there is one."""
-    if index is None:
-        return problem
-    details = [{"index": index, **fault} for fault in problem.details] or [{"index": index}]
-    return BusError(problem.code, problem.message, details, problem.retry_after)
 
 
 class Messages(_MessageView):

@@ -62,7 +62,7 @@ async def say_goodbye(node: Node) -> None:
     """Write down that the process is gone and with it its clients, and tell those who are left."""
     try:
         node.notices.gone(await node.run_writer(node_service.stopped, node.id))
-        await node.run_writer(totals.add, {"messages": node.publisher.passed})
+        await node.run_writer(totals.add, {"messages": node.announcer.passed})
     except DatabaseError as problem:
         logger.warning("presence stays for others to sweep: %s", problem, extra={"event": "presence_stays"})
 

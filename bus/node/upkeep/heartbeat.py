@@ -64,7 +64,7 @@ class Life:
         """Say that this process lives, and end what is owed; returns the seconds until the next time."""
         node = self._node
         settings = node.settings
-        passed = node.publisher.passed
+        passed = node.announcer.passed
         self._look_at_files()
         try:
             alive = await node.run_writer(
@@ -81,7 +81,7 @@ class Life:
             raise
         self._misses = 0
         node.log.heard()
-        node.publisher.passed -= passed
+        node.announcer.passed -= passed
         if settings.connections_per_principal:
             self.processes = len(await node.run(node_service.alive_ids))
         now = node.loop.time()

@@ -33,7 +33,7 @@ class Statistics:
             "clients": len(node.clients.by_id),
             "frames_received": node.received,
             "received_bytes": node.received_bytes,
-            "messages_published": node.publisher.published,
+            "messages_published": node.announcer.published,
             "streams": len(node.hub.streams),
             "memberships": sum(len(stream.members) for stream in node.hub.streams.values()),
             "tasks": len(node.short_tasks) + node.streams.working,
@@ -118,5 +118,5 @@ class Statistics:
     def _rate_since(self, before: tuple[float, int]) -> tuple[float, tuple[float, int]]:
         """Messages of clients a second since then, and where to count from the next time."""
         node = self._node
-        now, count = node.loop.time(), node.publisher.client_messages
+        now, count = node.loop.time(), node.announcer.client_messages
         return (count - before[1]) / max(now - before[0], 0.001), (now, count)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.models import wire_time
-from bus.node.delivery.clock import WireClock
+from bus.publishing.clock import WireClock
 
 pytestmark = pytest.mark.pure
 

@@ -1,0 +1,67 @@
+"""Step 2, entry: a message becomes one :class:`~bus.log.Entry` for each log that it goes into."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..directory.channels import ChannelRef
+from ..log import Entry
+from ..protocol import frames
+from ..protocol.inbound import Inbound
+from ..protocol.routing import delivered_type
+
+
+class Uids:
+    """Fresh ``arq_…`` ids for messages without an id of their own; for one thread."""
+
+    __slots__ = ("_count", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = f"arq_{secrets.token_hex(7)}"
+        self._count = 0
+
+    def __call__(self) -> str:
+        """The next id."""
+        self._count += 1
+        return f"{self._prefix}{self._count:x}"
+
+
+def random_uid() -> str:
+    """A fresh ``arq_…`` id, in any thread and process."""
+    return f"arq_{secrets.token_hex(16)}"
+
+
+def entries(
+    inbound: Inbound,
+    refs: Sequence[ChannelRef],
+    sender: str,
+    new_uid: Callable[[], str],
+    *,
+    owner: str = "",
+    exclude: Any = None,
+    done: Callable[[Entry], None] | None = None,
+) -> list[Entry]:
+    """The entries of a message from client ``sender``, one for each of ``refs``; the bytes that they share are built once.
+
+    ``new_uid`` makes ids for a message without one. ``owner`` is the principal or address that the entries count for while
+    they wait. ``exclude`` is the sender's own connection, which gets no copy unless it asked for one or named itself as a
+    target. ``done`` is called with each entry once its fate is known.
+    """
+    message_id = inbound.id
+    if inbound.echo:
+        exclude = None
+    tail = frames.message_tail(inbound)
+    made: list[Entry] = []
+    for ref in refs:
+        address = ref.address
+        kind = delivered_type(inbound.type, address)
+        if message_id:
+            uid, key = frames.message_uid(message_id), frames.publish_key(sender, message_id, address)
+        else:
+            uid, key = new_uid(), None
+        head = frames.message_head(uid, kind, address, sender)
+        without = None if address.is_inbox and address.channel == sender else exclude
+        made.append(Entry(ref.id, head, tail, uid, kind, sender, key, done, without, ref, message_id, owner))
+    return made
