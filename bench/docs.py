@@ -49,7 +49,7 @@ def results(data: dict[str, Any]) -> str:
                 f"| {name} | {number(cost)} | {median['rate']:,.0f} | {times} | {median['generator_share']:.0%} |"
             )
         lines += [_memory(rows), ""] if any("kib_per_connection" in median for _, _, median in rows) else [""]
-    lines += ["**What was promised, on plain daphne**", "", "| promise | bound | measured | |", "|---|--:|--:|---|"]
+    lines += ["**Promised figures, on plain daphne**", "", "| promise | bound | measured | |", "|---|--:|--:|---|"]
     for promise in data["promises"]:
         bound = f"{'≤' if promise['at_most'] else '≥'} {number(promise['bound'])}"
         verdict = "kept" if promise["kept"] else "**not kept**"
@@ -62,10 +62,12 @@ def _plural(unit: str) -> str:
 
 
 def _memory(rows: list[tuple[float, str, dict[str, Any]]]) -> str:
-    each = "; ".join(
-        f"{title} {median['kib_per_connection']:.1f}" for _, title, median in rows if "kib_per_connection" in median
-    )
-    return f"\nMemory of the server for one connection, in KiB: {each}."
+    each = [
+        f"| {title} | {median['kib_per_connection']:.1f} |"
+        for _, title, median in rows
+        if "kib_per_connection" in median
+    ]
+    return "\n".join(["", "Memory of the server for one connection:", "", "| contender | KiB |", "|---|--:|", *each])
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Keys that tokens are checked with: what is one, and the one algorithm that each is for."""
+"""Reads keys for JWT. Each key works with one algorithm only."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 class Key(NamedTuple):
-    """Material for verifying, and the one algorithm that it is for."""
+    """A key for verification, and its algorithm."""
 
     algorithm: str
     material: Any
 
 
 def key_of(text: str) -> Key:
-    """The key of the setting: a PEM public key, or a shared secret. Raises ``ImproperlyConfigured``."""
+    """The key in ``text``: a PEM public key or a shared secret. Raises ``ImproperlyConfigured`` for anything else."""
     text = text.replace("\\n", "\n").strip()
     if "-----BEGIN" not in text:
         secret = text.encode()
         if len(secret) < 32:
-            raise ImproperlyConfigured(f"a shared secret for HS256 has at least 32 bytes; this one has {len(secret)}")
+            raise ImproperlyConfigured(f"a shared secret for HS256 needs at least 32 bytes; this one has {len(secret)}")
         return Key("HS256", secret)
     if "PRIVATE KEY" in text:
-        raise ImproperlyConfigured("this is a private key; tokens are checked with the public one")
+        raise ImproperlyConfigured("this is a private key; use the public key")
     try:
         key = load_pem_public_key(text.encode())
     except ValueError:
@@ -40,15 +40,17 @@ def _key_for(key: Any) -> Key:
         return Key("RS256", key)
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1":
         return Key("ES256", key)
-    raise ImproperlyConfigured("a public key is RSA of at least 2048 bits (RS256) or on the curve P-256 (ES256)")
+    raise ImproperlyConfigured(
+        "the public key must be RSA with at least 2048 bits (RS256), or EC on the curve P-256 (ES256)"
+    )
 
 
 def keys_of(document: str | bytes) -> dict[str, Key]:
-    """The usable keys of a JWKS document by their ids ("" for one without). Raises ``ValueError`` when it is none."""
+    """The usable keys of a JWKS document, by key id ("" if absent). Raises ``ValueError`` for another document."""
     try:
         rows = list(json.loads(document)["keys"])
     except (ValueError, KeyError, TypeError):
-        raise ValueError("not a JWKS document: an object with a list of `keys` is expected") from None
+        raise ValueError("this is not a JWKS document, an object with a list of `keys`") from None
     found: dict[str, Key] = {}
     for row in rows:
         try:
@@ -57,5 +59,5 @@ def keys_of(document: str | bytes) -> dict[str, Key]:
                 Key("HS256", material) if row.get("kty") == "oct" and len(material) >= 32 else _key_for(material)
             )
         except (jwt.PyJWTError, ImproperlyConfigured, TypeError, ValueError, AttributeError):
-            continue  # Keys of other kinds and uses stand in such documents too.
+            continue  # A JWKS document may also contain keys of other kinds and uses.
     return found

@@ -1,4 +1,4 @@
-"""Reads and checks a table of settings: the bus's own, and the ready project's.
+"""Reads and checks a table of settings: those of the bus, and those of the ready-made project.
 
 A table is a frozen msgspec struct. Each field has a type, a default, and a ``Meta`` with its bounds, unit and meaning.
 ``NAME_FILE`` names a file with the value of ``NAME``, for secrets that are mounted as files.
@@ -15,7 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from msgspec import inspect
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-#: Characters of a wrong value that an error shows.
+#: Characters of an invalid value that an error shows.
 _SHOWN = 200
 
 
@@ -30,18 +30,18 @@ class Field(NamedTuple):
     default: Any
     meaning: str
     unit: str
-    #: The smallest number beside 0; 0: no such bound.
+    #: The smallest number apart from 0; 0: no such bound.
     shortest: float
 
     @property
     def type_name(self) -> str:
-        """The type as the documentation and errors name it."""
+        """The name of the type in the documentation and in errors."""
         kind = self.kind
         if isinstance(kind, inspect.LiteralType):
             return "one of " + ", ".join(map(str, kind.values))
         if isinstance(kind, inspect.UnionType):
             return "1, 0 or unset"
-        return _NAMES.get(type(kind), "texts with commas between")
+        return _NAMES.get(type(kind), "texts separated by commas")
 
     def rule(self, value: Any) -> str:
         """The type and the bounds that ``value`` is not within, as the end of the sentence "it must be …"."""
@@ -103,7 +103,7 @@ def fields_of(table: type[msgspec.Struct]) -> dict[str, Field]:
 def read(environment: Mapping[str, str], table: type[msgspec.Struct], prefix: str = "") -> dict[str, Any]:
     """The values that ``environment`` has for ``table``, by field name.
 
-    Raises ``ImproperlyConfigured`` with the variable's name for a value of the wrong form, or a file that cannot be read.
+    Raises ``ImproperlyConfigured`` with the variable's name for an invalid value or an unreadable file.
     """
     values: dict[str, Any] = {}
     for field in fields_of(table).values():
@@ -113,7 +113,9 @@ def read(environment: Mapping[str, str], table: type[msgspec.Struct], prefix: st
             try:
                 text = Path(path).read_text()
             except (OSError, UnicodeDecodeError) as problem:
-                raise ImproperlyConfigured(f"{variable}_FILE is {path!r}; it cannot be read: {problem}.") from None
+                raise ImproperlyConfigured(
+                    f"{variable}_FILE is {path!r}. This file cannot be read: {problem}."
+                ) from None
         if text is not None:
             values[field.name] = parsed(variable, text.strip(), field)
     return values
@@ -135,9 +137,9 @@ def parsed(variable: str, text: str, field: Field) -> Any:
 
 
 def checked(named: str, value: Any, field: Field, *, strict: bool = True) -> Any:
-    """``value`` in the type and the bounds of ``field``; a text becomes a number unless ``strict``.
+    """``value`` converted to the type of ``field``, within its bounds. Unless ``strict``, a text may become a number.
 
-    Raises ``ImproperlyConfigured`` with ``named``, the name that the value's author uses.
+    Raises ``ImproperlyConfigured`` with ``named``, the name of the setting for its author.
     """
     try:
         result = msgspec.convert(value, field.annotation, strict=strict)

@@ -1,7 +1,7 @@
 """Rules for settings that are more than a type and bounds: keys, addresses, origins, and settings that belong together.
 
-A rule gets the value and all settings. It returns what is wrong as the end of a sentence that begins with the setting's
-name, or None.
+A rule gets the value and all settings. It returns None, or the fault as the end of a sentence that begins with the name
+of the setting.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _JWT_ALGORITHMS = frozenset({"HS256", "RS256", "ES256"})
 
 def _send_buffer(value: int, whole: Config) -> str | None:
     if value < whole.frame_bytes:
-        return f"is {value}; below ARQONBUS_FRAME_BYTES ({whole.frame_bytes}) one message closes whoever is to get it"
+        return f"is {value}; it must be at least ARQONBUS_FRAME_BYTES ({whole.frame_bytes})"
     return None
 
 
 def _algorithms(value: tuple[str, ...], whole: Config) -> str | None:
     if set(value) - _JWT_ALGORITHMS or not value:
-        return f"is {', '.join(value) or 'empty'}; it may hold {', '.join(sorted(_JWT_ALGORITHMS))}"
+        return f"is {', '.join(value) or 'empty'}; it must be a selection of {', '.join(sorted(_JWT_ALGORITHMS))}"
     return None
 
 
@@ -38,10 +38,10 @@ def _jwt_key(value: str, whole: Config) -> str | None:
     try:
         algorithm = key_of(value).algorithm
     except ImproperlyConfigured as problem:
-        return f"does not hold a key: {problem}"
+        return f"is not a valid key: {problem}"
     if algorithm not in whole.jwt_algorithms:
-        return f"holds a key for {algorithm}, which is not among ARQONBUS_JWT_ALGORITHMS"
-    return "and ARQONBUS_JWT_JWKS are both set; one of them says where the keys are" if whole.jwt_jwks else None
+        return f"is a key for {algorithm}, which is not among ARQONBUS_JWT_ALGORITHMS"
+    return "and ARQONBUS_JWT_JWKS are both set; set only one of them" if whole.jwt_jwks else None
 
 
 def _jwks(value: str, whole: Config) -> str | None:
@@ -51,12 +51,14 @@ def _jwks(value: str, whole: Config) -> str | None:
     local = parts.scheme == "http" and parts.hostname in ("localhost", "127.0.0.1", "::1")
     if parts.scheme == "https" or local:
         return None
-    return f"is {value!r}; keys are fetched by https only (or by http from this machine)"
+    return f"is {value!r}; it must be an https URL (or an http URL of this machine)"
 
 
 def _system_room(value: str, whole: Config) -> str | None:
     return (
-        None if is_name(value) and value not in (INBOX_ROOM, "science") else f"is {value!r}; it must be a room's name"
+        None
+        if is_name(value) and value not in (INBOX_ROOM, "science")
+        else f"is {value!r}; it must be the name of a room, and not pm or science"
     )
 
 
@@ -69,11 +71,9 @@ def _origins(value: tuple[str, ...], whole: Config) -> str | None:
     for origin in value:
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}":
-            return (
-                f"holds {origin!r}; an origin is scheme://host or scheme://host:port, such as https://app.example.com"
-            )
+            return f"contains {origin!r}; an origin is scheme://host or scheme://host:port, such as https://app.example.com"
         if "*" in origin:
-            return f"holds {origin!r}; origins are compared whole, there are no wildcards"
+            return f"contains {origin!r}; an origin has no wildcards, because it is compared as a whole"
     return None
 
 

@@ -27,7 +27,7 @@ _FIELDS = parsing.fields_of(Config)
 def from_environment(environment: Mapping[str, str], prefix: str = "ARQONBUS_") -> dict[str, Any]:
     """The settings that ``environment`` names, as the dict for ``settings.ARQONBUS``.
 
-    Raises ``ImproperlyConfigured`` with the variable's name for a value of the wrong form.
+    Raises ``ImproperlyConfigured`` with the variable's name for an invalid value.
     """
     return parsing.read(environment, Config, prefix)
 
@@ -45,7 +45,7 @@ def entry(setting: str) -> str:
 def build(values: Mapping[str, Any], named: Callable[[str], str] = variable) -> Config:
     """A checked :class:`Config` of ``values``. ``named`` turns a setting into the name that its author uses.
 
-    Raises ``ImproperlyConfigured`` with the name of the first wrong setting.
+    Raises ``ImproperlyConfigured`` with the name of the first invalid setting.
     """
     given: dict[str, Any] = {}
     for key, value in values.items():
@@ -61,7 +61,7 @@ def build(values: Mapping[str, Any], named: Callable[[str], str] = variable) -> 
 
 
 def _near(setting: str, named: Callable[[str], str]) -> str:
-    """A hint at the setting that was meant."""
+    """A hint at a setting with a similar name."""
     near = difflib.get_close_matches(setting.lower(), _FIELDS, n=1)
     return f" Did you mean {named(near[0])}?" if near else ""
 
@@ -69,24 +69,26 @@ def _near(setting: str, named: Callable[[str], str]) -> str:
 @lru_cache(maxsize=1)
 def config() -> Config:
     """The settings in force, read once."""
-    # The ready project has built them once by their names in the environment: what is wrong now is a settings file.
+    # The ready-made project has checked the environment before. A fault here comes from a settings file.
     return build(getattr(settings, "ARQONBUS", {}), entry)
 
 
 def anonymous_allowed() -> bool:
-    """Whether unidentified clients are let in: by the setting, else in DEBUG only (contract §6)."""
+    """Whether anonymous clients are accepted: by the setting, otherwise only with DEBUG (docs/security.md, Identity)."""
     allowed = config().anonymous
     return bool(settings.DEBUG) if allowed is None else allowed
 
 
 def telemetry_anonymous_allowed() -> bool:
-    """Whether unidentified clients may use the telemetry socket: by its setting, else as on the bus."""
+    """Whether anonymous clients may use the telemetry socket: by its setting, otherwise as on the bus."""
     allowed = config().telemetry_anonymous
     return anonymous_allowed() if allowed is None else allowed
 
 
-#: How several processes come to one channel layer, in the ready project and in others.
-LAYER_HINT = "Give all processes one Redis: REDIS_URL in the ready project, CHANNEL_LAYERS in a project of your own."
+#: How to connect several processes, in the ready-made project and in others.
+LAYER_HINT = (
+    "Give all processes the same Redis: REDIS_URL in the ready-made project, CHANNEL_LAYERS in a project of your own."
+)
 
 
 def documentation() -> Path | None:
@@ -96,18 +98,18 @@ def documentation() -> Path | None:
 
 
 def ready_made() -> bool:
-    """Whether this is the project of this repository, with its Makefile, or one of somebody else."""
+    """Whether this is the ready-made project of this repository."""
     return str(settings.ROOT_URLCONF).startswith("arqonbus_site")
 
 
 def in_memory_layer() -> bool:
-    """Whether processes cannot ring each other's bells."""
+    """Whether the channel layer cannot carry notifications between processes."""
     backend = (getattr(settings, "CHANNEL_LAYERS", {}) or {}).get("default", {}).get("BACKEND", "")
     return not backend or backend.endswith("InMemoryChannelLayer")
 
 
 def default_address() -> Address:
-    """Where clients are that name no room."""
+    """The channel of clients that name no room."""
     return parse_address(config().default_channel) or DEFAULT_ADDRESS
 
 
@@ -120,9 +122,9 @@ setting_changed.connect(_forget, dispatch_uid="arqonbus.conf")
 
 
 def development_notice() -> str:
-    """What a server in development mode says of itself, in one line."""
-    come_in = "anonymous clients are let in" if anonymous_allowed() else "clients have to identify themselves"
-    # A project of one's own has a key of its own.
+    """The notice of a server in development mode, in one line."""
+    come_in = "anonymous clients are accepted" if anonymous_allowed() else "clients must authenticate"
+    # Another project has its own key.
     generated = getattr(settings, "DEVELOPMENT_KEY", False)
-    key = "the secret key is a generated one kept beside the database, " if generated else ""
+    key = "the secret key is generated and stored beside the database, " if generated else ""
     return f"Development mode: DEBUG is on, {key}{come_in}. For production set DEBUG=0, SECRET_KEY and ALLOWED_HOSTS."

@@ -110,7 +110,10 @@ def test_before_the_migrations_each_command_says_what_is_missing(unmigrated: Pro
     [
         ('{"ring": "many"}', """ARQONBUS["ring"] is 'many'; it must be a whole number."""),
         ('{"rings": 5}', """ARQONBUS["rings"] is not a setting of ArqonBus. Did you mean ARQONBUS["ring"]?"""),
-        ('{"system_room": "a b"}', """ARQONBUS["system_room"] is 'a b'; it must be a room's name"""),
+        (
+            '{"system_room": "a b"}',
+            """ARQONBUS["system_room"] is 'a b'; it must be the name of a room, and not pm or science""",
+        ),
     ],
 )
 def test_a_wrong_entry_of_the_settings_file_is_told_by_its_name_there(

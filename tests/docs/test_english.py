@@ -19,13 +19,6 @@ pytestmark = pytest.mark.pure
 PENDING = {
     "docs/architecture.md",
     "docs/commands.md",
-    "docs/configuration.md",
-    "docs/operations.md",
-    "docs/performance.md",
-    "docs/protocol.md",
-    "docs/reliability.md",
-    "docs/rest.md",
-    "docs/security.md",
 }
 PAGES = sorted(
     path.relative_to(PROJECT_ROOT).as_posix()

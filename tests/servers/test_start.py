@@ -53,7 +53,7 @@ async def test_every_command_starts_bus_telemetry_and_pages(
         _assert_start_up_lines(server)
     # Development mode says so in one readable line.
     (line,) = [line for line in server.log().splitlines() if "event=development_mode" in line]
-    for word in ("DEBUG is on", "anonymous clients are let in", "DEBUG=0", "SECRET_KEY", "ALLOWED_HOSTS"):
+    for word in ("DEBUG is on", "anonymous clients are accepted", "DEBUG=0", "SECRET_KEY", "ALLOWED_HOSTS"):
         assert word in line
     assert await asyncio.to_thread(server.terminate) == 0
     assert "Traceback" not in server.log()
