@@ -18,6 +18,25 @@ from .sight import id_at_sight
 from .usual import read
 
 
+def read_within(data: bytes, limits: Limits, grammar: Callable[[bytes], Inbound]) -> Inbound:
+    """The canonical form of one frame that is within the limits of size, depth and targets. Raises :class:`FrameError`."""
+    if len(data) > limits.frame_bytes:
+        raise FrameError(
+            ErrorCode.FRAME_TOO_LARGE,
+            f"The frame has {len(data)} bytes; at most {limits.frame_bytes} are taken.",
+            request_id=request_id_of(data),
+        )
+    if not nesting_within(data, limits.depth):
+        text = f"The frame nests deeper than {limits.depth} levels."
+        raise FrameError(ErrorCode.INVALID_JSON, text, request_id=id_at_sight(data))
+    inbound = grammar(data)
+    if len(inbound.to) > limits.targets:
+        raise FrameError(
+            ErrorCode.VALIDATION_ERROR, f"At most {limits.targets} targets.", [{"field": "to"}], request_id=inbound.id
+        )
+    return inbound
+
+
 class Session:
     """What one connection may still send. ``grammar`` turns a frame into its canonical form."""
 
@@ -48,27 +67,10 @@ class Session:
             wait = wait or self._shared.take(1.0, now)
         if wait:
             self._refuse(data, wait, now)
-        if len(data) > limits.frame_bytes:
-            self._bad(
-                FrameError(
-                    ErrorCode.FRAME_TOO_LARGE,
-                    f"The frame has {len(data)} bytes; at most {limits.frame_bytes} are taken.",
-                    request_id=request_id_of(data),
-                ),
-                now,
-            )
-        if not nesting_within(data, limits.depth):
-            text = f"The frame nests deeper than {limits.depth} levels."
-            self._bad(FrameError(ErrorCode.INVALID_JSON, text, request_id=id_at_sight(data)), now)
         try:
-            inbound = self._grammar(data)
+            inbound = read_within(data, limits, self._grammar)
         except FrameError as problem:
             self._bad(problem, now)
-        if len(inbound.to) > limits.targets:
-            self._bad(
-                FrameError(ErrorCode.VALIDATION_ERROR, f"At most {limits.targets} targets.", request_id=inbound.id),
-                now,
-            )
         if len(inbound.to) > 1:
             # It is kept for each target, and counts as often.
             self._owe(len(inbound.to) - 1, len(data))

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ..auth.permissions import Actor, require_admin_for
+from ..conf.table import Config
 from ..directory.channels import ChannelRef
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, Inbound
+from ..protocol.limits import Limits
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_client_id
 from ..protocol.routing import Route, place
 
@@ -94,3 +96,21 @@ def at(problem: BusError, index: int) -> BusError:
     """A problem with the place of its message in a batch."""
     details = [{"index": index, **fault} for fault in problem.details] or [{"index": index}]
     return BusError(problem.code, problem.message, details, problem.retry_after)
+
+
+def limits_of(settings: Config) -> Limits:
+    """The settings as the limits of a connection and of its frames."""
+    rate = settings.rate_limit
+    return Limits(
+        frame_bytes=settings.frame_bytes,
+        depth=settings.frame_depth,
+        targets=settings.targets,
+        frames_per_second=rate,
+        frames_burst=settings.rate_burst,
+        bytes_per_second=settings.byte_rate_limit if rate else 0.0,
+        # The largest frame that is taken has to pass, however slowly.
+        bytes_burst=max(2 * settings.byte_rate_limit, settings.frame_bytes),
+        bad_frames_burst=settings.bad_frames,
+        bad_frames_per_second=0.5,
+        memberships=settings.memberships,
+    )

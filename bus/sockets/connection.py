@@ -30,13 +30,12 @@ from ..protocol import frames
 from ..protocol.dialects import token_of
 from ..protocol.errors import RESTART, SLOW, TOO_MANY, UNIDENTIFIED, BusError, Closing, ErrorCode
 from ..protocol.inbound import KIND_COMMAND, KIND_REGISTER, Inbound
-from ..protocol.limits import Limits
 from ..protocol.names import Address
 from ..protocol.registration import Registration, registration_from
 from ..protocol.session import Session
 from ..protocol.state import Ended, State
 from ..protocol.usual import read
-from ..publishing.plan import ROUTES
+from ..publishing.plan import ROUTES, limits_of
 from ..realtime.writer import Writer
 from ..version import PROTOCOL, VERSION
 from . import messages
@@ -78,7 +77,7 @@ class Connection:
         self.client = ClientState(secrets.token_hex(8), actor, kind=kind, peer_address=peer_address)
         self.client.client_id = f"client-{self.client.connection_id}"
         self.client.drop = self.drop
-        self.session = Session(session_limits(node), time.monotonic(), self.grammar)
+        self.session = Session(limits_of(node.settings), time.monotonic(), self.grammar)
         self.query = query
         self.origin = origin
         self.writer: Writer
@@ -442,22 +441,3 @@ class Connection:
 
 def _nothing(*_: Any) -> None:
     """What is left to be done for a connection that is gone."""
-
-
-def session_limits(node: Node) -> Limits:
-    """The settings as the session's limits."""
-    settings = node.settings
-    rate = settings.rate_limit
-    return Limits(
-        frame_bytes=settings.frame_bytes,
-        depth=settings.frame_depth,
-        targets=settings.targets,
-        frames_per_second=rate,
-        frames_burst=settings.rate_burst,
-        bytes_per_second=settings.byte_rate_limit if rate else 0.0,
-        # The largest frame that is taken has to pass, however slowly.
-        bytes_burst=max(2 * settings.byte_rate_limit, settings.frame_bytes),
-        bad_frames_burst=settings.bad_frames,
-        bad_frames_per_second=0.5,
-        memberships=settings.memberships,
-    )

@@ -19,11 +19,11 @@ from ...protocol.dialects import decode_object, normalise, read_closely
 from ...protocol.errors import BusError, ErrorCode
 from ...protocol.faults import FrameError
 from ...protocol.inbound import Inbound, copies_of, size_of
-from ...protocol.limits import nesting_within
 from ...protocol.names import Address
 from ...protocol.numbers import unusual
+from ...protocol.session import read_within
 from ...publishing.django import publish_frames
-from ...publishing.plan import at
+from ...publishing.plan import at, limits_of
 from ...services import history
 from ..bodies import FramesParser
 from ..queries import ChannelMessageFilter, MessageFilter
@@ -170,21 +170,13 @@ def read_frames(body: Any) -> tuple[Sequence[Inbound], bool]:
 
 
 def _frame(data: bytes, raw: dict[str, msgspec.Raw] | None, index: int | None) -> Inbound:
-    settings = config()
+    """One message of a body; ``raw`` is its keys where they were read already."""
     try:
-        if len(data) > settings.frame_bytes:
-            raise BusError(
-                ErrorCode.FRAME_TOO_LARGE,
-                f"The message has {len(data)} bytes; at most {settings.frame_bytes} are taken.",
-            )
-        if not nesting_within(data, settings.frame_depth):
-            raise FrameError(ErrorCode.INVALID_JSON, f"The message nests deeper than {settings.frame_depth} levels.")
-        inbound = read_closely(data) if raw is None else normalise(raw, numbers=unusual(data))
-        if len(inbound.to) > settings.targets:
-            raise FrameError(ErrorCode.VALIDATION_ERROR, f"At most {settings.targets} targets.", [{"field": "to"}])
+        return read_within(
+            data, limits_of(config()), read_closely if raw is None else lambda _: normalise(raw, numbers=unusual(data))
+        )
     except BusError as problem:
         raise problem if index is None else at(problem, index) from None
-    return inbound
 
 
 class Messages(_MessageView):
