@@ -62,8 +62,9 @@ class BusConsumer(AsyncConsumer):
                 await connection.opened(writer)
             except Closing as closing:
                 connection.close(closing.close_code, closing.error)
+            known = connection.registered
             if inbound is not None:
-                inbound.known = connection.registered
+                inbound.known = known
             if reader is not None:
                 line = reader
 
@@ -74,7 +75,7 @@ class BusConsumer(AsyncConsumer):
                     else:
                         line.cut()
 
-                reader.begin(writer, connection.take, flooded, connection.registered)
+                reader.begin(writer, connection.take, flooded, known)
             while True:
                 event = await receive()
                 kind = event["type"]
@@ -92,6 +93,8 @@ class BusConsumer(AsyncConsumer):
                 elif kind == "websocket.receive":
                     text = event.get("text")
                     await connection.handle(text.encode() if text is not None else event.get("bytes") or b"")
+                # While the connection is silent nothing of its last frame is kept.
+                event = None
                 if reader is not None:
                     reader.busy = False
         finally:

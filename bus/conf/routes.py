@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -23,16 +22,17 @@ def local_path(scope: Any) -> str:
     return path
 
 
-def candidates(path: str) -> Iterator[str]:
+def candidates(path: str) -> list[str]:
     """``path``, and what else may be meant by it, the likeliest first.
 
     A handshake cannot be redirected, so the last slash may lack; and pages inside ``i18n_patterns`` look for their socket below
     a language.
     """
     whole = path if path.endswith("/") else f"{path}/"
-    yield from dict.fromkeys((path, whole))
+    found = [path] if path == whole else [path, whole]
     if settings.USE_I18N and get_language_from_path(whole):
-        yield f"/{whole.split('/', 2)[2]}"
+        found.append(f"/{whole.split('/', 2)[2]}")
+    return found
 
 
 def has_route(application: Any, path: str) -> bool | None:

@@ -9,7 +9,7 @@ Internals used, and nothing else of them: daphne's ``HTTPFactory.buildProtocol``
 ``notifyFinish``, ``gotLength``, ``channel.requestDone``, ``resumeProducing``, ``rawDataReceived``, ``connectionLost``,
 ``requests``, ``persistent``, ``_handlingRequest``, ``_waitingForTransport``, ``_dataBuffer``, ``_optimisticEagerReadSize``,
 ``_networkProducer`` and ``_respondToBadRequestAndDisconnect``; its transports' ``dataBuffer``, ``offset``, ``_tempDataLen``,
-``abortConnection``, ``pauseProducing`` and ``resumeProducing``.
+``abortConnection``, ``pauseProducing``, ``resumeProducing`` and ``unregisterProducer``.
 """
 
 from __future__ import annotations
@@ -105,9 +105,11 @@ def _request_class(lines: Lines, http_protocol: Any) -> Any:
             done = super().process()
             if self.transport is None:
                 # It is a WebSocket now. Channel and request hold each other; apart, they need no garbage collector to go.
+                # The transport would hold both for the WebSocket's whole life, as the producer to pause (3 KiB a connection).
                 lines.remove(channel.arqonbus_line)
                 channel.requests.clear()
                 self.notifications.clear()
+                channel.transport.unregisterProducer()
                 _wait_for_the_answer(channel.transport)
             return done
 
