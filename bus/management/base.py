@@ -1,4 +1,4 @@
-"""What the bus's commands have in common."""
+"""Base classes and helpers of the management commands."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ..protocol.errors import BusError
 
 
 class StoreCommand(BaseCommand):
-    """A command that works on the database: what keeps it from its work, or what the bus refuses, is one line."""
+    """A command that works on the database. An error of the database or the bus is one line of output."""
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run it. Raises ``CommandError``."""
+        """Run the command. Raises ``CommandError``."""
         try:
             return super().execute(*args, **options)
         except DatabaseError as problem:
@@ -41,11 +41,9 @@ class StoreCommand(BaseCommand):
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[str]]:
-    """A text file to write to, which is at ``path`` once it is whole: what was there stays if the writing fails.
+    """Open a text file that appears at ``path`` when it is complete. If writing fails, an older file stays.
 
-    The path ``-`` is standard output.
-
-    Raises ``CommandError`` for a file that cannot be written.
+    The path ``-`` is standard output. Raises ``CommandError`` if the file cannot be written.
     """
     if str(path) == "-":
         yield sys.stdout
@@ -56,41 +54,43 @@ def written_whole(path: Path) -> Iterator[IO[str]]:
             yield file
         part.replace(path)
     except OSError as problem:
-        raise CommandError(f"{path} cannot be written: {problem.strerror}.") from None
+        raise CommandError(f"Cannot write {path}: {problem.strerror}.") from None
     finally:
         part.unlink(missing_ok=True)
 
 
 def progress(total: int, unit: str) -> tqdm[Any]:
-    """A progress bar on a terminal's standard error for work of ``total`` units; nothing where there is no terminal."""
+    """Return a progress bar for ``total`` units of work. It shows only if standard error is a terminal."""
     return tqdm(total=total, unit=f" {unit}", disable=None, leave=False, dynamic_ncols=True)
 
 
 class DocumentCommand(BaseCommand):
-    """A command that prints, writes or checks a document that is made from the code."""
+    """A command that prints, writes or checks a document generated from the code."""
 
-    #: The command's own name, for the line that says how to renew a document.
+    #: The command's name, for the error that says how to update a document.
     name = ""
     requires_system_checks = []  # noqa: RUF012 - Django's own form
 
     def text(self, **options: Any) -> str:
-        """The document. Each command makes its own."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its document is.")
+        """Return the document. Each command overrides this."""
+        raise NotImplementedError(f"{type(self).__name__} must define text().")
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The command line."""
-        parser.add_argument("--output", type=Path, metavar="FILE", help="Write it to FILE instead of printing it.")
+        """Add the arguments of all document commands."""
         parser.add_argument(
-            "--check", type=Path, metavar="FILE", help="Write nothing; exit with 1 when FILE is not up to date."
+            "--output", type=Path, metavar="FILE", help="Write the document to FILE instead of printing it."
+        )
+        parser.add_argument(
+            "--check", type=Path, metavar="FILE", help="Write nothing. Exit with 1 if FILE is not up to date."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do what was asked for. Raises ``CommandError``."""
+        """Print, write or check the document. Raises ``CommandError``."""
         text = self.text(**options)
         checked: Path | None = options["check"]
         if checked is not None:
             if not checked.exists() or checked.read_text(encoding="utf-8") != text:
-                raise CommandError(f"{checked} is not up to date: manage.py {self.name} --output {checked}")
+                raise CommandError(f"{checked} is not up to date. Update it: manage.py {self.name} --output {checked}")
         elif options["output"] is not None:
             options["output"].write_text(text, encoding="utf-8")
         else:

@@ -36,7 +36,7 @@ async def test_after_a_restore_clients_are_told_what_is_gone_and_go_on(
         for number in range(4, 9):
             await publisher.publish(f"lost {number}", room="lab", channel="bench", ack=True)
     await client.wait_seq("lab:bench", 8)
-    with pytest.raises(AssertionError, match=r"1 process\(es\) of the bus serve this database. Stop them first."):
+    with pytest.raises(AssertionError, match=r"1 process\(es\) of the bus use this database. Stop them first."):
         await asyncio.to_thread(server.manage, "new_epochs")
 
     await asyncio.to_thread(server.terminate)

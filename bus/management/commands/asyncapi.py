@@ -1,4 +1,4 @@
-"""``manage.py asyncapi``: the contract of the sockets."""
+"""``manage.py asyncapi``: print the AsyncAPI document of the sockets."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from ..base import DocumentCommand
 
 
 class Command(DocumentCommand):
-    """The AsyncAPI document."""
+    """Print the AsyncAPI document."""
 
     name = "asyncapi"
     help = (
-        "Print the AsyncAPI 3.0 document of the sockets, made from the code. A running server shows the same at "
-        "/api/asyncapi.json, and for people at /api/asyncapi/."
+        "Print the AsyncAPI 3.0 document of the sockets, generated from the code. A running server serves the same document "
+        "at /api/asyncapi.json, and as a page at /api/asyncapi/."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The command line."""
-        parser.add_argument("--host", default=DEFAULT_HOST, help=f"Where the server is said to be ({DEFAULT_HOST}).")
-        parser.add_argument("--secure", action="store_true", help="Say wss instead of ws.")
+        """Add the command's arguments."""
+        parser.add_argument(
+            "--host", default=DEFAULT_HOST, help=f"Host of the server in the document ({DEFAULT_HOST})."
+        )
+        parser.add_argument("--secure", action="store_true", help="Use wss instead of ws in the document.")
         super().add_arguments(parser)
 
     def text(self, **options: Any) -> str:
-        """The document as JSON."""
+        """Return the document as JSON."""
         return json.dumps(document(options["host"], secure=options["secure"]), indent=2, ensure_ascii=False) + "\n"

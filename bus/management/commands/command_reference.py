@@ -1,4 +1,4 @@
-"""``manage.py command_reference``: docs/commands.md, from the registry."""
+"""``manage.py command_reference``: print docs/commands.md from the registry of commands."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..base import DocumentCommand
 
 
 class Command(DocumentCommand):
-    """The reference of the commands."""
+    """Print the reference of the bus's commands."""
 
     name = "command_reference"
-    help = "Print the reference of the commands in Markdown, made from the registry."
+    help = "Print the reference of the bus's commands in Markdown, generated from the code."
 
     def text(self, **options: Any) -> str:
-        """The page."""
+        """Return the page as Markdown."""
         return page()

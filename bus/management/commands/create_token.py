@@ -1,4 +1,4 @@
-"""``manage.py create_token NAME [--admin]``."""
+"""``manage.py create_token NAME [--admin]``: create an access token."""
 
 from __future__ import annotations
 
@@ -17,34 +17,39 @@ from ..base import StoreCommand
 
 
 class Command(StoreCommand):
-    """Makes an access token and prints it, alone, on the last line. It is not shown again: only its hash is kept."""
+    """Create an access token and print it on the last line. The database stores only its hash."""
 
-    help = "Make an access token; it is printed alone on the last line, once."
+    help = "Create an access token. The last line of the output is the token; it is shown only once."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The command line."""
-        parser.add_argument("name", help="What the token is for; shown in the admin and in the audit log.")
-        parser.add_argument("--admin", action="store_true", help="Let its bearer administer the bus.")
+        """Add the command's arguments."""
+        parser.add_argument("name", help="Purpose of the token, for the admin and the audit log.")
+        parser.add_argument("--admin", action="store_true", help="Let the token administer the bus.")
         parser.add_argument(
             "--user",
-            help="Django user that the token acts for (its rights and client ids), by the name it logs in with.",
+            help="Login name of the Django user whose rights and client ids the token has.",
         )
         parser.add_argument(
-            "--scope", action="append", default=[], help="Allow only this (join, publish, …); repeatable."
+            "--scope",
+            action="append",
+            default=[],
+            help="Allow only this action (join, publish, …). Repeat it for more.",
         )
-        parser.add_argument("--replace", action="store_true", help="Revoke the tokens that had this name before.")
-        parser.add_argument("--days", type=float, help="Days until it expires; without it, never.")
+        parser.add_argument("--replace", action="store_true", help="Revoke earlier tokens with this name.")
+        parser.add_argument(
+            "--days", type=float, help="Days until the token expires. Without it, the token never expires."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make it."""
+        """Create the token. Raises ``CommandError`` for an unknown user."""
         user = None
         if options["user"]:
             users = get_user_model()
             user = users._default_manager.filter(**{users.USERNAME_FIELD: options["user"]}).first()
             if user is None:
                 raise CommandError(
-                    f"There is no user whose {users.USERNAME_FIELD} is {options['user']!r}; "
-                    "`manage.py createsuperuser` makes one."
+                    f"There is no user with the {users.USERNAME_FIELD} {options['user']!r}. "
+                    "`manage.py createsuperuser` creates one."
                 )
         expires_at = timezone.now() + timedelta(days=options["days"]) if options["days"] else None
         with transaction.atomic():
@@ -61,5 +66,7 @@ class Command(StoreCommand):
                 door="command",
             )
         role = "admin" if token.admin else "ordinary"
-        self.stdout.write(f"Made {role} token {token.prefix}… for {token.name!r}. Keep it: it is not shown again.")
+        self.stdout.write(
+            f"Created {role} token {token.prefix}… for {token.name!r}. Store it now: it is not shown again."
+        )
         self.stdout.write(secret)

@@ -1,4 +1,4 @@
-"""``manage.py demo``: the server with a few demo agents at work, so that the console is alive in its first second."""
+"""``manage.py demo``: serve with a few demo agents, so that the console shows traffic at once."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ USER = "demo"
 
 
 class Command(RunBus):
-    """Serves as ``runbus`` does; the agents are ordinary clients in a process of their own, and end with it."""
+    """Serve like ``runbus``. The agents are ordinary clients in a second process, which ends with the server."""
 
-    help = "Serve the bus with demo agents that walk through the science room, and a throw-away admin to look with."
+    help = "Serve the bus with demo agents in the science room, and with a temporary admin user."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Those of ``runbus``."""
+        """Add the arguments of ``runbus`` and one more."""
         super().add_arguments(parser)
-        parser.add_argument("--no-agents", action="store_true", help="Only the server and the log-in.")
+        parser.add_argument("--no-agents", action="store_true", help="Start no agents.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Serve. Raises ``CommandError`` outside of development mode."""
         if not settings.DEBUG:
             raise CommandError(
-                "The demo makes an admin with a printed password; it runs in development mode only (DEBUG=1)."
+                "The demo creates an admin user and prints its password. It runs in development mode only (DEBUG=1)."
             )
         if options["workers"] != 1:
-            raise CommandError("The demo is one process; `runbus --workers` serves with several.")
+            raise CommandError("The demo runs in one process. Use `runbus --workers` for several.")
         if find_spec("websockets") is None:
             raise CommandError("The demo agents need the package websockets: pip install websockets.")
-        # Figures every second: a page that is looked at for a minute should move.
+        # Send statistics every second, so that the charts move during a short demo.
         settings.ARQONBUS.setdefault("telemetry_interval", 1.0)
         config.cache_clear()
         self._options = options
@@ -60,21 +60,21 @@ class Command(RunBus):
             self._end()
 
     def _say(self, said: list[str]) -> None:
-        """The server is open: tell how to look at it, and let the agents in."""
-        # The line with the log-in should stay in sight. (Making the application has set the logs up anew, so: here.)
+        """Print the address and the log-in, and start the agents. The server accepts connections now."""
+        # Keep the line with the log-in visible. It must happen here, since creating the application configures the logs.
         logging.getLogger("arqonbus").setLevel(logging.ERROR)
         host, port = reachable(self._options["host"]), self._options["port"]
         there = [line for line in said if "make admin" not in line]
         prefix = address("bus:console") or "/"
         super()._say([*there, f"Demo: open http://{host}:{port}{prefix} and log in as {_name()} with {self._password}"])
         if not self._options["no_agents"]:
-            # They end when their standard input does, however this process ends.
+            # The agents end when their standard input closes, however this process ends.
             command = [sys.executable, "-m", "bus.demo.agents", f"ws://{host}:{port}{prefix}"]
             self._agents = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: S603 - the project's own module
 
     @staticmethod
     def _make_user() -> str:
-        """An admin that is good until the demo ends; its password."""
+        """Enable the admin user of the demo and return its new password."""
         password = secrets.token_urlsafe(9)
         users = get_user_model()
         user = _demo_user() or users(**{users.USERNAME_FIELD: _name()})
@@ -84,8 +84,8 @@ class Command(RunBus):
             user.save()
         except DatabaseError as problem:
             raise CommandError(
-                f"The demo cannot make a user of {users._meta.label} by its {users.USERNAME_FIELD} alone "
-                f"({database.one_line(problem)}). Make one called {_name()} yourself; the demo gives it a password."
+                f"The demo cannot create a user of {users._meta.label} with its {users.USERNAME_FIELD} alone "
+                f"({database.one_line(problem)}). Create a user {_name()} yourself; the demo sets its password."
             ) from None
         return password
 
@@ -106,7 +106,7 @@ class Command(RunBus):
 
 
 def _name() -> str:
-    """What the demo's user logs in with, in a form that the project's user model takes."""
+    """Return the login name of the demo's user: an email address if the user model wants one."""
     users = get_user_model()
     return f"{USER}@example.com" if isinstance(users._meta.get_field(users.USERNAME_FIELD), EmailField) else USER
 
@@ -117,7 +117,7 @@ def _demo_user() -> Any:
 
 
 def _enable(user: Any, on: bool) -> None:
-    """Let the user in as an admin, or not any more, as far as its model knows such things."""
+    """Turn the admin flags of the user on or off, as far as the user model has them."""
     for field in user._meta.concrete_fields:
         if field.name in ("is_active", "is_staff", "is_superuser"):
             setattr(user, field.name, on)

@@ -1,4 +1,4 @@
-"""``manage.py export_history [ADDRESS …] --output FILE``."""
+"""``manage.py export_history [ADDRESS …] --output FILE``: write messages as JSON Lines."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ..base import StoreCommand, progress, written_whole
 
 
 class Command(StoreCommand):
-    """Writes kept messages as JSON Lines; may run while servers run."""
+    """Write stored messages as JSON Lines. It may run beside servers."""
 
     help = (
-        "Write the kept messages of channels to a file, one JSON object a line, oldest first in each channel. "
-        "Without an address: all channels, but no inboxes. Safe while the bus is serving."
+        "Write the stored messages of channels to a file, one JSON object a line, oldest first in each channel. "
+        "Without an address it exports all channels, but no inboxes. It is safe while the bus runs."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The command line."""
-        parser.add_argument("addresses", nargs="*", metavar="ADDRESS", help="room:channel, or a room for all of it.")
+        """Add the command's arguments."""
+        parser.add_argument("addresses", nargs="*", metavar="ADDRESS", help="A channel (room:channel) or a whole room.")
         parser.add_argument(
-            "--output", type=Path, required=True, metavar="FILE", help="The file to write; - is standard output."
+            "--output", type=Path, required=True, metavar="FILE", help="The file to write. - means standard output."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Write it. Raises ``CommandError``."""
+        """Write the file. Raises ``CommandError``."""
         channels = list(archive.channels_of(options["addresses"]))
         written = 0
         with written_whole(options["output"]) as file, progress(archive.count(channels), "messages") as bar:

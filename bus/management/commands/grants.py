@@ -1,4 +1,4 @@
-"""``manage.py grants list|add|remove``: who may do what where."""
+"""``manage.py grants list|add|remove``: manage the rules of access."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from ..base import StoreCommand
 
 
 class Command(StoreCommand):
-    """Lists, adds and removes grants; running servers follow at once."""
+    """List, add and remove grants. Running servers apply a change at once."""
 
-    help = "List, add or remove grants, which say who may do what where. Running servers follow at once."
+    help = "List, add or remove grants, the rules of access. Running servers apply a change at once."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The command line."""
+        """Add the command's arguments."""
         actions = parser.add_subparsers(dest="do", required=True, metavar="list|add|remove")
         actions.add_parser("list", help="Show all grants.")
         adding = actions.add_parser("add", help="Add a grant, such as: grants add user:ada join 'lab:*'")
         adding.add_argument(
             "subject",
-            help=f"Who: KIND or KIND:NAME, where KIND is one of {', '.join(Grant.Subject.values)}; such as group:staff.",
+            help=f"KIND or KIND:NAME, such as group:staff. KIND is one of {', '.join(Grant.Subject.values)}.",
         )
-        adding.add_argument("action", help=f"What: one of {', '.join(ACTIONS)}, or * for all of them.")
-        adding.add_argument("pattern", help="Where: room:channel, with * for any text.")
-        adding.add_argument("--deny", action="store_true", help="Forbid it; a grant that denies wins.")
+        adding.add_argument("action", help=f"One of {', '.join(ACTIONS)}, or * for all.")
+        adding.add_argument("pattern", help="The channels: room:channel, where * stands for any text.")
+        adding.add_argument(
+            "--deny", action="store_true", help="Forbid the action. A ban overrides every grant that allows."
+        )
         removing = actions.add_parser("remove", help="Remove a grant.")
-        removing.add_argument("number", type=int, help="Its number, as `grants list` shows it.")
+        removing.add_argument("number", type=int, help="Number of the grant in `grants list`.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do it. Raises ``CommandError``."""
+        """Run the chosen action. Raises ``CommandError``."""
         getattr(self, f"_{options['do']}")(**options)
 
     def _list(self, **_: Any) -> None:
@@ -49,9 +51,11 @@ class Command(StoreCommand):
             for grant in Grant.objects.order_by("pk")
         ]
         if not rows:
-            self.stdout.write("There is no grant: public rooms are open to all, and private ones to admins.")
+            self.stdout.write(
+                "There are no grants. Public rooms are open to all clients, and private rooms only to admins."
+            )
             return
-        self.table(("number", "who", "", "what", "where", "made by"), rows)
+        self.table(("number", "subject", "", "action", "pattern", "created by"), rows)
 
     def _add(self, *, subject: str, action: str, pattern: str, deny: bool, **options: Any) -> None:
         kind, _, name = subject.partition(":")
@@ -70,7 +74,7 @@ class Command(StoreCommand):
     def _remove(self, *, number: int, **_: Any) -> None:
         grant = Grant.objects.filter(pk=number).first()
         if grant is None:
-            raise CommandError(f"There is no grant {number}; `manage.py grants list` shows them.")
+            raise CommandError(f"There is no grant {number}. `manage.py grants list` shows all grants.")
         shown = str(grant)
         grants.delete(SYSTEM, grant, door="command")
         self.stdout.write(f"Removed grant {number}: {shown}.")

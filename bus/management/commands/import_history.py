@@ -1,4 +1,4 @@
-"""``manage.py import_history FILE``."""
+"""``manage.py import_history FILE``: read an export into empty channels."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..base import StoreCommand, progress
 
 
 class Command(StoreCommand):
-    """Reads what ``export_history`` wrote into empty channels; a second run goes on where the first one ended."""
+    """Read a file of ``export_history`` into empty channels. A second run continues an interrupted one."""
 
     help = (
-        "Read the messages of an export into their channels, with their own seq and time. A channel takes them when it is "
-        "empty; run it again after an interruption."
+        "Read the messages of an export into their channels, with their seq and time. The channels must be empty. "
+        "If the import was interrupted, run it again: it continues."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The command line."""
-        parser.add_argument("file", type=Path, metavar="FILE", help="What export_history wrote.")
+        """Add the command's arguments."""
+        parser.add_argument("file", type=Path, metavar="FILE", help="A file of export_history.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Read it. Raises ``CommandError``."""
+        """Read the file. Raises ``CommandError``."""
         path: Path = options["file"]
         done = 0
         try:
@@ -35,14 +35,14 @@ class Command(StoreCommand):
                     done += part
                     bar.update(file.tell() - bar.n)
         except archive.Refused as problem:
-            raise CommandError(f"{problem} {done} messages before it are there.") from None
+            raise CommandError(f"{problem} The {done} messages before it are imported.") from None
         except OSError as problem:
-            raise CommandError(f"{path} cannot be read: {problem.strerror}.") from None
-        self.stdout.write(f"{done} messages are there.")
+            raise CommandError(f"Cannot read {path}: {problem.strerror}.") from None
+        self.stdout.write(f"Imported {done} messages.")
 
 
 def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file with their numbers; of a line without an end only as much as shows that it is too long."""
+    """Yield the lines of a file with their numbers. A too long line is cut where its length becomes an error."""
     number = 0
     while line := file.readline(archive.LONGEST_LINE + 1):
         number += 1

@@ -1,4 +1,4 @@
-"""``manage.py new_epochs``."""
+"""``manage.py new_epochs``: give all logs a new epoch after a restored backup."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ..base import StoreCommand
 
 
 class Command(StoreCommand):
-    """Gives every log a new epoch; for a database that was set back to an older state, before the servers start."""
+    """Give every log a new epoch. Run it before the servers start, if the database is older than the clients."""
 
     help = (
-        "After restoring a backup and before the servers start: tell clients that come back that messages they have seen "
-        "are gone, instead of letting them take new messages for those."
+        "Run this after you restored a backup, before the servers start. Clients then learn that messages are gone, "
+        "and do not mistake new messages for the lost ones."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Renew them."""
+        """Renew all epochs. Raises ``CommandError`` if servers run."""
         try:
             count = epochs.renew(SYSTEM, door="command")
         except epochs.StillServed as still:
-            raise CommandError(f"{still.count} process(es) of the bus serve this database. Stop them first.") from None
+            raise CommandError(f"{still.count} process(es) of the bus use this database. Stop them first.") from None
         self.stdout.write(
-            f"{count} channels have a new epoch. Clients that come back are told what is left (recovered: false)."
+            f"{count} channels have a new epoch. Clients that resume get `recovered: false` and the messages that are left."
         )

@@ -1,4 +1,4 @@
-"""``manage.py runbus``: the bus and its telemetry on two ports."""
+"""``manage.py runbus``: serve the bus and telemetry on two ports."""
 
 from __future__ import annotations
 
@@ -20,34 +20,38 @@ from ...servers.workers import Workers
 
 
 class Command(BaseCommand):
-    """Serves until SIGTERM or Ctrl+C, then stops in order: sockets are closed with 4012, accepted messages are kept."""
+    """Serve until SIGTERM or Ctrl+C. Then close all sockets with 4012 and commit all accepted messages."""
 
     help = (
-        "Serve the bus (with its page, REST and admin) on one port and telemetry on another. "
-        "With --workers several processes share the ports; that needs PostgreSQL and Redis."
+        "Serve the bus, with its console, REST and admin, on one port, and telemetry on another. "
+        "With --workers, several processes share the ports. They need PostgreSQL and Redis."
     )
     requires_system_checks = []  # noqa: RUF012 - Django's own form
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The command line."""
-        parser.add_argument("--host", default="localhost", help="Address to listen on; 0.0.0.0 for all (localhost).")
+        """Add the command's arguments."""
+        parser.add_argument(
+            "--host", default="localhost", help="Address to listen on (localhost). 0.0.0.0 means all addresses."
+        )
         parser.add_argument("--port", type=int, default=8765, help="Port of the bus (8765).")
-        parser.add_argument("--telemetry-port", type=int, default=8766, help="Port of telemetry (8766); 0: none.")
-        parser.add_argument("--workers", type=int, default=1, help="Processes that share the ports (1).")
+        parser.add_argument(
+            "--telemetry-port", type=int, default=8766, help="Port of telemetry (8766). 0 means no telemetry port."
+        )
+        parser.add_argument("--workers", type=int, default=1, help="Number of processes that share the ports (1).")
         parser.add_argument(
             "--server",
             choices=servers.SERVERS,
             default="daphne",
-            help="ASGI server (daphne); uvicorn uses uvloop where it is installed.",
+            help="ASGI server (daphne). uvicorn uses uvloop if it is installed.",
         )
-        # How a worker gets its parent's sockets.
+        # A worker gets its parent's sockets through these file descriptors.
         parser.add_argument("--bus-fds", default="", help=argparse.SUPPRESS)
         parser.add_argument("--telemetry-fds", default="", help=argparse.SUPPRESS)
-        # Where it tells its parent that it serves.
+        # A worker reports to its parent through this file descriptor that it serves.
         parser.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Serve."""
+        """Serve until the end. Raises ``CommandError`` if the server cannot start."""
         if options["bus_fds"]:
             self._work(options)
             return
@@ -65,7 +69,7 @@ class Command(BaseCommand):
                 telemetry = listen(options["host"], options["telemetry_port"], "--telemetry-port")
         except (preflight.NotReady, CannotListen) as problem:
             raise CommandError(str(problem)) from None
-        # Made before the loop runs: Django's ORM refuses to be called in one.
+        # The lines are built before the event loop runs, since Django's ORM refuses calls inside of one.
         said = greeting.lines(
             options["host"],
             bus[0].getsockname()[1],
@@ -89,12 +93,12 @@ class Command(BaseCommand):
         sys.exit(Workers(options["workers"], command, [*bus, *telemetry]).run())
 
     def _work(self, options: dict[str, Any]) -> None:
-        """As one of several workers, on the parent's sockets."""
+        """Serve as one of several workers, on the parent's sockets."""
         listening = servers.Listening(_adopted(options["bus_fds"]), _adopted(options["telemetry_fds"]))
         self._serve(options["server"], listening, begun=lambda: _tell(options["ready_fd"]), leave_port=True)
 
     def _look_at_settings(self) -> None:
-        """Tell of what is unwise. Raises ``CommandError`` for what cannot work; a line for each."""
+        """Print a warning for each unwise setting. Raises ``CommandError`` with a line for each impossible one."""
         found = checks.before_serving()
         wrong = [f"{message.msg} {message.hint}" for message in found if message.level >= ERROR]
         if wrong:
@@ -121,7 +125,7 @@ class Command(BaseCommand):
 
 
 def _tell(handle: int) -> None:
-    """Tell the parent that this worker serves."""
+    """Report to the parent that this worker serves."""
     if handle >= 0:
         os.write(handle, b"1")
         os.close(handle)

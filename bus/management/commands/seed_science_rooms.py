@@ -1,4 +1,4 @@
-"""``manage.py seed_science_rooms``."""
+"""``manage.py seed_science_rooms``: create the built-in rooms."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from ..base import StoreCommand
 
 
 class Command(StoreCommand):
-    """Makes the room ``science`` and the bus's own (``integriguard``); what is there already stays as it is."""
+    """Create the rooms ``science`` and ``integriguard`` with their channels. Existing ones stay unchanged."""
 
-    help = "Make the room science and the bus's own room with their channels, where they are missing, and say what was done."
+    help = "Create the room science and the bus's own room with their channels, if they are missing, and list the new ones."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make them."""
+        """Create the missing rooms and channels."""
         done = seed_hardcoded(science=True)
         for line in done:
             self.stdout.write(line)
         if not done:
-            self.stdout.write("The built-in rooms and channels exist already; there is nothing to do.")
+            self.stdout.write("The built-in rooms and channels already exist. There is nothing to do.")
         if not config().science_room:
             self.stdout.write(
-                'An admin can delete the room science here; ARQONBUS = {"science_room": True} makes it built in.'
+                "The room science is not built in here, so an admin can delete it. "
+                'ARQONBUS = {"science_room": True} makes it built in.'
             )

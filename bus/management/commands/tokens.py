@@ -1,4 +1,4 @@
-"""``manage.py tokens list`` and ``manage.py tokens revoke TOKEN``; ``create_token`` makes them."""
+"""``manage.py tokens list`` and ``manage.py tokens revoke TOKEN``. ``create_token`` creates tokens."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ..base import StoreCommand
 
 
 class Command(StoreCommand):
-    """Lists and revokes access tokens."""
+    """List or revoke access tokens."""
 
-    help = "List the access tokens, or revoke one: its connections are closed at once, in every process."
+    help = "List the access tokens, or revoke one. Every process then closes the connections of that token at once."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The command line."""
+        """Add the command's arguments."""
         actions = parser.add_subparsers(dest="action", required=True, metavar="list|revoke")
-        listing = actions.add_parser("list", help="Show the tokens that are good, newest first.")
-        listing.add_argument("--all", action="store_true", help="Show revoked and expired ones too.")
-        revoking = actions.add_parser("revoke", help="End a token.")
-        revoking.add_argument("token", help="Its number or name, as `tokens list` shows it.")
+        listing = actions.add_parser("list", help="Show the valid tokens, newest first.")
+        listing.add_argument("--all", action="store_true", help="Also show revoked and expired tokens.")
+        revoking = actions.add_parser("revoke", help="Revoke a token.")
+        revoking.add_argument("token", help="Number or name of the token in `tokens list`.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do it. Raises ``CommandError``."""
+        """Run the chosen action. Raises ``CommandError``."""
         if options["action"] == "list":
             self._list(everything=options["all"])
         else:
@@ -48,9 +48,9 @@ class Command(StoreCommand):
             if everything or token.is_good()
         ]
         if not rows:
-            self.stdout.write("There is no access token; `manage.py create_token NAME` makes one.")
+            self.stdout.write("There is no access token. `manage.py create_token NAME` creates one.")
             return
-        self.table(("number", "name", "begins with", "user", "may", "until", "last used"), rows)
+        self.table(("number", "name", "begins with", "user", "scopes", "expires", "last used"), rows)
 
     def _revoke(self, wanted: str) -> None:
         matches = Q(name=wanted)
@@ -58,10 +58,10 @@ class Command(StoreCommand):
             matches |= Q(pk=int(wanted))
         found = list(AccessToken.objects.filter(matches, revoked_at=None))
         if not found:
-            raise CommandError(f"There is no token {wanted!r} that is not revoked; `manage.py tokens list` shows them.")
+            raise CommandError(f"There is no valid token {wanted!r}. `manage.py tokens list` shows the valid tokens.")
         if len(found) > 1:
             numbers = ", ".join(str(token.pk) for token in found)
-            raise CommandError(f"{len(found)} tokens are called {wanted!r}; give the number of one: {numbers}.")
+            raise CommandError(f"{len(found)} tokens have the name {wanted!r}. Give the number of one: {numbers}.")
         (token,) = found
         tokens.revoke(SYSTEM, token, door="command")
         self.stdout.write(f"Revoked token {token.pk} ({token.name}).")
@@ -70,7 +70,7 @@ class Command(StoreCommand):
 def _state(token: AccessToken) -> str:
     if token.revoked_at is not None:
         return f"revoked {_day(wire_time(token.revoked_at))}"
-    return _day(wire_time(token.expires_at)) or "for ever"
+    return _day(wire_time(token.expires_at)) or "never"
 
 
 def _day(time: str | None) -> str:
