@@ -91,7 +91,7 @@ else:
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# The channel layer is the bell between processes; without Redis there is one process and the bell is in memory.
+# The channel layer carries notifications between processes. Without Redis there is one process, with a layer in memory.
 REDIS_URL = site.redis_url
 if REDIS_URL and not REDIS_URL.startswith(("redis://", "rediss://", "unix://")):
     raise ImproperlyConfigured("REDIS_URL must look like redis://host:6379/0 (or rediss://, unix://).")

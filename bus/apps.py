@@ -43,7 +43,7 @@ class BusConfig(AppConfig):
         from .log import Passed
         from .monitoring.log_lines import Damper
 
-        #: The nodes that run in this process; code outside of an event loop rings their bells through it.
+        #: The nodes that run in this process; code outside of an event loop sends notifications through it.
         self.nodes: set[Node] = set()
         #: Node of each loop, running or about to.
         self.loops: dict[AbstractEventLoop, Node] = {}

@@ -14,8 +14,8 @@ from .auth.identity import session_model, session_subject
 from .auth.permissions import table
 from .db import inheritance as family
 from .models import AccessToken, Channel, Grant, Room
-from .notify import broker
-from .notify import messages as bells
+from .notify import dispatch
+from .notify import messages as notifications
 from .services import rights as access
 
 
@@ -96,11 +96,11 @@ def _session_deleted(instance: Any, **_: Any) -> None:
 
 def _room_changed(instance: Room, created: bool, **_: Any) -> None:
     if not created:
-        broker.ring_on_commit(bells.Changed(instance.name, ""))
+        dispatch.notify_on_commit(notifications.ChannelChanged(instance.name, ""))
         # It may be private now.
         access.changed(f"room:{instance.name}")
 
 
 def _channel_changed(instance: Channel, created: bool, **_: Any) -> None:
     if not created:
-        broker.ring_on_commit(bells.Changed(instance.room.name, instance.name))
+        dispatch.notify_on_commit(notifications.ChannelChanged(instance.room.name, instance.name))

@@ -1,4 +1,4 @@
-"""The bus in Django's admin: looked at through the models, changed through the services, so that rules, bells and audit are one.
+"""The bus in Django's admin: read through the models, changed through the services, so that rules and audit are the same.
 
 Internal tables (spent tickets, remembered message ids, counters, notes of access changes) are not shown.
 """

@@ -156,7 +156,7 @@ class RuleTable:
     """The grants as this process knows them.
 
     Threads read them with :meth:`rules`, which queries after a change; the event loop uses :attr:`loaded`, which the node
-    brings up to date when somebody rings.
+    brings up to date when a notification comes.
     """
 
     #: Seconds for which a process that runs no node, and so hears of no change, goes by what it has read.

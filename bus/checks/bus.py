@@ -141,7 +141,7 @@ def check_layer(**_: Any) -> list[CheckMessage]:
     if not (getattr(settings, "CHANNEL_LAYERS", None) or {}).get("default"):
         return [
             Error(
-                "CHANNEL_LAYERS has no default layer: the bus rings its bells over it.",
+                "CHANNEL_LAYERS has no default layer: the bus sends its notifications over it.",
                 hint="For one process: CHANNEL_LAYERS = "
                 '{"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}}.',
                 id="bus.E007",
@@ -280,7 +280,7 @@ def check_proxy(**_: Any) -> list[CheckMessage]:
 
 
 def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E005, W005: several processes are alive that cannot ring each other, or share a SQLite file between machines."""
+    """E005, W005: several processes are alive that cannot notify each other, or share a SQLite file between machines."""
     if DEFAULT_DB_ALIAS not in (databases or ()):
         return []
     from ..services.nodes import alive_hosts

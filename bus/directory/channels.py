@@ -12,8 +12,8 @@ from ..auth.permissions import JOIN, Actor, can, require
 from ..conf.settings import config
 from ..models import Channel, Room, new_epoch
 from ..monitoring import metrics
-from ..notify import broker
-from ..notify import messages as bells
+from ..notify import dispatch
+from ..notify import messages as notifications
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import WHOLE, Address, inbox
 from ..protocol.routing import channel_not_found
@@ -21,7 +21,7 @@ from . import inboxes
 
 
 class ChannelRef(msgspec.Struct, frozen=True):
-    """What the path of a message needs to know of a channel; kept in each process's memory until somebody rings."""
+    """What the path of a message needs to know of a channel; remembered by each process until a notification of a change."""
 
     id: int
     address: Address
@@ -146,7 +146,7 @@ def _check_made_by(actor: Actor) -> None:
 def announce_created(channel: Channel, actor: Actor) -> None:
     """After the commit: tell the other processes and the signal `channel_created` of a new channel."""
     address = channel.address
-    broker.ring_on_commit(bells.Changed(address.room, address.channel))
+    dispatch.notify_on_commit(notifications.ChannelChanged(address.room, address.channel))
     transaction.on_commit(
         lambda: signals.channel_created.send_robust(
             Channel,

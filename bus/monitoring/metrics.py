@@ -131,7 +131,7 @@ _COUNTERS = {
     "delivered": "Frames handed to the writers, one for each receiver",
     "delivered_bytes": "Bytes of frames handed to the writers",
     "gaps": "Times that a message came before its turn",
-    "repaired": "Messages read from the log since no bell announced them",
+    "repaired": "Messages read from the log since no notification announced them",
     "bells_skipped": "Ephemeral messages and notices that did not go to the other processes",
 }
 #: Figures that go up and down.
@@ -141,7 +141,7 @@ _GAUGES = {
     "log_queue": "Messages that wait for the log",
     "bell_queue_bytes": "Bytes that wait for the channel layer",
     "recent_bytes": "Bytes of recent messages in memory",
-    "layer_connected": "Whether the channel layer takes bells",
+    "layer_connected": "Whether the channel layer takes notifications",
     "store_available": "Whether the database took what it was given last",
     "uptime_seconds": "Time since the node began",
 }

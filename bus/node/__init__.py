@@ -1,4 +1,4 @@
-"""One node per process and event loop: it owns the hub, the log writer, the bell's listener and the heartbeat."""
+"""One node per process and event loop: it owns the hub, the log writer, the listener for notifications and the heartbeat."""
 
 from __future__ import annotations
 

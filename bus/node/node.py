@@ -22,8 +22,8 @@ from ..directory.channels import ChannelRef
 from ..log import LogWriter
 from ..monitoring import metrics
 from ..monitoring.log_lines import Damper
-from ..notify import messages as bells
-from ..notify.broker import Broker
+from ..notify import messages as notifications
+from ..notify.broker import broker_for
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, Address
 from ..publishing.announce import Announcer
@@ -84,10 +84,10 @@ class Node:
         self._apart = DatabaseThreads(1, "arqonbus-apart")
         self._watcher = DatabaseThreads(1, "arqonbus-watch")
         self.hub = Hub(self.loop, Memory(messages=settings.ring, size=settings.ring_bytes, total=settings.ring_total))
-        self.broker = Broker(self.hear)
+        self.broker = broker_for(self.hear)
         self.clients = Clients()
         self.watch = Watch(self)
-        self.broker.on_return = self.watch.everywhere
+        self.broker.on_reconnect = self.watch.everywhere
         self.life = Life(self)
         self.channels = Channels(self.run_writer)
         self.streams = Streams(self.hub, self.broker, self.run_watcher, self._writer_settled)
@@ -287,59 +287,60 @@ class Node:
         if not self.may(client, action, ref):
             raise self.refusal(client, action, ref)
 
-    # --- bells ------------------------------------------------------------------------------------------------------
+    # --- notifications -----------------------------------------------------------------------------------------------
 
-    def hear_threadsafe(self, bell: bells.Bell, *, pass_on: bool) -> None:
-        """From another thread of this process: ring here and, for one of the process's nodes, at the other processes."""
+    def hear_threadsafe(self, notification: notifications.Notification, *, pass_on: bool) -> None:
+        """As :meth:`hear`, from another thread of this process; with ``pass_on`` also notify the other processes."""
 
         def in_loop() -> None:
-            self.hear(bell)
+            self.hear(notification)
             if pass_on:
-                self.announcer.count(bell)
-                self.broker.ring(bell)
+                self.announcer.count(notification)
+                self.broker.send(notification)
 
         try:
             self.loop.call_soon_threadsafe(in_loop)
         except RuntimeError:  # the loop is closed; there is nobody left to tell
-            logger.debug("a bell for a stopped node")
+            logger.debug("a notification for a stopped node")
 
-    def hear(self, bell: bells.Bell) -> None:
-        """A bell rang."""
-        if isinstance(bell, bells.Published):
-            for channel_id, room, channel, epoch, seq, frame in bell.messages:
+    def hear(self, notification: notifications.Notification) -> None:
+        """Act on a notification of another process, or of other code of this one."""
+        if isinstance(notification, notifications.Published):
+            for channel_id, room, channel, epoch, seq, frame in notification.messages:
                 if room == INBOX_ROOM and (client := self.clients.by_id.get(channel)) is not None:
                     self.watch.attach_inbox(client, channel_id, epoch)
                 self.streams.committed(channel_id, seq, frame)
-        elif isinstance(bell, bells.Passing):
-            self.announcer.hear_passing(bell)
-        elif isinstance(bell, bells.Noticed):
-            self.notices.deliver(bell.channel_id, bell.frame)
-        elif isinstance(bell, bells.Changed):
-            self.changed(bell)
-        elif isinstance(bell, bells.AccessChanged):
-            self.access.hear(bell.subject, bell.id)
-        elif isinstance(bell, bells.Dismiss):
-            for client in self._dismissed(bell):
-                client.drop(bell.close_code, BusError(bell.code, bell.message))
+        elif isinstance(notification, notifications.EphemeralPublished):
+            self.announcer.receive_ephemeral(notification)
+        elif isinstance(notification, notifications.PresenceNotice):
+            self.notices.deliver(notification.channel_id, notification.frame)
+        elif isinstance(notification, notifications.ChannelChanged):
+            self.changed(notification)
+        elif isinstance(notification, notifications.AccessChanged):
+            self.access.hear(notification.subject, notification.id)
+        elif isinstance(notification, notifications.Dismiss):
+            for client in self._dismissed(notification):
+                client.drop(notification.close_code, BusError(notification.code, notification.message))
 
-    def _dismissed(self, bell: bells.Dismiss) -> list[ClientState]:
-        """The connections that a bell sends away, of those that are here."""
-        one, current = self.clients.by_connection.get(bell.connection_id), self.clients.by_id.get(bell.client_id)
-        if bell.before is None:
-            found = one if bell.connection_id else current
+    def _dismissed(self, notification: notifications.Dismiss) -> list[ClientState]:
+        """The connections of this process that a dismissal closes."""
+        one = self.clients.by_connection.get(notification.connection_id)
+        current = self.clients.by_id.get(notification.client_id)
+        if notification.before is None:
+            found = one if notification.connection_id else current
             return [found] if found is not None else []
-        # Bells cross one another: whoever has the id by a later claim stays.
-        return [client for client in {one, current} if client is not None and client.order < bell.before]
+        # Notifications may overtake one another: whoever has the id by a later claim stays.
+        return [client for client in {one, current} if client is not None and client.order < notification.before]
 
-    def changed(self, bell: bells.Changed) -> None:
+    def changed(self, notification: notifications.ChannelChanged) -> None:
         """A channel changed or went, or (with an empty channel) a whole room changed."""
-        if bell.channel:
-            self.channels.forget(Address(bell.room, bell.channel))
+        if notification.channel:
+            self.channels.forget(Address(notification.room, notification.channel))
         else:
-            self.channels.forget_room(bell.room)
+            self.channels.forget_room(notification.room)
         self.clients.forget_permissions()
-        if bell.deleted:
-            self.members.drop_stream(bell.deleted, None)
+        if notification.deleted:
+            self.members.drop_stream(notification.deleted, None)
 
     def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
         """An inbox gets its stream when the first letter for a client that is here comes."""

@@ -1,14 +1,11 @@
-"""Bells: what the processes of a bus tell one another, and its form on the channel layer.
-
-Each is a hint and no more (``bus.notify.broker``): whoever misses one finds in the database what it pointed at.
-"""
+"""The notifications, and their form on the channel layer."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,53 +15,59 @@ from .seal import seal, unseal
 
 logger = logging.getLogger("arqonbus.broker")
 
-#: Frames above this many bytes in one bell are left out and read from the log by those who need them. Bells that go together
-#: in one message of the layer hold no more either, unless a single ephemeral frame does: what is on its way is copied by the
-#: layer for each process.
+#: The most bytes of frames in one message of the layer; only a single ephemeral frame may be larger. The layer copies a message
+#: for every process. A receiver reads a frame that was left out from the log.
 INLINE_BYTES = 256 * 1024
+#: The group of all processes.
 CONTROL_GROUP = "arqonbus.control"
 
-# What a message in a bell takes besides its frame.
-_ROW = 250
+#: What a message takes in a notification besides its frame, in bytes.
+_ROW_BYTES = 250
 
-#: A committed message.
-Committed = tuple[int, str, str, str, int, bytes]
+
+class CommittedMessage(NamedTuple):
+    """A message that is in the log. A receiver reads an empty ``frame`` from the log."""
+
+    channel_id: int
+    room: str
+    channel: str
+    epoch: str
+    seq: int
+    frame: bytes
+
+
+class EphemeralFrame(NamedTuple):
+    """A message of an ephemeral channel, which no log has.
+
+    ``key`` recognises a repeat (``log.Passed``); it is empty where the sender gave no id.
+    """
+
+    channel_id: int
+    frame: bytes
+    key: str = ""
 
 
 class Published(msgspec.Struct, tag="p", array_like=True):
-    """Messages were committed: ``(channel_id, room, channel, epoch, seq, frame)`` each.
+    """Messages were committed."""
 
-    An empty frame is to be read from the log.
-    """
-
-    messages: list[Committed]
+    messages: list[CommittedMessage]
 
 
-class Passing(msgspec.Struct, tag="f", array_like=True):
-    """Messages of ephemeral channels, which no log has: ``(channel_id, frame)`` each.
+class EphemeralPublished(msgspec.Struct, tag="f", array_like=True):
+    """Messages were published on ephemeral channels."""
 
-    ``keys`` has for each the key by which a repeat is recognised (``log.Passed``), empty where its sender gave no id.
-    """
-
-    frames: list[tuple[int, bytes]]
-    keys: list[str] = []
-
-    def keyed(self) -> Iterator[tuple[int, bytes, str]]:
-        """``(channel_id, frame, key)`` of each."""
-        for position, (channel_id, frame) in enumerate(self.frames):
-            # A process of an older version sends no keys.
-            yield channel_id, frame, self.keys[position] if position < len(self.keys) else ""
+    frames: list[EphemeralFrame]
 
 
-class Noticed(msgspec.Struct, tag="n", array_like=True):
-    """A notice of presence for those of a channel's members who may see who is there."""
+class PresenceNotice(msgspec.Struct, tag="n", array_like=True):
+    """A frame about presence, for those members of a channel who may see its members."""
 
     channel_id: int
     frame: bytes
 
 
-class Changed(msgspec.Struct, tag="c", array_like=True):
-    """What processes remember of a channel or room is no longer true; ``deleted`` is the id of a log that went."""
+class ChannelChanged(msgspec.Struct, tag="c", array_like=True):
+    """A channel changed, or a whole room where ``channel`` is empty; ``deleted`` is the id of a log that was deleted."""
 
     room: str
     channel: str
@@ -72,16 +75,16 @@ class Changed(msgspec.Struct, tag="c", array_like=True):
 
 
 class AccessChanged(msgspec.Struct, tag="a", array_like=True):
-    """Who may do what changed: look again at the connections that ``subject`` concerns (``bus.services.rights``)."""
+    """Permissions changed: the connections that ``subject`` concerns are looked up again (``bus.services.rights``)."""
 
     subject: str
     id: int
 
 
 class Dismiss(msgspec.Struct, tag="d", array_like=True):
-    """Close a client's connection. ``connection_id`` empty: whichever it is.
+    """A client's connection has to be closed. Without a ``connection_id`` it is the client's current one.
 
-    With ``before`` (``services.claims.Order``) that one and all older ones, but none that took the id later.
+    With ``before`` (``services.claims.Order``) this connection and all older ones are closed, but none that took the id later.
     """
 
     client_id: str
@@ -92,84 +95,82 @@ class Dismiss(msgspec.Struct, tag="d", array_like=True):
     before: tuple[int, int] | None = None
 
 
-class Presence(msgspec.Struct, tag="m", array_like=True):
-    """A channel's number of members changed in another process."""
-
-    channel_id: int
+Notification = Published | EphemeralPublished | PresenceNotice | ChannelChanged | AccessChanged | Dismiss
 
 
-Bell = Published | Passing | Noticed | Changed | AccessChanged | Dismiss | Presence
+class Addressed(NamedTuple):
+    """A notification and the group of the layer that it is for."""
+
+    group: str
+    notification: Notification
+
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Bell])
-_one_by_one = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_one = msgspec.msgpack.Decoder(Bell)
+_decoder = msgspec.msgpack.Decoder(list[Notification])
+_raw_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_single_decoder = msgspec.msgpack.Decoder(Notification)
 
 
 def shard_group(channel_id: int, shards: int) -> str:
-    """The group on the layer over which a channel's bells go (Channels' alphabet, under 100 characters)."""
-    return f"arqonbus.bell.{channel_id % shards}"
+    """The group for a channel's notifications (in Channels' alphabet, under 100 characters)."""
+    return f"arqonbus.shard.{channel_id % shards}"
 
 
-def addressed(bell: Bell, shards: int) -> Iterable[tuple[str, Bell]]:
-    """The groups that a bell goes to, each with its part of it."""
-    if isinstance(bell, Published):
-        yield from _by_group(bell.messages, shards)
-    elif isinstance(bell, Passing):
-        parts: dict[str, Passing] = {}
-        for channel_id, frame, key in bell.keyed():
-            part = parts.setdefault(shard_group(channel_id, shards), Passing([], []))
-            part.frames.append((channel_id, frame))
-            part.keys.append(key)
-        yield from parts.items()
-    elif isinstance(bell, (Noticed, Presence)):
-        yield shard_group(bell.channel_id, shards), bell
+def by_group(notification: Notification, shards: int) -> Iterator[Addressed]:
+    """The groups that a notification is for, each with its part of the notification."""
+    if isinstance(notification, Published):
+        messages: dict[str, list[CommittedMessage]] = {}
+        for message in notification.messages:
+            # An inbox comes into being with its first message, so nobody can have subscribed to its shard.
+            is_inbox = message.room == INBOX_ROOM
+            group = CONTROL_GROUP if is_inbox else shard_group(message.channel_id, shards)
+            messages.setdefault(group, []).append(message)
+        for group, part in messages.items():
+            yield Addressed(group, Published(part))
+    elif isinstance(notification, EphemeralPublished):
+        frames: dict[str, list[EphemeralFrame]] = {}
+        for frame in notification.frames:
+            frames.setdefault(shard_group(frame.channel_id, shards), []).append(frame)
+        for group, some in frames.items():
+            yield Addressed(group, EphemeralPublished(some))
+    elif isinstance(notification, PresenceNotice):
+        yield Addressed(shard_group(notification.channel_id, shards), notification)
     else:
-        yield CONTROL_GROUP, bell
+        yield Addressed(CONTROL_GROUP, notification)
 
 
-def _by_group(rows: list[Committed], shards: int) -> Iterable[tuple[str, Bell]]:
-    groups: dict[str, list[Committed]] = {}
-    for row in rows:
-        # Inboxes are made while they are written to, so whoever holds the client cannot have asked for their shard.
-        inbox = row[1] == INBOX_ROOM
-        groups.setdefault(CONTROL_GROUP if inbox else shard_group(row[0], shards), []).append(row)
-    for group, part in groups.items():
-        yield group, Published(part)
+def unrecoverable_frames(notification: Notification) -> int:
+    """The number of frames in the notification that are in no log."""
+    if isinstance(notification, EphemeralPublished):
+        return len(notification.frames)
+    return 1 if isinstance(notification, PresenceNotice) else 0
 
 
-def passing(bell: Bell) -> int:
-    """How many frames the bell holds that are nowhere else."""
-    if isinstance(bell, Passing):
-        return len(bell.frames)
-    return 1 if isinstance(bell, Noticed) else 0
+def size_of(notification: Notification) -> int:
+    """About the bytes that a notification takes while it waits."""
+    if isinstance(notification, Published):
+        return sum(_ROW_BYTES + len(message.frame) for message in notification.messages)
+    if isinstance(notification, EphemeralPublished):
+        return sum(_ROW_BYTES + len(frame.frame) for frame in notification.frames)
+    return _ROW_BYTES + (len(notification.frame) if isinstance(notification, PresenceNotice) else 0)
 
 
-def weight(bell: Bell) -> int:
-    """About the bytes that a bell takes while it waits."""
-    if isinstance(bell, Published):
-        return sum(_ROW + len(row[5]) for row in bell.messages)
-    if isinstance(bell, Passing):
-        return sum(_ROW + len(frame) for _, frame in bell.frames)
-    return _ROW + (len(bell.frame) if isinstance(bell, Noticed) else 0)
-
-
-def message_of(bells: list[Bell], sender: str) -> dict[str, Any]:
-    """The layer's message; frames that make it too long are left for the log."""
+def to_layer(notifications: list[Notification], sender: str) -> dict[str, Any]:
+    """The layer's message with these notifications; frames of the log that make it too long are left out."""
     size = 0
-    for bell in bells:
-        if isinstance(bell, Published):
-            for position, row in enumerate(bell.messages):
-                size += len(row[5])
+    for notification in notifications:
+        if isinstance(notification, Published):
+            for position, message in enumerate(notification.messages):
+                size += len(message.frame)
                 if size > INLINE_BYTES:
-                    bell.messages[position] = (*row[:5], b"")
-    return {"type": "bus.bell", "sender": sender, "data": seal(_encoder.encode(bells))}
+                    notification.messages[position] = message._replace(frame=b"")
+    return {"type": "bus.notification", "sender": sender, "data": seal(_encoder.encode(notifications))}
 
 
-def bells_of(message: object) -> list[Bell] | None:
-    """What :func:`message_of` of a process with our ``SECRET_KEY`` was given; None for a message of anybody else.
+def from_layer(message: object) -> list[Notification] | None:
+    """The notifications of a layer's message; None for a message without the seal of our ``SECRET_KEY``.
 
-    Bells that a process of another version made up are left out, being hints as all are.
+    A notification of a kind that this version does not know is left out.
     """
     data = unseal(message.get("data")) if isinstance(message, dict) else None
     if data is None:
@@ -178,11 +179,11 @@ def bells_of(message: object) -> list[Bell] | None:
         return _decoder.decode(data)
     except msgspec.DecodeError:
         pass
-    known: list[Bell] = []
+    known: list[Notification] = []
     try:
-        for raw in _one_by_one.decode(data):
+        for raw in _raw_decoder.decode(data):
             with suppress(msgspec.DecodeError):
-                known.append(_one.decode(raw))
+                known.append(_single_decoder.decode(raw))
     except msgspec.DecodeError:
-        logger.warning("a bell of another version", extra={"event": "bell_unknown"})
+        logger.warning("ignored a notification of another version", extra={"event": "bell_unknown"})
     return known

@@ -1,7 +1,7 @@
-"""The seal on what goes from process to process: somebody else who writes into the same Redis rings no bell of ours.
+"""The seal on notifications: a program that writes into the same Redis without our ``SECRET_KEY`` has no effect.
 
-A keyed digest made with ``SECRET_KEY``, which all processes share anyway for sessions and tickets; it takes about a microsecond.
-Nothing is encrypted by it, and what was sealed once stays so: a bell that is played again is a doubled bell, which is allowed.
+The seal is a keyed digest made with ``SECRET_KEY``, which all processes share anyway for sessions and tickets. It takes about a
+microsecond. It encrypts nothing, and a sealed message can be replayed: that is a doubled notification, which is allowed.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ SIZE = 16
 
 @lru_cache(maxsize=16)
 def _key(secret: str) -> bytes:
-    return sha256(b"arqonbus.bell:" + secret.encode()).digest()
+    return sha256(b"arqonbus.notification:" + secret.encode()).digest()
 
 
-def _seal_of(data: bytes, secret: str) -> bytes:
+def _digest(data: bytes, secret: str) -> bytes:
     return blake2b(data, digest_size=SIZE, key=_key(secret)).digest()
 
 
 def seal(data: bytes) -> bytes:
     """``data`` with its seal before it."""
-    return _seal_of(data, settings.SECRET_KEY) + data
+    return _digest(data, settings.SECRET_KEY) + data
 
 
 def unseal(sealed: object) -> bytes | None:
-    """What :func:`seal` was given by a process of the same ``SECRET_KEY``, or an earlier one; None for anything else."""
+    """The data under a seal of ``SECRET_KEY`` or one of ``SECRET_KEY_FALLBACKS``; None for anything else."""
     if not isinstance(sealed, bytes) or len(sealed) < SIZE:
         return None
-    mark, data = sealed[:SIZE], sealed[SIZE:]
+    digest, data = sealed[:SIZE], sealed[SIZE:]
     fallbacks: Sequence[str] = settings.SECRET_KEY_FALLBACKS
     for secret in (settings.SECRET_KEY, *fallbacks):
-        if compare_digest(mark, _seal_of(data, secret)):
+        if compare_digest(digest, _digest(data, secret)):
             return data
     return None

@@ -10,8 +10,8 @@ import msgspec
 from .. import signals
 from ..directory.channels import ChannelRef
 from ..log import Entry, Passed
-from ..notify import broker as broker_module
-from ..notify import messages as bells
+from ..notify import dispatch
+from ..notify import messages as notifications
 from ..notify.broker import Broker
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
@@ -131,7 +131,7 @@ class Announcer:
         """Announce the entries of one transaction of the log."""
         deliver, alone = self._deliver, self._broker.alone
         heard = signals.message_published.receivers
-        rows: list[bells.Committed] = []
+        rows: list[notifications.CommittedMessage] = []
         facts: list[Fact] = []
         for entry in entries:
             seq = entry.seq
@@ -150,7 +150,7 @@ class Announcer:
             if heard:
                 facts.append((ref.address, seq, entry.frame))
         if rows:
-            self._broker.ring(bells.Published(rows))
+            self._broker.send(notifications.Published(rows))
         if facts:
             _signal(facts)
 
@@ -159,19 +159,19 @@ class Announcer:
         self.published += 1
         self.passed += 1
         key = entry.key or ""
-        self._deliver_passing(entry.channel_id, entry.frame, key, entry.exclude)
+        self._deliver_ephemeral(entry.channel_id, entry.frame, key, entry.exclude)
         if not self._broker.alone:
-            self._broker.ring(bells.Passing([(entry.channel_id, entry.frame)], [key]))
+            self._broker.send(notifications.EphemeralPublished([_ephemeral(entry)]))
 
-    def hear_passing(self, bell: bells.Passing) -> None:
+    def receive_ephemeral(self, notification: notifications.EphemeralPublished) -> None:
         """Deliver ephemeral messages that another thread or process announces."""
-        for channel_id, frame, key in bell.keyed():
+        for channel_id, frame, key in notification.frames:
             if key:
                 # So that a repeat that is sent to this process is recognised.
                 self._passed.admit(key, channel_id)
-            self._deliver_passing(channel_id, frame, key)
+            self._deliver_ephemeral(channel_id, frame, key)
 
-    def _deliver_passing(self, channel_id: int, frame: bytes, key: str, exclude: Member | None = None) -> None:
+    def _deliver_ephemeral(self, channel_id: int, frame: bytes, key: str, exclude: Member | None = None) -> None:
         """Deliver an ephemeral message to the members here, unless they have had it already."""
         if key and self._delivered.admit(key, channel_id) is not None:
             return
@@ -179,20 +179,20 @@ class Announcer:
         if stream is not None:
             self._hub.pass_on(stream, frame, exclude)
 
-    def count(self, bell: bells.Bell) -> None:
+    def count(self, notification: notifications.Notification) -> None:
         """Count the messages that other threads of this process published."""
-        if isinstance(bell, bells.Published):
-            self.published += len(bell.messages)
-        elif isinstance(bell, bells.Passing):
-            self.published += len(bell.frames)
-            self.passed += len(bell.frames)
+        if isinstance(notification, notifications.Published):
+            self.published += len(notification.messages)
+        elif isinstance(notification, notifications.EphemeralPublished):
+            self.published += len(notification.frames)
+            self.passed += len(notification.frames)
 
 
 def announce(entries: Sequence[Entry]) -> None:
     """Announce committed entries of any thread, through the nodes of this process if it has any."""
-    rows: list[bells.Committed] = []
+    rows: list[notifications.CommittedMessage] = []
     facts: list[Fact] = []
-    passing = bells.Passing([], [])
+    ephemeral: list[notifications.EphemeralFrame] = []
     for entry in entries:
         if entry.error is not None or entry.duplicate:
             continue
@@ -200,22 +200,25 @@ def announce(entries: Sequence[Entry]) -> None:
             rows.append(_row(entry, entry.seq))
             facts.append((entry.context.address, entry.seq, entry.frame))
         else:
-            passing.frames.append((entry.channel_id, entry.frame))
-            passing.keys.append(entry.key or "")
+            ephemeral.append(_ephemeral(entry))
     if rows:
-        broker_module.ring(bells.Published(rows))
+        dispatch.notify(notifications.Published(rows))
         _signal(facts)
-    if passing.frames:
-        broker_module.ring(passing)
+    if ephemeral:
+        dispatch.notify(notifications.EphemeralPublished(ephemeral))
 
 
 #: What the signal tells of a message: its address, seq and frame.
 Fact = tuple[Address, int, bytes]
 
 
-def _row(entry: Entry, seq: int) -> bells.Committed:
+def _row(entry: Entry, seq: int) -> notifications.CommittedMessage:
     room, channel = entry.context.address
-    return entry.channel_id, room, channel, entry.epoch, seq, entry.frame
+    return notifications.CommittedMessage(entry.channel_id, room, channel, entry.epoch, seq, entry.frame)
+
+
+def _ephemeral(entry: Entry) -> notifications.EphemeralFrame:
+    return notifications.EphemeralFrame(entry.channel_id, entry.frame, entry.key or "")
 
 
 def _signal(facts: list[Fact]) -> None:

@@ -21,7 +21,7 @@ from ..directory.channels import ChannelRef, ensure, find_all
 from ..directory.clients import known, take_id
 from ..log import Entry
 from ..models import wire_time
-from ..notify import broker
+from ..notify import dispatch
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode, target_not_found
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, PAYLOAD_RULE, Inbound
@@ -56,7 +56,7 @@ def publish(
 
     ``payload`` is a JSON object, ``message`` a text, or both. ``id`` makes a repeat recognisable for the window of the
     setting. ``durable=True`` writes the row in the caller's transaction; subscribers hear of it after the commit, and if
-    this process dies in between, the servers' look at the log rings the bell. ``durable=False`` writes after the commit.
+    this process dies in between, the servers find the message in the log. ``durable=False`` writes after the commit.
     Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, TARGET_NOT_FOUND (the inbox of a client that was never here),
     FORBIDDEN, VALIDATION_ERROR, and OUTCOME_UNKNOWN when the database was lost while it committed; the database's own error
     when it was lost before.
@@ -158,7 +158,7 @@ def _publish(
             for entry in entries(inbound, [refs[address] for address in some], sender, random_uid)
         ]
         kept = [entry for entry in made if not entry.context.ephemeral]
-        if may_wait and len(kept) < len(made) and broker.crowded():
+        if may_wait and len(kept) < len(made) and dispatch.overloaded():
             raise BusError(ErrorCode.BUSY, retry_after=0.1)
         commit.foresee_repeats(made)
         if new_sender:

@@ -52,7 +52,7 @@ class Publisher:
                 further = True
 
     def _pass_by(self, entry: Entry) -> None:
-        if self._broker.crowded:
+        if self._broker.overloaded:
             # Its members here would get it and those of other processes would not, without anybody knowing.
             raise BusError(ErrorCode.BUSY, retry_after=0.1)
         pass_by(entry, self._passed, self._clock.stamp())

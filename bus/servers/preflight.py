@@ -7,7 +7,6 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseError
@@ -16,6 +15,7 @@ from django.utils.module_loading import import_string
 
 from ..conf.settings import LAYER_HINT, in_memory_layer
 from ..db import faults as database
+from ..notify.layer import send, shared_layer
 from ..services import nodes
 
 
@@ -76,20 +76,16 @@ def asgi_application() -> Any:
 
 def check_layer(workers: int = 1) -> None:
     """Raises ``NotReady`` when Redis does not answer, or several workers would have only an in-memory layer."""
-    layer = get_channel_layer()
-    if layer is None or isinstance(layer, InMemoryChannelLayer):
+    layer = shared_layer()
+    if layer is None:
         if workers > 1:
             raise NotReady(
                 f"--workers {workers} needs Redis between the processes. Set REDIS_URL, such as redis://localhost:6379/0."
             )
         return
 
-    async def try_it() -> None:
-        async with asyncio.timeout(3.0):
-            await layer.group_send("arqonbus.preflight", {"type": "bus.bell", "sender": "", "data": b""})
-
     try:
-        asyncio.run(try_it())
+        asyncio.run(send(layer, "arqonbus.preflight", {"type": "bus.notification", "sender": "", "data": b""}))
     except Exception as problem:  # noqa: BLE001 - a layer may raise anything
         url = getattr(settings, "REDIS_URL", "")
         # A project of somebody else has only its CHANNEL_LAYERS, whose addresses may hold a password.

@@ -1,6 +1,6 @@
 """What can be done on the bus: one function per verb, called by every door (socket, REST, admin, commands, Django code).
 
-The functions are synchronous and use the database of the caller's thread; those that change something ring the bell
+The functions are synchronous and use the database of the caller's thread; those that change something send notifications
 after the commit. For Django code the names to import are here.
 """
 

@@ -11,8 +11,8 @@ from .. import signals
 from ..auth.permissions import HISTORY, JOIN, MANAGE, Actor, can, require
 from ..directory.channels import announce_created
 from ..models import Channel, Membership, Room
-from ..notify import broker
-from ..notify import messages as bells
+from ..notify import dispatch
+from ..notify import messages as notifications
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, Address, is_name
 from ..protocol.routing import channel_not_found, invalid_name
@@ -148,7 +148,7 @@ def remove(channel: Channel) -> None:
     channel.delete()
     # The total of all messages ever does not go down with their channel.
     totals.add({"messages": channel.head})
-    broker.ring_on_commit(bells.Changed(address.room, address.channel, deleted=channel_id))
+    dispatch.notify_on_commit(notifications.ChannelChanged(address.room, address.channel, deleted=channel_id))
 
 
 def participants(channel_ids: list[int]) -> dict[int, int]:

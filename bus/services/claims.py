@@ -21,8 +21,8 @@ from ..conf.settings import config
 from ..directory.clients import too_many_ids
 from ..models import Channel, Client, Membership, digest, new_epoch
 from ..monitoring import metrics
-from ..notify import broker
-from ..notify import messages as bells
+from ..notify import dispatch
+from ..notify import messages as notifications
 from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing, ErrorCode
 from ..protocol.names import INBOX_ROOM, is_made_up
 from . import nodes, totals
@@ -240,7 +240,7 @@ def _written(
         order = (ids[name], one.row.claims)
         before = known.get(name)
         if before is not None and before.node_id is not None and before.connection_id != one.claim.connection_id:
-            broker.ring_on_commit(taken_over_bell(name, before.connection_id, order))
+            dispatch.notify_on_commit(taken_over_notification(name, before.connection_id, order))
         inbox = inboxes.get(name)
         written.append(
             (
@@ -259,10 +259,10 @@ def _written(
     return written
 
 
-def taken_over_bell(client_id: str, connection_id: str, order: Order) -> bells.Dismiss:
+def taken_over_notification(client_id: str, connection_id: str, order: Order) -> notifications.Dismiss:
     """Have the connections of a client closed whose claim came before ``order``: ``connection_id``, and older ones."""
     text = "A newer connection of this client took over."
-    return bells.Dismiss(client_id, connection_id, TAKEN_OVER, ErrorCode.TAKEN_OVER, text, order)
+    return notifications.Dismiss(client_id, connection_id, TAKEN_OVER, ErrorCode.TAKEN_OVER, text, order)
 
 
 def _connected(claims: list[Claim]) -> dict[str, int]:

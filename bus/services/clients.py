@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from ..auth.permissions import PRESENCE, Actor, can, require
 from ..models import Channel, Client, Membership, wire_time
-from ..notify import broker
-from ..notify import messages as bells
+from ..notify import dispatch
+from ..notify import messages as notifications
 from ..protocol.errors import NOT_ALLOWED, BusError, ErrorCode
 from ..protocol.names import Address, is_client_id
 from ..protocol.routing import channel_not_found, invalid_name
@@ -53,8 +53,8 @@ def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> 
     if client is None:
         raise BusError(ErrorCode.CLIENT_NOT_FOUND, f"No client {client_id!r} is connected.")
     audit.record(actor, door, "disconnect", client_id, reason=reason)
-    broker.ring_on_commit(
-        bells.Dismiss(
+    dispatch.notify_on_commit(
+        notifications.Dismiss(
             client_id,
             client.connection_id,
             NOT_ALLOWED,

@@ -1,4 +1,4 @@
-"""Changes of who may do what: each is a row, so that every process learns of it even when no bell reaches it.
+"""Changes of who may do what: each is a row, so that every process learns of it even when no notification reaches it.
 
 Whoever changes a grant, a token, a user or a session says so with :func:`changed`; the receivers do it for what is changed
 through models (``bus.receivers``). The nodes look for new rows (``bus.node.clients.rights``) and act on their connections.
@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from ..auth.permissions import Actor
 from ..models import AccessChange
-from ..notify import broker
-from ..notify import messages as bells
+from ..notify import dispatch
+from ..notify import messages as notifications
 
 #: Subjects besides principals ("user:3") and credentials ("token:5", "session:…"): the grants, or just everything.
 RULES, EVERYONE = "rules", "everyone"
@@ -27,7 +27,7 @@ KEPT = timedelta(days=1)
 def changed(subject: str) -> None:
     """Something about ``subject`` changed: with the caller's commit, every process looks at whom it concerns."""
     row = AccessChange.objects.create(subject=subject)
-    broker.ring_on_commit(bells.AccessChanged(subject, row.id))
+    dispatch.notify_on_commit(notifications.AccessChanged(subject, row.id))
 
 
 def latest() -> int:

@@ -13,7 +13,7 @@ from django.db import connection
 from bus.log import Entry, append_batch
 from bus.models import Channel, Room
 from bus.node.delivery.streams import HELD, HELD_BYTES, Streams
-from bus.notify.broker import Broker
+from bus.notify.broker import NullBroker
 from bus.realtime.event_writer import EventWriter
 from bus.realtime.hub import Hub
 from bus.realtime.recent import Memory
@@ -58,7 +58,7 @@ async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_doe
             """There are no commits of our own."""
 
         hub = Hub(loop, Memory(messages=500, size=1 << 20, total=1 << 24))
-        streams = Streams(hub, Broker(lambda bell: None), run, settled)
+        streams = Streams(hub, NullBroker(), run, settled)
         stream = hub.open(channel.id, "lab", "bench", channel.epoch, 0)
         member = Member()
         hub.add(stream, member)

@@ -15,8 +15,8 @@ from django.db import connection, connections, transaction
 
 from bus.auth.permissions import Actor
 from bus.models import Channel, Client, Message, Room
-from bus.notify import broker
-from bus.notify import messages as bells
+from bus.notify import dispatch
+from bus.notify import messages as notifications
 from bus.protocol.errors import BusError
 from bus.protocol.names import Address
 from bus.services import (
@@ -41,18 +41,18 @@ ANYONE = Actor(client_id="anyone")
 
 @pytest.fixture
 def rung(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The frames that subscribers hear of: what is handed to the bell, which still rings."""
+    """The frames of all notifications, which are still sent."""
     heard: list[Any] = []
-    ring = broker.ring
+    send = dispatch.notify
 
-    def listening(bell: bells.Bell) -> None:
-        if isinstance(bell, bells.Published):
-            heard.extend(row[5] for row in bell.messages)
-        elif isinstance(bell, bells.Passing):
-            heard.extend(row[1] for row in bell.frames)
-        ring(bell)
+    def listening(notification: notifications.Notification) -> None:
+        if isinstance(notification, notifications.Published):
+            heard.extend(row.frame for row in notification.messages)
+        elif isinstance(notification, notifications.EphemeralPublished):
+            heard.extend(row.frame for row in notification.frames)
+        send(notification)
 
-    monkeypatch.setattr(broker, "ring", listening)
+    monkeypatch.setattr(dispatch, "notify", listening)
     return heard
 
 

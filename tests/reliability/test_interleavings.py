@@ -76,7 +76,7 @@ async def test_joining_another_channel_of_a_room_does_not_hurry_the_rooms_own_lo
 async def test_members_of_a_channel_that_was_removed_in_the_database_are_told(
     start_server: StartServer, storage: Storage
 ) -> None:
-    """No bell tells of it: the next message finds out, and nobody waits for messages of a channel that is another one by then."""
+    """The notification is missing: the next message finds out, and nobody waits for messages of another channel."""
     server = await asyncio.to_thread(start_server)
     async with (
         await WireClient.connect(server.url, room="lab:bench") as member,

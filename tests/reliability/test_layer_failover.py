@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from bus.notify.layer import answered
+from bus.notify.layer import is_answer
 from tests.conftest import Connect, StartServer
 from tests.harness.backends import Backends, Storage
 from tests.harness.client import WireClient
@@ -138,6 +138,6 @@ def test_a_servers_answer_is_told_from_a_line_that_broke() -> None:
         "NoPermissionError",
         "ResponseError",
     ):
-        assert answered(getattr(redis, name)("x")), name
+        assert is_answer(getattr(redis, name)("x")), name
     for problem in (redis.ConnectionError("x"), redis.TimeoutError("x"), ConnectionResetError(), TimeoutError()):
-        assert not answered(problem), problem
+        assert not is_answer(problem), problem

@@ -30,7 +30,7 @@ async def by_an_admin(server: BusServer, storage: Storage, admin: WireClient) ->
 
 
 async def in_the_database(server: BusServer, storage: Storage, admin: WireClient) -> None:
-    """No bell tells of it; whoever uses what the process remembers finds out."""
+    """No notification tells of it; whoever uses what the process remembers finds out."""
     for table in ("bus_message", "bus_membership", "bus_publishkey"):
         await asyncio.to_thread(query, storage, f"DELETE FROM {table} WHERE channel_id IN ({_IDS})")
     await asyncio.to_thread(query, storage, f"DELETE FROM bus_channel WHERE id IN ({_IDS})")

@@ -14,7 +14,6 @@ import pytest
 
 from bus.log import Passed
 from bus.log.passed import REMEMBERED
-from bus.notify import messages as bells
 from tests.conftest import StartServer
 from tests.harness.client import WireClient, WireError
 from tests.harness.server import BusServer
@@ -30,16 +29,6 @@ def test_what_is_remembered_is_bounded_and_the_oldest_goes_first() -> None:
         assert len(passed) <= REMEMBERED
     assert passed.channel_of("a/0") is None
     assert passed.channel_of(f"a/{3 * REMEMBERED - 1}") == 1
-
-
-def test_bells_keep_each_message_with_its_key_over_groups_and_versions() -> None:
-    rows = [(number, b"frame %d" % number) for number in range(20)]
-    bell = bells.Passing(rows, [f"a/{number}" if number % 2 else "" for number in range(20)])
-    parts = [part for _, part in bells.addressed(bell, 4)]
-    assert len(parts) == 4
-    found = sorted(row for part in parts if isinstance(part, bells.Passing) for row in part.keyed())
-    assert found == [(number, frame, f"a/{number}" if number % 2 else "") for number, frame in rows]
-    assert list(bells.Passing(rows[:1]).keyed()) == [(0, b"frame 0", "")]
 
 
 async def test_a_repeat_by_any_door_of_any_process_is_delivered_once(start_server: StartServer) -> None:

@@ -23,7 +23,7 @@ from telemetry.consumers import TelemetryConsumer
 
 @pytest.mark.django_db(transaction=True)
 async def test_who_was_taken_over_while_the_layer_was_away_does_not_come_back(live_bus: LiveBus) -> None:
-    """The newer connection is at another process, whose bell never came: it stays, and the older one ends for good."""
+    """The newer connection is at another process, whose notification never came: it stays, and the older one ends for good."""
     taken, lost = await live_bus.connect("taken"), await live_bus.connect("lost")
     node = running()
     assert node is not None

@@ -127,13 +127,13 @@ import django
 django.setup()
 from django.db import transaction
 from bus import services
-from bus.notify import broker
+from bus.notify import dispatch
 
-def die(bell):
+def die(notification):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if sys.argv[1] == "after-commit":
-    broker.ring = die
+    dispatch.notify = die
     with transaction.atomic():
         services.publish("lab:bench", message="committed")
 elif sys.argv[1] == "before-commit":
@@ -158,7 +158,7 @@ def django_process(server: BusServer, *arguments: str) -> subprocess.Popen[bytes
     return subprocess.Popen([sys.executable, "-c", PUBLISH_AND_DIE, *arguments], env=env, cwd=PROJECT_ROOT)
 
 
-async def test_a_process_that_dies_between_its_commit_and_the_bell_loses_nothing(
+async def test_a_process_that_dies_between_its_commit_and_the_notification_loses_nothing(
     start_server: StartServer, storage: Storage
 ) -> None:
     server = await asyncio.to_thread(start_server)

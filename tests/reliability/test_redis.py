@@ -1,4 +1,4 @@
-"""P15, P2: the channel layer is a bell. Whatever happens to it, every member gets every message once and in order."""
+"""P15, P2: the channel layer is only a hint. Whatever happens to it, every member gets every message once and in order."""
 
 from __future__ import annotations
 
@@ -107,17 +107,19 @@ async def test_ten_of_thirty_seconds_without_redis_delay_no_ack_and_lose_nothing
     assert all(member.connections == 1 for member in crowd.members)
 
 
-async def test_a_quiet_bus_waits_for_bells_without_a_false_alarm(start_server: StartServer, storage: Storage) -> None:
+async def test_a_quiet_bus_waits_for_notifications_without_a_false_alarm(
+    start_server: StartServer, storage: Storage
+) -> None:
     """redis-py's own time-out for an answer is the one that channels_redis waits for a message: the shorter one is ours."""
     assert storage.redis is not None
     server = await asyncio.to_thread(start_server)
-    began = waits_for_bells(storage.redis)
+    began = waits_for_notifications(storage.redis)
     redis = storage.redis
-    await wait_for(lambda: waits_for_bells(redis) >= began + 4, "four more waits for bells")
+    await wait_for(lambda: waits_for_notifications(redis) >= began + 4, "four more waits for notifications")
     assert layer_lines(server) == []
 
 
-def waits_for_bells(redis: RedisServer) -> int:
+def waits_for_notifications(redis: RedisServer) -> int:
     """How many times processes have begun to wait for a message of the layer."""
     found = re.search(r"cmdstat_bzpopmin:calls=(\d+)", redis.command("INFO", "commandstats").decode())
     return int(found[1]) if found else 0
@@ -159,7 +161,7 @@ async def test_a_tail_that_is_lost_with_the_layer_is_found_though_nothing_comes_
         await crowd.stop()
 
 
-async def test_bells_that_the_layer_drops_and_groups_that_expire_cost_no_message(
+async def test_notifications_that_the_layer_drops_and_groups_that_expire_cost_no_message(
     start_server: StartServer, storage: Storage
 ) -> None:
     """A capacity of 10 and memberships that expire after 2 s; four publishers, twenty readers, one order for all."""

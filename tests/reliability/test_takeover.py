@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from bus.models import Client
 from bus.node import Node, current
 from bus.node.batch import Batcher
-from bus.notify import messages as bells
+from bus.notify import messages as notifications
 from bus.servers.portable import PortableWriter
 from bus.testing import LiveBus, TestClient
 from tests.conftest import StartServer
@@ -30,7 +30,7 @@ IN_ONE_PROCESS = pytest.mark.embedded
 
 
 class Process:
-    """A second node in the loop of the test, or its first one, with a database that can be held up and bells that wait."""
+    """One of two nodes in the test's loop, with a database that can be held up and notifications that wait."""
 
     def __init__(self, node: Node, bus: TwoProcesses) -> None:
         self.node = node
@@ -47,12 +47,12 @@ class Process:
         self._hear = node.hear_threadsafe
         node.hear_threadsafe = self._wait  # type: ignore[method-assign]
 
-    def _wait(self, bell: bells.Bell, *, pass_on: bool) -> None:
-        if isinstance(bell, bells.Dismiss):
-            self.bus.waiting.append((self, bell))
+    def _wait(self, notification: notifications.Notification, *, pass_on: bool) -> None:
+        if isinstance(notification, notifications.Dismiss):
+            self.bus.waiting.append((self, notification))
 
-    def ring(self, bell: bells.Bell) -> None:
-        self.node.hear(bell)
+    def deliver(self, notification: notifications.Notification) -> None:
+        self.node.hear(notification)
 
 
 class TwoProcesses:
@@ -60,7 +60,7 @@ class TwoProcesses:
 
     def __init__(self, bus: LiveBus, nodes: list[Node], monkeypatch: pytest.MonkeyPatch) -> None:
         self.bus = bus
-        self.waiting: list[tuple[Process, bells.Dismiss]] = []
+        self.waiting: list[tuple[Process, notifications.Dismiss]] = []
         self.processes = [Process(node, self) for node in nodes]
         self.token: str | None = None
         self.gone: set[int] = set()
@@ -89,7 +89,7 @@ class TwoProcesses:
         client._to_server.put_nowait({"type": "websocket.disconnect", "code": 1006})
 
     async def settle(self) -> None:
-        """Nothing more is under way, all bells are lost, and the processes have compared what they have with what is written."""
+        """Nothing is under way, all notifications are lost, and the processes have compared their clients with the rows."""
         self.waiting.clear()
         for process in self.processes:
             process.open.set()
@@ -139,16 +139,18 @@ async def test_the_newest_proof_wins_whatever_becomes_of_the_notices(two: TwoPro
     two.token = (registered(first) or {})["resume_token"]
     clients = [first]
     for _ in range(25):
-        match chance.choice(["claim", "claim", "bell", "bell", "lose", "again", "hold", "go on", "give up", "compare"]):
+        match chance.choice(
+            ["claim", "claim", "notify", "notify", "lose", "again", "hold", "go on", "give up", "compare"]
+        ):
             case "claim":
                 clients.append(await two.begin(chance.choice(two.processes)))
                 await asyncio.sleep(0)
-            case "bell" if two.waiting:
-                process, bell = two.waiting.pop(chance.randrange(len(two.waiting)))
-                process.ring(bell)
+            case "notify" if two.waiting:
+                process, notification = two.waiting.pop(chance.randrange(len(two.waiting)))
+                process.deliver(notification)
             case "again" if two.waiting:
-                process, bell = chance.choice(two.waiting)
-                process.ring(bell)
+                process, notification = chance.choice(two.waiting)
+                process.deliver(notification)
             case "lose" if two.waiting:
                 two.waiting.pop(chance.randrange(len(two.waiting)))
             case "hold":
@@ -196,8 +198,8 @@ async def test_a_claim_that_was_held_up_until_its_client_went_elsewhere_takes_no
     here.open.set()
     await wait_for(lambda: late._task.done() or late.close_code is not None, "the end of the late one")
     while two.waiting:
-        process, bell = two.waiting.pop()
-        process.ring(bell)
+        process, notification = two.waiting.pop()
+        process.deliver(notification)
     await two.settle()
     assert newest.close_code is None
     assert await sync_to_async(holder)() == connection_of(newest)

@@ -204,7 +204,7 @@ def test_what_cannot_be_followed_is_refused_as_json(anonymous: Rest, fresh_room:
     assert wrong["details"][0]["field"] == "Last-Event-ID"
 
 
-# What a cluster's bell holds of the messages on its way is not what this is about.
+# What a cluster's notification holds of the messages on its way is not what this is about.
 @pytest.mark.embedded
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 def test_a_reader_that_takes_nothing_is_cut_off_and_costs_no_more_than_the_bound(

@@ -49,7 +49,9 @@ async def test_a_refusal_takes_less_than_100_ms(
         assert median < 0.1
 
 
-async def test_a_withdrawal_acts_within_a_second_without_a_bell(wire: Connect, start_server: StartServer) -> None:
+async def test_a_withdrawal_acts_within_a_second_without_a_notification(
+    wire: Connect, start_server: StartServer
+) -> None:
     servers = [start_server(env=PRODUCTION), start_server(env=PRODUCTION)]
     shell = Console(servers[0])
     try:

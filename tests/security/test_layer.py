@@ -1,4 +1,4 @@
-"""Somebody else writes into the same Redis: what is no bell of ours has no effect, and the receiver goes on."""
+"""Somebody else writes into the same Redis: what is no notification of ours has no effect, and the receiver goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ import msgspec
 import pytest
 from channels_redis.core import RedisChannelLayer
 
-from bus.notify import messages as bells
+from bus.notify.messages import (
+    CONTROL_GROUP,
+    AccessChanged,
+    ChannelChanged,
+    CommittedMessage,
+    Dismiss,
+    EphemeralFrame,
+    EphemeralPublished,
+    PresenceNotice,
+    Published,
+    shard_group,
+)
 from bus.protocol.errors import ErrorCode
 from tests.conftest import Connect
 from tests.harness.server import BusServer
@@ -27,58 +38,58 @@ def layer_of(server: BusServer) -> RedisChannelLayer:
 
 
 def ephemeral(console: Console, room: str) -> int:
-    """The id of a new ephemeral channel, whose messages from another process come by bell or not at all."""
+    """The id of a new ephemeral channel, whose messages from another process come by notification or not at all."""
     return int(
         console.run(
             f"""
             from bus.protocol.names import Address
-            result = services.channels.create_channel(SYSTEM, Address({room!r}, "bell"), ephemeral=True, door="test").pk
+            result = services.channels.create_channel(SYSTEM, Address({room!r}, "pulse"), ephemeral=True, door="test").pk
             """
         )
     )
 
 
-def ring(console: Console, room: str, text: str) -> None:
+def publish(console: Console, room: str, text: str) -> None:
     """A message from another process."""
-    console.run(f'services.publish("{room}:bell", message={text!r})')
+    console.run(f'services.publish("{room}:pulse", message={text!r})')
 
 
-async def test_forged_and_garbled_messages_of_the_layer_ring_no_bell(
+async def test_forged_and_garbled_messages_of_the_layer_have_no_effect(
     wire: Connect, public_server: BusServer, console: Console, fresh_room: str
 ) -> None:
     channel_id = ephemeral(console, fresh_room)
-    member = await wire(public_server, client_id=f"{fresh_room}-m", room=f"{fresh_room}:bell")
+    member = await wire(public_server, client_id=f"{fresh_room}-m", room=f"{fresh_room}:pulse")
     stored = await wire(public_server, room=f"{fresh_room}:kept")
     await stored.publish("true", ack=True)
     kept_id = console.run(f"result = Channel.objects.get(room__name={fresh_room!r}, name='kept').pk")
     lie = b'{"type":"event","from":"arqonbus_server","seq":2,"message":"a lie"}'
     encode = msgspec.msgpack.encode
     forged: list[Any] = [
-        encode([bells.Passing([(channel_id, lie), (kept_id, lie)])]),
-        encode([bells.Published([(kept_id, fresh_room, "kept", "", 2, lie)])]),
-        encode([bells.Published([(kept_id, fresh_room, "kept", "", 2**62, b"")])]),
-        encode([bells.Noticed(channel_id, lie)]),
-        encode([bells.Changed(fresh_room, "kept", kept_id)]),
-        encode([bells.AccessChanged("everyone", 2**60)]),
-        encode([bells.Dismiss(member.client_id, "", 99999, "NO_SUCH_CODE", "go away")]),  # type: ignore[arg-type]
-        b"x" * 16 + encode([bells.Dismiss(member.client_id, "", 4403, ErrorCode.REVOKED, "go away")]),
+        encode([EphemeralPublished([EphemeralFrame(channel_id, lie), EphemeralFrame(kept_id, lie)])]),
+        encode([Published([CommittedMessage(kept_id, fresh_room, "kept", "", 2, lie)])]),
+        encode([Published([CommittedMessage(kept_id, fresh_room, "kept", "", 2**62, b"")])]),
+        encode([PresenceNotice(channel_id, lie)]),
+        encode([ChannelChanged(fresh_room, "kept", kept_id)]),
+        encode([AccessChanged("everyone", 2**60)]),
+        encode([Dismiss(member.client_id, "", 99999, "NO_SUCH_CODE", "go away")]),  # type: ignore[arg-type]
+        b"x" * 16 + encode([Dismiss(member.client_id, "", 4403, ErrorCode.REVOKED, "go away")]),
         *(b"", b"\xc1", encode([]), encode({"a": 1}), encode(5), 5, None, "text", ["list"], {"a": {}}),
     ]
     layer, lines = layer_of(public_server), public_server.log().count("bell_unknown")
     for data in forged:
-        for group in (bells.CONTROL_GROUP, bells.shard_group(channel_id, 64), bells.shard_group(kept_id, 64)):
-            await layer.group_send(group, {"type": "bus.bell", "sender": "", "data": data})
-    await layer.group_send(bells.CONTROL_GROUP, {})
-    await layer.group_send(bells.CONTROL_GROUP, {"sender": {}, "data": {}, "type": 5})
+        for group in (CONTROL_GROUP, shard_group(channel_id, 64), shard_group(kept_id, 64)):
+            await layer.group_send(group, {"type": "bus.notification", "sender": "", "data": data})
+    await layer.group_send(CONTROL_GROUP, {})
+    await layer.group_send(CONTROL_GROUP, {"sender": {}, "data": {}, "type": 5})
     # What is not even a message of the layer, in the place where the process reads.
     redis = layer.connection(0)
     for number, garbage in enumerate((b"", b"\xc1", b"\x05", b"\x90", b"\xa1x", b"\xc0", b"\x81\xa1", b"\xd9\x05ab")):
-        for name in await redis.zrange(f"{PREFIX}:group:{bells.CONTROL_GROUP}", 0, -1):
+        for name in await redis.zrange(f"{PREFIX}:group:{CONTROL_GROUP}", 0, -1):
             key = f"{PREFIX}{name.decode().partition('!')[0]}!"
             await redis.zadd(key, {b"0" * 12 + garbage: number + 1})
     await layer.close_pools()
 
-    ring(console, fresh_room, "true as well")
+    publish(console, fresh_room, "true as well")
 
     await member.expect(message="true as well")
     await stored.publish("true again", ack=True)
@@ -96,29 +107,29 @@ async def test_forged_and_garbled_messages_of_the_layer_ring_no_bell(
     assert await withdrawn.wait_closed() == 4403
 
 
-async def test_bells_of_another_version_leave_those_beside_them_to_be_heard(
+async def test_notifications_of_another_version_leave_those_beside_them_to_be_heard(
     wire: Connect, public_server: BusServer, console: Console, fresh_room: str
 ) -> None:
-    """A rolling update: fields and kinds of bell that this process does not know."""
+    """A rolling update: fields and kinds of notification that this process does not know."""
     channel_id = ephemeral(console, fresh_room)
-    member = await wire(public_server, room=f"{fresh_room}:bell")
+    member = await wire(public_server, room=f"{fresh_room}:pulse")
     frame = '{"version":"1.0","type":"event","from":"x","message":"understood"}'
     console.run(
         f"""
         import msgspec
         from asgiref.sync import async_to_sync
         from channels.layers import get_channel_layer
-        from bus import seal
         from bus.notify.messages import shard_group
+        from bus.notify.seal import seal
         frame = {frame!r}.encode()
-        bells = [["zz", 1, 2], ["p", "no list"], ["f", [[{channel_id}, frame]], [""], "a field of tomorrow"], 7, {{"a": 1}}]
-        for part in (bells, 5):
-            message = {{"type": "bus.bell", "sender": "", "data": seal.seal(msgspec.msgpack.encode(part)), "more": 1}}
+        parts = [["zz", 1, 2], ["p", "no list"], ["f", [[{channel_id}, frame]], "a field of tomorrow"], 7, {{"a": 1}}]
+        for part in (parts, 5):
+            message = {{"type": "bus.notification", "sender": "", "data": seal(msgspec.msgpack.encode(part)), "more": 1}}
             async_to_sync(get_channel_layer().group_send)(shard_group({channel_id}, 64), message)
         """
     )
     await member.expect(message="understood")
-    ring(console, fresh_room, "and on")
+    publish(console, fresh_room, "and on")
     await member.expect(message="and on")
     await asyncio.sleep(0)
     assert "Traceback" not in public_server.log()

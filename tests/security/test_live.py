@@ -233,7 +233,7 @@ async def test_what_is_changed_behind_the_models_back_is_found_by_the_regular_lo
 
 
 @pytest.mark.cluster
-async def test_a_withdrawal_reaches_other_processes_with_the_bell_and_without(
+async def test_a_withdrawal_reaches_other_processes_with_the_notification_and_without(
     wire: Connect, start_server: StartServer, fresh_room: str
 ) -> None:
     here, there = start_server(env=PRODUCTION), start_server(env=PRODUCTION)

@@ -34,7 +34,7 @@ async def test_who_may_join_but_not_read_history_gets_none_by_a_position(
         client = await wire(public_server, room=f"{fresh_room}:other", **who)
         probe = await wire(public_server, room=f"{fresh_room}:other", **who)
         async with asyncio.timeout(10):
-            # Where no bell tells of a new ban it is found by the next look.
+            # Where no notification tells of a new ban it is found by the next look.
             while (await probe.command("history", room=fresh_room))["status"] != "error":
                 await probe.ping()
         joined = await client.request("join_channel", room=fresh_room, channel="hall", since=0)

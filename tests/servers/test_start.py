@@ -177,7 +177,7 @@ async def test_plain_daphne_serves_without_its_redis_and_says_so_in_one_line(
     server.process.wait_for_log("event=layer_lost", deadline=30)
     server.process.wait_for_log("event=node_started")
     wait_until(lambda: server.get("/health")[0] == 200, "the server answers")
-    # One process alone needs no bell: publishing and delivery go on, only /ready tells balancers of it.
+    # One process alone needs no notification: publishing and delivery go on, only /ready tells balancers of it.
     sender, member = await wire(server, room=f"{fresh_room}:a"), await wire(server, room=f"{fresh_room}:a")
     await sender.publish("hello", ack=True)
     await member.expect(message="hello")

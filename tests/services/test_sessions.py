@@ -22,7 +22,7 @@ def test_a_session_that_is_deleted_is_looked_at_and_the_sweep_of_expired_ones_is
     expired, current = Session.objects.all()
     Session.objects.filter(pk=expired.pk).update(expire_date=timezone.now() - timedelta(seconds=1))
     AccessChange.objects.all().delete()
-    # Its connections ended by the clock; a month's sessions in one go would ring a bell each.
+    # Its connections ended by the clock; a month's sessions in one go would send a notification each.
     call_command("clearsessions")
     assert list(Session.objects.all()) == [current]
     assert not AccessChange.objects.exists()

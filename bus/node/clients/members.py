@@ -351,7 +351,7 @@ class Members:
         return await self._node.channels.resolve(Address(ref.address.room, WHOLE), self._node.system)
 
     def vanished(self, ref: ChannelRef) -> None:
-        """Some process deleted the channel, and its bell was lost: look it up anew."""
+        """Some process deleted the channel, and its notification was lost: look it up anew."""
         self._node.channels.forget(ref.address)
 
     async def open(self, refs: list[ChannelRef]) -> list[Stream]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ... import signals
 from ...auth.permissions import PRESENCE, table
 from ...directory.channels import ChannelRef
-from ...notify.messages import Noticed
+from ...notify.messages import PresenceNotice
 from ...protocol import frames
 from ...services.nodes import Left
 from ..client import ClientState
@@ -88,7 +88,7 @@ class Notices:
 
     def _send(self, channel_id: int, frame: bytes, exclude: ClientState | None = None) -> None:
         self.deliver(channel_id, frame, exclude)
-        self._node.broker.ring(Noticed(channel_id, frame))
+        self._node.broker.send(PresenceNotice(channel_id, frame))
 
     def stop(self) -> None:
         """Send what is gathered: its time does not come any more."""

@@ -1,8 +1,8 @@
-"""Rights on living connections: what is withdrawn ends at once, in every process (contract §6).
+"""Permissions of open connections: what is withdrawn ends at once, in every process.
 
-A change comes by bell, or is found among the rows of ``AccessChange``, whichever is first. The identities it concerns are read
-again together; those that hold no more are closed with the reason, memberships that are not allowed any more end with an
-``unsubscribed`` frame. Identities that end by the clock are watched here too.
+A change comes by notification, or is found among the rows of ``AccessChange``, whichever is first. The identities that it
+concerns are read again together. Connections whose identity is gone are closed with the reason; memberships that are not
+allowed any more end with an ``unsubscribed`` frame. Identities that expire are watched here too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from django.db import Error as DatabaseError
 from ...auth import identity, tickets
 from ...auth.permissions import JOIN, Actor, table
 from ...directory.channels import ChannelRef
-from ...notify.messages import Changed
+from ...notify.messages import ChannelChanged
 from ...protocol.errors import NOT_ALLOWED, UNIDENTIFIED, BusError, ErrorCode
 from ...services import rights as access
 from ..client import ClientState
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("arqonbus.access")
 
-#: Time between looks for changes that no bell announced; seconds.
+#: Time between looks for changes that no notification announced; seconds.
 LOOK = 0.5
 #: How old an identity can be when it comes to its connection; seconds.
 LATELY = 10.0
@@ -99,7 +99,7 @@ class Access:
     # --- finding out ------------------------------------------------------------------------------------------------
 
     async def look(self) -> float:
-        """Find changes without a bell, identities whose time is over, and now and then look at all; seconds until the next."""
+        """Find changes without a notification, and expired identities; seconds until the next look."""
         node = self._node
         await self._find()
         if len(self._seen) > 4 * access.OVERLAP:
@@ -165,7 +165,7 @@ class Access:
             await node.run(table().refresh)
         rooms = {subject.partition(":")[2] for subject in subjects if subject.startswith("room:")}
         for room in rooms:
-            node.changed(Changed(room, ""))
+            node.changed(ChannelChanged(room, ""))
         # A change of rules changes nobody's identity.
         people = any(subject != access.RULES and not subject.startswith("room:") for subject in subjects)
         clients = [

@@ -44,7 +44,7 @@ class Replays:
         # Without an epoch a seq is taken at its word. An empty one is of a log that was not there yet: nothing was seen in it.
         same = epoch in (None, stream.epoch) or (not epoch and since == 0)
         if same and since > stream.head:
-            # It was further on in another process, whose bells are still on their way to us.
+            # It was further on in another process, whose notifications are still on their way to us.
             await self._streams.read_on(stream)
         if same and since <= stream.head and stream.recent(since) is not None:
             return since, True, None

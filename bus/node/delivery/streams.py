@@ -1,6 +1,6 @@
 """The positions of this process in the logs: in order, without a hole, without a double.
 
-Committed messages come from our own log writer, from the bell, or from a look at the log; whichever comes first counts. A
+Committed messages come from our own log writer, from a notification, or from a look at the log; whichever comes first counts. A
 message is put on its stream when its ``seq`` is the next one. One that is early is held, and if its predecessors do not
 come by themselves at once they are read.
 """
@@ -35,7 +35,7 @@ PAGE = 500
 #: Messages that came before their turn, and their bytes, above which a stream holds no more of others' and reads them instead.
 #: (Our own that leave somebody out are held: only we know whom. While the database is away there are none.)
 HELD, HELD_BYTES = 500, 1024 * 1024
-#: Crossed bells usually put themselves right; how long to wait for that before reading the log, in seconds.
+#: Notifications that crossed usually put themselves right; how long to wait for that before reading the log, in seconds.
 PATIENCE = 0.02
 #: A stream is compared with its log's past at most this often, in seconds.
 DOUBT = 0.5
@@ -170,7 +170,7 @@ class Streams:
         elif frame:
             known = stream.memory.frame(seq) if stream.memory is not None else None
             if known != frame:
-                # Usually a bell that was overtaken; or the log is not the one that we know.
+                # Usually a notification that was overtaken; or the log is not the one that we know.
                 self.doubt(stream, (seq, known) if known else None)
 
     def _release_held(self, stream: Stream) -> None:
@@ -183,7 +183,7 @@ class Streams:
             self.hub.put(stream, stream.head + 1, item[0], item[1])
 
     def seen_head(self, stream_id: int, head: int, epoch: str) -> bool:
-        """The log's head as somebody read it; a stream behind it has lost a bell. False when the log is another one by now."""
+        """The log's head as it was read; a stream behind it missed a notification. False when the log is another one by now."""
         stream = self.hub.streams.get(stream_id)
         if stream is None or stream.head < 0:
             return True
@@ -211,7 +211,7 @@ class Streams:
                     extra={"event": "log_went_back", "channel_id": stream.id},
                 )
                 self.on_other_log(stream.id)
-            # Overtaken bells come in swarms.
+            # Overtaken notifications come in swarms.
             await asyncio.sleep(DOUBT)
         except DatabaseError:
             pass  # The next look at the log asks again.

@@ -1,4 +1,4 @@
-"""A process's own looks at the log: what no bell announced is found here (docs/architecture.md)."""
+"""A process's own looks at the log: what no notification announced is found here (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Watch:
         self._next_full_look = 0.0
 
     async def look(self) -> float:
-        """Find what was committed without a bell: by processes that cannot ring, or while the layer was away."""
+        """Find what was committed without a notification: by processes that cannot send any, or while the layer was away."""
         # Far enough back for slow transactions and for clocks that differ between machines.
         since = self._last_look - timedelta(seconds=30)
         now = datetime.now(UTC)

@@ -156,7 +156,7 @@ class Life:
         if lost:
             last = await node.run(node_service.connected_as, [client.client_id for client in lost])
             for client in [client for client in lost if last.get(client.client_id, (0, 0)) >= client.order]:
-                # The bell that told of it was lost. Were it to come back, it would send the newer one away.
+                # The notification that told of it was lost. Were it to come back, it would send the newer one away.
                 lost.remove(client)
                 client.drop(TAKEN_OVER, BusError(ErrorCode.TAKEN_OVER))
             await self._send_away(lost)

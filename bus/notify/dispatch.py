@@ -1,0 +1,51 @@
+"""Notifications from any thread of any process: Django code, the admin, management commands."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.apps import apps
+from django.db import transaction
+
+from ..conf.settings import config
+from . import layer
+from .messages import Notification, by_group, to_layer
+
+logger = logging.getLogger("arqonbus.broker")
+
+
+def _nodes() -> list[Any]:
+    return list(apps.get_app_config("bus").nodes)  # type: ignore[attr-defined]
+
+
+def overloaded() -> bool:
+    """Whether this process should accept no ephemeral message now (``Broker.overloaded``)."""
+    return any(node.broker.overloaded for node in _nodes())
+
+
+def notify(notification: Notification) -> None:
+    """Tell the nodes of this process and, through one of them or directly, the other processes."""
+    nodes = _nodes()
+    for position, node in enumerate(nodes):
+        node.hear_threadsafe(notification, pass_on=position == 0)
+    if not nodes:
+        _send_directly(notification)
+
+
+def _send_directly(notification: Notification) -> None:
+    """Send from a process without a node of its own, such as a management command."""
+    shared = layer.shared_layer()
+    if shared is None:
+        return  # There is one process, which finds in the log what was written.
+    for group, part in by_group(notification, config().bell_shards):
+        try:
+            async_to_sync(layer.send)(shared, group, to_layer([part], ""))
+        except Exception as problem:  # noqa: BLE001 - a layer may raise anything
+            logger.error("the channel layer does not answer: %s", problem, extra={"event": "layer_lost"})
+
+
+def notify_on_commit(notification: Notification) -> None:
+    """Notify once the caller's transaction is committed, and never when it is rolled back."""
+    transaction.on_commit(lambda: notify(notification))

@@ -1,0 +1,108 @@
+"""Notifications: which groups they are for, and their form on the layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bus.notify.messages import (
+    CONTROL_GROUP,
+    INLINE_BYTES,
+    AccessChanged,
+    ChannelChanged,
+    CommittedMessage,
+    Dismiss,
+    EphemeralFrame,
+    EphemeralPublished,
+    Notification,
+    PresenceNotice,
+    Published,
+    by_group,
+    from_layer,
+    shard_group,
+    size_of,
+    to_layer,
+    unrecoverable_frames,
+)
+from bus.notify.seal import seal
+from bus.protocol.errors import ErrorCode
+from bus.protocol.names import INBOX_ROOM
+
+pytestmark = pytest.mark.pure
+
+IDS = st.integers(1, 2**40)
+FRAMES = st.binary(max_size=50)
+COMMITTED = st.builds(
+    CommittedMessage, IDS, st.sampled_from(["lab", INBOX_ROOM]), st.just("bench"), st.just("e1"), IDS, FRAMES
+)
+EPHEMERAL = st.builds(EphemeralFrame, IDS, FRAMES, st.text(max_size=5))
+KINDS: dict[str, st.SearchStrategy[Any]] = {
+    "published": st.builds(Published, st.lists(COMMITTED, min_size=1, max_size=20)),
+    "ephemeral": st.builds(EphemeralPublished, st.lists(EPHEMERAL, min_size=1, max_size=20)),
+    "notice": st.builds(PresenceNotice, IDS, FRAMES),
+    "changed": st.builds(ChannelChanged, st.text(max_size=9), st.text(max_size=9), IDS),
+    "access": st.builds(AccessChanged, st.text(max_size=9), IDS),
+    "dismiss": st.builds(Dismiss, st.text(), st.text(), st.just(4403), st.sampled_from(ErrorCode), st.text()),
+}
+NOTIFICATIONS = st.one_of(*KINDS.values())
+
+
+@given(st.lists(NOTIFICATIONS, max_size=10))
+def test_notifications_cross_the_layer_as_they_are(notifications: list[Notification]) -> None:
+    message = to_layer(notifications, "specific.abc!def")
+    assert message["sender"] == "specific.abc!def"
+    assert from_layer(message) == notifications
+
+
+@given(NOTIFICATIONS, st.integers(1, 16))
+def test_every_part_goes_to_the_group_of_its_channel_and_none_is_lost(notification: Notification, shards: int) -> None:
+    parts = list(by_group(notification, shards))
+    assert len({group for group, _ in parts}) == len(parts)
+    assert sum(unrecoverable_frames(part) for _, part in parts) == unrecoverable_frames(notification)
+    assert sum(size_of(part) for _, part in parts) == size_of(notification) > 0
+    for group, part in parts:
+        if isinstance(part, Published):
+            wanted = {
+                CONTROL_GROUP if row.room == INBOX_ROOM else shard_group(row.channel_id, shards)
+                for row in part.messages
+            }
+        elif isinstance(part, EphemeralPublished):
+            wanted = {shard_group(row.channel_id, shards) for row in part.frames}
+        elif isinstance(part, PresenceNotice):
+            wanted = {shard_group(part.channel_id, shards)}
+        else:
+            wanted = {CONTROL_GROUP}
+        assert wanted == {group}
+        assert type(part) is type(notification)
+
+
+def test_frames_above_the_bound_are_left_for_the_log() -> None:
+    large = b"x" * (INLINE_BYTES // 2 - 10)
+    rows = [CommittedMessage(1, "lab", "bench", "e1", seq, large) for seq in range(1, 5)]
+    received = from_layer(to_layer([Published(rows)], "me"))
+    assert received is not None
+    (published,) = received
+    assert isinstance(published, Published)
+    assert [len(row.frame) for row in published.messages] == [len(large), len(large), 0, 0]
+    assert [row.seq for row in published.messages] == [1, 2, 3, 4]
+
+
+def test_frames_that_no_log_has_are_never_left_out() -> None:
+    large = EphemeralPublished([EphemeralFrame(1, b"x" * 2 * INLINE_BYTES)])
+    assert from_layer(to_layer([large], "me")) == [large]
+
+
+@pytest.mark.parametrize("foreign", [None, 5, [], {}, {"data": b""}, {"data": b"x" * 99}, {"data": {"a": 1}}])
+def test_a_message_of_another_program_is_none_of_ours(foreign: object) -> None:
+    assert from_layer(foreign) is None
+
+
+def test_kinds_and_fields_of_a_later_version_do_not_hide_the_others() -> None:
+    parts = [["zz", 1, 2], ["p", "no list"], ["f", [[7, b"frame"]], "a field of tomorrow"], 5, {"a": 1}]
+    sealed = {"data": seal(msgspec.msgpack.encode(parts))}
+    assert from_layer(sealed) == [EphemeralPublished([EphemeralFrame(7, b"frame")])]
+    assert from_layer({"data": seal(msgspec.msgpack.encode(5))}) == []
