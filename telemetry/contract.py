@@ -1,4 +1,4 @@
-"""The telemetry socket in the AsyncAPI document, and what telemetry adds to the bus's own socket."""
+"""The telemetry socket in the AsyncAPI document, and the telemetry frames on the bus socket."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Name = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class Telemetry(msgspec.Struct, kw_only=True):
-    """A telemetry event. It is published to the channel telemetry-stream of the bus's own room (integriguard)."""
+    """A telemetry event. It is published to the channel telemetry-stream of the room integriguard."""
 
     type: Literal["telemetry"] | UnsetType = UNSET
     version: Literal["1.0"] | UnsetType = UNSET
     id: FrameId | UnsetType = UNSET
     event_type: Name = field(name="eventType")
     payload: Object
-    timestamp: Annotated[str, Meta(description="The sender's own time, ISO 8601.")] | UnsetType = UNSET
-    source: Annotated[Name, Meta(description="What it tells of, as the sender names it.")] | UnsetType = UNSET
+    timestamp: Annotated[str, Meta(description="The sender's own time in ISO 8601.")] | UnsetType = UNSET
+    source: Annotated[Name, Meta(description="Source of the event, in the words of the sender.")] | UnsetType = UNSET
     metadata: Object | UnsetType = UNSET
 
 
 class TelemetryConnected(msgspec.Struct, kw_only=True):
-    """The first frame: the connection's id, and whether it receives the stream."""
+    """The first frame: the id of the connection, and whether it receives the stream."""
 
     version: Literal["1.0"]
     type: Literal["telemetry_connected"]
@@ -40,11 +40,11 @@ class TelemetryConnected(msgspec.Struct, kw_only=True):
 
 
 class TelemetryAck(msgspec.Struct, kw_only=True):
-    """The event is durable and on its way to whoever receives the stream."""
+    """The acknowledgement that a telemetry event is durable."""
 
     type: Literal["telemetry_ack"]
     request_id: str | None
-    id: Annotated[str, Meta(description="The id under which it is delivered.")]
+    id: Annotated[str, Meta(description="The id of the delivered event.")]
     event_type: Any = field(name="eventType")
     status: Literal["accepted"]
     room: str
@@ -77,8 +77,8 @@ SOCKET = Socket(
     path="/telemetry/",
     title="Telemetry",
     description=(
-        "Events in, and the stream of all events out; also at / of the telemetry port. "
-        "Who may join integriguard:telemetry-stream receives the stream. See docs/protocol.md."
+        "Accepts telemetry events and sends the stream of all events. The socket is also at / of the telemetry port. "
+        "Clients that may join integriguard:telemetry-stream receive the stream. See docs/protocol.md."
     ),
     takes=(_TELEMETRY, Message("register", Register)),
     sends=(
@@ -93,7 +93,7 @@ SOCKET = Socket(
 
 
 def describe() -> None:
-    """Add both to the contract; called when the app is ready."""
+    """Add both to the AsyncAPI document. The app calls this when it is ready."""
     register(SOCKET)
     register(
         replace(

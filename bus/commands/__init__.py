@@ -1,7 +1,7 @@
-"""The commands of the protocol (contract §5): a registry, and one module for each family.
+"""The commands of the protocol (docs/protocol.md, Commands): a registry, and one module for each family.
 
-A command gets a context and its parameters and returns an answer. It never touches a socket, the hub or the channel layer;
-what has to happen behind its answer is said in the answer.
+A command gets a context and its parameters, and returns an answer. It never touches a socket, the hub or the channel layer.
+The answer names the work that the connection does after sending it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The registry of commands, and how one is called."""
+"""The registry of commands, and their parameters, contexts and answers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..protocol.values import holds_nul
 
 
 class Port(Protocol):
-    """What commands may ask of the process they run in."""
+    """The services of the process that commands may use."""
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call a service in a database thread."""
         ...
 
     async def ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a service that may look through many rows, in the thread for that."""
+        """Call a service that may read many rows, in the thread for expensive reads."""
         ...
 
     async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -39,19 +39,19 @@ class Port(Protocol):
         ...
 
     def recent(self, address: Address, limit: int) -> list[tuple[int, bytes]] | None:
-        """The newest messages from memory, where memory has all that was asked for and the caller may read it."""
+        """The newest messages from memory. None if memory lacks some of them, or the caller may not read them."""
         ...
 
     @property
     def started_at(self) -> datetime:
-        """When the process began."""
+        """The start time of the process."""
         ...
 
 
 class Context(msgspec.Struct):
-    """Who calls, from where. ``room`` and ``channel`` are the frame's own, ``initial`` the pair of the registration.
+    """The caller of a command. ``room`` and ``channel`` are those of the frame, ``initial`` the pair of the registration.
 
-    ``inbox_floor`` bounds what the caller may read of an inbox that was somebody else's before.
+    ``inbox_floor`` is the seq in the caller's inbox up to which the messages belong to an earlier client with this id.
     """
 
     actor: Actor
@@ -62,7 +62,7 @@ class Context(msgspec.Struct):
     inbox_floor: int = 0
 
     def named(self, room: str | None, channel: str | None) -> tuple[str | None, str | None]:
-        """The room and channel that a command is about: its parameters win over the frame's own (contract §5)."""
+        """The room and channel of a command. Parameters win over the fields of the frame."""
         if room and ":" in room and not channel:
             return room, None
         if channel and ":" in channel:
@@ -71,7 +71,7 @@ class Context(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What a command returns; ``follow`` is what the connection does after the answer is sent."""
+    """The result of a command. ``follow`` is the work that the connection does after sending the answer."""
 
     message: str
     result: Any
@@ -82,7 +82,7 @@ class Parameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Base of every command's parameters."""
 
 
-#: What a question costs in frames that looks through the database: for a page of a list, and for one thing or a log.
+#: Cost, in frames, of commands that read many rows: a page of a list, and one channel or log.
 LISTING, LOOK = 10, 4
 
 Run = Callable[[Context, Any], Awaitable[Answer]]
@@ -98,40 +98,46 @@ class Command(msgspec.Struct, frozen=True):
     who: str
     errors: tuple[ErrorCode, ...]
     cost: int = 1
-    #: Whether it only answers, and changes nothing.
+    #: Whether the command only reads.
     looks: bool = False
 
     def read(self, parameters: dict[str, Any], hints: dict[str, Any]) -> Parameters:
-        """The typed parameters. ``hints`` are keys from beside them, which only count where they fit.
+        """The typed parameters. ``hints`` are keys of the frame beside ``parameters``; unknown ones are ignored.
 
-        Raises ``BusError`` VALIDATION_ERROR that names the parameter.
+        Raises ``BusError`` VALIDATION_ERROR, which names the parameter.
         """
         fields = self.parameters.__struct_fields__
         values = {key: value for key, value in hints.items() if key in fields and key not in parameters}
         values.update(parameters)
-        faults = [{"field": key, "message": "No NUL characters."} for key, value in values.items() if holds_nul(value)]
+        faults = [
+            {"field": key, "message": "NUL characters are not allowed."}
+            for key, value in values.items()
+            if holds_nul(value)
+        ]
         try:
             read: Parameters = msgspec.convert(values, self.parameters, strict=False)
         except msgspec.ValidationError:
             faults += [fault for key, value in values.items() if (fault := self._fault(key, value)) is not None]
             read = self.parameters()
         if faults:
-            raise BusError(ErrorCode.VALIDATION_ERROR, f"Parameters of {self.name}: {faults[0]['message']}", faults)
+            raise BusError(
+                ErrorCode.VALIDATION_ERROR, f"Invalid parameters of {self.name}: {faults[0]['message']}", faults
+            )
         return read
 
     def _fault(self, key: str, value: Any) -> dict[str, str] | None:
-        """What is wrong with one parameter, if something is; all of them have defaults."""
+        """The fault of one parameter, or None. All parameters have defaults."""
         try:
             msgspec.convert({key: value}, self.parameters, strict=False)
         except msgspec.ValidationError as problem:
             return {"field": key[:80], "message": str(problem)[:300]}
         return None
 
-    @lru_cache  # noqa: B019 - there are ten of them, for as long as the process; a flood of `help` must not make schemas in the loop
+    @lru_cache  # noqa: B019 - ten commands live as long as the process, and a flood of `help` must not build schemas in the loop
     def describe(self) -> dict[str, Any]:
-        """For ``help`` and the docs: summary, who may, own errors, and each parameter with type, default and meaning.
+        """The command for ``help`` and the docs: summary, permission, own errors, and each parameter as JSON Schema.
 
-        Made once: not to be changed.
+        The result is cached, so callers must not change it.
         """
         schema = msgspec.json.schema(self.parameters)
         definition = _inlined(schema["$ref"], schema["$defs"])
@@ -146,7 +152,7 @@ class Command(msgspec.Struct, frozen=True):
 
 
 def _inlined(reference: str, definitions: dict[str, Any]) -> dict[str, Any]:
-    """A schema with the ones it refers to in their places, for readers who have nothing but it."""
+    """The schema with all references replaced by the schemas that they name."""
 
     def walk(value: Any) -> Any:
         if isinstance(value, dict):
@@ -174,9 +180,9 @@ def command(
     cost: int = 1,
     looks: bool = False,
 ) -> Callable[[Run], Run]:
-    """Register a command; the function's docstring is its summary in ``help``.
+    """Register a command. The first line of the function's docstring is its summary in ``help``.
 
-    It counts as ``cost`` frames; with ``looks`` it only answers, and changes nothing.
+    The command counts as ``cost`` frames. ``looks`` says that it only reads.
     """
 
     def register(run: Run) -> Run:
@@ -193,7 +199,7 @@ def find(name: str) -> Command:
     if found is None:
         raise BusError(
             ErrorCode.UNKNOWN_COMMAND,
-            f"There is no command {name[:64]!r}; `help` lists them.",
+            f"There is no command {name[:64]!r}. The `help` command lists all commands.",
             [{"field": "command", "value": name[:64], "known": sorted(registry)}],
         )
     return found

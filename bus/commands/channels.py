@@ -1,4 +1,4 @@
-"""create_channel, delete_channel, join_channel, leave_channel, list_channels, channel_info."""
+"""The commands for channels: create, delete, join, leave, list and info."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from ..services import channels as channel_service
 from .base import LISTING, LOOK, Answer, Context, Parameters, command
 
 Room = Annotated[
-    str | None, Meta(description="Room, or room:channel; without it the frame's own, then your initial one.")
+    str | None,
+    Meta(description="Room, or room:channel. The default is the room of the frame, or else your initial room."),
 ]
 Channel = Annotated[
     str | None,
-    Meta(description="Channel, or room:channel; without it the frame's own, then your initial one."),
+    Meta(
+        description="Channel, or room:channel. The default is the channel of the frame, or else your initial channel."
+    ),
 ]
 
 
@@ -29,14 +32,14 @@ MOST = 2**31 - 1
 
 
 class ChannelParameters(Parameters):
-    """A channel, by the rules of the contract's §5: parameters win over the frame, the frame over the initial pair."""
+    """A channel. Parameters win over the frame, and the frame wins over the initial pair."""
 
     room: Room = None
     channel: Channel = None
 
 
 def target(context: Context, parameters: ChannelParameters) -> Address:
-    """The channel that a command is about. Raises ``BusError`` INVALID_NAME, VALIDATION_ERROR."""
+    """The channel of a command. Raises ``BusError`` INVALID_NAME or VALIDATION_ERROR."""
     room, channel = context.named(parameters.room, parameters.channel)
     address = resolve(room, channel, context.initial)
     if address.is_whole_room and not channel and not (room and ":" in room):
@@ -45,31 +48,38 @@ def target(context: Context, parameters: ChannelParameters) -> Address:
 
 
 class Retention(msgspec.Struct, forbid_unknown_fields=True):
-    """How much of a channel's history is kept."""
+    """The limits of a channel's history."""
 
-    count: Annotated[Annotated[int, Meta(ge=0, le=MOST)] | None, Meta(description="Messages kept; 0: no limit.")] = None
-    age: Annotated[Annotated[int, Meta(ge=0, le=MOST)] | None, Meta(description="Seconds kept; 0: no limit.")] = None
+    count: Annotated[
+        Annotated[int, Meta(ge=0, le=MOST)] | None, Meta(description="Maximum number of stored messages; 0: no limit.")
+    ] = None
+    age: Annotated[
+        Annotated[int, Meta(ge=0, le=MOST)] | None,
+        Meta(description="Maximum age of stored messages in seconds; 0: no limit."),
+    ] = None
 
 
 class CreateParameters(ChannelParameters):
     """Parameters of ``create_channel``."""
 
-    description: Annotated[str, Meta(max_length=500, description="What the channel is for.")] = ""
-    metadata: Annotated[dict[str, Any], Meta(description="Values of your own.")] = msgspec.field(default_factory=dict)
-    ephemeral: Annotated[bool, Meta(description="Deliver without keeping: no seq, no history.")] = False
-    retention: Annotated[Retention | None, Meta(description="How much is kept; without it, the server's setting.")] = (
-        None
-    )
-    type: Annotated[str, Meta(max_length=32, description="A word of your own for the kind of channel.")] = "custom"
+    description: Annotated[str, Meta(max_length=500, description="Purpose of the channel.")] = ""
+    metadata: Annotated[dict[str, Any], Meta(description="Your own values.")] = msgspec.field(default_factory=dict)
+    ephemeral: Annotated[bool, Meta(description="Deliver messages without storing them: no seq, no history.")] = False
+    retention: Annotated[
+        Retention | None, Meta(description="Limits of the history. The default is the setting of the server.")
+    ] = None
+    type: Annotated[str, Meta(max_length=32, description="Your own word for the kind of channel.")] = "custom"
 
 
 @command("create_channel", CreateParameters, who="admin", errors=(ErrorCode.CHANNEL_EXISTS, ErrorCode.INVALID_NAME))
 async def create_channel(context: Context, parameters: CreateParameters) -> Answer:
-    """Make a channel that stays until it is deleted."""
+    """Create a channel that stays until it is deleted."""
     room, channel = context.named(parameters.room, parameters.channel)
     if not (channel or (room and ":" in room)):
         raise BusError(
-            ErrorCode.VALIDATION_ERROR, "Which channel?", [{"field": "channel", "message": "`channel` is missing."}]
+            ErrorCode.VALIDATION_ERROR,
+            "The channel is missing. Give `channel`, or `room` as room:channel.",
+            [{"field": "channel", "message": "`channel` is missing."}],
         )
     address = target(context, parameters)
     retention = parameters.retention or Retention()
@@ -87,7 +97,7 @@ async def create_channel(context: Context, parameters: CreateParameters) -> Answ
         )
         return {"room": address.room, "channel": address.channel, "metadata": channel.public_metadata()}
 
-    return Answer(f"Channel {address} is made", await context.port.run_writer(create))
+    return Answer(f"Created channel {address}", await context.port.run_writer(create))
 
 
 @command(
@@ -100,14 +110,15 @@ async def delete_channel(context: Context, parameters: ChannelParameters) -> Ans
     """Remove an empty channel with its history."""
     address = target(context, parameters)
     await context.port.run_writer(lambda: channel_service.delete_channel(context.actor, address))
-    return Answer(f"Channel {address} is deleted", {"room": address.room, "channel": address.channel, "deleted": True})
+    return Answer(f"Deleted channel {address}", {"room": address.room, "channel": address.channel, "deleted": True})
 
 
 class JoinParameters(ChannelParameters):
     """Parameters of ``join_channel``."""
 
     since: Annotated[
-        Annotated[int, Meta(ge=0)] | str | None, Meta(description="Send what came after this seq or ISO time first.")
+        Annotated[int, Meta(ge=0)] | str | None,
+        Meta(description="Replay the messages after this seq or ISO time first."),
     ] = None
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
 
@@ -116,7 +127,7 @@ class JoinParameters(ChannelParameters):
     "join_channel", JoinParameters, errors=(ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.FORBIDDEN, ErrorCode.LIMIT_REACHED)
 )
 async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
-    """Become a member of a channel, and get what you missed."""
+    """Join a channel, and optionally replay missed messages."""
     address = target(context, parameters)
     joined = await context.port.join(address, seq_of(parameters.since), parameters.epoch)
     result = {
@@ -131,29 +142,31 @@ async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
     }
     if joined.first_seq is not None:
         result["first_seq"] = joined.first_seq
-    return Answer(f"You are in {address}", result, follow=joined)
+    return Answer(f"Joined {address}", result, follow=joined)
 
 
 @command("leave_channel", ChannelParameters, errors=(ErrorCode.NOT_A_MEMBER,))
 async def leave_channel(context: Context, parameters: ChannelParameters) -> Answer:
-    """End your membership of a channel."""
+    """Leave a channel."""
     address = target(context, parameters)
     left = await context.port.leave(address)
-    return Answer(f"You left {address}", {"room": address.room, "channel": address.channel, "channels": left})
+    return Answer(f"Left {address}", {"room": address.room, "channel": address.channel, "channels": left})
 
 
 class ListParameters(Parameters):
     """Parameters of ``list_channels``."""
 
-    room: Annotated[str | None, Meta(description="One room; without it the frame's own, then your initial one.")] = None
-    all: Annotated[bool, Meta(description="The channels of every room.")] = False
-    limit: Annotated[int, Meta(ge=1, le=500, description="Channels on one page.")] = 200
-    after: Annotated[str, Meta(description="The `next` of the page before.")] = ""
+    room: Annotated[
+        str | None, Meta(description="Room. The default is the room of the frame, or else your initial room.")
+    ] = None
+    all: Annotated[bool, Meta(description="List the channels of all rooms.")] = False
+    limit: Annotated[int, Meta(ge=1, le=500, description="Maximum number of channels on the page.")] = 200
+    after: Annotated[str, Meta(description="The `next` of the previous page.")] = ""
 
 
 @command("list_channels", ListParameters, errors=(ErrorCode.ROOM_NOT_FOUND,), cost=LISTING, looks=True)
 async def list_channels(context: Context, parameters: ListParameters) -> Answer:
-    """The channels of a room, or of all rooms, that you may see."""
+    """List the channels of a room, or of all rooms, that you may see."""
     room: str | None = None
     if not parameters.all:
         room = (parameters.room or context.room or context.initial.room).partition(":")[0]
@@ -166,7 +179,7 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
 
 @command("channel_info", ChannelParameters, errors=(ErrorCode.CHANNEL_NOT_FOUND,), cost=LOOK, looks=True)
 async def channel_info(context: Context, parameters: ChannelParameters) -> Answer:
-    """A channel's members, metadata and head."""
+    """Show a channel's members, metadata and newest seq."""
     address = target(context, parameters)
     info = await context.port.ask(lambda: channel_lists.channel_info(context.actor, address))
     return Answer(f"{address} has {info['participant_count']} members", info)

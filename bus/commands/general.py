@@ -1,4 +1,4 @@
-"""status, ping and help."""
+"""The commands ``status``, ``ping`` and ``help``."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from .base import LISTING, Answer, Context, Parameters, command, find, registry
 class StatusParameters(Parameters):
     """Parameters of ``status``."""
 
-    limit: Annotated[int, Meta(ge=1, le=500, description="Clients, and channels, on one page.")] = 100
-    after: Annotated[str, Meta(description="The `next` of the page before: clients behind it.")] = ""
-    after_channel: Annotated[str, Meta(description="The `next_channel` of the page before: channels behind it.")] = ""
+    limit: Annotated[
+        int, Meta(ge=1, le=500, description="Maximum number of clients, and of channels, on the page.")
+    ] = 100
+    after: Annotated[str, Meta(description="The `next` of the previous page, for more clients.")] = ""
+    after_channel: Annotated[str, Meta(description="The `next_channel` of the previous page, for more channels.")] = ""
 
 
 @command("status", StatusParameters, cost=LISTING, looks=True)
 async def status(context: Context, parameters: StatusParameters) -> Answer:
-    """The server, its figures, and the channels and clients that you may see."""
+    """Show the server, its figures, and the channels and clients that you may see."""
     started = context.port.started_at
 
     def read() -> dict[str, Any]:
@@ -58,12 +60,12 @@ async def status(context: Context, parameters: StatusParameters) -> Answer:
 class PingParameters(Parameters):
     """Parameters of ``ping``."""
 
-    echo: Annotated[Any, Meta(description="Sent back as it is.")] = None
+    echo: Annotated[Any, Meta(description="Value that the answer repeats.")] = None
 
 
 @command("ping", PingParameters, looks=True)
 async def ping(context: Context, parameters: PingParameters) -> Answer:
-    """Answer pong."""
+    """Answer with pong."""
     now = wire_time(datetime.now(UTC))
     result: dict[str, Any] = {"pong": True, "timestamp": now}
     if parameters.echo is not None:
@@ -74,12 +76,12 @@ async def ping(context: Context, parameters: PingParameters) -> Answer:
 class HelpParameters(Parameters):
     """Parameters of ``help``."""
 
-    command: Annotated[str | None, Meta(description="One command; without it, all of them.")] = None
+    command: Annotated[str | None, Meta(description="Name of one command. The default is all commands.")] = None
 
 
 @command("help", HelpParameters, errors=(ErrorCode.UNKNOWN_COMMAND,), looks=True)
 async def show_help(context: Context, parameters: HelpParameters) -> Answer:
-    """The commands and their parameters."""
+    """List the commands and their parameters."""
     if parameters.command:
         found = find(parameters.command)
         return Answer(found.summary, {"commands": [found.describe()]})

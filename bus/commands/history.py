@@ -1,4 +1,4 @@
-"""history."""
+"""The command ``history``."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .base import LOOK, Answer, Context, Parameters, command
 
 Position = Annotated[
     Annotated[int, Meta(ge=0, le=2**63 - 1)] | str | None,
-    Meta(description="A seq, an ISO time, or the `next` of the page before."),
+    Meta(description="A seq, an ISO time, or the `next` of the previous page."),
 ]
 
-#: Frames of one answer, in which they stand twice (contract §5); many clients take no frame above 1 MiB.
+#: Bytes of messages in one answer. An answer contains them twice, and many clients accept no frame above 1 MiB.
 MOST_BYTES = 384 * 1024
 
 
 class HistoryParameters(Parameters):
     """Parameters of ``history``."""
 
-    room: Annotated[str | None, Meta(description="Room (with all of its channels), or room:channel.")] = None
+    room: Annotated[str | None, Meta(description="Room with all of its channels, or room:channel.")] = None
     channel: Annotated[str | None, Meta(description="One channel.")] = None
-    limit: Annotated[int, Meta(ge=1, le=500, description="Messages at most.")] = 50
+    limit: Annotated[int, Meta(ge=1, le=500, description="Maximum number of messages.")] = 50
     before: Position = None
     after: Position = None
     type: Annotated[str | None, Meta(description="Only messages of this type.")] = None
@@ -52,20 +52,20 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
         recent = context.port.recent(address, parameters.limit)
         if recent is not None and sum(len(frame) for _, frame in recent) <= MOST_BYTES:
             more = recent[0][0] if recent and recent[0][0] > 1 else None
-            # Its last ones may have come from a process of an older version.
+            # The newest messages may come from a process of an older version.
             return _answer(address, [legible(frame, seq) for seq, frame in recent], more)
     answer: Answer = await context.port.ask(read, context, address, parameters)
     return answer
 
 
 def where(context: Context, parameters: HistoryParameters) -> Address:
-    """The log that is asked for; a room alone is the whole room."""
+    """The log of the request. A room without a channel means the whole room."""
     room, channel = context.named(parameters.room, parameters.channel)
     return resolve(room, channel, context.initial)
 
 
 def read(context: Context, address: Address, parameters: HistoryParameters) -> Answer:
-    """History from the database, for whoever may read it. Raises ``BusError`` VALIDATION_ERROR, and as :func:`history.page`."""
+    """History from the database. Raises ``BusError`` VALIDATION_ERROR, and the errors of :func:`history.page`."""
     forward = parameters.after is not None and parameters.before is None
     before, cursor, _ = _position(parameters.before, "before")
     after, resumed, start = _position(parameters.after, "after")
@@ -73,7 +73,7 @@ def read(context: Context, address: Address, parameters: HistoryParameters) -> A
         if cursor is not None:
             raise BusError(
                 ErrorCode.VALIDATION_ERROR,
-                "Only one of `before` and `after` can be the `next` of a page.",
+                "Only one of `before` and `after` may be the `next` of a page.",
                 [{"field": "before"}, {"field": "after"}],
             )
         cursor, after, forward = resumed, start, True
@@ -112,13 +112,13 @@ def _answer(address: Address, messages: list[bytes], more: int | str | None) -> 
 def _place(field: str, cursor: str, start: int | datetime | None) -> str:
     """The cursor of a whole room as a value of ``field``.
 
-    Forward it holds the time the reading started from, too: channels that had nothing yet are read from there.
+    A forward cursor also contains the start time of the read. Channels without messages so far are read from that time.
     """
     return f"{field}:{cursor}" + (f"@{start.isoformat()}" if isinstance(start, datetime) else "")
 
 
 def _position(value: int | str | None, field: str) -> tuple[int | datetime | None, str | None, int | datetime | None]:
-    """What ``before`` or ``after`` says: a seq or time; or a cursor, and the time its reading started from."""
+    """The value of ``before`` or ``after``: a seq or time; or a cursor with the start time of its read."""
     if not isinstance(value, str):
         return value, None, None
     if value.startswith(f"{field}:"):
@@ -128,6 +128,6 @@ def _position(value: int | str | None, field: str) -> tuple[int | datetime | Non
         return int(value), None, None
     moment = parse_moment(value)
     if moment is None:
-        message = f"`{field}` is a seq, an ISO time, or the `next` of a page that was read with `{field}`."
+        message = f"`{field}` must be a seq, an ISO time, or the `next` of a page that was read with `{field}`."
         raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": field, "message": message}])
     return moment, None, None

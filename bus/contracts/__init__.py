@@ -1,4 +1,4 @@
-"""The contract of the sockets as an AsyncAPI 3 document, made from what validates and builds the frames.
+"""The AsyncAPI 3 document of the sockets, generated from the code that validates and builds the frames.
 
 Commands, their parameters, permissions and errors come from the registry (``bus.commands``), the tables of errors and close
 codes from ``bus.protocol.errors``, limits from ``bus.conf.settings``. The shapes of frames are the structs of ``frames``;

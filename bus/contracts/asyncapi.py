@@ -16,14 +16,14 @@ from ..version import VERSION
 from . import frames
 from .results import RESULTS
 
-#: Where the committed document says that the server is.
+#: Host of the server in the committed document.
 DEFAULT_HOST = "localhost:8765"
 _REF = "#/components/schemas/{name}"
 
 
 @dataclass(frozen=True)
 class Message:
-    """One kind of frame: its name in the document, its struct (whose docstring is its summary), and examples."""
+    """One kind of frame: its name in the document, its struct and examples. The struct's docstring is the summary."""
 
     name: str
     struct: type[msgspec.Struct]
@@ -32,7 +32,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Socket:
-    """One socket: where it is, and what travels in each direction. ``replies`` names the answers of what is taken."""
+    """One socket: its path, and its frames in each direction. ``replies`` names the answers to each received frame."""
 
     name: str
     path: str
@@ -41,7 +41,7 @@ class Socket:
     takes: tuple[Message, ...]
     sends: tuple[Message, ...]
     replies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Whether the commands of the registry are taken here.
+    #: Whether this socket accepts the commands of the registry.
     commands: bool = False
 
 
@@ -49,7 +49,7 @@ BUS = Socket(
     name="bus",
     path="/",
     title="The bus",
-    description="Rooms, channels, private messages and commands; also at /ws/. See docs/protocol.md.",
+    description="Rooms, channels, private messages and commands. The socket is also at /ws/. See docs/protocol.md.",
     takes=(
         Message(
             "register",
@@ -117,12 +117,12 @@ _sockets: dict[str, Socket] = {BUS.name: BUS}
 
 
 def register(socket: Socket) -> None:
-    """Add a socket to the contract; apps such as telemetry call it when they are ready."""
+    """Add a socket to the document. Apps such as telemetry call this when they are ready."""
     _sockets[socket.name] = socket
 
 
 def document(host: str = DEFAULT_HOST, *, prefix: str = "/", secure: bool = False) -> dict[str, Any]:
-    """The contract as plain values, ready for JSON; ``host``, ``prefix`` (a path) and ``secure`` say where this server is."""
+    """The document as plain values, ready for JSON. ``host``, ``prefix`` (a path) and ``secure`` give the server's address."""
     made = _Document()
     for name in sorted(_sockets):
         made.add(_sockets[name])
@@ -132,9 +132,9 @@ def document(host: str = DEFAULT_HOST, *, prefix: str = "/", secure: bool = Fals
             "title": "ArqonBus",
             "version": VERSION,
             "description": (
-                "The sockets of ArqonBus: JSON text frames in UTF-8. A frame has one of the shapes below; "
-                "`x-aliases` are other spellings of its keys that are taken too. "
-                "HTTP is described by /api/openapi.json."
+                "The sockets of ArqonBus. Frames are JSON objects in UTF-8 text frames, with one of the shapes below. "
+                "`x-aliases` lists the accepted alternative spellings of keys. "
+                "/api/openapi.json describes HTTP."
             ),
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
         },
@@ -169,20 +169,20 @@ _SECURITY: dict[str, Any] = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": "An access token (`manage.py create_token NAME`, the admin page) or a JWT, in the Authorization header; "
-        "browsers send it as the sub-protocol `bearer.<token>` beside `arqonbus.v1`, or as `token` in the registration.",
+        "description": "An access token (`manage.py create_token NAME`, or the admin) or a JWT, in the Authorization header. "
+        "Browsers send it as the sub-protocol `bearer.<token>` beside `arqonbus.v1`, or as `token` in the registration.",
     },
     "session": {
         "type": "httpApiKey",
         "name": "sessionid",
         "in": "cookie",
-        "description": "The session of somebody who is logged in, from pages of this very site.",
+        "description": "The session of a logged-in user, from pages of the same site.",
     },
 }
 
 
 class _Document:
-    """Collects the parts of the document."""
+    """The parts of the document, while it is built."""
 
     def __init__(self) -> None:
         self.channels: dict[str, Any] = {}
@@ -191,7 +191,7 @@ class _Document:
         self.schemas: dict[str, Any] = {}
 
     def add(self, socket: Socket) -> None:
-        """A socket with its frames and operations."""
+        """Add a socket with its frames and operations."""
         names = [self._message(socket, message) for message in (*socket.takes, *socket.sends)]
         commands = sorted(registry.values(), key=lambda command: command.name) if socket.commands else []
         for command in commands:
@@ -265,7 +265,7 @@ class _Document:
         return message.name
 
     def _command(self, command: Command) -> tuple[str, str]:
-        """The request of a command, and its answer when it went well."""
+        """Add the request of a command, and its successful answer."""
         request, response = f"command.{command.name}", f"command.{command.name}.response"
         head = {"version": {"const": "1.0"}, "id": {"type": ["string", "integer", "null"]}}
         self.messages[request] = {
@@ -289,7 +289,7 @@ class _Document:
         self.messages[response] = {
             "name": response,
             "title": f"answer of {command.name}",
-            "summary": "The one answer. v0 clients read the top level, v1 clients the same in `payload`.",
+            "summary": "The only answer. v0 clients read the top level; v1 clients read the same values in `payload`.",
             "correlationId": {"location": "$message.payload#/request_id"},
             "payload": {
                 "type": "object",
@@ -311,7 +311,7 @@ class _Document:
         return request, response
 
     def _schema(self, struct: type[msgspec.Struct]) -> dict[str, Any]:
-        """A reference to the struct's schema, which is added to the components with all that it refers to."""
+        """A reference to the struct's schema. The schema and all schemas it refers to are added to the components."""
         (reference,), components = msgspec.json.schema_components([struct], ref_template=_REF)
         for name, schema in components.items():
             _without_discriminators(schema)
@@ -322,7 +322,7 @@ class _Document:
 
 
 def _without_discriminators(value: Any) -> None:
-    """Remove OpenAPI's form of ``discriminator``, which AsyncAPI does not know; the constants say the same."""
+    """Remove OpenAPI's ``discriminator``, which AsyncAPI does not have. The constants contain the same information."""
     if isinstance(value, dict):
         value.pop("discriminator", None)
         value = list(value.values())

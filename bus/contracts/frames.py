@@ -1,4 +1,4 @@
-"""The shapes of the bus's frames, for the contract: fields, types, meaning. What validates is ``bus.protocol.dialects``."""
+"""The shapes of the bus's frames for the AsyncAPI document. ``bus.protocol.dialects`` validates frames."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..version import PROTOCOL
 RoomText = Annotated[str, Meta(description=f"Room, or room:channel. A name has {NAME_RULE}", max_length=129)]
 ChannelText = Annotated[str, Meta(description=f"Channel, or room:channel. A name has {NAME_RULE}", max_length=129)]
 ClientId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@-]{1,64}$", description=f"A client_id: {CLIENT_ID_RULE}")]
-FrameId = Annotated[str, Meta(min_length=1, max_length=128, description="The sender's id of the frame.")]
+FrameId = Annotated[str, Meta(min_length=1, max_length=128, description="The id that the sender gave to the frame.")]
 WireTime = Annotated[
-    str, Meta(description="ISO 8601, UTC, milliseconds and Z.", extra_json_schema={"format": "date-time"})
+    str, Meta(description="Time in ISO 8601, UTC, with milliseconds and Z.", extra_json_schema={"format": "date-time"})
 ]
-Seq = Annotated[int, Meta(ge=0, description="Place in the channel's log: 1, 2, 3 … without a hole.")]
-Epoch = Annotated[str, Meta(description="Names the log; it changes only if the log was lost or made anew.")]
+Seq = Annotated[int, Meta(ge=0, description="Position in the channel's log: 1, 2, 3 … without gaps.")]
+Epoch = Annotated[str, Meta(description="Identifier of the log. It changes only if the log was lost or recreated.")]
 Object = dict[str, Any]
 
 
@@ -26,36 +26,37 @@ Object = dict[str, Any]
 
 
 class Position(msgspec.Struct):
-    """A place in a log."""
+    """A position in a log."""
 
     seq: Seq
     epoch: str | None = None
 
 
 class Resume(msgspec.Struct):
-    """What a client that comes back brings."""
+    """The proof and the positions of a client that reconnects."""
 
-    token: Annotated[str | None, Meta(description="The `resume_token` of its last registration.")] = None
+    token: Annotated[str | None, Meta(description="The `resume_token` of the last registration.")] = None
     positions: Annotated[
-        dict[str, Position], Meta(description="How far it came, by address, for example science:explore.")
+        dict[str, Position],
+        Meta(description="The last received position of each log, by address, for example science:explore."),
     ] = {}
 
 
 class Register(msgspec.Struct):
-    """The identity that a client asks for, its initial channel, and where it goes on. ``type`` may be left out."""
+    """The requested identity of a client, its initial channel, and its positions. ``type`` is optional."""
 
     type: Literal["register"] | UnsetType = UNSET
     client_id: ClientId | None = None
     client_type: Annotated[
-        str, Meta(max_length=64, description="human, dashboard, ai-agent, service, app, or a word of your own.")
+        str, Meta(max_length=64, description="human, dashboard, ai-agent, service, app, or your own word.")
     ] = "app"
     room: RoomText | None = None
     channel: ChannelText | None = None
     screen_name: Annotated[str, Meta(max_length=128)] | None = None
     avatar: Annotated[str, Meta(max_length=2048)] | None = None
     personality: Object | None = None
-    token: Annotated[str | None, Meta(description="Access token, where no header can be sent.")] = None
-    since: Annotated[int | str | None, Meta(description="Begin after this seq or ISO time in the initial channel.")] = (
+    token: Annotated[str | None, Meta(description="Access token, for clients that cannot send headers.")] = None
+    since: Annotated[int | str | None, Meta(description="Replay the initial channel after this seq or ISO time.")] = (
         None
     )
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
@@ -65,39 +66,41 @@ class Register(msgspec.Struct):
 class _Content(msgspec.Struct, kw_only=True):
     version: Annotated[
         Literal["1.0"] | None,
-        Meta(description=f'"{PROTOCOL}" for the v1 dialect: then `id` is there and begins with arq_.'),
+        Meta(description=f'"{PROTOCOL}" for the v1 dialect. `id` is then required and begins with arq_.'),
     ] = None
     id: Annotated[
-        FrameId | int | None, Meta(description="A repeat of the same sender within the window is published once.")
+        FrameId | int | None, Meta(description="A repeated id of the same sender within the window is published once.")
     ] = None
     room: RoomText | None = None
     channel: ChannelText | None = None
-    message: Annotated[Any, Meta(description="The text. In v1 it may stand in the payload.")] = None
-    payload: Annotated[Object | None, Meta(description="Any JSON object; its bytes are passed on as they came.")] = None
+    message: Annotated[Any, Meta(description="The text. In v1 it may be in the payload.")] = None
+    payload: Annotated[Object | None, Meta(description="Any JSON object. Its bytes are passed on unchanged.")] = None
     metadata: Object | None = None
-    timestamp: Annotated[str | None, Meta(description="The sender's own time; passed on as client_timestamp.")] = None
-    ack: Annotated[bool | None, Meta(description="Answer when the message is durable.")] = None
-    echo: Annotated[bool | None, Meta(description="Deliver it to the sender too.")] = None
+    timestamp: Annotated[
+        str | None, Meta(description="The sender's own time. It is passed on as client_timestamp.")
+    ] = None
+    ack: Annotated[bool | None, Meta(description="Send an ack when the message is durable.")] = None
+    echo: Annotated[bool | None, Meta(description="Deliver the message to the sender too.")] = None
 
 
 class Event(_Content, kw_only=True):
-    """A message for a channel, a whole room (``room`` alone), or everybody (``room: "*"``, admins)."""
+    """A message to a channel, to a whole room (``room`` alone), or to everybody (``room: "*"``, admins only)."""
 
     type: Annotated[
         Annotated[str, Meta(max_length=64)] | None,
-        Meta(description="Free; without `version`, any word that is not another frame's type."),
+        Meta(description="Without `version`, any word that is not the type of another frame."),
     ] = "event"
 
 
 class Private(_Content, kw_only=True):
-    """A message into the inbox of each target."""
+    """A private message, which goes into the inbox of each target."""
 
     type: Literal["private"]
     to: Annotated[ClientId | list[ClientId], Meta(description="One client_id or several.")]
 
 
 class System(_Content, kw_only=True):
-    """A system message; admins only."""
+    """A system message. Only admins may send it."""
 
     type: Literal["system"]
 
@@ -106,14 +109,14 @@ class System(_Content, kw_only=True):
 
 
 class Message(msgspec.Struct, kw_only=True):
-    """A delivered message: event, private, system, telemetry, or a type of your own."""
+    """A delivered message: event, private, system, telemetry, or a type of the sender's own."""
 
     version: Literal["1.0"]
     id: Annotated[str, Meta(pattern="^arq_")]
     type: str
     room: str
     channel: Annotated[str, Meta(description="The channel; * for a message to the whole room.")]
-    from_: Annotated[str, Meta(description="The sender's true client_id.")] = field(name="from")
+    from_: Annotated[str, Meta(description="The real client_id of the sender.")] = field(name="from")
     timestamp: WireTime
     seq: Seq | UnsetType = UNSET
     payload: Object
@@ -125,58 +128,62 @@ class Message(msgspec.Struct, kw_only=True):
     unreadable: (
         Annotated[
             Literal[True],
-            Meta(description="An older version kept it in a form that cannot be read; `payload` is empty."),
+            Meta(description="An older version stored the message in an unreadable form. `payload` is empty."),
         ]
         | UnsetType
     ) = UNSET
 
 
 class Ack(msgspec.Struct, kw_only=True):
-    """The message is durable."""
+    """The acknowledgement that a message is durable."""
 
     type: Literal["ack"]
     request_id: str | None
-    seq: Annotated[Seq | None, Meta(description="Its place; null on ephemeral channels, and where `targets` say it.")]
+    seq: Annotated[
+        Seq | None, Meta(description="Position of the message; null on ephemeral channels and with `targets`.")
+    ]
     room: str
     channel: str
     targets: (
-        Annotated[dict[str, Seq | None], Meta(description="Of a private message to several: its place in each inbox.")]
+        Annotated[
+            dict[str, Seq | None],
+            Meta(description="For a private message to several targets: its position in each inbox."),
+        ]
         | UnsetType
     ) = UNSET
     duplicate: (
-        Annotated[bool, Meta(description="This id had been published before; `seq` is the first one's.")] | UnsetType
+        Annotated[bool, Meta(description="This id was published before; `seq` is that of the first message.")]
+        | UnsetType
     ) = UNSET
     unproven: (
         Annotated[
             list[str],
-            Meta(
-                description="Of a private message: targets that are away, and get it only if they bring their resume token."
-            ),
+            Meta(description="For a private message: disconnected targets that get it only with their resume token."),
         ]
         | UnsetType
     ) = UNSET
 
 
 class Fault(msgspec.Struct, kw_only=True):
-    """An error: one row of the table ``x-errors``, with what is known of this case."""
+    """An error: one row of the table ``x-errors``, with the details of this case."""
 
     code: str
-    number: Annotated[int, Meta(description="As HTTP statuses.")]
+    number: Annotated[int, Meta(description="Number of the error, equal to its HTTP status.")]
     message: str
-    details: Annotated[list[Any], Meta(description="Every fault, not just the first.")]
-    retry_after: Annotated[float, Meta(description="Seconds.")] | UnsetType = UNSET
+    details: Annotated[list[Any], Meta(description="All faults.")]
+    retry_after: Annotated[float, Meta(description="Seconds to wait before a retry.")] | UnsetType = UNSET
 
 
 class Error(msgspec.Struct, kw_only=True):
-    """A frame was refused, or the connection is about to be closed."""
+    """A frame was refused, or the connection will be closed."""
 
     type: Literal["error"]
-    request_id: Annotated[str | None, Meta(description="The id of the refused frame, if it had one.")]
+    request_id: Annotated[str | None, Meta(description="The id of the refused frame, or null.")]
     error: Fault
 
 
 class CommandError(msgspec.Struct, kw_only=True):
-    """The one answer of a command that was refused. v0 clients read the top level, v1 clients ``payload``."""
+    """The only answer to a refused command. v0 clients read the top level; v1 clients read ``payload``."""
 
     version: Literal["1.0"]
     type: Literal["command_response"]
@@ -191,10 +198,10 @@ class CommandError(msgspec.Struct, kw_only=True):
 
 
 class Limits(msgspec.Struct, kw_only=True):
-    """What the server takes of one connection."""
+    """The limits of one connection."""
 
     frame_bytes: int
-    depth: Annotated[int, Meta(description="Levels of nesting of a frame's JSON.")]
+    depth: Annotated[int, Meta(description="Allowed levels of nesting in a frame's JSON.")]
     targets: int
     frames_per_second: Annotated[float, Meta(description="0: no limit.")]
 
@@ -210,30 +217,31 @@ class Welcome(msgspec.Struct, kw_only=True, tag_field="event", tag="welcome"):
 
 
 class LogState(msgspec.Struct, kw_only=True):
-    """Where a log stands for this client."""
+    """The state of a log for this client."""
 
     epoch: Epoch
-    seq: Annotated[Seq, Meta(description="The head.")]
+    seq: Annotated[Seq, Meta(description="The newest seq.")]
     recovered: (
-        Annotated[bool, Meta(description="Whether everything after the position that was asked for follows.")]
-        | UnsetType
+        Annotated[bool, Meta(description="Whether all messages after the requested position follow.")] | UnsetType
     ) = UNSET
-    first_seq: Annotated[Seq, Meta(description="Not recovered: the first message that is left.")] | UnsetType = UNSET
+    first_seq: (
+        Annotated[Seq, Meta(description="The first message that is left, if the log was not recovered.")] | UnsetType
+    ) = UNSET
     withheld: (
-        Annotated[bool, Meta(description="Of the inbox: letters lie in it for whoever had this id and can prove it.")]
+        Annotated[bool, Meta(description="For the inbox: it has private messages for an earlier client with this id.")]
         | UnsetType
     ) = UNSET
 
 
 class Registered(msgspec.Struct, kw_only=True, tag_field="event", tag="registered"):
-    """The answer to a registration; what was missed follows."""
+    """The answer to a registration. Missed messages follow."""
 
     client_id: str
     client_type: str
     role: str
     room: str
     channel: str
-    channels: Annotated[dict[str, LogState], Meta(description="Every log that reaches this client, by address.")]
+    channels: Annotated[dict[str, LogState], Meta(description="All logs that this client receives, by address.")]
     resume_token: str
     participants: int
 
@@ -246,19 +254,19 @@ class _Card(msgspec.Struct, kw_only=True):
 
 
 class ClientJoined(_Card, kw_only=True, tag_field="event", tag="client_joined"):
-    """Somebody became a member."""
+    """A client joined the channel."""
 
     participants: int
 
 
 class ClientLeft(_Card, kw_only=True, tag_field="event", tag="client_left"):
-    """Somebody is no longer a member."""
+    """A client left the channel."""
 
     participants: int
 
 
 class Presence(msgspec.Struct, kw_only=True, tag_field="event", tag="presence"):
-    """The joins and leaves of a moment, gathered, in a channel with many members."""
+    """The combined joins and leaves of a short period, in a channel with many members."""
 
     joined: list[Object]
     joined_count: int
@@ -268,7 +276,7 @@ class Presence(msgspec.Struct, kw_only=True, tag_field="event", tag="presence"):
 
 
 class Unsubscribed(msgspec.Struct, kw_only=True, tag_field="event", tag="unsubscribed"):
-    """Your access to a channel was withdrawn (REVOKED) or it was deleted (DELETED); you are no member any more."""
+    """Your membership of a channel ended: your access was revoked (REVOKED), or the channel was deleted (DELETED)."""
 
     room: str
     channel: str
@@ -276,7 +284,7 @@ class Unsubscribed(msgspec.Struct, kw_only=True, tag_field="event", tag="unsubsc
 
 
 class Notice(msgspec.Struct, kw_only=True):
-    """A system frame of the server; ``payload.event`` says what happened."""
+    """A system frame of the server. ``payload.event`` names the event."""
 
     version: Literal["1.0"]
     type: Literal["system"]

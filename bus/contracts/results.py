@@ -1,4 +1,4 @@
-"""The results of the commands, for the contract: what stands in ``result`` of an answer that went well."""
+"""The shapes of ``result`` in successful answers to commands, for the AsyncAPI document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Object = dict[str, Any]
 
 
 class ServerFacts(msgspec.Struct, kw_only=True):
-    """The server."""
+    """Facts about the server."""
 
     version: str
     protocol: str
@@ -32,7 +32,7 @@ class Stats(msgspec.Struct, kw_only=True):
 
 
 class Occupied(msgspec.Struct, kw_only=True):
-    """A channel that has members."""
+    """A channel with members."""
 
     room: str
     channel: str
@@ -49,7 +49,7 @@ class ClientRow(msgspec.Struct, kw_only=True):
     channels: list[str]
     connected_at: WireTime | None
     last_activity: WireTime | None
-    personality: Annotated[Object, Meta(description="For admins.")] | UnsetType = UNSET
+    personality: Annotated[Object, Meta(description="Only admins see it.")] | UnsetType = UNSET
 
 
 class StatusResult(msgspec.Struct, kw_only=True):
@@ -59,14 +59,14 @@ class StatusResult(msgspec.Struct, kw_only=True):
     stats: Stats
     channels: list[Occupied]
     next_channel: Annotated[
-        str | None, Meta(description="`after_channel` of the following page of channels; null at the end.")
+        str | None, Meta(description="Value of `after_channel` for the next page of channels; null at the end.")
     ]
     clients: list[ClientRow]
-    next: Annotated[str | None, Meta(description="`after` of the following page of clients; null at the end.")]
+    next: Annotated[str | None, Meta(description="Value of `after` for the next page of clients; null at the end.")]
 
 
 class PingResult(msgspec.Struct, kw_only=True):
-    """A pong."""
+    """The answer to a ping."""
 
     pong: bool
     timestamp: WireTime
@@ -74,24 +74,24 @@ class PingResult(msgspec.Struct, kw_only=True):
 
 
 class HelpRow(msgspec.Struct, kw_only=True):
-    """A command."""
+    """The description of a command."""
 
     command: str
     summary: str
     who: str
-    parameters: Annotated[Object, Meta(description="JSON Schema of each.")]
+    parameters: Annotated[Object, Meta(description="JSON Schema of each parameter.")]
     required: list[str]
     errors: list[str]
 
 
 class HelpResult(msgspec.Struct, kw_only=True):
-    """The commands."""
+    """The descriptions of the commands."""
 
     commands: list[HelpRow]
 
 
 class CreatedResult(msgspec.Struct, kw_only=True):
-    """A new channel."""
+    """The created channel."""
 
     room: str
     channel: str
@@ -99,7 +99,7 @@ class CreatedResult(msgspec.Struct, kw_only=True):
 
 
 class DeletedResult(msgspec.Struct, kw_only=True):
-    """A channel that is gone."""
+    """The deleted channel."""
 
     room: str
     channel: str
@@ -107,30 +107,34 @@ class DeletedResult(msgspec.Struct, kw_only=True):
 
 
 class Place(msgspec.Struct, kw_only=True):
-    """Where a log stands."""
+    """The newest position of a log."""
 
     epoch: Epoch
-    seq: Annotated[Seq, Meta(description="The head.")]
+    seq: Annotated[Seq, Meta(description="The newest seq.")]
 
 
 class JoinedResult(msgspec.Struct, kw_only=True):
-    """A membership; what was missed follows, then what comes."""
+    """The new membership. Missed messages follow, and then live ones."""
 
     room: str
     channel: str
     created: bool
     participants: int
     epoch: Epoch
-    seq: Annotated[Seq, Meta(description="The head.")]
-    recovered: Annotated[bool | None, Meta(description="null: nothing was asked for.")]
-    positions: Annotated[
-        dict[str, Place], Meta(description="Where the logs that come with it stand, the room's own too, by address.")
+    seq: Annotated[Seq, Meta(description="The newest seq.")]
+    recovered: Annotated[
+        bool | None, Meta(description="Whether all messages after `since` follow; null without `since`.")
     ]
-    first_seq: Annotated[Seq, Meta(description="Not recovered: the first message that is left.")] | UnsetType = UNSET
+    positions: Annotated[
+        dict[str, Place], Meta(description="Newest positions of the channel's log and the room's own log, by address.")
+    ]
+    first_seq: (
+        Annotated[Seq, Meta(description="The first message that is left, if the log was not recovered.")] | UnsetType
+    ) = UNSET
 
 
 class LeftResult(msgspec.Struct, kw_only=True):
-    """The memberships that are left."""
+    """The ended membership, and the remaining ones."""
 
     room: str
     channel: str
@@ -138,7 +142,7 @@ class LeftResult(msgspec.Struct, kw_only=True):
 
 
 class ChannelRow(msgspec.Struct, kw_only=True):
-    """A channel."""
+    """A channel in a list."""
 
     room: str
     channel: str
@@ -148,17 +152,17 @@ class ChannelRow(msgspec.Struct, kw_only=True):
     created_by: str
     type: str
     hardcoded: bool
-    ephemeral: Annotated[bool, Meta(description="Messages are delivered but not kept.")]
-    messages: Annotated[int, Meta(description="Messages ever: the head of its log.")]
+    ephemeral: Annotated[bool, Meta(description="Messages are delivered but not stored.")]
+    messages: Annotated[int, Meta(description="Number of messages so far, which is the newest seq.")]
     last_activity: WireTime | None
 
 
 class ListResult(msgspec.Struct, kw_only=True):
-    """Channels."""
+    """A page of channels."""
 
     channels: list[ChannelRow]
-    room: Annotated[str | None, Meta(description="The room; null for all of them.")]
-    next: Annotated[str | None, Meta(description="`after` of the following page; null at the end.")]
+    room: Annotated[str | None, Meta(description="The room; null for all rooms.")]
+    next: Annotated[str | None, Meta(description="Value of `after` for the next page; null at the end.")]
 
 
 class Participant(msgspec.Struct, kw_only=True):
@@ -173,7 +177,7 @@ class Participant(msgspec.Struct, kw_only=True):
 
 
 class InfoResult(msgspec.Struct, kw_only=True):
-    """A channel's members, metadata and head."""
+    """A channel's members, metadata and newest seq."""
 
     room: str
     channel: str
@@ -190,7 +194,9 @@ class HistoryResult(msgspec.Struct, kw_only=True):
     room: str
     channel: str | None
     messages: list[Message]
-    next: Annotated[int | str | None, Meta(description="The cursor of the following page; null at the end.")]
+    next: Annotated[
+        int | str | None, Meta(description="Value of `before` or `after` for the next page; null at the end.")
+    ]
 
 
 RESULTS: dict[str, type[msgspec.Struct]] = {

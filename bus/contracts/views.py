@@ -1,4 +1,4 @@
-"""The contract over HTTP: the document, and a page to read."""
+"""The AsyncAPI document over HTTP, as JSON, as a page and as llms.txt."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from .asyncapi import document
 
 
 def asyncapi_json(request: HttpRequest) -> HttpResponse:
-    """The AsyncAPI document of this very server."""
+    """The AsyncAPI document of this server."""
     return HttpResponse(_filled(_as_json(request.is_secure()), request), content_type="application/json")
 
 
 def asyncapi_page(request: HttpRequest) -> HttpResponse:
-    """The same for people."""
+    """The AsyncAPI document as a page for people."""
     return HttpResponse(_filled(_as_page(request.is_secure()), request))
 
 
-#: What stands for this server's host, and for the path of the whole site, until somebody asks.
+#: Placeholders for the host of this server and the path of the site, until a request names them.
 _HOST, _SITE = "host.of.this.server", "/path.of.this.site"
 
 
 def _filled(text: str, request: HttpRequest) -> str:
-    """The text with the address by which the request came. Neither part keeps a character that JSON or HTML would escape."""
+    """The text with the address of the request. The address contains no character that JSON or HTML would escape."""
     host, site = (quote(part, safe="/:[]-._~") for part in (request.get_host(), get_script_prefix().rstrip("/")))
     return text.replace(_HOST, host).replace(_SITE, site)
 
 
 @contextlib.contextmanager
 def _anywhere() -> Iterator[str]:
-    """Let every address that is made meanwhile begin with the placeholder; gives the path of the bus, as it is then."""
+    """Make all reversed addresses begin with the placeholder. Yields the path of the bus with it."""
     before = get_script_prefix()
     set_script_prefix(f"{_SITE}/")
     try:
@@ -47,7 +47,7 @@ def _anywhere() -> Iterator[str]:
         set_script_prefix(before)
 
 
-# Made once, whatever address it is asked for by: strangers may come by as many names, ports and prefixes as they like, and it
+# Each document is built once for all addresses. Strangers may request any number of names, ports and prefixes, and building
 # takes tens of milliseconds.
 @lru_cache(maxsize=2)
 def _as_json(secure: bool) -> str:
@@ -70,7 +70,7 @@ def _as_text(secure: bool) -> str:
 
 
 def readable(contract: dict[str, Any]) -> dict[str, Any]:
-    """The document's parts in the order in which somebody reads them."""
+    """The parts of the document, in reading order."""
     schemas = contract["components"]["schemas"]
     messages = {name: _message(message, schemas) for name, message in contract["components"]["messages"].items()}
     server = contract["servers"]["this"]
@@ -132,7 +132,7 @@ def _message(message: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]
 
 
 def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each property: name, type in words, whether it must be there, default, meaning."""
+    """A row for each property: name, type in words, whether it is required, default, meaning."""
     required = set(schema.get("required", ()))
     return [
         {
@@ -160,7 +160,7 @@ def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]
 
 
 def type_in_words(schema: dict[str, Any]) -> str:
-    """A schema's type as somebody would say it: ``text``, ``list of Participant``, ``"ack"``."""
+    """The type of a schema in words: ``text``, ``list of Participant``, ``"ack"``."""
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
     if "const" in schema or "enum" in schema:
@@ -179,5 +179,5 @@ def type_in_words(schema: dict[str, Any]) -> str:
 
 
 def llms_txt(request: HttpRequest) -> HttpResponse:
-    """What a language model has to know of this very server (https://llmstxt.org)."""
+    """The summary of this server for language models (https://llmstxt.org)."""
     return HttpResponse(_filled(_as_text(request.is_secure()), request), content_type="text/plain; charset=utf-8")
