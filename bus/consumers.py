@@ -36,10 +36,10 @@ class BusConsumer(AsyncConsumer):
         protocols = scope.get("subprotocols") or []
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None})
         node = current()
-        direct, portable = scope.get("arqonbus.send", send), node.settings.writer == "portable"
+        direct, portable = scope.get("arqonbus.send", send), node.runtime.settings.writer == "portable"
         inbound = bound(receive, direct)
         reader = attach(direct, portable=portable, allowance=node.strangers)
-        ping_as_told(direct, node.settings.ping_interval, node.settings.ping_timeout)
+        ping_as_told(direct, node.runtime.settings.ping_interval, node.runtime.settings.ping_timeout)
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
             await node.start()

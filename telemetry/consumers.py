@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from django.db import Error as DatabaseError
 
-from bus.auth.permissions import JOIN
+from bus.auth.permissions import JOIN, SYSTEM
 from bus.conf.settings import telemetry_anonymous_allowed
 from bus.consumers import BusConsumer
 from bus.directory.channels import ChannelRef
@@ -51,7 +51,7 @@ class TelemetryConnection(Connection):
         """The socket is accepted. Says ``telemetry_connected``; raises ``Closing`` when nobody else is let in."""
         node = self.node
         try:
-            ref = await node.channels.resolve(protocol.stream(), node.system)
+            ref = await node.channels.resolve(protocol.stream(), SYSTEM)
             # Nobody is told who listens here.
             self._ref = msgspec.structs.replace(ref, presence=False)
             (self._stream,) = await node.streams.open([ref])
@@ -114,7 +114,7 @@ class TelemetryConnection(Connection):
         """The socket is gone, whoever ended it."""
         client = self.client
         for ref in list(client.memberships.values()):
-            self.node.members.forget(client, ref)
+            self.node.memberships.remove(client, ref)
         await super().closed(code)
 
     def _admitted(self) -> bool:
@@ -125,7 +125,7 @@ class TelemetryConnection(Connection):
         return True
 
     def _may_receive(self) -> bool:
-        return self._ref is not None and self._admitted() and self.node.may(self.client, JOIN, self._ref)
+        return self._ref is not None and self._admitted() and self.node.permissions.may(self.client, JOIN, self._ref)
 
     def _receive(self, stream: Stream) -> None:
         """Hear the stream from here on. Being a membership, it ends when the right to it is withdrawn."""

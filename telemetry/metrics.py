@@ -29,5 +29,5 @@ def meter(node: Node) -> TokenBucket:
     meters = apps.get_app_config("telemetry").meters  # type: ignore[attr-defined]
     found: TokenBucket | None = meters.get(node)
     if found is None:
-        found = meters[node] = TokenBucket(ACTIVITY_RATE, ACTIVITY_BURST, node.loop.time())
+        found = meters[node] = TokenBucket(ACTIVITY_RATE, ACTIVITY_BURST, node.runtime.loop.time())
     return found

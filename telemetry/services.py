@@ -52,7 +52,7 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
         raise BusError(
             ErrorCode.FORBIDDEN, "You may not send telemetry.", [{"action": PUBLISH, "address": str(protocol.stream())}]
         )
-    ref = await node.channels.resolve(protocol.stream(), node.system)
+    ref = await node.channels.resolve(protocol.stream(), SYSTEM)
     event_type = inbound.event_type or b'""'
 
     def done(entry: Entry) -> None:
@@ -82,7 +82,7 @@ def tell(event_type: str, payload: dict[str, Any]) -> None:
     nodes: list[Node] = list(apps.get_app_config("bus").nodes)  # type: ignore[attr-defined]
     if nodes:
         try:
-            nodes[0].loop.call_soon_threadsafe(tell_from, nodes[0], protocol.stream(), inbound)
+            nodes[0].runtime.loop.call_soon_threadsafe(tell_from, nodes[0], protocol.stream(), inbound)
         except RuntimeError:
             logger.debug("an event of a stopped node")
         return
@@ -97,7 +97,7 @@ def tell_from(node: Node, address: Address, inbound: Inbound) -> None:
     """Publish for the server, from the node's loop."""
     ref = node.channels.known(address)
     if ref is None:
-        node.spawn(_resolve_and_tell(node, address, inbound))
+        node.runtime.spawn(_resolve_and_tell(node, address, inbound))
     else:
         _tell_to(node, ref, inbound)
 
@@ -119,7 +119,7 @@ def _told(node: Node, entry: Entry) -> None:
 
 async def _resolve_and_tell(node: Node, address: Address, inbound: Inbound) -> None:
     try:
-        ref = await node.channels.resolve(address, node.system)
+        ref = await node.channels.resolve(address, SYSTEM)
     except BusError as problem:
         _skip(problem)
         return
@@ -128,7 +128,7 @@ async def _resolve_and_tell(node: Node, address: Address, inbound: Inbound) -> N
 
 def note_activity(node: Node, card: dict[str, Any], name: str, room: str, channel: str) -> None:
     """Tell the dashboards that a client did something; called at most once a second for each client and activity."""
-    if metrics.meter(node).take(1.0, node.loop.time()):
+    if metrics.meter(node).take(1.0, node.runtime.loop.time()):
         metrics.skipped.inc()
         return
     tell_from(node, protocol.dashboard(), protocol.activity(card, name, room, channel, _now()))

@@ -93,7 +93,7 @@ class EventStream:
     async def open(self, since: int | str | None, epoch: str | None) -> None:
         """Take the stream in, at ``since``. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, VALIDATION_ERROR, LIMIT_REACHED."""
         node, client, ref = self._node, self.client, self._ref
-        await node.members.check(client, ref)
+        await node.rights.check_join(client, ref)
         try:
             node.admission.enter(client)
         except Closing as closing:
@@ -105,13 +105,13 @@ class EventStream:
         try:
             client.step(State.SERVED)
             node.admission.registered(client)
-            node.access.identified(client)
+            node.rights.identified(client)
             client.memberships[ref.id] = ref
             (self._stream,) = await node.streams.open([ref])
             told: dict[str, Any] = {"room": ref.address.room, "channel": ref.address.channel}
             position = None
             if since is not None:
-                place = await node.members.recover(client, ref, self._stream, since, epoch)
+                place = await node.replays.start_for(client, ref, self._stream, since, epoch)
                 position, told["recovered"], first = place
                 if first is not None:
                     told["first_seq"] = first
@@ -142,7 +142,7 @@ class EventStream:
             self.close(SLOW, bus_error(problem))
 
     def _overflow(self) -> None:
-        self._node.loop.call_soon(self.close, SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
+        self._node.runtime.loop.call_soon(self.close, SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
 
     def close(self, code: int, error: BusError | None) -> None:
         """End it: what waits is sent, then the reason."""
@@ -160,13 +160,13 @@ class EventStream:
                 self.writer.close(code)
             if self._response is not None:
                 # A peer that takes nothing would keep the response for as long as it likes.
-                self._cut = self._node.loop.call_later(self._node.bounds.deadline, self._response.cancel)
+                self._cut = self._node.runtime.loop.call_later(self._node.bounds.deadline, self._response.cancel)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._response = asyncio.current_task()
         try:
             yield self._first
-            patience = self._node.settings.ping_interval or 20.0
+            patience = self._node.runtime.settings.ping_interval or 20.0
             while True:
                 frames = await self.writer.take(patience)
                 if frames:
@@ -228,7 +228,7 @@ async def caller(request: HttpRequest, node: Node) -> Actor:
     actor = (
         await identify(bearer, node, request_address(request))
         if bearer
-        else await node.run(identity.from_request, request)
+        else await node.runtime.run(identity.from_request, request)
     )
     actor = msgspec.structs.replace(actor, address=request_address(request))
     if actor.anonymous:
@@ -285,13 +285,13 @@ async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase
         where = address_of(address)
         node = current()
         await node.start()
-        if node.draining:
+        if node.traffic.draining:
             raise BusError(ErrorCode.RESTARTING, retry_after=1.0)
         actor = await caller(request, node)
         since, epoch = position_of(request)
         floor = 0
         if where.is_inbox:
-            actor, floor = await node.run(_as_owner, actor, where.channel)
+            actor, floor = await node.runtime.run(_as_owner, actor, where.channel)
         ref = await node.channels.resolve(where, actor, create=False)
         stream = EventStream(node, actor, ref, scope)
         stream.client.inbox_floor = floor

@@ -42,13 +42,13 @@ async def ready(request: HttpRequest) -> JsonResponse:
     That is a drain, a database that takes no writes, or a channel layer that does not bring back what is sent.
     """
     node = current()
-    if node.draining:
+    if node.traffic.draining:
         return _probed({"status": "draining"}, good=False)
     parts = {"database": True, "layer": True}
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
             await node.start()
-            await node.run(_answers)
+            await node.runtime.run(_answers)
             # The sign of life is a write: what else keeps the database from taking any, such as a full disk, is known by it.
             parts["database"] = node.log.available
     except (BusError, DatabaseError, TimeoutError):
@@ -74,14 +74,16 @@ def _probed(told: dict[str, Any], good: bool) -> JsonResponse:
 @without_transaction
 async def version(request: HttpRequest) -> JsonResponse:
     """What runs here; ``node`` is the process that answered."""
-    return JsonResponse({"name": "arqonbus", "version": VERSION, "protocol": PROTOCOL, "node": current().id})
+    return JsonResponse(
+        {"name": "arqonbus", "version": VERSION, "protocol": PROTOCOL, "node": current().runtime.node_id}
+    )
 
 
 @without_transaction
 async def metrics_page(request: HttpRequest) -> HttpResponse:
     """This process's figures and those of all together, as Prometheus text (docs/operations.md explains each)."""
     node = current()
-    labels = {"node": node.id}
+    labels = {"node": node.runtime.node_id}
     return _page(
         [
             *metrics.of_registry(labels),
@@ -111,7 +113,7 @@ async def _cluster(node: Node) -> Iterable[Metric]:
 async def _in_time(node: Node, read: Callable[[], Read]) -> Read | None:
     try:
         async with asyncio.timeout(PROBE_TIMEOUT):
-            answer: Read = await node.run(read)
+            answer: Read = await node.runtime.run(read)
             return answer
     except (DatabaseError, TimeoutError, RuntimeError) as problem:
         logger.debug("figures of the database: %s", type(problem).__name__)

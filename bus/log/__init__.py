@@ -10,6 +10,7 @@ from .entry import Entry, id_taken
 from .passed import Passed
 from .store import (
     CommitInDoubt,
+    Position,
     append_batch,
     beyond,
     drop,
@@ -31,6 +32,7 @@ __all__ = [
     "Entry",
     "LogWriter",
     "Passed",
+    "Position",
     "append_batch",
     "beyond",
     "drop",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Min, Q
@@ -175,10 +175,18 @@ def verify(entries: Sequence[Entry], patience: float | None = None) -> bool:
         return Message.objects.filter(channel_id=probe.channel_id, seq=probe.seq or 0, uid=probe.uid).exists()
 
 
-def heads(channel_ids: Iterable[int]) -> dict[int, tuple[int, str]]:
-    """``{id: (head, epoch)}`` of the channels that exist."""
+class Position(NamedTuple):
+    """The position of a log."""
+
+    id: int
+    head: int
+    epoch: str
+
+
+def heads(channel_ids: Iterable[int]) -> dict[int, Position]:
+    """Return the positions of those channels that exist, by their ids."""
     rows = Channel.objects.filter(id__in=list(channel_ids)).values_list("id", "head", "epoch")
-    return {row[0]: (row[1], row[2]) for row in rows}
+    return {row[0]: Position(*row) for row in rows}
 
 
 def went_back(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> bool:
@@ -207,9 +215,10 @@ def _lacks(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> bool:
     return frame is not None and kept is not None and legible(kept.encode(), seq) != legible(frame, seq)
 
 
-def moved_since(moment: datetime) -> list[tuple[int, int, str]]:
-    """``(id, head, epoch)`` of the logs that were appended to since then."""
-    return list(Channel.objects.filter(touched_at__gte=moment).values_list("id", "head", "epoch"))
+def moved_since(moment: datetime) -> list[Position]:
+    """Return the positions of the logs that were appended to since ``moment``."""
+    rows = Channel.objects.filter(touched_at__gte=moment).values_list("id", "head", "epoch")
+    return [Position(*row) for row in rows]
 
 
 def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None = None) -> list[tuple[int, bytes]]:

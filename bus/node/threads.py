@@ -1,11 +1,11 @@
-"""Threads for the database, each with a connection of its own that is given back at the end, and how work is done in them."""
+"""Threads for database work. Each keeps one connection and gives it back at the end."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TypeVar, TypeVarTuple
 
 from django.db import DataError, InterfaceError, OperationalError, connection
 from django.db import Error as DatabaseError
@@ -13,25 +13,31 @@ from django.db import Error as DatabaseError
 from ..db import faults as database
 from ..protocol.errors import BusError, ErrorCode
 
-#: How long the threads wait for one another at the end, in seconds; one that is at work then closes when it is done.
+Args = TypeVarTuple("Args")
+Result = TypeVar("Result")
+
+#: Seconds that the threads of a pool wait for one another at the end. A thread that still works closes when it is done.
 TOGETHER = 1.0
 
 
 class DatabaseThreads(ThreadPoolExecutor):
-    """``size`` threads. Django's connections belong to their thread: nobody else can close them, and one that is merely
-    forgotten with its thread never goes back to the pool of connections."""
+    """A pool of ``size`` threads that close their own database connections.
+
+    A Django connection belongs to its thread. No other thread can close it, and a forgotten one never returns to the pool of
+    connections.
+    """
 
     def __init__(self, size: int, name: str) -> None:
         super().__init__(size, name)
         self._size = size
 
     def end(self) -> list[Future[None]]:
-        """Take no more work, and close each thread's connection after what is queued; the futures tell when."""
+        """Take no more work, and close each thread's connection after the queued work. Return futures of the closings."""
         all_here = threading.Barrier(self._size)
 
         def close() -> None:
             try:
-                # So that every thread takes one of the calls, and none takes two.
+                # Each thread waits here, so no thread can take two of the calls.
                 all_here.wait(TOGETHER)
             except threading.BrokenBarrierError:
                 pass
@@ -43,19 +49,18 @@ class DatabaseThreads(ThreadPoolExecutor):
         return closing
 
 
-def database_call(function: Callable[..., Any], *args: Any) -> Any:
-    """Run ``function`` in a thread of the node's own, which keeps its connection while it works."""
+def database_call(function: Callable[[*Args], Result], *args: *Args) -> Result:
+    """Run ``function`` on this thread's kept connection. Raises the database's error, after which a new connection is made."""
     database.begin()
     try:
         return function(*args)
     except DatabaseError as problem:
-        # Whatever is wrong with it, the next call begins with a fresh connection.
         database.give_back(problem)
         raise
 
 
-def database_read(function: Callable[..., Any], *args: Any) -> Any:
-    """As :func:`database_call`, once more where a kept connection had died (the database was restarted since)."""
+def database_read(function: Callable[[*Args], Result], *args: *Args) -> Result:
+    """As :func:`database_call`, but try once more where the kept connection had died, as after a restart of the database."""
     database.begin()
     kept = connection.connection is not None
     try:
@@ -71,12 +76,15 @@ def database_read(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def unavailable() -> BusError:
-    """What a client is told when the database does not answer."""
+    """Return the error for a client while the database does not answer."""
     return BusError(ErrorCode.UNAVAILABLE, "The message store does not answer. Try again.", retry_after=1.0)
 
 
 def store_error(problem: DatabaseError) -> BusError:
-    """What a client is told of a failure of the database: it is away, or took no value that got past every rule before it."""
+    """Return the error for a client after a failure of the database.
+
+    Either the database is away, or it refused a value that every earlier check had let through.
+    """
     if isinstance(problem, DataError):
         return BusError(
             ErrorCode.VALIDATION_ERROR, "A value cannot be kept: a number too large, or a character of no text."

@@ -29,7 +29,7 @@ def notify(notification: Notification) -> None:
     """Tell the nodes of this process and, through one of them or directly, the other processes."""
     nodes = _nodes()
     for position, node in enumerate(nodes):
-        node.hear_threadsafe(notification, pass_on=position == 0)
+        node.receive_threadsafe(notification, pass_on=position == 0)
     if not nodes:
         _send_directly(notification)
 

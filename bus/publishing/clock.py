@@ -1,4 +1,4 @@
-"""The present, as it stands in a message that goes out now."""
+"""The time of a message, as text, for messages that no database gives a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECOND = 1_000_000_000
 
 
 class WireClock:
-    """``models.wire_time`` of now, in bytes, for every message of an ephemeral channel: a second's text is made once."""
+    """Formats the present time as ``models.wire_time`` does, in bytes. The text of a second is made only once."""
 
     __slots__ = ("_now", "_second", "_text")
 
@@ -20,7 +20,7 @@ class WireClock:
         self._text = b""
 
     def stamp(self) -> bytes:
-        """ISO 8601, UTC, milliseconds and ``Z`` (contract §2)."""
+        """Return the present time: ISO 8601, UTC, milliseconds and ``Z``."""
         second, rest = divmod(self._now(), _SECOND)
         if second != self._second:
             self._second = second

@@ -77,7 +77,7 @@ class Connection:
         self.client = ClientState(secrets.token_hex(8), actor, kind=kind, peer_address=peer_address)
         self.client.client_id = f"client-{self.client.connection_id}"
         self.client.drop = self.drop
-        self.session = Session(limits_of(node.settings), time.monotonic(), self.grammar)
+        self.session = Session(limits_of(node.runtime.settings), time.monotonic(), self.grammar)
         self.query = query
         self.origin = origin
         self.writer: Writer
@@ -90,7 +90,7 @@ class Connection:
         """The socket is accepted. Says welcome; raises ``Closing`` when nobody else is let in."""
         self.writer = self.client.writer = writer
         node, client = self.node, self.client
-        if node.draining:
+        if node.traffic.draining:
             raise Closing(RESTART, BusError(ErrorCode.RESTARTING, retry_after=1.0))
         node.admission.enter(client)
         client.step(State.CONNECTED)
@@ -99,7 +99,7 @@ class Connection:
         metrics.connections_total.labels(client.kind).inc()
         self.welcome()
         logger.debug("%s connected", self._named(), extra={**self._who("connected"), "socket": client.kind})
-        if client.actor.anonymous and not self.anonymous_allowed() and not node.settings.registration_deadline:
+        if client.actor.anonymous and not self.anonymous_allowed() and not node.runtime.settings.registration_deadline:
             raise Closing(UNIDENTIFIED, BusError(ErrorCode.UNAUTHENTICATED))
         try:
             wanted = self.registration_of_query()
@@ -140,7 +140,7 @@ class Connection:
             metrics.connections.labels(self.client.kind).dec()
             metrics.disconnects.labels(metrics.close_label(self.client.close_code or code)).inc()
             logger.info("%s disconnected (%d)", self._named(), code, extra={**self._who("disconnected"), "code": code})
-            await self.node.members.gone(self.client, self.client.close_code or code)
+            await self.node.departures.closed(self.client, self.client.close_code or code)
         # No cycle stays, so that nothing of it waits for the garbage collector.
         self.client.drop = self.writer.on_overflow = _nothing
 
@@ -151,7 +151,7 @@ class Connection:
     def overflow(self) -> None:
         """More waits for this connection than may: end it at the end of this turn, not in the middle of a fan-out."""
         if not self.client.ending:
-            self.node.loop.call_soon(self.close, SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
+            self.node.runtime.loop.call_soon(self.close, SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
 
     def flooded(self, why: str) -> None:
         """More came that is no message than may: ``why`` says of what."""
@@ -192,12 +192,12 @@ class Connection:
         """
         client, node = self.client, self.node
         client.touched = True
-        node.received += 1
-        node.received_bytes += len(data)
+        node.traffic.received += 1
+        node.traffic.received_bytes += len(data)
         inbound: Inbound | None = None
         try:
             inbound = self.session.receive(data, time.monotonic())
-            if node.draining:
+            if node.traffic.draining:
                 # Neither taken nor lost: whoever sent it knows that it has to send it again.
                 raise BusError(ErrorCode.RESTARTING, retry_after=1.0)
             if client.state is REGISTERED and inbound.kind in ROUTES and messages.publish_at_once(self, inbound):
@@ -218,7 +218,7 @@ class Connection:
     async def carry_out(self, inbound: Inbound) -> None:
         """What :meth:`take` has left to be done."""
         client, node = self.client, self.node
-        node.busy += 1
+        node.traffic.in_progress += 1
         try:
             if not client.registered and inbound.kind != KIND_REGISTER:
                 await self.register_implicitly(inbound.registration.token if inbound.registration else None)
@@ -235,7 +235,7 @@ class Connection:
         except Exception as problem:  # noqa: BLE001 - told to the client, or logged
             self._failed(problem, inbound.id)
         finally:
-            node.busy -= 1
+            node.traffic.in_progress -= 1
 
     def _failed(self, problem: Exception, request_id: str | None) -> None:
         """Tell the client what came of its frame."""
@@ -292,7 +292,7 @@ class Connection:
 
     def _identified(self) -> None:
         """Watch over the identity, and count its frames with those of its other connections."""
-        self.node.access.identified(self.client)
+        self.node.rights.identified(self.client)
         self.session.share(self.node.admission.rate_of(self.client))
 
     def registration_of_query(self) -> Registration | None:
@@ -319,14 +319,14 @@ class Connection:
         if not isinstance(client.noted, set):
             client.noted = set()
         client.noted.add(activity)
-        self.node.loop.call_later(ACTIVITY_INTERVAL, client.noted.discard, activity)
+        self.node.runtime.loop.call_later(ACTIVITY_INTERVAL, client.noted.discard, activity)
         place = address or client.initial
         ref = self.node.channels.known(place)
         if ref is not None or place.is_inbox:
             # An inbox is in no private room: whose it is is not told.
             self._tell_active(activity, place, private=ref is not None and ref.private)
         else:
-            self.node.spawn(self._look_and_tell_active(activity, place))
+            self.node.runtime.spawn(self._look_and_tell_active(activity, place))
 
     async def _look_and_tell_active(self, activity: str, place: Address) -> None:
         self._tell_active(activity, place, private=await self.node.channels.is_private(place))

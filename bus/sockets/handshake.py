@@ -178,9 +178,9 @@ async def _actor_of(bearer: str, kind: str, node: Node) -> Actor:
                 # It may wait for its issuer's keys, which must keep neither the loop nor a database thread.
                 return await asyncio.to_thread(identity.from_jwt, bearer)
             case identity.TICKET:
-                actor: Actor = await node.run_writer(identity.from_ticket, bearer)
+                actor: Actor = await node.runtime.run_writer(identity.from_ticket, bearer)
             case _:
-                actor = await node.run(identity.from_token, bearer)
+                actor = await node.runtime.run(identity.from_token, bearer)
     except DatabaseError:
         raise _unavailable() from None
     return actor
@@ -223,7 +223,7 @@ async def authenticate(scope: Any, query: dict[str, str], node: Node) -> Actor:
         if not ours:
             raise Refused(ErrorCode.ORIGIN_REFUSED)
         try:
-            actor: Actor = await node.run(identity.from_session, session_key)
+            actor: Actor = await node.runtime.run(identity.from_session, session_key)
         except DatabaseError:
             raise _unavailable() from None
         if not actor.anonymous:

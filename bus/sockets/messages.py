@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..auth.permissions import PUBLISH
+from ..auth.permissions import PUBLISH, SYSTEM
 from ..directory import clients as client_directory
 from ..directory.channels import ChannelRef
 from ..log import Entry
@@ -66,7 +66,7 @@ def publish_at_once(sender: Sender, inbound: Inbound) -> bool:
     if planned.targets is None:
         ref = node.channels.known(planned.address)
         # What is hidden is refused after the same look as what is not there.
-        if ref is not None and (not ref.private or node.may(client, PUBLISH, ref)):
+        if ref is not None and (not ref.private or node.permissions.may(client, PUBLISH, ref)):
             _publish_to(sender, inbound, ref)
             return True
     inbound.route = planned
@@ -90,7 +90,7 @@ async def publish(sender: Sender, inbound: Inbound) -> None:
 
 def _publish_to(sender: Sender, inbound: Inbound, ref: ChannelRef) -> None:
     node, client = sender.node, sender.client
-    node.check(client, PUBLISH, ref)
+    node.permissions.check(client, PUBLISH, ref)
     node.publisher.publish(
         inbound,
         (ref,),
@@ -113,12 +113,12 @@ async def _publish_private(sender: Sender, inbound: Inbound, targets: Sequence[s
     node, client = sender.node, sender.client
     here = node.clients.by_id
     absent = [target for target in targets if target not in here]
-    there = await node.run(client_directory.known, absent) if absent else {}
+    there = await node.runtime.run(client_directory.known, absent) if absent else {}
     unknown = [target for target in absent if target not in there]
     served = [target for target in targets if target not in unknown]
-    refs = [await node.channels.resolve(inbox(target), node.system) for target in served]
+    refs = [await node.channels.resolve(inbox(target), SYSTEM) for target in served]
     for ref in refs:
-        node.check(client, PUBLISH, ref)
+        node.permissions.check(client, PUBLISH, ref)
     plan = Plan(inbound, refs, unknown, [target for target in served if there.get(target)])
     node.publisher.publish(
         inbound, refs, client.client_id, Answer(sender, plan).done, exclude=client, owner=client.owner

@@ -22,13 +22,13 @@ class NodePort(Port):
         self._client = client
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._node.run(function, *args)
+        return await self._node.runtime.run(function, *args)
 
     async def ask(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._node.ask(function, *args)
+        return await self._node.runtime.ask(function, *args)
 
     async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._node.run_writer(function, *args)
+        return await self._node.runtime.run_writer(function, *args)
 
     async def join(self, address: Address, since: int | str | None, epoch: str | None) -> Any:
         return await self._node.members.join(self._client, address, since, epoch)
@@ -42,10 +42,10 @@ class NodePort(Port):
             return None
         ref = node.channels.known(address)
         stream = node.hub.stream(ref.id) if ref is not None else None
-        if ref is None or stream is None or stream.head < 0 or not node.may(client, HISTORY, ref):
+        if ref is None or stream is None or stream.head < 0 or not node.permissions.may(client, HISTORY, ref):
             return None
         return stream.recent(max(stream.head - limit, 0))
 
     @property
     def started_at(self) -> datetime:
-        return self._node.started_at
+        return self._node.runtime.started_at

@@ -115,7 +115,7 @@ async def test_a_database_in_memory_is_refused_with_what_to_do(
 async def test_a_connection_that_writes_to_many_channels_does_not_remember_its_rights_in_all_of_them(
     live_bus: LiveBus, fresh_room: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bus.node.node.REMEMBERED_RIGHTS", 5)
+    monkeypatch.setattr("bus.node.permissions.REMEMBERED", 5)
     client = await live_bus.connect("alice")
     for number in range(12):
         assert (await client.publish(f"{fresh_room}:c{number}", "hello"))["seq"] == 1

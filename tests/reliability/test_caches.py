@@ -99,7 +99,7 @@ class Script:
 
     async def quiet(self) -> None:
         """All that was begun beside the frames is done."""
-        await wait_for(lambda: not the_node().short_tasks, "nothing under way")
+        await wait_for(lambda: not the_node().runtime.short_tasks, "nothing under way")
 
     def note(self, what: str, value: Any) -> None:
         self.seen.append((what, value))
@@ -227,7 +227,7 @@ async def test_what_is_forgotten_changes_no_answer(
     # The same for clients of a process that died.
     monkeypatch.setattr(Forgetful, "often", 1.0)
     told.clear()
-    node.notices.lost(await node.run_writer(_a_process_that_died))
+    node.notices.process_died(await node.runtime.run_writer(_a_process_that_died))
     assert sorted((row[1], row[4]) for row in told) == [("ghost", False), ("spy", True)]
 
 
@@ -254,7 +254,7 @@ async def test_a_resume_that_the_database_cannot_be_asked_about_is_no_loss_and_n
     token = reader.registered["resume_token"]
     await reader.close()
     node, (ref, _) = the_node(), await sync_to_async(ensure)(Address(OPEN, "desk"), SYSTEM)
-    write = node.channels._write
+    write = node.channels._run_writer
 
     async def away(*args: Any) -> Any:
         raise OperationalError("the database is away")
@@ -262,12 +262,12 @@ async def test_a_resume_that_the_database_cannot_be_asked_about_is_no_loss_and_n
     resume = {"token": token, "positions": {f"{OPEN}:desk": {"epoch": ref.epoch, "seq": 0}}}
     again = await live_bus.connect("reader", register=False)
     node.channels.forget(ref.address)
-    monkeypatch.setattr(node.channels, "_write", away)
+    monkeypatch.setattr(node.channels, "_run_writer", away)
     await again.send({"type": "register", "client_id": "reader", "room": f"{OPEN}:hall", "resume": resume})
     error = (await again.expect("error"))["error"]
     assert error["code"] == "UNAVAILABLE"
     await wait_for(lambda: again.close_code is not None, "the end of the connection")
     assert again.close_code == 4013
-    monkeypatch.setattr(node.channels, "_write", write)
+    monkeypatch.setattr(node.channels, "_run_writer", write)
     back = await live_bus.connect("reader", room=f"{OPEN}:hall", resume=resume)
     assert back.registered["channels"][f"{OPEN}:desk"] == {"epoch": ref.epoch, "seq": 1, "recovered": True}

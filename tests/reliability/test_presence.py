@@ -11,11 +11,12 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from bus.auth.permissions import SYSTEM
+from bus.directory.channels import ChannelRef
 from bus.models import Client, Membership
-from bus.node import running
+from bus.node import ClientState, running
 from bus.protocol.names import Address
 from bus.services import nodes, publish
-from bus.services.connections import Join, Operation
+from bus.services.connections import Operation
 from bus.services.rooms import update_room
 from bus.testing import LiveBus, TestClient
 from telemetry.consumers import TelemetryConsumer
@@ -35,7 +36,7 @@ async def test_who_was_taken_over_while_the_layer_was_away_does_not_come_back(li
 
     await sync_to_async(elsewhere)()
     for _ in range(2):
-        await node.life.compare_presence()
+        await node.housekeeping.compare_presence()
     assert (await taken.expect(type="error"))["error"]["code"] == "TAKEN_OVER"
     assert (await lost.expect(type="error"))["error"]["code"] == "RESTARTING"
     assert (taken.close_code, lost.close_code) == (4410, 4012)
@@ -49,22 +50,21 @@ async def test_a_room_that_becomes_private_while_somebody_joins_keeps_nobody(
     joiner = await live_bus.connect("joiner", room=f"{fresh_room}:hall")
     node = running()
     assert node is not None
-    write, address = node.members.write, Address(f"{fresh_room}-2", "plans")
+    join, address = node.presence_tables.join, Address(f"{fresh_room}-2", "plans")
     await sync_to_async(publish)(str(address), message="hidden")
 
     def make_private() -> None:
         update_room(SYSTEM, address.room, {"private": True}, door="command")
 
-    async def slowly(operation: Operation) -> Any:
-        answer = await write(operation)
-        if isinstance(operation, Join):
-            monkeypatch.undo()
-            await sync_to_async(make_private)()
-            await node.access.catch_up()
-            assert node.channels.known(address) is None
-        return answer
+    async def slowly(client: ClientState, ref: ChannelRef) -> int | None:
+        participants = await join(client, ref)
+        monkeypatch.undo()
+        await sync_to_async(make_private)()
+        await node.rights.catch_up()
+        assert node.channels.known(address) is None
+        return participants
 
-    monkeypatch.setattr(node.members, "write", slowly)
+    monkeypatch.setattr(node.presence_tables, "join", slowly)
     await joiner.join(str(address))
     told = await joiner.expect(event="unsubscribed")
     assert (told["channel"], told["payload"]["reason"]) == ("plans", "REVOKED")
@@ -85,7 +85,7 @@ async def test_a_telemetry_socket_that_registered_stays(live_bus: LiveBus) -> No
     node = running()
     assert node is not None
     for _ in range(3):
-        await node.life.compare_presence()
+        await node.housekeeping.compare_presence()
     await probe.send({"id": "t-1", "eventType": "still_here", "payload": {}})
     await probe.expect("telemetry_ack", request_id="t-1")
     assert probe.close_code is None
@@ -102,16 +102,16 @@ async def test_who_was_told_that_a_join_failed_is_no_member(
     await joiner.command("leave_channel", channel=f"{fresh_room}:desk")
     node = running()
     assert node is not None
-    begun, go_on, work = threading.Event(), threading.Event(), node.presence._work
+    begun, go_on, work = threading.Event(), threading.Event(), node.presence_tables._work
 
     def slowly(operations: Sequence[Operation]) -> list[Any]:
         begun.set()
         assert go_on.wait(20)
         return work(operations)
 
-    monkeypatch.setattr(node.presence, "_work", slowly)
+    monkeypatch.setattr(node.presence_tables, "_work", slowly)
     # The time that a join is waited for is three seconds longer.
-    monkeypatch.setattr(node, "settings", msgspec.structs.replace(node.settings, store_timeout=-2.9))
+    monkeypatch.setattr(node.runtime, "settings", msgspec.structs.replace(node.runtime.settings, store_timeout=-2.9))
     assert (await joiner.refused("join_channel", channel=f"{fresh_room}:desk"))["code"] == "UNAVAILABLE"
     assert begun.is_set()
     monkeypatch.undo()
@@ -120,4 +120,4 @@ async def test_who_was_told_that_a_join_failed_is_no_member(
     # A join is written behind what was queued before it, so nothing of the failed one is still to come.
     await joiner.join(f"{fresh_room}:shelf")
     rows = Membership.objects.filter(client__client_id="joiner").values_list("channel__name", flat=True)
-    assert sorted(await node.run(list, rows)) == ["hall", "shelf"]
+    assert sorted(await node.runtime.run(list, rows)) == ["hall", "shelf"]

@@ -37,22 +37,22 @@ class Process:
         self.bus = bus
         self.open = threading.Event()
         self.open.set()
-        work = node.presence._work
+        work = node.presence_tables._work
 
         def held(operations: Any) -> list[Any]:
             assert self.open.wait(20)
             return work(operations)
 
-        node.presence._work = held
-        self._hear = node.hear_threadsafe
-        node.hear_threadsafe = self._wait  # type: ignore[method-assign]
+        node.presence_tables._work = held
+        self._hear = node.receive_threadsafe
+        node.receive_threadsafe = self._wait  # type: ignore[method-assign]
 
     def _wait(self, notification: notifications.Notification, *, pass_on: bool) -> None:
         if isinstance(notification, notifications.Dismiss):
             self.bus.waiting.append((self, notification))
 
     def deliver(self, notification: notifications.Notification) -> None:
-        self.node.hear(notification)
+        self.node.notifications.receive(notification)
 
 
 class TwoProcesses:
@@ -94,9 +94,9 @@ class TwoProcesses:
         for process in self.processes:
             process.open.set()
         for process in self.processes:
-            await process.node.run_writer(lambda: None)
+            await process.node.runtime.run_writer(lambda: None)
             for _ in range(2):
-                await process.node.life.compare_presence()
+                await process.node.housekeeping.compare_presence()
 
 
 def registered(client: TestClient) -> dict[str, Any] | None:
@@ -162,7 +162,7 @@ async def test_the_newest_proof_wins_whatever_becomes_of_the_notices(two: TwoPro
             case "compare":
                 process = chance.choice(two.processes)
                 if process.open.is_set():
-                    await process.node.life.compare_presence()
+                    await process.node.housekeeping.compare_presence()
     for process in two.processes:
         process.open.set()
     last = await two.begin(chance.choice(two.processes))
@@ -191,7 +191,7 @@ async def test_a_claim_that_was_held_up_until_its_client_went_elsewhere_takes_no
     two.token = (registered(first) or {})["resume_token"]
     here.open.clear()
     late = await two.begin(here)
-    await wait_for(lambda: here.node.presence._running, "the claim on its way")
+    await wait_for(lambda: here.node.presence_tables._running, "the claim on its way")
     await two.give_up(late)
     newest = await two.begin(elsewhere)
     await two.answered(newest)
@@ -215,7 +215,9 @@ async def test_of_two_claims_in_one_transaction_the_later_one_has_the_id(two: Tw
     two.token = (registered(first) or {})["resume_token"]
     here.open.clear()
     busy, one, other = [await two.begin(here) for _ in range(3)]
-    await wait_for(lambda: len(here.node.presence._waiting) == 2, "two claims that wait for the next transaction")
+    await wait_for(
+        lambda: len(here.node.presence_tables._waiting) == 2, "two claims that wait for the next transaction"
+    )
     here.open.set()
     for client in (busy, one, other):
         await two.answered(client)

@@ -18,6 +18,7 @@ from bus.auth.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.directory import channels as directory
 from bus.models import AccessToken, Channel, Client, Grant, Membership, Node, Room
 from bus.node.delivery.channels import Channels
+from bus.node.runtime import Args, Result
 from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.names import Address
 from bus.services import channel_lists, channels, clients, history, rooms
@@ -132,10 +133,10 @@ async def test_a_process_that_knows_the_channel_asks_for_it_as_for_one_that_it_d
     await sync_to_async(make)()
     asked = 0
 
-    async def write(function: Callable[[], Any]) -> Any:
+    async def write(function: Callable[[*Args], Result], /, *args: *Args) -> Result:
         nonlocal asked
         asked += 1
-        return await sync_to_async(function)()
+        return await sync_to_async(function)(*args)
 
     process = Channels(write)
     # Somebody who may is there, so it is remembered.

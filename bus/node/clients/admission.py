@@ -1,36 +1,39 @@
-"""How many connections come in, from whom, and how long one may stay without a word (contract §8)."""
+"""Which connections are let in: bounds by network address and principal, and the registration deadline."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 from ...monitoring import metrics
 from ...protocol.errors import UNIDENTIFIED, BusError, Closing, ErrorCode
 from ...protocol.limits import TokenBucket, holder_of, is_of_this_machine
 from ...services.claims import too_many
-from ..client import ClientState
+from ..client import Clients, ClientState
+from ..runtime import Runtime
 
-if TYPE_CHECKING:
-    from ..node import Node
+#: Seconds between looks for connections that missed the registration deadline.
+LOOK = 0.5
 
 
 class Admission:
-    """A node's count of its connections: in all, by network address, by principal; and the registration deadline."""
+    """Counts the connections of this process: all of them, by network address and by principal."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, runtime: Runtime, clients: Clients) -> None:
+        self._runtime = runtime
+        self._clients = clients
+        #: Processes of the bus, among which a limit is shared. The heartbeat keeps it up to date.
+        self.processes = 1
         self._by_address: dict[str, int] = {}
         self._by_principal: dict[str, int] = {}
         self._principal_of: dict[str, str] = {}
         self._rates: dict[str, TokenBucket] = {}
-        # Connections that have not registered, in the order in which their time ends.
-        self._silent: dict[ClientState, float] = {}
+        # Connections that have not registered, each with its deadline, the earliest first.
+        self._unregistered: dict[ClientState, float] = {}
 
     def enter(self, client: ClientState) -> None:
-        """Take a connection in. Raises ``Closing`` 4429 where there are too many."""
-        node, settings = self._node, self._node.settings
-        if settings.connections and len(node.clients.by_connection) >= settings.connections:
+        """Admit a connection. Raises ``Closing`` 4429 where there are too many."""
+        settings, connections = self._runtime.settings, self._clients.by_connection
+        if settings.connections and len(connections) >= settings.connections:
             raise too_many("connections", "The server has as many connections as it takes.")
         address = client.peer_address
         holder = holder_of(address)
@@ -39,9 +42,9 @@ class Admission:
         if limit and counted >= limit and not is_of_this_machine(address):
             raise too_many("connections_per_address", f"There are {limit} connections from your address already.")
         self._by_address[holder] = counted + 1
-        node.clients.by_connection[client.connection_id] = client
+        connections[client.connection_id] = client
         if settings.registration_deadline:
-            self._silent[client] = node.loop.time() + settings.registration_deadline
+            self._unregistered[client] = self._runtime.loop.time() + settings.registration_deadline
         try:
             self.identified(client)
         except Closing:
@@ -49,50 +52,49 @@ class Admission:
             raise
 
     def identified(self, client: ClientState) -> None:
-        """``client.actor`` is set. Raises ``Closing`` 4429 where its principal has too many connections."""
+        """Count a connection for the principal of its new ``actor``. Raises ``Closing`` 4429 where that has too many."""
         principal = client.actor.principal
         before = self._principal_of.get(client.connection_id, "")
         if principal == before:
             return
-        limit = self._node.settings.connections_per_principal
+        limit = self._runtime.settings.connections_per_principal
         counted = self._by_principal.get(principal, 0)
         if principal:
             if limit and counted >= limit:
                 raise too_many("connections_per_principal", f"You have {limit} connections already.")
             self._by_principal[principal] = counted + 1
             self._principal_of[client.connection_id] = principal
-        self._gone(before)
+        self._count_out(before)
 
-    def most_of_all(self, client: ClientState) -> int:
-        """What its principal may have in all processes together, where that is worth a look into the database; else 0.
+    def limit_everywhere(self, client: ClientState) -> int:
+        """Return the most connections of the principal in all processes, where the database has to count them, else 0.
 
         As long as each of n processes has less than an nth of the limit, all together have less than the limit.
         """
-        principal, limit = client.actor.principal, self._node.settings.connections_per_principal
-        processes = self._node.life.processes
-        near = limit and processes > 1 and self._by_principal.get(principal, 0) * processes >= limit
+        principal, limit = client.actor.principal, self._runtime.settings.connections_per_principal
+        near = limit and self.processes > 1 and self._by_principal.get(principal, 0) * self.processes >= limit
         return limit if principal and near else 0
 
     def leave(self, client: ClientState) -> None:
-        """A connection that was taken in is gone."""
-        if self._node.clients.by_connection.pop(client.connection_id, None) is None:
+        """Count out a closed connection. Does nothing for one that was not admitted."""
+        if self._clients.by_connection.pop(client.connection_id, None) is None:
             return
-        self._silent.pop(client, None)
+        self._unregistered.pop(client, None)
         _less(self._by_address, holder_of(client.peer_address))
-        self._gone(self._principal_of.pop(client.connection_id, ""))
+        self._count_out(self._principal_of.pop(client.connection_id, ""))
 
-    def _gone(self, principal: str) -> None:
-        """One connection less of its; with the last one its bucket goes too."""
+    def _count_out(self, principal: str) -> None:
+        """Count one connection less for ``principal``. With its last connection its shared rate limit goes, too."""
         if principal and not _less(self._by_principal, principal):
             self._rates.pop(principal, None)
 
     def registered(self, client: ClientState) -> None:
-        """It said who it is."""
-        self._silent.pop(client, None)
+        """Take the registration deadline off a connection."""
+        self._unregistered.pop(client, None)
 
     def rate_of(self, client: ClientState) -> TokenBucket | None:
-        """The bucket that all connections of a principal share, where the setting limits it."""
-        settings, principal = self._node.settings, client.actor.principal
+        """Return the rate limit that all connections of the principal share, or None where the settings have none."""
+        settings, principal = self._runtime.settings, client.actor.principal
         rate = settings.principal_rate_limit if settings.rate_limit else 0.0
         if not rate or not principal:
             return None
@@ -101,23 +103,23 @@ class Admission:
             bucket = self._rates[principal] = TokenBucket(rate, max(2 * rate, 1.0), time.monotonic())
         return bucket
 
-    async def look(self) -> float:
-        """End connections that said nothing until their deadline; seconds until the next look."""
-        now = self._node.loop.time()
-        limit = self._node.settings.registration_deadline
-        while self._silent:
-            client = next(iter(self._silent))
-            if self._silent[client] > now:
+    async def close_unregistered(self) -> float:
+        """Close the connections that missed the registration deadline. Return the seconds until the next look."""
+        now = self._runtime.loop.time()
+        limit = self._runtime.settings.registration_deadline
+        while self._unregistered:
+            client = next(iter(self._unregistered))
+            if self._unregistered[client] > now:
                 break
-            del self._silent[client]
+            del self._unregistered[client]
             metrics.limits.labels("registration_deadline").inc()
             text = f"Nothing came within {limit:g} s of connecting; the first frame registers a client."
             client.drop(UNIDENTIFIED, BusError(ErrorCode.UNAUTHENTICATED, text))
-        return 0.5
+        return LOOK
 
 
 def _less(counts: dict[str, int], key: str) -> int:
-    """Count one less of ``key``; how many are left."""
+    """Count one less of ``key``. Return how many are left."""
     left = counts.get(key, 1) - 1
     if left > 0:
         counts[key] = left

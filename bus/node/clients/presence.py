@@ -1,32 +1,33 @@
-"""Notices of who joins and leaves (contract §3), gathered where a channel is busy.
+"""Presence notices: the members of a channel see its members join and leave.
 
-A notice goes to every member. While a channel is small each one is a frame of its own; in a storm of n members it would be
-n × n frames, so from some size on the notices of a moment become one frame with a list.
+A notice goes to every member. In a small channel each notice is a frame of its own. With n members that come at once this
+would be n × n frames, so a large channel's notices of a moment become one frame with a list.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ... import signals
 from ...auth.permissions import PRESENCE, table
 from ...directory.channels import ChannelRef
+from ...notify.broker import Broker
 from ...notify.messages import PresenceNotice
 from ...protocol import frames
+from ...realtime.hub import Hub
 from ...services.nodes import Left
 from ..client import ClientState
+from ..permissions import Permissions
+from ..runtime import Runtime
 
-if TYPE_CHECKING:
-    from ..node import Node
-
-#: Names in a gathered notice; above that the numbers have to do.
+#: Names in a gathered notice. Of more clients only the number is given.
 LISTED = 50
 
 
 class _Gathering:
-    """The joins and leaves of one channel since its last notice."""
+    """The joins and leaves of one channel since its last gathered notice."""
 
     __slots__ = ("joined", "left", "participants", "ref")
 
@@ -38,39 +39,41 @@ class _Gathering:
 
 
 class Notices:
-    """Sends a node's presence notices."""
+    """Sends presence notices to the members here and to the other processes."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, runtime: Runtime, hub: Hub, broker: Broker, permissions: Permissions) -> None:
+        self._runtime = runtime
+        self._hub = hub
+        self._broker = broker
+        self._permissions = permissions
         self._gathering: dict[int, _Gathering] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
     def joined(self, client: ClientState, ref: ChannelRef, participants: int) -> None:
-        """``client`` is a member now; ``participants`` counts it."""
-        self._tell("client_joined", client.card(), ref, participants, client)
+        """Notify the others that ``client`` is a member now. ``participants`` includes it."""
+        self._notify("client_joined", client.card(), ref, participants, client)
 
     def left(self, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
-        """A client is no longer a member; ``participants`` does not count it."""
-        self._tell("client_left", card, ref, participants, None)
+        """Notify the members that a client, described by ``card``, has left. ``participants`` does not include it."""
+        self._notify("client_left", card, ref, participants, None)
 
-    def gone(self, left: Sequence[Left]) -> None:
-        """Clients whose end others found out: tell the members of their channels, here and in the other processes."""
-        for gone in left:
-            self.left(gone.card, gone.ref, gone.participants)
+    def all_left(self, left: Sequence[Left]) -> None:
+        """Notify the members of every channel that one of these clients was in."""
+        for client in left:
+            self.left(client.card, client.ref, client.participants)
 
-    def lost(self, left: Sequence[Left]) -> None:
-        """:meth:`gone` for clients of a process that died without a word: nobody said yet that they are disconnected."""
-        self.gone(left)
-        cards = {gone.card["client_id"]: gone.card for gone in left}
-        # Of whoever was in a private room nothing is told: in which room a client began is not written down.
-        hidden = {gone.card["client_id"] for gone in left if gone.ref.private}
+    def process_died(self, left: Sequence[Left]) -> None:
+        """As :meth:`all_left`, for the clients of a process that died, whose disconnection no signal has reported yet."""
+        self.all_left(left)
+        cards = {client.card["client_id"]: client.card for client in left}
+        # The room that a client began in is not stored. A client of any private room is reported as private.
+        hidden = {client.card["client_id"] for client in left if client.ref.private}
         for client_id, card in cards.items():
             signals.client_disconnected.send_robust(ClientState, client=card, code=1006, private=client_id in hidden)
 
     def deliver(self, channel_id: int, frame: bytes, exclude: ClientState | None = None) -> None:
-        """Hand a notice to the members here that may see who is there."""
-        node = self._node
-        stream = node.hub.stream(channel_id)
+        """Send a notice to those members here that have the right to presence."""
+        stream = self._hub.stream(channel_id)
         if stream is None:
             return
         clients = [
@@ -80,31 +83,31 @@ class Notices:
             client.actor.scopes is not None or client.memberships[channel_id].private for client in clients
         )
         if open_to_all:
-            node.hub.pass_on(stream, frame, exclude)
+            self._hub.pass_on(stream, frame, exclude)
             return
         for client in clients:
-            if client is not exclude and node.may(client, PRESENCE, client.memberships[channel_id]):
-                node.hub.send(client, frame)
+            if client is not exclude and self._permissions.may(client, PRESENCE, client.memberships[channel_id]):
+                self._hub.send(client, frame)
 
     def _send(self, channel_id: int, frame: bytes, exclude: ClientState | None = None) -> None:
         self.deliver(channel_id, frame, exclude)
-        self._node.broker.send(PresenceNotice(channel_id, frame))
+        self._broker.send(PresenceNotice(channel_id, frame))
 
     def stop(self) -> None:
-        """Send what is gathered: its time does not come any more."""
+        """Send the gathered notices at once, and gather no more."""
         for timer in self._timers.values():
             timer.cancel()
         for channel_id in list(self._gathering):
             self._send_gathered(channel_id)
 
-    def _tell(
+    def _notify(
         self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int, client: ClientState | None
     ) -> None:
         if not ref.presence:
             return
-        settings = self._node.settings
+        settings = self._runtime.settings
         busy = settings.presence_coalesce and participants > settings.presence_coalesce_above
-        # Behind what is gathered already: told before it, who left would seem to come.
+        # Behind the gathered notices: sent before them, a client that left would seem to come.
         if busy or ref.id in self._gathering:
             self._gather(event, card, ref, participants)
             return
@@ -120,8 +123,8 @@ class Notices:
         here[card["client_id"]] = card
         gathering.participants = participants
         if ref.id not in self._timers:
-            self._timers[ref.id] = self._node.loop.call_later(
-                self._node.settings.presence_coalesce, self._send_gathered, ref.id
+            self._timers[ref.id] = self._runtime.loop.call_later(
+                self._runtime.settings.presence_coalesce, self._send_gathered, ref.id
             )
 
     def _send_gathered(self, channel_id: int) -> None:

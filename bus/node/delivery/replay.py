@@ -1,77 +1,146 @@
-"""How a client catches up with a log: from where it goes on, and what it missed, up to the turn in which it becomes a member."""
+"""How a client catches up with a log: where it continues, what it missed, and the moment in which it becomes a member."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from django.db import Error as DatabaseError
 
 from ... import log
+from ...auth.permissions import HISTORY, can, table
+from ...directory.channels import ChannelRef
 from ...log.store import parse_moment
 from ...protocol.errors import SLOW, BusError, Closing, ErrorCode
 from ...protocol.names import Address
 from ...realtime.hub import Hub, Stream
 from ..client import ClientState
-from .streams import PAGE, Rows, Run, Streams, went
+from ..runtime import Runtime
+from .channels import Channels
+from .streams import PAGE, Rows, Streams, pruned
 
-#: Bytes written to one socket before it may take a breath.
+logger = logging.getLogger("arqonbus.node")
+
+#: Bytes written to one socket before the replay waits for the socket.
 CHUNK_BYTES = 128 * 1024
-#: Bytes of one page: with large messages it has fewer of them.
+#: Bytes of one page. A page of large messages has fewer of them.
 PAGE_BYTES = 4 * 1024 * 1024
-#: Pages that were read for one client are kept so long for others that come back with it, in seconds, and so many bytes of them.
+#: Seconds that a page read for one client is kept for others that come back with it, and most bytes of all such pages.
 PAGE_LIFE = 5.0
 PAGES_BYTES = 16 * 1024 * 1024
 
 
-class Replays:
-    """Brings connections from a position in a log to its head. ``run`` calls the log in a database thread."""
+class Start(NamedTuple):
+    """Where a client continues in a log."""
 
-    def __init__(self, hub: Hub, streams: Streams, run: Run) -> None:
+    #: The seq after which its messages follow.
+    position: int
+    #: Whether it missed nothing up to there.
+    recovered: bool
+    #: The first seq that is left in the log, where it missed something.
+    first_seq: int | None = None
+
+    def behind(self, floor: int) -> Start:
+        """Return the start of a client that may not have the messages up to ``floor``. That counts as a hole, too."""
+        if self.position >= floor:
+            return self
+        return Start(floor, False, max(self.first_seq or 0, floor + 1))
+
+
+class Replays:
+    """Brings connections from a position in a log to its head, and then makes them members of its stream."""
+
+    def __init__(self, runtime: Runtime, hub: Hub, streams: Streams, channels: Channels) -> None:
+        self._runtime = runtime
         self._hub = hub
         self._streams = streams
-        self._run = run
-        self._pages = Pages(hub, streams, run)
+        self._channels = channels
+        self._pages = Pages(runtime, hub, streams)
 
-    async def recover(self, stream: Stream, since: int | str, epoch: str | None) -> tuple[int, bool, int | None]:
-        """From where a client that was at ``since`` goes on: ``(position, recovered, first seq left)``.
+    async def start_for(
+        self, client: ClientState, ref: ChannelRef, stream: Stream, since: int | str, epoch: str | None
+    ) -> Start:
+        """Return where ``client`` continues in a log, as :meth:`start` and within its rights.
 
-        ``since`` is a seq or an ISO time. Raises ``BusError`` VALIDATION_ERROR for a time that is none, and the database's error.
+        Without the right to history that is the head. ``ref`` is the channel as it was when its stream was opened.
+        """
+        ref = self._channels.known(ref.address) or client.memberships.get(ref.id, ref)
+        if not can(client.actor, HISTORY, ref.address, private=ref.private, rules=table().loaded):
+            return Start(stream.head, False, stream.head + 1)
+        start = await self.start(stream, since, epoch)
+        return start.behind(client.inbox_floor) if ref.address.is_inbox else start
+
+    async def start(self, stream: Stream, since: int | str, epoch: str | None) -> Start:
+        """Return where a client continues that was at ``since``, a seq or an ISO time, in the log with this ``epoch``.
+
+        Raises ``BusError`` VALIDATION_ERROR for an unreadable time, and the database's error.
         """
         if isinstance(since, str):
-            return await self._recover_since(stream, since)
-        # Without an epoch a seq is taken at its word. An empty one is of a log that was not there yet: nothing was seen in it.
+            return await self._start_at_time(stream, since)
+        # Without an epoch a seq is believed. An empty epoch is of a log that did not exist yet, so nothing was seen in it.
         same = epoch in (None, stream.epoch) or (not epoch and since == 0)
         if same and since > stream.head:
-            # It was further on in another process, whose notifications are still on their way to us.
+            # It was further on in another process, whose notifications are still on their way to this one.
             await self._streams.read_on(stream)
         if same and since <= stream.head and stream.recent(since) is not None:
-            return since, True, None
+            return Start(since, True)
         left = await self._first_left(stream)
         if same and left - 1 <= since <= stream.head:
-            return since, True, None
-        return left - 1, False, left
+            return Start(since, True)
+        return Start(left - 1, False, left)
 
-    async def _recover_since(self, stream: Stream, since: str) -> tuple[int, bool, int | None]:
+    async def _start_at_time(self, stream: Stream, since: str) -> Start:
         moment = check_since(since)
         if moment > datetime.now(UTC):
-            return stream.head, True, None
-        position: int = await self._run(log.seq_before, stream.id, moment)
+            return Start(stream.head, True)
+        position = await self._runtime.run_watcher(log.seq_before, stream.id, moment)
         if position > stream.head:
             await self._streams.read_on(stream)
         left = await self._first_left(stream)
         if position < left and left > 1:
-            # Whether there were messages between that time and the first one that is left, nobody knows any more.
-            return left - 1, False, left
-        return position, True, None
+            # Nothing tells whether there were messages between that time and the first one that is left.
+            return Start(left - 1, False, left)
+        return Start(position, True)
 
     async def _first_left(self, stream: Stream) -> int:
-        first: int | None = await self._run(log.first_seq, stream.id)
+        first = await self._runtime.run_watcher(log.first_seq, stream.id)
         return first if first is not None else stream.head + 1
 
+    def catch_up(self, client: ClientState, starts: Sequence[tuple[Stream, int]]) -> None:
+        """Bring ``client`` from a position to the head of each stream: at once from memory, else in a background task.
+
+        It becomes a member of each stream there. A failure closes the connection.
+        """
+        late = [(stream, position) for stream, position in starts if not self.follow(client, stream, position)]
+        if late:
+            client.replays.update((stream.id, late) for stream, _ in late)
+            self._runtime.spawn(self._replay_all(client, late))
+
+    async def _replay_all(self, client: ClientState, starts: Sequence[tuple[Stream, int]]) -> None:
+        """Replay one log after another. Skip a log that the client left meanwhile, or for which it began another replay."""
+        try:
+            for stream, position in starts:
+
+                def wanted(here: int = stream.id) -> bool:
+                    return client.replays.get(here) is starts
+
+                await self.replay(client, stream, position, wanted)
+                if wanted():
+                    del client.replays[stream.id]
+        except Closing as closing:
+            client.drop(closing.close_code, closing.error)
+        except Exception:
+            logger.exception("replay failed", extra={"event": "internal_error", "client": client.client_id})
+            client.drop(SLOW, BusError(ErrorCode.INTERNAL_ERROR, retry_after=1.0))
+
     def follow(self, client: ClientState, stream: Stream, position: int) -> bool:
-        """Send what comes after ``position`` from memory and make ``client`` a member; False when that is too much for one go."""
+        """Send the messages after ``position`` from memory and make ``client`` a member.
+
+        Return False, and do nothing, where memory lacks some of them or they are too many for one loop turn.
+        """
         recent = stream.recent(position)
         if recent is None or len(recent) > PAGE or sum(len(frame) for _, frame in recent) > CHUNK_BYTES:
             return False
@@ -84,16 +153,16 @@ class Replays:
     async def replay(
         self, client: ClientState, stream: Stream, position: int, wanted: Callable[[], bool] = lambda: True
     ) -> None:
-        """Send what comes after ``position``, then make ``client`` a member in the same loop turn as the last of it.
+        """Send the messages after ``position``, then make ``client`` a member in the same loop turn as the last of them.
 
-        The last step comes from memory and without a wait, so nothing can slip in between: no hole and no double.
-        It ends early once ``wanted`` says no. Raises ``Closing`` when the client takes nothing in time, or when the
-        retention was quicker than the client.
+        The last messages come from memory and without a wait, so none is left out or sent twice. It ends early once
+        ``wanted`` returns False. Raises ``Closing`` when the socket takes nothing in time, or when messages were pruned
+        before they were sent.
         """
         with self._streams.kept(stream):
             while wanted() and not client.writer.closed:
                 if self._hub.streams.get(stream.id) is not stream:
-                    raise Closing(SLOW, went(Address(stream.room, stream.channel)))
+                    raise Closing(SLOW, pruned(Address(stream.room, stream.channel)))
                 if self.follow(client, stream, position):
                     return
                 recent = stream.recent(position)
@@ -102,7 +171,7 @@ class Replays:
                     if not wanted() or client.writer.closed:
                         return
                 if not recent or recent[0][0] != position + 1:
-                    raise Closing(SLOW, went(Address(stream.room, stream.channel)))
+                    raise Closing(SLOW, pruned(Address(stream.room, stream.channel)))
                 size = 0
                 for seq, frame in recent:
                     client.writer.send(frame)
@@ -110,31 +179,31 @@ class Replays:
                     size += len(frame)
                     if size > CHUNK_BYTES:
                         client.writer.flush()
-                        await _breathe(client)
+                        await _drained(client)
                         if not wanted() or not self._open(client, stream):
                             break
                         size = 0
                 client.writer.flush()
-                await _breathe(client)
+                await _drained(client)
 
     def _open(self, client: ClientState, stream: Stream) -> bool:
-        """Whether there is still somebody to send to, and the same log to send from."""
+        """Return whether the connection is still open and the stream is still the log's."""
         return not client.writer.closed and self._hub.streams.get(stream.id) is stream
 
 
 class Pages:
-    """Pages of logs: who asks for the same one shares the reading, and for a moment what was read."""
+    """Reads pages of logs. Replays of the same page share one read, and for a moment its result."""
 
-    def __init__(self, hub: Hub, streams: Streams, run: Run) -> None:
+    def __init__(self, runtime: Runtime, hub: Hub, streams: Streams) -> None:
+        self._run = runtime.run_watcher
         self._hub = hub
         self._streams = streams
-        self._run = run
         # By log, epoch and first position.
         self._kept: dict[tuple[int, str, int], asyncio.Task[Rows]] = {}
         self._bytes = 0
 
     async def read(self, stream: Stream, position: int) -> Rows:
-        """Messages behind ``position`` up to the stream's head; its memory is filled with them where that fits."""
+        """Return messages after ``position`` up to the stream's head. Those that fit fill the stream's memory, too."""
         start = position - position % PAGE
         key = (stream.id, stream.epoch, start)
         page = self._kept.get(key)
@@ -155,10 +224,9 @@ class Pages:
     async def _read(self, stream_id: int, start: int) -> Rows:
         while True:
             try:
-                rows: Rows = await self._run(log.read_after, stream_id, start, PAGE, PAGE_BYTES)
-                return rows
+                return await self._run(log.read_after, stream_id, start, PAGE, PAGE_BYTES)
             except DatabaseError:
-                # Who waits for it is connected and stays so; the heartbeat says that the store is away.
+                # The clients stay connected meanwhile. The heartbeat logs that the database is away.
                 await asyncio.sleep(0.5)
 
     def _keep(self, key: tuple[int, str, int], done: asyncio.Task[Rows], *, complete: bool) -> None:
@@ -174,16 +242,8 @@ class Pages:
         self._bytes -= size
 
 
-def behind_floor(place: tuple[int, bool, int | None], floor: int) -> tuple[int, bool, int | None]:
-    """A place as of :meth:`Replays.recover`, for somebody who is not to have what lies up to ``floor``: that is a hole, too."""
-    position, _, first = place
-    if position >= floor:
-        return place
-    return floor, False, max(first or 0, floor + 1)
-
-
-async def _breathe(client: ClientState) -> None:
-    """Wait until the socket took what it was given. Raises ``Closing`` when it takes nothing in time."""
+async def _drained(client: ClientState) -> None:
+    """Wait until the socket has taken everything written to it. Raises ``Closing`` when it takes nothing in time."""
     pause, waited, last = 0.0, 0.0, client.writer.buffered()
     while True:
         await asyncio.sleep(pause)
@@ -198,7 +258,10 @@ async def _breathe(client: ClientState) -> None:
 
 
 def check_since(since: int | str) -> datetime:
-    """The time that ``since`` names (for a seq, any). Raises ``BusError`` VALIDATION_ERROR for a text that is no time."""
+    """Return the time that ``since`` names; for a seq, the present.
+
+    Raises ``BusError`` VALIDATION_ERROR for an unreadable time.
+    """
     moment = parse_moment(since) if isinstance(since, str) else datetime.now(UTC)
     if moment is None:
         raise BusError(

@@ -1,8 +1,8 @@
-"""The positions of this process in the logs: in order, without a hole, without a double.
+"""The streams of this process: each delivers one log in order, without a hole and without a repetition.
 
-Committed messages come from our own log writer, from a notification, or from a look at the log; whichever comes first counts. A
-message is put on its stream when its ``seq`` is the next one. One that is early is held, and if its predecessors do not
-come by themselves at once they are read.
+A committed message comes from this process's log writer, from another process's notification, or from reading the log.
+The first of them counts. A message is delivered when its ``seq`` is the next one. An early message is kept, and if its
+predecessors do not arrive at once they are read from the log.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -18,36 +18,38 @@ from django.db import Error as DatabaseError
 
 from ... import log
 from ...directory.channels import ChannelRef
+from ...log import Position
 from ...notify.broker import Broker
 from ...protocol.errors import SLOW, BusError, ErrorCode
 from ...protocol.names import Address
 from ...realtime.hub import Hub, Member, Stream
 from ..client import ClientState
+from ..runtime import Run
+from ..threads import unavailable
 
 logger = logging.getLogger("arqonbus.node")
 
-Run = Callable[..., Awaitable[Any]]
 Rows = list[tuple[int, bytes]]
 Result = TypeVar("Result")
 
-#: Messages read from the log in one go.
+#: Messages read from the log at once.
 PAGE = 500
-#: Messages that came before their turn, and their bytes, above which a stream holds no more of others' and reads them instead.
-#: (Our own that leave somebody out are held: only we know whom. While the database is away there are none.)
-HELD, HELD_BYTES = 500, 1024 * 1024
-#: Notifications that crossed usually put themselves right; how long to wait for that before reading the log, in seconds.
+#: Early messages, and their bytes, above which a stream keeps no more of other processes' and reads them later instead.
+#: A message of this process that leaves out its sender is always kept, because the log does not say whom it leaves out.
+EARLY, EARLY_BYTES = 500, 1024 * 1024
+#: Seconds to wait for the missing predecessors before the log is read. Notifications that crossed usually arrive by then.
 PATIENCE = 0.02
-#: A stream is compared with its log's past at most this often, in seconds.
-DOUBT = 0.5
+#: Least seconds between two comparisons of a stream with its log's past.
+COMPARE_PAUSE = 0.5
 
 
-def _holds_more(stream: Stream) -> bool:
-    held = stream.held
-    return len(held) < HELD and sum(len(frame) for frame, _ in held.values()) < HELD_BYTES
+def _keeps_more(stream: Stream) -> bool:
+    early = stream.held
+    return len(early) < EARLY and sum(len(frame) for frame, _ in early.values()) < EARLY_BYTES
 
 
 class Vanished(BusError):
-    """Raised by ``open``: a channel is not there any more."""
+    """Raised by :meth:`Streams.open` for a channel that no longer exists."""
 
     def __init__(self, channel_id: int) -> None:
         self.channel_id = channel_id
@@ -55,36 +57,57 @@ class Vanished(BusError):
 
 
 class Streams:
-    """The streams of a node.
+    """The streams of a node, in its hub.
 
-    ``run`` calls the log in a database thread, ``settled`` returns when our own commits are delivered.
+    ``run`` reads the log in a database thread. ``own_delivered`` returns when this process's own commits are delivered.
+    ``forget`` is called with the address of a channel that no longer exists.
     """
 
-    def __init__(self, hub: Hub, broker: Broker, run: Run, settled: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        broker: Broker,
+        run: Run,
+        own_delivered: Callable[[], Awaitable[None]],
+        forget: Callable[[Address], None],
+    ) -> None:
         self.hub = hub
         self._broker = broker
         self._run = run
-        self._settled = settled
+        self._own_delivered = own_delivered
+        self._forget = forget
         self._opening: dict[int, asyncio.Future[None]] = {}
         self._to_open: list[int] = []
         self._repairing: set[int] = set()
-        self._doubted: set[int] = set()
+        self._comparing: set[int] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._idle: set[int] = set()
-        # Streams that somebody catches up with, who is not a member yet.
-        self._followed: Counter[int] = Counter()
-        #: Called with a log (by id) that went back, and is another one from now on.
+        # Readers that catch up with each stream and are no members yet.
+        self._readers: Counter[int] = Counter()
+        #: Called with the id of a log that lost messages and therefore has a new epoch.
         self.on_other_log: Callable[[int], None] = lambda stream_id: None
-        self.gaps = 0
-        self.repaired = 0
+        #: Holes that were found, and messages that were read from the log to fill them.
+        self.gaps = self.repaired = 0
 
     # --- opening --------------------------------------------------------------------------------------------------
 
     async def open(self, refs: Iterable[ChannelRef]) -> list[Stream]:
-        """The streams of the channels, at a known position.
+        """Return the streams of the channels, each with a known position.
 
-        Raises the database's error when it cannot be read, and :class:`Vanished`.
+        Raises ``BusError`` UNAVAILABLE, and :class:`Vanished` for a channel that no longer exists.
         """
+        refs = list(refs)
+        try:
+            return await self._open(refs)
+        except DatabaseError:
+            raise unavailable() from None
+        except Vanished as vanished:
+            for ref in refs:
+                if ref.id == vanished.channel_id:
+                    self._forget(ref.address)
+            raise
+
+    async def _open(self, refs: Sequence[ChannelRef]) -> list[Stream]:
         waits = []
         streams = []
         for ref in refs:
@@ -94,7 +117,7 @@ class Streams:
                 await self._broker.subscribe(ref.id)
                 stream = self.hub.stream(ref.id)
             if stream is None:
-                # Registered before the head is read: what is committed from now on is held, what was before is in the head.
+                # Opened before its head is read: a commit from now on is kept as early, an older one is in the head.
                 stream = self.hub.open(ref.id, ref.address.room, ref.address.channel, ref.epoch, -1)
                 self._opening[ref.id] = asyncio.get_running_loop().create_future()
                 self._to_open.append(ref.id)
@@ -112,7 +135,7 @@ class Streams:
         ids, self._to_open = self._to_open, []
         try:
             heads = await self._run(log.heads, ids)
-        except Exception as problem:  # noqa: BLE001 - passed on to everyone who waits for it
+        except Exception as problem:  # noqa: BLE001 - raised at every caller that waits for it
             for stream_id in ids:
                 self.hub.discard(stream_id)
                 future = self._opening.pop(stream_id)
@@ -128,23 +151,23 @@ class Streams:
                 continue
             stream = self.hub.streams.get(stream_id)
             if stream is not None:
-                self.begin(stream, *heads[stream_id])
+                self._begin(stream, heads[stream_id].head, heads[stream_id].epoch)
             future.set_result(None)
 
-    def begin(self, stream: Stream, head: int, epoch: str) -> None:
-        """Set the position of a stream that was opened without one."""
+    def _begin(self, stream: Stream, head: int, epoch: str) -> None:
+        """Set the position of a stream that was opened without one, and deliver its early messages."""
         stream.head = head
         stream.epoch = epoch or stream.epoch
         for seq in [seq for seq in stream.held if seq <= head]:
             del stream.held[seq]
-        self._release_held(stream)
+        self._deliver_early(stream)
 
     def collect(self) -> None:
-        """Forget the streams that had no member at the last call either, and that nobody asked for since."""
+        """Forget each stream that had no member at the last call either, and that was not opened again since."""
         empty = {
             stream_id
             for stream_id, stream in self.hub.streams.items()
-            if not (stream.members or stream.held or stream_id in self._opening or stream_id in self._followed)
+            if not (stream.members or stream.held or stream_id in self._opening or stream_id in self._readers)
         }
         for stream_id in empty & self._idle:
             self.hub.discard_if_empty(self.hub.streams[stream_id])
@@ -153,7 +176,7 @@ class Streams:
     # --- what was committed -----------------------------------------------------------------------------------------
 
     def committed(self, stream_id: int, seq: int, frame: bytes, exclude: Member | None = None) -> None:
-        """A message of the log, from whoever tells us first; an empty ``frame`` is one to be read."""
+        """Deliver a committed message, or keep it until its turn. An empty ``frame`` has to be read from the log."""
         stream = self.hub.streams.get(stream_id)
         if stream is None:
             return
@@ -161,42 +184,45 @@ class Streams:
         if seq == head + 1 and head >= 0 and frame:
             self.hub.put(stream, seq, frame, exclude)
             if stream.held:
-                self._release_held(stream)
+                self._deliver_early(stream)
         elif seq > head:
-            if frame and (exclude is not None or _holds_more(stream)):
+            if frame and (exclude is not None or _keeps_more(stream)):
                 stream.held[seq] = (frame, exclude)
             if head >= 0:
-                self._suspect(stream)
+                self._repair_soon(stream)
         elif frame:
             known = stream.memory.frame(seq) if stream.memory is not None else None
             if known != frame:
-                # Usually a notification that was overtaken; or the log is not the one that we know.
-                self.doubt(stream, (seq, known) if known else None)
+                # Usually a notification that was overtaken. Otherwise the log is another one than the stream's.
+                self.compare(stream, (seq, known) if known else None)
 
-    def _release_held(self, stream: Stream) -> None:
-        self._put_held(stream)
+    def _deliver_early(self, stream: Stream) -> None:
+        self._put_early(stream)
         if stream.held:
-            self._suspect(stream)
+            self._repair_soon(stream)
 
-    def _put_held(self, stream: Stream) -> None:
+    def _put_early(self, stream: Stream) -> None:
         while (item := stream.held.pop(stream.head + 1, None)) is not None:
             self.hub.put(stream, stream.head + 1, item[0], item[1])
 
-    def seen_head(self, stream_id: int, head: int, epoch: str) -> bool:
-        """The log's head as it was read; a stream behind it missed a notification. False when the log is another one by now."""
-        stream = self.hub.streams.get(stream_id)
+    def compare_head(self, place: Position) -> bool:
+        """Compare a stream with its log's position and read what it lacks. Return False when the log has another epoch."""
+        stream = self.hub.streams.get(place.id)
         if stream is None or stream.head < 0:
             return True
-        if stream.epoch != epoch:
+        if stream.epoch != place.epoch:
             return False
-        if stream.head < head:
-            self._suspect(stream)
+        if stream.head < place.head:
+            self._repair_soon(stream)
         return True
 
-    def doubt(self, stream: Stream, seen: tuple[int, bytes] | None = None) -> None:
-        """Ask whether the log still has a message that we saw there (``seen``, or else its last), and tell if it has not."""
-        if stream.id not in self._doubted and stream.head >= 0:
-            self._doubted.add(stream.id)
+    def compare(self, stream: Stream, seen: tuple[int, bytes] | None = None) -> None:
+        """Check that the log still has a message that was seen in it: ``seen`` as (seq, frame), else the stream's last one.
+
+        If it has not, ``on_other_log`` is called.
+        """
+        if stream.id not in self._comparing and stream.head >= 0:
+            self._comparing.add(stream.id)
             last = stream.memory.frame(stream.head) if stream.memory is not None else None
             self.spawn(self._compare(stream, *(seen or (stream.head, last))))
 
@@ -212,13 +238,13 @@ class Streams:
                 )
                 self.on_other_log(stream.id)
             # Overtaken notifications come in swarms.
-            await asyncio.sleep(DOUBT)
+            await asyncio.sleep(COMPARE_PAUSE)
         except DatabaseError:
-            pass  # The next look at the log asks again.
+            pass  # The next comparison asks again.
         finally:
-            self._doubted.discard(stream.id)
+            self._comparing.discard(stream.id)
 
-    def _suspect(self, stream: Stream) -> None:
+    def _repair_soon(self, stream: Stream) -> None:
         if stream.id not in self._repairing:
             self._repairing.add(stream.id)
             self.spawn(self._repair(stream))
@@ -245,30 +271,30 @@ class Streams:
         finally:
             self._repairing.discard(stream.id)
             if stream.held and self.hub.streams.get(stream.id) is stream:
-                self._suspect(stream)
+                self._repair_soon(stream)
 
     async def read_on(self, stream: Stream) -> None:
-        """Bring the stream to the head of the log. Raises the database's error."""
+        """Deliver everything up to the head of the log. Raises the database's error."""
         while True:
             rows = await self._run(log.read_after, stream.id, stream.head, PAGE)
-            # Our own commits whose callback is on its way know whom to leave out; let them come first.
-            await self._settled()
+            # Let this process's own commits come first: only they know whom to leave out.
+            await self._own_delivered()
             for seq, frame in rows:
                 if seq <= stream.head:
                     continue
                 if seq > stream.head + 1:
-                    self._missed(stream, seq)
-                held = stream.held.pop(seq, None)
-                self.hub.put(stream, seq, frame, held[1] if held else None)
+                    self._close_members(stream, seq)
+                early = stream.held.pop(seq, None)
+                self.hub.put(stream, seq, frame, early[1] if early else None)
                 self.repaired += 1
             for seq in [seq for seq in stream.held if seq <= stream.head]:
                 del stream.held[seq]
-            self._put_held(stream)
+            self._put_early(stream)
             if len(rows) < PAGE:
                 return
 
-    def _missed(self, stream: Stream, seq: int) -> None:
-        """What lies between the head and ``seq`` was pruned before it came here: members have to hear of it."""
+    def _close_members(self, stream: Stream, seq: int) -> None:
+        """Close the members: the messages between the head and ``seq`` were pruned before they reached this process."""
         address = Address(stream.room, stream.channel)
         logger.warning(
             "messages %d to %d of %s were pruned before they were delivered",
@@ -280,23 +306,23 @@ class Streams:
         self.hub.forget_recent(stream)
         for member in stream.members:
             if isinstance(member, ClientState):
-                member.drop(SLOW, went(address))
+                member.drop(SLOW, pruned(address))
 
-    # --- for those who catch up ---------------------------------------------------------------------------------------
+    # --- catching up ---------------------------------------------------------------------------------------
 
     @contextmanager
     def kept(self, stream: Stream) -> Iterator[None]:
-        """A stream that somebody catches up with stays, although it has no member yet."""
-        self._followed[stream.id] += 1
+        """Keep a stream in the hub while a reader catches up with it, although it has no member yet."""
+        self._readers[stream.id] += 1
         try:
             yield
         finally:
-            self._followed[stream.id] -= 1
-            if not self._followed[stream.id]:
-                del self._followed[stream.id]
+            self._readers[stream.id] -= 1
+            if not self._readers[stream.id]:
+                del self._readers[stream.id]
 
     def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        """Run what reads the log beside the caller; it is held until it is done, and ends with :meth:`stop`."""
+        """Run a task that reads the log beside the caller. It is cancelled by :meth:`stop`."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -304,19 +330,24 @@ class Streams:
 
     @property
     def working(self) -> int:
-        """Tasks that read the log at this moment."""
+        """How many tasks read the log at this moment."""
         return len(self._tasks)
 
     def stop(self) -> None:
-        """Cancel what still reads."""
+        """Cancel the tasks that still read the log."""
         for task in self._tasks:
             task.cancel()
 
 
-def went(address: Address) -> BusError:
-    """The error for those whose next message the retention dropped before it reached them."""
+def pruned(address: Address) -> BusError:
+    """Return the error for a client whose next message was pruned by the retention before it was delivered."""
     return BusError(
         ErrorCode.TOO_SLOW,
         f"Messages of {address} were dropped by its retention before they reached you; come back and resume.",
         retry_after=0.5,
     )
+
+
+def rebuilt() -> BusError:
+    """Return the error for a member of a log that has a new epoch. A client that resumes gets ``recovered: false``."""
+    return BusError(ErrorCode.RESTARTING, "The log was rebuilt; come back.", retry_after=0.5)

@@ -1,135 +1,158 @@
-"""A process's own looks at the log: what no notification announced is found here (docs/architecture.md)."""
+"""Finds the committed messages that no notification announced, by comparing streams with their logs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from ... import log
 from ...directory.channels import inbox_ref
+from ...log import Position
 from ...models import Channel
 from ...protocol.errors import BusError
 from ...protocol.names import INBOX_ROOM
 from ...protocol.state import State
-from ..client import ClientState
-from ..clients.members import rebuilt
+from ..client import Clients, ClientState
+from ..runtime import Runtime
+from .replay import Replays
+from .streams import Streams, rebuilt
 
-if TYPE_CHECKING:
-    from ..node import Node
-
-#: Time between comparisons of all open streams with their logs, in seconds.
-FULL_LOOK = 15.0
-#: Logs whose owners are remembered (most have none), and clients or logs in one query.
-REMEMBERED, TOGETHER = 10_000, 500
+#: Seconds between comparisons of all open streams with their logs.
+FULL_COMPARISON = 15.0
+#: Inboxes whose owners are remembered.
+REMEMBERED = 10_000
+#: Clients or logs in one query.
+BATCH = 500
 
 
 class Watch:
-    """Compares the streams of a node with their logs, often with those that moved lately, now and then with all."""
+    """Compares the streams of a node with their logs: often those that were appended to lately, now and then all of them.
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    ``drop_log`` ends the memberships in a log, by id, that is gone (None) or that has a new epoch (the error to close with).
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        clients: Clients,
+        streams: Streams,
+        replays: Replays,
+        drop_log: Callable[[int, BusError | None], None],
+    ) -> None:
+        self._runtime = runtime
+        self._clients = clients
+        self._streams = streams
+        self._hub = streams.hub
+        self._replays = replays
+        self._drop_log = drop_log
         self._inbox_owners: dict[int, str] = {}
-        self._last_look = node.started_at
-        self._next_full_look = 0.0
+        self._last_comparison = runtime.started_at
+        self._next_full = 0.0
 
-    def everywhere(self) -> None:
-        """The layer was away: let the next look compare all streams with their logs, which is one question for all of them."""
-        self._next_full_look = 0.0
+    def compare_all_next(self) -> None:
+        """Let the next comparison include all streams, as after the channel layer was away. That is one query for all."""
+        self._next_full = 0.0
 
-    async def look(self) -> float:
-        """Find what was committed without a notification: by processes that cannot send any, or while the layer was away."""
+    async def compare(self) -> float:
+        """Find messages that were committed without a notification. Return the seconds until the next comparison."""
         # Far enough back for slow transactions and for clocks that differ between machines.
-        since = self._last_look - timedelta(seconds=30)
+        since = self._last_comparison - timedelta(seconds=30)
         now = datetime.now(UTC)
-        moved: list[tuple[int, int, str]] = await self._node.run_watcher(log.moved_since, since)
-        await self._look_for_inboxes({key: epoch for key, _, epoch in moved if self._may_be_waited_for(key)})
-        for channel_id, head, epoch in moved:
-            self._saw_head(channel_id, head, epoch)
-        self._last_look = now
-        if self._node.loop.time() >= self._next_full_look:
-            self._next_full_look = self._node.loop.time() + FULL_LOOK
-            await self._look_at_all()
-        return self._node.settings.heartbeat
+        moved = await self._runtime.run_watcher(log.moved_since, since)
+        await self._attach_inboxes({place.id: place.epoch for place in moved if self._may_be_inbox(place.id)})
+        for place in moved:
+            self._compare_head(place)
+        self._last_comparison = now
+        if self._runtime.loop.time() >= self._next_full:
+            self._next_full = self._runtime.loop.time() + FULL_COMPARISON
+            await self._compare_open_streams()
+            await self._find_inboxes()
+        return self._runtime.settings.heartbeat
 
-    def _may_be_waited_for(self, channel_id: int) -> bool:
-        """Whether a log may be the inbox of a client here that does not hear it yet; others may (a stream of events)."""
-        stream = self._node.hub.stream(channel_id)
+    def _may_be_inbox(self, channel_id: int) -> bool:
+        """Return whether a log may be the inbox of a client here. Its stream may be open for another reader already."""
+        stream = self._hub.stream(channel_id)
         return stream is None or stream.room == INBOX_ROOM
 
-    async def _look_at_all(self) -> None:
+    async def _compare_open_streams(self) -> None:
         """Compare every open stream with its log: a transaction may commit long after its messages were written in it."""
-        known = {stream.id: (stream, stream.head) for stream in self._node.hub.streams.values() if stream.head >= 0}
-        heads = await self._node.run_watcher(log.heads, list(known))
+        known = {stream.id: (stream, stream.head) for stream in self._hub.streams.values() if stream.head >= 0}
+        heads = await self._runtime.run_watcher(log.heads, list(known))
         for channel_id, (stream, head) in known.items():
-            if self._node.hub.stream(channel_id) is not stream:
+            if self._hub.stream(channel_id) is not stream:
                 continue
             if channel_id in heads:
-                self._saw_head(channel_id, *heads[channel_id])
-                if heads[channel_id][0] < head:
-                    self._node.streams.doubt(stream)
+                self._compare_head(heads[channel_id])
+                if heads[channel_id].head < head:
+                    self._streams.compare(stream)
             else:
-                self._node.members.drop_stream(channel_id, None)
-        waiting = [client for client in self._node.clients.by_id.values() if not client.inbox_id]
-        for start in range(0, len(waiting), TOGETHER):
-            part = {client.client_id: client for client in waiting[start : start + TOGETHER]}
-            for channel_id, name, head, epoch in await self._node.run_watcher(_inboxes_of, list(part)):
-                if not part[name].inbox_id:
-                    self.attach_inbox(part[name], channel_id, epoch)
-                    self._saw_head(channel_id, head, epoch)
+                self._drop_log(channel_id, None)
 
-    def _saw_head(self, channel_id: int, head: int, epoch: str) -> None:
-        if not self._node.streams.seen_head(channel_id, head, epoch):
-            self.other_log(channel_id)
+    async def _find_inboxes(self) -> None:
+        """Attach inboxes that came into being since their client registered."""
+        waiting = [client for client in self._clients.by_id.values() if not client.inbox_id]
+        for start in range(0, len(waiting), BATCH):
+            part = {client.client_id: client for client in waiting[start : start + BATCH]}
+            for client_id, place in (await self._runtime.run_watcher(_inboxes_of, list(part))).items():
+                client = part[client_id]
+                if not client.inbox_id:
+                    self.attach_inbox(client, place.id, place.epoch)
+                    self._compare_head(place)
+
+    def _compare_head(self, place: Position) -> None:
+        if not self._streams.compare_head(place):
+            self.other_log(place.id)
 
     def other_log(self, channel_id: int) -> None:
-        """The log was rebuilt. Positions in the old one mean nothing; who comes back is told so (`recovered: false`)."""
-        self._node.members.drop_stream(channel_id, rebuilt())
+        """Close the members of a log that has a new epoch: positions in the old one mean nothing in the new one."""
+        self._drop_log(channel_id, rebuilt())
 
-    async def _look_for_inboxes(self, epochs: Mapping[int, str]) -> None:
-        """Attach what of these logs (by id, with their epochs) is the inbox of a client that is here."""
+    async def _attach_inboxes(self, epochs: Mapping[int, str]) -> None:
+        """Attach those of the logs, by id with their epochs, that are the inbox of a client here."""
         owners = self._inbox_owners
         if len(owners) > REMEMBERED:
             owners.clear()
         unknown = [channel_id for channel_id in epochs if channel_id not in owners]
-        for start in range(0, len(unknown), TOGETHER):
-            part = unknown[start : start + TOGETHER]
-            owners.update({**dict.fromkeys(part, ""), **await self._node.run_watcher(_owners_of, part)})
+        for start in range(0, len(unknown), BATCH):
+            part = unknown[start : start + BATCH]
+            owners.update({**dict.fromkeys(part, ""), **await self._runtime.run_watcher(_owners_of, part)})
         for channel_id, epoch in epochs.items():
-            client = self._node.clients.by_id.get(owners[channel_id])
+            client = self._clients.by_id.get(owners[channel_id])
             if client is not None:
                 self.attach_inbox(client, channel_id, epoch)
 
     def attach_inbox(self, client: ClientState, channel_id: int, epoch: str) -> None:
-        """Make ``client`` a listener of its inbox, which came into being since it registered, from the first letter on."""
+        """Deliver to ``client`` from its inbox, which came into being since it registered, from the first message on."""
         if client.state is not State.REGISTERED or client.inbox_id:
-            return  # What comes while it registers is found by the next look at the log.
-        stream = self._node.hub.stream(channel_id)
+            return  # A message that comes while the client registers is found by the next comparison.
+        stream = self._hub.stream(channel_id)
         if stream is None:
-            stream = self._node.hub.open(channel_id, INBOX_ROOM, client.client_id, epoch, 0)
+            stream = self._hub.open(channel_id, INBOX_ROOM, client.client_id, epoch, 0)
         client.inbox_id = channel_id
-        # Somebody else may follow it here since before, such as a stream of events.
+        # Another reader may have opened the stream already, such as a stream of events.
         if stream.head < 0:
-            self._node.spawn(self._attach_once_open(client, channel_id, epoch))
+            self._runtime.spawn(self._attach_once_open(client, channel_id, epoch))
         else:
-            self._node.members.catch_up(client, [(stream, 0)])
+            self._replays.catch_up(client, [(stream, 0)])
 
     async def _attach_once_open(self, client: ClientState, channel_id: int, epoch: str) -> None:
-        """:meth:`attach_inbox` where somebody is opening the stream at this moment."""
+        """:meth:`attach_inbox` for a stream that is being opened at this moment."""
         try:
-            streams = await self._node.members.open([inbox_ref(channel_id, client.client_id, epoch)])
+            streams = await self._streams.open([inbox_ref(channel_id, client.client_id, epoch)])
         except BusError:
-            client.inbox_id = 0  # The next look finds it.
+            client.inbox_id = 0  # The next comparison finds it.
             return
         if client.state is State.REGISTERED:
-            self._node.members.catch_up(client, [(stream, 0) for stream in streams])
+            self._replays.catch_up(client, [(stream, 0) for stream in streams])
 
 
 def _owners_of(channel_ids: Sequence[int]) -> dict[int, str]:
-    """Those of the logs that are inboxes, each with its client's id."""
+    """Return the logs among ``channel_ids`` that are inboxes, each with its client's id."""
     return dict(Channel.objects.filter(id__in=channel_ids, room__name=INBOX_ROOM).values_list("id", "name"))
 
 
-def _inboxes_of(client_ids: Sequence[str]) -> list[tuple[int, str, int, str]]:
+def _inboxes_of(client_ids: Sequence[str]) -> dict[str, Position]:
+    """Return the positions of the inboxes of those clients that have one, by client id."""
     rows = Channel.objects.filter(room__name=INBOX_ROOM, name__in=client_ids)
-    return list(rows.values_list("id", "name", "head", "epoch"))
+    found = rows.values_list("name", "id", "head", "epoch")
+    return {name: Position(channel_id, head, epoch) for name, channel_id, head, epoch in found}

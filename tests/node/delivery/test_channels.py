@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -12,6 +11,7 @@ from django.db import connections
 from bus.auth.permissions import SYSTEM
 from bus.models import Channel, Room
 from bus.node.delivery.channels import Channels
+from bus.node.runtime import Args, Result
 from bus.protocol.names import Address
 
 
@@ -19,10 +19,10 @@ from bus.protocol.names import Address
 async def test_a_channel_that_changes_while_it_is_looked_up_is_looked_up_again(fresh_room: str) -> None:
     asked = 0
 
-    async def write(look_up: Callable[[], Any]) -> Any:
+    async def write(look_up: Callable[[*Args], Result], /, *args: *Args) -> Result:
         nonlocal asked
         asked += 1
-        found = await sync_to_async(look_up)()
+        found = await sync_to_async(look_up)(*args)
         if asked == 1:
             # Committed and told of between the query and the moment in which its answer is remembered.
             await Room.objects.filter(name=fresh_room).aupdate(private=True)

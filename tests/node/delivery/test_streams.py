@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from django.db import connection
 
 from bus.log import Entry, append_batch
 from bus.models import Channel, Room
-from bus.node.delivery.streams import HELD, HELD_BYTES, Streams
+from bus.node.delivery.streams import EARLY, EARLY_BYTES, Streams
+from bus.node.runtime import Args, Result
 from bus.notify.broker import NullBroker
 from bus.realtime.event_writer import EventWriter
 from bus.realtime.hub import Hub
@@ -49,7 +49,7 @@ async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_doe
         channel, entries = await loop.run_in_executor(thread, write)
         answers = asyncio.Event()
 
-        async def run(function: Callable[..., Any], *args: Any) -> Any:
+        async def run(function: Callable[[*Args], Result], /, *args: *Args) -> Result:
             """The database's thread, which is slow."""
             await answers.wait()
             return await loop.run_in_executor(thread, function, *args)
@@ -58,7 +58,7 @@ async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_doe
             """There are no commits of our own."""
 
         hub = Hub(loop, Memory(messages=500, size=1 << 20, total=1 << 24))
-        streams = Streams(hub, NullBroker(), run, settled)
+        streams = Streams(hub, NullBroker(), run, settled, lambda address: None)
         stream = hub.open(channel.id, "lab", "bench", channel.epoch, 0)
         member = Member()
         hub.add(stream, member)
@@ -66,8 +66,8 @@ async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_doe
             for entry in entries[1:]:
                 assert entry.seq is not None
                 streams.committed(channel.id, entry.seq, entry.frame)
-            assert 0 < len(stream.held) <= HELD
-            assert sum(len(frame) for frame, _ in stream.held.values()) < HELD_BYTES + 2 * size
+            assert 0 < len(stream.held) <= EARLY
+            assert sum(len(frame) for frame, _ in stream.held.values()) < EARLY_BYTES + 2 * size
             answers.set()
             got: list[bytes] = []
             async with asyncio.timeout(20):

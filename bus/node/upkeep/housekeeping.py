@@ -1,0 +1,91 @@
+"""What is tidied from time to time: streams without members, presence rows, and messages beyond the retention."""
+
+from __future__ import annotations
+
+import functools
+from datetime import UTC, datetime
+
+from ... import log
+from ...protocol.errors import TAKEN_OVER, BusError, ErrorCode
+from ...protocol.state import State
+from ...services import connections as connection_service
+from ...services import nodes as node_service
+from ...services import sweeping
+from ..client import Clients
+from ..clients.departures import Departures
+from ..clients.presence_tables import PresenceTables
+from ..delivery.streams import Streams
+from ..runtime import Runtime
+from .drain import send_away
+
+#: Messages, and remembered ids, that are deleted in one transaction. Publishers go on in between.
+PRUNE_STEP = 1000
+#: Seconds between two comparisons of the presence rows.
+INTERVAL = 15.0
+
+
+class Housekeeping:
+    """Keeps what the database says of a node true, and deletes what nobody needs any more."""
+
+    def __init__(
+        self, runtime: Runtime, clients: Clients, streams: Streams, departures: Departures, tables: PresenceTables
+    ) -> None:
+        self._runtime = runtime
+        self._clients = clients
+        self._streams = streams
+        self._departures = departures
+        self._tables = tables
+        self._next_comparison = self._next_prune = 0.0
+        # Connection ids for which the rows and this process differed at the last comparison.
+        self._differing: set[str] = set()
+
+    async def tidy(self) -> float:
+        """Do what is due. Return the seconds until the next time."""
+        settings, now = self._runtime.settings, self._runtime.loop.time()
+        if now >= self._next_comparison:
+            self._next_comparison = now + INTERVAL
+            self._streams.collect()
+            await self.compare_presence()
+        if now >= self._next_prune:
+            self._next_prune = now + (settings.prune_interval or 1e9)
+            await self._prune()
+            while await self._runtime.run_writer(sweeping.sweep_clients) == sweeping.CLIENTS:
+                pass
+            if settings.channel_idle:
+                await self._runtime.run_writer(sweeping.sweep_channels, settings.channel_idle)
+                await self._runtime.run_writer(sweeping.sweep_inboxes, max(settings.channel_idle, 300.0))
+        return min(INTERVAL, settings.prune_interval or INTERVAL)
+
+    async def compare_presence(self) -> None:
+        """Make the rows of this node's connections match its connections. A difference counts at its second comparison."""
+        written = await self._runtime.run(node_service.connections_of, self._runtime.node_id)
+        connections = self._clients.by_connection
+        here = {client.connection_id: client for client in connections.values() if client.state is State.REGISTERED}
+        unwritten = {departure.release.connection_id for departure in self._departures.unwritten}
+        differing = (written ^ here.keys()) - unwritten
+        # A write may be on its way at the first comparison.
+        lasting, self._differing = differing & self._differing, differing
+        lost = [here[connection_id] for connection_id in lasting if connection_id in here]
+        if lost:
+            newest = await self._runtime.run(node_service.connected_as, [client.client_id for client in lost])
+            for client in [client for client in lost if newest.get(client.client_id, (0, 0)) >= client.order]:
+                # The notification of the newer connection was lost. Coming back, this one would close the newer one.
+                lost.remove(client)
+                client.drop(TAKEN_OVER, BusError(ErrorCode.TAKEN_OVER))
+            await send_away(lost, self._runtime.settings.retry_spread, "Your presence was lost; come back.")
+        for connection_id in lasting - here.keys():
+            if connection_id not in connections:
+                await self._tables.submit(connection_service.Release("", connection_id, datetime.now(UTC)))
+
+    async def _prune(self) -> None:
+        """Delete messages beyond the retention, in short transactions with the publishers' in between."""
+        settings = self._runtime.settings
+        find = functools.partial(
+            log.prunable, default_count=settings.retention_count, default_age=settings.retention_age
+        )
+        for channel_id, floor in await self._runtime.run(find):
+            deleted = PRUNE_STEP
+            while deleted == PRUNE_STEP:
+                deleted = await self._runtime.run_writer(log.drop, channel_id, floor, PRUNE_STEP)
+        while await self._runtime.run_writer(log.forget_keys, settings.idempotency_window, PRUNE_STEP) == PRUNE_STEP:
+            pass
