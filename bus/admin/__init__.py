@@ -1,6 +1,7 @@
-"""The bus in Django's admin: read through the models, changed through the services, so that rules and audit are the same.
+"""The bus in Django's admin. Pages read the models and change them through the services.
 
-Internal tables (spent tickets, remembered message ids, counters, notes of access changes) are not shown.
+So the rules, notifications and audit entries are the same as for the socket and REST. Internal tables (used tickets,
+remembered message ids, counters, notes of access changes) have no pages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Access tokens and grants."""
+"""Admin pages of access tokens and grants."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .base import DOOR, BusModelAdmin, actor_of, counted, no_store
 
 
 class TokenStateFilter(admin.SimpleListFilter):
-    """Tokens that are good, or not any more."""
+    """Filter tokens by their state."""
 
     title = "state"
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """The states."""
-        return [("good", "good"), ("expired", "expired"), ("revoked", "revoked")]
+        """List the states."""
+        return [("good", "valid"), ("expired", "expired"), ("revoked", "revoked")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
-        """Those in the state that was chosen."""
+        """Return the tokens in the chosen state."""
         now = timezone.now()
         match self.value():
             case "revoked":
@@ -52,13 +52,13 @@ else:
 
 
 class NewTokenForm(TokenForm):
-    """A token to be made."""
+    """Form for a new token."""
 
     scopes = forms.MultipleChoiceField(
         choices=[(action, action) for action in ACTIONS],
         required=False,
         widget=forms.CheckboxSelectMultiple,
-        help_text="What it is good for; none chosen: all that its bearer may do.",
+        help_text="Actions that the token allows. If you choose none, it allows all actions of its user.",
     )
 
     class Meta:
@@ -66,16 +66,16 @@ class NewTokenForm(TokenForm):
         fields = ["name", "user", "admin", "scopes", "expires_at"]
 
     def clean_expires_at(self) -> Any:
-        """A time to come."""
+        """Check that the time is in the future."""
         moment = self.cleaned_data["expires_at"]
         if moment is not None and moment <= timezone.now():
-            raise forms.ValidationError("It lies in the past.")
+            raise forms.ValidationError("This time is in the past.")
         return moment
 
 
 @admin.register(AccessToken)
 class AccessTokenAdmin(BusModelAdmin[AccessToken]):
-    """Access tokens. The secret is shown once, on the page that answers the making; only its digest is kept."""
+    """Access tokens. The page after saving shows the secret once; the database stores only its digest."""
 
     list_display = [
         "name",
@@ -91,7 +91,7 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
     list_filter = [TokenStateFilter, "admin"]
     list_select_related = ["user"]
     search_fields = ["name", "prefix"]
-    # For user models that the admin cannot search; see `get_autocomplete_fields`.
+    # Used if the admin cannot search the user model; see `get_autocomplete_fields`.
     raw_id_fields = ["user"]
     actions = ["revoke_selected"]
     readonly_fields = [
@@ -109,60 +109,60 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
 
     @admin.display(description="secret", ordering="prefix")
     def shown_prefix(self, token: AccessToken) -> str:
-        """How the secret begins."""
+        """Show the beginning of the secret."""
         return f"{token.prefix}…"
 
     @admin.display(description="state")
     def state(self, token: AccessToken) -> Any:
-        """Whether it opens anything."""
+        """Show whether the token is valid."""
         if token.revoked_at is not None:
             name = "revoked"
         elif token.expires_at is not None and token.expires_at <= timezone.now():
             name = "expired"
         else:
-            name = "good"
-        return format_html('<span class="bus-{}">{}</span>', "here" if name == "good" else "gone", name)
+            name = "valid"
+        return format_html('<span class="bus-{}">{}</span>', "here" if name == "valid" else "gone", name)
 
     @admin.display(description="scopes")
     def scope_text(self, token: AccessToken) -> str:
-        """What it is good for."""
+        """Show the actions that the token allows."""
         return ", ".join(token.scopes) or "all"
 
     def get_form(
         self, request: HttpRequest, obj: AccessToken | None = None, change: bool = False, **kwargs: Any
     ) -> Any:
-        """A new token has a form of its own."""
+        """Use a separate form for a new token."""
         if obj is None:
             kwargs["form"] = NewTokenForm
         return super().get_form(request, obj, change=change, **kwargs)
 
     def get_autocomplete_fields(self, request: HttpRequest) -> list[str]:
-        """Users are searched for where the project's admin can do that. As an attribute, Django would insist on it."""
+        """Search for users if the project's admin supports it. As an attribute, Django would require it."""
         users = self.admin_site._registry.get(get_user_model())
         return ["user"] if users is not None and users.get_search_fields(request) else []
 
     def get_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> Any:
-        """What there is to say of a new token, or of one that is there."""
+        """Return the fields of a new or an existing token."""
         return NewTokenForm.Meta.fields if obj is None else self.readonly_fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: AccessToken | None = None) -> Any:
-        """A token is made and revoked, and not changed."""
+        """Make an existing token read-only."""
         return [] if obj is None else self.readonly_fields
 
     def has_change_permission(self, request: HttpRequest, obj: AccessToken | None = None) -> bool:
-        """Nobody changes one that is there; the right to do so is the right to revoke."""
+        """Forbid changes. Django's right to change a token is the right to revoke it."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: AccessToken | None = None) -> bool:
-        """They stay, revoked, so that it is known what there was."""
+        """Forbid deletion, so that revoked tokens stay visible."""
         return False
 
     def get_actions(self, request: HttpRequest) -> Any:
-        """Revoking is for those who may."""
+        """Offer to revoke only to users with the permission."""
         return super().get_actions(request) if request.user.has_perm("bus.change_accesstoken") else {}
 
     def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
-        """By the service; the secret waits for the answer in the request alone."""
+        """Create the token through the service. Only the request holds the secret."""
         values = form.cleaned_data
         made, secret = token_service.create(
             actor_of(request),
@@ -179,7 +179,7 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
     def response_add(
         self, request: HttpRequest, obj: AccessToken, post_url_continue: str | None = None
     ) -> HttpResponse:
-        """The page with the secret: not a redirect, so that it is kept neither in a cookie nor in a session."""
+        """Show the secret. This is no redirect, since a redirect would store the secret in a cookie or session."""
         context = {
             **self.admin_site.each_context(request),
             "title": "Your new access token",
@@ -191,7 +191,7 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
 
     @admin.action(description="Revoke the selected tokens")
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[AccessToken]) -> None:
-        """End the chosen tokens at once, with the connections that came in with them."""
+        """Revoke the chosen tokens at once, and close the connections that use them."""
         with transaction.atomic():
             tokens = list(queryset.filter(revoked_at__isnull=True))
             for token in tokens:
@@ -200,20 +200,20 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
 
 
 class GrantForm(RuleForm):
-    """A rule, checked by what the services check."""
+    """Form for a grant, with the checks of the service."""
 
     class Meta:
         model = Grant
         fields = list(grant_service.FIELDS)
         help_texts = {
             "subject_name": (
-                "Name of the user (jwt: and the subject for one of a JWT), group, client type, or token (user/name for a "
-                "user's own). A client type is what a client says of itself: good for bans, no protection."
+                "Name of the user, group, client type or token. For the user of a JWT, write jwt: and the subject. For the token "
+                "of a user, write user/name. Clients choose their client type themselves, so it does not protect anything."
             )
         }
 
     def clean(self) -> dict[str, Any]:
-        """Every fault at its field."""
+        """Report every fault at its field."""
         values = super().clean() or self.cleaned_data
         if not self.errors:
             for field, message in grant_service.faults_of(values):
@@ -223,7 +223,7 @@ class GrantForm(RuleForm):
 
 @admin.register(Grant)
 class GrantAdmin(BusModelAdmin[Grant]):
-    """Who may do what where. A change holds at once, on every process, also for those who are connected."""
+    """Grants, the rules of access. A change applies at once in every process, also to connected clients."""
 
     form = GrantForm
     list_display = ["__str__", "subject", "subject_name", "action", "pattern", "allow", "created_by", "created_at"]
@@ -235,18 +235,18 @@ class GrantAdmin(BusModelAdmin[Grant]):
             {
                 "fields": [("subject", "subject_name"), "action", "pattern", "allow"],
                 "description": (
-                    "A rule says who may do what where. Without a rule everybody may join, publish, read and see in public "
-                    "rooms, and nobody in private ones. A ban (allow off) wins over every rule that allows. "
-                    "Patterns: science:explore is one channel; science:* (or just science) all of a room; *:news the "
-                    "channel news of every room; team-*:* the rooms whose name begins so; users:{me} each one's own channel, "
-                    "such as users:user-7 for the user with the id 7; * everything."
+                    "A grant allows or bans an action of a subject in some channels. Without grants, every client may join, "
+                    "publish, read and see members in public rooms, and no client may do so in private rooms. A ban (allow "
+                    "off) overrides every grant that allows. Patterns: science:explore is one channel; science:* (or just "
+                    "science) is a whole room; *:news is the channel news of every room; team-*:* are all rooms that begin "
+                    "with team-; users:{me} is each client's own channel, such as users:user-7 for the user 7; * is everything."
                 ),
             },
         )
     ]
 
     def save_model(self, request: HttpRequest, obj: Grant, form: Any, change: bool) -> None:
-        """By the service."""
+        """Save the grant through the service."""
         values = {field: form.cleaned_data[field] for field in grant_service.FIELDS}
         if change:
             grant_service.update(actor_of(request), Grant.objects.get(pk=obj.pk), values, door=DOOR)
@@ -256,5 +256,5 @@ class GrantAdmin(BusModelAdmin[Grant]):
             self.message_user(request, nobody, messages.WARNING)
 
     def remove(self, actor: Actor, row: Grant) -> None:
-        """By the service."""
+        """Delete the grant through the service."""
         grant_service.delete(actor, row, door=DOOR)

@@ -1,4 +1,4 @@
-"""The audit log: append-only, so it is looked at only."""
+"""Admin page of the audit log. The log is append-only, so the page is read-only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import ReadOnlyAdmin, pretty
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
-    """Who changed what, through which door."""
+    """Entries of the audit log: each change with its author and its door."""
 
     list_display = ["at", "actor", "principal", "action", "target", "door"]
     list_filter = ["door", "action"]
@@ -23,5 +23,5 @@ class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
 
     @admin.display(description="details")
     def details_text(self, entry: AuditEntry) -> Any:
-        """What else is known."""
+        """Show the other values of the entry."""
         return pretty(entry.details)

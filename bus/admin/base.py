@@ -1,4 +1,4 @@
-"""What the pages of the admin share: who acts, errors of services as messages, lists that stay quick when tables grow."""
+"""Shared parts of the admin pages: the acting user, errors as messages, lists that stay fast for large tables."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from ..protocol.errors import BusError
 from ..protocol.values import holds_nul, wrong_with
 from ..sockets.handshake import request_address
 
-#: The door's name in the audit log.
+#: Name of the admin in the audit log.
 DOOR = "admin"
 
 Row = TypeVar("Row", bound=Model)
 
-# Django's classes are generic for the type checker only.
+# Django's classes are generic only for the type checker.
 if TYPE_CHECKING:
     AnyPaginator = Paginator[Any]
     GenericAdmin = admin.ModelAdmin
@@ -46,7 +46,7 @@ else:
 
 
 def actor_of(request: HttpRequest) -> Actor:
-    """The actor of the logged-in user; read once for a request."""
+    """Return the actor of the logged-in user. It is read once per request."""
     actor: Actor | None = getattr(request, "_arqonbus_actor", None)
     if actor is None:
         actor = msgspec.structs.replace(identity.from_request(request), address=request_address(request))
@@ -55,18 +55,18 @@ def actor_of(request: HttpRequest) -> Actor:
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 token``, ``2 tokens``."""
+    """Return ``1 token``, ``2 tokens``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class BoundedPaginator(AnyPaginator):
-    """Counts to a bound at most: nobody turns over ten thousand rows by hand, and a count reads them all."""
+    """A paginator that counts up to a limit. A full count would read all rows."""
 
     MOST = 10_000
 
     @cached_property
     def count(self) -> int:
-        """Rows, or :attr:`MOST` when there are more."""
+        """Return the number of rows, at most :attr:`MOST`."""
         rows = self.object_list
         if isinstance(rows, QuerySet):
             return rows.order_by().values("pk")[: self.MOST].count()
@@ -74,16 +74,16 @@ class BoundedPaginator(AnyPaginator):
 
 
 class ValuesField(forms.JSONField):
-    """A JSON value that every database and client takes: as deep as a frame may be, without NUL, half characters and NaN."""
+    """A JSON field with the limits of a frame: its depth, no NUL, no half characters, no NaN."""
 
     def to_python(self, value: Any) -> Any:
-        """The value. Raises ``ValidationError``."""
+        """Parse the value. Raises ``ValidationError``."""
         if isinstance(value, str) and value and not self._fits(value):
             raise ValidationError(self.error_messages["invalid"], code="invalid", params={"value": value})
         return super().to_python(value)
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        """What is shown again of a form that was refused."""
+        """Return the value that a refused form shows again."""
         return InvalidJSONInput(data) if data and not self._fits(data) else super().bound_data(data, initial)
 
     @staticmethod
@@ -96,11 +96,11 @@ class ValuesField(forms.JSONField):
 
 
 class BusModelAdmin(GenericAdmin[Row]):
-    """A model of the bus; a ``BusError`` of a service becomes a message, and nothing is changed."""
+    """Base of all pages. A ``BusError`` of a service becomes a message, and nothing changes."""
 
     paginator = BoundedPaginator
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # each would be a count
+    show_facets = admin.ShowFacets.NEVER  # each facet would need a count
     list_per_page = 50
     formfield_overrides = {JSONField: {"form_class": ValuesField}}
 
@@ -111,16 +111,16 @@ class BusModelAdmin(GenericAdmin[Row]):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
-        """The page of one row."""
+        """Show the page of one row."""
         return self._guarded(request, lambda: super(BusModelAdmin, self).changeform_view(
             request, object_id, form_url, extra_context))  # fmt: skip
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
-        """The question whether to delete, and doing it."""
+        """Ask before a deletion, and delete."""
         return self._guarded(request, lambda: super(BusModelAdmin, self).delete_view(request, object_id, extra_context))
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list, and its actions."""
+        """Show the list, or run an action on it."""
         return self._guarded(request, lambda: super(BusModelAdmin, self).changelist_view(request, extra_context))
 
     def _guarded(self, request: HttpRequest, view: Callable[[], HttpResponseBase]) -> HttpResponseBase:
@@ -133,15 +133,15 @@ class BusModelAdmin(GenericAdmin[Row]):
     # --- deleting through services ----------------------------------------------------------------------------------
 
     def remove(self, actor: Actor, row: Row) -> None:
-        """Delete one row by its service. Raises ``BusError``."""
-        raise NotImplementedError(f"{type(self).__name__} lets rows be deleted and does not say by which service.")
+        """Delete one row through its service. Raises ``BusError``."""
+        raise NotImplementedError(f"{type(self).__name__} allows deletion and must define remove().")
 
     def delete_model(self, request: HttpRequest, obj: Row) -> None:
         """Delete a row from its page."""
         self.remove(actor_of(request), obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Row]) -> None:
-        """Delete the chosen rows: all of them, or none."""
+        """Delete all chosen rows, or none of them."""
         with transaction.atomic():
             for row in queryset:
                 self.remove(actor_of(request), row)
@@ -149,7 +149,7 @@ class BusModelAdmin(GenericAdmin[Row]):
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[str], dict[str, int], set[str], list[str]]:
-        """What the question shows, without collecting a million messages for it."""
+        """List the rows of a deletion, without collecting a million messages."""
         rows = list(objs)
         kept = [str(row) for row in rows if not self.has_delete_permission(request, row)]
         if not self.has_delete_permission(request):
@@ -158,18 +158,18 @@ class BusModelAdmin(GenericAdmin[Row]):
 
 
 class ReadOnlyAdmin(BusModelAdmin[Row]):
-    """A model that is looked at only."""
+    """Base of read-only pages."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds."""
+        """Forbid additions."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
-        """Nobody changes."""
+        """Forbid changes."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Row | None = None) -> bool:
-        """Nobody deletes."""
+        """Forbid deletions."""
         return False
 
 
@@ -177,12 +177,12 @@ class ReadOnlyAdmin(BusModelAdmin[Row]):
 
 
 class UsualFilter(admin.SimpleListFilter):
-    """A filter that is on until something else is chosen: its first choice is the usual one, and has no parameter."""
+    """A filter with a default choice other than "All". The default has no parameter in the URL."""
 
     usual = ""
 
     def choices(self, changelist: Any) -> Iterator[Any]:
-        """The usual choice in the place of "All"."""
+        """Yield the default choice first, then the others."""
         chosen = self.value()
         yield {
             "selected": chosen is None,
@@ -195,17 +195,17 @@ class UsualFilter(admin.SimpleListFilter):
 
 
 class InputFilter(admin.SimpleListFilter):
-    """A filter with a box to type into, for values that are too many to list."""
+    """A filter with a text box, for values that are too many to list."""
 
     template = "admin/bus/input_filter.html"
     placeholder = ""
 
     def lookups(self, request: HttpRequest, model_admin: admin.ModelAdmin[Any]) -> Iterable[tuple[str, str]]:
-        """One, so that Django shows the filter."""
+        """Return one entry, so that Django shows the filter."""
         return [("", "")]
 
     def choices(self, changelist: Any) -> Any:
-        """The parameters that the form keeps."""
+        """Yield the other parameters of the list, which the form keeps."""
         name = self.parameter_name or ""
         kept = [
             (key, value)
@@ -228,7 +228,7 @@ class InputFilter(admin.SimpleListFilter):
 
 
 def page_link(row: Model | None, text: str | None = None) -> SafeString | str:
-    """A link to a row's own page."""
+    """Return a link to the page of a row."""
     if row is None:
         return "–"
     opts = row._meta
@@ -237,23 +237,23 @@ def page_link(row: Model | None, text: str | None = None) -> SafeString | str:
 
 
 def list_link(model: type[Model], text: Any, **query: Any) -> SafeString:
-    """A link to a model's list, filtered."""
+    """Return a link to the filtered list of a model."""
     address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
     return format_html('<a href="{}?{}">{}</a>', address, urlencode(query), text)
 
 
 def figure(row: Model, name: str) -> int:
-    """A number that the list's query has added to the row."""
+    """Return a number that the list's query added to the row."""
     value: int = getattr(row, name)
     return value
 
 
 def pretty(value: Any) -> SafeString:
-    """A JSON value, set out to be read."""
+    """Return an indented JSON value as HTML."""
     return format_html("<pre>{}</pre>", json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def no_store(response: HttpResponse) -> HttpResponse:
-    """An answer that nothing keeps a copy of."""
+    """Forbid caches to store the response."""
     response.headers["Cache-Control"] = "no-store"
     return response

@@ -1,4 +1,4 @@
-"""Channels."""
+"""Admin pages of channels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .base import DOOR, BusModelAdmin, InputFilter, actor_of, figure, list_link,
 
 
 class RoomNameFilter(InputFilter):
-    """Channels of one room."""
+    """Filter channels by room."""
 
     title = "room"
     parameter_name = "room"
     placeholder = "science"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of the room that was typed."""
+        """Return the channels of the given room."""
         return queryset.filter(room__name=self.value()) if self.value() else queryset
 
 
@@ -36,10 +36,10 @@ else:
 
 
 class NewChannelForm(ChannelForm):
-    """A channel to be made, in a room that is there or is made with it."""
+    """Form for a new channel. The service creates a missing room."""
 
     room_name = forms.CharField(
-        label="Room", max_length=64, validators=[validate_name], help_text="It is made if it is not there."
+        label="Room", max_length=64, validators=[validate_name], help_text="A missing room is created."
     )
 
     class Meta:
@@ -51,17 +51,17 @@ class NewChannelForm(ChannelForm):
         self.fields["name"].validators.append(validate_name)
 
     def clean(self) -> dict[str, Any]:
-        """A channel of that name must not be there."""
+        """Check that the channel does not exist."""
         values = super().clean() or self.cleaned_data
         room, name = values.get("room_name"), values.get("name")
         if room and name and Channel.objects.filter(room__name=room, name=name).exists():
-            self.add_error("name", f"The channel {room}:{name} exists already.")
+            self.add_error("name", f"The channel {room}:{name} already exists.")
         return values
 
 
 @admin.register(Channel)
 class ChannelAdmin(BusModelAdmin[Channel]):
-    """Channels with their figures; built-in ones are shown and stay."""
+    """Channels with their figures. Built-in channels cannot be deleted."""
 
     list_display = [
         "address_text", "room_link", "type", "people", "message_count", "ephemeral", "hardcoded", "touched_at", "created_by",
@@ -82,18 +82,21 @@ class ChannelAdmin(BusModelAdmin[Channel]):
     ]
     fieldsets = [
         (None, {"fields": ["room_link", "name", "description", "type", "look_at"]}),
-        ("What is kept", {"fields": ["ephemeral", "retention_count", "retention_age", "head", "epoch", "touched_at"]}),
-        ("Your own values", {"fields": ["metadata"]}),
+        (
+            "Stored messages",
+            {"fields": ["ephemeral", "retention_count", "retention_age", "head", "epoch", "touched_at"]},
+        ),
+        ("Metadata", {"fields": ["metadata"]}),
         ("Origin", {"fields": ["hardcoded", "created_at", "created_by"]}),
     ]
     new_fieldsets = [
         (None, {"fields": ["room_name", "name", "description", "type"]}),
-        ("What is kept", {"fields": ["ephemeral", "retention_count", "retention_age"]}),
-        ("Your own values", {"fields": ["metadata"]}),
+        ("Stored messages", {"fields": ["ephemeral", "retention_count", "retention_age"]}),
+        ("Metadata", {"fields": ["metadata"]}),
     ]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Channel]:
-        """Channels that clients can join, with their number of members."""
+        """Return the channels that clients can join, with the number of their members."""
         return (
             super()
             .get_queryset(request)
@@ -103,27 +106,27 @@ class ChannelAdmin(BusModelAdmin[Channel]):
 
     @admin.display(description="channel", ordering="name")
     def address_text(self, channel: Channel) -> str:
-        """Its address."""
+        """Show the address."""
         return str(channel)
 
     @admin.display(description="room", ordering="room__name")
     def room_link(self, channel: Channel) -> Any:
-        """The way to its room."""
+        """Link to the room."""
         return page_link(channel.room)
 
     @admin.display(description="members", ordering="people")
     def people(self, channel: Channel) -> Any:
-        """Connected members, and the way to them."""
+        """Show the number of connected members, with a link to them."""
         return list_link(Client, figure(channel, "people"), channel=str(channel))
 
     @admin.display(description="messages", ordering="head")
     def message_count(self, channel: Channel) -> Any:
-        """Messages ever, and the way to those that are kept."""
+        """Show the number of messages ever published, with a link to the stored ones."""
         return list_link(Message, channel.head, room=channel.room.name, channel=channel.name)
 
     @admin.display(description="look at")
     def look_at(self, channel: Channel) -> Any:
-        """Links."""
+        """Link to the messages and members of the channel."""
         return format_html(
             "{} · {}",
             list_link(Message, "messages", room=channel.room.name, channel=channel.name),
@@ -131,25 +134,25 @@ class ChannelAdmin(BusModelAdmin[Channel]):
         )
 
     def get_form(self, request: HttpRequest, obj: Channel | None = None, change: bool = False, **kwargs: Any) -> Any:
-        """A new channel has a form of its own."""
+        """Use a separate form for a new channel."""
         if obj is None:
             kwargs["form"] = NewChannelForm
         return super().get_form(request, obj, change=change, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Channel | None = None) -> Any:
-        """What there is to say of a new channel, or of one that is there."""
+        """Return the fields of a new or an existing channel."""
         return self.fieldsets if obj is not None else self.new_fieldsets
 
     def get_readonly_fields(self, request: HttpRequest, obj: Channel | None = None) -> Any:
-        """A channel keeps its address."""
+        """Forbid to change the address of an existing channel."""
         return self.readonly_fields if obj is not None else []
 
     def has_delete_permission(self, request: HttpRequest, obj: Channel | None = None) -> bool:
-        """Built-in channels stay."""
+        """Forbid to delete built-in channels."""
         return super().has_delete_permission(request, obj) and not (obj is not None and obj.hardcoded)
 
     def save_model(self, request: HttpRequest, obj: Channel, form: Any, change: bool) -> None:
-        """By the service."""
+        """Save the channel through the service."""
         values = {field: form.cleaned_data[field] for field in channel_service.CHANGEABLE if field in form.cleaned_data}
         if values.get("metadata", {}) is None:
             values["metadata"] = {}
@@ -162,5 +165,5 @@ class ChannelAdmin(BusModelAdmin[Channel]):
             obj.pk, obj.room = made.pk, Room.objects.get(pk=made.room_id)
 
     def remove(self, actor: Actor, row: Channel) -> None:
-        """By the service."""
+        """Delete the channel through the service."""
         channel_service.delete_channel(actor, row.address, door=DOOR)

@@ -1,4 +1,4 @@
-"""Clients: who is connected where, sending them away, and writing to them."""
+"""Admin pages of clients: list them, disconnect them, write to them."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, count
 
 
 class ConnectedFilter(UsualFilter):
-    """Who is connected; those who left are kept for a while, and are soon the most."""
+    """Filter clients by connection. Disconnected clients are kept for a while and soon outnumber the others."""
 
     title = "presence"
     parameter_name = "connected"
     usual = "connected"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Those who left, or everybody."""
-        return [("0", "gone"), ("all", "all")]
+        """List the choices besides the default."""
+        return [("0", "disconnected"), ("all", "all")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
-        """The chosen ones. A search looks among everybody."""
+        """Return the chosen clients. A search covers all clients."""
         if self.value() == "all" or (self.value() is None and request.GET.get(SEARCH_VAR)):
             return queryset
         return queryset.filter(node__isnull=self.value() == "0")
 
 
 class ChannelFilter(InputFilter):
-    """Members of a channel."""
+    """Filter clients by channel."""
 
     title = "channel"
     parameter_name = "channel"
     placeholder = "science:explore"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Client]) -> QuerySet[Client]:
-        """Those of the channel that was typed."""
+        """Return the members of the given channel."""
         if not self.value():
             return queryset
         address = parse_address(self.value() or "")
@@ -68,7 +68,7 @@ else:
 
 
 class MembershipInline(ClientInline):
-    """Where a client is; it is looked at only."""
+    """The channels of a client, read-only."""
 
     model = Membership
     extra = 0
@@ -78,42 +78,42 @@ class MembershipInline(ClientInline):
     verbose_name_plural = "memberships"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Membership]:
-        """With what the links need."""
+        """Load the channels and rooms for the links too."""
         return super().get_queryset(request).select_related("channel__room")
 
     @admin.display(description="channel")
     def channel_link(self, membership: Membership) -> Any:
-        """The way to the channel."""
+        """Link to the channel."""
         return page_link(membership.channel)
 
     def has_add_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
-        """Nobody is put into a channel here."""
+        """Forbid to add a membership."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
-        """Nor taken out of one."""
+        """Forbid to change a membership."""
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Client | None = None) -> bool:
-        """For all who see the client."""
+        """Allow it to each user who sees the client."""
         return True
 
 
 class MessageForm(forms.Form):
-    """A text for a client."""
+    """Form for a private message to a client."""
 
     text = forms.CharField(max_length=10_000)
 
 
 class ReasonForm(forms.Form):
-    """Why a client is sent away."""
+    """Form for the reason of a disconnect."""
 
     reason = forms.CharField(max_length=200, required=False)
 
 
 @admin.register(Client)
 class ClientAdmin(ReadOnlyAdmin[Client]):
-    """Connected clients, and lasting ones that are gone."""
+    """Connected clients, and disconnected ones that are still known."""
 
     list_display = [
         "client_id",
@@ -140,50 +140,50 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
     readonly_fields = ["state", "node_link", "personality_text", "look_at"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
-        """With the number of their channels."""
+        """Return the clients with the number of their channels."""
         return super().get_queryset(request).annotate(places=Count("memberships"))
 
     @admin.display(description="state", ordering="node")
     def state(self, client: Client) -> Any:
-        """Whether it is here."""
+        """Show whether the client is connected."""
         here = client.node_id is not None
         return format_html(
-            '<span class="bus-{}">{}</span>', "here" if here else "gone", "connected" if here else "gone"
+            '<span class="bus-{}">{}</span>', "here" if here else "gone", "connected" if here else "disconnected"
         )
 
     @admin.display(description="channels", ordering="places")
     def places(self, client: Client) -> int:
-        """How many it is in."""
+        """Show the number of the client's channels."""
         return figure(client, "places")
 
     @admin.display(description="process", ordering="node")
     def node_link(self, client: Client) -> Any:
-        """The process that it is connected to."""
+        """Link to the process of the connection."""
         return page_link(client.node)
 
     @admin.display(description="personality")
     def personality_text(self, client: Client) -> Any:
-        """What it says of itself."""
+        """Show the personality that the client sent."""
         return pretty(client.personality) if client.personality else "–"
 
     @admin.display(description="look at")
     def look_at(self, client: Client) -> Any:
-        """Links."""
-        return list_link(Message, "messages that it sent", sender=client.client_id)
+        """Link to the messages of the client."""
+        return list_link(Message, "messages of this client", sender=client.client_id)
 
     def may_act(self, request: HttpRequest) -> bool:
-        """Whether the user may send clients away and write to them."""
+        """Return whether the user may disconnect clients and write to them."""
         return actor_of(request).manages and request.user.has_perm("bus.change_client")
 
-    # --- sending away -----------------------------------------------------------------------------------------------
+    # --- disconnecting -----------------------------------------------------------------------------------------------
 
     def get_actions(self, request: HttpRequest) -> Any:
-        """Only for those who may."""
+        """Offer the actions only to users who may act."""
         return super().get_actions(request) if self.may_act(request) else {}
 
     @admin.action(description="Disconnect the selected clients")
     def disconnect_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
-        """Send the chosen clients away."""
+        """Disconnect the chosen clients."""
         gone = 0
         for client in queryset.filter(node__isnull=False):
             try:
@@ -192,11 +192,11 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
             except BusError as problem:
                 if problem.code != ErrorCode.CLIENT_NOT_FOUND:
                     raise
-        self.message_user(request, f"{counted(gone, 'client')} sent away.", messages.SUCCESS)
+        self.message_user(request, f"{counted(gone, 'client')} disconnected.", messages.SUCCESS)
 
-    @admin.action(description="Forget the selected clients that are gone, with their inboxes")
+    @admin.action(description="Forget the selected disconnected clients and their inboxes")
     def forget_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
-        """Remove the chosen clients; those that are here stay."""
+        """Delete the chosen clients with their inboxes. Connected ones stay."""
         forgotten, refused = 0, ""
         for client in queryset:
             try:
@@ -209,7 +209,7 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
             self.message_user(request, refused, messages.WARNING)
 
     def get_urls(self) -> list[Any]:
-        """The two things to do with a client."""
+        """Add the URLs of the two forms."""
         info = f"{self.opts.app_label}_{self.opts.model_name}"
         wrap = self.admin_site.admin_view
         return [
@@ -219,26 +219,26 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
         ]
 
     def disconnect_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
-        """Send one away, with a reason."""
+        """Disconnect one client, with a reason."""
         form = ReasonForm(request.POST)
 
         def act(client: Client) -> str:
             client_service.disconnect(
                 actor_of(request), client.client_id, door=DOOR, reason=form.cleaned_data["reason"]
             )
-            return f"{client.client_id} is sent away."
+            return f"{client.client_id} is disconnected."
 
         return self._act(request, object_id, form, act)
 
     def message_view(self, request: HttpRequest, object_id: str) -> HttpResponseBase:
-        """Put a private message into its inbox."""
+        """Put a private message into the client's inbox."""
         form = MessageForm(request.POST)
 
         def act(client: Client) -> str:
             speaker, new = client_directory.speaker(actor_of(request))
             letter = private_message([client.client_id], message=form.cleaned_data["text"])
             publish_frames([letter], actor=speaker, new_sender=new)
-            return f"{client.client_id} has your message, from {speaker.client_id}."
+            return f"Sent your message to {client.client_id}, as {speaker.client_id}."
 
         return self._act(request, object_id, form, act)
 
@@ -258,7 +258,7 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
         return HttpResponseRedirect(reverse("admin:bus_client_change", args=[client.pk]))
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
-        """With the two forms, where they make sense."""
+        """Add the two forms, if the user may act."""
         client = kwargs.get("obj")
         context["may_act"] = self.may_act(request)
         context["is_here"] = client is not None and client.node_id is not None

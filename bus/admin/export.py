@@ -1,4 +1,7 @@
-"""Messages as a file: CSV or JSON Lines, streamed in pages by id, so that a million of them cost no memory."""
+"""Export of messages as CSV or JSON Lines.
+
+The export streams pages by id, so that a million messages need no extra memory.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,16 @@ from django.utils import timezone
 from ..log.pages import FrameBytes
 from ..models import Message, wire_time
 
-#: Messages that are in memory at a time, and bytes of them.
+#: Messages in memory at a time, and their bytes.
 PAGE, PAGE_BYTES = 500, 4 * 1024 * 1024
 COLUMNS = ("timestamp", "room", "channel", "seq", "id", "type", "from", "message", "payload")
 
-#: What a spreadsheet would take for a formula.
+#: A spreadsheet runs a cell that begins with one of these.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def export(request: HttpRequest, rows: QuerySet[Message], form: str) -> StreamingHttpResponse:
-    """An attachment with the messages of ``rows``, newest first; ``form`` is a key of :data:`FORMATS`."""
+    """Return an attachment with the messages of ``rows``, newest first. ``form`` is a key of :data:`FORMATS`."""
     write, content_type = FORMATS[form]
     response = StreamingHttpResponse(
         _later(rows, write) if isinstance(request, ASGIRequest) else _now(rows, write), content_type=content_type
@@ -35,7 +38,7 @@ def export(request: HttpRequest, rows: QuerySet[Message], form: str) -> Streamin
     name = f"messages-{timezone.now():%Y%m%d-%H%M%S}.{form}"
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     response.headers["Cache-Control"] = "no-store"
-    # GZipMiddleware would make each page a gzip stream of its own, of which browsers keep the first.
+    # GZipMiddleware would make each page a separate gzip stream, and browsers keep only the first.
     response.headers["Content-Encoding"] = "identity"
     return response
 
@@ -58,7 +61,7 @@ async def _later(rows: QuerySet[Message], write: Callable[[Sequence[Message], bo
 def _written(
     rows: QuerySet[Message], write: Callable[[Sequence[Message], bool], str], last: int | None
 ) -> tuple[str, int]:
-    """A page, read in whichever thread comes along; the connection is given back after it."""
+    """Read and write one page in any thread. Close the thread's database connection afterwards."""
     try:
         page = _page(rows, last)
         return write(page, last is None), page[-1].pk if page else 0
@@ -67,7 +70,7 @@ def _written(
 
 
 def _page(rows: QuerySet[Message], last: int | None) -> list[Message]:
-    """The next messages, as many as :data:`PAGE_BYTES` allow, but one."""
+    """Return the next messages: as many as :data:`PAGE_BYTES` allows, but at least one."""
     rows = rows.order_by("-id") if last is None else rows.order_by("-id").filter(id__lt=last)
     keys: list[int] = []
     total = 0
@@ -107,7 +110,7 @@ def _csv(page: Sequence[Message], first: bool) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value as text that a spreadsheet shows and does not run."""
+    """Return a value as text that a spreadsheet shows and does not run."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return f"'{text}" if text.startswith(_FORMULA) else text
 

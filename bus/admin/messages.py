@@ -1,4 +1,4 @@
-"""Messages: looked at, searched, exported."""
+"""Admin pages of messages: list, search, export."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from ..services import audit
 from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, list_link, page_link, pretty
 from .export import FORMATS, export
 
-#: Without a channel, the newest so many messages are looked through; a search over all of a large log would take minutes.
+#: Without a channel, the list covers this many of the newest messages. A search in a whole large log would take minutes.
 WINDOW = 100_000
 
 
 class RoomFilter(InputFilter):
-    """Messages of a room."""
+    """Filter messages by room."""
 
     title = "room"
     parameter_name = "room"
     placeholder = "science"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
-        """Those of the room that was typed."""
+        """Return the messages of the given room."""
         return queryset.filter(channel__room__name=self.value()) if self.value() else queryset
 
 
 class OriginFilter(UsualFilter):
-    """Messages of clients; what the bus tells of itself would soon fill the list."""
+    """Filter out the bus's own messages, which would soon fill the list."""
 
     title = "about"
     parameter_name = "about"
-    usual = "everything but the bus itself"
+    usual = "messages of clients"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Those of the bus's own room, or both."""
-        return [("bus", "the bus itself"), ("all", "everything")]
+        """List the choices besides the default."""
+        return [("bus", "messages of the bus"), ("all", "all messages")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
-        """The chosen ones. Whoever named a room or channel gets that one."""
+        """Return the chosen messages. A filter by room or channel overrides this one."""
         if self.value() == "bus":
             return queryset.filter(channel__room__name=config().system_room)
         if (
@@ -63,14 +63,14 @@ class OriginFilter(UsualFilter):
 
 
 class ChannelFilter(InputFilter):
-    """Messages of a channel."""
+    """Filter messages by channel."""
 
     title = "channel"
     parameter_name = "channel"
     placeholder = "explore"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
-        """Those of the channel that was typed, by name or as room:channel."""
+        """Return the messages of the given channel, by name or as room:channel."""
         room, colon, name = (self.value() or "").partition(":")
         if colon:
             return queryset.filter(channel__room__name=room, channel__name=name)
@@ -78,69 +78,69 @@ class ChannelFilter(InputFilter):
 
 
 class SenderFilter(InputFilter):
-    """Messages of a sender."""
+    """Filter messages by sender."""
 
     title = "sender"
     parameter_name = "sender"
     placeholder = "my-client-1"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
-        """Those of the client_id that was typed."""
+        """Return the messages of the given client_id."""
         return queryset.filter(sender=self.value()) if self.value() else queryset
 
 
 class TypeFilter(InputFilter):
-    """Messages of a type."""
+    """Filter messages by type."""
 
     title = "type"
     parameter_name = "type"
     placeholder = "event"
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
-        """Those of the type that was typed."""
+        """Return the messages of the given type."""
         return queryset.filter(type=self.value()) if self.value() else queryset
 
 
 class AgeFilter(admin.SimpleListFilter):
-    """Messages of the last while."""
+    """Filter messages by age."""
 
     title = "time"
     parameter_name = "within"
     AGES = {"10m": 600, "1h": 3600, "1d": 86_400, "7d": 7 * 86_400}
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Spans of time."""
+        """List the periods."""
         return [("10m", "last 10 minutes"), ("1h", "last hour"), ("1d", "last day"), ("7d", "last 7 days")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Message]) -> QuerySet[Message]:
-        """Those that are young enough."""
+        """Return the messages of the chosen period."""
         seconds = self.AGES.get(self.value() or "")
         return queryset.filter(created_at__gte=timezone.now() - timedelta(seconds=seconds)) if seconds else queryset
 
 
 @admin.register(Message)
 class MessageAdmin(ReadOnlyAdmin[Message]):
-    """The logs of rooms and channels. Private messages are their two sides' and are not shown."""
+    """The logs of rooms and channels. Private messages belong to their sender and target, and are not shown."""
 
     list_display = ["at", "channel_link", "seq", "type", "sender_link", "text"]
     list_display_links = ["at", "seq"]
     list_filter = [OriginFilter, RoomFilter, ChannelFilter, SenderFilter, TypeFilter, AgeFilter]
     search_fields = ["frame"]
-    search_help_text = "A part of the message's text, payload or id."
+    search_help_text = "Search for a part of the text, payload or id."
     ordering = ["-id"]
     sortable_by = ()
-    # Each may be as large as a frame.
+    # Each message may be as large as a frame.
     list_max_show_all = 50
     fieldsets = [
         (None, {"fields": ["channel_link", "seq", "uid", "type", "sender_link", "created_at"]}),
-        ("As it was delivered", {"fields": ["frame_text"]}),
+        ("Delivered frame", {"fields": ["frame_text"]}),
     ]
     readonly_fields = ["channel_link", "seq", "uid", "type", "sender_link", "created_at", "frame_text"]
 
     # --- which messages ---------------------------------------------------------------------------------------------
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
-        """What the user may read, the newest of it where no channel is chosen."""
+        """Return the messages that the user may read."""
         rows = super().get_queryset(request).select_related("channel__room").exclude(channel__kind=Channel.Kind.INBOX)
         actor = actor_of(request)
         if not actor.admin:
@@ -156,7 +156,7 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
 
     @staticmethod
     def _floor(request: HttpRequest) -> int:
-        """Messages up to this id are not looked at; 0 when all are."""
+        """Return the id above which messages are shown. 0 means all messages."""
         if request.GET.get("channel") or getattr(request, "_arqonbus_export", False):
             return 0
         newest: int = Message.objects.aggregate(newest=Max("id"))["newest"] or 0
@@ -165,7 +165,7 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Message], search_term: str
     ) -> tuple[QuerySet[Message], bool]:
-        """Messages with the term; within the window unless a channel is chosen."""
+        """Return the messages with all words of the search, in the window unless a channel is chosen."""
         floor = self._floor(request)
         if floor:
             queryset = queryset.filter(id__gt=floor)
@@ -174,11 +174,9 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
         return queryset, False
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """The list, with the ways out, and a word where it does not look at everything."""
+        """Show the list with links to the exports. A note says if the list leaves out old messages."""
         if request.method == "GET" and self._floor(request):
-            text = (
-                f"The newest {WINDOW:,} messages are shown and searched. Choose a channel to see all of its messages."
-            )
+            text = f"This list covers the newest {WINDOW:,} messages. Choose a channel to see all of its messages."
             self.message_user(request, text, messages.INFO)
         query = request.GET.urlencode()
         ways = [
@@ -187,18 +185,18 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
         ]
         return super().changelist_view(request, {"exports": ways, **(extra_context or {})})
 
-    # --- ways out ---------------------------------------------------------------------------------------------------
+    # --- export ---------------------------------------------------------------------------------------------------
 
     def get_urls(self) -> list[Any]:
-        """The exports."""
+        """Add the URLs of the exports."""
         view = self.admin_site.admin_view(self.export_view)
         return [path("export/<str:form>/", view, name="bus_message_export"), *super().get_urls()]
 
     def export_view(self, request: HttpRequest, form: str) -> HttpResponseBase:
-        """What the list shows, filters and search included, as a file; as a stream, however much it is."""
+        """Stream the filtered list as a file."""
         if form not in FORMATS or not self.has_view_permission(request):
             raise Http404
-        request._arqonbus_export = True  # type: ignore[attr-defined] # all of it, not just the window
+        request._arqonbus_export = True  # type: ignore[attr-defined] # the whole log, not just the window
         rows = self.get_changelist_instance(request).get_queryset(request)
         filters = {key: request.GET[key] for key in request.GET}
         audit.record(actor_of(request), DOOR, "export_messages", filters.get("channel") or "*", form=form, **filters)
@@ -208,27 +206,27 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
 
     @admin.display(description="time", ordering="id")
     def at(self, message: Message) -> str:
-        """To the millisecond."""
+        """Show the time in milliseconds."""
         return timezone.localtime(message.created_at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
     @admin.display(description="channel")
     def channel_link(self, message: Message) -> Any:
-        """The way to its channel, or for a whole room to the room."""
+        """Link to the channel, or to the room of a whole-room message."""
         channel = message.channel
-        # A long address breaks between its names.
+        # A long address wraps at the colon.
         shown = format_html("{}:<wbr>{}", channel.room.name, channel.name)
         if channel.kind == Channel.Kind.CHANNEL:
             return page_link(channel, shown)
-        return page_link(channel.room, shown) if channel.room.name != WHOLE else "everybody"
+        return page_link(channel.room, shown) if channel.room.name != WHOLE else "all clients"
 
     @admin.display(description="sender")
     def sender_link(self, message: Message) -> Any:
-        """The way to the sender."""
+        """Link to the sender."""
         return list_link(Client, message.sender, q=message.sender)
 
     @admin.display(description="text")
     def text(self, message: Message) -> Any:
-        """The beginning of what it says."""
+        """Show the beginning of the text or payload."""
         frame = message.as_dict()
         said = frame.get("message", frame.get("payload"))
         shown = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
@@ -236,5 +234,5 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
 
     @admin.display(description="frame")
     def frame_text(self, message: Message) -> Any:
-        """All of it."""
+        """Show the whole frame."""
         return pretty(message.as_dict())

@@ -1,4 +1,4 @@
-"""The processes of the bus."""
+"""Admin pages of the processes of the bus."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from .base import ReadOnlyAdmin, figure, list_link, pretty
 
 @admin.register(Node)
 class NodeAdmin(ReadOnlyAdmin[Node]):
-    """Processes with their last signs of life and figures."""
+    """Processes with their last sign of life and their figures."""
 
     list_display = ["__str__", "alive", "people", "version", "started_at", "heartbeat_at"]
     fields = ["host", "pid", "version", "started_at", "heartbeat_at", "stats_text"]
     readonly_fields = ["stats_text"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
-        """With the number of their clients."""
+        """Return the processes with the number of their clients."""
         return super().get_queryset(request).annotate(people=Count("clients"))
 
     @admin.display(description="alive", boolean=True)
     def alive(self, node: Node) -> bool:
-        """Whether its last sign of life is young."""
+        """Show whether the last sign of life is recent."""
         return node.heartbeat_at > timezone.now() - timedelta(seconds=config().node_timeout)
 
     @admin.display(description="clients", ordering="people")
     def people(self, node: Node) -> Any:
-        """Connected clients, and the way to them."""
+        """Show the number of connected clients, with a link to them."""
         return list_link(Client, figure(node, "people"), node__id__exact=node.pk)
 
     @admin.display(description="figures")
     def stats_text(self, node: Node) -> Any:
-        """As of its last sign of life."""
+        """Show the figures of the last sign of life."""
         return pretty(node.stats)

@@ -1,4 +1,4 @@
-"""Rooms."""
+"""Admin pages of rooms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _of_room(rows: QuerySet[Any], path: str, figure: Any) -> Coalesce:
 
 @admin.register(Room)
 class RoomAdmin(BusModelAdmin[Room]):
-    """Rooms with their figures; built-in ones stay."""
+    """Rooms with their figures. Built-in rooms cannot be deleted."""
 
     list_display = [
         "name",
@@ -42,7 +42,7 @@ class RoomAdmin(BusModelAdmin[Room]):
     readonly_fields = ["hardcoded", "created_at", "created_by", "look_at"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Room]:
-        """Rooms that clients can be in, with their figures."""
+        """Return the rooms that clients can use, with their figures."""
         channels = Channel.objects.filter(kind=Channel.Kind.CHANNEL)
         here = Membership.objects.filter(client__node__isnull=False)
         return (
@@ -58,40 +58,40 @@ class RoomAdmin(BusModelAdmin[Room]):
 
     @admin.display(description="channels", ordering="channel_count")
     def channel_count(self, room: Room) -> str:
-        """How many, and the way to them."""
+        """Show the number of channels, with a link to them."""
         return list_link(Channel, figure(room, "channel_count"), room=room.name)
 
     @admin.display(description="clients", ordering="people")
     def people(self, room: Room) -> int:
-        """Connected clients in any of its channels."""
+        """Show the number of connected clients in all channels of the room."""
         return figure(room, "people")
 
     @admin.display(description="messages", ordering="message_count")
     def message_count(self, room: Room) -> str:
-        """Messages ever, and the way to those that are kept."""
+        """Show the number of messages ever published, with a link to the stored ones."""
         return list_link(Message, figure(room, "message_count"), room=room.name)
 
     @admin.display(description="look at")
     def look_at(self, room: Room) -> Any:
-        """Links."""
+        """Link to the channels and messages of the room."""
         return format_html(
             "{} · {}", list_link(Channel, "channels", room=room.name), list_link(Message, "messages", room=room.name)
         )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Room | None = None) -> list[str]:
-        """A room keeps its name."""
+        """Forbid to rename an existing room."""
         return [*self.readonly_fields, "name"] if obj is not None else list(self.readonly_fields)
 
     def get_fields(self, request: HttpRequest, obj: Room | None = None) -> Any:
-        """What there is to say of a new room, or of one that is there."""
+        """Return the fields of a new or an existing room."""
         return self.fields if obj is not None else ["name", "description", "private", "presence"]
 
     def has_delete_permission(self, request: HttpRequest, obj: Room | None = None) -> bool:
-        """Built-in rooms stay."""
+        """Forbid to delete built-in rooms."""
         return super().has_delete_permission(request, obj) and not (obj is not None and obj.hardcoded)
 
     def save_model(self, request: HttpRequest, obj: Room, form: Any, change: bool) -> None:
-        """By the service."""
+        """Save the room through the service."""
         if change:
             values = {field: form.cleaned_data[field] for field in form.changed_data}
             room_service.update_room(actor_of(request), obj.name, values, door=DOOR)
@@ -100,5 +100,5 @@ class RoomAdmin(BusModelAdmin[Room]):
             obj.pk = made.pk
 
     def remove(self, actor: Actor, row: Room) -> None:
-        """By the service."""
+        """Delete the room through the service."""
         room_service.delete_room(actor, row.name, door=DOOR)

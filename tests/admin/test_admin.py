@@ -373,11 +373,11 @@ async def test_a_client_is_written_to_and_sent_away(
     page = pages.get(f"/admin/bus/client/{key}/change/")
     assert f"{fresh_room}:a" in page
     answer = pages.post(f"/admin/bus/client/{key}/message/", {"text": "hello from the admin"})
-    assert "has your message" in answer.text
+    assert f"Sent your message to {name}" in answer.text
     frame = await client.expect("private")
     assert (frame["message"], frame["from"]) == ("hello from the admin", "web-root")
     answer = pages.post(f"/admin/bus/client/{key}/disconnect/", {"reason": "enough for today"})
-    assert "sent away" in answer.text
+    assert "is disconnected" in answer.text
     assert (await client.expect("error"))["error"]["message"] == "enough for today"
     assert await client.wait_closed() == 4403
 
