@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar, TypeVarTuple
 from django.db import Error as DatabaseError
 
 from ..conf.settings import config
-from .threads import DatabaseThreads, database_call, database_read
+from .threads import DatabaseThreads, database_call, database_question, database_read
 
 logger = logging.getLogger("arqonbus.node")
 
@@ -74,8 +74,11 @@ class Runtime:
         return await self._in(self._reader, partial(database_read, function, *args))
 
     async def ask(self, function: Callable[[*Args], Result], /, *args: *Args) -> Result:
-        """Answer a question that may read many rows. It holds up only other questions. Raises the database's error."""
-        return await self._in(self._asker, partial(database_read, function, *args))
+        """Answer a question that may read many rows. It holds up only other questions.
+
+        Raises ``BusError`` UNAVAILABLE where the database takes too long, else its own error.
+        """
+        return await self._in(self._asker, partial(database_question, function, *args))
 
     async def run_watcher(self, function: Callable[[*Args], Result], /, *args: *Args) -> Result:
         """Read for the streams, in a thread that no client's question holds up. Raises the database's error."""
