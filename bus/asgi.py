@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,10 +20,8 @@ from .api.endings import begin
 from .checks.bus import refuse_to_serve
 from .conf import routes
 from .monitoring.log_lines import Damper
-from .servers.daphne import handshakes as daphne_lines
-from .servers.daphne.phrases import name_statuses
-from .servers.startup import begin_with_daphne, lifespan, mask_access_logs
-from .servers.uvicorn import handshakes as uvicorn_lines
+from .servers import registry
+from .servers.startup import lifespan
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -41,13 +38,7 @@ def bus_application(http: Application, websocket: Application) -> Application:
     """
     refuse_to_serve()
     apps.get_app_config("bus").sockets = websocket  # type: ignore[attr-defined]
-    if "daphne.server" in sys.modules:
-        daphne_lines.install()
-        name_statuses()
-    if "uvicorn.server" in sys.modules:
-        uvicorn_lines.install()
-    begin_with_daphne()
-    mask_access_logs()
+    registry.prepare()
     by_path = _Sockets(websocket)
 
     async def application(scope: Any, receive: Any, send: Any) -> None:

@@ -9,9 +9,8 @@ from channels.consumer import AsyncConsumer
 
 from .node import current, settle
 from .protocol.errors import BAD_FRAMES, TOO_MANY, BusError, Closing
-from .servers.readers import attach
-from .servers.receiving import bound, ping_as_told
-from .servers.writers import choose
+from .servers.adapter import Pings
+from .servers.registry import attach_reader, choose_writer
 from .sockets.connection import Connection
 from .sockets.handshake import Refused, authenticate, origin_of, peer_address
 
@@ -36,10 +35,14 @@ class BusConsumer(AsyncConsumer):
         protocols = scope.get("subprotocols") or []
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None})
         node = current()
-        direct, portable = scope.get("arqonbus.send", send), node.runtime.settings.writer == "portable"
-        inbound = bound(receive, direct)
-        reader = attach(direct, portable=portable, allowance=node.strangers)
-        ping_as_told(direct, node.runtime.settings.ping_interval, node.runtime.settings.ping_timeout)
+        settings = node.runtime.settings
+        direct, portable = scope.get("arqonbus.send", send), settings.writer == "portable"
+        reader = attach_reader(
+            direct,
+            portable=portable,
+            budget=node.fragments,
+            pings=Pings(settings.ping_interval, settings.ping_timeout),
+        )
         query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         try:
             await node.start()
@@ -51,7 +54,7 @@ class BusConsumer(AsyncConsumer):
         connection = self.connection_class(
             node, actor, kind=self.kind, peer_address=peer_address(scope), origin=origin_of(scope), query=query
         )
-        writer = choose(direct, node.bounds, connection.overflow, portable=portable)
+        writer = choose_writer(direct, node.bounds, connection.overflow, portable=portable)
         # Also for one that is cancelled before it is opened.
         connection.writer = connection.client.writer = writer
         code = 1006
@@ -62,20 +65,14 @@ class BusConsumer(AsyncConsumer):
                 await connection.opened(writer)
             except Closing as closing:
                 connection.close(closing.close_code, closing.error)
-            known = connection.registered
-            if inbound is not None:
-                inbound.known = known
             if reader is not None:
-                line = reader
+                attached = reader
 
-                def flooded(why: str) -> None:
-                    connection.flooded(why)
-                    if inbound is not None:
-                        inbound.ignore(flood=True)
-                    else:
-                        line.cut()
+                def flooded(reason: str) -> None:
+                    connection.flooded(reason)
+                    attached.cut()
 
-                reader.begin(writer, connection.take, flooded, known)
+                reader.begin(writer, connection.take, flooded, connection.registered)
             while True:
                 event = await receive()
                 kind = event["type"]
@@ -85,9 +82,9 @@ class BusConsumer(AsyncConsumer):
                 if reader is not None:
                     reader.busy = True
                 if writer.closed:
-                    # What still comes before the client knows is not for us.
-                    if inbound is not None:
-                        inbound.ignore(flood=connection.client.close_code in (BAD_FRAMES, TOO_MANY))
+                    # Messages that come before the client knows of the close are dropped.
+                    if reader is not None:
+                        reader.discard_input(flood=connection.client.close_code in (BAD_FRAMES, TOO_MANY))
                 elif kind == "arqonbus.frame":
                     await connection.carry_out(event["frame"])
                 elif kind == "websocket.receive":
@@ -98,8 +95,6 @@ class BusConsumer(AsyncConsumer):
                 if reader is not None:
                     reader.busy = False
         finally:
-            if inbound is not None:
-                inbound.known = bool
             if reader is not None:
                 reader.end()
             writer.end()

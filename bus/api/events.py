@@ -33,8 +33,9 @@ from ..protocol.kept import legible
 from ..protocol.names import inbox
 from ..protocol.routing import channel_not_found
 from ..protocol.state import State
-from ..realtime.event_writer import EventWriter, backlog_of
+from ..realtime.event_writer import EventWriter
 from ..realtime.hub import Stream
+from ..servers.registry import backlog_of
 from ..services import clients as client_service
 from ..sockets.handshake import check_page, identify, request_address
 from .authentication import bearer_of
@@ -168,7 +169,7 @@ class EventStream:
             yield self._first
             patience = self._node.runtime.settings.ping_interval or 20.0
             while True:
-                frames = await self.writer.take(patience)
+                frames = await self.writer.next_frames(patience)
                 if frames:
                     yield b"".join(map(self._event, frames))
                 elif self.writer.closed:

@@ -13,6 +13,7 @@ from ..auth.permissions import Actor
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import Address
 from ..protocol.values import holds_nul
+from ..realtime.frame import LoggedFrame
 
 
 class Port(Protocol):
@@ -38,7 +39,7 @@ class Port(Protocol):
         """End the caller's membership."""
         ...
 
-    def recent(self, address: Address, limit: int) -> list[tuple[int, bytes]] | None:
+    def recent(self, address: Address, limit: int) -> list[LoggedFrame] | None:
         """The newest messages from memory. None if memory lacks some of them, or the caller may not read them."""
         ...
 

@@ -14,6 +14,7 @@ from ..models import Channel, Message, PublishKey, new_epoch, wire_time
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
+from ..realtime.frame import LoggedFrame
 from .entry import Entry, id_taken
 from .sql import for_vendor
 
@@ -221,17 +222,17 @@ def moved_since(moment: datetime) -> list[Position]:
     return [Position(*row) for row in rows]
 
 
-def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None = None) -> list[tuple[int, bytes]]:
-    """The first ``limit`` messages with ``seq > after``, oldest first, as ``(seq, frame)``, legible to every reader.
+def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None = None) -> list[LoggedFrame]:
+    """The first ``limit`` messages with ``seq > after``, oldest first, legible to every reader.
 
     With ``most_bytes`` they are fewer where messages are large: at least one, and little more than so many bytes.
     """
     rows = Message.objects.filter(channel_id=channel_id).order_by("seq").values_list("seq", "frame")
-    found: list[tuple[int, bytes]] = []
+    found: list[LoggedFrame] = []
     step = limit if most_bytes is None else min(limit, SAMPLE)
     while len(found) < limit:
         behind = found[-1][0] if found else after
-        part = [(seq, legible(frame.encode(), seq)) for seq, frame in rows.filter(seq__gt=behind)[:step]]
+        part = [LoggedFrame(seq, legible(frame.encode(), seq)) for seq, frame in rows.filter(seq__gt=behind)[:step]]
         found += part
         if most_bytes is None or len(part) < step:
             break

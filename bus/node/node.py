@@ -22,9 +22,9 @@ from ..notify.broker import broker_for
 from ..notify.messages import Notification
 from ..publishing.announce import Announcer
 from ..publishing.loop import Publisher
+from ..realtime.frame_limits import FragmentBudget
 from ..realtime.hub import Hub
-from ..realtime.odd_frames import Allowance
-from ..realtime.recent import Memory
+from ..realtime.recent import RecentBudget
 from ..realtime.writer import Bounds
 from ..services import nodes as node_service
 from ..services import seed
@@ -72,7 +72,7 @@ class Node:
         self.clients = Clients()
         self.permissions = Permissions()
         self.hub = Hub(
-            runtime.loop, Memory(messages=settings.ring, size=settings.ring_bytes, total=settings.ring_total)
+            runtime.loop, RecentBudget(messages=settings.ring, size=settings.ring_bytes, total=settings.ring_total)
         )
         self.broker = broker_for(lambda notification: self.notifications.receive(notification))
         self._build_delivery()
@@ -94,7 +94,7 @@ class Node:
         #: Bounds the log lines about refused frames and commands, so that a flood of them is no flood of lines.
         self.refusals = Damper(rate=10.0, burst=100.0)
         #: Bounds the bytes of unfinished messages of all unregistered connections.
-        self.strangers = Allowance(UNREGISTERED_BYTES)
+        self.fragments = FragmentBudget(UNREGISTERED_BYTES)
         #: Called when the drain begins.
         self.on_drain: list[Callable[[], None]] = []
         self._started: asyncio.Future[None] | None = None

@@ -177,7 +177,7 @@ class Announcer:
             return
         stream = self._hub.stream(channel_id)
         if stream is not None:
-            self._hub.pass_on(stream, frame, exclude)
+            self._hub.broadcast(stream, frame, exclude)
 
     def count(self, notification: notifications.Notification) -> None:
         """Count the messages that other threads of this process published."""

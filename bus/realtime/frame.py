@@ -1,21 +1,23 @@
-"""WebSocket frames as bytes (RFC 6455 §5.2): built once and written to many sockets; taken apart where they are usual ones."""
+"""WebSocket frames as bytes (RFC 6455, section 5.2). A frame is built once and written to many sockets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-#: What a server's parser takes from one frame at most, bytes; the bus's own limit lies below (contract §1).
+#: The largest frame that a server's parser takes, bytes. The bus's own limit (``frame_bytes``) lies below.
 MAX_FRAME = 1024 * 1024
 
-#: A client's opening request, for self-tests.
-HANDSHAKE = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
+
+class LoggedFrame(NamedTuple):
+    """A message of a log: its ``seq``, and the JSON text that clients get."""
+
+    seq: int
+    frame: bytes
 
 
 def text_frame(payload: bytes) -> bytes:
-    """One unmasked, final text frame around ``payload``, which is UTF-8."""
+    """A server's frame: unmasked, final, with ``payload`` as its text (UTF-8)."""
     size = len(payload)
     if size < 126:
         return b"\x81%c%b" % (size, payload)
@@ -25,14 +27,14 @@ def text_frame(payload: bytes) -> bytes:
 
 
 def unmasked(payload: bytes, mask: bytes) -> bytes:
-    """``payload`` with the client's four-byte ``mask`` taken off: one exclusive-or of two long numbers."""
+    """Remove a client's four-byte ``mask`` from ``payload``, by one exclusive-or of two long numbers."""
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
 
 
 def masked_frame(payload: bytes, mask: bytes, *, first: int = 0x81) -> bytes:
-    """A client's frame (for self-tests); ``first`` is the byte with the final flag and the kind."""
+    """A client's frame, for self-tests and tests; ``first`` is the byte with the final flag and the opcode."""
     size = len(payload)
     if size < 126:
         head = b"%c%c" % (first, 0x80 | size)
@@ -44,7 +46,7 @@ def masked_frame(payload: bytes, mask: bytes, *, first: int = 0x81) -> bytes:
 
 
 class Batch:
-    """Frames of one loop turn for the same receivers: JSON texts, and their joined wire form made on first use."""
+    """The frames of one loop turn for the same connections: JSON texts, and the bytes of all of them, made on first use."""
 
     __slots__ = ("_wire", "payloads")
 
@@ -54,7 +56,7 @@ class Batch:
 
     @property
     def wire(self) -> bytes:
-        """All of the frames as bytes for the socket."""
+        """All frames as bytes for the socket."""
         if self._wire is None:
             self._wire = b"".join(map(text_frame, self.payloads))
         return self._wire

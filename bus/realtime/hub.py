@@ -1,18 +1,21 @@
 """The members of this process, and the fan-out to them.
 
-A :class:`Stream` is one log as this process sees it: its position, its recent messages, its members here. Delivering
-puts a frame on the stream; at the end of the loop turn the frames of that turn are joined once and handed to each
-member's writer as one buffer.
+A :class:`Stream` is one log as this process sees it: its position, its recent messages and its members here. A message that is
+put on a stream waits for the end of the loop turn. Then the frames of that turn are joined once, and each member's writer gets
+them as one buffer.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
+
 from ..protocol.names import WHOLE
-from .frame import Batch
-from .recent import Memory, Recent, Row
+from .frame import Batch, LoggedFrame
+from .recent import RecentBudget, RecentMessages
 from .writer import Writer
 
 
@@ -22,21 +25,17 @@ class Member(Protocol):
     writer: Writer
 
 
-class Stream:
-    """One log as this process sees it. ``head`` is the last ``seq`` that was put on it here."""
+class Delivery(msgspec.Struct):
+    """A frame for the members of a stream; ``exclude`` is the member that does not get it, such as its sender."""
 
-    __slots__ = (
-        "_dirty",
-        "channel",
-        "epoch",
-        "head",
-        "held",
-        "id",
-        "members",
-        "memory",
-        "pending",
-        "room",
-    )
+    frame: bytes
+    exclude: Member | None
+
+
+class Stream:
+    """One log as this process sees it. ``head`` is the last ``seq`` that was put on the stream here."""
+
+    __slots__ = ("_scheduled", "channel", "early", "epoch", "head", "id", "members", "pending", "recent", "room")
 
     def __init__(self, stream_id: int, room: str, channel: str, epoch: str, head: int) -> None:
         self.id = stream_id
@@ -44,46 +43,47 @@ class Stream:
         self.channel = channel
         self.epoch = epoch
         self.head = head
-        # Each with its writer, so that a fan-out need not look at the connection itself.
+        # Each member with its writer, so that a fan-out does not touch the connection itself.
         self.members: dict[Member, Writer] = {}
-        # Recent messages with consecutive seqs that end at ``head``; made when the first one comes.
-        self.memory: Recent | None = None
-        # Messages that came before their turn.
-        self.held: dict[int, tuple[bytes, Member | None]] = {}
-        self.pending: list[tuple[bytes, Member | None]] = []
-        self._dirty = False
+        #: The recent messages up to ``head``; made with the first one.
+        self.recent: RecentMessages | None = None
+        #: Messages that came before their predecessors, by ``seq``.
+        self.early: dict[int, Delivery] = {}
+        #: Frames that wait for the end of this loop turn.
+        self.pending: list[Delivery] = []
+        self._scheduled = False
 
-    def recent(self, after: int) -> list[Row] | None:
-        """The messages with ``seq > after`` up to ``head`` from memory; None when memory does not reach back that far."""
-        if after >= self.head:
+    def recent_after(self, seq: int) -> list[LoggedFrame] | None:
+        """The messages after ``seq`` up to ``head`` from memory; None when memory does not reach back that far."""
+        if seq >= self.head:
             return []
-        return self.memory.after(after) if self.memory is not None else None
+        return self.recent.after(seq) if self.recent is not None else None
 
 
 class Hub:
-    """The streams and connections of one process and loop; ``memory`` is what it may remember of them."""
+    """The streams of one process and event loop. ``budget`` limits the recent messages of all of them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, memory: Memory) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, budget: RecentBudget) -> None:
         self._loop = loop
-        self._memory = memory
+        self._budget = budget
         self.streams: dict[int, Stream] = {}
-        # Those of whole rooms, by room: who leaves a room leaves them without having to know their ids.
+        # The streams of whole rooms, by room: a member that leaves a room leaves them without knowing their ids.
         self._whole: dict[str, dict[int, Stream]] = {}
-        self._dirty_streams: list[Stream] = []
-        self._dirty_writers: dict[Writer, None] = {}
+        self._scheduled_streams: list[Stream] = []
+        self._scheduled_writers: dict[Writer, None] = {}
         self._scheduled = False
-        #: Frames handed to writers, one for each receiver, and their bytes.
+        #: Frames handed to writers (one for each member), and their bytes.
         self.delivered = 0
         self.delivered_bytes = 0
 
     # --- membership -----------------------------------------------------------------------------------------------
 
     def stream(self, stream_id: int) -> Stream | None:
-        """The stream, when it is open here."""
+        """The stream; None when it is not open here."""
         return self.streams.get(stream_id)
 
     def open(self, stream_id: int, room: str, channel: str, epoch: str, head: int) -> Stream:
-        """The stream, made at position ``head`` unless it is there."""
+        """The stream, which is made at position ``head`` when it is not open yet."""
         stream = self.streams.get(stream_id)
         if stream is None:
             stream = self.streams[stream_id] = Stream(stream_id, room, channel, epoch, head)
@@ -91,29 +91,27 @@ class Hub:
                 self._whole.setdefault(room, {})[stream_id] = stream
         return stream
 
-    def whole(self, room: str) -> list[Stream]:
-        """The open logs of a whole room (``*``: of everybody); two where one was made anew and nobody told us yet."""
+    def of_room(self, room: str) -> list[Stream]:
+        """The open streams of a whole room (``*`` for everybody); two when the log was made anew a moment ago."""
         return list(self._whole.get(room, {}).values())
 
     def add(self, stream: Stream, member: Member) -> None:
-        """From the next message on ``member`` gets what is put on ``stream``; what waits for this turn's end it does not."""
-        if stream.pending:
-            self._flush_stream(stream)
+        """Make ``member`` a member from the next message on. It does not get what waits for the end of this turn."""
+        self.flush_stream(stream)
         stream.members[member] = member.writer
 
     def remove(self, stream: Stream, member: Member) -> None:
-        """End a membership. A stream without members stays for a while (:meth:`discard_if_empty`)."""
-        if stream.pending:
-            self._flush_stream(stream)
+        """End a membership. A stream without members stays until :meth:`discard_if_empty`."""
+        self.flush_stream(stream)
         stream.members.pop(member, None)
 
     def discard_if_empty(self, stream: Stream) -> None:
-        """Forget a stream without members."""
+        """Forget a stream that has no members and no waiting frames."""
         if not (stream.members or stream.pending):
             self.discard(stream.id)
 
     def discard(self, stream_id: int) -> None:
-        """Forget a stream and what is remembered of it, if it is there."""
+        """Forget a stream and its recent messages, if it is open."""
         stream = self.streams.pop(stream_id, None)
         if stream is not None:
             self.forget_recent(stream)
@@ -123,52 +121,49 @@ class Hub:
                 if not whole:
                     del self._whole[stream.room]
 
-    # --- delivery -------------------------------------------------------------------------------------------------
+    # --- recent messages ------------------------------------------------------------------------------------------
 
-    def put(self, stream: Stream, seq: int, frame: bytes, exclude: Member | None) -> None:
-        """The next message of a log: ``seq`` is ``stream.head + 1``."""
-        stream.head = seq
-        if stream.memory is None:
-            stream.memory = Recent()
-        self._memory.put(stream.memory, seq, frame)
-        self.pass_on(stream, frame, exclude)
-
-    def prime(self, stream: Stream, rows: list[Row]) -> None:
-        """Fill a memory that does not reach back far with messages of the log, read by somebody (``Memory.prime``)."""
-        if stream.memory is None:
-            stream.memory = Recent()
-        self._memory.prime(stream.memory, stream.head, rows)
+    def prime(self, stream: Stream, rows: Sequence[LoggedFrame]) -> None:
+        """Add older messages, which were read from the log, to the recent ones (:meth:`RecentBudget.prime`)."""
+        if stream.recent is None:
+            stream.recent = RecentMessages()
+        self._budget.prime(stream.recent, stream.head, rows)
 
     def forget_recent(self, stream: Stream) -> None:
-        """Empty a memory that would not be consecutive with what comes next."""
-        if stream.memory is not None:
-            self._memory.forget(stream.memory)
-            stream.memory = None
+        """Drop the recent messages, when the next message would not follow them."""
+        if stream.recent is not None:
+            self._budget.forget(stream.recent)
+            stream.recent = None
 
     @property
     def recent_bytes(self) -> int:
-        """Bytes of the recent messages that are remembered."""
-        return self._memory.used
+        """Bytes of the recent messages of all streams."""
+        return self._budget.used
 
-    def settle(self, stream: Stream) -> None:
-        """Write what waits for this turn's end, so that an answer with the stream's head comes after it."""
-        if stream.pending:
-            self._flush_stream(stream)
+    # --- delivery -------------------------------------------------------------------------------------------------
 
-    def pass_on(self, stream: Stream, frame: bytes, exclude: Member | None = None) -> None:
-        """Deliver a frame to the members without it being part of the log (ephemeral channels, presence)."""
-        stream.pending.append((frame, exclude))
-        if not stream._dirty:
-            stream._dirty = True
-            self._dirty_streams.append(stream)
+    def put(self, stream: Stream, seq: int, frame: bytes, exclude: Member | None) -> None:
+        """Put the next message of a log on its stream: ``seq`` is ``stream.head + 1``."""
+        stream.head = seq
+        if stream.recent is None:
+            stream.recent = RecentMessages()
+        self._budget.put(stream.recent, seq, frame)
+        self.broadcast(stream, frame, exclude)
+
+    def broadcast(self, stream: Stream, frame: bytes, exclude: Member | None = None) -> None:
+        """Send a frame to the members that is no message of the log (an ephemeral message, presence)."""
+        stream.pending.append(Delivery(frame, exclude))
+        if not stream._scheduled:
+            stream._scheduled = True
+            self._scheduled_streams.append(stream)
             self._schedule()
 
     def send(self, member: Member, frame: bytes) -> None:
-        """A frame for one connection, written at the end of this turn, after what it was sent before."""
+        """Send a frame to one connection at the end of this turn, after the frames that it was sent before."""
         writer = member.writer
         writer.send(frame)
-        if writer not in self._dirty_writers:
-            self._dirty_writers[writer] = None
+        if writer not in self._scheduled_writers:
+            self._scheduled_writers[writer] = None
             self._schedule()
 
     def _schedule(self) -> None:
@@ -179,20 +174,25 @@ class Hub:
     def flush(self) -> None:
         """Hand this turn's frames to the writers."""
         self._scheduled = False
-        streams, self._dirty_streams = self._dirty_streams, []
+        streams, self._scheduled_streams = self._scheduled_streams, []
         for stream in streams:
-            stream._dirty = False
+            stream._scheduled = False
             if stream.pending:
-                self._flush_stream(stream)
-        if self._dirty_writers:
-            writers, self._dirty_writers = self._dirty_writers, {}
+                self._fan_out(stream)
+        if self._scheduled_writers:
+            writers, self._scheduled_writers = self._scheduled_writers, {}
             for writer in writers:
                 writer.flush()
 
-    def _flush_stream(self, stream: Stream) -> None:
+    def flush_stream(self, stream: Stream) -> None:
+        """Hand a stream's waiting frames to the writers now, so that an answer with its head comes after them."""
+        if stream.pending:
+            self._fan_out(stream)
+
+    def _fan_out(self, stream: Stream) -> None:
         pending, stream.pending = stream.pending, []
-        excluded = {member for _, member in pending if member is not None}
-        batch = Batch([frame for frame, _ in pending])
+        excluded = {delivery.exclude for delivery in pending if delivery.exclude is not None}
+        batch = Batch([delivery.frame for delivery in pending])
         members = stream.members
         self.delivered += len(members) * len(pending)
         self.delivered_bytes += len(members) * len(batch.wire)
@@ -202,7 +202,7 @@ class Hub:
             return
         for member, writer in members.items():
             if member in excluded:
-                rest = [frame for frame, exclude in pending if exclude is not member]
+                rest = [delivery.frame for delivery in pending if delivery.exclude is not member]
                 self.delivered -= len(pending) - len(rest)
                 if rest:
                     writer.write(Batch(rest))

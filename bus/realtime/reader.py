@@ -1,133 +1,155 @@
-"""Usual frames out of a stream of bytes; the others stay whole for somebody else."""
+"""The interface of a reader, and the part that all readers share: taking usual frames out of a stream of bytes.
+
+A usual frame is a whole, masked, final text frame with a length in its shortest form. Every other frame goes to the server's
+own parser byte for byte, in order.
+"""
 
 from __future__ import annotations
 
 import abc
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .frame import masked_frame, unmasked
-from .odd_frames import Allowance, OddFrames
+from .frame import unmasked
+from .frame_limits import FragmentBudget, FrameLimits
 from .writer import Writer
 
-#: A frame that is not complete is kept until it is when it is at most this long; a longer one is the server's.
+#: A usual frame of at most this many bytes is kept until all of it has come. A longer incomplete frame goes to the server.
 KEPT = 4096
-#: The longest text that is taken here; a longer one is the server's.
+#: The longest text, in bytes, that a reader takes. A longer one goes to the server.
 LARGEST = 65_535
-#: Time for a flooder to take its close frame before its line is cut; seconds.
+#: Seconds in which a client that floods the server may take its close frame, before the connection is cut.
 LINGER = 1.0
 
-_FINAL, _KIND, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
+_FINAL, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
 _CONTROL, _PING = 0x8, 0x9
-#: The first byte of a whole text, and one that no frame begins with.
+#: The first byte of a whole text frame, and a value that is no byte.
 _TEXT, _NEVER = 0x81, -1
+#: A position behind all bytes that one call of ``feed`` may bring.
+_BEHIND = 1 << 62
 
-#: Takes a message at once; returns what cannot be done without waiting, else None. Never raises.
-Take = Callable[[bytes], Any]
+#: Handles a message at once. Returns the work that cannot be done without waiting, else None. Never raises.
+OnMessage = Callable[[bytes], Any]
 
 
 class Place(NamedTuple):
-    """Where a server's parser is in its stream of frames."""
+    """Where a server's parser stands in its stream of frames."""
 
-    #: The first byte of the frame under way, and the bytes of it that are still to come.
+    #: The first byte of the frame that it reads, and the bytes of that frame that are still to come.
     first: int = 0
     left: int = 0
-    #: Whether it is within a message of several frames once that frame is there.
+    #: Whether a fragmented message is unfinished once that frame is complete.
     inside: bool = False
-    #: What it has of a header that is not complete.
+    #: The bytes of an incomplete header.
     head: bytes = b""
 
 
 class Reader(abc.ABC):
     """Stands between a connection's transport and its server's parser.
 
-    Once :meth:`begin` was called, the owner gets messages by a plain call, in order, as long as nothing that came before
-    waits: neither an event in the server's queue nor one whose work the owner still does (``busy``). Otherwise they go into
-    the server's queue as its own events do. What cannot be done at once comes out of that queue as an event of type
-    ``arqonbus.frame``.
+    After :meth:`begin` the owner gets each message by a plain call, in order, while nothing that came before it waits: no
+    event in the server's queue, and no event that the owner still works on (``busy``). Otherwise a message goes into the
+    server's queue, as the server's own events do. Work that ``on_message`` returns comes out of that queue as an event of
+    type ``arqonbus.frame``.
 
-    A reader that is not ``quick`` hands everything on; it is there for the limits. Whatever is not a whole usual text goes to
-    the server as it comes, so that the server says at the same moment what it says without a reader.
+    A reader that is not ``direct`` passes every frame to the server; it only counts frames for the limits. A frame that is not
+    usual goes to the server as it comes, so the server reacts at the same moment as without a reader.
     """
 
     __slots__ = (
-        "_allowance", "_deaf", "_first", "_flooded", "_head", "_inside", "_kept", "_known", "_largest", "_left", "_odd",
-        "_server", "_take", "_through", "_usual", "_why", "_writer", "busy",
+        "_budget", "_first", "_head", "_inside", "_is_registered", "_largest", "_left", "_limits", "_on_flood", "_on_message",
+        "_parse", "_partial", "_pass_through", "_reason", "_stopped", "_usual", "_writer", "busy",
     )  # fmt: skip
 
     def __init__(
         self,
-        server: Callable[[bytes], None],
+        parse: Callable[[bytes], None],
         *,
-        quick: bool = True,
+        direct: bool = True,
         largest: int = LARGEST,
         place: Place | None = None,
-        allowance: Allowance | None = None,
+        budget: FragmentBudget | None = None,
     ) -> None:
-        self._take: Take | None = None
+        """``parse`` is the server's parser, which stands at ``place``. ``budget`` bounds what unregistered clients hold."""
+        self._on_message: OnMessage | None = None
         self._writer: Writer | None = None
-        #: Whether the owner is at work on something that came out of the queue.
+        #: Whether the owner works on an event from the server's queue.
         self.busy = False
-        self._server = server
-        # What a whole text begins with, and its most bytes.
-        self._usual = _TEXT if quick else _NEVER
+        self._parse = parse
+        # The first byte of a usual frame, and the longest text of one.
+        self._usual = _TEXT if direct else _NEVER
         self._largest = min(largest, LARGEST)
-        # A usual frame that is not complete.
-        self._kept = b""
-        # The frame under way in the server's parser: its first byte, what is still to come of it; or what there is of its
-        # header, while that does not say how long it is. Everything is the server's once `_through`.
+        # The bytes of a usual frame that is not complete.
+        self._partial = b""
+        # The frame that the server's parser is in: its first byte and the bytes still to come, or the bytes of its header
+        # while the header does not say the length. After `_pass_through` everything goes to the server.
         self._first, self._left, self._inside, self._head = place or Place()
-        self._through = False
-        # Made with the first frame that is no usual message.
-        self._odd: OddFrames | None = None
-        self._known: Callable[[], bool] = _nobody
-        self._allowance = allowance
-        self._flooded: Callable[[str], None] | None = None
-        # After a flood nothing more is read; why it was one.
-        self._deaf = False
-        self._why = ""
+        self._pass_through = False
+        # Made with the first frame that is not a whole message.
+        self._limits: FrameLimits | None = None
+        self._is_registered: Callable[[], bool] = _never
+        self._budget = budget
+        self._on_flood: Callable[[str], None] | None = None
+        # After a flood nothing more is read; the reason is kept until somebody asks.
+        self._stopped = False
+        self._reason = ""
+
+    # --- for the owner ----------------------------------------------------------------------------------------------
 
     def begin(
         self,
         writer: Writer,
-        take: Take,
-        flooded: Callable[[str], None] | None = None,
-        known: Callable[[], bool] | None = None,
+        on_message: OnMessage,
+        on_flood: Callable[[str], None] | None = None,
+        is_registered: Callable[[], bool] | None = None,
     ) -> None:
-        """From now on ``take`` gets the messages, until ``writer`` is closed.
+        """Call ``on_message`` with each message from now on, until ``writer`` is closed.
 
-        ``flooded`` is called, once, with the reason when more comes that is no message than may; nothing more is read then.
-        ``known`` says whether the client has registered: who has not may send less of it.
+        ``on_flood`` is called once, with the reason, when the client exceeds the limits of ``frame_limits``; nothing more is
+        read then. ``is_registered`` says whether the client has registered, which raises those limits.
         """
-        self._writer, self._take, self._flooded = writer, take, flooded
-        if known is not None:
-            self._known = known
-            if self._odd is not None:
-                self._odd.knows_by(known)
-        if self._deaf and flooded is not None:
-            flooded(self._why)
+        self._writer, self._on_message, self._on_flood = writer, on_message, on_flood
+        if is_registered is not None:
+            self._is_registered = is_registered
+            if self._limits is not None:
+                self._limits.ask_registered(is_registered)
+        if self._stopped and on_flood is not None:
+            on_flood(self._reason)
 
-    def end(self) -> None:
-        """The connection is over: leave the server's object as it was."""
-        self._through = True
-        self._take = self._writer = self._flooded = None
-        self._known = _nobody
-        if self._odd is not None:
-            self._odd.finished()
-            self._odd = None
-        self._leave()
+    def discard_input(self, *, flood: bool) -> None:
+        """The owner closes the connection: drop the messages that wait, where the server keeps any.
 
-    def cut(self) -> None:
-        """After a flood: read nothing more, and end the line when the client had a moment to take the close frame."""
+        Only the client's close frame is still read; after a ``flood`` nothing is.
+        """
         return
 
     @abc.abstractmethod
-    def _leave(self) -> None:
-        """Leave the server's object as it was."""
+    def cut(self) -> None:
+        """After a flood: read nothing more, and end the connection in :data:`LINGER` seconds."""
+
+    def end(self) -> None:
+        """The connection has ended: leave the server's objects as they were."""
+        self._pass_through = True
+        self._on_message = self._writer = self._on_flood = None
+        self._is_registered = _never
+        if self._limits is not None:
+            self._limits.message_ended()
+            self._limits = None
+        self._detach()
+
+    # --- for each server --------------------------------------------------------------------------------------------
 
     @abc.abstractmethod
-    def _waiting(self) -> int:
+    def feed(self, data: bytes) -> None:
+        """Read bytes from the transport."""
+
+    @abc.abstractmethod
+    def _detach(self) -> None:
+        """Leave the server's objects as they were."""
+
+    @abc.abstractmethod
+    def _queued(self) -> int:
         """Events in the server's queue."""
 
     @abc.abstractmethod
@@ -135,23 +157,21 @@ class Reader(abc.ABC):
         """Put an event into the server's queue."""
 
     @abc.abstractmethod
-    def _ended(self) -> bool:
+    def _closing(self) -> bool:
         """Whether the server takes no more messages."""
 
-    @abc.abstractmethod
-    def feed(self, data: bytes) -> None:
-        """Bytes from the transport."""
+    # --- the stream of frames ---------------------------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> None:
-        """Take what is usual out of ``data``."""
-        if self._deaf:
+        """Take the usual frames out of ``data``; pass the others on."""
+        if self._stopped:
             return
-        if self._kept:
-            data, self._kept = self._kept + data, b""
+        if self._partial:
+            data, self._partial = self._partial + data, b""
         size = len(data)
-        position = self._go_on(data) if self._left or self._head else 0
+        position = self._continue_frame(data) if self._left or self._head else 0
         usual = self._usual
-        while position < size and not self._through:
+        while position < size and not self._pass_through:
             if size - position < 2:
                 break
             first, second = data[position], data[position + 1]
@@ -161,7 +181,7 @@ class Reader(abc.ABC):
                     start = position + 8
                     if length == 126 and size - position < 4:
                         break
-                    # A length of eight bytes, or one that is not in its shortest form, is the server's.
+                    # A length of eight bytes, or one that is not in its shortest form, goes to the server.
                     length = int.from_bytes(data[position + 2 : position + 4], "big") if length == 126 else 0
                     if length < 126:
                         length = LARGEST + 1
@@ -177,18 +197,18 @@ class Reader(abc.ABC):
                         break
             position = self._pass_on(data, position)
         if position < size:
-            if self._through:
-                self._server(data[position:])
+            if self._pass_through:
+                self._parse(data[position:])
             else:
-                self._kept = data[position:]
+                self._partial = data[position:]
 
     def _pass_on(self, data: bytes, position: int) -> int:
-        """Hand a frame that begins at ``position`` to the server, as far as it is there; where the next one begins."""
+        """Pass a frame that begins at ``position`` to the server, as far as it has come. Returns where the next one begins."""
         size, first = len(data), data[position]
         if not data[position + 1] & _MASKED:
-            self._through = True  # Not allowed; the server says so.
+            self._pass_through = True  # A frame without a mask is an error, which the server reports.
             return position
-        if not self._note(first):
+        if not self._count(first):
             return size
         total = _total(data[position : position + 10])
         if not total:
@@ -199,15 +219,15 @@ class Reader(abc.ABC):
             self._left = end - size
         return self._hand_over(data[position:end], min(end, size))
 
-    def _go_on(self, data: bytes) -> int:
-        """Hand on what belongs to the frame under way; where the next one begins."""
+    def _continue_frame(self, data: bytes) -> int:
+        """Pass on the bytes that belong to the server's current frame. Returns where the next frame begins."""
         size = len(data)
         if self._head:
             head = self._head + data[:10]
             if not head[1] & _MASKED:
-                self._head, self._through = b"", True
+                self._head, self._pass_through = b"", True
                 return 0
-            if len(self._head) == 1 and not self._note(head[0]):
+            if len(self._head) == 1 and not self._count(head[0]):
                 return size
             total = _total(head)
             if not total:
@@ -219,66 +239,62 @@ class Reader(abc.ABC):
         return self._hand_over(data[:position], position)
 
     def _hand_over(self, part: bytes, position: int) -> int:
-        """Hand on a part of the frame under way. Returns ``position``, or where nothing more is read then, a place behind all."""
+        """Give the server a part of its current frame. Returns ``position``, or a place behind all data after a flood."""
         first = self._first
-        if first & _KIND < _CONTROL:
+        if first & _OPCODE < _CONTROL:
             whole = not self._left and not self._head and first & _FINAL
-            if not whole or self._odd is not None:
-                odd = self._odd or self._count()
+            if not whole or self._limits is not None:
+                limits = self._limits or self._new_limits()
                 if whole:
-                    odd.finished()
-                elif why := odd.waits(len(part)):
-                    return self._stop(why)
-        self._server(part)
-        if self._ended():
-            self._through = True  # The server found something wrong, or the client said good-bye.
+                    limits.message_ended()
+                elif reason := limits.hold(len(part)):
+                    return self._stop(reason)
+        self._parse(part)
+        if self._closing():
+            self._pass_through = True  # The server found an error, or the client began to close.
         return position
 
-    def _note(self, first: int) -> bool:
-        """Remember what a frame for the server means for those behind it; False when too many came that are no messages."""
+    def _count(self, first: int) -> bool:
+        """Note the first byte of a frame for the server. Returns False when the client exceeds a limit by it."""
         self._first = first
-        kind, writer = first & _KIND, self._writer
-        if kind < _CONTROL:
+        opcode, writer = first & _OPCODE, self._writer
+        if opcode < _CONTROL:
             self._inside = not first & _FINAL
-            if kind and first & _FINAL:
+            if opcode and first & _FINAL:
                 return True  # A whole message, which the limits of messages count.
-        elif kind == _PING and writer is not None and not writer.closed:
-            # The server answers each, whether or not the peer reads.
-            writer.look()
-        odd = self._odd or self._count()
-        if why := odd.frame(part=kind < _CONTROL, ends=bool(first & _FINAL)):
-            self._stop(why)
+        elif opcode == _PING and writer is not None and not writer.closed:
+            # The server answers each ping, whether or not the client reads the answers.
+            writer.check_bounds()
+        limits = self._limits or self._new_limits()
+        if reason := limits.count(fragment=opcode < _CONTROL, final=bool(first & _FINAL)):
+            self._stop(reason)
             return False
         return True
 
-    def _count(self) -> OddFrames:
-        self._odd = odd = OddFrames(self._known, self._allowance)
-        return odd
+    def _new_limits(self) -> FrameLimits:
+        self._limits = limits = FrameLimits(self._is_registered, self._budget)
+        return limits
 
-    def _stop(self, why: str) -> int:
-        """Too much: nothing more is read. Returns a place behind all that may be there."""
-        self._deaf, self._why, self._kept = True, why, b""
-        if self._flooded is not None:
-            self._flooded(why)
+    def _stop(self, reason: str) -> int:
+        """Read nothing more after a flood. Returns a place behind all data."""
+        self._stopped, self._reason, self._partial = True, reason, b""
+        if self._on_flood is not None:
+            self._on_flood(reason)
         return _BEHIND
 
     def _message(self, payload: bytes) -> None:
-        take, writer = self._take, self._writer
-        if take is None or writer is None or self.busy or writer.closed or self._waiting():
+        on_message, writer = self._on_message, self._writer
+        if on_message is None or writer is None or self.busy or writer.closed or self._queued():
             self._enqueue({"type": "websocket.receive", "bytes": payload, "arqonbus.text": True})
             return
-        rest = take(payload)
+        rest = on_message(payload)
         if rest is not None:
             self.busy = True
             self._enqueue({"type": "arqonbus.frame", "frame": rest})
 
 
-#: Behind the end of whatever is read at once.
-_BEHIND = 1 << 62
-
-
-def _nobody() -> bool:
-    """Who has not registered yet."""
+def _never() -> bool:
+    """No client has registered before the owner says how to ask."""
     return False
 
 
@@ -293,7 +309,7 @@ def _total(frame: bytes) -> int:
 
 
 def _is_text(payload: bytes) -> bool:
-    """Whether it is UTF-8; if not, the server closes."""
+    """Whether ``payload`` is UTF-8. If it is not, the server closes the connection."""
     try:
         payload.decode()
     except UnicodeDecodeError:
@@ -302,7 +318,10 @@ def _is_text(payload: bytes) -> bool:
 
 
 def _begins_text(payload: bytes) -> bool:
-    """Whether UTF-8 may begin so. Python's own decoder looks at the second byte of a character only with the third."""
+    """Whether a UTF-8 text may begin with ``payload``.
+
+    Python's own decoder checks the second byte of a character only together with the third.
+    """
     try:
         _, read = codecs.utf_8_decode(payload, "strict", False)
         rest = payload[read:]
@@ -311,38 +330,3 @@ def _begins_text(payload: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-class _Open:
-    """As much of an open writer as a self-test needs."""
-
-    closed = False
-
-    def look(self) -> None:
-        """Nothing waits."""
-
-
-OPEN: Any = _Open()
-
-
-def sample() -> bytes:
-    """What a client may send, for self-tests: usual frames, and each kind that stays the server's."""
-    mask = b"\x0a\xf1\x80\x07"
-    frames: list[tuple[bytes, int]] = [
-        (b'{"a":"\xc3\xa4"}', 0x81),
-        (b"", 0x81),
-        (b"x" * 200, 0x81),
-        (b"ping", 0x89),
-        (b"in ", 0x01),
-        (b"parts", 0x80),
-        (b"binary", 0x82),
-        (b"y" * 70_000, 0x81),
-        (b"last", 0x81),
-    ]
-    return b"".join(masked_frame(payload, mask, first=first) for payload, first in frames)
-
-
-def difference(results: Sequence[object]) -> str | None:
-    """What is wrong where the same bytes, read the ordinary way (first) and directly, did not come to the same."""
-    same = results.count(results[0]) == len(results)
-    return None if same else "the direct way reads other messages than the ordinary one"

@@ -1,105 +1,112 @@
-"""The recent messages of the logs, from which those who come back and those who ask for history are served without the database.
+"""The recent messages of the logs, kept in memory so that replay and history need no database.
 
-Each log keeps a few, consecutive and up to its head. All logs of a process together have a budget: when it is spent, each
-forgets its older half. That needs no list of who was used last, and as it frees half of the memory it costs a message little.
+Each log keeps a few consecutive messages up to its head. All logs of a process share a budget. When it is spent, each log
+drops its older half: that needs no list of who was used last, and frees half of the memory at once.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from itertools import islice
 
-#: A message of a log: its ``seq``, and the frame as it goes to clients.
-Row = tuple[int, bytes]
+from .frame import LoggedFrame
 
 
-class Recent:
-    """What is remembered of one log; filled by a :class:`Memory`."""
+class RecentMessages:
+    """The recent messages of one log, with consecutive seqs. A :class:`RecentBudget` fills and empties it."""
 
-    __slots__ = ("_rows", "size")
+    __slots__ = ("_first", "_frames", "size")
 
     def __init__(self) -> None:
-        self._rows: deque[Row] = deque()
+        # The seq of the first frame.
+        self._first = 0
+        self._frames: deque[bytes] = deque()
         #: Bytes of the frames.
         self.size = 0
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._frames)
 
     @property
     def first(self) -> int | None:
-        """The oldest ``seq`` that is remembered."""
-        return self._rows[0][0] if self._rows else None
+        """The oldest ``seq`` in memory; None when there is none."""
+        return self._first if self._frames else None
 
-    def after(self, seq: int) -> list[Row] | None:
-        """The messages behind ``seq``; None when memory does not reach back that far."""
-        rows = self._rows
-        if not rows or rows[0][0] > seq + 1:
+    def after(self, seq: int) -> list[LoggedFrame] | None:
+        """The messages after ``seq``; None when memory does not reach back that far."""
+        first = self._first
+        if not self._frames or first > seq + 1:
             return None
-        return [row for row in rows if row[0] > seq]
+        skipped = seq + 1 - first
+        return [LoggedFrame(first + n, frame) for n, frame in enumerate(islice(self._frames, skipped, None), skipped)]
 
     def frame(self, seq: int) -> bytes | None:
-        """One message; None when it is not remembered."""
-        first = self.first
-        return self._rows[seq - first][1] if first is not None and first <= seq < first + len(self._rows) else None
+        """The message with this ``seq``; None when it is not in memory."""
+        place = seq - self._first
+        return self._frames[place] if 0 <= place < len(self._frames) else None
 
 
-class Memory:
-    """The budget: ``messages`` and ``size`` (bytes) for each log, ``total`` (bytes) for all of them together."""
+class RecentBudget:
+    """Limits recent messages: ``messages`` and ``size`` (bytes) for each log, ``total`` (bytes) for all logs together."""
 
     def __init__(self, *, messages: int, size: int, total: int) -> None:
         self._messages = messages
         self._size = size
         self._total = total
-        self._filled: set[Recent] = set()
-        #: Bytes of all frames that are remembered.
+        self._filled: set[RecentMessages] = set()
+        #: Bytes of all frames in memory.
         self.used = 0
 
-    def put(self, recent: Recent, seq: int, frame: bytes) -> None:
-        """Remember the next message of a log. The newest of each is kept, however large, while the total allows it."""
-        rows, length = recent._rows, len(frame)
-        if not rows:
+    def put(self, recent: RecentMessages, seq: int, frame: bytes) -> None:
+        """Keep the next message of a log. The newest one stays, however large it is, while the total allows it."""
+        frames, length = recent._frames, len(frame)
+        if not frames:
             self._filled.add(recent)
-        rows.append((seq, frame))
+            recent._first = seq
+        frames.append(frame)
         recent.size += length
         self.used += length
-        while len(rows) > self._messages or (recent.size > self._size and len(rows) > 1):
-            self._forget_oldest(recent)
+        while len(frames) > self._messages or (recent.size > self._size and len(frames) > 1):
+            self._drop_oldest(recent)
         if self.used > self._total:
             self._make_room()
 
-    def prime(self, recent: Recent, head: int, rows: list[Row]) -> None:
-        """Add older messages, read by somebody from the log whose last ``seq`` is ``head``, as far as there is room.
+    def prime(self, recent: RecentMessages, head: int, rows: Sequence[LoggedFrame]) -> None:
+        """Add older messages that were read from the log whose last ``seq`` is ``head``, as far as there is room.
 
-        They are consecutive and end at ``head`` or right before what is remembered; others are of no use.
+        ``rows`` must be consecutive, and end at ``head`` or right before the first message in memory. Others are ignored.
         """
         first = recent.first or head + 1
-        older = [row for row in rows if row[0] < first]
-        if not older or older[-1][0] != first - 1 or older[-1][0] - older[0][0] != len(older) - 1:
+        older = [row for row in rows if row.seq < first]
+        if not older or older[-1].seq != first - 1 or older[-1].seq - older[0].seq != len(older) - 1:
             return
-        for row in reversed(older):
-            length = len(row[1])
+        for seq, frame in reversed(older):
+            length = len(frame)
             if len(recent) >= self._messages or recent.size + length > self._size or self.used + length > self._total:
                 break
             self._filled.add(recent)
-            recent._rows.appendleft(row)
+            recent._first = seq
+            recent._frames.appendleft(frame)
             recent.size += length
             self.used += length
 
-    def forget(self, recent: Recent) -> None:
-        """Remember nothing of a log any more."""
+    def forget(self, recent: RecentMessages) -> None:
+        """Drop all recent messages of a log."""
         self._shrink(recent, 0)
 
     def _make_room(self) -> None:
         for recent in list(self._filled):
             self._shrink(recent, recent.size // 2)
 
-    def _shrink(self, recent: Recent, size: int) -> None:
-        while recent._rows and recent.size > size:
-            self._forget_oldest(recent)
-        if not recent._rows:
+    def _shrink(self, recent: RecentMessages, size: int) -> None:
+        while recent._frames and recent.size > size:
+            self._drop_oldest(recent)
+        if not recent._frames:
             self._filled.discard(recent)
 
-    def _forget_oldest(self, recent: Recent) -> None:
-        length = len(recent._rows.popleft()[1])
+    def _drop_oldest(self, recent: RecentMessages) -> None:
+        length = len(recent._frames.popleft())
+        recent._first += 1
         recent.size -= length
         self.used -= length

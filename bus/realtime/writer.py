@@ -1,4 +1,4 @@
-"""The contract of a writer."""
+"""The interface of a writer, and the part that all writers share: the bounds of what waits for a client."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .frame import Batch
 
 Send = Callable[[Any], Awaitable[None]]
 
-#: Looks at a connection that something waits for, in each send deadline.
-LOOKS = 4
+#: How often, in each send deadline, a writer checks whether the client takes what waits.
+CHECKS = 4
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """How much may wait for one connection, and for how long."""
+    """How much may wait for one connection (bytes, frames), and how long its client may take nothing (seconds)."""
 
     bytes: int = 1024 * 1024
     frames: int = 1000
@@ -28,27 +28,27 @@ class Bounds(msgspec.Struct, frozen=True):
 class Writer(abc.ABC):
     """Writes frames onto one socket, in the order of the calls, and never waits.
 
-    ``send`` keeps a frame until ``flush`` or until the next ``write``; the hub flushes at the end of each loop turn, so the
-    answers of one turn share a write. ``on_overflow`` is called, from the write or from a timer, when more than ``bounds``
-    waits for the peer, and when the peer has taken nothing of what waits for ``bounds.deadline`` seconds. The owner then
-    closes; what is written meanwhile is dropped.
+    ``send`` keeps a frame until ``flush`` or the next ``write``. The hub flushes at the end of each loop turn, so the answers
+    of one turn share a write. ``on_overflow`` is called once, from a write or from a timer: when more than ``bounds`` waits
+    for the client, or when the client has taken nothing for ``bounds.deadline`` seconds. The owner then closes the
+    connection; frames that are written meanwhile are dropped.
     """
 
-    __slots__ = ("_best", "_since", "_watch", "bounds", "closed", "on_overflow", "overflowed", "pending")
+    __slots__ = ("_best", "_since", "_timer", "bounds", "closed", "on_overflow", "overflowed", "pending")
 
-    #: What the start-up line and ``/version`` call it.
+    #: The writer's name in the start-up line and in ``/version``.
     name = "abstract"
 
     def __init__(self, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
         self.bounds = bounds
         self.on_overflow = on_overflow
-        # None rather than an empty list: one place in memory less to look at for each connection of a fan-out.
+        # None instead of an empty list: a fan-out touches one place in memory less for each connection.
         self.pending: list[bytes] | None = None
         self.closed = False
-        #: Whether the bound or the deadline was reached.
+        #: Whether the bounds or the deadline were exceeded.
         self.overflowed = False
-        self._watch: asyncio.TimerHandle | None = None
-        # The most that the peer had taken, and since when it has taken no more.
+        self._timer: asyncio.TimerHandle | None = None
+        # The most bytes that the client had taken, and since when it has taken no more.
         self._best = self._since = 0.0
 
     def send(self, payload: bytes) -> None:
@@ -71,8 +71,8 @@ class Writer(abc.ABC):
             self.flush()
         self._write(batch)
 
-    def gone(self) -> bool:
-        """Whether the connection has ended as far as the server knows; its consumer may hear of it later. From any thread."""
+    def disconnected(self) -> bool:
+        """Whether the server knows that the connection has ended; its consumer may hear of it later. For any thread."""
         return self.closed
 
     @abc.abstractmethod
@@ -80,38 +80,38 @@ class Writer(abc.ABC):
 
     @abc.abstractmethod
     def buffered(self) -> int:
-        """Bytes that wait in this process for the peer to take them."""
+        """Bytes that wait in this process for the client to take them."""
 
     def taken(self) -> int:
-        """Bytes that went on to the peer's machine of those that had to wait; grows while the peer reads.
+        """Bytes that had to wait and have left this process since; grows while the client reads.
 
-        For writers that let :meth:`_something_waits` look after the deadline.
+        For writers that watch the deadline by :meth:`_watch_deadline`.
         """
         return 0
 
     @abc.abstractmethod
     def close(self, code: int) -> None:
-        """Write what is kept, then close the WebSocket with ``code``; calling it again does nothing.
+        """Write what is kept, then close the WebSocket with ``code``. A second call does nothing.
 
-        A peer that does not take the close frame in time is dropped.
+        A client that does not take the close frame in time is cut off.
         """
 
     @abc.abstractmethod
     def abort(self) -> None:
-        """Drop the connection at once, with what waits for it."""
+        """Cut the connection at once, and drop what waits for the client."""
 
     def end(self) -> None:
-        """The connection is over: leave the server's objects as they were. Nothing is called afterwards that writes."""
+        """The connection has ended: leave the server's objects as they were. Nothing is written afterwards."""
         return
 
     def ping(self) -> None:
-        """Ask a silent peer for a sign of life, where the server leaves that to us."""
+        """Send a ping to a silent client, where the server leaves that to the bus."""
         return
 
-    # --- too much, or for too long ----------------------------------------------------------------------------------
+    # --- the bounds ---------------------------------------------------------------------------------------------------
 
-    def look(self) -> None:
-        """Look whether more waits than may, of which the writer's own frames need not be a part."""
+    def check_bounds(self) -> None:
+        """Report an overflow when too many bytes wait, also of frames that this writer did not write (pongs)."""
         if self.buffered() > self.bounds.bytes:
             self._overflow()
 
@@ -120,15 +120,15 @@ class Writer(abc.ABC):
             self.overflowed = True
             self.on_overflow()
 
-    def _something_waits(self) -> None:
-        """Begin to look whether the peer takes any of it; costs nothing while that goes on already."""
-        if self._watch is None and not self.overflowed:
+    def _watch_deadline(self) -> None:
+        """Begin to check whether the client takes what waits; does nothing while a check is scheduled."""
+        if self._timer is None and not self.overflowed:
             loop = asyncio.get_running_loop()
             self._best, self._since = self.taken(), loop.time()
-            self._watch = loop.call_later(self.bounds.deadline / LOOKS, self._look)
+            self._timer = loop.call_later(self.bounds.deadline / CHECKS, self._check_deadline)
 
-    def _look(self) -> None:
-        self._watch = None
+    def _check_deadline(self) -> None:
+        self._timer = None
         if self.closed or self.overflowed or not self.buffered():
             return
         loop = asyncio.get_running_loop()
@@ -138,10 +138,10 @@ class Writer(abc.ABC):
         elif loop.time() - self._since >= self.bounds.deadline:
             self._overflow()
             return
-        self._watch = loop.call_later(self.bounds.deadline / LOOKS, self._look)
+        self._timer = loop.call_later(self.bounds.deadline / CHECKS, self._check_deadline)
 
     @property
     def linger(self) -> float:
-        """How long after our close frame a peer may stay: short for one that has taken nothing for the whole deadline."""
+        """Seconds that a client has to take the close frame; few for one that took nothing for the whole deadline."""
         stuck = self.overflowed and asyncio.get_running_loop().time() - self._since >= self.bounds.deadline
         return min(1.0, self.bounds.deadline) if stuck else self.bounds.deadline

@@ -1,24 +1,24 @@
-"""Listening sockets, made before the server starts so that a taken port is one clear line."""
+"""Listening sockets. They are made before the server starts, so that a port in use is one clear line."""
 
 from __future__ import annotations
 
 import errno
 import socket
 
-#: Connections that may wait to be accepted, as when thousands of clients come back at once; the kernel's net.core.somaxconn
-#: (4096 on Linux) bounds it.
+#: Connections that may wait to be accepted when thousands of clients come back at once. The kernel's net.core.somaxconn (4096
+#: on Linux) is the upper bound.
 BACKLOG = 4096
 
 
 class CannotListen(Exception):
-    """The address cannot be used; the text says why and what to do."""
+    """The address cannot be used; the text says why, and what to do."""
 
 
 def listen(host: str, port: int, option: str = "--port") -> list[socket.socket]:
     """Listen on every address of ``host`` (``localhost`` is 127.0.0.1 and, where there is one, ::1).
 
-    ``port`` 0 takes a free one, the same for all addresses. ``option`` is named in the message of ``CannotListen``, which is
-    raised when the port is taken, needs privileges, or the host is not one of this machine.
+    ``port`` 0 stands for a free port, the same for all addresses. Raises ``CannotListen``, whose text names ``option``, when the
+    port is in use or needs privileges, and when the host is not an address of this machine.
     """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -46,7 +46,7 @@ def listen(host: str, port: int, option: str = "--port") -> list[socket.socket]:
 def _bound(family: int, address: tuple[object, int], optional: bool) -> socket.socket | None:
     """A listening socket, or None for a further address that this machine does not have (IPv6 switched off)."""
     try:
-        # Named, since asyncio switches Nagle's waiting off only where it sees that it is TCP.
+        # The protocol is named: asyncio switches Nagle's algorithm off only where it sees that a socket is TCP.
         made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError:
         return None

@@ -1,4 +1,4 @@
-"""The writer for any ASGI server: it only uses ASGI ``send``."""
+"""The writer for any ASGI server: it uses ASGI ``send`` alone."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..realtime.writer import Bounds, Send, Writer
 
 
 class PortableWriter(Writer):
-    """A queue and one task per connection that has something to send."""
+    """A queue, and one task for each connection that has something to send."""
 
-    __slots__ = ("_bytes", "_queue", "_send", "_task", "_went")
+    __slots__ = ("_bytes", "_queue", "_send", "_taken", "_task")
     name = "portable"
 
     def __init__(self, send: Send, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
@@ -21,7 +21,7 @@ class PortableWriter(Writer):
         self._send = send
         self._queue: deque[bytes | int] = deque()
         self._bytes = 0
-        self._went = 0
+        self._taken = 0
         self._task: asyncio.Task[None] | None = None
 
     def _write(self, batch: Batch) -> None:
@@ -32,15 +32,15 @@ class PortableWriter(Writer):
             self._bytes += len(payload)
         if self._bytes > self.bounds.bytes or len(self._queue) > self.bounds.frames:
             self._overflow()
-        elif self._watch is None:
-            self._something_waits()
+        elif self._timer is None:
+            self._watch_deadline()
         self._wake()
 
     def buffered(self) -> int:
         return self._bytes
 
     def taken(self) -> int:
-        return self._went
+        return self._taken
 
     def close(self, code: int) -> None:
         if not self.closed:
@@ -48,7 +48,7 @@ class PortableWriter(Writer):
             self.closed = True
             self._queue.append(code)
             self._wake()
-            # The server's `send` may wait for a peer that never reads; ASGI has no way to cut the line but to end.
+            # The server's `send` may wait for a client that never reads. ASGI can only cut it by ending the application.
             asyncio.get_running_loop().call_later(self.linger, self._give_up)
 
     def abort(self) -> None:
@@ -74,9 +74,9 @@ class PortableWriter(Writer):
                     return
                 await self._send({"type": "websocket.send", "text": item.decode()})
                 self._bytes -= len(item)
-                self._went += len(item)
-        except Exception:  # noqa: BLE001 - each server has its own class for a peer that is gone
-            # The server tells the consumer with websocket.disconnect.
+                self._taken += len(item)
+        except Exception:  # noqa: BLE001 - each server has its own class for a client that is gone
+            # The consumer gets websocket.disconnect from the server.
             self.closed = True
             self._queue.clear()
             self._bytes = 0

@@ -1,4 +1,4 @@
-"""Whether the parts that a server needs are there, said in one line each with what to do."""
+"""Checks before a server starts. Each failure is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..services import nodes
 
 
 class NotReady(Exception):
-    """Something is missing; the text says what and how to mend it."""
+    """Something that the server needs is missing; the text says what, and how to fix it."""
 
 
 def check_database() -> None:
-    """Raises ``NotReady`` when the database does not answer or lacks migrations."""
+    """Raise ``NotReady`` when the database does not answer or lacks migrations."""
     connection = connections[DEFAULT_DB_ALIAS]
-    # The pool's own warnings would say the same four times over.
+    # The pool's own warnings would repeat the error four times.
     pool = logging.getLogger("psycopg.pool")
     before = pool.level
     pool.setLevel(logging.ERROR)
@@ -49,7 +49,7 @@ def check_database() -> None:
 
 
 def check_alone() -> None:
-    """Raises ``NotReady`` when another process serves this database and no Redis connects the two."""
+    """Raise ``NotReady`` when another process serves this database and no Redis connects the two."""
     if not in_memory_layer():
         return
     try:
@@ -58,13 +58,13 @@ def check_alone() -> None:
         connections[DEFAULT_DB_ALIAS].close()
     if others:
         raise NotReady(
-            f"This database is served already, by {others[0]}; the two could not tell each other of new messages. "
-            f"Stop it, or take another database. For several processes: {LAYER_HINT}"
+            f"Another process already serves this database: {others[0]}. Without Redis the two cannot exchange messages. "
+            f"Stop it, or use another database. For several processes: {LAYER_HINT}"
         )
 
 
 def asgi_application() -> Any:
-    """The project's application. Raises ``NotReady`` when ``ASGI_APPLICATION`` names none."""
+    """The project's application. Raises ``NotReady`` when ``ASGI_APPLICATION`` does not name one."""
     name = getattr(settings, "ASGI_APPLICATION", None)
     if not name:
         raise NotReady('ASGI_APPLICATION is not set. Name the application, such as "yourproject.asgi.application".')
@@ -75,7 +75,7 @@ def asgi_application() -> Any:
 
 
 def check_layer(workers: int = 1) -> None:
-    """Raises ``NotReady`` when Redis does not answer, or several workers would have only an in-memory layer."""
+    """Raise ``NotReady`` when Redis does not answer, or when several workers have an in-memory layer only."""
     layer = shared_layer()
     if layer is None:
         if workers > 1:
@@ -88,11 +88,11 @@ def check_layer(workers: int = 1) -> None:
         asyncio.run(send(layer, "arqonbus.preflight", {"type": "bus.notification", "sender": "", "data": b""}))
     except Exception as problem:  # noqa: BLE001 - a layer may raise anything
         url = getattr(settings, "REDIS_URL", "")
-        # A project of somebody else has only its CHANNEL_LAYERS, whose addresses may hold a password.
+        # Another project has only its CHANNEL_LAYERS, whose addresses may contain a password.
         where, mend = (
-            (_without_password(url), "correct REDIS_URL, or unset it to run one process alone.")
+            (_without_password(url), "correct REDIS_URL, or unset it to run a single process.")
             if url
-            else ("the address in CHANNEL_LAYERS", "correct it, or take the in-memory layer to run one process alone.")
+            else ("the address in CHANNEL_LAYERS", "correct it, or use the in-memory layer to run a single process.")
         )
         raise NotReady(f"Redis at {where} does not answer ({type(problem).__name__}). Start it, {mend}") from None
 

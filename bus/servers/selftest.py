@@ -1,51 +1,56 @@
-"""Whether a module that touches a server's internals may be used in this process: asked once, a failure is said in one line."""
+"""Self-tests: whether a module that uses a server's internals may be used in this process.
+
+Each test runs once; a failure is one line in the log. The samples at the end are what the tests of all servers send.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from ..realtime.frame import masked_frame
+
 logger = logging.getLogger("arqonbus.realtime")
 
-_PACKAGES = {"daphne": ("daphne", "autobahn", "twisted"), "uvicorn": ("uvicorn", "websockets")}
+#: A client's opening request.
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 @functools.cache
-def passed(server: str, what: str, fault: Callable[[], str | None]) -> bool:
-    """Run the self-test ``fault`` of the module that does ``what`` under ``server``; it returns what is wrong, or None.
+def passed(packages: tuple[str, ...], direction: str, fault: Callable[[], str | None]) -> bool:
+    """Run the self-test ``fault``, which returns what is wrong, or None. Returns whether it passed.
 
-    What it raises is wrong too: whatever another version of a server does.
+    An exception counts as a failure, whatever another version of a server raises. ``packages`` and ``direction`` ("frames in",
+    "frames out") go into the log.
     """
     try:
         found = fault()
-    except Exception as problem:  # noqa: BLE001 - said in the line below
+    except Exception as problem:  # noqa: BLE001 - the line below reports it
         found = f"{type(problem).__name__}: {problem}"
     if found is None:
         return True
     logger.warning(
         "%s go the ordinary, slower way: %s failed the self-test of the direct one (%s)",
-        what,
-        ", ".join(f"{package} {_version(package)}" for package in _PACKAGES[server]),
+        direction,
+        ", ".join(f"{package} {_version(package)}" for package in packages),
         found,
         extra={"event": "selftest_failed"},
     )
     return False
 
 
-def server_of(send: Any) -> str | None:
-    """The known server whose ``send`` it is, by the module of the object behind it; None for another one."""
-    behind = send.args[0] if isinstance(send, functools.partial) and send.args else getattr(send, "__self__", None)
-    module = type(behind).__module__
-    return next((server for server in _PACKAGES if module.startswith(f"{server}.")), None)
-
-
 @functools.cache
-def stands_aside(server: str, what: str, why: str) -> None:
-    """Say, once for each reason, that a known server is not gone through directly though nobody asked for that."""
-    logger.warning("%s go the ordinary, slower way under %s: %s", what, server, why, extra={"event": "selftest_failed"})
+def not_used(server: str, direction: str, reason: str) -> None:
+    """Log, once for each reason, that the direct way of a known server is not used although nobody asked for that."""
+    logger.warning(
+        "%s go the ordinary, slower way under %s: %s", direction, server, reason, extra={"event": "selftest_failed"}
+    )
 
 
 def _version(package: str) -> str:
@@ -53,3 +58,41 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "?"
+
+
+# --- samples ----------------------------------------------------------------------------------------------------------------
+
+
+class _OpenWriter:
+    """As much of an open writer as a reader needs."""
+
+    closed = False
+
+    def check_bounds(self) -> None:
+        """Nothing waits."""
+
+
+OPEN: Any = _OpenWriter()
+
+
+def sample() -> bytes:
+    """A stream of a client's frames: usual ones, and one of each kind that goes to the server's parser."""
+    mask = b"\x0a\xf1\x80\x07"
+    frames: list[tuple[bytes, int]] = [
+        (b'{"a":"\xc3\xa4"}', 0x81),
+        (b"", 0x81),
+        (b"x" * 200, 0x81),
+        (b"ping", 0x89),
+        (b"in ", 0x01),
+        (b"parts", 0x80),
+        (b"binary", 0x82),
+        (b"y" * 70_000, 0x81),
+        (b"last", 0x81),
+    ]
+    return b"".join(masked_frame(payload, mask, first=first) for payload, first in frames)
+
+
+def difference(results: Sequence[object]) -> str | None:
+    """What is wrong when the same bytes gave other messages directly than the ordinary way (the first result)."""
+    same = results.count(results[0]) == len(results)
+    return None if same else "the direct way reads other messages than the ordinary one"

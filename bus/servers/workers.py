@@ -1,4 +1,4 @@
-"""Several processes on the same ports: one parent that listens, starts them, and starts them again when they die."""
+"""Several processes on the same ports. One parent listens, starts the workers, and restarts those that die."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from django.conf import settings
 
 logger = logging.getLogger("arqonbus.workers")
 
-#: A worker that lived shorter than this, seconds, is started again with a growing pause.
+#: A worker that lived for fewer seconds than this is restarted after a pause, which grows up to the longest one.
 SHORT_LIFE = 5.0
 LONGEST_PAUSE = 10.0
-#: Time for a worker to say that it serves, seconds, before a restart goes on with the next one.
+#: Seconds that a restart waits for a worker to serve, before it goes on with the next worker.
 START_WITHIN = 30.0
-#: Time for a worker's graceful stop, seconds, before it is killed.
+#: Seconds for a worker's graceful stop, before it is killed.
 STOP_WITHIN = 12.0
 
 
@@ -34,7 +34,7 @@ class _Worker:
         self.started_at = 0.0
         self.start_at = 0.0
         self.failures = 0
-        # The parent's end of the pipe on which it says that it serves.
+        # The parent's end of the pipe on which the worker says that it serves.
         self.ready = -1
 
 
@@ -49,7 +49,7 @@ class Workers:
         self._restart = False
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT; returns the exit status, 0 when every worker ended in order."""
+        """Run until SIGTERM or SIGINT. Returns the exit status: 0 when every worker stopped in order."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop)
         signal.signal(signal.SIGHUP, self._on_restart)
@@ -71,11 +71,11 @@ class Workers:
         worker.started_at = time.monotonic()
         if worker.ready >= 0:
             os.close(worker.ready)
-        worker.ready, told = os.pipe()
-        # In a session of its own, so that Ctrl+C reaches the parent alone and the stop is in order.
+        worker.ready, report = os.pipe()
+        # A worker has a session of its own: Ctrl+C reaches the parent alone, which stops the workers in order.
         worker.process = subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, *self._command, f"--ready-fd={told}"],
-            pass_fds=[*(made.fileno() for made in self._sockets), told],
+            [sys.executable, *self._command, f"--ready-fd={report}"],
+            pass_fds=[*(made.fileno() for made in self._sockets), report],
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
@@ -83,7 +83,7 @@ class Workers:
             },
             start_new_session=True,
         )
-        os.close(told)
+        os.close(report)
         return worker.process
 
     def _keep_alive(self) -> None:
@@ -111,7 +111,7 @@ class Workers:
                 return
             self._stop([worker])
             self._start(worker)
-            # The next one goes when this one serves (or died); the sockets stay open in between.
+            # The next worker stops when this one serves or died. The sockets stay open in between.
             deadline = time.monotonic() + START_WITHIN
             while time.monotonic() < deadline and not self._stopping.is_set():
                 if select.select([worker.ready], [], [], 0.1)[0]:
@@ -133,6 +133,6 @@ class Workers:
                 )
                 process.kill()
                 ended = process.wait()
-            if ended != -signal.SIGTERM:  # So ends one that had not come far enough to stop in order.
+            if ended != -signal.SIGTERM:  # A worker ends so that was not ready yet to stop in order.
                 status = status or abs(ended)
         return status

@@ -10,6 +10,7 @@ from ..auth.permissions import HISTORY
 from ..commands.base import Port
 from ..node import ClientState, Node
 from ..protocol.names import Address
+from ..realtime.frame import LoggedFrame
 
 
 class NodePort(Port):
@@ -36,7 +37,7 @@ class NodePort(Port):
     async def leave(self, address: Address) -> list[str]:
         return await self._node.members.leave(self._client, address)
 
-    def recent(self, address: Address, limit: int) -> list[tuple[int, bytes]] | None:
+    def recent(self, address: Address, limit: int) -> list[LoggedFrame] | None:
         node, client = self._node, self._client
         if not address.is_channel:
             return None
@@ -44,7 +45,7 @@ class NodePort(Port):
         stream = node.hub.stream(ref.id) if ref is not None else None
         if ref is None or stream is None or stream.head < 0 or not node.permissions.may(client, HISTORY, ref):
             return None
-        return stream.recent(max(stream.head - limit, 0))
+        return stream.recent_after(max(stream.head - limit, 0))
 
     @property
     def started_at(self) -> datetime:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from bus.realtime.writer import Bounds
-from bus.servers.readers import attach
-from bus.servers.receiving import bound
-from bus.servers.writers import choose
+from bus.servers.registry import attach_reader, choose_writer
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
@@ -20,9 +18,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if event["type"] != "websocket.connect":
         return
     await send({"type": "websocket.accept"})
-    bound(receive, send)
-    reader = attach(send)
-    writer = choose(send, Bounds(bytes=1 << 30, frames=1 << 30), lambda: None)
+    reader = attach_reader(send)
+    writer = choose_writer(send, Bounds(bytes=1 << 30, frames=1 << 30), lambda: None)
 
     def echo(text: bytes) -> None:
         writer.send(text)

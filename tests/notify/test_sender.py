@@ -14,8 +14,8 @@ from tests.harness.backends import Storage
 from tests.harness.client import WireClient
 from tests.harness.server import BusServer, ServerKind
 from tests.harness.waiting import wait_for
-from tests.realtime.test_servers import peak_rss
 from tests.reliability.test_long_life import figure
+from tests.servers.test_registry import peak_rss
 
 pytestmark = pytest.mark.cluster
 

@@ -12,7 +12,7 @@ import pytest
 from daphne.access import AccessLogGenerator
 
 from bus.monitoring.log_lines import Damper, formatter
-from bus.servers.daphne import handshakes as daphne_lines
+from bus.servers.daphne import handshakes
 from tests.conftest import Connect, StartServer
 from tests.harness.client import WireClient, WireError
 from tests.harness.waiting import wait_until
@@ -169,7 +169,7 @@ async def test_a_server_s_log_tells_what_was_done_by_whom_and_never_what_was_sai
 def test_secrets_in_a_query_stand_in_no_access_log_of_daphne_either() -> None:
     """The plain command writes whole addresses: also of a request that brought its token to a wrong door."""
     stream = io.StringIO()
-    daphne_lines.install()
+    handshakes.install()
     log = AccessLogGenerator(stream)
     for query in (
         "token=s3cret",

@@ -1,3 +1,3 @@
-"""Tests of how frames get onto sockets and off them."""
+"""Tests of the hub, of frames, and of what all readers and writers share: without a socket, without a server."""
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class Script:
         for client in (reader, insider):
             await client.close()
         await self.quiet()
-        self.note("members of the log of everybody", sum(len(log.members) for log in the_node().hub.whole("*")))
+        self.note("members of the log of everybody", sum(len(log.members) for log in the_node().hub.of_room("*")))
 
 
 def _rooms() -> None:

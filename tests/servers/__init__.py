@@ -1,3 +1,3 @@
-"""Starting and stopping servers."""
+"""Tests of the adapters of ASGI servers, and of starting and stopping servers."""
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from django.db.models import EmailField
 from ...conf.settings import config
 from ...db import faults as database
 from ...servers import preflight
-from ...servers.greeting import address, reachable
+from ...servers.banner import address, reachable
 from .runbus import Command as RunBus
 
 USER = "demo"
@@ -59,14 +59,16 @@ class Command(RunBus):
         finally:
             self._end()
 
-    def _say(self, said: list[str]) -> None:
+    def _print(self, lines: list[str]) -> None:
         """Print the address and the log-in, and start the agents. The server accepts connections now."""
         # Keep the line with the log-in visible. It must happen here, since creating the application configures the logs.
         logging.getLogger("arqonbus").setLevel(logging.ERROR)
         host, port = reachable(self._options["host"]), self._options["port"]
-        there = [line for line in said if "make admin" not in line]
+        there = [line for line in lines if "make admin" not in line]
         prefix = address("bus:console") or "/"
-        super()._say([*there, f"Demo: open http://{host}:{port}{prefix} and log in as {_name()} with {self._password}"])
+        super()._print(
+            [*there, f"Demo: open http://{host}:{port}{prefix} and log in as {_name()} with {self._password}"]
+        )
         if not self._options["no_agents"]:
             # The agents end when their standard input closes, however this process ends.
             command = [sys.executable, "-m", "bus.demo.agents", f"ws://{host}:{port}{prefix}"]

@@ -13,7 +13,7 @@ from django.core.checks import ERROR
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ...checks import bus as checks
-from ...servers import greeting, preflight
+from ...servers import banner, preflight
 from ...servers import serve as servers
 from ...servers.listeners import CannotListen, listen
 from ...servers.workers import Workers
@@ -70,7 +70,7 @@ class Command(BaseCommand):
         except (preflight.NotReady, CannotListen) as problem:
             raise CommandError(str(problem)) from None
         # The lines are built before the event loop runs, since Django's ORM refuses calls inside of one.
-        said = greeting.lines(
+        lines = banner.lines(
             options["host"],
             bus[0].getsockname()[1],
             telemetry[0].getsockname()[1] if telemetry else None,
@@ -79,9 +79,9 @@ class Command(BaseCommand):
         )
         if options["workers"] == 1:
             listening = servers.Listening(bus, telemetry)
-            self._serve(options["server"], listening, opened=lambda: self._say(said), leave_port=False)
+            self._serve(options["server"], listening, opened=lambda: self._print(lines), leave_port=False)
             return
-        self._say(said)
+        self._print(lines)
         command = [
             "-c",
             "from django.core.management import execute_from_command_line; execute_from_command_line()",
@@ -95,7 +95,7 @@ class Command(BaseCommand):
     def _work(self, options: dict[str, Any]) -> None:
         """Serve as one of several workers, on the parent's sockets."""
         listening = servers.Listening(_adopted(options["bus_fds"]), _adopted(options["telemetry_fds"]))
-        self._serve(options["server"], listening, begun=lambda: _tell(options["ready_fd"]), leave_port=True)
+        self._serve(options["server"], listening, ready=lambda: _report_ready(options["ready_fd"]), leave_port=True)
 
     def _look_at_settings(self) -> None:
         """Print a warning for each unwise setting. Raises ``CommandError`` with a line for each impossible one."""
@@ -106,8 +106,8 @@ class Command(BaseCommand):
         for message in found:
             self.stderr.write(f"{message.msg} {message.hint}")
 
-    def _say(self, said: list[str]) -> None:
-        self.stdout.write("\n".join(said))
+    def _print(self, lines: list[str]) -> None:
+        self.stdout.write("\n".join(lines))
         self.stdout.flush()
 
     @staticmethod
@@ -116,16 +116,16 @@ class Command(BaseCommand):
         listening: servers.Listening,
         *,
         opened: Callable[[], None] = lambda: None,
-        begun: Callable[[], None] = lambda: None,
+        ready: Callable[[], None] = lambda: None,
         leave_port: bool,
     ) -> None:
         servers.serve(
-            server, preflight.asgi_application(), listening, opened=opened, begun=begun, leave_port=leave_port
+            server, preflight.asgi_application(), listening, opened=opened, ready=ready, leave_port=leave_port
         )
 
 
-def _tell(handle: int) -> None:
-    """Report to the parent that this worker serves."""
+def _report_ready(handle: int) -> None:
+    """Write to the parent's pipe that this worker serves."""
     if handle >= 0:
         os.write(handle, b"1")
         os.close(handle)

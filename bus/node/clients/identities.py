@@ -60,7 +60,7 @@ class Identities:
             channel_id=channel_id,
             last_activity=client.last_active(),
             most=self._admission.limit_everywhere(client),
-            wanted=lambda: waiting and not client.writer.gone() and client.connection_id in connections,
+            wanted=lambda: waiting and not client.writer.disconnected() and client.connection_id in connections,
         )
         client.step(State.CLAIMING)
         try:

@@ -131,7 +131,7 @@ class Members:
             self._hub.remove(stream, client)  # Until it has caught up.
         # The answer names the heads of what was written to the socket before it.
         for open_stream in (stream, room_log):
-            self._hub.settle(open_stream)
+            self._hub.flush_stream(open_stream)
         return self._joined(client, ref, stream, room_log, participants, start, member=member, created=created)
 
     def _joined(

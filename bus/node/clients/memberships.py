@@ -45,7 +45,7 @@ class Memberships:
         client.rooms[room] = client.rooms.get(room, 1) - 1
         if client.rooms[room] <= 0:
             del client.rooms[room]
-            for log in self._hub.whole(room):
+            for log in self._hub.of_room(room):
                 client.replays.pop(log.id, None)
                 self._hub.remove(log, client)
 
@@ -56,7 +56,7 @@ class Memberships:
             self.remove(client, ref)
         client.replays.clear()
         own = self._hub.stream(client.inbox_id)
-        for stream in [*self._hub.whole(EVERYONE.room), *([own] if own is not None else [])]:
+        for stream in [*self._hub.of_room(EVERYONE.room), *([own] if own is not None else [])]:
             self._hub.remove(stream, client)
         return refs
 

@@ -83,7 +83,7 @@ class Notices:
             client.actor.scopes is not None or client.memberships[channel_id].private for client in clients
         )
         if open_to_all:
-            self._hub.pass_on(stream, frame, exclude)
+            self._hub.broadcast(stream, frame, exclude)
             return
         for client in clients:
             if client is not exclude and self._permissions.may(client, PRESENCE, client.memberships[channel_id]):

@@ -85,7 +85,7 @@ class Replays:
         if same and since > stream.head:
             # It was further on in another process, whose notifications are still on their way to this one.
             await self._streams.read_on(stream)
-        if same and since <= stream.head and stream.recent(since) is not None:
+        if same and since <= stream.head and stream.recent_after(since) is not None:
             return Start(since, True)
         left = await self._first_left(stream)
         if same and left - 1 <= since <= stream.head:
@@ -141,7 +141,7 @@ class Replays:
 
         Return False, and do nothing, where memory lacks some of them or they are too many for one loop turn.
         """
-        recent = stream.recent(position)
+        recent = stream.recent_after(position)
         if recent is None or len(recent) > PAGE or sum(len(frame) for _, frame in recent) > CHUNK_BYTES:
             return False
         for _, frame in recent:
@@ -165,7 +165,7 @@ class Replays:
                     raise Closing(SLOW, pruned(Address(stream.room, stream.channel)))
                 if self.follow(client, stream, position):
                     return
-                recent = stream.recent(position)
+                recent = stream.recent_after(position)
                 if recent is None:
                     recent = await self._pages.read(stream, position)
                     if not wanted() or client.writer.closed:

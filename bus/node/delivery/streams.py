@@ -22,14 +22,15 @@ from ...log import Position
 from ...notify.broker import Broker
 from ...protocol.errors import SLOW, BusError, ErrorCode
 from ...protocol.names import Address
-from ...realtime.hub import Hub, Member, Stream
+from ...realtime.frame import LoggedFrame
+from ...realtime.hub import Delivery, Hub, Member, Stream
 from ..client import ClientState
 from ..runtime import Run
 from ..threads import unavailable
 
 logger = logging.getLogger("arqonbus.node")
 
-Rows = list[tuple[int, bytes]]
+Rows = list[LoggedFrame]
 Result = TypeVar("Result")
 
 #: Messages read from the log at once.
@@ -44,8 +45,8 @@ COMPARE_PAUSE = 0.5
 
 
 def _keeps_more(stream: Stream) -> bool:
-    early = stream.held
-    return len(early) < EARLY and sum(len(frame) for frame, _ in early.values()) < EARLY_BYTES
+    early = stream.early
+    return len(early) < EARLY and sum(len(delivery.frame) for delivery in early.values()) < EARLY_BYTES
 
 
 class Vanished(BusError):
@@ -158,8 +159,8 @@ class Streams:
         """Set the position of a stream that was opened without one, and deliver its early messages."""
         stream.head = head
         stream.epoch = epoch or stream.epoch
-        for seq in [seq for seq in stream.held if seq <= head]:
-            del stream.held[seq]
+        for seq in [seq for seq in stream.early if seq <= head]:
+            del stream.early[seq]
         self._deliver_early(stream)
 
     def collect(self) -> None:
@@ -167,7 +168,7 @@ class Streams:
         empty = {
             stream_id
             for stream_id, stream in self.hub.streams.items()
-            if not (stream.members or stream.held or stream_id in self._opening or stream_id in self._readers)
+            if not (stream.members or stream.early or stream_id in self._opening or stream_id in self._readers)
         }
         for stream_id in empty & self._idle:
             self.hub.discard_if_empty(self.hub.streams[stream_id])
@@ -183,27 +184,27 @@ class Streams:
         head = stream.head
         if seq == head + 1 and head >= 0 and frame:
             self.hub.put(stream, seq, frame, exclude)
-            if stream.held:
+            if stream.early:
                 self._deliver_early(stream)
         elif seq > head:
             if frame and (exclude is not None or _keeps_more(stream)):
-                stream.held[seq] = (frame, exclude)
+                stream.early[seq] = Delivery(frame, exclude)
             if head >= 0:
                 self._repair_soon(stream)
         elif frame:
-            known = stream.memory.frame(seq) if stream.memory is not None else None
+            known = stream.recent.frame(seq) if stream.recent is not None else None
             if known != frame:
                 # Usually a notification that was overtaken. Otherwise the log is another one than the stream's.
                 self.compare(stream, (seq, known) if known else None)
 
     def _deliver_early(self, stream: Stream) -> None:
         self._put_early(stream)
-        if stream.held:
+        if stream.early:
             self._repair_soon(stream)
 
     def _put_early(self, stream: Stream) -> None:
-        while (item := stream.held.pop(stream.head + 1, None)) is not None:
-            self.hub.put(stream, stream.head + 1, item[0], item[1])
+        while (item := stream.early.pop(stream.head + 1, None)) is not None:
+            self.hub.put(stream, stream.head + 1, item.frame, item.exclude)
 
     def compare_head(self, place: Position) -> bool:
         """Compare a stream with its log's position and read what it lacks. Return False when the log has another epoch."""
@@ -223,7 +224,7 @@ class Streams:
         """
         if stream.id not in self._comparing and stream.head >= 0:
             self._comparing.add(stream.id)
-            last = stream.memory.frame(stream.head) if stream.memory is not None else None
+            last = stream.recent.frame(stream.head) if stream.recent is not None else None
             self.spawn(self._compare(stream, *(seen or (stream.head, last))))
 
     async def _compare(self, stream: Stream, seq: int, frame: bytes | None) -> None:
@@ -253,13 +254,13 @@ class Streams:
         """Read what is missing between the stream's head and the log's."""
         try:
             await asyncio.sleep(PATIENCE)
-            target = max(stream.held, default=stream.head)
+            target = max(stream.early, default=stream.head)
             if self.hub.streams.get(stream.id) is not stream:
                 return
-            if stream.held:
+            if stream.early:
                 self.gaps += 1
             await self.read_on(stream)
-            if stream.head < target and stream.held:
+            if stream.head < target and stream.early:
                 await asyncio.sleep(0.1)
         except DatabaseError as problem:
             logger.warning(
@@ -270,7 +271,7 @@ class Streams:
             await asyncio.sleep(0.5)
         finally:
             self._repairing.discard(stream.id)
-            if stream.held and self.hub.streams.get(stream.id) is stream:
+            if stream.early and self.hub.streams.get(stream.id) is stream:
                 self._repair_soon(stream)
 
     async def read_on(self, stream: Stream) -> None:
@@ -284,11 +285,11 @@ class Streams:
                     continue
                 if seq > stream.head + 1:
                     self._close_members(stream, seq)
-                early = stream.held.pop(seq, None)
-                self.hub.put(stream, seq, frame, early[1] if early else None)
+                early = stream.early.pop(seq, None)
+                self.hub.put(stream, seq, frame, early.exclude if early else None)
                 self.repaired += 1
-            for seq in [seq for seq in stream.held if seq <= stream.head]:
-                del stream.held[seq]
+            for seq in [seq for seq in stream.early if seq <= stream.head]:
+                del stream.early[seq]
             self._put_early(stream)
             if len(rows) < PAGE:
                 return

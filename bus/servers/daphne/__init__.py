@@ -1,1 +1,6 @@
-"""What the bus knows of daphne: Twisted, Autobahn and their internals. Nothing else imports them."""
+"""Daphne: Autobahn's WebSockets on Twisted's asyncio reactor."""
+
+from ..adapter import Adapter
+from . import handshakes, reader, serve, writer
+
+ADAPTER = Adapter("daphne", ("daphne", "autobahn", "twisted"), reader, writer, handshakes, serve)

@@ -1,35 +1,44 @@
-"""Daphne's lines of HTTP, bounded.
+"""Daphne's HTTP connections, bounded.
 
-Twisted answers the next request of a line as soon as the answer to the one before it is in memory, and while an answer waits it
-reads on without bound; here the next one waits until the peer has taken the answer, and what follows it stays unread. A handshake
-with a body, which daphne would read whole, is refused at its headers; nothing is read behind a handshake until it is answered.
+Twisted answers a connection's next request as soon as the answer before it is in memory, and reads on without bound while an
+answer waits. Here the next request waits until the client has taken the answer, and the bytes behind it stay unread. A
+handshake with a body, which daphne would read whole, is refused at its headers. Nothing is read behind a handshake until it is
+answered. ``install`` also names the statuses that Twisted lacks, and makes Autobahn's debug texts only when they are read.
 
-Internals used, and nothing else of them: daphne's ``HTTPFactory.buildProtocol`` and ``WebRequest.process``, its WebSocket's
+Internals used, and no others: daphne's ``HTTPFactory.buildProtocol`` and ``WebRequest.process``, its WebSocket's
 ``serverAccept``, ``STATE_CONNECTING`` and ``access.AccessLogGenerator.write_entry``; Twisted's ``requestFactory``, ``_channel``,
 ``notifyFinish``, ``gotLength``, ``channel.requestDone``, ``resumeProducing``, ``rawDataReceived``, ``connectionLost``,
 ``requests``, ``persistent``, ``_handlingRequest``, ``_waitingForTransport``, ``_dataBuffer``, ``_optimisticEagerReadSize``,
-``_networkProducer`` and ``_respondToBadRequestAndDisconnect``; its transports' ``dataBuffer``, ``offset``, ``_tempDataLen``,
-``abortConnection``, ``pauseProducing``, ``resumeProducing`` and ``unregisterProducer``.
+``_networkProducer``, ``_respondToBadRequestAndDisconnect`` and ``RESPONSES``; its transports' ``abortConnection``,
+``pauseProducing``, ``resumeProducing`` and ``unregisterProducer``; in ``autobahn.websocket.protocol`` and
+``autobahn.twisted.websocket`` the names ``pformat``, ``hltype`` and ``hlval``, and ``Timings.__str__``, which needs its text at
+once.
 """
 
 from __future__ import annotations
 
 import itertools
+import pprint
+import sys
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 from ...monitoring.log_lines import without_secrets
-from ..handshakes import check_framing
-from ..lines import Line, Lines
+from ..http_connections import HttpConnection, HttpConnections, check_framing
+from .writer import buffered_in
 
 
 def install() -> None:
-    """Teach daphne's HTTP side its bounds, for this process; done once."""
+    """Bound daphne's HTTP connections in this process. Done once."""
     from daphne import access, http_protocol
 
-    if hasattr(http_protocol.HTTPFactory, "arqonbus_lines"):
+    if hasattr(http_protocol.HTTPFactory, "arqonbus_connections"):
         return
-    lines = Lines()
-    request, channel = _request_class(lines, http_protocol), _channel_class(lines, http_protocol)
+    _name_statuses()
+    _quieten()
+    connections = HttpConnections()
+    request, channel = _request_class(connections, http_protocol), _channel_class(connections, http_protocol)
     build: Any = http_protocol.HTTPFactory.buildProtocol
 
     def bounded(self: Any, address: Any) -> Any:
@@ -38,9 +47,9 @@ def install() -> None:
         made = protocol._channel
         # The same object, with more methods.
         made.__class__ = channel
-        made.arqonbus_line = line = _line(made, str(getattr(address, "host", "")))
-        # Of a connection without a protocol Twisted closes the socket.
-        return protocol if lines.add(line) else None
+        made.arqonbus_connection = connection = _connection(made, str(getattr(address, "host", "")))
+        # Twisted closes the socket of a connection that gets no protocol.
+        return protocol if connections.add(connection) else None
 
     write: Any = access.AccessLogGenerator.write_entry
 
@@ -48,27 +57,24 @@ def install() -> None:
         write(self, host, date, without_secrets(request), *args, **options)
 
     http_protocol.HTTPFactory.buildProtocol = bounded
-    http_protocol.HTTPFactory.arqonbus_lines = lines
+    http_protocol.HTTPFactory.arqonbus_connections = connections
     access.AccessLogGenerator.write_entry = write_entry
 
 
-def _line(channel: Any, address: str) -> Line:
+def _connection(channel: Any, address: str) -> HttpConnection:
     debts = itertools.count(1)
     channel.arqonbus_debt = next(debts)
     channel.arqonbus_debts = debts
 
     def buffered() -> int:
-        transport = channel.transport
-        if not hasattr(transport, "_tempDataLen"):
-            return 0  # TLS keeps what waits to itself.
-        waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        return waiting
+        # TLS keeps what waits to itself.
+        return buffered_in(channel.transport) if hasattr(channel.transport, "_tempDataLen") else 0
 
     def abort() -> None:
         if hasattr(channel.transport, "abortConnection"):
             channel.transport.abortConnection()
 
-    return Line(
+    return HttpConnection(
         address,
         buffered=buffered,
         abort=abort,
@@ -77,7 +83,7 @@ def _line(channel: Any, address: str) -> Line:
     )
 
 
-def _request_class(lines: Lines, http_protocol: Any) -> Any:
+def _request_class(connections: HttpConnections, http_protocol: Any) -> Any:
     class BoundedRequest(http_protocol.WebRequest):
         _refused = False
 
@@ -87,7 +93,7 @@ def _request_class(lines: Lines, http_protocol: Any) -> Any:
                     (name, value) for name, values in self.requestHeaders.getAllRawHeaders() for value in values
                 )
             except ValueError:
-                # What came with it in one segment is read yet, and nothing is made of it.
+                # The bytes that came in the same segment are still read, and ignored.
                 self._refused, length = True, 0
                 self.channel._respondToBadRequestAndDisconnect()
             super().gotLength(length)
@@ -104,9 +110,9 @@ def _request_class(lines: Lines, http_protocol: Any) -> Any:
             self.notifyFinish().addCallbacks(answered, lambda _: None)
             done = super().process()
             if self.transport is None:
-                # It is a WebSocket now. Channel and request hold each other; apart, they need no garbage collector to go.
-                # The transport would hold both for the WebSocket's whole life, as the producer to pause (3 KiB a connection).
-                lines.remove(channel.arqonbus_line)
+                # It is a WebSocket now. Channel and request hold each other; apart, they go without the garbage collector.
+                # As its producer, the transport would hold both for the WebSocket's whole life (3 KiB a connection).
+                connections.remove(channel.arqonbus_connection)
                 channel.requests.clear()
                 self.notifications.clear()
                 channel.transport.unregisterProducer()
@@ -117,7 +123,7 @@ def _request_class(lines: Lines, http_protocol: Any) -> Any:
 
 
 def _wait_for_the_answer(transport: Any) -> None:
-    """Read nothing from a new WebSocket until its handshake is answered: Autobahn would take it for another handshake."""
+    """Read nothing from a new WebSocket until its handshake is answered. Autobahn would take it for another handshake."""
     protocol = getattr(transport, "wrappedProtocol", None) or transport.protocol
     if getattr(protocol, "state", None) != getattr(protocol, "STATE_CONNECTING", object()):
         return
@@ -131,9 +137,9 @@ def _wait_for_the_answer(transport: Any) -> None:
     transport.pauseProducing()
 
 
-def _channel_class(lines: Lines, http_protocol: Any) -> Any:
+def _channel_class(connections: HttpConnections, http_protocol: Any) -> Any:
     class BoundedChannel(http_protocol.http.HTTPChannel):
-        # A request whose answer is complete and has not left yet.
+        # A request whose answer is complete, but still waits for the client.
         arqonbus_done: Any = None
 
         def requestDone(self, request: Any) -> None:  # noqa: N802 - Twisted's names
@@ -155,13 +161,67 @@ def _channel_class(lines: Lines, http_protocol: Any) -> Any:
                 and self._waitingForTransport
                 and sum(map(len, self._dataBuffer)) > self._optimisticEagerReadSize
             ):
-                # Twisted trusts that it was paused when it began to wait, but only between requests it is.
+                # Twisted expects that reading was paused when the wait began; that is so between requests only.
                 self._networkProducer.pauseProducing()
 
         def connectionLost(self, reason: Any) -> None:  # noqa: N802
-            lines.remove(self.arqonbus_line)
+            connections.remove(self.arqonbus_connection)
             if self.arqonbus_done in self.requests:
                 self.requests.remove(self.arqonbus_done)
             super().connectionLost(reason)
 
     return BoundedChannel
+
+
+def _name_statuses() -> None:
+    """Give Twisted the reason phrases that it lacks: a 429 would go out as "Unknown Status"."""
+    from twisted.web import http
+
+    for status in HTTPStatus:
+        http.RESPONSES.setdefault(status.value, status.phrase.encode("ascii"))
+
+
+class _Later:
+    """A text that is made when it is read."""
+
+    __slots__ = ("_arguments", "_make", "_options")
+
+    def __init__(self, make: Callable[..., str], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+        self._make = make
+        self._arguments = arguments
+        self._options = options
+
+    def __str__(self) -> str:
+        return self._make(*self._arguments, **self._options)
+
+    __repr__ = __str__
+
+    def __format__(self, form: str) -> str:
+        return format(str(self), form)
+
+
+def _later(make: Callable[..., str]) -> Callable[..., Any]:
+    def remembered(*arguments: Any, **options: Any) -> _Later:
+        return _Later(make, arguments, options)
+
+    return remembered
+
+
+def _quieten() -> bool:
+    """Make Autobahn's debug texts only when they are read. Returns whether Autobahn is as expected.
+
+    Autobahn formats the table of its options for each connection, and coloured names for each read, as arguments of debug lines
+    that nobody reads. That was a tenth of the cost of a connection. Autobahn has to be loaded already: the order in which
+    Twisted's parts are imported matters to it.
+    """
+    twisted: Any = sys.modules.get("autobahn.twisted.websocket")
+    protocol: Any = sys.modules.get("autobahn.websocket.protocol")
+    if getattr(protocol, "pformat", None) is not pprint.pformat or not hasattr(protocol, "Timings"):
+        return False
+    protocol.Timings.__str__ = lambda self: pprint.pformat(self._timings)
+    protocol.pformat = _later(pprint.pformat)
+    for module in (twisted, protocol):
+        for name in ("hltype", "hlval"):
+            if hasattr(module, name):
+                setattr(module, name, _later(getattr(module, name)))
+    return True

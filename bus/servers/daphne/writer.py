@@ -1,20 +1,19 @@
-"""Straight to the socket under daphne (Autobahn on Twisted's asyncio reactor).
+"""Writing straight to the socket under daphne (Autobahn on Twisted's asyncio reactor).
 
-Internals used, and nothing else of them: daphne's ``send`` is ``functools.partial(server.handle_reply, protocol)``;
-Autobahn's ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``sendCloseFrame``, ``closeHandshakeTimeout``,
-``failByDrop``, ``_sendAutoPing``; Twisted's ``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``,
-``_tempDataLen``, ``write``, ``startWriting``, ``abortConnection``.
-``fault`` tries them out once in a process, over a real pair of sockets, against the ordinary way; ``protocol_of`` checks
-each connection.
+Internals used, and no others: daphne's ``send`` is ``functools.partial(server.handle_reply, protocol)``; Autobahn's
+``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``sendCloseFrame``, ``closeHandshakeTimeout``, ``failByDrop`` and
+``_sendAutoPing``; Twisted's ``request.channel``, ``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``,
+``_tempDataLen``, ``write``, ``startWriting`` and ``abortConnection``. ``fault`` compares both ways once in a process, over a real
+pair of sockets; ``protocol_of`` checks each connection.
 
 Order with frames that go the ordinary way (close, ping, pong): those end in ``transport.write``, which appends to the
-transport's buffer and calls ``transport.startWriting``; this writer goes around that buffer only while it is empty, else through
-it.
+transport's buffer and calls ``transport.startWriting``. This writer goes around that buffer only while it is empty, and else
+through it.
 
-A fan-out to thousands of connections waits for memory more than for anything else: what it looks at for each of them is not in
-the processor's cache. So whether the socket may be written to is one flag of the writer. Attributes of the two objects stand
-before ``startWriting`` (something waits in the buffer) and ``sendCloseFrame`` (the connection is about to close) and take the
-flag down; the next write looks at the buffer and the state themselves and puts it up again when it may.
+A fan-out to thousands of connections waits for memory more than for anything else: what it touches of each connection is not in
+the processor's cache. So one flag of the writer says whether it may write to the socket. Attributes of the two objects take the
+place of ``startWriting`` (something waits in the buffer) and ``sendCloseFrame`` (the connection is about to close), and clear the
+flag. The next write checks the buffer and the state themselves, and sets the flag again when it may.
 """
 
 from __future__ import annotations
@@ -25,8 +24,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ...realtime.frame import HANDSHAKE, Batch, text_frame
+from ...realtime.frame import Batch, text_frame
 from ...realtime.writer import Bounds, Send, Writer
+from ..adapter import Allowed
+from ..selftest import HANDSHAKE
 
 _EXPECTED = (
     "socket",
@@ -40,8 +41,37 @@ _EXPECTED = (
 )
 
 
+def create(send: Send, allowed: Allowed, bounds: Bounds, on_overflow: Callable[[], None]) -> Writer | None:
+    """A direct writer (:meth:`bus.servers.adapter.WriterModule.create`)."""
+    protocol = protocol_of(send)
+    return DaphneWriter(protocol, bounds, on_overflow) if protocol is not None and allowed() else None
+
+
+def why_not(send: Send) -> str:
+    """Why ``create`` gives no writer for daphne's ``send``; empty when only the self-test failed."""
+    if protocol_of(send) is not None:
+        return ""
+    return "its transport is none that can be written to directly, such as one for TLS; let a proxy in front end TLS"
+
+
+def backlog_of(send: Send) -> Callable[[], int] | None:
+    """Tells the bytes of an HTTP response in Twisted's buffer: daphne's ``send`` does not wait for the client."""
+    if not isinstance(send, functools.partial) or len(send.args) != 1:
+        return None
+    transport: Any = getattr(getattr(send.args[0], "channel", None), "transport", None)
+    if not all(hasattr(transport, name) for name in ("dataBuffer", "offset", "_tempDataLen")):
+        return None
+    return functools.partial(buffered_in, transport)
+
+
+def buffered_in(transport: Any) -> int:
+    """Bytes in the buffers of one of Twisted's transports."""
+    waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+    return waiting
+
+
 def protocol_of(send: Send) -> Any | None:
-    """The Autobahn protocol behind daphne's ``send``, when its transport can be written to directly; else None.
+    """The Autobahn protocol behind daphne's ``send``, if its transport can be written to directly; else None.
 
     TLS endpoints (their transport is a wrapper) and negotiated compression need the ordinary way.
     """
@@ -81,12 +111,12 @@ class DaphneWriter(Writer):
         self._transport = protocol.transport
         self._send = protocol.transport.socket.send
         self._open = protocol.STATE_OPEN
-        # A frame above the server's own limit ends the connection with 1009, not with a cut line that tells nothing.
+        # A frame above the server's own limit ends the connection with 1009 instead of cutting it without a reason.
         protocol.failByDrop = False
         # Frames in the transport's buffer (at most), and bytes that ever went into it.
         self._waiting = 0
         self._queued = 0
-        # Whether the connection is open, and nothing waits in the transport's buffer.
+        # The flag: the connection is open, and nothing waits in the transport's buffer.
         self._direct = False
         protocol.transport.startWriting = self._start_writing
         protocol.sendCloseFrame = self._send_close_frame
@@ -98,27 +128,27 @@ class DaphneWriter(Writer):
         if self._direct:
             self._around(batch._wire or batch.wire, batch)
         else:
-            self._look_and_write(batch)
+            self._check_and_write(batch)
 
     def _write(self, batch: Batch) -> None:
         if self._direct:
             self._around(batch._wire or batch.wire, batch)
         else:
-            self._look_and_write(batch)
+            self._check_and_write(batch)
 
     def _around(self, wire: bytes, batch: Batch) -> None:
-        """Write onto the socket, and what it does not take into the transport's buffer."""
+        """Write onto the socket, and the bytes that it does not take into the transport's buffer."""
         try:
             sent = self._send(wire)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
-            return  # The peer is gone; the reactor tells the server, and that the consumer.
+            return  # The client is gone; the reactor reports that to the server, and the server to the consumer.
         if sent != len(wire):
             self._queue(wire[sent:], len(batch.payloads))
 
-    def _look_and_write(self, batch: Batch) -> None:
-        """Write where the state of the connection and its buffer allow it."""
+    def _check_and_write(self, batch: Batch) -> None:
+        """Write as the state of the connection and its buffer allow."""
         if self.closed or self._protocol.state != self._open:
             return
         transport = self._transport
@@ -130,13 +160,13 @@ class DaphneWriter(Writer):
         self._around(batch.wire, batch)
 
     def _start_writing(self) -> None:
-        """In the place of ``transport.startWriting``, which each write into the buffer ends in."""
+        """Replaces ``transport.startWriting``, which each write into the buffer calls."""
         self._direct = False
         transport = self._transport
         type(transport).startWriting(transport)
 
     def _send_close_frame(self, *args: Any, **kwargs: Any) -> None:
-        """In the place of ``protocol.sendCloseFrame``, after which the state is another one."""
+        """Replaces ``protocol.sendCloseFrame``, which changes the state."""
         self._direct = False
         protocol = self._protocol
         type(protocol).sendCloseFrame(protocol, *args, **kwargs)
@@ -155,15 +185,13 @@ class DaphneWriter(Writer):
         self._waiting += frames
         if self._waiting > self.bounds.frames or self.buffered() > self.bounds.bytes:
             self._overflow()
-        elif self._watch is None:
-            self._something_waits()
+        elif self._timer is None:
+            self._watch_deadline()
 
     def buffered(self) -> int:
-        transport = self._transport
-        waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        return waiting
+        return buffered_in(self._transport)
 
-    def gone(self) -> bool:
+    def disconnected(self) -> bool:
         return bool(self.closed or self._protocol.state != self._open)
 
     def taken(self) -> int:
@@ -175,7 +203,7 @@ class DaphneWriter(Writer):
             self.closed = True
             self._direct = False
             if self._protocol.state == self._open:
-                # Autobahn drops a peer that does not answer our close frame in this time.
+                # Autobahn drops a client that does not answer our close frame in this time.
                 self._protocol.closeHandshakeTimeout = self.linger
                 self._protocol.sendClose(code=code)
 
@@ -193,7 +221,7 @@ class DaphneWriter(Writer):
 
 
 class _QuietReactor:
-    """What a transport asks of a reactor, for one that is driven by hand."""
+    """The methods that a transport calls on its reactor, for a transport that the self-test drives."""
 
     def addReader(self, _: Any) -> None: ...  # noqa: N802 - Twisted's names
     def addWriter(self, _: Any) -> None: ...  # noqa: N802
@@ -203,7 +231,7 @@ class _QuietReactor:
 
 
 class _QuietServer:
-    """What daphne's protocol asks of its server before the application runs."""
+    """The attributes that daphne's protocol uses of its server, and of the application's queue."""
 
     root_path = ""
     proxy_forwarded_address_header = None
@@ -218,18 +246,18 @@ class _QuietServer:
         return self
 
     def put_nowait(self, event: Any) -> None:
-        """As the queue of the application's events."""
+        """As the application's queue."""
         self.queue.append(event)
 
     def qsize(self) -> int:
-        """As the queue of the application's events."""
+        """As the application's queue."""
         return len(self.queue)
 
 
 def opened_protocol(ours: socket.socket) -> Any:
     """Daphne's protocol after a real handshake over ``ours``, without a reactor (for self-tests).
 
-    What it has for its application is in ``application_queue.queue``; its answer to the handshake is in its transport's buffer.
+    Events for the application are in ``application_queue.queue``; the answer to the handshake is in the transport's buffer.
     """
     from daphne.ws_protocol import WebSocketFactory
     from twisted.internet.address import IPv4Address
@@ -250,7 +278,7 @@ def opened_protocol(ours: socket.socket) -> Any:
 
 
 def fault() -> str | None:
-    """What is not as this module expects it, or None: the same frames both ways over real sockets give the same bytes."""
+    """The self-test: the same frames give the same bytes both ways over real sockets. Returns what is wrong, or None."""
     payloads = [b'{"a":"\xc3\xa4"}', b"x" * 125, b"y" * 126, b"z" * 65_535, b"w" * 70_000]
     frames = b"".join(text_frame(payload) + b"\x89\x01%d" % number for number, payload in enumerate(payloads))
     ordinary, direct = bytearray(), bytearray()
@@ -268,15 +296,15 @@ def fault() -> str | None:
                     protocol.serverSend(payload.decode())
                     protocol.sendPing(b"%d" % number)
             else:
-                # The pair's buffers take a part of it, so both ways of the writer are tried.
+                # The sockets' buffers take a part of it, so the test covers both ways of the writer.
                 ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
                 writer = DaphneWriter(protocol, Bounds(), lambda: None)
-                writer._watch = _NO_TIMER
+                writer._timer = _NO_TIMER
                 for number, payload in enumerate(payloads):
                     writer.write(Batch([payload]))
                     protocol.sendPing(b"%d" % number)
                     if not number:
-                        transport.doWrite()  # The buffer is empty once more.
+                        transport.doWrite()  # Empties the buffer once more.
                 if writer.buffered() <= 0:
                     return "the transport's buffer is not where it was"
             protocol.sendClose(code=1000)

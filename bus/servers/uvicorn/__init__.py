@@ -1,1 +1,6 @@
-"""What the bus knows of uvicorn and its internals. Nothing else imports it."""
+"""Uvicorn: WebSockets of the package ``websockets`` on asyncio or uvloop."""
+
+from ..adapter import Adapter
+from . import handshakes, reader, serve, writer
+
+ADAPTER = Adapter("uvicorn", ("uvicorn", "websockets"), reader, writer, handshakes, serve)

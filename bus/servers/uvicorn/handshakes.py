@@ -1,8 +1,8 @@
-"""uvicorn's lines of HTTP, bounded.
+"""Uvicorn's HTTP connections, bounded.
 
-Internals used, and nothing else of them: uvicorn's HTTP protocol classes with ``connection_made``, ``connection_lost``,
+Internals used, and no others: uvicorn's HTTP protocol classes with ``connection_made``, ``connection_lost``,
 ``on_headers_complete``, ``handle_websocket_upgrade``, ``headers``, ``conn.next_event``, ``transport``, and ``cycle`` with
-``more_body`` and ``response_complete``; ``handshake_complete`` and ``read_paused`` of its WebSocket's.
+``more_body`` and ``response_complete``; of its WebSocket protocols ``handshake_complete`` and ``read_paused``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import importlib
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from ..handshakes import check_framing
-from ..lines import Line, Lines
+from ..http_connections import HttpConnection, HttpConnections, check_framing
 
 _CLASSES = (
     ("uvicorn.protocols.http.h11_impl", "H11Protocol"),
@@ -22,16 +21,16 @@ _CLASSES = (
 
 
 def install() -> None:
-    """Teach uvicorn's HTTP protocols their bounds, for this process: those that are installed, once."""
-    lines = Lines()
+    """Bound uvicorn's HTTP connections in this process, for each of its HTTP protocols that is installed. Done once."""
+    connections = HttpConnections()
     for module, name in _CLASSES:
         with contextlib.suppress(ImportError):
             protocol = getattr(importlib.import_module(module), name)
-            if not hasattr(protocol, "arqonbus_lines"):
-                _bound(protocol, lines)
+            if not hasattr(protocol, "arqonbus_connections"):
+                _bound(protocol, connections)
 
 
-def _bound(protocol: Any, lines: Lines) -> None:
+def _bound(protocol: Any, connections: HttpConnections) -> None:
     made, lost, upgrade = protocol.connection_made, protocol.connection_lost, protocol.handle_websocket_upgrade
     complete = getattr(protocol, "on_headers_complete", None)
 
@@ -40,28 +39,28 @@ def _bound(protocol: Any, lines: Lines) -> None:
         if complete is None:
             self.conn.next_event = _checked(self.conn.next_event)
         peer = transport.get_extra_info("peername")
-        self.arqonbus_line = line = Line(
+        self.arqonbus_connection = connection = HttpConnection(
             str(peer[0]) if isinstance(peer, tuple) and peer else "",
             buffered=transport.get_write_buffer_size,
             abort=transport.abort,
-            owed=lambda: _owed(self, lines),
+            owed=lambda: _owed(self, connections),
             answering=lambda: self.cycle is not None and not self.cycle.response_complete,
         )
-        if not lines.add(line):
+        if not connections.add(connection):
             transport.abort()
 
     def connection_lost(self: Any, problem: Exception | None) -> None:
-        lines.remove(self.arqonbus_line)
+        connections.remove(self.arqonbus_connection)
         lost(self, problem)
 
     def on_headers_complete(self: Any) -> None:
-        # Of httptools; what is raised here makes it a bad request.
+        # httptools turns an exception into the answer 400.
         check_framing(self.headers)
         complete(self)  # type: ignore[misc]
 
     def handle_websocket_upgrade(self: Any, *args: Any) -> None:
         upgrade(self, *args)
-        lines.upgraded(self.arqonbus_line)
+        connections.upgraded(self.arqonbus_connection)
         transport = self.transport
         now = transport.get_protocol()
         if getattr(now, "read_paused", None) is False and not now.handshake_complete:
@@ -73,17 +72,17 @@ def _bound(protocol: Any, lines: Lines) -> None:
     protocol.handle_websocket_upgrade = handle_websocket_upgrade
     if complete is not None:
         protocol.on_headers_complete = on_headers_complete
-    protocol.arqonbus_lines = lines
+    protocol.arqonbus_connections = connections
 
 
-def _owed(protocol: Any, lines: Lines) -> Hashable:
-    """What the peer owes: its first request, the rest of one, the next one; or, of a WebSocket's handshake, its end."""
+def _owed(protocol: Any, connections: HttpConnections) -> Hashable:
+    """What the client owes: its first request, the rest of one, the next one, or the end of a WebSocket's handshake."""
     now = protocol.transport.get_protocol()
     if now is not protocol:
         if getattr(now, "handshake_complete", True):
-            lines.remove(protocol.arqonbus_line)
+            connections.remove(protocol.arqonbus_connection)
             return None
-        # A handshake that the WebSocket's side could not read, such as one of a too long line, is never answered by it.
+        # The WebSocket protocol never answers a handshake that it could not read, such as one with a line too long.
         return "handshake"
     cycle = protocol.cycle
     if cycle is None:

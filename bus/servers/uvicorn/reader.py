@@ -1,10 +1,10 @@
-"""Text frames under uvicorn's `websockets-sansio` implementation, before the parser of `websockets`.
+"""Reading text frames under uvicorn's ``websockets-sansio`` implementation, before the parser of ``websockets``.
 
-Internals used, and nothing else of them, besides those of ``writers.uvicorn``: ``protocol.data_received``, which an attribute
-of the object can stand for once the transport is told again whom it serves; ``queue``, ``close_sent``, ``read_paused``;
-``conn.max_message_size``; ``conn.reader.buffer``, ``conn.current_size`` and the generators below ``conn.parser``, which tell
-where the parser is. ``fault`` tries them out once in a process. Of the older implementations (``websockets``, ``wsproto``)
-``data_received`` and ``transport`` alone, for the limits.
+Internals used, and no others, besides those of ``writer``: ``protocol.data_received``, which an attribute of the object can
+replace once the transport is given its protocol again; ``queue``, ``close_sent``, ``read_paused``; ``conn.max_message_size``;
+``conn.reader.buffer``, ``conn.current_size`` and the generators below ``conn.parser``, which say where the parser is. ``fault``
+compares both ways once in a process. Of the older implementations (``websockets``, ``wsproto``) ``data_received`` and
+``transport`` alone, for the limits. Uvicorn bounds its queue itself: it reads one frame at a time.
 """
 
 from __future__ import annotations
@@ -13,21 +13,43 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from ...realtime.frame import HANDSHAKE, MAX_FRAME
-from ...realtime.odd_frames import Allowance
-from ...realtime.reader import LARGEST, LINGER, OPEN, Place, Reader, difference, sample
+from ...realtime.frame import MAX_FRAME
+from ...realtime.frame_limits import FragmentBudget
+from ...realtime.reader import LARGEST, LINGER, Place, Reader
 from ...realtime.writer import Send
+from ..adapter import Allowed, Pings
+from ..selftest import HANDSHAKE, OPEN, difference, sample
+from .writer import protocol_of
+
+
+def attach(
+    send: Send, allowed: Allowed, *, budget: FragmentBudget | None = None, pings: Pings | None = None
+) -> Reader | None:
+    """Put a reader in front of the parser of ``websockets`` (:meth:`bus.servers.adapter.ReaderModule.attach`).
+
+    ``pings`` are ignored: uvicorn sets up its pings before there is a connection.
+    """
+    protocol = socket_of(send)
+    if protocol is None:
+        return None
+    direct = protocol_of(send) is not None and _is_complete(protocol)
+    if direct and place_of(protocol) is None:
+        # A client has to wait for the answer to its handshake. This one did not, and what it sent ends inside a frame, so the
+        # reader and the server would not agree where the next frame begins.
+        protocol.transport.abort()
+        direct = False
+    return UvicornReader(protocol, direct=direct and allowed(), budget=budget)
 
 
 class UvicornReader(Reader):
-    """Takes the place of ``protocol.data_received``; to be made in the turn in which the handshake is answered.
+    """Takes the place of ``protocol.data_received``. Make it in the loop turn in which the handshake is answered.
 
-    One that is not ``quick`` leaves all of the reading to the server's parser.
+    A reader that is not ``direct`` leaves all reading to the server's parser.
     """
 
     __slots__ = ("_conn", "_open", "_protocol", "_queue")
 
-    def __init__(self, protocol: Any, *, quick: bool = True, allowance: Allowance | None = None) -> None:
+    def __init__(self, protocol: Any, *, direct: bool = True, budget: FragmentBudget | None = None) -> None:
         from websockets.protocol import State
 
         conn: Any = getattr(protocol, "conn", None)
@@ -36,7 +58,7 @@ class UvicornReader(Reader):
             conn.max_message_size = min(conn.max_message_size or MAX_FRAME, MAX_FRAME)
             largest = min(largest, conn.max_message_size)
         super().__init__(
-            protocol.data_received, quick=quick, largest=largest, place=place_of(protocol), allowance=allowance
+            protocol.data_received, direct=direct, largest=largest, place=place_of(protocol), budget=budget
         )
         self._protocol = protocol
         self._conn = conn
@@ -47,28 +69,27 @@ class UvicornReader(Reader):
         protocol.transport.set_protocol(protocol)
 
     def feed(self, data: bytes) -> None:
-        """Bytes from the transport."""
-        if self._deaf:
+        """Read bytes from the transport."""
+        if self._stopped:
             # Closing made uvicorn read again.
             self._protocol.transport.pause_reading()
             return
         self._feed(data)
 
     def cut(self) -> None:
-        """Read nothing more, and end the line in a moment."""
         transport = self._protocol.transport
         transport.pause_reading()
         asyncio.get_running_loop().call_later(LINGER, transport.abort)
 
-    def _leave(self) -> None:
-        # A transport that keeps the method goes on with this object, which passes everything through.
+    def _detach(self) -> None:
+        # A transport that keeps the method keeps this object, which passes everything through.
         self._protocol.__dict__.pop("data_received", None)
 
-    def _waiting(self) -> int:
+    def _queued(self) -> int:
         waiting: int = self._queue.qsize()
         return waiting
 
-    def _ended(self) -> bool:
+    def _closing(self) -> bool:
         if getattr(self._protocol, "close_sent", False):
             return True
         return self._usual > 0 and self._conn.state is not self._open
@@ -78,14 +99,14 @@ class UvicornReader(Reader):
         if protocol.close_sent:
             return
         self._queue.put_nowait(event)
-        # As uvicorn does: nothing more is read until the application has taken what is there.
+        # As uvicorn does: nothing more is read until the application has taken the waiting message.
         if not protocol.read_paused:
             protocol.read_paused = True
             protocol.transport.pause_reading()
 
 
 def socket_of(send: Send) -> Any | None:
-    """uvicorn's WebSocket protocol behind ``send``, of whichever implementation; None for another server."""
+    """Uvicorn's WebSocket protocol behind ``send``, of any implementation; None for another server."""
     protocol = getattr(send, "__self__", None)
     if not type(protocol).__module__.startswith("uvicorn.protocols.websockets."):
         return None
@@ -96,7 +117,7 @@ def socket_of(send: Send) -> Any | None:
 
 
 def place_of(protocol: Any) -> Place | None:
-    """Where `websockets` is in its stream of frames, which can be told between two frames; else None."""
+    """Where ``websockets`` is in its stream of frames; None inside a frame, where that cannot be told."""
     conn: Any = getattr(protocol, "conn", None)
     try:
         if conn.reader.buffer:
@@ -110,15 +131,15 @@ def place_of(protocol: Any) -> Place | None:
     return Place(inside=conn.current_size is not None) if between else None
 
 
-def whole(protocol: Any) -> bool:
-    """Whether the object is the one that is read quickly."""
+def _is_complete(protocol: Any) -> bool:
+    """Whether the protocol object has what direct reading needs."""
     return isinstance(getattr(protocol, "read_paused", None), bool) and hasattr(
         getattr(protocol, "queue", None), "put_nowait"
     )
 
 
 def fault() -> str | None:
-    """What is not as this module expects it, or None: whole frames one by one give `websockets` what one stream gives it."""
+    """The self-test: the same bytes give the same messages and answers both ways. Returns what is wrong, or None."""
     from websockets.http11 import Request
     from websockets.server import ServerProtocol
 
@@ -149,18 +170,20 @@ def fault() -> str | None:
 
 
 class _Plain(Reader):
-    """In front of a parser alone, without a server and its queue."""
+    """A reader in front of a parser alone, without a server and its queue."""
 
-    def _leave(self) -> None: ...
+    def cut(self) -> None: ...
 
     def feed(self, data: bytes) -> None:
         self._feed(data)
 
-    def _waiting(self) -> int:
+    def _detach(self) -> None: ...
+
+    def _queued(self) -> int:
         return 0
 
-    def _ended(self) -> bool:
+    def _closing(self) -> bool:
         return False
 
     def _enqueue(self, event: dict[str, Any]) -> None:
-        raise LookupError("the reader did not hand the message over")  # The self-test says so.
+        raise LookupError("the reader did not hand the message over")  # The self-test reports it.

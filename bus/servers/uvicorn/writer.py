@@ -1,12 +1,12 @@
-"""Straight to the transport under uvicorn (its `websockets-sansio` implementation, which is what `auto` gives).
+"""Writing straight to the transport under uvicorn (its ``websockets-sansio`` implementation, which ``auto`` gives).
 
-Internals used, and nothing else of them: uvicorn's ``send`` is a bound method of its protocol object; that object's
-``transport`` (an asyncio or uvloop transport, also under TLS) and ``conn`` (a ``websockets`` ``ServerProtocol``); its ``state``
-and ``extensions``. ``fault`` compares bytes once in a process; ``protocol_of`` checks each connection. The older
-implementations (``websockets``, ``wsproto``) get the portable writer.
+Internals used, and no others: uvicorn's ``send`` is a bound method of its protocol object; that object's ``transport`` (an
+asyncio or uvloop transport, also under TLS) and ``conn`` (a ``websockets`` ``ServerProtocol``); its ``state`` and ``extensions``.
+``fault`` compares bytes once in a process; ``protocol_of`` checks each connection. The older implementations (``websockets``,
+``wsproto``) get the portable writer.
 
-Order with frames that go the ordinary way (pings, pongs, the close frame): each of those ends in ``transport.write`` in the
-turn in which it is made, and so do ours.
+Order with frames that go the ordinary way (pings, pongs, the close frame): each of those calls ``transport.write`` in the turn
+in which it is made, and so does this writer.
 """
 
 from __future__ import annotations
@@ -17,18 +17,43 @@ from typing import Any
 
 from ...realtime.frame import Batch, text_frame
 from ...realtime.writer import Bounds, Send, Writer
+from ..adapter import Allowed
 
 _EXPECTED = ("write", "get_write_buffer_size", "is_closing", "abort", "set_protocol", "pause_reading", "resume_reading")
 
 
+def create(send: Send, allowed: Allowed, bounds: Bounds, on_overflow: Callable[[], None]) -> Writer | None:
+    """A direct writer (:meth:`bus.servers.adapter.WriterModule.create`)."""
+    protocol = protocol_of(send)
+    return UvicornWriter(protocol, send, bounds, on_overflow) if protocol is not None and allowed() else None
+
+
+def why_not(send: Send) -> str:
+    """Why ``create`` gives no writer for uvicorn's ``send``; empty when only the self-test failed."""
+    if protocol_of(send) is not None:
+        return ""
+    protocol = getattr(send, "__self__", None)
+    name = type(protocol).__module__
+    if name.startswith("uvicorn.protocols.websockets.") and not name.endswith("_sansio_impl"):
+        return "uvicorn runs another implementation of WebSockets than websockets-sansio; leave out its option --ws"
+    if getattr(getattr(protocol, "conn", None), "extensions", None):
+        return "compression was negotiated; start uvicorn with --ws-per-message-deflate false"
+    return "its transport is none that can be written to directly, such as one for TLS; let a proxy in front end TLS"
+
+
+def backlog_of(send: Send) -> Callable[[], int] | None:
+    """None: uvicorn's ``send`` waits for the client."""
+    return None
+
+
 def protocol_of(send: Send) -> Any | None:
-    """uvicorn's protocol object behind ``send`` when built frames can be written to its transport; else None."""
+    """Uvicorn's protocol object behind ``send``, if its transport can be written to directly; else None."""
     protocol = getattr(send, "__self__", None)
     if type(protocol).__module__ != "uvicorn.protocols.websockets.websockets_sansio_impl":
         return None
     conn = getattr(protocol, "conn", None)
     transport = getattr(protocol, "transport", None)
-    # Not the class: uvloop's transports are of none of asyncio's.
+    # The class is not checked: uvloop's transports have none of asyncio's classes.
     if (
         not all(hasattr(transport, name) for name in _EXPECTED)
         or getattr(conn, "state", None) is None
@@ -36,17 +61,6 @@ def protocol_of(send: Send) -> Any | None:
     ):
         return None
     return protocol
-
-
-def is_another(send: Send) -> bool:
-    """Whether it is uvicorn's ``send`` of one of its other implementations."""
-    name = type(getattr(send, "__self__", None)).__module__
-    return name.startswith("uvicorn.protocols.websockets.") and not name.endswith("_sansio_impl")
-
-
-def compresses(send: Send) -> bool:
-    """Whether it is uvicorn's ``send`` of a connection that negotiated an extension."""
-    return bool(getattr(getattr(getattr(send, "__self__", None), "conn", None), "extensions", None))
 
 
 class UvicornWriter(Writer):
@@ -82,13 +96,13 @@ class UvicornWriter(Writer):
         self._waiting = self._waiting + len(batch.payloads) if before else len(batch.payloads)
         if self._waiting > self.bounds.frames or after > self.bounds.bytes:
             self._overflow()
-        elif self._watch is None:
-            self._something_waits()
+        elif self._timer is None:
+            self._watch_deadline()
 
     def buffered(self) -> int:
         return self._transport.get_write_buffer_size()
 
-    def gone(self) -> bool:
+    def disconnected(self) -> bool:
         return self.closed or self._conn.state is not self._open or self._transport.is_closing()
 
     def taken(self) -> int:
@@ -101,12 +115,12 @@ class UvicornWriter(Writer):
             self._closing = asyncio.ensure_future(self._close(code))
 
     async def _close(self, code: int) -> None:
-        """The ordinary way, which waits until the transport has sent most of what it holds; then the line is cut in time."""
+        """Close the ordinary way, which waits for most of the transport's buffer; cut the connection at the deadline."""
         end = asyncio.get_running_loop().time() + self.linger
         try:
             async with asyncio.timeout_at(end):
                 await self._asgi_send({"type": "websocket.close", "code": code})
-        except Exception as problem:  # noqa: BLE001 - uvicorn's own class says that the peer is gone already
+        except Exception as problem:  # noqa: BLE001 - uvicorn has its own class for a client that is gone
             if not isinstance(problem, TimeoutError):
                 return
         asyncio.get_running_loop().call_at(end, self._transport.abort)
@@ -117,7 +131,7 @@ class UvicornWriter(Writer):
 
 
 def fault() -> str | None:
-    """What is not as this module expects it, or None: `websockets` frames a text as we do, and leaves nothing of it waiting."""
+    """The self-test: ``websockets`` frames a text as the bus does, and at once. Returns what is wrong, or None."""
     from websockets.protocol import State
     from websockets.server import ServerProtocol
 

@@ -16,7 +16,7 @@ from bus.node.runtime import Args, Result
 from bus.notify.broker import NullBroker
 from bus.realtime.event_writer import EventWriter
 from bus.realtime.hub import Hub
-from bus.realtime.recent import Memory
+from bus.realtime.recent import RecentBudget
 from bus.realtime.writer import Bounds, Writer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -57,7 +57,7 @@ async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_doe
         async def settled() -> None:
             """There are no commits of our own."""
 
-        hub = Hub(loop, Memory(messages=500, size=1 << 20, total=1 << 24))
+        hub = Hub(loop, RecentBudget(messages=500, size=1 << 20, total=1 << 24))
         streams = Streams(hub, NullBroker(), run, settled, lambda address: None)
         stream = hub.open(channel.id, "lab", "bench", channel.epoch, 0)
         member = Member()
@@ -66,14 +66,14 @@ async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_doe
             for entry in entries[1:]:
                 assert entry.seq is not None
                 streams.committed(channel.id, entry.seq, entry.frame)
-            assert 0 < len(stream.held) <= EARLY
-            assert sum(len(frame) for frame, _ in stream.held.values()) < EARLY_BYTES + 2 * size
+            assert 0 < len(stream.early) <= EARLY
+            assert sum(len(delivery.frame) for delivery in stream.early.values()) < EARLY_BYTES + 2 * size
             answers.set()
             got: list[bytes] = []
             async with asyncio.timeout(20):
                 while len(got) < COUNT:
-                    got += await member.events.take(5.0)
+                    got += await member.events.next_frames(5.0)
             assert got == [entry.frame for entry in entries]
-            assert not stream.held
+            assert not stream.early
         finally:
             await loop.run_in_executor(thread, lambda: connection.close())

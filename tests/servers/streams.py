@@ -14,10 +14,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
-from bus.realtime.frame import HANDSHAKE, MAX_FRAME, masked_frame
-from bus.realtime.reader import OPEN, Reader
+from bus.realtime.frame import MAX_FRAME, masked_frame
+from bus.realtime.reader import Reader
 from bus.servers.daphne import writer as daphne_writer
 from bus.servers.daphne.reader import DaphneReader
+from bus.servers.selftest import HANDSHAKE, OPEN
 from bus.servers.uvicorn.reader import UvicornReader
 
 #: What was seen after each segment: the messages it brought, what the server answered, and whether it still listens.
@@ -101,7 +102,7 @@ def _cut(chance: random.Random, data: bytes) -> Iterator[bytes]:
         yield data[start:end]
 
 
-def on_daphne(segments: list[bytes], *, quick: bool | None) -> Seen:
+def on_daphne(segments: list[bytes], *, direct: bool | None) -> Seen:
     """What daphne's protocol, with Autobahn in it, makes of them: by itself (None), or behind a reader."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -118,7 +119,7 @@ def on_daphne(segments: list[bytes], *, quick: bool | None) -> Seen:
         transport.dataBuffer, transport._tempDataBuffer = b"", []
         queue = protocol.application_queue.queue
         messages: list[bytes] = []
-        reader = _begun(None if quick is None else DaphneReader(protocol, quick=quick), messages)
+        reader = _begun(None if direct is None else DaphneReader(protocol, direct=direct), messages)
         seen: Seen = []
         for segment in segments:
             if not state.lost:
@@ -219,15 +220,15 @@ def opened_on_uvicorn(config: Config, transport: Any, loop: Any) -> Any:
     return protocol
 
 
-def on_uvicorn(segments: list[bytes], config: Config, *, quick: bool | None) -> Seen:
+def on_uvicorn(segments: list[bytes], config: Config, *, direct: bool | None) -> Seen:
     """What uvicorn's protocol, with `websockets` in it, makes of them: by itself (None), or behind a reader."""
     transport = Transport()
     protocol = opened_on_uvicorn(config, transport, SimpleNamespace(call_later=None))
     messages: list[bytes] = []
-    reader = _begun(None if quick is None else UvicornReader(protocol, quick=quick), messages)
+    reader = _begun(None if direct is None else UvicornReader(protocol, direct=direct), messages)
     seen: Seen = []
     for parts in frame_by_frame(segments):
-        for part in parts if quick is None else [b"".join(parts)]:
+        for part in parts if direct is None else [b"".join(parts)]:
             if not transport.closing:
                 protocol.data_received(part)
             messages += waiting(protocol)
@@ -266,5 +267,5 @@ def content(event: dict[str, Any]) -> bytes:
 
 def _begun(reader: Reader | None, messages: list[bytes]) -> Reader | None:
     if reader is not None:
-        reader.begin(OPEN, messages.append, known=lambda: True)
+        reader.begin(OPEN, messages.append, is_registered=lambda: True)
     return reader

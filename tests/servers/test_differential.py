@@ -16,10 +16,10 @@ import pytest
 import uvloop
 from uvicorn.config import Config
 
-from bus.realtime.reader import OPEN
+from bus.servers.selftest import OPEN
 from bus.servers.uvicorn.reader import UvicornReader
-from tests.realtime import streams
-from tests.realtime.streams import (
+from tests.servers import streams
+from tests.servers.streams import (
     Seen,
     frame_by_frame,
     on_daphne,
@@ -42,11 +42,11 @@ def many(few: int, more: int) -> list[Any]:
 
 
 def way_of(server: str) -> Callable[[list[bytes], bool | None], Seen]:
-    """How a server reads segments; with a quick reader, one that only counts, or none."""
+    """How a server reads segments; with a direct reader, one that only counts, or none."""
     if server == "daphne":
-        return lambda segments, quick: on_daphne(segments, quick=quick)
+        return lambda segments, direct: on_daphne(segments, direct=direct)
     config = uvicorn_config()
-    return lambda segments, quick: on_uvicorn(segments, config, quick=quick)
+    return lambda segments, direct: on_uvicorn(segments, config, direct=direct)
 
 
 @pytest.mark.parametrize("server", SERVERS)
@@ -68,21 +68,21 @@ def test_a_reader_changes_nothing_that_anybody_sees(server: str, count: int) -> 
 
 
 class Counting(UvicornReader):
-    """A quick reader that tells how many bytes came, or (not ``quick``) uvicorn alone."""
+    """A direct reader that tells how many bytes came, or (not ``direct``) uvicorn alone."""
 
     __slots__ = ("came", "with_reader")
 
-    def __init__(self, protocol: Any, *, quick: bool) -> None:
+    def __init__(self, protocol: Any, *, direct: bool) -> None:
         self.came = 0
-        self.with_reader = quick
+        self.with_reader = direct
         super().__init__(protocol)
 
     def feed(self, data: bytes) -> None:
         self.came += len(data)
-        (super().feed if self.with_reader else self._server)(data)
+        (super().feed if self.with_reader else self._parse)(data)
 
 
-async def over_a_socket(segments: list[bytes], config: Config, *, quick: bool) -> Seen:
+async def over_a_socket(segments: list[bytes], config: Config, *, direct: bool) -> Seen:
     """What uvicorn's protocol makes of them on a real transport of the running loop."""
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
@@ -91,13 +91,13 @@ async def over_a_socket(segments: list[bytes], config: Config, *, quick: bool) -
     transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
     protocol = opened_on_uvicorn(config, transport, loop)
     messages: list[bytes] = []
-    reader = Counting(protocol, quick=quick)
-    reader.begin(OPEN, messages.append, known=lambda: True)
+    reader = Counting(protocol, direct=direct)
+    reader.begin(OPEN, messages.append, is_registered=lambda: True)
     seen: Seen = []
     sent = 0
     async with asyncio.timeout(20):
         for parts in frame_by_frame(segments):
-            for part in [b"".join(parts)] if quick else parts:
+            for part in [b"".join(parts)] if direct else parts:
                 if not transport.is_closing():
                     await loop.sock_sendall(theirs, part)
                     sent += len(part)
@@ -128,8 +128,8 @@ def test_on_a_real_transport_too(loop: Callable[[], asyncio.AbstractEventLoop], 
         for number in range(count):
             segments = [part for part in stream(random.Random(f"socket {number}")) if len(part) < 60_000]
             if segments:
-                alone = await over_a_socket(segments, config, quick=False)
-                assert await over_a_socket(segments, config, quick=True) == alone, f"stream {number}: {segments}"
+                alone = await over_a_socket(segments, config, direct=False)
+                assert await over_a_socket(segments, config, direct=True) == alone, f"stream {number}: {segments}"
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(run())

@@ -1,0 +1,3 @@
+"""Tests of the management commands."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""Tests of the adapter of uvicorn."""
+
+from __future__ import annotations
