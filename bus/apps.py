@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
     from .node import Node
-    from .sockets.connection import Handler
+    from .sockets.dispatch import Handler
 
 
 class BusConfig(AppConfig):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,6 +12,7 @@ from .node import current, settle
 from .protocol.errors import BAD_FRAMES, TOO_MANY, BusError, Closing
 from .servers.adapter import Pings
 from .servers.registry import attach_reader, choose_writer
+from .sockets import dispatch
 from .sockets.connection import Connection
 from .sockets.handshake import Refused, authenticate, origin_of, peer_address
 
@@ -72,7 +74,7 @@ class BusConsumer(AsyncConsumer):
                     connection.flooded(reason)
                     attached.cut()
 
-                reader.begin(writer, connection.take, flooded, connection.registered)
+                reader.begin(writer, partial(dispatch.begin, connection), flooded, connection.registered)
             while True:
                 event = await receive()
                 kind = event["type"]
@@ -86,10 +88,10 @@ class BusConsumer(AsyncConsumer):
                     if reader is not None:
                         reader.discard_input(flood=connection.client.close_code in (BAD_FRAMES, TOO_MANY))
                 elif kind == "arqonbus.frame":
-                    await connection.carry_out(event["frame"])
+                    await dispatch.finish(connection, event["frame"])
                 elif kind == "websocket.receive":
                     text = event.get("text")
-                    await connection.handle(text.encode() if text is not None else event.get("bytes") or b"")
+                    await dispatch.serve(connection, text.encode() if text is not None else event.get("bytes") or b"")
                 # While the connection is silent nothing of its last frame is kept.
                 event = None
                 if reader is not None:

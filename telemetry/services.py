@@ -22,6 +22,7 @@ from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.inbound import Inbound
 from bus.protocol.names import SERVER, Address
 from bus.publishing.django import publish_frames
+from bus.sockets import activity
 from bus.sockets.connection import Connection
 
 from . import metrics, protocol
@@ -64,7 +65,7 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
 
     node.publisher.publish(inbound, (ref,), client.client_id, done, exclude=client, owner=client.owner)
     if client.kind == "bus":
-        connection.active("telemetry", protocol.stream())
+        activity.announce(node, client, "telemetry", protocol.stream())
 
 
 def tell(event_type: str, payload: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from ..protocol.values import holds_nul
 from ..realtime.frame import LoggedFrame
 
 
-class Port(Protocol):
+class Process(Protocol):
     """The services of the process that commands may use."""
 
     async def run(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -59,7 +59,7 @@ class Context(msgspec.Struct):
     initial: Address
     room: str | None
     channel: str | None
-    port: Port
+    process: Process
     inbox_floor: int = 0
 
     def named(self, room: str | None, channel: str | None) -> tuple[str | None, str | None]:

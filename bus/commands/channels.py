@@ -97,7 +97,7 @@ async def create_channel(context: Context, parameters: CreateParameters) -> Answ
         )
         return {"room": address.room, "channel": address.channel, "metadata": channel.public_metadata()}
 
-    return Answer(f"Created channel {address}", await context.port.run_writer(create))
+    return Answer(f"Created channel {address}", await context.process.run_writer(create))
 
 
 @command(
@@ -109,7 +109,7 @@ async def create_channel(context: Context, parameters: CreateParameters) -> Answ
 async def delete_channel(context: Context, parameters: ChannelParameters) -> Answer:
     """Remove an empty channel with its history."""
     address = target(context, parameters)
-    await context.port.run_writer(lambda: channel_service.delete_channel(context.actor, address))
+    await context.process.run_writer(lambda: channel_service.delete_channel(context.actor, address))
     return Answer(f"Deleted channel {address}", {"room": address.room, "channel": address.channel, "deleted": True})
 
 
@@ -129,7 +129,7 @@ class JoinParameters(ChannelParameters):
 async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
     """Join a channel, and optionally replay missed messages."""
     address = target(context, parameters)
-    joined = await context.port.join(address, seq_of(parameters.since), parameters.epoch)
+    joined = await context.process.join(address, seq_of(parameters.since), parameters.epoch)
     result = {
         "room": address.room,
         "channel": address.channel,
@@ -149,7 +149,7 @@ async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
 async def leave_channel(context: Context, parameters: ChannelParameters) -> Answer:
     """Leave a channel."""
     address = target(context, parameters)
-    left = await context.port.leave(address)
+    left = await context.process.leave(address)
     return Answer(f"Left {address}", {"room": address.room, "channel": address.channel, "channels": left})
 
 
@@ -171,7 +171,7 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
     if not parameters.all:
         room = (parameters.room or context.room or context.initial.room).partition(":")[0]
         resolve(room or ":", WHOLE, context.initial)
-    rows, after = await context.port.ask(
+    rows, after = await context.process.ask(
         lambda: channel_lists.list_channels(context.actor, room=room, limit=parameters.limit, after=parameters.after)
     )
     return Answer(f"{len(rows)} channels", {"channels": rows, "room": room, "next": after})
@@ -181,5 +181,5 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
 async def channel_info(context: Context, parameters: ChannelParameters) -> Answer:
     """Show a channel's members, metadata and newest seq."""
     address = target(context, parameters)
-    info = await context.port.ask(lambda: channel_lists.channel_info(context.actor, address))
+    info = await context.process.ask(lambda: channel_lists.channel_info(context.actor, address))
     return Answer(f"{address} has {info['participant_count']} members", info)

@@ -28,7 +28,7 @@ class StatusParameters(Parameters):
 @command("status", StatusParameters, cost=LISTING, looks=True)
 async def status(context: Context, parameters: StatusParameters) -> Answer:
     """Show the server, its figures, and the channels and clients that you may see."""
-    started = context.port.started_at
+    started = context.process.started_at
 
     def read() -> dict[str, Any]:
         channels, next_channel = channel_lists.active_channels(
@@ -43,7 +43,7 @@ async def status(context: Context, parameters: StatusParameters) -> Answer:
             "next": after,
         }
 
-    result = await context.port.ask(read)
+    result = await context.process.ask(read)
     stats = result["stats"]
     server = {
         "version": VERSION,

@@ -49,12 +49,12 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
     address = where(context, parameters)
     plain = parameters.before is parameters.after is parameters.type is parameters.sender is None
     if plain:
-        recent = context.port.recent(address, parameters.limit)
+        recent = context.process.recent(address, parameters.limit)
         if recent is not None and sum(len(frame) for _, frame in recent) <= MOST_BYTES:
             more = recent[0][0] if recent and recent[0][0] > 1 else None
             # The newest messages may come from a process of an older version.
             return _answer(address, [legible(frame, seq) for seq, frame in recent], more)
-    answer: Answer = await context.port.ask(read, context, address, parameters)
+    answer: Answer = await context.process.ask(read, context, address, parameters)
     return answer
 
 

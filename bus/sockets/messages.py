@@ -3,114 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from ..auth.permissions import PUBLISH, SYSTEM
 from ..directory import clients as client_directory
 from ..directory.channels import ChannelRef
-from ..log import Entry
-from ..node import ClientState, Node
-from ..protocol.errors import BusError, target_not_found
+from ..protocol.errors import target_not_found
 from ..protocol.inbound import Inbound
-from ..protocol.names import Address, inbox
+from ..protocol.names import inbox
 from ..protocol.routing import Route
 from ..publishing.announce import Answer
 from ..publishing.plan import INBOXES, Plan, route
+from . import activity
+from .connection import Connection
 
 
-class Sender(Protocol):
-    """What is asked of the connection that a message came from."""
-
-    @property
-    def node(self) -> Node:
-        """The process's node."""
-        ...
-
-    @property
-    def client(self) -> ClientState:
-        """Who it is."""
-        ...
-
-    def send(self, frame: bytes) -> None:
-        """Hand over a frame."""
-        ...
-
-    def error(self, problem: BusError, request_id: str | None) -> None:
-        """Hand over an error."""
-        ...
-
-    def refuse(self, entry: Entry) -> None:
-        """Tell what came of a message, if it was refused."""
-        ...
-
-    def acknowledge(self, entry: Entry) -> None:
-        """Tell what came of a message."""
-        ...
-
-    def active(self, activity: str, address: Address | None = None) -> None:
-        """Note that the client did something."""
-        ...
-
-    def trace(self, kind: str, address: Address) -> None:
-        """Log the way of one message."""
-        ...
-
-
-def publish_at_once(sender: Sender, inbound: Inbound) -> bool:
+def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
     """Publish to a channel that this process knows. False when that takes a look at the database or several logs.
 
     Raises ``BusError`` INVALID_NAME, VALIDATION_ERROR, FORBIDDEN, BUSY.
     """
-    node, client = sender.node, sender.client
+    node, client = connection.node, connection.client
     planned = inbound.route or route(inbound, client.actor, client.initial)
     if planned.targets is None:
         ref = node.channels.known(planned.address)
         # What is hidden is refused after the same look as what is not there.
         if ref is not None and (not ref.private or node.permissions.may(client, PUBLISH, ref)):
-            _publish_to(sender, inbound, ref)
+            _publish_to(connection, inbound, ref)
             return True
     inbound.route = planned
     return False
 
 
-async def publish(sender: Sender, inbound: Inbound) -> None:
+async def publish(connection: Connection, inbound: Inbound) -> None:
     """Publish where :func:`publish_at_once` could not: a private message, or a channel that has to be found or made.
 
     Raises ``BusError`` as that does, and CHANNEL_NOT_FOUND, TARGET_NOT_FOUND, LIMIT_REACHED, UNAVAILABLE.
     """
-    if publish_at_once(sender, inbound):
+    if publish_at_once(connection, inbound):
         return
     planned: Route = inbound.route  # type: ignore[assignment] # publish_at_once left it there
     if planned.targets is not None:
-        await _publish_private(sender, inbound, planned.targets)
+        await _publish_private(connection, inbound, planned.targets)
         return
-    ref = await sender.node.channels.resolve(planned.address, sender.client.actor, action=PUBLISH)
-    _publish_to(sender, inbound, ref)
+    ref = await connection.node.channels.resolve(planned.address, connection.client.actor, action=PUBLISH)
+    _publish_to(connection, inbound, ref)
 
 
-def _publish_to(sender: Sender, inbound: Inbound, ref: ChannelRef) -> None:
-    node, client = sender.node, sender.client
+def _publish_to(connection: Connection, inbound: Inbound, ref: ChannelRef) -> None:
+    node, client = connection.node, connection.client
     node.permissions.check(client, PUBLISH, ref)
     node.publisher.publish(
         inbound,
         (ref,),
         client.client_id,
-        sender.acknowledge if inbound.ack else sender.refuse,
+        connection.acknowledge if inbound.ack else connection.refuse,
         exclude=client,
         owner=client.owner,
     )
     if inbound.type not in client.noted:
-        sender.active(inbound.type, ref.address)
+        activity.announce(node, client, inbound.type, ref.address)
     if node.traces:
-        sender.trace(inbound.kind, ref.address)
+        connection.trace(inbound.kind, ref.address)
 
 
-async def _publish_private(sender: Sender, inbound: Inbound, targets: Sequence[str]) -> None:
+async def _publish_private(connection: Connection, inbound: Inbound, targets: Sequence[str]) -> None:
     """Publish to the inbox of each target. Unknown targets are named in one error; the others are served.
 
     Raises ``BusError`` TARGET_NOT_FOUND, FORBIDDEN, BUSY, UNAVAILABLE.
     """
-    node, client = sender.node, sender.client
+    node, client = connection.node, connection.client
     here = node.clients.by_id
     absent = [target for target in targets if target not in here]
     there = await node.runtime.run(client_directory.known, absent) if absent else {}
@@ -121,13 +82,13 @@ async def _publish_private(sender: Sender, inbound: Inbound, targets: Sequence[s
         node.permissions.check(client, PUBLISH, ref)
     plan = Plan(inbound, refs, unknown, [target for target in served if there.get(target)])
     node.publisher.publish(
-        inbound, refs, client.client_id, Answer(sender, plan).done, exclude=client, owner=client.owner
+        inbound, refs, client.client_id, Answer(connection, plan).done, exclude=client, owner=client.owner
     )
     if node.traces:
         for ref in refs:
-            sender.trace(inbound.kind, ref.address)
+            connection.trace(inbound.kind, ref.address)
     if served:
         # Whose inbox it was is between the two.
-        sender.active("private", INBOXES)
+        activity.announce(node, client, "private", INBOXES)
     if unknown:
         raise target_not_found(unknown, len(targets))

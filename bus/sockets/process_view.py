@@ -1,4 +1,4 @@
-"""What the commands of a connection see of the process."""
+"""The process as the commands of one connection see it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import Any
 
 from ..auth.permissions import HISTORY
-from ..commands.base import Port
+from ..commands.base import Process
 from ..node import ClientState, Node
 from ..protocol.names import Address
 from ..realtime.frame import LoggedFrame
 
 
-class NodePort(Port):
-    """The node as the port of one connection's commands."""
+class ProcessView(Process):
+    """The process as the commands of one connection see it: the node, with this connection as the caller."""
 
     __slots__ = ("_client", "_node")
 
