@@ -27,7 +27,7 @@ def development_key(folder: Path) -> str:
             file.write(key)
     except OSError as problem:
         raise ImproperlyConfigured(
-            f"The key of development mode cannot be kept in {folder} ({problem.strerror}). "
+            f"Cannot store the key of development mode in {folder} ({problem.strerror}). "
             "Make the folder writable, or set SECRET_KEY."
         ) from None
     return key
@@ -49,6 +49,6 @@ def prepare_sqlite(name: str, own_folder: Path) -> None:
         if folder == own_folder:
             folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir():
-        raise ImproperlyConfigured(f"DATABASE_URL names a file in {folder}, and there is no such folder.")
+        raise ImproperlyConfigured(f"DATABASE_URL names a file in {folder}. There is no such folder.")
     with contextlib.suppress(OSError):
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

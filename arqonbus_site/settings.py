@@ -26,13 +26,15 @@ IN_CHECKOUT = (BASE_DIR / "manage.py").exists()
 STATE_DIR = (BASE_DIR if IN_CHECKOUT else Path.cwd()) / "var"
 site = environment.read()
 if not site.redis_prefix:
-    raise ImproperlyConfigured("REDIS_PREFIX is empty; the bus's keys could not be told from others.")
+    raise ImproperlyConfigured("REDIS_PREFIX is empty. It must be a text that marks the bus's keys.")
 for _host in site.allowed_hosts:
     if "/" in _host:
-        raise ImproperlyConfigured(f"ALLOWED_HOSTS holds {_host!r}; it must be a name alone, such as bus.example.com.")
+        raise ImproperlyConfigured(
+            f"ALLOWED_HOSTS contains {_host!r}; each item must be a host name only, such as bus.example.com."
+        )
 for _origin in site.csrf_trusted_origins:
     if "://" not in _origin:
-        raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS holds {_origin!r}; it must be scheme://host.")
+        raise ImproperlyConfigured(f"CSRF_TRUSTED_ORIGINS contains {_origin!r}; each item must be scheme://host.")
 DEBUG = site.debug
 
 # Database: SQLite in WAL mode with immediate transactions, or PostgreSQL through a pool.
@@ -122,9 +124,9 @@ if DEBUG:
     )
     ALLOWED_HOSTS = ALLOWED_HOSTS or ["localhost", "127.0.0.1", "[::1]", "testserver"]
 elif not SECRET_KEY:
-    raise ImproperlyConfigured("SECRET_KEY is not set. With DEBUG=0 it must be: a long random text, kept secret.")
+    raise ImproperlyConfigured("SECRET_KEY is not set. With DEBUG=0, set it to a long random text, and keep it secret.")
 elif not ALLOWED_HOSTS:
-    raise ImproperlyConfigured("ALLOWED_HOSTS is not set. With DEBUG=0 it must be: the host names of this site.")
+    raise ImproperlyConfigured("ALLOWED_HOSTS is not set. With DEBUG=0, set it to the host names of this site.")
 
 ARQONBUS = {"science_room": True, **conf.from_environment(os.environ)}
 _bus = conf.build(ARQONBUS)

@@ -35,7 +35,7 @@ class BusConfig(AppConfig):
         """Make what the process shares, and connect checks and signals. Raises ``ImproperlyConfigured`` for a missing app."""
         for needed in ("django.contrib.auth", "django.contrib.contenttypes"):
             if not apps.is_installed(needed):
-                raise ImproperlyConfigured(f'The bus needs users: add "{needed}" to INSTALLED_APPS.')
+                raise ImproperlyConfigured(f'The bus needs the users of Django. Add "{needed}" to INSTALLED_APPS.')
         from . import receivers
         from .auth.attempts import Attempts, Buckets
         from .auth.permissions import RuleTable

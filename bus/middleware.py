@@ -105,7 +105,7 @@ class PlainRequestMiddleware(_Middleware):
         """The refusal, if it is one."""
         path, query = request.path_info, request.META.get("QUERY_STRING", "")
         if ("\x00" in path or "%00" in query or "\x00" in query) and "/api/" not in path:
-            return plain_answer(BusError(ErrorCode.VALIDATION_ERROR, "The address holds a NUL character."), request)
+            return plain_answer(BusError(ErrorCode.VALIDATION_ERROR, "The address contains a NUL character."), request)
         if request.META.get("HTTP_COOKIE", "").count("\\") > MOST_ESCAPES:
             return plain_answer(
                 BusError(ErrorCode.VALIDATION_ERROR, "The cookies of the request cannot be read."), request

@@ -140,10 +140,10 @@ def mirror(
     ``ValueError`` for an unknown event, and for an abstract model, which has no rows.
     """
     if model._meta.abstract:
-        raise ValueError(f"{model.__name__} is abstract and has no rows: mirror each model that is made of it")
+        raise ValueError(f"{model.__name__} is abstract and has no rows. Mirror the models that inherit from it")
     chosen = frozenset(events)
     if unknown := chosen - set(EVENTS):
-        raise ValueError(f"unknown events {sorted(unknown)}: choose from {', '.join(EVENTS)}")
+        raise ValueError(f"unknown events {sorted(unknown)}. The events are {', '.join(EVENTS)}")
 
     def decorate(describe: Describe[M]) -> Mirror[M]:
         made = Mirror(model, describe, channel, chosen, durable)

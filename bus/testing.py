@@ -243,7 +243,7 @@ async def live_bus(application: Any = None, *, anonymous: bool = True) -> AsyncI
     """
     if connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
         raise ImproperlyConfigured(
-            "The bus works in threads, and SQLite in memory cannot: give the tests a file, "
+            "The bus uses threads, and SQLite in memory does not support them. Give the tests a file: "
             'DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "test.sqlite3"}.'
         )
     values = dict(getattr(settings, "ARQONBUS", {}))

@@ -33,10 +33,10 @@ def bearer_of(request: HttpRequest) -> str | None:
         return None
     scheme, _, secret = header.partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
-        raise BusError(ErrorCode.UNAUTHENTICATED, "Authorization is `Bearer` and an access token.")
+        raise BusError(ErrorCode.UNAUTHENTICATED, "The Authorization header must be `Bearer` and an access token.")
     if identity.kind_of(secret.strip()) == identity.TICKET:
         # It was made to be seen by a page, for one socket: here it would buy tokens that last.
-        raise BusError(ErrorCode.UNAUTHENTICATED, "A ticket opens a socket; here show an access token.")
+        raise BusError(ErrorCode.UNAUTHENTICATED, "A ticket only opens sockets. Send an access token for REST.")
     return str(secret.strip())
 
 

@@ -44,7 +44,7 @@ def read_body(stream: IO[bytes]) -> bytes:
     limit = config().batch_bytes
     data = stream.read(limit + 1)
     if len(data) > limit:
-        raise BusError(ErrorCode.FRAME_TOO_LARGE, f"The body has more than {limit} bytes.")
+        raise BusError(ErrorCode.FRAME_TOO_LARGE, f"The body is larger than the limit of {limit} bytes.")
     # A batch's frames lie two levels deep in it.
     if not nesting_within(data, config().frame_depth + 2):
         raise FrameError(ErrorCode.INVALID_JSON, f"The body nests deeper than {config().frame_depth} levels.")

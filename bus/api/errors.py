@@ -143,7 +143,7 @@ def noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answe
 def nothing_here(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
     """The answer for an address below /api/ that is none."""
     return plain_answer(
-        BusError(ErrorCode.NOT_FOUND, "There is nothing here; /api/docs/ lists what there is."), request
+        BusError(ErrorCode.NOT_FOUND, "There is nothing at this address. /api/docs/ lists all addresses."), request
     )
 
 

@@ -121,7 +121,7 @@ class EventStream:
             position = max(position, client.inbox_floor)
             if self._ending.over:
                 # Behind a synchronous middleware the view runs on though its request is gone.
-                raise BusError(ErrorCode.RESTARTING, "The request is over.")
+                raise BusError(ErrorCode.RESTARTING, "The request has ended.")
         except BaseException:
             self._leave()
             raise
@@ -177,9 +177,7 @@ class EventStream:
                 else:
                     yield b": still here\n\n"
                 if self._ref.id not in self.client.memberships:
-                    self.close(
-                        NOT_ALLOWED, BusError(ErrorCode.REVOKED, f"{self._ref.address} is no longer there for you.")
-                    )
+                    self.close(NOT_ALLOWED, BusError(ErrorCode.REVOKED, f"You can no longer read {self._ref.address}."))
             yield self._last()
         except TimeoutError:
             return
@@ -252,7 +250,8 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
         raise BusError(
             ErrorCode.VALIDATION_ERROR,
             details=[
-                {"field": name[:64], "message": "There is no such parameter; there is since."} for name in unknown
+                {"field": name[:64], "message": "There is no such parameter. The only parameter is since."}
+                for name in unknown
             ],
         )
     header = request.headers.get("Last-Event-ID", "").strip()
@@ -261,7 +260,7 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
         if not (seq.isascii() and seq.isdecimal() and len(seq) < 19):
             raise BusError(
                 ErrorCode.VALIDATION_ERROR,
-                details=[{"field": "Last-Event-ID", "message": "It is the id of an event, <epoch>:<seq>."}],
+                details=[{"field": "Last-Event-ID", "message": "This must be the id of an event, <epoch>:<seq>."}],
             )
         return int(seq), epoch if colon else None
     try:
@@ -277,12 +276,12 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
 async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase:
     """The view: a stream of events, or an error in the usual form."""
     if request.method != "GET":
-        error = BusError(ErrorCode.METHOD_NOT_ALLOWED, f'Method "{request.method}" not allowed.')
+        error = BusError(ErrorCode.METHOD_NOT_ALLOWED, f'Method "{request.method}" is not allowed.')
         return plain_answer(error, request, Allow="GET")
     scope = getattr(request, "scope", None)
     try:
         if scope is None:
-            raise BusError(ErrorCode.UNAVAILABLE, "Events need an ASGI server.")
+            raise BusError(ErrorCode.UNAVAILABLE, "Event streams need an ASGI server.")
         where = address_of(address)
         node = current()
         await node.start()
@@ -349,7 +348,7 @@ class ChannelEvents(BusView):
         What passes (429, 503) is told to who accepts `text/event-stream` by a stream that only has `retry` and a `closed` event,
         with status 200: an `EventSource` gives up for good on any other.
         """
-        raise TypeError("This is the description; `channel_events` answers.")
+        raise TypeError("This view only describes the address; `channel_events` answers requests.")
 
 
 channel_events.cls = ChannelEvents  # type: ignore[attr-defined] # where drf-spectacular looks

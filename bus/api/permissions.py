@@ -32,5 +32,5 @@ class IsBusAdmin(MayUseBus):
         """True, or raises ``BusError`` UNAUTHENTICATED or FORBIDDEN."""
         super().has_permission(request, view)
         if not actor_of(request).manages:
-            raise BusError(ErrorCode.FORBIDDEN, "This is for admins of the bus.")
+            raise BusError(ErrorCode.FORBIDDEN, "Only admins of the bus may do this.")
         return True

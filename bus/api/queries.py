@@ -35,12 +35,12 @@ class PositionField(forms.CharField):
         if text.isdecimal() and text.isascii():
             number = int(text[:20])
             if number > MOST_SEQ:
-                raise ValidationError("A seq is not that large.")
+                raise ValidationError("This seq is too large.")
             return number
         # An unencoded + of a query string arrives as a space.
         moment = parse_moment(text.strip()) or parse_moment(text.strip().replace(" ", "+"))
         if moment is None or not 1970 <= moment.year <= 9000:
-            raise ValidationError("It is a seq, or an ISO time such as 2026-01-01T00:00:00Z.")
+            raise ValidationError("This must be a seq, or an ISO time such as 2026-01-01T00:00:00Z.")
         return moment
 
 
@@ -51,7 +51,7 @@ class TimeField(PositionField):
         """An aware ``datetime``; None for nothing. Raises ``ValidationError``."""
         moment = super().to_python(value)
         if isinstance(moment, int):
-            raise ValidationError("It is an ISO time such as 2026-01-01T00:00:00Z.")
+            raise ValidationError("This must be an ISO time such as 2026-01-01T00:00:00Z.")
         return moment
 
 
@@ -79,7 +79,7 @@ class FlagField(forms.NullBooleanField):
             return None
         if text in ("true", "1", "false", "0"):
             return text in ("true", "1")
-        raise ValidationError("It is true or false.")
+        raise ValidationError("This must be true or false.")
 
     def validate(self, value: Any) -> None:
         """Nothing more."""
@@ -98,7 +98,7 @@ class NumberField(forms.IntegerField):
         """The number; None for nothing. Raises ``ValidationError``."""
         text = str(value or "")
         if text and not (text.isascii() and text.removeprefix("-").isdecimal()):
-            raise ValidationError("It is a whole number.")
+            raise ValidationError("This must be a whole number.")
         return super().to_python(text)
 
 
@@ -139,7 +139,10 @@ class ListFilter(filters.FilterSet):
         """The filter of a request over ``rows``. Raises ``BusError`` VALIDATION_ERROR with every fault."""
         made = cls(request.query_params, rows, request=request)
         faults = [
-            {"field": name, "message": f"There is no such parameter; there are {', '.join(sorted(made.filters))}."}
+            {
+                "field": name,
+                "message": f"There is no such parameter. The parameters are {', '.join(sorted(made.filters))}.",
+            }
             for name in request.query_params
             if name not in made.filters
         ]

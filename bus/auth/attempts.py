@@ -93,7 +93,7 @@ class Attempts:
             wait = self._bearers.take(key, 1.0, rate, burst, time.monotonic())
             if wait:
                 metrics.limits.labels("bad_credentials").inc()
-                text = "Too many wrong credentials came from your address; wait `retry_after` seconds."
+                text = "Too many wrong credentials came from your address. Wait `retry_after` seconds."
                 raise BusError(ErrorCode.RATE_LIMITED, text, retry_after=wait)
             self._bearers.give_back(key, 1.0, rate, burst, time.monotonic())
         try:

@@ -187,7 +187,7 @@ def _of_token(token: AccessToken, owner: Actor) -> Actor:
 def from_jwt(text: str) -> Actor:
     """The actor of a JWT. Raises ``BusError`` UNAUTHENTICATED."""
     if not jwts.enabled():
-        raise _refused("a JWT, but no key is set")
+        raise _refused("a JWT, but no key is configured")
     try:
         claims = jwts.read(text)
     except jwts.NotGood as problem:
@@ -221,10 +221,10 @@ def from_ticket(text: str) -> Actor:
     """The actor of a ticket, which is spent by this. Raises ``BusError`` UNAUTHENTICATED. Writes to the database."""
     actor = tickets.redeem(text)
     if actor is None:
-        raise _refused("a ticket that is forged, late or spent")
+        raise _refused("a forged, expired or used ticket")
     now = renewed([actor])[0]
     if isinstance(now, BusError):
-        raise _refused("a ticket of somebody whose access ended")
+        raise _refused("a ticket of an identity without access")
     return now
 
 
@@ -266,7 +266,7 @@ class _Known:
     def renewed(self, actor: Actor) -> Actor | BusError:
         kind = actor.credential.partition(":")[0]
         if actor.expires_at is not None and actor.expires_at <= time.time():
-            text = "Your session has ended; log in again." if kind == "session" else "Your access has expired."
+            text = "Your session has ended. Log in again." if kind == "session" else "Your access has expired."
             return BusError(ErrorCode.UNAUTHENTICATED, text)
         if kind == "token":
             token = self._tokens.get(actor.credential)
@@ -280,7 +280,7 @@ class _Known:
             if kind == "session" and (
                 actor.credential in self._ended or actor.proof != _proof(self._users[actor.principal])
             ):
-                return BusError(ErrorCode.UNAUTHENTICATED, "Your session has ended; log in again.")
+                return BusError(ErrorCode.UNAUTHENTICATED, "Your session has ended. Log in again.")
             return self._here(
                 actor,
                 msgspec.structs.replace(

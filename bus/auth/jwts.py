@@ -78,7 +78,7 @@ class _Fixed:
 
     def find(self, kid: Any, algorithm: Any) -> Key:
         if self._key.algorithm not in config().jwt_algorithms:
-            raise NotGood(f"{self._key.algorithm} is not among the algorithms taken")
+            raise NotGood(f"{self._key.algorithm} is not an accepted algorithm")
         return self._key
 
 
@@ -111,9 +111,9 @@ class _Set:
             self._refresh(FETCH_PAUSE)
             key = self._pick(kid, algorithm)
         if key is None:
-            raise NotGood("no key of that id")
+            raise NotGood("no key with this id")
         if key.algorithm not in config().jwt_algorithms:
-            raise NotGood(f"{key.algorithm} is not among the algorithms taken")
+            raise NotGood(f"{key.algorithm} is not an accepted algorithm")
         return key
 
     def _pick(self, kid: Any, algorithm: Any) -> Key | None:
@@ -136,7 +136,7 @@ class _Set:
                 self._keys = keys_of(self._document())
             except (OSError, ValueError) as problem:
                 logger.error(
-                    "the keys for JWT at %s cannot be read (%s); those read before stay good",
+                    "cannot read the keys for JWT at %s (%s); keys that were read before stay valid",
                     self._where,
                     problem,
                     extra={"event": "jwks_failed"},

@@ -279,7 +279,7 @@ def require(actor: Actor, action: str, address: Address, *, private: bool, rules
     ):
         raise channel_not_found(address)
     raise BusError(
-        ErrorCode.FORBIDDEN, f"You may not {action} at {address}.", [{"action": action, "address": str(address)}]
+        ErrorCode.FORBIDDEN, f"You may not {action} in {address}.", [{"action": action, "address": str(address)}]
     )
 
 
@@ -290,4 +290,4 @@ def require_admin_for(actor: Actor, type: str, address: Address) -> None:
     if type == "system":
         raise BusError(ErrorCode.FORBIDDEN, "Only admins may send system messages.")
     if address.room == WHOLE:
-        raise BusError(ErrorCode.FORBIDDEN, "Only admins may write to everybody.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may publish to everybody.")

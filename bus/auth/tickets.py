@@ -45,7 +45,7 @@ def _signer() -> Signer:
 def issue(actor: Actor) -> Ticket:
     """A ticket that makes its bearer ``actor``, as long as what proved ``actor`` holds. Raises ``BusError`` UNAUTHENTICATED."""
     if actor.anonymous or actor.system:
-        raise BusError(ErrorCode.UNAUTHENTICATED, "Tickets are for those who are identified.")
+        raise BusError(ErrorCode.UNAUTHENTICATED, "Authenticate first: only authenticated clients get tickets.")
     expires_at = time.time() + config().ticket_lifetime
     content = _Content(secrets.token_hex(12), expires_at, msgspec.structs.replace(actor, client_id="", client_type=""))
     body = urlsafe_b64encode(msgspec.json.encode(content)).rstrip(b"=").decode()

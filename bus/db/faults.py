@@ -119,11 +119,9 @@ def in_words(problem: BaseException) -> str:
     """One line for whoever runs the server: what the database said, and what to do about it."""
     reason = one_line(problem)
     if state_of(problem) == READ_ONLY or "session is read-only" in reason:
-        return (
-            f"The database takes no writes ({reason}). Let DATABASE_URL lead to the primary, or make this server one."
-        )
+        return f"The database refuses writes ({reason}). Point DATABASE_URL to the primary, or promote this server."
     if "readonly database" in reason or "disk is full" in reason:
-        return f"The database cannot be written ({reason}). Make room on its disk, or mend the rights of its file."
+        return f"The database cannot be written ({reason}). Free space on its disk, or correct the permissions of its file."
     if isinstance(problem, ProgrammingError) or "no such table" in reason or "no such column" in reason:
         return f"The database lacks the bus's tables ({reason}). Run `manage.py migrate` first."
     return f"The database does not answer ({reason}). Start it, or correct DATABASE_URL."

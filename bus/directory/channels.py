@@ -138,7 +138,7 @@ def _check_made_by(actor: Actor) -> None:
         metrics.limits.labels("channels_per_client").inc()
         raise BusError(
             ErrorCode.LIMIT_REACHED,
-            f"You brought {made} channels and rooms into being; {limit} is the limit.",
+            f"You created {made} channels and rooms. The limit is {limit}.",
             [{"limit": "channels_per_client", "value": limit}],
         )
 

@@ -37,15 +37,15 @@ def speaker(actor: Actor, wanted: str | None = None) -> tuple[Actor, bool]:
     """
     if actor.anonymous:
         if wanted:
-            raise BusError(ErrorCode.FORBIDDEN, "Identify yourself to speak under a client_id of your own.")
+            raise BusError(ErrorCode.FORBIDDEN, "Authenticate to use a client_id of your own.")
         mark = salted_hmac("arqonbus.anonymous", actor.address).hexdigest()[:12]
         return msgspec.structs.replace(actor, client_id=f"anonymous-{mark}"), False
     if wanted:
         if not is_client_id(wanted):
-            raise BusError(ErrorCode.INVALID_NAME, f"`client_id` is {CLIENT_ID_RULE}", [{"field": "client_id"}])
+            raise BusError(ErrorCode.INVALID_NAME, f"`client_id` must be {CLIENT_ID_RULE}", [{"field": "client_id"}])
         if is_reserved(wanted):
             raise BusError(
-                ErrorCode.INVALID_NAME, f"`client_id` {wanted} is the server's own.", [{"field": "client_id"}]
+                ErrorCode.INVALID_NAME, f"`client_id` {wanted} is reserved for the server.", [{"field": "client_id"}]
             )
         candidates = [wanted]
     else:
@@ -78,10 +78,10 @@ def too_many_ids(limit: int) -> BusError:
     metrics.limits.labels("client_ids_per_principal").inc()
     return BusError(
         ErrorCode.LIMIT_REACHED,
-        f"You have {limit} client_ids already, which are yours for good; an admin can forget those that are gone.",
+        f"You already own {limit} client_ids, which is the limit. An admin can remove unused ones.",
         [{"limit": "client_ids_per_principal", "value": limit}],
     )
 
 
 def _somebody_elses(client_id: str) -> BusError:
-    return BusError(ErrorCode.CLIENT_ID_IN_USE, "This client_id belongs to somebody else.", [{"client_id": client_id}])
+    return BusError(ErrorCode.CLIENT_ID_IN_USE, "This client_id belongs to another client.", [{"client_id": client_id}])

@@ -66,6 +66,6 @@ def id_taken() -> BusError:
     """For a message whose ``id`` its sender used for another channel's: were it taken for that one, it would be lost."""
     return BusError(
         ErrorCode.VALIDATION_ERROR,
-        "You sent a message with this id to another channel; give each message an id of its own.",
+        "You sent another message with this id to another channel. Give each message its own id.",
         [{"field": "id"}],
     )

@@ -39,7 +39,7 @@ PATIENCE = 0.05
 #: The same for a channel that is waited for apart from all others; shared by the channels that are.
 LONG_PATIENCE = 0.5
 #: A refusal that is the fault of one channel only.
-_HELD = "Another transaction holds this channel; nothing was published. Try again."
+_HELD = "Another transaction locks this channel; nothing was published. Try again."
 
 
 #: Bytes from which on a transaction takes no further message.

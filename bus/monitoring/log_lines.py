@@ -144,11 +144,11 @@ class Strangers(logging.Filter):
         sentence = record.getMessage().rstrip()
         if sentence.startswith(_NO_FILES):
             record.msg, record.args = (
-                "No connection is taken: raise the limit of open files (LimitNOFILE, ulimit -n)",
+                "New connections are refused: raise the limit of open files (LimitNOFILE, ulimit -n)",
                 (),
             )
         if "Traceback" in sentence:
-            record.msg, record.args = f"A handshake that cannot be read: {sentence.rpartition(chr(10))[2]}", ()
+            record.msg, record.args = f"Unreadable handshake: {sentence.rpartition(chr(10))[2]}", ()
         left_out = self._damper.admit()
         if left_out:
             record.left_out = left_out

@@ -136,7 +136,7 @@ def _took_too_long(problem: OperationalError) -> bool:
 
 def unavailable() -> BusError:
     """Return the error for a client while the database does not answer."""
-    return BusError(ErrorCode.UNAVAILABLE, "The message store does not answer. Try again.", retry_after=1.0)
+    return BusError(ErrorCode.UNAVAILABLE, "The database does not answer. Try again.", retry_after=1.0)
 
 
 def store_error(problem: DatabaseError) -> BusError:
@@ -146,6 +146,7 @@ def store_error(problem: DatabaseError) -> BusError:
     """
     if isinstance(problem, DataError):
         return BusError(
-            ErrorCode.VALIDATION_ERROR, "A value cannot be kept: a number too large, or a character of no text."
+            ErrorCode.VALIDATION_ERROR,
+            "A value cannot be stored: a number is too large, or a text has an invalid character.",
         )
     return unavailable()

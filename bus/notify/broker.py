@@ -88,7 +88,9 @@ def broker_for(receive: Callable[[Notification], None]) -> Broker:
     Raises ``RuntimeError`` where the project has no channel layer.
     """
     if not is_configured():
-        raise RuntimeError("CHANNEL_LAYERS has no default layer; ArqonBus needs one (the in-memory layer will do).")
+        raise RuntimeError(
+            "CHANNEL_LAYERS has no default layer. Configure one; the in-memory layer is enough for one process."
+        )
     layer = shared_layer()
     if layer is None:
         return NullBroker()

@@ -111,7 +111,10 @@ def normalise(
         _check_version(raw, request_id)
     frame_type = _frame_type(raw, faults, default)
     if only is not None and frame_type not in only:
-        faults.add("type", f"On this socket `type` is {' or '.join(sorted(only))}, or absent; not {frame_type[:64]!r}.")
+        faults.add(
+            "type",
+            f"On this socket `type` must be {' or '.join(sorted(only))}, or absent, and not {frame_type[:64]!r}.",
+        )
         frame_type = default
     if versioned:
         _check_v1(raw, frame_type, request_id, faults)
@@ -160,9 +163,9 @@ def _frame_id(raw: dict[str, msgspec.Raw], faults: Faults) -> str | None:
         return None
     text = id_text(data)
     if text is None:
-        faults.add("id", "`id` is a string.")
+        faults.add("id", "`id` must be a string.")
     elif not 1 <= len(text) <= 128 or not text.isprintable():
-        faults.add("id", "`id` is 1 to 128 printable characters long.")
+        faults.add("id", "`id` must have 1 to 128 printable characters.")
     else:
         return text
     return None
@@ -179,7 +182,7 @@ def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
     if bytes(raw["version"]) != VERSION:
         shown = bytes(raw["version"])[:40].decode(errors="replace")
         raise FrameError(
-            ErrorCode.UNSUPPORTED_VERSION, f'Version {shown} is unknown; speak "{PROTOCOL}".', request_id=request_id
+            ErrorCode.UNSUPPORTED_VERSION, f'Version {shown} is not supported. Use "{PROTOCOL}".', request_id=request_id
         )
 
 
@@ -188,14 +191,14 @@ def _check_v1(raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | No
     if frame_type not in V1_TYPES:
         raise FrameError(
             ErrorCode.UNKNOWN_TYPE,
-            f"Type {frame_type[:64]!r} is unknown; with `version` it is one of {', '.join(sorted(V1_TYPES))}.",
+            f"Type {frame_type[:64]!r} is unknown. With `version` it must be one of {', '.join(sorted(V1_TYPES))}.",
             request_id=request_id,
         )
     given = raw.get("type")
     if frame_type == "event" and (given is None or bytes(given) in (_NULL, b'""')):
-        faults.add("type", f"With `version`, `type` is there: one of {', '.join(sorted(V1_TYPES))}.")
+        faults.add("type", f"With `version`, `type` is required: one of {', '.join(sorted(V1_TYPES))}.")
     if frame_type != "register" and not (request_id or "").startswith("arq_"):
-        faults.add("id", "With `version`, `id` is there and begins with arq_.")
+        faults.add("id", "With `version`, `id` is required and must begin with arq_.")
 
 
 def _frame_type(raw: dict[str, msgspec.Raw], faults: Faults, default: str) -> str:
@@ -203,15 +206,15 @@ def _frame_type(raw: dict[str, msgspec.Raw], faults: Faults, default: str) -> st
     value = raw.get("type")
     if value is not None and (data := bytes(value)) != _NULL:
         if data[:1] != b'"':
-            faults.add("type", "`type` is a string.")
+            faults.add("type", "`type` must be a string.")
             return default
         text = _text.decode(data)
         if text:
             if len(text) > 64 or not text.isprintable():
-                faults.add("type", "`type` is 1 to 64 printable characters long.")
+                faults.add("type", "`type` must have 1 to 64 printable characters.")
                 return default
             if text in SERVER_TYPES:
-                faults.add("type", f"`type` {text} is the server's own.")
+                faults.add("type", f"`type` {text} is reserved for the server.")
             return TYPE_ALIASES.get(text, text)
     if "command" in raw:
         return "command"
@@ -231,7 +234,7 @@ def _name_text(raw: dict[str, msgspec.Raw], field: str, faults: Faults) -> str |
     if data[:1] == b'"':
         return _text.decode(data) or None
     if data != _NULL:
-        faults.add(field, f"`{field}` is a string.")
+        faults.add(field, f"`{field}` must be a string.")
     return None
 
 
@@ -243,7 +246,7 @@ def _flag(raw: dict[str, msgspec.Raw], field: str, faults: Faults) -> bool:
     if data == _TRUE:
         return True
     if data not in (_FALSE, _NULL):
-        faults.add(field, f"`{field}` is true or false.")
+        faults.add(field, f"`{field}` must be true or false.")
     return False
 
 
@@ -297,7 +300,7 @@ def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Fault
     """The fields of telemetry (contract §7). It is read by programs, so each of them is held to its form."""
     payload = raw.get("payload")
     if inbound.payload is None and (payload is None or bytes(payload) == _NULL):
-        faults.add("payload", "`payload` is missing: an object.")
+        faults.add("payload", "`payload` is missing. It must be an object.")
     event_type = raw.get("eventType")
     if event_type is None and inbound.payload is not None:
         # A v1 sender keeps its own fields inside the payload.
@@ -307,18 +310,18 @@ def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Fault
     inbound.source = _short_text(raw.get("source"), "source", faults)
     timestamp = raw.get("timestamp")
     if inbound.client_timestamp is None and timestamp is not None and bytes(timestamp) != _NULL:
-        faults.add("timestamp", "`timestamp` is an ISO 8601 time such as 2026-01-01T00:00:00.000Z.")
+        faults.add("timestamp", "`timestamp` must be an ISO 8601 time such as 2026-01-01T00:00:00.000Z.")
 
 
 def _short_text(value: msgspec.Raw | None, field: str, faults: Faults, *, required: bool = False) -> bytes | None:
     """A name of at most 128 printable characters, as JSON."""
     if value is None or (data := bytes(value)) == _NULL:
         if required:
-            faults.add(field, f"`{field}` is missing: 1 to 128 printable characters.")
+            faults.add(field, f"`{field}` is missing. It must have 1 to 128 printable characters.")
         return None
     text = _text.decode(data) if data[:1] == b'"' else ""
     if not 1 <= len(text) <= 128 or not text.isprintable():
-        faults.add(field, f"`{field}` is a string of 1 to 128 printable characters.")
+        faults.add(field, f"`{field}` must be a string of 1 to 128 printable characters.")
         return None
     return msgspec.json.encode(text)
 
@@ -337,15 +340,15 @@ def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound:
     try:
         targets = [_text.decode(data)] if data[:1] == b'"' else _strings.decode(data)
     except msgspec.DecodeError:
-        faults.add("to", "`to` is a client_id or a list of them.")
+        faults.add("to", "`to` must be a client_id or a list of client_ids.")
         return
     if targets and not to_somebody:
         # Published to everybody there, it would be read by those it was not meant for.
-        faults.add("to", "`to` belongs to messages of type private, or on channel pm.")
+        faults.add("to", "`to` is only allowed in messages of type private or to the channel pm.")
         return
     for target in targets:
         if not is_client_id(target):
-            faults.add("to", f"{target[:80]!r} is not a client_id: {CLIENT_ID_RULE}")
+            faults.add("to", f"{target[:80]!r} is not a valid client_id. Use {CLIENT_ID_RULE}")
     inbound.to = list(dict.fromkeys(targets))
 
 
@@ -356,7 +359,7 @@ def _metadata(raw: dict[str, msgspec.Raw], known: frozenset[str], faults: Faults
     if data == _NULL:
         data = b""
     elif data[:1] != b"{":
-        faults.add("metadata", "`metadata` is an object.")
+        faults.add("metadata", "`metadata` must be an object.")
         return None
     if known.issuperset(raw):
         return data or None
@@ -377,7 +380,7 @@ def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
                 payload.setdefault("parameters", payload.pop(alias))
     name = raw.get("command", payload.get("command"))
     if name is None or bytes(name)[:1] != b'"':
-        faults.add("command", "`command` is the name of a command; the `help` command lists them.")
+        faults.add("command", "`command` must be the name of a command. The `help` command lists all commands.")
     else:
         inbound.command = _text.decode(bytes(name))
     # Keys beside the parameters count where the command has a parameter of that name, and are ignored otherwise;
@@ -396,7 +399,7 @@ def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
         if isinstance(parameters, dict):
             inbound.parameters = parameters
         elif parameters is not None:
-            faults.add("parameters", "`parameters` is an object.")
+            faults.add("parameters", "`parameters` must be an object.")
 
 
 def _value(value: msgspec.Raw) -> Any:

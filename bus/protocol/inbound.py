@@ -18,7 +18,7 @@ KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = (
     "register",
 )
 #: What is told of a payload that is none, through whichever door it comes.
-PAYLOAD_RULE = "`payload` is an object; a text goes into `message`."
+PAYLOAD_RULE = "`payload` must be an object. Put a text into `message`."
 
 
 class Inbound(msgspec.Struct):

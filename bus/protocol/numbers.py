@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 LOWEST, HIGHEST = -(2**63), 2**64 - 1
 NUMBER_RULE = (
-    "a whole number lies between -2^63 and 2^64-1, and any other is within the range of a double; send others as text."
+    "a whole number must be between -2^63 and 2^64-1, and any other within the range of a double. "
+    "Send other numbers as text."
 )
 
 # The quick look takes every digit for "0", and reads a "+" as a digit to see `1e+999` as it sees `1e999`.

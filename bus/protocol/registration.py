@@ -44,9 +44,9 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
     result = Registration()
     client_id = fields.get("client_id") or None
     if client_id is not None and not is_client_id(client_id):
-        own.add("client_id", f"`client_id` is {CLIENT_ID_RULE}")
+        own.add("client_id", f"`client_id` must be {CLIENT_ID_RULE}")
     elif client_id is not None and is_reserved(client_id) and not is_made_up(client_id):
-        own.add("client_id", f"`client_id` {client_id} is the server's own.")
+        own.add("client_id", f"`client_id` {client_id} is reserved for the server.")
     else:
         result.client_id = client_id
     for field, longest in (("client_type", 64), ("screen_name", 128), ("avatar", 2048)):
@@ -54,7 +54,7 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
         if value is None or value == "":
             continue
         if not isinstance(value, str) or len(value) > longest or "\x00" in value:
-            own.add(field, f"`{field}` is a text of at most {longest} characters.")
+            own.add(field, f"`{field}` must be a text of at most {longest} characters.")
         else:
             setattr(result, field, value)
     # A token as long as in a header (``bus.auth.jwts``).
@@ -65,23 +65,23 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
         if value is None or value == "":
             continue
         if not isinstance(value, str) or len(value) > longest:
-            own.add(field, f"`{field}` is a string of at most {longest} characters.")
+            own.add(field, f"`{field}` must be a string of at most {longest} characters.")
         else:
             setattr(result, field, value)
     since = fields.get("since")
     if since is not None and since != "":
         since = seq_of(since)
         if isinstance(since, bool) or not isinstance(since, (int, str)) or (isinstance(since, int) and since < 0):
-            own.add("since", "`since` is a seq or an ISO time.")
+            own.add("since", "`since` must be a seq or an ISO time.")
         else:
             result.since = since
     personality = fields.get("personality")
     if holds_nul(personality):
-        own.add("personality", "`personality` holds a NUL character.")
+        own.add("personality", "`personality` contains a NUL character.")
     elif isinstance(personality, dict):
         result.personality = personality
     elif personality is not None:
-        own.add("personality", "`personality` is an object.")
+        own.add("personality", "`personality` must be an object.")
     result.resume = _resume(fields, own)
     if own.items and faults is None:
         raise FrameError(ErrorCode.VALIDATION_ERROR, details=own.items)
@@ -101,5 +101,5 @@ def _resume(fields: dict[str, Any], faults: Faults) -> Resume | None:
     for address, position in resume.positions.items():
         seq = position.get("seq")
         if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
-            faults.add("resume", f"The position of {address[:130]!r} needs a `seq`, a whole number.")
+            faults.add("resume", f"The position of {address[:130]!r} needs a `seq`, which is a whole number.")
     return resume

@@ -104,10 +104,10 @@ def _checked(room: str, channel: str) -> Address:
     if room == WHOLE:
         if channel == WHOLE:
             return EVERYONE
-        raise invalid_name("channel", channel, "Everybody has no channels: leave `channel` out.")
+        raise invalid_name("channel", channel, "A message to everybody has no channel. Leave `channel` out.")
     if room == INBOX_ROOM:
         if not is_client_id(channel):
-            raise invalid_name("channel", channel, f"An inbox is pm:<client_id>, and a client_id is {CLIENT_ID_RULE}.")
+            raise invalid_name("channel", channel, f"An inbox is pm:<client_id>. A client_id has {CLIENT_ID_RULE}")
     elif not is_name(room):
         raise invalid_name("room", room)
     elif channel != WHOLE and not is_name(channel):

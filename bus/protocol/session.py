@@ -23,7 +23,7 @@ def read_within(data: bytes, limits: Limits, grammar: Callable[[bytes], Inbound]
     if len(data) > limits.frame_bytes:
         raise FrameError(
             ErrorCode.FRAME_TOO_LARGE,
-            f"The frame has {len(data)} bytes; at most {limits.frame_bytes} are taken.",
+            f"The frame has {len(data)} bytes. The limit is {limits.frame_bytes}.",
             request_id=request_id_of(data),
         )
     if not nesting_within(data, limits.depth):
@@ -32,7 +32,10 @@ def read_within(data: bytes, limits: Limits, grammar: Callable[[bytes], Inbound]
     inbound = grammar(data)
     if len(inbound.to) > limits.targets:
         raise FrameError(
-            ErrorCode.VALIDATION_ERROR, f"At most {limits.targets} targets.", [{"field": "to"}], request_id=inbound.id
+            ErrorCode.VALIDATION_ERROR,
+            f"A private message may have at most {limits.targets} targets.",
+            [{"field": "to"}],
+            request_id=inbound.id,
         )
     return inbound
 
@@ -80,7 +83,10 @@ class Session:
             most = 2 * limits.memberships + 2
             if len(registration.resume.positions) > most:
                 self._bad(
-                    FrameError(ErrorCode.VALIDATION_ERROR, f"At most {most} positions.", request_id=inbound.id), now
+                    FrameError(
+                        ErrorCode.VALIDATION_ERROR, f"At most {most} positions are allowed.", request_id=inbound.id
+                    ),
+                    now,
                 )
         return inbound
 

@@ -22,9 +22,9 @@ def wrong_with(data: bytes, depth: int) -> str | None:
     try:
         _one.decode(data)
     except (msgspec.DecodeError, RecursionError):
-        return "It is not JSON."
+        return "This is not JSON."
     if not nesting_within(data, depth):
-        return f"It nests deeper than {depth} levels."
+        return f"This nests deeper than {depth} levels."
     found = out_of_range(data) if unusual(data) else None
     return None if found is None else f"{found[:40].decode()} is out of range: {NUMBER_RULE}"
 

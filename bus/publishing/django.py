@@ -75,7 +75,7 @@ def _text(address: str | Address) -> str:
     if not address:
         raise BusError(
             ErrorCode.INVALID_NAME,
-            "Publish where? The address, or a part of it, is empty; it is room:channel.",
+            "The address, or a part of it, is empty. Use room:channel.",
             [{"field": "address"}],
         )
     return address

@@ -41,7 +41,7 @@ def route(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
     if found is None:
         raise BusError(
             ErrorCode.UNKNOWN_TYPE,
-            f"A {inbound.type} frame is for the socket; here are events, private and system messages.",
+            f"A {inbound.type} frame is only accepted on the socket. Send events, private or system messages.",
             [{"field": "type"}],
         )
     return found(inbound, actor, initial)
@@ -54,7 +54,7 @@ def _event(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
         if not room and not channel:
             raise BusError(
                 ErrorCode.VALIDATION_ERROR,
-                details=[{"field": "channel", "message": "Where to? Give `room` and `channel`."}],
+                details=[{"field": "channel", "message": "The address is missing. Give `room` and `channel`."}],
             )
         initial = _NOWHERE
     address, private = place(room, channel, initial)
@@ -74,7 +74,7 @@ def _private_to(targets: Sequence[str]) -> Route:
     if not targets:
         raise BusError(
             ErrorCode.VALIDATION_ERROR,
-            details=[{"field": "to", "message": "`to` is missing: a client_id or a list of them."}],
+            details=[{"field": "to", "message": "`to` is missing. It must be a client_id or a list of client_ids."}],
         )
     return Route(INBOXES, targets)
 
@@ -88,7 +88,7 @@ def sender_of(actor: Actor) -> str:
     sender = actor.client_id or actor.name
     if not is_client_id(sender):
         # The name of a token or a user can be any text; on the wire a sender is a client_id.
-        raise BusError(ErrorCode.VALIDATION_ERROR, f"{sender[:64]!r} cannot be a sender.", [{"field": "client_id"}])
+        raise BusError(ErrorCode.VALIDATION_ERROR, f"{sender[:64]!r} is not a valid sender.", [{"field": "client_id"}])
     return sender
 
 

@@ -94,7 +94,7 @@ def take_in(actor: Actor, numbered: Iterable[tuple[int, bytes]], *, door: str) -
     with their numbers. Raises :class:`Refused`, and ``BusError`` FORBIDDEN for anybody but an admin.
     """
     if not actor.manages:
-        raise BusError(ErrorCode.FORBIDDEN, "Only admins import history.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may import history.")
     waiting: list[tuple[int, Line, str, datetime]] = []
     taken: dict[Address, int] = {}
     for number, data in numbered:
@@ -123,7 +123,7 @@ def _address(line: Line) -> Address:
 def _read(number: int, data: bytes) -> tuple[Line, str, datetime]:
     """A line of the file. Raises :class:`Refused`."""
     if len(data) > LONGEST_LINE:
-        raise Refused(f"Line {number} has {len(data)} bytes; at most {LONGEST_LINE} are taken.")
+        raise Refused(f"Line {number} has {len(data)} bytes. The limit is {LONGEST_LINE}.")
     try:
         text = data.decode().strip()
         line = msgspec.json.decode(text, type=Line)
@@ -132,11 +132,11 @@ def _read(number: int, data: bytes) -> tuple[Line, str, datetime]:
         raise Refused(f"Line {number} is not a message of an export: {problem}.") from None
     at = parse_moment(line.timestamp)
     if at is None or address != _address(line):
-        raise Refused(f"Line {number} is not a message of an export: its time, seq or address is wrong.")
+        raise Refused(f"Line {number} is not a message of an export: its time, seq or address is invalid.")
     if address.room == INBOX_ROOM:
-        raise Refused(f"Line {number} is a private message: inboxes belong to their clients and are not imported.")
+        raise Refused(f"Line {number} is a private message. Private messages are not imported.")
     if not nesting_within(data, config().frame_depth + 1):
-        raise Refused(f"Line {number} nests deeper than {config().frame_depth} levels, which is the limit here.")
+        raise Refused(f"Line {number} nests deeper than {config().frame_depth} levels, which is the limit.")
     # An export of an older version may hold numbers that no frame may hold any more.
     return line, legible(text.encode(), line.seq).decode(), at
 
@@ -147,15 +147,13 @@ def _append(actor: Actor, waiting: Sequence[tuple[int, Line, str, datetime]], ta
         channel_id = ensure(address, SYSTEM)[0].id
         channel = Channel.objects.select_for_update(of=("self",)).get(pk=channel_id)
         if channel.ephemeral:
-            raise Refused(f"Line {waiting[0][0]}: {address} is ephemeral and keeps no history.")
+            raise Refused(f"Line {waiting[0][0]}: {address} is ephemeral and stores no history.")
         rows: list[Message] = []
         known = _kept(channel, [line.seq for _, line, _, _ in waiting if line.seq <= channel.head])
         for number, line, text, at in waiting:
             if line.seq <= channel.head:
                 if known.get(line.seq) != line.id:
-                    raise Refused(
-                        f"Line {number}: {address} holds other messages already. History is imported into empty channels."
-                    )
+                    raise Refused(f"Line {number}: {address} already has other messages. The channel must be empty.")
                 continue
             rows.append(
                 Message(

@@ -65,7 +65,7 @@ def _cursor(text: str) -> Address | None:
         return None
     address = parse_address(unsealed(text) or "")
     if address is None:
-        raise invalid_name("after", text, "`after` is the `next` of a page.")
+        raise invalid_name("after", text, "`after` must be the `next` of a page.")
     return address
 
 

@@ -61,7 +61,7 @@ def create_channel(
             )
     except IntegrityError:
         raise BusError(
-            ErrorCode.CHANNEL_EXISTS, f"The channel {address} exists already.", [{"address": str(address)}]
+            ErrorCode.CHANNEL_EXISTS, f"The channel {address} already exists.", [{"address": str(address)}]
         ) from None
     audit.record(actor, door, "create_channel", str(address))
     announce_created(channel, actor)
@@ -88,7 +88,9 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
             raise channel_not_found(address)
         if channel.hardcoded or channel.kind != Channel.Kind.CHANNEL:
             raise BusError(
-                ErrorCode.CHANNEL_PROTECTED, f"{address} is built in and stays.", [{"address": str(address)}]
+                ErrorCode.CHANNEL_PROTECTED,
+                f"{address} is built in and cannot be deleted.",
+                [{"address": str(address)}],
             )
         check_empty(channel)
         remove(channel)
@@ -135,7 +137,7 @@ def check_empty(channel: Channel) -> None:
     if members:
         raise BusError(
             ErrorCode.CHANNEL_NOT_EMPTY,
-            f"{channel.address} has {len(members)} members; it can be deleted once they left.",
+            f"{channel.address} has {len(members)} members. Only an empty channel can be deleted.",
             [{"participants": members}],
         )
 

@@ -139,7 +139,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
             answers[i] = None
             continue
         if not claim.wanted():
-            answers[i] = Closing(SLOW, BusError(ErrorCode.UNAVAILABLE, "The connection is gone.", retry_after=1.0))
+            answers[i] = Closing(SLOW, BusError(ErrorCode.UNAVAILABLE, "The connection has closed.", retry_after=1.0))
             continue
         row = known.get(claim.client_id)
         here_already = row is not None and row.node_id is not None and row.principal == claim.principal
@@ -299,7 +299,7 @@ def _judge(row: Client | None, claim: Claim, now: datetime, *, connected: bool) 
     if row is None:
         proven = made_up and _proves_made_up(claim)
         if made_up and not proven:
-            return _in_use("This client_id was made up for another connection."), False, False
+            return _in_use("This client_id was generated for another connection."), False, False
         return None, proven, proven
     same_principal = bool(row.principal) and row.principal == claim.principal
     token_good = (
@@ -312,7 +312,7 @@ def _judge(row: Client | None, claim: Claim, now: datetime, *, connected: bool) 
     proven = same_principal or token_good
     if row.principal and not proven:
         # A principal owns its client ids, connected or not; nobody else may speak under them.
-        return _in_use("This client_id belongs to somebody else."), False, False
+        return _in_use("This client_id belongs to another client."), False, False
     if not proven and (made_up or (connected and row.connection_id != claim.connection_id)):
         return _in_use(), False, False
     return None, proven, token_good

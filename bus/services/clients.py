@@ -59,7 +59,7 @@ def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> 
             client.connection_id,
             NOT_ALLOWED,
             ErrorCode.FORBIDDEN,
-            reason or "You were sent away by an administrator.",
+            reason or "An administrator disconnected you.",
         )
     )
 
@@ -70,13 +70,13 @@ def forget(actor: Actor, client_id: str, *, door: str) -> None:
     Admins only. Raises ``BusError`` FORBIDDEN, CLIENT_NOT_FOUND, or CLIENT_ID_IN_USE while it is connected.
     """
     if not actor.manages:
-        raise BusError(ErrorCode.FORBIDDEN, "Only admins may forget a client.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may remove a client.")
     with transaction.atomic():
         client = Client.objects.select_for_update(of=("self",)).filter(client_id=client_id).first()
         if client is None:
             raise BusError(ErrorCode.CLIENT_NOT_FOUND, f"There is no client {client_id[:64]!r}.")
         if client.node_id is not None:
-            raise BusError(ErrorCode.CLIENT_ID_IN_USE, f"{client_id} is connected; disconnect it first.")
+            raise BusError(ErrorCode.CLIENT_ID_IN_USE, f"{client_id} is connected. Disconnect it first.")
         remove_all({client.client_id: client.pk})
         audit.record(actor, door, "forget_client", client_id)
 
@@ -114,7 +114,7 @@ def list_clients(
     """
     place = unsealed(after)
     if place is None:
-        raise invalid_name("after", after, "`after` is the `next` of a page.")
+        raise invalid_name("after", after, "`after` must be the `next` of a page.")
     connected = Client.objects.filter(node__isnull=False, client_id__gt=place).order_by("client_id")
     rows = (Client.objects.all() if clients is None else clients).filter(node__isnull=False)
     edge: list[str] = []

@@ -22,8 +22,8 @@ NAMED = (Grant.Subject.USER, Grant.Subject.GROUP, Grant.Subject.TOKEN, Grant.Sub
 
 
 NO_PATTERN = (
-    "It is room:channel with * for any text, such as science:*, *:news or team-*:*; * is everywhere. "
-    "{me} is whoever asks, such as user-7, and has no * beside it."
+    "The pattern must be room:channel with * for any text, such as science:*, *:news or team-*:*. * alone means everywhere. "
+    "{me} is the id of the caller, such as user-7, and has no * beside it."
 )
 
 

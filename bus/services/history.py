@@ -91,7 +91,7 @@ def page(actor: Actor, question: Question) -> Page:
     if len(logs) > 1 and (isinstance(question.before, int) or isinstance(question.after, int)):
         raise BusError(
             ErrorCode.VALIDATION_ERROR,
-            "Several channels have no common seq; give `before` and `after` as times.",
+            "Several channels have no common seq. Give `before` and `after` as times.",
             [{"field": field} for field in ("before", "after") if isinstance(getattr(question, field), int)],
         )
     spans, finished = [], []
@@ -190,7 +190,7 @@ def _several(actor: Actor, channels: QuerySet[Channel], question: Question, curs
 def _too_many_logs() -> BusError:
     return BusError(
         ErrorCode.VALIDATION_ERROR,
-        f"That are more than {MOST_LOGS} channels with messages; name a room or a channel, or a shorter time.",
+        f"This would search more than {MOST_LOGS} channels. Narrow it to a room, a channel or a shorter period.",
         [{"field": "room"}],
     )
 
@@ -210,7 +210,7 @@ def _inbox(actor: Actor, address: Address, connected_floor: int | None) -> list[
         raise invalid_name("channel", address.channel)
     if not can(msgspec.structs.replace(actor, client_id=address.channel), HISTORY, address, private=True):
         # Not even the owner could, with such a token.
-        raise BusError(ErrorCode.FORBIDDEN, f"You may not read history at {address}.", [{"action": HISTORY}])
+        raise BusError(ErrorCode.FORBIDDEN, f"You may not read the history of {address}.", [{"action": HISTORY}])
     channel = Channel.objects.filter(room__name=INBOX_ROOM, name=address.channel).first()
     if channel is None:
         return []
@@ -283,8 +283,8 @@ def _read_cursor(text: str) -> dict[int, int]:
     except (binascii.Error, msgspec.MsgspecError, ValueError):
         raise BusError(
             ErrorCode.VALIDATION_ERROR,
-            "This is not a cursor that the bus gave out.",
-            [{"field": "cursor", "message": "Take it from `next` of the page before."}],
+            "This cursor is not valid.",
+            [{"field": "cursor", "message": "Use the `next` of the previous page."}],
         ) from None
     return positions
 
@@ -299,7 +299,7 @@ def address_of(room: str | None, channel: str | None) -> Address | None:
     if channel and not room and ":" not in channel:
         raise BusError(
             ErrorCode.VALIDATION_ERROR,
-            "Which room? Give `room` too, or the channel as room:channel.",
+            "The room is missing. Give `room` too, or the channel as room:channel.",
             [{"field": "room", "message": "`room` is missing."}],
         )
     return resolve(room, channel, EVERYONE)

@@ -48,7 +48,7 @@ def create_room(
             )
             audit.record(actor, door, "create_room", name, private=private)
     except IntegrityError:
-        raise BusError(ErrorCode.ROOM_EXISTS, f"The room {name} exists already.", [{"room": name}]) from None
+        raise BusError(ErrorCode.ROOM_EXISTS, f"The room {name} already exists.", [{"room": name}]) from None
     return room
 
 
@@ -86,7 +86,7 @@ def delete_room(actor: Actor, name: str, *, door: str) -> None:
         if room.hardcoded or protected:
             raise BusError(
                 ErrorCode.CHANNEL_PROTECTED,
-                f"The room {name} is built in and stays.",
+                f"The room {name} is built in and cannot be deleted.",
                 [{"room": name, "channels": protected}],
             )
         channels = list(room.channels.select_related("room"))
@@ -117,7 +117,7 @@ def page(actor: Actor, rooms: QuerySet[Room], *, after: str, limit: int) -> tupl
     """
     place = unsealed(after)
     if place is None:
-        raise invalid_name("after", after, "`after` is the `next` of a page.")
+        raise invalid_name("after", after, "`after` must be the `next` of a page.")
     rooms = rooms.filter(Q(private=False) | rooms_for(actor)).exclude(name__in=(INBOX_ROOM, WHOLE))
     seen, more, shown = walk(rooms, ("name",), (place,), limit, lambda batch: _visible(actor, batch))
     return rows(actor, seen), None if more is None else more[0] if shown else sealed(more[0])

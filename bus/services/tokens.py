@@ -38,22 +38,23 @@ def create(
         end = datetime.fromtimestamp(actor.expires_at, UTC)
         expires_at = min(expires_at, end) if expires_at is not None else end
     if not (actor.manages or (_is(actor, user) and not admin)):
-        raise BusError(ErrorCode.FORBIDDEN, "Only admins make tokens for others, or tokens of an admin.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may create tokens for others, or admin tokens.")
     if actor.scopes is not None and not (scopes and actor.scopes.issuperset(scopes)):
         raise BusError(
-            ErrorCode.FORBIDDEN, f"Your own token is good for {', '.join(sorted(actor.scopes))} only; give `scopes`."
+            ErrorCode.FORBIDDEN,
+            f"Your own token only allows {', '.join(sorted(actor.scopes))}. Give `scopes` within that.",
         )
     faults = []
     if not name.strip() or len(name) > 100:
-        faults.append({"field": "name", "message": "A name of 1 to 100 characters is needed."})
+        faults.append({"field": "name", "message": "The name must have 1 to 100 characters."})
     wanted = sorted(set(scopes))
     faults += [
-        {"field": "scopes", "message": f"{scope!r} is not an action. There are: {', '.join(sorted(ACTIONS))}."}
+        {"field": "scopes", "message": f"{scope!r} is not an action. The actions are: {', '.join(sorted(ACTIONS))}."}
         for scope in wanted
         if scope not in ACTIONS
     ]
     if expires_at is not None and expires_at <= timezone.now():
-        faults.append({"field": "expires_at", "message": "It lies in the past."})
+        faults.append({"field": "expires_at", "message": "This time is in the past."})
     if faults:
         raise BusError(ErrorCode.VALIDATION_ERROR, faults[0]["message"], faults)
     with transaction.atomic():
@@ -77,7 +78,8 @@ def user_of(actor: Actor) -> Any:
     user = get_user_model()._default_manager.filter(pk=key).first() if kind == "user" else None
     if user is None:
         raise BusError(
-            ErrorCode.FORBIDDEN, "Tokens of one's own are for users of the site; admins make others in the admin."
+            ErrorCode.FORBIDDEN,
+            "Only users of the site may create their own tokens. Admins create other tokens in the admin.",
         )
     return user
 
@@ -89,7 +91,7 @@ def revoke(actor: Actor, token: AccessToken, *, door: str) -> None:
     Raises ``BusError`` FORBIDDEN.
     """
     if not (actor.manages or (_is(actor, token.user) and acts_whole(actor)) or actor.credential == f"token:{token.pk}"):
-        raise BusError(ErrorCode.FORBIDDEN, "Only admins revoke the tokens of others.")
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may revoke the tokens of others.")
     if token.revoked_at is not None:
         return
     with transaction.atomic():

@@ -155,7 +155,7 @@ def bearer_of(scope: Any, query: dict[str, str]) -> str | None:
     if in_url is not None and not config().token_in_url:
         raise Refused(
             ErrorCode.UNAUTHENTICATED,
-            "Tokens in the URL are refused; send it in a header, as a sub-protocol, or in the first frame.",
+            "Tokens in the URL are refused. Send the token in a header, as a sub-protocol, or in the first frame.",
         )
     return in_url
 
@@ -187,7 +187,9 @@ async def _actor_of(bearer: str, kind: str, node: Node) -> Actor:
 
 
 def _unavailable() -> BusError:
-    return BusError(ErrorCode.UNAVAILABLE, "Who you are cannot be looked up at the moment. Try again.", retry_after=1.0)
+    return BusError(
+        ErrorCode.UNAVAILABLE, "The server cannot check your identity at the moment. Try again.", retry_after=1.0
+    )
 
 
 def session_key_of(scope: Any) -> str | None:

@@ -77,7 +77,7 @@ def test_refusals_say_why_and_are_not_tried_again(node: Run, shared_server: BusS
     assert said["page"] is True
     assert said["name"] == ["INVALID_NAME", 400, False]
     # The message alone says what is wrong: a stack trace shows no details.
-    assert "\n  client_id: `client_id` is 1 to 64 of" in said["id"]
+    assert "\n  client_id: `client_id` must be 1 to 64" in said["id"]
     run.finish()
 
 

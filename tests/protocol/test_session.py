@@ -57,7 +57,7 @@ def test_a_nesting_bomb_is_one_error(bomb: bytes) -> None:
 def test_too_many_targets_are_refused() -> None:
     frame = {"type": "private", "id": "m1", "to": ["a", "b", "c"], "message": "x"}
     problem = problem_of(session(targets=2), json.dumps(frame).encode())
-    assert (problem.code, problem.message) == ("VALIDATION_ERROR", "At most 2 targets.")
+    assert (problem.code, problem.message) == ("VALIDATION_ERROR", "A private message may have at most 2 targets.")
 
 
 def test_too_many_positions_are_refused() -> None:
@@ -66,7 +66,7 @@ def test_too_many_positions_are_refused() -> None:
         return json.dumps({"client_id": "a", "resume": {"token": "t", "positions": positions}}).encode()
 
     assert session(memberships=2).receive(frame(6), 0.0).registration is not None
-    assert problem_of(session(memberships=2), frame(7)).message == "At most 6 positions."
+    assert problem_of(session(memberships=2), frame(7)).message == "At most 6 positions are allowed."
     assert session(memberships=0).receive(frame(500), 0.0).registration is not None
 
 

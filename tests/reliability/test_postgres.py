@@ -122,7 +122,7 @@ async def test_who_wants_into_a_channel_that_a_transaction_holds_waits_alone(
             assert ack["seq"] == number + 1
             await other.join(fresh_room, f"free{number}")
         assert await refusal(impatient, fresh_room, "held") == "UNAVAILABLE"
-        with pytest.raises(WireError, match="Another transaction holds this channel"):
+        with pytest.raises(WireError, match="Another transaction locks this channel"):
             await impatient.request("join_channel", channel=f"{fresh_room}:held", timeout=PATIENCE)
         assert not joining.done()
         assert not registering.done()

@@ -240,7 +240,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.embedded
 def test_a_database_in_a_folder_that_is_not_there_is_one_line_and_nothing_is_made(tmp_path: Path) -> None:
     line = _refusal("runbus", env={"DATABASE_URL": f"sqlite:///{tmp_path}/typo/bus.sqlite3"})
-    assert line == f"DATABASE_URL names a file in {tmp_path}/typo, and there is no such folder."
+    assert line == f"DATABASE_URL names a file in {tmp_path}/typo. There is no such folder."
     assert list(tmp_path.iterdir()) == []
 
 

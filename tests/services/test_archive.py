@@ -97,7 +97,7 @@ def test_a_channel_with_other_messages_takes_none(exported: Path) -> None:
     forget()
     publish("lab:desk", message="somebody else's")
     with pytest.raises(
-        CommandError, match=r"lab:desk holds other messages already\. .* The 1 messages before it are imported"
+        CommandError, match=r"lab:desk already has other messages\. .* The 1 messages before it are imported"
     ):
         said("import_history", exported)
     assert [row[0] for row in kept()] == ["lab:*", "lab:desk"]
@@ -133,7 +133,7 @@ def test_a_line_without_an_end_is_not_read_whole(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(archive, "LONGEST_LINE", 1000)
     path = tmp_path / "endless"
     path.write_bytes(b"[" * 100_000)
-    with pytest.raises(CommandError, match=r"^Line 1 has 1001 bytes; at most 1000 are taken"):
+    with pytest.raises(CommandError, match=r"^Line 1 has 1001 bytes\. The limit is 1000"):
         said("import_history", path)
 
 

@@ -18,7 +18,7 @@ class StrictSerializer(serializers.Serializer[Any]):
         faults = {}
         if isinstance(data, dict):
             faults = {
-                key: ["There is no such field; there are " + ", ".join(self.fields) + "."]
+                key: ["There is no such field. The fields are " + ", ".join(self.fields) + "."]
                 for key in data
                 if key not in self.fields
             }
@@ -51,7 +51,7 @@ class FlagField(serializers.BooleanField):
     def to_internal_value(self, data: Any) -> bool:
         """The flag."""
         if not isinstance(data, bool):
-            raise serializers.ValidationError("It is true or false.")
+            raise serializers.ValidationError("This must be true or false.")
         return data
 
 
@@ -79,9 +79,9 @@ class ObjectField(serializers.JSONField):
     def to_internal_value(self, data: Any) -> Any:
         """The object. Text in it may not hold NUL, which databases do not keep."""
         if not isinstance(data, dict):
-            raise serializers.ValidationError("It is an object.")
+            raise serializers.ValidationError("This must be an object.")
         if holds_nul(data):
-            raise serializers.ValidationError("Null characters are not allowed.")
+            raise serializers.ValidationError("NUL characters are not allowed.")
         return data
 
 

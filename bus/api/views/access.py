@@ -104,7 +104,7 @@ class OneToken(_TokenView):
         """End one of your tokens at once, on every process; connections that came in with it are closed."""
         token = self.own().filter(pk=min(id, MOST_ID)).first()
         if token is None:
-            raise BusError(ErrorCode.NOT_FOUND, "You have no such token.")
+            raise BusError(ErrorCode.NOT_FOUND, "You have no token with this number.")
         token_service.revoke(self.actor, token, door=DOOR)
         return Response(status=204)
 

@@ -97,7 +97,7 @@ class BusView(APIView):
         # What is empty is a value, but where it stands for fields of its own.
         if all(isinstance(fields[name], Serializer) and not part for name, part in value.items()):
             raise BusError(
-                ErrorCode.VALIDATION_ERROR, f"The body names no field to change; there are {', '.join(fields)}."
+                ErrorCode.VALIDATION_ERROR, f"The body names no field to change. The fields are {', '.join(fields)}."
             )
         return value
 
@@ -106,7 +106,7 @@ def address_of(text: str) -> Address:
     """The address in a path; a name's slash may come as ``%2F``. Raises ``BusError`` INVALID_NAME."""
     address = parse_address(unquote(text))
     if address is None:
-        raise invalid_name("address", text, f"{text[:80]!r} is not room:channel.")
+        raise invalid_name("address", text, f"{text[:80]!r} is not an address of the form room:channel.")
     return address
 
 
@@ -144,6 +144,6 @@ def wrong_cursor() -> BusError:
     """For a cursor that is none."""
     return BusError(
         ErrorCode.VALIDATION_ERROR,
-        "This is not a cursor that the bus gave out.",
-        [{"field": "cursor", "message": "Take it from `next` of the page before."}],
+        "This cursor is not valid.",
+        [{"field": "cursor", "message": "Use the `next` of the previous page."}],
     )

@@ -114,15 +114,15 @@ def _cost(frames_in: Sequence[Inbound], body: int) -> tuple[int, int]:
     if rows > settings.batch_rows:
         raise BusError(
             ErrorCode.LIMIT_REACHED,
-            f"The messages of one request are {rows} when each counts once for each target; "
-            f"at most {settings.batch_rows} are taken. Send them in several requests.",
+            f"The request has {rows} messages, where a private message counts once for each target. "
+            f"The limit is {settings.batch_rows}. Use several requests.",
             [{"limit": "batch_rows", "value": settings.batch_rows}],
         )
     if size > settings.batch_bytes:
         raise BusError(
             ErrorCode.FRAME_TOO_LARGE,
-            f"The messages of one request have {size} bytes when each counts once for each target; "
-            f"at most {settings.batch_bytes} are taken. Send them in several requests.",
+            f"The messages of the request have {size} bytes, where a private message counts once for each target. "
+            f"The limit is {settings.batch_bytes}. Use several requests.",
             [{"limit": "batch_bytes", "value": settings.batch_bytes}],
         )
     return rows - 1, size
@@ -135,7 +135,7 @@ def _keep_to(inbound: Inbound, initial: Address, index: int | None) -> None:
         if given not in (None, own, str(initial)) or inbound.to:
             problem = BusError(
                 ErrorCode.VALIDATION_ERROR,
-                f"This address takes messages for {initial} only; post others to /api/v1/messages.",
+                f"This address accepts only messages to {initial}. Post others to /api/v1/messages.",
                 [{"field": "to" if inbound.to else field}],
             )
             raise problem if index is None else at(problem, index)
@@ -153,18 +153,19 @@ def read_frames(body: Any) -> tuple[Sequence[Inbound], bool]:
     if unknown:
         raise FrameError(
             ErrorCode.VALIDATION_ERROR,
-            details=[{"field": key, "message": "A batch has `messages` only."} for key in unknown],
+            details=[{"field": key, "message": "A batch may only have the field `messages`."} for key in unknown],
         )
     try:
         rows = _raw_array.decode(bytes(raw["messages"]))
     except msgspec.DecodeError:
         raise FrameError(
-            ErrorCode.VALIDATION_ERROR, details=[{"field": "messages", "message": "`messages` is a list of messages."}]
+            ErrorCode.VALIDATION_ERROR,
+            details=[{"field": "messages", "message": "`messages` must be a list of messages."}],
         ) from None
     if not 1 <= len(rows) <= settings.batch:
         raise FrameError(
             ErrorCode.VALIDATION_ERROR,
-            details=[{"field": "messages", "message": f"A batch has 1 to {settings.batch} messages."}],
+            details=[{"field": "messages", "message": f"A batch must have 1 to {settings.batch} messages."}],
         )
     return [_frame(bytes(row), None, index) for index, row in enumerate(rows)], True
 

@@ -34,7 +34,7 @@ class Admission:
         """Admit a connection. Raises ``Closing`` 4429 where there are too many."""
         settings, connections = self._runtime.settings, self._clients.by_connection
         if settings.connections and len(connections) >= settings.connections:
-            raise too_many("connections", "The server has as many connections as it takes.")
+            raise too_many("connections", "The server has reached its limit of connections.")
         address = client.peer_address
         holder = holder_of(address)
         limit = settings.connections_per_address
@@ -113,7 +113,7 @@ class Admission:
                 break
             del self._unregistered[client]
             metrics.limits.labels("registration_deadline").inc()
-            text = f"Nothing came within {limit:g} s of connecting; the first frame registers a client."
+            text = f"No frame arrived within {limit:g} s. The first frame must register the client."
             client.drop(UNIDENTIFIED, BusError(ErrorCode.UNAUTHENTICATED, text))
         return LOOK
 

@@ -74,13 +74,15 @@ class Members:
         Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN, LIMIT_REACHED, UNAVAILABLE.
         """
         if not address.is_channel:
-            raise BusError(ErrorCode.INVALID_NAME, f"{address} is not a channel to join.", [{"field": "channel"}])
+            raise BusError(
+                ErrorCode.INVALID_NAME, f"{address} is not a channel that you can join.", [{"field": "channel"}]
+            )
         member = any(ref.address == address for ref in client.memberships.values())
         if not member and not self.has_room(client):
             limit = self._runtime.settings.memberships
             raise BusError(
                 ErrorCode.LIMIT_REACHED,
-                f"At most {limit} channels at once.",
+                f"You are in {limit} channels, which is the limit. Leave one first.",
                 [{"limit": "memberships", "value": limit}],
             )
         for _ in range(TRIES):

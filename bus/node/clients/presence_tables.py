@@ -67,7 +67,7 @@ class PresenceTables(Batcher[Operation]):
                         return await self.submit(operation)
                     except ChannelHeld:
                         problem = BusError(
-                            ErrorCode.UNAVAILABLE, "Another transaction holds this channel. Try again.", retry_after=1.0
+                            ErrorCode.UNAVAILABLE, "Another transaction locks this channel. Try again.", retry_after=1.0
                         )
                         await asyncio.sleep(HELD_AGAIN)
         except (DatabaseError, TimeoutError):

@@ -272,7 +272,7 @@ class Rights:
 def _expired(actor: Actor) -> BusError:
     session = actor.credential.startswith("session:")
     return BusError(
-        ErrorCode.UNAUTHENTICATED, "Your session has ended; log in again." if session else "Your access has expired."
+        ErrorCode.UNAUTHENTICATED, "Your session has ended. Log in again." if session else "Your access has expired."
     )
 
 

@@ -344,11 +344,11 @@ def pruned(address: Address) -> BusError:
     """Return the error for a client whose next message was pruned by the retention before it was delivered."""
     return BusError(
         ErrorCode.TOO_SLOW,
-        f"Messages of {address} were dropped by its retention before they reached you; come back and resume.",
+        f"The retention of {address} removed messages before you received them. Reconnect and resume.",
         retry_after=0.5,
     )
 
 
 def rebuilt() -> BusError:
     """Return the error for a member of a log that has a new epoch. A client that resumes gets ``recovered: false``."""
-    return BusError(ErrorCode.RESTARTING, "The log was rebuilt; come back.", retry_after=0.5)
+    return BusError(ErrorCode.RESTARTING, "The log was recreated. Reconnect.", retry_after=0.5)

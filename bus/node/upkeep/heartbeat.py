@@ -99,10 +99,12 @@ class Heartbeat:
 
     async def _come_back(self) -> None:
         """Close all connections, because other processes gave this one up and announced that its clients had left."""
-        logger.warning("the others had given this process up; its clients come back", extra={"event": "node_revived"})
+        logger.warning(
+            "the other processes had removed this process; its clients reconnect", extra={"event": "node_revived"}
+        )
         clients = list(self._clients.by_connection.values())
         self._departures.announced.update(client.connection_id for client in clients if client.claimed)
-        await send_away(clients, self._runtime.settings.retry_spread, "Your presence was lost; come back.")
+        await send_away(clients, self._runtime.settings.retry_spread, "Your presence was lost. Reconnect.")
 
     async def _touch(self) -> None:
         """Write when each client was last active, now and then."""
@@ -121,7 +123,7 @@ class Heartbeat:
         except OSError:
             if not self._without_files:
                 logger.error(
-                    "No connection is taken: raise the limit of open files (LimitNOFILE, ulimit -n)",
+                    "New connections are refused: raise the limit of open files (LimitNOFILE, ulimit -n)",
                     extra={"event": "no_files"},
                 )
             self._without_files = True

@@ -72,7 +72,7 @@ class Housekeeping:
                 # The notification of the newer connection was lost. Coming back, this one would close the newer one.
                 lost.remove(client)
                 client.drop(TAKEN_OVER, BusError(ErrorCode.TAKEN_OVER))
-            await send_away(lost, self._runtime.settings.retry_spread, "Your presence was lost; come back.")
+            await send_away(lost, self._runtime.settings.retry_spread, "Your presence was lost. Reconnect.")
         for connection_id in lasting - here.keys():
             if connection_id not in connections:
                 await self._tables.submit(connection_service.Release("", connection_id, datetime.now(UTC)))
