@@ -86,8 +86,8 @@ class _Sockets:
     async def _refuse(self, path: str, receive: Any, send: Any) -> None:
         """Refuse the handshake (403 is all that ASGI lets an application say), and tell the log what there is."""
         if self._damper.admit() is not None:
-            there = ", ".join(self._paths) or "what asgi.py says"
-            logger.warning("No socket at %s; there is %s", path, there, extra={"event": "no_such_socket"})
+            there = ", ".join(self._paths) or "the paths in asgi.py"
+            logger.warning("No socket at %s. The sockets are at %s", path, there, extra={"event": "no_such_socket"})
         await receive()
         await send({"type": "websocket.close", "code": 4404})
 

@@ -85,7 +85,7 @@ def tell(event_type: str, payload: dict[str, Any]) -> None:
         try:
             nodes[0].runtime.loop.call_soon_threadsafe(tell_from, nodes[0], protocol.stream(), inbound)
         except RuntimeError:
-            logger.debug("an event of a stopped node")
+            logger.debug("an event after the stop of the node")
         return
     # A process without a node of its own, such as a management command.
     try:
@@ -137,7 +137,7 @@ def note_activity(node: Node, card: dict[str, Any], name: str, room: str, channe
 
 def _skip(problem: Exception) -> None:
     metrics.skipped.inc()
-    logger.debug("an event was not told: %s", type(problem).__name__, extra={"event": "telemetry_skipped"})
+    logger.debug("an event was left out: %s", type(problem).__name__, extra={"event": "telemetry_skipped"})
 
 
 def _now() -> str:

@@ -38,7 +38,7 @@ class Ending:
                 self._callbacks.pop()()
             except Exception:
                 # What one of them could not give back must not cost the others.
-                logger.exception("a request could not be ended", extra={"event": "internal_error"})
+                logger.exception("could not close a request", extra={"event": "internal_error"})
 
 
 def begin(scope: Any) -> Ending:

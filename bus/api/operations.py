@@ -116,7 +116,7 @@ async def _in_time(node: Node, read: Callable[[], Read]) -> Read | None:
             answer: Read = await node.runtime.run(read)
             return answer
     except (DatabaseError, TimeoutError, RuntimeError) as problem:
-        logger.debug("figures of the database: %s", type(problem).__name__)
+        logger.debug("cannot read the figures of the database: %s", type(problem).__name__)
         return None
 
 

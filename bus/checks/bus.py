@@ -90,9 +90,9 @@ def before_serving() -> list[CheckMessage]:
 
 
 def refuse_to_serve() -> None:
-    """For servers that run no checks (daphne, uvicorn): raise ``ImproperlyConfigured`` with what cannot work, a line each."""
+    """Raise ``ImproperlyConfigured`` with a line for each error. For servers that run no checks (daphne, uvicorn)."""
     if apps.get_app_config("bus").checking:  # type: ignore[attr-defined]
-        return  # It is one of the checks that looks at the application, and the others tell for themselves.
+        return  # A running check imports the application. The other checks report their errors themselves.
     found = check_settings()
     if not found:
         found = [message for check in (check_layer, check_sqlite, *_OF_THE_PROJECT) for message in check()]
@@ -101,7 +101,7 @@ def refuse_to_serve() -> None:
 
 
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """E001: a value in ``settings.ARQONBUS`` is wrong."""
+    """E001: a value in ``settings.ARQONBUS`` is invalid."""
     try:
         config()
     except ImproperlyConfigured as problem:
@@ -110,7 +110,7 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def check_unknown_variables(**_: Any) -> list[CheckMessage]:
-    """W001: a variable looks like a setting of the bus and is none, so it does nothing."""
+    """W001: a variable looks like a setting of the bus, but is none."""
     known = {f"ARQONBUS_{name.upper()}" for name in Config.__struct_fields__}
     found: list[CheckMessage] = []
     for name in sorted(set(os.environ) - _OF_CLIENTS):
@@ -118,18 +118,18 @@ def check_unknown_variables(**_: Any) -> list[CheckMessage]:
             continue
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {near[0]}?" if near else "docs/configuration.md lists every setting."
-        found.append(Caution(f"{name} is not a setting of ArqonBus and does nothing.", hint=hint, id="bus.W001"))
+        found.append(Caution(f"{name} is not a setting of ArqonBus and has no effect.", hint=hint, id="bus.W001"))
     return found
 
 
 def check_development(**_: Any) -> list[CheckMessage]:
-    """W002: strangers are let in by a development server that others can reach."""
+    """W002: a development server that other machines can reach accepts anonymous clients."""
     hosts = [host for host in settings.ALLOWED_HOSTS if host not in ("localhost", "127.0.0.1", "[::1]", "testserver")]
     if settings.DEBUG and anonymous_allowed() and hosts:
         return [
             Caution(
-                f"DEBUG is on and anonymous clients are let in, while the site is known as {', '.join(hosts)}.",
-                hint="Set DEBUG=0, or ARQONBUS_ANONYMOUS=0. In DEBUG the rooms about the bus itself are open to everybody.",
+                f"DEBUG is on and anonymous clients are accepted, but other machines can reach the site as {', '.join(hosts)}.",
+                hint="Set DEBUG=0, or ARQONBUS_ANONYMOUS=0. With DEBUG, everybody may read the rooms about the bus itself.",
                 id="bus.W002",
             )
         ]
@@ -137,11 +137,11 @@ def check_development(**_: Any) -> list[CheckMessage]:
 
 
 def check_layer(**_: Any) -> list[CheckMessage]:
-    """E007: no layer; E002: several workers with one that does not cross processes."""
+    """E007: no channel layer; E002: several workers with an in-memory layer."""
     if not (getattr(settings, "CHANNEL_LAYERS", None) or {}).get("default"):
         return [
             Error(
-                "CHANNEL_LAYERS has no default layer: the bus sends its notifications over it.",
+                "CHANNEL_LAYERS has no default layer. The bus needs it for notifications.",
                 hint="For one process: CHANNEL_LAYERS = "
                 '{"default": {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}}.',
                 id="bus.E007",
@@ -151,7 +151,7 @@ def check_layer(**_: Any) -> list[CheckMessage]:
     if in_memory_layer() and workers.isdigit() and int(workers) > 1:
         return [
             Error(
-                f"WEB_CONCURRENCY asks for {workers} workers, but the channel layer is in the memory of one process.",
+                f"WEB_CONCURRENCY starts {workers} workers, but the in-memory channel layer works in one process only.",
                 hint=f"{LAYER_HINT} Or run one worker.",
                 id="bus.E002",
             )
@@ -160,7 +160,7 @@ def check_layer(**_: Any) -> list[CheckMessage]:
 
 
 def check_sqlite(**_: Any) -> list[CheckMessage]:
-    """E003, E004: SQLite without the options under which several writers get along."""
+    """E003, E004: SQLite without the options for several writers."""
     database = connections[DEFAULT_DB_ALIAS]
     if database.vendor != "sqlite":
         return []
@@ -169,7 +169,7 @@ def check_sqlite(**_: Any) -> list[CheckMessage]:
     if str(options.get("transaction_mode", "")).upper() != "IMMEDIATE":
         found.append(
             Error(
-                "SQLite's transactions are not IMMEDIATE: publishers would meet `database is locked`.",
+                "SQLite's transactions are not IMMEDIATE. Publishers would get `database is locked`.",
                 hint='Add "transaction_mode": "IMMEDIATE" to the OPTIONS of the database.',
                 id="bus.E003",
             )
@@ -177,7 +177,7 @@ def check_sqlite(**_: Any) -> list[CheckMessage]:
     if "journal_mode=wal" not in str(options.get("init_command", "")).lower().replace(" ", ""):
         found.append(
             Error(
-                "SQLite is not in WAL mode: readers would keep publishers waiting.",
+                "SQLite is not in WAL mode. Publishers would have to wait for readers.",
                 hint='Add "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" to the OPTIONS of the database.',
                 id="bus.E004",
             )
@@ -186,14 +186,14 @@ def check_sqlite(**_: Any) -> list[CheckMessage]:
 
 
 def check_servers(**_: Any) -> list[CheckMessage]:
-    """W003: ``runserver`` would be Django's own, which knows no sockets."""
+    """W003: ``runserver`` is Django's own, which does not serve sockets."""
     apps: Sequence[str] = settings.INSTALLED_APPS
     static = "django.contrib.staticfiles"
     if "daphne" not in apps or (static in apps and list(apps).index("daphne") > list(apps).index(static)):
         return [
             Caution(
                 "daphne is not in INSTALLED_APPS before django.contrib.staticfiles, so `runserver` does not serve sockets.",
-                hint='Put "daphne" first in INSTALLED_APPS; `runbus`, daphne and uvicorn serve them in any case.',
+                hint='Put "daphne" first in INSTALLED_APPS. `runbus`, daphne and uvicorn serve sockets in any case.',
                 id="bus.W003",
             )
         ]
@@ -201,15 +201,15 @@ def check_servers(**_: Any) -> list[CheckMessage]:
 
 
 def check_apps(**_: Any) -> list[CheckMessage]:
-    """W011: an app is missing without which a part of the bus is not there."""
+    """W011: an app of the bus is not installed."""
     what = {
-        "telemetry": "telemetry, and the notes of what clients do",
+        "telemetry": "telemetry, and the activity of clients",
         "django.contrib.staticfiles": "the files of the console",
         "drf_spectacular_sidecar": "the files of the page /api/docs/",
     }
     return [
         Caution(
-            f"{app} is not in INSTALLED_APPS: {missing} will be missing.",
+            f"{app} is not in INSTALLED_APPS. These parts are missing: {missing}.",
             hint=f'Add "{app}" to INSTALLED_APPS.',
             id="bus.W011",
         )
@@ -219,15 +219,13 @@ def check_apps(**_: Any) -> list[CheckMessage]:
 
 
 def check_application(**_: Any) -> list[CheckMessage]:
-    """W009: the project's ASGI application is not the bus's, so sockets are not served."""
-    hint = (
-        "docs/django.md has the whole asgi.py: it ends in `application = bus_application(django_application, sockets)`."
-    )
+    """W009: the project's ASGI application does not serve the sockets of the bus."""
+    hint = "docs/django.md shows the whole asgi.py. It ends with `application = bus_application(django_application, sockets)`."
     name = getattr(settings, "ASGI_APPLICATION", None)
     if not name:
         return [
             Caution(
-                "ASGI_APPLICATION is not set: `runserver` and `runbus` cannot serve.",
+                "ASGI_APPLICATION is not set, so `runserver` and `runbus` cannot serve.",
                 hint=f'Set ASGI_APPLICATION = "yourproject.asgi.application". {hint}',
                 id="bus.W009",
             )
@@ -243,7 +241,7 @@ def check_application(**_: Any) -> list[CheckMessage]:
     if bus.sockets is None:
         return [
             Caution(
-                f"{name} is not made by bus.asgi.bus_application: it serves no sockets of the bus, or without its care.",
+                f"{name} does not come from bus.asgi.bus_application, so it does not serve the bus correctly.",
                 hint=hint,
                 id="bus.W009",
             )
@@ -252,14 +250,14 @@ def check_application(**_: Any) -> list[CheckMessage]:
 
 
 def check_urls(**_: Any) -> list[CheckMessage]:
-    """W010: the bus's pages have no address."""
+    """W010: the pages of the bus have no URL."""
     try:
         reverse("bus:console")
     except NoReverseMatch:
         return [
             Caution(
-                "bus.urls is not included in the project's addresses: there is no console, no REST, no /health, no /metrics.",
-                hint='Add path("bus/", include("bus.urls")) to urlpatterns, under the prefix that asgi.py has.',
+                "The project's URLs do not include bus.urls. The console, REST, /health and /metrics are missing.",
+                hint='Add path("bus/", include("bus.urls")) to urlpatterns, with the same prefix as in asgi.py.',
                 id="bus.W010",
             )
         ]
@@ -267,11 +265,11 @@ def check_urls(**_: Any) -> list[CheckMessage]:
 
 
 def check_proxy(**_: Any) -> list[CheckMessage]:
-    """W004: behind a proxy every client seems to come from the proxy's address."""
+    """W004: all clients seem to have the address of the proxy."""
     if getattr(settings, "SECURE_PROXY_SSL_HEADER", None) and not config().trusted_proxies:
         return [
             Caution(
-                "A proxy in front is trusted for the scheme, but not for clients' addresses: all seem to be the proxy.",
+                "The scheme of a proxy is trusted, but not its client addresses. All clients seem to come from the proxy.",
                 hint="Set ARQONBUS_TRUSTED_PROXIES to the number of proxies that add X-Forwarded-For, such as 1.",
                 id="bus.W004",
             )
@@ -280,7 +278,7 @@ def check_proxy(**_: Any) -> list[CheckMessage]:
 
 
 def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """E005, W005: several processes are alive that cannot notify each other, or share a SQLite file between machines."""
+    """E005, W005: running processes cannot notify each other, or share a SQLite file between machines."""
     if DEFAULT_DB_ALIAS not in (databases or ()):
         return []
     from ..services.nodes import alive_hosts
@@ -288,21 +286,21 @@ def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckM
     try:
         hosts = alive_hosts()
     except DatabaseError:
-        return []  # `runbus` says what is wrong with the database.
+        return []  # `runbus` reports the fault of the database.
     found: list[CheckMessage] = []
     if len(hosts) > 1 and in_memory_layer():
         found.append(
             Error(
-                f"{len(hosts)} processes share this database, but each has a channel layer in its own memory.",
-                hint=f"{LAYER_HINT} Without it they learn of each other's messages a second late.",
+                f"{len(hosts)} processes share this database, but each has its own in-memory channel layer.",
+                hint=f"{LAYER_HINT} Without it, messages of other processes arrive a second late.",
                 id="bus.E005",
             )
         )
     if len(set(hosts)) > 1 and connections[DEFAULT_DB_ALIAS].vendor == "sqlite":
         found.append(
             Caution(
-                f"Processes on {len(set(hosts))} machines share a SQLite file; network file systems break its locks.",
-                hint="Set DATABASE_URL to a PostgreSQL.",
+                f"Processes on {len(set(hosts))} machines share a SQLite file. Its locks do not work on network file systems.",
+                hint="Set DATABASE_URL to a PostgreSQL database.",
                 id="bus.W005",
             )
         )
@@ -310,12 +308,12 @@ def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckM
 
 
 def check_secret_key(**_: Any) -> list[CheckMessage]:
-    """E006: the key of development mode, or none."""
+    """E006: no secret key, or the one of development mode."""
     if not settings.SECRET_KEY or settings.DEBUG:
         return [
             Error(
                 "DEBUG is on, or there is no SECRET_KEY.",
-                hint="Switch DEBUG off and set a SECRET_KEY: it signs sessions and tickets, and is the same in all processes.",
+                hint="Set DEBUG=0 and a SECRET_KEY. The key signs sessions and tickets, and must be the same in all processes.",
                 id="bus.E006",
             )
         ]
@@ -323,30 +321,30 @@ def check_secret_key(**_: Any) -> list[CheckMessage]:
 
 
 def check_open_doors(**_: Any) -> list[CheckMessage]:
-    """W006-W008: settings that are fine to try things, and too open for the internet."""
+    """W006-W008: settings that are too open for the internet."""
     values = config()
     found: list[CheckMessage] = []
     if values.token_in_url:
         found.append(
             Caution(
-                "Access tokens are taken from URLs, which proxies and browsers keep in their logs.",
-                hint="Set ARQONBUS_TOKEN_IN_URL=0; browsers can use a ticket, a sub-protocol or the first frame.",
+                "Access tokens are accepted in URLs. Proxies and browsers store URLs in their logs.",
+                hint="Set ARQONBUS_TOKEN_IN_URL=0. Browsers can use a ticket, a sub-protocol or the first frame.",
                 id="bus.W006",
             )
         )
     if not values.rate_limit:
         found.append(
             Caution(
-                "The limits of rate are switched off: one client can keep the server busy.",
-                hint="Unset ARQONBUS_RATE_LIMIT, or give the frames a second of one connection.",
+                "The rate limits are switched off. A single client can overload the server.",
+                hint="Unset ARQONBUS_RATE_LIMIT, or set it to the allowed frames a second of one connection.",
                 id="bus.W007",
             )
         )
     if "*" in settings.ALLOWED_HOSTS:
         found.append(
             Caution(
-                "ALLOWED_HOSTS takes any host name, so pages cannot be told apart by it.",
-                hint="List the names of the site.",
+                "ALLOWED_HOSTS accepts any host name, so it does not protect against pages of other sites.",
+                hint="List the host names of the site.",
                 id="bus.W008",
             )
         )

@@ -1,6 +1,6 @@
-"""Checks of the project around the bus: what of its settings cannot work with it, said by name before a server starts.
+"""Checks of the project around the bus. They report settings that cannot work with it before a server starts.
 
-What works, and why the rest does not, stands in docs/django.md.
+docs/django.md explains the supported settings.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def check_times(**_: Any) -> list[CheckMessage]:
         return []
     return [
         Error(
-            "USE_TZ is False: the bus keeps moments, and a time without a zone is none when the clocks go back.",
-            hint="Set USE_TZ = True; Django's documentation of time zones has a migration guide.",
+            "USE_TZ is False. The bus stores times, which are ambiguous without a time zone.",
+            hint="Set USE_TZ = True. Django's documentation of time zones has a migration guide.",
             id="bus.E008",
         )
     ]
@@ -53,17 +53,17 @@ def check_database(**_: Any) -> list[CheckMessage]:
     if wrapper.vendor not in DATABASES:
         found.append(
             Error(
-                f"DATABASES['default'] is {_SAID.get(wrapper.vendor, wrapper.vendor)}: "
-                "the bus keeps its log in PostgreSQL or SQLite only.",
-                hint="Make one of them the default database, or run the bus as a project of its own beside this one.",
+                f"DATABASES['default'] is {_SAID.get(wrapper.vendor, wrapper.vendor)}. "
+                "The bus needs PostgreSQL or SQLite for its log.",
+                hint="Make one of them the default database, or run the bus as a separate project.",
                 id="bus.E009",
             )
         )
     if not wrapper.settings_dict.get("AUTOCOMMIT", True):
         found.append(
             Error(
-                "AUTOCOMMIT of DATABASES['default'] is False: nothing that the bus writes would be committed.",
-                hint="Remove AUTOCOMMIT from the database's settings; Django begins transactions where it needs them.",
+                "AUTOCOMMIT of DATABASES['default'] is False. The writes of the bus would never be committed.",
+                hint="Remove AUTOCOMMIT from the settings of the database. Django starts transactions where it needs them.",
                 id="bus.E010",
             )
         )
@@ -78,9 +78,9 @@ def check_routers(**_: Any) -> list[CheckMessage]:
             if culprit is not None:
                 return [
                     Error(
-                        f"The database router {type(culprit).__module__}.{type(culprit).__qualname__} sends the bus away "
-                        "from the default database, where it reads what it has just written.",
-                        hint='Put "bus.routers.BusRouter" first in DATABASE_ROUTERS: it keeps the bus where it works.',
+                        f"The database router {type(culprit).__module__}.{type(culprit).__qualname__} sends the bus "
+                        "to another database than the default one. The bus must read its own writes there.",
+                        hint='Put "bus.routers.BusRouter" first in DATABASE_ROUTERS. It keeps the bus in the default database.',
                         id="bus.E011",
                     )
                 ]
@@ -116,8 +116,8 @@ def check_shadows(**_: Any) -> list[CheckMessage]:
         return []
     return [
         Error(
-            f"`telemetry` is {origin}, which shadows the bus's app of that name.",
-            hint="Rename your app's package, or import it from within a package of the project: its label may stay.",
+            f"`telemetry` is {origin}, which hides the app of the bus with the same name.",
+            hint="Rename the package of your app, or move it into a package of the project. Its label may stay.",
             id="bus.E012",
         )
     ]
@@ -127,7 +127,7 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
     """W013: nobody can log in to the bus's pages."""
     return [
         Caution(
-            f"MIDDLEWARE has no {name.rpartition('.')[2]}: nobody can log in to the console, and only tokens open the rest.",
+            f"MIDDLEWARE has no {name.rpartition('.')[2]}. Nobody can log in to the console, and only tokens work elsewhere.",
             hint=f'Add "{name}" to MIDDLEWARE, and "{app}" to INSTALLED_APPS.',
             id="bus.W013",
         )
@@ -150,7 +150,7 @@ def check_sessions(**_: Any) -> list[CheckMessage]:
     if _has_middleware(_SESSIONS) and not sessions_kept():
         return [
             Error(
-                "SESSION_ENGINE keeps sessions in a table, and django.contrib.sessions is not in INSTALLED_APPS.",
+                "SESSION_ENGINE stores sessions in a table, but django.contrib.sessions is not in INSTALLED_APPS.",
                 hint='Add "django.contrib.sessions" to INSTALLED_APPS, or choose another SESSION_ENGINE.',
                 id="bus.E013",
             )
@@ -165,7 +165,7 @@ def check_templates(**_: Any) -> list[CheckMessage]:
     except TemplateDoesNotExist:
         return [
             Error(
-                "TEMPLATES finds no templates of apps: the bus's pages would answer 500.",
+                "TEMPLATES does not find the templates of apps. The pages of the bus would answer 500.",
                 hint='Add an entry with the BACKEND "django.template.backends.django.DjangoTemplates" and "APP_DIRS": True.',
                 id="bus.E014",
             )
@@ -185,9 +185,9 @@ def check_sockets(**_: Any) -> list[CheckMessage]:
         wanted[f"{console}telemetry/"] = "TelemetryConsumer"
     return [
         Caution(
-            f"The console looks for a socket at {path}, and asgi.py has no route for it.",
-            hint=f'Add path("{path.lstrip("/")}", {consumer}.as_asgi()) to the routes of asgi.py: '
-            "pages (urls.py) and sockets have one prefix.",
+            f"The console connects to a socket at {path}, but asgi.py has no route for it.",
+            hint=f'Add path("{path.lstrip("/")}", {consumer}.as_asgi()) to the routes of asgi.py. '
+            "Pages (urls.py) and sockets must have the same prefix.",
             id="bus.W012",
         )
         for path, consumer in wanted.items()

@@ -71,7 +71,7 @@ class Committer:
     def _back(self) -> None:
         if self.down:
             self.down = False
-            logger.warning("the message store is back", extra={"event": "store_back"})
+            logger.warning("the database accepts messages again", extra={"event": "store_back"})
 
     def lost(self, problem: BaseException | None, entries: int) -> None:
         """Note, and say once, that the database does not answer: to ``entries``, or (0) to somebody else."""
@@ -80,8 +80,8 @@ class Committer:
         if not self.down:
             self.down = True
             logger.error(
-                "%s Until then publishers are told UNAVAILABLE.",
-                database.in_words(problem or OperationalError(f"nothing within {self._timeout:g} s")),
+                "%s Until then publishers get UNAVAILABLE.",
+                database.in_words(problem or OperationalError(f"no answer within {self._timeout:g} s")),
                 extra={"event": "store_lost", "entries": entries},
             )
 
@@ -166,7 +166,7 @@ class Committer:
             except (DataError, IntegrityError, ValueError, TypeError) as own:
                 # The database's own words may quote the message; the kind of the fault is enough.
                 logger.error(
-                    "a message cannot be kept: %s",
+                    "cannot store a message: %s",
                     type(own).__name__,
                     extra={"event": "append_failed", "channel_id": entry.channel_id},
                 )

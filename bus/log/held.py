@@ -77,7 +77,9 @@ class Held:
         if channel_id in self._said:
             self._said.remove(channel_id)
             logger.warning(
-                "channel %d is free again", channel_id, extra={"event": "channel_free", "channel_id": channel_id}
+                "channel %d accepts messages again: the lock on its row is gone",
+                channel_id,
+                extra={"event": "channel_free", "channel_id": channel_id},
             )
         return left
 
@@ -108,7 +110,7 @@ class Held:
         if channel_id not in self._said:
             self._said.add(channel_id)
             logger.warning(
-                "channel %d cannot be written to: another transaction holds its row",
+                "channel %d refuses messages: another transaction locks its row",
                 channel_id,
                 extra={"event": "channel_held", "channel_id": channel_id},
             )

@@ -230,7 +230,7 @@ class LogWriter:
         try:
             self._committed(batch)
         except Exception:
-            logger.exception("after a commit", extra={"event": "internal_error"})
+            logger.exception("the work after a commit failed", extra={"event": "internal_error"})
         for entry in batch:
             self._answer(entry)
 
@@ -258,7 +258,7 @@ class LogWriter:
             try:
                 entry.done(entry)
             except Exception:
-                logger.exception("after a commit", extra={"event": "internal_error"})
+                logger.exception("the work after a commit failed", extra={"event": "internal_error"})
 
     def _refuse(self, entry: Entry, code: ErrorCode, message: str | None = None) -> None:
         entry.error = BusError(code, message, retry_after=1.0)

@@ -249,20 +249,22 @@ class Node:
         node_id = self.runtime.node_id
         if others:
             logger.warning(
-                "This database is served by %s too; the two cannot tell each other of new messages. %s",
+                "%s serves this database too, and the two servers cannot notify each other. %s",
                 others[0],
                 LAYER_HINT,
                 extra={"event": "not_alone", "node": node_id},
             )
         if django_settings.DEBUG:
             logger.warning("%s", development_notice(), extra={"event": "development_mode"})
-        logger.info("ArqonBus %s is up, as node %s", VERSION, node_id, extra={"event": "node_started", "node": node_id})
+        logger.info(
+            "ArqonBus %s is running as node %s", VERSION, node_id, extra={"event": "node_started", "node": node_id}
+        )
 
     def _complain(self, problem: DatabaseError) -> None:
         """Log why the node does not start, and what to do about it."""
         self._complained = True
         logger.error(
-            "%s The next connection tries again.",
+            "%s The server tries again with the next connection.",
             database.in_words(problem),
             extra={"event": "not_started", "node": self.runtime.node_id},
         )
@@ -278,7 +280,7 @@ class Node:
         for begun in self.on_drain:
             begun()
         runtime, settings = self.runtime, self.runtime.settings
-        logger.info("draining %d connections", len(self.clients.by_connection), extra={"event": "drain"})
+        logger.info("stopping: closing %d connections", len(self.clients.by_connection), extra={"event": "drain"})
         await drain.within(settings.drain_timeout, drain.finish_work(self.traffic, self.log), "accepted work")
         closing = drain.close_sockets(self.clients, self.hub, self.log, settings.retry_spread)
         await drain.within(1.0, closing, "closing handshakes")
@@ -314,7 +316,7 @@ class Node:
         try:
             self.runtime.loop.call_soon_threadsafe(in_loop)
         except RuntimeError:  # The loop is closed, so no client is left to notify.
-            logger.debug("a notification for a stopped node")
+            logger.debug("received a notification after the stop")
 
 
 def running() -> Node | None:

@@ -81,7 +81,7 @@ class Groups:
                 renewed = clock()
                 await self._join_all()
             elif not await self._is_member():
-                logger.warning("the channel layer forgot us; joining again", extra={"event": "layer_forgot"})
+                logger.warning("the channel layer lost our groups; joining them again", extra={"event": "layer_forgot"})
                 if await self._join_all():
                     self._reconnected()
             else:

@@ -70,14 +70,14 @@ class LayerHealth:
         self._reported = True
         if self._echo_missing:
             logger.error(
-                "The channel layer takes what is sent and brings nothing back (%s): let the user of REDIS_URL run every "
-                "command on the keys of REDIS_PREFIX, BZPOPMIN among them. Messages are kept, and found in the log.",
-                self._receive_problem or f"nothing within {ECHO_TIMEOUT:g} s",
+                "The channel layer accepts messages and delivers none (%s). Allow the user of REDIS_URL every command on the "
+                "keys of REDIS_PREFIX, including BZPOPMIN. No message is lost: other processes find them in the log.",
+                self._receive_problem or f"no message within {ECHO_TIMEOUT:g} s",
                 extra={"event": "layer_lost"},
             )
         else:
             logger.error(
-                "The channel layer does not answer (%s): start Redis, or correct REDIS_URL. Messages are kept, and other "
+                "The channel layer does not answer (%s). Start Redis, or correct REDIS_URL. No message is lost: other "
                 "processes find them in the log.",
                 self._problem,
                 extra={"event": "layer_lost"},
@@ -88,4 +88,4 @@ class LayerHealth:
         self._fault.clear()
         if self._reported:
             self._reported = False
-            logger.warning("the channel layer is back", extra={"event": "layer_back"})
+            logger.warning("the channel layer works again", extra={"event": "layer_back"})

@@ -123,6 +123,6 @@ class LayerBroker:
         left_out = self._foreign_lines.admit()
         if left_out is not None:
             logger.warning(
-                "ignored a message in our channels of the layer that is not sealed with our SECRET_KEY",
+                "ignored a message on the channel layer that is not sealed with our SECRET_KEY",
                 extra={"event": "bell_unknown", "left_out": left_out},
             )

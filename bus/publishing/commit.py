@@ -81,7 +81,7 @@ def append_late(entries: Sequence[Entry]) -> None:
 def log_refused(entry: Entry, problem: BusError) -> None:
     """Log a message that could not be published after its caller's commit."""
     logger.error(
-        "a message could not be published after the commit: %s",
+        "could not publish a message after the commit: %s",
         problem.message,
         extra={"event": "append_failed", "channel_id": entry.channel_id},
     )

@@ -27,7 +27,7 @@ def listen(host: str, port: int, option: str = "--port") -> list[socket.socket]:
             f"{host!r} is not an address of this machine. Try --host localhost or --host 0.0.0.0."
         ) from None
     except OverflowError:
-        raise CannotListen(f"{option} {port} is not a port: it must lie between 0 and 65535.") from None
+        raise CannotListen(f"{option} {port} is not a port. It must be between 0 and 65535.") from None
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in dict.fromkeys(found):
@@ -39,7 +39,7 @@ def listen(host: str, port: int, option: str = "--port") -> list[socket.socket]:
             made.close()
         raise CannotListen(_explained(problem, host, port, option)) from None
     if not sockets:
-        raise CannotListen(f"Nothing to listen on: {host!r} has no usable address here.")
+        raise CannotListen(f"Nothing to listen on: {host!r} has no usable address on this machine.")
     return sockets
 
 
@@ -67,7 +67,7 @@ def _bound(family: int, address: tuple[object, int], optional: bool) -> socket.s
 
 def _explained(problem: OSError, host: str, port: int, option: str) -> str:
     if problem.errno == errno.EADDRINUSE:
-        return f"Port {port} on {host} is taken by another process. Stop it, or choose another with {option}."
+        return f"Port {port} on {host} is in use by another process. Stop that process, or choose another port with {option}."
     if problem.errno == errno.EACCES:
-        return f"Port {port} needs privileges that this user lacks. Choose one above 1023 with {option}."
+        return f"Port {port} needs privileges that this user lacks. Choose a port above 1023 with {option}."
     return f"Cannot listen on {host}:{port}: {problem.strerror}. Choose another with --host and {option}."

@@ -199,5 +199,5 @@ async def test_a_wrong_address_of_the_socket_is_one_line_that_names_the_right_on
         with pytest.raises(InvalidStatus) as refused:
             await connect_socket(f"ws://127.0.0.1:{port}{path}")
         assert refused.value.response.status_code == 403
-    assert "No socket at /bus/nothing/; there is /bus/, /bus/telemetry/" in process.log()
+    assert "No socket at /bus/nothing/. The sockets are at /bus/, /bus/telemetry/" in process.log()
     assert "Traceback" not in process.log()

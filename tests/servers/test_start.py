@@ -104,7 +104,7 @@ def _refusal(kind: str, *arguments: str, env: dict[str, str]) -> str:
 def test_a_taken_port_is_one_line_that_names_it(storage: Storage, backends: Backends, taken_port: int) -> None:
     env = {**storage.env(), "SECRET_KEY": backends.secret_key}
     line = _refusal("runbus", "--host", "127.0.0.1", "--port", str(taken_port), "--telemetry-port", "0", env=env)
-    assert f"Port {taken_port} on 127.0.0.1 is taken" in line
+    assert f"Port {taken_port} on 127.0.0.1 is in use" in line
     assert "--port" in line
 
 

@@ -202,9 +202,9 @@ class Rights:
             except Exception as problem:
                 # Nothing is lost when the database was away for a moment, or by a fault of this code.
                 if isinstance(problem, DatabaseError) or getattr(problem, "code", "") == ErrorCode.UNAVAILABLE:
-                    logger.warning("access waits for the store: %s", problem, extra={"event": "access_waits"})
+                    logger.warning("changed rights wait for the database: %s", problem, extra={"event": "access_waits"})
                 else:
-                    logger.exception("a look at who may stay failed", extra={"event": "internal_error"})
+                    logger.exception("the check of connected clients failed", extra={"event": "internal_error"})
                 self._subjects |= subjects
                 self._to_renew |= to_renew
                 self._to_recheck |= to_recheck

@@ -231,7 +231,7 @@ class Streams:
         try:
             if await self._run(log.went_back, stream.id, stream.epoch, seq, frame):
                 logger.error(
-                    "%s:%s went back: message %d, which was in it, is not; it has a new epoch",
+                    "the log of %s:%s lost message %d, which it had before; it gets a new epoch",
                     stream.room,
                     stream.channel,
                     seq,
@@ -264,7 +264,7 @@ class Streams:
                 await asyncio.sleep(0.1)
         except DatabaseError as problem:
             logger.warning(
-                "repair waits for the store: %s",
+                "missed messages wait for the database: %s",
                 problem,
                 extra={"event": "repair_waits", "channel_id": stream.id},
             )
@@ -298,7 +298,7 @@ class Streams:
         """Close the members: the messages between the head and ``seq`` were pruned before they reached this process."""
         address = Address(stream.room, stream.channel)
         logger.warning(
-            "messages %d to %d of %s were pruned before they were delivered",
+            "the retention removed messages %d to %d of %s before their delivery",
             stream.head + 1,
             seq - 1,
             address,

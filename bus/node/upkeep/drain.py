@@ -65,7 +65,9 @@ async def clear_presence(runtime: Runtime, announcer: Announcer, notices: Notice
         notices.all_left(await runtime.run_writer(node_service.stopped, runtime.node_id))
         await runtime.run_writer(totals.add, {"messages": announcer.passed})
     except DatabaseError as problem:
-        logger.warning("presence stays for others to sweep: %s", problem, extra={"event": "presence_stays"})
+        logger.warning(
+            "cannot clear presence; the other processes will do it: %s", problem, extra={"event": "presence_stays"}
+        )
 
 
 async def all_done(futures: Sequence[Future[None]]) -> None:

@@ -57,10 +57,10 @@ def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Coroutine[Any, A
                 if ending.done():
                     ending.result()
                 else:
-                    logger.error("the drain does not end; stopping without it", extra={"event": "drain_failed"})
+                    logger.error("the stop takes too long; ending at once", extra={"event": "drain_failed"})
                 await asyncio.sleep(LINGER)
             except Exception:
-                logger.exception("the drain failed; stopping without it", extra={"event": "drain_failed"})
+                logger.exception("the stop failed; ending at once", extra={"event": "drain_failed"})
             finally:
                 hand_back()
 

@@ -88,7 +88,7 @@ class Statistics:
         everywhere = await self._runtime.run(totals.stats)
         rate, self._reported = self._rate_since(self._reported)
         logger.info(
-            "%d clients are connected (%d of them here) in %d channels of %d rooms; %d messages so far, %.1f a second here",
+            "%d clients (%d in this process) in %d channels of %d rooms; %d messages so far, %.1f a second in this process",
             everywhere["active_connections"],
             len(self._clients.by_id),
             everywhere["active_channels"],

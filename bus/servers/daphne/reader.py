@@ -313,7 +313,7 @@ def fault() -> str | None:
             messages: list[bytes] = []
             if direct:
                 if place_of(protocol) != Place():
-                    return "the parser's position is not where it was"
+                    return "the parser's position is not where expected"
                 DaphneReader(protocol).begin(OPEN, messages.append)
             for position in range(0, len(stream), step):
                 protocol.transport.protocol.dataReceived(stream[position : position + step])

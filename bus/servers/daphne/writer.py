@@ -306,7 +306,7 @@ def fault() -> str | None:
                     if not number:
                         transport.doWrite()  # Empties the buffer once more.
                 if writer.buffered() <= 0:
-                    return "the transport's buffer is not where it was"
+                    return "the transport's buffer is not where expected"
             protocol.sendClose(code=1000)
             if writer is not None:
                 writer.write(Batch([b"behind the close frame"]))
@@ -321,8 +321,8 @@ def fault() -> str | None:
                     if not waits:
                         break
     if bytes(ordinary) != frames + b"\x88\x02\x03\xe8":
-        return "the ordinary way gives other bytes than a text frame should have"
-    return None if ordinary == direct else "the direct way gives other bytes than the ordinary one"
+        return "the normal path does not give the bytes of a text frame"
+    return None if ordinary == direct else "the fast path gives other bytes than the normal path"
 
 
 _NO_TIMER: Any = object()

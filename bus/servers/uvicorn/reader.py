@@ -153,7 +153,7 @@ def fault() -> str | None:
         conn.send_response(conn.accept(request))
         conn.data_to_send()
         if place_of(SimpleNamespace(conn=conn)) != Place():
-            return "the parser's position is not where it was"
+            return "the parser's position is not where expected"
         messages: list[bytes] = []
 
         def server(data: bytes, conn: ServerProtocol = conn, messages: list[bytes] = messages) -> None:

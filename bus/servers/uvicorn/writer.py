@@ -140,5 +140,5 @@ def fault() -> str | None:
     for payload in (b'{"a":"\xc3\xa4"}', b"x" * 125, b"y" * 126, b"z" * 65_535, b"w" * 70_000):
         conn.send_text(payload)
         if b"".join(conn.data_to_send()) != text_frame(payload):
-            return "the ordinary way gives other bytes than a text frame should have"
+            return "the normal path does not give the bytes of a text frame"
     return None
