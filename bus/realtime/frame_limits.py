@@ -20,7 +20,7 @@ FRAGMENTS = 8192
 #: Bytes of an unfinished message that each unregistered client may have without drawing on the shared budget.
 OWN_BYTES = 16 * 1024
 
-FLOOD = "Too many pings or parts of messages."
+FLOOD = "Too many pings or parts of messages. Send fewer."
 UNFINISHED = "Unfinished messages of clients that have not registered take too much memory. Register first."
 
 

@@ -29,7 +29,7 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
     prefix = address("bus:console")
     bus = f"{base}{prefix}"
     processes = f"{workers} {server} processes" if workers > 1 else server
-    printed = [f"ArqonBus {VERSION} on {processes}, {_store()}. Ctrl+C stops it in order."]
+    printed = [f"ArqonBus {VERSION} on {processes}, {_store()}. Press Ctrl+C to stop it."]
     if prefix:
         printed += [f"  Console     http://{bus}", f"  Bus         ws://{bus}"]
     if telemetry_port:
@@ -51,9 +51,9 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
         )
     if not _has_admin():
         printed.append(
-            "  There is no admin yet: `make admin` makes one and prints an access token."
+            "  There is no admin yet. `make admin` creates one and prints an access token."
             if ready_made()
-            else "  There is no admin yet: `manage.py createsuperuser` makes one."
+            else "  There is no admin yet. `manage.py createsuperuser` creates one."
         )
     return printed
 

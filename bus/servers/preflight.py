@@ -79,9 +79,7 @@ def check_layer(workers: int = 1) -> None:
     layer = shared_layer()
     if layer is None:
         if workers > 1:
-            raise NotReady(
-                f"--workers {workers} needs Redis between the processes. Set REDIS_URL, such as redis://localhost:6379/0."
-            )
+            raise NotReady(f"--workers {workers} needs Redis. Set REDIS_URL, such as redis://localhost:6379/0.")
         return
 
     try:

@@ -32,7 +32,7 @@ def attach_reader(
     reader only counts them. ``budget`` bounds what unregistered clients hold in unfinished messages.
     """
     for adapter in ADAPTERS.values():
-        allowed = _allowed(adapter.packages, "frames in", adapter.reader.fault, portable=portable)
+        allowed = _allowed(adapter.packages, "received frames", adapter.reader.fault, portable=portable)
         reader = adapter.reader.attach(send, allowed, budget=budget, pings=pings)
         if reader is not None:
             return reader
@@ -46,12 +46,12 @@ def choose_writer(send: Send, bounds: Bounds, on_overflow: Callable[[], None], *
     """
     if not portable:
         for adapter in ADAPTERS.values():
-            allowed = _allowed(adapter.packages, "frames out", adapter.writer.fault)
+            allowed = _allowed(adapter.packages, "sent frames", adapter.writer.fault)
             writer = adapter.writer.create(send, allowed, bounds, on_overflow)
             if writer is not None:
                 return writer
             if adapter.made(send) and (reason := adapter.writer.why_not(send)):
-                not_used(adapter.name, "frames out", reason)
+                not_used(adapter.name, "sent frames", reason)
     return PortableWriter(send, bounds, on_overflow)
 
 

@@ -26,8 +26,8 @@ HANDSHAKE = (
 def passed(packages: tuple[str, ...], direction: str, fault: Callable[[], str | None]) -> bool:
     """Run the self-test ``fault``, which returns what is wrong, or None. Returns whether it passed.
 
-    An exception counts as a failure, whatever another version of a server raises. ``packages`` and ``direction`` ("frames in",
-    "frames out") go into the log.
+    An exception counts as a failure, whatever another version of a server raises. ``packages`` and ``direction``
+    ("received frames", "sent frames") go into the log.
     """
     try:
         found = fault()
@@ -36,7 +36,7 @@ def passed(packages: tuple[str, ...], direction: str, fault: Callable[[], str | 
     if found is None:
         return True
     logger.warning(
-        "%s go the ordinary, slower way: %s failed the self-test of the direct one (%s)",
+        "%s use the normal, slower path: %s failed the self-test of the fast path (%s)",
         direction,
         ", ".join(f"{package} {_version(package)}" for package in packages),
         found,
@@ -49,7 +49,7 @@ def passed(packages: tuple[str, ...], direction: str, fault: Callable[[], str | 
 def not_used(server: str, direction: str, reason: str) -> None:
     """Log, once for each reason, that the direct way of a known server is not used although nobody asked for that."""
     logger.warning(
-        "%s go the ordinary, slower way under %s: %s", direction, server, reason, extra={"event": "selftest_failed"}
+        "%s use the normal, slower path under %s: %s", direction, server, reason, extra={"event": "selftest_failed"}
     )
 
 
@@ -95,4 +95,4 @@ def sample() -> bytes:
 def difference(results: Sequence[object]) -> str | None:
     """What is wrong when the same bytes gave other messages directly than the ordinary way (the first result)."""
     same = results.count(results[0]) == len(results)
-    return None if same else "the direct way reads other messages than the ordinary one"
+    return None if same else "the fast path reads other messages than the normal path"

@@ -91,7 +91,7 @@ async def _serve_elsewhere(connection: Connection, inbound: Inbound) -> None:
     """Serve a kind of frame that belongs to another app. Raises ``BusError`` UNKNOWN_TYPE, and what that app raises."""
     handler: Handler | None = apps.get_app_config("bus").kinds.get(inbound.kind)  # type: ignore[attr-defined]
     if handler is None:
-        raise BusError(ErrorCode.UNKNOWN_TYPE, f"Frames of type {inbound.type} are not served here.")
+        raise BusError(ErrorCode.UNKNOWN_TYPE, f"This socket does not accept frames of type {inbound.type}.")
     await handler(connection, inbound)
 
 
@@ -108,7 +108,7 @@ def _failed(connection: Connection, problem: Exception, request_id: str | None) 
     else:
         reference = secrets.token_hex(6)
         logger.error(
-            "frame failed", exc_info=problem, extra={**connection.fields("internal_error"), "reference": reference}
+            "a frame failed", exc_info=problem, extra={**connection.fields("internal_error"), "reference": reference}
         )
         error = BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}])
         if connection.client.state is State.JOINING:

@@ -19,7 +19,7 @@ def test_a_failed_self_test_is_said_once_and_answered_with_no(caplog: pytest.Log
         return "the buffer has another name"
 
     with caplog.at_level(logging.WARNING, logger="arqonbus.realtime"):
-        assert [passed(("daphne", "autobahn"), "frames in", fault) for _ in range(3)] == [False] * 3
+        assert [passed(("daphne", "autobahn"), "received frames", fault) for _ in range(3)] == [False] * 3
     assert len(caplog.records) == 1
     line = caplog.records[0].getMessage()
     assert "the buffer has another name" in line

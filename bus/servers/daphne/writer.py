@@ -51,7 +51,7 @@ def why_not(send: Send) -> str:
     """Why ``create`` gives no writer for daphne's ``send``; empty when only the self-test failed."""
     if protocol_of(send) is not None:
         return ""
-    return "its transport is none that can be written to directly, such as one for TLS; let a proxy in front end TLS"
+    return "the fast path does not support its transport, for example with TLS; end TLS at a proxy in front"
 
 
 def backlog_of(send: Send) -> Callable[[], int] | None:

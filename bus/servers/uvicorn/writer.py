@@ -35,10 +35,10 @@ def why_not(send: Send) -> str:
     protocol = getattr(send, "__self__", None)
     name = type(protocol).__module__
     if name.startswith("uvicorn.protocols.websockets.") and not name.endswith("_sansio_impl"):
-        return "uvicorn runs another implementation of WebSockets than websockets-sansio; leave out its option --ws"
+        return "uvicorn does not use websockets-sansio; remove its option --ws"
     if getattr(getattr(protocol, "conn", None), "extensions", None):
         return "compression was negotiated; start uvicorn with --ws-per-message-deflate false"
-    return "its transport is none that can be written to directly, such as one for TLS; let a proxy in front end TLS"
+    return "the fast path does not support its transport, for example with TLS; end TLS at a proxy in front"
 
 
 def backlog_of(send: Send) -> Callable[[], int] | None:
