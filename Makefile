@@ -160,7 +160,7 @@ lint-js: $(PY) ## the JavaScript: ESLint, prettier, types (needs node 20.19 or n
 lint-npm: $(NPM_READY)
 	node_modules/.bin/eslint .
 	node_modules/.bin/prettier --check --log-level warn $(PRETTY)
-	node_modules/.bin/tsc --project clients/javascript
+	node_modules/.bin/tsc
 
 PRETTY := "**/*.{js,mjs,ts,mts}"
 

@@ -7,7 +7,6 @@ export default [
       "clients/javascript/arqonbus.js", // built from clients/javascript/src
       "bus/static/arqonbus/arqonbus.js",
       "bus/static/arqonbus/vendor/**",
-      "bus/static/arqonbus/console/**",
       "var/**",
       ".venv/**",
       "**/*.mts",

@@ -63,13 +63,13 @@ async def test_after_a_kill_and_restart_the_page_comes_back_and_shows_every_mess
     await expect(page.locator("[data-total]")).to_have_attribute("data-total", re.compile(r"^\d{3,}$"))
     await asyncio.to_thread(server.kill)
     await expect(page.locator("#connection.reconnecting")).to_be_visible()
-    await expect(page.get_by_text("comes back by itself")).to_be_visible()
+    await expect(page.get_by_text("reconnects by itself")).to_be_visible()
     await asyncio.to_thread(server.start)
     await page.wait_for_selector("#connection.connected")
     back.set()
     last = await sending
     await expect(page.locator(".message").first.locator(".content")).to_have_text(f"message {last}")
-    seqs = await page.evaluate("arqonbus.view.held.map(item => item.frame.seq)")
+    seqs = await page.evaluate("arqonbus.view.log.held.map(item => item.frame.seq)")
     assert seqs == list(range(1, last + 1))
     await expect(page.locator(f"[data-total='{last}']")).to_be_visible()
 
@@ -94,7 +94,7 @@ async def test_in_production_the_door_asks_for_a_log_in_or_a_token_and_says_what
     opened = await console(server)
     page = opened.page
     await page.goto(server.http_url)
-    await expect(page.get_by_text("This bus asks who you are")).to_be_visible()
+    await expect(page.get_by_text("This bus needs to know who you are")).to_be_visible()
     await page.get_by_label("Access token").fill("arq_tok_wrong")
     await page.get_by_role("button", name="Open the console").click()
     await expect(page.get_by_role("alert")).to_have_text("The credentials are not valid.")
@@ -105,7 +105,7 @@ async def test_in_production_the_door_asks_for_a_log_in_or_a_token_and_says_what
     # What the visitor may not see says so, and what to do.
     await expect(page.get_by_text("No figures for you")).to_be_visible()
     await page.get_by_role("button", name="Forget token").click()
-    await expect(page.get_by_text("This bus asks who you are")).to_be_visible()
+    await expect(page.get_by_text("This bus needs to know who you are")).to_be_visible()
 
     await page.get_by_role("link", name="Log in").click()
     await page.get_by_label("User name").fill("grace")
@@ -117,7 +117,7 @@ async def test_in_production_the_door_asks_for_a_log_in_or_a_token_and_says_what
     await page.wait_for_selector("#connection.connected")
     await expect(page.get_by_text("grace · user")).to_be_visible()
     await page.get_by_role("button", name="Log out").click()
-    await expect(page.get_by_text("This bus asks who you are")).to_be_visible()
+    await expect(page.get_by_text("This bus needs to know who you are")).to_be_visible()
 
 
 async def test_the_demo_is_alive_in_the_page_and_its_log_in_works_in_admin_and_console(

@@ -12,13 +12,20 @@ from tests.harness.server import BusServer
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded, pytest.mark.asyncio(loop_scope="session")]
 
-#: What the module exports: of a class the public names of its prototype, of a function or constant null.
-EXPORTS = """async (url) => Object.fromEntries(Object.entries(await import(url)).map(([name, value]) => [
+#: What the module exports: of a class the public names of its prototype and of those it extends here, of a function or
+#: constant null.
+EXPORTS = """async (url) => {
+  const names = (prototype) =>
+    [Object.prototype, Error.prototype].includes(prototype)
+      ? []
+      : [...Object.getOwnPropertyNames(prototype), ...names(Object.getPrototypeOf(prototype))];
+  return Object.fromEntries(Object.entries(await import(url)).map(([name, value]) => [
     name,
     /^class\\b/.test(String(value))
-        ? Object.getOwnPropertyNames(value.prototype).filter((each) => each !== "constructor" && !each.startsWith("_"))
-        : null,
-]))"""
+      ? names(value.prototype).filter((each) => each !== "constructor" && !each.startsWith("_"))
+      : null,
+  ]));
+}"""
 
 
 async def test_the_types_declare_what_the_module_has_and_nothing_else(

@@ -2,15 +2,33 @@
 import { fill, h } from "./dom.js";
 import { clockTime } from "./format.js";
 
+/** @typedef {import("./feed.js").Point} Point */
+/**
+ * A line of a chart.
+ * @typedef {object} Series
+ * @property {string} name
+ * @property {(point: Point) => number | null} value
+ * @property {(value: number | null) => string} show
+ */
+
+/** @param {string} name of a custom property */
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/**
- * `series`: {name, colour (a custom property), value (of a point), show (a number as text)}. `draw(points, window)` brings it up to date.
- */
+/** A chart in a card of its own. */
 export class Chart {
+  /**
+   * @param {string} title
+   * @param {Series[]} series
+   * @param {{ hint?: string }} [options] `hint` stands where there are no figures
+   */
   constructor(title, series, { hint = "" } = {}) {
     this.series = series;
     this.hint = hint;
+    /** @type {Point[]} */
+    this.points = [];
+    this.window = 0;
+    /** @type {any} a uPlot */
+    this.plot = null;
     this.legend = h("div.legend");
     this.canvas = h("div.chart");
     this.element = h(
@@ -24,7 +42,7 @@ export class Chart {
     this.retheme = () => {
       this.plot?.destroy();
       this.plot = null;
-      if (this.points) this.draw(this.points, this.window);
+      if (this.window) this.draw(this.points, this.window);
     };
     addEventListener("themechange", this.retheme);
   }
@@ -33,8 +51,14 @@ export class Chart {
     return { width: Math.max(120, this.canvas.clientWidth - 16), height: 142 };
   }
 
+  /**
+   * Show the last `window` seconds.
+   * @param {Point[]} points
+   * @param {number} window
+   */
   draw(points, window) {
-    Object.assign(this, { points, window });
+    this.points = points;
+    this.window = window;
     this.#legend();
     if (points.length < 2) {
       fill(this.canvas, h("div.nothing", this.hint || "Waiting for the first figures …"));
@@ -45,18 +69,18 @@ export class Chart {
       points.map((point) => point.t),
       ...this.series.map((each) => points.map((point) => each.value(point) ?? null)),
     ];
-    const end = Math.max(points.at(-1).t, Date.now() / 1000 - 5);
+    const end = Math.max(points[points.length - 1].t, Date.now() / 1000 - 5);
     const scales = { x: { time: true, min: Math.max(points[0].t, end - window), max: end } };
     if (!this.plot) this.#make(data);
     this.plot.setData(data, false);
     this.plot.batch(() => {
       this.plot.setScale("x", scales.x);
-      const most = Math.max(...data.slice(1).flat().filter(Number.isFinite), 0);
+      const most = Math.max(...data.slice(1).flat().map(Number).filter(Number.isFinite), 0);
       this.plot.setScale("y", { min: 0, max: most > 0 ? most * 1.15 : 1 });
     });
   }
 
-  /** The figures of the moment under the pointer, with its time; those of now where there is none. */
+  /** The figures of the moment under the pointer with its time, or without one those of now. */
   #legend() {
     const { idx: at = null } = this.plot?.cursor ?? {};
     const pointed = at === null ? undefined : this.points[at];
@@ -70,8 +94,10 @@ export class Chart {
     ]);
   }
 
+  /** @param {(number | null)[][]} data */
   #make(data) {
     fill(this.canvas);
+    const { uPlot } = /** @type {any} */ (globalThis);
     const names = ["--accent", "--teal", "--bad"];
     const axis = {
       stroke: colour("--faint"),
@@ -98,7 +124,13 @@ export class Chart {
             ],
             size: 26,
           },
-          { ...axis, size: 48, space: 34, values: (_, splits) => splits.map((value) => this.series[0].show(value)) },
+          {
+            ...axis,
+            size: 48,
+            space: 34,
+            values: (/** @type {any} */ _, /** @type {number[]} */ splits) =>
+              splits.map((value) => this.series[0].show(value)),
+          },
         ],
         series: [
           {},

@@ -1,9 +1,15 @@
-/** The publish box: event, private or system; a text or a JSON payload that is checked while it is written; the ack. */
+/** The publish box: a text or a JSON payload, which is checked while it is written, and the answer of the server. */
 import { fill, h, icon, select } from "./dom.js";
-import { count, duration, plain } from "./format.js";
+import { count, duration, explain, plain } from "./format.js";
 import { jsonFault } from "./json-view.js";
 
+/** @typedef {import("./session.js").App} App */
+
 export class Composer {
+  /**
+   * @param {App} app
+   * @param {string} address
+   */
   constructor(app, address) {
     this.app = app;
     this.address = address;
@@ -49,7 +55,7 @@ export class Composer {
     this.json.value = '{\n  "temperature": 21.5\n}';
     this.toggle = h(
       "button.ghost.small",
-      { type: "button", "aria-pressed": "false", title: "A payload of your own", onclick: () => this.#switch() },
+      { type: "button", "aria-pressed": "false", title: "Write the payload as JSON", onclick: () => this.#switch() },
       "{ } JSON",
     );
     this.button = h("button.primary", { type: "submit", title: "Ctrl Enter" }, icon("send"), "Publish");
@@ -58,11 +64,15 @@ export class Composer {
       { role: "status" },
       h("span.wide", "Enter publishes. The server answers when the message is durable."),
     );
-    this.element = h("form.composer", { "aria-label": "Publish", onsubmit: (event) => this.#send(event) }, [
-      this.json,
-      h("div.composer-row", [this.type, this.target, this.to, this.options, this.text, this.toggle, this.button]),
-      this.says,
-    ]);
+    this.element = h(
+      "form.composer",
+      { "aria-label": "Publish", onsubmit: (/** @type {Event} */ event) => this.#send(event) },
+      [
+        this.json,
+        h("div.composer-row", [this.type, this.target, this.to, this.options, this.text, this.toggle, this.button]),
+        this.says,
+      ],
+    );
     this.element.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.element.requestSubmit();
     });
@@ -78,7 +88,10 @@ export class Composer {
     (this.json.hidden ? this.text : this.json).focus();
   }
 
-  /** Write to one client. */
+  /**
+   * Start a private message to one client.
+   * @param {string} clientId
+   */
   answer(clientId) {
     this.type.value = "private";
     this.#shape();
@@ -103,7 +116,7 @@ export class Composer {
     this.focus();
   }
 
-  /** Say what is wrong with the payload; whether it is good. */
+  /** Show what is wrong with the payload. Returns whether it is good. */
   #check() {
     if (this.json.hidden) {
       fill(this.says);
@@ -115,10 +128,11 @@ export class Composer {
       if (value === null || typeof value !== "object" || Array.isArray(value))
         fault = "A payload is a JSON object: { … }";
     }
-    fill(this.says, fault ? h("span.fault", fault) : h("span.ack", "The payload is good JSON."));
+    fill(this.says, fault ? h("span.fault", fault) : h("span.ack", "The payload is valid JSON."));
     return !fault;
   }
 
+  /** @param {Event} event */
   async #send(event) {
     event.preventDefault();
     const { bus } = this.app.session;
@@ -150,18 +164,24 @@ export class Composer {
       ]);
       this.text.value = "";
     } catch (problem) {
-      const known = (problem.details ?? [])
-        .map((each) => each.message ?? "")
-        .filter((each) => each && !problem.reason?.includes(each))
-        .map((each) => ` ${each}`)
-        .join("");
-      fill(this.says, [
-        h("span.fault", `${plain(problem.reason ?? problem.message)}${plain(known)}`),
-        problem.code && h("a", { href: `#/contracts?code=${problem.code}` }, problem.code),
-      ]);
+      this.#refused(problem);
     } finally {
       this.button.disabled = false;
       this.text.focus();
     }
+  }
+
+  /**
+   * Show an error with all its details.
+   * @param {any} problem
+   */
+  #refused(problem) {
+    const details = /** @type {any[]} */ (problem.details ?? [])
+      .map((each) => each.message ?? "")
+      .filter((each) => each && !problem.reason?.includes(each));
+    fill(this.says, [
+      h("span.fault", [explain(problem), ...details.map(plain)].join(" ")),
+      problem.code && h("a", { href: `#/contracts?code=${problem.code}` }, problem.code),
+    ]);
   }
 }

@@ -1,6 +1,14 @@
 /**
- * Building the page. Everything that comes from the bus goes through `textContent`: there is no `innerHTML` in the console,
- * so hostile text is shown and never run.
+ * Building the page. Everything from the bus goes through `textContent`, and the console has no `innerHTML`: hostile
+ * text is shown and never run.
+ */
+
+/** @typedef {string | number | boolean | Node | null | undefined | readonly unknown[]} Child or a list of them */
+/**
+ * The element of a selector such as `button.primary`.
+ * @template {string} S
+ * @typedef {S extends `${infer Tag}.${string}` ? ElementOf<Tag> : S extends keyof HTMLElementTagNameMap
+ *   ? HTMLElementTagNameMap[S] : HTMLElement} ElementOf
  */
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -8,12 +16,17 @@ const SVG = "http://www.w3.org/2000/svg";
 /**
  * An element: `h("button.primary", { type: "button", onclick: send }, "Send")`.
  *
- * Properties: `on…` are listeners, `class` adds classes, `data` sets data attributes, true/false switch attributes, null skips.
- * Children: nodes, texts, numbers, nested lists; null and false are skipped.
+ * Properties: `on…` are listeners, `class` adds classes, `data` sets data attributes, true and false switch attributes,
+ * and null is skipped. Children: nodes, texts, numbers and nested lists; null and false are skipped.
+ * @template {string} S
+ * @param {S} selector
+ * @param {Record<string, any> | Child} [properties] or the first child
+ * @param {Child[]} children
+ * @returns {ElementOf<S>}
  */
 export function h(selector, properties, ...children) {
   const [tag, ...classes] = selector.split(".");
-  const element = document.createElement(tag || "div");
+  const element = /** @type {any} */ (document.createElement(tag || "div"));
   if (classes.length) element.className = classes.join(" ");
   if (properties) {
     const plain = typeof properties !== "object" || properties instanceof Node || Array.isArray(properties);
@@ -24,6 +37,11 @@ export function h(selector, properties, ...children) {
   return element;
 }
 
+/**
+ * @param {any} element
+ * @param {string} name
+ * @param {any} value
+ */
 function set(element, name, value) {
   if (value === null || value === undefined || value === false) return;
   if (name === "class") element.classList.add(...String(value).split(" ").filter(Boolean));
@@ -34,6 +52,10 @@ function set(element, name, value) {
   else element.setAttribute(name, value === true ? "" : value);
 }
 
+/**
+ * @param {Element} element
+ * @param {readonly unknown[]} children
+ */
 function append(element, children) {
   for (const child of children) {
     if (Array.isArray(child)) append(element, child);
@@ -43,13 +65,20 @@ function append(element, children) {
   }
 }
 
-/** Replace an element's children. */
+/**
+ * Replace an element's children.
+ * @template {Element} E
+ * @param {E} element
+ * @param {Child[]} children
+ * @returns {E}
+ */
 export function fill(element, ...children) {
   element.replaceChildren();
   append(element, children);
   return element;
 }
 
+/** @type {Record<string, string[]>} */
 const ICONS = {
   overview: ["M3 13h6V3H3zM11 21h10V11H11zM3 21h6v-6H3zM11 3v6h10V3z"],
   messages: ["M4 5h16v11H9l-5 4z"],
@@ -71,7 +100,8 @@ const ICONS = {
   chevron: ["M9 6l6 6-6 6"],
   down: ["M6 9l6 6 6-6"],
   sun: [
-    "M12 16a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM12 3v1M12 20v1M3 12h1M20 12h1M5.6 5.6l.7.7M17.7 17.7l.7.7M5.6 18.4l.7-.7M17.7 6.3l.7-.7",
+    "M12 16a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM12 3v1M12 20v1M3 12h1M20 12h1",
+    "M5.6 5.6l.7.7M17.7 17.7l.7.7M5.6 18.4l.7-.7M17.7 6.3l.7-.7",
   ],
   moon: ["M20 14.5A8.5 8.5 0 0 1 9.5 4 8.5 8.5 0 1 0 20 14.5z"],
   menu: ["M4 7h16M4 12h16M4 17h16"],
@@ -86,7 +116,11 @@ const ICONS = {
   keyboard: ["M3 6h18v12H3zM7 10h.01M11 10h.01M15 10h.01M8 14h8"],
 };
 
-/** An icon of the set above. */
+/**
+ * An icon of the set above.
+ * @param {string} name
+ * @param {string} [title]
+ */
 export function icon(name, title = "") {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -103,7 +137,12 @@ export function icon(name, title = "") {
   return svg;
 }
 
-/** A select box of [value, label] pairs. */
+/**
+ * A select box.
+ * @param {Record<string, any>} properties
+ * @param {readonly (readonly [value: string, label: string])[]} options
+ * @param {string} [chosen]
+ */
 export function select(properties, options, chosen = "") {
   const element = h(
     "select",
@@ -114,7 +153,11 @@ export function select(properties, options, chosen = "") {
   return element;
 }
 
-/** A button that copies a text and says so. */
+/**
+ * A button that copies a text and says so.
+ * @param {string | (() => string)} text
+ * @param {string} [label]
+ */
 export function copyButton(text, label = "Copy") {
   const caption = h("span", label);
   const button = h("button.ghost.small.copy", { type: "button", title: label }, icon("copy"), caption);
@@ -130,7 +173,10 @@ export function copyButton(text, label = "Copy") {
   return button;
 }
 
-/** Copy a text, also on pages over plain http, where the clipboard interface is missing. */
+/**
+ * Copy a text. Pages over plain http have no clipboard interface, so a hidden field replaces it there.
+ * @param {string} text
+ */
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -143,9 +189,13 @@ export async function copy(text) {
   }
 }
 
-/** A short notice at the edge of the page. `kind`: info, good or bad. */
+/**
+ * A short notice at the edge of the page.
+ * @param {string} text
+ * @param {"info" | "good" | "bad"} [kind]
+ */
 export function toast(text, kind = "info") {
-  const holder = document.getElementById("toasts");
+  const holder = byId("toasts");
   const box = h("div.toast", { class: kind, role: kind === "bad" ? "alert" : "status" }, text);
   holder.append(box);
   setTimeout(() => box.classList.add("leaving"), kind === "bad" ? 7000 : 3500);
@@ -153,7 +203,13 @@ export function toast(text, kind = "info") {
   box.addEventListener("click", () => box.remove());
 }
 
-/** Ask before something that cannot be undone; resolves with whether to do it. */
+/**
+ * Ask before something that cannot be undone.
+ * @param {string} title
+ * @param {string} text
+ * @param {string} action the label of the button
+ * @returns {Promise<boolean>} whether to do it
+ */
 export function confirm(title, text, action) {
   return new Promise((resolve) => {
     const dialog = h(
@@ -173,7 +229,12 @@ export function confirm(title, text, action) {
   });
 }
 
-/** What stands where nothing is yet: what it is, and what to do. */
+/**
+ * What stands where there is nothing yet: what it is, and what to do.
+ * @param {string} name that of an icon
+ * @param {string} title
+ * @param {(string | Node | null)[]} text
+ */
 export function empty(name, title, ...text) {
   return h(
     "div.empty",
@@ -183,7 +244,16 @@ export function empty(name, title, ...text) {
   );
 }
 
-/** Whether the keyboard belongs to a field. */
+/**
+ * An element of the page's template.
+ * @param {string} id
+ */
+export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+/**
+ * Whether the keyboard belongs to a field.
+ * @param {Event} event
+ */
 export function typing(event) {
   return (
     event.target instanceof Element &&

@@ -1,57 +1,82 @@
-/** What the bus tells of itself: telemetry events, the servers' figures over the last minutes, and who did what. */
+/** What the bus publishes about itself: telemetry events, the figures of the last minutes, and what clients did. */
+import { explain } from "./format.js";
 import { Observable, Ring } from "./store.js";
 import { config, TelemetrySocket } from "./session.js";
 
+/** @typedef {import("./session.js").Frame} Frame */
+/**
+ * The figures of all processes at one moment.
+ * @typedef {{ t: number, connections: number, clients: number, in: number, out: number, errors: number,
+ *   p50: number | null, p99: number | null }} Point `t` in seconds
+ */
+/** @typedef {Omit<Point, "t"> & { stats: Frame, at: number }} NodeFigures of one process; `at` in seconds */
+/**
+ * What a client did.
+ * @typedef {{ at: number, client_id: string, client_type: string, screen_name: string | null, activity: string,
+ *   room: string, channel: string }} Activity `at` in milliseconds
+ */
+
 const STREAM = `${config.system_room}:telemetry-stream`;
 const ACTIVITY = `${config.system_room}:dashboard-events`;
-/** Minutes of figures that are kept and shown. */
+/** Seconds of figures that are kept and shown. */
 export const WINDOW = 10 * 60;
-/** A process that said nothing for so long (seconds) is not part of the sums any more. */
+/** A process that was silent for so many seconds is not part of the sums any more. */
 const SILENT = 15;
+const SUMMED = /** @type {const} */ (["clients", "in", "out", "errors"]);
+const QUANTILES = /** @type {const} */ (["p50", "p99"]);
 
 export class Feed {
+  /** @param {import("./session.js").Session} session */
   constructor(session) {
     this.session = session;
+    /** @type {Ring<Frame>} */
     this.events = new Ring(2000);
-    this.event = new Observable(null);
-    /** {t, connections, clients, in, out, p50, p99, errors}, oldest first, one for each moment at which a server told. */
+    this.event = new Observable(/** @type {Frame | null} */ (null));
+    /** @type {Point[]} oldest first */
     this.points = [];
-    this.point = new Observable(null);
-    /** node id → its last figures, with `at` in seconds. */
+    this.point = new Observable(/** @type {Point | null} */ (null));
+    /** @type {Map<string, NodeFigures>} */
     this.nodes = new Map();
+    /** @type {Ring<Activity>} */
     this.activities = new Ring(5000);
-    this.activity = new Observable(null);
+    this.activity = new Observable(/** @type {Activity | undefined} */ (undefined));
     /** Why there is no telemetry or activity for this visitor, or "". */
     this.refused = new Observable("");
+    /** @type {Set<number>} seqs of the events that the socket or the history brought */
+    this.seen = new Set();
+    this.socket = new TelemetrySocket((frame) => this.#take(frame));
   }
 
-  /** Begin: what was told in the last minutes first, then what comes. */
+  /** Load the last minutes, and follow what comes. */
   async open() {
     const { bus } = this.session;
-    this.socket = new TelemetrySocket((frame) => this.#take(frame));
     const since = new Date(Date.now() - WINDOW * 1000);
     try {
       for await (const message of bus.history(STREAM, { since, type: "telemetry" })) this.#take(message.raw, true);
       this.point.changed();
       this.event.changed();
     } catch (problem) {
-      this.refused.set(problem.reason ?? problem.message);
+      this.refused.set(explain(problem));
     }
-    const heard = bus.subscribe(ACTIVITY, { since, buffer: 5000 });
+    const activities = bus.subscribe(ACTIVITY, { since, buffer: 5000 });
     try {
-      await heard.open();
-      for await (const message of heard) this.#did(message);
+      await activities.open();
+      for await (const message of activities) this.#did(message);
     } catch (problem) {
-      this.refused.set(problem.reason ?? problem.message);
+      this.refused.set(explain(problem));
     }
   }
 
+  /**
+   * @param {Frame} frame
+   * @param {boolean} [past] whether it is from the history
+   */
   #take(frame, past = false) {
     const at = Date.parse(frame.timestamp) / 1000;
     if (frame.seq !== undefined) {
-      // The socket may bring first what the history brings too.
-      if (this.seen?.has(frame.seq)) return;
-      (this.seen ??= new Set()).add(frame.seq);
+      // The socket may bring an event first, and the history brings it again.
+      if (this.seen.has(frame.seq)) return;
+      this.seen.add(frame.seq);
       if (this.seen.size > 20_000) this.seen = new Set([...this.seen].slice(-5000));
     }
     if (frame.eventType === "server_stats") this.#figures(frame.payload ?? {}, at, past);
@@ -61,38 +86,41 @@ export class Feed {
     }
   }
 
+  /** @param {import("../arqonbus.js").Message} message */
   #did(message) {
-    const { payload } = message;
+    const payload = /** @type {any} */ (message.payload);
     const at = message.timestamp?.getTime() ?? Date.now();
     this.activities.push({ ...payload, at });
     this.activity.set(this.activities.items.at(-1));
   }
 
+  /**
+   * @param {Frame} stats
+   * @param {number} at seconds
+   * @param {boolean} past
+   */
   #figures(stats, at, past) {
     const before = this.nodes.get(stats.node);
     const figures = { ...read(stats, before, at), stats, at };
     this.nodes.set(stats.node, figures);
+    /** @type {Point} */
     const sum = { t: at, connections: 0, clients: 0, in: 0, out: 0, p50: null, p99: null, errors: 0 };
     for (const [id, node] of this.nodes) {
       if (at - node.at > SILENT) this.nodes.delete(id);
       else {
         sum.connections += node.connections;
-        for (const name of ["clients", "in", "out", "errors"]) sum[name] += node[name] ?? 0;
-        // Quantiles of several processes cannot be added; the worst one is what a client may meet.
-        for (const name of ["p50", "p99"]) if (node[name] !== null) sum[name] = Math.max(sum[name] ?? 0, node[name]);
+        for (const name of SUMMED) sum[name] += node[name] ?? 0;
+        // Quantiles of several processes cannot be added. A client may meet the worst one.
+        for (const name of QUANTILES) sum[name] = worst(sum[name], node[name]);
       }
     }
     const last = this.points.at(-1);
     if (last && at < last.t) {
-      if (past)
-        this.points.splice(
-          this.points.findIndex((each) => each.t > at),
-          0,
-          sum,
-        );
+      const behind = this.points.findIndex((each) => each.t > at);
+      if (past) this.points.splice(behind, 0, sum);
       return;
     }
-    // Several processes tell at nearly the same moment: one point.
+    // Several processes publish at nearly the same moment. That is one point.
     if (last && at - last.t < 0.8) this.points[this.points.length - 1] = { ...sum, t: last.t };
     else this.points.push(sum);
     while (this.points.length && this.points[0].t < at - WINDOW) this.points.shift();
@@ -100,14 +128,25 @@ export class Feed {
   }
 }
 
-/** A process's figures as the charts show them; rates come from the difference to what it told before. */
+/**
+ * @param {number | null} one
+ * @param {number | null} other
+ */
+const worst = (one, other) => (other === null ? one : Math.max(one ?? 0, other));
+
+/**
+ * A process's figures as the charts show them. Rates come from the difference to its figures before.
+ * @param {Frame} stats
+ * @param {NodeFigures | undefined} before
+ * @param {number} at seconds
+ */
 function read(stats, before, at) {
   const figures = stats.process ?? {};
   const passed = before ? at - before.at : 0;
-  const rate = (name) => {
+  const rate = (/** @type {string} */ name) => {
     const now = figures[name];
     const then = before?.stats.process?.[name];
-    if (!Number.isFinite(now) || !Number.isFinite(then) || passed <= 0 || now < then) return 0;
+    if (!Number.isFinite(now) || !Number.isFinite(then) || !before || passed <= 0 || now < then) return 0;
     return (now - then) / passed;
   };
   return {

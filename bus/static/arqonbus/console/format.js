@@ -9,31 +9,55 @@ const clock = new Intl.DateTimeFormat(undefined, {
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 const whole = new Intl.NumberFormat("en-US");
 
-/** The time of day of a moment in milliseconds. */
+/**
+ * @param {unknown} value
+ * @returns {value is number}
+ */
+const isNumber = (value) => Number.isFinite(value);
+
+/**
+ * The time of day of a moment in milliseconds.
+ * @param {number} moment
+ */
 export const clockTime = (moment) => clock.format(new Date(moment));
 
-export const count = (value) => (Number.isFinite(value) ? whole.format(value) : "–");
+/** @param {unknown} value */
+export const count = (value) => (isNumber(value) ? whole.format(value) : "–");
 
-/** `1 member`, `2 members`. */
+/**
+ * `1 member`, `2 members`.
+ * @param {number} value
+ * @param {string} noun
+ */
 export const counted = (value, noun) => `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
 
-/** 1234567 → 1.2M, for narrow places; the exact one goes into the title. */
+/**
+ * 1234567 → 1.2M, for narrow places. The exact number goes into the title.
+ * @param {unknown} value
+ */
 export function short(value) {
-  if (!Number.isFinite(value)) return "–";
+  if (!isNumber(value)) return "–";
   if (value < 10_000) return whole.format(Math.round(value));
+  /** @type {[string, number]} */
   const [unit, size] = value < 1e6 ? ["k", 1e3] : value < 1e9 ? ["M", 1e6] : ["G", 1e9];
   return `${(value / size).toFixed(value / size < 100 ? 1 : 0)}${unit}`;
 }
 
-/** A rate a second. */
+/**
+ * A rate a second.
+ * @param {unknown} value
+ */
 export function rate(value) {
-  if (!Number.isFinite(value)) return "–";
+  if (!isNumber(value)) return "–";
   return value > 0 && value < 9.95 ? value.toFixed(1) : short(value);
 }
 
-/** A length of time given in milliseconds. */
+/**
+ * A length of time.
+ * @param {unknown} ms milliseconds
+ */
 export function duration(ms) {
-  if (!Number.isFinite(ms)) return "–";
+  if (!isNumber(ms)) return "–";
   if (ms < 1) return `${(ms * 1000).toFixed(0)} µs`;
   if (ms < 10) return `${ms.toFixed(1)} ms`;
   if (ms < 1000) return `${ms.toFixed(0)} ms`;
@@ -45,13 +69,10 @@ export function duration(ms) {
   return hours < 48 ? `${Math.floor(hours)} h` : `${Math.floor(hours / 24)} d`;
 }
 
-export function bytes(value) {
-  if (!Number.isFinite(value)) return "–";
-  if (value < 1024) return `${value.toFixed(0)} B`;
-  return value < 1024 * 1024 ? `${(value / 1024).toFixed(1)} KiB` : `${(value / 1024 / 1024).toFixed(1)} MiB`;
-}
-
-/** A time of today with milliseconds, else with the day. */
+/**
+ * A time of today with milliseconds, any other with its day.
+ * @param {Date | string | number} value
+ */
 export function time(value) {
   const moment = value instanceof Date ? value : new Date(value);
   if (Number.isNaN(moment.getTime())) return "";
@@ -59,7 +80,10 @@ export function time(value) {
   return moment.toDateString() === new Date().toDateString() ? text : `${day.format(moment)} ${text}`;
 }
 
-/** How long ago. */
+/**
+ * How long ago.
+ * @param {string | number | null | undefined} value
+ */
 export function ago(value, now = Date.now()) {
   const moment = value ? new Date(value).getTime() : Number.NaN;
   if (Number.isNaN(moment)) return "–";
@@ -67,7 +91,10 @@ export function ago(value, now = Date.now()) {
   return past < 2000 ? "now" : `${duration(past)} ago`;
 }
 
-/** The first letters of a name, for a round badge. */
+/**
+ * The first letters of a name, for a round badge.
+ * @param {string} name
+ */
 export function initials(name) {
   const words = String(name)
     .split(/[^\p{L}\p{N}]+/u)
@@ -76,21 +103,30 @@ export function initials(name) {
   return letters.toUpperCase();
 }
 
-/** One of twelve hues, the same for the same name. */
+/**
+ * One of twelve hues, always the same for a name.
+ * @param {string} name
+ */
 export function hue(name) {
   let sum = 7;
-  for (const letter of String(name)) sum = (sum * 31 + letter.codePointAt(0)) >>> 0;
+  for (const letter of String(name)) sum = (sum * 31 + Number(letter.codePointAt(0))) >>> 0;
   return sum % 12;
 }
 
-/** What an object says, in one line for people: `name=value` of all that is there; its time stands elsewhere. */
+/**
+ * An object in one line for people: `name=value` of everything but its time, which stands elsewhere.
+ * @param {unknown} value
+ */
 export function pairs(value) {
   if (value === null || typeof value !== "object" || Array.isArray(value)) return JSON.stringify(value);
-  const told = Object.entries(value).filter(([name, each]) => name !== "timestamp" && each !== null);
-  return told.map(([name, each]) => `${name}=${typeof each === "string" ? each : JSON.stringify(each)}`).join("  ");
+  const entries = Object.entries(value).filter(([name, each]) => name !== "timestamp" && each !== null);
+  return entries.map(([name, each]) => `${name}=${typeof each === "string" ? each : JSON.stringify(each)}`).join("  ");
 }
 
-/** A frame's content in one line. */
+/**
+ * A frame's content in one line.
+ * @param {Record<string, any>} frame
+ */
 export function summary(frame) {
   if (typeof frame.message === "string") return frame.message;
   if (frame.message !== undefined && frame.message !== null) return JSON.stringify(frame.message);
@@ -103,7 +139,16 @@ export function summary(frame) {
   return event + JSON.stringify(payload);
 }
 
-/** A sentence of the server without the marks around its names, where no code can be shown. */
+/**
+ * An error as a sentence for people.
+ * @param {any} problem of the server (with a `reason`), or any other
+ */
+export const explain = (problem) => plain(problem.reason ?? problem.message);
+
+/**
+ * A sentence of the server without the marks around its names, where no code can be shown.
+ * @param {unknown} text
+ */
 export function plain(text) {
   return String(text).replaceAll("`", "");
 }

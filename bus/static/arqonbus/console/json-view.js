@@ -1,11 +1,14 @@
 /** JSON as people read it: indented and coloured, built from text nodes. */
 import { copyButton, h } from "./dom.js";
 
-/** The most characters that are coloured; longer ones are shown plain. */
+/** The most characters that are coloured. Longer texts are shown plain. */
 const COLOURED = 60_000;
 const TOKENS = /("(?:\\.|[^"\\])*")(\s*:)?|\b(true|false|null)\b|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 
-/** A `pre` element with the value in it. */
+/**
+ * A `pre` element with a value, or with JSON as a text.
+ * @param {unknown} value
+ */
 export function jsonView(value) {
   const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
   const element = h("pre.json", { tabindex: "0" });
@@ -25,48 +28,62 @@ export function jsonView(value) {
   return element;
 }
 
-/** The same with a button that copies it. */
+/**
+ * A value with a button that copies it.
+ * @param {unknown} value
+ */
 export function jsonBlock(value) {
   const text = JSON.stringify(value, null, 2);
   return h("div.json-block", jsonView(text), copyButton(text, "Copy JSON"));
 }
 
-/** What is wrong with a text as JSON, in words with line and column; null when it is good. */
+/**
+ * What is wrong with a text as JSON, in words with line and column, or null.
+ * @param {string} text
+ */
 export function jsonFault(text) {
   try {
     JSON.parse(text);
     return null;
   } catch {
-    // Browsers do not agree on telling where; so it is looked for.
+    // Browsers do not agree on how to report the place, so it is searched here.
     const [at, what] = firstFault(text);
     const before = text.slice(0, at);
     return `Line ${before.split("\n").length}, column ${at - before.lastIndexOf("\n")}: ${what}`;
   }
 }
 
-/** Where a text stops being JSON, and what is missing there. */
+/**
+ * Where a text stops being JSON, and what is missing there.
+ * @param {string} text
+ * @returns {[at: number, what: string]}
+ */
 function firstFault(text) {
   let at = 0;
+  /** @type {(what: string) => never} */
   const fail = (what) => {
     throw Object.assign(new Error(what), { at });
   };
   const blank = () => {
     while (" \t\r\n".includes(text[at] ?? "x")) at += 1;
   };
-  const match = (pattern, what) => {
+  const match = (/** @type {RegExp} */ pattern, /** @type {string} */ what) => {
     pattern.lastIndex = at;
     const found = pattern.exec(text);
-    if (!found) fail(what);
+    if (!found) return fail(what);
     at += found[0].length;
+    return undefined;
   };
+  // eslint-disable-next-line no-control-regex -- JSON does not allow them in a text
+  const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
   const string = () =>
     match(
-      /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y,
+      STRING,
       text[at] === '"'
-        ? "this text has no end, or a character that needs a backslash"
+        ? "this text has no end, or a character in it needs a backslash"
         : 'a name in "quotes" is missing',
     );
-  const items = (end, item) => {
+  const items = (/** @type {string} */ end, /** @type {() => void} */ item) => {
     at += 1;
     blank();
     if (text[at] === end) {
@@ -84,6 +101,7 @@ function firstFault(text) {
     }
     at += 1;
   };
+  /** @returns {void} */
   const value = () => {
     blank();
     const first = text[at];
@@ -109,6 +127,7 @@ function firstFault(text) {
     blank();
     return [at, "there is more than one value"];
   } catch (problem) {
-    return [problem.at ?? at, problem.message];
+    const fault = /** @type {any} */ (problem);
+    return [fault.at ?? at, fault.message];
   }
 }

@@ -1,8 +1,8 @@
-/** The console: the frame of the page, its door, its routes, and the connection that everything shares. */
+/** The console: the log-in card, the frame of the page, its routes, and the connection that all views share. */
 import { ClosedByServer, ServerError } from "../arqonbus.js";
-import { fill, h, icon, toast, typing } from "./dom.js";
+import { byId, fill, h, icon, toast, typing } from "./dom.js";
 import { Feed } from "./feed.js";
-import { count, plain, rate, short } from "./format.js";
+import { count, explain, rate, short } from "./format.js";
 import { Memory } from "./memory.js";
 import { Rooms } from "./rooms.js";
 import { Session, api, busUrl, config, csrf, token } from "./session.js";
@@ -17,6 +17,11 @@ import { overview } from "./views/overview.js";
 import { start } from "./views/start.js";
 import { telemetry } from "./views/telemetry.js";
 
+/** @typedef {import("./session.js").App} App */
+/** @typedef {import("./session.js").View} View */
+/** @typedef {(app: App, rest: string, parameters: URLSearchParams) => View} MakeView */
+
+/** @type {[name: string, title: string, make: MakeView][]} */
 const VIEWS = [
   ["overview", "Overview", overview],
   ["messages", "Messages", messages],
@@ -28,24 +33,27 @@ const VIEWS = [
   ["contracts", "Contracts", contracts],
   ["start", "Connect", start],
 ];
-/** Errors that the banner tells of. */
+/** Errors for which the page shows a banner. */
 const PASSING = new Set(["RESTARTING", "TOO_SLOW", "UNAVAILABLE"]);
-const root = document.getElementById("app");
+const root = byId("app");
 
-/** What every view gets: the connection and what is known of the bus. */
-const app = { config, api, session: new Session(), rooms: null, feed: null, me: null, go };
+const app = /** @type {App} */ ({ config, api, session: new Session(), go });
 
-// For those who look behind the page: `arqonbus.session.bus` in the developer tools is its client.
-globalThis.arqonbus = app;
+// In the developer tools `arqonbus.session.bus` is the client of this page.
+Object.assign(globalThis, { arqonbus: app });
 
+/** @param {string} path that of a view */
 function go(path) {
   location.hash = `#/${path}`;
 }
 
-// --- the door ---------------------------------------------------------------------------------------------------------
+// --- logging in ---
 
-/** Ask who the visitor is: a log-in of the site, or an access token. `reason` is what the server said. */
-function door(reason = "") {
+/**
+ * Ask the visitor to log in to the site, or to give an access token.
+ * @param {string} [reason] why the server refused the last attempt
+ */
+function askForCredentials(reason = "") {
   app.session.close();
   root.removeAttribute("aria-busy");
   const secret = h("input", {
@@ -72,15 +80,15 @@ function door(reason = "") {
       h("div.door-card", [
         h("img", { src: mark(), alt: "", width: 44, height: 44 }),
         h("h1", "ArqonBus"),
-        h("p.dim", "This bus asks who you are. Log in with a user of this site, or give an access token."),
+        h("p.dim", "This bus needs to know who you are. Log in with a user of this site, or give an access token."),
         h("a.button", { href: `${config.login_path}?next=${encodeURIComponent(location.pathname)}` }, "Log in"),
         h("div.or", "or"),
         form,
         h(
           "p.faint",
-          "An admin makes tokens in the admin page or with ",
+          "An admin creates tokens in the admin page or with ",
           h("code", "manage.py create_token"),
-          ". It stays in this tab only.",
+          ". The token stays in this tab only.",
         ),
       ]),
     ]),
@@ -90,20 +98,19 @@ function door(reason = "") {
 
 const mark = () => new URL("./icon.svg", import.meta.url).href;
 
-/** Connect as the visitor; where the server refuses, back to the door with its reason. */
+/** Connect as the visitor. If the server refuses, ask for other credentials. */
 async function enter() {
-  fill(root, h("div.loading", h("img", { src: mark(), alt: "", width: 44, height: 44 }), h("p", "Connecting …")));
+  const caption = h("p", "Connecting …");
+  const loading = h("div.loading", h("img", { src: mark(), alt: "", width: 44, height: 44 }), caption);
+  fill(root, loading);
   app.session = new Session();
-  const patience = setTimeout(
-    () => fill(root.querySelector(".loading"), root.querySelector(".loading img"), ...waiting()),
-    4000,
-  );
+  const patience = setTimeout(() => caption.replaceWith(...waiting().filter(Boolean)), 4000);
   try {
     await app.session.open();
   } catch (problem) {
     token.forget();
     const error = problem instanceof ClosedByServer ? problem.error : problem;
-    door(error instanceof ServerError ? error.reason : problem.message);
+    askForCredentials(error instanceof ServerError ? error.reason : /** @type {Error} */ (problem).message);
     return;
   } finally {
     clearTimeout(patience);
@@ -111,7 +118,7 @@ async function enter() {
   page();
 }
 
-/** What may be wrong when no socket opens; the page goes on trying. */
+/** What may be wrong when no socket opens. The page goes on trying. */
 function waiting() {
   return [
     h("p", { role: "status" }, "No answer yet from ", h("code", busUrl), ". The page goes on trying."),
@@ -124,12 +131,12 @@ function waiting() {
         h("code", "asgi.py"),
         " have the bus under this path? The server's log and ",
         h("code", "manage.py check"),
-        " tell.",
+        " tell you more.",
       ),
   ];
 }
 
-// --- the page ---------------------------------------------------------------------------------------------------------
+// --- the page ---
 
 function page() {
   const { session } = app;
@@ -138,6 +145,7 @@ function page() {
   app.feed = new Feed(session);
   app.feed.open();
 
+  /** @type {Map<string, HTMLElement>} */
   const links = new Map();
   const nav = h("nav.nav", { "aria-label": "Views" });
   for (const [name, title] of VIEWS) {
@@ -150,17 +158,17 @@ function page() {
   const ticker = h("div.ticker", { "aria-label": "The bus in figures" });
   const main = h("main", { id: "main", tabindex: "-1" });
   const banner = h("div.banner", { role: "status", hidden: true });
-  // On a phone the bar has no room for who one is and the way out: that is in the menu.
+  // On a phone the bar has no room for the account, so it is in the menu.
   const [atTop, inMenu] = [h("div.account"), h("div.side-foot")];
   const narrow = matchMedia("(max-width: 760px)");
   const mine = account(bus);
   const place = () => {
-    (narrow.matches ? inMenu : atTop).append(...mine.filter(Boolean));
+    (narrow.matches ? inMenu : atTop).append(...mine);
     inMenu.hidden = !narrow.matches;
   };
   narrow.addEventListener("change", place);
   place();
-  const menu = (open) => root.classList.toggle("menu-open", open);
+  const menu = (/** @type {boolean} */ open) => root.classList.toggle("menu-open", open);
   fill(root, [
     h("header.topbar", [
       h(
@@ -219,20 +227,25 @@ function page() {
       const again = h("button.small", { type: "button", onclick: () => bus.reconnectNow() }, "Try now");
       fill(
         banner,
-        "The server does not answer. The page comes back by itself and catches up on what it missed.",
+        "The server does not answer. The page reconnects by itself and catches up on what it missed.",
         again,
       );
     } else if (now === "closed") {
-      const error = bus.failure?.error;
+      const { failure } = bus;
+      const problem = (failure instanceof ClosedByServer && failure.error) || failure;
       const again = h("button.small", { type: "button", onclick: () => location.reload() }, "Connect again");
-      fill(banner, `The server ended this connection: ${plain(error?.reason ?? bus.failure?.message ?? "")}`, again);
+      fill(banner, `The server ended this connection: ${problem ? explain(problem) : ""}`, again);
     }
   });
   bus.on("error", (problem) => {
     // A restart and a break have the banner, which stays until they are over.
-    if (!PASSING.has(problem.code)) toast(plain(problem.reason ?? problem.message), "bad");
+    if (!(problem instanceof ServerError && PASSING.has(problem.code))) toast(explain(problem), "bad");
   });
 
+  const setCount = (/** @type {string} */ name, /** @type {string} */ text) => {
+    const badge = links.get(name)?.lastChild;
+    if (badge) badge.textContent = text;
+  };
   const figures = () => {
     const point = app.feed.point.value;
     fill(
@@ -247,13 +260,15 @@ function page() {
       ),
       h("span", h("b", rate(app.rooms.rate)), "/s"),
     );
-    links.get("telemetry").lastChild.textContent = app.feed.events.total ? short(app.feed.events.total) : "";
-    if (point) links.get("clients").lastChild.textContent = short(point.clients);
+    setCount("telemetry", app.feed.events.total ? short(app.feed.events.total) : "");
+    if (point) setCount("clients", short(point.clients));
   };
   app.rooms.rooms.watch(figures);
   app.feed.point.watch(figures);
 
+  /** @type {View | null} */
   let view = null;
+  /** @returns {void} */
   const route = () => {
     const [name, ...rest] = decodeURIComponent(location.hash.replace(/^#\/?/, "").split("?")[0]).split("/");
     const found = VIEWS.find(([each]) => each === name);
@@ -262,8 +277,8 @@ function page() {
       return route();
     }
     view?.close?.();
-    // A question about what is no longer in sight would be answered for something else.
-    for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+    // A dialog about something that is no longer in sight would be answered for something else.
+    for (const dialog of document.querySelectorAll("dialog")) if (dialog.open) dialog.close();
     for (const [each, link] of links) {
       if (each === name) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
@@ -282,7 +297,7 @@ function page() {
   addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
       menu(false);
-      if (typing(event)) event.target.blur();
+      if (typing(event)) /** @type {HTMLElement} */ (event.target).blur();
       else view?.key?.(event);
       return;
     }
@@ -290,7 +305,7 @@ function page() {
     const number = Number(event.key);
     if (number >= 1 && number <= VIEWS.length) go(VIEWS[number - 1][0]);
     else if (event.key === "?") keys();
-    else if (event.key === "t") root.querySelector("#theme").click();
+    else if (event.key === "t") byId("theme").click();
     else if (event.key === "f") {
       event.preventDefault();
       tree.filter.focus();
@@ -316,7 +331,11 @@ function theme() {
   return button;
 }
 
-/** Who the visitor is here, and the way out or in. */
+/**
+ * Who the visitor is here, and the way out or in.
+ * @param {import("../arqonbus.js").Bus} bus
+ * @returns {HTMLElement[]}
+ */
 function account(bus) {
   const name = config.user ?? (token.get() ? "token" : "guest");
   const who = h("span.pill", { title: bus.clientId }, `${name} · ${bus.role}`);
@@ -330,7 +349,7 @@ function account(bus) {
   if (config.user) {
     return [
       who,
-      config.admin_path && h("a", { href: config.admin_path }, "Admin"),
+      ...(config.admin_path ? [h("a", { href: config.admin_path }, "Admin")] : []),
       h("form", { method: "post", action: config.logout_path }, [
         h("input", { type: "hidden", name: "csrfmiddlewaretoken", value: csrf.token() }),
         h("button.ghost.small", { type: "submit" }, "Log out"),
@@ -373,4 +392,4 @@ function keys() {
 }
 
 if (config.open || token.get()) enter();
-else door();
+else askForCredentials();

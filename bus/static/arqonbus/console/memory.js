@@ -1,13 +1,19 @@
-/** What the browser keeps for the console. A browser that blocks site data throws on each touch: then the page itself keeps it. */
+/** What the browser stores for the console. A browser that blocks site data throws: then the page remembers it. */
 
-/** `localStorage` or `sessionStorage` by its name, with the page's own memory behind it. */
+/** `localStorage` or `sessionStorage` by its name, with a fallback in the page's own memory. */
 export class Memory {
+  /** @type {Map<string, string>} */
   #own = new Map();
 
+  /** @param {"localStorage" | "sessionStorage"} name */
   constructor(name) {
     this.name = name;
   }
 
+  /**
+   * @param {string} key
+   * @returns {string | null}
+   */
   get(key) {
     try {
       return globalThis[this.name].getItem(key) ?? this.#own.get(key) ?? null;
@@ -16,21 +22,26 @@ export class Memory {
     }
   }
 
+  /**
+   * @param {string} key
+   * @param {string} value
+   */
   set(key, value) {
     this.#own.set(key, value);
     try {
       globalThis[this.name].setItem(key, value);
     } catch {
-      // Blocked, or full: it lasts as long as the page.
+      // The storage is blocked, or full. The value lasts as long as the page.
     }
   }
 
+  /** @param {string} key */
   forget(key) {
     this.#own.delete(key);
     try {
       globalThis[this.name].removeItem(key);
     } catch {
-      // Blocked: nothing of it is kept there.
+      // The storage is blocked, so nothing is stored there.
     }
   }
 }

@@ -6,38 +6,70 @@ import { busUrl, config } from "./session.js";
 
 const KINDS = ["event", "private", "system", "telemetry", "error", "ai-agent", "human", "dashboard", "service"];
 
-/** A type of message or client as a coloured word. */
+/**
+ * @typedef {object} DetailPane
+ * @property {HTMLElement} element
+ * @property {(title: Child, ...content: Child[]) => void} show
+ * @property {() => void} close
+ */
+/** @typedef {import("./dom.js").Child} Child */
+
+/**
+ * A type of message or client as a coloured word.
+ * @param {string} type
+ */
 export function badge(type) {
   return h("span.badge", { class: KINDS.includes(type) ? type : "", title: type }, type);
 }
 
+/**
+ * @param {HTMLElement} element a badge
+ * @param {string} type
+ */
 export function setBadge(element, type) {
   element.className = `badge ${KINDS.includes(type) ? type : ""}`;
   element.textContent = element.title = type;
 }
 
-/** A name's round badge. Avatars are not loaded: they are addresses of strangers. */
+/**
+ * A round badge for a client. Avatars are not loaded, because their addresses come from strangers.
+ * @param {string} id
+ * @param {boolean} [big]
+ * @param {string} [name]
+ */
 export function face(id, big = false, name = id) {
   return h(`span.face.hue-${hue(id)}`, { class: big ? "big" : "", "aria-hidden": "true" }, initials(name));
 }
 
+/**
+ * @param {HTMLElement} element a round badge
+ * @param {string} id
+ * @param {string} [name]
+ */
 export function setFace(element, id, name = id) {
   element.className = `face hue-${hue(id)}`;
   element.textContent = initials(name);
   element.setAttribute("aria-hidden", "true"); // The name stands beside it.
 }
 
-/** Rows of a name and what is known of it. */
+/**
+ * Rows of a name and a value. Rows without a value are left out.
+ * @param {[name: string, value: Child][]} rows
+ */
 export function facts(rows) {
   return h(
     "dl.facts",
     rows
-      .filter((row) => row && row[1] !== null && row[1] !== undefined && row[1] !== "")
+      .filter((row) => ![null, undefined, false, ""].includes(/** @type {any} */ (row[1])))
       .map(([name, value]) => [h("dt", name), h("dd", value)]),
   );
 }
 
-/** The part at the side that tells more of one thing. */
+/**
+ * The pane at the side that shows more about one thing.
+ * @param {() => void} [onclose]
+ * @returns {DetailPane}
+ */
 export function detailPane(onclose) {
   const head = h("div.grow.who");
   const body = h("div.detail-body");
@@ -53,6 +85,7 @@ export function detailPane(onclose) {
     ),
     body,
   ]);
+  /** @type {DetailPane} */
   const pane = {
     element,
     show(title, ...content) {
@@ -70,11 +103,14 @@ export function detailPane(onclose) {
   return pane;
 }
 
-/** Lines that send a first message to `address` of this very server, in each language. */
+/**
+ * Lines that send a first message to `address` on this server, in each language.
+ * @param {string} address
+ */
 export function lines(address) {
   const [room, channel] = address.split(":");
   const module = new URL("../arqonbus.js", import.meta.url).href;
-  const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const shell = (/** @type {string} */ text) => `'${text.replaceAll("'", "'\\''")}'`;
   const secret = config.anonymous ? "" : "YOUR_TOKEN";
   const python = config.python ?? "python3";
   return [
@@ -86,7 +122,7 @@ export function lines(address) {
         `  -H ${shell("Content-Type: application/json")} \\`,
         `  -d ${shell('{"message": "Hello from curl"}')}`,
       ].join("\n"),
-      note: "In a terminal. The answer tells the message's id and place.",
+      note: "In a terminal. The answer contains the message's id and seq.",
     },
     {
       name: "Python",
@@ -98,8 +134,8 @@ export function lines(address) {
         "END",
       ].join("\n"),
       note: config.python
-        ? "In a terminal. It uses this server's own Python and the client beside it; elsewhere: pip install ./clients/python"
-        : "In a terminal, with the client; in the folder of ArqonBus: pip install ./clients/python",
+        ? "In a terminal. It uses this server's own Python and client. On another machine: pip install ./clients/python"
+        : "In a terminal with the client. To install it in the folder of ArqonBus: pip install ./clients/python",
     },
     {
       name: "JavaScript",
@@ -108,7 +144,7 @@ export function lines(address) {
         `const bus = await connect("${busUrl}"${secret ? `, { token: "${secret}" }` : ""});`,
         `await bus.publish("${address}", "Hello from JavaScript");`,
       ].join("\n"),
-      note: "In this page's developer tools (F12), or in a module script of a page of yours.",
+      note: "In the developer tools (F12) of this page, or in a module script of your own page.",
     },
     {
       name: "wscat",
@@ -116,24 +152,27 @@ export function lines(address) {
         `npx wscat -c ${shell(busUrl)}${secret ? ` -H ${shell(`Authorization: Bearer ${secret}`)}` : ""} \\`,
         `  -x ${shell(`{"room": "${room}", "channel": "${channel}", "message": "Hello from a raw socket"}`)}`,
       ].join("\n"),
-      note: "The bare protocol: one JSON object is one frame.",
+      note: "The plain protocol: each frame is one JSON object.",
     },
   ];
 }
 
-/** The lines as a box with tabs and a button that copies. */
+/**
+ * The lines as a box with tabs and a button that copies.
+ * @param {string} address
+ */
 export function snippets(address) {
   const all = lines(address);
   const shown = new Observable(all[0]);
   const code = h("pre.snippet", { tabindex: "0" });
   const note = h("div.snippet-note");
-  const tabs = all.map((each) => {
-    return h(
+  const tabs = all.map((each) =>
+    h(
       "button",
       { type: "button", role: "tab", onclick: () => shown.set(each), data: { language: each.name } },
       each.name,
-    );
-  });
+    ),
+  );
   shown.watch((now) => {
     code.textContent = now.text;
     note.textContent = now.note;

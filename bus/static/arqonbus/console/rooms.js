@@ -1,24 +1,33 @@
-/** Rooms and channels with their counts: asked for every two seconds, and moved at once by what the page itself sees. */
+/** Rooms and channels with their counts, loaded every two seconds. What the page itself sees counts at once. */
 import { config } from "./session.js";
 import { Observable, repeat } from "./store.js";
 
 const PAUSE = 2000;
-/** Where the bus tells of itself. */
+/** @typedef {import("../arqonbus.js").ChannelRow} ChannelRow */
+/**
+ * `asked`: how many messages there were at the last answer.
+ * @typedef {ChannelRow & { address: string, asked: number, rate: number }} Channel
+ */
+/** @typedef {{ room: string, channels: Channel[], participants: number, messages: number }} Room */
+
+/** The room in which the bus publishes about itself. */
 const OWN_ROOM = config.system_room;
 
 export class Rooms {
+  /** @param {import("./session.js").Session} session */
   constructor(session) {
     this.session = session;
-    /** address → row of list_channels, with `rate` added. */
+    /** @type {Map<string, Channel>} by address */
     this.channels = new Map();
-    this.rooms = new Observable([]);
+    this.rooms = new Observable(/** @type {Room[]} */ ([]));
+    /** @type {unknown} */
     this.error = null;
     this.loaded = false;
     this.askedAt = 0;
     this.loop = repeat(() => this.#load(), PAUSE);
   }
 
-  /** Look again now: something was made or removed. */
+  /** Load again now, because something was created or removed. */
   refresh() {
     this.loop.now();
   }
@@ -38,6 +47,7 @@ export class Rooms {
     const passed = (now - this.askedAt) / 1000;
     const before = this.channels;
     this.channels = new Map();
+    /** @type {Map<string, Room>} */
     const rooms = new Map();
     for (const row of rows) {
       const address = `${row.room}:${row.channel}`;
@@ -48,8 +58,8 @@ export class Rooms {
       // The page may have seen a newer message than the answer knows of.
       if (old && old.messages > row.messages && old.created_at === row.created_at) entry.messages = old.messages;
       this.channels.set(address, entry);
-      if (!rooms.has(row.room)) rooms.set(row.room, { room: row.room, channels: [], participants: 0, messages: 0 });
-      const room = rooms.get(row.room);
+      const room = rooms.get(row.room) ?? { room: row.room, channels: [], participants: 0, messages: 0 };
+      rooms.set(row.room, room);
       room.channels.push(entry);
       room.participants += row.participants;
       room.messages += entry.messages;
@@ -60,7 +70,11 @@ export class Rooms {
     this.rooms.changed();
   }
 
-  /** A message of a channel was seen. */
+  /**
+   * The page saw a message of a channel.
+   * @param {string} address
+   * @param {number | null} seq
+   */
   saw(address, seq) {
     const entry = this.channels.get(address);
     if (!entry || seq === null || seq <= entry.messages) return;
@@ -69,7 +83,7 @@ export class Rooms {
     entry.messages = seq;
   }
 
-  /** Everything that clients ever published to the channels one may see; what the bus tells of itself is not counted. */
+  /** How many messages clients ever published to the visible channels. Those of the bus itself are not counted. */
   get total() {
     return this.#sum("messages");
   }
@@ -79,6 +93,7 @@ export class Rooms {
     return this.#sum("rate");
   }
 
+  /** @param {"messages" | "rate"} name */
   #sum(name) {
     let sum = 0;
     for (const each of this.channels.values()) if (each.room !== OWN_ROOM) sum += each[name];

@@ -1,5 +1,6 @@
 /** The console's connections: the bus as an ordinary client, REST with the same identity, and the telemetry socket. */
-import { Backoff, BusClosed, connect } from "../arqonbus.js";
+import { Backoff, connect } from "../arqonbus.js";
+import { byId } from "./dom.js";
 import { Memory } from "./memory.js";
 import { Meter, Observable, Ring } from "./store.js";
 
@@ -7,8 +8,34 @@ const TOKEN = "arqonbus.token";
 /** Frames that the command console remembers. */
 const FRAMES = 600;
 
-/** What the server told of itself and of the visitor, in a data block of the page. */
-export const config = JSON.parse(document.getElementById("console-config").textContent);
+/**
+ * What every view gets: the connection, and what is known about the bus.
+ * @typedef {object} App
+ * @property {Record<string, any>} config
+ * @property {typeof api} api
+ * @property {Session} session
+ * @property {import("./rooms.js").Rooms} rooms
+ * @property {import("./feed.js").Feed} feed
+ * @property {(path: string) => void} go
+ * @property {View} [view] the present one
+ */
+/**
+ * What a view gives to the page.
+ * @typedef {object} View
+ * @property {HTMLElement} element
+ * @property {(event: KeyboardEvent) => void} [key] handles a key that no field has
+ * @property {() => void} [close]
+ */
+/** @typedef {Record<string, any>} Frame */
+/** @typedef {"in" | "out"} Direction */
+/** @typedef {{ direction: Direction, text: string, at: number, label: string, own: boolean }} FrameRecord */
+/** @typedef {import("../arqonbus.js").State} State */
+
+/**
+ * What the server says about itself and the visitor, in a data block of the page.
+ * @type {Record<string, any>}
+ */
+export const config = JSON.parse(byId("console-config").textContent ?? "");
 
 const scheme = location.protocol === "https:" ? "wss" : "ws";
 export const busUrl = `${scheme}://${location.host}${config.bus_path}`;
@@ -18,21 +45,25 @@ export const telemetryUrl = `${scheme}://${location.host}${config.telemetry_path
 const tab = new Memory("sessionStorage");
 export const token = {
   get: () => tab.get(TOKEN),
-  set: (value) => tab.set(TOKEN, value),
+  set: (/** @type {string} */ value) => tab.set(TOKEN, value),
   forget: () => tab.forget(TOKEN),
 };
 
 /**
- * The CSRF token of this site, and the header that carries it. A cookie that the page may read is newer than what came with the page,
- * since a log-in in another tab changes it.
+ * The CSRF token of this site, and the header that carries it. A cookie that the page may read is newer than the token
+ * that came with the page, because a log-in in another tab changes it.
  */
 export const csrf = {
   header: config.csrf.header,
   token: () => (config.csrf.cookie && cookie(config.csrf.cookie)) || config.csrf.token,
 };
 
-/** A REST call that was refused: `code` and `message` are those of the error table. */
+/** The server refused a REST call. `code` and `message` are those of the error table. */
 export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {{ code?: string, message?: string, details?: unknown[] }} error
+   */
   constructor(status, error) {
     super(error.message ?? `The server answered ${status}.`);
     this.status = status;
@@ -41,8 +72,15 @@ export class ApiError extends Error {
   }
 }
 
-/** Call REST: `api("GET", "nodes")`; the answer's JSON. Throws ApiError. */
+/**
+ * Call REST: `api("GET", "nodes")`. Throws ApiError.
+ * @param {string} method
+ * @param {string} path below the API's root
+ * @param {unknown} [body]
+ * @returns {Promise<any>} the JSON of the answer
+ */
 export async function api(method, path, body = undefined) {
+  /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (token.get()) headers.Authorization = `Bearer ${token.get()}`;
@@ -62,18 +100,22 @@ export async function api(method, path, body = undefined) {
   try {
     value = text ? JSON.parse(text) : null;
   } catch {
-    // An error page of something in between; the status says enough.
+    // A proxy answered with an error page. The status says enough.
   }
   if (!response.ok) throw new ApiError(response.status, value?.error ?? {});
   return value;
 }
 
+/** @param {string} name */
 function cookie(name) {
   const found = document.cookie.split("; ").find((each) => each.startsWith(`${name}=`));
   return found ? decodeURIComponent(found.slice(name.length + 1)) : "";
 }
 
-/** A frame in a few words. */
+/**
+ * A frame in a few words.
+ * @param {Frame} frame
+ */
 function label(frame) {
   const what =
     frame.command ?? frame.eventType ?? (typeof frame.payload?.event === "string" ? frame.payload.event : "");
@@ -84,21 +126,27 @@ function label(frame) {
 /** The visitor's client on the bus. */
 export class Session {
   constructor() {
-    this.bus = null;
-    /** `connecting`, `connected`, `reconnecting`, `closed`. */
-    this.state = new Observable("connecting");
+    /** @type {import("../arqonbus.js").Bus} there is one as soon as `open` resolves, before any view */
+    this.bus = /** @type {any} */ (null);
+    /** @type {Observable<State>} */
+    this.state = new Observable(/** @type {State} */ ("connecting"));
+    /** @type {Ring<FrameRecord>} */
     this.frames = new Ring(FRAMES);
     this.framesIn = new Meter();
     this.framesOut = new Meter();
-    /** Ids of what the visitor asked; other questions are the page's own. */
+    /** Ids of the requests that the visitor made. All others are the page's own. */
     this.asked = new Set();
   }
 
-  /** Whether a frame is one of the page's own questions, or the answer to one. */
+  /**
+   * Whether a frame is one of the page's own requests, or the answer to one.
+   * @param {Direction} direction
+   * @param {Frame} frame
+   */
   #own(direction, frame) {
     if (direction === "out") return frame.type === "command" && !this.asked.has(frame.id);
     if (frame.type === "command_response") return !this.asked.has(frame.request_id);
-    // The page listens to what clients do; that is in the view of the agents.
+    // The page subscribes to what clients do, which the view of the agents shows.
     return frame.room === config.system_room && frame.channel === "dashboard-events";
   }
 
@@ -106,11 +154,10 @@ export class Session {
     return this.bus?.role === "admin";
   }
 
-  /** Connect; throws what the server says when it refuses. */
+  /** Connect. Throws what the server says when it refuses. */
   async open() {
-    const id = Array.from(crypto.getRandomValues(new Uint8Array(4)), (byte) => byte.toString(16).padStart(2, "0")).join(
-      "",
-    );
+    const bytes = [...crypto.getRandomValues(new Uint8Array(4))];
+    const id = bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
     this.bus = await connect(busUrl, {
       clientId: `console-${id}`,
       clientType: "dashboard",
@@ -134,11 +181,13 @@ export class Session {
   }
 }
 
-/** The telemetry socket: kept open, told to `listen`. Throws nothing; `state` says how it stands. */
+/** The telemetry socket. It reconnects, calls `listen` with each event, and never throws: `state` shows its state. */
 export class TelemetrySocket {
+  /** @param {(frame: Frame) => void} listen */
   constructor(listen) {
     this.listen = listen;
-    this.state = new Observable("connecting");
+    /** @type {Observable<State>} */
+    this.state = new Observable(/** @type {State} */ ("connecting"));
     this.reason = "";
     this.receiving = true;
     this.backoff = new Backoff();
@@ -164,5 +213,3 @@ export class TelemetrySocket {
     };
   }
 }
-
-export { BusClosed };

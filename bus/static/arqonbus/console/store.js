@@ -1,23 +1,32 @@
-/** A value that tells its listeners when it changes. */
+/**
+ * A value that calls its listeners when it changes.
+ * @template T
+ */
 export class Observable {
+  /** @type {Set<(value: T) => void>} */
   #listeners = new Set();
 
+  /** @param {T} value */
   constructor(value) {
     this.value = value;
   }
 
+  /** @param {T} value */
   set(value) {
     if (Object.is(value, this.value)) return;
     this.value = value;
     this.changed();
   }
 
-  /** Tell the listeners that the value changed inside. */
+  /** Call the listeners, because the value changed inside. */
   changed() {
     for (const listener of this.#listeners) listener(this.value);
   }
 
-  /** Hear of changes, and of the value as it is now; returns what ends that. */
+  /**
+   * Call a listener with the present value and after each change. Returns a function that removes it.
+   * @param {(value: T) => void} listener
+   */
   watch(listener) {
     this.#listeners.add(listener);
     listener(this.value);
@@ -25,14 +34,20 @@ export class Observable {
   }
 }
 
-/** The newest `size` items, oldest first; what was ever added is counted exactly. */
+/**
+ * The newest `size` items, oldest first. `total` counts all items that were ever added.
+ * @template T
+ */
 export class Ring {
+  /** @param {number} size */
   constructor(size) {
     this.size = size;
+    /** @type {T[]} */
     this.items = [];
     this.total = 0;
   }
 
+  /** @param {T} item */
   push(item) {
     this.total += 1;
     this.items.push(item);
@@ -47,6 +62,7 @@ export class Ring {
 
 /** Items a second, over the last few seconds. */
 export class Meter {
+  /** @type {Map<number, number>} items in each second */
   #slots = new Map();
 
   constructor(seconds = 3) {
@@ -69,10 +85,15 @@ export class Meter {
   }
 }
 
-/** Call `work` again and again while the page is looked at, each time `pause()` milliseconds after the end of the last. */
+/**
+ * Call `work` repeatedly while the page is visible, each time `pause` milliseconds after the end of the last call.
+ * @param {() => unknown} work
+ * @param {number} pause
+ */
 export function repeat(work, pause) {
   let stopped = false;
-  let timer = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
   let running = false;
   const run = async () => {
     clearTimeout(timer);
@@ -83,7 +104,7 @@ export function repeat(work, pause) {
       await work();
     } finally {
       running = false;
-      // A large answer must not keep the server and the page busy with nothing else.
+      // A large answer must not keep the server and the page busy all the time.
       const took = performance.now() - began;
       if (!stopped) timer = setTimeout(run, Math.max(pause, took * 10));
     }

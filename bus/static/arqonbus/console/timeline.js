@@ -1,13 +1,19 @@
-/** Who did what, as a lane for each client over the last minutes; drawn on one canvas, told in text for those who cannot see it. */
+/** What clients did over the last minutes: a lane for each, drawn on one canvas, with a text for screen readers. */
 import { fill, h } from "./dom.js";
 import { ago, time } from "./format.js";
 
 const LANE = 34;
 const HUES = ["--accent", "--teal", "--warn", "--blue", "--violet", "--good", "--bad", "--pink", "--lime", "--slate"];
-/** What a mark stands for: an event by its channel, anything else by what was done. */
+/** @typedef {import("./feed.js").Activity} Activity */
+
+/**
+ * What a mark stands for: an event by its channel, any other activity by its name.
+ * @param {Activity} item
+ */
 const kindOf = (item) => (item.activity === "event" ? item.channel : item.activity);
 
 export class Timeline {
+  /** @param {{ lanes?: number, left?: number }} [options] `left`: pixels for the names */
   constructor({ lanes = 30, left = 150 } = {}) {
     this.most = lanes;
     this.left = left;
@@ -15,25 +21,29 @@ export class Timeline {
     this.tip = h("div.tip", { hidden: true });
     this.legend = h("div.legend.marks");
     this.element = h("div", this.canvas, this.legend, this.tip);
-    /** Kinds in the order in which they were met, so that each keeps its colour. */
+    /** @type {string[]} in the order in which they were seen first, so that each kind keeps its colour */
     this.kinds = [];
+    /** @type {{ x: number, y: number, item: Activity }[]} */
     this.spots = [];
     this.canvas.addEventListener("mousemove", (event) => this.#point(event));
     this.canvas.addEventListener("mouseleave", () => (this.tip.hidden = true));
   }
 
-  /** `activities`: {client_id, screen_name, activity, room, channel, at}, oldest first; `span` in seconds. */
+  /**
+   * Draw the last seconds. Returns how many lanes there are.
+   * @param {Activity[]} activities oldest first
+   * @param {number} span seconds
+   */
   draw(activities, span) {
     const now = Date.now();
     const from = now - span * 1000;
+    /** @type {Map<string, Activity[]>} */
     const lanes = new Map();
     for (let index = activities.length - 1; index >= 0 && activities[index].at >= from; index -= 1) {
       const item = activities[index];
-      if (!lanes.has(item.client_id)) {
-        if (lanes.size >= this.most) continue;
-        lanes.set(item.client_id, []);
-      }
-      lanes.get(item.client_id).push(item);
+      const lane = lanes.get(item.client_id);
+      if (lane) lane.push(item);
+      else if (lanes.size < this.most) lanes.set(item.client_id, [item]);
     }
     const rows = [...lanes].sort(([a], [b]) => a.localeCompare(b));
     const width = this.canvas.clientWidth || 600;
@@ -46,13 +56,13 @@ export class Timeline {
       this.canvas.style.height = `${height}px`;
     }
     const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
-    const pen = this.canvas.getContext("2d");
+    const colour = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+    const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     pen.setTransform(scale, 0, 0, scale, 0, 0);
     pen.clearRect(0, 0, width, height);
     pen.font = "12px system-ui, sans-serif";
     pen.textBaseline = "middle";
-    const x = (at) => left + ((at - from) / (span * 1000)) * (width - left - 12);
+    const x = (/** @type {number} */ at) => left + ((at - from) / (span * 1000)) * (width - left - 12);
     const marks = Math.max(2, Math.min(6, Math.floor((width - left) / 90)));
     pen.textAlign = "center";
     for (let mark = 0; mark <= marks; mark += 1) {
@@ -106,6 +116,7 @@ export class Timeline {
     return rows.length;
   }
 
+  /** @param {MouseEvent} event */
   #point(event) {
     const box = this.canvas.getBoundingClientRect();
     const [px, py] = [event.clientX - box.left, event.clientY - box.top];
@@ -126,6 +137,12 @@ export class Timeline {
   }
 }
 
+/**
+ * A text that is cut to a width in pixels.
+ * @param {CanvasRenderingContext2D} pen
+ * @param {string} text
+ * @param {number} width
+ */
 function shorten(pen, text, width) {
   if (pen.measureText(text).width <= width) return text;
   let end = text.length;

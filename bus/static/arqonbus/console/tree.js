@@ -1,22 +1,35 @@
 /** Rooms and their channels in the side bar, with live counts of members and messages. */
 import { fill, h, icon, toast } from "./dom.js";
-import { count, counted, plain, rate, short } from "./format.js";
+import { count, counted, explain, rate, short } from "./format.js";
 import { VirtualList } from "./virtual-list.js";
 
+/** @typedef {import("./session.js").App} App */
+/** @typedef {import("./rooms.js").Channel} Channel */
+/** @typedef {import("./rooms.js").Room & { open: boolean }} OpenRoom */
+
+/**
+ * @param {Channel | OpenRoom} row
+ * @returns {row is Channel}
+ */
+const isChannel = (row) => "channel" in row;
+
 export class Tree {
+  /** @param {App} app */
   constructor(app) {
     this.app = app;
     this.current = "";
+    /** @type {Set<string>} */
     this.closed = new Set();
+    /** @type {(Channel | OpenRoom)[]} */
     this.rows = [];
     this.filter = h("input.tree-filter", {
       type: "search",
       placeholder: "Find a room or channel",
       "aria-label": "Find a room or channel",
       oninput: () => this.refresh(),
-      onkeydown: (event) => {
+      onkeydown: (/** @type {KeyboardEvent} */ event) => {
         if (event.key === "Enter") {
-          const first = this.rows.find((row) => row.channel);
+          const first = this.rows.find(isChannel);
           if (first) app.go(`messages/${first.address}`);
         }
       },
@@ -50,6 +63,7 @@ export class Tree {
     app.rooms.rooms.watch(() => this.refresh());
   }
 
+  /** @param {string} address */
   select(address) {
     this.current = address;
     this.closed.delete(address.split(":")[0]);
@@ -71,7 +85,7 @@ export class Tree {
     const { error, loaded } = this.app.rooms;
     this.note.hidden = this.rows.length > 0;
     this.note.textContent = error
-      ? (error.reason ?? error.message)
+      ? explain(error)
       : !loaded
         ? "Loading …"
         : wanted
@@ -80,34 +94,38 @@ export class Tree {
     this.list.update(this.rows.length);
   }
 
+  /**
+   * @param {HTMLElement} row
+   * @param {any} item a channel or a room
+   */
   #show(row, item) {
-    const isRoom = !item.channel;
+    const isRoom = !isChannel(item);
     row.className = `tree-row vrow ${isRoom ? "room" : "channel"}`;
     row.classList.toggle("open", Boolean(item.open));
     row.classList.toggle("current", item.address === this.current || (isRoom && `${item.room}:*` === this.current));
-    row.setAttribute("aria-level", isRoom ? 1 : 2);
+    row.setAttribute("aria-level", isRoom ? "1" : "2");
     if (isRoom) row.setAttribute("aria-expanded", String(Boolean(item.open)));
     else row.removeAttribute("aria-expanded");
     if (row.classList.contains("current")) row.setAttribute("aria-current", "page");
     else row.removeAttribute("aria-current");
-    row.setAttribute(
-      "aria-label",
-      `${isRoom ? `Room ${item.room}` : item.channel}, ${counted(item.participants, "member")}, ${counted(item.messages, "message")}`,
-    );
+    const label = isRoom ? `Room ${item.room}` : item.channel;
+    const [people, published] = [counted(item.participants, "member"), counted(item.messages, "message")];
+    row.setAttribute("aria-label", `${label}, ${people}, ${published}`);
     row.title = item.address ? `${item.address}${item.description ? `, ${item.description}` : ""}` : item.room;
-    const [arrow, name, members, total] = row.children;
+    const [arrow, name, members, total] = /** @type {HTMLElement[]} */ ([...row.children]);
     arrow.style.display = isRoom ? "" : "none";
     name.textContent = isRoom ? item.room : item.channel;
     members.textContent = count(item.participants);
-    members.title = counted(item.participants, "member");
+    members.title = people;
     members.classList.toggle("some", item.participants > 0);
     total.textContent = item.rate >= 1 ? `${rate(item.rate)}/s` : short(item.messages);
-    total.title = counted(item.messages, "message");
+    total.title = published;
     total.classList.toggle("busy", item.rate >= 1);
   }
 
+  /** @param {Channel | OpenRoom} item */
   #pick(item) {
-    if (item.channel) {
+    if (isChannel(item)) {
       this.app.go(`messages/${item.address}`);
       return;
     }
@@ -116,10 +134,13 @@ export class Tree {
     this.refresh();
   }
 
-  /** Left closes a room and right opens it, as in every tree. */
+  /**
+   * Left closes a room and right opens it, as in every tree.
+   * @param {KeyboardEvent} event
+   */
   #key(event) {
     const item = this.rows[this.list.selected];
-    if (!item || item.channel || (event.key !== "ArrowLeft" && event.key !== "ArrowRight")) return;
+    if (!item || isChannel(item) || (event.key !== "ArrowLeft" && event.key !== "ArrowRight")) return;
     event.preventDefault();
     if (item.open === (event.key === "ArrowLeft")) this.#pick(item);
   }
@@ -138,7 +159,7 @@ export class Tree {
       type: "number",
       name: "retention",
       min: "1",
-      placeholder: "as the server's setting says",
+      placeholder: "the server's setting",
     });
     const fault = h("p.fault", { role: "alert" });
     const form = h("form", [
@@ -157,7 +178,7 @@ export class Tree {
       event.preventDefault();
       const { bus } = this.app.session;
       try {
-        // Admins make channels that stay; others bring one into being by joining it, where the server allows that.
+        // Admins create permanent channels. Others create one by joining it, where the server allows that.
         if (admin) {
           const retention = keep.value ? { count: Number(keep.value) } : undefined;
           await bus.createChannel(address.value.trim(), {
@@ -167,7 +188,7 @@ export class Tree {
           });
         } else await bus.command("join_channel", { channel: address.value.trim() });
       } catch (problem) {
-        fill(fault, plain(problem.reason ?? problem.message));
+        fill(fault, explain(problem));
         return;
       }
       dialog.close();

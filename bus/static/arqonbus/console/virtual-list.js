@@ -1,16 +1,30 @@
-/**
- * A list of rows of one height, of which only those in sight are in the page; 100,000 rows cost as much as 40.
- *
- * `height` is a row's height in pixels, or a function that gives it; `make()` builds a row's element, `show(element, item, index)` fills
- * it. `items(index)` gives the item. The element is a scroll container that the keyboard can move through: with `follow` each row that it
- * comes to is picked, else Enter or Space picks. `roles` are the container's and a row's, for those who hear the page.
- */
+/** A list of rows of one height. Only the rows in sight are in the page, so 100,000 rows cost as much as 40. */
 import { h } from "./dom.js";
 
 const SPARE = 6;
 let lists = 0;
 
+/**
+ * @template Item
+ * @typedef {object} ListOptions
+ * @property {number | (() => number)} height of a row, in pixels
+ * @property {() => HTMLElement} make builds the element of a row
+ * @property {(row: any, item: Item, index: number) => void} show fills it
+ * @property {(index: number) => Item} items
+ * @property {string} label
+ * @property {(() => void) | null} [onend] the end of the list comes into sight
+ * @property {((item: Item, index: number) => void) | null} [onpick]
+ * @property {((top: number) => void) | null} [onscroll]
+ * @property {boolean} [follow] whether the keyboard picks each row that it comes to; otherwise Enter or Space picks
+ * @property {[list: string, row: string]} [roles] for screen readers
+ */
+
+/**
+ * A scroll container that the keyboard can move through.
+ * @template Item
+ */
 export class VirtualList {
+  /** @param {ListOptions<Item>} options */
   constructor({
     height,
     make,
@@ -23,11 +37,22 @@ export class VirtualList {
     follow = true,
     roles = ["listbox", "option"],
   }) {
-    Object.assign(this, { height, make, show, items, onend, onpick, onscroll, follow, roles });
+    this.height = height;
+    this.make = make;
+    this.show = show;
+    this.items = items;
+    this.onend = onend;
+    this.onpick = onpick;
+    this.onscroll = onscroll;
+    this.follow = follow;
+    this.roles = roles;
     this.id = `list-${++lists}`;
     this.count = 0;
     this.selected = -1;
+    /** @type {HTMLElement[]} */
     this.rows = [];
+    /** @type {number | undefined} */
+    this.frame = undefined;
     this.space = h("div.vspace");
     this.element = h("div.vlist", { tabindex: "0", role: roles[0], "aria-label": label }, this.space);
     this.element.addEventListener("scroll", () => {
@@ -36,8 +61,9 @@ export class VirtualList {
     });
     this.element.addEventListener("keydown", (event) => this.#key(event));
     this.element.addEventListener("click", (event) => {
-      const row = event.target.closest("[data-index]");
-      if (row && !event.target.closest("a, button")) this.pick(Number(row.dataset.index));
+      const target = /** @type {Element} */ (event.target);
+      const row = /** @type {HTMLElement | null} */ (target.closest("[data-index]"));
+      if (row && !target.closest("a, button")) this.pick(Number(row.dataset.index));
     });
     new ResizeObserver(() => this.schedule()).observe(this.element);
   }
@@ -46,7 +72,11 @@ export class VirtualList {
     return typeof this.height === "function" ? this.height() : this.height;
   }
 
-  /** The list has so many items now; `added` of them at the top, which must not move what is being read. */
+  /**
+   * The list has `count` items now. `added` of them are new at the top, and must not move what the reader sees.
+   * @param {number} count
+   * @param {number} [added]
+   */
   update(count, added = 0) {
     this.count = count;
     const size = this.rowHeight;
@@ -81,14 +111,14 @@ export class VirtualList {
       if (row.hidden) return;
       row.style.transform = `translateY(${index * size}px)`;
       row.style.height = `${size}px`;
-      row.dataset.index = index;
+      row.dataset.index = String(index);
       const chosen = index === this.selected;
       row.classList.toggle("selected", chosen);
       row.setAttribute("aria-selected", String(chosen));
-      // Only some rows are in the page: which one of how many it is has to be said.
+      // Only some rows are in the page, so screen readers need the number of this one and of all.
       row.id = `${this.id}-${index}`;
-      row.setAttribute("aria-posinset", index + 1);
-      row.setAttribute("aria-setsize", this.count);
+      row.setAttribute("aria-posinset", String(index + 1));
+      row.setAttribute("aria-setsize", String(this.count));
       this.show(row, this.items(index), index);
     });
     if (this.selected >= first && this.selected < last)
@@ -97,6 +127,7 @@ export class VirtualList {
     if (this.onend && this.count * size - scrollTop - clientHeight < clientHeight) this.onend();
   }
 
+  /** @param {number} index */
   pick(index) {
     this.selected = index;
     this.render();
@@ -108,8 +139,10 @@ export class VirtualList {
     this.render();
   }
 
+  /** @param {KeyboardEvent} event */
   #key(event) {
     const page = Math.max(1, Math.floor(this.element.clientHeight / this.rowHeight) - 1);
+    /** @type {Record<string, number>} */
     const steps = {
       ArrowDown: 1,
       j: 1,
@@ -121,12 +154,8 @@ export class VirtualList {
       End: this.count,
     };
     if (event.ctrlKey || event.metaKey || event.altKey || !this.count) return;
-    if (
-      !this.follow &&
-      (event.key === "Enter" || event.key === " ") &&
-      this.selected >= 0 &&
-      event.target === this.element
-    ) {
+    const picks = !this.follow && (event.key === "Enter" || event.key === " ");
+    if (picks && this.selected >= 0 && event.target === this.element) {
       event.preventDefault();
       this.pick(this.selected);
       return;
@@ -134,10 +163,9 @@ export class VirtualList {
     if (!(event.key in steps)) return;
     event.preventDefault();
     event.stopPropagation();
-    const index = Math.min(
-      this.count - 1,
-      Math.max(0, (this.selected < 0 ? (steps[event.key] > 0 ? -1 : 0) : this.selected) + steps[event.key]),
-    );
+    const step = steps[event.key];
+    const from = this.selected >= 0 ? this.selected : step > 0 ? -1 : 0;
+    const index = Math.min(this.count - 1, Math.max(0, from + step));
     const size = this.rowHeight;
     const top = index * size;
     if (top < this.element.scrollTop) this.element.scrollTop = top;

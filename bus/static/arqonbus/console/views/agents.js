@@ -1,19 +1,28 @@
-/** What agents do, over time and as a list; from agent_activity, which tells what is done and never what is said. */
+/** What agents do, over time and as a list. The activity events say what was done, and never the content. */
 import { empty, fill, h, icon, select } from "../dom.js";
 import { ago, count, time } from "../format.js";
 import { badge, setFace } from "../parts.js";
 import { Timeline } from "../timeline.js";
 import { VirtualList } from "../virtual-list.js";
 
-/** Where something was done. A private message is in no channel; a whole room has no shorter name. */
+/** @typedef {import("../session.js").App} App */
+/** @typedef {import("../feed.js").Activity} Activity */
+
+/**
+ * Where something was done. A private message is in no channel, and a whole room has no shorter name.
+ * @param {Activity} activity
+ * @param {boolean} [short]
+ */
 const where = ({ room, channel }, short = false) =>
   room === "pm" ? "" : ` in ${short && channel !== "*" ? channel : `${room}:${channel}`}`;
+/** @type {[string, string][]} */
 const SPANS = [
   ["60", "1 min"],
   ["300", "5 min"],
   ["600", "10 min"],
 ];
 
+/** @param {App} app */
 export function agents(app) {
   const span = select({ "aria-label": "Time shown", onchange: draw }, SPANS, "60");
   const kind = select({ "aria-label": "Type of client", onchange: draw }, [
@@ -26,6 +35,7 @@ export function agents(app) {
   const box = h("div.card-body", timeline.element);
   const card = h("section.card", box);
   const blank = h("div.grow.scroll", { hidden: true });
+  /** @type {Activity[]} */
   let rows = [];
   const list = new VirtualList({
     height: () => (matchMedia("(max-width: 760px)").matches ? 58 : 36),
@@ -42,13 +52,10 @@ export function agents(app) {
     onpick: (item) => app.go(`clients/${item.client_id}`),
   });
   const cards = h("div.toolbar.scroller");
-  const element = h("div", [
-    h("div.view-head", h("h1", icon("agents"), "Agents"), head, h("div.grow"), kind, span),
-    blank,
-    h("div.scroll.lanes-holder", card),
-    cards,
-    h("div.vtable", list.element),
-  ]);
+  const lanes = h("div.scroll.lanes-holder", card);
+  const table = h("div.vtable", list.element);
+  const title = h("h1", icon("agents"), "Agents");
+  const element = h("div", [h("div.view-head", title, head, h("div.grow"), kind, span), blank, lanes, cards, table]);
   let seen = -1;
 
   function draw() {
@@ -56,7 +63,7 @@ export function agents(app) {
     rows = app.feed.activities.items.filter((each) =>
       wanted === "*" ? true : wanted ? each.client_type === wanted : each.client_type !== "dashboard",
     );
-    const lanes = timeline.draw(rows, Number(span.value));
+    const drawn = timeline.draw(rows, Number(span.value));
     const latest = new Map();
     for (const each of rows) latest.set(each.client_id, each);
     const now = [...latest.values()].sort((a, b) => b.at - a.at).slice(0, 12);
@@ -73,7 +80,7 @@ export function agents(app) {
     head.textContent = rows.length ? `${count(latest.size)} clients, ${count(rows.length)} activities remembered` : "";
     const { value } = app.feed.refused;
     blank.hidden = rows.length > 0;
-    card.parentElement.hidden = cards.hidden = list.element.parentElement.hidden = rows.length === 0;
+    lanes.hidden = cards.hidden = table.hidden = rows.length === 0;
     if (!rows.length) {
       fill(
         blank,
@@ -82,17 +89,17 @@ export function agents(app) {
               "lock",
               "No activity for you",
               value,
-              `It is told in ${app.config.system_room}:dashboard-events; an admin can let you join there.`,
+              `It is in ${app.config.system_room}:dashboard-events. An admin can allow you to join that channel.`,
             )
           : empty(
               "agents",
               "Nobody did anything yet",
-              "As soon as a client publishes or calls a command, it shows here.",
+              "Clients appear here as soon as they publish or run a command.",
               h("p", h("a", { href: "#/start" }, "Connect a first one")),
             ),
       );
     }
-    card.hidden = lanes === 0;
+    card.hidden = drawn === 0;
     if (seen !== app.feed.activities.total) {
       list.update(rows.length, seen < 0 || list.element.scrollTop === 0 ? 0 : app.feed.activities.total - seen);
       seen = app.feed.activities.total;

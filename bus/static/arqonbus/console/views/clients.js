@@ -1,10 +1,16 @@
-/** Who is connected: a table that stays usable with ten thousand rows, a detail, and the way out for admins. */
+/** The connected clients: a table that stays usable with ten thousand rows, and the detail of one client. */
 import { confirm, empty, fill, h, icon, select, toast } from "../dom.js";
-import { ago, count, plain, rate, time } from "../format.js";
+import { ago, count, explain, rate, time } from "../format.js";
 import { jsonBlock } from "../json-view.js";
 import { badge, detailPane, face, facts, setBadge, setFace } from "../parts.js";
 import { repeat } from "../store.js";
 import { VirtualList } from "../virtual-list.js";
+
+/** @typedef {import("../session.js").App} App */
+/** @typedef {import("../feed.js").Activity} Activity */
+/**
+ * @typedef {import("../../arqonbus.js").ClientRow & { rate?: number, messages_per_second?: number }} Client
+ */
 
 const COLUMNS = [
   ["name", "Client", ""],
@@ -14,6 +20,7 @@ const COLUMNS = [
   ["activity", "Last activity", ""],
   ["rate", "Rate", "rate"],
 ];
+/** @type {Record<string, (a: Client, b: Client) => number>} */
 const SORT = {
   name: (a, b) => a.client_id.localeCompare(b.client_id),
   type: (a, b) => a.client_type.localeCompare(b.client_type),
@@ -23,13 +30,22 @@ const SORT = {
   rate: (a, b) => (b.rate ?? 0) - (a.rate ?? 0),
 };
 
+/**
+ * @param {App} app
+ * @param {string} chosen a client id, or ""
+ */
 export function clients(app, chosen) {
   const { session } = app;
+  /** @type {Client[]} */
   let all = [];
+  /** @type {Client[]} */
   let rows = [];
   let order = "name";
   let wanted = chosen;
+  /** @type {unknown} */
   let failure = null;
+  /** The client in the detail. */
+  let detailed = "";
   const text = h("input", {
     type: "search",
     placeholder: "Find by id, name, channel",
@@ -67,7 +83,7 @@ export function clients(app, chosen) {
               {
                 type: "button",
                 title: "Disconnect",
-                onclick: (event) => away(rows[Number(event.currentTarget.closest("[data-index]").dataset.index)]),
+                onclick: disconnectRow,
               },
               icon("close"),
             ),
@@ -89,16 +105,23 @@ export function clients(app, chosen) {
     items: (index) => rows[index],
     onpick: (item) => show(item),
   });
+  const table = h("div.vtable", header, list.element);
   const element = h("div", [
     h("div.view-head", h("h1", icon("clients"), "Clients"), head),
     h("div.toolbar", { role: "search" }, icon("search"), text, kind),
-    h("div.explorer", h("div.explorer-list", blank, h("div.vtable", header, list.element)), detail.element),
+    h("div.explorer", h("div.explorer-list", blank, table), detail.element),
   ]);
 
+  /** @param {MouseEvent} event */
+  function disconnectRow(event) {
+    const button = /** @type {HTMLElement} */ (event.currentTarget);
+    const row = /** @type {HTMLElement} */ (button.closest("[data-index]"));
+    disconnect(rows[Number(row.dataset.index)]);
+  }
+
+  /** @param {string} name that of a column */
   function sort(name) {
     order = name;
-    for (const button of header.querySelectorAll("button"))
-      button.setAttribute("aria-pressed", String(button.dataset.sort === name));
     draw();
   }
 
@@ -106,6 +129,7 @@ export function clients(app, chosen) {
     const { bus } = session;
     if (!bus.connected) return;
     try {
+      /** @type {Client[]} */
       const found = [];
       for await (const client of bus.clients()) found.push(client);
       all = freshen(found, app.feed.activities.items);
@@ -136,16 +160,17 @@ export function clients(app, chosen) {
     rows.sort(SORT[order]);
     for (const button of header.querySelectorAll("button"))
       button.setAttribute("aria-pressed", String(button.dataset.sort === order));
-    head.textContent = `${count(all.length)} connected${rows.length === all.length ? "" : `, ${count(rows.length)} shown`}`;
-    list.selected = detail.element.hidden ? -1 : rows.findIndex((each) => each.client_id === detail.client);
+    const filtered = rows.length === all.length ? "" : `, ${count(rows.length)} shown`;
+    head.textContent = `${count(all.length)} connected${filtered}`;
+    list.selected = detail.element.hidden ? -1 : rows.findIndex((each) => each.client_id === detailed);
     list.update(rows.length);
     blank.hidden = rows.length > 0;
-    header.parentElement.hidden = rows.length === 0;
+    table.hidden = rows.length === 0;
     if (!rows.length) {
       fill(
         blank,
         failure
-          ? empty("lock", plain(failure.reason ?? failure.message))
+          ? empty("lock", explain(failure))
           : all.length
             ? empty("search", "No client matches")
             : empty("clients", "Nobody is connected"),
@@ -161,11 +186,12 @@ export function clients(app, chosen) {
     }
   }
 
+  /** @param {Client} client */
   function show(client) {
-    detail.client = client.client_id;
+    detailed = client.client_id;
     const message = h("button.small", { type: "button", onclick: () => write(client) }, icon("send"), "Message");
-    const disconnect =
-      session.admin && h("button.small.danger", { type: "button", onclick: () => away(client) }, "Disconnect");
+    const button =
+      session.admin && h("button.small.danger", { type: "button", onclick: () => disconnect(client) }, "Disconnect");
     detail.show(
       [
         face(client.client_id, true, client.screen_name || client.client_id),
@@ -190,10 +216,11 @@ export function clients(app, chosen) {
       client.personality &&
         Object.keys(client.personality).length > 0 &&
         h("div", h("div.section-title", "Personality"), jsonBlock(client.personality)),
-      h("div.actions", message, disconnect),
+      h("div.actions", message, button),
     );
   }
 
+  /** @param {Client} client */
   function write(client) {
     const field = h("input", { name: "message", placeholder: "Text", required: true, autofocus: true });
     const fault = h("p.fault", { role: "alert" });
@@ -211,6 +238,7 @@ export function clients(app, chosen) {
         ),
       ]),
     );
+    /** @param {Event} event */
     async function send(event) {
       event.preventDefault();
       try {
@@ -218,7 +246,7 @@ export function clients(app, chosen) {
         toast(`Sent. It is message ${receipt.seq} of their inbox.`, "good");
         dialog.close();
       } catch (problem) {
-        fault.textContent = plain(problem.reason ?? problem.message);
+        fault.textContent = explain(problem);
       }
     }
     dialog.addEventListener("close", () => dialog.remove());
@@ -226,28 +254,26 @@ export function clients(app, chosen) {
     dialog.showModal();
   }
 
-  async function away(client) {
-    if (
-      !(await confirm(
-        `Disconnect ${client.client_id}?`,
-        "Its connection is closed with code 4403. A client that follows the protocol does not come back. The audit log records this.",
-        "Disconnect",
-      ))
-    )
-      return;
+  /** @param {Client} client */
+  async function disconnect(client) {
+    const consequence =
+      "Its connection is closed with code 4403. A client that follows the protocol does not come back. " +
+      "The audit log records this.";
+    if (!(await confirm(`Disconnect ${client.client_id}?`, consequence, "Disconnect"))) return;
     try {
       await app.api("POST", `clients/${encodeURIComponent(client.client_id)}/disconnect`, {});
       toast(`${client.client_id} was disconnected.`, "good");
       detail.close();
       loop.now();
     } catch (problem) {
-      toast(problem.message, "bad");
+      toast(explain(problem), "bad");
     }
   }
 
   const loop = repeat(load, 2500);
   return {
     element,
+    /** @param {KeyboardEvent} event */
     key(event) {
       if (event.key === "Escape") detail.close();
       else if (event.key === "/") {
@@ -262,9 +288,15 @@ export function clients(app, chosen) {
   };
 }
 
-/** The list has what clients did as of the last heartbeat; what was told of them since is newer, and says how often a second. */
-export function freshen(clients, activities) {
+/**
+ * Bring rows up to date. The server knows the last activity as of its last heartbeat. The activity events are newer,
+ * and give the rate.
+ * @param {Client[]} found
+ * @param {Activity[]} activities oldest first
+ */
+export function freshen(found, activities) {
   const now = Date.now();
+  /** @type {Map<string, { last: number, rate: number }>} */
   const seen = new Map();
   for (let index = activities.length - 1; index >= 0 && activities[index].at >= now - 60_000; index -= 1) {
     const { client_id: id, at } = activities[index];
@@ -272,10 +304,10 @@ export function freshen(clients, activities) {
     if (at >= now - 10_000) one.rate += 0.1;
     seen.set(id, one);
   }
-  for (const client of clients) {
+  for (const client of found) {
     const { last = 0, rate: speed = 0 } = seen.get(client.client_id) ?? {};
     client.rate = client.messages_per_second ?? speed;
-    if (last > (Date.parse(client.last_activity) || 0)) client.last_activity = new Date(last).toISOString();
+    if (last > (Date.parse(client.last_activity ?? "") || 0)) client.last_activity = new Date(last).toISOString();
   }
-  return clients;
+  return found;
 }

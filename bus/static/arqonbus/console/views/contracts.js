@@ -1,5 +1,8 @@
-/** What one may rely on: the contracts to read and download, every error and close code, every command. */
-import { empty, fill, h, icon } from "../dom.js";
+/** The contracts to read and download, every error and close code, and every command. */
+import { byId, empty, fill, h, icon } from "../dom.js";
+import { explain } from "../format.js";
+
+/** @typedef {import("../session.js").App} App */
 
 const LINKS = [
   ["api/docs/", "API docs", "REST, to read and to try"],
@@ -8,15 +11,20 @@ const LINKS = [
   ["api/asyncapi/", "Sockets", "frames and commands, to read"],
 ];
 
-export function contracts(app, rest, parameters) {
-  const copyOf = (id) => document.getElementById(id).content.cloneNode(true);
+/**
+ * @param {App} app
+ * @param {string} _rest
+ * @param {URLSearchParams} parameters
+ */
+export function contracts(app, _rest, parameters) {
+  const copyOf = (/** @type {string} */ id) => /** @type {HTMLTemplateElement} */ (byId(id)).content.cloneNode(true);
   const errors = h("div.card-body.table-wrap", copyOf("error-table"));
   const commands = h("div.card-body.table-wrap", h("p.dim", "Loading …"));
   const element = h("div", [
     h(
       "div.view-head",
       h("h1", icon("contracts"), "Contracts"),
-      h("span.dim", "Generated from the code that checks each frame and request"),
+      h("span.dim", "Generated from the code that checks every frame and request"),
     ),
     h(
       "div.scroll",
@@ -73,7 +81,7 @@ export function contracts(app, rest, parameters) {
         ]),
       );
     },
-    (problem) => fill(commands, empty("lock", problem.reason ?? problem.message)),
+    (problem) => fill(commands, empty("lock", explain(problem))),
   );
   const code = parameters.get("code");
   const row = code && [...errors.querySelectorAll("tr[id]")].find((each) => each.id === code);

@@ -1,8 +1,12 @@
-/** For those who run the bus: its processes with their figures, the audit log, and what was refused. */
+/** For operators: the processes with their figures, the audit log, and what was refused. */
 import { empty, fill, h, icon } from "../dom.js";
-import { ago, count, duration, time } from "../format.js";
+import { ago, count, explain, time } from "../format.js";
 import { repeat } from "../store.js";
 
+/** @typedef {import("../session.js").App} App */
+/** @typedef {Record<string, any>} Row of the REST API */
+
+/** @param {App} app */
 export function operations(app) {
   const base = app.config.bus_path;
   const nodes = h("div.card-body.table-wrap");
@@ -10,9 +14,19 @@ export function operations(app) {
   const refusals = h("div.card-body.table-wrap");
   const note = h("div.banner", { hidden: true });
   const more = h("button.small", { type: "button", hidden: true, onclick: () => older() }, "Older entries");
+  /** @type {Row[]} */
   let entries = [];
+  /** @type {string | null} the URL of the next page */
   let next = null;
   let first = true;
+  const nodesCard = h("section.card", { "aria-label": "Nodes" }, h("div.card-head", h("h2", "Nodes")), nodes);
+  const auditCard = h(
+    "section.card",
+    { "aria-label": "Audit log" },
+    h("div.card-head", h("h2", "Audit log"), h("span.dim", "who changed what, and how")),
+    audit,
+    h("div.card-body", more),
+  );
   const element = h("div", [
     h(
       "div.view-head",
@@ -25,7 +39,7 @@ export function operations(app) {
     h(
       "div.scroll",
       h("div.stack", [
-        h("section.card", { "aria-label": "Nodes" }, h("div.card-head", h("h2", "Nodes")), nodes),
+        nodesCard,
         h(
           "section.card",
           { "aria-label": "Refusals" },
@@ -36,22 +50,16 @@ export function operations(app) {
           ),
           refusals,
         ),
-        h(
-          "section.card",
-          { "aria-label": "Audit log" },
-          h("div.card-head", h("h2", "Audit log"), h("span.dim", "who changed what, and how")),
-          audit,
-          h("div.card-body", more),
-        ),
+        auditCard,
       ]),
     ),
   ]);
 
   async function load() {
     if (!app.session.admin) {
-      // Not even asked: the browser would write each refusal into its console.
+      // Nothing is requested: the browser would write each refusal into its console.
       if (note.hidden) {
-        for (const box of [nodes, audit]) box.parentElement.hidden = true;
+        nodesCard.hidden = auditCard.hidden = true;
         fill(
           note,
           h(
@@ -63,7 +71,7 @@ export function operations(app) {
         );
         note.hidden = false;
       }
-      return metrics();
+      return loadMetrics();
     }
     try {
       const [{ results }, log] = await Promise.all([app.api("GET", "nodes"), app.api("GET", "audit?limit=50")]);
@@ -71,26 +79,25 @@ export function operations(app) {
       showNodes(results);
       showRefusals(results);
       const known = new Set(entries.map((each) => each.id));
-      entries = [...log.results.filter((each) => !known.has(each.id)), ...entries];
+      entries = [...log.results.filter((/** @type {Row} */ each) => !known.has(each.id)), ...entries];
       if (first) next = log.next;
       first = false;
       showAudit();
     } catch (problem) {
       note.hidden = false;
-      fill(note, problem.message);
+      fill(note, explain(problem));
     }
   }
 
-  /** Figures that are for everybody whom the metrics page is for. */
-  async function metrics() {
+  /** Show the refusals of this process, which the metrics page has for everybody who may read it. */
+  async function loadMetrics() {
     const response = await fetch(`${base}metrics`).catch(() => null);
     if (!response?.ok) return;
-    const rows = [...(await response.text()).matchAll(/^arqonbus_errors_total\{code="([^"]+)"\} (\S+)/gm)].map(
-      ([, code, value]) => [code, Number(value)],
-    );
-    fillRefusals(rows);
+    const found = (await response.text()).matchAll(/^arqonbus_errors_total\{code="([^"]+)"\} (\S+)/gm);
+    fillRefusals([...found].map(([, code, value]) => [code, Number(value)]));
   }
 
+  /** @param {Row[]} rows */
   function showNodes(rows) {
     fill(
       nodes,
@@ -147,19 +154,22 @@ export function operations(app) {
               }),
             ),
           ])
-        : h("p.dim", "No process has told of itself yet."),
+        : h("p.dim", "No process has reported its figures yet."),
     );
   }
 
+  /** @param {Row[]} rows */
   function showRefusals(rows) {
+    /** @type {Map<string, number>} */
     const sums = new Map();
     for (const each of rows)
       for (const [code, value] of Object.entries(each.stats?.errors_by_code ?? {}))
         sums.set(code, (sums.get(code) ?? 0) + value);
     if (sums.size) fillRefusals([...sums]);
-    else return metrics();
+    else loadMetrics();
   }
 
+  /** @param {[code: string, times: number][]} rows */
   function fillRefusals(rows) {
     rows.sort((a, b) => b[1] - a[1]);
     fill(
@@ -211,12 +221,13 @@ export function operations(app) {
         : empty(
             "operations",
             "Nothing was changed yet",
-            "Channels, tokens and grants that are created, changed or removed are listed here, and clients that are disconnected.",
+            "This lists changes of channels, tokens and grants, and clients that an admin disconnected.",
           ),
     );
   }
 
   async function older() {
+    if (!next) return;
     const page = await app.api("GET", `audit${new URL(next, location.href).search}`);
     entries = [...entries, ...page.results];
     next = page.next;
@@ -224,5 +235,5 @@ export function operations(app) {
   }
 
   const loop = repeat(load, 3000);
-  return { element, close: () => loop.stop(), duration };
+  return { element, close: () => loop.stop() };
 }

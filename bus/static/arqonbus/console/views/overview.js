@@ -1,4 +1,4 @@
-/** The bus at a glance: figures, charts over the last minutes, who is at work; and how to begin when nobody is. */
+/** The bus at a glance: figures, charts over the last minutes, and active clients. An empty bus shows how to start. */
 import { Chart } from "../charts.js";
 import { empty, fill, h } from "../dom.js";
 import { WINDOW } from "../feed.js";
@@ -7,12 +7,20 @@ import { snippets } from "../parts.js";
 import { repeat } from "../store.js";
 import { Timeline } from "../timeline.js";
 
+/** @typedef {import("../charts.js").Series} Series */
+/** @typedef {import("../session.js").App} App */
+
+/** @type {[number, string][]} */
 const SPANS = [
   [120, "2 min"],
   [300, "5 min"],
   [WINDOW, "10 min"],
 ];
 
+/** @param {unknown} value milliseconds, or null */
+const latency = (value) => (value === null ? "–" : duration(value));
+
+/** @param {App} app */
 export function overview(app) {
   let span = 120;
   const tiles = h("div.grid.tiles");
@@ -25,13 +33,13 @@ export function overview(app) {
     new Chart(
       "Publish latency",
       [
-        { name: "p50", value: (point) => point.p50, show: (value) => (value === null ? "–" : duration(value)) },
-        { name: "p99", value: (point) => point.p99, show: (value) => (value === null ? "–" : duration(value)) },
+        { name: "p50", value: (point) => point.p50, show: latency },
+        { name: "p99", value: (point) => point.p99, show: latency },
       ],
       { hint: "Nothing was published yet." },
     ),
     new Chart("Errors a second", [
-      { name: "told to clients", value: (point) => point.errors, show: (value) => rate(value) },
+      { name: "sent to clients", value: (point) => point.errors, show: (value) => rate(value) },
     ]),
   ];
   const spans = h(
@@ -68,14 +76,17 @@ export function overview(app) {
     ),
   );
 
+  /** @param {number} value seconds */
   function setSpan(value) {
     span = value;
     draw();
   }
 
+  /** @type {import("../../arqonbus.js").Status | null} */
   let status = null;
   function draw() {
-    for (const each of spans.children) each.setAttribute("aria-pressed", String(Number(each.dataset.span) === span));
+    for (const each of spans.querySelectorAll("button"))
+      each.setAttribute("aria-pressed", String(Number(each.dataset.span) === span));
     const point = app.feed.point.value;
     const members = app.rooms.rooms.value.reduce((sum, each) => sum + each.participants, 0);
     const stats = status?.stats;
@@ -90,10 +101,8 @@ export function overview(app) {
       tile("Messages", app.rooms.total, "published so far to the channels that you see", short),
       tile("Messages in", point?.in ?? app.rooms.rate, "a second", rate),
       tile("Messages out", point?.out, "a second", rate),
-      tile("Publish latency", point?.p99 ?? null, "p99, from arrival to commit", (value) =>
-        value === null ? "–" : duration(value),
-      ),
-      tile("Errors", point?.errors ?? null, "a second", (value) => (value === null ? "–" : rate(value))),
+      tile("Publish latency", point?.p99 ?? null, "p99, from arrival to commit", latency),
+      tile("Errors", point?.errors ?? null, "a second", rate),
     ]);
     begin.hidden = !app.rooms.loaded || app.rooms.total > 0;
     const refused = app.feed.refused.value;
@@ -106,7 +115,7 @@ export function overview(app) {
           "lock",
           "No figures for you",
           refused,
-          `They are in ${app.config.system_room}:telemetry-stream; an admin can let you join and read there.`,
+          `An admin can allow you to join and read ${app.config.system_room}:telemetry-stream.`,
         ),
       );
     else for (const each of charts) each.draw(app.feed.points, span);
@@ -133,6 +142,12 @@ export function overview(app) {
   };
 }
 
+/**
+ * @param {string} name
+ * @param {number | null | undefined} value undefined if it is unknown
+ * @param {string} [more]
+ * @param {(value: unknown) => string} [show]
+ */
 function tile(name, value, more = "", show = short) {
   const known = value !== undefined;
   return h("div.tile", { title: Number.isFinite(value) ? count(value) : "" }, [

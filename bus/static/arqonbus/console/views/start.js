@@ -1,10 +1,9 @@
-/** How a first client is connected to this very server. */
+/** How to connect a first client to this server. */
 import { fill, h, icon } from "../dom.js";
-import { snippets } from "../parts.js";
+import { facts, snippets } from "../parts.js";
 import { busUrl, config, telemetryUrl } from "../session.js";
-import { facts } from "../parts.js";
 
-export function start(app) {
+export function start() {
   const address = h("input", {
     value: "science:explore",
     "aria-label": "Channel",
@@ -27,7 +26,7 @@ export function start(app) {
         h(
           "section.card",
           h("div.card-head", h("h2", "2. Watch it arrive")),
-          h("div.card-body", h("p", "Open ", watch, " and leave it open: the message is there in the same moment.")),
+          h("div.card-body", h("p", "Open ", watch, " and leave it open. The message appears at once.")),
         ),
         h(
           "section.card",
@@ -41,10 +40,10 @@ export function start(app) {
               ["JavaScript client", h("code", new URL("../../arqonbus.js", import.meta.url).href)],
               ["Version", `${config.version}, protocol ${config.protocol}`],
               [
-                "Who may come in",
+                "Who may connect",
                 config.anonymous
                   ? "Everybody: this is development mode."
-                  : "Those with a log-in or an access token (put it where the lines say YOUR_TOKEN).",
+                  : "Users who are logged in, and clients with an access token (replace YOUR_TOKEN in the lines).",
               ],
             ]),
           ),

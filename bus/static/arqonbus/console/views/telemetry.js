@@ -1,13 +1,18 @@
-/** Telemetry as it comes: events of clients and of the server itself. */
+/** Live telemetry: events of clients and of the server itself. */
 import { copyButton, empty, fill, h, icon, select } from "../dom.js";
 import { count, pairs, time } from "../format.js";
 import { jsonBlock } from "../json-view.js";
 import { detailPane, facts } from "../parts.js";
 import { VirtualList } from "../virtual-list.js";
 
+/** @typedef {import("../session.js").App} App */
+/** @typedef {import("../session.js").Frame} Frame */
+
+/** @param {App} app */
 export function telemetry(app) {
   const { feed } = app;
   let paused = false;
+  /** @type {Frame[]} */
   let rows = [];
   let seen = 0;
   let kinds = 0;
@@ -49,9 +54,10 @@ export function telemetry(app) {
     h("div.explorer", h("div.explorer-list", blank, list.element), detail.element),
   ]);
 
+  /** @param {boolean} value */
   function setPaused(value) {
     paused = value;
-    fill(pause, icon(paused ? "play" : "pause"), paused ? "Go on" : "Pause");
+    fill(pause, icon(paused ? "play" : "pause"), paused ? "Resume" : "Pause");
     pause.classList.toggle("on", paused);
     if (!paused) draw(true);
   }
@@ -92,10 +98,10 @@ export function telemetry(app) {
           "lock",
           "No telemetry for you",
           refused,
-          `An admin can let you join and read ${app.config.system_room}:telemetry-stream.`,
+          `An admin can allow you to join and read ${app.config.system_room}:telemetry-stream.`,
         ),
       );
-    else if (feed.events.total) fill(blank, empty("search", "Nothing passes the filters"));
+    else if (feed.events.total) fill(blank, empty("search", "No event matches the filters"));
     else
       fill(
         blank,
@@ -110,15 +116,16 @@ export function telemetry(app) {
   }
 
   const offs = [
-    feed.socket?.state.watch((now) => {
+    feed.socket.state.watch((now) => {
       state.className = `pill ${now}`;
       fill(state, h("span.dot"), now === "connected" ? "telemetry socket" : `telemetry socket ${now}`);
     }),
   ];
-  const timer = setInterval(draw, 300);
+  const timer = setInterval(() => draw(), 300);
   setPaused(false);
   return {
     element,
+    /** @param {KeyboardEvent} event */
     key(event) {
       if (event.key === "p") setPaused(!paused);
       else if (event.key === "Escape") detail.close();
@@ -129,7 +136,7 @@ export function telemetry(app) {
     },
     close() {
       clearInterval(timer);
-      for (const off of offs) off?.();
+      for (const off of offs) off();
     },
   };
 }

@@ -1,0 +1,66 @@
+/** What the pane at the side shows: one message, or the members of the channel. */
+import { copyButton, h, icon } from "../../dom.js";
+import { ago, count, time } from "../../format.js";
+import { jsonBlock } from "../../json-view.js";
+import { badge, face, facts } from "../../parts.js";
+
+/** @typedef {import("../../parts.js").DetailPane} DetailPane */
+/** @typedef {import("./log.js").Item} Item */
+
+/**
+ * Show a message in the pane.
+ * @param {DetailPane} pane
+ * @param {Item} item
+ * @param {string | undefined} epoch that of the channel's log, if it is known
+ * @param {(clientId: string) => void} answer starts a private message to its sender
+ */
+export function showMessage(pane, { frame, text }, epoch, answer) {
+  const address = `${frame.room}:${frame.channel}`;
+  const link = `${location.origin}${location.pathname}#/messages/${address}?seq=${frame.seq}`;
+  const said = typeof frame.message === "string" ? frame.message : null;
+  pane.show(
+    [face(frame.from, true), h("div.grow.cut", h("strong", frame.from), h("div.dim.cut", time(frame.timestamp)))],
+    said !== null && h("div", h("div.section-title", "Text"), h("div.said", said)),
+    h("div", [
+      h("div.section-title", "Message"),
+      facts([
+        ["Sequence", frame.seq === undefined ? "none: the channel is ephemeral" : h("span.mono", count(frame.seq))],
+        ["Id", h("span.mono", frame.id)],
+        ["Type", badge(frame.type)],
+        ["Address", h("a", { href: `#/messages/${address}` }, address)],
+        ["Sender", h("a", { href: `#/clients/${frame.from}` }, frame.from)],
+        ["Server's time", h("span", h("span.mono", frame.timestamp), h("span.faint", ` ${ago(frame.timestamp)}`))],
+        ["Sender's time", frame.client_timestamp && h("span.mono", frame.client_timestamp)],
+        ["Epoch", epoch !== undefined && h("span.mono", epoch)],
+        ["Size", `${count(new TextEncoder().encode(JSON.stringify(frame)).length)} bytes`],
+      ]),
+    ]),
+    h("div", h("div.section-title", "Frame"), jsonBlock(frame)),
+    h("div.actions", [
+      copyButton(link, "Copy link"),
+      copyButton(text, "Copy text"),
+      h("button.small", { type: "button", onclick: () => answer(frame.from) }, icon("send"), "Answer in private"),
+    ]),
+  );
+}
+
+/**
+ * Show the members of a channel in the pane, each with a link to its client.
+ * @param {DetailPane} pane
+ * @param {string} address
+ * @param {import("../../../arqonbus.js").Participant[] | undefined} members
+ * @param {string} otherwise what to say when the members are not known
+ */
+export function showMembers(pane, address, members, otherwise) {
+  const rows = (members ?? []).map((each) =>
+    h(
+      "a.who",
+      { href: `#/clients/${each.client_id}` },
+      face(each.client_id, false, each.screen_name || each.client_id),
+      h("span.cut", each.screen_name || each.client_id),
+      h("span.faint.cut", each.screen_name ? each.client_id : ""),
+    ),
+  );
+  const nobody = h("p.dim", members ? "Nobody is here." : otherwise);
+  pane.show(h("strong", `Members of ${address}`), rows.length ? rows : nobody);
+}

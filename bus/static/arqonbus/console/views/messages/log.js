@@ -1,0 +1,142 @@
+/** What the page holds of one channel: its newest messages, older pages on demand, and the filters. */
+import { summary } from "../../format.js";
+
+/** Messages of one channel that the page holds. Older ones are asked for again when the reader scrolls to them. */
+export const HELD = 10_000;
+export const PAGE = 200;
+
+/** @typedef {import("../../session.js").App} App */
+/** @typedef {Record<string, any>} Frame */
+/** @typedef {{ frame: Frame, text: string, at: number }} Item a message; `at` is when it arrived, 0 from the history */
+/**
+ * @typedef {object} Filters
+ * @property {string} type
+ * @property {string} sender
+ * @property {string} text in lower case
+ * @property {number | null} after milliseconds
+ * @property {string | null} before an ISO time
+ */
+
+/** @type {Filters} */
+export const NO_FILTERS = { type: "", sender: "", text: "", after: null, before: null };
+
+/** The messages of one channel, oldest first. */
+export class MessageLog {
+  /**
+   * @param {App} app
+   * @param {string} address
+   */
+  constructor(app, address) {
+    this.app = app;
+    this.address = address;
+    this.filters = NO_FILTERS;
+    /** Counts the resets, so that a page that was asked for before one is not used after it. */
+    this.generation = 0;
+    /** @type {Item[]} */
+    this.held = [];
+    /** @type {Item[]} those that pass the filters */
+    this.shown = [];
+    /** Whether there is nothing older. */
+    this.exhausted = false;
+    /** @type {number | string | null} where the next older page begins */
+    this.edge = null;
+  }
+
+  get filtering() {
+    return Object.values(this.filters).some(Boolean);
+  }
+
+  /** Hold nothing, and begin with the newest page again. */
+  reset() {
+    this.generation += 1;
+    this.held = [];
+    this.shown = [];
+    this.exhausted = false;
+    this.edge = null;
+  }
+
+  /**
+   * Add live messages. Returns how many of them pass the filters, or null if all of them were held already.
+   * @param {Item[]} arrived
+   */
+  add(arrived) {
+    // What arrived while the newest page of the history was on its way may be in that page too.
+    const known = new Set(this.held.slice(-PAGE).map((item) => item.frame.id));
+    const fresh = arrived.filter((item) => !known.has(item.frame.id));
+    if (!fresh.length) return null;
+    this.held.push(...fresh);
+    const passed = fresh.filter((item) => this.#passes(item));
+    this.shown.push(...passed);
+    if (this.held.length > HELD * 1.2) this.#trim();
+    return passed.length;
+  }
+
+  /** Drop the oldest messages. The reader can scroll to them again: the history has them. */
+  #trim() {
+    const last = this.held.splice(0, this.held.length - HELD).at(-1);
+    if (!last) return;
+    if (!this.filters.text) {
+      this.exhausted = false;
+      const first = this.held.find((item) => `${item.frame.room}:${item.frame.channel}` === this.address);
+      this.edge = first?.frame.seq ?? this.edge;
+    }
+    const at = this.shown.findIndex((item) => item.at > last.at || (item.frame.seq ?? 0) > (last.frame.seq ?? 0));
+    if (at > 0) this.shown.splice(0, at);
+  }
+
+  /** Load the next older page. Returns false if the log was reset meanwhile. */
+  async loadOlder() {
+    const { generation } = this;
+    const page = await (this.filters.text ? this.#search() : this.#page());
+    if (generation !== this.generation) return false;
+    const have = new Set(this.held.map((item) => item.frame.id));
+    const { after } = this.filters;
+    const tooOld = (/** @type {Frame} */ frame) => after !== null && Date.parse(frame.timestamp) < after;
+    const frames = page.frames.filter((frame) => !have.has(frame.id) && !tooOld(frame));
+    const items = frames.map((frame) => ({ frame, text: summary(frame), at: 0 }));
+    this.exhausted = page.last || (page.frames.length > 0 && tooOld(page.frames[0]));
+    this.held.unshift(...items);
+    // The server has searched for the text in the whole frame.
+    this.shown.unshift(...items.filter((item) => this.filters.text || this.#passes(item)));
+    return true;
+  }
+
+  /**
+   * The next older page over the socket, oldest first.
+   * @returns {Promise<{ frames: Frame[], last: boolean }>}
+   */
+  async #page() {
+    const page = await this.app.session.bus.historyPage(this.address, {
+      limit: PAGE,
+      before: this.edge ?? this.filters.before,
+      type: this.filters.type || undefined,
+      sender: this.filters.sender || undefined,
+    });
+    this.edge = page.next;
+    return { frames: page.messages.map((message) => message.raw), last: page.next === null };
+  }
+
+  /**
+   * The next older page that contains the text, oldest first. Only REST can search.
+   * @returns {Promise<{ frames: Frame[], last: boolean }>}
+   */
+  async #search() {
+    const { text, type, sender, before } = this.filters;
+    const question = new URLSearchParams({ text, limit: String(PAGE) });
+    for (const [name, value] of Object.entries({ type, sender, before })) if (value) question.set(name, value);
+    const query = this.edge ?? `?${question}`;
+    const page = await this.app.api("GET", `channels/${encodeURI(this.address)}/messages${query}`);
+    this.edge = page.next ? new URL(page.next, location.href).search : null;
+    return { frames: page.results.reverse(), last: !page.next };
+  }
+
+  /** @param {Item} item */
+  #passes({ frame, text }) {
+    const { type, sender, text: wanted, after, before } = this.filters;
+    if (type && frame.type !== type) return false;
+    if (sender && frame.from !== sender) return false;
+    const at = after || before ? Date.parse(frame.timestamp) : 0;
+    if ((after && at < after) || (before && at >= Date.parse(before))) return false;
+    return !wanted || text.toLowerCase().includes(wanted) || JSON.stringify(frame).toLowerCase().includes(wanted);
+  }
+}
