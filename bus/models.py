@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 from django.conf import settings
@@ -405,6 +405,10 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+@overload
+def wire_time(moment: datetime) -> str: ...
+@overload
+def wire_time(moment: datetime | None) -> str | None: ...
 def wire_time(moment: datetime | None) -> str | None:
     """A time as it stands on the wire: ISO 8601, UTC, milliseconds and ``Z``."""
     if moment is None:

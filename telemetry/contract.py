@@ -10,8 +10,9 @@ from msgspec import UNSET, Meta, UnsetType, field
 
 from bus.contracts import Message, Socket, register
 from bus.contracts.asyncapi import BUS
-from bus.contracts.frames import Error, FrameId, Notice, Object, Register, Seq, WireTime
-from bus.contracts.frames import Message as Delivered
+from bus.contracts.frames import Error, FrameId, Notice, Register
+from bus.shapes import Message as Delivered
+from bus.shapes import Object, Seq, WireTime
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 

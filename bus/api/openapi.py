@@ -12,6 +12,7 @@ OPENAPI: dict[str, Any] = {
     ),
     "VERSION": "1.0",
     "LICENSE": {"name": "Apache-2.0"},
+    "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "TAGS": [
         {"name": "messages", "description": "Publish, and look through history."},

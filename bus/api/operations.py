@@ -19,6 +19,7 @@ from ..monitoring import metrics
 from ..node import Node, current
 from ..protocol.errors import BusError
 from ..services import nodes, totals
+from ..shapes import Process
 from ..version import PROTOCOL, VERSION
 
 logger = logging.getLogger("arqonbus.operations")
@@ -99,7 +100,7 @@ async def cluster_metrics_page(request: HttpRequest) -> HttpResponse:
     """The figures of every process, as each wrote them down with its last sign of life: for workers that share a port."""
     node = current()
     rows = await _in_time(node, _living) or []
-    each = [({"node": row["id"], "host": row["host"], "pid": str(row["pid"])}, row["stats"]) for row in rows]
+    each = [({"node": row.id, "host": row.host, "pid": str(row.pid)}, row.stats) for row in rows]
     return _page([*metrics.of_nodes(each), *metrics.of_codes(each), *await _cluster(node)])
 
 
@@ -120,8 +121,8 @@ async def _in_time(node: Node, read: Callable[[], Read]) -> Read | None:
         return None
 
 
-def _living() -> list[dict[str, Any]]:
-    return [row for row in nodes.rows() if row["alive"]]
+def _living() -> list[Process]:
+    return [row for row in nodes.rows() if row.alive]
 
 
 def _page(families: Iterable[Metric]) -> HttpResponse:

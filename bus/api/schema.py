@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
+import msgspec
+from drf_spectacular.extensions import OpenApiAuthenticationExtension, OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 
+from .. import shapes
 from ..protocol.errors import ERRORS, BusError, ErrorCode
 from .queries import ListFilter, openapi_of
-from .serializers.base import ErrorAnswer
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -50,6 +52,32 @@ class BusSchema(AutoSchema):
             if parameter["in"] == OpenApiParameter.QUERY:
                 parameter["allowEmptyValue"] = True
         return found
+
+
+class StructExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-call] # its own registration
+    """Describes answers by the structs of ``bus.shapes``, whose fields carry their documentation."""
+
+    target_class = "bus.shapes.Shape"
+    match_subclasses = True
+
+    def get_name(self, auto_schema: AutoSchema, direction: Any) -> str:
+        """The struct's name."""
+        return str(self.target.__name__)
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: Any) -> dict[str, Any]:
+        """The struct's schema. The structs that it refers to are added to the document."""
+        _, components = msgspec.json.schema_components([self.target], ref_template="#/components/schemas/{name}")
+        for schema in components.values():
+            for field in schema["properties"].values():
+                if "enum" in field:
+                    # drf-spectacular looks at the type of each enum.
+                    field["type"] = "boolean" if field["enum"] == [True] else "string"
+        own: dict[str, Any] = components.pop(self.target.__name__)
+        for name, schema in components.items():
+            kind = ResolvedComponent.SCHEMA
+            component = ResolvedComponent(name, kind, schema=schema, object=getattr(shapes, name))  # type: ignore[no-untyped-call]
+            auto_schema.registry.register_on_missing(component)
+        return own
 
 
 class BusAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # its own registration
@@ -152,7 +180,7 @@ def operation(
         by_number.setdefault(ERRORS[code].number, []).append(code)
     for number, group in sorted(by_number.items()):
         responses[(number, "application/json")] = OpenApiResponse(
-            ErrorAnswer,
+            shapes.ErrorAnswer,
             description=" ".join(f"`{code}`: {ERRORS[code].text}" for code in group),
             examples=[
                 OpenApiExample(code, value={"error": _example(code)}, response_only=True, status_codes=[str(number)])

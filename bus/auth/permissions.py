@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from typing import Literal
 from weakref import WeakSet
 
 import msgspec
@@ -75,7 +76,7 @@ class Actor(msgspec.Struct, frozen=True):
         return name if is_name(name) else ""
 
     @property
-    def role(self) -> str:
+    def role(self) -> Literal["admin", "user", "anonymous"]:
         """What the ``registered`` answer says."""
         return "admin" if self.admin else ("anonymous" if self.anonymous else "user")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -14,6 +14,7 @@ from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import Address
 from ..protocol.values import holds_nul
 from ..realtime.frame import LoggedFrame
+from ..shapes import Shape
 
 
 class Process(Protocol):
@@ -75,7 +76,7 @@ class Answer(msgspec.Struct):
     """The result of a command. ``follow`` is the work that the connection does after sending the answer."""
 
     message: str
-    result: Any
+    result: Shape
     follow: Any = None
 
 
@@ -89,11 +90,23 @@ LISTING, LOOK = 10, 4
 Run = Callable[[Context, Any], Awaitable[Answer]]
 
 
+class Description(Shape, frozen=True, kw_only=True):
+    """The description of a command."""
+
+    command: str
+    summary: str
+    who: str
+    parameters: Annotated[dict[str, Any], msgspec.Meta(description="JSON Schema of each parameter.")]
+    required: list[str]
+    errors: list[str]
+
+
 class Command(msgspec.Struct, frozen=True):
     """A registered command."""
 
     name: str
     parameters: type[Parameters]
+    result: type[Shape]
     run: Run
     summary: str
     who: str
@@ -135,21 +148,21 @@ class Command(msgspec.Struct, frozen=True):
         return None
 
     @lru_cache  # noqa: B019 - ten commands live as long as the process, and a flood of `help` must not build schemas in the loop
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Description:
         """The command for ``help`` and the docs: summary, permission, own errors, and each parameter as JSON Schema.
 
         The result is cached, so callers must not change it.
         """
         schema = msgspec.json.schema(self.parameters)
         definition = _inlined(schema["$ref"], schema["$defs"])
-        return {
-            "command": self.name,
-            "summary": self.summary,
-            "who": self.who,
-            "parameters": definition.get("properties", {}),
-            "required": definition.get("required", []),
-            "errors": list(self.errors),
-        }
+        return Description(
+            command=self.name,
+            summary=self.summary,
+            who=self.who,
+            parameters=definition.get("properties", {}),
+            required=definition.get("required", []),
+            errors=list(self.errors),
+        )
 
 
 def _inlined(reference: str, definitions: dict[str, Any]) -> dict[str, Any]:
@@ -175,20 +188,21 @@ registry: dict[str, Command] = {}
 def command(
     name: str,
     parameters: type[Parameters],
+    result: type[Shape],
     *,
     who: str = "any",
     errors: tuple[ErrorCode, ...] = (),
     cost: int = 1,
     looks: bool = False,
 ) -> Callable[[Run], Run]:
-    """Register a command. The first line of the function's docstring is its summary in ``help``.
+    """Register a command with the shape of its ``result``. The first line of the function's docstring is its summary.
 
     The command counts as ``cost`` frames. ``looks`` says that it only reads.
     """
 
     def register(run: Run) -> Run:
         summary = (run.__doc__ or "").strip().split("\n")[0]
-        registry[name] = Command(name, parameters, run, summary, who, errors, cost, looks)
+        registry[name] = Command(name, parameters, result, run, summary, who, errors, cost, looks)
         return run
 
     return register

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+from .. import shapes
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..protocol.values import seq_of
 from ..services import channel_lists
 from ..services import channels as channel_service
+from ..shapes import Epoch, Object, Seq, Shape
 from .base import LISTING, LOOK, Answer, Context, Parameters, command
 
 Room = Annotated[
@@ -71,7 +73,21 @@ class CreateParameters(ChannelParameters):
     type: Annotated[str, Meta(max_length=32, description="Your own word for the kind of channel.")] = "custom"
 
 
-@command("create_channel", CreateParameters, who="admin", errors=(ErrorCode.CHANNEL_EXISTS, ErrorCode.INVALID_NAME))
+class CreatedResult(Shape, frozen=True, kw_only=True):
+    """The created channel."""
+
+    room: str
+    channel: str
+    metadata: Object
+
+
+@command(
+    "create_channel",
+    CreateParameters,
+    CreatedResult,
+    who="admin",
+    errors=(ErrorCode.CHANNEL_EXISTS, ErrorCode.INVALID_NAME),
+)
 async def create_channel(context: Context, parameters: CreateParameters) -> Answer:
     """Create a channel that stays until it is deleted."""
     room, channel = context.named(parameters.room, parameters.channel)
@@ -84,7 +100,7 @@ async def create_channel(context: Context, parameters: CreateParameters) -> Answ
     address = target(context, parameters)
     retention = parameters.retention or Retention()
 
-    def create() -> dict[str, Any]:
+    def create() -> CreatedResult:
         channel = channel_service.create_channel(
             context.actor,
             address,
@@ -95,14 +111,23 @@ async def create_channel(context: Context, parameters: CreateParameters) -> Answ
             retention_age=retention.age,
             type=parameters.type,
         )
-        return {"room": address.room, "channel": address.channel, "metadata": channel.public_metadata()}
+        return CreatedResult(room=address.room, channel=address.channel, metadata=channel.public_metadata())
 
     return Answer(f"Created channel {address}", await context.process.run_writer(create))
+
+
+class DeletedResult(Shape, frozen=True, kw_only=True):
+    """The deleted channel."""
+
+    room: str
+    channel: str
+    deleted: bool
 
 
 @command(
     "delete_channel",
     ChannelParameters,
+    DeletedResult,
     who="admin",
     errors=(ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.CHANNEL_NOT_EMPTY, ErrorCode.CHANNEL_PROTECTED),
 )
@@ -110,7 +135,8 @@ async def delete_channel(context: Context, parameters: ChannelParameters) -> Ans
     """Remove an empty channel with its history."""
     address = target(context, parameters)
     await context.process.run_writer(lambda: channel_service.delete_channel(context.actor, address))
-    return Answer(f"Deleted channel {address}", {"room": address.room, "channel": address.channel, "deleted": True})
+    result = DeletedResult(room=address.room, channel=address.channel, deleted=True)
+    return Answer(f"Deleted channel {address}", result)
 
 
 class JoinParameters(ChannelParameters):
@@ -123,34 +149,72 @@ class JoinParameters(ChannelParameters):
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
 
 
+class Place(Shape, frozen=True, kw_only=True):
+    """The newest position of a log."""
+
+    epoch: Epoch
+    seq: Annotated[Seq, Meta(description="The newest seq.")]
+
+
+class JoinedResult(Shape, frozen=True, kw_only=True):
+    """The new membership. Missed messages follow, and then live ones."""
+
+    room: str
+    channel: str
+    created: bool
+    participants: int
+    epoch: Epoch
+    seq: Annotated[Seq, Meta(description="The newest seq.")]
+    recovered: Annotated[
+        bool | None, Meta(description="Whether all messages after `since` follow; null without `since`.")
+    ]
+    positions: Annotated[
+        dict[str, Place],
+        Meta(description="Newest positions of the channel's log and the room's own log, by address."),
+    ]
+    first_seq: (
+        Annotated[Seq, Meta(description="The first message that is left, if the log was not recovered.")] | UnsetType
+    ) = UNSET
+
+
 @command(
-    "join_channel", JoinParameters, errors=(ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.FORBIDDEN, ErrorCode.LIMIT_REACHED)
+    "join_channel",
+    JoinParameters,
+    JoinedResult,
+    errors=(ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.FORBIDDEN, ErrorCode.LIMIT_REACHED),
 )
 async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
     """Join a channel, and optionally replay missed messages."""
     address = target(context, parameters)
     joined = await context.process.join(address, seq_of(parameters.since), parameters.epoch)
-    result = {
-        "room": address.room,
-        "channel": address.channel,
-        "created": joined.created,
-        "participants": joined.participants,
-        "epoch": joined.epoch,
-        "seq": joined.seq,
-        "recovered": joined.recovered,
-        "positions": joined.positions,
-    }
-    if joined.first_seq is not None:
-        result["first_seq"] = joined.first_seq
+    result = JoinedResult(
+        room=address.room,
+        channel=address.channel,
+        created=joined.created,
+        participants=joined.participants,
+        epoch=joined.epoch,
+        seq=joined.seq,
+        recovered=joined.recovered,
+        positions=joined.positions,
+        first_seq=UNSET if joined.first_seq is None else joined.first_seq,
+    )
     return Answer(f"Joined {address}", result, follow=joined)
 
 
-@command("leave_channel", ChannelParameters, errors=(ErrorCode.NOT_A_MEMBER,))
+class LeftResult(Shape, frozen=True, kw_only=True):
+    """The ended membership, and the remaining ones."""
+
+    room: str
+    channel: str
+    channels: list[str]
+
+
+@command("leave_channel", ChannelParameters, LeftResult, errors=(ErrorCode.NOT_A_MEMBER,))
 async def leave_channel(context: Context, parameters: ChannelParameters) -> Answer:
     """Leave a channel."""
     address = target(context, parameters)
     left = await context.process.leave(address)
-    return Answer(f"Left {address}", {"room": address.room, "channel": address.channel, "channels": left})
+    return Answer(f"Left {address}", LeftResult(room=address.room, channel=address.channel, channels=left))
 
 
 class ListParameters(Parameters):
@@ -164,7 +228,15 @@ class ListParameters(Parameters):
     after: Annotated[str, Meta(description="The `next` of the previous page.")] = ""
 
 
-@command("list_channels", ListParameters, errors=(ErrorCode.ROOM_NOT_FOUND,), cost=LISTING, looks=True)
+class ListResult(Shape, frozen=True, kw_only=True):
+    """A page of channels."""
+
+    channels: list[shapes.Channel]
+    room: Annotated[str | None, Meta(description="The room; null for all rooms.")]
+    next: Annotated[str | None, Meta(description="Value of `after` for the next page; null at the end.")]
+
+
+@command("list_channels", ListParameters, ListResult, errors=(ErrorCode.ROOM_NOT_FOUND,), cost=LISTING, looks=True)
 async def list_channels(context: Context, parameters: ListParameters) -> Answer:
     """List the channels of a room, or of all rooms, that you may see."""
     room: str | None = None
@@ -174,12 +246,14 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
     rows, after = await context.process.ask(
         lambda: channel_lists.list_channels(context.actor, room=room, limit=parameters.limit, after=parameters.after)
     )
-    return Answer(f"{len(rows)} channels", {"channels": rows, "room": room, "next": after})
+    return Answer(f"{len(rows)} channels", ListResult(channels=rows, room=room, next=after))
 
 
-@command("channel_info", ChannelParameters, errors=(ErrorCode.CHANNEL_NOT_FOUND,), cost=LOOK, looks=True)
+@command(
+    "channel_info", ChannelParameters, shapes.ChannelInfo, errors=(ErrorCode.CHANNEL_NOT_FOUND,), cost=LOOK, looks=True
+)
 async def channel_info(context: Context, parameters: ChannelParameters) -> Answer:
     """Show a channel's members, metadata and newest seq."""
     address = target(context, parameters)
-    info = await context.process.ask(lambda: channel_lists.channel_info(context.actor, address))
-    return Answer(f"{address} has {info['participant_count']} members", info)
+    info: shapes.ChannelInfo = await context.process.ask(lambda: channel_lists.channel_info(context.actor, address))
+    return Answer(f"{address} has {info.participant_count} members", info)

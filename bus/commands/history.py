@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,7 @@ from ..protocol.kept import legible
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..services import history as history_service
+from ..shapes import Message, Shape
 from .base import LOOK, Answer, Context, Parameters, command
 
 Position = Annotated[
@@ -37,9 +38,21 @@ class HistoryParameters(Parameters):
     sender: Annotated[str | None, Meta(description="Only messages from this client_id.")] = None
 
 
+class HistoryResult(Shape, frozen=True, kw_only=True):
+    """Messages as they were delivered, oldest first."""
+
+    room: str
+    channel: str | None
+    messages: list[Message]
+    next: Annotated[
+        int | str | None, Meta(description="Value of `before` or `after` for the next page; null at the end.")
+    ]
+
+
 @command(
     "history",
     HistoryParameters,
+    HistoryResult,
     errors=(ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.FORBIDDEN),
     cost=LOOK,
     looks=True,
@@ -100,12 +113,13 @@ def read(context: Context, address: Address, parameters: HistoryParameters) -> A
 
 
 def _answer(address: Address, messages: list[bytes], more: int | str | None) -> Answer:
-    result = {
-        "room": address.room,
-        "channel": None if address.channel == WHOLE else address.channel,
-        "messages": [msgspec.Raw(frame) for frame in messages],
-        "next": more,
-    }
+    result = HistoryResult(
+        room=address.room,
+        channel=None if address.channel == WHOLE else address.channel,
+        # The kept bytes go out as they are.
+        messages=cast("list[Message]", [msgspec.Raw(frame) for frame in messages]),
+        next=more,
+    )
     return Answer(f"{len(messages)} messages", result)
 
 

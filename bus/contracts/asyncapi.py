@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
+from .. import shapes
 from ..commands import Command, registry
 from ..protocol.dialects import KEY_ALIASES, TYPE_ALIASES
 from ..protocol.errors import CLOSE_CODES, ERRORS
 from ..version import VERSION
 from . import frames
-from .results import RESULTS
 
 #: Host of the server in the committed document.
 DEFAULT_HOST = "localhost:8765"
@@ -80,7 +80,7 @@ BUS = Socket(
         Message("notice", frames.Notice),
         Message(
             "message",
-            frames.Message,
+            shapes.Message,
             (
                 {
                     "version": "1.0",
@@ -303,7 +303,7 @@ class _Document:
                     "command": {"const": command.name},
                     "status": {"const": "success"},
                     "message": {"type": "string"},
-                    "result": self._schema(RESULTS[command.name]) if command.name in RESULTS else {"type": "object"},
+                    "result": self._schema(command.result),
                     "payload": {"type": "object"},
                 },
             },

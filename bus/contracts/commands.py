@@ -42,9 +42,9 @@ def _section(command: Command) -> str:
     lines = [f"## {command.name}", "", command.summary, ""]
     if command.who == "admin":
         lines += ["This command needs admin rights, or a grant for `manage` there. Other clients get `FORBIDDEN`.", ""]
-    if described["parameters"]:
+    if described.parameters:
         lines += ["| parameter | type | default | meaning |", "|---|---|---|---|"]
-        lines += [_row(name, schema) for name, schema in described["parameters"].items()]
+        lines += [_row(name, schema) for name, schema in described.parameters.items()]
     else:
         lines.append("This command has no parameters.")
     lines.append("")

@@ -8,18 +8,13 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
 from ..protocol.names import CLIENT_ID_RULE, NAME_RULE
+from ..shapes import Card, Epoch, Fault, Object, Seq
 from ..version import PROTOCOL
 
 RoomText = Annotated[str, Meta(description=f"Room, or room:channel. A name has {NAME_RULE}", max_length=129)]
 ChannelText = Annotated[str, Meta(description=f"Channel, or room:channel. A name has {NAME_RULE}", max_length=129)]
 ClientId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@-]{1,64}$", description=f"A client_id: {CLIENT_ID_RULE}")]
 FrameId = Annotated[str, Meta(min_length=1, max_length=128, description="The id that the sender gave to the frame.")]
-WireTime = Annotated[
-    str, Meta(description="Time in ISO 8601, UTC, with milliseconds and Z.", extra_json_schema={"format": "date-time"})
-]
-Seq = Annotated[int, Meta(ge=0, description="Position in the channel's log: 1, 2, 3 … without gaps.")]
-Epoch = Annotated[str, Meta(description="Identifier of the log. It changes only if the log was lost or recreated.")]
-Object = dict[str, Any]
 
 
 # --- what clients send ---------------------------------------------------------------------------------------------------
@@ -108,32 +103,6 @@ class System(_Content, kw_only=True):
 # --- what the server sends -----------------------------------------------------------------------------------------------
 
 
-class Message(msgspec.Struct, kw_only=True):
-    """A delivered message: event, private, system, telemetry, or a type of the sender's own."""
-
-    version: Literal["1.0"]
-    id: Annotated[str, Meta(pattern="^arq_")]
-    type: str
-    room: str
-    channel: Annotated[str, Meta(description="The channel; * for a message to the whole room.")]
-    from_: Annotated[str, Meta(description="The real client_id of the sender.")] = field(name="from")
-    timestamp: WireTime
-    seq: Seq | UnsetType = UNSET
-    payload: Object
-    message: Any | UnsetType = UNSET
-    metadata: Object | UnsetType = UNSET
-    client_timestamp: str | UnsetType = UNSET
-    event_type: Any | UnsetType = field(name="eventType", default=UNSET)
-    source: Any | UnsetType = UNSET
-    unreadable: (
-        Annotated[
-            Literal[True],
-            Meta(description="An older version stored the message in an unreadable form. `payload` is empty."),
-        ]
-        | UnsetType
-    ) = UNSET
-
-
 class Ack(msgspec.Struct, kw_only=True):
     """The acknowledgement that a message is durable."""
 
@@ -162,16 +131,6 @@ class Ack(msgspec.Struct, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
-
-
-class Fault(msgspec.Struct, kw_only=True):
-    """An error: one row of the table ``x-errors``, with the details of this case."""
-
-    code: str
-    number: Annotated[int, Meta(description="Number of the error, equal to its HTTP status.")]
-    message: str
-    details: Annotated[list[Any], Meta(description="All faults.")]
-    retry_after: Annotated[float, Meta(description="Seconds to wait before a retry.")] | UnsetType = UNSET
 
 
 class Error(msgspec.Struct, kw_only=True):
@@ -246,20 +205,13 @@ class Registered(msgspec.Struct, kw_only=True, tag_field="event", tag="registere
     participants: int
 
 
-class _Card(msgspec.Struct, kw_only=True):
-    client_id: str
-    client_type: str
-    screen_name: str | None
-    avatar: str | None
-
-
-class ClientJoined(_Card, kw_only=True, tag_field="event", tag="client_joined"):
+class ClientJoined(Card, frozen=True, kw_only=True, tag_field="event", tag="client_joined"):
     """A client joined the channel."""
 
     participants: int
 
 
-class ClientLeft(_Card, kw_only=True, tag_field="event", tag="client_left"):
+class ClientLeft(Card, frozen=True, kw_only=True, tag_field="event", tag="client_left"):
     """A client left the channel."""
 
     participants: int

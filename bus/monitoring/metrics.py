@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from ..protocol.errors import CLOSE_CODES, ERRORS
 from ..protocol.names import SERVER
+from ..shapes import Stats
 
 registry = CollectorRegistry()
 
@@ -202,13 +203,17 @@ def of_log(labels: Mapping[str, str], times: LogTimes) -> Iterator[Metric]:
         yield family
 
 
-def of_cluster(nodes: int, stats: Mapping[str, Any]) -> Iterator[Metric]:
+def of_cluster(nodes: int, stats: Stats) -> Iterator[Metric]:
     """The figures of all processes (``services.totals.stats``), and how many processes there are."""
     yield GaugeMetricFamily("arqonbus_cluster_nodes", "Processes with a young sign of life", value=nodes)
     for name, (shown, text) in _CLUSTER.items():
-        yield GaugeMetricFamily(f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(stats[name]))
+        yield GaugeMetricFamily(
+            f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(getattr(stats, name))
+        )
     for name, (shown, text) in _CLUSTER_COUNTERS.items():
-        yield CounterMetricFamily(f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(stats[name]))
+        yield CounterMetricFamily(
+            f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(getattr(stats, name))
+        )
 
 
 def of_registry(labels: Mapping[str, str]) -> Iterator[Metric]:

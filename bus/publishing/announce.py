@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import msgspec
-
 from .. import signals
 from ..directory.channels import ChannelRef
 from ..log import Entry, Passed
@@ -17,22 +15,9 @@ from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import Address, inbox
 from ..realtime.hub import Hub, Member
+from ..shapes import Published
 from .commit import passed
 from .plan import INBOXES, Plan
-
-
-class Published(msgspec.Struct, frozen=True):
-    """Where a message is: ``seq`` is None on an ephemeral channel, and inside a transaction with ``durable=False``.
-
-    ``unproven``: it is a letter to a client that is away, and gets it only if it brings its resume token.
-    """
-
-    id: str
-    room: str
-    channel: str
-    seq: int | None
-    duplicate: bool = False
-    unproven: bool = False
 
 
 def published(entry: Entry, *, unproven: bool = False) -> Published:

@@ -28,8 +28,9 @@ from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, PAYLOAD_RULE, Inbound
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import Route
 from ..protocol.values import is_printable, wrong_with
+from ..shapes import Published
 from . import commit
-from .announce import Published, announce, published
+from .announce import announce, published
 from .entry import entries, random_uid
 from .plan import at, route, sender_of
 

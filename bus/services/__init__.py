@@ -6,7 +6,6 @@ after the commit. For Django code the names to import are here.
 
 from __future__ import annotations
 
-from ..publishing.announce import Published
 from ..publishing.django import (
     abroadcast_to_channel,
     abroadcast_to_room,
@@ -17,6 +16,7 @@ from ..publishing.django import (
     publish,
     send_private,
 )
+from ..shapes import Published
 
 __all__ = [
     "Published",

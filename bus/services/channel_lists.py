@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.db.models import Exists, OuterRef, QuerySet
 
+from .. import shapes
 from ..auth.permissions import JOIN, PRESENCE, Actor, can
 from ..models import Channel, Membership, Room, wire_time
 from ..protocol.errors import BusError, ErrorCode
@@ -16,26 +15,26 @@ from .visibility import channels_for
 from .walking import sealed, unsealed, walk
 
 
-def describe(channel: Channel, members: int) -> dict[str, Any]:
+def describe(channel: Channel, members: int) -> shapes.Channel:
     """A row of ``list_channels``."""
-    return {
-        "room": channel.room.name,
-        "channel": channel.name,
-        "participants": members,
-        "description": channel.description,
-        "created_at": wire_time(channel.created_at),
-        "created_by": channel.created_by,
-        "type": channel.type,
-        "hardcoded": channel.hardcoded,
-        "ephemeral": channel.ephemeral,
-        "messages": channel.head,
-        "last_activity": wire_time(channel.touched_at),
-    }
+    return shapes.Channel(
+        room=channel.room.name,
+        channel=channel.name,
+        participants=members,
+        description=channel.description,
+        created_at=wire_time(channel.created_at),
+        created_by=channel.created_by,
+        type=channel.type,
+        hardcoded=channel.hardcoded,
+        ephemeral=channel.ephemeral,
+        messages=channel.head,
+        last_activity=wire_time(channel.touched_at),
+    )
 
 
 def list_channels(
     actor: Actor, *, room: str | None, limit: int, after: str = ""
-) -> tuple[list[dict[str, Any]], str | None]:
+) -> tuple[list[shapes.Channel], str | None]:
     """The rows of ``list_channels`` (contract §5) from behind ``after``, and the cursor of the next page.
 
     Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that is not there, or not for them, and INVALID_NAME for no cursor.
@@ -49,15 +48,18 @@ def list_channels(
     return rows, cursor
 
 
-def active_channels(actor: Actor, *, limit: int, after: str = "") -> tuple[list[dict[str, Any]], str | None]:
+def active_channels(actor: Actor, *, limit: int, after: str = "") -> tuple[list[shapes.ActiveChannel], str | None]:
     """The channels with members that ``actor`` may see, for ``status``, and the cursor of the next page."""
     # A membership goes with its connection. Were the client asked for too, PostgreSQL would join three tables for each row as
     # long as it knows little of them, which took minutes where a thousand clients had just come.
     here = Membership.objects.filter(channel=OuterRef("pk"))
     rows, cursor = page(actor, Channel.objects.filter(Exists(here)), after=after, limit=limit)
-    kept = ("room", "channel", "participants")
     # Those of a process that was killed are there until it is swept.
-    return [{key: row[key] for key in kept} for row in rows if row["participants"]], cursor
+    return [
+        shapes.ActiveChannel(room=r.room, channel=r.channel, participants=r.participants)
+        for r in rows
+        if r.participants
+    ], cursor
 
 
 def _cursor(text: str) -> Address | None:
@@ -71,7 +73,7 @@ def _cursor(text: str) -> Address | None:
 
 def page(
     actor: Actor, channels: QuerySet[Channel], *, after: str, limit: int
-) -> tuple[list[dict[str, Any]], str | None]:
+) -> tuple[list[shapes.Channel], str | None]:
     """Rows of the channels that ``actor`` may know of, in order of their addresses from behind ``after``, and the next cursor.
 
     Raises ``BusError`` INVALID_NAME for an ``after`` that is no cursor.
@@ -88,7 +90,7 @@ def page(
     return rows, cursor if cursor is None or shown else sealed(cursor)
 
 
-def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
+def channel_info(actor: Actor, address: Address) -> shapes.ChannelInfo:
     """The result of ``channel_info`` (contract §5); participants only for those who may see presence.
 
     Raises ``BusError`` CHANNEL_NOT_FOUND, also for what ``actor`` may not know of.
@@ -96,7 +98,7 @@ def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
     channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
     if channel is None or channel.kind == Channel.Kind.INBOX or not may_see(actor, channel):
         raise channel_not_found(address)
-    people: list[dict[str, Any]] = []
+    people: list[shapes.Participant] = []
     if can(actor, PRESENCE, address, private=channel.room.private):
         memberships = (
             Membership.objects.filter(channel=channel, client__node__isnull=False)
@@ -104,22 +106,22 @@ def channel_info(actor: Actor, address: Address) -> dict[str, Any]:
             .order_by("joined_at", "id")
         )
         people = [
-            {
-                "client_id": member.client.client_id,
-                "client_type": member.client.client_type,
-                "screen_name": member.client.screen_name or None,
-                "avatar": member.client.avatar or None,
-                "joined_at": wire_time(member.joined_at),
-                "last_activity": wire_time(member.client.last_activity),
-            }
+            shapes.Participant(
+                client_id=member.client.client_id,
+                client_type=member.client.client_type,
+                screen_name=member.client.screen_name or None,
+                avatar=member.client.avatar or None,
+                joined_at=wire_time(member.joined_at),
+                last_activity=wire_time(member.client.last_activity),
+            )
             for member in memberships[:1000]
         ]
-    return {
-        "room": address.room,
-        "channel": address.channel,
-        "participants": people,
-        "participant_count": participants([channel.id]).get(channel.id, 0),
-        "metadata": channel.public_metadata(),
-        "epoch": channel.epoch,
-        "seq": channel.head,
-    }
+    return shapes.ChannelInfo(
+        room=address.room,
+        channel=address.channel,
+        participants=people,
+        participant_count=participants([channel.id]).get(channel.id, 0),
+        metadata=channel.public_metadata(),
+        epoch=channel.epoch,
+        seq=channel.head,
+    )

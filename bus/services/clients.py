@@ -11,6 +11,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from .. import shapes
 from ..auth.permissions import PRESENCE, Actor, can, require
 from ..models import Channel, Client, Membership, wire_time
 from ..notify import dispatch
@@ -105,7 +106,7 @@ def list_clients(
     after: str = "",
     clients: QuerySet[Client] | None = None,
     channel: Address | None = None,
-) -> tuple[list[dict[str, Any]], str | None]:
+) -> tuple[list[shapes.Client], str | None]:
     """The connected clients in the order of their ids, from behind ``after``; and the cursor of the next page.
 
     Who does not administer the bus is shown the clients of the channels it may see the presence of, and itself; a client's
@@ -139,7 +140,7 @@ def list_clients(
     return shown, None if more is None else more[0] if open_ else sealed(more[0])
 
 
-def get(actor: Actor, client_id: str) -> dict[str, Any]:
+def get(actor: Actor, client_id: str) -> shapes.Client:
     """One connected client. Raises ``BusError`` CLIENT_NOT_FOUND, also where ``actor`` may not know of it."""
     rows = Client.objects.filter(node__isnull=False, client_id=client_id) if is_client_id(client_id) else ()
     for shown in _shown(actor, list(rows)):
@@ -156,7 +157,7 @@ def own_ids(actor: Actor) -> dict[str, datetime | None]:
     return {client_id: None if generated else since for client_id, since, generated in rows}
 
 
-def _shown(actor: Actor, clients: list[Client]) -> list[dict[str, Any] | None]:
+def _shown(actor: Actor, clients: list[Client]) -> list[shapes.Client | None]:
     """The first of the clients as ``actor`` sees them, None for those whom it does not; as many as their memberships allow."""
     ids = [client.pk for client in clients]
     # Of none the same is asked, so that one that is hidden is refused after the same work as one that is not here.
@@ -174,21 +175,24 @@ def _shown(actor: Actor, clients: list[Client]) -> list[dict[str, Any] | None]:
             allowed[channel_id] = can(actor, PRESENCE, Address(room, name), private=private)
         if allowed[channel_id]:
             seen.setdefault(client_id, []).append(f"{room}:{name}")
-    answers: list[dict[str, Any] | None] = []
+    answers: list[shapes.Client | None] = []
     for client in clients[: len(personalities) if actor.manages else len(ids)]:
         own = client.client_id == actor.client_id or (not actor.anonymous and client.principal == actor.principal)
         if client.pk not in seen and not (own or actor.manages):
             answers.append(None)
             continue
-        row = {
-            **public(client),
-            "channels": seen.get(client.pk, []),
-            "connected_at": wire_time(client.connected_at),
-            "last_activity": wire_time(client.last_activity),
-        }
-        if actor.manages:
-            row["personality"] = personalities[client.pk]
-        answers.append(row)
+        answers.append(
+            shapes.Client(
+                client_id=client.client_id,
+                client_type=client.client_type,
+                screen_name=client.screen_name or None,
+                avatar=client.avatar or None,
+                channels=seen.get(client.pk, []),
+                connected_at=wire_time(client.connected_at),
+                last_activity=wire_time(client.last_activity),
+                personality=personalities[client.pk] if actor.manages else msgspec.UNSET,
+            )
+        )
     return answers
 
 

@@ -15,6 +15,7 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from .. import shapes
 from ..conf.settings import config
 from ..directory.channels import ChannelRef, ref_of
 from ..directory.inboxes import forgettable
@@ -160,20 +161,20 @@ def sweep_dead(age: float | None = None) -> list[Left]:
     return left
 
 
-def rows() -> list[dict[str, Any]]:
+def rows() -> list[shapes.Process]:
     """The processes of the bus, oldest first."""
     alive = alive_ids()
     return [
-        {
-            "id": node.id,
-            "host": node.host,
-            "pid": node.pid,
-            "version": node.version,
-            "started_at": wire_time(node.started_at),
-            "heartbeat_at": wire_time(node.heartbeat_at),
-            "alive": node.id in alive,
-            "clients": connected,
-            "stats": node.stats,
-        }
+        shapes.Process(
+            id=node.id,
+            host=node.host,
+            pid=node.pid,
+            version=node.version,
+            started_at=wire_time(node.started_at),
+            heartbeat_at=wire_time(node.heartbeat_at),
+            alive=node.id in alive,
+            clients=connected,
+            stats=node.stats,
+        )
         for node, connected in ((node, node.connected) for node in Node.objects.annotate(connected=Count("clients")))
     ]

@@ -7,6 +7,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Q, QuerySet
 
+from .. import shapes
 from ..auth.permissions import MANAGE, Actor, require
 from ..models import Channel, Membership, Room, wire_time
 from ..protocol.errors import BusError, ErrorCode
@@ -110,7 +111,7 @@ def _managed(actor: Actor, name: str) -> Room:
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
-def page(actor: Actor, rooms: QuerySet[Room], *, after: str, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+def page(actor: Actor, rooms: QuerySet[Room], *, after: str, limit: int) -> tuple[list[shapes.Room], str | None]:
     """The rows of the rooms that ``actor`` may know of, in order of their names from behind ``after``, and the next cursor.
 
     Raises ``BusError`` INVALID_NAME for an ``after`` that is no cursor.
@@ -123,7 +124,7 @@ def page(actor: Actor, rooms: QuerySet[Room], *, after: str, limit: int) -> tupl
     return rows(actor, seen), None if more is None else more[0] if shown else sealed(more[0])
 
 
-def get(actor: Actor, name: str) -> dict[str, Any]:
+def get(actor: Actor, name: str) -> shapes.Room:
     """One room's row. Raises ``BusError`` ROOM_NOT_FOUND, also where the actor may not know of it."""
     for found in _visible(actor, _named(name)):
         if found is not None:
@@ -154,7 +155,7 @@ def _visible(actor: Actor, rooms: list[Room]) -> list[Room | None]:
     return [room if room.pk in open_to else None for room in rooms]
 
 
-def rows(actor: Actor, rooms: list[Room]) -> list[dict[str, Any]]:
+def rows(actor: Actor, rooms: list[Room]) -> list[shapes.Room]:
     """What is told of rooms, with figures: channels that ``actor`` may know of, and connected clients."""
     ids = [room.pk for room in rooms]
     channels = _channels(actor, rooms)
@@ -165,17 +166,17 @@ def rows(actor: Actor, rooms: list[Room]) -> list[dict[str, Any]]:
         .values_list("channel__room", "clients")
     )
     return [
-        {
-            "room": room.name,
-            "description": room.description,
-            "private": room.private,
-            "presence": room.presence,
-            "hardcoded": room.hardcoded,
-            "created_at": wire_time(room.created_at),
-            "created_by": room.created_by,
-            "channels": channels.get(room.pk, 0),
-            "participants": people.get(room.pk, 0),
-        }
+        shapes.Room(
+            room=room.name,
+            description=room.description,
+            private=room.private,
+            presence=room.presence,
+            hardcoded=room.hardcoded,
+            created_at=wire_time(room.created_at),
+            created_by=room.created_by,
+            channels=channels.get(room.pk, 0),
+            participants=people.get(room.pk, 0),
+        )
         for room in rooms
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.db.models import Count, F, Sum
 
+from .. import shapes
 from ..conf.settings import config
 from ..models import Channel, Client, Counter, Membership
 
@@ -17,7 +18,7 @@ def add(counts: dict[str, int]) -> None:
                 Counter.objects.filter(name=name).update(value=F("value") + value)
 
 
-def stats() -> dict[str, int]:
+def stats() -> shapes.Stats:
     """The server's figures over all processes (contract §5, ``status``)."""
     counters = dict(Counter.objects.values_list("name", "value"))
     live = Membership.objects.filter(client__node__isnull=False)
@@ -25,10 +26,10 @@ def stats() -> dict[str, int]:
     # The logs count themselves (a channel's head is the number of its messages ever); what is gone is in the counter. The bus's
     # messages about itself are nobody's.
     kept = Channel.objects.exclude(room__name=config().system_room).aggregate(total=Sum("head"))["total"] or 0
-    return {
-        "total_connections": counters.get("connections", 0),
-        "active_connections": Client.objects.filter(node__isnull=False).count(),
-        "active_rooms": active["rooms"],
-        "active_channels": active["channels"],
-        "total_messages": kept + counters.get("messages", 0),
-    }
+    return shapes.Stats(
+        total_connections=counters.get("connections", 0),
+        active_connections=Client.objects.filter(node__isnull=False).count(),
+        active_rooms=active["rooms"],
+        active_channels=active["channels"],
+        total_messages=kept + counters.get("messages", 0),
+    )

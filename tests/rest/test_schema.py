@@ -52,7 +52,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 def test_the_document_is_valid_and_made_without_a_warning() -> None:
     out = io.StringIO()
     call_command("spectacular", "--validate", "--fail-on-warn", stdout=out)
-    assert "openapi: 3.0" in out.getvalue()
+    assert "openapi: 3.1" in out.getvalue()
 
 
 def test_every_operation_tells_what_it_does_and_which_errors_it_gives(document: dict[str, Any]) -> None:

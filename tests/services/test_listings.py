@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from django.db import connection
 from django.test import Client as Browser
@@ -101,7 +102,8 @@ def command(actor: Actor, name: str, **parameters: Any) -> dict[str, Any]:
     try:
         running.send(None)  # type: ignore[attr-defined] # a coroutine that waits for nothing
     except StopIteration as done:
-        return done.value.result  # type: ignore[no-any-return]
+        built: dict[str, Any] = msgspec.to_builtins(done.value.result)
+        return built
     raise AssertionError("It waits.")
 
 

@@ -66,12 +66,6 @@ class WholeField(serializers.IntegerField):
         return number
 
 
-class Page(serializers.Serializer[Any]):
-    """A page of a list; lists say of what with a field ``results``."""
-
-    next = serializers.URLField(allow_null=True, help_text="The next page; null: this is the last.")
-
-
 @extend_schema_field({"type": "object", "additionalProperties": True})
 class ObjectField(serializers.JSONField):
     """A JSON object."""
@@ -83,19 +77,3 @@ class ObjectField(serializers.JSONField):
         if holds_nul(data):
             raise serializers.ValidationError("NUL characters are not allowed.")
         return data
-
-
-class ErrorObject(serializers.Serializer[Any]):
-    """What went wrong: the same codes as on the socket."""
-
-    code = serializers.CharField(help_text="A stable word for the kind of error, such as CHANNEL_NOT_FOUND.")
-    number = serializers.IntegerField(help_text="The HTTP status.")
-    message = serializers.CharField(help_text="What went wrong, and what to do.")
-    details = serializers.ListField(child=serializers.DictField(), help_text="Every fault, or what it is about.")
-    retry_after = serializers.FloatField(required=False, help_text="Seconds until it is worth another try.")
-
-
-class ErrorAnswer(serializers.Serializer[Any]):
-    """The answer of every request that fails."""
-
-    error = ErrorObject()

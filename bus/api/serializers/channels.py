@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from rest_framework import serializers
-
 from ...protocol.names import NAME_RULE
-from .base import FlagField, ObjectField, Page, StrictSerializer, TextField, WholeField
+from .base import FlagField, ObjectField, StrictSerializer, TextField, WholeField
 
 #: Largest number of a column.
 LARGEST = 2**31 - 1
@@ -18,63 +14,6 @@ class Retention(StrictSerializer):
 
     count = WholeField(min_value=0, max_value=LARGEST, required=False, allow_null=True)
     age = WholeField(min_value=0, max_value=LARGEST, required=False, allow_null=True, help_text="Seconds.")
-
-
-class Channel(serializers.Serializer[Any]):
-    """A row of the list of channels."""
-
-    room = serializers.CharField()
-    channel = serializers.CharField()
-    participants = serializers.IntegerField(help_text="Connected members.")
-    description = serializers.CharField(allow_blank=True)
-    created_at = serializers.DateTimeField()
-    created_by = serializers.CharField()
-    type = serializers.CharField()
-    hardcoded = serializers.BooleanField(help_text="Built in; it stays.")
-    ephemeral = serializers.BooleanField(help_text="Messages are delivered but not kept.")
-    messages = serializers.IntegerField(help_text="Messages ever: the head of its log.")
-    last_activity = serializers.DateTimeField()
-
-
-class ChannelList(Page):
-    """A page of channels."""
-
-    results = Channel(many=True)
-
-
-class ChannelMetadata(serializers.Serializer[Any]):
-    """What is known of a channel; keys of one's own are added to it."""
-
-    created_at = serializers.DateTimeField()
-    created_by = serializers.CharField()
-    type = serializers.CharField()
-    hardcoded = serializers.BooleanField()
-    description = serializers.CharField(allow_blank=True)
-    ephemeral = serializers.BooleanField()
-    retention = Retention()
-
-
-class Participant(serializers.Serializer[Any]):
-    """A member of a channel."""
-
-    client_id = serializers.CharField()
-    client_type = serializers.CharField()
-    screen_name = serializers.CharField(allow_null=True)
-    avatar = serializers.CharField(allow_null=True)
-    joined_at = serializers.DateTimeField()
-    last_activity = serializers.DateTimeField(allow_null=True)
-
-
-class ChannelInfo(serializers.Serializer[Any]):
-    """A channel with its members (for those who may see who is there) and the head of its log."""
-
-    room = serializers.CharField()
-    channel = serializers.CharField()
-    participants = Participant(many=True, help_text="At most 1000 of them.")
-    participant_count = serializers.IntegerField()
-    metadata = ChannelMetadata()
-    epoch = serializers.CharField(help_text="Changes only if the log was lost or rebuilt.")
-    seq = serializers.IntegerField(help_text="The head: the seq of the newest message.")
 
 
 class ChannelChanges(StrictSerializer):

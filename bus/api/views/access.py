@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 from django.db.models import QuerySet
+from msgspec import UNSET, UnsetType
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ... import shapes
 from ...auth import tickets
 from ...models import AccessToken, Grant, wire_time
 from ...protocol.errors import BusError, ErrorCode
@@ -17,26 +18,27 @@ from ...services import tokens as token_service
 from ..permissions import IsBusAdmin
 from ..queries import GrantFilter, PlainFilter
 from ..schema import NUMBER, operation, query
-from ..serializers import access as shapes
+from ..serializers import access as bodies
 from .base import DOOR, BusView, decode_cursor, encode_cursor, number_of, page
 
 MOST_ID = 2**63 - 1
 
 
-def token_row(token: AccessToken) -> dict[str, Any]:
+def token_row(token: AccessToken, secret: str | UnsetType = UNSET) -> shapes.Token:
     """What is shown of a token; never the digest."""
-    return {
-        "id": token.pk,
-        "name": token.name,
-        "prefix": token.prefix,
-        "user": token.user.get_username() if token.user else None,
-        "admin": token.admin,
-        "scopes": token.scopes,
-        "created_at": wire_time(token.created_at),
-        "expires_at": wire_time(token.expires_at),
-        "last_used_at": wire_time(token.last_used_at),
-        "revoked_at": wire_time(token.revoked_at),
-    }
+    return shapes.Token(
+        id=token.pk,
+        name=token.name,
+        prefix=token.prefix,
+        user=token.user.get_username() if token.user else None,
+        admin=token.admin,
+        scopes=token.scopes,
+        created_at=wire_time(token.created_at),
+        expires_at=wire_time(token.expires_at),
+        last_used_at=wire_time(token.last_used_at),
+        revoked_at=wire_time(token.revoked_at),
+        secret=secret,
+    )
 
 
 class _TokenView(BusView):
@@ -68,15 +70,15 @@ class Tokens(_TokenView):
     @operation(
         "tokens_create",
         "Make an access token",
-        shapes.TokenWithSecret,
+        shapes.Token,
         tag="tokens",
         status=201,
-        request=shapes.NewToken,
+        request=bodies.NewToken,
     )
     def post(self, request: Request) -> Response:
         """Make a token that acts for you. The answer holds its `secret`, this once. For callers who are a Django user."""
         actor = self.actor
-        values = self.read(shapes.NewToken)
+        values = self.read(bodies.NewToken)
         user = token_service.user_of(actor)
         token, secret = token_service.create(
             actor,
@@ -86,7 +88,7 @@ class Tokens(_TokenView):
             expires_at=values.get("expires_at"),
             door=DOOR,
         )
-        return Response({**token_row(token), "secret": secret}, status=201, headers={"Cache-Control": "no-store"})
+        return Response(token_row(token, secret), status=201, headers={"Cache-Control": "no-store"})
 
 
 class OneToken(_TokenView):
@@ -120,18 +122,18 @@ class Tickets(BusView):
         """
         made = tickets.issue(self.actor)
         ends = datetime.fromtimestamp(made.expires_at, UTC)
-        body = {"ticket": made.text, "expires_at": wire_time(ends)}
+        body = shapes.Ticket(ticket=made.text, expires_at=wire_time(ends))
         return Response(body, status=201, headers={"Cache-Control": "no-store"})
 
 
-def grant_row(grant: Grant) -> dict[str, Any]:
+def grant_row(grant: Grant) -> shapes.Grant:
     """A grant as it is shown."""
-    return {
-        "id": grant.pk,
+    return shapes.Grant(
+        id=grant.pk,
         **{field: getattr(grant, field) for field in grant_service.FIELDS},
-        "created_at": wire_time(grant.created_at),
-        "created_by": grant.created_by,
-    }
+        created_at=wire_time(grant.created_at),
+        created_by=grant.created_by,
+    )
 
 
 class Grants(BusView):
@@ -150,10 +152,10 @@ class Grants(BusView):
         more = encode_cursor(found[filters.size - 1].pk) if len(found) > filters.size else None
         return page([grant_row(grant) for grant in found[: filters.size]], filters, more)
 
-    @operation("grants_create", "Make a grant", shapes.GrantRow, tag="grants", status=201, request=shapes.NewGrant)
+    @operation("grants_create", "Make a grant", shapes.Grant, tag="grants", status=201, request=bodies.NewGrant)
     def post(self, request: Request) -> Response:
         """Add a rule. It holds at once, on every process, also for those who are connected. For admins."""
-        grant = grant_service.create(self.actor, self.read(shapes.NewGrant), door=DOOR)
+        grant = grant_service.create(self.actor, self.read(bodies.NewGrant), door=DOOR)
         return Response(grant_row(grant), status=201)
 
 
@@ -165,7 +167,7 @@ class OneGrant(BusView):
     @operation(
         "grants_get",
         "Look at a grant",
-        shapes.GrantRow,
+        shapes.Grant,
         tag="grants",
         parameters=[NUMBER],
         errors=(ErrorCode.NOT_FOUND,),
@@ -177,15 +179,15 @@ class OneGrant(BusView):
     @operation(
         "grants_update",
         "Change a grant",
-        shapes.GrantRow,
+        shapes.Grant,
         tag="grants",
-        request=shapes.GrantChanges,
+        request=bodies.GrantChanges,
         parameters=[NUMBER],
         errors=(ErrorCode.NOT_FOUND,),
     )
     def patch(self, request: Request, id: int) -> Response:
         """Change what is given, and leave the rest. It holds at once. For admins."""
-        changes = self.changes(shapes.GrantChanges)
+        changes = self.changes(bodies.GrantChanges)
         return Response(grant_row(grant_service.update(self.actor, _grant(id), changes, door=DOOR)))
 
     @operation(

@@ -18,6 +18,7 @@ from ...db.faults import without_transaction
 from ...protocol.errors import BusError, ErrorCode
 from ...protocol.names import Address, parse_address
 from ...protocol.routing import invalid_name
+from ...shapes import Page
 from ..authentication import BusAuthentication, actor_of
 from ..bodies import JSONParser, JSONRenderer, WholeRequest
 from ..errors import exception_handler
@@ -112,7 +113,7 @@ def address_of(text: str) -> Address:
 
 def page(rows: list[Any], filters: ListFilter, cursor: str | None) -> Response:
     """The answer of a list."""
-    return Response({"results": rows, "next": filters.next_link(cursor)})
+    return Response(Page(results=rows, next=filters.next_link(cursor)))
 
 
 def encode_cursor(*parts: str | int) -> str:

@@ -8,6 +8,7 @@ from drf_spectacular.utils import OpenApiExample
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ... import shapes
 from ...commands.base import LISTING
 from ...models import Channel
 from ...protocol.errors import ErrorCode
@@ -16,7 +17,7 @@ from ...services import channel_lists
 from ...services import channels as channel_service
 from ..queries import ChannelFilter
 from ..schema import ADDRESS, operation, query
-from ..serializers import channels as shapes
+from ..serializers import channels as bodies
 from .base import DOOR, BusView, address_of, decode_cursor, encode_cursor, page
 
 
@@ -44,7 +45,7 @@ class Channels(BusView):
         shapes.ChannelInfo,
         tag="channels",
         status=201,
-        request=shapes.NewChannel,
+        request=bodies.NewChannel,
         errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_EXISTS, ErrorCode.CHANNEL_NOT_FOUND),
         examples=[
             OpenApiExample(
@@ -61,7 +62,7 @@ class Channels(BusView):
     )
     def post(self, request: Request) -> Response:
         """Make a channel that stays until it is deleted, and its room if it is missing. For admins, as `create_channel`."""
-        values = _values(self.read(shapes.NewChannel))
+        values = _values(self.read(bodies.NewChannel))
         address = Address(values.pop("room"), values.pop("channel"))
         channel_service.create_channel(self.actor, address, **values, door=DOOR)
         return Response(channel_lists.channel_info(self.actor, address), status=201)
@@ -87,14 +88,14 @@ class OneChannel(BusView):
         "Change a channel",
         shapes.ChannelInfo,
         tag="channels",
-        request=shapes.ChannelChanges,
+        request=bodies.ChannelChanges,
         parameters=[ADDRESS],
         errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def patch(self, request: Request, address: str) -> Response:
         """Change what is given, and leave the rest. For admins."""
         where = address_of(address)
-        channel_service.update_channel(self.actor, where, _values(self.changes(shapes.ChannelChanges)), door=DOOR)
+        channel_service.update_channel(self.actor, where, _values(self.changes(bodies.ChannelChanges)), door=DOOR)
         return Response(channel_lists.channel_info(self.actor, where))
 
     @operation(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ... import shapes
 from ...commands.base import LISTING
 from ...models import Client
 from ...protocol.errors import ErrorCode
 from ...services import clients as client_service
 from ..queries import ClientFilter
 from ..schema import CLIENT_ID, operation, query
-from ..serializers import clients as shapes
+from ..serializers import clients as bodies
 from .base import DOOR, BusView, address_of, decode_cursor, encode_cursor, page
 
 
@@ -67,12 +68,12 @@ class Disconnect(BusView):
         "Send a client away",
         tag="clients",
         status=204,
-        request=shapes.Disconnection,
+        request=bodies.Disconnection,
         parameters=[CLIENT_ID],
         errors=(ErrorCode.CLIENT_NOT_FOUND,),
     )
     def post(self, request: Request, client_id: str) -> Response:
         """Close a client's connection (4403), in whichever process it is. For admins."""
-        reason = self.read(shapes.Disconnection).get("reason", "")
+        reason = self.read(bodies.Disconnection).get("reason", "")
         client_service.disconnect(self.actor, client_id, door=DOOR, reason=reason)
         return Response(status=204)

@@ -11,6 +11,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, PolymorphicP
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ... import shapes
 from ...commands.base import LOOK
 from ...conf.settings import config
 from ...directory import clients as client_directory
@@ -28,7 +29,7 @@ from ...services import history
 from ..bodies import FramesParser
 from ..queries import ChannelMessageFilter, MessageFilter
 from ..schema import ADDRESS, operation, query
-from ..serializers import messages as shapes
+from ..serializers import messages as bodies
 from ..throttling import spend
 from .base import BusView, address_of, page
 
@@ -43,7 +44,7 @@ SEQ = OpenApiParameter("seq", OpenApiTypes.INT64, OpenApiParameter.PATH, descrip
 #: What a POST may answer.
 ANSWER = PolymorphicProxySerializer(
     component_name="PublishedOrDelivery",
-    serializers=[shapes.Published, shapes.Delivery],
+    serializers=[shapes.Published, shapes.Delivery],  # type: ignore[list-item] # described by StructExtension
     resource_type_field_name=None,
 )
 PUBLISH_ERRORS = (
@@ -78,7 +79,8 @@ class _MessageView(BusView):
             cursor=values["cursor"] or None,
         )
         found = history.page(self.actor, question)
-        return page([history.describe(message) for message in found.messages], filters, found.cursor)
+        rows = [history.describe(message) for message in found.messages]
+        return page(rows, filters, found.cursor)
 
     def publish(self, initial: Address | None) -> Response:
         """Publish the body: one frame, or a batch of them."""
@@ -93,14 +95,9 @@ class _MessageView(BusView):
         known = bool(delivery.published) and all(published.duplicate for published in delivery.published)
         status = 200 if known else 201
         if batch or delivery.unknown_targets or len(delivery.published) != 1:
-            return Response(
-                {
-                    "results": [msgspec.structs.asdict(published) for published in delivery.published],
-                    "unknown_targets": delivery.unknown_targets,
-                },
-                status=status,
-            )
-        return Response(msgspec.structs.asdict(delivery.published[0]), status=status)
+            body = shapes.Delivery(results=delivery.published, unknown_targets=delivery.unknown_targets)
+            return Response(body, status=status)
+        return Response(delivery.published[0], status=status)
 
 
 def _cost(frames_in: Sequence[Inbound], body: int) -> tuple[int, int]:
@@ -206,7 +203,7 @@ class Messages(_MessageView):
         tag="messages",
         status=201,
         request={"application/json": PolymorphicProxySerializer(
-            "MessageOrBatch", [shapes.MessageToSend, shapes.Batch], None)},
+            "MessageOrBatch", [bodies.MessageToSend, bodies.Batch], None)},
         parameters=[SPEAKER],
         errors=PUBLISH_ERRORS,
         more={200: ANSWER},
@@ -266,7 +263,7 @@ class ChannelMessages(_MessageView):
         tag="messages",
         status=201,
         request={"application/json": PolymorphicProxySerializer(
-            "ChannelMessageOrBatch", [shapes.ChannelMessageToSend, shapes.ChannelBatch], None)},
+            "ChannelMessageOrBatch", [bodies.ChannelMessageToSend, bodies.ChannelBatch], None)},
         parameters=[ADDRESS, SPEAKER],
         errors=PUBLISH_ERRORS,
         more={200: ANSWER},

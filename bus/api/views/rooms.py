@@ -5,13 +5,14 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ... import shapes
 from ...commands.base import LISTING
 from ...models import Room
 from ...protocol.errors import ErrorCode
 from ...services import rooms as room_service
 from ..queries import RoomFilter
 from ..schema import ROOM, operation, query
-from ..serializers import rooms as shapes
+from ..serializers import rooms as bodies
 from .base import DOOR, BusView, decode_cursor, encode_cursor, page
 
 
@@ -34,12 +35,12 @@ class Rooms(BusView):
         shapes.Room,
         tag="rooms",
         status=201,
-        request=shapes.NewRoom,
+        request=bodies.NewRoom,
         errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_EXISTS),
     )
     def post(self, request: Request) -> Response:
         """Make an empty room. For admins; rooms are also made with their first channel."""
-        values = self.read(shapes.NewRoom)
+        values = self.read(bodies.NewRoom)
         room = room_service.create_room(self.actor, values.pop("room"), **values, door=DOOR)
         return Response(room_service.rows(self.actor, [room])[0], status=201)
 
@@ -59,7 +60,7 @@ class OneRoom(BusView):
         "Change a room",
         shapes.Room,
         tag="rooms",
-        request=shapes.RoomChanges,
+        request=bodies.RoomChanges,
         parameters=[ROOM],
         errors=(ErrorCode.ROOM_NOT_FOUND,),
     )
@@ -68,7 +69,7 @@ class OneRoom(BusView):
 
         Whoever may not be in a room that becomes private is taken out of it at once.
         """
-        changed = room_service.update_room(self.actor, room, self.changes(shapes.RoomChanges), door=DOOR)
+        changed = room_service.update_room(self.actor, room, self.changes(bodies.RoomChanges), door=DOOR)
         return Response(room_service.rows(self.actor, [changed])[0])
 
     @operation(

@@ -8,6 +8,7 @@ from django.urls import reverse
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ... import shapes
 from ...models import AuditEntry, wire_time
 from ...services import clients as client_service
 from ...services import nodes, totals
@@ -15,7 +16,6 @@ from ...version import PROTOCOL, VERSION
 from ..permissions import IsBusAdmin
 from ..queries import AuditFilter
 from ..schema import operation, query
-from ..serializers import server as shapes
 from .base import BusView, decode_cursor, encode_cursor, number_of, page
 
 #: The lists and figures, by the names of their addresses.
@@ -27,7 +27,7 @@ ADDRESSES = (
 class Root(BusView):
     """``/``."""
 
-    @operation("root_get", "Find the addresses", shapes.Addresses, tag="server")
+    @operation("root_get", "Find the addresses", dict[str, str], tag="server")
     def get(self, request: Request) -> Response:
         """The addresses to begin with, by name; `docs` is the document with all of them."""
         names = {name: f"bus:api:{name}" for name in (*ADDRESSES, "docs")}
@@ -37,10 +37,11 @@ class Root(BusView):
 class Stats(BusView):
     """``/stats``."""
 
-    @operation("stats_get", "Look at the server's figures", shapes.Stats, tag="server")
+    @operation("stats_get", "Look at the server's figures", shapes.ServerStats, tag="server")
     def get(self, request: Request) -> Response:
         """Connections, rooms, channels and messages, over all processes."""
-        return Response({"server": {"version": VERSION, "protocol": PROTOCOL}, "stats": totals.stats()})
+        server = shapes.Server(version=VERSION, protocol=PROTOCOL)
+        return Response(shapes.ServerStats(server=server, stats=totals.stats()))
 
 
 class Me(BusView):
@@ -52,17 +53,17 @@ class Me(BusView):
         actor = self.actor
         ends = datetime.fromtimestamp(actor.expires_at, UTC) if actor.expires_at is not None else None
         return Response(
-            {
-                "name": actor.name,
-                "role": actor.role,
-                "user": actor.user or None,
-                "token": actor.token or None,
-                "groups": sorted(actor.groups),
-                "scopes": sorted(actor.scopes) if actor.scopes is not None else None,
-                "client_ids": sorted(client_service.own_ids(actor)),
-                "me": actor.own_name or None,
-                "expires_at": wire_time(ends),
-            }
+            shapes.Me(
+                name=actor.name,
+                role=actor.role,
+                user=actor.user or None,
+                token=actor.token or None,
+                groups=sorted(actor.groups),
+                scopes=sorted(actor.scopes) if actor.scopes is not None else None,
+                client_ids=sorted(client_service.own_ids(actor)),
+                me=actor.own_name or None,
+                expires_at=wire_time(ends),
+            )
         )
 
 
@@ -71,10 +72,10 @@ class Nodes(BusView):
 
     permission_classes = [IsBusAdmin]
 
-    @operation("nodes_list", "List the processes", shapes.NodeList, tag="server")
+    @operation("nodes_list", "List the processes", shapes.ProcessList, tag="server")
     def get(self, request: Request) -> Response:
         """The processes of the bus with their figures. For admins."""
-        return Response({"results": nodes.rows()})
+        return Response(shapes.ProcessList(results=nodes.rows()))
 
 
 class Audit(BusView):
@@ -93,16 +94,16 @@ class Audit(BusView):
         more = encode_cursor(found[filters.size - 1].pk) if len(found) > filters.size else None
         return page(
             [
-                {
-                    "id": entry.pk,
-                    "at": wire_time(entry.at),
-                    "actor": entry.actor,
-                    "principal": entry.principal,
-                    "door": entry.door,
-                    "action": entry.action,
-                    "target": entry.target,
-                    "details": entry.details,
-                }
+                shapes.AuditEntry(
+                    id=entry.pk,
+                    at=wire_time(entry.at),
+                    actor=entry.actor,
+                    principal=entry.principal,
+                    door=entry.door,
+                    action=entry.action,
+                    target=entry.target,
+                    details=entry.details,
+                )
                 for entry in found[: filters.size]
             ],
             filters,

@@ -6,6 +6,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ... import signals
 from ...log import LogWriter
 from ...monitoring import metrics
@@ -13,6 +15,7 @@ from ...notify.broker import Broker
 from ...publishing.announce import Announcer
 from ...realtime.hub import Hub
 from ...services import totals
+from ...shapes import Stats
 from ..client import Clients
 from ..delivery.streams import Streams
 from ..runtime import Runtime
@@ -85,24 +88,24 @@ class Statistics:
         if not self._begun:
             self._begun = True
             return self._runtime.settings.stats_interval
-        everywhere = await self._runtime.run(totals.stats)
+        everywhere: Stats = await self._runtime.run(totals.stats)
         rate, self._reported = self._rate_since(self._reported)
         logger.info(
             "%d clients (%d in this process) in %d channels of %d rooms; %d messages so far, %.1f a second in this process",
-            everywhere["active_connections"],
+            everywhere.active_connections,
             len(self._clients.by_id),
-            everywhere["active_channels"],
-            everywhere["active_rooms"],
-            everywhere["total_messages"],
+            everywhere.active_channels,
+            everywhere.active_rooms,
+            everywhere.total_messages,
             rate,
             extra={
                 "event": "stats",
                 "node": self._runtime.node_id,
-                "clients": everywhere["active_connections"],
+                "clients": everywhere.active_connections,
                 "clients_here": len(self._clients.by_id),
-                "rooms": everywhere["active_rooms"],
-                "channels": everywhere["active_channels"],
-                "messages": everywhere["total_messages"],
+                "rooms": everywhere.active_rooms,
+                "channels": everywhere.active_channels,
+                "messages": everywhere.total_messages,
                 "rate": round(rate, 1),
             },
         )
@@ -110,11 +113,11 @@ class Statistics:
 
     async def announce(self) -> float:
         """Send the signal ``server_stats``. Return the seconds until the next one."""
-        everywhere = await self._runtime.run(totals.stats)
+        everywhere: Stats = await self._runtime.run(totals.stats)
         rate, self._announced = self._rate_since(self._announced)
         figures = self.figures()
         stats: dict[str, Any] = {
-            **everywhere,
+            **msgspec.structs.asdict(everywhere),
             "messages_per_second": round(rate, 1),
             "process": {
                 name: figures[name]

@@ -1,0 +1,350 @@
+"""The shapes of answers: services make them, sockets and REST send them, AsyncAPI and OpenAPI describe them.
+
+Each shape stands here once. A field's ``Meta`` is its documentation in both documents.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType, field
+
+WireTime = Annotated[
+    str, Meta(description="Time in ISO 8601, UTC, with milliseconds and Z.", extra_json_schema={"format": "date-time"})
+]
+Seq = Annotated[int, Meta(ge=0, description="Position in the channel's log: 1, 2, 3 … without gaps.")]
+Epoch = Annotated[str, Meta(description="Identifier of the log. It changes only if the log was lost or recreated.")]
+Object = dict[str, Any]
+
+Row = TypeVar("Row")
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every answer."""
+
+
+class Page(Shape, Generic[Row], frozen=True, kw_only=True):
+    """A page of a list."""
+
+    results: list[Row]
+    next: Annotated[
+        Annotated[str, Meta(extra_json_schema={"format": "uri"})] | None,
+        Meta(description="Address of the next page; null: this is the last one."),
+    ]
+
+
+# --- messages ---------------------------------------------------------------------------------------------------------
+
+
+class Message(Shape, frozen=True, kw_only=True):
+    """A delivered message: event, private, system, telemetry, or a type of the sender's own."""
+
+    version: Literal["1.0"]
+    id: Annotated[str, Meta(pattern="^arq_")]
+    type: str
+    room: str
+    channel: Annotated[str, Meta(description="The channel; * for a message to the whole room.")]
+    from_: Annotated[str, Meta(description="The real client_id of the sender.")] = field(name="from")
+    timestamp: WireTime
+    seq: Seq | UnsetType = UNSET
+    payload: Object
+    message: Any | UnsetType = UNSET
+    metadata: Object | UnsetType = UNSET
+    client_timestamp: str | UnsetType = UNSET
+    event_type: Any | UnsetType = field(name="eventType", default=UNSET)
+    source: Any | UnsetType = UNSET
+    unreadable: (
+        Annotated[
+            Literal[True],
+            Meta(description="An older version stored the message in an unreadable form. `payload` is empty."),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class MessageList(Page[Message], frozen=True, kw_only=True):
+    """A page of messages. With a filter a page may hold fewer than you asked for, and still have a next one."""
+
+
+class Published(Shape, frozen=True):
+    """Where a published message is. ``bus.services.publish`` and REST return it."""
+
+    id: Annotated[str, Meta(description="The id under which the message is delivered.")]
+    room: str
+    channel: str
+    seq: Annotated[
+        int | None,
+        Meta(
+            description="Its position in the log; null on ephemeral channels, and inside a transaction with `durable=False`."
+        ),
+    ]
+    duplicate: Annotated[
+        bool, Meta(description="The message was published before; `seq` is that of the first publish.")
+    ] = False
+    unproven: Annotated[
+        bool,
+        Meta(description="A private message to an absent client. The client gets it only with its resume token."),
+    ] = False
+
+
+class Delivery(Shape, frozen=True, kw_only=True):
+    """Where the messages of a batch, or the copies of a private message, are, in their order."""
+
+    results: list[Published]
+    unknown_targets: Annotated[list[str], Meta(description="The unknown targets. The other targets got the message.")]
+
+
+# --- rooms and channels -----------------------------------------------------------------------------------------------
+
+
+class Room(Shape, frozen=True, kw_only=True):
+    """A room, as the caller may see it."""
+
+    room: Annotated[str, Meta(description="Its name.")]
+    description: str
+    private: Annotated[bool, Meta(description="Invisible without a grant.")]
+    presence: Annotated[
+        bool | None, Meta(description="Whether joins and leaves are announced; null: as the setting says.")
+    ]
+    hardcoded: Annotated[bool, Meta(description="Built in; it cannot be deleted.")]
+    created_at: WireTime
+    created_by: str
+    channels: Annotated[int, Meta(description="Channels that the caller may see.")]
+    participants: Annotated[int, Meta(description="Connected clients in any of its channels.")]
+
+
+class RoomList(Page[Room], frozen=True, kw_only=True):
+    """A page of rooms."""
+
+
+class Channel(Shape, frozen=True, kw_only=True):
+    """A channel in a list."""
+
+    room: str
+    channel: str
+    participants: Annotated[int, Meta(description="Connected members.")]
+    description: str
+    created_at: WireTime
+    created_by: str
+    type: str
+    hardcoded: Annotated[bool, Meta(description="Built in; it cannot be deleted.")]
+    ephemeral: Annotated[bool, Meta(description="Messages are delivered but not stored.")]
+    messages: Annotated[int, Meta(description="Number of messages so far, which is the newest seq.")]
+    last_activity: WireTime | None
+
+
+class ChannelList(Page[Channel], frozen=True, kw_only=True):
+    """A page of channels."""
+
+
+class ActiveChannel(Shape, frozen=True, kw_only=True):
+    """A channel that has members."""
+
+    room: str
+    channel: str
+    participants: int
+
+
+class Card(Shape, frozen=True, kw_only=True):
+    """What other clients may know of a client."""
+
+    client_id: str
+    client_type: str
+    screen_name: str | None
+    avatar: str | None
+
+
+class Participant(Card, frozen=True, kw_only=True):
+    """A member of a channel."""
+
+    joined_at: WireTime
+    last_activity: WireTime | None
+
+
+class ChannelInfo(Shape, frozen=True, kw_only=True):
+    """A channel with its members, its metadata and the head of its log."""
+
+    room: str
+    channel: str
+    participants: Annotated[
+        list[Participant], Meta(description="At most 1000; empty for callers without the right `presence`.")
+    ]
+    participant_count: int
+    metadata: Annotated[
+        Object,
+        Meta(
+            description="created_at, created_by, type, hardcoded, description, ephemeral, retention; and keys of your own."
+        ),
+    ]
+    epoch: Epoch
+    seq: Annotated[Seq, Meta(description="The newest seq.")]
+
+
+# --- clients and the server -------------------------------------------------------------------------------------------
+
+
+class Client(Card, frozen=True, kw_only=True):
+    """A connected client."""
+
+    channels: Annotated[list[str], Meta(description="The client's channels whose members the caller may see.")]
+    connected_at: WireTime | None
+    last_activity: WireTime | None
+    personality: Annotated[Object, Meta(description="Only admins see it.")] | UnsetType = UNSET
+
+
+class ClientList(Page[Client], frozen=True, kw_only=True):
+    """A page of connected clients."""
+
+
+class Stats(Shape, frozen=True, kw_only=True):
+    """Figures over all processes."""
+
+    total_connections: Annotated[int, Meta(description="Number of connections ever.")]
+    active_connections: int
+    active_rooms: Annotated[int, Meta(description="Rooms with members.")]
+    active_channels: int
+    total_messages: Annotated[int, Meta(description="Number of messages ever published.")]
+
+
+class Server(Shape, frozen=True, kw_only=True):
+    """The server's version, and that of its protocol."""
+
+    version: str
+    protocol: str
+
+
+class ServerStats(Shape, frozen=True, kw_only=True):
+    """The server and its figures."""
+
+    server: Server
+    stats: Stats
+
+
+class Process(Shape, frozen=True, kw_only=True):
+    """A process of the bus."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    started_at: WireTime
+    heartbeat_at: WireTime
+    alive: Annotated[bool, Meta(description="Whether its last heartbeat is recent.")]
+    clients: Annotated[int, Meta(description="Clients connected to it.")]
+    stats: Annotated[Object, Meta(description="Its own figures at the last heartbeat.")]
+
+
+class ProcessList(Shape, frozen=True, kw_only=True):
+    """The processes of the bus."""
+
+    results: list[Process]
+
+
+# --- identity and rights ----------------------------------------------------------------------------------------------
+
+
+class Me(Shape, frozen=True, kw_only=True):
+    """The caller's identity, as the server sees it."""
+
+    name: str
+    role: Literal["admin", "user", "anonymous"]
+    user: str | None
+    token: Annotated[str | None, Meta(description="Name of the access token of this request.")]
+    groups: list[str]
+    scopes: Annotated[list[str] | None, Meta(description="null: no restriction.")]
+    client_ids: Annotated[list[str], Meta(description="Client ids that belong to the caller.")]
+    me: Annotated[
+        str | None,
+        Meta(description="What `{me}` in the pattern of a grant stands for, such as user-7; null: nothing."),
+    ]
+    expires_at: WireTime | None
+
+
+class Token(Shape, frozen=True, kw_only=True):
+    """An access token, without its secret."""
+
+    id: int
+    name: str
+    prefix: Annotated[str, Meta(description="The beginning of the secret, to tell tokens apart.")]
+    user: Annotated[str | None, Meta(description="The Django user that the token acts for.")]
+    admin: bool
+    scopes: Annotated[list[str], Meta(description="Empty: everything that its bearer may do.")]
+    created_at: WireTime
+    expires_at: WireTime | None
+    last_used_at: WireTime | None
+    revoked_at: WireTime | None
+    secret: Annotated[str, Meta(description="In the answer that creates the token, and never again.")] | UnsetType = (
+        UNSET
+    )
+
+
+class TokenList(Page[Token], frozen=True, kw_only=True):
+    """A page of access tokens."""
+
+
+class Ticket(Shape, frozen=True, kw_only=True):
+    """A connection ticket."""
+
+    ticket: Annotated[
+        str, Meta(description="For one socket: sub-protocol `ticket.<ticket>`, or `ticket` of the first frame or URL.")
+    ]
+    expires_at: Annotated[WireTime, Meta(description="Until when the ticket opens a socket.")]
+
+
+class Grant(Shape, frozen=True, kw_only=True):
+    """A rule about who may do what, and where."""
+
+    id: int
+    subject: str
+    subject_name: str
+    action: str
+    pattern: str
+    allow: bool
+    created_at: WireTime
+    created_by: str
+
+
+class GrantList(Page[Grant], frozen=True, kw_only=True):
+    """A page of rules."""
+
+
+class AuditEntry(Shape, frozen=True, kw_only=True):
+    """A recorded change."""
+
+    id: int
+    at: WireTime
+    actor: Annotated[str, Meta(description="Name of the person or program that made the change.")]
+    principal: Annotated[
+        str,
+        Meta(
+            description="The proven identity: user:…, token:…, jwt:… or system; empty for anonymous clients and old rows."
+        ),
+    ]
+    door: Annotated[str, Meta(description="socket, rest, admin or command.")]
+    action: str
+    target: str
+    details: Object
+
+
+class AuditList(Page[AuditEntry], frozen=True, kw_only=True):
+    """A page of the audit log, newest first."""
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+class Fault(Shape, frozen=True, kw_only=True):
+    """An error. Its codes are the same on every door."""
+
+    code: Annotated[str, Meta(description="A stable word for the kind of error, such as CHANNEL_NOT_FOUND.")]
+    number: Annotated[int, Meta(description="Number of the error, equal to its HTTP status.")]
+    message: Annotated[str, Meta(description="What went wrong, and what to do.")]
+    details: Annotated[list[Any], Meta(description="Every fault, not only the first one.")]
+    retry_after: Annotated[float, Meta(description="Seconds to wait before a retry.")] | UnsetType = UNSET
+
+
+class ErrorAnswer(Shape, frozen=True, kw_only=True):
+    """The answer to every request that fails."""
+
+    error: Fault
