@@ -309,15 +309,13 @@ def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckM
 
 def check_secret_key(**_: Any) -> list[CheckMessage]:
     """E006: no secret key, or the one of development mode."""
-    if not settings.SECRET_KEY or settings.DEBUG:
-        return [
-            Error(
-                "DEBUG is on, or there is no SECRET_KEY.",
-                hint="Set DEBUG=0 and a SECRET_KEY. The key signs sessions and tickets, and must be the same in all processes.",
-                id="bus.E006",
-            )
-        ]
-    return []
+    found: list[CheckMessage] = []
+    if settings.DEBUG:
+        found.append(Error("DEBUG is on.", hint="Set DEBUG=0 where others can reach the server.", id="bus.E006"))
+    if not settings.SECRET_KEY:
+        hint = "Set SECRET_KEY to one long random text for all processes. It signs sessions and tickets."
+        found.append(Error("There is no SECRET_KEY.", hint=hint, id="bus.E006"))
+    return found
 
 
 def check_open_doors(**_: Any) -> list[CheckMessage]:

@@ -28,7 +28,8 @@ class StoreCommand(BaseCommand):
         except DatabaseError as problem:
             raise CommandError(database.in_words(database.first_hand(problem))) from problem
         except BusError as problem:
-            raise CommandError(problem.message) from problem
+            faults = [f"{fault['field']}: {fault['message']}" for fault in problem.details if "message" in fault]
+            raise CommandError("\n".join(faults) or problem.message) from problem
         except ImproperlyConfigured as problem:
             raise CommandError(str(problem)) from problem
 

@@ -109,6 +109,7 @@ def test_tokens_are_listed_and_revoked_by_number_or_name() -> None:
     _said("create_token", "twin")
     _said("create_token", "twin", "--scope", "join")
     listed = _said("tokens", "list")
+    assert _said("tokens") == listed
     assert secret not in listed
     assert [line.split()[1] for line in listed.splitlines()[1:]] == ["twin", "twin", "ops"]
     with pytest.raises(CommandError, match=r"2 tokens have the name 'twin'\. Give the number of one"):
@@ -135,14 +136,15 @@ def test_grants_are_added_listed_and_removed() -> None:
         ["user:ada", "may", "not", "join"],
         ["anonymous", "may", "*", "science:*"],
     ]
-    for wrong in (
-        ("ada", "join", "lab:*"),
-        ("user:ada", "look", "lab:*"),
-        ("user:ada", "join", "lab room"),
-        ("user", "join", "x"),
+    for wrong, argument in (
+        (("ada", "join", "lab:*"), "subject"),
+        (("user:ada", "look", "lab:*"), "action"),
+        (("user:ada", "join", "lab room"), "pattern"),
+        (("user", "join", "x"), "subject_name"),
     ):
-        with pytest.raises(CommandError, match=r".+"):
+        with pytest.raises(CommandError, match=rf"^{argument}: "):
             _said("grants", "add", *wrong)
+    assert _said("grants") == _said("grants", "list")
     number = rows[0].split()[0]
     _said("grants", "remove", number)
     assert len(_said("grants", "list").splitlines()) == 2

@@ -19,7 +19,7 @@ class Command(StoreCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the command's arguments."""
-        actions = parser.add_subparsers(dest="do", required=True, metavar="list|add|remove")
+        actions = parser.add_subparsers(dest="do", metavar="list|add|remove", help="Without one: list.")
         actions.add_parser("list", help="Show all grants.")
         adding = actions.add_parser("add", help="Add a grant, such as: grants add user:ada join 'lab:*'")
         adding.add_argument(
@@ -36,7 +36,7 @@ class Command(StoreCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the chosen action. Raises ``CommandError``."""
-        getattr(self, f"_{options['do']}")(**options)
+        getattr(self, f"_{options['do'] or 'list'}")(**options)
 
     def _list(self, **_: Any) -> None:
         rows = [

@@ -20,7 +20,7 @@ class Command(StoreCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the command's arguments."""
-        actions = parser.add_subparsers(dest="action", required=True, metavar="list|revoke")
+        actions = parser.add_subparsers(dest="action", metavar="list|revoke", help="Without one: list.")
         listing = actions.add_parser("list", help="Show the valid tokens, newest first.")
         listing.add_argument("--all", action="store_true", help="Also show revoked and expired tokens.")
         revoking = actions.add_parser("revoke", help="Revoke a token.")
@@ -28,10 +28,10 @@ class Command(StoreCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the chosen action. Raises ``CommandError``."""
-        if options["action"] == "list":
-            self._list(everything=options["all"])
-        else:
+        if options["action"] == "revoke":
             self._revoke(options["token"])
+        else:
+            self._list(everything=options.get("all", False))
 
     def _list(self, *, everything: bool) -> None:
         rows = [

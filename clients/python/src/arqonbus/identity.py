@@ -44,7 +44,11 @@ class Identity:
         """
         if self._lock is not None:
             return
-        lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as problem:
+            folder = self.path.parent
+            raise OSError(problem.errno, problem.strerror, str(self.path if folder.is_dir() else folder)) from None
         try:
             if not _locked(lock):
                 raise IdentityInUse(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -29,7 +28,9 @@ from .options import (
     Token,
     Url,
     carry_out,
+    check_target,
     connected,
+    parse_payload,
     parse_since,
 )
 
@@ -86,7 +87,7 @@ def tail(
 @app.command(cls=Command)
 def pub(
     address: Annotated[
-        str, typer.Argument(help="room:channel; a room alone: everybody in it; pm:<client_id>: that client.")
+        str, typer.Argument(help="room:channel; room:*: everybody in the room; pm:<client_id>: that client.")
     ],
     message: Annotated[str | None, typer.Argument(help="The text; - reads lines from standard input.")] = None,
     payload: Annotated[str | None, typer.Option("--payload", "-p", help="Payload: a JSON object.")] = None,
@@ -103,14 +104,8 @@ def pub(
     json_lines: Json = False,
 ) -> None:
     """Publish, and return when the message is durable. If the server restarts meanwhile it is sent again, and kept once."""
-    body: dict[str, Any] | None = None
-    if payload is not None:
-        try:
-            body = json.loads(payload)
-        except ValueError as problem:
-            raise typer.BadParameter(f"--payload is not JSON: {problem}") from None
-        if not isinstance(body, dict):
-            raise typer.BadParameter("--payload must be a JSON object.")
+    check_target(address)
+    body = parse_payload(payload)
     if message == "-" and id is not None:
         raise typer.BadParameter("--id names one message; lines from standard input get their own.")
     if message is None and body is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import sys
@@ -91,6 +92,28 @@ def parse_since(text: str | None) -> int | str | timedelta | None:
             f"{text!r} is neither a seq, nor an ISO time, nor a duration like 30s, 10m, 2h or 1d."
         ) from None
     return text
+
+
+def parse_payload(text: str | None) -> dict[str, Any] | None:
+    """The JSON object of ``--payload``. Raises ``typer.BadParameter``."""
+    if text is None:
+        return None
+    try:
+        body = json.loads(text)
+    except ValueError as problem:
+        raise typer.BadParameter(f"--payload is not JSON: {problem}") from None
+    if not isinstance(body, dict):
+        raise typer.BadParameter("--payload must be a JSON object.")
+    return body
+
+
+def check_target(address: str) -> None:
+    """Raise ``typer.BadParameter`` for a room alone: a forgotten channel must not reach everybody in the room."""
+    if address and ":" not in address:
+        raise typer.BadParameter(
+            f"{address!r} names no channel. Write {address}:CHANNEL for a channel, '{address}:*' for everybody in the room, "
+            f"or pm:{address} for the client of that name."
+        )
 
 
 def carry_out(url: str, work: Coroutine[Any, Any, None]) -> None:
