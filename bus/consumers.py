@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from channels.consumer import AsyncConsumer
 
+from .auth.permissions import Actor
 from .node import current, settle
 from .protocol.errors import BAD_FRAMES, TOO_MANY, BusError, Closing
+from .realtime.reader import Reader
 from .servers.adapter import Pings
 from .servers.registry import attach_reader, choose_writer
 from .sockets import dispatch
 from .sockets.connection import Connection
-from .sockets.handshake import Refused, authenticate, origin_of, peer_address
+from .sockets.handshake import Refused, authenticate
+from .sockets.origin import origin_of, peer_address
 
 SUBPROTOCOL = "arqonbus.v1"
 
 
-class BusConsumer(AsyncConsumer):
-    """Speaks the contract of docs/protocol.md on one socket.
+class _Arrival(NamedTuple):
+    """A connection whose handshake is checked, with the reader of its server if it has one."""
 
-    It runs its own receive loop: Channels' ``dispatch`` hops to a thread for every event (114-178 µs), and a layer channel
-    per socket drops messages above its capacity; here the node's one listener and its hub do that work.
+    connection: Connection
+    reader: Reader | None
+    refusal: BusError | None
+
+
+class BusConsumer(AsyncConsumer):
+    """Speaks the protocol of docs/protocol.md on one socket.
+
+    The consumer has a receive loop of its own. Channels' ``dispatch`` hops to a thread for every event (114-178 µs), and a
+    layer channel for each socket drops messages above its capacity. The node's one listener and its hub do that work instead.
     """
 
     kind = "bus"
@@ -36,45 +47,12 @@ class BusConsumer(AsyncConsumer):
             return
         protocols = scope.get("subprotocols") or []
         await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None})
-        node = current()
-        settings = node.runtime.settings
-        direct, portable = scope.get("arqonbus.send", send), settings.writer == "portable"
-        reader = attach_reader(
-            direct,
-            portable=portable,
-            budget=node.fragments,
-            pings=Pings(settings.ping_interval, settings.ping_timeout),
-        )
-        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
-        try:
-            await node.start()
-            if reader is not None:
-                settle()
-            actor, refusal = await authenticate(scope, query, node), None
-        except (BusError, Refused) as problem:
-            actor, refusal = None, problem
-        connection = self.connection_class(
-            node, actor, kind=self.kind, peer_address=peer_address(scope), origin=origin_of(scope), query=query
-        )
-        writer = choose_writer(direct, node.bounds, connection.overflow, portable=portable)
-        # Also for one that is cancelled before it is opened.
-        connection.writer = connection.client.writer = writer
+        connection, reader, refusal = await self._arrive(scope, scope.get("arqonbus.send", send))
+        writer = connection.writer
         code = 1006
         try:
-            try:
-                if refusal is not None:
-                    raise Refused.closing(refusal)
-                await connection.opened(writer)
-            except Closing as closing:
-                connection.close(closing.close_code, closing.error)
-            if reader is not None:
-                attached = reader
-
-                def flooded(reason: str) -> None:
-                    connection.flooded(reason)
-                    attached.cut()
-
-                reader.begin(writer, partial(dispatch.begin, connection), flooded, connection.registered)
+            await _open(connection, reader, refusal)
+            # The loop stays in this function: one coroutine less for each connection that waits.
             while True:
                 event = await receive()
                 kind = event["type"]
@@ -101,3 +79,50 @@ class BusConsumer(AsyncConsumer):
                 reader.end()
             writer.end()
             await connection.closed(code)
+
+    async def _arrive(self, scope: Any, send: Any) -> _Arrival:
+        """Check the handshake, and make the connection. ``send`` is the outermost one, the server's own."""
+        node = current()
+        settings = node.runtime.settings
+        portable = settings.writer == "portable"
+        reader = attach_reader(
+            send,
+            portable=portable,
+            budget=node.fragments,
+            pings=Pings(settings.ping_interval, settings.ping_timeout),
+        )
+        query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
+        actor: Actor | None = None
+        refusal: BusError | None = None
+        try:
+            await node.start()
+            if reader is not None:
+                settle()
+            actor = await authenticate(scope, query, node)
+        except BusError as problem:
+            refusal = problem
+        connection = self.connection_class(
+            node, actor, kind=self.kind, peer_address=peer_address(scope), origin=origin_of(scope), query=query
+        )
+        writer = choose_writer(send, node.bounds, connection.overflow, portable=portable)
+        # A connection that is cancelled before it is opened has its writer, too.
+        connection.writer = connection.client.writer = writer
+        return _Arrival(connection, reader, refusal)
+
+
+async def _open(connection: Connection, reader: Reader | None, refusal: BusError | None) -> None:
+    """Open the connection, or close it with the reason of its refusal; then let the reader deliver its messages."""
+    try:
+        if refusal is not None:
+            raise Refused.closing(refusal)
+        await connection.opened()
+    except Closing as closing:
+        connection.close(closing.close_code, closing.error)
+    if reader is not None:
+        attached = reader
+
+        def flooded(reason: str) -> None:
+            connection.flooded(reason)
+            attached.cut()
+
+        reader.begin(connection.writer, partial(dispatch.begin, connection), flooded, connection.registered)

@@ -13,7 +13,7 @@ from django.utils.cache import patch_vary_headers
 from .api import operations
 from .api.errors import plain_answer
 from .protocol.errors import BusError, ErrorCode
-from .sockets.handshake import host_allowed, origin_allowed
+from .sockets.origin import host_allowed, origin_allowed
 
 #: Escapes in the cookies of a request; no cookie of this site has one.
 MOST_ESCAPES = 1000

@@ -18,7 +18,6 @@ from bus.protocol.errors import BusError, Closing, ErrorCode
 from bus.protocol.registration import Registration
 from bus.protocol.state import State
 from bus.realtime.hub import Stream
-from bus.realtime.writer import Writer
 from bus.sockets.connection import Connection
 from bus.sockets.handshake import Refused, check_admitted
 
@@ -47,7 +46,7 @@ class TelemetryConnection(Connection):
         """Whether this socket is for unidentified clients too."""
         return telemetry_anonymous_allowed()
 
-    async def opened(self, writer: Writer) -> None:
+    async def opened(self) -> None:
         """The socket is accepted. Says ``telemetry_connected``; raises ``Closing`` when nobody else is let in."""
         node = self.node
         try:
@@ -59,7 +58,7 @@ class TelemetryConnection(Connection):
             raise Refused.closing(problem) from None
         except DatabaseError:
             raise Refused.closing(BusError(ErrorCode.UNAVAILABLE, retry_after=1.0)) from None
-        await super().opened(writer)
+        await super().opened()
 
     def welcome(self) -> None:
         """Send the first frame, and the stream from here on to those who may have it (contract §7)."""

@@ -27,7 +27,7 @@ from ..auth.permissions import Actor
 from ..conf.settings import config
 from ..protocol.errors import BusError
 from ..protocol.values import holds_nul, wrong_with
-from ..sockets.handshake import request_address
+from ..sockets.origin import request_address
 
 #: Name of the admin in the audit log.
 DOOR = "admin"

@@ -15,7 +15,7 @@ from ..auth import identity
 from ..auth.attempts import Attempts
 from ..auth.permissions import Actor
 from ..protocol.errors import BusError, ErrorCode
-from ..sockets.handshake import request_address
+from ..sockets.origin import request_address
 
 
 def actor_of(request: Request) -> Actor:

@@ -20,7 +20,7 @@ from ..monitoring import metrics
 from ..monitoring.log_lines import Damper, tame
 from ..node.threads import store_error
 from ..protocol.errors import BusError, ErrorCode
-from ..sockets.handshake import request_address
+from ..sockets.origin import request_address
 
 logger = logging.getLogger("arqonbus.rest")
 

@@ -37,7 +37,8 @@ from ..realtime.event_writer import EventWriter
 from ..realtime.hub import Stream
 from ..servers.registry import backlog_of
 from ..services import clients as client_service
-from ..sockets.handshake import check_page, identify, request_address
+from ..sockets.handshake import identify
+from ..sockets.origin import check_page, request_address
 from .authentication import bearer_of
 from .endings import ending_of
 from .errors import bus_error, headers_of, noted, plain_answer

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 
 from ..conf.settings import anonymous_allowed
 from ..protocol.errors import BusError, ErrorCode
-from ..sockets.handshake import check_page
+from ..sockets.origin import check_page
 from .authentication import actor_of
 
 

@@ -10,7 +10,7 @@ from django.contrib.admin.forms import AdminAuthenticationForm
 from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 
-from ..sockets.handshake import request_address
+from ..sockets.origin import request_address
 
 if TYPE_CHECKING:
     from ..auth.attempts import Attempts

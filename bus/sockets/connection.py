@@ -23,7 +23,6 @@ from ..protocol.session import Session
 from ..protocol.state import State
 from ..protocol.usual import read
 from ..publishing.plan import limits_of
-from ..realtime.writer import Writer
 from ..version import PROTOCOL, VERSION
 from .answers import Answers
 from .handshake import Refused, check_admitted, identify
@@ -62,9 +61,8 @@ class Connection(Answers):
 
     # --- the beginning ----------------------------------------------------------------------------------------------
 
-    async def opened(self, writer: Writer) -> None:
+    async def opened(self) -> None:
         """Begin, once the server has accepted the socket. Raises ``Closing`` where the connection is not admitted."""
-        self.writer = self.client.writer = writer
         node, client = self.node, self.client
         if node.traffic.draining:
             raise Closing(RESTART, BusError(ErrorCode.RESTARTING, retry_after=1.0))
