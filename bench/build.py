@@ -20,6 +20,14 @@ PYTHON_PEERS = CACHE / "python"
 #: Where Debian's golang-*-dev packages put their sources.
 GOPATH = Path("/usr/share/gocode")
 INSTALL_TIMEOUT = 180
+#: The C programs in `bench/load`, with the other sources of each.
+C_PARTS = {
+    "load": (
+        *("connection", "histogram", "loop", "messages", "phases"),
+        *("report", "scenario", "template", "usage"),
+    ),
+    "floor": (),
+}
 #: What Centrifuge is built from; the library's own package names only a part of it.
 CENTRIFUGE = (
     "apt-get install golang-go golang-github-centrifugal-centrifuge-dev golang-github-centrifugal-protocol-dev"
@@ -57,12 +65,13 @@ def _stale(target: Path, sources: list[Path]) -> bool:
 
 @cache
 def c_program(name: str) -> Path:
-    """`bench/load/<name>.c`, compiled."""
-    source, target = HERE / "load" / f"{name}.c", CACHE / name
-    if _stale(target, [source, HERE / "load" / "ws.h"]):
+    """`bench/load/<name>.c` with its parts, compiled."""
+    folder, target = HERE / "load", CACHE / name
+    sources = [folder / f"{part}.c" for part in (name, *C_PARTS[name])]
+    if _stale(target, [*sources, *sorted(folder.glob("*.h"))]):
         compiler = os.environ.get("CC", "cc")
         _run(
-            [compiler, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", str(target), str(source)],
+            [compiler, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", str(target), *map(str, sources)],
             f"compiling {name}.c",
         )
     return target

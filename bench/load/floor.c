@@ -4,8 +4,9 @@
  *
  * A client of /sub/<channel> is a member of that channel. A text frame of any other client is "<channel> <text>": the
  * text goes to every member of the channel. Frames that arrive in one turn of the loop are joined into one write per
- * member, or, with "each" as the second argument, written one by one. It answers the upgrade with a fixed key (the generator does not check it), knows no
- * fragments, and drops what a socket does not take at once: a benchmark's peer, not a server for anything else.
+ * member, or, with "each" as the second argument, written one by one. It answers the upgrade with a fixed key (the
+ * generator does not check it), knows no fragments, and drops what a socket does not take at once: a benchmark's peer,
+ * not a server for anything else.
  */
 #include "ws.h"
 
