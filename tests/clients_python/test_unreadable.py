@@ -41,7 +41,7 @@ async def test_a_client_goes_on_after_frames_that_it_cannot_read(
         assert messages.gaps == 0
         assert messages.position is not None
         assert messages.position.seq == 4
-        assert len([line for line in caplog.records if "cannot be read" in line.getMessage()]) == 2
+        assert len([line for line in caplog.records if "cannot read a frame" in line.getMessage()]) == 2
         # A page with such a frame in it is an answer that cannot be read: it fails at once, and not by its time.
         with pytest.raises(ServerError, match="cannot be read"):
             await bus.history_page(address)

@@ -1,4 +1,4 @@
-"""Client of ArqonBus, with recovery inside.
+"""The Python client of ArqonBus. It reconnects and resumes by itself.
 
 ::
 
@@ -10,7 +10,7 @@
             async for message in messages:
                 print(message.sender, message.text)
 
-``arqonbus.sync`` is the same for code without an event loop.
+``arqonbus.sync`` has the same client without an event loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``arqonbus`` and ``python -m arqonbus``: the command line, which needs the extra ``[cli]``."""
+"""``arqonbus`` and ``python -m arqonbus``: the command line. It needs the extra ``[cli]``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def mcp() -> None:
 
 
 def _require(what: str, *packages: str) -> None:
-    """End the process with one line where ``packages`` are missing."""
+    """End the process with one line if one of the ``packages`` is missing."""
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        sys.exit(f"{what} needs more than the client: pip install {' '.join(missing)}")
+        sys.exit(f"{what} needs more packages: pip install {' '.join(missing)}")
 
 
 if __name__ == "__main__":

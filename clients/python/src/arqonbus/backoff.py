@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt to connect."""
+"""The pause before the next attempt to connect."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Backoff:
-    """Growing pauses with jitter, in seconds. A server that says ``retry_after`` is obeyed; the jitter comes on top."""
+    """Growing, jittered pauses in seconds. A ``retry_after`` of the server sets the minimum; the jitter is added."""
 
     first: float = 0.25
     most: float = 15.0
@@ -18,17 +18,17 @@ class Backoff:
     attempts: int = 0
 
     def pause(self, retry_after: float | None = None) -> float:
-        """The pause before the next attempt; each call makes the following one longer.
+        """Return the pause before the next attempt. Each call makes the next pause longer.
 
-        Half of the pause is random, so that the clients of a server that fell do not come back as one.
+        Half of the pause is random, so that the clients of a failed server do not reconnect all at once.
         """
         step = min(self.most, self.first * self.factor ** min(self.attempts, 32))
         self.attempts += 1
         if retry_after is not None:
-            # The server spreads its clients itself; only the spread within a tenth of a second is ours.
+            # The server spreads its clients itself. We only add a tenth of a second of jitter.
             return max(0.0, retry_after) + 0.1 * self.jitter()
         return step * (0.5 + 0.5 * self.jitter())
 
     def reset(self) -> None:
-        """Connected: the next break begins with a short pause again."""
+        """Start again with a short pause, after a connection succeeded."""
         self.attempts = 0

@@ -1,4 +1,4 @@
-"""The asyncio client: one :class:`Bus` is one identity that stays connected (contract §2 to §5)."""
+"""The asyncio client: one :class:`Bus` is one identity that stays connected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .subscription import Subscription
 
 
 class Bus(Connection, Commands):
-    """A client of the bus. Made by :func:`arqonbus.connect`; use it in one event loop."""
+    """A client of the bus. :func:`arqonbus.connect` returns it. Use it in one event loop."""
 
     def __init__(
         self,
@@ -56,26 +56,26 @@ class Bus(Connection, Commands):
         self._unacked = asyncio.Semaphore(max_unacked)
         self._heard = Heard()
         self._memberships = Memberships(self, self._heard)
-        #: The registration's answer: role, initial room and channel, logs.
+        #: The answer to the registration: role, initial room and channel, logs.
         self.registered: dict[str, Any] = {}
         #: The id that the server gave or confirmed.
         self.client_id = str(description.get("client_id") or "")
 
-    # --- registering and coming back --------------------------------------------------------------------------------
+    # --- registering and reconnecting --------------------------------------------------------------------------------
 
     @property
     def address(self) -> str:
-        """The initial channel: where a message without an address goes."""
+        """The initial channel. A message without an address goes there."""
         return f"{self.registered.get('room')}:{self.registered.get('channel')}"
 
     @property
     def role(self) -> str:
-        """What the server takes this client for: ``admin`` or another role."""
+        """The role that the server gave this client, such as ``admin``."""
         return str(self.registered.get("role") or "")
 
     @property
     def resume_token(self) -> str | None:
-        """The proof of being this ``client_id``, for ``connect(resume_token=…)``; None before it is connected. A secret."""
+        """The proof of this ``client_id``, for ``connect(resume_token=…)``. None before the first connection. A secret."""
         return self._resume_token
 
     def _prepare(self) -> None:
@@ -99,7 +99,7 @@ class Bus(Connection, Commands):
         return frame
 
     def _registered(self, answer: dict[str, Any], frame: dict[str, Any]) -> None:
-        """Take over what the server says of every log; nothing of them has come yet."""
+        """Store the positions that the server confirmed. No message has arrived yet."""
         self.registered = answer
         self.client_id = str(answer["client_id"])
         self._resume_token = answer.get("resume_token")
@@ -124,7 +124,7 @@ class Bus(Connection, Commands):
                 subscription._fail(failure)
         self._release()
 
-    # --- frames in --------------------------------------------------------------------------------------------------
+    # --- received frames ---------------------------------------------------------------------------------------------
 
     def _receive(self, frame: dict[str, Any]) -> None:
         room, channel, seq = frame.get("room"), frame.get("channel"), frame.get("seq")
@@ -168,16 +168,16 @@ class Bus(Connection, Commands):
         echo: bool | None = None,
         timeout: float | None = None,
     ) -> Receipt:
-        """Publish to ``room:channel`` (or ``room`` for everybody in it; None: the initial channel).
+        """Publish to ``room:channel`` or to a whole ``room``. None means the initial channel.
 
-        ``message`` is a text, or a mapping, which is the payload. With ``ack`` it returns when the message is durable, and
-        sends it again under the same ``id`` after a break, so that it is published exactly once; ``timeout`` (seconds, by
-        default the bus's) bounds the wait. Without ``ack`` it returns when the frame is on the line, and ``seq`` is None.
-        ``echo``: the message comes back to this client too; by default when one of its subscriptions asked for that.
+        ``message`` is a text, or a mapping that becomes the payload. With ``ack`` the call returns when the message is durable.
+        After a broken connection it repeats the message under the same ``id``, and the bus keeps it once. ``timeout`` (seconds,
+        the bus's by default) limits the wait. Without ``ack`` the call returns when the frame is sent, and ``seq`` is None.
+        With ``echo`` this client receives the message too; the default follows its subscriptions.
 
-        Raises ``Forbidden``, ``InvalidName`` and other ``ServerError``, ``TimeoutError`` (the outcome is unknown: call again
-        with the same ``id``), ``ValueError`` for what is not an address, and before anything is sent ``Unsendable`` for values
-        that no JSON reader need take and ``TypeError`` for those that are none.
+        Raises ``Forbidden``, ``InvalidName`` and other ``ServerError``. Raises ``TimeoutError`` with an unknown outcome: call
+        again with the same ``id``. Raises ``ValueError`` for a wrong address, ``Unsendable`` for values that JSON readers could
+        not read, and ``TypeError`` for values that are not JSON.
         """
         frame = self._content(type, message, payload, metadata, id)
         if address is not None:
@@ -201,9 +201,9 @@ class Bus(Connection, Commands):
         id: str | None = None,
         timeout: float | None = None,
     ) -> Receipt:
-        """Send to one client or several, into their inboxes; returns when it is durable.
+        """Send a message to the inboxes of one or several clients. It returns when the message is durable.
 
-        Raises ``TargetNotFound``, whose ``details`` name the unknown targets; the others were served.
+        Raises ``TargetNotFound``, whose ``details`` name the unknown targets. The others received the message.
         """
         frame = self._content("private", message, payload, metadata, id)
         frame["to"] = [to] if isinstance(to, str) else list(to)
@@ -220,7 +220,7 @@ class Bus(Connection, Commands):
         frame: dict[str, Any] = {"type": type, "id": id or new_id()}
         if isinstance(message, Mapping):
             if payload is not None:
-                raise TypeError("give the payload once: as `message` or as `payload`")
+                raise TypeError("Give the payload either as `message` or as `payload`.")
             payload = message
         elif message is not None:
             frame["message"] = message
@@ -235,7 +235,7 @@ class Bus(Connection, Commands):
             if not ack:
                 text = self._encoded(frame)
                 seconds = self._timeout if timeout is None else timeout
-                async with within(seconds, f"There was no connection to send on within {seconds:g} s."):
+                async with within(seconds, f"There was no connection within {seconds:g} s."):
                     while True:
                         await self.wait_connected()
                         await self._pacer.turn()
@@ -265,11 +265,11 @@ class Bus(Connection, Commands):
         presence: bool = False,
         buffer: int | None = None,
     ) -> Subscription:
-        """The messages of ``room:channel``, each once and in order, also across reconnects; see :class:`Subscription`.
+        """Subscribe to ``room:channel``: each message once and in order, also after reconnects. See :class:`Subscription`.
 
-        ``since``: begin with what came after a seq (0: everything that is kept), a :class:`Position`, a time, or so long ago.
-        ``echo``: this client's own messages too. ``broadcasts``: also what is sent to the whole room or to everybody.
-        ``presence``: also the server's notices of who joined and left. ``buffer``: messages held for a slow reader.
+        ``since`` starts after a seq (0: all stored messages), a :class:`Position`, a time, or a period before now. ``echo``
+        includes this client's own messages. ``broadcasts`` includes messages to the whole room or to all clients. ``presence``
+        includes the server's notices of joins and leaves. ``buffer`` is the number of messages that wait for a slow reader.
         """
         return Subscription(
             self,
@@ -282,11 +282,11 @@ class Bus(Connection, Commands):
         )
 
     def inbox(self, *, since: Since = None, buffer: int | None = None) -> Subscription:
-        """The private messages to this client; ``since`` 0: with those that wait in the inbox.
+        """Subscribe to the private messages of this client. ``since=0`` includes the waiting ones.
 
-        With ``connect(identity=…)`` and without ``since`` it goes on where the last process with this identity left off, the
-        first time with what waits. A message counts as done when the next one is asked for, or its block ends without an
-        error: one that was being worked on when the process ended comes again.
+        With ``connect(identity=…)`` and without ``since``, it continues where the last process with this identity stopped. A
+        message is done when the next one is requested, or when its block ends without an error. An unfinished message arrives
+        again.
         """
         kept = self._identity if since is None else None
         return Subscription(
@@ -299,11 +299,11 @@ class Bus(Connection, Commands):
         )
 
     async def join(self, address: str) -> Joined:
-        """Become a member and stay one across reconnects (``subscribe`` does it by itself). Raises ``Forbidden`` …"""
+        """Join a channel, and stay a member after reconnects. ``subscribe`` joins by itself. Raises ``Forbidden`` …"""
         return await self._memberships.join(address)
 
     async def leave(self, address: str) -> list[str]:
-        """End a membership, and with it the subscriptions of the channel; the addresses of those that are left.
+        """Leave a channel, and end its subscriptions. Returns the remaining addresses.
 
         Raises ``NotAMember``.
         """

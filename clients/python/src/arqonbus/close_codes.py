@@ -1,4 +1,4 @@
-"""What each close code means for a client (contract §8)."""
+"""The meaning of each close code for a client."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class CloseKind(NamedTuple):
-    """One row of the close-code table: what it means and whether a client comes back."""
+    """One row of the table of close codes: the meaning, and whether a client reconnects."""
 
     meaning: str
     reconnect: bool
@@ -15,9 +15,9 @@ class CloseKind(NamedTuple):
 CLOSE_CODES: dict[int, CloseKind] = {
     4008: CloseKind("repeated bad frames", reconnect=False),
     4012: CloseKind("the server restarts", reconnect=True),
-    4013: CloseKind("too slow a reader, or overload; resume", reconnect=True),
+    4013: CloseKind("slow reader or overloaded server; resume", reconnect=True),
     4401: CloseKind("not identified", reconnect=False),
-    4403: CloseKind("not allowed, or sent away", reconnect=False),
+    4403: CloseKind("not allowed, or disconnected by an admin", reconnect=False),
     4409: CloseKind("client_id in use", reconnect=False),
     4410: CloseKind("taken over by a newer connection", reconnect=False),
     4429: CloseKind("too many frames or connections", reconnect=True),
@@ -25,9 +25,9 @@ CLOSE_CODES: dict[int, CloseKind] = {
 
 
 def comes_back(code: int) -> bool:
-    """Whether a client reconnects after this close code: by the table; other codes (1000, 1001, 1006, …) are a line that broke.
+    """Return whether a client reconnects after this close code.
 
-    Of the protocol's own codes only 1008 (policy) is final.
+    The table decides about the bus's own codes. Other codes (1000, 1001, 1006, …) mean a broken connection, except 1008 (policy).
     """
     kind = CLOSE_CODES.get(code)
     return kind.reconnect if kind is not None else code != 1008

@@ -1,4 +1,4 @@
-"""The bus's commands (contract §5) as methods."""
+"""The bus's commands as methods."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict
 from .errors import RoomNotFound
 from .messages import WHOLE, Message, Page, Position, Since, moment_of, parse_time, split_address
 
-#: The largest page that the server gives.
+#: The largest page of the server.
 PAGE = 500
 
 
@@ -49,7 +49,7 @@ class ChannelRow(TypedDict):
     type: str
     hardcoded: bool
     ephemeral: bool
-    #: Messages ever: the head of its log.
+    #: Seq of the newest message, which is also the number of all messages ever.
     messages: int
     last_activity: str | None
 
@@ -64,14 +64,14 @@ class Joined(TypedDict):
     epoch: str
     seq: int
     recovered: bool | None
-    #: Where the logs that come with it stand, the room's own too: ``{address: {epoch, seq}}``.
+    #: Positions of the logs of the channel and its room: ``{address: {epoch, seq}}``.
     positions: dict[str, dict[str, Any]]
-    #: Where it is not recovered: the first message that is left.
+    #: The first message that is left, if not all messages were recovered.
     first_seq: NotRequired[int]
 
 
 class Status(TypedDict):
-    """The result of ``status``; ``next`` is the cursor of the following page of clients, ``next_channel`` that of channels."""
+    """The result of ``status``. ``next`` and ``next_channel`` are the cursors of the next page of clients and of channels."""
 
     server: dict[str, Any]
     stats: dict[str, int]
@@ -82,22 +82,22 @@ class Status(TypedDict):
 
 
 class Commands(ABC):
-    """Every command as a method. All of them raise ``ServerError`` subclasses, ``ConnectionLost`` and ``TimeoutError``."""
+    """Every command as a method. All methods raise subclasses of ``ServerError``, ``ConnectionLost`` and ``TimeoutError``."""
 
     @abstractmethod
     async def _command(
         self, name: str, parameters: dict[str, Any] | None = None, *, repeat: bool = True, timeout: float | None = None
     ) -> dict[str, Any]:
-        """Call a command; its ``result``. ``repeat``: sent again after a break, because doing it twice does no harm."""
+        """Send a command and return its ``result``. ``repeat`` allows to send it again after a broken connection."""
 
     # --- the server ---------------------------------------------------------------------------------------------------
 
     async def status(self, *, limit: int = 100, after: str = "") -> Status:
-        """The server, its figures, and the channels and clients that you may see (clients in pages)."""
+        """Return the server, its figures, and the channels and clients that you may see (clients in pages)."""
         return await self._command("status", {"limit": limit, "after": after})  # type: ignore[return-value]
 
     async def clients(self) -> AsyncIterator[dict[str, Any]]:
-        """Every connected client, over all pages of ``status``."""
+        """Return every connected client, over all pages of ``status``."""
         after = ""
         while True:
             page = await self.status(limit=PAGE, after=after)
@@ -108,11 +108,11 @@ class Commands(ABC):
             after = page["next"]
 
     async def ping(self, echo: Any = None) -> dict[str, Any]:
-        """Ask for a pong: ``{"pong": True, "timestamp": …, "echo": …}``."""
+        """Return ``{"pong": True, "timestamp": …, "echo": …}``."""
         return await self._command("ping", {} if echo is None else {"echo": echo})
 
     async def help(self, command: str | None = None) -> list[dict[str, Any]]:
-        """The commands with their parameters, or one of them."""
+        """Return the commands with their parameters, or one of them."""
         result = await self._command("help", {"command": command} if command else {})
         commands: list[dict[str, Any]] = result["commands"]
         return commands
@@ -129,7 +129,7 @@ class Commands(ABC):
         retention: dict[str, int] | None = None,
         type: str = "custom",
     ) -> dict[str, Any]:
-        """Make a channel that stays (admins). ``retention``: ``{"count": messages, "age": seconds}``.
+        """Create a lasting channel (admins). ``retention`` is ``{"count": messages, "age": seconds}``.
 
         Raises ``ChannelExists``, ``InvalidName``, ``Forbidden``.
         """
@@ -143,11 +143,11 @@ class Commands(ABC):
         return await self._command("create_channel", parameters, repeat=False)
 
     async def delete_channel(self, address: str) -> dict[str, Any]:
-        """Remove an empty channel (admins). Raises ``ChannelNotFound``, ``ChannelNotEmpty``, ``ChannelProtected``."""
+        """Delete an empty channel (admins). Raises ``ChannelNotFound``, ``ChannelNotEmpty``, ``ChannelProtected``."""
         return await self._command("delete_channel", {"channel": address}, repeat=False)
 
     async def list_channels(self, room: str | None = None) -> list[ChannelRow]:
-        """The channels of a room, or without one of all rooms, that you may see; over all pages."""
+        """Return the channels of one room or of all rooms that you may see, over all pages."""
         where: dict[str, Any] = {"room": room} if room else {"all": True}
         rows: list[ChannelRow] = []
         after: str | None = ""
@@ -158,7 +158,7 @@ class Commands(ABC):
         return rows
 
     async def channel_info(self, address: str) -> ChannelInfo:
-        """A channel's members, metadata and head. Raises ``ChannelNotFound``."""
+        """Return a channel's members, metadata and newest seq. Raises ``ChannelNotFound``."""
         return await self._command("channel_info", {"channel": address})  # type: ignore[return-value]
 
     # --- history ------------------------------------------------------------------------------------------------------
@@ -173,10 +173,10 @@ class Commands(ABC):
         type: str | None = None,
         sender: str | None = None,
     ) -> Page:
-        """One page, oldest first: the newest ``limit`` messages (before ``before``), or the first ones behind ``after``.
+        """Return one page, oldest first: the newest ``limit`` messages (before ``before``), or the first ones after ``after``.
 
-        Both are exclusive: a seq, a time (a ``timedelta``: that long ago), or the ``next`` of a page that was read with the
-        same one (``before``, if with neither). ``limit`` is at most 500.
+        Both bounds are exclusive. Each is a seq, a time, a ``timedelta`` before now, or the ``next`` of an earlier page. That
+        page must have used the same bound, or ``before`` if it had none. ``limit`` is at most 500.
         """
         result = await self._history(address, limit, before, after, type, sender)
         return Page([Message.of(frame) for frame in result["messages"]], result.get("next"))
@@ -190,9 +190,9 @@ class Commands(ABC):
         type: str | None = None,
         sender: str | None = None,
     ) -> AsyncIterator[Message]:
-        """Every message of a channel (or of a whole room: ``"science"``) from ``since`` on, oldest first, over all pages.
+        """Yield every message of a channel or a whole room (``"science"``) from ``since`` on, oldest first, over all pages.
 
-        Without ``since`` from the beginning; it ends at what is newest when it gets there, or at ``until``.
+        Without ``since`` it starts at the oldest message. It ends at ``until``, or at the newest message.
         """
         room, channel = split_address(address)
         end = parse_time(moment_of(until)) if until is not None else None
@@ -204,7 +204,7 @@ class Commands(ABC):
                 if end is not None and message.timestamp is not None and message.timestamp >= end:
                     return
                 yield message
-            # A page may be shorter than asked for, even empty, before the end.
+            # A page before the last one may be shorter than the limit, or even empty.
             after = result["next"]
 
     async def _history(
@@ -229,7 +229,7 @@ class Commands(ABC):
         return await self._command("history", parameters)
 
     async def _history_frames(self, address: str, *, after: int, limit: int) -> list[dict[str, Any]]:
-        """The frames behind a seq, as they were delivered; empty when the log's room is not there."""
+        """Return the delivered frames after a seq. The list is empty if the room does not exist."""
         try:
             result = await self._history(address, limit, None, after, None, None)
         except RoomNotFound:
@@ -243,7 +243,7 @@ def _after(since: Since, *, by_time: bool) -> int | str:
         since = since.seq
     if isinstance(since, int):
         if by_time:
-            raise ValueError("a whole room has no common seq: give `since` as a time")
+            raise ValueError("A whole room has no common seq. Give `since` as a time.")
         return since
     if since is None:
         return "1970-01-01T00:00:00.000Z" if by_time else 0

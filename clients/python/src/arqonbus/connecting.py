@@ -1,4 +1,4 @@
-"""``connect``: the way to a :class:`~arqonbus.Bus`."""
+"""``connect``: open a :class:`~arqonbus.Bus`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tokens import Token
 
 
 class _Connecting:
-    """What :func:`connect` returns: await it for a :class:`Bus`, or use it in ``async with``."""
+    """The result of :func:`connect`. Await it for a :class:`Bus`, or use it in ``async with``."""
 
     def __init__(self, make: Callable[[], Bus]) -> None:
         self._make = make
@@ -29,11 +29,11 @@ class _Connecting:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
-            f"there is no {name!r} before it is connected: `async with connect(…) as bus`, or `bus = await connect(…)`"
+            f"There is no {name!r} before the connection. Use `async with connect(…) as bus` or `bus = await connect(…)`."
         )
 
     def __enter__(self) -> NoReturn:
-        raise TypeError("use `async with`; for code without an event loop there is `arqonbus.sync.connect`")
+        raise TypeError("Use `async with`. Code without an event loop uses `arqonbus.sync.connect`.")
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -78,25 +78,25 @@ def connect(
 ) -> _Connecting:
     """Connect to a bus: ``async with connect(url, client_id="me") as bus`` or ``bus = await connect(url)``.
 
-    ``client_id`` … ``personality`` are the registration of the contract's §3 (``room`` may be ``"science:explore"``);
-    ``token`` is an access token or JWT, sent as a header, or a function that gives a fresh one for each connection, as one
-    that expires needs; an ``async`` one runs in the loop, a plain one in a thread, both for ``open_timeout`` at most.
+    ``client_id`` … ``personality`` are the registration; ``room`` may be ``"science:explore"``. ``token`` is an access token or
+    JWT, sent as a header. It may be a function that returns a new token for each connection. An ``async`` function runs in the
+    loop and a plain one in a thread, for ``open_timeout`` at most.
 
-    ``identity`` names a file that keeps who this client is: its ``client_id``, the proof of being it, and how far its inbox
-    was read. The next process that uses the file is the same client, also after ``kill -9``; no two may use it at once.
-    ``resume_token`` is that proof alone, from ``Bus.resume_token``, for those who keep it themselves.
+    ``identity`` names a file with the ``client_id``, its proof, and the place in its inbox. The next process with the file is
+    the same client, even after ``kill -9``. Two clients may not use it at once. ``resume_token`` is the proof alone, from
+    ``Bus.resume_token``.
 
-    ``proxy``: True, the one that the environment names (``https_proxy``, ``no_proxy`` …), though never for this machine itself;
-    a URL, that one; None, none. All times are in seconds: ``wait`` is how long the server may take to
-    appear (0: one attempt), ``give_up_after`` how long a broken connection is tried again (None: for ever), ``timeout`` how
-    long a request may take, breaks included. ``max_unacked`` publishes wait for their acks at once, further ones wait for a
-    place. ``on_state`` is called with each new :class:`State`.
+    ``proxy`` is True for the proxy of the environment (``https_proxy``, ``no_proxy`` …), a URL, or None. The client never uses
+    the proxy of the environment for this machine. All times are in seconds. ``wait`` is how long to try the first connection
+    (0: one attempt). ``give_up_after`` is how long to try to reconnect (None: for ever). ``timeout`` is the limit of a request,
+    including reconnects. ``max_unacked`` publishes may wait for their acks at once; more wait for a place. ``on_state`` is
+    called with each new :class:`State`.
 
-    Raises ``ConnectionFailed`` when nobody answers, ``ClosedByServer`` or ``ServerError`` when the server refuses,
-    ``IdentityInUse`` when another client has the file, and ``ValueError`` for a file or a combination that cannot be.
+    Raises ``ConnectionFailed`` if no server answers, ``ClosedByServer`` or ``ServerError`` if the server refuses,
+    ``IdentityInUse`` if another client uses the file, and ``ValueError`` for a wrong file or an impossible combination.
     """
     if resume_token is not None and client_id is None and identity is None:
-        raise ValueError("A resume_token proves a client_id: give both.")
+        raise ValueError("A resume_token proves a client_id. Give both.")
     dial = Dial(url, token, dict(headers or {}), ssl, proxy, open_timeout, ping_interval, ping_timeout)
     description: dict[str, Any] = {
         "client_id": client_id,

@@ -1,6 +1,6 @@
-"""A connection that lasts: dialled, registered, broken, resumed, for as long as somebody wants it (contract §3, §8).
+"""A lasting connection: it dials, registers, reconnects and resumes until it is closed.
 
-What travels on it is the business of :class:`arqonbus.bus.Bus`, which fills in the methods at the end of :class:`Connection`.
+:class:`arqonbus.bus.Bus` decides what is sent and received. It overrides the methods at the end of :class:`Connection`.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from .values import encode
 
 logger = logging.getLogger("arqonbus.client")
 
-#: An id that is "in use" right after our own connection broke is most likely our own, not yet missed by the server (its
-#: answer with the new resume token can be what got lost); for so long it is tried again, in seconds.
+#: If our id is "in use" right after our connection broke, the server has most likely not noticed the break yet. The answer with
+#: the new resume token may also be lost. The client tries again for so many seconds.
 OWN_GHOST = 30.0
 
-#: What a child is told that uses its parent's connection.
+#: The error for a child process that uses the connection of its parent.
 FORKED = (
-    "This bus was connected before a fork, and its connection belongs to the parent process. "
-    "Connect in each process, after the fork."
+    "This bus connected before a fork, so its connection belongs to the parent process. "
+    "Connect in each process after the fork."
 )
 
-#: The close code of those who are not identified, or no longer.
+#: The close code for a missing or expired identity.
 UNIDENTIFIED = 4401
 
 
 class Connection(ABC):
-    """Stays connected, and gets every request its one answer. Use it in one event loop."""
+    """A connection that reconnects, and gives every request one answer. Use it in one event loop."""
 
     def __init__(
         self,
@@ -70,22 +70,22 @@ class Connection(ABC):
         self._failure: Exception | None = None
         self._requests = Requests()
         self._pacer = Pacer()
-        #: What the server takes of one connection: ``frame_bytes``, ``depth``, ``targets``, ``frames_per_second`` (0: no limit).
+        #: The server's limits of one connection: ``frame_bytes``, ``depth``, ``targets``, ``frames_per_second`` (0: no limit).
         self.limits: dict[str, Any] = {}
-        #: How many connections there were.
+        #: The number of connections so far.
         self.connections = 0
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     async def open(self) -> Self:
-        """Connect and register. Raises ``ConnectionFailed``, ``ClosedByServer`` or ``ServerError`` when that cannot be."""
+        """Connect and register. Raises ``ConnectionFailed``, ``ClosedByServer`` or ``ServerError``."""
         if self._runner is None:
             try:
                 self._loop = asyncio.get_running_loop()
             except RuntimeError:
                 raise RuntimeError(
-                    "arqonbus needs asyncio's event loop, as of `asyncio.run`. Under trio use trio-asyncio; for code without an "
-                    "event loop there is arqonbus.sync."
+                    "arqonbus needs the event loop of asyncio, such as in `asyncio.run`. With trio, use trio-asyncio. Code "
+                    "without an event loop uses arqonbus.sync."
                 ) from None
             self._process = os.getpid()
             self._prepare()
@@ -99,9 +99,9 @@ class Connection(ABC):
         return self
 
     async def close(self) -> None:
-        """Close the connection with the handshake; iterators end, what waits for an answer gets ``BusClosed``."""
+        """Close the connection. Iterators end, and waiting requests raise ``BusClosed``."""
         if os.getpid() != self._process:
-            return  # The connection is the parent's, who goes on with it.
+            return  # The connection belongs to the parent, which still uses it.
         runner = self._runner
         self._fail(BusClosed("The bus is closed."))
         link, self._link = self._link, None
@@ -124,16 +124,16 @@ class Connection(ABC):
 
     @property
     def state(self) -> State:
-        """What it is doing."""
+        """The state of the connection."""
         return self._state
 
     @property
     def connected(self) -> bool:
-        """Whether it is connected and registered at this moment."""
+        """Whether the connection is open and registered now."""
         return self._up.is_set()
 
     async def wait_connected(self) -> None:
-        """Wait until it is connected. Raises what ended the bus for good."""
+        """Wait until the connection is open. Raises the error that ended the bus for good."""
         while not self._up.is_set():
             self._check()
             await self._up.wait()
@@ -146,8 +146,8 @@ class Connection(ABC):
                 try:
                     self._on_state(state)
                 except Exception:
-                    # Its fault ends neither the connection nor anybody's wait for it.
-                    logger.exception("the listener for the state failed at %s", state.value)
+                    # A failing listener must end neither the connection nor a wait for it.
+                    logger.exception("the on_state listener failed for the state %s", state.value)
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -155,25 +155,25 @@ class Connection(ABC):
         self._check_owner()
 
     def _check_owner(self) -> None:
-        """Raise ``RuntimeError`` where the connection cannot be used: in a child process, or in another event loop."""
+        """Raise ``RuntimeError`` in a child process or in another event loop."""
         if os.getpid() != self._process:
             raise RuntimeError(FORKED)
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
             raise RuntimeError(
-                "This bus belongs to another event loop, perhaps of an `asyncio.run` that has ended. Use one `asyncio.run` for "
-                "everything, or arqonbus.sync, which may be used from anywhere."
+                "This bus belongs to another event loop, perhaps of an earlier `asyncio.run`. Use one `asyncio.run` for "
+                "everything, or use arqonbus.sync, which works in any thread."
             )
 
     def _fail(self, error: Exception) -> None:
-        """The end: everything that waits is told."""
+        """End for good. Everything that waits gets the error."""
         if self._failure is None:
             self._failure = error
         self._requests.fail_all(self._failure)
         self._ended(self._failure)
         self._change(State.CLOSED)
-        self._up.set()  # Whoever waits for it looks at the failure.
+        self._up.set()  # The waiters then see the failure.
 
-    # --- connecting and coming back ---------------------------------------------------------------------------------
+    # --- connecting and reconnecting ---------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -195,7 +195,7 @@ class Connection(ABC):
                 if self._failure is not None:
                     return
                 code, error = link.close_code, link.last_error
-                # A token that has expired can be had anew from a function; if the server does not take that one, it is over.
+                # A function can replace an expired token. If the server refuses the new one too, the connection ends for good.
                 again = comes_back(code) or (code == UNIDENTIFIED and callable(self._dial.token))
                 if not self._reconnect or not again:
                     self._end(
@@ -204,7 +204,7 @@ class Connection(ABC):
                         else ConnectionLost(f"The connection was lost ({code}).")
                     )
                     return
-                logger.info("connection lost (%s), coming back", code)
+                logger.info("connection lost (%s), reconnecting", code)
                 self._change(State.RECONNECTING)
                 known = code in errors.CLOSE_CODES and error is not None
                 await asyncio.sleep(self._backoff.pause(error.retry_after if known and error else None))
@@ -240,11 +240,11 @@ class Connection(ABC):
         return link
 
     async def _serve(self, link: Link) -> None:
-        """From the registration to the end of one connection."""
+        """Serve one connection from its registration to its end."""
         self._link = link
         self.connections += 1
         self._backoff.reset()
-        # First what was not answered, in its order; new requests wait until that is on its way.
+        # The unanswered requests go first, in their order. New requests wait until they are sent.
         again = self._spawn(self._send_again(link))
         try:
             async for frame in link.frames():
@@ -291,13 +291,13 @@ class Connection(ABC):
         error = frame.get("error")
         problem = errors.from_error(error if isinstance(error, dict) else {})
         if isinstance(problem, errors.RateLimited):
-            # It does not say which frame was refused: everything unanswered is sent again, which the ids make harmless.
+            # The error does not name the refused frame. Everything unanswered is sent again; the ids make that harmless.
             self._pacer.hold(problem.retry_after or 1.0)
             if self._link is not None and not self._requests.repeating:
                 self._requests.repeating = True
                 self._spawn(self._repeat_unanswered(self._link))
         else:
-            logger.debug("the server said %s", problem.code)
+            logger.debug("the server answered %s", problem.code)
 
     async def _repeat_unanswered(self, link: Link) -> None:
         try:
@@ -320,14 +320,12 @@ class Connection(ABC):
         timeout: float | None,
         on_answer: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
-        """Send a frame and wait for its answer, across breaks of the connection when ``repeat``."""
+        """Send a frame and wait for its answer. With ``repeat``, send it again after a broken connection."""
         text = self._encoded(frame)
         delay = Backoff()
         seconds = self._timeout if timeout is None else timeout
-        again = f"; with the id {frame['id']} it can be sent again" if frame["type"] != "command" else ""
-        async with within(
-            seconds, f"No answer came within {seconds:g} s. Whether it was carried out is unknown{again}."
-        ):
+        again = f" You can send it again with the id {frame['id']}." if frame["type"] != "command" else ""
+        async with within(seconds, f"There was no answer within {seconds:g} s. The outcome is unknown.{again}"):
             while True:
                 pending = Pending(frame["id"], text, repeat, asyncio.get_running_loop().create_future(), on_answer)
                 self._requests.add(pending)
@@ -358,7 +356,7 @@ class Connection(ABC):
         text = encode(frame, depth) if isinstance(depth, int) else encode(frame)
         most = self._pacer.frame_bytes
         if most and len(text.encode()) > most:
-            raise errors.FrameTooLarge(f"The frame has {len(text.encode())} bytes; the server takes {most}.")
+            raise errors.FrameTooLarge(f"The frame has {len(text.encode())} bytes; the server's limit is {most}.")
         return text
 
     async def _command(
@@ -369,28 +367,28 @@ class Connection(ABC):
         result: dict[str, Any] = answer["result"]
         return result
 
-    # --- filled in by the bus -----------------------------------------------------------------------------------------
+    # --- overridden by the bus -----------------------------------------------------------------------------------------
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Before the first attempt to connect; what it raises ends :meth:`open`."""
+        """Prepare the first attempt to connect. :meth:`open` raises its errors."""
 
     @abstractmethod
     def _registration(self) -> dict[str, Any]:
-        """The frame that registers: identity, and the positions to go on from."""
+        """Build the frame that registers: the identity and the positions to resume from."""
 
     @abstractmethod
     def _registered(self, answer: dict[str, Any], frame: dict[str, Any]) -> None:
-        """The answer to that frame; nothing that follows has been looked at yet."""
+        """Handle the answer to the registration. No later frame was handled yet."""
 
     @abstractmethod
     def _is_back(self) -> None:
-        """Connected, and what was unanswered is on its way again."""
+        """Handle a new connection. The unanswered requests were sent again."""
 
     @abstractmethod
     def _receive(self, frame: dict[str, Any]) -> None:
-        """A frame that answers no request."""
+        """Handle a frame that answers no request."""
 
     @abstractmethod
     def _ended(self, failure: Exception) -> None:
-        """The connection has ended for good."""
+        """Handle the final end of the connection."""

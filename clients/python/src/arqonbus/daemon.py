@@ -1,4 +1,4 @@
-"""Calls that may never return, beside an event loop: nobody waits for them at the end of the process."""
+"""Blocking calls that may never return, beside an event loop. The process does not wait for them at its end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 async def in_daemon(function: Callable[[], T], name: str) -> T:
-    """Call a blocking function in a daemon thread of its own, and return or raise what it does.
+    """Run a blocking function in a new daemon thread. Returns its result or raises its error.
 
-    Unlike with an executor, neither the event loop nor the interpreter waits at its end for a function that hangs.
+    Neither the event loop nor the interpreter waits at its end for a function that hangs. An executor would wait.
     """
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
@@ -35,7 +35,7 @@ async def in_daemon(function: Callable[[], T], name: str) -> T:
         try:
             loop.call_soon_threadsafe(settle, result, problem)
         except RuntimeError:
-            return  # The loop has ended meanwhile.
+            return  # The loop has ended in the meantime.
 
     threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True, name=name).start()
     return await done

@@ -1,13 +1,13 @@
-"""Everything that can go wrong, as exceptions, and what each close code means for a client (contract §8).
+"""All errors of the client.
 
 ::
 
     ArqonBusError
-    ├── ConnectionFailed        nobody answered, or not a bus
-    ├── ConnectionLost          the connection went while an answer was awaited; what was asked may have been done
-    ├── BusClosed               used after it was closed
-    ├── IdentityInUse           another client has the file of the identity
-    ├── ClosedByServer          the server ended it with a code that says "do not come back"
+    ├── ConnectionFailed        no server answers, or it is not a bus
+    ├── ConnectionLost          the connection broke before the answer; the server may have done the request
+    ├── BusClosed               the bus was closed before this call
+    ├── IdentityInUse           another client uses the identity file
+    ├── ClosedByServer          the server closed with a code that means "do not come back"
     └── ServerError             an error frame or a refused command, by number:
         ├── BadRequest (400)        ValidationFailed (Unsendable: refused by the client itself), InvalidJson, InvalidName, …
         ├── Unauthenticated (401)
@@ -30,13 +30,13 @@ from .close_codes import comes_back as comes_back
 
 
 class ArqonBusError(Exception):
-    """Base of every error of this package."""
+    """Base of all errors of this package."""
 
 
 class ConnectionFailed(ArqonBusError):
-    """Raised when the server cannot be reached or does not speak the bus's protocol.
+    """The server is not reachable, or does not speak the bus's protocol.
 
-    ``answered``: something is there, but not a bus at this address. ``proxy``: a proxy was on the way.
+    ``answered``: a server answered, but it is not a bus. ``proxy``: the attempt used a proxy.
     """
 
     def __init__(self, message: str, *, answered: bool = False, proxy: bool = False) -> None:
@@ -46,21 +46,21 @@ class ConnectionFailed(ArqonBusError):
 
 
 class ConnectionLost(ArqonBusError):
-    """Raised when the connection went before an answer came: what was asked may have been carried out, or not."""
+    """The connection broke before the answer. The server may or may not have done the request."""
 
 
 class BusClosed(ArqonBusError):
-    """Raised by every use of a bus after ``close()``."""
+    """The bus was closed with ``close()`` before or during the call."""
 
 
 class IdentityInUse(ArqonBusError):
-    """Raised when another client, in this process or another, has the file that ``identity`` names."""
+    """Another client, in this process or another, uses the file that ``identity`` names."""
 
 
 class ServerError(ArqonBusError):
-    """The server's refusal of one frame or command.
+    """The server refused a frame or a command.
 
-    ``code`` and ``number`` are those of the contract, ``details`` lists every fault, ``retry_after`` is in seconds.
+    ``code`` and ``number`` are the server's, ``details`` lists every fault, and ``retry_after`` is in seconds.
     """
 
     code: ClassVar[str] = ""
@@ -77,7 +77,7 @@ class ServerError(ArqonBusError):
         code: str = "",
         number: int = 0,
     ) -> None:
-        # A newer server may know codes that this package does not; they keep their own name and number.
+        # A newer server may have codes that this package does not know. They keep their code and number.
         if code and code != self.code:
             self.code = code  # type: ignore[misc]
         if number and number != self.number:
@@ -90,7 +90,7 @@ class ServerError(ArqonBusError):
         )
 
     def _faults(self) -> str:
-        """What ``details`` adds to the message: a traceback shows only the text, and the faults are what one looks for."""
+        """Return the faults of ``details`` as text, so that a traceback shows them."""
         told = (
             f"{fault.get('field', '')}: {fault['message']}"
             for fault in self.details
@@ -100,19 +100,19 @@ class ServerError(ArqonBusError):
 
 
 class BadRequest(ServerError):
-    """400: the request is wrong; sending it again unchanged cannot help."""
+    """400: the request is wrong. Sending it again unchanged cannot help."""
 
     number = 400
 
 
 class ValidationFailed(BadRequest):
-    """Fields of the frame are wrong; ``details`` lists every fault."""
+    """Fields of the frame are wrong. ``details`` lists every fault."""
 
     code = "VALIDATION_ERROR"
 
 
 class Unsendable(ValidationFailed, ValueError):
-    """Raised before anything is sent: a value is not one that the server, or a reader, could take. Nothing was published."""
+    """The server or a receiver could not read a value, so the client did not send the frame."""
 
 
 class InvalidJson(BadRequest):
@@ -122,13 +122,13 @@ class InvalidJson(BadRequest):
 
 
 class UnsupportedVersion(BadRequest):
-    """The server does not speak this version of the contract."""
+    """The server does not support this version of the protocol."""
 
     code = "UNSUPPORTED_VERSION"
 
 
 class UnknownType(BadRequest):
-    """The frame's type is not known."""
+    """The type of the frame is unknown."""
 
     code = "UNKNOWN_TYPE"
 
@@ -140,45 +140,45 @@ class UnknownCommand(BadRequest):
 
 
 class InvalidName(BadRequest):
-    """A room's, channel's or client's name is not allowed."""
+    """The name of a room, channel or client is not allowed."""
 
     code = "INVALID_NAME"
 
 
 class AlreadyRegistered(BadRequest):
-    """The connection has an identity already."""
+    """The connection already has an identity."""
 
     code = "ALREADY_REGISTERED"
 
 
 class Unauthenticated(ServerError):
-    """401: not identified; bring an access token."""
+    """401: the client is not identified. Send an access token."""
 
     number = 401
     code = "UNAUTHENTICATED"
 
 
 class Forbidden(ServerError):
-    """403: this identity may not do this here."""
+    """403: this identity has no permission for the request."""
 
     number = 403
     code = "FORBIDDEN"
 
 
 class OriginRefused(Forbidden):
-    """The page's origin is not allowed."""
+    """The origin of the page is not allowed."""
 
     code = "ORIGIN_REFUSED"
 
 
 class Revoked(Forbidden):
-    """The access was withdrawn while connected."""
+    """The permission was withdrawn during the connection."""
 
     code = "REVOKED"
 
 
 class NotFound(ServerError):
-    """404: there is no such thing."""
+    """404: the object does not exist."""
 
     number = 404
     code = "NOT_FOUND"
@@ -203,39 +203,39 @@ class ClientNotFound(NotFound):
 
 
 class TargetNotFound(NotFound):
-    """Some targets of a private message are not known; ``details`` names them, the others were served."""
+    """Some targets of a private message are unknown; ``details`` names them. The others received the message."""
 
     code = "TARGET_NOT_FOUND"
 
 
 class MethodNotAllowed(ServerError):
-    """405: the HTTP address does not take this method."""
+    """405: the URL does not support this method."""
 
     number = 405
     code = "METHOD_NOT_ALLOWED"
 
 
 class NotAcceptable(ServerError):
-    """406: answers come as JSON only."""
+    """406: the server answers only with JSON."""
 
     number = 406
     code = "NOT_ACCEPTABLE"
 
 
 class Conflict(ServerError):
-    """409: the state of things does not allow it."""
+    """409: the present state does not allow the request."""
 
     number = 409
 
 
 class RoomExists(Conflict):
-    """The room is there already."""
+    """The room already exists."""
 
     code = "ROOM_EXISTS"
 
 
 class ChannelExists(Conflict):
-    """The channel is there already."""
+    """The channel already exists."""
 
     code = "CHANNEL_EXISTS"
 
@@ -247,7 +247,7 @@ class ChannelNotEmpty(Conflict):
 
 
 class ChannelProtected(Conflict):
-    """The channel is built in and stays."""
+    """The channel is built in and cannot be deleted."""
 
     code = "CHANNEL_PROTECTED"
 
@@ -259,7 +259,7 @@ class NotAMember(Conflict):
 
 
 class ClientIdInUse(Conflict):
-    """The client_id is connected, or belongs to somebody else."""
+    """The client_id is connected, or belongs to another identity."""
 
     code = "CLIENT_ID_IN_USE"
 
@@ -271,40 +271,40 @@ class TakenOver(Conflict):
 
 
 class FrameTooLarge(ServerError):
-    """413: the frame is larger than the server takes."""
+    """413: the frame is larger than the server's limit."""
 
     number = 413
     code = "FRAME_TOO_LARGE"
 
 
 class UnsupportedMediaType(ServerError):
-    """415: the body of an HTTP request has to be JSON."""
+    """415: the body of an HTTP request must be JSON."""
 
     number = 415
     code = "UNSUPPORTED_MEDIA_TYPE"
 
 
 class TooMuch(ServerError):
-    """429: later; ``retry_after`` says when."""
+    """429: try again later. ``retry_after`` says when."""
 
     number = 429
     retry = True
 
 
 class RateLimited(TooMuch):
-    """Too many frames."""
+    """The client sent too many frames."""
 
     code = "RATE_LIMITED"
 
 
 class LimitReached(TooMuch):
-    """A limit is reached; ``details`` says which one."""
+    """A limit is reached. ``details`` names it."""
 
     code = "LIMIT_REACHED"
 
 
 class Busy(TooMuch):
-    """The server has more to write than it can."""
+    """The server has too much data to write."""
 
     code = "BUSY"
 
@@ -316,27 +316,27 @@ class TooSlow(TooMuch):
 
 
 class ServerFault(ServerError):
-    """5xx: the server's fault; the same request may succeed later."""
+    """5xx: the server failed. The same request may succeed later."""
 
     number = 503
     retry = True
 
 
 class InternalError(ServerFault):
-    """Something failed; ``details`` holds the reference for the server's log."""
+    """The server failed. ``details`` has the reference for its log."""
 
     number = 500
     code = "INTERNAL_ERROR"
 
 
 class Unavailable(ServerFault):
-    """The message store does not answer; nothing was published."""
+    """The database does not answer. Nothing was published."""
 
     code = "UNAVAILABLE"
 
 
 class OutcomeUnknown(ServerFault):
-    """The store was lost while it committed; a repeat with the same id makes sure."""
+    """The database failed during the commit. Repeat the message with the same id."""
 
     code = "OUTCOME_UNKNOWN"
 
@@ -351,7 +351,7 @@ def _leaves(base: type[ServerError]) -> list[type[ServerError]]:
     return [base, *(leaf for child in base.__subclasses__() for leaf in _leaves(child))]
 
 
-#: The exception of each of the contract's codes.
+#: The exception for each error code.
 BY_CODE: dict[str, type[ServerError]] = {kind.code: kind for kind in _leaves(ServerError) if vars(kind).get("code")}
 _BY_NUMBER: dict[int, type[ServerError]] = {
     400: BadRequest,
@@ -365,7 +365,7 @@ _BY_NUMBER: dict[int, type[ServerError]] = {
 
 
 def from_error(error: Mapping[str, Any]) -> ServerError:
-    """The exception for the ``error`` object of a frame; codes that are not known go by their number."""
+    """Return the exception for the ``error`` object of a frame. The number decides for unknown codes."""
     code, number = str(error.get("code") or ""), int(error.get("number") or 0)
     kind = BY_CODE.get(code) or _BY_NUMBER.get(number) or (ServerFault if number >= 500 else ServerError)
     return kind(
@@ -374,7 +374,7 @@ def from_error(error: Mapping[str, Any]) -> ServerError:
 
 
 class ClosedByServer(ArqonBusError):
-    """Raised when the server ended the connection for good; ``close_code`` is in the table, ``error`` tells the reason."""
+    """The server closed the connection for good. ``close_code`` is in the table, and ``error`` has the reason."""
 
     def __init__(self, close_code: int, error: ServerError | None = None) -> None:
         self.close_code = close_code

@@ -1,4 +1,4 @@
-"""What one client hears: its subscriptions, and how far each log came that reaches them."""
+"""The subscriptions of one client, and its place in each log that it receives."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
 
 
 def joinable(address: str) -> bool:
-    """Whether one becomes a member there; an inbox and a whole room's log come by themselves."""
+    """Return whether a client joins this address. Inboxes and whole-room logs need no join."""
     room, _, channel = address.partition(":")
     return room not in (INBOX_ROOM, WHOLE) and channel != WHOLE
 
 
 def told(row: dict[str, Any], seq: int | None = None) -> Position:
-    """Where the server says that a log stands, or ``seq`` of that log; an empty epoch is one that is not known."""
+    """Return the position of a log that the server sent. An empty epoch means that the epoch is unknown."""
     return Position(row["seq"] if seq is None else seq, row["epoch"] or None)
 
 
 class Heard:
-    """The logs that reach a client, and who listens to them. :meth:`begin` alone sets the place of a log."""
+    """The logs that reach a client, and their subscriptions. Only :meth:`begin` sets the place of a log."""
 
     def __init__(self) -> None:
-        #: How far each log came, for the next registration. Those of ``_live`` reach the client on this connection.
+        #: Our place in each log, for the next registration. The logs in ``_live`` reach the client on this connection.
         self.logs: dict[str, Position] = {}
         self._live: set[str] = set()
-        #: Up to where a log has messages that this client does not get: pruned ones, or letters of who had its id before.
+        #: The last message of a log that this client does not get: pruned, or sent to the id's earlier owner.
         self._withheld: dict[str, int] = {}
         self.by_address: dict[str, weakref.WeakSet[Subscription]] = {}
         self.all: weakref.WeakSet[Subscription] = weakref.WeakSet()
@@ -38,7 +38,7 @@ class Heard:
     # --- subscriptions ------------------------------------------------------------------------------------------------
 
     def add(self, subscription: Subscription) -> None:
-        """From now on every frame of its logs reaches it."""
+        """Add a subscription. From now on it receives every frame of its logs."""
         self.by_address.setdefault(subscription.address, weakref.WeakSet()).add(subscription)
         self.all.add(subscription)
         for address, at in self.logs.items():
@@ -46,28 +46,28 @@ class Heard:
                 subscription._begin(address, at)
 
     def remove(self, subscription: Subscription) -> None:
-        """It has ended, of itself or by an error: nothing reaches it any more, and nothing is joined for it."""
+        """Remove a subscription that ended. It receives nothing more, and needs no membership."""
         self.all.discard(subscription)
         self.listeners(subscription.address).discard(subscription)
         self.tidy(subscription.address)
 
     def tidy(self, address: str) -> None:
-        """Keep nothing of an address to which nobody listens."""
+        """Forget an address without subscriptions."""
         if address in self.by_address and not self.by_address[address]:
             del self.by_address[address]
 
     def listeners(self, address: str) -> weakref.WeakSet[Subscription]:
-        """The subscriptions of an address."""
+        """Return the subscriptions of an address."""
         return self.by_address.get(address, weakref.WeakSet())
 
     def hearing(self, address: str) -> Iterable[Subscription]:
-        """The subscriptions that a log's messages are for; those of a room's own log are for each of its channels."""
+        """Return the subscriptions that receive a log. A room's log goes to all of its channels."""
         if address.endswith(f":{WHOLE}"):
             return [subscription for subscription in self.all if subscription._wants(address)]
         return list(self.listeners(address))
 
     def fail(self, address: str, error: Exception) -> None:
-        """An error ends the subscriptions of an address."""
+        """End the subscriptions of an address with an error."""
         for subscription in list(self.listeners(address)):
             subscription._fail(error)
             self.remove(subscription)
@@ -75,10 +75,10 @@ class Heard:
     # --- places -------------------------------------------------------------------------------------------------------
 
     def begin(self, address: str, at: Position, *, lost: bool = False) -> None:
-        """A log goes on after ``at``; ``lost``: what lies between our own place and that is gone.
+        """Set the place of a log to ``at``. ``lost`` means that messages between our place and ``at`` are gone.
 
-        Subscriptions to which another log was known under this address, or that did not hear it for a while, begin there
-        too, and tell the gap. The others keep their place: what is sent to them twice they leave out.
+        Subscriptions that followed another log, or missed a part of this one, also start at ``at`` and report the gap. The others
+        keep their place and skip repeated messages.
         """
         before = self.logs.get(address)
         if before is not None and not lost:
@@ -93,26 +93,26 @@ class Heard:
                 subscription._learn(address, at.epoch)
 
     def meet(self, address: str, at: Position) -> None:
-        """The server says where a log stands that reaches us: news only if it did not reach us, or is another one."""
+        """Compare our place with the server's position of a log. It matters only for a new log or a missed one."""
         before = self.logs.get(address)
         if before is None or address not in self._live or _another(before, at):
             self.begin(address, at)
 
     def joined(self, address: str, result: dict[str, Any], since: Position | None, *, ours: bool) -> None:
-        """The answer to a join; ``ours``: ``since`` is our own place, and not one that a new subscription asks for."""
+        """Handle the answer to a join. ``ours`` means that ``since`` was our own place, not one of a new subscription."""
         if since is None:
             self.meet(address, told(result))
         else:
             lost = result.get("recovered") is False
             start = result["first_seq"] - 1 if lost else since.seq
             self.begin(address, told(result, start), lost=lost and ours)
-        # The room's own log comes with the first of its channels.
+        # The room's log arrives with the first of its channels.
         for log, row in result["positions"].items():
             if log != address:
                 self.meet(log, told(row))
 
     def registered(self, channels: dict[str, dict[str, Any]], asked: dict[str, dict[str, Any]]) -> None:
-        """The answer to a registration: nothing reaches us but what it names."""
+        """Handle the answer to a registration. It names all logs that reach us."""
         self._live.clear()
         for address, row in channels.items():
             before = asked.get(address)
@@ -127,7 +127,7 @@ class Heard:
                 self.begin(address, told(row, row["first_seq"] - 1 if lost else before["seq"]), lost=lost)
 
     def positions(self, wanted: set[str]) -> dict[str, dict[str, Any]]:
-        """What a registration says of where we were: the channels that we want, their rooms' logs and the inbox."""
+        """Return the positions for a registration: of the channels that we want, of their rooms, and of the inbox."""
         rooms = {address.partition(":")[0] for address in wanted}
         return {
             address: {"epoch": at.epoch or "", "seq": at.seq}
@@ -136,36 +136,36 @@ class Heard:
         }
 
     def came(self, address: str, seq: int) -> None:
-        """A message of a log arrived."""
+        """Handle a message of a log."""
         at = self.logs.get(address)
         if at is None or seq > at.seq:
             self.logs[address] = Position(seq, at.epoch if at else None)
             self._live.add(address)
 
     def place(self, address: str, since: Position) -> tuple[Position, bool]:
-        """Where a subscription begins that was at ``since`` in a log that comes by itself, and whether messages are lost.
+        """Return where a subscription to a log without joins starts, and whether messages are lost.
 
-        It is for logs that are not joined, where nobody but us can compare.
+        Nobody but the client can compare the positions of such a log.
         """
         at = self.logs.get(address)
         if at is None:
             return since, False
         another = since.seq > 0 and since.epoch is not None and since.epoch != at.epoch
-        # All of an inbox comes to us, so nobody can have been further on in it.
+        # The whole inbox reaches us, so no subscription can be further on.
         beyond = address.startswith(f"{INBOX_ROOM}:") and since.seq > at.seq
         if another or beyond:
             return Position(0, at.epoch), True
         return Position(since.seq, at.epoch), since.seq < self._withheld.get(address, 0)
 
     def forget(self, address: str, members: set[str]) -> None:
-        """A channel is left: its log comes no longer, nor with the room's last one of ``members`` the room's own."""
+        """Forget the log of a channel that we left. With the last channel of a room, forget the room's log too."""
         self._drop(address)
         room = address.partition(":")[0]
         if not any(other.startswith(f"{room}:") for other in members):
             self._drop(f"{room}:{WHOLE}")
 
     def keep_only(self, wanted: set[str]) -> None:
-        """Forget the places of logs that do not reach us and that nobody wants back: neither a channel nor one of its room."""
+        """Forget the places of logs that do not reach us and that no subscription needs."""
         rooms = {address.partition(":")[0] for address in wanted}
         for address in [address for address in self.logs if address not in self._live]:
             if not (address in wanted or (address.endswith(f":{WHOLE}") and address.partition(":")[0] in rooms)):
@@ -178,5 +178,5 @@ class Heard:
 
 
 def _another(before: Position, at: Position) -> bool:
-    """Whether two positions are of different logs, as far as both are known."""
+    """Return whether two positions are of different logs, as far as both epochs are known."""
     return bool(before.epoch and at.epoch and before.epoch != at.epoch)

@@ -1,4 +1,4 @@
-"""An identity that outlives its process: a file with the ``client_id``, the proof of being it, and how far its inbox was read."""
+"""An identity that outlives its process: a file with the ``client_id``, its proof, and the place in its inbox."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-#: Open ones, so that a child that is made by fork does not hold the locks of its parent.
+#: Open files, so that a forked child does not keep the locks of its parent.
 _open: weakref.WeakSet[Identity] = weakref.WeakSet()
 
 
 class Identity:
-    """The file. One client at a time may have it: beside it lies ``FILE.lock``, which is locked as long as it is in use."""
+    """The file of an identity. One client at a time may use it; ``FILE.lock`` is locked meanwhile."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.realpath(path))
         self.client_id = ""
         self.resume_token: str | None = None
-        #: After the last private message that its reader is done with.
+        #: The place after the last finished private message.
         self.inbox: Position | None = None
         self._lock: int | None = None
         self._writing = threading.Lock()
 
     def open(self, client_id: str | None) -> None:
-        """Take the file for ``client_id``; None: for that in the file, or for a new one.
+        """Lock the file for ``client_id``. None means the id in the file, or a new one.
 
-        Raises ``IdentityInUse``, ``ValueError`` for a file that is something else, ``OSError``.
+        Raises ``IdentityInUse``, ``ValueError`` if the file is something else, and ``OSError``.
         """
         if self._lock is not None:
             return
@@ -52,12 +52,12 @@ class Identity:
         try:
             if not _locked(lock):
                 raise IdentityInUse(
-                    f"The identity {self.path} is in use by another client. Give each client a file of its own."
+                    f"The identity {self.path} is in use by another client. Give each client its own file."
                 )
             self._read()
             if client_id and self.client_id and client_id != self.client_id:
                 raise ValueError(
-                    f"{self.path} is the identity of {self.client_id}, not of {client_id}. Give {client_id} a file of its own."
+                    f"{self.path} is the identity of {self.client_id}, not of {client_id}. Give {client_id} its own file."
                 )
         except BaseException:
             os.close(lock)
@@ -67,7 +67,7 @@ class Identity:
         self.client_id = client_id or self.client_id or f"me-{secrets.token_hex(8)}"
 
     def close(self) -> None:
-        """Let others have it."""
+        """Unlock the file."""
         with self._writing:
             lock, self._lock = self._lock, None
             if lock is not None:
@@ -75,13 +75,13 @@ class Identity:
                 os.close(lock)
 
     def registered(self, client_id: str, resume_token: str | None) -> None:
-        """Keep what the server confirmed."""
+        """Store the id and proof that the server confirmed."""
         if (client_id, resume_token) != (self.client_id, self.resume_token) or not self.path.exists():
             self.client_id, self.resume_token = client_id, resume_token
             self._write()
 
     async def done(self, place: Position) -> None:
-        """Keep how far the inbox was read. Raises ``OSError``."""
+        """Store the place in the inbox. Raises ``OSError``."""
         self.inbox = place
         await asyncio.to_thread(self._write)
 
@@ -97,20 +97,20 @@ class Identity:
             self.inbox = None if inbox is None else Position(int(inbox["seq"]), inbox["epoch"])
         except (ValueError, KeyError, TypeError) as problem:
             raise ValueError(
-                f"{self.path} is not the identity of a client. Name another file, or remove this one to begin as a new client."
+                f"{self.path} is not an identity file. Use another file, or delete this one to start as a new client."
             ) from problem
 
     def _write(self) -> None:
-        """Replace the file as a whole: who reads it after a crash finds the old or the new one."""
+        """Replace the whole file at once. After a crash, the old or the new file is there."""
         with self._writing:
             if self._lock is None:
-                return  # Given back meanwhile; somebody else may have it by now.
+                return  # The file was unlocked in the meantime, and another client may use it now.
             kept = {
                 "client_id": self.client_id,
                 "resume_token": self.resume_token,
                 "inbox": None if self.inbox is None else self.inbox._asdict(),
             }
-            # Made for its owner alone, as mkstemp does.
+            # mkstemp creates the file for its owner only.
             handle, new = tempfile.mkstemp(prefix=f"{self.path.name}.", suffix=".new", dir=self.path.parent)
             try:
                 with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -142,7 +142,7 @@ def _unlock(handle: int) -> None:
 
 
 def _forked() -> None:
-    """In a child: the lock is its parent's."""
+    """Forget the lock in a child process. It belongs to the parent."""
     for identity in list(_open):
         lock, identity._lock = identity._lock, None
         if lock is not None:

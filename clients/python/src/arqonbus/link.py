@@ -1,4 +1,4 @@
-"""One socket: connecting, the welcome, the registration, frames in and out, and why it ended (contract §3, §8)."""
+"""One socket: handshake, welcome, registration, frames in and out, and the reason of its end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .values import encode
 
 logger = logging.getLogger("arqonbus.client")
 
-#: How long the close may take that follows a refusal, in seconds.
+#: How long to wait for the close after a refusal, in seconds.
 GRACE = 1.0
 
 
@@ -49,7 +49,7 @@ class Dial:
 
 
 class Refused(Exception):
-    """Raised when an attempt to connect failed; ``final`` when another one cannot help."""
+    """An attempt to connect failed. ``final`` means that another attempt cannot help."""
 
     def __init__(self, error: Exception, *, final: bool, retry_after: float | None = None) -> None:
         self.error = error
@@ -59,7 +59,7 @@ class Refused(Exception):
 
 
 def meant(url: str) -> str:
-    """The URL of a bus that somebody who wrote ``url`` is likely to want."""
+    """Return the URL of a bus that the user probably meant with ``url``."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return f"ws://{url or 'localhost:8765/'}"
@@ -67,7 +67,7 @@ def meant(url: str) -> str:
 
 
 async def _connected(dial: Dial, token: str | None) -> ClientConnection:
-    """A socket after its handshake. Raises :class:`Refused`."""
+    """Return a socket after its handshake. Raises :class:`Refused`."""
     headers = dict(dial.headers)
     if token:
         headers["Authorization"] = f"Bearer {token}"
@@ -93,7 +93,7 @@ async def _connected(dial: Dial, token: str | None) -> ClientConnection:
         text, final = f"{dial.url} is not the URL of a bus. Did you mean {meant(dial.url)}?", True
     except InvalidStatus as problem:
         status = problem.response.status_code
-        text = f"{dial.url} answered HTTP {status}, and not as a bus does"
+        text = f"{dial.url} answered HTTP {status}. This is not an answer of a bus"
         failure = ConnectionFailed(text, answered=True)
         raise Refused(failure, final=status not in (408, 425, 429) and status < 500) from None
     except InvalidProxy as problem:
@@ -103,7 +103,10 @@ async def _connected(dial: Dial, token: str | None) -> ClientConnection:
     except ProxyError as problem:
         text, final = f"{dial.url} cannot be reached{way}: {problem.__cause__ or problem}", False
     except ImportError:
-        text, final = f"{dial.url} cannot be reached{way}: that needs a package (pip install python-socks)", True
+        text, final = (
+            f"{dial.url} cannot be reached{way}: a SOCKS proxy needs a package (pip install python-socks)",
+            True,
+        )
     except InvalidHandshake as problem:
         text, final = f"{dial.url} does not speak WebSocket: {problem}", False
     except ConnectionClosed as problem:
@@ -122,15 +125,15 @@ class Link:
         self._socket = socket
         #: The payload of the welcome frame.
         self.welcome: dict[str, Any] = {}
-        #: The last error frame that answered no request: the reason of a close, mostly.
+        #: The last error frame that answered no request. It usually is the reason of a close.
         self.last_error: ServerError | None = None
         self.registered = False
-        #: Frames that could not be read.
+        #: The number of unreadable frames.
         self.unreadable = 0
 
     @classmethod
     async def dial(cls, dial: Dial) -> Link:
-        """Connect and take the welcome. Raises :class:`Refused`."""
+        """Connect and read the welcome. Raises :class:`Refused`."""
         try:
             token = await fresh(dial.token, dial.open_timeout)
         except ConnectionFailed as problem:
@@ -154,7 +157,7 @@ class Link:
         self.welcome = payload
 
     async def register(self, dial: Dial, registration: dict[str, Any]) -> dict[str, Any]:
-        """Send the registration; the payload of ``registered``. Raises :class:`Refused`."""
+        """Send the registration and return the payload of ``registered``. Raises :class:`Refused`."""
         try:
             await self._socket.send(encode(registration))
         except ConnectionClosed:
@@ -170,7 +173,7 @@ class Link:
                 raise await self._refusal(dial)
 
     async def _refusal(self, dial: Dial) -> Refused:
-        """What an error before the registration means; the close that mostly follows it says more."""
+        """Explain an error before the registration. The close that usually follows has more information."""
         try:
             async with asyncio.timeout(GRACE):
                 await self._socket.wait_closed()
@@ -207,7 +210,7 @@ class Link:
             frame = decode(data)
         except Unreadable as problem:
             self.unreadable += 1
-            logger.warning("a frame of the server cannot be read, and is left out or shown empty: %s", problem)
+            logger.warning("cannot read a frame of the server; it is skipped or shown empty: %s", problem)
             frame = problem.instead
         if not isinstance(frame, dict):
             return None
@@ -218,7 +221,7 @@ class Link:
         return frame
 
     async def frames(self) -> AsyncIterator[dict[str, Any]]:
-        """Every frame until the connection ends."""
+        """Yield every frame until the connection ends."""
         try:
             while True:
                 frame = self._decode(await self._socket.recv())
@@ -228,7 +231,7 @@ class Link:
             return
 
     async def send(self, text: str) -> bool:
-        """Send a frame, waiting while the line is full; False when the connection has ended."""
+        """Send a frame, and wait while the send buffer is full. Returns False if the connection has ended."""
         try:
             await self._socket.send(text)
         except ConnectionClosed:
@@ -236,14 +239,14 @@ class Link:
         return True
 
     async def close(self) -> None:
-        """Close with the handshake, or after two seconds without it."""
+        """Close with the closing handshake, or without it after two seconds."""
         await self._socket.close()
 
     def abort(self) -> None:
-        """Cut the line, as a broken network does."""
+        """Cut the connection like a broken network."""
         self._socket.transport.abort()
 
     @property
     def close_code(self) -> int:
-        """The close code; 1006 when none was received."""
+        """The close code. 1006 means that none was received."""
         return self._socket.close_code or 1006

@@ -1,7 +1,7 @@
-"""An MCP server (stdio) that lets an agent take part in a room: an ordinary client of the bus with five tools.
+"""An MCP server (stdio) for agents: an ordinary client of the bus with five tools.
 
-``arqonbus-mcp --url ws://localhost:8765/ --client-id my-agent``; the same values can come from ARQONBUS_URL, ARQONBUS_TOKEN,
-ARQONBUS_CLIENT_ID, ARQONBUS_ROOM and ARQONBUS_IDENTITY. Needs the package ``mcp`` (the extra ``[mcp]``).
+Start it with ``arqonbus-mcp --url ws://localhost:8765/ --client-id my-agent``. The values can also come from ARQONBUS_URL,
+ARQONBUS_TOKEN, ARQONBUS_CLIENT_ID, ARQONBUS_ROOM and ARQONBUS_IDENTITY. It needs the package ``mcp`` (the extra ``[mcp]``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .subscription import Subscription
 
 T = TypeVar("T")
 
-#: The longest wait of one call, in seconds: MCP clients give up on calls that take much longer.
+#: The longest wait of one call, in seconds. MCP clients give up on much longer calls.
 LONGEST_WAIT = 300.0
 
 INSTRUCTIONS = """\
@@ -46,7 +46,7 @@ Heard = Annotated[str, Field(description='Channel as room:channel, or "inbox" fo
 
 
 def shown(message: Message) -> dict[str, Any]:
-    """A message as tools return it."""
+    """Return a message in the form that the tools use."""
     result: dict[str, Any] = {
         "id": message.id,
         "type": message.type,
@@ -65,7 +65,7 @@ def shown(message: Message) -> dict[str, Any]:
 
 
 class Participant:
-    """The agent's place on the bus: one connection, made when it is first needed, and a subscription for each channel."""
+    """The agent's client: one connection, opened at its first use, and one subscription per channel."""
 
     def __init__(
         self, url: str, token: str | None, client_id: str | None, room: str | None, identity: str | None = None
@@ -80,7 +80,7 @@ class Participant:
         self._lock = asyncio.Lock()
 
     async def bus(self) -> Bus:
-        """The connected bus. Raises ``ToolError`` that says what to do when there is none."""
+        """Return the connected bus. Raises ``ToolError`` with advice if there is none."""
         async with self._lock:
             if self._bus is None:
                 bus = await told(
@@ -94,14 +94,14 @@ class Participant:
                         buffer=500,
                     )
                 )
-                # Whoever answers in private must not have to hope that the agent listens already.
+                # Subscribe to the inbox first, so that the agent misses no private answer.
                 inbox = await told(bus.inbox().open())
                 self._subscriptions[inbox.address] = inbox
                 self._bus = bus
             return self._bus
 
     async def listen(self, address: str, since: int | None = None) -> Subscription:
-        """The subscription of a channel, or of the inbox."""
+        """Return the subscription of a channel or of the inbox."""
         bus = await self.bus()
         address = f"{INBOX_ROOM}:{bus.client_id}" if address == "inbox" else address
         async with self._lock:
@@ -119,27 +119,27 @@ class Participant:
             return subscription
 
     async def close(self) -> None:
-        """Leave the bus."""
+        """Close the connection."""
         if self._bus is not None:
             await self._bus.close()
 
 
 async def told(work: Awaitable[T]) -> T:
-    """Await; what goes wrong becomes a ``ToolError`` that an agent can act on."""
+    """Await the result. An error becomes a ``ToolError`` with advice for the agent."""
     try:
         return await work
     except ConnectionFailed as problem:
-        raise ToolError(f"{problem}. Is the server running? The URL is set by ARQONBUS_URL or --url.") from None
+        raise ToolError(f"{problem}. Is the server running? ARQONBUS_URL or --url sets its URL.") from None
     except BusClosed:
         raise
     except (ArqonBusError, OSError, ValueError) as problem:
         if isinstance(problem, TimeoutError):
-            raise ToolError("The bus did not answer in time; it may be restarting. Try again.") from None
+            raise ToolError("The bus did not answer in time. It may be restarting. Try again.") from None
         raise ToolError(str(problem)) from None
 
 
 def make_server(participant: Participant) -> MCPServer:
-    """The MCP server with its tools."""
+    """Create the MCP server with its tools."""
 
     @asynccontextmanager
     async def lifespan(server: MCPServer) -> AsyncIterator[None]:
@@ -153,13 +153,15 @@ def make_server(participant: Participant) -> MCPServer:
     @server.tool()
     async def publish(
         address: Annotated[
-            str | None, Field(description="Channel as room:channel; a room alone: everybody in the room.")
+            str | None, Field(description="Channel as room:channel, or a room name for all members of the room.")
         ] = None,
-        text: Annotated[str | None, Field(description="The message's text.")] = None,
-        payload: Annotated[dict[str, Any] | None, Field(description="Structured content, any JSON object.")] = None,
-        to: Annotated[list[str] | None, Field(description="Client ids: a private message to them instead.")] = None,
+        text: Annotated[str | None, Field(description="Text of the message.")] = None,
+        payload: Annotated[dict[str, Any] | None, Field(description="Structured content: any JSON object.")] = None,
+        to: Annotated[
+            list[str] | None, Field(description="Client ids for a private message, instead of an address.")
+        ] = None,
     ) -> dict[str, Any]:
-        """Say something in a channel, or in private with `to`. Returns when it is durably kept, with its seq."""
+        """Publish a text in a channel, or send it privately with `to`. Returns when the message is durable, with its seq."""
         if text is None and payload is None:
             raise ToolError("Give `text`, `payload`, or both.")
         if not to and not address:
@@ -172,12 +174,12 @@ def make_server(participant: Participant) -> MCPServer:
     @server.tool()
     async def history(
         address: Heard,
-        limit: Annotated[int, Field(ge=1, le=500, description="Messages at most.")] = 20,
+        limit: Annotated[int, Field(ge=1, le=500, description="Maximum number of messages.")] = 20,
         before_seq: Annotated[int | None, Field(description="Only messages before this seq.")] = None,
         after_seq: Annotated[int | None, Field(description="Only messages after this seq.")] = None,
         sender: Annotated[str | None, Field(description="Only messages from this client_id.")] = None,
     ) -> dict[str, Any]:
-        """What was said in a channel before, oldest first: the newest messages, or those before or after a seq."""
+        """Return past messages of a channel, oldest first: the newest ones, or those before or after a seq."""
         bus = await participant.bus()
         address = f"{INBOX_ROOM}:{bus.client_id}" if address == "inbox" else address
         page = await told(bus.history_page(address, limit=limit, before=before_seq, after=after_seq, sender=sender))
@@ -186,13 +188,13 @@ def make_server(participant: Participant) -> MCPServer:
     @server.tool()
     async def wait_for_message(
         address: Heard,
-        timeout_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT, description="How long to wait.")] = 30.0,
+        timeout_seconds: Annotated[float, Field(ge=0, le=LONGEST_WAIT, description="Seconds to wait.")] = 30.0,
         sender: Annotated[str | None, Field(description="Only a message from this client_id.")] = None,
         contains: Annotated[str | None, Field(description="Only a message whose text contains this.")] = None,
     ) -> dict[str, Any]:
-        """The next message that was not handed out yet; joins the channel if you have not. Others that do not match are skipped.
+        """Return the next message that you have not received yet. Joins the channel if needed. Skips messages that do not match.
 
-        Returns `message: null` when none came in time: call again to go on waiting, nothing is lost in between.
+        Returns `message: null` if none arrived in time. Call again to keep waiting: you miss no message in between.
         """
         subscription = await participant.listen(address)
         until = time.monotonic() + timeout_seconds
@@ -212,10 +214,10 @@ def make_server(participant: Participant) -> MCPServer:
     async def join(
         address: Heard,
         since_seq: Annotated[
-            int | None, Field(description="Hand out what came after this seq first; 0: from the beginning.")
+            int | None, Field(description="Start with the messages after this seq. 0 starts at the oldest one.")
         ] = None,
     ) -> dict[str, Any]:
-        """Become a member of a channel: from now on its messages are kept for wait_for_message."""
+        """Join a channel. From now on wait_for_message returns its messages."""
         subscription = await participant.listen(address, since_seq)
         bus = await participant.bus()
         if not subscription.joinable:
@@ -230,7 +232,7 @@ def make_server(participant: Participant) -> MCPServer:
 
     @server.tool()
     async def who_is_there(address: Address) -> dict[str, Any]:
-        """The members of a channel: client_id, type, screen name, since when, last active when."""
+        """List the members of a channel: client_id, type, screen name, time of joining, time of the last activity."""
         info = await told((await participant.bus()).channel_info(address))
         return {"address": address, "count": info["participant_count"], "participants": info["participants"]}
 
@@ -245,34 +247,34 @@ async def _next_within(subscription: Subscription, seconds: float) -> Message | 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command ``arqonbus-mcp``."""
+    """Run the command ``arqonbus-mcp``."""
     environment = os.environ
     parser = argparse.ArgumentParser(
         prog="arqonbus-mcp",
-        description="MCP server (stdio): an agent takes part in an ArqonBus. An MCP host starts it.",
-        epilog="ARQONBUS_TOKEN is the access token, where the bus asks for one.",
+        description="MCP server (stdio) that connects an agent to an ArqonBus. An MCP host starts it.",
+        epilog="ARQONBUS_TOKEN is the access token, if the bus needs one.",
     )
     parser.add_argument(
-        "--url", default=environment.get("ARQONBUS_URL", "ws://localhost:8765/"), help="the bus (ARQONBUS_URL)"
+        "--url", default=environment.get("ARQONBUS_URL", "ws://localhost:8765/"), help="URL of the bus (ARQONBUS_URL)"
     )
     parser.add_argument(
-        "--client-id", default=environment.get("ARQONBUS_CLIENT_ID"), help="the agent's id (ARQONBUS_CLIENT_ID)"
+        "--client-id", default=environment.get("ARQONBUS_CLIENT_ID"), help="client_id of the agent (ARQONBUS_CLIENT_ID)"
     )
     parser.add_argument(
         "--identity",
         default=environment.get("ARQONBUS_IDENTITY"),
         metavar="FILE",
-        help="file that keeps who the agent is, so that its inbox survives a restart (ARQONBUS_IDENTITY)",
+        help="file with the agent's identity, so that its inbox survives a restart (ARQONBUS_IDENTITY)",
     )
     parser.add_argument("--room", default=environment.get("ARQONBUS_ROOM"), help="initial channel (ARQONBUS_ROOM)")
     parser.add_argument("--version", action="version", version=__version__)
     chosen = parser.parse_args(arguments)
-    # Standard output belongs to the protocol. A token comes from the environment only: arguments are seen by everybody.
+    # Standard output belongs to the protocol. The token comes only from the environment, since all users can see arguments.
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-    # The SDK waits for a thread that reads standard input, so Ctrl+C would not end it; the bus sees the line close.
+    # The SDK waits for a thread that reads standard input, so Ctrl+C would not end the process. The bus sees the close.
     signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
     if sys.stdin.isatty():
-        sys.stderr.write("Waiting for MCP on standard input, which an MCP host writes. Ctrl+C ends.\n")
+        sys.stderr.write("Waiting for an MCP host on standard input. Press Ctrl+C to stop.\n")
     participant = Participant(
         chosen.url, environment.get("ARQONBUS_TOKEN"), chosen.client_id, chosen.room, chosen.identity
     )

@@ -1,4 +1,7 @@
-"""Joining and leaving: one queue for each channel, so that subscriptions that cross do not end one another's membership."""
+"""Joining and leaving channels, one operation at a time per channel.
+
+So overlapping subscriptions do not end each other's membership.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +25,21 @@ logger = logging.getLogger("arqonbus.client")
 
 
 class Memberships:
-    """The channels that a client is a member of, and what needs it to be one."""
+    """The channels of a client, and the subscriptions that need them."""
 
     def __init__(self, bus: Bus, heard: Heard) -> None:
         self._bus = bus
         self._heard = heard
-        #: Channels that were joined by ``join`` and stay, whatever subscriptions come and go.
+        #: Channels of ``join``. They stay, independent of subscriptions.
         self.kept: set[str] = set()
-        #: Where the server has us, or may have us: an answer can be lost.
+        #: Channels where the server has us, or may have us if an answer was lost.
         self.members: set[str] = set()
-        #: How many subscriptions of a channel are about to join it.
+        #: The number of subscriptions of a channel that are about to join it.
         self._opening: Counter[str] = Counter()
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     def wanted(self) -> set[str]:
-        """The channels that something here needs."""
+        """Return the channels that this client needs."""
         listening = {address for address, those in self._heard.by_address.items() if those and joinable(address)}
         return self.kept | listening | {address for address, number in self._opening.items() if number > 0}
 
@@ -50,7 +53,7 @@ class Memberships:
         return lock
 
     def back(self) -> None:
-        """Connected again: join what is needed and leave what is not, where the registration has us in other channels."""
+        """After a reconnect, join the missing channels and leave those that nothing needs."""
         wanted = self.wanted()
         for address in wanted - self.members:
             self._bus._spawn(self._rejoin(address))
@@ -60,32 +63,32 @@ class Memberships:
     # --- subscriptions ------------------------------------------------------------------------------------------------
 
     async def attach(self, subscription: Subscription) -> None:
-        """Begin a subscription: from the answer on, every frame reaches it."""
+        """Start a subscription. It receives every frame after the answer."""
         await self._bus.wait_connected()
         if not subscription.joinable:
             await self._listen(subscription)
             return
         given_up = asyncio.Event()
         self._opening[subscription.address] += 1
-        # A task of its own: whoever waits may be cancelled, and a join that is on its way is followed by its leave.
+        # This is a separate task. If the waiter is cancelled, the leave still follows a join that was sent.
         work = self._bus._spawn(self._enter(subscription, given_up))
         try:
             await asyncio.shield(work)
         except asyncio.CancelledError:
             given_up.set()
-            work.add_done_callback(lambda done: done.cancelled() or done.exception())  # Nobody else looks at it.
-            self._heard.remove(subscription)  # Its join may have been answered in this very moment.
+            work.add_done_callback(lambda done: done.cancelled() or done.exception())  # Nobody else reads its result.
+            self._heard.remove(subscription)  # The answer to its join may have just arrived.
             subscription._restart()
             self._let_go(subscription.address)
             if not self._bus.connected:
-                work.cancel()  # Nothing is on its way, and the next registration does not ask for it.
+                work.cancel()  # Nothing was sent, and the next registration does not request it.
             current = asyncio.current_task()
             if work.cancelled() and current is not None and not current.cancelling():
                 raise BusClosed("The bus is closed.") from None
             raise
 
     async def _listen(self, subscription: Subscription) -> None:
-        """Begin with a log that comes by itself: an inbox, or a room's own."""
+        """Start with a log that needs no join: an inbox or a room's log."""
         address = subscription.address
         since = await self._seq_of(address, subscription.since)
         at = self._heard.logs.get(address)
@@ -95,7 +98,7 @@ class Memberships:
         else:
             start, gap = self._heard.place(address, since)
             subscription._begin(address, start, gap=gap)
-            # Of what is missing there it is told already; what is there, the history has.
+            # The subscription already knows of a gap. The history has the other messages.
             subscription._follow(address, 0 if at is None or gap else at.seq)
         if not subscription.closed:
             self._add(subscription)
@@ -113,7 +116,7 @@ class Memberships:
                         return
                     epoch = result["epoch"]
                     if since is None:
-                        # Another iterator's `since` makes the server send older messages again; they are not for this one.
+                        # Another iterator's `since` makes the server repeat older messages. This subscription skips them.
                         subscription._begin(address, Position(result["seq"], epoch))
                     else:
                         lost = result.get("recovered") is False
@@ -137,12 +140,12 @@ class Memberships:
         weakref.finalize(subscription, self._forgotten, loop, subscription.address).atexit = False
 
     def _forgotten(self, loop: asyncio.AbstractEventLoop, address: str) -> None:
-        """A subscription was collected, perhaps in another thread."""
+        """Handle a garbage-collected subscription, perhaps in another thread."""
         if not loop.is_closed() and self._bus._failure is None:
             loop.call_soon_threadsafe(self._let_go, address)
 
     async def detach(self, subscription: Subscription) -> None:
-        """A subscription ended: leave its channel if nothing else here needs it."""
+        """End a subscription. Leave its channel if nothing else needs it."""
         self._heard.remove(subscription)
         await self._leave_unused(subscription.address)
 
@@ -154,7 +157,7 @@ class Memberships:
     # --- joining ------------------------------------------------------------------------------------------------------
 
     async def join(self, address: str) -> Joined:
-        """Become a member and stay one. Raises ``ServerError``, ``TimeoutError``."""
+        """Join a channel and stay a member. Raises ``ServerError``, ``TimeoutError``."""
         self._opening[address] += 1
         try:
             async with self._turn(address):
@@ -172,7 +175,7 @@ class Memberships:
         *,
         ours: bool = False,
     ) -> Joined:
-        """Join; ``activate`` is called with the result before any frame that follows the answer is looked at."""
+        """Join a channel. ``activate`` gets the result before any later frame is handled."""
         parameters: dict[str, Any] = {"channel": address}
         if since is not None:
             parameters["since"] = since.seq
@@ -190,13 +193,13 @@ class Memberships:
         try:
             answer = await self._bus._request(frame, repeat=True, timeout=None, on_answer=joined)
         except (TimeoutError, asyncio.CancelledError):
-            self.members.add(address)  # Perhaps: nobody waits for the answer any more.
+            self.members.add(address)  # Perhaps, since nobody waits for the answer any more.
             raise
         result: Joined = answer["result"]
         return result
 
     async def _rejoin(self, address: str) -> None:
-        """Join a channel that the server did not take us back into by itself."""
+        """Join a channel that the server did not restore by itself."""
         connections = self._bus.connections
         async with self._turn(address):
             while self._needed(address) and address not in self.members and connections == self._bus.connections:
@@ -210,7 +213,7 @@ class Memberships:
                     return
 
     async def _seq_of(self, address: str, since: Since) -> Position | None:
-        """A ``since`` as a seq. Raises ``ValueError`` for a text that is no time, ``Forbidden`` …"""
+        """Return a ``since`` as a seq. Raises ``ValueError`` for a text that is not a time, ``Forbidden`` …"""
         if since is None or isinstance(since, Position):
             return since
         if isinstance(since, int):
@@ -230,7 +233,7 @@ class Memberships:
     # --- leaving ------------------------------------------------------------------------------------------------------
 
     async def leave(self, address: str) -> list[str]:
-        """End a membership, and the subscriptions that need it; the addresses of those that are left."""
+        """Leave a channel and end its subscriptions. Returns the remaining addresses."""
         self.kept.discard(address)
         async with self._turn(address):
             left = await self._leave(address)
@@ -263,12 +266,12 @@ class Memberships:
                 logger.debug("leaving %s: %s", address, problem)
 
     def gone(self, address: str) -> None:
-        """This client is no member any more."""
+        """Handle the end of a membership."""
         self.members.discard(address)
         self._heard.forget(address, self.members)
 
     def ended(self, address: str, error: Exception) -> None:
-        """An error ended the membership and every subscription of it: nothing of it is joined again."""
+        """Handle an error that ended a membership and all of its subscriptions. Nothing joins the channel again."""
         self.kept.discard(address)
         self.gone(address)
         self._heard.fail(address, error)

@@ -1,4 +1,4 @@
-"""What travels: messages as they come, frames as they go (contract §2)."""
+"""Received messages, positions, receipts and pages."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ WHOLE = "*"
 
 
 class Position(NamedTuple):
-    """A place in a channel's log: after the message ``seq`` of the log ``epoch``. Give it to ``since`` to go on from there."""
+    """A place in a channel's log: after the message ``seq`` of the log ``epoch``. Pass it to ``since`` to continue there."""
 
     seq: int
     epoch: str | None = None
 
 
-#: Where to begin: a position, a seq, a time (naive: UTC), an ISO time, or how long ago.
+#: Where to start: a position, a seq, a time (UTC if it has no zone), an ISO time, or a period before now.
 Since = Position | int | str | datetime | timedelta | None
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One delivered message."""
+    """One received message."""
 
     id: str
     type: str
     room: str
     channel: str
-    #: The sender's true client id.
+    #: The sender's client id, set by the server.
     sender: str
-    #: The server's time.
+    #: The time of the server.
     timestamp: datetime | None
-    #: The place in the channel's log; None on ephemeral channels and for notices of the server.
+    #: The place in the channel's log. None on ephemeral channels and for notices of the server.
     seq: int | None
     payload: dict[str, Any]
-    #: What the sender gave as ``message``: nearly always a text.
+    #: The sender's ``message``, which is nearly always a text.
     content: Any = None
     metadata: dict[str, Any] = field(default_factory=dict)
-    #: Messages before this one are lost to this reader: pruned, or their log was rebuilt.
+    #: Whether messages before this one are lost: deleted by the retention, or with their log.
     after_gap: bool = False
-    #: The frame as it came.
+    #: The received frame.
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def text(self) -> str:
-        """The message's text; empty when it has none."""
+        """The text of the message; empty if it has none."""
         if isinstance(self.content, str):
             return self.content
         inner = self.payload.get("message")
@@ -56,28 +56,28 @@ class Message:
 
     @property
     def address(self) -> str:
-        """``room:channel``."""
+        """The address ``room:channel``."""
         return f"{self.room}:{self.channel}"
 
     @property
     def event(self) -> str | None:
-        """``payload.event`` of the server's notices, such as ``client_joined``."""
+        """The ``payload.event`` of a notice of the server, such as ``client_joined``."""
         event = self.payload.get("event")
         return event if self.type == "system" and isinstance(event, str) else None
 
     @property
     def unreadable(self) -> bool:
-        """Whether there was a message here whose content nobody can read any more; ``payload`` is empty."""
+        """Whether nobody can read the content of this message any more. Its ``payload`` is empty."""
         return self.raw.get("unreadable") is True
 
     @property
     def private(self) -> bool:
-        """Whether it came through an inbox."""
+        """Whether the message came through an inbox."""
         return self.room == INBOX_ROOM
 
     @classmethod
     def of(cls, frame: dict[str, Any], *, after_gap: bool = False) -> Message:
-        """The message of a delivered frame."""
+        """Build a message from a delivered frame."""
         payload, metadata = frame.get("payload"), frame.get("metadata")
         seq = frame.get("seq")
         return cls(
@@ -98,10 +98,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The server's word that a message is durable: its id and place. ``duplicate``: this id had been published before.
+    """The server's acknowledgement of a durable message: its id and place.
 
-    ``unproven``: the targets of a private message that are away, and get it only if they prove who they are (by their resume
-    token, see ``connect(identity=…)``) within a day.
+    ``duplicate``: this id was published before. ``unproven``: absent targets of a private message. They receive it only if they
+    prove their identity within a day, by their resume token (see ``connect(identity=…)``).
     """
 
     id: str
@@ -114,14 +114,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of history, oldest first; ``next`` is the cursor of the following page, None at the end."""
+    """One page of history, oldest first. ``next`` is the cursor of the next page, or None at the end."""
 
     messages: list[Message]
     next: int | str | None
 
 
 def parse_time(value: Any) -> datetime | None:
-    """An ISO time as the wire has it; None for anything else."""
+    """Parse an ISO time of the wire. Returns None for anything else."""
     if not isinstance(value, str):
         return None
     try:
@@ -132,25 +132,25 @@ def parse_time(value: Any) -> datetime | None:
 
 
 def wire_time(moment: datetime) -> str:
-    """A time as the wire has it: UTC with milliseconds and Z."""
+    """Format a time for the wire: UTC with milliseconds and Z."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return aware.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment_of(since: str | datetime | timedelta) -> str:
-    """A ``since`` that is a time, as the wire has it. Raises ``ValueError`` for a text that is none."""
+    """Format a ``since`` that is a time. Raises ``ValueError`` for a text that is not a time."""
     if isinstance(since, timedelta):
         return wire_time(datetime.now(UTC) - since)
     if isinstance(since, datetime):
         return wire_time(since)
     moment = parse_time(since)
     if moment is None:
-        raise ValueError(f"{since!r} is not an ISO time, such as 2026-01-31T12:00:00Z.")
+        raise ValueError(f"{since!r} is not an ISO time such as 2026-01-31T12:00:00Z.")
     return wire_time(moment)
 
 
 def split_address(address: str) -> tuple[str, str]:
-    """``room:channel`` as a pair; a room alone is the whole room, ``room:*``. Raises ``ValueError`` for anything else."""
+    """Split ``room:channel`` into a pair. A room alone means ``room:*``. Raises ``ValueError`` for anything else."""
     room, _, channel = address.partition(":")
     if not room or ":" in channel:
         raise ValueError(
@@ -160,5 +160,5 @@ def split_address(address: str) -> tuple[str, str]:
 
 
 def new_id() -> str:
-    """A message id in the form that both dialects take."""
+    """Return a new message id that both dialects accept."""
     return f"arq_{uuid.uuid4().hex}"

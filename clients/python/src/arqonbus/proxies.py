@@ -1,4 +1,4 @@
-"""Which proxy leads to the server, if any."""
+"""Choose the proxy to the server, if any."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
-#: A URL, True for what the environment says, None for none.
+#: A URL, True for the proxy of the environment, or None for no proxy.
 Proxy = str | Literal[True] | None
 
 
 def proxy_for(url: str, wanted: Proxy) -> str | None:
-    """The URL of the proxy; the environment's is never used for this machine itself.
+    """Return the URL of the proxy. The proxy of the environment is never used for this machine.
 
     Raises ``InvalidURI`` for a wrong ``url``.
     """
@@ -25,7 +25,7 @@ def proxy_for(url: str, wanted: Proxy) -> str | None:
 
 
 def shown(proxy: str) -> str:
-    """A proxy's URL without its password."""
+    """Return the URL of a proxy without its password."""
     parts = urlsplit(proxy if "://" in proxy else f"//{proxy}")
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().removeprefix("//")
 

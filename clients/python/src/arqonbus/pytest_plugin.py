@@ -1,14 +1,14 @@
-"""pytest plugin: a real ArqonBus server for your tests, on a free port with an empty database of its own.
+"""pytest plugin: a real ArqonBus server for your tests, on a free port with an empty database.
 
 Fixtures:
 
 ``arqonbus_server`` (session)  the running server: ``url``, ``http_url``, ``kill()``, ``stop()``, ``start()``, ``log()``
-``arqonbus_url`` (session)     its socket's URL; or that of ``--arqonbus-url``
+``arqonbus_url`` (session)     the URL of its socket, or of ``--arqonbus-url``
 ``arqonbus_bus``               a connected :class:`arqonbus.sync.Bus`, closed after the test
 
-Options (also in the ini file, with ``_``): ``--arqonbus-url`` uses a server that runs already, e.g. in a container;
-``--arqonbus-project`` is the folder of an ArqonBus checkout or of your own project, ``--arqonbus-asgi`` its application
-(default ``arqonbus_site.asgi:application``) and ``--arqonbus-settings`` its settings (``arqonbus_site.settings``).
+Options (also in the ini file, with ``_``): ``--arqonbus-url`` uses a running server, such as one in a container.
+``--arqonbus-project`` is the folder of an ArqonBus checkout or of your own project. ``--arqonbus-asgi`` is its application
+(default ``arqonbus_site.asgi:application``), and ``--arqonbus-settings`` its settings (``arqonbus_site.settings``).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from . import sync
 from .errors import ArqonBusError
 
 OPTIONS = {
-    "arqonbus_url": ("", "use this running server instead of starting one"),
-    "arqonbus_project": ("", "folder of the project that is the server; without it, what is importable"),
+    "arqonbus_url": ("", "URL of a running server; the session then starts none"),
+    "arqonbus_project": ("", "folder of the server's project; by default the installed server is used"),
     "arqonbus_asgi": ("arqonbus_site.asgi:application", "ASGI application of the server"),
     "arqonbus_settings": ("arqonbus_site.settings", "Django settings of the server"),
 }
-#: How long the server may take to start, in seconds.
+#: How long to wait for the server's start, in seconds.
 PATIENCE = 60.0
 
 
 class Server:
-    """A server process with a SQLite database of its own; it may be killed and started again, on the same port."""
+    """A server process with its own SQLite database. A test may kill it and start it again on the same port."""
 
     def __init__(self, folder: Path, project: Path | None, asgi: str, settings: str) -> None:
         self._folder = folder
@@ -62,16 +62,16 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The bus socket."""
+        """The URL of the bus socket."""
         return f"ws://127.0.0.1:{self.port}/"
 
     @property
     def http_url(self) -> str:
-        """Pages and REST, without a slash at the end."""
+        """The URL of the pages and REST, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> Server:
-        """Start it and wait until it answers. Raises ``RuntimeError`` with its log when it does not."""
+        """Start the server and wait until it answers. Raises ``RuntimeError`` with its log if it does not."""
         self._run("-m", "django", "migrate", "--verbosity", "0")
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
@@ -85,7 +85,7 @@ class Server:
             sync.connect(self.url, wait=PATIENCE).close()
         except ArqonBusError as problem:
             self.kill()
-            raise RuntimeError(f"the bus did not start: {problem}\n{self.log()[-4000:]}") from None
+            raise RuntimeError(f"The bus did not start: {problem}\n{self.log()[-4000:]}") from None
         return self
 
     def _run(self, *arguments: str) -> None:
@@ -96,7 +96,7 @@ class Server:
             raise RuntimeError(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
 
     def stop(self, timeout: float = 20.0) -> int | None:
-        """End it in order (SIGTERM); its exit code, None when it did not run."""
+        """Stop the server gracefully (SIGTERM). Returns its exit code, or None if it did not run."""
         if self._process is None:
             return None
         self._process.terminate()
@@ -107,13 +107,13 @@ class Server:
             raise
 
     def kill(self) -> None:
-        """End it at once (SIGKILL)."""
+        """Kill the server (SIGKILL)."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
 
     def log(self) -> str:
-        """What it has logged."""
+        """Return the log of the server."""
         try:
             return (self._folder / "server.log").read_text(errors="replace")
         except FileNotFoundError:
@@ -128,7 +128,7 @@ def _free_port() -> int:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options, on the command line and in the ini file."""
+    """Add the options to the command line and the ini file."""
     group = parser.getgroup("arqonbus client")
     for name, (default, text) in OPTIONS.items():
         group.addoption(f"--{name.replace('_', '-')}", dest=name, default=None, help=text)
@@ -141,14 +141,14 @@ def _option(config: pytest.Config, name: str) -> str:
 
 @pytest.fixture(scope="session")
 def arqonbus_server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real server for the session."""
+    """Start a real server for the session."""
     asgi = _option(pytestconfig, "arqonbus_asgi")
     folder = _option(pytestconfig, "arqonbus_project")
     project = Path(folder).resolve() if folder else None
     package = asgi.partition(":")[0].partition(".")[0]
     if project is None and importlib.util.find_spec(package) is None:
         raise pytest.UsageError(
-            f"There is no {package!r} to start. Install the server here (pip install FOLDER of an ArqonBus checkout), or say "
+            f"There is no {package!r} to start. Install the server (pip install FOLDER of an ArqonBus checkout). Or use "
             "--arqonbus-project=FOLDER (the checkout, or your own project), or --arqonbus-url=ws://HOST:PORT/ of a server "
             "that runs."
         )
@@ -161,7 +161,7 @@ def arqonbus_server(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def arqonbus_url(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> str:
-    """The URL of the bus."""
+    """Return the URL of the bus."""
     given = _option(pytestconfig, "arqonbus_url")
     if given:
         return given
@@ -171,6 +171,6 @@ def arqonbus_url(pytestconfig: pytest.Config, request: pytest.FixtureRequest) ->
 
 @pytest.fixture
 def arqonbus_bus(arqonbus_url: str) -> Iterator[sync.Bus]:
-    """A connected client."""
+    """Return a connected client."""
     with sync.connect(arqonbus_url, client_type="test") as bus:
         yield bus

@@ -1,4 +1,4 @@
-"""A frame as a value, or what stands in for one that cannot be read, so that one frame never ends a connection."""
+"""Decode frames. An unreadable frame is replaced, so that it never ends a connection."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import re
 from typing import Any
 
-# The keys with plain values at the beginning of a frame, which the server writes.
+# The keys with plain values at the beginning of a frame of the server.
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _HEAD = re.compile(rf"\{{(?:\s*{_STRING}\s*:\s*(?:{_STRING}|-?[0-9]{{1,20}}|true|false|null)\s*,)+")
 
 
 class Unreadable(Exception):
-    """Raised for a frame that cannot be read; ``instead`` is a frame that says so in its place, where it is known."""
+    """A frame cannot be read. ``instead`` is a frame that replaces it, if possible."""
 
     def __init__(self, text: str, instead: dict[str, Any] | None) -> None:
         self.instead = instead
@@ -20,7 +20,7 @@ class Unreadable(Exception):
 
 
 def decode(data: str | bytes) -> Any:
-    """A frame as a value. Raises :class:`Unreadable` for what this Python cannot read, such as a number of 5,000 digits."""
+    """Decode a frame. Raises :class:`Unreadable` for a frame that Python cannot read, such as a number of 5,000 digits."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as problem:
@@ -28,7 +28,7 @@ def decode(data: str | bytes) -> Any:
 
 
 def _salvaged(data: str | bytes) -> dict[str, Any] | None:
-    """What stands in for a frame that cannot be read: its message without content, or the failure of what it answers."""
+    """Return a replacement of an unreadable frame: its message without content, or an error for its request."""
     text = data if isinstance(data, str) else data.decode(errors="replace")
     head = _HEAD.match(text)
     if head is None:
@@ -38,6 +38,6 @@ def _salvaged(data: str | bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     if told.get("request_id") is not None:
-        error = {"code": "INTERNAL_ERROR", "number": 500, "message": "The answer came and cannot be read."}
+        error = {"code": "INTERNAL_ERROR", "number": 500, "message": "The answer cannot be read."}
         return {"type": "error", "request_id": told["request_id"], "error": error}
     return {**told, "payload": {}, "unreadable": True} if "seq" in told else None

@@ -1,4 +1,4 @@
-"""What was asked and not yet answered, and how fast one may ask."""
+"""Unanswered requests, and the rate of new ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import from_error
 
 @asynccontextmanager
 async def within(seconds: float | None, text: str) -> AsyncIterator[None]:
-    """A block that may take so many seconds (None: for ever). Raises ``TimeoutError`` with ``text`` when it took longer."""
+    """Limit a block to some seconds (None: no limit). Raises ``TimeoutError`` with ``text`` when they are over."""
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
@@ -31,34 +31,34 @@ class Pending:
 
     id: str
     text: str
-    #: Whether it may be sent twice: publishes (their id makes it one message) and commands that read or join.
+    #: Whether the request may be sent twice. True for publishes (their id makes a repeat harmless) and for reads and joins.
     repeat: bool
     future: asyncio.Future[dict[str, Any]]
-    #: Called with a good answer at once, before the next frame is looked at.
+    #: Called with a positive answer at once, before the next frame is handled.
     on_answer: Callable[[dict[str, Any]], None] | None = None
     sent: bool = False
 
 
 class Requests:
-    """The unanswered requests, in the order in which they were made."""
+    """The unanswered requests, in their order."""
 
     def __init__(self) -> None:
         self._waiting: dict[str, Pending] = {}
         self.repeating = False
 
     def add(self, pending: Pending) -> None:
-        """Wait for an answer. Raises ``ValueError`` when a request of the same id waits already."""
+        """Add a request. Raises ``ValueError`` if another one with the same id waits."""
         if pending.id in self._waiting:
-            raise ValueError(f"a request with the id {pending.id} is on its way")
+            raise ValueError(f"A request with the id {pending.id} is already waiting for its answer.")
         self._waiting[pending.id] = pending
 
     def remove(self, pending: Pending) -> None:
-        """Wait no more."""
+        """Stop waiting for an answer."""
         if self._waiting.get(pending.id) is pending:
             del self._waiting[pending.id]
 
     def answer(self, request_id: str, frame: dict[str, Any]) -> None:
-        """An answer came; one that nobody waits for (a repeat's second one) is dropped."""
+        """Handle an answer. An answer without a waiting request is dropped, such as the second one of a repeat."""
         pending = self._waiting.get(request_id)
         if pending is None or pending.future.done():
             return
@@ -66,7 +66,7 @@ class Requests:
         if failed:
             error = frame.get("error")
             if pending.repeat and isinstance(error, dict) and error.get("code") == "RESTARTING":
-                return  # Not taken, and the connection ends in a moment: the next one sends it again.
+                return  # The server refused it and will close the connection. The next connection sends it again.
             pending.future.set_exception(from_error(error if isinstance(error, dict) else {}))
             return
         if pending.on_answer is not None:
@@ -74,26 +74,26 @@ class Requests:
         pending.future.set_result(frame)
 
     def repeatable(self) -> list[Pending]:
-        """What is sent again on a new connection, oldest first."""
+        """Return the requests to send again on a new connection, oldest first."""
         return [pending for pending in self._waiting.values() if pending.repeat and not pending.future.done()]
 
     def break_unsafe(self, error: Exception) -> None:
-        """The connection went: requests that were sent and must not be repeated have an unknown outcome."""
+        """Handle a broken connection. Sent requests that must not be repeated get an unknown outcome."""
         for pending in list(self._waiting.values()):
             if pending.sent and not pending.repeat and not pending.future.done():
                 pending.future.set_exception(error)
 
     def fail_all(self, error: Exception) -> None:
-        """There will be no more answers."""
+        """End all waiting requests with an error."""
         for pending in list(self._waiting.values()):
             if not pending.future.done():
                 pending.future.set_exception(error)
 
 
 class Pacer:
-    """Keeps below the server's limit of frames a second (welcome frame), so that it need not refuse any."""
+    """Keeps the client below the server's limit of frames a second, which the welcome frame names."""
 
-    #: The share of the limit that is used.
+    #: The used share of the limit.
     SHARE = 0.9
 
     def __init__(self) -> None:
@@ -104,19 +104,19 @@ class Pacer:
         self._held_until = 0.0
 
     def limit(self, rate: Any, frame_bytes: Any) -> None:
-        """The server's limits; a rate of 0 means none."""
+        """Set the server's limits. A rate of 0 means no limit."""
         self._rate = self.SHARE * rate if isinstance(rate, (int, float)) and rate > 0 else 0.0
         self._level = self._rate
         self._updated = time.monotonic()
         self.frame_bytes = frame_bytes if isinstance(frame_bytes, int) else 0
 
     def hold(self, seconds: float) -> None:
-        """Send nothing for so long."""
+        """Send nothing for some seconds."""
         self._held_until = max(self._held_until, time.monotonic() + seconds)
         self._level = 0.0
 
     async def turn(self) -> None:
-        """Wait for the turn of one frame."""
+        """Wait until one frame may be sent."""
         while (held := self._held_until - time.monotonic()) > 0:  # noqa: ASYNC110 - a time is awaited, no condition
             await asyncio.sleep(held)
         if self._rate <= 0:

@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """What a bus is doing."""
+    """The state of a connection."""
 
     CONNECTING = "connecting"
     CONNECTED = "connected"

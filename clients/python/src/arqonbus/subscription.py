@@ -1,9 +1,8 @@
-"""The iterator over a channel's messages: each one exactly once, in order, however often the connection breaks.
+"""The iterator over a channel's messages: each one exactly once, in order, across reconnects.
 
-A subscription remembers, for every log that it hears, the last message it has taken. What the server sends again after a
-break is recognised by that. Memory is bounded: when ``buffer`` messages wait, the subscription stops taking live ones and,
-as soon as its reader has caught up, reads what it left out from the channel's history. So a slow iterator holds up neither
-the connection nor other iterators, and loses nothing that the history still has.
+A subscription remembers its last message in every log that it follows, so it recognises repeated messages. Its memory is
+bounded. If ``buffer`` messages wait, it stops storing live ones. When its reader has caught up, it reads the others from the
+history. So a slow iterator delays neither the connection nor other iterators, and loses nothing that the history has.
 """
 
 from __future__ import annotations
@@ -23,32 +22,32 @@ from .requests import within
 if TYPE_CHECKING:
     from .bus import Bus
 
-#: Pages of history are as large as the server gives them.
+#: The size of a page of history: the server's maximum.
 PAGE = 500
-#: A head that the history does not show: how often to look again before taking it for lost, and the pause between (seconds).
+#: If the history does not show the newest message: how often to read again before it counts as lost, and the pause (seconds).
 LOOKS, PAUSE = 20, 0.05
 
 
 @dataclass
 class _Cursor:
-    """How far one log was taken."""
+    """The place of a subscription in one log."""
 
     last: int | None = None
-    #: Which log it is; None as long as nobody said it.
+    #: The epoch of the log. None if it is not known yet.
     epoch: str | None = None
-    #: The highest seq that went by without being taken.
+    #: The highest seq of the messages that were not stored.
     head: int = 0
     lagging: bool = False
     gap: bool = False
-    #: Counts resets, so that a page of history that was asked for before one is not used after it.
+    #: The number of resets. A page of history that was requested before a reset is not used after it.
     generation: int = 0
 
 
 class Subscription(AsyncIterator[Message]):
-    """Messages of one channel. Made by :meth:`Bus.subscribe`; iterate over it, or use it as a context manager.
+    """Messages of one channel. :meth:`Bus.subscribe` returns it. Iterate over it, or use it as a context manager.
 
-    ``async with`` joins the channel at once and leaves it at the end; without it the first message asked for joins, and the
-    subscription ends when nobody refers to it any more.
+    ``async with`` joins the channel at once and leaves it at the end. Otherwise the first message that you request joins it, and
+    the subscription ends when the last reference to it is gone.
     """
 
     def __init__(
@@ -64,21 +63,21 @@ class Subscription(AsyncIterator[Message]):
         keep: Callable[[Position], Awaitable[None]] | None = None,
     ) -> None:
         if buffer < 1:
-            raise ValueError("buffer must be 1 or more")
+            raise ValueError("`buffer` must be 1 or more.")
         self._bus = bus
         self.room, self.channel = split_address(address)
-        #: ``room:channel``.
+        #: The address ``room:channel``.
         self.address = f"{self.room}:{self.channel}"
         self.since = since
         self.echo = echo
         self.broadcasts = broadcasts
         self.presence = presence
         self.buffer = buffer
-        #: Messages of ephemeral channels that found no room in the buffer; nothing else is ever dropped.
+        #: Dropped messages of ephemeral channels. The subscription drops no other messages.
         self.dropped = 0
-        #: How often messages were lost because the log did not reach back far enough.
+        #: The number of gaps: times when messages were lost, because the log did not reach back far enough.
         self.gaps = 0
-        #: The messages that wait, each with the epoch of its log.
+        #: Waiting messages, each with the epoch of its log.
         self._queue: deque[tuple[Message, str | None]] = deque()
         self._cursors: dict[str, _Cursor] = {}
         self._arrived = asyncio.Event()
@@ -87,9 +86,9 @@ class Subscription(AsyncIterator[Message]):
         self._closed = False
         self._opening = asyncio.Lock()
         self._reading = asyncio.Lock()
-        #: After the last message that was handed out, before the first one: where it began.
+        #: The place after the last message that the reader took, or the start of the subscription.
         self._place: Position | None = None
-        #: Called with the place behind a message that its reader is done with.
+        #: Called with the place after a message that its reader finished.
         self._keep = keep
         self._undone: Position | None = None
 
@@ -97,13 +96,13 @@ class Subscription(AsyncIterator[Message]):
 
     @property
     def joinable(self) -> bool:
-        """Whether it stands for a channel's membership: an inbox and a whole room's log come by themselves."""
+        """Whether the subscription needs a membership. Inboxes and whole-room logs need none."""
         return joinable(self.address)
 
     async def open(self) -> Self:
-        """Join the channel; messages from now on (or from ``since`` on) are kept for the reader.
+        """Join the channel. Messages from now on, or from ``since`` on, wait for the reader.
 
-        Raises ``ServerError`` (``Forbidden``, ``ChannelNotFound``, ``LimitReached`` …) when the server does not let you in.
+        Raises ``ServerError`` (``Forbidden``, ``ChannelNotFound``, ``LimitReached`` …) if the server refuses.
         """
         async with self._opening:
             if not self._opened and not self._closed:
@@ -112,11 +111,11 @@ class Subscription(AsyncIterator[Message]):
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
-        """``await bus.subscribe(…)`` is ``await bus.subscribe(…).open()``."""
+        """Make ``await bus.subscribe(…)`` the same as ``await bus.subscribe(…).open()``."""
         return self.open().__await__()
 
     async def close(self) -> None:
-        """End it; iterating ends, and the channel is left unless something else of this bus needs it."""
+        """End the subscription. Iterators end, and the client leaves the channel if nothing else needs it."""
         await self._end(done=True)
 
     async def _end(self, *, done: bool) -> None:
@@ -132,33 +131,33 @@ class Subscription(AsyncIterator[Message]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # What its reader failed at is not done: where its place is kept, the next one begins with it again.
+        # The reader failed, so its message is not done. A subscription with a stored place starts with it again.
         await self._end(done=kind is None)
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the subscription was closed."""
         return self._closed
 
     @property
     def error(self) -> BaseException | None:
-        """What ended it, if that was not :meth:`close`; whoever iterates gets it raised."""
+        """The error that ended the subscription. Iterators raise it. None after :meth:`close`."""
         return self._error
 
     @property
     def waiting(self) -> int:
-        """Messages in the buffer."""
+        """The number of messages in the buffer."""
         return len(self._queue)
 
     @property
     def position(self) -> Position | None:
-        """After the last message that was handed out (before the first one: where it began, once it is open).
+        """The place after the last message that the reader took, or the start of the subscription.
 
-        Keep it, and give it to ``since`` in another process to go on.
+        Store it, and pass it to ``since`` in another process to continue.
         """
         if self._place is None:
             return None
-        # An unknown log with messages is told as such (an empty text), and never taken for a place in another one.
+        # An unknown log with messages has an empty epoch, so its place cannot be mistaken for one in another log.
         return self._place._replace(epoch=self._place.epoch or ("" if self._place.seq else None))
 
     # --- reading ----------------------------------------------------------------------------------------------------
@@ -190,15 +189,15 @@ class Subscription(AsyncIterator[Message]):
             await self._arrived.wait()
 
     async def get(self, timeout: float | None = None) -> Message:
-        """The next message. Raises ``TimeoutError`` after ``timeout`` seconds, ``BusClosed`` when the subscription has ended."""
+        """Return the next message. Raises ``TimeoutError`` after ``timeout`` seconds, ``BusClosed`` after the end."""
         try:
-            async with within(timeout, f"No message of {self.address} came within {timeout or 0:g} s."):
+            async with within(timeout, f"No message of {self.address} arrived within {timeout or 0:g} s."):
                 return await self.__anext__()
         except StopAsyncIteration:
             raise BusClosed("The subscription is closed.") from None
 
     async def _settle(self) -> None:
-        """Keep the place of the last message, of which its reader says by asking for another that it is done."""
+        """Store the place of the last message. Its reader finished it by requesting another one."""
         place = self._undone
         if place is not None and self._keep is not None:
             await self._keep(place)
@@ -206,7 +205,7 @@ class Subscription(AsyncIterator[Message]):
                 self._undone = None
 
     async def _catch_up(self, address: str, cursor: _Cursor) -> None:
-        """Put a page of the history behind ``cursor`` into the empty buffer, and go live when that was the last one."""
+        """Load a page of the history after ``cursor`` into the empty buffer. Go live after the last page."""
         limit = min(PAGE, self.buffer)
         for look in range(LOOKS):
             generation = cursor.generation
@@ -226,7 +225,7 @@ class Subscription(AsyncIterator[Message]):
             if page:
                 return
             if look == LOOKS - 1:
-                # It went by on the socket and is not in the history: pruned meanwhile, or not for us to read.
+                # The socket delivered it, but the history does not have it: deleted in the meantime, or not readable for us.
                 cursor.last, cursor.lagging = cursor.head, False
                 self._lost(cursor)
                 return
@@ -235,7 +234,7 @@ class Subscription(AsyncIterator[Message]):
     # --- called by the bus, never waiting -----------------------------------------------------------------------------
 
     def _begin(self, address: str, at: Position, *, gap: bool = False) -> None:
-        """Messages of a log are wanted from behind ``at``; ``gap``: some before it are lost."""
+        """Set the place in a log to ``at``. ``gap`` means that earlier messages are lost."""
         if self._place is None and address == self.address:
             self._place = at
         cursor = self._cursors.setdefault(address, _Cursor())
@@ -247,19 +246,19 @@ class Subscription(AsyncIterator[Message]):
             self._lost(cursor)
 
     def _lost(self, cursor: _Cursor) -> None:
-        """The next message comes after a hole, which is counted once."""
+        """Mark the next message as the first one after a gap, and count the gap once."""
         if not cursor.gap:
             cursor.gap = True
             self.gaps += 1
 
     def _restart(self) -> None:
-        """Its opening was given up: a new one begins without anything of it."""
+        """Reset the subscription after its opening was cancelled."""
         self._queue.clear()
         self._cursors.clear()
         self._place = None
 
     def _learn(self, address: str, epoch: str) -> None:
-        """Which log it is that was heard up to here."""
+        """Store the epoch of the log that was followed up to here."""
         cursor = self._cursors.get(address)
         if cursor is None or cursor.epoch is not None:
             return
@@ -270,7 +269,7 @@ class Subscription(AsyncIterator[Message]):
                 self._place = Position(self._place.seq, epoch)
 
     def _follow(self, address: str, head: int) -> None:
-        """Take what is behind the cursor, up to ``head`` at least, from the history before anything live."""
+        """Read from the history after the cursor, up to ``head`` at least, before any live message."""
         cursor = self._cursors.setdefault(address, _Cursor(last=0))
         cursor.lagging = True
         cursor.head = max(cursor.head, head)
@@ -283,7 +282,7 @@ class Subscription(AsyncIterator[Message]):
         return self.broadcasts and channel == WHOLE and room in (self.room, WHOLE) and self.room != INBOX_ROOM
 
     def _offer(self, address: str, frame: dict[str, Any]) -> None:
-        """A live frame, perhaps one that was sent before."""
+        """Handle a live frame, which may be a repeated one."""
         seq = frame.get("seq")
         if not isinstance(seq, int):
             if frame.get("from") == self._bus.client_id and not self.echo:
@@ -300,7 +299,7 @@ class Subscription(AsyncIterator[Message]):
             cursor.head = max(cursor.head, seq)
         elif len(self._queue) >= self.buffer and (frame.get("from") != self._bus.client_id or self.echo):
             if address.endswith(f":{WHOLE}"):
-                # A room's own log cannot be read by seq; its announcements are few and must not be lost silently.
+                # A room's log cannot be read by seq. Its few messages must not be lost silently.
                 cursor.last = seq
                 self._lost(cursor)
                 return
@@ -315,7 +314,7 @@ class Subscription(AsyncIterator[Message]):
         if cursor.last is not None:
             if seq <= cursor.last:
                 return
-            # Live, a hole is a message of our own. The history has everything, so there it is what was pruned.
+            # On the socket, a hole is our own message. In the history, a hole is a deleted message.
             if from_history and seq > cursor.last + 1 and cursor.last > 0:
                 self._lost(cursor)
         cursor.last = seq
@@ -325,7 +324,7 @@ class Subscription(AsyncIterator[Message]):
         self._put(Message.of(frame, after_gap=gap), cursor.epoch)
 
     def _notice(self, frame: dict[str, Any]) -> None:
-        """A presence notice of the server."""
+        """Handle a presence notice of the server."""
         if self.presence and len(self._queue) < self.buffer:
             self._put(Message.of(frame), None)
 
@@ -334,11 +333,11 @@ class Subscription(AsyncIterator[Message]):
         self._arrived.set()
 
     def _finish(self) -> None:
-        """What is in the buffer is still handed out; then it ends."""
+        """End after the messages in the buffer."""
         self._closed = True
         self._arrived.set()
 
     def _fail(self, error: BaseException) -> None:
-        """What is in the buffer is still handed out; after it comes the error."""
+        """End with an error after the messages in the buffer."""
         self._error = error
         self._arrived.set()

@@ -1,4 +1,4 @@
-"""The client for code without an event loop: the same abilities, blocking.
+"""The blocking client, for code without an event loop.
 
 ::
 
@@ -10,7 +10,7 @@
             for message in messages:
                 print(message.sender, message.text)
 
-A thread of its own runs the loop; a bus may be used from several threads.
+A separate thread runs the event loop. Several threads may use one bus.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Loop:
 
     @property
     def elsewhere(self) -> bool:
-        """Whether this is a child of the process that the thread runs in: a fork takes no threads along."""
+        """Whether this is a child process. A fork does not copy threads."""
         return os.getpid() != self._process
 
     def _run(self) -> None:
@@ -57,14 +57,14 @@ class _Loop:
         self._loop.close()
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine there and wait for its result. Raises ``RuntimeError`` where nobody would ever carry it out."""
+        """Run a coroutine in the loop and return its result. Raises ``RuntimeError`` if the loop's thread is gone."""
         if self.elsewhere:
             work.close()
             raise RuntimeError(FORKED)
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError(
-                "A listener of this bus may not wait for it: it runs in the thread that would have to do the work."
+                "A listener of this bus must not call the bus: both run in the same thread, so the call would never return."
             )
         if self._loop.is_closed():
             work.close()
@@ -75,7 +75,7 @@ class _Loop:
         except concurrent.futures.CancelledError:
             raise BusClosed("The bus is closed.") from None
         except BaseException:
-            # Ctrl+C while it waits: the coroutine must not go on by itself.
+            # After Ctrl+C the coroutine must not continue by itself.
             future.cancel()
             raise
 
@@ -87,7 +87,7 @@ class _Loop:
 
 
 class Subscription(Iterator[Message]):
-    """Messages of one channel, each once; see :class:`arqonbus.Subscription`."""
+    """Messages of one channel, each once. See :class:`arqonbus.Subscription`."""
 
     def __init__(self, loop: _Loop, inner: AsyncSubscription) -> None:
         self._loop = loop
@@ -99,7 +99,7 @@ class Subscription(Iterator[Message]):
         return self
 
     def close(self) -> None:
-        """Leave the channel; iterating ends."""
+        """Leave the channel. Iterators end."""
         self._loop.call(self._inner.close())
 
     def __enter__(self) -> Self:
@@ -118,29 +118,29 @@ class Subscription(Iterator[Message]):
             raise StopIteration from None
 
     def get(self, timeout: float | None = None) -> Message:
-        """The next message. Raises ``TimeoutError`` after ``timeout`` seconds, ``BusClosed`` when it has ended."""
+        """Return the next message. Raises ``TimeoutError`` after ``timeout`` seconds, ``BusClosed`` after the end."""
         return self._loop.call(self._inner.get(timeout))
 
     @property
     def position(self) -> Position | None:
-        """After the last message that was handed out."""
+        """The place after the last message that the reader took."""
         return self._inner.position
 
     @property
     def gaps(self) -> int:
-        """How often messages were lost because the log did not reach back far enough."""
+        """The number of gaps: times when messages were lost, because the log did not reach back far enough."""
         return self._inner.gaps
 
 
 class Bus:
-    """A blocking client. Made by :func:`connect`; the methods are those of :class:`arqonbus.Bus`."""
+    """A blocking client. :func:`connect` returns it. It has the methods of :class:`arqonbus.Bus`."""
 
     def __init__(self, loop: _Loop, inner: AsyncBus) -> None:
         self._loop = loop
         self._inner = inner
 
     def close(self) -> None:
-        """Close the connection and end the thread. In a child of its process it does nothing: the connection is its parent's."""
+        """Close the connection and end the thread. In a child process it does nothing: the connection is the parent's."""
         if self._loop.elsewhere:
             return
         try:
@@ -164,12 +164,12 @@ class Bus:
 
     @property
     def resume_token(self) -> str | None:
-        """The proof of being this ``client_id``, for ``connect(resume_token=…)``. A secret."""
+        """The proof of this ``client_id``, for ``connect(resume_token=…)``. A secret."""
         return self._inner.resume_token
 
     @property
     def role(self) -> str:
-        """What the server takes this client for."""
+        """The role that the server gave this client."""
         return self._inner.role
 
     @property
@@ -179,7 +179,7 @@ class Bus:
 
     @property
     def state(self) -> State:
-        """What the connection is doing."""
+        """The state of the connection."""
         return self._inner.state
 
     # --- messages -----------------------------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ class Bus:
         echo: bool | None = None,
         timeout: float | None = None,
     ) -> Receipt:
-        """Publish; see :meth:`arqonbus.Bus.publish`."""
+        """Publish a message. See :meth:`arqonbus.Bus.publish`."""
         return self._loop.call(
             self._inner.publish(
                 address,
@@ -222,7 +222,7 @@ class Bus:
         id: str | None = None,
         timeout: float | None = None,
     ) -> Receipt:
-        """Send to one client or several; see :meth:`arqonbus.Bus.private`."""
+        """Send a private message to one or several clients. See :meth:`arqonbus.Bus.private`."""
         return self._loop.call(
             self._inner.private(to, message, payload=payload, metadata=metadata, id=id, timeout=timeout)
         )
@@ -237,7 +237,7 @@ class Bus:
         presence: bool = False,
         buffer: int | None = None,
     ) -> Subscription:
-        """The messages of a channel; see :meth:`arqonbus.Bus.subscribe`."""
+        """Subscribe to a channel. See :meth:`arqonbus.Bus.subscribe`."""
 
         async def make() -> AsyncSubscription:
             return self._inner.subscribe(
@@ -247,7 +247,7 @@ class Bus:
         return Subscription(self._loop, self._loop.call(make()))
 
     def inbox(self, *, since: Since = None, buffer: int | None = None) -> Subscription:
-        """The private messages to this client; see :meth:`arqonbus.Bus.inbox`."""
+        """Subscribe to the private messages of this client. See :meth:`arqonbus.Bus.inbox`."""
 
         async def make() -> AsyncSubscription:
             return self._inner.inbox(since=since, buffer=buffer)
@@ -257,23 +257,23 @@ class Bus:
     # --- commands -----------------------------------------------------------------------------------------------------
 
     def join(self, address: str) -> Joined:
-        """Become a member and stay one across reconnects."""
+        """Join a channel, and stay a member after reconnects."""
         return self._loop.call(self._inner.join(address))
 
     def leave(self, address: str) -> list[str]:
-        """End a membership; the addresses of those that are left."""
+        """Leave a channel. Returns the remaining addresses."""
         return self._loop.call(self._inner.leave(address))
 
     def status(self, *, limit: int = 100, after: str = "") -> Status:
-        """The server, its figures, channels and clients."""
+        """Return the server, its figures, channels and clients."""
         return self._loop.call(self._inner.status(limit=limit, after=after))
 
     def ping(self, echo: Any = None) -> dict[str, Any]:
-        """Ask for a pong."""
+        """Return a pong."""
         return self._loop.call(self._inner.ping(echo))
 
     def help(self, command: str | None = None) -> list[dict[str, Any]]:
-        """The commands with their parameters."""
+        """Return the commands with their parameters."""
         return self._loop.call(self._inner.help(command))
 
     def create_channel(
@@ -286,7 +286,7 @@ class Bus:
         retention: dict[str, int] | None = None,
         type: str = "custom",
     ) -> dict[str, Any]:
-        """Make a channel that stays (admins)."""
+        """Create a lasting channel (admins)."""
         return self._loop.call(
             self._inner.create_channel(
                 address, description=description, metadata=metadata, ephemeral=ephemeral, retention=retention, type=type
@@ -294,15 +294,15 @@ class Bus:
         )
 
     def delete_channel(self, address: str) -> dict[str, Any]:
-        """Remove an empty channel (admins)."""
+        """Delete an empty channel (admins)."""
         return self._loop.call(self._inner.delete_channel(address))
 
     def list_channels(self, room: str | None = None) -> list[ChannelRow]:
-        """The channels of a room, or of all rooms."""
+        """Return the channels of one room or of all rooms."""
         return self._loop.call(self._inner.list_channels(room))
 
     def channel_info(self, address: str) -> ChannelInfo:
-        """A channel's members, metadata and head."""
+        """Return a channel's members, metadata and newest seq."""
         return self._loop.call(self._inner.channel_info(address))
 
     def history_page(
@@ -315,7 +315,7 @@ class Bus:
         type: str | None = None,
         sender: str | None = None,
     ) -> Page:
-        """One page of history; see :meth:`arqonbus.Bus.history_page`."""
+        """Return one page of history. See :meth:`arqonbus.Bus.history_page`."""
         return self._loop.call(
             self._inner.history_page(address, limit=limit, before=before, after=after, type=type, sender=sender)
         )
@@ -329,11 +329,11 @@ class Bus:
         type: str | None = None,
         sender: str | None = None,
     ) -> Iterator[Message]:
-        """Every message, over all pages; see :meth:`arqonbus.Bus.history`."""
+        """Yield every message, over all pages. See :meth:`arqonbus.Bus.history`."""
         return self._each(self._inner.history(address, since=since, until=until, type=type, sender=sender))
 
     def clients(self) -> Iterator[dict[str, Any]]:
-        """Every connected client."""
+        """Return every connected client."""
         return self._each(self._inner.clients())
 
     def _each(self, source: Any) -> Iterator[Any]:
@@ -348,7 +348,7 @@ class Bus:
 
 
 class _End(Exception):
-    """An asynchronous iterator is at its end (its own exception does not travel through futures)."""
+    """An asynchronous iterator has ended. Its own exception cannot pass through a future."""
 
 
 async def _next(source: Any) -> Any:
@@ -359,9 +359,9 @@ async def _next(source: Any) -> Any:
 
 
 def connect(url: str = "ws://localhost:8765/", **options: Any) -> Bus:
-    """Connect and return a :class:`Bus`, to be closed (``with`` does it).
+    """Connect and return a :class:`Bus`. Close it, or use ``with``.
 
-    Options and errors are those of :func:`arqonbus.connect`.
+    The options and errors are those of :func:`arqonbus.connect`.
     """
     loop = _Loop()
 

@@ -1,4 +1,4 @@
-"""The token of one connection: a text, or what a function gives for each."""
+"""The token of a connection: a text, or the result of a function."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from collections.abc import Awaitable, Callable
 from .daemon import in_daemon
 from .errors import ConnectionFailed
 
-#: An access token or JWT, or a function that gives a fresh one for each connection.
+#: An access token or JWT, or a function that returns one for each connection.
 Token = str | Callable[[], str | Awaitable[str | None] | None] | None
 
-#: Threads that may hang in a blocking function at once, in this process.
+#: The maximum number of hanging threads with blocking functions in this process.
 MOST_HANGING = 10
 _hanging = 0
 
 
 async def fresh(token: Token, seconds: float) -> str | None:
-    """The token for one connection, within so many seconds.
+    """Return the token for one connection, in at most so many seconds.
 
-    Raises ``ConnectionFailed`` when the function fails or does not return; the next attempt calls it again.
+    Raises ``ConnectionFailed`` if the function fails or does not return. The next attempt calls it again.
     """
     if not callable(token):
         return token
     limit = asyncio.timeout(seconds)
     try:
         async with limit:
-            # One that may block runs beside the loop, which has other things to do meanwhile.
+            # A plain function may block, so it runs in a thread beside the loop.
             given = token() if inspect.iscoroutinefunction(token) else await _in_thread(token)
             text = await given if isinstance(given, Awaitable) else given
     except Exception as problem:
@@ -39,7 +39,7 @@ async def fresh(token: Token, seconds: float) -> str | None:
 
 async def _in_thread(token: Callable[[], str | Awaitable[str | None] | None]) -> str | Awaitable[str | None] | None:
     if _hanging >= MOST_HANGING:
-        raise RuntimeError(f"{_hanging} calls of it have not returned")
+        raise RuntimeError(f"{_hanging} earlier calls have not returned.")
 
     def call() -> str | Awaitable[str | None] | None:
         global _hanging

@@ -1,4 +1,4 @@
-"""The command line of the bus (extra ``[cli]``)."""
+"""The command line ``arqonbus`` (extra ``[cli]``)."""
 
 from __future__ import annotations
 

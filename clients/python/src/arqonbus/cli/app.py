@@ -1,4 +1,4 @@
-"""The commands. Each one is a small coroutine over :func:`arqonbus.connect`; exit codes are in ``failures``."""
+"""The commands of ``arqonbus``: small coroutines over :func:`arqonbus.connect`. ``failures`` has the exit codes."""
 
 from __future__ import annotations
 
@@ -40,23 +40,29 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    help="Watch, speak and look around on an ArqonBus. "
-    "ARQONBUS_URL and ARQONBUS_TOKEN say where it is and who you are.",
-    epilog="Exit codes: 0 done, 1 refused, 2 wrong use, 3 not reachable, 4 not allowed, 5 not found, 6 conflict, "
+    help="Publish, follow and inspect messages on an ArqonBus. "
+    "ARQONBUS_URL is the URL of the bus, and ARQONBUS_TOKEN is your access token.",
+    epilog="Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not reachable, 4 not allowed, 5 not found, 6 conflict, "
     "7 timed out, 130 Ctrl+C.",
 )
 
 
 @app.command(cls=Command)
 def tail(
-    addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS…", help="Channels as room:channel; `inbox` too.")],
+    addresses: Annotated[list[str], typer.Argument(metavar="ADDRESS…", help="Channels as room:channel, or `inbox`.")],
     since: SinceOption = None,
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many messages.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", "-n", min=1, help="Stop after this number of messages.")
+    ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", min=0, help="End after so many seconds (with --count: exit code 7 if fewer came)."),
+        typer.Option(
+            "--timeout",
+            min=0,
+            help="Stop after this many seconds. With --count, exit with 7 if fewer messages arrived.",
+        ),
     ] = None,
-    presence: Annotated[bool, typer.Option("--presence", help="Also who joins and leaves.")] = False,
+    presence: Annotated[bool, typer.Option("--presence", help="Show joins and leaves too.")] = False,
     create: Create = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -64,7 +70,7 @@ def tail(
     identity: IdentityFile = None,
     json_lines: Json = False,
 ) -> None:
-    """Show messages as they come; survives restarts of the server without losing or repeating one."""
+    """Show messages as they arrive. After a restart of the server it continues, without a missing or repeated message."""
     start = parse_since(since)
 
     async def watch() -> None:
@@ -78,7 +84,7 @@ def tail(
             ]
             for subscription in subscriptions:
                 await subscription.open()
-            output.say(f"listening to {', '.join(addresses)} as {bus.client_id}; Ctrl+C ends")
+            output.say(f"listening to {', '.join(addresses)} as {bus.client_id}; press Ctrl+C to stop")
             await show_all(subscriptions, show, count, timeout)
 
     carry_out(url, watch())
@@ -87,15 +93,15 @@ def tail(
 @app.command(cls=Command)
 def pub(
     address: Annotated[
-        str, typer.Argument(help="room:channel; room:*: everybody in the room; pm:<client_id>: that client.")
+        str, typer.Argument(help="room:channel, room:* for all members of the room, or pm:<client_id> for one client.")
     ],
-    message: Annotated[str | None, typer.Argument(help="The text; - reads lines from standard input.")] = None,
-    payload: Annotated[str | None, typer.Option("--payload", "-p", help="Payload: a JSON object.")] = None,
-    type: Annotated[str, typer.Option("--type", help="The message's type.")] = "event",
+    message: Annotated[str | None, typer.Argument(help="The text. - reads lines from standard input.")] = None,
+    payload: Annotated[str | None, typer.Option("--payload", "-p", help="Payload, a JSON object.")] = None,
+    type: Annotated[str, typer.Option("--type", help="Type of the message.")] = "event",
     id: Annotated[
-        str | None, typer.Option("--id", help="The message's id; a repeat of the same --client-id is kept once.")
+        str | None, typer.Option("--id", help="Id of the message. The bus keeps a repeat by the same --client-id once.")
     ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the ack.")] = 30.0,
+    timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the acknowledgement.")] = 30.0,
     create: Create = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -103,13 +109,13 @@ def pub(
     identity: IdentityFile = None,
     json_lines: Json = False,
 ) -> None:
-    """Publish, and return when the message is durable. If the server restarts meanwhile it is sent again, and kept once."""
+    """Publish, and return when the message is durable. During a restart of the server it repeats; the bus keeps one."""
     check_target(address)
     body = parse_payload(payload)
     if message == "-" and id is not None:
-        raise typer.BadParameter("--id names one message; lines from standard input get their own.")
+        raise typer.BadParameter("--id names one message. Lines from standard input get their own ids.")
     if message is None and body is None:
-        raise typer.BadParameter("Say what to publish: a text, - for standard input, or --payload.")
+        raise typer.BadParameter("Give a text, - for standard input, or --payload.")
 
     async def publish() -> None:
         async with connected(url, token, client_id, identity, timeout=timeout) as bus:
@@ -126,7 +132,8 @@ def pub(
                     output.say(f"{receipt.room}:{receipt.channel} #{receipt.seq}{again}", "green")
                 for target in receipt.unproven:
                     output.say(
-                        f"{target} is away, and gets it only if it proves who it is (--identity, or a token)", "yellow"
+                        f"{target} is away. It receives the message only if it proves its identity (--identity, or a token).",
+                        "yellow",
                     )
 
             if message != "-":
@@ -140,20 +147,20 @@ def pub(
 
 @app.command(cls=Command)
 def history(
-    address: Annotated[str, typer.Argument(help="room:channel, or a room alone for all of its channels.")],
+    address: Annotated[str, typer.Argument(help="room:channel, or a room for all of its channels.")],
     since: SinceOption = None,
-    until: Annotated[str | None, typer.Option("--until", help="An ISO time, or how long ago.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Messages at most.")] = None,
-    type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
-    sender: Annotated[str | None, typer.Option("--from", help="Only from this client_id.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="End at an ISO time, or at a period before now.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Maximum number of messages.")] = None,
+    type: Annotated[str | None, typer.Option("--type", help="Show only this type.")] = None,
+    sender: Annotated[str | None, typer.Option("--from", help="Show only messages of this client_id.")] = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
     json_lines: Json = False,
 ) -> None:
-    """Past messages, oldest first: from --since on, else the newest 50 (or --limit)."""
+    """Show past messages, oldest first. Without --since, show the newest 50 (or --limit)."""
     start, end = parse_since(since), parse_since(until)
     if isinstance(end, int):
-        raise typer.BadParameter("--until is a time.")
+        raise typer.BadParameter("--until must be a time.")
 
     async def read() -> None:
         show = output.message_as_json if json_lines else output.show_message
@@ -185,7 +192,7 @@ def history(
 
 @app.command(cls=Command)
 def status(url: Url = DEFAULT_URL, token: Token = None, json_lines: Json = False) -> None:
-    """The server, its figures, and who is connected."""
+    """Show the server, its figures and the connected clients."""
 
     async def show() -> None:
         async with connected(url, token) as bus:
@@ -220,19 +227,19 @@ def status(url: Url = DEFAULT_URL, token: Token = None, json_lines: Json = False
                 ),
             )
             if answer["next"]:
-                output.say("… and more: the console shows all of them")
+                output.say("There are more clients. The console shows all of them.")
 
     carry_out(url, show())
 
 
 @app.command(cls=Command)
 def channels(
-    room: Annotated[str | None, typer.Argument(help="One room; without it, all of them.")] = None,
+    room: Annotated[str | None, typer.Argument(help="Room to list. By default all rooms are listed.")] = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
     json_lines: Json = False,
 ) -> None:
-    """The channels that you may see."""
+    """List the channels that you may see."""
 
     async def show() -> None:
         async with connected(url, token) as bus:
@@ -263,13 +270,13 @@ def channels(
 @app.command(cls=Command)
 def who(
     address: Annotated[
-        str, typer.Argument(help="room:channel, for example science:explore; a room alone: all of its channels.")
+        str, typer.Argument(help="room:channel, for example science:explore, or a room for all of its channels.")
     ],
     url: Url = DEFAULT_URL,
     token: Token = None,
     json_lines: Json = False,
 ) -> None:
-    """The members of a channel, or of each channel of a room."""
+    """List the members of a channel, or of each channel of a room."""
 
     async def show() -> None:
         async with connected(url, token) as bus:
@@ -297,25 +304,31 @@ def who(
             )
             for info in found:
                 place = f"{info['room']}:{info['channel']}"
-                output.say(f"{info['participant_count']} in {place}, {info['seq']} messages so far")
+                output.say(f"{place}: {info['participant_count']} connected, {info['seq']} messages so far")
 
     carry_out(url, show())
 
 
 @app.command(cls=Command)
 def bench(
-    messages: Annotated[int, typer.Option("--messages", "-n", min=1, max=1_000_000, help="Messages in all.")] = 1000,
-    publishers: Annotated[int, typer.Option("--publishers", min=1, max=200, help="Connections that publish.")] = 2,
-    subscribers: Annotated[int, typer.Option("--subscribers", min=0, max=1000, help="Connections that listen.")] = 5,
-    size: Annotated[int, typer.Option("--size", min=1, max=200_000, help="Bytes of each text.")] = 100,
+    messages: Annotated[
+        int, typer.Option("--messages", "-n", min=1, max=1_000_000, help="Total number of messages.")
+    ] = 1000,
+    publishers: Annotated[
+        int, typer.Option("--publishers", min=1, max=200, help="Number of publishing connections.")
+    ] = 2,
+    subscribers: Annotated[
+        int, typer.Option("--subscribers", min=0, max=1000, help="Number of subscribing connections.")
+    ] = 5,
+    size: Annotated[int, typer.Option("--size", min=1, max=200_000, help="Size of each text in bytes.")] = 100,
     url: Url = DEFAULT_URL,
     token: Token = None,
     json_lines: Json = False,
 ) -> None:
-    """Measure acked publishes and their delivery; checks that nothing is lost, doubled or out of order.
+    """Measure acknowledged publishes and their delivery. Fail if a message is lost, repeated or out of order.
 
-    With an admin's token it runs in a channel of its own, which is removed at the end. Without one its messages stay in
-    bench:load until the retention lets them go.
+    With an admin's token it creates a channel and deletes it at the end. Otherwise its messages stay in bench:load until the
+    retention deletes them.
     """
 
     async def measure() -> None:
@@ -355,7 +368,7 @@ def bench(
         )
         if limit:
             output.say(
-                f"The server takes {limit:g} frames/s of a connection (ARQONBUS_RATE_LIMIT); the bench keeps to that."
+                f"The server accepts {limit:g} frames/s per connection (ARQONBUS_RATE_LIMIT). The bench respects this limit."
             )
 
     carry_out(url, measure())
@@ -365,7 +378,7 @@ def bench(
     cls=Command, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
 )
 def mcp(context: typer.Context) -> None:
-    """Serve MCP on standard input and output, so that an agent takes part (needs the extra mcp; options of arqonbus-mcp)."""
+    """Serve MCP on standard input and output for an agent. It needs the extra mcp and takes the options of arqonbus-mcp."""
     try:
         from ..mcp_server import main as serve
     except ModuleNotFoundError as problem:
@@ -386,11 +399,11 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Watch, speak and look around on an ArqonBus."""
+    """Publish, follow and inspect messages on an ArqonBus."""
 
 
 def run() -> None:
-    """The entry point."""
+    """Run the command line."""
     try:
         app()
     except BusClosed:

@@ -1,4 +1,4 @@
-"""``arqonbus bench``: how fast this server is from here, with acked publishes."""
+"""``arqonbus bench``: measure a server from this machine, with acknowledged publishes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..errors import ChannelNotEmpty, Forbidden
 from ..subscription import Subscription
 from .failures import Mismatch
 
-#: How long it may take until those who closed are no members any more, in seconds.
+#: How long to wait until closed connections are no longer members, in seconds.
 LEAVING = 30.0
 
 
 @dataclass
 class Figures:
-    """The result: messages, seconds, and milliseconds for the latencies."""
+    """The result: messages, seconds, and latencies in milliseconds."""
 
     publishers: int
     subscribers: int
@@ -38,12 +38,12 @@ class Figures:
     server_limit_per_publisher: float
 
     def as_dict(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the figures as a dictionary for JSON."""
         return asdict(self)
 
 
 def percentiles(samples: list[float]) -> dict[str, float]:
-    """p50, p95, p99 and the largest of times in seconds, as milliseconds."""
+    """Return p50, p95, p99 and the maximum of times in seconds, as milliseconds."""
     if len(samples) < 2:
         only = samples[0] * 1000 if samples else 0.0
         return dict.fromkeys(("p50", "p95", "p99", "max"), round(only, 3))
@@ -66,10 +66,10 @@ async def run(
     size: int,
     progress: Callable[[int], None],
 ) -> Figures:
-    """Publish ``messages`` acked messages of ``size`` bytes and wait until all subscribers have all of them.
+    """Publish ``messages`` acknowledged messages of ``size`` bytes, and wait until all subscribers have received them.
 
-    ``progress`` is called with the number of acks so far. Raises what the client raises, and ``Mismatch`` when a
-    subscriber got a message twice, not, or out of order.
+    ``progress`` is called with the number of acks so far. Raises the client's errors. Raises ``Mismatch`` if a subscriber
+    received a message twice, not at all, or out of order.
     """
     async with connect(url, token=token, client_type="bench") as keeper, _channel(keeper) as address:
         return await _measure(url, token, address, publishers, subscribers, messages, size, progress)
@@ -77,10 +77,10 @@ async def run(
 
 @asynccontextmanager
 async def _channel(keeper: Bus) -> AsyncIterator[str]:
-    """Where it runs. An admin has a channel made for it, which is removed afterwards; anybody else uses one and the same."""
+    """Yield the channel of the measurement. An admin gets a new one, deleted afterwards. Others share one."""
     address = f"bench:run-{secrets.token_hex(4)}"
     try:
-        await keeper.create_channel(address, description="arqonbus bench; goes when it ends", retention={"age": 3600})
+        await keeper.create_channel(address, description="arqonbus bench; deleted at its end", retention={"age": 3600})
     except Forbidden:
         yield "bench:load"
         return
@@ -93,7 +93,7 @@ async def _channel(keeper: Bus) -> AsyncIterator[str]:
                     await keeper.delete_channel(address)
                     break
                 except ChannelNotEmpty:
-                    await asyncio.sleep(0.1)  # Those who closed are taken out in a moment.
+                    await asyncio.sleep(0.1)  # The server removes closed connections in a moment.
 
 
 async def _measure(
@@ -128,7 +128,7 @@ async def _measure(
                     acks.append(time.perf_counter() - begin)
                     progress(len(acks))
 
-            # A few in flight on each connection, so that the server can commit them together.
+            # Each connection has a few messages in flight, so that the server can commit them together.
             async with asyncio.TaskGroup() as group:
                 for _ in range(8):
                     group.create_task(one_after_another())
@@ -137,17 +137,17 @@ async def _measure(
             last, seen = 0, set()
             async for message in subscription:
                 if message.metadata.get("run") != run:
-                    continue  # Somebody else's, at the same time.
+                    continue  # This message belongs to another run at the same time.
                 arrivals.append(time.perf_counter() - sent_at[message.metadata["n"]])
                 if message.seq is None or message.seq <= last:
-                    raise Mismatch(f"seq {message.seq} came after {last}")
+                    raise Mismatch(f"seq {message.seq} arrived after {last}")
                 last = message.seq
                 if message.metadata["n"] in seen:
-                    raise Mismatch(f"message {message.metadata['n']} came twice")
+                    raise Mismatch(f"message {message.metadata['n']} arrived twice")
                 seen.add(message.metadata["n"])
                 if len(seen) == messages:
                     return
-            raise Mismatch(f"{len(seen)} of {messages} messages came")
+            raise Mismatch(f"{len(seen)} of {messages} messages arrived")
 
         begin = time.perf_counter()
         async with asyncio.TaskGroup() as group:

@@ -1,10 +1,10 @@
-"""What went wrong, in words that say what to do, and the exit code for scripts.
+"""Error messages that say what to do, and exit codes for scripts.
 
 ===  =======================================================
 0    done
-1    the server refused it (400, 413, 429, 5xx)
-2    wrong use of the command line
-3    the server cannot be reached, or the connection was lost
+1    refused by the server (400, 413, 429, 5xx)
+2    wrong usage of the command line
+3    the server is not reachable, or the connection was lost
 4    not identified, or not allowed (401, 403)
 5    no such room, channel or client (404)
 6    a conflict (409)
@@ -32,7 +32,7 @@ from ..errors import (
 
 
 class NotThere(Exception):
-    """Raised when a command's address is not there, before anything is made; ``creatable``: the command could make it."""
+    """The address of a command does not exist. ``creatable`` says whether the command could create it."""
 
     def __init__(self, text: str, *, creatable: bool) -> None:
         super().__init__(text)
@@ -40,38 +40,38 @@ class NotThere(Exception):
 
 
 class TooFew(Exception):
-    """Raised when the time was over before as many messages came as were asked for."""
+    """The timeout was over before enough messages arrived."""
 
 
 class Mismatch(Exception):
-    """Raised by the bench when a subscriber got a message twice, not at all, or out of order."""
+    """The bench found a message that a subscriber received twice, not at all, or out of order."""
 
 
 REFUSED, USAGE, UNREACHABLE, NOT_ALLOWED, NOT_FOUND, CONFLICT, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 130
 
 _IDENTIFY = (
-    "Make a token on the server:  python manage.py create_token NAME\n"
-    "and give it to this command: export ARQONBUS_TOKEN=…"
+    "Create a token on the server:    python manage.py create_token NAME\n"
+    "Then pass it to this command:    export ARQONBUS_TOKEN=…"
 )
 
 _PATH = (
-    "Is the path right?      ws://HOST:PORT/ of the ready server\n"
-    "In a Django project?    with its prefix, such as ws://HOST:PORT/bus/; the server's log names its sockets"
+    "Is the path right?      ws://HOST:PORT/ for the ready server\n"
+    "In a Django project?    Use its prefix, such as ws://HOST:PORT/bus/. The server's log lists its sockets."
 )
 
-_TLS = "Without TLS?            ws:// instead of wss://"
+_TLS = "Without TLS?            Use ws:// instead of wss://"
 
-_PROXY = "Is the proxy wanted?    It comes from https_proxy, http_proxy or all_proxy; no_proxy=HOST leaves it out"
+_PROXY = "Do you want the proxy?  It comes from https_proxy, http_proxy or all_proxy. no_proxy=HOST skips it."
 
 _START = (
     "Is the server running?  make run  (in the ArqonBus folder)\n"
     "Is it elsewhere?        --url ws://HOST:PORT/  or  export ARQONBUS_URL=ws://HOST:PORT/\n"
-    "In a Django project?    with its prefix, such as ws://HOST:PORT/bus/"
+    "In a Django project?    Use its prefix, such as ws://HOST:PORT/bus/"
 )
 
 
 def explain(error: BaseException, url: str) -> tuple[int, str, str]:
-    """The exit code, what happened, and what to do about it (may be empty). Raises ``error`` itself when it is a bug."""
+    """Return the exit code, the error message and a hint, which may be empty. Raises ``error`` itself if it is a bug."""
     if isinstance(error, BaseExceptionGroup):
         return explain(error.exceptions[0], url)
     if isinstance(error, ClosedByServer) and error.error is not None:
@@ -86,22 +86,22 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
             return UNREACHABLE, str(error), _PROXY
         return UNREACHABLE, str(error), f"{_START}\n{_TLS}" if url.startswith("wss:") else _START
     if isinstance(error, ConnectionLost):
-        return UNREACHABLE, str(error), "The server may be restarting; try again."
+        return UNREACHABLE, str(error), "The server may be restarting. Try again."
     if isinstance(error, TooFew):
         return TIMED_OUT, str(error), ""
     if isinstance(error, TimeoutError):
         return TIMED_OUT, str(error) or "The server did not answer in time.", ""
     if isinstance(error, NotThere):
-        create = "--create makes it. " if error.creatable else ""
-        return NOT_FOUND, str(error), f"{create}`arqonbus channels` lists what there is."
+        create = "--create creates it. " if error.creatable else ""
+        return NOT_FOUND, str(error), f"{create}`arqonbus channels` lists the channels."
     if isinstance(error, Unauthenticated) or (isinstance(error, ClosedByServer) and error.close_code == 4401):
         return NOT_ALLOWED, str(error), _IDENTIFY
     if isinstance(error, Forbidden) or (isinstance(error, ClosedByServer) and error.close_code == 4403):
-        return NOT_ALLOWED, str(error), "Ask an admin for a grant, or use a token that has it (ARQONBUS_TOKEN)."
+        return NOT_ALLOWED, str(error), "Ask an admin for a grant, or use a token with the right (ARQONBUS_TOKEN)."
     if isinstance(error, (TargetNotFound, ClientNotFound)):
-        return NOT_FOUND, str(error), "`arqonbus status` lists who is connected."
+        return NOT_FOUND, str(error), "`arqonbus status` lists the connected clients."
     if isinstance(error, NotFound):
-        return NOT_FOUND, str(error), "`arqonbus channels` lists what there is."
+        return NOT_FOUND, str(error), "`arqonbus channels` lists the channels."
     if isinstance(error, (Conflict, IdentityInUse)) or (
         isinstance(error, ClosedByServer) and error.close_code in (4409, 4410)
     ):
@@ -109,7 +109,7 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
     if isinstance(error, ServerError):
         return REFUSED, str(error), ""
     if isinstance(error, Mismatch):
-        return REFUSED, str(error), "This must not happen: please report it, with the server's log."
+        return REFUSED, str(error), "This is a bug. Please report it with the server's log."
     if isinstance(error, ValueError):
         return USAGE, str(error), ""
     if isinstance(error, ArqonBusError):

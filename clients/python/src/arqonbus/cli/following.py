@@ -1,4 +1,4 @@
-"""Showing the messages of several subscriptions, each once."""
+"""Show the messages of several subscriptions, each once."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from . import failures
 async def show_all(
     subscriptions: list[Subscription], show: Callable[[Message], None], count: int | None, timeout: float | None
 ) -> None:
-    """Show messages as they come, to the end of the subscriptions, of ``count``, or of ``timeout`` seconds.
+    """Show messages until the subscriptions end, ``count`` is reached, or ``timeout`` seconds are over.
 
-    Raises ``TooFew`` when the time is over before ``count`` of them came.
+    Raises ``TooFew`` if the time is over before ``count`` messages arrived.
     """
     left = count
-    #: Messages to a whole room or to everybody come with each subscription; they are shown once.
+    #: Messages to a whole room or to all clients arrive with each subscription. They are shown once.
     shown: dict[str, int] = {}
 
     async def one(subscription: Subscription) -> None:
         try:
             await each(subscription)
         finally:
-            await subscription._settle()  # What was shown is done.
+            await subscription._settle()  # A shown message is done.
 
     async def each(subscription: Subscription) -> None:
         nonlocal left
@@ -50,4 +50,4 @@ async def show_all(
                 await done
     except TimeoutError:
         if left and count is not None:
-            raise failures.TooFew(f"{count - left} of {count} messages came within {timeout:g} s.") from None
+            raise failures.TooFew(f"{count - left} of {count} messages arrived within {timeout:g} s.") from None

@@ -1,4 +1,4 @@
-"""Looking before something is made: whether an address is there, and what was probably meant."""
+"""Check that an address exists before a command uses it, and suggest similar ones."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .failures import NotThere
 
 
 async def must_be_there(bus: Bus, addresses: Iterable[str]) -> None:
-    """Raise ``NotThere`` for the first address that is not there, naming those that are spelt alike.
+    """Raise ``NotThere`` for the first missing address, with similar ones.
 
-    Inboxes are not looked for: the server itself refuses a private message to somebody it does not know.
+    It skips inboxes: the server itself refuses a private message to an unknown client.
     """
     for address in addresses:
         room, channel = split_address(address)
@@ -27,13 +27,13 @@ async def must_be_there(bus: Bus, addresses: Iterable[str]) -> None:
             else:
                 await bus.history_page(address, limit=1)
         except Forbidden:
-            continue  # It is there.
+            continue  # The address exists.
         except NotFound:
             raise await _not_there(bus, room, channel, creatable=True) from None
 
 
 async def members_of(bus: Bus, address: str) -> list[ChannelInfo]:
-    """The channel, or those of the room's channels that have members. Raises ``NotThere``."""
+    """Return the channel, or the channels of the room that have members. Raises ``NotThere``."""
     room, channel = split_address(address)
     try:
         if channel != WHOLE:

@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, and a connection whose errors become words and exit codes."""
+"""Options that the commands share, and a connection that turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from . import failures, output
 
 
 class Command(TyperCommand):
-    """A command whose switches are shown without a value in its help: they take none."""
+    """A command whose help shows switches without a value."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Its options and arguments."""
+        """Return the options and arguments."""
         return _plain(super().get_params(ctx))
 
 
 class Group(TyperGroup):
-    """The same for what is said before the command."""
+    """The same for the options before the command."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Its options."""
+        """Return the options."""
         return _plain(super().get_params(ctx))
 
 
@@ -45,31 +45,32 @@ def _plain(parameters: list[Any]) -> list[Any]:
     return parameters
 
 
-Url = Annotated[str, typer.Option("--url", envvar="ARQONBUS_URL", help="The bus.", show_default=True)]
+Url = Annotated[str, typer.Option("--url", envvar="ARQONBUS_URL", help="URL of the bus.", show_default=True)]
 Token = Annotated[
     str | None,
     typer.Option(
-        "--token", envvar="ARQONBUS_TOKEN", help="Access token (better in the environment).", show_envvar=True
+        "--token", envvar="ARQONBUS_TOKEN", help="Access token. The environment is the safer place.", show_envvar=True
     ),
 ]
 ClientId = Annotated[
-    str | None, typer.Option("--client-id", help="Your client_id; without it the server makes one up.")
+    str | None, typer.Option("--client-id", help="Your client_id. By default the server makes one up.")
 ]
 IdentityFile = Annotated[
     Path | None,
     typer.Option(
         "--identity",
-        help="File that keeps your client_id and how far your inbox was read, for the next time.",
+        help="File that stores your identity and your place in the inbox for the next time.",
         dir_okay=False,
     ),
 ]
 Create = Annotated[
-    bool, typer.Option("--create", help="Make the room and channel if they are not there; do not look first.")
+    bool, typer.Option("--create", help="Create a missing room and channel, without a check of the address.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Address = Annotated[str, typer.Argument(help="room:channel, for example science:explore.")]
 SinceOption = Annotated[
-    str | None, typer.Option("--since", help="A seq, a time (ISO), or how long ago: 30s, 10m, 2h, 1d.")
+    str | None,
+    typer.Option("--since", help="Start after a seq, an ISO time, or a period before now: 30s, 10m, 2h, 1d."),
 ]
 DEFAULT_URL = "ws://localhost:8765/"
 
@@ -78,7 +79,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def parse_since(text: str | None) -> int | str | timedelta | None:
-    """``10m``, a seq, or an ISO time. Raises ``typer.BadParameter``."""
+    """Parse ``10m``, a seq or an ISO time. Raises ``typer.BadParameter``."""
     if text is None:
         return None
     if text.isdigit():
@@ -95,7 +96,7 @@ def parse_since(text: str | None) -> int | str | timedelta | None:
 
 
 def parse_payload(text: str | None) -> dict[str, Any] | None:
-    """The JSON object of ``--payload``. Raises ``typer.BadParameter``."""
+    """Parse the JSON object of ``--payload``. Raises ``typer.BadParameter``."""
     if text is None:
         return None
     try:
@@ -108,22 +109,22 @@ def parse_payload(text: str | None) -> dict[str, Any] | None:
 
 
 def check_target(address: str) -> None:
-    """Raise ``typer.BadParameter`` for a room alone: a forgotten channel must not reach everybody in the room."""
+    """Raise ``typer.BadParameter`` for a room alone. A forgotten channel must not send the message to the whole room."""
     if address and ":" not in address:
         raise typer.BadParameter(
-            f"{address!r} names no channel. Write {address}:CHANNEL for a channel, '{address}:*' for everybody in the room, "
-            f"or pm:{address} for the client of that name."
+            f"{address!r} names no channel. Write {address}:CHANNEL for a channel, '{address}:*' for the whole room, "
+            f"or pm:{address} for the client {address}."
         )
 
 
 def carry_out(url: str, work: Coroutine[Any, Any, None]) -> None:
-    """Run a command to its end; errors become words and an exit code."""
+    """Run a command. An error becomes a message and an exit code."""
     try:
         asyncio.run(work)
     except KeyboardInterrupt:
         raise typer.Exit(failures.INTERRUPTED) from None
     except BrokenPipeError:
-        # `| head` has seen enough. Python would complain once more when it flushes.
+        # The reader, such as `| head`, closed the pipe. Without this, Python would report it again when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except Exception as problem:  # noqa: BLE001 - `explain` raises what it does not know
@@ -142,13 +143,13 @@ async def connected(
     watch: bool = False,
     **options: Any,
 ) -> AsyncIterator[Bus]:
-    """A bus for one command; with ``watch`` breaks are told and healed, else they end the command."""
+    """Yield a bus for one command. With ``watch`` it reports lost connections and reconnects for ever."""
 
     def tell(state: State) -> None:
         if state is State.RECONNECTING:
-            output.say("connection lost, coming back …", "yellow")
+            output.say("connection lost, reconnecting …", "yellow")
         elif state is State.CONNECTED and told:
-            output.say("connected again", "green")
+            output.say("reconnected", "green")
         told.append(state)
 
     told: list[State] = []

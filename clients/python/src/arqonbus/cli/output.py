@@ -1,4 +1,4 @@
-"""How things are shown: for people with colours, for scripts as JSON, one object a line."""
+"""Output for people, with colours, and for scripts, as JSON with one object a line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..messages import Message, parse_time
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        # Rich would end the process with 1; a reader that has seen enough is no error (`carry_out`).
+        # Rich would end the process with 1. A closed pipe is no error here (see `carry_out`).
         raise BrokenPipeError
 
 
-#: What reads a pipe can have whole lines; a terminal, and whoever sets COLUMNS, decides for itself.
+#: A pipe gets whole lines. For a terminal or with COLUMNS, the width is theirs.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 250
 out = _Console(soft_wrap=True, highlight=False, markup=False, width=_WIDTH)
 err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -31,19 +31,19 @@ _SENDER_COLOURS = ("green", "magenta", "blue", "yellow", "bright_cyan", "bright_
 
 
 def say(text: str, style: str = "dim") -> None:
-    """A remark beside the output, to standard error."""
+    """Write a remark to standard error."""
     err.print(Text(plain(text), style=style))
 
 
 def fail(what: str, hint: str) -> None:
-    """An error, to standard error."""
+    """Write an error to standard error."""
     err.print(Text.assemble(("error: ", "bold red"), plain(what)))
     if hint:
         err.print(Text(plain(hint), style="dim"))
 
 
 def as_json(value: Any) -> None:
-    """A value as one line of JSON, in which nothing is bare that a terminal obeys or somebody takes for the end of a line."""
+    """Write a value as one line of JSON. Characters that control a terminal or end a line are escaped."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     if not text.isprintable():
         text = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
@@ -52,12 +52,12 @@ def as_json(value: Any) -> None:
 
 
 def message_as_json(message: Message) -> None:
-    """A message as it came, as one line of JSON; ``after_gap`` is added where messages before it are lost."""
+    """Write a received message as one line of JSON. ``after_gap`` says that earlier messages are lost."""
     as_json({**message.raw, "after_gap": True} if message.after_gap else message.raw)
 
 
 def plain(text: str) -> str:
-    """Text of others without what a terminal would obey: control characters are shown as escapes."""
+    """Escape the control characters in a text of somebody else, so that they cannot control the terminal."""
     return "".join(
         character if character in "\n\t" or character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
@@ -65,11 +65,11 @@ def plain(text: str) -> str:
 
 
 def show_message(message: Message) -> None:
-    """One message on one line. If its text has more, they are set in: none can pass for another message."""
+    """Write one message on one line. Further lines of its text are indented, so that none looks like a message."""
     when = message.timestamp.astimezone().strftime("%H:%M:%S") if message.timestamp else "--:--:--"
     colour = _SENDER_COLOURS[sum(message.sender.encode()) % len(_SENDER_COLOURS)]
     if message.after_gap:
-        say("— messages before this one are lost —", "yellow")
+        say("— earlier messages are lost —", "yellow")
     line = Text.assemble(
         (when, "dim"),
         " ",
@@ -93,10 +93,10 @@ def show_message(message: Message) -> None:
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """A table."""
+    """Write a table."""
     shown = Table(title=plain(title) or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
     for number, name in enumerate(columns):
-        # The first one names the row: it can be copied whole.
+        # The first column names the row, so it is never cut.
         shown.add_column(name, overflow="fold", no_wrap=number == 0)
     for row in rows:
         shown.add_row(*(Text(plain("" if cell is None else str(cell))) for cell in row))
@@ -104,7 +104,7 @@ def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) 
 
 
 def ago(moment: str | None, now: datetime) -> str:
-    """How long ago a wire time is."""
+    """Return how long ago a wire time is."""
     if not moment:
         return "never"
     then = parse_time(moment)

@@ -1,4 +1,4 @@
-"""Standard input, line by line, beside an event loop that must not wait for it."""
+"""Read standard input line by line, without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..daemon import in_daemon
 
 
 async def lines() -> AsyncIterator[str]:
-    """Its lines without their ends. Raises ``ValueError`` for one that is not UTF-8."""
-    # A file object of its own: a thread that still reads `sys.stdin` when the interpreter ends makes that abort. It is never
-    # closed, which would wait for that thread too.
+    """Yield the lines without their ends. Raises ``ValueError`` if a line is not UTF-8."""
+    # This is a separate file object. The interpreter would abort if a thread still reads `sys.stdin` at its end. It is never
+    # closed, since closing would wait for that thread too.
     source = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
     number = 0
     while line := await in_daemon(source.readline, "arqonbus-stdin"):
@@ -20,4 +20,4 @@ async def lines() -> AsyncIterator[str]:
         try:
             yield line.decode().rstrip("\r\n")
         except UnicodeDecodeError:
-            raise ValueError(f"line {number} of standard input is not UTF-8") from None
+            raise ValueError(f"Line {number} of standard input is not UTF-8.") from None
