@@ -1,4 +1,4 @@
-"""Who calls: the same identities as on the socket (``bus.auth.identity``), by bearer token or by session cookie with CSRF."""
+"""Authentication of requests, as on the socket (``bus.auth.identity``): a bearer token, or a session cookie with CSRF."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..sockets.origin import request_address
 
 
 def actor_of(request: Request) -> Actor:
-    """The actor of a request that was authenticated; an anonymous one has its network address."""
+    """The actor of a request. An anonymous actor has its network address."""
     actor = request.auth
     if not isinstance(actor, Actor):
         actor = identity.ANONYMOUS
@@ -44,7 +44,7 @@ class BusAuthentication(BaseAuthentication):
     """``request.user`` is the Django user or an anonymous one, ``request.auth`` the :class:`~bus.auth.permissions.Actor`."""
 
     def authenticate(self, request: Request) -> tuple[Any, Actor] | None:
-        """The caller; None when it brings nothing. Raises ``BusError`` UNAUTHENTICATED, RATE_LIMITED after too many of these."""
+        """The caller; None without credentials. Raises ``BusError`` UNAUTHENTICATED, and RATE_LIMITED after too many failures."""
         secret = bearer_of(request._request)
         if secret is not None:
             attempts: Attempts = apps.get_app_config("bus").attempts  # type: ignore[attr-defined]
@@ -58,5 +58,5 @@ class BusAuthentication(BaseAuthentication):
         return user, identity.from_request(request._request)
 
     def authenticate_header(self, request: Request) -> str:
-        """What a 401 says."""
+        """The challenge of a 401."""
         return 'Bearer realm="arqonbus"'

@@ -1,4 +1,4 @@
-"""Bodies in and out: bounded, strict JSON both ways, without a detour over Python values for what is only passed on."""
+"""Request and answer bodies: bounded, strict JSON. Frames are passed on as bytes, without conversion to Python values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..protocol.numbers import NUMBER_RULE, out_of_range, unusual
 
 
 class WholeRequest(Request):
-    """A request whose body is read whatever tells its end.
+    """A request whose body may have a length or be chunked.
 
     DRF takes one without Content-Length for one without a body: chunked bodies, as proxies send them on, were lost.
     """
@@ -71,7 +71,7 @@ class JSONParser(BaseParser):
 
 
 class FramesParser(BaseParser):
-    """The body as bytes; the view reads frames out of it as the socket does."""
+    """The body as bytes. The view reads its frames as the socket does."""
 
     media_type = "application/json"
 
@@ -83,7 +83,7 @@ class FramesParser(BaseParser):
 
 
 class JSONRenderer(BaseRenderer):
-    """JSON; frames of the log go out as the bytes they were delivered as."""
+    """JSON. Frames of the log keep the bytes of their delivery."""
 
     media_type = "application/json"
     format = "json"

@@ -40,7 +40,7 @@ class JSONDocument(SpectacularJSONAPIView):
     schema = None
 
     def get(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Hand it out in the form that is asked for."""
+        """The document in the requested form."""
         form = request.accepted_renderer
         kind = f"{form.media_type}; charset={form.charset}" if form.charset else form.media_type
         name = f'inline; filename="{OPENAPI["TITLE"]}.{form.format}"'
@@ -54,7 +54,7 @@ class YAMLDocument(JSONDocument):
 
 
 class DocsPage(SpectacularSwaggerSplitView):
-    """Swagger UI under the site's Content-Security-Policy: the script that starts it is an address of its own."""
+    """Swagger UI under the site's Content-Security-Policy. Its start script has an address of its own."""
 
     authentication_classes: list[Any] = []
     permission_classes: list[Any] = []

@@ -1,4 +1,4 @@
-"""What an HTTP request took is given back when it is over, on every way out of it.
+"""Releases the resources of an HTTP request, however it ends.
 
 No response can see to that: Django closes one only if it was sent, and a generator that was never begun runs no ``finally``. The
 call of the ASGI application always ends, and after everything else of its request.
@@ -24,14 +24,14 @@ class Ending:
         self.over = False
 
     def then(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when the request is over; at once if it is."""
+        """Call ``callback`` when the request ends, or at once if it has ended."""
         if self.over:
             callback()
         else:
             self._callbacks.append(callback)
 
     def come(self) -> None:
-        """The request is over."""
+        """Run the callbacks: the request has ended."""
         self.over = True
         while self._callbacks:
             try:
@@ -42,12 +42,12 @@ class Ending:
 
 
 def begin(scope: Any) -> Ending:
-    """A request begins; whoever calls this calls :meth:`Ending.come` at its end."""
+    """Begin a request. The caller must call :meth:`Ending.come` at its end."""
     ending = scope[_KEY] = Ending()
     return ending
 
 
 def ending_of(scope: Any) -> Ending:
-    """The end of the scope's request. Where no ``bus_application`` serves it (check W009) it never comes."""
+    """The end of the scope's request. Without ``bus_application`` (check W009) it never comes."""
     found = scope.get(_KEY)
     return found if isinstance(found, Ending) else Ending()

@@ -1,4 +1,4 @@
-"""Every failure of the REST API in the socket's form: ``{"error": {code, number, message, details}}`` (contract §8)."""
+"""Every failure of the REST API in the socket's form (docs/rest.md, Errors): ``{"error": {code, number, message, details}}``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
 
 
 def bus_error(problem: Exception) -> BusError:
-    """The failure as clients are told; what nobody foresaw is logged with a reference that the client gets too."""
+    """The error for the client. An unexpected exception is logged with a reference, which the client gets too."""
     if isinstance(problem, BusError):
         return problem
     if isinstance(problem, exceptions.ValidationError):
@@ -88,7 +88,7 @@ def flattened(detail: Any, path: str = "") -> list[dict[str, str]]:
 
 
 def headers_of(error: BusError) -> dict[str, str]:
-    """The HTTP headers that go with an error."""
+    """The HTTP headers of an error."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
@@ -110,7 +110,7 @@ def exception_handler(problem: Exception, context: dict[str, Any]) -> Response:
 
 
 def plain_answer(error: BusError, request: HttpRequest, **headers: str) -> HttpResponse:
-    """The same for views that are not DRF's."""
+    """The answer of a view that is not DRF's."""
     answer = HttpResponse(
         msgspec.json.encode({"error": error.as_dict()}),
         status=error.number,
@@ -124,7 +124,7 @@ Answer = TypeVar("Answer", bound=HttpResponse)
 
 
 def noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answer:
-    """Count a refusal and write a line about it, instead of Django's warning for every 404 that somebody asks for."""
+    """Count and log a refusal. This replaces Django's warning for every 404."""
     metrics.errors.labels(error.code).inc()
     damper: Damper = apps.get_app_config("bus").http_refusals  # type: ignore[attr-defined]
     left_out = damper.admit()
@@ -141,7 +141,7 @@ def noted(answer: Answer, error: BusError, request: HttpRequest | None) -> Answe
 
 
 def nothing_here(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-    """The answer for an address below /api/ that is none."""
+    """The answer for an unknown address below /api/."""
     return plain_answer(
         BusError(ErrorCode.NOT_FOUND, "There is nothing at this address. /api/docs/ lists all addresses."), request
     )

@@ -1,4 +1,4 @@
-"""A channel as Server-Sent Events, for those who cannot use sockets (contract §9).
+"""A channel as Server-Sent Events, for clients that cannot use sockets (docs/rest.md, Events).
 
 A stream is a member of the channel as far as delivery goes: what came after ``Last-Event-ID`` is read, then live messages follow,
 without a hole and without a double; what waits for a slow reader is bounded; the stream ends when the right to read ends and
@@ -331,7 +331,7 @@ class ChannelEvents(BusView):
 
     @operation(
         "channel_events",
-        "Follow a channel (Server-Sent Events)",
+        "Stream a channel (Server-Sent Events)",
         OpenApiTypes.STR,
         tag="events",
         parameters=[ADDRESS, LAST_EVENT_ID, SINCE],
@@ -339,15 +339,15 @@ class ChannelEvents(BusView):
         streaming=True,
     )
     def get(self, request: Request, address: str) -> Response:
-        """A channel's messages as they come, each an event whose `data` is the message and whose `id` is its place.
+        """The new messages of a channel. Each is an event: its `data` is the message, and its `id` the position.
 
-        A browser's `EventSource` comes back by itself with `Last-Event-ID`, and gets what it missed, in order, then what comes:
-        no hole, no double. Without a position the stream begins now. The first event, `subscribed`, says where it begins; if
-        the log does not reach back to the position, it says `"recovered": false` and the first seq that is left. Presence comes
-        as `system` events, and `closed` says why the server ends the stream. Comments keep the line alive.
+        A browser's `EventSource` reconnects by itself with `Last-Event-ID`. It gets the missed messages in order, and then new
+        ones. Without a position the stream begins with the next message. The first event, `subscribed`, gives the start. If the
+        log does not reach back to the position, it says `"recovered": false` and the first seq that is left. Presence comes as
+        `system` events. A `closed` event gives the reason why the server ends the stream. Comments keep the connection alive.
 
-        What passes (429, 503) is told to who accepts `text/event-stream` by a stream that only has `retry` and a `closed` event,
-        with status 200: an `EventSource` gives up for good on any other.
+        Temporary errors (429, 503) have status 200 for clients that accept `text/event-stream`, because an `EventSource` gives
+        up on any other status. Their stream only has `retry` and a `closed` event.
         """
         raise TypeError("This view only describes the address; `channel_events` answers requests.")
 

@@ -1,4 +1,4 @@
-"""drf-spectacular's settings for the bus's OpenAPI document; a project may use them as its own, but need not."""
+"""drf-spectacular's settings for the OpenAPI document of the bus. A project may also use them for its own document."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OPENAPI: dict[str, Any] = {
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     "TAGS": [
-        {"name": "messages", "description": "Publish, and look through history."},
-        {"name": "events", "description": "Follow a channel without a socket."},
-        {"name": "channels", "description": "Channels, and who is in them."},
-        {"name": "rooms", "description": "Rooms hold channels."},
-        {"name": "clients", "description": "Who is connected."},
-        {"name": "tokens", "description": "Access tokens of your own."},
-        {"name": "grants", "description": "Who may do what where; for admins."},
-        {"name": "server", "description": "Figures, processes, the audit log, and who you are."},
+        {"name": "messages", "description": "Publish messages and read history."},
+        {"name": "events", "description": "Stream the messages of a channel without a socket."},
+        {"name": "channels", "description": "Channels and their members."},
+        {"name": "rooms", "description": "Rooms and their settings. A room contains channels."},
+        {"name": "clients", "description": "Connected clients."},
+        {"name": "tokens", "description": "Your own access tokens."},
+        {"name": "grants", "description": "Permissions in rooms and channels, for admins."},
+        {"name": "server", "description": "Figures, processes, the audit log, and your identity."},
     ],
     "COMPONENT_SPLIT_REQUEST": True,
     "PREPROCESSING_HOOKS": ["bus.api.schema.only_the_bus"],

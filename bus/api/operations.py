@@ -1,4 +1,4 @@
-"""What operators and load balancers ask: /health, /ready, /version, /metrics (contract §1)."""
+"""Addresses for operators and load balancers: /health, /ready, /version, /metrics (docs/operations.md, Health)."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ PROBE_TIMEOUT = 2.0
 
 @without_transaction
 async def health(request: HttpRequest) -> JsonResponse:
-    """The process lives: 200 as long as its loop turns."""
+    """Health: 200 while the event loop of the process runs."""
     return JsonResponse({"status": "ok"})
 
 
 @without_transaction
 async def ready(request: HttpRequest) -> JsonResponse:
-    """Whether to send clients here: 200, or 503 with what is missing.
+    """Whether to send clients here: 200, or 503 with the missing parts.
 
     That is a drain, a database that takes no writes, or a channel layer that does not bring back what is sent.
     """
@@ -60,7 +60,7 @@ async def ready(request: HttpRequest) -> JsonResponse:
 
 
 def _answers() -> None:
-    """Raises the database's error where it does not answer, lacks the tables, or says that it takes no writes."""
+    """Raise the database's error if it does not answer, lacks the tables, or refuses writes."""
     heads([0])
     database.check_writing()
 
@@ -74,7 +74,7 @@ def _probed(told: dict[str, Any], good: bool) -> JsonResponse:
 
 @without_transaction
 async def version(request: HttpRequest) -> JsonResponse:
-    """What runs here; ``node`` is the process that answered."""
+    """The version of the server. ``node`` is the process that answered."""
     return JsonResponse(
         {"name": "arqonbus", "version": VERSION, "protocol": PROTOCOL, "node": current().runtime.node_id}
     )
@@ -82,7 +82,7 @@ async def version(request: HttpRequest) -> JsonResponse:
 
 @without_transaction
 async def metrics_page(request: HttpRequest) -> HttpResponse:
-    """This process's figures and those of all together, as Prometheus text (docs/operations.md explains each)."""
+    """The figures of this process and of the cluster, as Prometheus text (docs/operations.md, Metrics)."""
     node = current()
     labels = {"node": node.runtime.node_id}
     return _page(
@@ -97,7 +97,7 @@ async def metrics_page(request: HttpRequest) -> HttpResponse:
 
 @without_transaction
 async def cluster_metrics_page(request: HttpRequest) -> HttpResponse:
-    """The figures of every process, as each wrote them down with its last sign of life: for workers that share a port."""
+    """The figures of every process at its last heartbeat, for workers that share a port."""
     node = current()
     rows = await _in_time(node, _living) or []
     each = [({"node": row.id, "host": row.host, "pid": str(row.pid)}, row.stats) for row in rows]
@@ -105,7 +105,7 @@ async def cluster_metrics_page(request: HttpRequest) -> HttpResponse:
 
 
 async def _cluster(node: Node) -> Iterable[Metric]:
-    """The figures from the database; none while it does not answer, since the rest is most wanted then."""
+    """The figures from the database. Empty while it does not answer, so that the other figures stay available."""
     rows = await _in_time(node, _living)
     stats = await _in_time(node, totals.stats) if rows is not None else None
     return metrics.of_cluster(len(rows), stats) if rows is not None and stats is not None else ()

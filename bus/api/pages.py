@@ -1,4 +1,4 @@
-"""The REST API to look through in a browser: DRF's own pages, for who asks for ``text/html``, under the site's policy.
+"""The REST API in a browser: DRF's own pages for requests that accept ``text/html``, under the site's policy.
 
 They need no exception from the Content-Security-Policy. What changes something goes the way of every page of the site: by the
 session, with its CSRF token.
@@ -35,7 +35,7 @@ class PageRenderer(BrowsableAPIRenderer):
         return text
 
     def show_form_for_method(self, view: Any, method: str, request: Any, obj: Any) -> bool:
-        """Whether the address takes the method, and the caller may come in at all."""
+        """Whether the address supports the method, and the caller has access."""
         try:
             return bool(super().show_form_for_method(view, method, request, obj))
         except BusError:
@@ -46,14 +46,14 @@ class PageRenderer(BrowsableAPIRenderer):
         return str(view.request.path[view.request.path.rfind("/v1") :])
 
     def get_description(self, view: Any, status_code: Any) -> SafeString:
-        """What the method does, as the document says it."""
+        """The description of the method in the OpenAPI document."""
         handler = getattr(view, str(view.request.method).lower(), None)
         text = escape(getattr(handler, "__doc__", None) or "")
         code = re.sub(r"`([^`]+)`", r"<code>\1</code>", re.sub(r"\n +", "\n", text))
         return mark_safe(linebreaks(mark_safe(code)))  # noqa: S308 - escaped above
 
     def get_context(self, data: Any, accepted_media_type: Any, renderer_context: Any) -> dict[str, Any]:
-        """What the template shows."""
+        """The values for the template."""
         context: dict[str, Any] = super().get_context(data, accepted_media_type, renderer_context)
         # A style of its own in the page, and a choice of forms in the query, which lists would refuse.
         return {**context, "code_style": "", "api_settings": {}}

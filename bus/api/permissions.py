@@ -1,4 +1,4 @@
-"""Who may come in at all; what one may do inside is asked of ``bus.auth.permissions`` by the services."""
+"""Access to the REST API. The services check each action with ``bus.auth.permissions``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .authentication import actor_of
 
 
 class MayUseBus(BasePermission):
-    """Identified callers; others where the setting lets them in, as on the socket."""
+    """Authenticated callers, and anonymous ones if the setting allows them, as on the socket."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """True, or raises ``BusError`` UNAUTHENTICATED or ORIGIN_REFUSED."""
@@ -26,7 +26,7 @@ class MayUseBus(BasePermission):
 
 
 class IsBusAdmin(MayUseBus):
-    """Admins of the bus, with a token that is good for managing."""
+    """Admins of the bus, whose token allows ``manage``."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """True, or raises ``BusError`` UNAUTHENTICATED or FORBIDDEN."""

@@ -1,4 +1,4 @@
-"""Query strings: one filter set for each list, checked before anything is read; faults and unknown names are refused."""
+"""Query strings: one filter set for each list. Invalid values and unknown names are refused before any read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PositionField(forms.CharField):
     """A seq, or an ISO time."""
 
     def to_python(self, value: Any) -> Any:
-        """An ``int`` or an aware ``datetime``; None for nothing. Raises ``ValidationError``."""
+        """An ``int`` or an aware ``datetime``; None for an empty value. Raises ``ValidationError``."""
         text = super().to_python(value)
         if not text:
             return None
@@ -48,7 +48,7 @@ class TimeField(PositionField):
     """An ISO time."""
 
     def to_python(self, value: Any) -> Any:
-        """An aware ``datetime``; None for nothing. Raises ``ValidationError``."""
+        """An aware ``datetime``; None for an empty value. Raises ``ValidationError``."""
         moment = super().to_python(value)
         if isinstance(moment, int):
             raise ValidationError("This must be an ISO time such as 2026-01-01T00:00:00Z.")
@@ -68,12 +68,12 @@ class TimeFilter(filters.Filter):
 
 
 class FlagField(forms.NullBooleanField):
-    """true or false, spelt in one of the usual ways."""
+    """A flag in one of the usual spellings."""
 
     widget = forms.TextInput
 
     def to_python(self, value: Any) -> bool | None:  # type: ignore[override] # None is what its name says
-        """The flag; None for nothing. Raises ``ValidationError``."""
+        """The flag; None for an empty value. Raises ``ValidationError``."""
         text = str(value if value is not None else "").lower()
         if text in ("", "none"):
             return None
@@ -82,7 +82,7 @@ class FlagField(forms.NullBooleanField):
         raise ValidationError("This must be true or false.")
 
     def validate(self, value: Any) -> None:
-        """Nothing more."""
+        """Do nothing else."""
 
 
 class FlagFilter(filters.Filter):
@@ -92,10 +92,10 @@ class FlagFilter(filters.Filter):
 
 
 class NumberField(forms.IntegerField):
-    """Digits, and not all that Python takes for a number."""
+    """A whole number in plain digits."""
 
     def to_python(self, value: Any) -> int | None:
-        """The number; None for nothing. Raises ``ValidationError``."""
+        """The number; None for an empty value. Raises ``ValidationError``."""
         text = str(value or "")
         if text and not (text.isascii() and text.removeprefix("-").isdecimal()):
             raise ValidationError("This must be a whole number.")
@@ -109,18 +109,18 @@ class NumberFilter(filters.Filter):
 
 
 class ListFilter(filters.FilterSet):
-    """What every list takes."""
+    """The parameters of every list."""
 
     limit = NumberFilter(
         method="nothing", min_value=1, max_value=MOST,
         help_text=f"Rows of a page; {PAGE} without it.",
     )  # fmt: skip
     cursor = filters.CharFilter(
-        method="nothing", max_length=8192, strip=False, help_text="Where the page before ended; `next` has it."
+        method="nothing", max_length=8192, strip=False, help_text="Position of the page. Take it from `next`."
     )
 
     def nothing(self, rows: QuerySet[Any], name: str, value: Any) -> QuerySet[Any]:
-        """For what is not a matter of rows."""
+        """A filter that does not select rows."""
         return rows
 
     @property
@@ -131,7 +131,7 @@ class ListFilter(filters.FilterSet):
 
     @property
     def size(self) -> int:
-        """Rows of a page."""
+        """The number of rows of a page."""
         return int(self.values["limit"] or PAGE)
 
     @classmethod
@@ -167,9 +167,9 @@ def _text(field: str | None = None, lookup: str = "exact", longest: int = 128, *
 
 
 class DescribedFilter(ListFilter):
-    """What has a name and a description."""
+    """The filter for objects with a name and a description."""
 
-    search = _text(method="found", help_text="A part of the name or description.")
+    search = _text(method="found", help_text="Text in the name or description.")
 
     def found(self, rows: QuerySet[Any], name: str, value: str) -> QuerySet[Any]:
         """Rows whose name or description has the text."""
@@ -191,8 +191,8 @@ class ChannelFilter(DescribedFilter):
 
     room = _text("room__name", longest=64, help_text="Channels of this room.")
     type = _text(longest=32, help_text="Channels of this type, such as standard or custom.")
-    ephemeral = FlagFilter(help_text="Only channels that keep nothing, or only ones that do.")
-    hardcoded = FlagFilter(help_text="Only built-in channels, or only others.")
+    ephemeral = FlagFilter(help_text="Only ephemeral channels, or only stored ones.")
+    hardcoded = FlagFilter(help_text="Only built-in channels, or only other ones.")
 
     class Meta:
         model = Channel
@@ -204,13 +204,13 @@ class ChannelMessageFilter(ListFilter):
 
     sender = _text(method="nothing", longest=64, help_text="Messages from this client_id.")
     type = _text(method="nothing", longest=64, help_text="Messages of this type.")
-    text = _text(method="nothing", help_text="Messages that hold this text, in `message` or a value of `payload`.")
-    before = PositionFilter(method="nothing", help_text="Messages before this seq or ISO time, without it.")
-    after = PositionFilter(method="nothing", help_text="Messages after this seq or ISO time, without it.")
+    text = _text(method="nothing", help_text="Messages with this text, in `message` or a value of `payload`.")
+    before = PositionFilter(method="nothing", help_text="Messages before this seq or ISO time (exclusive).")
+    after = PositionFilter(method="nothing", help_text="Messages after this seq or ISO time (exclusive).")
     order = filters.ChoiceFilter(
         method="nothing",
         choices=[("desc", "newest first"), ("asc", "oldest first")],
-        help_text="desc: newest first (without it); asc: oldest first.",
+        help_text="desc: newest first (default); asc: oldest first.",
     )
 
     class Meta:
@@ -230,7 +230,7 @@ class ClientFilter(ListFilter):
 
     type = _text("client_type", longest=64, help_text="Clients of this type, such as ai-agent.")
     channel = _text(method="nothing", longest=130, help_text="Members of this channel, as room:channel.")
-    search = _text(method="found", help_text="A part of the client_id or screen name.")
+    search = _text(method="found", help_text="Text in the client_id or screen name.")
 
     class Meta:
         model = Client
@@ -252,10 +252,10 @@ class PlainFilter(ListFilter):
 class GrantFilter(ListFilter):
     """Grants."""
 
-    subject = filters.ChoiceFilter(choices=Grant.Subject.choices, help_text="Rules for this kind of subject.")
-    subject_name = _text(longest=150, help_text="Rules for this user, group, token or client type.")
-    action = filters.ChoiceFilter(choices=Grant.Action.choices, help_text="Rules about this action.")
-    allow = FlagFilter(help_text="Only rules that allow, or only bans.")
+    subject = filters.ChoiceFilter(choices=Grant.Subject.choices, help_text="Grants for this kind of subject.")
+    subject_name = _text(longest=150, help_text="Grants for this user, group, token or client type.")
+    action = filters.ChoiceFilter(choices=Grant.Action.choices, help_text="Grants for this action.")
+    allow = FlagFilter(help_text="Only grants that allow, or only bans.")
 
     class Meta:
         model = Grant
@@ -265,12 +265,12 @@ class GrantFilter(ListFilter):
 class AuditFilter(ListFilter):
     """The audit log."""
 
-    actor = _text(lookup="icontains", longest=150, help_text="A part of who did it.")
-    principal = _text(help_text="Who did it, as user:…, token:… or jwt:….")
-    action = _text(longest=32, help_text="What was done, such as create_channel.")
-    target = _text(lookup="icontains", longest=200, help_text="A part of what it was done to.")
+    actor = _text(lookup="icontains", longest=150, help_text="Text in the name of the actor.")
+    principal = _text(help_text="Identity of the actor, as user:…, token:… or jwt:….")
+    action = _text(longest=32, help_text="Action, such as create_channel.")
+    target = _text(lookup="icontains", longest=200, help_text="Text in the target of the action.")
     door = filters.ChoiceFilter(
-        choices=[(door, door) for door in ("socket", "rest", "admin", "command")], help_text="The way it came in."
+        choices=[(door, door) for door in ("socket", "rest", "admin", "command")], help_text="Interface of the request."
     )
     before = TimeFilter("at", "lt", help_text="Before this ISO time.")
     after = TimeFilter("at", "gt", help_text="After this ISO time.")

@@ -1,4 +1,4 @@
-"""How the OpenAPI document is made: each operation names its answer and the errors it can give; the rest is common."""
+"""Builds the OpenAPI document. Each operation names its answer and its errors; the rest is common."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class BusSchema(AutoSchema):
         return []
 
     def _map_basic_serializer(self, serializer: Any, direction: Any) -> Any:
-        """The serializer's schema; that of a change holds at least one field."""
+        """The serializer's schema. A change needs at least one field."""
         found: Any = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
         if self.method == "PATCH" and direction == "request" and getattr(serializer, "partial", False):
             found["minProperties"] = 1
         return found
 
     def get_operation(self, *place: Any) -> dict[str, Any] | None:
-        """The operation's description, which says of each query parameter that an empty one is as good as none."""
+        """The operation's description. An empty query parameter counts as absent."""
         found: dict[str, Any] | None = super().get_operation(*place)
         for parameter in found.get("parameters", []) if found else []:
             if parameter["in"] == OpenApiParameter.QUERY:
@@ -81,7 +81,7 @@ class StructExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-ca
 
 
 class BusAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call] # its own registration
-    """The two ways of identifying oneself."""
+    """The two ways of authentication."""
 
     target_class = "bus.api.authentication.BusAuthentication"
     name = ["accessToken", "session"]
@@ -100,18 +100,18 @@ class BusAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[n
                 "type": "apiKey",
                 "in": "cookie",
                 "name": settings.SESSION_COOKIE_NAME,
-                "description": "The session of a logged-in user; methods that change something need `X-CSRFToken` too.",
+                "description": "The session of a logged-in user. Methods that change something also need `X-CSRFToken`.",
             },
         ]
 
 
 def only_the_bus(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
-    """The bus's own addresses, in a project that has others."""
+    """Selects the addresses of the bus, in a project with other addresses."""
     return [endpoint for endpoint in endpoints if endpoint[3].__module__.startswith("bus.")]
 
 
 def path(name: str, description: str, pattern: str, example: str) -> OpenApiParameter:
-    """A parameter of the path. ``pattern`` leaves the slash out, which has to be written ``%252F`` there."""
+    """A parameter of the path. ``pattern`` has no slash, because a slash must be written as ``%252F``."""
     return OpenApiParameter(
         name,
         {"type": "string", "pattern": pattern},
@@ -121,28 +121,28 @@ def path(name: str, description: str, pattern: str, example: str) -> OpenApiPara
     )
 
 
-ROOM = path("room", "A room's name.", r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$", "science")
+ROOM = path("room", "Name of a room.", r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$", "science")
 ADDRESS = path(
     "address",
-    "A channel as `room:channel`. For messages and events also `room:*`, the log of whole-room messages, and "
-    "`pm:<client_id>`, an inbox. A slash within a name is written `%252F`.",
+    "A channel as `room:channel`. For messages and events also `room:*` (the log of whole-room messages) and "
+    "`pm:<client_id>` (an inbox). Write a slash within a name as `%252F`.",
     r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}:[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$",
     "science:explore",
 )
-CLIENT_ID = path("client_id", "A client's id.", r"^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,63}$", "my-client-1")
+CLIENT_ID = path("client_id", "Id of a client.", r"^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,63}$", "my-client-1")
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID",
     {"type": "string", "pattern": r"^([0-9a-f]{1,16}:)?[0-9]{1,18}$"},
     OpenApiParameter.HEADER,
-    description="The id of the last event that was seen, `<epoch>:<seq>`; browsers send it by themselves.",
+    description="Id of the last received event, `<epoch>:<seq>`. Browsers send it by themselves.",
 )
 SINCE = OpenApiParameter(
     "since",
     {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**53}, {"type": "string", "format": "date-time"}]},
     OpenApiParameter.QUERY,
-    description="Begin after this seq or ISO time (0: with all that is kept). `Last-Event-ID` wins.",
+    description="Begin after this seq or ISO time (0: with the oldest message). `Last-Event-ID` wins.",
 )
-NUMBER = OpenApiParameter("id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Its number.")
+NUMBER = OpenApiParameter("id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Number of the object.")
 
 
 def query(filters: type[ListFilter]) -> list[OpenApiParameter]:

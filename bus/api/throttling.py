@@ -1,4 +1,4 @@
-"""The limit of rate over HTTP: the socket's settings, one bucket for each identity (or address) and process."""
+"""The rate limits over HTTP. They use the socket's settings, with one bucket for each identity (or address) and process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .authentication import actor_of
 
 
 def take(actor: Actor, amount: float = 1.0) -> float:
-    """Take ``amount`` tokens of the caller's; the seconds to wait when they are not there."""
+    """Take ``amount`` tokens from the caller's bucket. Returns the seconds to wait, or 0."""
     settings = config()
     return _take(actor, "", amount, settings.rate_limit, settings.rate_burst)
 
@@ -32,7 +32,7 @@ def _take(actor: Actor, what: str, amount: float, rate: float, burst: float) -> 
 
 
 def spend(actor: Actor, amount: float, size: int = 0) -> None:
-    """Take tokens beyond the request's one (a batch, copies, a costly question), and ``size`` bytes.
+    """Take tokens for a batch, copies or an expensive query, beyond the first of the request, and ``size`` bytes.
 
     Raises ``BusError`` RATE_LIMITED.
     """
@@ -45,14 +45,14 @@ def spend(actor: Actor, amount: float, size: int = 0) -> None:
 
 
 class BusThrottle(BaseThrottle):
-    """A token for each request, more for a costly look; ``ARQONBUS_RATE_LIMIT`` and ``…_RATE_BURST``, 0 switches it off."""
+    """One token for each request, and more for expensive reads (``ARQONBUS_RATE_LIMIT``, ``…_RATE_BURST``; 0: no limit)."""
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        """Whether the caller had a token left."""
+        """Whether the caller's bucket has a token."""
         looks = request.method in ("GET", "HEAD")
         self._wait = take(actor_of(request), getattr(view, "look_cost", 1) if looks else 1)
         return not self._wait
 
     def wait(self) -> float:
-        """Seconds until there is one."""
+        """Seconds until the bucket has a token."""
         return self._wait

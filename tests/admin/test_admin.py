@@ -391,7 +391,7 @@ async def test_a_client_is_written_to_and_sent_away(
     keys = [key, pages.row("client", other.client_id)]
     answer = pages.post("/admin/bus/client/?connected=all", {"action": "forget_selected", "_selected_action": keys})
     assert "1 client forgotten." in answer.text
-    assert "is connected; disconnect it first" in answer.text
+    assert "is connected. Disconnect it first" in answer.text
     with pytest.raises(WireError, match="TARGET_NOT_FOUND"):
         await other.publish("anybody?", type="private", to=[name], ack=True)
     again = await wire(shared_server, client_id=name)

@@ -18,6 +18,8 @@ PAGE = (PROJECT_ROOT / "docs" / "operations.md").read_text()
 EXPLAINED = {
     name for row in re.findall(r"^\| (`[^|]+) \|", PAGE, re.MULTILINE) for name in re.findall(r"`([a-z_]+)`", row)
 }
+#: Methods of a connection that name an event in their first argument.
+_FIELDS = ("fields", "full_fields")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 
@@ -28,13 +30,13 @@ def _logged(path: Path) -> Iterator[tuple[int, set[str]]]:
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value == "event" and isinstance(value, ast.Constant):
                     yield node.lineno, {str(value.value)}
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("_ids", "_who"):
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _FIELDS:
             yield node.lineno, {str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)}
 
 
 def _modules_that_log() -> list[Path]:
     found = [path for name in ("bus", "telemetry", "arqonbus_site") for path in (PROJECT_ROOT / name).rglob("*.py")]
-    return [path for path in found if re.search(r"\blogger\.\w+\(|_(?:ids|who)\(", path.read_text())]
+    return [path for path in found if re.search(r"\blogger\.\w+\(|(?:full_)?fields\(", path.read_text())]
 
 
 @pytest.mark.pure

@@ -1,1 +1,1 @@
-"""The shapes of requests and answers. Requests are checked with them; answers are made by the services and described here."""
+"""The shapes of requests and answers. They check requests and describe answers, which the services build."""

@@ -1,1 +1,1 @@
-"""The views of the REST API, a module for each kind of thing. They read the request, call a service, and shape the answer."""
+"""The views of the REST API, one module for each kind of object. They read the request, call a service, and build the answer."""

@@ -37,9 +37,9 @@ SPEAKER = OpenApiParameter(
     "client_id",
     {"type": "string", "pattern": r"^[A-Za-z0-9_.@-]{1,64}$"},
     OpenApiParameter.QUERY,
-    description="Speak under this client_id, which must be yours or nobody's. Without it: your name.",
+    description="Publish under this client_id, which must be yours or unused. The default is your name.",
 )
-SEQ = OpenApiParameter("seq", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Its place in the log.")
+SEQ = OpenApiParameter("seq", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Position in the log.")
 
 #: What a POST may answer.
 ANSWER = PolymorphicProxySerializer(
@@ -83,7 +83,7 @@ class _MessageView(BusView):
         return page(rows, filters, found.cursor)
 
     def publish(self, initial: Address | None) -> Response:
-        """Publish the body: one frame, or a batch of them."""
+        """Publish the body: one frame, or a batch of frames."""
         frames_in, batch = read_frames(self.request.data)
         actor = self.actor
         spend(actor, *_cost(frames_in, len(self.request.data)))
@@ -101,9 +101,9 @@ class _MessageView(BusView):
 
 
 def _cost(frames_in: Sequence[Inbound], body: int) -> tuple[int, int]:
-    """What the frames of a ``body`` (its bytes) cost: the rows that they become beyond the first, and the bytes of all rows.
+    """The cost of the frames of a ``body``: the rows beyond the first, and the bytes of all rows. ``body`` is in bytes.
 
-    A private message is kept for each target. Raises ``BusError`` LIMIT_REACHED or FRAME_TOO_LARGE, before anything is written.
+    A private message is stored once for each target. Raises ``BusError`` LIMIT_REACHED or FRAME_TOO_LARGE before any write.
     """
     settings = config()
     rows = sum(copies_of(inbound) for inbound in frames_in)
@@ -126,7 +126,7 @@ def _cost(frames_in: Sequence[Inbound], body: int) -> tuple[int, int]:
 
 
 def _keep_to(inbound: Inbound, initial: Address, index: int | None) -> None:
-    """A frame that is posted to a channel goes there: another address in it is a mistake."""
+    """Address a frame to the channel of the URL. Raises ``BusError`` for a frame with another address."""
     for field, own in (("room", initial.room), ("channel", initial.channel)):
         given = getattr(inbound, field)
         if given not in (None, own, str(initial)) or inbound.to:
@@ -140,7 +140,7 @@ def _keep_to(inbound: Inbound, initial: Address, index: int | None) -> None:
 
 
 def read_frames(body: Any) -> tuple[Sequence[Inbound], bool]:
-    """The frames of a body and whether it is a batch. Raises ``BusError`` as the socket's door does, with the frame's index."""
+    """The frames of a body and whether it is a batch. Raises ``BusError`` as on the socket, with the frame's index."""
     data = body if isinstance(body, bytes) else b""
     raw = decode_object(data)
     if "messages" not in raw:
@@ -168,7 +168,7 @@ def read_frames(body: Any) -> tuple[Sequence[Inbound], bool]:
 
 
 def _frame(data: bytes, raw: dict[str, msgspec.Raw] | None, index: int | None) -> Inbound:
-    """One message of a body; ``raw`` is its keys where they were read already."""
+    """One message of a body. ``raw`` has its keys if they are already decoded."""
     try:
         return read_within(
             data, limits_of(config()), read_closely if raw is None else lambda _: normalise(raw, numbers=unusual(data))
@@ -182,16 +182,16 @@ class Messages(_MessageView):
 
     @operation(
         "messages_list",
-        "Look through messages",
+        "Search messages",
         shapes.MessageList,
         tag="messages",
         parameters=query(MessageFilter),
         errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def get(self, request: Request) -> Response:
-        """Messages of a channel, of a room with all of its channels, or of all that you may read, as they were delivered.
+        """Messages of a channel, of a room with all of its channels, or of all channels that you may read.
 
-        Newest first, or with `order=asc` oldest first. A page costs the same wherever it lies in the history.
+        The newest come first, or with `order=asc` the oldest. Every page costs the same, however old its messages are.
         """
         filters = MessageFilter.of(request, Message.objects.none())
         return self.answer(filters, history.address_of(filters.values["room"], filters.values["channel"]))
@@ -231,10 +231,10 @@ class Messages(_MessageView):
         ],
     )  # fmt: skip
     def post(self, request: Request) -> Response:
-        """Publish one message or a batch, to any channel, room or client. 201 when it is durable; 200 when it was there already.
+        """Publish one message or a batch, to any channel, room or client. 201: it is durable. 200: it was published before.
 
-        With an `id` a repeat is recognised (for a day, by default): it is not published twice, and the answer says
-        `"duplicate": true` with the first `seq`. A batch is published together and in its order, or not at all.
+        A repeated `id` is recognised for a day (by default). The message is not published again, and the answer has
+        `"duplicate": true` with the first `seq`. Either all messages of a batch are published, in order, or none.
         """
         return self.publish(None)
 
@@ -244,14 +244,14 @@ class ChannelMessages(_MessageView):
 
     @operation(
         "channel_messages_list",
-        "Look through a channel's messages",
+        "Read the messages of a channel",
         shapes.MessageList,
         tag="messages",
         parameters=[ADDRESS, *query(ChannelMessageFilter)],
         errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def get(self, request: Request, address: str) -> Response:
-        """Messages of one channel as they were delivered. To follow it: `?order=asc&after=<the last seq you have>`."""
+        """Messages of one channel. For new messages, use `?order=asc&after=<your last seq>`."""
         where = address_of(address)
         filters = ChannelMessageFilter.of(request, Message.objects.none())
         return self.answer(filters, where)
@@ -278,7 +278,7 @@ class ChannelMessages(_MessageView):
         ],
     )  # fmt: skip
     def post(self, request: Request, address: str) -> Response:
-        """Publish one message or a batch to this channel. 201 when it is durable; 200 when it was there already."""
+        """Publish one message or a batch to this channel. 201: it is durable. 200: it was published before."""
         return self.publish(address_of(address))
 
 
@@ -287,12 +287,12 @@ class OneMessage(BusView):
 
     @operation(
         "channel_messages_get",
-        "Look at a message",
+        "Show a message",
         shapes.Message,
         tag="messages",
         parameters=[ADDRESS, SEQ],
         errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.NOT_FOUND),
     )
     def get(self, request: Request, address: str, seq: str) -> Response:
-        """One message by its place in the log."""
+        """One message, by its position in the log."""
         return Response(msgspec.Raw(history.message(self.actor, address_of(address), min(int(seq), 2**63 - 1))))
