@@ -1,6 +1,6 @@
-"""The shapes of answers: services make them, sockets and REST send them, AsyncAPI and OpenAPI describe them.
+"""The shapes of answers. Services build them, sockets and REST send them, AsyncAPI and OpenAPI describe them.
 
-Each shape stands here once. A field's ``Meta`` is its documentation in both documents.
+Each shape is defined once, here. A field's ``Meta`` is its documentation in both documents.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Page(Shape, Generic[Row], frozen=True, kw_only=True):
     results: list[Row]
     next: Annotated[
         Annotated[str, Meta(extra_json_schema={"format": "uri"})] | None,
-        Meta(description="Address of the next page; null: this is the last one."),
+        Meta(description="Address of the next page; null on the last page."),
     ]
 
 
@@ -64,19 +64,19 @@ class Message(Shape, frozen=True, kw_only=True):
 
 
 class MessageList(Page[Message], frozen=True, kw_only=True):
-    """A page of messages. With a filter a page may hold fewer than you asked for, and still have a next one."""
+    """A page of messages. With a filter a page may be shorter than `limit` and still have a next page."""
 
 
 class Published(Shape, frozen=True):
-    """Where a published message is. ``bus.services.publish`` and REST return it."""
+    """The position of a published message. ``bus.services.publish`` and REST return it."""
 
-    id: Annotated[str, Meta(description="The id under which the message is delivered.")]
+    id: Annotated[str, Meta(description="Id of the delivered message.")]
     room: str
     channel: str
     seq: Annotated[
         int | None,
         Meta(
-            description="Its position in the log; null on ephemeral channels, and inside a transaction with `durable=False`."
+            description="Position in the log; null on ephemeral channels, and inside a transaction with `durable=False`."
         ),
     ]
     duplicate: Annotated[
@@ -84,12 +84,14 @@ class Published(Shape, frozen=True):
     ] = False
     unproven: Annotated[
         bool,
-        Meta(description="A private message to an absent client. The client gets it only with its resume token."),
+        Meta(
+            description="The target of this private message is disconnected. It gets the message only with its resume token."
+        ),
     ] = False
 
 
 class Delivery(Shape, frozen=True, kw_only=True):
-    """Where the messages of a batch, or the copies of a private message, are, in their order."""
+    """The positions of the messages of a batch, or of the copies of a private message, in order."""
 
     results: list[Published]
     unknown_targets: Annotated[list[str], Meta(description="The unknown targets. The other targets got the message.")]
@@ -101,17 +103,17 @@ class Delivery(Shape, frozen=True, kw_only=True):
 class Room(Shape, frozen=True, kw_only=True):
     """A room, as the caller may see it."""
 
-    room: Annotated[str, Meta(description="Its name.")]
+    room: Annotated[str, Meta(description="Name of the room.")]
     description: str
     private: Annotated[bool, Meta(description="Invisible without a grant.")]
     presence: Annotated[
-        bool | None, Meta(description="Whether joins and leaves are announced; null: as the setting says.")
+        bool | None, Meta(description="Whether joins and leaves are announced; null: the setting of the server.")
     ]
     hardcoded: Annotated[bool, Meta(description="Built in; it cannot be deleted.")]
     created_at: WireTime
     created_by: str
-    channels: Annotated[int, Meta(description="Channels that the caller may see.")]
-    participants: Annotated[int, Meta(description="Connected clients in any of its channels.")]
+    channels: Annotated[int, Meta(description="Number of channels that the caller may see.")]
+    participants: Annotated[int, Meta(description="Number of connected clients in its channels.")]
 
 
 class RoomList(Page[Room], frozen=True, kw_only=True):
@@ -123,7 +125,7 @@ class Channel(Shape, frozen=True, kw_only=True):
 
     room: str
     channel: str
-    participants: Annotated[int, Meta(description="Connected members.")]
+    participants: Annotated[int, Meta(description="Number of connected members.")]
     description: str
     created_at: WireTime
     created_by: str
@@ -163,7 +165,7 @@ class Participant(Card, frozen=True, kw_only=True):
 
 
 class ChannelInfo(Shape, frozen=True, kw_only=True):
-    """A channel with its members, its metadata and the head of its log."""
+    """A channel with its members, metadata and newest seq."""
 
     room: str
     channel: str
@@ -174,7 +176,7 @@ class ChannelInfo(Shape, frozen=True, kw_only=True):
     metadata: Annotated[
         Object,
         Meta(
-            description="created_at, created_by, type, hardcoded, description, ephemeral, retention; and keys of your own."
+            description="created_at, created_by, type, hardcoded, description, ephemeral, retention; and your own keys."
         ),
     ]
     epoch: Epoch
@@ -200,11 +202,11 @@ class ClientList(Page[Client], frozen=True, kw_only=True):
 class Stats(Shape, frozen=True, kw_only=True):
     """Figures over all processes."""
 
-    total_connections: Annotated[int, Meta(description="Number of connections ever.")]
+    total_connections: Annotated[int, Meta(description="Number of connections so far.")]
     active_connections: int
-    active_rooms: Annotated[int, Meta(description="Rooms with members.")]
+    active_rooms: Annotated[int, Meta(description="Number of rooms with members.")]
     active_channels: int
-    total_messages: Annotated[int, Meta(description="Number of messages ever published.")]
+    total_messages: Annotated[int, Meta(description="Number of messages so far.")]
 
 
 class Server(Shape, frozen=True, kw_only=True):
@@ -231,8 +233,8 @@ class Process(Shape, frozen=True, kw_only=True):
     started_at: WireTime
     heartbeat_at: WireTime
     alive: Annotated[bool, Meta(description="Whether its last heartbeat is recent.")]
-    clients: Annotated[int, Meta(description="Clients connected to it.")]
-    stats: Annotated[Object, Meta(description="Its own figures at the last heartbeat.")]
+    clients: Annotated[int, Meta(description="Number of connected clients.")]
+    stats: Annotated[Object, Meta(description="Its figures at the last heartbeat.")]
 
 
 class ProcessList(Shape, frozen=True, kw_only=True):
@@ -256,7 +258,7 @@ class Me(Shape, frozen=True, kw_only=True):
     client_ids: Annotated[list[str], Meta(description="Client ids that belong to the caller.")]
     me: Annotated[
         str | None,
-        Meta(description="What `{me}` in the pattern of a grant stands for, such as user-7; null: nothing."),
+        Meta(description="Value of `{me}` in the patterns of grants, such as user-7; null: none."),
     ]
     expires_at: WireTime | None
 
@@ -266,17 +268,17 @@ class Token(Shape, frozen=True, kw_only=True):
 
     id: int
     name: str
-    prefix: Annotated[str, Meta(description="The beginning of the secret, to tell tokens apart.")]
-    user: Annotated[str | None, Meta(description="The Django user that the token acts for.")]
+    prefix: Annotated[str, Meta(description="The first characters of the secret, to recognise the token.")]
+    user: Annotated[str | None, Meta(description="The Django user of the token.")]
     admin: bool
-    scopes: Annotated[list[str], Meta(description="Empty: everything that its bearer may do.")]
+    scopes: Annotated[list[str], Meta(description="Allowed actions; empty: all actions of the user.")]
     created_at: WireTime
     expires_at: WireTime | None
     last_used_at: WireTime | None
     revoked_at: WireTime | None
-    secret: Annotated[str, Meta(description="In the answer that creates the token, and never again.")] | UnsetType = (
-        UNSET
-    )
+    secret: (
+        Annotated[str, Meta(description="The secret. Only the answer that creates the token contains it.")] | UnsetType
+    ) = UNSET
 
 
 class TokenList(Page[Token], frozen=True, kw_only=True):
@@ -284,16 +286,16 @@ class TokenList(Page[Token], frozen=True, kw_only=True):
 
 
 class Ticket(Shape, frozen=True, kw_only=True):
-    """A connection ticket."""
+    """A ticket, which opens one socket."""
 
     ticket: Annotated[
-        str, Meta(description="For one socket: sub-protocol `ticket.<ticket>`, or `ticket` of the first frame or URL.")
+        str, Meta(description="Send it as sub-protocol `ticket.<ticket>`, or as `ticket` in the first frame or URL.")
     ]
-    expires_at: Annotated[WireTime, Meta(description="Until when the ticket opens a socket.")]
+    expires_at: Annotated[WireTime, Meta(description="End of its validity.")]
 
 
 class Grant(Shape, frozen=True, kw_only=True):
-    """A rule about who may do what, and where."""
+    """A grant."""
 
     id: int
     subject: str
@@ -306,22 +308,22 @@ class Grant(Shape, frozen=True, kw_only=True):
 
 
 class GrantList(Page[Grant], frozen=True, kw_only=True):
-    """A page of rules."""
+    """A page of grants."""
 
 
 class AuditEntry(Shape, frozen=True, kw_only=True):
-    """A recorded change."""
+    """An entry of the audit log."""
 
     id: int
     at: WireTime
-    actor: Annotated[str, Meta(description="Name of the person or program that made the change.")]
+    actor: Annotated[str, Meta(description="Name of the actor.")]
     principal: Annotated[
         str,
         Meta(
-            description="The proven identity: user:…, token:…, jwt:… or system; empty for anonymous clients and old rows."
+            description="Identity of the actor: user:…, token:…, jwt:… or system; empty for anonymous clients and old entries."
         ),
     ]
-    door: Annotated[str, Meta(description="socket, rest, admin or command.")]
+    door: Annotated[str, Meta(description="Interface: socket, rest, admin or command.")]
     action: str
     target: str
     details: Object
@@ -335,16 +337,16 @@ class AuditList(Page[AuditEntry], frozen=True, kw_only=True):
 
 
 class Fault(Shape, frozen=True, kw_only=True):
-    """An error. Its codes are the same on every door."""
+    """An error. Its codes are the same on the socket and over REST."""
 
-    code: Annotated[str, Meta(description="A stable word for the kind of error, such as CHANNEL_NOT_FOUND.")]
+    code: Annotated[str, Meta(description="Stable name of the error, such as CHANNEL_NOT_FOUND.")]
     number: Annotated[int, Meta(description="Number of the error, equal to its HTTP status.")]
-    message: Annotated[str, Meta(description="What went wrong, and what to do.")]
-    details: Annotated[list[Any], Meta(description="Every fault, not only the first one.")]
+    message: Annotated[str, Meta(description="The fault, and what to do.")]
+    details: Annotated[list[Any], Meta(description="All faults, or further facts.")]
     retry_after: Annotated[float, Meta(description="Seconds to wait before a retry.")] | UnsetType = UNSET
 
 
 class ErrorAnswer(Shape, frozen=True, kw_only=True):
-    """The answer to every request that fails."""
+    """The answer to every failed request."""
 
     error: Fault

@@ -10,20 +10,20 @@ from .base import FlagField, StrictSerializer, TextField
 
 
 class NewToken(StrictSerializer):
-    """A token to be made, for the caller."""
+    """The new token, which belongs to the caller."""
 
-    name = TextField(max_length=100, help_text="To tell it apart, such as the program that will have it.")
+    name = TextField(max_length=100, help_text="Purpose of the token, such as the name of a program.")
     scopes = serializers.ListField(
         child=serializers.ChoiceField(choices=ACTIONS),
         required=False,
         max_length=len(ACTIONS),
-        help_text="Actions that it is good for; none: all that you may do.",
+        help_text="Allowed actions; empty: all actions that you may do.",
     )
-    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="When it ends; null: never.")
+    expires_at = serializers.DateTimeField(required=False, allow_null=True, help_text="Expiry; null: never.")
 
 
 class GrantChanges(StrictSerializer):
-    """What is to be changed of a rule."""
+    """The changes to a grant."""
 
     subject = serializers.ChoiceField(choices=Grant.Subject.choices, required=False)
     subject_name = TextField(
@@ -31,11 +31,11 @@ class GrantChanges(StrictSerializer):
     )
     action = serializers.ChoiceField(choices=Grant.Action.choices, required=False)
     pattern = TextField(max_length=130, required=False, help_text="room:channel with * for any text, such as science:*")
-    allow = FlagField(required=False, help_text="false: a ban, which wins over what allows.")
+    allow = FlagField(required=False, help_text="false: a ban, which overrides grants that allow.")
 
 
 class NewGrant(GrantChanges):
-    """A rule to be made."""
+    """The new grant."""
 
     subject = serializers.ChoiceField(choices=Grant.Subject.choices)
     action = serializers.ChoiceField(choices=Grant.Action.choices)

@@ -1,4 +1,4 @@
-"""What the shapes share: strict bodies, JSON objects, pages, errors."""
+"""Common parts of the shapes: strict bodies, JSON objects, pages, errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...protocol.values import holds_nul
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses keys that it does not know, so that a misspelt one is not lost."""
+    """A body that refuses unknown keys, so that a misspelt one is noticed."""
 
     def to_internal_value(self, data: Any) -> Any:
         """The values, with a fault for each unknown key."""
@@ -33,10 +33,10 @@ class StrictSerializer(serializers.Serializer[Any]):
 
 
 class TextField(serializers.CharField):
-    """A JSON text, without the blanks around it."""
+    """A JSON text. Spaces around it are removed."""
 
     def to_internal_value(self, data: Any) -> str:
-        """The text; a number or an array is none, and what is too long is that with its blanks."""
+        """The text. Refuses other types, and checks the length before removing spaces."""
         if not isinstance(data, str):
             self.fail("invalid")
         if self.max_length is not None and len(data) > self.max_length:
@@ -46,7 +46,7 @@ class TextField(serializers.CharField):
 
 
 class FlagField(serializers.BooleanField):
-    """true or false, and none of the words and numbers that forms have for them."""
+    """A JSON boolean. Other spellings, as in forms, are refused."""
 
     def to_internal_value(self, data: Any) -> bool:
         """The flag."""
@@ -56,10 +56,10 @@ class FlagField(serializers.BooleanField):
 
 
 class WholeField(serializers.IntegerField):
-    """A whole JSON number."""
+    """A JSON integer."""
 
     def to_internal_value(self, data: Any) -> int:
-        """The number; a text with digits is none."""
+        """The number. Refuses a text with digits."""
         if isinstance(data, (bool, str)):
             self.fail("invalid")
         number: int = super().to_internal_value(data)
@@ -71,7 +71,7 @@ class ObjectField(serializers.JSONField):
     """A JSON object."""
 
     def to_internal_value(self, data: Any) -> Any:
-        """The object. Text in it may not hold NUL, which databases do not keep."""
+        """The object. Refuses NUL in its texts, because databases do not store it."""
         if not isinstance(data, dict):
             raise serializers.ValidationError("This must be an object.")
         if holds_nul(data):

@@ -6,6 +6,6 @@ from .base import StrictSerializer, TextField
 
 
 class Disconnection(StrictSerializer):
-    """Why a client is sent away."""
+    """The reason for a disconnect."""
 
-    reason = TextField(max_length=200, required=False, allow_blank=True, help_text="Told to the client.")
+    reason = TextField(max_length=200, required=False, allow_blank=True, help_text="Text for the client.")

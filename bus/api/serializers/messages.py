@@ -1,4 +1,4 @@
-"""Messages, as they are sent and as they were delivered."""
+"""Messages: those to publish, and those that were delivered."""
 
 from __future__ import annotations
 
@@ -12,36 +12,38 @@ from .base import ObjectField
 
 @extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
 class TargetsField(serializers.JSONField):
-    """A client_id or a list of them."""
+    """A client_id or a list of client_ids."""
 
 
 class ChannelMessageToSend(serializers.Serializer[Any]):
-    """A message, in either dialect of the socket. Keys of your own are passed on inside `metadata`."""
+    """A message in either dialect of the socket. Unknown keys are passed on inside `metadata`."""
 
-    type = serializers.CharField(required=False, max_length=64, help_text="event without it; system is for admins.")
-    id = serializers.CharField(
-        required=False, max_length=128, help_text="Your own id: sent again, it is not published twice."
+    type = serializers.CharField(
+        required=False, max_length=64, help_text="The default is event. Only admins may send system."
     )
-    message = serializers.JSONField(required=False, help_text="A text.")
-    payload = ObjectField(required=False, help_text="An object, passed on byte for byte.")
+    id = serializers.CharField(
+        required=False, max_length=128, help_text="Your own id. A repeated id is not published again."
+    )
+    message = serializers.JSONField(required=False, help_text="The text.")
+    payload = ObjectField(required=False, help_text="Any JSON object. Its bytes are passed on unchanged.")
     metadata = ObjectField(required=False)
 
 
 class MessageToSend(ChannelMessageToSend):
-    """A message with where it goes: `room` and `channel` (a room alone: the whole room), or `to` for private ones."""
+    """A message with its address: `room` and `channel`, a `room` alone for the whole room, or `to` for private messages."""
 
     room = serializers.CharField(required=False, help_text="A room, or room:channel.")
     channel = serializers.CharField(required=False, help_text="A channel of `room`, or room:channel.")
-    to = TargetsField(required=False, help_text="With type private: a client_id or a list of them.")
+    to = TargetsField(required=False, help_text="For type private: a client_id or a list of client_ids.")
 
 
 class ChannelBatch(serializers.Serializer[Any]):
-    """Several messages for one channel, published together and in this order, or not at all."""
+    """Several messages to one channel. Either all are published, in this order, or none."""
 
     messages = ChannelMessageToSend(many=True)
 
 
 class Batch(serializers.Serializer[Any]):
-    """Several messages, published together and in this order, or not at all."""
+    """Several messages. Either all are published, in this order, or none."""
 
     messages = MessageToSend(many=True)

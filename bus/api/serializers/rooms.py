@@ -7,16 +7,16 @@ from .base import FlagField, StrictSerializer, TextField
 
 
 class NewRoom(StrictSerializer):
-    """A room to be made."""
+    """The new room."""
 
     room = TextField(max_length=64, help_text=NAME_RULE)
     description = TextField(max_length=500, required=False, allow_blank=True)
-    private = FlagField(required=False, help_text="Invisible to those without a grant.")
+    private = FlagField(required=False, help_text="Invisible to clients without a grant.")
     presence = FlagField(required=False, allow_null=True)
 
 
 class RoomChanges(StrictSerializer):
-    """What is to be changed of a room."""
+    """The changes to a room."""
 
     description = TextField(max_length=500, required=False, allow_blank=True)
     private = FlagField(required=False)

@@ -1,4 +1,4 @@
-"""Access tokens of one's own, and grants (for admins)."""
+"""The caller's access tokens, tickets, and grants (for admins)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_ID = 2**63 - 1
 
 
 def token_row(token: AccessToken, secret: str | UnsetType = UNSET) -> shapes.Token:
-    """What is shown of a token; never the digest."""
+    """The public fields of a token, without its digest."""
     return shapes.Token(
         id=token.pk,
         name=token.name,
@@ -43,7 +43,7 @@ def token_row(token: AccessToken, secret: str | UnsetType = UNSET) -> shapes.Tok
 
 class _TokenView(BusView):
     def own(self) -> QuerySet[AccessToken]:
-        """The caller's tokens: those of its user, or (without one, or with a bounded token) the very one that it came with."""
+        """The caller's tokens: those of its user. Without a user, or with a limited token, only the used token."""
         actor = self.actor
         rows = AccessToken.objects.select_related("user")
         kind, _, key = actor.principal.partition(":")
@@ -58,7 +58,7 @@ class Tokens(_TokenView):
 
     @operation("tokens_list", "List your access tokens", shapes.TokenList, tag="tokens", parameters=query(PlainFilter))
     def get(self, request: Request) -> Response:
-        """Your own access tokens, newest first, also revoked ones. Secrets are kept nowhere."""
+        """Your own access tokens, newest first, including revoked ones. Secrets are not stored."""
         filters = PlainFilter.of(request, Grant.objects.none())
         rows = self.own().order_by("-pk")
         if after := decode_cursor(filters.values["cursor"], 1):
@@ -69,14 +69,14 @@ class Tokens(_TokenView):
 
     @operation(
         "tokens_create",
-        "Make an access token",
+        "Create an access token",
         shapes.Token,
         tag="tokens",
         status=201,
         request=bodies.NewToken,
     )
     def post(self, request: Request) -> Response:
-        """Make a token that acts for you. The answer holds its `secret`, this once. For callers who are a Django user."""
+        """Create a token with your identity. Only this answer contains its `secret`. The caller must be a Django user."""
         actor = self.actor
         values = self.read(bodies.NewToken)
         user = token_service.user_of(actor)
@@ -103,7 +103,7 @@ class OneToken(_TokenView):
         errors=(ErrorCode.NOT_FOUND,),
     )
     def delete(self, request: Request, id: int) -> Response:
-        """End one of your tokens at once, on every process; connections that came in with it are closed."""
+        """Revoke one of your tokens, at once and in every process. Its connections are closed."""
         token = self.own().filter(pk=min(id, MOST_ID)).first()
         if token is None:
             raise BusError(ErrorCode.NOT_FOUND, "You have no token with this number.")
@@ -116,7 +116,7 @@ class Tickets(BusView):
 
     @operation("tickets_create", "Get a ticket for a socket", shapes.Ticket, tag="tokens", status=201)
     def post(self, request: Request) -> Response:
-        """Get a ticket that opens one socket as you, within some seconds.
+        """Get a ticket that opens one socket with your identity, within seconds.
 
         For a page of another site: its own back end asks for the ticket, the page shows it, and no token is in the browser.
         """
@@ -127,7 +127,7 @@ class Tickets(BusView):
 
 
 def grant_row(grant: Grant) -> shapes.Grant:
-    """A grant as it is shown."""
+    """The public fields of a grant."""
     return shapes.Grant(
         id=grant.pk,
         **{field: getattr(grant, field) for field in grant_service.FIELDS},
@@ -143,7 +143,7 @@ class Grants(BusView):
 
     @operation("grants_list", "List grants", shapes.GrantList, tag="grants", parameters=query(GrantFilter))
     def get(self, request: Request) -> Response:
-        """The rules of who may do what where. For admins. A ban wins over what allows."""
+        """The grants, for admins. A ban overrides grants that allow."""
         filters = GrantFilter.of(request, Grant.objects.all())
         rows = filters.qs.order_by("pk")
         if after := decode_cursor(filters.values["cursor"], 1):
@@ -152,9 +152,9 @@ class Grants(BusView):
         more = encode_cursor(found[filters.size - 1].pk) if len(found) > filters.size else None
         return page([grant_row(grant) for grant in found[: filters.size]], filters, more)
 
-    @operation("grants_create", "Make a grant", shapes.Grant, tag="grants", status=201, request=bodies.NewGrant)
+    @operation("grants_create", "Create a grant", shapes.Grant, tag="grants", status=201, request=bodies.NewGrant)
     def post(self, request: Request) -> Response:
-        """Add a rule. It holds at once, on every process, also for those who are connected. For admins."""
+        """Add a grant, for admins. It takes effect at once, in every process, also for connected clients."""
         grant = grant_service.create(self.actor, self.read(bodies.NewGrant), door=DOOR)
         return Response(grant_row(grant), status=201)
 
@@ -166,14 +166,14 @@ class OneGrant(BusView):
 
     @operation(
         "grants_get",
-        "Look at a grant",
+        "Show a grant",
         shapes.Grant,
         tag="grants",
         parameters=[NUMBER],
         errors=(ErrorCode.NOT_FOUND,),
     )
     def get(self, request: Request, id: int) -> Response:
-        """One rule. For admins."""
+        """One grant, for admins."""
         return Response(grant_row(_grant(id)))
 
     @operation(
@@ -186,7 +186,7 @@ class OneGrant(BusView):
         errors=(ErrorCode.NOT_FOUND,),
     )
     def patch(self, request: Request, id: int) -> Response:
-        """Change what is given, and leave the rest. It holds at once. For admins."""
+        """Change the given fields of a grant, for admins. The change takes effect at once."""
         changes = self.changes(bodies.GrantChanges)
         return Response(grant_row(grant_service.update(self.actor, _grant(id), changes, door=DOOR)))
 
@@ -194,7 +194,7 @@ class OneGrant(BusView):
         "grants_delete", "Remove a grant", tag="grants", status=204, parameters=[NUMBER], errors=(ErrorCode.NOT_FOUND,)
     )
     def delete(self, request: Request, id: int) -> Response:
-        """Remove a rule. Who was let in by it alone is taken out at once. For admins."""
+        """Remove a grant, for admins. Clients without another grant leave the channels at once."""
         grant_service.delete(self.actor, _grant(id), door=DOOR)
         return Response(status=204)
 

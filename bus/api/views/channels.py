@@ -33,7 +33,7 @@ class Channels(BusView):
 
     @operation("channels_list", "List channels", shapes.ChannelList, tag="channels", parameters=query(ChannelFilter))
     def get(self, request: Request) -> Response:
-        """The channels that you may know of, by room and name."""
+        """The channels that you may see, by room and name."""
         filters = ChannelFilter.of(request, Channel.objects.all())
         after = decode_cursor(filters.values["cursor"], 1)
         rows, more = channel_lists.page(self.actor, filters.qs, after=after[0] if after else "", limit=filters.size)
@@ -41,7 +41,7 @@ class Channels(BusView):
 
     @operation(
         "channels_create",
-        "Make a channel",
+        "Create a channel",
         shapes.ChannelInfo,
         tag="channels",
         status=201,
@@ -49,11 +49,11 @@ class Channels(BusView):
         errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_EXISTS, ErrorCode.CHANNEL_NOT_FOUND),
         examples=[
             OpenApiExample(
-                "a channel that keeps 1000 messages",
+                "a channel that stores 1000 messages",
                 value={
                     "room": "lab",
                     "channel": "results",
-                    "description": "What came out",
+                    "description": "Results of the experiments",
                     "retention": {"count": 1000},
                 },
                 request_only=True,
@@ -61,7 +61,7 @@ class Channels(BusView):
         ],
     )
     def post(self, request: Request) -> Response:
-        """Make a channel that stays until it is deleted, and its room if it is missing. For admins, as `create_channel`."""
+        """Create a channel that stays until it is deleted, and its room if necessary. For admins, like `create_channel`."""
         values = _values(self.read(bodies.NewChannel))
         address = Address(values.pop("room"), values.pop("channel"))
         channel_service.create_channel(self.actor, address, **values, door=DOOR)
@@ -73,14 +73,14 @@ class OneChannel(BusView):
 
     @operation(
         "channels_get",
-        "Look at a channel",
+        "Show a channel",
         shapes.ChannelInfo,
         tag="channels",
         parameters=[ADDRESS],
         errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def get(self, request: Request, address: str) -> Response:
-        """Members, metadata and the head of the log, as `channel_info`."""
+        """Members, metadata and newest seq, like `channel_info`."""
         return Response(channel_lists.channel_info(self.actor, address_of(address)))
 
     @operation(
@@ -93,14 +93,14 @@ class OneChannel(BusView):
         errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def patch(self, request: Request, address: str) -> Response:
-        """Change what is given, and leave the rest. For admins."""
+        """Change the given fields. For admins."""
         where = address_of(address)
         channel_service.update_channel(self.actor, where, _values(self.changes(bodies.ChannelChanges)), door=DOOR)
         return Response(channel_lists.channel_info(self.actor, where))
 
     @operation(
         "channels_delete",
-        "Remove a channel",
+        "Delete a channel",
         tag="channels",
         status=204,
         parameters=[ADDRESS],
@@ -112,6 +112,6 @@ class OneChannel(BusView):
         ),
     )
     def delete(self, request: Request, address: str) -> Response:
-        """Remove an empty channel with its history. For admins, as `delete_channel`; built-in channels stay."""
+        """Delete an empty channel with its history. For admins, like `delete_channel`. Built-in channels cannot be deleted."""
         channel_service.delete_channel(self.actor, address_of(address), door=DOOR)
         return Response(status=204)

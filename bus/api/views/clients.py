@@ -30,7 +30,7 @@ class Clients(BusView):
         errors=(ErrorCode.INVALID_NAME, ErrorCode.CHANNEL_NOT_FOUND),
     )
     def get(self, request: Request) -> Response:
-        """Who is connected, by client_id, with the channels whose members you may see."""
+        """The connected clients, by client_id, with the channels whose members you may see."""
         filters = ClientFilter.of(request, Client.objects.all())
         after = decode_cursor(filters.values["cursor"], 1)
         channel = filters.values["channel"]
@@ -49,7 +49,7 @@ class OneClient(BusView):
 
     @operation(
         "clients_get",
-        "Look at a client",
+        "Show a client",
         shapes.Client,
         tag="clients",
         parameters=[CLIENT_ID],
@@ -65,7 +65,7 @@ class Disconnect(BusView):
 
     @operation(
         "clients_disconnect",
-        "Send a client away",
+        "Disconnect a client",
         tag="clients",
         status=204,
         request=bodies.Disconnection,
@@ -73,7 +73,7 @@ class Disconnect(BusView):
         errors=(ErrorCode.CLIENT_NOT_FOUND,),
     )
     def post(self, request: Request, client_id: str) -> Response:
-        """Close a client's connection (4403), in whichever process it is. For admins."""
+        """Close the connection of a client with 4403, in any process. For admins."""
         reason = self.read(bodies.Disconnection).get("reason", "")
         client_service.disconnect(self.actor, client_id, door=DOOR, reason=reason)
         return Response(status=204)

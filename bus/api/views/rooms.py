@@ -23,7 +23,7 @@ class Rooms(BusView):
 
     @operation("rooms_list", "List rooms", shapes.RoomList, tag="rooms", parameters=query(RoomFilter))
     def get(self, request: Request) -> Response:
-        """The rooms that you may know of, by name. Private rooms are there for those with a grant only."""
+        """The rooms that you may see, by name. Private rooms need a grant."""
         filters = RoomFilter.of(request, Room.objects.all())
         after = decode_cursor(filters.values["cursor"], 1)
         rows, more = room_service.page(self.actor, filters.qs, after=after[0] if after else "", limit=filters.size)
@@ -31,7 +31,7 @@ class Rooms(BusView):
 
     @operation(
         "rooms_create",
-        "Make a room",
+        "Create a room",
         shapes.Room,
         tag="rooms",
         status=201,
@@ -39,7 +39,7 @@ class Rooms(BusView):
         errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_EXISTS),
     )
     def post(self, request: Request) -> Response:
-        """Make an empty room. For admins; rooms are also made with their first channel."""
+        """Create an empty room. For admins. A room is also created with its first channel."""
         values = self.read(bodies.NewRoom)
         room = room_service.create_room(self.actor, values.pop("room"), **values, door=DOOR)
         return Response(room_service.rows(self.actor, [room])[0], status=201)
@@ -49,7 +49,7 @@ class OneRoom(BusView):
     """``/rooms/{room}``."""
 
     @operation(
-        "rooms_get", "Look at a room", shapes.Room, tag="rooms", parameters=[ROOM], errors=(ErrorCode.ROOM_NOT_FOUND,)
+        "rooms_get", "Show a room", shapes.Room, tag="rooms", parameters=[ROOM], errors=(ErrorCode.ROOM_NOT_FOUND,)
     )
     def get(self, request: Request, room: str) -> Response:
         """One room with its figures."""
@@ -65,22 +65,22 @@ class OneRoom(BusView):
         errors=(ErrorCode.ROOM_NOT_FOUND,),
     )
     def patch(self, request: Request, room: str) -> Response:
-        """Change what is given, and leave the rest. For admins.
+        """Change the given fields. For admins.
 
-        Whoever may not be in a room that becomes private is taken out of it at once.
+        If the room becomes private, clients without a grant leave it at once.
         """
         changed = room_service.update_room(self.actor, room, self.changes(bodies.RoomChanges), door=DOOR)
         return Response(room_service.rows(self.actor, [changed])[0])
 
     @operation(
         "rooms_delete",
-        "Remove a room",
+        "Delete a room",
         tag="rooms",
         status=204,
         parameters=[ROOM],
         errors=(ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_PROTECTED, ErrorCode.CHANNEL_NOT_EMPTY),
     )
     def delete(self, request: Request, room: str) -> Response:
-        """Remove a room with its channels and their history, if nobody is in it. For admins; built-in rooms stay."""
+        """Delete a room without members, with its channels and their history. For admins. Built-in rooms cannot be deleted."""
         room_service.delete_room(self.actor, room, door=DOOR)
         return Response(status=204)

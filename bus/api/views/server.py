@@ -1,4 +1,4 @@
-"""The server: figures, processes, the audit log, and who the caller is."""
+"""The server: figures, processes, the audit log, and the identity of the caller."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ ADDRESSES = (
 class Root(BusView):
     """``/``."""
 
-    @operation("root_get", "Find the addresses", dict[str, str], tag="server")
+    @operation("root_get", "List the addresses", dict[str, str], tag="server")
     def get(self, request: Request) -> Response:
-        """The addresses to begin with, by name; `docs` is the document with all of them."""
+        """The entry addresses, by name. `docs` leads to the document with all addresses."""
         names = {name: f"bus:api:{name}" for name in (*ADDRESSES, "docs")}
         return Response({name: request.build_absolute_uri(reverse(view)) for name, view in names.items()})
 
@@ -37,7 +37,7 @@ class Root(BusView):
 class Stats(BusView):
     """``/stats``."""
 
-    @operation("stats_get", "Look at the server's figures", shapes.ServerStats, tag="server")
+    @operation("stats_get", "Show the server's figures", shapes.ServerStats, tag="server")
     def get(self, request: Request) -> Response:
         """Connections, rooms, channels and messages, over all processes."""
         server = shapes.Server(version=VERSION, protocol=PROTOCOL)
@@ -47,9 +47,9 @@ class Stats(BusView):
 class Me(BusView):
     """``/me``."""
 
-    @operation("me_get", "Who am I", shapes.Me, tag="server")
+    @operation("me_get", "Show my identity", shapes.Me, tag="server")
     def get(self, request: Request) -> Response:
-        """Who the server thinks you are, and what your credentials are good for."""
+        """Your identity, and the rights of your credentials."""
         actor = self.actor
         ends = datetime.fromtimestamp(actor.expires_at, UTC) if actor.expires_at is not None else None
         return Response(
@@ -85,7 +85,7 @@ class Audit(BusView):
 
     @operation("audit_list", "Read the audit log", shapes.AuditList, tag="server", parameters=query(AuditFilter))
     def get(self, request: Request) -> Response:
-        """Who changed what, through which door, newest first. For admins."""
+        """All changes with actor, action and interface, newest first. For admins."""
         filters = AuditFilter.of(request, AuditEntry.objects.all())
         rows = filters.qs.order_by("-pk")
         if after := decode_cursor(filters.values["cursor"], 1):
