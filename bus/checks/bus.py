@@ -308,14 +308,16 @@ def check_nodes(databases: Iterable[str] | None = None, **_: Any) -> list[CheckM
 
 
 def check_secret_key(**_: Any) -> list[CheckMessage]:
-    """E006: no secret key, or the one of development mode."""
-    found: list[CheckMessage] = []
-    if settings.DEBUG:
-        found.append(Error("DEBUG is on.", hint="Set DEBUG=0 where others can reach the server.", id="bus.E006"))
-    if not settings.SECRET_KEY:
-        hint = "Set SECRET_KEY to one long random text for all processes. It signs sessions and tickets."
-        found.append(Error("There is no SECRET_KEY.", hint=hint, id="bus.E006"))
-    return found
+    """E006: development mode. Django itself refuses to start without a SECRET_KEY."""
+    if not settings.DEBUG:
+        return []
+    return [
+        Error(
+            "DEBUG is on: it shows errors to everybody, and may sign with the key of development mode.",
+            hint="Set DEBUG=0 and a SECRET_KEY. The key signs sessions and tickets, and must be the same in all processes.",
+            id="bus.E006",
+        )
+    ]
 
 
 def check_open_doors(**_: Any) -> list[CheckMessage]:

@@ -173,7 +173,7 @@ def test_what_is_not_there_is_not_made_by_a_slip(cli: Cli, speaker: sync.Bus, fr
         assert f"There is no channel {wrong}. Did you mean {meant}?" in says.replace(" or ", "? ")
         assert "--create creates it." in says
     if command == "pub":
-        code, says = run(fresh_room[:-1])
+        code, says = run(f"{fresh_room[:-1]}:*")
         assert (code, f"There is no room {fresh_room[:-1]}. Did you mean {fresh_room}" in says) == (5, True)
     there = {(row["room"], row["channel"]) for row in speaker.list_channels()}
     assert {channel for room, channel in there if room.startswith(fresh_room[:-1])} == {"workshop"}
@@ -227,7 +227,7 @@ def test_an_inbox_is_followed_from_where_it_was_left(
         (["history", "nobody-was:here"], 5, "arqonbus channels"),
         (["nonsense"], 2, "No such command"),
         (["pub", "a:b:c", "x"], 2, "looks like room:channel"),
-        (["pub", "science", "x"], 2, "'science:*' for everybody in the room"),
+        (["pub", "science", "x"], 2, "'science:*'"),
         (["pub", "adder", "x"], 2, "pm:adder"),
         (["tail", "inbox", "--identity", "/nowhere/me.identity"], 2, "error: /nowhere: No such file or directory"),
         (["pub", "pm:nobody-was-here", "x"], 5, "Unknown client_id: nobody-was-here"),

@@ -36,9 +36,18 @@ pytestmark = pytest.mark.pure
 SERVERS = ["daphne", "uvicorn"]
 
 
+#: Streams of one test of `make chaos`: a few minutes, so that all of them end on any machine.
+PART = 5_000
+
+
 def many(few: int, more: int) -> list[Any]:
-    """Streams: few in `make test`, more in `make chaos`."""
-    return [few, pytest.param(more, marks=[pytest.mark.chaos, pytest.mark.timeout(900)])]
+    """Numbers of streams: few in `make test`, more in `make chaos`, a part in each test."""
+    parts = [range(begun, min(begun + PART, more)) for begun in range(0, more, PART)]
+    marks = [pytest.mark.chaos, pytest.mark.timeout(900)]
+    return [
+        pytest.param(range(few), id="few"),
+        *(pytest.param(part, id=f"{part.start}-{part.stop}", marks=marks) for part in parts),
+    ]
 
 
 def way_of(server: str) -> Callable[[list[bytes], bool | None], Seen]:
@@ -50,12 +59,12 @@ def way_of(server: str) -> Callable[[list[bytes], bool | None], Seen]:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize("count", many(1_000, 50_000))
-def test_a_reader_changes_nothing_that_anybody_sees(server: str, count: int) -> None:
+@pytest.mark.parametrize("numbers", many(1_000, 50_000))
+def test_a_reader_changes_nothing_that_anybody_sees(server: str, numbers: range) -> None:
     read = way_of(server)
     taken = refused = 0
-    for number in range(count):
-        segments = stream(random.Random(f"{count} {number}"))
+    for number in numbers:
+        segments = stream(random.Random(f"bytes {number}"))
         alone = read(segments, None)
         assert read(segments, True) == alone, f"stream {number}: {segments}"
         if not number % 5:
@@ -63,8 +72,8 @@ def test_a_reader_changes_nothing_that_anybody_sees(server: str, count: int) -> 
         taken += sum(len(messages) for messages, _, _ in alone)
         refused += not alone[-1][2]
     # It tried both what is taken and what is refused.
-    assert taken > count // 2
-    assert count // 10 < refused < count
+    assert taken > len(numbers) // 2
+    assert len(numbers) // 10 < refused < len(numbers)
 
 
 class Counting(UvicornReader):
@@ -120,12 +129,12 @@ async def over_a_socket(segments: list[bytes], config: Config, *, direct: bool) 
 
 
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-@pytest.mark.parametrize("count", many(100, 2_000))
-def test_on_a_real_transport_too(loop: Callable[[], asyncio.AbstractEventLoop], count: int) -> None:
+@pytest.mark.parametrize("numbers", many(100, 2_000))
+def test_on_a_real_transport_too(loop: Callable[[], asyncio.AbstractEventLoop], numbers: range) -> None:
     config = uvicorn_config()
 
     async def run() -> None:
-        for number in range(count):
+        for number in numbers:
             segments = [part for part in stream(random.Random(f"socket {number}")) if len(part) < 60_000]
             if segments:
                 alone = await over_a_socket(segments, config, direct=False)
