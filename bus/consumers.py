@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 from channels.consumer import AsyncConsumer
 
 from .auth.permissions import Actor
-from .node import current, settle
+from .node import current, freeze_loaded
 from .protocol.errors import BAD_FRAMES, TOO_MANY, BusError, Closing
 from .realtime.reader import Reader
 from .servers.adapter import Pings
@@ -97,7 +97,7 @@ class BusConsumer(AsyncConsumer):
         try:
             await node.start()
             if reader is not None:
-                settle()
+                freeze_loaded()
             actor = await authenticate(scope, query, node)
         except BusError as problem:
             refusal = problem

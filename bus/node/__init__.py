@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .client import ClientState
 from .node import Node, current, running
-from .upkeep.garbage import settle
+from .upkeep.garbage import freeze_loaded
 
-__all__ = ["ClientState", "Node", "current", "running", "settle"]
+__all__ = ["ClientState", "Node", "current", "freeze_loaded", "running"]

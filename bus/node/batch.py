@@ -1,4 +1,4 @@
-"""Work of many connections, gathered into one call in the database thread after another."""
+"""Gathers the work of many connections into one call of a database thread after another."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Item = TypeVar("Item")
 
 
 class Batcher(Generic[Item]):
-    """Hands the items of a loop turn, and those that come while a call runs, to ``work`` together.
+    """Calls ``work`` with all items of a loop turn, and then with those that came meanwhile.
 
-    ``work`` gets a list and returns an answer for each item; an answer that is an exception is raised at its item's caller.
-    An item whose caller was cancelled before its turn is left out.
+    ``work`` returns an answer for each item. An exception among the answers is raised at its item's caller. An item whose
+    caller was cancelled before its turn is left out. One call gets ``most`` items at most.
     """
 
     def __init__(self, executor: Executor, work: Callable[[Sequence[Item]], list[Any]], *, most: int = 500) -> None:
@@ -26,7 +26,7 @@ class Batcher(Generic[Item]):
         self._running = False
 
     def submit(self, item: Item) -> asyncio.Future[Any]:
-        """The item's answer, in time."""
+        """Add an item. The future has its answer."""
         future: asyncio.Future[Any] = self._loop.create_future()
         self._waiting.append((item, future))
         if not self._running:
@@ -35,7 +35,7 @@ class Batcher(Generic[Item]):
         return future
 
     def _start(self) -> None:
-        # Nobody waits for some of them any more: whoever was told that it failed is not to find it done.
+        # A cancelled caller has told its client that the operation failed, so it must not be done any more.
         waiting = [row for row in self._waiting if not row[1].done()]
         group, self._waiting = waiting[: self._most], waiting[self._most :]
         if not group:
@@ -52,7 +52,7 @@ class Batcher(Generic[Item]):
                 continue
             if isinstance(answer, BaseException):
                 future.set_exception(answer)
-                # A connection that is gone does not ask for its answer.
+                # Retrieved here, because a closed connection never retrieves it.
                 future.exception()
             else:
                 future.set_result(answer)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from ..auth.permissions import Actor
 from ..conf.settings import default_address
 from ..directory.channels import ChannelRef
+from ..protocol.errors import BusError
 from ..protocol.names import Address
 from ..protocol.state import Lifecycle
 from ..realtime.writer import Writer
 
-_NOTHING: Mapping[str, Any] = {}
-_NONE: frozenset[str] = frozenset()
+_NO_ACTIVITY: frozenset[str] = frozenset()
 
 
 class ClientState(Lifecycle):
@@ -29,7 +29,6 @@ class ClientState(Lifecycle):
         "client_id",
         "client_type",
         "close_code",
-        "connected_at",
         "connection_id",
         "drop",
         "inbox_floor",
@@ -40,8 +39,6 @@ class ClientState(Lifecycle):
         "noted",
         "order",
         "peer_address",
-        "personality",
-        "received",
         "replays",
         "resume_token",
         "rooms",
@@ -56,51 +53,53 @@ class ClientState(Lifecycle):
         self.connection_id = connection_id
         self.actor = actor
         self.kind = kind
+        #: The network address of the remote end, through trusted proxies.
         self.peer_address = peer_address
         self.client_id = ""
         self.client_type = "app"
         self.screen_name: str | None = None
         self.avatar: str | None = None
-        self.personality: Mapping[str, Any] = _NOTHING
-        self.initial: Address = default_address()
-        # Logs that it catches up with, each with whatever tells its replay from an earlier one; taken out, the replay ends.
-        self.replays: dict[int, object] = {}
         self.resume_token = ""
-        #: Of two connections of one client the one with the larger order has its id (``services.claims``).
+        #: Of two connections of one client, the one with the larger order has the client id (``services.claims``).
         self.order: tuple[int, int] = (0, 0)
+        self.initial: Address = default_address()
+        #: The channels that it is a member of, by channel id.
         self.memberships: dict[int, ChannelRef] = {}
-        #: Channels of each room that it is a member of; the room's own log is heard while there is one.
+        #: How many channels of each room it is a member of. Members also receive the log of the whole room.
         self.rooms: dict[str, int] = {}
-        # Its inbox: 0 while nobody ever wrote to it, and the seq behind which it is its own.
+        #: The logs that it catches up with, by channel id, each with the replay. A replay ends when it is taken out.
+        self.replays: dict[int, object] = {}
+        #: The channel id of its inbox; 0 before the first message in it.
         self.inbox_id = 0
+        #: The seq up to which the messages of its inbox belong to an earlier client with the same id.
         self.inbox_floor = 0
-        self.connected_at = self.active_at = datetime.now(UTC)
+        self.active_at = datetime.now(UTC)
+        #: Whether it sent anything since ``active_at``.
         self.touched = False
-        self.received = 0
-        # What it did in the last second, and so is not announced again.
-        self.noted: set[str] | frozenset[str] = _NONE
-        # Answers of the permission table that are good while its version stays.
+        # Its activities of the last second, which are not announced again.
+        self.noted: set[str] | frozenset[str] = _NO_ACTIVITY
+        # Answers of the permission table, good while the table has this version (``bus.node.permissions``).
         self.allowed: dict[tuple[str, int], bool] = {}
         self.rules_version = -1
         self.close_code: int | None = None
         self.writer: Writer
-        #: Ends the connection: called with a close code and an error (``bus.sockets.connection``).
-        self.drop: Any = None
+        #: Closes the connection with a close code and an error; set by its owner (``bus.sockets.connection``).
+        self.drop: Callable[[int, BusError | None], None]
 
     @property
     def owner(self) -> str:
-        """Whom its messages count for while they wait for the log: its principal, or the address of a stranger."""
+        """For whom its waiting messages count: its principal, or the network address of an anonymous client."""
         return self.actor.principal or self.peer_address
 
     def last_active(self) -> datetime:
-        """When the client last sent something, to the precision of a heartbeat: the clock is not read for each frame."""
+        """Return when the client last sent a frame, to the precision of a heartbeat. The clock is not read for each frame."""
         if self.touched:
             self.touched = False
             self.active_at = datetime.now(UTC)
         return self.active_at
 
     def card(self) -> dict[str, Any]:
-        """What others may know of the client."""
+        """Return what other clients may know of this one."""
         return {
             "client_id": self.client_id,
             "client_type": self.client_type,

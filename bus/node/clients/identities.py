@@ -79,8 +79,6 @@ class Identities:
         client.order = claimed.order
         client.client_id, client.client_type = client_id, wanted.client_type
         client.screen_name, client.avatar = wanted.screen_name, wanted.avatar
-        if wanted.personality:
-            client.personality = wanted.personality
         client.resume_token = claimed.token
         client.inbox_floor = claimed.inbox_floor
         self._clients.by_id[client_id] = client

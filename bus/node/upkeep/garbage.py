@@ -1,9 +1,9 @@
-"""When Python looks for garbage in cycles.
+"""Sets when Python looks for garbage in cycles.
 
-What a process has loaded when it begins to serve stays for its life; with its few hundred thousand objects set aside a full
-collection looks at the connections only, and thresholds above Python's (which are made for short scripts) let it come when
-half a million objects are new, not seven times while 5,000 clients connect. Each one stops every client for its length.
-Connections that end are freed without it: their cycles are opened when they are closed.
+The objects that a process has loaded before it serves stay for its life. Set aside, they cost a full collection nothing, and
+it looks only at the connections. Each collection stops every client for its length. Python's thresholds are made for short
+scripts: a full collection would come seven times while 5,000 clients connect. With higher ones it comes after half a million
+new objects. Closed connections are freed without a collection, because closing one opens its cycles.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import gc
 
-#: New objects before the youngest are looked at; Python's own is 700 or 2,000.
+#: New objects after which Python looks at the youngest generation. Its own threshold is 700 or 2,000.
 YOUNG = 5_000
 
 
 @functools.cache
-def settle() -> None:
-    """Set aside what is there and look less often; done once in a process's life, when it is ready to serve."""
+def freeze_loaded() -> None:
+    """Set aside the loaded objects and collect less often. It works once, when the process is ready to serve."""
     if not gc.isenabled():
         return
     gc.collect()

@@ -1,8 +1,7 @@
-"""A graceful stop on servers that have none: SIGTERM and SIGINT end the node first, and the server after it.
+"""A graceful stop for servers without one: SIGTERM and SIGINT stop the node first, and the server after it.
 
-Daphne by itself drops every socket with 1006 and runs no ``disconnect()``; uvicorn answers busy clients into the void. So the
-node takes the signals over when it starts, in the thread that runs the loop, and hands them back to the server's own handler
-once the sockets are closed with 4012.
+Daphne drops every socket with 1006 and runs no ``disconnect()``. Uvicorn loses the answers to busy clients. Therefore the
+node handles the signals from its start on. Once the sockets are closed with 4012, it calls the server's own handler.
 """
 
 from __future__ import annotations
@@ -19,18 +18,17 @@ logger = logging.getLogger("arqonbus.node")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-#: Time after which the server ends without the drain, seconds. Supervisors kill what takes much longer.
+#: Seconds after which the server stops without the rest of the drain. Supervisors kill a process that takes much longer.
 LONGEST = 9.0
-#: Time for the closing handshakes to leave, before the server ends its transports; seconds.
+#: Seconds for the closing handshakes to leave before the server closes its transports.
 LINGER = 0.3
 
 
 def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Let the first SIGTERM or SIGINT run ``stop`` in ``loop``, and then what handled the signal until now.
+    """Let the first SIGTERM or SIGINT run ``stop`` in ``loop``, and then the handler that was there before.
 
-    A second signal goes to the server at once. A signal that the process ignores stays ignored. Nothing is done outside of the
-    main thread (tests, servers in a thread), where Python takes no signal handlers: whoever runs the loop there calls ``stop``
-    itself.
+    A second signal goes to the server at once. A signal that the process ignores stays ignored. Outside the main thread
+    Python takes no signal handlers, so nothing is done there: the code that runs such a loop calls ``stop`` itself.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -42,7 +40,7 @@ def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Coroutine[Any, A
         def hand_back() -> None:
             server: Any = getattr(before, "__self__", None)
             if begun and isinstance(getattr(server, "should_exit", None), bool):
-                # uvicorn's handler also notes the signal, to raise it at itself in the end: no clean stop would exit with 0.
+                # uvicorn's handler also notes the signal and raises it again at the end, so a clean stop would not exit with 0.
                 server.should_exit = True
             elif callable(before):
                 before(number, None)
@@ -76,6 +74,6 @@ def install(loop: asyncio.AbstractEventLoop, stop: Callable[[], Coroutine[Any, A
 
     tasks: set[asyncio.Task[None]] = set()
     for number in SIGNALS:
-        # A shell lets its background jobs ignore SIGINT: to such a signal the server would not stop after the drain either.
+        # A shell lets its background jobs ignore SIGINT. The server would not stop after the drain on such a signal either.
         if signal.getsignal(number) is not signal.SIG_IGN:
             take_over(number)
