@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db.models import Exists, OuterRef, QuerySet
 
+from ..log import Position
 from ..models import Channel, Client, new_epoch
+from ..protocol.names import INBOX_ROOM
 
 
 def take_epoch(client_id: str) -> str:
@@ -22,3 +26,9 @@ def forgettable(clients: QuerySet[Client]) -> QuerySet[Client]:
     """Those of the clients who go with their connection: the server made up their id, and no letter waits for them."""
     letters = Channel.objects.filter(kind=Channel.Kind.INBOX, name=OuterRef("client_id"), head__gt=0)
     return clients.filter(~Exists(letters), generated=True)
+
+
+def positions(client_ids: Collection[str]) -> dict[str, Position]:
+    """Return the positions of the inboxes of those clients that have one, by client id."""
+    rows = Channel.objects.filter(room__name=INBOX_ROOM, name__in=client_ids).values_list("name", "id", "head", "epoch")
+    return {name: Position(channel_id, head, epoch) for name, channel_id, head, epoch in rows}

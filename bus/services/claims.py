@@ -19,12 +19,14 @@ from django.utils import timezone
 
 from ..conf.settings import config
 from ..directory.clients import too_many_ids
-from ..models import Channel, Client, Membership, digest, new_epoch
+from ..directory.inboxes import positions
+from ..log import Position
+from ..models import Client, Membership, digest, new_epoch
 from ..monitoring import metrics
 from ..notify import dispatch
 from ..notify import messages as notifications
 from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing, ErrorCode
-from ..protocol.names import INBOX_ROOM, is_made_up
+from ..protocol.names import is_made_up
 from . import nodes, totals
 from .channels import participants
 from .held import ChannelHeld, refer_to
@@ -66,12 +68,12 @@ class Claim(msgspec.Struct):
 class Claimed(msgspec.Struct):
     """What a claim brought.
 
-    ``inbox`` (id, head, epoch) is there once somebody wrote to it; ``inbox_epoch`` is the epoch that it has, or will have.
+    ``inbox`` is there once somebody wrote to it; ``inbox_epoch`` is the epoch that it has, or will have.
     ``inbox_floor`` is the seq behind which it is the claimant's own, ``withheld`` whether letters lie before it that whoever had
     the id was sent; ``token`` is what to resume with.
     """
 
-    inbox: tuple[int, int, str] | None
+    inbox: Position | None
     inbox_epoch: str
     inbox_floor: int
     withheld: bool
@@ -123,12 +125,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     connected = _connected([claim for _, claim in claims])
     alive = nodes.alive_ids() if known else set()
     free, held = refer_to({claim.channel_id for _, claim in claims})
-    inboxes = {
-        row[0]: row[1:]
-        for row in Channel.objects.filter(
-            room__name=INBOX_ROOM, name__in=[claim.client_id for _, claim in claims if not claim.generated]
-        ).values_list("name", "id", "head", "epoch")
-    }
+    inboxes = positions([claim.client_id for _, claim in claims if not claim.generated])
     owned = _owned([claim for _, claim in claims], known)
     granted: list[_Granted] = []
     for i, claim in claims:
@@ -164,7 +161,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         if proven:
             floor = row.inbox_floor if row is not None else 0
         else:
-            floor = inbox[1] if inbox is not None else 0
+            floor = inbox.head if inbox is not None else 0
         # The same one stays good: were it exchanged, a client whose answer is lost on the way would have no proof.
         token = claim.resume_token if by_token and claim.resume_token else claim.new_token
         made = _row(claim, row, now, token=token, floor=floor, proven=proven)
@@ -205,7 +202,7 @@ def _row(claim: Claim, row: Client | None, now: datetime, *, token: str, floor: 
 
 
 def _written(
-    granted: list[_Granted], known: dict[str, Client], inboxes: dict[str, tuple[int, int, str]], now: datetime
+    granted: list[_Granted], known: dict[str, Client], inboxes: dict[str, Position], now: datetime
 ) -> list[tuple[_Granted, Claimed]]:
     """Write down what is granted, each with its first membership, and have the connections before them dismissed."""
     # A new one that another process has made since is no conflict to settle here: it is looked at again (``connections.apply``).
@@ -247,7 +244,7 @@ def _written(
                 one,
                 Claimed(
                     inbox=inbox,
-                    inbox_epoch=inbox[2] if inbox is not None else one.row.inbox_epoch,
+                    inbox_epoch=inbox.epoch if inbox is not None else one.row.inbox_epoch,
                     inbox_floor=one.row.inbox_floor,
                     withheld=one.withheld,
                     participants=counts.get(one.claim.channel_id, 0),

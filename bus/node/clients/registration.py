@@ -157,10 +157,9 @@ class Registrations:
         """Return the stream of the client's inbox, if it has received any message yet."""
         if claimed.inbox is None:
             return {}
-        inbox_id, _, epoch = claimed.inbox
-        ref = inbox_ref(inbox_id, client.client_id, epoch)
+        ref = inbox_ref(claimed.inbox.id, client.client_id, claimed.inbox.epoch)
         streams = await self._streams.open([ref])
-        client.inbox_id = inbox_id
+        client.inbox_id = ref.id
         return dict.fromkeys(streams, ref)
 
 

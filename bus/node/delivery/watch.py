@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from ... import log
+from ...directory import inboxes
 from ...directory.channels import inbox_ref
 from ...log import Position
 from ...models import Channel
@@ -93,7 +94,7 @@ class Watch:
         waiting = [client for client in self._clients.by_id.values() if not client.inbox_id]
         for start in range(0, len(waiting), BATCH):
             part = {client.client_id: client for client in waiting[start : start + BATCH]}
-            for client_id, place in (await self._runtime.run_watcher(_inboxes_of, list(part))).items():
+            for client_id, place in (await self._runtime.run_watcher(inboxes.positions, list(part))).items():
                 client = part[client_id]
                 if not client.inbox_id:
                     self.attach_inbox(client, place.id, place.epoch)
@@ -149,10 +150,3 @@ class Watch:
 def _owners_of(channel_ids: Sequence[int]) -> dict[int, str]:
     """Return the logs among ``channel_ids`` that are inboxes, each with its client's id."""
     return dict(Channel.objects.filter(id__in=channel_ids, room__name=INBOX_ROOM).values_list("id", "name"))
-
-
-def _inboxes_of(client_ids: Sequence[str]) -> dict[str, Position]:
-    """Return the positions of the inboxes of those clients that have one, by client id."""
-    rows = Channel.objects.filter(room__name=INBOX_ROOM, name__in=client_ids)
-    found = rows.values_list("name", "id", "head", "epoch")
-    return {name: Position(channel_id, head, epoch) for name, channel_id, head, epoch in found}

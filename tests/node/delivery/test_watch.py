@@ -1,0 +1,80 @@
+"""The watch finds what no notification announced."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from bus.auth.permissions import SYSTEM
+from bus.models import Channel, new_epoch
+from bus.node import Node
+from bus.protocol.errors import SLOW
+from bus.protocol.names import inbox
+from tests.node.conftest import Log, NodeClient
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def test_a_commit_without_a_notification_is_delivered(node: Node, log: Log) -> None:
+    client = NodeClient(node)
+    (stream,) = await node.streams.open([log.ref])
+    node.hub.add(stream, client.state)
+    await log.append("one", "two")
+    assert await node.watch.compare() == node.runtime.settings.heartbeat
+    await client.message("two")
+    assert client.texts() == ["one", "two"]
+
+
+async def test_an_old_commit_is_found_by_the_comparison_of_all_streams(node: Node, log: Log) -> None:
+    client = NodeClient(node)
+    (stream,) = await node.streams.open([log.ref])
+    node.hub.add(stream, client.state)
+    await node.watch.compare()
+    await log.append("late")
+    # As if its transaction had been open for an hour.
+    await node.runtime.run_writer(_touched_long_ago, log.ref.id)
+    node.watch.compare_all_next()
+    await node.watch.compare()
+    await client.message("late")
+
+
+def _touched_long_ago(channel_id: int) -> None:
+    Channel.objects.filter(id=channel_id).update(touched_at=timezone.now() - timedelta(hours=1))
+
+
+async def test_members_of_a_deleted_channel_hear_that_it_is_gone(node: Node, log: Log) -> None:
+    client = NodeClient(node)
+    await client.register("alice")
+    await client.join(str(log.ref.address))
+    await node.runtime.run_writer(lambda: Channel.objects.filter(id=log.ref.id).delete())
+    node.watch.compare_all_next()
+    await node.watch.compare()
+    assert (await client.event("unsubscribed"))["reason"] == "DELETED"
+    assert log.ref.id not in client.state.memberships
+
+
+async def test_members_of_a_log_with_a_new_epoch_are_closed(node: Node, log: Log) -> None:
+    client = NodeClient(node)
+    await client.register("alice")
+    await client.join(str(log.ref.address))
+    await node.runtime.run_writer(lambda: Channel.objects.filter(id=log.ref.id).update(epoch=new_epoch()))
+    node.watch.compare_all_next()
+    await node.watch.compare()
+    assert client.closed == (SLOW, "RESTARTING")
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["moved lately", "all streams"])
+async def test_a_new_inbox_is_attached_to_its_client(node: Node, everything: bool) -> None:
+    client = NodeClient(node)
+    await client.register("alice")
+    assert not client.state.inbox_id
+    box = Log(node, await node.channels.resolve(inbox("alice"), SYSTEM))
+    await box.append("letter")
+    if everything:
+        await node.runtime.run_writer(_touched_long_ago, box.ref.id)
+        node.watch.compare_all_next()
+    await node.watch.compare()
+    await client.message("letter")
+    assert client.state.inbox_id == box.ref.id
