@@ -111,7 +111,7 @@ async def test_a_ticket_opens_one_socket_and_no_second_one(
 ) -> None:
     console.user("visitor")
     make = """
-        from bus import identity, tickets
+        from bus.auth import identity, tickets
         result = tickets.issue(identity.from_user(User.objects.get(username="visitor"))).text
         """
     ways: list[Callable[[str], dict[str, Any]]] = [
@@ -136,7 +136,7 @@ async def test_a_ticket_of_an_ended_session_is_good_for_nothing(
     key = console.session("leaver")
     ticket = console.run(
         f"""
-        from bus import identity, tickets
+        from bus.auth import identity, tickets
         result = tickets.issue(identity.from_session({key!r})).text
         from django.contrib.sessions.models import Session
         Session.objects.get(session_key={key!r}).delete()

@@ -244,7 +244,7 @@ async def test_scopes_bound_an_admin_too(
         assert (await client.command(command, channel="hall"))["error"]["code"] == FORBIDDEN
     mint = console.run(
         f"""
-        from bus import identity
+        from bus.auth import identity
         from bus.protocol.errors import BusError
         actor = identity.from_bearer({token!r})
         result = []
