@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import random
-from typing import Any
-
 import pytest
-from django.conf import settings
-from django.http import parse_cookie
 
-from bus.sockets.handshake import session_key_of
 from tests.conftest import Connect, StartServer
 from tests.harness.client import WireError
 from tests.harness.server import BusServer
@@ -113,25 +107,3 @@ async def test_the_audit_log_tells_who_is_called_root_and_who_is_root(
     principals = [row["principal"] for row in rows]
     assert [principal.split(":")[0] for principal in principals] == ["token", "user"]
     assert admin.get("/audit", principal=principals[0], action="create_room")["results"] == rows[:1]
-
-
-@pytest.mark.pure
-def test_sockets_and_pages_take_the_same_one_of_several_session_cookies() -> None:
-    chance = random.Random(11)
-    name = settings.SESSION_COOKIE_NAME
-    pieces = [
-        f"{name}=a",
-        f"{name}=b",
-        f" {name} = c ",
-        "other=x",
-        f"{name}",
-        f"{name}=",
-        "",
-        f"x{name}=d",
-        f"{name}=e=f",
-    ]
-    for _ in range(2_000):
-        headers = [";".join(chance.choices(pieces, k=chance.randint(0, 4))) for _ in range(chance.randint(0, 3))]
-        scope: Any = {"headers": [(b"cookie", header.encode()) for header in headers]}
-        pages = parse_cookie("; ".join(headers)).get(name) or None
-        assert session_key_of(scope) == pages, headers

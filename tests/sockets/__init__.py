@@ -1,0 +1,1 @@
+"""The log in this process, on the real database."""
