@@ -14,7 +14,7 @@ events = Counter(
 )
 skipped = Counter(
     "arqonbus_telemetry_skipped",
-    "Events of the server and notes of activity that were left out under load",
+    "Server events and activity events that were left out under load",
     registry=registry,
 )
 

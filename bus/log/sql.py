@@ -160,7 +160,7 @@ def for_vendor(vendor: str) -> Statements:
     try:
         return _OF_VENDOR[vendor]
     except KeyError:
-        raise NotSupportedError(f"The bus keeps its log in PostgreSQL or SQLite, and not in {vendor}.") from None
+        raise NotSupportedError(f"The bus needs PostgreSQL or SQLite for its log, and not {vendor}.") from None
 
 
 _OF_VENDOR: dict[str, Statements] = {"postgresql": PostgresqlStatements(), "sqlite": SqliteStatements()}

@@ -22,9 +22,9 @@ registry = CollectorRegistry()
 connections = Gauge("arqonbus_connections", "Open connections of this process", ["socket"], registry=registry)
 connections_total = Counter("arqonbus_connections_opened", "Connections opened", ["socket"], registry=registry)
 disconnects = Counter("arqonbus_disconnects", "Connections closed, by code", ["code"], registry=registry)
-errors = Counter("arqonbus_errors", "Errors told to clients, by code", ["code"], registry=registry)
-limits = Counter("arqonbus_limits_reached", "Connections refused or ended by a limit", ["limit"], registry=registry)
-commands = Counter("arqonbus_commands", "Commands carried out", ["command"], registry=registry)
+errors = Counter("arqonbus_errors", "Errors sent to clients, by code", ["code"], registry=registry)
+limits = Counter("arqonbus_limits_reached", "Connections refused or closed by a limit", ["limit"], registry=registry)
+commands = Counter("arqonbus_commands", "Successful commands", ["command"], registry=registry)
 
 
 def close_label(code: int) -> str:
@@ -129,22 +129,22 @@ _COUNTERS = {
     "frames_received": "Frames received from clients",
     "received_bytes": "Bytes of frames received",
     "messages_published": "Messages committed or passed on by this process",
-    "delivered": "Frames handed to the writers, one for each receiver",
-    "delivered_bytes": "Bytes of frames handed to the writers",
-    "gaps": "Times that a message came before its turn",
-    "repaired": "Messages read from the log since no notification announced them",
-    "bells_skipped": "Ephemeral messages and notices that did not go to the other processes",
+    "delivered": "Frames given to sockets, one for each receiver",
+    "delivered_bytes": "Bytes of frames given to sockets",
+    "gaps": "Messages that arrived too early",
+    "repaired": "Messages read from the log because no notification announced them",
+    "bells_skipped": "Ephemeral messages and presence notices that were not sent to the other processes",
 }
 #: Figures that go up and down.
 _GAUGES = {
     "clients": "Registered clients of this process",
-    "streams": "Logs that this process has members of",
+    "streams": "Logs with members in this process",
     "log_queue": "Messages that wait for the log",
-    "bell_queue_bytes": "Bytes that wait for the channel layer",
+    "bell_queue_bytes": "Bytes of notifications that wait for the channel layer",
     "recent_bytes": "Bytes of recent messages in memory",
-    "layer_connected": "Whether the channel layer takes notifications",
-    "store_available": "Whether the database took what it was given last",
-    "uptime_seconds": "Time since the node began",
+    "layer_connected": "Whether the channel layer accepts notifications",
+    "store_available": "Whether the database accepts writes",
+    "uptime_seconds": "Time since the process began to serve",
 }
 #: Figures of all processes, from the database.
 _CLUSTER = {
@@ -153,12 +153,12 @@ _CLUSTER = {
     "active_channels": ("channels", "Channels with members"),
 }
 _CLUSTER_COUNTERS = {
-    "total_connections": ("connections", "Registrations ever"),
-    "total_messages": ("messages", "Messages of clients ever"),
+    "total_connections": ("connections", "All registrations so far"),
+    "total_messages": ("messages", "All messages of clients so far"),
 }
 _HISTOGRAMS = {
-    "publish": ("arqonbus_publish_seconds", "From the arrival of a client's message at the log to its commit"),
-    "commit": ("arqonbus_commit_seconds", "Length of the log's transactions"),
+    "publish": ("arqonbus_publish_seconds", "Time from a message's arrival at the log to its commit"),
+    "commit": ("arqonbus_commit_seconds", "Duration of the log's transactions"),
     "entries": ("arqonbus_commit_entries", "Messages of one transaction"),
 }
 
@@ -183,7 +183,7 @@ def of_codes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Ite
     rows = list(rows)
     names = [*(rows[0][0] if rows else []), "code"]
     for name, text, codes in (
-        ("errors", "Errors told to clients, by code", ERRORS),
+        ("errors", "Errors sent to clients, by code", ERRORS),
         ("disconnects", "Connections closed, by code", [str(code) for code in CLOSE_CODES]),
     ):
         family = CounterMetricFamily(f"arqonbus_{name}", text, labels=names)
@@ -205,7 +205,7 @@ def of_log(labels: Mapping[str, str], times: LogTimes) -> Iterator[Metric]:
 
 def of_cluster(nodes: int, stats: Stats) -> Iterator[Metric]:
     """The figures of all processes (``services.totals.stats``), and how many processes there are."""
-    yield GaugeMetricFamily("arqonbus_cluster_nodes", "Processes with a young sign of life", value=nodes)
+    yield GaugeMetricFamily("arqonbus_cluster_nodes", "Processes with a recent heartbeat", value=nodes)
     for name, (shown, text) in _CLUSTER.items():
         yield GaugeMetricFamily(
             f"arqonbus_cluster_{shown}", f"{text}, over all processes", value=float(getattr(stats, name))

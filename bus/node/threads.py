@@ -100,9 +100,7 @@ def _bounded(function: Callable[[*Args], Result], *args: *Args) -> Result:
     except OperationalError as problem:
         if not _took_too_long(problem):
             raise
-        text = (
-            f"The answer takes the database more than {LONGEST_QUESTION:g} seconds. Try again later, or ask for less."
-        )
+        text = f"The database needs more than {LONGEST_QUESTION:g} seconds for the answer. Try again later, or ask for less."
         raise BusError(ErrorCode.UNAVAILABLE, text, retry_after=1.0) from None
 
 

@@ -199,11 +199,11 @@ class CloseKind(NamedTuple):
 
 # Application codes lie in 4000-4999: daphne lets an application close with 1000 and 3000-4999 only (Autobahn's rule).
 CLOSE_CODES: dict[int, CloseKind] = {
-    4008: CloseKind("repeated bad frames", reconnect=False),
+    4008: CloseKind("too many invalid frames", reconnect=False),
     4012: CloseKind("the server restarts", reconnect=True),
-    4013: CloseKind("too slow a reader, or overload; resume", reconnect=True),
-    4401: CloseKind("not identified", reconnect=False),
-    4403: CloseKind("not allowed, or sent away", reconnect=False),
+    4013: CloseKind("slow reader or overloaded server; resume", reconnect=True),
+    4401: CloseKind("not authenticated", reconnect=False),
+    4403: CloseKind("not allowed, or disconnected by an admin", reconnect=False),
     4409: CloseKind("client_id in use", reconnect=False),
     4410: CloseKind("taken over by a newer connection", reconnect=False),
     4429: CloseKind("too many frames or connections", reconnect=True),

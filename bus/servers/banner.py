@@ -46,7 +46,7 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
         printed.append(f"  Admin       http://{base}{admin}")
     if name := _shut_out(host):
         printed.append(
-            "  Requests by another name than localhost are refused: set ALLOWED_HOSTS to the names of this machine, "
+            "  Requests to other names than localhost are refused. Set ALLOWED_HOSTS to the names of this machine, "
             f"such as ALLOWED_HOSTS=localhost,{name}."
         )
     if not _has_admin():

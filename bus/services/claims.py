@@ -142,7 +142,9 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         here_already = row is not None and row.node_id is not None and row.principal == claim.principal
         if claim.most and not here_already:
             if connected.get(claim.principal, 0) >= claim.most:
-                answers[i] = too_many("connections_per_principal", f"You have {claim.most} connections already.")
+                answers[i] = too_many(
+                    "connections_per_principal", f"You have reached your limit of {claim.most} connections."
+                )
                 continue
             connected[claim.principal] = connected.get(claim.principal, 0) + 1
         # Whoever asks is alive, however old its last sign of life.

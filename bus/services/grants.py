@@ -17,7 +17,7 @@ from . import audit
 
 FIELDS = ("subject", "subject_name", "action", "pattern", "allow")
 
-#: Subjects that are one of many, and so have a name.
+#: Subjects that need a name.
 NAMED = (Grant.Subject.USER, Grant.Subject.GROUP, Grant.Subject.TOKEN, Grant.Subject.CLIENT_TYPE)
 
 
@@ -35,24 +35,24 @@ def check(values: dict[str, Any]) -> None:
 
 
 def faults_of(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """``(field, message)`` of each thing that is wrong with a grant's ``values``."""
+    """``(field, message)`` of each fault in a grant's ``values``."""
     faults: list[tuple[str, str]] = []
     subject, name = values["subject"], values["subject_name"]
     if subject not in Grant.Subject.values:
-        faults.append(("subject", f"It is one of {', '.join(Grant.Subject.values)}."))
+        faults.append(("subject", f"This must be one of {', '.join(Grant.Subject.values)}."))
     elif subject in NAMED and not name:
-        faults.append(("subject_name", f"Which {subject}? A name is needed."))
+        faults.append(("subject_name", f"The name of the {subject} is missing."))
     elif subject not in NAMED and name:
-        faults.append(("subject_name", f"Leave it empty: the subject is {subject}."))
+        faults.append(("subject_name", f"This must be empty, because the subject is {subject}."))
     if values["action"] not in (*ACTIONS, "*"):
-        faults.append(("action", f"It is one of {', '.join(ACTIONS)} and *."))
+        faults.append(("action", f"This must be one of {', '.join(ACTIONS)} or *."))
     if not is_pattern(values["pattern"]):
         faults.append(("pattern", NO_PATTERN))
     return faults
 
 
 def nobody_yet(grant: Grant) -> str:
-    """A sentence for whoever wrote a rule about somebody who is not there, which may be meant so or be misspelt; else empty."""
+    """A warning for a grant whose subject does not exist (yet); otherwise empty."""
     name, found = grant.subject_name, True
     if grant.subject == Grant.Subject.USER and not name.startswith("jwt:"):
         users = get_user_model()
@@ -66,7 +66,7 @@ def nobody_yet(grant: Grant) -> str:
     return (
         ""
         if found
-        else f"There is no {grant.subject} {name} yet: the rule holds once there is. Is the name spelt right?"
+        else f"There is no {grant.subject} {name} yet. The grant applies once it exists. Check the spelling of the name."
     )
 
 

@@ -22,20 +22,20 @@ SCIENCE = BuiltIn(
     "The scientific method, a channel for each step.",
     {
         "general": ("Talk about everything", None),
-        "explore": ("Look around: observations and open questions", None),
+        "explore": ("Observations and open questions", None),
         "hypothesize": ("Propose explanations", None),
         "design": ("Plan experiments", None),
         "execute": ("Run them", None),
-        "interpret": ("Make sense of the results", None),
-        "share": ("Tell the others", None),
+        "interpret": ("Interpret the results", None),
+        "share": ("Publish the results", None),
     },
 )
 SYSTEM = BuiltIn(
     True,
-    "The bus about itself.",
+    "Events of the bus itself.",
     {
-        "telemetry-stream": ("Telemetry events, as they come", 10_000),
-        "dashboard-events": ("What clients do, never what they say", 10_000),
+        "telemetry-stream": ("All telemetry events", 10_000),
+        "dashboard-events": ("Activity of clients, without their messages", 10_000),
     },
 )
 
@@ -70,11 +70,11 @@ def seed_hardcoded(*, science: bool | None = None) -> list[str]:
             name=room_name, defaults={"private": private, "description": description, "hardcoded": True}
         )
         if made:
-            done.append(f"made room {room_name}")
+            done.append(f"created room {room_name}")
         elif not room.hardcoded:
             room.hardcoded = True
             room.save(update_fields=["hardcoded"])
-            done.append(f"room {room_name} is hardcoded now")
+            done.append(f"room {room_name} is built in now")
         Channel.objects.get_or_create(
             room=room, name=WHOLE, defaults={"kind": Channel.Kind.ROOM, "type": "system", "hardcoded": True}
         )
@@ -90,11 +90,11 @@ def seed_hardcoded(*, science: bool | None = None) -> list[str]:
                 },
             )
             if made:
-                done.append(f"made channel {channel.address}")
+                done.append(f"created channel {channel.address}")
             elif not channel.hardcoded:
                 channel.hardcoded, channel.auto_created = True, False
                 channel.save(update_fields=["hardcoded", "auto_created"])
-                done.append(f"channel {channel.address} is hardcoded now")
+                done.append(f"channel {channel.address} is built in now")
     everyone, _ = Room.objects.get_or_create(name=WHOLE, defaults={"hardcoded": True})
     Channel.objects.get_or_create(
         room=everyone,

@@ -16,8 +16,8 @@ from ..protocol.errors import BusError, ErrorCode
 #: The names of this machine, which Django allows in development where ALLOWED_HOSTS is empty.
 LOCAL_NAMES = [".localhost", "127.0.0.1", "[::1]"]
 REFUSED_PAGE = (
-    "Neither this page nor the name by which it came is allowed without credentials. "
-    "If they are yours, name the page in ARQONBUS_ALLOWED_ORIGINS and the host in ALLOWED_HOSTS."
+    "This page and its host name are not allowed without credentials. "
+    "If they are yours, add the page to ARQONBUS_ALLOWED_ORIGINS and the host to ALLOWED_HOSTS."
 )
 _PORTS = {"http": 80, "https": 443}
 

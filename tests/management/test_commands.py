@@ -26,11 +26,11 @@ def _said(*arguments: str, **options: Any) -> str:
 
 def test_seeding_says_what_it_did_and_does_it_once() -> None:
     said = _said("seed_science_rooms").splitlines()
-    assert "made room science" in said
+    assert "created room science" in said
     for channel in ("general", "explore", "hypothesize", "design", "execute", "interpret", "share"):
-        assert f"made channel science:{channel}" in said
-    assert "made channel integriguard:telemetry-stream" in said
-    assert "made channel integriguard:dashboard-events" in said
+        assert f"created channel science:{channel}" in said
+    assert "created channel integriguard:telemetry-stream" in said
+    assert "created channel integriguard:dashboard-events" in said
     rows = set(Channel.objects.values_list("room__name", "name", "hardcoded"))
     assert "nothing to do" in _said("seed_science_rooms")
     assert set(Channel.objects.values_list("room__name", "name", "hardcoded")) == rows
@@ -41,7 +41,7 @@ def test_seeding_mends_what_is_missing_and_leaves_the_rest() -> None:
     Channel.objects.filter(room__name="science", name="share").delete()
     Channel.objects.filter(room__name="science", name="general").update(description="ours")
     Room.objects.filter(name="science").update(hardcoded=False)
-    assert _said("seed_science_rooms").splitlines() == ["room science is hardcoded now", "made channel science:share"]
+    assert _said("seed_science_rooms").splitlines() == ["room science is built in now", "created channel science:share"]
     assert Channel.objects.get(room__name="science", name="general").description == "ours"
 
 

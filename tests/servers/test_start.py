@@ -285,7 +285,7 @@ async def test_make_run_and_make_admin_do_what_they_say(wire: Connect, tmp_path:
     server.start()
     try:
         server.wait_for_log(f"http://localhost:{port}/admin/", deadline=60)
-        assert "made room science" in server.log()
+        assert "created room science" in server.log()
         assert f"ws://localhost:{telemetry_port}/" in server.log()
         made = await asyncio.to_thread(
             subprocess.run, [*make, "admin"], env=env, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=60

@@ -40,7 +40,7 @@ class Admission:
         limit = settings.connections_per_address
         counted = self._by_address.get(holder, 0)
         if limit and counted >= limit and not is_of_this_machine(address):
-            raise too_many("connections_per_address", f"There are {limit} connections from your address already.")
+            raise too_many("connections_per_address", f"Your address has reached its limit of {limit} connections.")
         self._by_address[holder] = counted + 1
         connections[client.connection_id] = client
         if settings.registration_deadline:
@@ -61,7 +61,7 @@ class Admission:
         counted = self._by_principal.get(principal, 0)
         if principal:
             if limit and counted >= limit:
-                raise too_many("connections_per_principal", f"You have {limit} connections already.")
+                raise too_many("connections_per_principal", f"You have reached your limit of {limit} connections.")
             self._by_principal[principal] = counted + 1
             self._principal_of[client.connection_id] = principal
         self._count_out(before)

@@ -58,11 +58,11 @@ export class ServerError extends ArqonBusError {
  * @type {Readonly<Record<number, CloseKind>>}
  */
 export const CLOSE_CODES = Object.freeze({
-  4008: { meaning: "repeated bad frames", reconnect: false },
+  4008: { meaning: "too many invalid frames", reconnect: false },
   4012: { meaning: "the server restarts", reconnect: true },
-  4013: { meaning: "too slow a reader, or overload; resume", reconnect: true },
-  4401: { meaning: "not identified", reconnect: false },
-  4403: { meaning: "not allowed, or sent away", reconnect: false },
+  4013: { meaning: "slow reader or overloaded server; resume", reconnect: true },
+  4401: { meaning: "not authenticated", reconnect: false },
+  4403: { meaning: "not allowed, or disconnected by an admin", reconnect: false },
   4409: { meaning: "client_id in use", reconnect: false },
   4410: { meaning: "taken over by a newer connection", reconnect: false },
   4429: { meaning: "too many frames or connections", reconnect: true },
