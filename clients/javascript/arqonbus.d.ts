@@ -5,14 +5,14 @@ export declare const VERSION: string;
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export type JsonObject = { [key: string]: unknown };
 
-/** A place in a channel's log: after the message `seq` of the log `epoch`. Give it to `since` to go on from there. */
+/** A place in a channel's log: behind the message `seq` of the log `epoch`. Give it to `since` to go on from there. */
 export interface Position {
   seq: number;
-  /** Absent: the log that is there. Empty: it is not known which log it was, so that its messages count as lost. */
+  /** Without it: the present log. Empty: the log is unknown, so its messages count as lost. */
   epoch?: string | null;
 }
 
-/** Where to begin: a position, a seq (0: everything that is kept), or a time (Date or ISO text). */
+/** Where to start: behind a position, a seq (0: everything that is kept), or a time (Date or ISO text). */
 export type Since = Position | number | string | Date | null;
 
 export type State = "connecting" | "connected" | "reconnecting" | "closed";
@@ -33,17 +33,18 @@ export interface ErrorObject {
   retry_after?: number;
 }
 
-/** The server's refusal of one frame or command. */
+/** The server refused one frame or command. */
 export declare class ServerError extends ArqonBusError {
   constructor(error?: ErrorObject);
-  /** Such as `FORBIDDEN`; the table is in the documentation. */
+  /** Such as `FORBIDDEN`. The documentation of the protocol has the table. */
   readonly code: string;
-  /** An HTTP status by design. */
+  /** An HTTP status. */
   readonly number: number;
   /** The server's sentence, without the code. */
   readonly reason: string;
-  /** Every fault, not just the first. */
+  /** Every fault, not only the first. */
   readonly details: unknown[];
+  /** Milliseconds to wait before another attempt, if the server named them. */
   readonly retryAfter: number | null;
   /** Whether the same request may succeed later. */
   readonly retry: boolean;
@@ -64,14 +65,16 @@ export declare const CLOSE_CODES: Readonly<Record<number, CloseKind>>;
 /** Whether a client reconnects after this close code. */
 export declare function comesBack(code: number): boolean;
 
-/** `room:channel` as a pair; a room alone is the whole room, `room:*`. */
+/** Split `room:channel` into a pair. A room alone is the whole room, `room:*`. Throws TypeError for anything else. */
 export declare function splitAddress(address: string): [room: string, channel: string];
 
-/** Growing pauses with jitter. */
+/** Growing pauses with jitter. A `retry_after` of the server is obeyed, and the jitter is added to it. */
 export declare class Backoff {
   constructor(options?: { first?: number; most?: number; factor?: number; jitter?: () => number });
   attempts: number;
+  /** Milliseconds before the next attempt. Each call makes the following pause longer. */
   pause(retryAfter?: number | null): number;
+  /** Start with a short pause again, because the connection is back. */
   reset(): void;
 }
 
@@ -84,30 +87,31 @@ export declare class Message {
   readonly channel: string;
   /** `room:channel`. */
   readonly address: string;
-  /** The sender's true client id. */
+  /** The sender's client id. The server vouches for it. */
   readonly sender: string;
   /** The server's time. */
   readonly timestamp: Date | null;
-  /** The place in the channel's log; null on ephemeral channels and for notices of the server. */
+  /** The place in the channel's log. It is null on ephemeral channels and for notices of the server. */
   readonly seq: number | null;
   readonly payload: JsonObject;
-  /** What the sender gave as `message`: nearly always a text. */
+  /** What the sender gave as `message`, nearly always a text. */
   readonly content: unknown;
-  /** The message's text; empty when it has none. */
+  /** The message's text. It is empty when there is none. */
   readonly text: string;
   readonly metadata: JsonObject;
   /** `payload.event` of the server's notices, such as `client_joined`. */
   readonly event: string | null;
+  /** Whether it arrived through an inbox. */
   readonly private: boolean;
-  /** Whether there was a message here whose content nobody can read any more; `payload` is empty. */
+  /** Whether the content of this message can no longer be read. `payload` is then empty. */
   readonly unreadable: boolean;
-  /** Messages before this one are lost to this reader: pruned, or their log was rebuilt. */
+  /** Messages before this one are lost to this reader: they were pruned, or their log was rebuilt. */
   readonly afterGap: boolean;
-  /** The frame as it came. */
+  /** The frame as it arrived. */
   readonly raw: JsonObject;
 }
 
-/** The server's word that a message is durable. `duplicate`: this id had been published before. */
+/** The server confirms that a message is durable. `duplicate`: this id had been published before. */
 export interface Receipt {
   id: string;
   room: string;
@@ -119,23 +123,26 @@ export interface Receipt {
 
 export interface Page {
   messages: Message[];
-  /** The cursor of the following page, null at the end. */
+  /** The cursor of the following page. It is null at the end. */
   next: number | string | null;
 }
 
 export interface SubscribeOptions {
   since?: Since;
-  /** This client's own messages too. */
+  /** Also deliver this client's own messages. */
   echo?: boolean;
-  /** Also what is sent to the whole room or to everybody; true by default. */
+  /** Also deliver messages to the whole room or to everybody. True by default. */
   broadcasts?: boolean;
-  /** Also the server's notices of who joined and left. */
+  /** Also deliver the server's notices about members who join and leave. */
   presence?: boolean;
-  /** Messages held for a slow reader; what does not fit is read from the history later. */
+  /** How many messages wait for a slow reader. The others are read from the history later. */
   buffer?: number;
 }
 
-/** What it throws is reported as an uncaught error is, and changes nothing else; so with every function that you give. */
+/**
+ * Called with each message. What it throws is reported like an uncaught error, and changes nothing else. That holds for
+ * every function of yours.
+ */
 export type Listener = (message: Message, subscription: Subscription) => void;
 
 /** Messages of one channel, each exactly once and in order, however often the connection breaks. */
@@ -143,16 +150,16 @@ export declare class Subscription implements AsyncIterableIterator<Message> {
   readonly address: string;
   readonly room: string;
   readonly channel: string;
-  /** Whether it stands for a membership: an inbox and a whole room's log come by themselves. */
+  /** Whether it needs a membership. Messages of an inbox or a whole room arrive without one. */
   readonly joinable: boolean;
   readonly closed: boolean;
-  /** Messages in the buffer. */
+  /** How many messages wait in the buffer. */
   readonly waiting: number;
-  /** Messages of ephemeral channels that found no room in the buffer. */
+  /** Messages of ephemeral channels that did not fit into the buffer. */
   readonly dropped: number;
   /** How often messages were lost because the log did not reach back far enough. */
   readonly gaps: number;
-  /** After the last message that was handed out. */
+  /** The place behind the last message that was handed out. */
   readonly position: Position | null;
   /** Join the channel now instead of with the first `next`. */
   open(): Promise<this>;
@@ -167,17 +174,17 @@ export interface PublishOptions {
   /** `event` by default; `system` is for admins. */
   type?: string;
   metadata?: JsonObject;
-  /** Your own id: a repeat with it is not published twice. */
+  /** An id of your own. A repeat with the same id is not published twice. */
   id?: string;
-  /** Wait until the message is durable; true by default. */
+  /** Wait until the message is durable. True by default. */
   ack?: boolean;
-  /** The message comes back to this client too; by default when one of its subscriptions asked for that. */
+  /** Also deliver the message to this client. By default that is so when one of its subscriptions asked for it. */
   echo?: boolean;
   timeout?: number;
 }
 
 export interface CommandOptions {
-  /** Sent again after a break of the connection, as doing it twice does no harm. */
+  /** Send it again after a break of the connection, because doing it twice does no harm. */
   repeat?: boolean;
   timeout?: number;
   id?: string;
@@ -219,7 +226,7 @@ export interface ChannelRow {
   type: string;
   hardcoded: boolean;
   ephemeral: boolean;
-  /** Messages ever published to it: the seq of its head. */
+  /** How many messages were ever published to it: the seq of its head. */
   messages: number;
   last_activity: string | null;
 }
@@ -251,9 +258,9 @@ export interface Joined {
   epoch: string;
   seq: number;
   recovered: boolean | null;
-  /** Where the logs that come with it stand, the room's own too. */
+  /** The heads of the logs that come with it, including the log of the whole room. */
   positions: Record<string, { epoch: string; seq: number }>;
-  /** Where it is not recovered: the first message that is left. */
+  /** If it is not recovered: the first message that is left. */
   first_seq?: number;
 }
 
@@ -274,16 +281,16 @@ export interface HistoryOptions {
   sender?: string;
 }
 
-/** A client of the bus: one identity that stays connected. Made by `connect`. */
+/** A client of the bus: one identity that stays connected. `connect` makes it. */
 export declare class Bus {
   /** The id that the server gave or confirmed. */
   readonly clientId: string;
   readonly state: State;
   /** Whether it is connected and registered at this moment. */
   readonly connected: boolean;
-  /** The initial channel: where a message without an address goes. */
+  /** The initial channel: a message without an address goes there. */
   readonly address: string;
-  /** What the server takes this client for: `admin`, `user` or `anonymous`. */
+  /** How the server regards this client: `admin`, `user` or `anonymous`. */
   readonly role: string;
   /** The registration's answer. */
   readonly registered: JsonObject;
@@ -291,9 +298,9 @@ export declare class Bus {
   readonly connections: number;
   /** What ended the bus for good, or null. */
   readonly failure: Error | null;
-  /** The proof that one is this client, for another connection under the same `clientId`. A secret. */
+  /** The proof of this client's identity, for another connection under the same `clientId`. It is a secret. */
   readonly resumeToken: string | null;
-  /** Whether the `identity` outlives this page or process; null without one. */
+  /** Whether the `identity` outlives this page or process. It is null without an `identity`. */
   readonly identityKept: boolean | null;
 
   close(): void;
@@ -315,7 +322,7 @@ export declare class Bus {
   leave(address: string): Promise<string[]>;
 
   command(name: string, parameters?: JsonObject, options?: CommandOptions): Promise<any>;
-  /** Send a frame of your own as it is; nothing waits for its answer. */
+  /** Send a frame of your own as it is. Nothing waits for its answer. */
   send(frame: JsonObject | string): Promise<void>;
   status(options?: { limit?: number; after?: string }): Promise<Status>;
   clients(): AsyncGenerator<ClientRow, void, undefined>;
@@ -341,9 +348,9 @@ export declare class Bus {
   ): AsyncGenerator<Message, void, undefined>;
 }
 
-/** Keeps one text for a client, such as a file. */
+/** Stores one text for a client, for example in a file. */
 export interface IdentityStore {
-  /** What `set` was given last, perhaps by a process before this one; nothing for a new client. */
+  /** The text that `set` stored last, perhaps in an earlier process. A new client has none. */
   get(): string | null | undefined | Promise<string | null | undefined>;
   set(text: string): unknown;
 }
@@ -351,45 +358,53 @@ export interface IdentityStore {
 export interface ConnectOptions {
   clientId?: string;
   /**
-   * Keeps the client's id and resume token, so that after a reload or a restart it is the same client: a name, under which a
-   * browser keeps it for the page's origin, or a store of your own. A second page with that name gets IdentityInUse.
+   * Stores the client's id and resume token, so that it is the same client after a reload or a restart. A name: the
+   * browser stores them under it, for the page's origin. Or a store of your own. A second page with the same name gets
+   * IdentityInUse.
    */
   identity?: string | IdentityStore | null;
-  /** The `resumeToken` of an earlier Bus with this `clientId`, where you keep it yourself. */
+  /** The `resumeToken` of an earlier Bus with this `clientId`, if you store it yourself. */
   resumeToken?: string | null;
-  /** `app` by default; any word, such as `human`, `dashboard`, `ai-agent`, `service`. */
+  /** Any word, such as `human`, `dashboard`, `ai-agent` or `service`. `app` by default. */
   clientType?: string;
-  /** The initial room and channel, `science:general` by default; `room` may be `"science:explore"`. */
+  /** The initial room and channel, `science:general` by default. `room` may be `"science:explore"`. */
   room?: string;
   channel?: string;
   screenName?: string;
   avatar?: string;
   personality?: JsonObject;
-  /** An access token, or a function that gives a fresh one for each connection. Sent as a sub-protocol. */
+  /** An access token, or a function that returns one for each connection. It is sent as a sub-protocol. */
   token?: string | null | (() => string | null | Promise<string | null>);
-  /** For pages of another site: fetches a single-use ticket for each connection, from the page's own back end. */
+  /** For pages of another site: gets a single-use ticket for each connection from the page's own back end. */
   ticket?: (() => string | Promise<string>) | null;
+  /** Reconnect after a break. True by default. */
   reconnect?: boolean;
-  /** How long a broken connection is tried again; null (the default): for ever. */
+  /** How long to try after a break. For ever with null, which is the default. */
   giveUpAfter?: number | null;
-  /** How long the server may take to appear; 0 (the default): one attempt, null: for ever. */
+  /** How long to try the first connection: once with 0, which is the default, and for ever with null. */
   wait?: number | null;
   /** How long a request may take, breaks of the connection included. */
   timeout?: number;
+  /** How long a handshake may take, and each of your functions before it. */
   openTimeout?: number;
-  /** How many messages a subscription holds for a slow reader. */
+  /** How many messages of a subscription wait for a slow reader. */
   buffer?: number;
-  /** How many publishes wait for their acks at once; further ones wait for a place. */
+  /** How many publishes may wait for their acks at once. Further ones wait for their turn. */
   maxUnacked?: number;
-  /** Silence after which the line is tried; after twice that it counts as dead. */
+  /** Silence after which the client pings the server. After twice that the connection counts as dead. */
   heartbeat?: number;
+  /** The pauses between attempts. */
   backoff?: Backoff;
-  /** A WebSocket class, where the runtime has none of its own: `(await import("ws")).WebSocket`. */
+  /** A WebSocket class, if the runtime has none of its own: `(await import("ws")).WebSocket`. */
   WebSocket?: new (url: string, protocols?: string | string[]) => any;
   onState?: (state: State) => void;
-  /** Sees every frame as text: `"in"` also parsed. For debugging. */
+  /** Gets every frame as text, and those of the server (`"in"`) also parsed. For debugging. */
   onFrame?: (direction: "in" | "out", text: string, frame?: JsonObject) => void;
 }
 
-/** Connect to a bus; resolves with a `Bus` that is registered. */
+/**
+ * Connect to a bus. It resolves with a `Bus` that is registered.
+ *
+ * Throws ConnectionFailed when no server answers, ClosedByServer or ServerError when the server refuses.
+ */
 export declare function connect(url?: string | URL, options?: ConnectOptions): Promise<Bus>;

@@ -155,7 +155,7 @@ async def test_the_telemetry_port_leads_to_the_console(
     # And from there to the documentation, which is the one of docs/.
     await opened.page.get_by_role("link", name="Documentation").click()
     await expect(opened.page.get_by_role("heading", level=1)).to_have_text("ArqonBus")
-    await opened.page.get_by_role("link", name="Protocol", exact=True).click()
+    await opened.page.get_by_role("main").get_by_role("link", name="Protocol", exact=True).click()
     await expect(opened.page.get_by_role("heading", level=1)).to_have_text(re.compile("The protocol"))
     await opened.page.get_by_role("link", name="Console", exact=True).first.click()
     await opened.page.wait_for_selector("#connection.connected")
