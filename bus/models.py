@@ -37,9 +37,9 @@ class Room(models.Model):
 
     name = models.CharField(max_length=64, unique=True, validators=[validate_name])
     description = models.CharField(max_length=500, blank=True)
-    private = models.BooleanField(default=False, help_text="Invisible to clients without a grant to join.")
+    private = models.BooleanField(default=False, help_text="Hidden from clients without a grant to join.")
     presence = models.BooleanField(
-        null=True, blank=True, help_text="Announce who joins and leaves; unknown: as the setting says."
+        null=True, blank=True, help_text="Announce joins and leaves. Unknown: the setting of the server."
     )
     hardcoded = models.BooleanField(default=False, editable=False)
     # Brought into being by a join or a message; it goes with its last channel.
@@ -66,12 +66,18 @@ class Channel(models.Model):
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="channels")
     name = models.CharField(max_length=64)
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.CHANNEL, editable=False)
-    type = models.CharField(max_length=32, default="custom", help_text="standard, custom, or a word of your own.")
+    type = models.CharField(max_length=32, default="custom", help_text="standard, custom, or your own word.")
     description = models.CharField(max_length=500, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
-    ephemeral = models.BooleanField(default=False, help_text="Messages are delivered but not kept: no seq, no history.")
-    retention_count = models.PositiveIntegerField(null=True, blank=True, help_text="Messages kept; empty: the setting.")
-    retention_age = models.PositiveIntegerField(null=True, blank=True, help_text="Seconds kept; empty: the setting.")
+    ephemeral = models.BooleanField(
+        default=False, help_text="Messages are delivered but not stored: no seq, no history."
+    )
+    retention_count = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Maximum number of stored messages. Empty: the setting of the server."
+    )
+    retention_age = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Maximum age of stored messages in seconds. Empty: the setting of the server."
+    )
     hardcoded = models.BooleanField(default=False, editable=False)
     auto_created = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -247,11 +253,11 @@ class AccessToken(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.CASCADE, related_name="bus_tokens"
     )
-    admin = models.BooleanField(default=False, help_text="May do everything on the bus.")
+    admin = models.BooleanField(default=False, help_text="Allow all actions on the bus.")
     scopes = models.JSONField(
         default=list,
         blank=True,
-        help_text='Actions that the token is good for, such as ["join", "publish"]; empty: all.',
+        help_text='Allowed actions, such as ["join", "publish"]. Empty: all actions.',
     )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -286,7 +292,7 @@ class Grant(models.Model):
     class Subject(models.TextChoices):
         EVERYONE = "everyone", "everyone"
         ANONYMOUS = "anonymous", "anonymous clients"
-        IDENTIFIED = "identified", "identified clients"
+        IDENTIFIED = "identified", "authenticated clients"
         USER = "user", "user (name)"
         GROUP = "group", "group (name)"
         TOKEN = "token", "access token (name)"
@@ -296,7 +302,7 @@ class Grant(models.Model):
         JOIN = "join", "join"
         PUBLISH = "publish", "publish"
         HISTORY = "history", "read history"
-        PRESENCE = "presence", "see who is there"
+        PRESENCE = "presence", "see members"
         MANAGE = "manage", "manage"
         ANY = "*", "everything"
 
@@ -305,13 +311,13 @@ class Grant(models.Model):
         max_length=150,
         blank=True,
         help_text=(
-            "Name of the user (jwt:<sub> for one of a JWT), group, client type, or token (user/name for a user's own). "
-            "A client type is what a client says of itself: good for bans, no protection."
+            "Name of the user (jwt:<sub> for a JWT), group, client type, or token (user/name for the token of a user). "
+            "Each client chooses its own client type: use it for bans, not for protection."
         ),
     )
     action = models.CharField(max_length=16, choices=Action)
     pattern = models.CharField(max_length=130, help_text="room:channel, with * for any text, such as science:*")
-    allow = models.BooleanField(default=True, help_text="Off: this is a ban, and wins over what allows.")
+    allow = models.BooleanField(default=True, help_text="Off: a ban, which overrides grants that allow.")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.CharField(max_length=150, blank=True, editable=False)
 
