@@ -135,7 +135,8 @@ async def node(transactional_db: None) -> AsyncIterator[Node]:
     for task in made.runtime.short_tasks:
         task.cancel()
     await made.broker.stop()
-    await drain.all_done(made.runtime.end_threads())
+    if not made.traffic.draining:
+        await drain.all_done(made.runtime.end_threads())
 
 
 @pytest.fixture
