@@ -150,7 +150,7 @@ class Message(models.Model):
 
 
 class PublishKey(models.Model):
-    """A sender's own message id, remembered so that a repeated publish is recognised (contract §4)."""
+    """A sender's own message id. The bus remembers it to recognise a repeated publish."""
 
     # sender/id, and for a private message >target (``frames.publish_key``).
     key = models.CharField(max_length=350, primary_key=True)

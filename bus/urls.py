@@ -1,4 +1,4 @@
-"""The bus's addresses; a project includes them at its root (contract §1)."""
+"""URLs of the bus. A project includes them at a prefix of its choice."""
 
 from __future__ import annotations
 

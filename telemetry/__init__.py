@@ -1,1 +1,1 @@
-"""Telemetry and activity of the bus (contract §7)."""
+"""Telemetry and activity of the bus."""

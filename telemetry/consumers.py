@@ -1,4 +1,4 @@
-"""The telemetry socket (contract §7): the bus's consumer with a grammar and a welcome of its own."""
+"""The telemetry socket: the bus's consumer with its own protocol and welcome."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TelemetryConnection(Connection):
         await super().opened()
 
     def welcome(self) -> None:
-        """Send the first frame, and the stream from here on to those who may have it (contract §7)."""
+        """Send the welcome. From now on, also send the stream if the client may read it."""
         receiving = self._may_receive()
         limits = self.session.limits
         self.send(

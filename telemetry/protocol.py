@@ -1,4 +1,4 @@
-"""What travels over the telemetry socket (contract §7). Pure: no I/O, no clock.
+"""The protocol of the telemetry socket. Pure: no I/O, no clock.
 
 The form of a telemetry frame itself is part of the bus's one grammar (``bus.protocol.dialects``), since the bus's own socket
 takes it too; here are the frames of the telemetry socket, the server's own events and the notes of what clients do.

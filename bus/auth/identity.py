@@ -1,4 +1,4 @@
-"""Who a client is (contract §6): one way from credentials to an :class:`Actor`, for the socket and REST.
+"""Identities: the one way from credentials to an :class:`Actor`, for the socket and REST.
 
 A bearer's text is an access token, a JWT or a ticket (:func:`from_bearer`); a browser of this site has its session
 (:func:`from_session`). What was let in is looked at again when something changes, and now and then (:func:`renewed`).

@@ -1,4 +1,4 @@
-"""Who may do what (contract §6): one function, called by the socket, REST, the admin and Django code alike."""
+"""Permissions: one function decides for the socket, REST, the admin and Django code."""
 
 from __future__ import annotations
 

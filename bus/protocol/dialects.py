@@ -1,4 +1,4 @@
-"""From either dialect to one canonical frame (contract §2).
+"""Translate both dialects into one canonical frame.
 
 Clients of the first README (v0, no ``version``) and of the v1 contract are turned into :class:`Inbound` here; nothing
 behind this module knows dialects. The frame is parsed once, into raw values: what is passed on to others (``payload``,
@@ -297,7 +297,7 @@ def inner_text(payload: bytes) -> bytes | None:
 
 
 def _read_telemetry(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults) -> None:
-    """The fields of telemetry (contract §7). It is read by programs, so each of them is held to its form."""
+    """Check the fields of telemetry. Programs read them, so each field must have its form."""
     payload = raw.get("payload")
     if inbound.payload is None and (payload is None or bytes(payload) == _NULL):
         faults.add("payload", "`payload` is missing. It must be an object.")

@@ -1,4 +1,4 @@
-"""Every frame that the server sends is built here (contract §2, §3, §5, §7, §8).
+"""Build every frame that the server sends.
 
 A published message is built in two steps, since its ``seq`` and ``timestamp`` are only known while its group is
 committed: :func:`message_head` and :func:`message_tail` at the edge, :func:`finish_message` in the log.

@@ -1,4 +1,4 @@
-"""The canonical frame: what a client asks for, in whichever dialect it was said (contract §2)."""
+"""The canonical frame: the request of a client, independent of the dialect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of one connection, with the time passed in (contract §8: a flood costs the connection)."""
+"""Rate limits of one connection. The caller passes the time. A flood of frames ends the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and addresses (contract §3, §4): the only place that knows how they are spelt.
+"""Names and addresses. Only this module knows their spelling.
 
 A *room* holds *channels*; ``science:explore`` is the address of channel ``explore`` in room ``science``. Three kinds
 of address are reserved: ``science:*`` is the log of whole-room messages, ``*:*`` that of messages to everybody, and

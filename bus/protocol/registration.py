@@ -1,4 +1,4 @@
-"""Who a client says it is and where it was (contract §3): in a frame or in the query string, as plain values."""
+"""The registration of a client, from a frame or the query string, as plain values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Resume(msgspec.Struct, frozen=True):
 
 
 class Registration(msgspec.Struct):
-    """The identity that a client asks for (contract §3)."""
+    """The identity that a client requests."""
 
     client_id: str | None = None
     client_type: str = "app"

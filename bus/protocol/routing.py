@@ -1,4 +1,4 @@
-"""Where a message goes (contract §4), as a pure function."""
+"""Routing: the log of a message, as a pure function (docs/protocol.md, Where a message goes)."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ _remembered = lru_cache(maxsize=4096)(_place)
 
 
 def delivered_type(type: str, address: Address) -> str:
-    """The type under which a message is delivered: an event to an inbox is a private message (contract §4)."""
+    """Return the delivered type of a message: an event to an inbox becomes a private message."""
     return "private" if type == "event" and address.is_inbox else type
 
 

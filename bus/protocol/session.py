@@ -1,4 +1,4 @@
-"""One connection's side of the protocol without any I/O (contract §3, §8).
+"""The protocol of one connection, without I/O.
 
 Text and a time go in, canonical frames come out; what is wrong is raised. The runtime (``bus.sockets.connection``) carries out
 what the frames ask for.

@@ -43,7 +43,7 @@ class _Frame(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     version: msgspec.Raw = _NULL
     timestamp: str | None = None
     metadata: msgspec.Raw = _NULL
-    # What a client says of itself is not believed (contract §4), so it need not be looked at.
+    # The server ignores the sender that a client names, so nothing checks it here.
     sender: msgspec.Raw = msgspec.field(default=_NULL, name="from")
 
 

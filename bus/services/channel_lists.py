@@ -1,4 +1,4 @@
-"""Looking at channels: lists of those that somebody may know of, and what is told of one (contract §5)."""
+"""Lists of visible channels, and the description of one channel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def describe(channel: Channel, members: int) -> shapes.Channel:
 def list_channels(
     actor: Actor, *, room: str | None, limit: int, after: str = ""
 ) -> tuple[list[shapes.Channel], str | None]:
-    """The rows of ``list_channels`` (contract §5) from behind ``after``, and the cursor of the next page.
+    """Return the rows of ``list_channels`` after ``after``, and the cursor of the next page.
 
     Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that is not there, or not for them, and INVALID_NAME for no cursor.
     """
@@ -91,7 +91,7 @@ def page(
 
 
 def channel_info(actor: Actor, address: Address) -> shapes.ChannelInfo:
-    """The result of ``channel_info`` (contract §5); participants only for those who may see presence.
+    """Return the result of ``channel_info``. It has participants only if the actor may see presence.
 
     Raises ``BusError`` CHANNEL_NOT_FOUND, also for what ``actor`` may not know of.
     """

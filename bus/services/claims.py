@@ -1,4 +1,4 @@
-"""Identities: which connection may have a client id, and how one connection takes it over from another (contract §3).
+"""Claims: which connection owns a client id, and how another connection takes it over.
 
 Who asks for an id that somebody had proves to be the same by its principal, or by the resume token of the last registration.
 Of two connections with proof the later one has the id. "Later" is decided here, under the lock of the client's row: each

@@ -1,4 +1,4 @@
-"""Clients: who is there, whose id is whose, and sending one away (contract §3, §5)."""
+"""Clients: list them, disconnect them, forget them."""
 
 from __future__ import annotations
 

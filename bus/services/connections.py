@@ -1,4 +1,4 @@
-"""Connections take and give back identities and memberships (contract §3).
+"""Connections take and release identities and memberships.
 
 The changes of many connections are applied together, in one transaction (:func:`apply`), by the thread that also writes the log.
 """

@@ -1,7 +1,7 @@
 """New epochs for the logs of a database that was set back to an older state.
 
-Its logs end earlier than clients have seen, and give numbers out a second time. With another epoch a client that comes back is
-told so (``recovered: false``, contract §3) instead of taking the new messages for those it knows.
+Its logs end before messages that clients have seen, and would use their numbers again. With another epoch, a returning client
+gets ``recovered: false``, and does not mistake new messages for those it knows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Access tokens: made and revoked here, whichever door asks (contract §6)."""
+"""Create and revoke access tokens, for every interface."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def add(counts: dict[str, int]) -> None:
 
 
 def stats() -> shapes.Stats:
-    """The server's figures over all processes (contract §5, ``status``)."""
+    """The figures of all processes, for the command ``status``."""
     counters = dict(Counter.objects.values_list("name", "value"))
     live = Membership.objects.filter(client__node__isnull=False)
     active = live.aggregate(channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True))

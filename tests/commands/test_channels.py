@@ -1,4 +1,4 @@
-"""create_channel, delete_channel, join_channel, leave_channel, list_channels and channel_info (contract §5)."""
+"""Tests of create_channel, delete_channel, join_channel, leave_channel, list_channels and channel_info."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""status, ping, help and history (contract §5)."""
+"""Tests of the commands status, ping, help and history."""
 
 from __future__ import annotations
 

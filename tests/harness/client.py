@@ -42,7 +42,7 @@ def new_id() -> str:
 
 
 class WireError(AssertionError):
-    """Raised when the server answers a request with an error; `code` and `number` as in contract §8."""
+    """The server answered a request with an error. `code` and `number` are those of the error frame."""
 
     def __init__(self, frame: Mapping[str, Any]) -> None:
         self.frame = frame
@@ -105,7 +105,7 @@ class WireClient:
         timeout: float = DEFAULT_TIMEOUT,
         **registration: Any,
     ) -> Self:
-        """Connect, take the welcome, and register with the given fields (contract §3).
+        """Connect, read the welcome, and register with the given fields.
 
         With `register=False` only the connection is made and nothing is awaited. `origin` is that header.
         Raises WireError if the server refuses the registration, InvalidStatus if it refuses the handshake.
@@ -216,7 +216,7 @@ class WireClient:
         await self.close()
 
     async def reconnect(self, *, resume: bool = True, url: str | None = None, **registration: Any) -> WireClient:
-        """A new connection with this one's registration, resuming where this one stopped (contract §3)."""
+        """Open a new connection with the same registration, which resumes where this one stopped."""
         fields = {**self.registration, "client_id": self.client_id, **registration}
         if resume:
             fields["resume"] = {"token": self.registered.get("resume_token"), "positions": self.positions}

@@ -18,7 +18,7 @@ that was broken:
 8. presence is the set of living connections (`check_presence`);
 9. all this holds within a deadline after the last fault (`settle`).
 
-A member's own messages are not delivered to it (contract §4), so its view may lack exactly those.
+A member does not receive its own messages, so its view may lack exactly those.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def test_a_right_history_has_no_violation() -> None:
 
 
 def test_a_members_own_messages_may_be_missing_from_its_view() -> None:
-    """The sender is no receiver (contract §4), yet with echo it is."""
+    """A sender does not receive its own message, except with echo."""
     silent = Story().joins(ALICE).exchange("a", "b")
     assert silent.found() == []
     echoed = Story().joins(ALICE).exchange("a", "b").receives(ALICE, (1, "a", ALICE), (2, "b", ALICE))

@@ -1,4 +1,4 @@
-"""Either dialect becomes one canonical frame, and what is passed on stays as the sender wrote it (contract §2)."""
+"""Both dialects become one canonical frame, and the payload keeps the bytes of the sender."""
 
 from __future__ import annotations
 

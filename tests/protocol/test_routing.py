@@ -1,4 +1,4 @@
-"""Where a message goes (contract §4), as a table and for any text."""
+"""Tests of routing, as a table and for generated texts."""
 
 from __future__ import annotations
 

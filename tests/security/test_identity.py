@@ -1,4 +1,4 @@
-"""Who a client is, by every way in, over a real socket (contract §6)."""
+"""The identity of a client for each kind of credentials, over a real socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every limit has its error or close code, its figure in the metrics, and harms nobody else (contract §8)."""
+"""Every limit has an error or close code and a metric, and does not affect other clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rights act on living connections, in every process: what is withdrawn ends at once, with the reason (contract §6)."""
+"""A withdrawn right ends its use at once, on live connections in every process, with a reason."""
 
 from __future__ import annotations
 

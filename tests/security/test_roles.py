@@ -1,4 +1,4 @@
-"""The role matrix: who may do what, where; every cell asserted over a real socket (contract §5, §6)."""
+"""The matrix of roles and actions. Each cell is asserted over a real socket."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""Telemetry and activity (contract §7)."""
+"""Tests of telemetry and activity."""
 
 from __future__ import annotations

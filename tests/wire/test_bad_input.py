@@ -1,4 +1,4 @@
-"""Bad input is one clear error, makes nothing, and leaves the connection usable (contract §8)."""
+"""Bad input gets one clear error, changes nothing, and leaves the connection usable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is delivered, and in which form (contract §2)."""
+"""Tests of delivered frames and their form."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ async def test_an_answer_speaks_to_both_dialects(shared_server: BusServer, wire:
     assert (bad["error"]["code"], bad["error"]["number"]) == ("UNKNOWN_COMMAND", 400)
 
 
-# --- presence (contract §3) -----------------------------------------------------------------------------------------------
+# --- presence -----------------------------------------------------------------------------------------------
 
 
 async def test_joining_and_leaving_are_told_to_the_other_members(

@@ -1,4 +1,4 @@
-"""Connecting and registering (contract §3)."""
+"""Tests of connecting and registering."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where messages go, over the wire (contract §4)."""
+"""Tests of routing over a real socket."""
 
 from __future__ import annotations
 
