@@ -1,1 +1,1 @@
-"""Telemetry and activity of the bus."""
+"""Telemetry: events of clients and of the server as a stream, and the activity of clients."""

@@ -19,12 +19,12 @@ class TelemetryConfig(AppConfig):
     verbose_name = "ArqonBus telemetry"
 
     def ready(self) -> None:
-        """Listen to the bus, and carry out the telemetry frames of its socket."""
+        """Connect the bus's signals, and serve the telemetry frames of its socket."""
         from bus.protocol.inbound import KIND_TELEMETRY
 
         from . import contract, receivers, services
 
-        #: The bound on notes of activity, for each node of this process.
+        #: The rate limit of activity events, for each node of this process.
         self.meters: WeakKeyDictionary[Node, TokenBucket] = WeakKeyDictionary()
         apps.get_app_config("bus").kinds[KIND_TELEMETRY] = services.accept  # type: ignore[attr-defined]
         receivers.connect()

@@ -1,4 +1,4 @@
-"""The telemetry socket: the bus's consumer with its own protocol and welcome."""
+"""The telemetry socket: the bus's consumer with a grammar and a first frame of its own."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from . import protocol
 
 
 class TelemetryConnection(Connection):
-    """Sends telemetry, and receives the stream where it may join the stream's channel.
+    """A connection that sends telemetry, and receives the stream with the right to join the stream's channel.
 
-    It is no client in the bus's lists, and counts in no channel: it has the generated id of its connection.
+    The connection is no client in the bus's lists, and no member that a channel counts. Its id is generated.
     """
 
     __slots__ = ("_quiet", "_ref", "_stream")
@@ -43,15 +43,15 @@ class TelemetryConnection(Connection):
         self._quiet = False
 
     def anonymous_allowed(self) -> bool:
-        """Whether this socket is for unidentified clients too."""
+        """Whether this socket admits clients without credentials."""
         return telemetry_anonymous_allowed()
 
     async def opened(self) -> None:
-        """The socket is accepted. Says ``telemetry_connected``; raises ``Closing`` when nobody else is let in."""
+        """Begin with ``telemetry_connected``. Raises ``Closing`` where the connection is not admitted."""
         node = self.node
         try:
             ref = await node.channels.resolve(protocol.stream(), SYSTEM)
-            # Nobody is told who listens here.
+            # Presence does not show who listens here.
             self._ref = msgspec.structs.replace(ref, presence=False)
             (self._stream,) = await node.streams.open([ref])
         except BusError as problem:
@@ -61,7 +61,7 @@ class TelemetryConnection(Connection):
         await super().opened()
 
     def welcome(self) -> None:
-        """Send the welcome. From now on, also send the stream if the client may read it."""
+        """Send the first frame, then the stream to a client with the right to it."""
         receiving = self._may_receive()
         limits = self.session.limits
         self.send(
@@ -73,18 +73,18 @@ class TelemetryConnection(Connection):
             )
         )
         if self._admitted():
-            # Who only listens need not say anything.
+            # A client that only listens never has to register.
             self.node.admission.registered(self.client)
         if receiving and self._stream is not None:
             self._receive(self._stream)
 
     async def register_implicitly(self, token: str | None) -> None:
-        """The first frame was telemetry: it is answered as such, and by nothing else."""
+        """Register without an answer: the first frame was telemetry, and ``telemetry_ack`` answers it."""
         self._quiet = True
         await super().register_implicitly(token)
 
     async def enter(self, wanted: Registration) -> None:
-        """Take the identity of a registration frame; the id stays the connection's own, which nobody else can have."""
+        """Take the role and names of a registration; the client id stays the generated one."""
         client = self.client
         client.actor = msgspec.structs.replace(client.actor, client_id=client.client_id, client_type=wanted.client_type)
         client.allowed.clear()
@@ -110,7 +110,7 @@ class TelemetryConnection(Connection):
         )
 
     async def closed(self, code: int) -> None:
-        """The socket is gone, whoever ended it."""
+        """Clean up after the end of the socket."""
         client = self.client
         for ref in list(client.memberships.values()):
             self.node.memberships.remove(client, ref)
@@ -127,7 +127,7 @@ class TelemetryConnection(Connection):
         return self._ref is not None and self._admitted() and self.node.permissions.may(self.client, JOIN, self._ref)
 
     def _receive(self, stream: Stream) -> None:
-        """Hear the stream from here on. Being a membership, it ends when the right to it is withdrawn."""
+        """Receive the stream from here on. This is a membership, so it ends when the right to it is withdrawn."""
         ref, client = self._ref, self.client
         if ref is not None and ref.id not in client.memberships:
             client.memberships[ref.id] = ref

@@ -1,4 +1,4 @@
-"""Telemetry's own lines of ``/metrics`` (docs/operations.md explains each), and the bound on notes of activity."""
+"""The metrics of telemetry (docs/operations.md explains each), and the rate limit of activity events."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ skipped = Counter(
     registry=registry,
 )
 
-#: Notes of activity a second of one process, above which they are left out, and how many may be saved up. A note costs as
-#: much as a message; thousands of busy clients must not double the work of the log.
+#: Activity events a second of one process, and how many may come at once; further ones are left out. An event costs as much
+#: as a message, and thousands of busy clients must not double the work of the log.
 ACTIVITY_RATE = 200.0
 ACTIVITY_BURST = 1000.0
 
 
 def meter(node: Node) -> TokenBucket:
-    """The bound on a node's notes of activity."""
+    """The rate limit of a node's activity events."""
     meters = apps.get_app_config("telemetry").meters  # type: ignore[attr-defined]
     found: TokenBucket | None = meters.get(node)
     if found is None:

@@ -1,7 +1,7 @@
-"""The protocol of the telemetry socket. Pure: no I/O, no clock.
+"""The frames of the telemetry socket, the events of the server, and the activity of clients. Pure: no I/O, no clock.
 
-The form of a telemetry frame itself is part of the bus's one grammar (``bus.protocol.dialects``), since the bus's own socket
-takes it too; here are the frames of the telemetry socket, the server's own events and the notes of what clients do.
+A client's telemetry frame is part of the bus's one grammar (``bus.protocol.dialects``), since the bus's own socket accepts it
+too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from bus.protocol.names import SERVER, Address
 
 
 def stream() -> Address:
-    """Where telemetry goes."""
+    """The channel of telemetry events."""
     return Address(config().system_room, "telemetry-stream")
 
 
 def dashboard() -> Address:
-    """Where the notes of what clients do go."""
+    """The channel of activity events."""
     return Address(config().system_room, "dashboard-events")
 
 
@@ -35,7 +35,7 @@ CHANNEL_DELETED = "channel_deleted"
 SERVER_STATS = "server_stats"
 AGENT_ACTIVITY = "agent_activity"
 
-#: Clients of these types are part of the machinery: what they do is no activity.
+#: Clients of these types are part of the system: their actions are no activity.
 SYSTEM_TYPES = frozenset({"system"})
 
 _TYPES = frozenset({"telemetry", "register"})
@@ -47,7 +47,7 @@ def grammar(data: bytes) -> Inbound:
 
 
 def connected(client_id: str, *, timestamp: str, receiving: bool, limits: dict[str, Any]) -> bytes:
-    """The first frame: who the connection is, and whether it will receive the stream."""
+    """The first frame: the connection's client id, and whether it receives the stream."""
     return encode(
         {
             "version": "1.0",
@@ -83,7 +83,7 @@ def ack(request_id: str | None, uid: str, event_type: bytes, seq: int | None, *,
 
 
 def event(event_type: str, payload: dict[str, Any]) -> Inbound:
-    """One of the server's own events, ready to be published."""
+    """An event of the server, ready to be published."""
     return Inbound(
         kind=KIND_PUBLISH,
         type="telemetry",
@@ -94,7 +94,7 @@ def event(event_type: str, payload: dict[str, Any]) -> Inbound:
 
 
 def activity(card: dict[str, Any], name: str, room: str, channel: str, timestamp: str) -> Inbound:
-    """A note of what a client did, never of what it said. ``card`` is what others may know of the client."""
+    """An activity event: that a client did something, never what it said. ``card`` is the public part of the client."""
     payload = {
         "eventType": AGENT_ACTIVITY,
         "client_id": card["client_id"],

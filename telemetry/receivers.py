@@ -24,32 +24,32 @@ def connect() -> None:
 
 
 def _hidden(room: str, private: bool) -> bool:
-    """Whether a room is private to others than those who read telemetry: it would be known by what is told of it."""
+    """Whether an event would reveal a private room to those who read telemetry."""
     return private and room != protocol.stream().room
 
 
 def _client_connected(client: dict[str, Any], room: str, channel: str, private: bool = False, **_: Any) -> None:
     if not _hidden(room, private):
-        services.tell(protocol.CLIENT_CONNECTED, {**client, "room": room, "channel": channel})
+        services.publish_event(protocol.CLIENT_CONNECTED, {**client, "room": room, "channel": channel})
 
 
 def _client_disconnected(client: dict[str, Any], code: int, room: str = "", private: bool = False, **_: Any) -> None:
     if not _hidden(room, private):
-        services.tell(protocol.CLIENT_DISCONNECTED, {**client, "code": code})
+        services.publish_event(protocol.CLIENT_DISCONNECTED, {**client, "code": code})
 
 
 def _channel_created(room: str, channel: str, created_by: str, private: bool = False, **_: Any) -> None:
     if not _hidden(room, private):
-        services.tell(protocol.CHANNEL_CREATED, {"room": room, "channel": channel, "created_by": created_by})
+        services.publish_event(protocol.CHANNEL_CREATED, {"room": room, "channel": channel, "created_by": created_by})
 
 
 def _channel_deleted(room: str, channel: str, deleted_by: str, private: bool = False, **_: Any) -> None:
     if not _hidden(room, private):
-        services.tell(protocol.CHANNEL_DELETED, {"room": room, "channel": channel, "deleted_by": deleted_by})
+        services.publish_event(protocol.CHANNEL_DELETED, {"room": room, "channel": channel, "deleted_by": deleted_by})
 
 
 def _server_stats(node: str, stats: dict[str, Any], **_: Any) -> None:
-    services.tell(protocol.SERVER_STATS, {"node": node, **stats})
+    services.publish_event(protocol.SERVER_STATS, {"node": node, **stats})
 
 
 def _client_active(
@@ -57,4 +57,4 @@ def _client_active(
 ) -> None:
     node = running()
     if node is not None and not _hidden(room, private) and client.client_type not in protocol.SYSTEM_TYPES:
-        services.note_activity(node, client.card(), activity, room, channel)
+        services.publish_activity(node, client.card(), activity, room, channel)

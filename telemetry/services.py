@@ -1,7 +1,7 @@
-"""What telemetry does: take a client's event, tell of the server's own, note what clients do.
+"""Publishes telemetry: the events of clients, the events of the server, and the activity of clients.
 
-Everything goes through the bus's log and hub like any other message, so it reaches every process, is in order, and can be read
-as history by those who may.
+An event goes through the bus's log and hub like any other message. So it reaches every process in order, and can be read as
+history with the right to do so.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ logger = logging.getLogger("arqonbus.telemetry")
 
 
 def may_send(actor: Actor) -> bool:
-    """Whether ``actor`` may send telemetry: everybody who is let in may, but for tokens and clients that a rule keeps out.
+    """Whether ``actor`` may send telemetry: every admitted client may, unless the scopes of its token or a rule forbid it.
 
-    That is less than the permission to publish to the stream's channel, where anything could be written.
+    That is less than the right to publish to the stream's channel, where anything could be written.
     """
     if actor.scopes is not None and PUBLISH not in actor.scopes:
         return False
@@ -44,7 +44,7 @@ def may_send(actor: Actor) -> bool:
 
 
 async def accept(connection: Connection, inbound: Inbound) -> None:
-    """A client's telemetry frame: publish it, and answer ``telemetry_ack`` once it is durable.
+    """Publish a client's telemetry frame, and answer ``telemetry_ack`` once it is durable.
 
     Raises ``BusError`` FORBIDDEN, BUSY or UNAVAILABLE.
     """
@@ -68,22 +68,22 @@ async def accept(connection: Connection, inbound: Inbound) -> None:
         activity.announce(node, client, "telemetry", protocol.stream())
 
 
-def tell(event_type: str, payload: dict[str, Any]) -> None:
-    """One of the server's own events, from any thread of any process. Never raises: it only tells of what has happened."""
+def publish_event(event_type: str, payload: dict[str, Any]) -> None:
+    """Publish an event of the server, from any thread of any process. Never raises: what it reports has happened already."""
     inbound = protocol.event(event_type, {"timestamp": _now(), **payload})
     try:
         here = running()
     except RuntimeError:
         pass  # Not in a loop.
     else:
-        # A node that has stopped tells nothing more.
+        # A node that has stopped publishes nothing more.
         if here is not None:
-            tell_from(here, protocol.stream(), inbound)
+            publish_from(here, protocol.stream(), inbound)
         return
     nodes: list[Node] = list(apps.get_app_config("bus").nodes)  # type: ignore[attr-defined]
     if nodes:
         try:
-            nodes[0].runtime.loop.call_soon_threadsafe(tell_from, nodes[0], protocol.stream(), inbound)
+            nodes[0].runtime.loop.call_soon_threadsafe(publish_from, nodes[0], protocol.stream(), inbound)
         except RuntimeError:
             logger.debug("an event after the stop of the node")
         return
@@ -94,23 +94,23 @@ def tell(event_type: str, payload: dict[str, Any]) -> None:
         _skip(problem)
 
 
-def tell_from(node: Node, address: Address, inbound: Inbound) -> None:
-    """Publish for the server, from the node's loop."""
+def publish_from(node: Node, address: Address, inbound: Inbound) -> None:
+    """Publish an event of the server at ``address``, from the node's loop."""
     ref = node.channels.known(address)
     if ref is None:
-        node.runtime.spawn(_resolve_and_tell(node, address, inbound))
+        node.runtime.spawn(_look_up_and_publish(node, address, inbound))
     else:
-        _tell_to(node, ref, inbound)
+        _publish_to(node, ref, inbound)
 
 
-def _tell_to(node: Node, ref: ChannelRef, inbound: Inbound) -> None:
+def _publish_to(node: Node, ref: ChannelRef, inbound: Inbound) -> None:
     try:
-        node.publisher.publish(inbound, (ref,), SERVER, lambda entry: _told(node, entry))
+        node.publisher.publish(inbound, (ref,), SERVER, lambda entry: _published(node, entry))
     except BusError as problem:
         _skip(problem)
 
 
-def _told(node: Node, entry: Entry) -> None:
+def _published(node: Node, entry: Entry) -> None:
     if entry.error is not None:
         _skip(entry.error)
         return
@@ -118,21 +118,21 @@ def _told(node: Node, entry: Entry) -> None:
     metrics.events.labels("server" if entry.context.address == protocol.stream() else "activity").inc()
 
 
-async def _resolve_and_tell(node: Node, address: Address, inbound: Inbound) -> None:
+async def _look_up_and_publish(node: Node, address: Address, inbound: Inbound) -> None:
     try:
         ref = await node.channels.resolve(address, SYSTEM)
     except BusError as problem:
         _skip(problem)
         return
-    _tell_to(node, ref, inbound)
+    _publish_to(node, ref, inbound)
 
 
-def note_activity(node: Node, card: dict[str, Any], name: str, room: str, channel: str) -> None:
-    """Tell the dashboards that a client did something; called at most once a second for each client and activity."""
+def publish_activity(node: Node, card: dict[str, Any], name: str, room: str, channel: str) -> None:
+    """Publish that a client did something; called at most once a second for each client and activity."""
     if metrics.meter(node).take(1.0, node.runtime.loop.time()):
         metrics.skipped.inc()
         return
-    tell_from(node, protocol.dashboard(), protocol.activity(card, name, room, channel, _now()))
+    publish_from(node, protocol.dashboard(), protocol.activity(card, name, room, channel, _now()))
 
 
 def _skip(problem: Exception) -> None:

@@ -18,7 +18,7 @@ from .connection import Connection
 
 
 def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
-    """Publish to a channel that this process knows. False when that takes a look at the database or several logs.
+    """Publish to a channel that this process knows. False where the database has to be asked, or several logs are written.
 
     Raises ``BusError`` INVALID_NAME, VALIDATION_ERROR, FORBIDDEN, BUSY.
     """
@@ -26,7 +26,7 @@ def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
     planned = inbound.route or route(inbound, client.actor, client.initial)
     if planned.targets is None:
         ref = node.channels.known(planned.address)
-        # What is hidden is refused after the same look as what is not there.
+        # A hidden channel is refused after the same query as a missing one, so that the time tells nothing.
         if ref is not None and (not ref.private or node.permissions.may(client, PUBLISH, ref)):
             _publish_to(connection, inbound, ref)
             return True
@@ -35,13 +35,13 @@ def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
 
 
 async def publish(connection: Connection, inbound: Inbound) -> None:
-    """Publish where :func:`publish_at_once` could not: a private message, or a channel that has to be found or made.
+    """Publish where :func:`publish_at_once` could not: a private message, or a channel that has to be looked up or made.
 
     Raises ``BusError`` as that does, and CHANNEL_NOT_FOUND, TARGET_NOT_FOUND, LIMIT_REACHED, UNAVAILABLE.
     """
     if publish_at_once(connection, inbound):
         return
-    planned: Route = inbound.route  # type: ignore[assignment] # publish_at_once left it there
+    planned: Route = inbound.route  # type: ignore[assignment] # publish_at_once set it
     if planned.targets is not None:
         await _publish_private(connection, inbound, planned.targets)
         return
@@ -88,7 +88,7 @@ async def _publish_private(connection: Connection, inbound: Inbound, targets: Se
         for ref in refs:
             connection.trace(inbound.kind, ref.address)
     if served:
-        # Whose inbox it was is between the two.
+        # The activity does not reveal the inbox.
         activity.announce(node, client, "private", INBOXES)
     if unknown:
         raise target_not_found(unknown, len(targets))
