@@ -103,7 +103,7 @@ class Channel(models.Model):
         return Address(self.room.name, self.name)
 
     def public_metadata(self) -> dict[str, Any]:
-        """The ``metadata`` object of the contract's §5; the fields of the bus cannot be overwritten."""
+        """The ``metadata`` object of a channel. Own keys cannot overwrite the fields of the bus."""
         return {
             **self.metadata,
             "created_at": wire_time(self.created_at),

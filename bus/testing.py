@@ -191,7 +191,7 @@ class LiveBus:
         register: bool = True,
         **registration: Any,
     ) -> TestClient:
-        """A client that is registered (with ``register=False`` only connected); ``registration`` as in the contract's §3.
+        """A client that is registered (with ``register=False`` only connected); ``registration`` has the fields of a registration.
 
         ``user`` comes with the session of a Django user, ``token`` with an access token. Raises ``AssertionError`` when the bus
         refuses, with its reason.

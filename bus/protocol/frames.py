@@ -97,7 +97,7 @@ def ack(
     targets: dict[str, int | None] | None = None,
     unproven: Sequence[str] = (),
 ) -> bytes:
-    """The answer to ``"ack": true`` (§4): the message is durable, at ``seq``.
+    """The ack of a message: it is durable, at ``seq``.
 
     A private message to several clients has a place in each one's inbox: ``targets`` says which, and ``seq`` is None. The
     ``unproven`` ones get it only if they bring their resume token.
@@ -122,18 +122,18 @@ def system(event: str, at: Address | None = None, **payload: Any) -> bytes:
 
 
 def error(problem: BusError, request_id: str | None = None) -> bytes:
-    """An error frame (§8)."""
+    """An error frame."""
     return encode({"type": "error", "request_id": request_id, "error": problem.as_dict()})
 
 
 def command_response(uid: str, request_id: str | None, command: str, message: str, result: Any) -> bytes:
-    """The one answer of a command that went well (§5)."""
+    """The answer to a successful command."""
     # Encoded once, though it stands there twice.
     return _answer(uid, request_id, command, "success", message, result=msgspec.Raw(encode(result)))
 
 
 def command_error(uid: str, request_id: str | None, command: str, problem: BusError) -> bytes:
-    """The one answer of a command that was refused (§5)."""
+    """The answer to a refused command."""
     return _answer(uid, request_id, command, "error", problem.message, error=problem.as_dict())
 
 

@@ -1,6 +1,6 @@
 """`WireClient`: one real connection to the bus that remembers every frame.
 
-It speaks both dialects of the contract (docs/protocol.md §2) and knows nothing of the server's code. A task
+It speaks both dialects of the protocol (docs/protocol.md) and knows nothing of the server's code. A task
 of its own takes the frames as they come; `expect` looks through what has come and waits for the rest.
 """
 

@@ -9,7 +9,7 @@ from bus.protocol.errors import CLOSE_CODES, ERRORS, BusError, Closing, ErrorCod
 
 pytestmark = pytest.mark.pure
 
-# The contract's §8, written down a second time on purpose.
+# The table of errors in docs/protocol.md, written a second time on purpose.
 NUMBERS = {400, 401, 403, 404, 409, 413, 429, 500, 503}
 # REST needs a few more of HTTP's.
 NUMBERS |= {405, 406, 415}
