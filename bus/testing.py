@@ -191,7 +191,7 @@ class LiveBus:
         register: bool = True,
         **registration: Any,
     ) -> TestClient:
-        """A client that is registered (with ``register=False`` only connected); ``registration`` has the fields of a registration.
+        """A client that is registered (with ``register=False`` only connected). ``registration`` are its fields.
 
         ``user`` comes with the session of a Django user, ``token`` with an access token. Raises ``AssertionError`` when the bus
         refuses, with its reason.

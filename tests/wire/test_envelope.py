@@ -137,7 +137,7 @@ async def test_an_answer_speaks_to_both_dialects(shared_server: BusServer, wire:
     assert (bad["error"]["code"], bad["error"]["number"]) == ("UNKNOWN_COMMAND", 400)
 
 
-# --- presence -----------------------------------------------------------------------------------------------
+# --- presence -----------------------------------------------------------------------------------------------------------
 
 
 async def test_joining_and_leaving_are_told_to_the_other_members(
