@@ -180,7 +180,7 @@ $(NODE_DIR)/.installed: requirements-node.lock | $(PY)
 
 $(NPM_READY): package.json package-lock.json .npmrc
 	@echo "Installing the npm packages of the checks …"
-	@npm ci --silent
+	@npm ci --loglevel error
 	@touch $@
 
 .PHONY: lock
