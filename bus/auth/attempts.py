@@ -1,8 +1,8 @@
-"""Wrong credentials cost whoever shows them: tokens, JWTs and tickets on sockets and over REST, and log-ins by password.
+"""Limits for wrong credentials: tokens, JWTs and tickets on sockets and over REST, and log-ins by password.
 
-Counted by network address, in each process. Behind one address there may be many people (a company, a proxy that
-``ARQONBUS_TRUSTED_PROXIES`` does not know of), so a credential that was good a while ago passes whatever others tried, and this
-machine's own addresses have ten times as much.
+Each process counts by network address. Many people may share one address: a company, or a proxy that is missing in
+``ARQONBUS_TRUSTED_PROXIES``. A credential that was valid a while ago therefore always passes. Addresses of this machine have
+ten times the limit.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ..monitoring import metrics
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.limits import TokenBucket, holder_of, is_of_this_machine
 
-#: Addresses, and good credentials, that are remembered.
+#: Remembered addresses, and remembered valid credentials.
 MOST = 10_000
-#: How many tries more this machine's own addresses have.
+#: Factor of the limits for addresses of this machine.
 OWN = 10.0
-#: Wrong credentials, and log-ins, that an address gets back each second.
+#: Attempts with credentials, and log-ins, that an address regains each second.
 BEARERS_BACK, LOGINS_BACK = 1.0, 1 / 3
 
 
 class Buckets:
-    """A token bucket for each key; those that were not used for longest are forgotten. Safe in threads."""
+    """A token bucket for each key. The least recently used buckets are dropped. Safe in threads."""
 
     def __init__(self, most: int = MOST) -> None:
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
@@ -39,10 +39,10 @@ class Buckets:
         return len(self._buckets)
 
     def take(self, key: str, amount: float, rate: float, burst: float, now: float) -> float:
-        """0.0 when ``amount`` tokens were there, else the seconds until they would be; nothing is taken then."""
+        """Take ``amount`` tokens and return 0.0; or take nothing, and return the seconds until they are available."""
         with self._lock:
             bucket = self._bucket(key, rate, burst, now)
-            # What is more than the bucket ever holds is let through when it is full (but for the request), and owed.
+            # An amount beyond the size of the bucket passes when the bucket is full, and the rest is owed.
             most = max(1.0, bucket.burst - 1)
             wait = bucket.take(min(amount, most), now)
             if not wait:
@@ -50,7 +50,7 @@ class Buckets:
             return wait
 
     def give_back(self, key: str, amount: float, rate: float, burst: float, now: float) -> None:
-        """Tokens that were taken and not needed; less than nothing: some that are owed, up to as many as it may hold."""
+        """Return tokens that were taken and not needed. A negative ``amount`` is owed, up to the size of the bucket."""
         with self._lock:
             bucket = self._bucket(key, rate, burst, now)
             bucket.level = max(-bucket.burst, min(bucket.burst, bucket.level + amount))
@@ -66,19 +66,19 @@ class Buckets:
 
 
 class Attempts:
-    """What addresses have left to try in this process."""
+    """The remaining attempts of each address in this process."""
 
     def __init__(self) -> None:
         self._bearers, self._logins = Buckets(), Buckets()
-        # Digests of credentials that were good, those used last at the end.
+        # Digests of valid credentials, in the order of their last use.
         self._good: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
 
     @contextmanager
     def bearer(self, credential: str, address: str, *, lasting: bool = True) -> Iterator[None]:
-        """Around the look at a bearer's text; ``lasting`` where it is good more than once.
+        """Wrap the check of a credential. ``lasting`` says that the credential is valid more than once.
 
-        Raises ``BusError`` RATE_LIMITED where too many wrong ones came from ``address``, unless this one was good before.
+        Raises ``BusError`` RATE_LIMITED after too many wrong credentials from ``address``, unless this one was valid before.
         """
         settings = config()
         burst = settings.bad_credentials * (OWN if is_of_this_machine(address) else 1.0)
@@ -89,7 +89,7 @@ class Attempts:
         with self._lock:
             known = mark in self._good
         if not known:
-            # Looked at and not taken yet: many good ones may come at once, as after a restart.
+            # The token is given back until the check fails: after a restart many valid credentials come at once.
             wait = self._bearers.take(key, 1.0, rate, burst, time.monotonic())
             if wait:
                 metrics.limits.labels("bad_credentials").inc()
@@ -112,7 +112,7 @@ class Attempts:
                     self._good.popitem(last=False)
 
     def login(self, address: str) -> float:
-        """A log-in is tried, right or wrong: it costs a third of a second of CPU. 0.0, or the seconds to wait first."""
+        """Count a log-in, which costs a third of a second of CPU. Returns 0.0, or the seconds to wait before it."""
         settings = config()
         times = OWN if is_of_this_machine(address) else 1.0
         if not settings.logins or not settings.rate_limit:

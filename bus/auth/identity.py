@@ -1,7 +1,7 @@
 """Identities: the one way from credentials to an :class:`Actor`, for the socket and REST.
 
-A bearer's text is an access token, a JWT or a ticket (:func:`from_bearer`); a browser of this site has its session
-(:func:`from_session`). What was let in is looked at again when something changes, and now and then (:func:`renewed`).
+A bearer shows an access token, a JWT or a ticket (:func:`from_bearer`). A browser of this site has a session
+(:func:`from_session`). :func:`renewed` checks the identities of open connections after a change, and from time to time.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ ADMIN_PERMISSION = "bus.change_channel"
 
 MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
 
-#: One text for every reason: being told them apart would tell strangers which tokens and users exist.
+#: One text for every reason. Different texts would tell strangers which tokens and users exist.
 REFUSED = "The credentials are not valid."
 
 TOKEN, JWT, TICKET = "token", "jwt", "ticket"
 
-#: Characters of a JWT's subject that stands for itself; a digest with what stands before it has 105.
+#: Longest subject of a JWT that is a principal by itself, in characters. A digest with its prefix has 105.
 LONGEST_SUBJECT = 100
 
 
 def _refused(reason: str) -> BusError:
-    """The refusal; the reason is for the log, in which whoever tells the client writes it."""
+    """The refusal, with its reason for the log. The caller that answers the client writes the log line."""
     refusal = BusError(ErrorCode.UNAUTHENTICATED, REFUSED)
     refusal.reason = reason
     return refusal
@@ -54,7 +54,7 @@ def _refused(reason: str) -> BusError:
 
 
 def kind_of(bearer: str) -> str:
-    """What a bearer's text is: TOKEN, JWT or TICKET. They differ in where they may be looked at (``bus.sockets.handshake``)."""
+    """The kind of a bearer's text: TOKEN, JWT or TICKET. Each is checked at another moment (``bus.sockets.handshake``)."""
     if bearer.startswith(tickets.PREFIX):
         return TICKET
     if bearer.count(".") == 2 and not bearer.startswith(AccessToken.PREFIX):
@@ -65,16 +65,16 @@ def kind_of(bearer: str) -> str:
 def from_bearer(bearer: str) -> Actor:
     """The actor of an access token, a JWT or a ticket. Raises ``BusError`` UNAUTHENTICATED, with one text for every reason.
 
-    Not for an event loop: it queries, and a JWT may wait for its issuer's keys.
+    Do not call this in an event loop: it queries the database, and a JWT may wait for the keys of its issuer.
     """
     return {TOKEN: from_token, JWT: from_jwt, TICKET: from_ticket}[kind_of(bearer)](bearer)
 
 
 def from_user(user: Any, *, admin: bool | None = None) -> Actor:
-    """The actor of a Django user; anonymous for one that is not logged in or not active. ``admin`` where it is known.
+    """The actor of a Django user; anonymous for a user that is not logged in or not active. ``admin`` skips the check.
 
-    A project's user model may lack what Django's ``PermissionsMixin`` gives: then nobody has groups, and an admin is whoever
-    is staff and has the permission by the model's own ``has_perm``.
+    A project's user model may lack Django's ``PermissionsMixin``. Its users then have no groups. A user is an admin if it is
+    staff and the model's own ``has_perm`` grants the permission.
     """
     if not getattr(user, "is_authenticated", False) or not user.is_active:
         return ANONYMOUS
@@ -88,7 +88,7 @@ def from_user(user: Any, *, admin: bool | None = None) -> Actor:
 
 
 def has_groups(user: Any) -> bool:
-    """Whether ``user``, or each of a model of users, is in groups that have a name."""
+    """Whether ``user``, or each user of a user model, has groups with names."""
     groups = (field.related_model._meta for field in user._meta.many_to_many if field.name == "groups")
     return any(field.name == "name" for options in groups for field in options.fields)
 
@@ -97,14 +97,14 @@ def _administers(user: Any) -> bool:
     if getattr(user, "is_superuser", False):
         return True
     if not hasattr(user, "user_permissions") and not getattr(user, "is_staff", False):
-        # Django's own example of such a model has a `has_perm` that says yes to everybody: the admin asks for staff before.
+        # In Django's own example of such a model `has_perm` is true for everybody, because the admin checks for staff first.
         return False
     has_perm = getattr(user, "has_perm", None)
     return bool(has_perm and has_perm(ADMIN_PERMISSION))
 
 
 def from_session(session_key: str) -> Actor:
-    """The actor of a Django session; anonymous when nobody is logged in there, or the project keeps no sessions."""
+    """The actor of a Django session; anonymous without a logged-in user, or in a project without sessions."""
     if not sessions_kept():
         return ANONYMOUS
     session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
@@ -114,17 +114,17 @@ def from_session(session_key: str) -> Actor:
 
 
 def from_request(request: HttpRequest) -> Actor:
-    """The actor of a Django request by its session; anonymous when nobody is logged in. Bearers: :func:`from_bearer`."""
+    """The actor of a Django request by its session; anonymous without a logged-in user."""
     return _in_session(getattr(request, "user", None), getattr(request, "session", None))
 
 
 def sessions_kept() -> bool:
-    """Whether the project has what its SESSION_ENGINE keeps sessions in. Without, a cookie of that name is a stranger's."""
+    """Whether the project can store sessions with its SESSION_ENGINE. Otherwise a session cookie proves nothing."""
     return settings.SESSION_ENGINE not in _IN_TABLE or apps.is_installed("django.contrib.sessions")
 
 
 def session_model() -> Any:
-    """The model of the project's sessions, which may be its own; None where they are kept elsewhere."""
+    """The model of the project's sessions; None if they are not in the database."""
     store = import_module(settings.SESSION_ENGINE).SessionStore
     return store.get_model_class() if hasattr(store, "get_model_class") and sessions_kept() else None
 
@@ -145,7 +145,7 @@ def _in_session(user: Any, session: Any) -> Actor:
 
 
 def session_subject(session_key: str) -> str:
-    """How a session is called in ``AccessChange`` and ``Actor.credential``: its key is a secret."""
+    """The name of a session in ``AccessChange`` and ``Actor.credential``. The session's key is a secret."""
     return f"session:{digest(session_key)[:32]}"
 
 
@@ -162,19 +162,19 @@ def from_token(secret: str) -> Actor:
         raise _refused(f"token {token.prefix} is revoked, expired, or of an inactive user")
     now = timezone.now()
     if token.last_used_at is None or now - token.last_used_at > timedelta(minutes=1):
-        # Nobody is refused because a note of it cannot be made.
+        # A failed note of the use refuses nobody.
         with suppress(DatabaseError), transaction.atomic():
             AccessToken.objects.filter(pk=token.pk).update(last_used_at=now)
     return _of_token(token, from_user(token.user))
 
 
 def _of_token(token: AccessToken, owner: Actor) -> Actor:
-    """The actor of a good token; ``owner`` is that of its user, anonymous for a token of nobody."""
+    """The actor of a valid token. ``owner`` is the actor of its user, and anonymous for a token without a user."""
     return Actor(
         principal=owner.principal or f"token:{token.pk}",
         name=owner.user or token.name,
         user=owner.user,
-        # A user names their own tokens as they like, so such a name stands for nothing by itself.
+        # Users name their own tokens freely, so the name alone identifies nothing.
         token=f"{owner.user}/{token.name}" if owner.user else token.name,
         admin=token.admin or owner.admin,
         groups=owner.groups,
@@ -194,14 +194,14 @@ def from_jwt(text: str) -> Actor:
         raise _refused(f"JWT: {problem}") from None
     settings = config()
     subject: str = claims["sub"]
-    # A digest where the subject is longer than a principal may be; with a part of it in front it is longer than any subject
-    # that stands for itself, so that nobody is somebody else by being called like a digest.
+    # A subject that is too long for a principal becomes a digest. With a part of the subject in front it is longer than every
+    # subject that is used unchanged, so no subject equals the digest of another.
     short = subject if len(subject) <= LONGEST_SUBJECT else f"{subject[:40]}~{digest(subject)}"
     scopes = _texts(claims.get(settings.jwt_scope_claim)) if settings.jwt_scope_claim else None
     return Actor(
         principal=f"jwt:{short}",
         name=subject[:150],
-        # Marked, so that an issuer's "alice" is not the Django user "alice".
+        # The mark keeps an issuer's "alice" apart from the Django user "alice".
         user=f"jwt:{short}",
         admin=bool(settings.jwt_admin_claim) and claims.get(settings.jwt_admin_claim) is True,
         groups=frozenset(_texts(claims.get(settings.jwt_groups_claim)) if settings.jwt_groups_claim else ()),
@@ -212,13 +212,13 @@ def from_jwt(text: str) -> Actor:
 
 
 def _texts(value: Any) -> Iterable[str]:
-    """A claim that is a list of texts, or texts with spaces between; what is not printable is left out."""
+    """The printable texts of a claim: a list, or one text with spaces between."""
     items = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
     return [item for item in items if isinstance(item, str) and item.isprintable()]
 
 
 def from_ticket(text: str) -> Actor:
-    """The actor of a ticket, which is spent by this. Raises ``BusError`` UNAUTHENTICATED. Writes to the database."""
+    """The actor of a ticket, which this call spends. Raises ``BusError`` UNAUTHENTICATED. Writes to the database."""
     actor = tickets.redeem(text)
     if actor is None:
         raise _refused("a forged, expired or used ticket")
@@ -228,20 +228,20 @@ def from_ticket(text: str) -> Actor:
     return now
 
 
-# --- what was let in, looked at again -----------------------------------------------------------------------------------
+# --- checking identities again ------------------------------------------------------------------------------------------
 
 
 def renewed(actors: Sequence[Actor]) -> list[Actor | BusError]:
     """Each identity as it is now, or the error that ends it: UNAUTHENTICATED (expired, logged out) or REVOKED.
 
-    A handful of queries, however many there are.
+    The number of queries does not depend on the number of actors.
     """
     known = _Known(actors)
     return [known.renewed(actor) for actor in actors]
 
 
 class _Known:
-    """What the database says of everything that some actors stand on."""
+    """The rows that some actors depend on: tokens, users, sessions and permissions."""
 
     def __init__(self, actors: Sequence[Actor]) -> None:
         self._tokens = {

@@ -1,8 +1,8 @@
-"""JSON Web Tokens: where their keys are, and what a good token says.
+"""JSON Web Tokens: the source of their keys, and the claims of a valid token.
 
-A key is used with the one algorithm of its kind and no other, whatever the token's header asks for; so `alg: none` and the
-confusion of a public key with a shared secret cannot happen. Keys come from the setting, or from a JWKS document (a file or
-an address) that is read again now and then; nothing here may be called in an event loop, since reading may wait for the network.
+A key works with the one algorithm of its kind, whatever the header of a token asks for. So `alg: none`, and a public key that
+is used as a shared secret, cannot happen. Keys come from the setting, or from a JWKS document (a file or an address) that is
+read again from time to time. Do not call this in an event loop, because reading may wait for the network.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ..conf.settings import config
 
 logger = logging.getLogger("arqonbus.jwt")
 
-#: Longest token that is looked at; bytes.
+#: Longest accepted token, in bytes.
 LONGEST = 8192
-#: Latest end of a token; seconds since the epoch. Beyond the year 9999 there are no dates.
+#: Latest accepted end of a token, in seconds since the epoch. Python has no dates after the year 9999.
 LATEST = 250_000_000_000
-#: Seconds that a JWKS server may take, and that unknown key ids may not make us ask it again.
+#: Seconds that a JWKS server may take, and seconds between fetches because of unknown key ids.
 FETCH_TIMEOUT = 3.0
 FETCH_PAUSE = 10.0
 
 
 class NotGood(Exception):
-    """The token does not hold; the text says why and is for the log only."""
+    """The token is not valid. The text says why, and is for the log only."""
 
 
 def read(text: str) -> dict[str, Any]:
-    """The claims of a good token. Raises :class:`NotGood`."""
+    """The claims of a valid token. Raises :class:`NotGood`."""
     settings = config()
     if len(text) > LONGEST:
         raise NotGood("too long")
@@ -54,7 +54,7 @@ def read(text: str) -> dict[str, Any]:
             options={"require": ["exp", "sub"], "verify_aud": bool(settings.jwt_audience)},
         )
     except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as problem:
-        # What is in a token is anybody's until its signature is checked, and the library reads some of it before.
+        # Before its signature is checked a token can hold anything, and the library reads some of it.
         raise NotGood(f"{type(problem).__name__}: {str(problem)[:200]}") from None
     subject, ends = claims["sub"], claims["exp"]
     if not isinstance(subject, str) or not subject.isprintable() or not subject:
@@ -65,7 +65,7 @@ def read(text: str) -> dict[str, Any]:
 
 
 def enabled() -> bool:
-    """Whether JWT are taken at all."""
+    """Whether JWTs are accepted at all."""
     settings = config()
     return bool(settings.jwt_key or settings.jwt_jwks)
 
@@ -90,7 +90,7 @@ class _SameAddress(urllib.request.HTTPRedirectHandler):
 
 
 class _Set:
-    """The keys of a JWKS document, read again when they are old or when a token names one that is not there.
+    """The keys of a JWKS document. It is read again when it is old, or when a token names an unknown key.
 
     ``jwt.PyJWKClient`` does less: it reads no files, refuses every token while the issuer is down and the keys are old,
     asks a failing issuer again for each token, and reads a document of any size.
@@ -103,11 +103,11 @@ class _Set:
         self._reading = threading.Lock()
 
     def find(self, kid: Any, algorithm: Any) -> Key:
-        """The key of that id; without an id, the only one there is of that algorithm. Raises :class:`NotGood`."""
+        """The key with that id; without an id, the only key of that algorithm. Raises :class:`NotGood`."""
         self._refresh(config().jwt_jwks_refresh)
         key = self._pick(kid, algorithm)
         if key is None:
-            # The issuer may have a new key; unknown ids in a row do not make us its flood.
+            # The issuer may have a new key. The pause keeps unknown ids from flooding it.
             self._refresh(FETCH_PAUSE)
             key = self._pick(kid, algorithm)
         if key is None:
@@ -123,7 +123,7 @@ class _Set:
         return fitting[0] if len(fitting) == 1 else None
 
     def _refresh(self, age: float) -> None:
-        """Read the document if what we have is older than ``age`` seconds; others go on with what there is meanwhile."""
+        """Read the document if it is older than ``age`` seconds. Other threads use the old keys meanwhile."""
         if time.monotonic() - self._read_at < age:
             return
         if not self._reading.acquire(blocking=not self._keys):

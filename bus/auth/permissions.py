@@ -25,12 +25,12 @@ from ..protocol.routing import channel_not_found
 JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE = "join", "publish", "history", "presence", "manage"
 ACTIONS = (JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE)
 
-#: In a pattern: whoever asks, by its :attr:`Actor.own_name`.
+#: In a pattern: the caller, by its :attr:`Actor.own_name`.
 ME = "{me}"
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who asks. ``principal`` owns client ids ("" for anonymous); ``scopes`` None means no restriction."""
+    """The caller. ``principal`` owns client ids ("" for anonymous callers); ``scopes`` None means no restriction."""
 
     principal: str = ""
     name: str = "anonymous"
@@ -42,42 +42,42 @@ class Actor(msgspec.Struct, frozen=True):
     groups: frozenset[str] = frozenset()
     scopes: frozenset[str] | None = None
     system: bool = False
-    # When the identity ends (seconds since the epoch), for the expiry of tokens on live sockets.
+    # The end of the identity in seconds since the epoch, for the expiry of tokens on open sockets.
     expires_at: float | None = None
-    # What proved it, such as "token:5" or "session:<digest>", so that a withdrawal can be noticed.
+    # The credential, such as "token:5" or "session:<digest>", so that its withdrawal can be noticed.
     credential: str = ""
-    # Digest of what a session stands on (the password), which ends it when it changes.
+    # Digest of the password behind a session. A change of the password ends the session.
     proof: str = ""
-    # It comes from a page of another site, and has to show more than that to be let in.
+    # The connection comes from a page of another site, so it needs credentials.
     foreign: bool = False
-    # The network address, by which anonymous clients are limited.
+    # The network address. Limits of anonymous clients count by it.
     address: str = ""
 
     @property
     def anonymous(self) -> bool:
-        """Whether nobody vouches for it."""
+        """Whether it has no proven identity."""
         return not self.principal
 
     @property
     def manages(self) -> bool:
-        """Whether it administers the bus: an admin whose token, if it came with one, is good for managing."""
+        """Whether it administers the bus: an admin whose scopes include managing."""
         return self.admin and (self.scopes is None or MANAGE in self.scopes)
 
     @property
     def owner(self) -> str:
-        """Who answers for what it brings into being: the principal, or where nobody vouches a digest of the address."""
+        """The owner of what the caller creates: its principal, or a digest of the address of an anonymous caller."""
         return self.principal or (f"address:{digest(holder_of(self.address))[:16]}" if self.address else "")
 
     @property
     def own_name(self) -> str:
-        """What ``{me}`` in a pattern stands for: the principal as a name, such as ``user-7``; empty for who has none."""
-        # The part before the first hyphen is one of a few words, so two principals never share a name.
+        """The text for ``{me}`` in a pattern: the principal as a name, such as ``user-7``; empty without a principal."""
+        # The part before the first hyphen is one of a few words, so two principals never have the same name.
         name = self.principal.replace(":", "-", 1)
         return name if is_name(name) else ""
 
     @property
     def role(self) -> Literal["admin", "user", "anonymous"]:
-        """What the ``registered`` answer says."""
+        """The role in the answer to a registration."""
         return "admin" if self.admin else ("anonymous" if self.anonymous else "user")
 
 
@@ -85,7 +85,7 @@ SYSTEM = Actor(principal="system", name="arqonbus_server", client_id="arqonbus_s
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A :class:`~bus.models.Grant` as it is matched."""
+    """A :class:`~bus.models.Grant` in the form that is matched."""
 
     subject: str
     subject_name: str
@@ -114,7 +114,7 @@ class Rule(msgspec.Struct, frozen=True):
         return False
 
     def covers(self, action: str, address: Address, actor: Actor) -> bool:
-        """Whether it is about this action there, as far as ``actor`` goes."""
+        """Whether the rule is about this action of ``actor`` at ``address``."""
         if self.action not in (action, "*"):
             return False
         pattern = self.pattern
@@ -128,14 +128,14 @@ class Rule(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=1024)
 def _parts(pattern: str) -> tuple[str, ...]:
-    """The texts between the ``*`` of a pattern; a room alone is the room with all it holds."""
+    """The texts between the ``*`` of a pattern. A room alone means the room with all its channels."""
     return tuple((pattern if ":" in pattern or pattern == "*" else f"{pattern}:*").split("*"))
 
 
 def matches(pattern: str, address: str) -> bool:
-    """Whether ``room:channel`` fits a pattern, in which ``*`` is any text.
+    """Whether ``room:channel`` matches a pattern, in which ``*`` is any text.
 
-    Each text between two stars is taken where it comes first, so a pattern of many stars costs no more than one of few.
+    Each text between two stars is matched at its first occurrence, so many stars cost no more than few.
     """
     first, *others = _parts(pattern)
     if not others:
@@ -156,29 +156,29 @@ def matches(pattern: str, address: str) -> bool:
 class RuleTable:
     """The grants as this process knows them.
 
-    Threads read them with :meth:`rules`, which queries after a change; the event loop uses :attr:`loaded`, which the node
-    brings up to date when a notification comes.
+    Threads call :meth:`rules`, which queries after a change. The event loop uses :attr:`loaded`, which the node refreshes
+    after a notification.
     """
 
-    #: Seconds for which a process that runs no node, and so hears of no change, goes by what it has read.
+    #: Seconds for which a process without a node, which receives no notifications, uses the rules that it read.
     BLIND = 1.0
 
     def __init__(self) -> None:
         self.loaded: tuple[Rule, ...] = ()
-        #: Whether a rule hides from somebody who is there, so that notices of presence have to be told one by one.
+        #: Whether a rule hides presence from somebody, so that each notice is checked for each member.
         self.hides_presence = False
-        #: Grows with each change of ``loaded``, so that holders of derived answers know when to ask again.
+        #: Grows with each change of ``loaded``. Holders of derived answers compare it.
         self.version = 0
-        # How often the grants changed as far as we heard, and how often they had when what is loaded was queried.
+        # Number of known changes of the grants, now and at the query of the loaded rules.
         self._changes = 1
         self._known = 0
         self._read_at = 0.0
         self._lock = threading.Lock()
-        # Connections to the database in whose transaction they changed; others are not to see that before it commits.
+        # Database connections whose transaction changed grants. Others must not see the change before its commit.
         self._changing: WeakSet[BaseDatabaseWrapper] = WeakSet()
 
     def rules(self) -> tuple[Rule, ...]:
-        """All rules; a query when they were changed since, or might have been where nobody would tell."""
+        """All rules. Queries the database after a change, or after a time in which a change may have gone unnoticed."""
         if self._changing:
             connection = connections[router.db_for_read(Grant)]
             if connection in self._changing:
@@ -187,10 +187,10 @@ class RuleTable:
                 self._changing.discard(connection)  # It was rolled back.
         changes, now = self._changes, time.monotonic()
         if self._known != changes or (now - self._read_at > self.BLIND and not apps.get_app_config("bus").nodes):  # type: ignore[attr-defined]
-            # Without the lock: whoever waited for it would keep a connection that the one who has it may wait for.
+            # Query without the lock: a thread that waits for the lock would hold a connection that its holder may wait for.
             rules = self._query()
             with self._lock:
-                # Of two that read at once the later may have begun before the last change.
+                # Of two concurrent reads the later one may have begun before the last change.
                 if changes >= self._known:
                     self.loaded, self._known, self._read_at = rules, changes, now
                     self.hides_presence = any(not r.allow and r.action in (PRESENCE, "*") for r in rules)
@@ -204,7 +204,7 @@ class RuleTable:
         return tuple(Rule(*row) for row in rows)
 
     def changed(self, using: str) -> None:
-        """The grants change in the current transaction of database ``using``, which sees it now; all others with its commit."""
+        """Note a change in the transaction of database ``using``, which sees it now. Others see it after the commit."""
         connection = connections[using]
         if connection.in_atomic_block:
             self._changing.add(connection)
@@ -217,7 +217,7 @@ class RuleTable:
         self.forget()
 
     def forget(self) -> None:
-        """The grants changed: what is asked from now on goes by what they are now."""
+        """Note that the grants changed. Later calls read them again."""
         with self._lock:
             self._changes += 1
 
@@ -236,9 +236,9 @@ def table() -> RuleTable:
 def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None) -> bool:
     """Whether ``actor`` may do ``action`` (one of :data:`ACTIONS`) at ``address``; ``private`` is the room's flag.
 
-    In order: a token's scopes bound what it may; an inbox is read by its owner alone, admins or not; admins may; a rule that
-    denies wins over rules that allow; without a rule public rooms are open to all but managing, private ones to nobody, and
-    an inbox may be written to.
+    The checks in their order: the scopes of a token bound it. Only the owner reads an inbox, and no admin does. Admins may do
+    everything else. A rule that denies wins over rules that allow. Without a rule, public rooms allow everything but
+    managing, private rooms allow nothing, and everybody may write to an inbox.
     """
     if actor.scopes is not None and action not in actor.scopes:
         return False
@@ -262,17 +262,17 @@ def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Se
     if inbox:
         return True
     if address.room == config().system_room:
-        # In development it is open to look at, so that a newcomer's page shows something.
+        # In development it is open for reading, so that a newcomer's console shows something.
         return settings.DEBUG and action != PUBLISH
     return not private
 
 
 def require(actor: Actor, action: str, address: Address, *, private: bool, rules: Sequence[Rule] | None = None) -> None:
-    """Raise ``BusError`` FORBIDDEN unless ``actor`` may; a private room is not there for those who may not see it."""
+    """Raise ``BusError`` FORBIDDEN unless ``actor`` may, or CHANNEL_NOT_FOUND in a private room that it may not see."""
     rules = table().rules() if rules is None else rules
     if can(actor, action, address, private=private, rules=rules):
         return
-    # Who may not manage is told so wherever it is: another answer here would tell which private rooms there are.
+    # A refused `manage` has one answer everywhere. Another answer would reveal which private rooms exist.
     if (
         private
         and action != MANAGE
@@ -285,7 +285,7 @@ def require(actor: Actor, action: str, address: Address, *, private: bool, rules
 
 
 def require_admin_for(actor: Actor, type: str, address: Address) -> None:
-    """Raise ``BusError`` FORBIDDEN for what only admins may write, wherever: system messages, and anything to everybody."""
+    """Raise ``BusError`` FORBIDDEN for messages of admins only: system messages, and messages to everybody."""
     if actor.admin:
         return
     if type == "system":

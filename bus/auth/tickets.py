@@ -1,7 +1,8 @@
-"""Tickets: how a browser page of another origin opens a socket without a cookie and without a token in its hands for long.
+"""Tickets: a page of another origin opens a socket without a cookie and without a long-lived token.
 
-A ticket is signed, good for some seconds, and good once. The page asks its own back end (or ``POST /api/v1/tickets``) for one
-and shows it to the socket as sub-protocol ``ticket.<ticket>``, in the first frame, or, since it is spent by then, in the URL.
+A ticket is signed, valid for some seconds, and valid once. The page gets it from its own back end, or from
+``POST /api/v1/tickets``. It shows the ticket as sub-protocol ``ticket.<ticket>``, in the first frame, or in the URL, where a
+spent ticket does no harm.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ PREFIX = "arq_tkt_"
 
 
 class Ticket(NamedTuple):
-    """A fresh ticket: its text, and when it ends (seconds since the epoch)."""
+    """A new ticket: its text, and its end in seconds since the epoch."""
 
     text: str
     expires_at: float
@@ -38,12 +39,12 @@ class _Content(msgspec.Struct, array_like=True):
 
 
 def _signer() -> Signer:
-    # The text has to be a token of HTTP headers: no colon.
+    # The text is a token in HTTP headers, which may hold no colon.
     return Signer(salt="arqonbus.ticket", sep=".")
 
 
 def issue(actor: Actor) -> Ticket:
-    """A ticket that makes its bearer ``actor``, as long as what proved ``actor`` holds. Raises ``BusError`` UNAUTHENTICATED."""
+    """A ticket for ``actor``. It ends with the credential of ``actor``. Raises ``BusError`` UNAUTHENTICATED."""
     if actor.anonymous or actor.system:
         raise BusError(ErrorCode.UNAUTHENTICATED, "Authenticate first: only authenticated clients get tickets.")
     expires_at = time.time() + config().ticket_lifetime
@@ -53,7 +54,7 @@ def issue(actor: Actor) -> Ticket:
 
 
 def redeem(text: str) -> Actor | None:
-    """The actor of a ticket, which is spent by this; None for one that is forged, late or spent. Writes to the database."""
+    """The actor of a ticket, which this call spends; None if it is forged, expired or spent. Writes to the database."""
     try:
         body = _signer().unsign(text.removeprefix(PREFIX))
         content = msgspec.json.decode(urlsafe_b64decode(body + "=" * (-len(body) % 4)), type=_Content)
@@ -70,5 +71,5 @@ def redeem(text: str) -> Actor | None:
 
 
 def forget_old() -> int:
-    """Drop what is remembered of tickets that would be too late by now; how many."""
+    """Delete the rows of expired tickets. Returns their number."""
     return UsedTicket.objects.filter(expires_at__lt=datetime.now(UTC)).delete()[0]
