@@ -28,22 +28,22 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	done)
 
 .PHONY: help
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  HOST=$(HOST) PORT=$(PORT) TELEMETRY_PORT=$(TELEMETRY_PORT) can be set for run, demo and admin; ARGS=… goes to pytest."
+	@echo "  HOST=$(HOST) PORT=$(PORT) TELEMETRY_PORT=$(TELEMETRY_PORT) apply to run, demo and admin. ARGS=… goes to pytest."
 
 .PHONY: run
-run: migrate ## install, migrate, seed, serve (bus on PORT, telemetry on TELEMETRY_PORT)
+run: migrate ## install, prepare the database, serve (bus on PORT, telemetry on TELEMETRY_PORT)
 	@$(PY) manage.py seed_science_rooms
 	@exec $(PY) manage.py runbus --host $(HOST) --port $(PORT) --telemetry-port $(TELEMETRY_PORT)
 
 .PHONY: migrate
-migrate: $(RUN_READY) ## bring the database up to date
+migrate: $(RUN_READY) ## update the tables of the database
 	@$(PY) manage.py migrate --verbosity 0
 
 .PHONY: admin
-admin: migrate ## make an admin user (ADMIN_NAME, ADMIN_PASSWORD or a random one) and print an access token
+admin: migrate ## create an admin user (ADMIN_NAME, ADMIN_PASSWORD or a random one) and print an access token
 	@export ADMIN_NAME="$${ADMIN_NAME:-admin}"; \
 	export ADMIN_PASSWORD="$${ADMIN_PASSWORD:-$$($(PY) -c 'import secrets; print(secrets.token_urlsafe(12))')}"; \
 	$(PY) manage.py shell --verbosity 0 --command "$$MAKE_ADMIN"; \
@@ -59,20 +59,20 @@ user, created = get_user_model().objects.get_or_create(username=os.environ["ADMI
 user.is_staff = user.is_superuser = user.is_active = True
 user.set_password(os.environ["ADMIN_PASSWORD"])
 user.save()
-print("Made a new admin user." if created else "The user was there already; it is an admin with a new password.")
+print("Created a new admin user." if created else "The user already exists. It is an admin with a new password now.")
 endef
 export MAKE_ADMIN
 
 .PHONY: demo
-demo: migrate ## serve with a few demo agents that keep the science rooms alive
+demo: migrate ## serve with a few demo agents that publish in the science room
 	@$(PY) manage.py seed_science_rooms
 	@exec $(PY) manage.py demo --host $(HOST) --port $(PORT) --telemetry-port $(TELEMETRY_PORT)
 
 .PHONY: test
-test: test-protocol test-embedded test-cluster ## the suite on SQLite + memory layer, then on real PostgreSQL + Redis
+test: test-protocol test-embedded test-cluster ## run all tests on SQLite + memory layer, then on a real PostgreSQL + Redis
 
 .PHONY: test-protocol
-test-protocol: $(DEV_READY) ## the pure tests of the protocol, which must cover every branch of it
+test-protocol: $(DEV_READY) ## run the pure tests of the protocol, which must cover all of its branches
 	$(PY) -m pytest --backend=embedded tests/protocol --quiet --cov=bus.protocol --cov-branch --cov-fail-under=100
 
 .PHONY: test-embedded
@@ -84,7 +84,7 @@ test-cluster: $(DEV_READY)
 	$(PYTEST_MANY) --backend=cluster $(ARGS)
 
 .PHONY: lint
-lint: $(DEV_READY) lint-js ## ruff, mypy, import layers, JavaScript, missing migrations, links of the documentation
+lint: $(DEV_READY) lint-js ## run ruff, mypy, import layers, JavaScript checks, missing migrations, the documentation's build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -93,7 +93,7 @@ lint: $(DEV_READY) lint-js ## ruff, mypy, import layers, JavaScript, missing mig
 	$(MKDOCS) --quiet
 
 .PHONY: format
-format: $(DEV_READY) ## let ruff and prettier repair and format the code
+format: $(DEV_READY) ## repair and format the code with ruff and prettier
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@if $(HAVE_NODE); then $(MAKE) --no-print-directory format-npm; fi
@@ -104,7 +104,7 @@ format-npm: $(NPM_READY)
 	node_modules/.bin/prettier --write --log-level warn $(PRETTY)
 
 .PHONY: chaos
-chaos: $(DEV_READY) ## long fault injection: kill -9, Redis and PostgreSQL taken away, under load
+chaos: $(DEV_READY) ## run long fault injection under load: kill -9, outages of Redis and PostgreSQL
 	$(PY) -m pytest --backend=cluster -m chaos $(ARGS)
 	$(PY) -m pytest --backend=embedded -m chaos $(ARGS)
 
@@ -113,7 +113,7 @@ PYTHON27 ?= python2.7
 AUTOBAHN := var/autobahn
 
 .PHONY: compliance
-compliance: $(DEV_READY) $(AUTOBAHN)/bin/wstest ## Autobahn's WebSocket cases 1-7 against daphne and uvicorn (needs a Python 2.7)
+compliance: $(DEV_READY) $(AUTOBAHN)/bin/wstest ## run Autobahn's WebSocket cases 1-7 against daphne and uvicorn (needs Python 2.7)
 	PATH="$(CURDIR)/$(AUTOBAHN)/bin:$$PATH" $(PY) -m pytest --backend=embedded -s tests/compliance $(ARGS)
 
 $(AUTOBAHN)/bin/wstest:
@@ -123,11 +123,11 @@ $(AUTOBAHN)/bin/wstest:
 	@$(AUTOBAHN)/bin/pip install --quiet autobahntestsuite
 
 .PHONY: bench
-bench: $(DEV_READY) ## measure this bus and its peers side by side, results in bench/results
+bench: $(DEV_READY) ## measure this bus and its peers side by side; results go to bench/results
 	$(PY) -m bench $(ARGS)
 
 .PHONY: docs
-docs: $(DEV_READY) ## build the documentation into var/site, warnings are errors
+docs: $(DEV_READY) ## build the documentation into var/site; a warning is an error
 	$(MKDOCS)
 
 # Without its advertisement for a successor, which is a warning and would stop the build.
@@ -138,7 +138,7 @@ client: $(PY) ## build the JavaScript client's one file from its modules
 	@$(PY) clients/javascript/build.py
 
 .PHONY: screenshots
-screenshots: $(DEV_READY) ## take the documentation's pictures of the console anew (needs Chromium)
+screenshots: $(DEV_READY) ## take the documentation's pictures of the console again (needs Chromium)
 	ARQONBUS_SCREENSHOTS=docs/images $(PY) -m pytest --backend=embedded tests/console/test_screenshots.py
 
 # The JavaScript is checked by npm packages, which package-lock.json pins. They need a recent node; without one the checks of
@@ -150,7 +150,7 @@ HAVE_NODE := node -e '$(NODE_IS_RECENT)' 2>/dev/null && command -v npm >/dev/nul
 NPM_READY := node_modules/.installed
 
 .PHONY: lint-js
-lint-js: $(PY) ## the JavaScript: ESLint, prettier, types (needs node 20.19 or newer)
+lint-js: $(PY) ## check the JavaScript: ESLint, prettier, types (needs node 20.19 or newer)
 	@$(PY) clients/javascript/build.py --check
 	@if $(HAVE_NODE); then $(MAKE) --no-print-directory lint-npm; \
 	else echo "The JavaScript is not checked: that needs node 20.19 or newer with npm. \`make node\` installs them into $(NODE_DIR)."; \
@@ -199,12 +199,12 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgra
 	--no-strip-extras --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 
 .PHONY: audit
-audit: $(DEV_READY) ## look every locked package up among the known vulnerabilities (needs PyPI's advisories)
+audit: $(DEV_READY) ## look up every locked package among the known vulnerabilities (needs PyPI's advisories)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 		--requirement requirements.lock --requirement requirements-dev.lock --requirement requirements-redis.lock
 
 .PHONY: clean
-clean: ## remove the environment, the caches and the development database
+clean: ## delete the environment, the caches and the development database
 	rm -rf $(VENV) var node_modules .coverage .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

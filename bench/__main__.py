@@ -1,6 +1,6 @@
-"""`python -m bench`: measure this bus and its peers side by side; `make bench` calls it.
+"""`python -m bench`: measure this bus and its peers side by side. `make bench` runs it.
 
-Everything stays on the loopback. The servers have one core, the load generator another.
+Everything stays on the loopback. The servers have one core, and the load generator has another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def arguments() -> argparse.ArgumentParser:
-    """The command line."""
+    """Parse the command line."""
     keys = ", ".join(workload.key for workload in all_workloads())
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -34,10 +34,10 @@ def arguments() -> argparse.ArgumentParser:
         metavar="KEYS",
         help="contenders, separated by commas (bus-daphne, nats, …; see --list)",
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the median is shown (3)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the table shows their median (3)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (2)")
     parser.add_argument(
-        "--quick", action="store_true", help="one round, short, smaller sizes: to see that everything runs"
+        "--quick", action="store_true", help="one short round with smaller sizes, as a check that everything runs"
     )
     parser.add_argument("--name", default="latest", help="name of the files in bench/results (latest)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the files")
@@ -46,7 +46,7 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, print the table, write the files; returns 0, or 1 when the bus could not be measured."""
+    """Measure, print the table and write the files. Returns 0, or 1 if the bus could not be measured."""
     chosen = arguments().parse_args(argv)
     seconds = min(chosen.seconds, 1.0) if chosen.quick else chosen.seconds
     options = Options(seconds=seconds, quick=chosen.quick)
@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _heading(facts: dict[str, Any], rounds: int, seconds: float) -> str:
-    """Where and how it was measured, in two lines."""
+    """Return two lines about the machine and the run."""
     return (
         f"{facts['processor']}, {facts['cores']} cores (server on one, load generator on another), "
         f"kernel {facts['kernel']}, Python {facts['python']}\n"

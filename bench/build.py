@@ -1,7 +1,6 @@
-"""Compiles the C programs and brings in the peers that are not part of the project's own environment.
+"""Compile the C programs, and install the peers that are not in the project's environment.
 
-Everything goes into `bench/.cache`. A peer that cannot be had is no error: the reason is
-shown in the table.
+Everything goes into `bench/.cache`. A missing peer is no error: the table shows the reason.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ CENTRIFUGE = (
 
 
 class MissingError(Exception):
-    """A contender cannot be had here; the text says why."""
+    """A contender cannot be installed here. The text says why."""
 
 
 def _run(argv: list[str], what: str, **options: object) -> None:
@@ -52,7 +51,7 @@ def _run(argv: list[str], what: str, **options: object) -> None:
 
 
 def _stale(target: Path, sources: list[Path]) -> bool:
-    """Whether ``target`` was made from other sources than these; remembers their digest beside it."""
+    """Return whether ``target`` was built from other sources. Stores the digest of the sources beside it."""
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     note = target.with_suffix(target.suffix + ".digest")
     if target.exists() and note.exists() and note.read_text() == digest:
@@ -65,7 +64,7 @@ def _stale(target: Path, sources: list[Path]) -> bool:
 
 @cache
 def c_program(name: str) -> Path:
-    """`bench/load/<name>.c` with its parts, compiled."""
+    """Compile `bench/load/<name>.c` with its parts, and return the program."""
     folder, target = HERE / "load", CACHE / name
     sources = [folder / f"{part}.c" for part in (name, *C_PARTS[name])]
     if _stale(target, [*sources, *sorted(folder.glob("*.h"))]):
@@ -79,7 +78,7 @@ def c_program(name: str) -> Path:
 
 @cache
 def centrifuge() -> Path:
-    """The Centrifuge server, built without a network from Debian's sources of the library."""
+    """Build the Centrifuge server from Debian's sources of the library, without a network."""
     source, target = HERE / "peers" / "centrifuge" / "main.go", CACHE / "centrifuge"
     if not (GOPATH / "src/github.com/centrifugal/centrifuge").is_dir():
         raise MissingError(f"Debian's library is not installed: {CENTRIFUGE}")
@@ -99,7 +98,7 @@ def centrifuge() -> Path:
 
 @cache
 def python_peers() -> Path:
-    """A folder for PYTHONPATH with the peers of `bench/requirements.txt`."""
+    """Install the peers of `bench/requirements.txt`. Returns a folder for PYTHONPATH."""
     requirements = HERE / "requirements.txt"
     if _stale(PYTHON_PEERS / "installed", [requirements]):
         shutil.rmtree(PYTHON_PEERS, ignore_errors=True)
@@ -117,7 +116,7 @@ def python_peers() -> Path:
 
 @cache
 def socketio() -> Path:
-    """The folder of the Socket.IO server with its `node_modules`."""
+    """Return the folder of the Socket.IO server with its `node_modules`."""
     source, target = HERE / "peers" / "socketio", CACHE / "socketio"
     target.mkdir(parents=True, exist_ok=True)
     if shutil.which("node") is None:
@@ -133,7 +132,7 @@ def socketio() -> Path:
 
 @cache
 def nats() -> tuple[Path, str]:
-    """A nats-server program, PyPI's newer one before the system's, and where it is from."""
+    """Return a nats-server program and its origin: PyPI's newer one, or the system's."""
     try:
         found = [path for path in python_peers().rglob("nats-server*") if path.is_file() and os.access(path, os.X_OK)]
     except MissingError:

@@ -1,4 +1,4 @@
-"""The list of workloads, in the table's order, and the figures that issue and documentation promise."""
+"""The list of workloads in the table's order, and the figures that the documentation promises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bench.workloads import Workload, fan_out, idle, many_channels, mixed, one_t
 
 
 def all_workloads() -> list[Workload]:
-    """Every workload in the table's order."""
+    """Return every workload in the table's order."""
     with_log = ("bus-daphne", "bus-uvicorn", "centrifuge")
     ours = ("bus-daphne", "bus-uvicorn")
     fast = ("bus-daphne", "centrifuge", "nats", "floor")

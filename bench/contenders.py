@@ -1,7 +1,7 @@
-"""Who is measured: how each server is started, and how the load generator speaks to it.
+"""The contenders: how each server starts, and how the load generator speaks to it.
 
-Every contender is set up as its own documentation does it, with the server on one core, no compression and no
-TLS. A kind of channel that a contender does not have gives ``None``; the table then has no line for it.
+Each contender is set up as its own documentation says, with the server on one core, without compression and TLS. If a
+contender lacks a kind of channel, its dialect is ``None``, and the table has no line for it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Contender(abc.ABC):
     role: ClassVar[str] = "peer"
 
     def missing(self) -> str | None:
-        """Why it cannot be measured here, or ``None``."""
+        """The reason why it cannot be measured here, or ``None``."""
         try:
             self.prepare()
         except build.MissingError as reason:
@@ -43,20 +43,20 @@ class Contender(abc.ABC):
         return None
 
     def prepare(self) -> None:
-        """Build or install what is needed. Raises :class:`bench.build.MissingError`."""
+        """Build or install the server. Raises :class:`bench.build.MissingError`."""
         return
 
     @abc.abstractmethod
     def start(self, folder: Path) -> Server:
-        """A fresh server in the empty ``folder``."""
+        """Start a new server in the empty ``folder``."""
 
     @abc.abstractmethod
     def dialect(self, kind: str) -> Dialect | None:
-        """How to speak to it for channels of ``kind``."""
+        """Return the dialect for channels of ``kind``, or None."""
 
 
 def _environment(**more: str) -> dict[str, str]:
-    """The environment of a Python server: nothing of the caller's settings for Django or the bus."""
+    """Return the environment of a Python server, without the caller's settings for Django or the bus."""
     dropped = ("ARQONBUS_", "DJANGO_", "DATABASE_", "REDIS_")
     plain = ("DEBUG", "SECRET_KEY", "ALLOWED_HOSTS", "INSECURE_HTTP")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped) and key not in plain}
@@ -75,7 +75,7 @@ class BusFiles:
 
 
 class Bus(Contender):
-    """This project, through its whole path: parsing, permission, log, layer, hub."""
+    """This project with its whole path: parsing, permission, log, layer, hub."""
 
     role = "bus"
 
@@ -84,10 +84,10 @@ class Bus(Contender):
 
     @abc.abstractmethod
     def argv(self, port: int) -> list[str]:
-        """The server's command."""
+        """Return the command of the server."""
 
     def start(self, folder: Path) -> Server:
-        """The server with its own copy of the database; rate limits off, everything else as by default."""
+        """Start the server with its own copy of the database. Rate limits are off; other settings have their defaults."""
         files = self._files()
         database = folder / "bus.sqlite3"
         database.write_bytes(files.database.read_bytes())
@@ -104,7 +104,7 @@ class Bus(Contender):
         return server
 
     def dialect(self, kind: str) -> Dialect | None:
-        """The README's frames. A durable publish brings its own id, so its idempotency is measured too."""
+        """Return the frames of the simple dialect. A durable publish has an id, so its idempotency is measured too."""
         room = "bench-ephemeral" if kind == "ephemeral" else "bench"
         registered = '"event":"registered"'
         target = f'"room":"{room}","channel":"c%g"'
@@ -135,13 +135,13 @@ class Bus(Contender):
 
 
 class BusOnDaphne(Bus):
-    """The first-class server: the plain `daphne` command."""
+    """The bus on the plain `daphne` command."""
 
     key = "bus-daphne"
     title = "ArqonBus on daphne"
 
     def argv(self, port: int) -> list[str]:
-        """`daphne arqonbus_site.asgi:application`."""
+        """Return `daphne arqonbus_site.asgi:application`."""
         return [
             sys.executable,
             "-m",
@@ -155,13 +155,13 @@ class BusOnDaphne(Bus):
 
 
 class BusOnUvicorn(Bus):
-    """The same application on uvicorn."""
+    """The bus on uvicorn."""
 
     key = "bus-uvicorn"
     title = "ArqonBus on uvicorn"
 
     def argv(self, port: int) -> list[str]:
-        """`uvicorn arqonbus_site.asgi:application`."""
+        """Return `uvicorn arqonbus_site.asgi:application`."""
         return [
             *(
                 sys.executable,
@@ -179,7 +179,7 @@ class BusOnUvicorn(Bus):
 
 
 def admin_command(server: Server, command: str, **parameters: object) -> dict[str, object]:
-    """Run a command as admin; returns its result. Raises ``RuntimeError`` when it is refused."""
+    """Run a command as admin and return its result. Raises ``RuntimeError`` if the server refuses."""
     with connect(
         f"ws://127.0.0.1:{server.port}/",
         compression=None,
@@ -206,7 +206,7 @@ def admin_command(server: Server, command: str, **parameters: object) -> dict[st
 
 
 def make_bus_files(folder: Path) -> BusFiles:
-    """Migrate and seed a database in ``folder`` and make an admin's token."""
+    """Migrate and seed a database in ``folder``, and create an admin's token."""
     import subprocess
 
     database = folder / "template.sqlite3"
@@ -242,13 +242,13 @@ def make_bus_files(folder: Path) -> BusFiles:
 
 
 class Textbook(Contender):
-    """What the Channels tutorial teaches."""
+    """The consumer of the Channels tutorial."""
 
     key = "textbook"
     title = "textbook Channels consumer on daphne"
 
     def start(self, folder: Path) -> Server:
-        """daphne with the tutorial's application and the in-memory layer."""
+        """Start daphne with the tutorial's application and the in-memory layer."""
         port = machine.free_port()
         argv = [
             sys.executable,
@@ -263,7 +263,7 @@ class Textbook(Contender):
         return servers.start(argv, folder, port, env=_environment(BENCH_TEXTBOOK_DB=str(folder / "textbook.sqlite3")))
 
     def dialect(self, kind: str) -> Dialect | None:
-        """The tutorial's frames; `save` stores and acknowledges."""
+        """Return the tutorial's frames. `save` stores and acknowledges."""
         save = ',"save":true' if kind == "durable" else ""
         return Dialect(
             sub_path="/ws/chat/c%g/",
@@ -276,23 +276,23 @@ class Textbook(Contender):
 
 
 class _Plain(Contender):
-    """The little protocol of the servers written here: a path to join, `<channel> <text>` to publish."""
+    """The small protocol of the servers written here: a path to join, `<channel> <text>` to publish."""
 
     def dialect(self, kind: str) -> Dialect | None:
-        """Nothing is stored and nothing acknowledged: a message is complete when it is delivered."""
+        """Return the dialect. Nothing is stored or acknowledged: a message is complete when it is delivered."""
         if kind == "durable":
             return None
         return Dialect(sub_path="/sub/%g", pub_path="/pub", publish='%g {"payload":{"d":"%M%P"}}')
 
 
 class WebsocketsBroadcast(_Plain):
-    """`websockets.broadcast`."""
+    """A server with `websockets.broadcast`."""
 
     key = "websockets"
     title = "websockets.broadcast"
 
     def start(self, folder: Path) -> Server:
-        """The project's own Python and its `websockets`."""
+        """Start it with the project's Python and its `websockets`."""
         port = machine.free_port()
         return servers.start(
             [sys.executable, "-m", "bench.peers.websockets_broadcast", str(port)],
@@ -309,18 +309,18 @@ class Picows(_Plain):
     title = "picows on uvloop"
 
     def prepare(self) -> None:
-        """Install it into the benchmark's own folder."""
+        """Install picows into the benchmark's own folder."""
         build.python_peers()
 
     def start(self, folder: Path) -> Server:
-        """The picows server."""
+        """Start the picows server."""
         port = machine.free_port()
         env = _environment(PYTHONPATH=str(build.python_peers()))
         return servers.start([sys.executable, "-m", "bench.peers.picows_server", str(port)], folder, port, env=env)
 
 
 class Floor(_Plain):
-    """A C program that only writes the frames, those of one turn of its loop joined."""
+    """A C program that only writes frames. It joins the frames of one turn of its loop."""
 
     key = "floor"
     title = "floor: C, joined writes"
@@ -328,17 +328,17 @@ class Floor(_Plain):
     mode = "join"
 
     def prepare(self) -> None:
-        """Compile it."""
+        """Compile the program."""
         build.c_program("floor")
 
     def start(self, folder: Path) -> Server:
-        """The compiled program."""
+        """Start the program."""
         port = machine.free_port()
         return servers.start([str(build.c_program("floor")), str(port), self.mode], folder, port)
 
 
 class FloorEach(Floor):
-    """The same with one write per frame and member."""
+    """The same program with one write per frame and member."""
 
     key = "floor-each"
     title = "floor: C, one write per frame"
@@ -346,7 +346,7 @@ class FloorEach(Floor):
 
 
 class Nats(Contender):
-    """NATS over WebSocket; JetStream with file storage where a message has to be durable."""
+    """NATS over WebSocket. Durable messages use JetStream with file storage."""
 
     key = "nats"
 
@@ -355,7 +355,7 @@ class Nats(Contender):
 
     @property
     def title(self) -> str:  # type: ignore[override]
-        """With the version that was found."""
+        """The title with the installed version."""
         return f"NATS {self.version} over WebSocket".replace("  ", " ")
 
     def prepare(self) -> None:
@@ -363,7 +363,7 @@ class Nats(Contender):
         self.version = build.nats()[1]
 
     def start(self, folder: Path) -> Server:
-        """nats-server with a WebSocket listener and a stream `bench` over `js.>`."""
+        """Start nats-server with a WebSocket listener and a stream `bench` over `js.>`."""
         port, client_port = machine.free_port(), machine.free_port()
         config = folder / "nats.conf"
         config.write_text(
@@ -383,7 +383,7 @@ class Nats(Contender):
         return server
 
     def dialect(self, kind: str) -> Dialect | None:
-        """The text protocol; subscribers of a durable subject are ordinary subscriptions."""
+        """Return the text protocol. Subscribers of a durable subject are ordinary subscriptions."""
         subject = "js.c%g" if kind == "durable" else "c%g"
         hello = 'CONNECT {"verbose":false,"pedantic":false,"lang":"c","version":"1","protocol":1}\r\n'
         reply = " ack.%i" if kind == "durable" else ""
@@ -413,16 +413,16 @@ class SocketIo(Contender):
     title = "Socket.IO on node"
 
     def prepare(self) -> None:
-        """`npm ci`."""
+        """Run `npm ci`."""
         build.socketio()
 
     def start(self, folder: Path) -> Server:
-        """node, WebSocket transport only."""
+        """Start node, with the WebSocket transport only."""
         port = machine.free_port()
         return servers.start(["node", str(build.socketio() / "server.js"), str(port)], folder, port)
 
     def dialect(self, kind: str) -> Dialect | None:
-        """Engine.IO 4 and Socket.IO 5 packets; an acknowledgement says that the handler ran, no more."""
+        """Return Engine.IO 4 and Socket.IO 5 packets. An acknowledgement only says that the handler ran."""
         if kind == "durable":
             return None
         acked = kind == "ephemeral"
@@ -443,22 +443,22 @@ class SocketIo(Contender):
 
 
 class Centrifuge(Contender):
-    """The Go library under Centrifugo, memory broker, JSON protocol."""
+    """The Go library under Centrifugo, with the memory broker and the JSON protocol."""
 
     key = "centrifuge"
     title = "Centrifuge 0.15 (Go)"
 
     def prepare(self) -> None:
-        """Build it from Debian's sources."""
+        """Build the server from Debian's sources."""
         build.centrifuge()
 
     def start(self, folder: Path) -> Server:
-        """The compiled server."""
+        """Start the compiled server."""
         port = machine.free_port()
         return servers.start([str(build.centrifuge()), str(port)], folder, port)
 
     def dialect(self, kind: str) -> Dialect | None:
-        """Protocol v1. Nothing is stored durably; an answer to a publish says that it was broadcast."""
+        """Return protocol v1. Nothing is durable: the answer to a publish only says that it was broadcast."""
         if kind == "durable":
             return None
         return Dialect(
@@ -479,7 +479,7 @@ class Centrifuge(Contender):
 
 
 def all_contenders(files: Callable[[], BusFiles]) -> list[Contender]:
-    """Every contender, ours first."""
+    """Return every contender, ours first."""
     return [
         BusOnDaphne(files),
         BusOnUvicorn(files),

@@ -1,4 +1,4 @@
-"""`python -m bench.docs`: put the last results (`bench/results/latest.json`) into `docs/performance.md`, between its marks."""
+"""`python -m bench.docs`: write the results of `bench/results/latest.json` into `docs/performance.md`, between its marks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEGIN, END = "<!-- results: made by python -m bench.docs -->", "<!-- end of the 
 
 
 def results(data: dict[str, Any]) -> str:
-    """The run as Markdown: where it was made, CPU time of each contender and workload, and the promises."""
+    """Return the run as Markdown: the machine, CPU time of each contender and workload, and the promises."""
     machine, options = data["machine"], data["options"]
     shown = {key: c for key, c in data["contenders"].items() if not c.get("missing")}
     took = [len(entry["rounds"]) for w in data["workloads"] for entry in w["contenders"].values() if "rounds" in entry]
@@ -71,7 +71,7 @@ def _memory(rows: list[tuple[float, str, dict[str, Any]]]) -> str:
 
 
 def main() -> int:
-    """Rewrite the page's part, and copy the plot beside it."""
+    """Rewrite the part of the page, and copy the plot beside it."""
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     data = json.loads((RESULTS / "latest.json").read_text())

@@ -1,4 +1,4 @@
-"""The workloads that need a log: history from memory and from the database, recovery of many clients."""
+"""The workloads with a log: history from memory and from the database, recovery of many clients."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FRAME = (
 
 
 def _fill(contender: Contender, server: Server, d: Dialect, count: int) -> None:
-    """Publish ``count`` messages to the dialect's channel 0, with one member looking on."""
+    """Publish ``count`` messages to the dialect's channel 0, while one member receives them."""
     raw = drive(scenario(server, d, [subscribers(d, 1), publishers(d, 1)], Options(0), limit=count, tokens=16))
     if raw["missing"]:
         raise RunFailedError(f"{raw['missing']} of {count} messages did not arrive while filling the channel")
 
 
 def _requests(server: Server, d: Dialect, request: str, ackmark: str, options: Options) -> Result:
-    """One client asks, 4 requests under way; the time of each runs from asking to the whole answer."""
+    """Measure requests of one client, 4 at a time. The time of each runs from the request to the whole answer."""
     asking = Dialect(
         sub_path=d.sub_path,
         pub_path=d.pub_path,
@@ -59,7 +59,7 @@ def _bus_history(channel: str, **more: Any) -> str:
 
 
 def history_memory(contender: Contender, server: Server, options: Options) -> Result | None:
-    """The last 50 of a channel that has members, so that a process holds them in memory."""
+    """Read the last 50 messages of a channel with members, which a process has in memory."""
     d = contender.dialect("plain")
     if d is None:
         return None
@@ -75,7 +75,7 @@ def history_memory(contender: Contender, server: Server, options: Options) -> Re
 
 
 def history_database(contender: Contender, server: Server, options: Options) -> Result | None:
-    """50 messages from the middle of a channel with a million: no memory of any process reaches there."""
+    """Read 50 messages from the middle of a channel with a million, which no process has in memory."""
     d = contender.dialect("plain")
     if d is None or not isinstance(contender, Bus):
         return None
@@ -89,7 +89,7 @@ def history_database(contender: Contender, server: Server, options: Options) -> 
 
 
 def _insert_rows(database: Path, rows: int) -> None:
-    """Fill a channel `bench:million` below the bus, straight in SQLite: what is measured is reading."""
+    """Fill a channel `bench:million` straight in SQLite, since only reading is measured."""
     with sqlite3.connect(database, timeout=30) as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(bus_channel)")]
         known = [name for name in columns if name not in ("id", "name", "head")]
@@ -111,7 +111,7 @@ def _insert_rows(database: Path, rows: int) -> None:
 
 
 class _Member:
-    """A context in which one silent client is a member of a channel of the bus."""
+    """A context with one silent member of a channel of the bus."""
 
     def __init__(self, server: Server, channel: str) -> None:
         self._socket = connect(f"ws://127.0.0.1:{server.port}/", compression=None)
@@ -138,7 +138,7 @@ def _until(socket: Any, wanted: Any) -> dict[str, Any]:
 
 
 def recovery(contender: Contender, server: Server, options: Options) -> Result | None:
-    """200 clients come back at once, each 500 messages behind: CPU time per message, time until done."""
+    """Let 200 clients return at once, each 500 messages behind. Measure CPU time per message, and the time until done."""
     d = contender.dialect("plain")
     if d is None:
         return None
@@ -182,7 +182,7 @@ def recovery(contender: Contender, server: Server, options: Options) -> Result |
 
 
 def _centrifuge_kept(d: Dialect) -> Dialect:
-    """The dialect for Centrifuge's channels that keep history."""
+    """Return the dialect for Centrifuge's channels with history."""
     kept = [Hello(hello.text.replace('"c%g"', '"h:c%g"'), hello.expect) for hello in d.sub_hello]
     return Dialect(
         sub_path=d.sub_path,

@@ -1,4 +1,4 @@
-"""The machine that is measured on: which core does what, and what the system says about a process."""
+"""The machine: which core does what, and the system's figures of a process."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 @cache
 def cores() -> tuple[set[int], set[int]]:
-    """The cores for the servers and for the load generator: one each, so that neither takes the other's time.
+    """Return the cores for the servers and for the load generator: one each, so that neither takes the other's time.
 
-    Decided once, before this process pins itself.
+    The answer is decided once, before this process pins itself.
     """
     available = sorted(os.sched_getaffinity(0))
     if len(available) < 2:
@@ -27,20 +27,20 @@ def cores() -> tuple[set[int], set[int]]:
 
 
 def raise_file_limit() -> int:
-    """Allow as many open files as the system permits; returns the limit."""
+    """Raise the limit of open files to the system's maximum, and return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process with all its threads (proc(5), `stat` fields 14 and 15)."""
+    """Return the user and system time of a process with all its threads (proc(5), `stat` fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
 def wait_until_quiet(pid: int, deadline: float = 8.0, share: float = 0.05) -> bool:
-    """Wait until the process uses less than ``share`` of a core; False if not within ``deadline`` seconds."""
+    """Wait until the process uses less than ``share`` of a core. Returns False after ``deadline`` seconds."""
     end = time.monotonic() + deadline
     while time.monotonic() < end:
         before = cpu_seconds(pid)
@@ -51,7 +51,7 @@ def wait_until_quiet(pid: int, deadline: float = 8.0, share: float = 0.05) -> bo
 
 
 def free_port() -> int:
-    """A port on the loopback that nobody listens on now."""
+    """Return a free port on the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -59,7 +59,7 @@ def free_port() -> int:
 
 
 def describe() -> dict[str, Any]:
-    """What stands beside the figures: processor, kernel, Python, cores, load at the start."""
+    """Describe the machine: processor, kernel, Python, cores, load at the start."""
     model = next(
         (
             line.partition(":")[2].strip()

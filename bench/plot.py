@@ -31,7 +31,7 @@ def _text(x: float, y: float, text: str, css: str = "", anchor: str = "start") -
 
 
 def svg(run: Run) -> str:
-    """The whole plot; a panel for every workload that two or more contenders took part in."""
+    """Return the whole plot, with a panel for every workload of two or more contenders."""
     panels: list[str] = []
     top = 0
     for workload in run.workloads:
@@ -56,7 +56,7 @@ def svg(run: Run) -> str:
 
 
 def _panel(title: str, unit: str, bars: list[tuple[float, str, str]], top: int) -> tuple[str, int]:
-    """One workload's bars, cheapest first, and the height that they take."""
+    """Return one workload's bars, cheapest first, and their height."""
     low = math.floor(math.log10(bars[0][0]) - 0.3)
     high = math.ceil(math.log10(bars[-1][0]) + 0.01)
     height = HEAD + len(bars) * (BAR + GAP) + FOOT
@@ -84,7 +84,7 @@ def _panel(title: str, unit: str, bars: list[tuple[float, str, str]], top: int) 
 
 
 def write(folder: Path, name: str, run: Run) -> Path:
-    """Write the plot; returns its path."""
+    """Write the plot and return its path."""
     path = folder / f"{name}.svg"
     path.write_text(svg(run))
     return path

@@ -1,7 +1,8 @@
-"""`python -m bench.profile WORKLOAD [CONTENDER]`: where the server's time goes, by py-spy's samples of it.
+"""`python -m bench.profile WORKLOAD [CONTENDER]`: show where the server spends its time, by py-spy's samples.
 
-Prints the functions with the most samples of their own, and the most with all that they call. ``--output FILE`` keeps the raw
-stacks, one line each, for a flame graph. Sampling costs the server a little: figures that count come from `python -m bench`.
+It prints the functions with the most samples of their own, and those with the most samples including their callees.
+``--output FILE`` stores the raw stacks, one line each, for a flame graph. Sampling costs the server a little. For figures,
+use `python -m bench`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ RATE = 400
 
 
 def stacks(text: str) -> tuple[Counter[str], Counter[str], int]:
-    """Own and total samples of each function from py-spy's raw format (``a;b;c 12``), and how many there are."""
+    """Return own and total samples of each function from py-spy's raw format (``a;b;c 12``), and their number."""
     own: Counter[str] = Counter()
     total: Counter[str] = Counter()
     number = 0
@@ -44,7 +45,7 @@ def stacks(text: str) -> tuple[Counter[str], Counter[str], int]:
 
 
 def table(own: Counter[str], total: Counter[str], number: int, rows: int) -> str:
-    """Both rankings as text."""
+    """Return both rankings as text."""
     lines = []
     for title, counted in (("own time", own), ("with what it calls", total)):
         lines.append(f"{title}:")
@@ -53,17 +54,17 @@ def table(own: Counter[str], total: Counter[str], number: int, rows: int) -> str
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one workload while py-spy looks at its server."""
+    """Run one workload while py-spy samples its server."""
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
     parser.add_argument("workload", choices=[workload.key for workload in all_workloads()])
     parser.add_argument("contender", nargs="?", default="bus-daphne")
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rows", type=int, default=30)
     parser.add_argument(
-        "--threads", action="store_true", help="all threads; else those that hold the interpreter's lock"
+        "--threads", action="store_true", help="sample all threads, not only those that hold the interpreter's lock"
     )
-    parser.add_argument("--native", action="store_true", help="C functions too")
-    parser.add_argument("--output", type=Path, help="keep the raw stacks here")
+    parser.add_argument("--native", action="store_true", help="include C functions")
+    parser.add_argument("--output", type=Path, help="file for the raw stacks")
     chosen = parser.parse_args(argv)
     options = Options(seconds=chosen.seconds)
     runner = Runner(options, 1, progress)

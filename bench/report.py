@@ -1,4 +1,4 @@
-"""The table, the JSON file, and what the figures say about the promises."""
+"""The table, the JSON file, and the comparison with the promises."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 def as_json(run: Run, machine: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Everything that was measured: medians, every round, what was missing and why."""
+    """Return all results: medians, every round, missing contenders and the reasons."""
     workloads = []
     for workload in run.workloads:
         entries: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def as_json(run: Run, machine: dict[str, Any], options: dict[str, Any]) -> dict[
 
 
 def table(run: Run) -> str:
-    """The one table, grouped by workload, the cheapest first."""
+    """Return the table, grouped by workload, cheapest first."""
     lines: list[str] = []
     for workload in run.workloads:
         rows = [row for contender in _by_cost(run, workload) if (row := _row(run, workload, contender))]
@@ -114,7 +114,7 @@ _TROUBLE = (
 
 
 def number(value: float | None) -> str:
-    """Three digits that mean something."""
+    """Format a number with three significant digits."""
     if value is None:
         return "–"
     if value == 0:
@@ -142,7 +142,7 @@ class Promise:
         return self.measured <= self.bound if self.at_most else self.measured >= self.bound
 
     def as_dict(self) -> dict[str, Any]:
-        """For the JSON file."""
+        """Return the promise for the JSON file."""
         return {
             "promise": self.text,
             "measured": self.measured,
@@ -153,7 +153,7 @@ class Promise:
 
 
 def promises(run: Run) -> Iterator[Promise]:
-    """The promises that this run says something about; all are for the bus on plain daphne."""
+    """Return the promises that this run measured. All are for the bus on plain daphne."""
 
     def figure(workload: str, contender: str = "bus-daphne", key: str = "unit_us") -> float | None:
         median = run.median(workload, contender)
@@ -202,7 +202,7 @@ def promises(run: Run) -> Iterator[Promise]:
 
 
 def promise_lines(run: Run) -> str:
-    """The promises as text."""
+    """Return the promises as text."""
     lines = []
     for p in promises(run):
         bound = f"{'at most' if p.at_most else 'at least'} {number(p.bound)}"
@@ -211,7 +211,7 @@ def promise_lines(run: Run) -> str:
 
 
 def write(folder: Path, name: str, data: dict[str, Any], text: str) -> tuple[Path, Path]:
-    """The JSON file and the table beside it; returns their paths."""
+    """Write the JSON file and the table beside it, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     as_file, as_text = folder / f"{name}.json", folder / f"{name}.txt"
     as_file.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n")

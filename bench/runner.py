@@ -1,4 +1,4 @@
-"""Runs the workloads: rounds in which every contender has its turn, beginning with another one each time."""
+"""Run the workloads in rounds. Every contender has its turn in each round, and each round starts with another one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bench.workloads import Options, Result, RunFailedError, Workload
 
 @dataclass
 class Run:
-    """Everything that one call measured."""
+    """All results of one run."""
 
     workloads: list[Workload]
     contenders: list[Contender]
@@ -32,7 +32,7 @@ class Run:
     failures: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def median(self, workload: str, contender: str) -> Result | None:
-        """Each figure's median over the rounds; counters that should be zero are added up."""
+        """Return each figure's median over the rounds. Counters that should be zero are added up."""
         results = self.rounds.get((workload, contender))
         if not results:
             return None
@@ -52,7 +52,7 @@ class Run:
 
 
 class Runner:
-    """Starts servers as they are needed, keeps each for one round, and stops them all."""
+    """Starts servers when they are needed, keeps each for one round, and stops all of them."""
 
     def __init__(self, options: Options, rounds: int, say: Callable[[str], None]) -> None:
         self._options = options
@@ -64,7 +64,7 @@ class Runner:
         self._count = 0
 
     def bus_files(self) -> BusFiles:
-        """The prepared database, made once. Raises :class:`bench.build.MissingError`."""
+        """Return the prepared database, created once. Raises :class:`bench.build.MissingError`."""
         if self._files is None:
             folder = self._folder / "template"
             folder.mkdir()
@@ -77,18 +77,18 @@ class Runner:
         return self._files
 
     def contenders(self) -> list[Contender]:
-        """Every contender that exists, present or not."""
+        """Return every contender, installed or not."""
         return all_contenders(self.bus_files)
 
     def measure(self, workloads: list[Workload], contenders: list[Contender]) -> Run:
-        """All rounds of all workloads. What fails is noted, not raised; Ctrl+C ends it with what there is."""
+        """Run all rounds of all workloads. Failures are noted, not raised. Ctrl+C ends the run with the results so far."""
         missing = {contender.key: reason for contender in contenders if (reason := self._missing(contender))}
         run = Run(workloads, contenders, missing)
         present = [contender for contender in contenders if contender.key not in missing]
         try:
             self._rounds_of(run, workloads, present)
         except KeyboardInterrupt:
-            self._say("stopped: the table shows what was measured until now")
+            self._say("stopped: the table shows the results so far")
         return run
 
     def _rounds_of(self, run: Run, workloads: list[Workload], present: list[Contender]) -> None:
@@ -103,7 +103,7 @@ class Runner:
             self._stop_all()
 
     def close(self) -> None:
-        """Stop what runs and remove the files."""
+        """Stop all servers and delete the files."""
         self._stop_all()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -178,5 +178,5 @@ def _short(workload: Workload, result: dict[str, Any]) -> str:
 
 
 def progress(text: str) -> None:
-    """Progress goes to standard error, so that the table alone is on standard output."""
+    """Write progress to standard error, so that standard output has only the table."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What the load generator is told, as typed values; `load/load.c` explains the modes and marks."""
+"""The input of the load generator as typed values. `load/load.c` explains the modes and marks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Hello:
-    """A greeting, and what the frame that answers it holds; without `expect` nothing is waited for."""
+    """A greeting, and a text in the frame that answers it. Without `expect` the generator waits for nothing."""
 
     text: str
     expect: str = ""
@@ -16,7 +16,7 @@ class Hello:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one contender is spoken to.
+    """How the load generator speaks to one contender.
 
     Places in texts: %i connection, %g channel, %M mark, %P padding, %L their length, %n operation.
     """
@@ -81,7 +81,7 @@ class Scenario:
     extra: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
-        """The scenario in the generator's own form."""
+        """Return the lines of the scenario in the generator's format."""
         yield f"port {self.port}"
         yield f"server_pid {self.server_pid}"
         for key in (
@@ -131,7 +131,7 @@ class Scenario:
                 yield f"pong {_escaped(d.pong)}"
 
     def text(self) -> str:
-        """All lines."""
+        """Return all lines as one text."""
         return "\n".join(self.lines()) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Starting, pinning and stopping the servers under test."""
+"""Start, pin and stop the measured servers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class ServerError(Exception):
-    """A server did not come up; the text holds the end of its log."""
+    """A server did not start. The text has the end of its log."""
 
 
 @dataclass
 class Server:
-    """One running server process, on the servers' core."""
+    """One running server process on the servers' core."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -32,11 +32,11 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self.process.pid
 
     def stop(self) -> None:
-        """End the process: SIGTERM, and SIGKILL when it takes longer than ten seconds."""
+        """Stop the process: SIGTERM, and SIGKILL after ten seconds."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -46,7 +46,7 @@ class Server:
                 self.process.wait(5)
 
     def kill(self) -> None:
-        """End the process at once: nothing of it is needed any more."""
+        """Kill the process at once."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(5)
@@ -55,9 +55,9 @@ class Server:
 def start(
     argv: list[str], folder: Path, port: int, *, env: dict[str, str] | None = None, deadline: float = 30.0
 ) -> Server:
-    """Start ``argv`` on the servers' core and wait until ``port`` of the loopback takes connections.
+    """Start ``argv`` on the servers' core, and wait until ``port`` of the loopback accepts connections.
 
-    Raises :class:`ServerError` when it ends or stays silent.
+    Raises :class:`ServerError` if the process ends or stays silent.
     """
     core, _ = machine.cores()
     log = folder / "server.log"

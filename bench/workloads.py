@@ -1,7 +1,7 @@
-"""What is measured: each workload makes scenarios of a contender's dialect and reads the generator's answer.
+"""The workloads: each makes scenarios from a contender's dialect and reads the generator's answer.
 
-A result always has `unit_us`, the server's CPU time from the system's accounting for one unit of the
-workload: a delivery, a message, a request, a registration.
+A result always has `unit_us`: the server's CPU time for one unit of the workload, by the system's accounting. A unit is a
+delivery, a message, a request or a registration.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ Result = dict[str, Any]
 
 
 class RunFailedError(Exception):
-    """A run gave no figures; the text says why."""
+    """A run gave no figures. The text says why."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How long and how large: seconds of one measurement, and whether sizes are cut down."""
+    """Duration and size: seconds of one measurement, and whether sizes are reduced."""
 
     seconds: float = 2.0
     quick: bool = False
 
     def size(self, full: int, quick: int) -> int:
-        """The full size, or the small one for a quick run."""
+        """Return the full size, or the small one for a quick run."""
         return quick if self.quick else full
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One line group of the table."""
+    """One group of lines in the table."""
 
     key: str
     title: str
@@ -72,7 +72,7 @@ def drive(plan: Scenario) -> Result:
 
 
 def figures(raw: Result, units: int, latency: str) -> Result:
-    """The figures that every workload shows; `latency` names the generator's times that count."""
+    """Return the figures that every workload shows. `latency` names the times of the generator to use."""
     times = raw[latency] or {}
     wall = raw["wall"] or 1e-9
     return {
@@ -94,17 +94,17 @@ def figures(raw: Result, units: int, latency: str) -> Result:
 
 
 def subscribers(d: Dialect, count: int, *, channels: int = 1, base: int = 0, name: str = "members") -> Group:
-    """`count` members, spread over `channels` channels from number `base` on."""
+    """Return `count` members, spread over `channels` channels from number `base` on."""
     return Group(name, count, d.sub_path, d.sub_hello, channels=channels, base=base, subscriber=True)
 
 
 def publishers(d: Dialect, count: int) -> Group:
-    """Connections that publish and are members of nothing that is measured."""
+    """Return connections that publish and are members of no measured channel."""
     return Group("publishers", count, d.pub_path, d.pub_hello, publish=d.publish)
 
 
 def scenario(server: Server, d: Dialect, groups: list[Group], options: Options, **more: Any) -> Scenario:
-    """A run against this server, as long as the options say."""
+    """Return a run against this server, with the length of the options."""
     return Scenario(server.port, server.pid, d, groups, seconds=options.seconds, **more)
 
 
@@ -112,7 +112,7 @@ def scenario(server: Server, d: Dialect, groups: list[Group], options: Options, 
 
 
 def fan_out(members: int, in_flight: int = 8) -> Callable[[Contender, Server, Options], Result | None]:
-    """One publisher, ``members`` subscribers of one channel, the next message when one is complete."""
+    """One publisher, ``members`` subscribers of one channel. The next message starts when one is complete."""
 
     def run(contender: Contender, server: Server, options: Options) -> Result | None:
         d = contender.dialect("plain")
@@ -139,7 +139,7 @@ def steady(contender: Contender, server: Server, options: Options) -> Result | N
 def one_to_one(
     kind: str, *, channels: int = 1, in_flight: int = 32
 ) -> Callable[[Contender, Server, Options], Result | None]:
-    """20 publishers, one member per channel; complete when acknowledged, or else when delivered."""
+    """20 publishers, one member per channel. A message is complete when acknowledged, or else when delivered."""
 
     def run(contender: Contender, server: Server, options: Options) -> Result | None:
         d = contender.dialect(kind)
@@ -166,7 +166,7 @@ def many_channels(contender: Contender, server: Server, options: Options) -> Res
 
 
 def mixed(contender: Contender, server: Server, options: Options) -> Result | None:
-    """Channels of 300, 30 and 2 members in turn, 20 publishers, 32 in flight, each tenth a request."""
+    """Channels of 300, 30 and 2 members in turn, 20 publishers, 32 in flight. Every tenth operation is a request."""
     d = contender.dialect("plain")
     if d is None:
         return None

@@ -1,1 +1,1 @@
-"""The servers that the bus is measured against, each as its own documentation would write it."""
+"""The peers, each written as its own documentation says."""

@@ -1,6 +1,6 @@
-"""picows, a WebSocket library in Cython, on uvloop: the frame is handed to each member's transport.
+"""picows, a WebSocket library in Cython, on uvloop. It passes the frame to each member's transport.
 
-Run as `python -m bench.peers.picows_server PORT`; the same little protocol as `websockets_broadcast`.
+Run it as `python -m bench.peers.picows_server PORT`. It has the same small protocol as `websockets_broadcast`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ members: defaultdict[bytes, set[WSTransport]] = defaultdict(set)
 
 
 class Client(WSListener):
-    """A member of the channel in its path, or a publisher when it has none."""
+    """A member of the channel in its path, or a publisher without one."""
 
     def __init__(self, channel: bytes | None) -> None:
         super().__init__()
         self.channel = channel
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Join."""
+        """Join the channel."""
         if self.channel is not None:
             members[self.channel].add(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Send `<channel> <text>` to the channel; answer a close."""
+        """Send `<channel> <text>` to the channel, or answer a close."""
         if frame.msg_type == WSMsgType.CLOSE:
             transport.send_close(frame.get_close_code())
             transport.disconnect()
@@ -39,13 +39,13 @@ class Client(WSListener):
             member.send(WSMsgType.TEXT, text)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Leave."""
+        """Leave the channel."""
         if self.channel is not None:
             members[self.channel].discard(transport)
 
 
 def listener(request: WSUpgradeRequest) -> Client:
-    """One listener per connection."""
+    """Return one listener per connection."""
     path = bytes(request.path)
     return Client(path.removeprefix(b"/sub/") if path.startswith(b"/sub/") else None)
 

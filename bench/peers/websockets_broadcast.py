@@ -1,7 +1,7 @@
-"""`websockets.broadcast`: the way of the library's own documentation to reach many connections.
+"""`websockets.broadcast`, the library's documented way to reach many connections.
 
-Run as `python -m bench.peers.websockets_broadcast PORT`. A client of /sub/<channel> is a member; every other
-client's frame is `<channel> <text>`, and the text goes to the channel's members.
+Run it as `python -m bench.peers.websockets_broadcast PORT`. A client of /sub/<channel> is a member. The frame of any other
+client is `<channel> <text>`, and the text goes to the channel's members.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ async def handle(connection: ServerConnection) -> None:
 
 
 async def main(port: int) -> None:
-    """Listen on the loopback; compression off, as for every contender."""
+    """Listen on the loopback, without compression, as for every contender."""
     async with serve(handle, "127.0.0.1", port, compression=None, backlog=4096) as server:
         await server.serve_forever()
 

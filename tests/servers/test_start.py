@@ -303,7 +303,7 @@ async def test_make_run_and_make_admin_do_what_they_say(wire: Connect, tmp_path:
         )
         assert again.returncode == 0, again.stderr
         assert await client.wait_closed() == 4403
-        assert "The user was there already" in again.stdout
+        assert "The user already exists" in again.stdout
     finally:
         server.kill()
 
