@@ -30,7 +30,7 @@ def candidates(path: str) -> list[str]:
     """
     whole = path if path.endswith("/") else f"{path}/"
     found = [path] if path == whole else [path, whole]
-    if settings.USE_I18N and get_language_from_path(whole):
+    if whole != "/" and settings.USE_I18N and get_language_from_path(whole):
         found.append(f"/{whole.split('/', 2)[2]}")
     return found
 

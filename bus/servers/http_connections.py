@@ -127,14 +127,21 @@ def check_framing(headers: Iterable[tuple[bytes, bytes]]) -> None:
     A proxy in front that goes by the other length would take the rest of the body for somebody else's request. The bytes after a
     handshake belong to the WebSocket, and no client sends any before the handshake is answered.
     """
-    found = [(name.lower(), value.strip().lower()) for name, value in headers]
-    lengths = [value for name, value in found if name == b"content-length"]
-    encoded = any(name == b"transfer-encoding" for name, _ in found)
-    if lengths and encoded:
+    # One plain pass, since it is in the way of each connection.
+    length = encoded = handshake = False
+    body = b""
+    for name, value in headers:
+        name = name.lower()
+        if name == b"content-length":
+            length = True
+            body += value.strip().strip(b"0")
+        elif name == b"transfer-encoding":
+            encoded = True
+        elif name == b"upgrade" and b"websocket" in value.lower():
+            handshake = True
+    if length and encoded:
         raise ValueError("a body of two lengths")
-    if any(name == b"upgrade" and b"websocket" in value for name, value in found) and (
-        encoded or any(value.strip(b"0") for value in lengths)
-    ):
+    if handshake and (encoded or body):
         raise ValueError("a handshake with a body")
 
 
