@@ -106,7 +106,7 @@ async def test_a_process_that_may_send_and_not_receive_is_not_ready_and_says_wha
     assert await crosses(near, far, "before", timeout=10)
     assert await asyncio.to_thread(redis.command, "ACL", "SETUSER", "default", "-bzpopmin") == b"+OK\r\n"
     for server in servers:
-        await asyncio.to_thread(server.process.wait_for_log, "brings nothing back", deadline=30)
+        await asyncio.to_thread(server.process.wait_for_log, "accepts messages and delivers none", deadline=30)
         # It stays so, although everything that is sent is taken.
         for _ in range(10):
             assert not await asyncio.to_thread(server.ready)
