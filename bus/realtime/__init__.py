@@ -1,1 +1,1 @@
-"""Asyncio without Django: who is connected to this process, and how frames get onto their sockets."""
+"""Asyncio without Django and without a server: the members of this process, and how frames reach their sockets."""

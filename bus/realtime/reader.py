@@ -91,7 +91,7 @@ class Reader(abc.ABC):
         self._is_registered: Callable[[], bool] = _never
         self._budget = budget
         self._on_flood: Callable[[str], None] | None = None
-        # After a flood nothing more is read; the reason is kept until somebody asks.
+        # After a flood nothing more is read; the reason is kept for the owner.
         self._stopped = False
         self._reason = ""
 

@@ -1,7 +1,7 @@
 """The recent messages of the logs, kept in memory so that replay and history need no database.
 
 Each log keeps a few consecutive messages up to its head. All logs of a process share a budget. When it is spent, each log
-drops its older half: that needs no list of who was used last, and frees half of the memory at once.
+drops its older half: that needs no order of use, and frees half of the memory at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The interface of a server's adapter: the four modules of its folder, and what each of them has to offer.
+"""The interface of a server's adapter: the modules of its folder, and what each of them offers.
 
 ``reader`` and ``writer`` use internals of the server. Each has a self-test (``fault``), and refuses a connection that is not as
-expected; the connection then works through ASGI alone. ``bus.servers.registry`` lists the adapters.
+expected; the connection then works through ASGI alone. ``handshakes`` bounds HTTP before a connection becomes a WebSocket, and
+``serve`` installs it. ``bus.servers.registry`` lists the adapters.
 """
 
 from __future__ import annotations
@@ -65,13 +66,6 @@ class WriterModule(Protocol):
         """The self-test: what is not as this module expects it, or None."""
 
 
-class HandshakesModule(Protocol):
-    """The module ``handshakes`` of a server's folder: HTTP, before a connection becomes a WebSocket."""
-
-    def install(self) -> None:
-        """Bound the server's HTTP connections (``bus.servers.http_connections``) in this process. Done once."""
-
-
 class ServeModule(Protocol):
     """The module ``serve`` of a server's folder: how a process of this server starts and stops."""
 
@@ -81,7 +75,7 @@ class ServeModule(Protocol):
     def run(
         self, application: Application, sockets: Sequence[socket.socket], opened: Callable[[], None], start: Start
     ) -> None:
-        """Serve on ready-made sockets until the process is told to stop.
+        """Serve on ready-made sockets until the process has to stop.
 
         ``opened`` is called once connections are accepted; ``start`` is awaited before the first client is served.
         """
@@ -96,7 +90,6 @@ class Adapter(NamedTuple):
     packages: tuple[str, ...]
     reader: ReaderModule
     writer: WriterModule
-    handshakes: HandshakesModule
     serve: ServeModule
 
     def made(self, send: Send) -> bool:

@@ -124,7 +124,7 @@ class HttpConnections:
 def check_framing(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Raise ``ValueError`` for a request whose body has two lengths, and for a handshake with a body.
 
-    A proxy in front that goes by the other length would take the rest of the body for somebody else's request. The bytes after a
+    A proxy in front that goes by the other length would take the rest of the body for another client's request. The bytes after a
     handshake belong to the WebSocket, and no client sends any before the handshake is answered.
     """
     # One plain pass, since it is in the way of each connection.

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ..realtime.frame import masked_frame
+from ..realtime.reader import Reader
 
 logger = logging.getLogger("arqonbus.realtime")
 
@@ -47,7 +48,7 @@ def passed(packages: tuple[str, ...], direction: str, fault: Callable[[], str | 
 
 @functools.cache
 def not_used(server: str, direction: str, reason: str) -> None:
-    """Log, once for each reason, that the direct way of a known server is not used although nobody asked for that."""
+    """Log, once for each reason, that the direct way of a known server is not used, although no setting asks for that."""
     logger.warning(
         "%s use the normal, slower path under %s: %s", direction, server, reason, extra={"event": "selftest_failed"}
     )
@@ -73,6 +74,30 @@ class _OpenWriter:
 
 
 OPEN: Any = _OpenWriter()
+
+
+class PlainReader(Reader):
+    """A reader in front of a parser alone, without a server and its queue. ``closing`` says whether the parser has ended."""
+
+    def __init__(self, parse: Callable[[bytes], None], closing: Callable[[], bool] = bool) -> None:
+        super().__init__(parse)
+        self._parser_closing = closing
+
+    def cut(self) -> None: ...
+
+    def feed(self, data: bytes) -> None:
+        self._feed(data)
+
+    def _detach(self) -> None: ...
+
+    def _queued(self) -> int:
+        return 0
+
+    def _closing(self) -> bool:
+        return self._parser_closing()
+
+    def _enqueue(self, event: dict[str, Any]) -> None:
+        raise LookupError("the reader did not hand the message over")  # The self-test reports it.
 
 
 def sample() -> bytes:

@@ -50,11 +50,11 @@ def serve(
     ready: Callable[[], None],
     leave_port: bool,
 ) -> None:
-    """Serve until the process is told to stop.
+    """Serve until the process has to stop.
 
     ``opened`` is called once connections are accepted, ``ready`` once clients can be served. With ``leave_port`` the process
     accepts no more connections when its drain begins, because sibling processes accept on the same sockets. Otherwise new
-    clients are told to come back (4012).
+    clients are closed with 4012, so that they come back.
     """
 
     async def start(stop_accepting: Callable[[], None]) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from bus.realtime.frame_limits import FLOOD
-from bus.servers.selftest import OPEN
+from bus.servers.selftest import OPEN, PlainReader
 from tests.realtime.conversations import CONTINUED, frame
-from tests.realtime.plain_reader import PlainReader
 
 pytestmark = pytest.mark.pure
 

@@ -1,6 +1,6 @@
 """Daphne: Autobahn's WebSockets on Twisted's asyncio reactor."""
 
 from ..adapter import Adapter
-from . import handshakes, reader, serve, writer
+from . import reader, serve, writer
 
-ADAPTER = Adapter("daphne", ("daphne", "autobahn", "twisted"), reader, writer, handshakes, serve)
+ADAPTER = Adapter("daphne", ("daphne", "autobahn", "twisted"), reader, writer, serve)

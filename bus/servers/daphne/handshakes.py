@@ -211,7 +211,7 @@ def _quieten() -> bool:
     """Make Autobahn's debug texts only when they are read. Returns whether Autobahn is as expected.
 
     Autobahn formats the table of its options for each connection, and coloured names for each read, as arguments of debug lines
-    that nobody reads. That was a tenth of the cost of a connection. Autobahn has to be loaded already: the order in which
+    below the log's level. That was a tenth of the cost of a connection. Autobahn has to be loaded already: the order in which
     Twisted's parts are imported matters to it.
     """
     twisted: Any = sys.modules.get("autobahn.twisted.websocket")

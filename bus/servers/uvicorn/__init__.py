@@ -1,6 +1,6 @@
 """Uvicorn: WebSockets of the package ``websockets`` on asyncio or uvloop."""
 
 from ..adapter import Adapter
-from . import handshakes, reader, serve, writer
+from . import reader, serve, writer
 
-ADAPTER = Adapter("uvicorn", ("uvicorn", "websockets"), reader, writer, handshakes, serve)
+ADAPTER = Adapter("uvicorn", ("uvicorn", "websockets"), reader, writer, serve)

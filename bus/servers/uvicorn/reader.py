@@ -18,7 +18,7 @@ from ...realtime.frame_limits import FragmentBudget
 from ...realtime.reader import LARGEST, LINGER, Place, Reader
 from ...realtime.writer import Send
 from ..adapter import Allowed, Pings
-from ..selftest import HANDSHAKE, OPEN, difference, sample
+from ..selftest import HANDSHAKE, OPEN, PlainReader, difference, sample
 from .writer import protocol_of
 
 
@@ -117,7 +117,7 @@ def socket_of(send: Send) -> Any | None:
 
 
 def place_of(protocol: Any) -> Place | None:
-    """Where ``websockets`` is in its stream of frames; None inside a frame, where that cannot be told."""
+    """Where ``websockets`` is in its stream of frames; None inside a frame, where its position is unknown."""
     conn: Any = getattr(protocol, "conn", None)
     try:
         if conn.reader.buffer:
@@ -160,30 +160,10 @@ def fault() -> str | None:
             conn.receive_data(data)
             messages += [bytes(frame.data) for frame in conn.events_received() if frame.opcode < 8]  # type: ignore[union-attr]
 
-        reader = _Plain(server)
+        reader = PlainReader(server)
         reader.begin(OPEN, messages.append)
         feed = reader.feed if direct else server
         for position in range(0, len(stream), step):
             feed(stream[position : position + step])
         results.append((messages, b"".join(conn.data_to_send())))
     return difference(results)
-
-
-class _Plain(Reader):
-    """A reader in front of a parser alone, without a server and its queue."""
-
-    def cut(self) -> None: ...
-
-    def feed(self, data: bytes) -> None:
-        self._feed(data)
-
-    def _detach(self) -> None: ...
-
-    def _queued(self) -> int:
-        return 0
-
-    def _closing(self) -> bool:
-        return False
-
-    def _enqueue(self, event: dict[str, Any]) -> None:
-        raise LookupError("the reader did not hand the message over")  # The self-test reports it.

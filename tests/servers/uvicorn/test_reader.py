@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.servers.selftest import HANDSHAKE, OPEN
+from bus.servers.selftest import HANDSHAKE, OPEN, PlainReader
 from bus.servers.uvicorn.reader import fault
 from tests.realtime.conversations import CLOSE, conversations, pieces
-from tests.realtime.plain_reader import PlainReader
 
 pytestmark = pytest.mark.pure
 
