@@ -55,7 +55,7 @@ class Runtime:
         self.host = socket.gethostname()[:255]
         self.started_at = datetime.now(UTC)
         self.traffic = Traffic()
-        # Each thread keeps one database connection. A slow page of one kind must not hold up the others.
+        # Each thread keeps one database connection. Slow work in one thread does not delay that in another.
         #: Writes, in turn with the log's commits. SQLite has only one writer anyway.
         self.writer = DatabaseThreads(1, "arqonbus-log")
         #: Waits for channels whose row another transaction holds; has a connection only meanwhile.

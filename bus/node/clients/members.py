@@ -37,7 +37,7 @@ class Joined(msgspec.Struct):
     #: The seq after which the messages follow; None when the connection is a member already.
     position: int | None
     created: bool = False
-    #: Whether it was no member before. Then the others get a notice.
+    #: Whether it was no member before. Then the other members get a notice.
     new: bool = True
     #: Position of each log that comes with the membership, the room's own too: ``{address: {epoch, seq}}``. A log that an
     #: earlier resume or join still replays is left out.

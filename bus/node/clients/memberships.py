@@ -80,7 +80,7 @@ class Memberships:
             self._notices.left(client.card(), ref, participants)
 
     def drop_log(self, channel_id: int, problem: BusError | None) -> None:
-        """End the memberships in a log that is gone, or close its members with ``problem`` so that they find the new one.
+        """End the memberships in a deleted log. With ``problem`` close its members instead, so that they find the new log.
 
         Members of an inbox or of a whole room's log are always closed, because they cannot join such a log again.
         """

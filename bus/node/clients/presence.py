@@ -1,7 +1,7 @@
 """Presence notices: the members of a channel see its members join and leave.
 
-A notice goes to every member. In a small channel each notice is a frame of its own. With n members that come at once this
-would be n × n frames, so a large channel's notices of a moment become one frame with a list.
+A notice goes to every member. In a small channel each notice is a frame of its own. n members that join
+at once would cost n × n frames, so the notices of a moment in a large channel become one frame with a list.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Notices:
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
     def joined(self, client: ClientState, ref: ChannelRef, participants: int) -> None:
-        """Notify the others that ``client`` is a member now. ``participants`` includes it."""
+        """Notify the other members that ``client`` is a member now. ``participants`` includes it."""
         self._notify("client_joined", client.card(), ref, participants, client)
 
     def left(self, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:

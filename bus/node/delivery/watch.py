@@ -29,7 +29,8 @@ BATCH = 500
 class Watch:
     """Compares the streams of a node with their logs: often those that were appended to lately, now and then all of them.
 
-    ``drop_log`` ends the memberships in a log, by id, that is gone (None) or that has a new epoch (the error to close with).
+    ``drop_log`` ends the memberships in a log, by id. Its second argument is None for a deleted log, else the error with which
+    the members of a log with a new epoch are closed.
     """
 
     def __init__(

@@ -131,7 +131,7 @@ class Heartbeat:
             self._without_files = False
 
     async def _missed(self, problem: DatabaseError) -> None:
-        """Count a failed heartbeat. Some in a row are an outage, which is logged even where nobody publishes."""
+        """Count a failed heartbeat. Some in a row are an outage, which is logged even without any publisher."""
         self._misses += 1
         if self._misses == MISSES and self._log.available:
             problem = await asyncio.to_thread(database.first_hand, problem)

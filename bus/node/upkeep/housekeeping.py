@@ -25,7 +25,7 @@ INTERVAL = 15.0
 
 
 class Housekeeping:
-    """Keeps what the database says of a node true, and deletes what nobody needs any more."""
+    """Keeps the database's rows about a node true, and deletes rows that are beyond their time."""
 
     def __init__(
         self, runtime: Runtime, clients: Clients, streams: Streams, departures: Departures, tables: PresenceTables
