@@ -19,7 +19,7 @@ from ..conf.settings import documentation
 
 FOLDER = documentation()
 _PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
-_EXTENSIONS = ("admonition", "fenced_code", "attr_list", "tables", "toc")
+_EXTENSIONS = ("fenced_code", "tables", "toc")
 _TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 #: A heading of the index, or an item of the list below it: a page's title and name.
 _INDEX_LINE = re.compile(r"^## (?P<part>.+)$|^- \[(?P<title>[^\]]+)\]\((?P<name>[\w-]+)\.md\)", re.MULTILINE)

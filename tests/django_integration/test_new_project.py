@@ -108,7 +108,7 @@ def test_before_the_migrations_each_command_says_what_is_missing(unmigrated: Pro
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ('{"ring": "many"}', """ARQONBUS["ring"] is 'many'; it must be a whole number."""),
+        ('{"ring": "many"}', """ARQONBUS["ring"] is 'many'; it must be a whole number, at least 1."""),
         ('{"rings": 5}', """ARQONBUS["rings"] is not a setting of ArqonBus. Did you mean ARQONBUS["ring"]?"""),
         (
             '{"system_room": "a b"}',
