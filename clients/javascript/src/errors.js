@@ -68,7 +68,7 @@ export const CLOSE_CODES = Object.freeze({
   4429: { meaning: "too many frames or connections", reconnect: true },
 });
 
-/** The close code for clients that are not identified, or no longer. */
+/** The close code for clients that are not authenticated, or no longer. */
 export const UNIDENTIFIED = 4401;
 /** The close code for a `client_id` that another connection has. */
 export const ID_IN_USE = 4409;

@@ -5,7 +5,7 @@
 1    refused by the server (400, 413, 429, 5xx)
 2    wrong usage of the command line
 3    the server is not reachable, or the connection was lost
-4    not identified, or not allowed (401, 403)
+4    not authenticated, or not allowed (401, 403)
 5    no such room, channel or client (404)
 6    a conflict (409)
 7    timed out
