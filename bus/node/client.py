@@ -13,6 +13,7 @@ from ..protocol.errors import BusError
 from ..protocol.names import Address
 from ..protocol.state import Lifecycle
 from ..realtime.writer import Writer
+from ..services.claims import Order
 
 _NO_ACTIVITY: frozenset[str] = frozenset()
 
@@ -61,7 +62,7 @@ class ClientState(Lifecycle):
         self.avatar: str | None = None
         self.resume_token = ""
         #: Of two connections of one client, the one with the larger order has the client id (``services.claims``).
-        self.order: tuple[int, int] = (0, 0)
+        self.order: Order = (0, 0)
         self.initial: Address = default_address()
         #: The channels that it is a member of, by channel id.
         self.memberships: dict[int, ChannelRef] = {}

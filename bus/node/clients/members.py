@@ -177,7 +177,7 @@ class Members:
                 (stream,) = await self._streams.open([joined.ref])
             except BusError:
                 raise Closing(SLOW, unavailable()) from None
-        self._replays.catch_up(client, [(stream, joined.position)])
+        self._replays.catch_up(client, {stream: joined.position})
         if joined.new:
             self._notices.joined(client, joined.ref, joined.participants)
 

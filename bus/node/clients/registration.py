@@ -151,7 +151,8 @@ class Registrations:
         client.writer.flush()
         for channel in entered:
             self._notices.joined(client, channel.ref, channel.participants)
-        self._replays.catch_up(client, [(stream, starts[stream].position) for stream in listening if stream in starts])
+        late = {stream: starts[stream].position for stream in listening if stream in starts}
+        self._replays.catch_up(client, late)
 
     async def _own_inbox(self, client: ClientState, claimed: Claimed) -> Received:
         """Return the stream of the client's inbox, if it has received any message yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -109,20 +109,20 @@ class Replays:
         first = await self._runtime.run_watcher(log.first_seq, stream.id)
         return first if first is not None else stream.head + 1
 
-    def catch_up(self, client: ClientState, starts: Sequence[tuple[Stream, int]]) -> None:
-        """Bring ``client`` from a position to the head of each stream: at once from memory, else in a background task.
+    def catch_up(self, client: ClientState, starts: Mapping[Stream, int]) -> None:
+        """Bring ``client`` from its position in each stream to the head: at once from memory, else in a background task.
 
         It becomes a member of each stream there. A failure closes the connection.
         """
-        late = [(stream, position) for stream, position in starts if not self.follow(client, stream, position)]
+        late = {stream: position for stream, position in starts.items() if not self.follow(client, stream, position)}
         if late:
-            client.replays.update((stream.id, late) for stream, _ in late)
+            client.replays.update((stream.id, late) for stream in late)
             self._runtime.spawn(self._replay_all(client, late))
 
-    async def _replay_all(self, client: ClientState, starts: Sequence[tuple[Stream, int]]) -> None:
+    async def _replay_all(self, client: ClientState, starts: Mapping[Stream, int]) -> None:
         """Replay one log after another. Skip a log that the client left meanwhile, or for which it began another replay."""
         try:
-            for stream, position in starts:
+            for stream, position in starts.items():
 
                 def wanted(here: int = stream.id) -> bool:
                     return client.replays.get(here) is starts

@@ -195,7 +195,7 @@ class Streams:
             known = stream.recent.frame(seq) if stream.recent is not None else None
             if known != frame:
                 # Usually a notification that was overtaken. Otherwise the log is another one than the stream's.
-                self.compare(stream, (seq, known) if known else None)
+                self.compare(stream, LoggedFrame(seq, known) if known else None)
 
     def _deliver_early(self, stream: Stream) -> None:
         self._put_early(stream)
@@ -217,8 +217,8 @@ class Streams:
             self._repair_soon(stream)
         return True
 
-    def compare(self, stream: Stream, seen: tuple[int, bytes] | None = None) -> None:
-        """Check that the log still has a message that was seen in it: ``seen`` as (seq, frame), else the stream's last one.
+    def compare(self, stream: Stream, seen: LoggedFrame | None = None) -> None:
+        """Check that the log still has a message that was seen in it: ``seen``, else the stream's last one.
 
         If it has not, ``on_other_log`` is called.
         """

@@ -135,7 +135,7 @@ class Watch:
         if stream.head < 0:
             self._runtime.spawn(self._attach_once_open(client, channel_id, epoch))
         else:
-            self._replays.catch_up(client, [(stream, 0)])
+            self._replays.catch_up(client, {stream: 0})
 
     async def _attach_once_open(self, client: ClientState, channel_id: int, epoch: str) -> None:
         """:meth:`attach_inbox` for a stream that is being opened at this moment."""
@@ -145,7 +145,7 @@ class Watch:
             client.inbox_id = 0  # The next comparison finds it.
             return
         if client.state is State.REGISTERED:
-            self._replays.catch_up(client, [(stream, 0) for stream in streams])
+            self._replays.catch_up(client, dict.fromkeys(streams, 0))
 
 
 def _owners_of(channel_ids: Sequence[int]) -> dict[int, str]:

@@ -96,7 +96,7 @@ def test_a_client_gets_nothing_up_to_its_floor(start: Start, floor: int, expecte
 async def test_a_short_replay_comes_from_memory_at_once(node: Node, log: Log, stream: Stream) -> None:
     await log.publish("five", "six")
     client = NodeClient(node)
-    node.replays.catch_up(client.state, [(stream, 4)])
+    node.replays.catch_up(client.state, {stream: 4})
     assert client.state in stream.members
     assert not client.state.replays
     await client.message("six")
@@ -105,7 +105,7 @@ async def test_a_short_replay_comes_from_memory_at_once(node: Node, log: Log, st
 
 async def test_a_long_replay_is_read_and_ends_in_membership(node: Node, log: Log, stream: Stream) -> None:
     client = NodeClient(node)
-    node.replays.catch_up(client.state, [(stream, 0)])
+    node.replays.catch_up(client.state, {stream: 0})
     assert client.state not in stream.members
     # Messages go on coming while it catches up.
     await log.publish("five")
@@ -126,7 +126,7 @@ async def test_pages_end_where_the_next_ones_begin(node: Node, log: Log, monkeyp
     (stream,) = await node.streams.open([log.ref])
     clients = [NodeClient(node) for _ in range(3)]
     for position, client in enumerate(clients):
-        node.replays.catch_up(client.state, [(stream, position)])
+        node.replays.catch_up(client.state, {stream: position})
     for position, client in enumerate(clients):
         await client.message(texts[-1])
         assert client.texts() == texts[position:]
@@ -134,7 +134,7 @@ async def test_pages_end_where_the_next_ones_begin(node: Node, log: Log, monkeyp
 
 async def test_a_replay_ends_when_the_client_leaves(node: Node, stream: Stream) -> None:
     client = NodeClient(node)
-    node.replays.catch_up(client.state, [(stream, 0)])
+    node.replays.catch_up(client.state, {stream: 0})
     client.state.replays.clear()
     await wait_for(lambda: not node.runtime.short_tasks, "the end of the replay")
     assert client.state not in stream.members
@@ -144,7 +144,7 @@ async def test_a_replay_ends_when_the_client_leaves(node: Node, stream: Stream) 
 async def test_a_replay_that_the_retention_overtakes_closes_the_client(node: Node, stream: Stream) -> None:
     client = NodeClient(node)
     await _prune(node, stream, 3)
-    node.replays.catch_up(client.state, [(stream, 0)])
+    node.replays.catch_up(client.state, {stream: 0})
     await wait_for(lambda: client.closed, "the end")
     assert client.closed == (SLOW, "TOO_SLOW")
 
