@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TypeVar, TypeVarTuple
 
-from django.db import DataError, InterfaceError, OperationalError, connection, transaction
+from django.db import DataError, InterfaceError, OperationalError, connection
 from django.db import Error as DatabaseError
 
 from ..db import faults as database
 from ..protocol.errors import BusError, ErrorCode
+from ..services.questions import bounded
 
 Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
 
 #: Seconds that the threads of a pool wait for one another at the end. A thread that still works closes when it is done.
 TOGETHER = 1.0
-
-#: Seconds that the database may work on one statement of a question (on SQLite: on the whole question).
-LONGEST_QUESTION = 10.0
-#: Steps of SQLite's machine between two looks at the clock.
-_SQLITE_STEPS = 100_000
 
 
 class DatabaseThreads(ThreadPoolExecutor):
@@ -84,52 +77,8 @@ def database_read(function: Callable[[*Args], Result], *args: *Args) -> Result:
 
 
 def database_question(function: Callable[[*Args], Result], *args: *Args) -> Result:
-    """As :func:`database_read`, but with a bound on the database's work.
-
-    Raises ``BusError`` UNAVAILABLE above :data:`LONGEST_QUESTION`. PostgreSQL may read for minutes while it has no statistics
-    of rows that came a moment ago.
-    """
-    return database_read(_bounded, function, *args)
-
-
-def _bounded(function: Callable[[*Args], Result], *args: *Args) -> Result:
-    limit = _postgresql_limit if connection.vendor == "postgresql" else _sqlite_limit
-    try:
-        with limit():
-            return function(*args)
-    except OperationalError as problem:
-        if not _took_too_long(problem):
-            raise
-        text = f"The database needs more than {LONGEST_QUESTION:g} seconds for the answer. Try again later, or ask for less."
-        raise BusError(ErrorCode.UNAVAILABLE, text, retry_after=1.0) from None
-
-
-@contextmanager
-def _postgresql_limit() -> Iterator[None]:
-    # In a transaction, since a pooler between may give the next one another session.
-    with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{LONGEST_QUESTION * 1000:.0f}"])
-        yield
-
-
-@contextmanager
-def _sqlite_limit() -> Iterator[None]:
-    connection.ensure_connection()
-    database: sqlite3.Connection = connection.connection
-    end = time.monotonic() + LONGEST_QUESTION
-    database.set_progress_handler(lambda: time.monotonic() > end, _SQLITE_STEPS)
-    try:
-        yield
-    finally:
-        database.set_progress_handler(None, 0)
-
-
-def _took_too_long(problem: OperationalError) -> bool:
-    """Whether the database gave the statement up: ``query_canceled`` of PostgreSQL, or SQLite's interrupt."""
-    cause = problem.__cause__
-    interrupted = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
-    return interrupted or getattr(cause, "sqlstate", None) == "57014"
+    """As :func:`database_read`, but with a bound on the database's work (:func:`bus.services.questions.bounded`)."""
+    return database_read(bounded, function, *args)
 
 
 def unavailable() -> BusError:

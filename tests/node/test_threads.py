@@ -10,6 +10,7 @@ from django.db import connection
 from bus.node import threads
 from bus.node.threads import DatabaseThreads
 from bus.protocol.errors import BusError
+from bus.services import questions
 
 #: Work without an end that can be seen. On SQLite it is interrupted between steps of its machine.
 ENDLESS = {
@@ -37,13 +38,13 @@ def asker() -> Iterator[DatabaseThreads]:
 def test_a_question_that_takes_too_long_ends_with_an_error_that_says_so(
     asker: DatabaseThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "LONGEST_QUESTION", 0.2)
+    monkeypatch.setattr(questions, "LONGEST_QUESTION", 0.2)
     with pytest.raises(BusError, match=r"more than 0\.2 seconds") as refused:
         asker.submit(threads.database_question, asked, ENDLESS[connection.vendor]).result(60)
     assert refused.value.code == "UNAVAILABLE"
     assert refused.value.retry_after == 1.0
     # The next one finds the thread and its connection as they were.
-    monkeypatch.setattr(threads, "LONGEST_QUESTION", 10.0)
+    monkeypatch.setattr(questions, "LONGEST_QUESTION", 10.0)
     assert asker.submit(threads.database_question, asked, "SELECT 1").result(60) == (1,)
     assert asker.submit(threads.database_read, asked, "SELECT 2").result(60) == (2,)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -18,6 +20,7 @@ from ...db.faults import without_transaction
 from ...protocol.errors import BusError, ErrorCode
 from ...protocol.names import Address, parse_address
 from ...protocol.routing import invalid_name
+from ...services.questions import bounded
 from ...shapes import Page
 from ..authentication import BusAuthentication, actor_of
 from ..bodies import JSONParser, JSONRenderer, WholeRequest
@@ -32,6 +35,14 @@ from ..throttling import BusThrottle
 DOOR = "rest"
 
 Filters = TypeVar("Filters", bound=ListFilter)
+
+
+def _bounded(get: Callable[..., Response]) -> Callable[..., Response]:
+    @wraps(get)
+    def bounded_get(self: BusView, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return bounded(lambda: get(self, request, *args, **kwargs))
+
+    return bounded_get
 
 
 class BusView(APIView):
@@ -50,6 +61,12 @@ class BusView(APIView):
     look_cost = 1
     schema = BusSchema()
     http_method_names = ["get", "head", "post", "patch", "delete"]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Bound the database's work of each page of a list, as for the commands of a socket."""
+        super().__init_subclass__(**kwargs)
+        if cls.look_cost > 1 and "get" in cls.__dict__:
+            cls.get = _bounded(cls.__dict__["get"])  # type: ignore[attr-defined]
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
