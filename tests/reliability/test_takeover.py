@@ -122,7 +122,7 @@ async def two(live_bus: LiveBus, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     await current().start()
     await second.start()
     made = TwoProcesses(live_bus, [current(), second], monkeypatch)
-    monkeypatch.setattr(PortableWriter, "gone", lambda self: self.closed or id(self) in made.gone)
+    monkeypatch.setattr(PortableWriter, "disconnected", lambda self: self.closed or id(self) in made.gone)
     yield made
     await made.settle()
     await second.stop()
