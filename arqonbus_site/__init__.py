@@ -1,1 +1,1 @@
-"""The project: settings and wiring, no behaviour."""
+"""The ready project: settings and URLs, no behaviour."""

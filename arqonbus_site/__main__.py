@@ -1,4 +1,4 @@
-"""``arqonbus-server COMMAND`` and ``python -m arqonbus_site COMMAND``: ``manage.py`` for who installed the package."""
+"""``arqonbus-server COMMAND`` and ``python -m arqonbus_site COMMAND``: ``manage.py`` for an installed package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Run a management command. What keeps it from running is one line and status 1 (`--traceback` shows all)."""
+    """Run a management command. A wrong setting or a missing database is one line and status 1 (`--traceback` shows all)."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "arqonbus_site.settings")
     from django.conf import settings
     from django.core.management import execute_from_command_line
@@ -22,7 +22,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Run a management command; without one, list them."""
+    """Run a management command. Without one, list all commands."""
     run(["arqonbus-server", *sys.argv[1:]])
 
 

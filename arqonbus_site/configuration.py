@@ -1,4 +1,4 @@
-"""Generates docs/configuration.md: ``python -m arqonbus_site.configuration > docs/configuration.md``."""
+"""Generate docs/configuration.md: ``python -m arqonbus_site.configuration > docs/configuration.md``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Environment variables set all options. Without any variable ArqonBus runs in dev
 
 
 def page() -> str:
-    """The whole document."""
+    """Return the whole document."""
     lines = [_HEAD, *_rows(list(fields_of(Site).values()), "")]
     rows = list(fields_of(Config).values())
     names = [row.name for row in rows]

@@ -1,4 +1,4 @@
-"""What keeps the ready project from starting is one line that says what to do, whichever command started it."""
+"""Turn an error that stops the ready project into one line that says what to do, for every command."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from django.db import OperationalError, ProgrammingError
 
 @contextmanager
 def one_line(*, traceback: bool = False) -> Iterator[None]:
-    """End the process with status 1 and one line for a wrong setting, or for a database that is away or lacks tables.
+    """End the process with status 1 and one line, for a wrong setting, or a missing database or table.
 
-    With ``traceback`` the exception goes on as it is, for whoever looks for its cause in the code.
+    With ``traceback`` the exception is raised unchanged.
     """
     try:
         yield

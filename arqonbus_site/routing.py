@@ -1,4 +1,4 @@
-"""Which consumer serves which path."""
+"""The consumer of each path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What development mode keeps beside the database, readable by its owner only: the key, and the SQLite file itself."""
+"""Files of development mode beside the database, readable by their owner only: the key and the SQLite file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 
 def development_key(folder: Path) -> str:
-    """The key in ``folder/development.key``, made on first use.
+    """Return the key in ``folder/development.key``. The first call creates it.
 
-    Raises ``ImproperlyConfigured`` where the folder cannot be written to.
+    Raises ``ImproperlyConfigured`` if the folder is not writable.
     """
     path = folder / "development.key"
     try:
@@ -34,13 +34,14 @@ def development_key(folder: Path) -> str:
 
 
 def prepare_sqlite(name: str, own_folder: Path) -> None:
-    """Make the empty file ``name`` of a SQLite database, for SQLite would let every local user read it.
+    """Create an empty SQLite file ``name``. SQLite itself would let every local user read it.
 
-    ``own_folder`` is made with it; that of a file elsewhere has to be there, or a mistyped path would be served as an empty bus.
-    Raises ``ImproperlyConfigured``.
+    ``own_folder`` is created too. Another folder must exist, since a mistyped path would otherwise give an empty bus. Raises
+    ``ImproperlyConfigured``.
 
-    A session's key in it is as good as a password. SQLite gives the files beside it the same mode. A file that is there keeps
-    its mode: somebody may have shared it on purpose. What cannot be made is left for SQLite to refuse.
+    The database contains session keys, which are as good as passwords. SQLite gives its other files the same mode. An existing
+    file keeps its mode, since somebody may share it on purpose. If this function cannot create the file, SQLite reports the
+    error.
     """
     if name == ":memory:" or name.startswith("file:"):
         return

@@ -1,4 +1,4 @@
-"""The site's addresses."""
+"""URLs of the site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publish what happens to a model's rows: created, updated, deleted.
+"""Publish the changes of a model's rows: created, updated, deleted.
 
 ::
 
@@ -8,10 +8,10 @@
     def order_on_the_bus(order):
         return {"id": order.pk, "state": order.state}
 
-Put it into a module that is imported at start (``apps.py`` → ``ready``). The message is written in the transaction of the
-change: subscribers hear of it after the commit, and never after a rollback. Rows that were written through a proxy, a child or a
-parent of the model are rows of it too (``bus.db.inheritance``). ``QuerySet.update``, ``bulk_create``, ``bulk_update`` and SQL
-of one's own send no signals in Django, so they are not mirrored; ``order_on_the_bus.publish(order, "updated")`` does it by hand.
+Put the function into a module that is imported at start (``apps.py`` → ``ready``). The transaction of the change writes the
+message. Subscribers receive it after the commit, and never after a rollback. Rows written through a proxy, a child or a
+parent of the model count too (``bus.family``). Django sends no signals for ``QuerySet.update``, ``bulk_create``,
+``bulk_update`` and your own SQL, so these are not mirrored. Call ``order_on_the_bus.publish(order, "updated")`` for them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Describe = Callable[[M], dict[str, Any] | None]
 
 
 class Mirror(Generic[M]):
-    """A model's place on the bus. Made by :func:`mirror`; calling it describes a row."""
+    """The mirror of one model. :func:`mirror` returns it. A call returns the public values of a row."""
 
     def __init__(
         self,
@@ -54,14 +54,14 @@ class Mirror(Generic[M]):
         self.__doc__ = describe.__doc__
 
     def __call__(self, row: M) -> dict[str, Any] | None:
-        """What the bus tells of a row."""
+        """Return the public values of a row, or None for a row that is not published."""
         return self._describe(row)
 
     def publish(self, row: M, event: str, *, changed: Iterable[str] | None = None) -> Published | None:
-        """Tell of ``row`` now (inside a transaction: after its commit).
+        """Publish ``row`` now. Inside a transaction, subscribers receive it after the commit.
 
-        None when it is not to be told of, or nobody is there to be told: its channel is the inbox of a client that was never
-        here. Raises ``BusError`` for an address or values that cannot be published.
+        Returns None if the row is not published, or if its channel is the inbox of a client that never connected. Raises
+        ``BusError`` for an address or values that cannot be published.
         """
         data = self._describe(row)
         if data is None:
@@ -84,12 +84,12 @@ class Mirror(Generic[M]):
             raise
 
     def connect(self) -> None:
-        """Begin to listen to the model's signals, and to those of its relatives; the decorator has done it."""
+        """Connect to the signals of the model and its relatives. The decorator calls this."""
         family.listen(post_save, self._saved, self.model, self)
         family.listen(post_delete, self._deleted, self.model, self)
 
     def disconnect(self) -> None:
-        """Listen no more."""
+        """Disconnect from the signals."""
         family.ignore(post_save, self.model, self)
         family.ignore(post_delete, self.model, self)
 
@@ -130,14 +130,14 @@ def mirror(
     events: Iterable[str] = EVENTS,
     durable: bool = True,
 ) -> Callable[[Describe[M]], Mirror[M]]:
-    """Publish creations, updates and deletions of ``model`` to ``channel``, as what the decorated function makes of a row.
+    """Publish creations, updates and deletions of ``model`` to ``channel``. The decorated function describes a row.
 
-    Rows may be written through a proxy, a child or a parent of the model; the function gets a row of ``model`` or of a child.
+    Rows may be written through a proxy, a child or a parent of the model. The function gets a row of ``model`` or of a child.
 
-    ``channel`` is an address such as ``"shop:orders"``, or a function of the row. The message's type is ``model``, its payload
-    ``{"event": "created", "model": "shop.order", "pk": 7, "data": {…}}``, and ``changed`` with the names where the row was saved
-    with ``update_fields``. ``durable=False`` writes the message after the commit instead of within the transaction. Raises
-    ``ValueError`` for an unknown event, and for an abstract model, which has no rows.
+    ``channel`` is an address such as ``"shop:orders"``, or a function of the row. The type of the message is ``model``. Its
+    payload is ``{"event": "created", "model": "shop.order", "pk": 7, "data": {…}}``. If the row was saved with
+    ``update_fields``, it has ``changed`` with their names. ``durable=False`` writes the message after the commit instead of in
+    the transaction. Raises ``ValueError`` for an unknown event, and for an abstract model, which has no rows.
     """
     if model._meta.abstract:
         raise ValueError(f"{model.__name__} is abstract and has no rows. Mirror the models that inherit from it")

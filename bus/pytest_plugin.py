@@ -1,6 +1,6 @@
 """The fixtures of ``bus.testing``: ``pytest_plugins = ["bus.pytest_plugin"]`` in your conftest.py.
 
-``live_bus``          the bus at work inside of an async test (pytest-asyncio or anyio)
+``live_bus``          the bus inside an async test (pytest-asyncio or anyio)
 ``assert_published``  :func:`bus.testing.assert_published`
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest_asyncio.fixture
 async def live_bus(transactional_db: None) -> AsyncIterator[LiveBus]:
-    """The bus at work in the test's event loop; the test's database is a transactional one."""
+    """Run the bus in the test's event loop. It requests a transactional database."""
     from .testing import live_bus as make
 
     async with make() as bus:
@@ -28,7 +28,7 @@ async def live_bus(transactional_db: None) -> AsyncIterator[LiveBus]:
 
 @pytest.fixture
 def assert_published(db: None) -> Callable[..., AbstractContextManager[Publications]]:
-    """``with assert_published("room:channel", message="x"): …``."""
+    """Return :func:`bus.testing.assert_published`."""
     from .testing import assert_published as check
 
     return check

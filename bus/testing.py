@@ -5,7 +5,7 @@
     pytest_plugins = ["bus.pytest_plugin"]           # conftest.py: the fixture ``live_bus``
 
     @pytest.mark.django_db(transaction=True)
-    async def test_orders_are_told(live_bus):
+    async def test_orders_are_published(live_bus):
         shop = await live_bus.connect(client_id="shop", room="shop:orders")
         await Order.objects.acreate(state="new")
         message = await shop.expect("model", payload={...})
@@ -14,9 +14,9 @@
         with assert_published("shop:orders", message="new order"):
             client.post("/orders/")
 
-The clients speak to ``BusConsumer`` itself through ASGI, in the event loop of the test: registration, permissions, the log
-and the fan-out are those of a server. The database works in threads, so the test has to be a transactional one, and SQLite has
-to be a file (``DATABASES["default"]["TEST"] = {"NAME": …}``).
+The clients use ``BusConsumer`` through ASGI, in the event loop of the test. Registration, permissions, the log and the
+fan-out are those of a server. The bus uses the database from several threads, so the test must be transactional. SQLite
+needs a file (``DATABASES["default"]["TEST"] = {"NAME": …}``).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _ORIGIN = "http://testserver"
 
 
 class TestClient:
-    """One socket on the bus's consumer. Made by :meth:`LiveBus.connect`."""
+    """One socket on the bus's consumer. :meth:`LiveBus.connect` returns it."""
 
     __test__ = False  # pytest: this is no test case
 
@@ -84,16 +84,16 @@ class TestClient:
         self._arrived.set()
 
     async def send(self, frame: Mapping[str, Any] | str) -> None:
-        """Send a frame: an object, or a text as it is."""
+        """Send a frame: an object, or an unchanged text."""
         text = frame if isinstance(frame, str) else json.dumps(frame)
         self._to_server.put_nowait({"type": "websocket.receive", "text": text})
 
     async def expect(
         self, type: str | None = None, event: str | None = None, *, timeout: float = TIMEOUT, **fields: Any
     ) -> dict[str, Any]:
-        """The first frame not yet taken that matches: its ``type``, ``payload.event``, and other top-level fields.
+        """Return the first unread frame that matches: its ``type``, ``payload.event``, and other top-level fields.
 
-        Raises ``AssertionError`` with what came instead after ``timeout`` seconds, or when the connection ends before.
+        Raises ``AssertionError`` with the received frames after ``timeout`` seconds, or if the connection ends before.
         """
         wanted = {"type": type, "event": event, **fields}
         try:
@@ -113,16 +113,16 @@ class TestClient:
             raise AssertionError(f"no {_shown(wanted)} within {timeout:g} s; {self._rest()}") from None
 
     async def expect_nothing(self, type: str | None = None, event: str | None = None, **fields: Any) -> None:
-        """No matching frame has come that is not taken yet. Not a sleep: the server has sent all it had before it answers a ping.
+        """Assert that no matching frame is unread. This is no sleep: the server sends all frames before its pong.
 
-        Publish with ``ack`` (as :meth:`publish` does) before, so that the message would be here. Raises ``AssertionError``.
+        Publish with ``ack`` before (as :meth:`publish` does), so that the message would be here. Raises ``AssertionError``.
         """
         await self.command("ping")
         unwanted = [frame for frame in self._open if _matches(frame, type, event, fields)]
         assert not unwanted, f"nothing was expected, but this came: {unwanted}"
 
     async def publish(self, address: str, message: Any = None, **fields: Any) -> dict[str, Any]:
-        """Publish to ``room:channel`` and wait for the ack, which is returned. Raises ``AssertionError`` with the error."""
+        """Publish to ``room:channel`` and return the ack. Raises ``AssertionError`` with the error."""
         frame: dict[str, Any] = {
             "type": "event",
             "id": f"arq_{uuid.uuid4().hex}",
@@ -138,25 +138,25 @@ class TestClient:
         return answer
 
     async def command(self, command: str, **parameters: Any) -> dict[str, Any]:
-        """Call a command; its result. Raises ``AssertionError`` with the error; see :meth:`refused`."""
+        """Run a command and return its result. Raises ``AssertionError`` with the error; see :meth:`refused`."""
         answer = await self._call(command, parameters)
         assert answer["status"] == "success", f"{command} was refused: {answer['error']}"
         result: dict[str, Any] = answer["result"]
         return result
 
     async def refused(self, command: str, **parameters: Any) -> dict[str, Any]:
-        """Call a command that has to be refused; the ``error``. Raises ``AssertionError`` when it is not."""
+        """Run a command that the server must refuse, and return the ``error``. Raises ``AssertionError`` if it does not."""
         answer = await self._call(command, parameters)
         assert answer["status"] == "error", f"{command} was not refused: {answer['result']}"
         error: dict[str, Any] = answer["error"]
         return error
 
     async def join(self, address: str, **parameters: Any) -> dict[str, Any]:
-        """Join a channel; the result."""
+        """Join a channel and return the result."""
         return await self.command("join_channel", channel=address, **parameters)
 
     async def close(self) -> None:
-        """Disconnect, and wait until the server has seen it."""
+        """Disconnect, and wait until the server has noticed it."""
         if not self._task.done():
             self._to_server.put_nowait({"type": "websocket.disconnect", "code": 1000})
             await asyncio.wait([self._task], timeout=TIMEOUT)
@@ -174,7 +174,7 @@ class TestClient:
 
 
 class LiveBus:
-    """The bus at work inside of a test, in its event loop. See :func:`live_bus`."""
+    """The bus inside a test, in the test's event loop. See :func:`live_bus`."""
 
     def __init__(self, application: Any = None) -> None:
         self._application = application or BusConsumer.as_asgi()
@@ -191,10 +191,10 @@ class LiveBus:
         register: bool = True,
         **registration: Any,
     ) -> TestClient:
-        """A client that is registered (with ``register=False`` only connected). ``registration`` are its fields.
+        """Connect and register a client. ``register=False`` only connects. ``registration`` are the fields of its frame.
 
-        ``user`` comes with the session of a Django user, ``token`` with an access token. Raises ``AssertionError`` when the bus
-        refuses, with its reason.
+        ``user`` connects with the session of a Django user, and ``token`` with an access token. Raises ``AssertionError`` with
+        the reason if the bus refuses.
         """
         given = {"host": "testserver", "origin": _ORIGIN, **(headers or {})}
         if token is not None:
@@ -225,7 +225,7 @@ class LiveBus:
         return client
 
     async def close(self) -> None:
-        """End all clients, the node of this event loop, and the connection of its thread."""
+        """Disconnect all clients, stop the node of this event loop, and close the database connection of its thread."""
         await asyncio.gather(*(client.close() for client in self._clients))
         await current().stop()
         # The thread of `sync_to_async` keeps its connection, and with it the test's database, for ever.
@@ -234,12 +234,12 @@ class LiveBus:
 
 @asynccontextmanager
 async def live_bus(application: Any = None, *, anonymous: bool = True) -> AsyncIterator[LiveBus]:
-    """The bus inside of a test. ``application``: what serves sockets, by default the bus's consumer alone.
+    """Run the bus inside a test. ``application`` serves the sockets; the default is the bus's consumer.
 
-    ``anonymous``: clients that bring neither user nor token are let in, as in development (test runners switch DEBUG off); False:
-    as your settings say. The test's database has to be a transactional one (``@pytest.mark.django_db(transaction=True)``,
-    ``TransactionTestCase``; the fixture sees to it), because threads do not see what an open transaction wrote. Raises
-    ``ImproperlyConfigured`` with what to do where it cannot work in threads at all.
+    With ``anonymous``, clients without a user or token may connect, as in development (test runners turn DEBUG off). False
+    applies your settings. The test must use a transactional database (``@pytest.mark.django_db(transaction=True)``,
+    ``TransactionTestCase``), since threads do not see the rows of an open transaction. The fixture requests one. Raises
+    ``ImproperlyConfigured`` with advice if the database cannot work in threads.
     """
     if connection.vendor == "sqlite" and connection.is_in_memory_db():  # type: ignore[attr-defined]
         raise ImproperlyConfigured(
@@ -262,7 +262,7 @@ async def live_bus(application: Any = None, *, anonymous: bool = True) -> AsyncI
 
 
 class Publications(list[dict[str, Any]]):
-    """The messages that were published within ``assert_published``, as they are delivered."""
+    """The messages published within ``assert_published``, in their delivered form."""
 
 
 @contextmanager
@@ -271,10 +271,10 @@ def assert_published(
 ) -> Iterator[Publications]:
     """Assert that the block publishes to ``address`` (``room:channel``, ``room:*`` or ``pm:<client_id>``).
 
-    ``count``: exactly so many messages (0: none), else at least one. ``type`` and ``fields`` (``message``, ``payload``,
-    ``metadata``, ``from_`` …) are compared with the delivered frames. What is kept in the log counts: also within an open
-    transaction (so it works in a plain ``TestCase``), not after a rollback, and not what goes to an ephemeral channel. Raises
-    ``AssertionError`` with what was published instead. Asynchronous tests use :func:`aassert_published`.
+    ``count`` is the exact number of messages (0: none). Without it, at least one is needed. ``type`` and ``fields`` (``message``,
+    ``payload``, ``metadata``, ``from_`` …) are compared with the delivered frames. Messages in the log count, also inside an open
+    transaction, so it works in a plain ``TestCase``. Messages of a rollback or to an ephemeral channel do not count. Raises
+    ``AssertionError`` with the published messages. Asynchronous tests use :func:`aassert_published`.
     """
     before = _newest()
     found = Publications()
@@ -286,7 +286,7 @@ def assert_published(
 async def aassert_published(
     address: str, *, count: int | None = None, type: str | None = None, **fields: Any
 ) -> AsyncIterator[Publications]:
-    """:func:`assert_published` for asynchronous tests."""
+    """The same as :func:`assert_published`, for asynchronous tests."""
     before = await sync_to_async(_newest)()
     found = Publications()
     yield found
@@ -315,7 +315,7 @@ def _judge(
 
 
 def _session_of(user: Any) -> str:
-    """A session in which ``user`` is logged in; its key."""
+    """Return the key of a session of ``user``."""
     session = import_module(settings.SESSION_ENGINE).SessionStore()
     session[SESSION_KEY] = str(user.pk)
     session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]

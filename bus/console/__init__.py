@@ -1,6 +1,6 @@
-"""The console: one page that shows the bus alive. Everything it shows comes over the public socket, REST and telemetry.
+"""The console: one page that shows the live bus. All of its data comes over the public socket, REST and telemetry.
 
-Here are only the page's shell and its door (log in, or give an access token); the page itself is a set of modules in
+This package has only the HTML page, the log-in and the documentation. The scripts of the page are in
 ``bus/static/arqonbus/console``.
 """
 

@@ -1,4 +1,4 @@
-"""Log-in forms that do not take endless tries from one address: the console's, and one for the admin."""
+"""Log-in forms with a limit per address: one for the console, one for the admin."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ THROTTLED = "throttled"
 
 
 class LoginForm(AuthenticationForm):
-    """Asks how often this address tried before it asks whether the password is right, which is what costs."""
+    """A form that checks the number of tries of an address before the password, since the password check is expensive."""
 
     def clean(self) -> dict[str, Any]:
-        """The checked fields. Raises ``ValidationError``."""
+        """Return the checked fields. Raises ``ValidationError``."""
         attempts: Attempts = apps.get_app_config("bus").attempts  # type: ignore[attr-defined]
         self.wait = attempts.login(request_address(self.request)) if self.request is not None else 0.0
         if self.wait:

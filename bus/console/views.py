@@ -1,4 +1,4 @@
-"""The console's page and the log-in that goes with it."""
+"""The console's page and its log-in."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _link(name: str) -> str | None:
 
 
 def _python() -> str | None:
-    """How to start a Python that has the client, on the developer's own machine: so the shown lines run as they stand."""
+    """Return a command that starts a Python with the client on this machine, or None. The page shows it in examples."""
     interpreter = shlex.quote(sys.executable)
     if find_spec("arqonbus") is not None:
         return interpreter
@@ -48,10 +48,10 @@ def _python() -> str | None:
 
 
 def _csrf(request: HttpRequest) -> dict[str, str | None]:
-    """How the page shows that it is one of ours, whatever the project's CSRF settings are.
+    """Return the CSRF values of the page, for every CSRF setting of the project.
 
-    ``token`` is good for whom the page was made for. The ``cookie``, where scripts may read one, is newer after a log-in in
-    another tab; ``header`` is where REST looks for it.
+    ``token`` belongs to the user of this page. If scripts can read the ``cookie``, it is newer after a log-in in another tab.
+    ``header`` is the header that REST reads.
     """
     hidden = settings.CSRF_USE_SESSIONS or settings.CSRF_COOKIE_HTTPONLY
     return {
@@ -62,7 +62,7 @@ def _csrf(request: HttpRequest) -> dict[str, str | None]:
 
 
 def _config(request: HttpRequest) -> dict[str, Any]:
-    """What the page's script has to know before it connects. Strangers get the page too: nothing in it but what is theirs."""
+    """Return the settings that the page's script needs before it connects. Strangers may see all of them."""
     user = getattr(request, "user", None)  # A project may do without sessions.
     if user is not None and not user.is_authenticated:
         user = None
@@ -91,7 +91,7 @@ def _config(request: HttpRequest) -> dict[str, Any]:
 
 
 def _bus_port(request: HttpRequest) -> int | None:
-    """The bus's port, where the request came in on the port that is for telemetry sockets alone."""
+    """Return the bus's port if the request arrived on the telemetry port, else None."""
     scope: dict[str, Any] = getattr(request, "scope", {})
     return scope.get("arqonbus.bus_port") if scope.get("arqonbus.listener") == "telemetry" else None
 
@@ -100,7 +100,7 @@ def _bus_port(request: HttpRequest) -> int | None:
 @ensure_csrf_cookie
 @require_GET
 def console(request: HttpRequest) -> HttpResponse:
-    """The page. It holds no data of the bus: its script fetches that as the visitor, or asks who the visitor is."""
+    """Show the page. It contains no data of the bus: its script fetches the data with the visitor's rights."""
     if (bus_port := _bus_port(request)) is not None:
         host = split_domain_port(request.get_host())[0]
         there = f"{request.scheme}://{host}:{bus_port}{reverse('bus:console')}"
@@ -114,7 +114,7 @@ def console(request: HttpRequest) -> HttpResponse:
 
 
 class Login(auth_views.LoginView):
-    """Log in with a Django user, staff or not; the socket and REST then know the session."""
+    """Log in as a Django user, staff or not. The socket and REST then accept the session."""
 
     template_name = "bus/login.html"
     form_class = LoginForm
@@ -122,7 +122,7 @@ class Login(auth_views.LoginView):
     next_page = "bus:console"
 
     def form_invalid(self, form: AuthenticationForm) -> HttpResponse:
-        """The form again; 429 where there were too many."""
+        """Show the form again, with status 429 after too many tries."""
         answer = super().form_invalid(form)
         if form.has_error(NON_FIELD_ERRORS, THROTTLED):
             answer.status_code = 429
@@ -130,13 +130,13 @@ class Login(auth_views.LoginView):
         return answer
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """The page. Raises ``Http404`` in a project without sessions."""
+        """Show the page. Raises ``Http404`` in a project without sessions."""
         if not hasattr(request, "session") or not hasattr(request, "user"):
             raise Http404("This project has no sessions to log in to; open the console with an access token.")
         return super().dispatch(request, *args, **kwargs)
 
 
 class Logout(auth_views.LogoutView):
-    """Log out, back to the console's door."""
+    """Log out, and return to the console's log-in."""
 
     next_page = "bus:console"

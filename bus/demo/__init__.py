@@ -1,3 +1,3 @@
-"""The demo: agents that walk through the science room, as ordinary clients over the socket, in a process of their own."""
+"""The demo: agents in the science room. They are ordinary clients over the socket, in a second process."""
 
 from __future__ import annotations

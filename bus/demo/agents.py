@@ -1,7 +1,6 @@
-"""A small laboratory: each agent listens to one step of the scientific method and works on the next.
+"""A small laboratory: each agent follows one step of the scientific method and works on the next.
 
-``python -m bus.demo.agents ws://localhost:8765/`` runs until its standard input ends. It uses nothing of the server: only the
-Python client.
+``python -m bus.demo.agents ws://localhost:8765/`` runs until its standard input ends. It uses only the Python client.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ STUDIES = [
 
 @dataclass(frozen=True)
 class Agent:
-    """Who works on which step."""
+    """An agent and its step of the method."""
 
     client_id: str
     name: str
@@ -118,7 +117,7 @@ def _pause() -> float:
 
 
 def _work(agent: Agent, study: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What an agent says in its channel about a study: texts with their payloads."""
+    """Return the messages of an agent about a study: texts with their payloads."""
     question, idea, plan, (name, unit, low, high), finding = STUDIES[study % len(STUDIES)]
     number = f"S-{100 + study}"
     common = {"study": number, "step": agent.works}
@@ -141,7 +140,7 @@ def _work(agent: Agent, study: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 async def _agent(url: str, agent: Agent, first: int) -> None:
-    """Live as one agent: say something at once, then answer what comes from the step before."""
+    """Run one agent: publish at once, then answer messages of the previous step."""
     personality = {"trait": agent.trait, "role": f"{agent.works} step of the demo"}
     async with arqonbus.connect(
         url,
@@ -186,7 +185,7 @@ async def _agent(url: str, agent: Agent, first: int) -> None:
 
 
 async def _observer(url: str) -> None:
-    """A human who looks in, asks, and thanks somebody in private."""
+    """Run a human who reads, asks, and thanks an agent with a private message."""
     async with arqonbus.connect(
         url, client_id="ada", client_type="human", screen_name="Ada", avatar="🧑‍🔬", wait=60.0
     ) as bus:
@@ -209,7 +208,7 @@ async def _observer(url: str) -> None:
 
 
 async def run(url: str) -> None:
-    """Run everybody until standard input ends."""
+    """Run all agents until standard input ends."""
     tasks = [asyncio.create_task(_agent(url, agent, first)) for first, agent in enumerate(AGENTS)]
     tasks.append(asyncio.create_task(_observer(url)))
     over = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
@@ -223,7 +222,7 @@ async def run(url: str) -> None:
 
 
 def main() -> None:
-    """Entry point: the bus's URL is the one argument."""
+    """Run the agents. The only argument is the URL of the bus."""
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(sys.argv[1]))
 

@@ -108,7 +108,7 @@ async def test_a_database_in_memory_is_refused_with_what_to_do(
     # Only here: a connection that is opened meanwhile would stay on that database.
     with monkeypatch.context() as patched:
         patched.setitem(connection.settings_dict, "NAME", ":memory:")
-        with pytest.raises(ImproperlyConfigured, match="give the tests a file"):
+        with pytest.raises(ImproperlyConfigured, match="Give the tests a file"):
             await live_bus().__aenter__()
 
 
