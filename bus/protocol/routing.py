@@ -24,16 +24,6 @@ from .names import (
 LONGEST = 129
 
 
-class Place(NamedTuple):
-    """What a frame's ``room`` and ``channel`` name: an address, and whether a message for it is ``private``.
-
-    A private message goes to inboxes. ``pm`` as the channel of any room is a way to write to those in ``to``, too.
-    """
-
-    address: Address
-    private: bool
-
-
 class Route(NamedTuple):
     """Where a message goes: to everybody at ``address``, or with ``targets`` (client ids) to their inboxes only."""
 
@@ -52,12 +42,14 @@ def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
     return place(room, channel, initial).address
 
 
-def place(room: str | None, channel: str | None, initial: Address) -> Place:
+def place(room: str | None, channel: str | None, initial: Address) -> Route:
     """The target of a frame's ``room`` and ``channel``, with ``initial`` as the fallback pair.
 
     Rules in order: a ``channel`` that holds ``r:c`` is the target; else a channel lies in ``room`` (its part before
     ``:``), or in the initial room; else a ``room`` of the form ``r:c`` is both; a room alone is the whole room; neither is
-    the initial pair. Empty strings count as absent; ``*`` as the room is everybody. Raises ``BusError`` INVALID_NAME.
+    the initial pair. Empty strings count as absent; ``*`` as the room is everybody. A message for inboxes (``pm:<client_id>``,
+    or ``pm`` as the channel of any room) is private: its targets are not None, and still to be filled in.
+    Raises ``BusError`` INVALID_NAME.
     """
     # What is longer than an address cannot be one, but with a channel of its own the room may have anything behind its ":".
     if room is not None and len(room) > LONGEST:
@@ -65,9 +57,9 @@ def place(room: str | None, channel: str | None, initial: Address) -> Place:
     return _remembered(room, channel, initial)
 
 
-def _place(room: str | None, channel: str | None, initial: Address) -> Place:
+def _place(room: str | None, channel: str | None, initial: Address) -> Route:
     address = _resolve(room, channel, initial)
-    return Place(address, address.is_inbox or channel == INBOX_ROOM)
+    return Route(address, () if address.is_inbox or channel == INBOX_ROOM else None)
 
 
 def _resolve(room: str | None, channel: str | None, initial: Address) -> Address:

@@ -56,12 +56,13 @@ def entries(
     made: list[Entry] = []
     for ref in refs:
         address = ref.address
-        kind = delivered_type(inbound.type, address)
+        private = address.is_inbox
+        kind = delivered_type(inbound.type, address) if private else inbound.type
         if message_id:
             uid, key = frames.message_uid(message_id), frames.publish_key(sender, message_id, address)
         else:
             uid, key = new_uid(), None
         head = frames.message_head(uid, kind, address, sender)
-        without = None if address.is_inbox and address.channel == sender else exclude
+        without = None if private and address.channel == sender else exclude
         made.append(Entry(ref.id, head, tail, uid, kind, sender, key, done, without, ref, message_id, owner))
     return made

@@ -57,10 +57,11 @@ def _event(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
                 details=[{"field": "channel", "message": "The address is missing. Give `room` and `channel`."}],
             )
         initial = _NOWHERE
-    address, private = place(room, channel, initial)
+    found = place(room, channel, initial)
+    address = found.address
     require_admin_for(actor, inbound.type, address)
-    if not private:
-        return Route(address)
+    if found.targets is None:
+        return found
     # `pm` in any room leads to the inboxes in `to`, and never to a place where others read along.
     return _private_to(inbound.to or ([address.channel] if address.is_inbox else []))
 

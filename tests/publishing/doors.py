@@ -91,7 +91,7 @@ class Site:
     async def inside(self, action: str, **asked: Any) -> Any:
         """Run an action of ``doors_urls`` in the server."""
         answer = await self.http.post(f"/inside/{action}", json=asked)
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code == 200, answer.text[:1000]
         return answer.json()
 
 

@@ -61,7 +61,7 @@ def _look(asked: dict[str, Any]) -> dict[str, Any]:
     """What is new since the last look: rows behind ``after``, what the signal told, and the counters; but the server's own."""
     (node,) = apps.get_app_config("bus").nodes  # type: ignore[attr-defined]
     # MCP answers with an error for an unknown target while the messages for the others are on their way.
-    asyncio.run_coroutine_threadsafe(node.log.drained(), node.loop).result(30)
+    asyncio.run_coroutine_threadsafe(node.log.drained(), node.runtime.loop).result(30)
     rows = Message.objects.filter(pk__gt=asked["after"]).exclude(sender=SERVER).select_related("channel__room")
     heard, _heard[:] = [fact for fact in _heard if f'"from":"{SERVER}"' not in fact[3]], []
     return {
