@@ -488,7 +488,8 @@ class AdminDoor(Door):
     async def publish_one(self, frame: Frame) -> Outcome:
         pk = (await self.site.inside("client", client_id=self.target(frame.to[0])))["pk"]
         answer = await self._post(f"/admin/bus/client/{pk}/message/", text=frame.message or "")
-        assert f"has your message, from {self.sender}." in answer.text, answer.text
+        assert 'class="success"' in answer.text, answer.text[:1000]
+        assert self.sender in answer.text
         # The page says no more than that.
         return Outcome((("pm", neutral(self.target(frame.to[0]), self.mark), None),))
 

@@ -240,6 +240,8 @@ def world(backends: Backends, start_server: StartServer) -> Iterator[World]:
         yield made
 
 
+# A failure is made as small as it can be, which takes longer than the test.
+@pytest.mark.timeout(900)
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(EXAMPLES)
 @example([Frame("hall", id="one", message="a"), Frame("hall", id="one", message="b")])
