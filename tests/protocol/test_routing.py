@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.protocol.errors import BusError
-from bus.protocol.names import EVERYONE, Address, inbox, is_client_id, is_name, whole_room
-from bus.protocol.routing import channel_not_found, delivered_type, invalid_name, resolve
+from bus.protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, inbox, is_client_id, is_name, whole_room
+from bus.protocol.routing import Route, channel_not_found, delivered_type, invalid_name, resolve
 
 pytestmark = pytest.mark.pure
 
@@ -138,3 +138,12 @@ def test_a_missing_channel_is_named() -> None:
     problem = channel_not_found(Address("lab", "hall"))
     assert (problem.code, problem.message) == ("CHANNEL_NOT_FOUND", "There is no channel lab:hall.")
     assert problem.details == [{"address": "lab:hall"}]
+
+
+def test_a_message_goes_into_one_log_or_into_the_inbox_of_each_known_target() -> None:
+    explore = Address("science", "explore")
+    assert Route(explore).addresses() == [explore]
+    letter = Route(Address(INBOX_ROOM, WHOLE), ("ada", "bob"))
+    assert letter.addresses() == [inbox("ada"), inbox("bob")]
+    assert letter.addresses(unknown=["ada"]) == [inbox("bob")]
+    assert Route(explore, ()).addresses() == []
