@@ -1,7 +1,7 @@
-"""What can be done on the bus: one function per verb, called by every door (socket, REST, admin, commands, Django code).
+"""The services of the bus: one function per verb, for sockets, REST, the admin, commands and Django code.
 
-The functions are synchronous and use the database of the caller's thread; those that change something send notifications
-after the commit. For Django code the names to import are here.
+The functions are synchronous and use the database connection of the caller's thread. A function that changes something
+sends its notifications after the commit. This package exports the functions for Django code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""History as a file: one message a line, out of the logs and into empty ones (docs/operations.md)."""
+"""History as a file with one message a line: export from the logs, import into empty logs (docs/operations.md)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from ..protocol.names import EVERYONE, INBOX_ROOM, Address
 from ..protocol.routing import resolve
 from . import audit
 
-#: Messages that one transaction takes in, so that publishers do not wait long behind it.
+#: Messages that one transaction imports. The limit keeps the wait of publishers behind it short.
 CHUNK = 1000
-#: Most bytes of a line: the largest frame that a server takes, and what the envelope adds to it.
+#: The longest line of a file, in bytes: the largest frame of a server and the fields that its envelope adds.
 LONGEST_LINE = 2 * 1024 * 1024
 
 
 class Line(msgspec.Struct, kw_only=True):
-    """What an import reads of a message; the whole line is kept as it is."""
+    """The fields of a message that an import reads. The import stores the whole line."""
 
     id: Annotated[str, Meta(min_length=1, max_length=160)]
     type: Annotated[str, Meta(min_length=1, max_length=64)]
@@ -43,13 +43,17 @@ class Line(msgspec.Struct, kw_only=True):
 
 
 class Refused(Exception):
-    """A file that cannot be imported; the text says which line, and why. What came before it is kept."""
+    """The file cannot be imported. The text gives the line and the reason.
+
+    Messages before that line stay imported.
+    """
 
 
 def channels_of(addresses: Sequence[str]) -> QuerySet[Channel]:
-    """The logs to export: those of ``addresses`` (``room:channel``, or ``room`` for all of it); without any, all but inboxes.
+    """Return the channels whose logs an export writes.
 
-    Raises ``BusError`` INVALID_NAME, ROOM_NOT_FOUND or CHANNEL_NOT_FOUND.
+    Each of ``addresses`` is ``room:channel``, or ``room`` for all channels of a room. Without addresses, these are all
+    channels except inboxes. Raises ``BusError`` INVALID_NAME, ROOM_NOT_FOUND or CHANNEL_NOT_FOUND.
     """
     found = Channel.objects.select_related("room").order_by("room__name", "name")
     if not addresses:
@@ -70,13 +74,13 @@ def channels_of(addresses: Sequence[str]) -> QuerySet[Channel]:
 
 
 def count(channels: Iterable[Channel]) -> int:
-    """How many messages their logs keep."""
+    """Return how many messages the logs of the channels store."""
     total = Message.objects.filter(channel__in=[channel.pk for channel in channels]).aggregate(n=Count("id"))
     return int(total["n"])
 
 
 def lines(channel: Channel) -> Iterator[str]:
-    """The messages of a log, oldest first, each as one line of JSON without its line break."""
+    """Yield the messages of a log, oldest first, each as one line of JSON without its line break."""
     last = 0
     while True:
         rows = Message.objects.filter(channel=channel, seq__gt=last).order_by("seq")[:CHUNK]
@@ -88,10 +92,11 @@ def lines(channel: Channel) -> Iterator[str]:
 
 
 def take_in(actor: Actor, numbered: Iterable[tuple[int, bytes]], *, door: str) -> Iterator[int]:
-    """Put the messages of an export into their logs, with their own ``seq`` and time; yields how many were done.
+    """Import the messages of an export with their own ``seq`` and time.
 
-    A log takes them when it is empty, or goes on where an earlier import of the same file ended. ``numbered`` are lines
-    with their numbers. Raises :class:`Refused`, and ``BusError`` FORBIDDEN for anybody but an admin.
+    ``numbered`` yields pairs of a line's number and its bytes. The function yields how many lines each transaction
+    processed. A log must be empty, or end where an earlier import of the same file ended. Raises :class:`Refused` for an
+    invalid line, and ``BusError`` FORBIDDEN unless ``actor`` is an admin.
     """
     if not actor.manages:
         raise BusError(ErrorCode.FORBIDDEN, "Only admins may import history.")
@@ -121,7 +126,7 @@ def _address(line: Line) -> Address:
 
 
 def _read(number: int, data: bytes) -> tuple[Line, str, datetime]:
-    """A line of the file. Raises :class:`Refused`."""
+    """Return a line of the file as the parsed message, its text and its time. Raises :class:`Refused`."""
     if len(data) > LONGEST_LINE:
         raise Refused(f"Line {number} has {len(data)} bytes. The limit is {LONGEST_LINE}.")
     try:
@@ -137,7 +142,7 @@ def _read(number: int, data: bytes) -> tuple[Line, str, datetime]:
         raise Refused(f"Line {number} is a private message. Private messages are not imported.")
     if not nesting_within(data, config().frame_depth + 1):
         raise Refused(f"Line {number} nests deeper than {config().frame_depth} levels, which is the limit.")
-    # An export of an older version may hold numbers that no frame may hold any more.
+    # An export of an older version may hold numbers that frames no longer allow.
     return line, legible(text.encode(), line.seq).decode(), at
 
 
@@ -170,7 +175,8 @@ def _append(actor: Actor, waiting: Sequence[tuple[int, Line, str, datetime]], ta
         if rows:
             Message.objects.bulk_create(rows)
             channel.auto_created = False
-            # The servers' look at the log asks what moved lately; history by time asks since when there is a channel.
+            # The servers look for logs that moved lately. A history before a given time skips channels that were created
+            # after it.
             channel.touched_at = timezone.now()
             channel.created_at = min(channel.created_at, rows[0].created_at)
             channel.save(update_fields=["head", "auto_created", "touched_at", "created_at"])

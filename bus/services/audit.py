@@ -1,4 +1,4 @@
-"""The audit log: who changed what, through which door."""
+"""The audit log: it records each change with its actor and the interface that the actor used."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from ..auth.permissions import Actor
 from ..models import AuditEntry
 from ..monitoring.log_lines import tame
 
-#: Bytes of what is kept of one detail; a channel's metadata may be as large as a body.
+#: The most bytes that an entry stores of one detail. A channel's metadata may be as large as a body.
 MOST_BYTES = 8 * 1024
 
 logger = logging.getLogger("arqonbus.audit")
 
 
 def record(actor: Actor, door: str, action: str, target: str, **details: Any) -> None:
-    """Keep one line: ``door`` is socket, rest, admin or command."""
+    """Add an entry to the audit log and a line to the process's log.
+
+    ``door`` is socket, rest, admin or command. ``details`` can be any values that JSON can hold.
+    """
     who = actor.name if actor.name == actor.client_id or not actor.client_id else f"{actor.name} ({actor.client_id})"
     AuditEntry.objects.create(
         actor=who[:150],
@@ -46,7 +49,7 @@ def record(actor: Actor, door: str, action: str, target: str, **details: Any) ->
 
 
 def _bounded(details: dict[str, Any]) -> dict[str, Any]:
-    """The details, those that are too large as a word about that."""
+    """Return the details. A value above the limit is replaced by a note of its size in bytes."""
     return {
         key: value if (size := len(msgspec.json.encode(value, enc_hook=str))) <= MOST_BYTES else f"… ({size} bytes)"
         for key, value in details.items()

@@ -16,7 +16,7 @@ from .walking import sealed, unsealed, walk
 
 
 def describe(channel: Channel, members: int) -> shapes.Channel:
-    """A row of ``list_channels``."""
+    """Return the row of ``list_channels`` for a channel with ``members`` members."""
     return shapes.Channel(
         room=channel.room.name,
         channel=channel.name,
@@ -37,7 +37,8 @@ def list_channels(
 ) -> tuple[list[shapes.Channel], str | None]:
     """Return the rows of ``list_channels`` after ``after``, and the cursor of the next page.
 
-    Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that is not there, or not for them, and INVALID_NAME for no cursor.
+    Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that does not exist or that ``actor`` may not see. Raises
+    INVALID_NAME for an ``after`` that is not a cursor.
     """
     channels = Channel.objects.all() if room is None else Channel.objects.filter(room__name=room)
     rows, cursor = page(actor, channels, after=after, limit=limit)
@@ -49,12 +50,12 @@ def list_channels(
 
 
 def active_channels(actor: Actor, *, limit: int, after: str = "") -> tuple[list[shapes.ActiveChannel], str | None]:
-    """The channels with members that ``actor`` may see, for ``status``, and the cursor of the next page."""
-    # A membership goes with its connection. Were the client asked for too, PostgreSQL would join three tables for each row as
-    # long as it knows little of them, which took minutes where a thousand clients had just come.
+    """Return the channels with members that ``actor`` may see, for ``status``, and the cursor of the next page."""
+    # A membership ends with its connection, so the query need not join the clients. PostgreSQL would join three tables for
+    # each row while it has few statistics of them. That took minutes just after a thousand clients had connected.
     here = Membership.objects.filter(channel=OuterRef("pk"))
     rows, cursor = page(actor, Channel.objects.filter(Exists(here)), after=after, limit=limit)
-    # Those of a process that was killed are there until it is swept.
+    # Memberships of a killed process stay until a sweep removes the process. They do not count as participants.
     return [
         shapes.ActiveChannel(room=r.room, channel=r.channel, participants=r.participants)
         for r in rows
@@ -74,9 +75,9 @@ def _cursor(text: str) -> Address | None:
 def page(
     actor: Actor, channels: QuerySet[Channel], *, after: str, limit: int
 ) -> tuple[list[shapes.Channel], str | None]:
-    """Rows of the channels that ``actor`` may know of, in order of their addresses from behind ``after``, and the next cursor.
+    """Return the rows of the channels that ``actor`` may see, ordered by address, and the cursor of the next page.
 
-    Raises ``BusError`` INVALID_NAME for an ``after`` that is no cursor.
+    The page begins behind ``after``. Raises ``BusError`` INVALID_NAME for an ``after`` that is not a cursor.
     """
     channels = channels.filter(channels_for(actor), kind=Channel.Kind.CHANNEL).select_related("room").defer("metadata")
 
@@ -93,7 +94,7 @@ def page(
 def channel_info(actor: Actor, address: Address) -> shapes.ChannelInfo:
     """Return the result of ``channel_info``. It has participants only if the actor may see presence.
 
-    Raises ``BusError`` CHANNEL_NOT_FOUND, also for what ``actor`` may not know of.
+    Raises ``BusError`` CHANNEL_NOT_FOUND, also for a channel that ``actor`` may not see.
     """
     channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
     if channel is None or channel.kind == Channel.Kind.INBOX or not may_see(actor, channel):

@@ -1,4 +1,4 @@
-"""Channels: made, changed and removed by admins; who is in them."""
+"""Channels: create, change and remove them, and count their members."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..protocol.names import INBOX_ROOM, Address, is_name
 from ..protocol.routing import channel_not_found, invalid_name
 from . import audit, totals
 
-#: What of a channel can be changed later.
+#: The fields of a channel that can be changed later.
 CHANGEABLE = ("description", "metadata", "type", "ephemeral", "retention_count", "retention_age")
 
 
@@ -35,7 +35,10 @@ def create_channel(
     hardcoded: bool = False,
     door: str = "socket",
 ) -> Channel:
-    """Make a channel (and its room). Admins only; raises ``BusError`` FORBIDDEN, INVALID_NAME or CHANNEL_EXISTS."""
+    """Create a channel, and its room if that is missing.
+
+    Admins only. Raises ``BusError`` FORBIDDEN, INVALID_NAME or CHANNEL_EXISTS.
+    """
     check_channel_name(address)
     room = Room.objects.filter(name=address.room).first()
     require(actor, MANAGE, address, private=bool(room and room.private))
@@ -69,7 +72,7 @@ def create_channel(
 
 
 def check_channel_name(address: Address) -> None:
-    """Raise ``BusError`` INVALID_NAME unless clients can have a channel there."""
+    """Raise ``BusError`` INVALID_NAME unless clients can have a channel at this address."""
     if address.room == INBOX_ROOM or not is_name(address.room):
         raise invalid_name("room", address.room)
     if not is_name(address.channel):
@@ -79,7 +82,7 @@ def check_channel_name(address: Address) -> None:
 def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> None:
     """Remove an empty channel with its history.
 
-    Admins only. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, CHANNEL_PROTECTED (hardcoded) or CHANNEL_NOT_EMPTY.
+    Admins only. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, CHANNEL_PROTECTED (built in) or CHANNEL_NOT_EMPTY.
     """
     with transaction.atomic():
         channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
@@ -107,7 +110,7 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
 
 
 def update_channel(actor: Actor, address: Address, changes: dict[str, Any], *, door: str) -> Channel:
-    """Change fields of :data:`CHANGEABLE` of a channel, hardcoded or not.
+    """Change fields of :data:`CHANGEABLE` of a channel, hardcoded or not. Return the channel.
 
     Admins only. Raises ``BusError`` FORBIDDEN or CHANNEL_NOT_FOUND.
     """
@@ -120,7 +123,7 @@ def update_channel(actor: Actor, address: Address, changes: dict[str, Any], *, d
         for field in changed:
             setattr(channel, field, changes[field])
         if changed:
-            # What somebody cared to describe is no longer swept when it is empty.
+            # A sweep removes empty channels that were created automatically. A channel that an admin changed stays.
             channel.auto_created = False
             channel.save(update_fields=[*changed, "auto_created"])
             audit.record(actor, door, "update_channel", str(address), **{field: changes[field] for field in changed})
@@ -128,7 +131,7 @@ def update_channel(actor: Actor, address: Address, changes: dict[str, Any], *, d
 
 
 def check_empty(channel: Channel) -> None:
-    """Raise ``BusError`` CHANNEL_NOT_EMPTY when connected clients are members; costs a query."""
+    """Raise ``BusError`` CHANNEL_NOT_EMPTY when connected clients are members. Costs a query."""
     members = list(
         Membership.objects.filter(channel=channel, client__node__isnull=False).values_list(
             "client__client_id", flat=True
@@ -143,18 +146,18 @@ def check_empty(channel: Channel) -> None:
 
 
 def remove(channel: Channel) -> None:
-    """Remove a channel with its log, without a question; inside the caller's transaction."""
+    """Remove a channel with its log inside the caller's transaction. The function checks neither rights nor members."""
     address, channel_id = channel.address, channel.id
-    # Children first and in bulk: the collector would load a million messages to delete them one by one.
+    # Messages first and in bulk: Django's collector would load a million messages and delete them one by one.
     channel.messages.all()._raw_delete(using="default")
     channel.delete()
-    # The total of all messages ever does not go down with their channel.
+    # The total of all messages stays the same when their channel goes.
     totals.add({"messages": channel.head})
     dispatch.notify_on_commit(notifications.ChannelChanged(address.room, address.channel, deleted=channel_id))
 
 
 def participants(channel_ids: list[int]) -> dict[int, int]:
-    """How many connected clients are members, by channel id, over all processes."""
+    """Return the number of connected clients that are members, by channel id, over all processes."""
     rows = (
         Membership.objects.filter(channel_id__in=channel_ids, client__node__isnull=False)
         .values("channel_id")
@@ -165,6 +168,6 @@ def participants(channel_ids: list[int]) -> dict[int, int]:
 
 
 def may_see(actor: Actor, channel: Channel) -> bool:
-    """Whether ``actor`` may know that the channel exists."""
+    """Return whether ``actor`` may know that the channel exists."""
     address, private = channel.address, channel.room.private
     return any(can(actor, action, address, private=private) for action in (JOIN, HISTORY))

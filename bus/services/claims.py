@@ -1,8 +1,9 @@
 """Claims: which connection owns a client id, and how another connection takes it over.
 
-Who asks for an id that somebody had proves to be the same by its principal, or by the resume token of the last registration.
-Of two connections with proof the later one has the id. "Later" is decided here, under the lock of the client's row: each
-claim that is granted has an :data:`Order`, and every process goes by it, however late or crossed it hears of a takeover.
+A client that asks for a known id proves its identity by its principal, or by the resume token of the last registration.
+Of two connections with proof, the later one gets the id. "Later" is decided here, under the lock of the client's row.
+Each granted claim has an :data:`Order`. Every process follows it, even if notifications of takeovers arrive late or
+crossed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from . import nodes, totals
 from .channels import participants
 from .held import ChannelHeld, refer_to
 
-#: The place of a claim among all claims of its client id: the row's key, which only grows, and a number within the row.
+#: The place of a claim among all claims of its client id: the row's primary key and the claim's number within the row.
 Order = tuple[int, int]
 
 
@@ -40,7 +41,7 @@ def _always() -> bool:
 
 
 class Claim(msgspec.Struct):
-    """A connection asks for an identity and its first membership."""
+    """A connection claims a client id and its first membership."""
 
     node_id: str
     connection_id: str
@@ -56,21 +57,22 @@ class Claim(msgspec.Struct):
     new_token: str
     channel_id: int
     last_activity: datetime
-    #: What the inbox of a client of whom nothing is known gets as its epoch.
+    #: The epoch of the inbox of a client without a row.
     new_epoch: str
-    #: Connections that its principal may have in all processes together; 0: nobody looks (``bus.node.clients.admission``).
+    #: Connections that the principal may have in all processes together. 0: no limit is checked
+    #: (``bus.node.clients.admission``).
     most: int = 0
-    #: Whether somebody still waits for the answer. Asked in the database's thread, when nothing stands between it and the claim:
-    #: a claim that was held up for long, of a client that has gone elsewhere since, takes nothing from anybody.
+    #: Whether a connection still waits for the answer. The database's thread asks just before it grants the claim. Its client
+    #: may have connected elsewhere while the claim was delayed. Such a claim must not take the id from that connection.
     wanted: Callable[[], bool] = _always
 
 
 class Claimed(msgspec.Struct):
-    """What a claim brought.
+    """The result of a granted claim.
 
-    ``inbox`` is there once somebody wrote to it; ``inbox_epoch`` is the epoch that it has, or will have.
-    ``inbox_floor`` is the seq behind which it is the claimant's own, ``withheld`` whether letters lie before it that whoever had
-    the id was sent; ``token`` is what to resume with.
+    ``inbox`` is None until the client gets its first private message. ``inbox_epoch`` is the epoch that the inbox has or
+    will have. The claimant may read its inbox above the seq ``inbox_floor``. ``withheld`` says whether older private
+    messages below it belong to a previous owner of the id. ``token`` is the resume token.
     """
 
     inbox: Position | None
@@ -83,7 +85,7 @@ class Claimed(msgspec.Struct):
 
 
 class _Granted(msgspec.Struct):
-    """A claim that is granted, before it is written down."""
+    """A granted claim before it is written to the database."""
 
     index: int
     claim: Claim
@@ -93,10 +95,10 @@ class _Granted(msgspec.Struct):
 
 
 def claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
-    """Carry out claims, inside the caller's transaction; by the index of each its :class:`Claimed`, or the exception that it met.
+    """Carry out claims inside the caller's transaction. Return the answer to each claim by its index.
 
-    It is None where there is no such channel any more.
-    Several for one id are carried out one after another: the last of those that prove to be the same has it.
+    The answer is a :class:`Claimed`, an exception, or None if the channel no longer exists. Several claims for one id are
+    carried out one after another. The last one with proof gets the id.
     """
     answers: dict[int, Any] = {}
     while claims:
@@ -113,7 +115,7 @@ def claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
 
 
 def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
-    """As :func:`claim`, for one claim of each id."""
+    """As :func:`claim`, with at most one claim for each id."""
     answers: dict[int, Any] = {}
     now = timezone.now()
     known = {
@@ -147,7 +149,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
                 )
                 continue
             connected[claim.principal] = connected.get(claim.principal, 0) + 1
-        # Whoever asks is alive, however old its last sign of life.
+        # A connection of this process that claims an id is alive, however old the process's last heartbeat is.
         here = row is not None and (row.node_id == claim.node_id or row.node_id in alive)
         refusal, proven, by_token = _judge(row, claim, now, connected=here)
         if refusal is not None:
@@ -159,12 +161,12 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
                 continue
             owned[claim.principal] += 1
         inbox = inboxes.get(claim.client_id)
-        # Without proof what lies in the inbox is somebody else's, also where nothing is known of that somebody any more.
+        # Without proof, the private messages in the inbox belong to a previous owner, even if that owner has no row any more.
         if proven:
             floor = row.inbox_floor if row is not None else 0
         else:
             floor = inbox.head if inbox is not None else 0
-        # The same one stays good: were it exchanged, a client whose answer is lost on the way would have no proof.
+        # A token that proved the client stays valid. With a new token, a client that misses the answer would have no proof.
         token = claim.resume_token if by_token and claim.resume_token else claim.new_token
         made = _row(claim, row, now, token=token, floor=floor, proven=proven)
         made.inbox_epoch = "" if inbox is not None else _inbox_epoch(claim, row)
@@ -176,12 +178,12 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
 
 
 def _inbox_epoch(claim: Claim, row: Client | None) -> str:
-    """The epoch that the inbox of a client will have; another one where an inbox had the one before."""
+    """Return the epoch that the inbox of a client will have. It is new if an earlier inbox used the one before."""
     return claim.new_epoch if row is None else row.inbox_epoch or new_epoch()
 
 
 def _row(claim: Claim, row: Client | None, now: datetime, *, token: str, floor: int, proven: bool) -> Client:
-    """The client's row as the claim has it."""
+    """Return the client's row after the claim."""
     return Client(
         client_id=claim.client_id,
         client_type=claim.client_type,
@@ -206,8 +208,12 @@ def _row(claim: Claim, row: Client | None, now: datetime, *, token: str, floor: 
 def _written(
     granted: list[_Granted], known: dict[str, Client], inboxes: dict[str, Position], now: datetime
 ) -> list[tuple[_Granted, Claimed]]:
-    """Write down what is granted, each with its first membership, and have the connections before them dismissed."""
-    # A new one that another process has made since is no conflict to settle here: it is looked at again (``connections.apply``).
+    """Write the granted claims, each with its first membership. Dismiss the earlier connections of their ids.
+
+    Returns each claim with its result. Earlier connections are dismissed with the commit.
+    """
+    # Another process may have created the same client meanwhile. The insert then fails, and ``connections.apply`` tries
+    # again.
     new = Client.objects.bulk_create([one.row for one in granted if one.claim.client_id not in known])
     Client.objects.bulk_create(
         [one.row for one in granted if one.claim.client_id in known],
@@ -230,7 +236,7 @@ def _written(
         ],
         ignore_conflicts=True,
     )
-    # In the transaction of the claims: the total is right after a crash, too.
+    # The total is part of the claims' transaction, so it is right after a crash too.
     totals.add({"connections": len(granted)})
     counts = participants(list({one.claim.channel_id for one in granted}))
     written = []
@@ -259,13 +265,16 @@ def _written(
 
 
 def taken_over_notification(client_id: str, connection_id: str, order: Order) -> notifications.Dismiss:
-    """Have the connections of a client closed whose claim came before ``order``: ``connection_id``, and older ones."""
+    """Return the notification that closes connections of a client whose claims came before ``order``.
+
+    It closes ``connection_id`` and older connections.
+    """
     text = "A newer connection of this client took over."
     return notifications.Dismiss(client_id, connection_id, TAKEN_OVER, ErrorCode.TAKEN_OVER, text, order)
 
 
 def _connected(claims: list[Claim]) -> dict[str, int]:
-    """The connections, in all processes, of the principals that may be near their limit."""
+    """Return the number of connections in all processes for each principal that has a limit."""
     principals = {claim.principal for claim in claims if claim.most}
     if not principals:
         return {}
@@ -274,7 +283,7 @@ def _connected(claims: list[Claim]) -> dict[str, int]:
 
 
 def _owned(claims: list[Claim], known: Container[str]) -> dict[str, int]:
-    """How many client ids the principals have that want new ones for good."""
+    """Return the number of client ids of each principal that wants a new permanent one."""
     new = {one.principal for one in claims if one.principal and not one.generated and one.client_id not in known}
     if not new or not config().client_ids_per_principal:
         return {}
@@ -283,17 +292,17 @@ def _owned(claims: list[Claim], known: Container[str]) -> dict[str, int]:
 
 
 def too_many(limit: str, text: str) -> Closing:
-    """The end (4429) of a connection beyond a limit of connections."""
+    """Count the refusal and return the close (4429) of a connection above a limit of connections."""
     metrics.limits.labels(limit).inc()
     return Closing(TOO_MANY, BusError(ErrorCode.LIMIT_REACHED, text, [{"limit": limit}], 5.0))
 
 
 def _judge(row: Client | None, claim: Claim, now: datetime, *, connected: bool) -> tuple[Closing | None, bool, bool]:
-    """Whether ``claim`` may have an id; ``row`` is what is known of whoever had it.
+    """Decide whether ``claim`` may have an id. ``row`` is the client's row, or None for an unknown id.
 
-    Returns a refusal or None, whether the claimant proved to be the same, and whether its resume token did so.
+    Returns a refusal or None, whether the claimant proved its identity, and whether its resume token did so.
     """
-    # What the server made up for a connection is nobody else's, also after nothing of the connection is left.
+    # An id that the server generated belongs to its connection, even after the connection's rows are gone.
     made_up = not claim.generated and is_made_up(claim.client_id) and not _is_its_own(claim)
     if row is None:
         proven = made_up and _proves_made_up(claim)
@@ -322,22 +331,26 @@ def _in_use(text: str | None = None) -> Closing:
 
 
 def _is_its_own(claim: Claim) -> bool:
-    """Whether the id is the one that this very connection was welcomed with."""
+    """Return whether the id is the one that the server generated for this connection."""
     return claim.client_id.endswith(f"-{claim.connection_id}")
 
 
-# --- clients whose id the server made up --------------------------------------------------------------------------
+# --- clients whose id the server generated ------------------------------------------------------------------------
 
 
 def resume_token(client_id: str, principal: str) -> str:
-    """What a client comes back with whose id the server made up: it proves itself, since its row may go with the connection."""
+    """Return the resume token of a client whose id the server generated.
+
+    The token is a signature, so it needs no row. The client's row may go with the connection.
+    """
     return _signer().signature(f"{client_id}/{principal}")
 
 
 def first_epoch(client_id: str, everyones: str) -> str:
-    """The epoch of such a client's inbox; ``everyones``: that of the log of messages to everybody, which a restore renews.
+    """Return the first epoch of the inbox of a client whose id the server generated.
 
-    The same each time: nothing is kept of a client that goes before anybody wrote to it, and nothing was lost either.
+    ``everyones`` is the epoch of the log of messages to everybody. A restored database gets a new one. The result is the
+    same each time: no row keeps it for a client that leaves before it gets a private message.
     """
     return digest(f"{everyones}/{client_id}")[:8]
 

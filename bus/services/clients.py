@@ -24,19 +24,18 @@ from .channels import remove
 from .visibility import channels_for
 from .walking import sealed, unsealed, walk
 
-#: Connected clients that one question looks through, memberships that it reads of those who may be seen, and bytes of what
-#: they say of themselves.
+#: Limits of one page: connected clients to scan, memberships to read of visible clients, and bytes of personalities.
 WINDOW, MOST_MEMBERSHIPS, PAGE_BYTES = 5_000, 5_000, 2 * 1024 * 1024
 
 
 def proven_since(client_id: str) -> datetime:
-    """Since when whoever has the id proved to be the same; now for an id that nobody has."""
+    """Return the time since when one proven owner has had the id. For an unknown id, return the present time."""
     found = Client.objects.filter(client_id=client_id).values_list("proven_since", flat=True).first()
     return found or timezone.now()
 
 
 def inbox_floor(actor: Actor, client_id: str) -> int | None:
-    """From behind which seq the inbox of ``client_id`` is ``actor``'s to read; None where the id is not its principal's."""
+    """Return the seq above which ``actor`` may read the inbox of ``client_id``; None unless its principal owns the id."""
     if actor.anonymous:
         return None
     rows = Client.objects.filter(client_id=client_id, principal=actor.principal)
@@ -45,7 +44,10 @@ def inbox_floor(actor: Actor, client_id: str) -> int | None:
 
 
 def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> None:
-    """Send a connected client away (4403), in whichever process it is. Raises ``BusError`` FORBIDDEN or CLIENT_NOT_FOUND."""
+    """Close the connection of a client (4403), in whichever process it is.
+
+    Admins only. Raises ``BusError`` FORBIDDEN or CLIENT_NOT_FOUND.
+    """
     if not actor.manages:
         raise BusError(ErrorCode.FORBIDDEN, "Only admins may disconnect a client.")
     if not is_client_id(client_id):
@@ -66,9 +68,9 @@ def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> 
 
 
 def forget(actor: Actor, client_id: str, *, door: str) -> None:
-    """Remove a client that is gone, with its inbox; its id is free then. What it sent stays in the channels.
+    """Remove a disconnected client with its inbox. Its id becomes free, and its messages stay in the channels.
 
-    Admins only. Raises ``BusError`` FORBIDDEN, CLIENT_NOT_FOUND, or CLIENT_ID_IN_USE while it is connected.
+    Admins only. Raises ``BusError`` FORBIDDEN, CLIENT_NOT_FOUND, or CLIENT_ID_IN_USE while the client is connected.
     """
     if not actor.manages:
         raise BusError(ErrorCode.FORBIDDEN, "Only admins may remove a client.")
@@ -83,14 +85,14 @@ def forget(actor: Actor, client_id: str, *, door: str) -> None:
 
 
 def remove_all(keys: Mapping[str, int]) -> None:
-    """Remove clients, given as client id and primary key, with their inboxes; inside the caller's transaction."""
+    """Remove clients with their inboxes, inside the caller's transaction. ``keys`` maps client ids to primary keys."""
     for channel in Channel.objects.select_related("room").filter(kind=Channel.Kind.INBOX, name__in=list(keys)):
         remove(channel)
     Client.objects.filter(pk__in=keys.values()).delete()
 
 
 def public(client: Client) -> dict[str, Any]:
-    """What others may know of a client."""
+    """Return the fields of a client that others may see."""
     return {
         "client_id": client.client_id,
         "client_type": client.client_type,
@@ -107,11 +109,12 @@ def list_clients(
     clients: QuerySet[Client] | None = None,
     channel: Address | None = None,
 ) -> tuple[list[shapes.Client], str | None]:
-    """The connected clients in the order of their ids, from behind ``after``; and the cursor of the next page.
+    """Return the connected clients behind ``after``, ordered by id, and the cursor of the next page.
 
-    Who does not administer the bus is shown the clients of the channels it may see the presence of, and itself; a client's
-    channels are of those too, its personality is for admins. ``clients`` narrows them, ``channel`` to its members.
-    Raises ``BusError`` CHANNEL_NOT_FOUND or FORBIDDEN for a ``channel`` without presence.
+    An actor that does not manage the bus sees itself and the members of channels whose presence it may see. It sees only
+    those channels of a client. Only admins see personalities. ``clients`` narrows the rows, and ``channel`` restricts
+    them to its members. Raises ``BusError`` INVALID_NAME for an ``after`` that is not a cursor. For ``channel`` it raises
+    CHANNEL_NOT_FOUND, or FORBIDDEN without the right to its presence.
     """
     place = unsealed(after)
     if place is None:
@@ -126,7 +129,7 @@ def list_clients(
         require(actor, PRESENCE, channel, private=found.room.private)
         rows = rows.filter(memberships__channel=found)
     elif not actor.manages:
-        # What the database looks through for those who may be seen is bounded, too.
+        # This also bounds the rows that the database scans to find the visible clients.
         edge = list(connected.values_list("client_id", flat=True)[WINDOW - 1 : WINDOW])
         here = Membership.objects.filter(channels_for(actor, (PRESENCE,), prefix="channel__"), client=OuterRef("pk"))
         mine = Q(client_id=actor.client_id) if actor.anonymous else Q(principal=actor.principal)
@@ -141,7 +144,7 @@ def list_clients(
 
 
 def get(actor: Actor, client_id: str) -> shapes.Client:
-    """One connected client. Raises ``BusError`` CLIENT_NOT_FOUND, also where ``actor`` may not know of it."""
+    """Return one connected client. Raises ``BusError`` CLIENT_NOT_FOUND, also where ``actor`` may not see it."""
     rows = Client.objects.filter(node__isnull=False, client_id=client_id) if is_client_id(client_id) else ()
     for shown in _shown(actor, list(rows)):
         if shown is not None:
@@ -150,7 +153,7 @@ def get(actor: Actor, client_id: str) -> shapes.Client:
 
 
 def own_ids(actor: Actor) -> dict[str, datetime | None]:
-    """The client ids that belong to ``actor``, each with the time since when it is surely its own (None: always)."""
+    """Return the client ids of ``actor``'s principal, each with the time since when it is surely its own (None: always)."""
     if actor.anonymous:
         return {}
     rows = Client.objects.filter(principal=actor.principal).values_list("client_id", "proven_since", "generated")
@@ -158,14 +161,17 @@ def own_ids(actor: Actor) -> dict[str, datetime | None]:
 
 
 def _shown(actor: Actor, clients: list[Client]) -> list[shapes.Client | None]:
-    """The first of the clients as ``actor`` sees them, None for those whom it does not; as many as their memberships allow."""
+    """Return the first of the clients as ``actor`` sees them, with None for each hidden client.
+
+    The result ends early where the clients have more memberships or larger personalities than one page may read.
+    """
     ids = [client.pk for client in clients]
-    # Of none the same is asked, so that one that is hidden is refused after the same work as one that is not here.
+    # An empty list runs the same query. A hidden client is then refused after the same work as one that is not connected.
     links = Membership.objects.filter(channels_for(actor, (PRESENCE,), prefix="channel__"), client__in=ids or [0])
     fields = ("client_id", "channel_id", "channel__room__name", "channel__name", "channel__room__private")
     read = list(links.order_by("client__client_id", "id").values_list(*fields)[: MOST_MEMBERSHIPS + 1])
     if len(read) > MOST_MEMBERSHIPS:
-        # The last one's are not all here.
+        # The memberships of the last client are incomplete.
         ids = ids[: max(1, ids.index(read[-1][0]))]
     personalities = _personalities(ids) if actor.manages else {}
     allowed: dict[int, bool] = {}
@@ -197,7 +203,7 @@ def _shown(actor: Actor, clients: list[Client]) -> list[shapes.Client | None]:
 
 
 def _personalities(ids: list[int]) -> dict[int, Any]:
-    """The personalities of the first of the clients, as many as fit; each may be as large as a frame."""
+    """Return the personalities of the first of the clients, as many as fit. Each may be as large as a frame."""
     found: dict[int, Any] = {}
     size = 0
     for start in range(0, len(ids), 20):

@@ -1,6 +1,6 @@
-"""Connections take and release identities and memberships.
+"""Connections take and release client ids and memberships.
 
-The changes of many connections are applied together, in one transaction (:func:`apply`), by the thread that also writes the log.
+:func:`apply` applies the changes of many connections in one transaction. The thread that writes the log calls it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from .held import ChannelHeld, refer_to
 class Join(msgspec.Struct):
     """A connected client becomes a member of a channel.
 
-    Answered by the channel's number of members, or None when there is no such channel any more. Raises :class:`ChannelHeld`.
+    The answer is the channel's number of members, or None if the channel no longer exists. If another transaction holds
+    the channel's row, the answer is a :class:`ChannelHeld`.
     """
 
     client_id: str
@@ -33,7 +34,7 @@ class Join(msgspec.Struct):
 
 
 class Leave(msgspec.Struct):
-    """A connected client is no longer a member of a channel. Answered by the channel's number of members."""
+    """A connected client leaves a channel. The answer is the channel's number of members."""
 
     client_id: str
     connection_id: str
@@ -41,10 +42,10 @@ class Leave(msgspec.Struct):
 
 
 class Release(msgspec.Struct):
-    """A connection is gone, which was a member of ``channel_ids``.
+    """A connection that was a member of ``channel_ids`` has ended.
 
-    Answered by the number of members left in each of them that the client is not in any more: a newer connection of it,
-    wherever that is, may have taken over.
+    The answer is the number of remaining members by channel id. It leaves out channels that the client is still in,
+    because a newer connection in any process may have taken over.
     """
 
     client_id: str
@@ -53,26 +54,27 @@ class Release(msgspec.Struct):
     channel_ids: list[int] = []
 
 
-#: How often an operation is tried that others got in the way of.
+#: How often an operation is tried when a concurrent change makes it fail.
 TRIES = 2
 
 Operation = Claim | Join | Leave | Release
 
 
 def apply(operations: Sequence[Operation]) -> list[Any]:
-    """Carry out the operations in one transaction; returns each one's answer, or the exception it met."""
+    """Carry out the operations in one transaction. Return the answer of each, or the exception that it met."""
     if len(operations) > 1:
         try:
             return _apply(operations)
         except (IntegrityError, DataError):
-            # A channel went meanwhile, or a value does not fit: that is one operation's trouble, not everybody's.
+            # A channel was removed meanwhile, or a value does not fit. Only the operation at fault may fail, so each is tried
+            # alone.
             return [answer for operation in operations for answer in apply([operation])]
     problem: Exception | None = None
     for _ in range(TRIES):
         try:
             return _apply(operations)
         except (IntegrityError, DataError) as met:
-            problem = met  # Of two processes with one new client_id the second one finds it on its next look.
+            problem = met  # Two processes created one client_id. This one finds the row on its next try.
     return [problem]
 
 
@@ -80,7 +82,7 @@ def _apply(operations: Sequence[Operation]) -> list[Any]:
     answers: list[Any] = [None] * len(operations)
     with transaction.atomic():
         releases = [(i, o) for i, o in enumerate(operations) if isinstance(o, Release)]
-        # A connection that is gone already does not come into being after its end.
+        # A connection that has ended already must not get an id afterwards.
         over = {release.connection_id for _, release in releases}
         claims = [(i, o) for i, o in enumerate(operations) if isinstance(o, Claim) and o.connection_id not in over]
         if releases:
@@ -116,7 +118,7 @@ def _release(releases: list[tuple[int, Release]]) -> dict[int, Any]:
     channel_ids = {channel_id for _, release in releases for channel_id in release.channel_ids}
     counts = participants(list(channel_ids))
     _note_empty(channel_ids, counts)
-    # Whoever took over has the same client_id and a connection of its own.
+    # A connection that took over has the same client_id and another connection_id.
     still_there = set(
         Membership.objects.filter(
             client__client_id__in={release.client_id for _, release in releases}, channel_id__in=channel_ids
@@ -133,7 +135,7 @@ def _release(releases: list[tuple[int, Release]]) -> dict[int, Any]:
 
 
 def _going(clients: Sequence[Client]) -> set[int]:
-    """The keys of the clients of whom nothing is left without their connections."""
+    """Return the keys of the clients whose rows go with their connections."""
     generated = [client.pk for client in clients if client.generated]
     if not generated:
         return set()
@@ -172,17 +174,17 @@ def _move(moves: list[tuple[int, Join | Leave]]) -> dict[int, Any]:
 
 
 def _note_empty(channel_ids: set[int], counts: dict[int, int]) -> None:
-    """From now on they are idle (``services.sweeping.sweep_channels``)."""
+    """Restart the idle time of channels that are empty now (``services.sweeping.sweep_channels``)."""
     emptied = [channel_id for channel_id in channel_ids if not counts.get(channel_id)]
     if emptied:
-        # Who holds one of the rows is about to write into it; nobody waits for that, and so never in a circle.
+        # A transaction that holds one of the rows is about to write to it. Skipping the row avoids a wait and a deadlock.
         locking = Channel.objects.select_for_update(no_key=True, skip_locked=True)
         rows = locking.filter(id__in=emptied, auto_created=True).order_by("id")
         Channel.objects.filter(id__in=[row.id for row in rows.only("id")]).update(touched_at=timezone.now())
 
 
 def touch(activity: dict[str, datetime]) -> None:
-    """Write down when connections (by ``connection_id``) were last active."""
+    """Store the time of the last activity of connections, given by ``connection_id``."""
     rows = list(Client.objects.filter(connection_id__in=list(activity)).only("id", "connection_id"))
     for row in rows:
         row.last_activity = activity[row.connection_id]

@@ -1,7 +1,7 @@
-"""New epochs for the logs of a database that was set back to an older state.
+"""New epochs for the logs of a database that was restored to an older state.
 
-Its logs end before messages that clients have seen, and would use their numbers again. With another epoch, a returning client
-gets ``recovered: false``, and does not mistake new messages for those it knows.
+Its logs end before messages that clients have seen, and would use their numbers again. With a new epoch, a returning
+client gets ``recovered: false``. It then does not mistake new messages for messages that it knows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from . import audit, nodes
 
 
 class StillServed(Exception):
-    """Raised when processes serve the database; ``count`` is how many."""
+    """Processes still serve the database. ``count`` is how many."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
@@ -24,9 +24,9 @@ class StillServed(Exception):
 
 
 def renew(actor: Actor, *, door: str) -> int:
-    """Give every log another epoch; how many there are.
+    """Give every log a new epoch. Return the number of logs.
 
-    Raises :class:`StillServed` while a process serves: it would go on in the old ones with those who are connected.
+    Raises :class:`StillServed` while a process serves: it would keep the old epochs for its connected clients.
     """
     if serving := _serving():
         raise StillServed(serving)
@@ -35,16 +35,16 @@ def renew(actor: Actor, *, door: str) -> int:
         for channel in channels:
             channel.epoch = new_epoch()
         Channel.objects.bulk_update(channels, ["epoch"], batch_size=400)
-        # Those that inboxes would get with their first letter, too: each is made anew when its client comes back.
+        # Epochs that clients hold for inboxes which do not exist yet. Each gets a new one when its client comes back.
         Client.objects.exclude(inbox_epoch="").update(inbox_epoch="")
         audit.record(actor, door, "new_epochs", "all channels", channels=len(channels))
     return len(channels)
 
 
 def _serving() -> int:
-    """How many processes serve.
+    """Return how many processes serve.
 
-    One young sign of life may be that of a process which was killed, or of a backup; a second one is proof.
+    One recent heartbeat may come from a killed process or from a backup. A second, newer heartbeat is proof.
     """
     seen = nodes.heartbeats()
     while seen:

@@ -1,4 +1,4 @@
-"""Grants: made, changed and removed here, whichever door asks. The running processes follow at once (``bus.receivers``)."""
+"""Grants: create, change and remove rules. Running processes apply changes at once (``bus.receivers``)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check(values: dict[str, Any]) -> None:
 
 
 def faults_of(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """``(field, message)`` of each fault in a grant's ``values``."""
+    """Return ``(field, message)`` for each fault in a grant's ``values``."""
     faults: list[tuple[str, str]] = []
     subject, name = values["subject"], values["subject_name"]
     if subject not in Grant.Subject.values:
@@ -52,7 +52,7 @@ def faults_of(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def nobody_yet(grant: Grant) -> str:
-    """A warning for a grant whose subject does not exist (yet); otherwise empty."""
+    """Return a warning for a grant whose subject does not exist yet; otherwise an empty text."""
     name, found = grant.subject_name, True
     if grant.subject == Grant.Subject.USER and not name.startswith("jwt:"):
         users = get_user_model()
@@ -60,7 +60,7 @@ def nobody_yet(grant: Grant) -> str:
     elif grant.subject == Grant.Subject.GROUP and not config().jwt_groups_claim:
         found = Group.objects.filter(name=name).exists()
     elif grant.subject == Grant.Subject.TOKEN:
-        # A user's own is called user/name; both parts may hold a slash.
+        # A user's own token is named user/name. Both parts may contain a slash.
         names = [name, *(name[at + 1 :] for at, sign in enumerate(name) if sign == "/")]
         found = AccessToken.objects.filter(name__in=names).exists()
     return (
@@ -71,10 +71,13 @@ def nobody_yet(grant: Grant) -> str:
 
 
 def is_pattern(text: str) -> bool:
-    """Whether ``text`` can match addresses: names, each with any number of ``*`` and ``{me}``; a room alone is all of it."""
+    """Return whether ``text`` is a valid pattern of addresses.
+
+    Its room and channel are names with any number of ``*`` and ``{me}``. A room alone means all of its channels.
+    """
     room, colon, channel = text.replace(ME, "x").partition(":")
     of_channel = is_client_id if room == INBOX_ROOM else is_name
-    # With any text beside it, it would be somebody else too: user-7* is also user-70.
+    # A ``*`` beside ``{me}`` would match other clients too: user-7* also matches user-70.
     alone = f"{ME}{WHOLE}" not in text and f"{WHOLE}{ME}" not in text
     return (
         alone
@@ -118,7 +121,7 @@ def delete(actor: Actor, grant: Grant, *, door: str) -> None:
 
 
 def _written(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with a user's name spelt as Django keeps it: a ban of ``ﬁona`` is one of ``fiona``."""
+    """Return the values with a user's name as Django normalizes it: a ban of ``ﬁona`` is a ban of ``fiona``."""
     if values["subject"] != Grant.Subject.USER:
         return values
     return {**values, "subject_name": get_user_model().normalize_username(values["subject_name"])}

@@ -1,4 +1,4 @@
-"""Channels whose row somebody's transaction holds: references to them are not waited for."""
+"""Channels whose rows another transaction has locked: the bus does not wait to refer to them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from ..models import Channel
 
 
 class ChannelHeld(Exception):
-    """The answer where somebody's transaction holds the channel's row ``FOR UPDATE``: nothing was done, and nothing waited."""
+    """Another transaction holds the channel's row ``FOR UPDATE``. The operation was not done and did not wait."""
 
 
 def refer_to(channel_ids: set[int]) -> tuple[set[int], set[int]]:
-    """Those of the channels that memberships can refer to, and those of which somebody holds the row.
+    """Return the channels that memberships can refer to, and those whose rows another transaction has locked.
 
-    On PostgreSQL a reference needs a lock (``KEY SHARE``) that a row held ``FOR UPDATE`` does not give. The insert would wait
-    for it, and with it every publisher of the process, whose messages are written by the same thread.
+    On PostgreSQL a reference needs the lock ``KEY SHARE``, which conflicts with ``FOR UPDATE``. An insert would wait for
+    it. The same thread writes the process's messages, so every publisher would wait too.
     """
     if not channel_ids:
         return set(), set()

@@ -1,4 +1,4 @@
-"""Looking through the logs: who may read which of them, and pages over one channel, a room, or all that one may read."""
+"""History: which logs an actor may read, and pages over one channel, a room, or every readable channel."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from . import clients as client_service
 from .visibility import channels_for
 from .walking import STEP
 
-#: Logs that one page may look into, and those that are looked at to find them.
+#: Logs that one page may read, and channels that it may check to find them.
 MOST_LOGS, MOST_CANDIDATES = 200, 2_000
-#: Bytes that the frames of a page have together where nothing else is said; one alone may have more.
+#: Default limit of the bytes of all frames of a page. A single frame may be larger.
 PAGE_BYTES = 4 * 1024 * 1024
 
 Position = int | datetime
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What is asked for. ``address`` None: every channel that the asker may read; ``room:*``: a room with all of its channels.
+    """A question for a page of history.
 
-    ``before`` and ``after`` are a seq (of one log) or a time, both exclusive. ``most_bytes`` is what the frames of a page
-    may have together, unless it is one. ``inbox_floor`` is for whoever is connected as the actor's ``client_id``: from
-    behind which seq the inbox of that id is its own.
+    ``address`` None asks for every channel that the actor may read; ``room:*`` for a room with all of its channels.
+    ``before`` and ``after`` are a seq (of one log) or a time. Both are exclusive. ``most_bytes`` limits the bytes of the
+    frames of a page, unless it is a single frame. ``inbox_floor`` is set when the actor is connected as its
+    ``client_id``. Above this seq the inbox of that id is its own.
     """
 
     address: Address | None
@@ -54,9 +55,10 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Messages in the order asked for, and the cursor of the next page (None: this was the last).
+    """Messages in the requested order, and the cursor of the next page (None: this was the last page).
 
-    For a page of one log, ``seq`` says the same as a position: the next page is what comes before it (or after it, oldest first).
+    For a page of one log, ``seq`` gives the same position: the next page lies before it, or after it when the oldest come
+    first.
     """
 
     messages: list[Found]
@@ -65,7 +67,11 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class _Log(msgspec.Struct, frozen=True):
-    """A log that may be read, above ``floor``, and of whom since when (None: of everybody)."""
+    """A readable log. Only messages above ``floor`` may be read.
+
+    ``senders`` limits them to these senders, each since a time (None: always). Without it, messages of every sender may
+    be read.
+    """
 
     id: int
     head: int
@@ -76,15 +82,15 @@ class _Log(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, channel: Channel, *, floor: int = 0, senders: dict[str, datetime | None] | None = None) -> _Log:
-        """The log of a channel."""
+        """Return the log of a channel, restricted as the fields of this class say."""
         return cls(channel.pk, channel.head, channel.created_at, channel.touched_at, floor, senders)
 
 
 def page(actor: Actor, question: Question) -> Page:
-    """The messages that ``question`` asks for and ``actor`` may read.
+    """Return the messages that ``question`` asks for and ``actor`` may read.
 
-    Raises ``BusError`` ROOM_NOT_FOUND, CHANNEL_NOT_FOUND, FORBIDDEN, INVALID_NAME or VALIDATION_ERROR. Permission is looked at
-    again for every page, whatever a cursor says.
+    Raises ``BusError`` ROOM_NOT_FOUND, CHANNEL_NOT_FOUND, FORBIDDEN, INVALID_NAME or VALIDATION_ERROR. Permissions are
+    checked again for every page, whatever its cursor says.
     """
     positions = _read_cursor(question.cursor) if question.cursor is not None else {}
     logs = _readable(actor, question, positions)
@@ -102,7 +108,7 @@ def page(actor: Actor, question: Question) -> Page:
             if span.empty:
                 finished.append(span)
         elif question.cursor is not None and question.descending:
-            continue  # Nothing older is left of it. (Forward, there may be something since.)
+            continue  # This log has no older messages left. (Forward, it may have new messages.)
         if not span.empty:
             spans.append(span)
     if len(spans) > MOST_LOGS:
@@ -120,9 +126,9 @@ def page(actor: Actor, question: Question) -> Page:
 
 
 def message(actor: Actor, address: Address, seq: int) -> bytes:
-    """One message as it was delivered, legible to every reader.
+    """Return the frame of one message as it was delivered, readable by every JSON parser.
 
-    Raises as :func:`page`, and NOT_FOUND where there is none, or not for ``actor``.
+    Raises as :func:`page`, and NOT_FOUND for a message that does not exist or that ``actor`` may not read.
     """
     for log in _readable(actor, Question(address), {}, whole_room=False):
         row = Message.objects.filter(channel_id=log.id, seq=seq).values_list("frame", "sender", "created_at").first()
@@ -134,9 +140,10 @@ def message(actor: Actor, address: Address, seq: int) -> bytes:
 
 
 def _readable(actor: Actor, question: Question, cursor: Mapping[int, int], *, whole_room: bool = True) -> list[_Log]:
-    """The logs that a history reads: one, for ``room:*`` those of the room (if ``whole_room``), or all that have something.
+    """Return the logs that a history reads: one log, those of a room, or all readable logs with messages.
 
-    ``cursor`` has the logs that the page before left something of.
+    ``room:*`` means the logs of the room if ``whole_room``. ``cursor`` has the logs in which the page before left
+    messages.
     """
     address = question.address
     if address is not None and address.is_inbox:
@@ -152,7 +159,7 @@ def _readable(actor: Actor, question: Question, cursor: Mapping[int, int], *, wh
             return found
     else:
         channels = channels.filter(name=address.channel)
-    # Whether it is not there or hidden, the same questions are asked: an answer must not tell by the time that it takes.
+    # A hidden channel costs the same queries as a missing one, so that the time of an answer reveals nothing.
     allowed = _allowed(actor, channels.filter(channels_for(actor, (HISTORY,)))[:STEP])
     known = any(channel_service.may_see(actor, channel) for channel in channels.filter(channels_for(actor))[:STEP])
     room = Room.objects.filter(name=address.room).first()
@@ -169,13 +176,13 @@ def _readable(actor: Actor, question: Question, cursor: Mapping[int, int], *, wh
 
 
 def _several(actor: Actor, channels: QuerySet[Channel], question: Question, cursor: Mapping[int, int]) -> list[_Log]:
-    """The logs among ``channels`` that have something to read, as far as that can be told without a look into them.
+    """Return the readable logs among ``channels`` that may have matching messages, without reading them.
 
-    Raises ``BusError`` VALIDATION_ERROR for more than one question looks at.
+    Raises ``BusError`` VALIDATION_ERROR for more channels than one question may check.
     """
     channels = channels.filter(channels_for(actor, (HISTORY,)), head__gt=0)
     if cursor and question.descending:
-        # Nothing older is left of the others. (Forward, there may be something since.)
+        # The other logs have no older messages left. (Forward, they may have new messages.)
         channels = channels.filter(pk__in=list(cursor)[:MOST_LOGS])
     if isinstance(question.after, datetime):
         channels = channels.filter(touched_at__gte=question.after)
@@ -202,14 +209,14 @@ def _allowed(actor: Actor, channels: Iterable[Channel]) -> list[_Log]:
 
 
 def _inbox(actor: Actor, address: Address, connected_floor: int | None) -> list[_Log]:
-    """An inbox is read by its owner, and by senders as far as the messages are their own; not by admins.
+    """Return the log of an inbox. Its owner reads all of it, and a sender reads its own messages; admins read nothing.
 
-    For everybody else it is empty, whether it exists or not.
+    For everybody else the list is empty, whether the inbox exists or not. Raises ``BusError`` INVALID_NAME or FORBIDDEN.
     """
     if not is_client_id(address.channel):
         raise invalid_name("channel", address.channel)
     if not can(msgspec.structs.replace(actor, client_id=address.channel), HISTORY, address, private=True):
-        # Not even the owner could, with such a token.
+        # With such a token not even the owner of the inbox could read it.
         raise BusError(ErrorCode.FORBIDDEN, f"You may not read the history of {address}.", [{"action": HISTORY}])
     channel = Channel.objects.filter(room__name=INBOX_ROOM, name=address.channel).first()
     if channel is None:
@@ -225,7 +232,7 @@ def _inbox(actor: Actor, address: Address, connected_floor: int | None) -> list[
         return [_Log.of(channel, floor=floor)]
     senders = client_service.own_ids(actor)
     if actor.client_id and actor.client_id not in senders:
-        # What somebody else sent under this id before is not the newcomer's to read.
+        # An earlier owner of this id may have sent messages. The present owner may not read those.
         senders[actor.client_id] = client_service.proven_since(actor.client_id)
     return [_Log.of(channel, senders=senders)] if senders else []
 
@@ -249,7 +256,7 @@ def _span(log: _Log, question: Question) -> Span:
     if isinstance(question.after, int):
         low = max(low, question.after)
     elif question.after is not None:
-        # Times on the wire have milliseconds: what is shown with this very time is not after it.
+        # Times on the wire have milliseconds. A message that shows exactly this time does not come after it.
         moment = question.after + timedelta(milliseconds=1)
         if log.moved < question.after:
             low = log.head
@@ -290,7 +297,7 @@ def _read_cursor(text: str) -> dict[int, int]:
 
 
 def address_of(room: str | None, channel: str | None) -> Address | None:
-    """What a question's ``room`` and ``channel`` stand for; None for neither.
+    """Return the address that a question's ``room`` and ``channel`` name; None without both.
 
     Raises ``BusError`` INVALID_NAME or VALIDATION_ERROR.
     """
@@ -306,5 +313,5 @@ def address_of(room: str | None, channel: str | None) -> Address | None:
 
 
 def describe(found: Found) -> Any:
-    """A message as a value that keeps the very bytes that were delivered."""
+    """Return a message as a JSON value with exactly the bytes that were delivered."""
     return msgspec.Raw(found.frame)

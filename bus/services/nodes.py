@@ -1,4 +1,4 @@
-"""The processes of the bus: their signs of life, and cleaning up after those that ended."""
+"""The processes of the bus: their heartbeats, and the cleanup after processes that ended."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .clients import public
 
 
 class Left(msgspec.Struct):
-    """A client of a process that ended, and a channel it was in."""
+    """A client of a process that ended, and a channel of which it was a member."""
 
     card: dict[str, Any]
     ref: ChannelRef
@@ -34,22 +34,25 @@ class Left(msgspec.Struct):
 
 
 def _alive_since(age: float | None = None) -> CombinedExpression:
-    """A younger sign of life is one of the living; by the database's clock, since those of the machines may differ."""
+    """Return the time after which a heartbeat counts as recent: ``age`` seconds ago (without it: the setting).
+
+    The database computes it, because the clocks of the machines may differ.
+    """
     return Now() - timedelta(seconds=config().node_timeout if age is None else age)
 
 
 def heartbeats() -> dict[str, datetime]:
-    """The last sign of life of the processes where it is young."""
+    """Return the last heartbeat of each process whose heartbeat is recent, by node id."""
     return dict(Node.objects.filter(heartbeat_at__gt=_alive_since()).values_list("id", "heartbeat_at"))
 
 
 def alive_ids() -> set[str]:
-    """The processes with a young sign of life."""
+    """Return the node ids of the processes with a recent heartbeat."""
     return set(heartbeats())
 
 
 def started(node_id: str, host: str, pid: int, version: str) -> None:
-    """A process begins."""
+    """Store the row of a process that starts."""
     Node.objects.update_or_create(
         id=node_id,
         defaults={"host": host, "pid": pid, "pid_space": pid_space(), "version": version, "heartbeat_at": Now()},
@@ -57,7 +60,7 @@ def started(node_id: str, host: str, pid: int, version: str) -> None:
 
 
 def pid_space() -> str:
-    """What tells this machine's (or container's) numbering of processes from others; "" where nothing does."""
+    """Return a text that identifies the pid namespace of this machine or container; "" where the system has none."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text()[:8]}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
@@ -65,10 +68,10 @@ def pid_space() -> str:
 
 
 def sweep_crashed(host: str, own_ids: Collection[str]) -> list[Left]:
-    """Remove the processes of this machine that are no more, without waiting for their last sign of life to grow old.
+    """Remove the processes of this machine that no longer run, without a wait until their heartbeats are old.
 
-    So a client that comes back to a server which was killed and started again finds its id free. Returns as
-    :func:`sweep_dead`; ``own_ids`` are the nodes of the calling process.
+    After a server was killed and started again, a returning client then finds its id free. ``own_ids`` are the nodes of
+    the calling process. Returns as :func:`sweep_dead`.
     """
     space = pid_space()
     left: list[Left] = []
@@ -82,12 +85,12 @@ def sweep_crashed(host: str, own_ids: Collection[str]) -> list[Left]:
 
 
 def _runs(node: Node) -> bool:
-    """Whether the process of a node of this machine is there."""
+    """Return whether the process of a node of this machine runs."""
     return Path(f"/proc/{node.pid}").exists()
 
 
 def others(own_id: str = "") -> list[str]:
-    """The other processes that serve this database, each as "process 4711 on myhost"; crashed ones are left out."""
+    """Return the other processes that serve this database, each as "process 4711 on myhost". It leaves out crashed ones."""
     space = pid_space()
     young = (
         Node.objects.filter(heartbeat_at__gte=_alive_since())
@@ -100,14 +103,14 @@ def others(own_id: str = "") -> list[str]:
 
 
 def alive_hosts() -> list[str]:
-    """The machines of the processes with a young sign of life, one entry for each process."""
+    """Return the machines of the processes with a recent heartbeat, one entry for each process."""
     return list(Node.objects.filter(heartbeat_at__gte=_alive_since()).values_list("host", flat=True))
 
 
 def beat(node_id: str, host: str, pid: int, version: str, stats: dict[str, Any], counts: dict[str, int]) -> bool:
-    """A sign of life with the node's figures; ``counts`` are added to the totals.
+    """Store a heartbeat with the node's figures, and add ``counts`` to the totals.
 
-    Returns False when the others had given the process up: its clients are not written down any more.
+    Returns False when another process had removed this node. Its clients then have no rows as connected clients.
     """
     updated = Node.objects.filter(id=node_id).update(heartbeat_at=Now(), stats=stats)
     totals.add(counts)
@@ -117,18 +120,18 @@ def beat(node_id: str, host: str, pid: int, version: str, stats: dict[str, Any],
 
 
 def connections_of(node_id: str) -> set[str]:
-    """The ``connection_id`` of every client that is written down as connected to a node."""
+    """Return the ``connection_id`` of every client that the database shows as connected to a node."""
     return set(Client.objects.filter(node_id=node_id).values_list("connection_id", flat=True))
 
 
 def connected_as(client_ids: Collection[str]) -> dict[str, tuple[int, int]]:
-    """Those of the clients that are written down as connected, wherever that is, each with the order of its last claim."""
+    """Return the clients that the database shows as connected to any node, each with the order of its last claim."""
     rows = Client.objects.filter(client_id__in=client_ids, node__isnull=False)
     return {name: (key, number) for name, key, number in rows.values_list("client_id", "id", "claims")}
 
 
 def stopped(node_id: str) -> list[Left]:
-    """A process ends in order: nothing of it stays. Returns who was connected to it, once for each channel."""
+    """Remove a process that stops. Returns the clients that were connected to it, once for each channel."""
     with transaction.atomic():
         return _forget(node_id)
 
@@ -146,23 +149,23 @@ def _forget(node_id: str) -> list[Left]:
 
 
 def sweep_dead(age: float | None = None) -> list[Left]:
-    """Remove the processes whose last sign of life is ``age`` seconds old (without it: the setting).
+    """Remove the processes whose last heartbeat is at least ``age`` seconds old (without it: the setting).
 
-    Returns who was connected to them, once for each channel. Whoever calls this must know that the database was there
-    for that long: after an outage everybody's last sign of life is old.
+    Returns the clients that were connected to them, once for each channel. The caller must know that the database was
+    reachable for that long: after an outage every heartbeat is old.
     """
     dead = Node.objects.filter(heartbeat_at__lte=_alive_since(age))
     left: list[Left] = []
     for node_id in list(dead.values_list("id", flat=True)):
         with transaction.atomic():
-            # Where another process is about to do it, it need not wait for us.
+            # If another process is about to remove the node, this one skips it without a wait.
             if dead.select_for_update(skip_locked=True).filter(id=node_id).first() is not None:
                 left += _forget(node_id)
     return left
 
 
 def rows() -> list[shapes.Process]:
-    """The processes of the bus, oldest first."""
+    """Return the processes of the bus, oldest first."""
     alive = alive_ids()
     return [
         shapes.Process(

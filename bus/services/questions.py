@@ -1,4 +1,4 @@
-"""A bound on the work of the database for one question, such as a page of a list. Sockets and REST ask through it."""
+"""A limit on the database's work for one question, such as a page of a list. Sockets and REST use it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Result = TypeVar("Result")
 
 #: Seconds that the database may work on one statement of a question (on SQLite: on the whole question).
 LONGEST_QUESTION = 10.0
-#: Steps of SQLite's machine between two looks at the clock.
+#: Steps of SQLite's virtual machine between two checks of the time.
 _SQLITE_STEPS = 100_000
 
 
 def bounded(function: Callable[[*Args], Result], *args: *Args) -> Result:
-    """Call ``function`` with a bound on the database's work. It must only read.
+    """Call ``function``, which must only read, with a limit on the database's work. Return its result.
 
-    Raises ``BusError`` UNAVAILABLE above :data:`LONGEST_QUESTION`. PostgreSQL may read for minutes while it has no statistics
-    of rows that came a moment ago.
+    Raises ``BusError`` UNAVAILABLE above :data:`LONGEST_QUESTION`. PostgreSQL may read for minutes while it has no
+    statistics of rows that were inserted a moment ago.
     """
     limit = _postgresql_limit if connection.vendor == "postgresql" else _sqlite_limit
     try:
@@ -40,7 +40,7 @@ def bounded(function: Callable[[*Args], Result], *args: *Args) -> Result:
 
 @contextmanager
 def _postgresql_limit() -> Iterator[None]:
-    # In a transaction, since a pooler between may give the next one another session.
+    # The setting needs a transaction: with a pooler, the next statement may run in another session.
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{LONGEST_QUESTION * 1000:.0f}"])
@@ -60,7 +60,7 @@ def _sqlite_limit() -> Iterator[None]:
 
 
 def _took_too_long(problem: OperationalError) -> bool:
-    """Whether the database gave the statement up: ``query_canceled`` of PostgreSQL, or SQLite's interrupt."""
+    """Return whether the database canceled the statement: ``query_canceled`` of PostgreSQL, or SQLite's interrupt."""
     cause = problem.__cause__
     interrupted = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
     return interrupted or getattr(cause, "sqlstate", None) == "57014"

@@ -1,7 +1,7 @@
-"""Changes of who may do what: each is a row, so that every process learns of it even when no notification reaches it.
+"""Changes of permissions: each is a row, so that every process finds it even when it misses the notification.
 
-Whoever changes a grant, a token, a user or a session says so with :func:`changed`; the receivers do it for what is changed
-through models (``bus.receivers``). The nodes look for new rows (``bus.node.clients.rights``) and act on their connections.
+Code that changes a grant, a token, a user or a session calls :func:`changed`. Receivers do so for changes through models
+(``bus.receivers``). The nodes look for new rows and check their connections (``bus.node.clients.rights``).
 """
 
 from __future__ import annotations
@@ -15,36 +15,39 @@ from ..models import AccessChange
 from ..notify import dispatch
 from ..notify import messages as notifications
 
-#: Subjects besides principals ("user:3") and credentials ("token:5", "session:…"): the grants, or just everything.
+#: Subjects besides principals ("user:3") and credentials ("token:5", "session:…"): the grants, or everything.
 RULES, EVERYONE = "rules", "everyone"
 
-#: How far back rows are looked at again: a transaction that took its id early may commit late.
+#: How many rows before the newest are read again. A transaction that took its id early may commit late.
 OVERLAP = 500
-#: How long rows are kept; the end of a session is known by them for as long as a ticket of it could be good.
+#: How long rows stay. A row that ends a session must stay for as long as a ticket of the session could be valid.
 KEPT = timedelta(days=1)
 
 
 def changed(subject: str) -> None:
-    """Something about ``subject`` changed: with the caller's commit, every process looks at whom it concerns."""
+    """Record a change of ``subject`` and notify every process with the caller's commit.
+
+    Each process then checks the connections that the change concerns.
+    """
     row = AccessChange.objects.create(subject=subject)
     dispatch.notify_on_commit(notifications.AccessChanged(subject, row.id))
 
 
 def latest() -> int:
-    """The id of the newest change, 0 for none."""
+    """Return the id of the newest change, 0 for none."""
     return AccessChange.objects.order_by("-id").values_list("id", flat=True).first() or 0
 
 
 def changes(after: int) -> list[tuple[int, str]]:
-    """Changes with an id above ``after``, oldest first."""
+    """Return the changes with an id above ``after`` as pairs of id and subject, oldest first."""
     return list(AccessChange.objects.filter(id__gt=after).order_by("id").values_list("id", "subject"))
 
 
 def forget_old() -> None:
-    """Drop changes that every process has seen."""
+    """Delete changes that every process has seen."""
     AccessChange.objects.filter(at__lt=timezone.now() - KEPT).delete()
 
 
 def concerns(subject: str, actor: Actor) -> bool:
-    """Whether a change of ``subject`` may matter to ``actor``."""
+    """Return whether a change of ``subject`` may concern ``actor``."""
     return subject in (RULES, EVERYONE, actor.principal, actor.credential) or subject.startswith("room:")

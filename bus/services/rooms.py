@@ -1,4 +1,4 @@
-"""Rooms as a whole: make, change, remove, list (REST and the admin; channels bring their rooms by themselves)."""
+"""Rooms as a whole: create, change, remove and list them. REST and the admin use it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .channels import check_empty, may_see, remove
 from .visibility import by_room, channels_for, rooms_for, sees_room
 from .walking import sealed, unsealed, walk
 
-#: Channels that one question about rooms looks at, where what may be seen differs within a room.
+#: Channels that one question about rooms may check, where permissions differ within a room.
 MOST_CHANNELS = 1_000
 
-#: What of a room can be changed.
+#: The fields of a room that can be changed.
 CHANGEABLE = ("description", "private", "presence")
 
 
@@ -34,7 +34,7 @@ def create_room(
     presence: bool | None = None,
     door: str,
 ) -> Room:
-    """Make an empty room. Admins only; raises ``BusError`` FORBIDDEN, INVALID_NAME or ROOM_EXISTS."""
+    """Create an empty room. Admins only; raises ``BusError`` FORBIDDEN, INVALID_NAME or ROOM_EXISTS."""
     if not is_name(name) or name == INBOX_ROOM:
         raise invalid_name("room", name)
     require(actor, MANAGE, whole_room(name), private=False)
@@ -56,7 +56,7 @@ def create_room(
 def update_room(actor: Actor, name: str, changes: dict[str, Any], *, door: str) -> Room:
     """Change fields of :data:`CHANGEABLE`. Admins only; raises ``BusError`` FORBIDDEN or ROOM_NOT_FOUND.
 
-    Connections that may no longer be in a room that became private are taken out of it, on every process.
+    If the room becomes private, every process removes connections that may no longer be in it.
     """
     with transaction.atomic():
         room = _managed(actor, name)
@@ -70,16 +70,16 @@ def update_room(actor: Actor, name: str, changes: dict[str, Any], *, door: str) 
 
 
 def is_private_room(name: str) -> bool:
-    """Whether a room is private; also one that is gone: what it was is not known any more."""
+    """Return whether a room is private. A removed room counts as private, because its state is unknown."""
     private = Room.objects.filter(name=name).values_list("private", flat=True).first()
     return private is None or private
 
 
 def delete_room(actor: Actor, name: str, *, door: str) -> None:
-    """Remove a room with its channels and their history, if nobody is in any of them.
+    """Remove a room with its channels and their history, if none of them has members.
 
-    Admins only. Raises ``BusError`` FORBIDDEN, ROOM_NOT_FOUND, CHANNEL_PROTECTED (it, or one of its channels, is built in)
-    or CHANNEL_NOT_EMPTY.
+    Admins only. Raises ``BusError`` FORBIDDEN, ROOM_NOT_FOUND or CHANNEL_NOT_EMPTY. Raises CHANNEL_PROTECTED if the room
+    or one of its channels is built in.
     """
     with transaction.atomic():
         room = _managed(actor, name)
@@ -100,7 +100,7 @@ def delete_room(actor: Actor, name: str, *, door: str) -> None:
 
 
 def _managed(actor: Actor, name: str) -> Room:
-    """The room, for whoever may manage it."""
+    """Return the room if ``actor`` may manage it. Raises ``BusError`` FORBIDDEN or ROOM_NOT_FOUND."""
     room = next(iter(_visible(actor, _named(name))), None)
     if room is None:
         raise BusError(ErrorCode.ROOM_NOT_FOUND, f"There is no room {name}.", [{"room": name}])
@@ -108,13 +108,13 @@ def _managed(actor: Actor, name: str) -> Room:
     return room
 
 
-# --- looking ----------------------------------------------------------------------------------------------------------
+# --- pages of rooms ---------------------------------------------------------------------------------------------------
 
 
 def page(actor: Actor, rooms: QuerySet[Room], *, after: str, limit: int) -> tuple[list[shapes.Room], str | None]:
-    """The rows of the rooms that ``actor`` may know of, in order of their names from behind ``after``, and the next cursor.
+    """Return the rows of the rooms that ``actor`` may see, ordered by name, and the cursor of the next page.
 
-    Raises ``BusError`` INVALID_NAME for an ``after`` that is no cursor.
+    The page begins behind ``after``. Raises ``BusError`` INVALID_NAME for an ``after`` that is not a cursor.
     """
     place = unsealed(after)
     if place is None:
@@ -125,7 +125,7 @@ def page(actor: Actor, rooms: QuerySet[Room], *, after: str, limit: int) -> tupl
 
 
 def get(actor: Actor, name: str) -> shapes.Room:
-    """One room's row. Raises ``BusError`` ROOM_NOT_FOUND, also where the actor may not know of it."""
+    """Return one room's row. Raises ``BusError`` ROOM_NOT_FOUND, also where the actor may not see it."""
     for found in _visible(actor, _named(name)):
         if found is not None:
             return rows(actor, [found])[0]
@@ -137,12 +137,13 @@ def _named(name: str) -> list[Room]:
 
 
 def _visible(actor: Actor, rooms: list[Room]) -> list[Room | None]:
-    """The first of the rooms, None for those that ``actor`` may not know of: by the room, or by one of its channels.
+    """Return the first of the rooms, with None for each that ``actor`` may not see.
 
-    One query at most, and :data:`MOST_CHANNELS` rows of it: as many rooms as that is enough for.
+    The right to see a room comes from the room or from one of its channels. The function makes at most one query of
+    :data:`MOST_CHANNELS` channels. It returns as many rooms as these channels decide.
     """
     open_to = {room.pk for room in rooms if not room.private or sees_room(actor, room.name, private=True)}
-    # Where there is none, the same is asked of none: a refusal must not tell by its work.
+    # A missing room costs the same query as a hidden one, so that the time of a refusal reveals nothing.
     closed = [room.pk for room in rooms if room.pk not in open_to] or ([] if rooms else [0])
     if closed and not by_room(actor):
         channels = Channel.objects.filter(channels_for(actor), room__in=closed, kind=Channel.Kind.CHANNEL)
@@ -150,13 +151,14 @@ def _visible(actor: Actor, rooms: list[Room]) -> list[Room | None]:
         looked = list(channels[:MOST_CHANNELS])
         open_to |= {channel.room_id for channel in looked if may_see(actor, channel)}
         if len(looked) == MOST_CHANNELS:
-            # What comes behind it is not known yet; its own room is passed over at the worst, so that the list goes on.
+            # The rooms behind the last channel are undecided. The last channel's room counts as decided, so that the list
+            # advances.
             rooms = rooms[: [room.pk for room in rooms].index(looked[-1].room_id) + 1]
     return [room if room.pk in open_to else None for room in rooms]
 
 
 def rows(actor: Actor, rooms: list[Room]) -> list[shapes.Room]:
-    """What is told of rooms, with figures: channels that ``actor`` may know of, and connected clients."""
+    """Return the rows of rooms, with the number of channels that ``actor`` may see and of connected clients."""
     ids = [room.pk for room in rooms]
     channels = _channels(actor, rooms)
     people = dict(
@@ -182,7 +184,10 @@ def rows(actor: Actor, rooms: list[Room]) -> list[shapes.Room]:
 
 
 def _channels(actor: Actor, rooms: list[Room]) -> dict[int, int]:
-    """How many channels of each room ``actor`` may know of; where rules are by channel, of :data:`MOST_CHANNELS` of them all."""
+    """Return how many channels of each room ``actor`` may see.
+
+    Where permissions differ by channel, only :data:`MOST_CHANNELS` channels of all rooms are checked.
+    """
     there = Channel.objects.filter(channels_for(actor), room__in=[room.pk for room in rooms], kind=Channel.Kind.CHANNEL)
     if by_room(actor):
         whole = [room.pk for room in rooms if sees_room(actor, room.name, private=room.private)]

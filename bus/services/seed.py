@@ -1,4 +1,4 @@
-"""The hardcoded rooms: ``science`` in the ready project, and in every project the one of the bus itself."""
+"""The built-in rooms: ``science`` in the ready project, and the room of the bus itself in every project."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..protocol.names import INBOX_ROOM, WHOLE
 
 
 class BuiltIn(NamedTuple):
-    """A hardcoded room; each of its channels has a description and the messages that it keeps (None: the setting's)."""
+    """A built-in room. Each channel has a description and a number of messages to keep (None: the setting)."""
 
     private: bool
     description: str
@@ -41,16 +41,19 @@ SYSTEM = BuiltIn(
 
 
 def built_in(*, science: bool | None = None) -> dict[str, BuiltIn]:
-    """The hardcoded rooms of this project, by name; ``science`` says whether that one belongs to them (None: the setting)."""
+    """Return the built-in rooms of this project, by name.
+
+    ``science`` says whether that room belongs to them; None leaves it to the setting ``science_room``.
+    """
     values = config()
     rooms = {"science": SCIENCE} if (values.science_room if science is None else science) else {}
     return {**rooms, values.system_room: SYSTEM}
 
 
 def release() -> None:
-    """Let go of rooms that are not hardcoded any more, so that an admin can delete them.
+    """Release rooms that are no longer built in, so that an admin can delete them.
 
-    Version 1.0 made ``science`` in every project; and a project may have given the system's room another name.
+    Version 1.0 made ``science`` in every project, and a project may have renamed the room of the bus.
     """
     former = Room.objects.filter(hardcoded=True).exclude(name__in=[*built_in(), WHOLE, INBOX_ROOM])
     ids = list(former.values_list("id", flat=True))
@@ -60,7 +63,7 @@ def release() -> None:
 
 
 def seed_hardcoded(*, science: bool | None = None) -> list[str]:
-    """Make the rooms and channels that are missing; returns a line for each thing that was done.
+    """Create the rooms and channels that are missing. Return a line for each change.
 
     ``science`` says whether that room belongs to them; None leaves it to the setting ``science_room``.
     """

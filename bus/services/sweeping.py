@@ -1,4 +1,4 @@
-"""Away with what came into being by itself and serves nobody: channels, rooms, clients, inboxes."""
+"""Sweeps: remove unused channels, rooms, clients and inboxes that were created automatically."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..models import Channel, Client, Membership, Message, Room, new_epoch
 from .channels import remove
 from .clients import remove_all
 
-#: Clients that one transaction forgets; publishers' are in between.
+#: Clients that one transaction removes. Between two transactions, publishers can write.
 CLIENTS = 50
 
 
 def sweep_channels(age: float) -> int:
-    """Remove what came into being by itself and serves nobody: how many channels went.
+    """Remove idle channels and rooms that were created automatically. Return how many channels were removed.
 
-    These are channels without members, without news for ``age`` seconds and without a message (history stays for as long as
-    the retention says), and rooms that are left without channels. Inboxes: :func:`sweep_inboxes`.
+    A channel is idle without members, without messages and without a change for ``age`` seconds. History stays for as
+    long as the retention says. A room goes when it has no channels left. :func:`sweep_inboxes` removes inboxes.
     """
     idle_since = timezone.now() - timedelta(seconds=age)
     swept = 0
@@ -34,7 +34,7 @@ def sweep_channels(age: float) -> int:
     ):
         address = channel.address
         with transaction.atomic():
-            # A row that somebody holds is not idle; the writing thread of the bus must not wait for it.
+            # A channel whose row is locked is in use. The thread that writes the log must not wait for this sweep either.
             idle = Channel.objects.select_for_update(skip_locked=True).filter(pk=channel.pk, touched_at__lt=idle_since)
             locked = idle.first()
             if locked is None or locked.memberships.exists():
@@ -60,12 +60,13 @@ def _sweep_rooms(idle_since: datetime) -> None:
         | Exists(Message.objects.filter(channel=OuterRef("pk")))
         | Exists(Membership.objects.filter(channel=OuterRef("pk")))
     )
-    # A room that somebody gave rules of its own is not one that came by itself any more.
+    # A room with settings of its own no longer counts as created automatically.
     untouched = Q(auto_created=True, private=False, presence=None, description="")
     unused = Room.objects.filter(untouched, ~Exists(in_use), created_at__lt=idle_since)
     for room in unused[:200]:
         with transaction.atomic():
-            # Held first and looked at then: what comes into being in it meanwhile refers to its row, and is seen, or waits.
+            # The lock comes before the check. Rows that are inserted meanwhile refer to the room's row: the check sees them,
+            # or they wait.
             held = Room.objects.select_for_update(skip_locked=True).filter(pk=room.pk).first()
             own = list(room.channels.select_for_update(of=("self",), skip_locked=True))
             if held and len(own) == room.channels.count() and unused.filter(pk=room.pk).exists():
@@ -76,24 +77,25 @@ def _sweep_rooms(idle_since: datetime) -> None:
 
 
 def sweep_clients() -> int:
-    """Forget clients whom nobody vouches for and whose resume token is no longer good: how many, at most :data:`CLIENTS`.
+    """Remove anonymous clients whose resume token has expired. Return how many, at most :data:`CLIENTS`.
 
-    Their ids are anybody's by then. What they were told goes with their inbox: who takes an id next finds nothing in it.
+    Their ids are free afterwards. Their private messages go with their inboxes: the next owner of an id finds none of
+    them.
     """
     gone_since = timezone.now() - timedelta(seconds=config().resume_window)
     gone = Client.objects.filter(principal="", node=None, disconnected_at__lt=gone_since)
     with transaction.atomic():
-        # A row that somebody holds is of a client that comes back at this moment.
+        # A row that is locked belongs to a client that is connecting again at this moment.
         ids = dict(gone.select_for_update(skip_locked=True).values_list("client_id", "id")[:CLIENTS])
         remove_all(ids)
     return len(ids)
 
 
 def sweep_inboxes(age: float) -> int:
-    """Remove the inboxes of clients that are gone for good and got nothing for ``age`` seconds; how many.
+    """Remove the inboxes of removed clients that got no message for ``age`` seconds. Return how many.
 
-    So is one whose id the server made up, after ``age`` seconds without a connection. Should it come back all the same, the epoch
-    that its inbox will have then says that there was another one.
+    The inbox of a client with a generated id also goes, after ``age`` seconds without a connection. If that client
+    returns, its new inbox has another epoch, so it learns that the old one is gone.
     """
     idle_since = timezone.now() - timedelta(seconds=age)
     made_up = Client.objects.filter(generated=True, node=None, disconnected_at__lt=idle_since)
@@ -106,13 +108,13 @@ def sweep_inboxes(age: float) -> int:
     swept = 0
     for key, name in list(abandoned.values_list("pk", "name")[:200]):
         with transaction.atomic():
-            # Looked at again, its row and its client's in hand: somebody may have taken the id since, and got a letter.
+            # Lock both rows and check again: another client may have taken the id and received a private message meanwhile.
             gone = list(made_up.select_for_update(skip_locked=True).filter(client_id=name))
             channel = abandoned.select_for_update(of=("self",), skip_locked=True).filter(pk=key).first()
             if channel is not None and (gone or not Client.objects.filter(client_id=name).exists()):
                 remove(channel)
                 rows = Client.objects.filter(pk__in=[client.pk for client in gone])
-                rows.exclude(principal="").delete()  # Those of nobody go with their time (`sweep_clients`).
+                rows.exclude(principal="").delete()  # Anonymous clients are removed later (`sweep_clients`).
                 rows.update(inbox_epoch=new_epoch())
                 swept += 1
     return swept

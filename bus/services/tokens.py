@@ -26,15 +26,16 @@ def create(
     expires_at: datetime | None = None,
     door: str,
 ) -> tuple[AccessToken, str]:
-    """Make a token; returns the row and the secret, which is kept nowhere.
+    """Create a token. Return its row and the secret, which is not stored.
 
-    ``user`` is the Django user it acts for, ``scopes`` the actions it is good for (none: all that its bearer may do). Admins make
-    any token, others only ones for themselves that are not admins'; and who came with a token that has scopes gives out no
-    more than those. Raises ``BusError`` FORBIDDEN or VALIDATION_ERROR.
+    ``user`` is the Django user for whom the token acts. ``scopes`` are the actions that it allows; none: every action of
+    its user. Admins create any token. Other users create tokens for themselves, without ``admin``. An actor with scopes
+    can only grant scopes of its own. A token never outlives the token of its creator. Raises ``BusError`` FORBIDDEN or
+    VALIDATION_ERROR.
     """
     scopes = list(scopes)
     if actor.credential.startswith("token:") and actor.expires_at is not None:
-        # A token gives out none that outlives it.
+        # A new token must not outlive the token that creates it.
         end = datetime.fromtimestamp(actor.expires_at, UTC)
         expires_at = min(expires_at, end) if expires_at is not None else end
     if not (actor.manages or (_is(actor, user) and not admin)):
@@ -68,12 +69,12 @@ def _is(actor: Actor, user: Any) -> bool:
 
 
 def acts_whole(actor: Actor) -> bool:
-    """Whether ``actor`` may see and end what its user has otherwise: who came with a bounded token may not, unless to manage."""
+    """Return whether ``actor`` may see and end its user's other credentials. A token with scopes needs ``manage`` for that."""
     return actor.scopes is None or MANAGE in actor.scopes
 
 
 def user_of(actor: Actor) -> Any:
-    """The Django user behind ``actor``. Raises ``BusError`` FORBIDDEN where there is none."""
+    """Return the Django user behind ``actor``. Raises ``BusError`` FORBIDDEN where there is none."""
     kind, _, key = actor.principal.partition(":")
     user = get_user_model()._default_manager.filter(pk=key).first() if kind == "user" else None
     if user is None:
@@ -85,10 +86,10 @@ def user_of(actor: Actor) -> Any:
 
 
 def revoke(actor: Actor, token: AccessToken, *, door: str) -> None:
-    """End a token at once, on every process; connections that came in with it are closed.
+    """Revoke a token on every process, and close the connections that use it.
 
-    For admins, the token's user, and whoever came with it; what has scopes without ``manage`` revokes itself only.
-    Raises ``BusError`` FORBIDDEN.
+    Admins may revoke any token, users their own tokens, and a bearer its own token. A token with scopes but without
+    ``manage`` can only revoke itself. Raises ``BusError`` FORBIDDEN.
     """
     if not (actor.manages or (_is(actor, token.user) and acts_whole(actor)) or actor.credential == f"token:{token.pk}"):
         raise BusError(ErrorCode.FORBIDDEN, "Only admins may revoke the tokens of others.")

@@ -1,4 +1,4 @@
-"""The figures over all processes: what is there now, and totals that outlive processes and rows."""
+"""Figures over all processes: present counts, and totals that outlive processes and rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..models import Channel, Client, Counter, Membership
 
 
 def add(counts: dict[str, int]) -> None:
-    """Add to the totals that outlive processes and rows."""
+    """Add ``counts``, numbers by name, to the totals in the database."""
     for name, value in counts.items():
         if value and not Counter.objects.filter(name=name).update(value=F("value") + value):
             _, made = Counter.objects.get_or_create(name=name, defaults={"value": value})
@@ -19,12 +19,12 @@ def add(counts: dict[str, int]) -> None:
 
 
 def stats() -> shapes.Stats:
-    """The figures of all processes, for the command ``status``."""
+    """Return the figures of all processes, for the command ``status``."""
     counters = dict(Counter.objects.values_list("name", "value"))
     live = Membership.objects.filter(client__node__isnull=False)
     active = live.aggregate(channels=Count("channel", distinct=True), rooms=Count("channel__room", distinct=True))
-    # The logs count themselves (a channel's head is the number of its messages ever); what is gone is in the counter. The bus's
-    # messages about itself are nobody's.
+    # A channel's head counts all messages it ever had. The counter has those of removed channels. The total leaves out
+    # messages of the bus about itself.
     kept = Channel.objects.exclude(room__name=config().system_room).aggregate(total=Sum("head"))["total"] or 0
     return shapes.Stats(
         total_connections=counters.get("connections", 0),

@@ -1,6 +1,6 @@
-"""What somebody may know of, as a filter for the database: it leaves out what is surely hidden, so that no list walks over it.
+"""Database filters for the channels and rooms that an actor may see, so that lists skip most hidden rows.
 
-The filter lets too much through rather than too little; ``permissions.can`` has the last word on every row.
+A filter lets too many rows through rather than too few. ``permissions.can`` decides for every row afterwards.
 """
 
 from __future__ import annotations
@@ -14,40 +14,46 @@ from ..auth.permissions import HISTORY, JOIN, ME, Actor, Rule, can, table
 from ..conf.settings import config
 from ..protocol.names import whole_room
 
-#: Rules from which on a filter of them all would cost more than it spares.
+#: With more rules than this, a filter of all of them would cost more than it saves.
 MOST_RULES = 50
 
 EVERYTHING, NOTHING = Q(), Q(pk__in=())
 
 
 def rules_of(actor: Actor, actions: Sequence[str]) -> list[Rule]:
-    """The rules about one of the actions that concern ``actor``, or that might."""
+    """Return the rules about one of the actions that concern, or might concern, ``actor``."""
     wanted = {*actions, "*"}
     return [rule for rule in table().rules() if rule.action in wanted and rule.concerns(actor)]
 
 
 def may_look(actor: Actor, actions: Sequence[str]) -> tuple[str, ...]:
-    """Those of the actions that a token's scopes leave."""
+    """Return the actions that the scopes of the actor's token allow."""
     return tuple(action for action in actions if actor.scopes is None or action in actor.scopes)
 
 
 def channels_for(actor: Actor, actions: Sequence[str] = (JOIN, HISTORY), *, prefix: str = "") -> Q:
-    """Channels where ``actor`` may do one of the actions, and some more. ``prefix`` leads to the channel (``channel__``)."""
+    """Return a filter for channels where ``actor`` may do one of the actions. It may match more channels.
+
+    ``prefix`` is the lookup that leads to the channel, such as ``channel__``.
+    """
     return _filter(actor, actions, f"{prefix}room__", f"{prefix}name")
 
 
 def rooms_for(actor: Actor, actions: Sequence[str] = (JOIN, HISTORY)) -> Q:
-    """Rooms where, or in a channel of which, ``actor`` may do one of the actions, and some more."""
+    """Return a filter for rooms where ``actor`` may do one of the actions. It may match more rooms.
+
+    A right in one channel of a room is enough.
+    """
     return _filter(actor, actions, "", "")
 
 
 def by_room(actor: Actor, actions: Sequence[str] = (JOIN, HISTORY)) -> bool:
-    """Whether what ``actor`` may is the same in all channels of a room."""
+    """Return whether the permissions of ``actor`` are the same in all channels of a room."""
     return actor.admin or all(_parts(rule, actor)[1] == "*" for rule in rules_of(actor, actions))
 
 
 def sees_room(actor: Actor, room: str, *, private: bool) -> bool:
-    """Whether ``actor`` may know of a room by what holds for all of it."""
+    """Return whether ``actor`` may see a room by permissions that hold for the whole room."""
     return any(can(actor, action, whole_room(room), private=private) for action in (JOIN, HISTORY))
 
 
@@ -71,10 +77,10 @@ def _filter(actor: Actor, actions: Sequence[str], room: str, channel: str) -> Q:
 
 
 def _parts(rule: Rule, actor: Actor) -> tuple[str, str]:
-    """The patterns of a rule for the room's name and the channel's; an address has one colon."""
+    """Return the patterns of a rule for the room's name and the channel's name. An address has one colon."""
     pattern = rule.pattern
     if ME in pattern:
-        # Nobody is called by the empty name.
+        # No client has the empty name, so without a name of its own the actor matches nothing.
         pattern = pattern.replace(ME, actor.own_name)
     room, _, name = pattern.partition(":")
     return room, name or "*"
@@ -93,5 +99,5 @@ def _fits(field: str, pattern: str) -> Q:
     for text in between:
         if text:
             found &= Q(**{f"{field}__contains": text})
-    # Anything; a filter of nothing would be left out of an "or" instead of letting all through.
+    # The pattern matches any text. Django would drop an empty filter from an "or" instead of letting every row through.
     return found if found != EVERYTHING else Q(**{f"{field}__isnull": False})

@@ -1,7 +1,7 @@
-"""Pages of what somebody may see, out of rows that they may not all see: one question looks at a bounded number of rows.
+"""Pages of a list in which some rows are hidden. One question checks a bounded number of rows.
 
-A page may hold fewer rows than asked for, or none, and still have a next one. Where it ended at a row that the asker may not know
-of, its cursor is sealed: it goes on from there, and tells nobody the name.
+A page may have fewer rows than requested, or none, and still have a next page. If a page ended at a hidden row, its
+cursor is sealed: the next page continues there, and the client cannot read the name.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.db.models import Model, Q, QuerySet
 
-#: Rows that are looked at in one step; a page takes two, the first one as long as the page if that is more.
+#: Rows of one step. A page takes two steps; the first one has as many rows as the page if that is more.
 STEP = 200
-#: What a sealed cursor begins with; no name does.
+#: The first character of a sealed cursor. No name begins with it.
 SEALED = "~"
 
 Row = TypeVar("Row", bound=Model)
 Shown = TypeVar("Shown")
 
-#: A place in a list: the values of the fields that it is in the order of.
+#: A position in a list: the values of the fields that order it.
 Key = tuple[str, ...]
 
 
@@ -35,10 +35,11 @@ def walk(
     limit: int,
     show: Callable[[list[Row]], Sequence[Shown | None]],
 ) -> tuple[list[Shown], Key | None, bool]:
-    """Up to ``limit`` of the rows, in the order of ``fields`` and from behind ``after``, as ``show`` gives them.
+    """Return up to ``limit`` of the rows behind ``after``, ordered by ``fields``, in the form that ``show`` gives them.
 
-    ``show`` answers for the first rows that it is given, all or as many as it likes, with None for what is hidden. Returns them
-    with the place that the next page begins behind (None: this was the last), and whether the row there was shown.
+    ``show`` gets a list of rows and returns the form of each, with None for a hidden row. It may return fewer, for the
+    first rows. The result has the rows, the position of the next page (None: this was the last), and whether the row
+    there was shown.
     """
     seen: list[tuple[Key, Shown]] = []
     place, open_ = after, True
@@ -70,7 +71,7 @@ def _key(row: Model, fields: Sequence[str]) -> Key:
 
 
 def _behind(fields: Sequence[str], place: Key) -> Q:
-    """Rows that come after a place in the order of the fields."""
+    """Return a filter for rows behind a position in the order of the fields."""
     found = Q()
     same: dict[str, str] = {}
     for field, value in zip(fields, place, strict=True):
@@ -86,13 +87,16 @@ def _cipher(*secrets: str) -> MultiFernet:
 
 
 def sealed(text: str) -> str:
-    """A cursor for a place whose name its bearer may not know."""
+    """Return a sealed cursor for a position whose name the client may not see."""
     cipher = _cipher(settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
     return SEALED + cipher.encrypt(text.encode()).decode().rstrip("=")
 
 
 def unsealed(text: str) -> str | None:
-    """What a cursor stands for: itself, or what :func:`sealed` was given; None for one that we did not make."""
+    """Return the text of a cursor: the cursor itself, or the text that :func:`sealed` got.
+
+    Returns None for a sealed cursor that this site did not make.
+    """
     if not text.startswith(SEALED):
         return text
     token = text[1:] + "=" * (-len(text[1:]) % 4)
