@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -74,12 +76,24 @@ async def test_a_slow_reader_is_closed_after_the_turn_in_which_that_was_found(co
     assert (ada.writer.code, ada.codes()) == (SLOW, ["TOO_SLOW"])
 
 
-async def test_a_connection_that_ends_while_it_registers_leaves_nothing(node: Node, connect: Connect) -> None:
+async def test_a_connection_that_ends_while_it_registers_leaves_nothing(
+    node: Node, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+    work = node.presence_tables._work
+
+    def held_up(operations: Any) -> list[Any]:
+        """The database's work, which waits until the test goes on."""
+        assert go_on.wait(30)
+        return work(operations)
+
+    monkeypatch.setattr(node.presence_tables, "_work", held_up)
     ada = connect()
     await ada.connection.opened()
     registering = asyncio.ensure_future(ada.send(type="register", client_id="ada-4", room="lab"))
     await wait_for(lambda: ada.state is State.CLAIMING, "the claim is under way")
     ada.connection.close(TOO_MANY, BusError(ErrorCode.RATE_LIMITED))
+    go_on.set()
     await registering
     assert "registered" not in ada.events()
     assert ada.codes() == ["RATE_LIMITED"]
