@@ -69,6 +69,21 @@ def publish(
     return publish_frames([inbound], actor=actor, durable=durable).published[0]
 
 
+def publish_all(
+    messages: Iterable[tuple[str | Address, dict[str, Any]]], *, actor: Actor = SYSTEM, durable: bool = True
+) -> list[Published]:
+    """Publish several messages, each an address and a payload, in one transaction and in their order: all of them, or none.
+
+    Raises ``BusError`` as :func:`publish`. With several messages, each detail of a refusal has the ``index`` of its message.
+    """
+    frames_in = []
+    for address, payload in messages:
+        inbound = _inbound(payload, None, type="event", id=None)
+        inbound.room = _text(address)
+        frames_in.append(inbound)
+    return publish_frames(frames_in, actor=actor, durable=durable).published if frames_in else []
+
+
 def _text(address: str | Address) -> str:
     """An address as a frame has it. Raises ``BusError`` INVALID_NAME for an empty one, which a frame may have."""
     if isinstance(address, Address):
@@ -279,6 +294,7 @@ def _encoded(value: Any, field: str) -> bytes:
 
 
 apublish = sync_to_async(publish, thread_sensitive=True)
+apublish_all = sync_to_async(publish_all, thread_sensitive=True)
 abroadcast_to_channel = sync_to_async(broadcast_to_channel, thread_sensitive=True)
 abroadcast_to_room = sync_to_async(broadcast_to_room, thread_sensitive=True)
 asend_private = sync_to_async(send_private, thread_sensitive=True)

@@ -10,10 +10,12 @@ from ..publishing.django import (
     abroadcast_to_channel,
     abroadcast_to_room,
     apublish,
+    apublish_all,
     asend_private,
     broadcast_to_channel,
     broadcast_to_room,
     publish,
+    publish_all,
     send_private,
 )
 from ..shapes import Published
@@ -23,9 +25,11 @@ __all__ = [
     "abroadcast_to_channel",
     "abroadcast_to_room",
     "apublish",
+    "apublish_all",
     "asend_private",
     "broadcast_to_channel",
     "broadcast_to_room",
     "publish",
+    "publish_all",
     "send_private",
 ]

@@ -24,10 +24,12 @@ from bus.services import (
     abroadcast_to_channel,
     abroadcast_to_room,
     apublish,
+    apublish_all,
     asend_private,
     broadcast_to_channel,
     broadcast_to_room,
     publish,
+    publish_all,
     send_private,
 )
 from tests.conftest import Connect
@@ -172,6 +174,19 @@ def test_an_ephemeral_channel_is_passed_on_at_commit_and_not_kept(rung: list[Any
     assert Message.objects.filter(channel__room__name=fresh_room).count() == 1
 
 
+def test_several_messages_are_published_in_their_order_or_not_at_all(rung: list[Any], fresh_room: str) -> None:
+    first, second, third = publish_all(
+        [(f"{fresh_room}:a", {"n": 1}), (f"{fresh_room}:b", {"n": 2}), (Address(fresh_room, "a"), {"n": 3})]
+    )
+    assert [(one.channel, one.seq) for one in (first, second, third)] == [("a", 1), ("b", 1), ("a", 2)]
+    assert publish_all([]) == []
+    with pytest.raises(BusError) as refused:
+        publish_all([(f"{fresh_room}:a", {"n": 4}), ("no name:a", {"n": 5})])
+    assert refused.value.code == "INVALID_NAME"
+    assert refused.value.details[0]["index"] == 1
+    assert Message.objects.filter(channel__room__name=fresh_room).count() == 3
+
+
 async def test_the_async_forms_do_the_same(rung: list[Any], fresh_room: str) -> None:
     bob = f"bob-{fresh_room[-6:]}"
     await Client.objects.acreate(client_id=bob)
@@ -179,7 +194,8 @@ async def test_the_async_forms_do_the_same(rung: list[Any], fresh_room: str) -> 
     assert (await abroadcast_to_channel(fresh_room, "a", message="2")).seq == 2
     assert (await abroadcast_to_room(fresh_room, message="3")).channel == "*"
     assert [row.channel for row in await asend_private(bob, message="4")] == [bob]
-    assert len(rung) == 4
+    assert [row.seq for row in await apublish_all([(f"{fresh_room}:a", {"n": 5})])] == [3]
+    assert len(rung) == 5
     await sync_to_async(connections.close_all)()
 
 
