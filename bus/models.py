@@ -1,7 +1,7 @@
-"""What the bus keeps: rooms, channels (each with the head of its log), messages, and who is here.
+"""The tables of the bus: rooms, channels (each with the head of its log), messages, clients and permissions.
 
-The database is the log. ``Channel.head`` is the ``seq`` of the newest message; it is moved by the transaction that inserts
-messages, whose lock on the row is what makes one order out of many writers (docs/architecture.md).
+The database is the log. ``Channel.head`` is the ``seq`` of the newest message. The transaction that inserts messages
+moves it. Its lock on the row gives the messages of many writers one order (docs/architecture.md).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .protocol.names import NAME_RULE, Address
 
 validate_name = RegexValidator(r"\A[A-Za-z0-9_\-./]{1,64}\Z", f"A name has {NAME_RULE}")
 
-#: What many readers take for the end of a line, and a terminal for a command, as JSON can write it: bare in no text of a line.
+#: Characters that some readers treat as the end of a line, or a terminal as a command. Lines have them escaped as in JSON.
 _BREAKS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 def new_epoch() -> str:
-    """A fresh epoch: it changes only when a log is made anew (contract, words)."""
+    """Return a new epoch. A log's epoch changes only when the log is created anew or loses messages."""
     return secrets.token_hex(4)
 
 
@@ -42,7 +42,7 @@ class Room(models.Model):
         null=True, blank=True, help_text="Announce joins and leaves. Unknown: the setting of the server."
     )
     hardcoded = models.BooleanField(default=False, editable=False)
-    # Brought into being by a join or a message; it goes with its last channel.
+    # A join or a message created the room. It is removed with its last channel.
     auto_created = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.CharField(max_length=150, default="arqonbus_server", editable=False)
@@ -82,12 +82,12 @@ class Channel(models.Model):
     auto_created = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.CharField(max_length=150, default="arqonbus_server", editable=False)
-    # Who answers for it (``Actor.owner``), so that nobody makes more by changing its client id.
+    # The owner that the channel counts for (``Actor.owner``). A new client id does not evade the owner's limit.
     owner = models.CharField(max_length=128, blank=True, default="", db_index=True, editable=False)
 
     epoch = models.CharField(max_length=16, default=new_epoch, editable=False)
     head = models.BigIntegerField(default=0, editable=False)
-    # Also what the heartbeat asks for: "which logs moved lately" (no index: rows stay updatable in place).
+    # The heartbeat looks for logs that moved lately with it. It has no index, so that rows stay updatable in place.
     touched_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -99,11 +99,11 @@ class Channel(models.Model):
 
     @property
     def address(self) -> Address:
-        """The channel's address; costs a query when ``room`` is not loaded."""
+        """The channel's address. Costs a query when ``room`` is not loaded."""
         return Address(self.room.name, self.name)
 
     def public_metadata(self) -> dict[str, Any]:
-        """The ``metadata`` object of a channel. Own keys cannot overwrite the fields of the bus."""
+        """Return the ``metadata`` object of a channel. The channel's own keys cannot overwrite the fields of the bus."""
         return {
             **self.metadata,
             "created_at": wire_time(self.created_at),
@@ -117,7 +117,7 @@ class Channel(models.Model):
 
 
 class Message(models.Model):
-    """One message of a channel's log, kept as the very frame that was delivered."""
+    """One message of a channel's log, stored as exactly the frame that was delivered."""
 
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="messages", db_index=False)
     seq = models.BigIntegerField()
@@ -135,28 +135,34 @@ class Message(models.Model):
         return f"{self.uid} (seq {self.seq})"
 
     def line(self) -> str:
-        """The frame as one line: a sender's payload may hold line breaks, which would be lines of somebody else's."""
+        """Return the frame as one line of JSON.
+
+        Line breaks of a payload are escaped. Otherwise a sender could forge lines of other senders.
+        """
         return msgspec.json.format(self.legible, indent=-1).decode().translate(_BREAKS)
 
     def as_dict(self) -> dict[str, Any]:
-        """The frame as values; of one that an older version kept in no form for every reader, what can be read."""
+        """Return the frame as values.
+
+        An older version may have stored a frame that not every parser can read. Its readable form is returned then.
+        """
         value: dict[str, Any] = json.loads(self.legible)
         return value
 
     @property
     def legible(self) -> bytes:
-        """The frame as it goes out (``protocol.kept``)."""
+        """The frame's bytes in a form that every parser can read (``protocol.kept``)."""
         return legible(self.frame.encode(), self.seq)
 
 
 class PublishKey(models.Model):
     """A sender's own message id. The bus remembers it to recognise a repeated publish."""
 
-    # sender/id, and for a private message >target (``frames.publish_key``).
+    # The form is sender/id. A private message has >target after it (``frames.publish_key``).
     key = models.CharField(max_length=350, primary_key=True)
-    # Bound to nothing: else the removal of each channel, which waits in front of the publishers, would read the keys of a whole
-    # day to find its own, and each new key would lock the channel's row. Those of a channel that is gone count for nothing
-    # (``log.store``) and go with their time.
+    # No database constraint ties it to the channel. With one, each new key would lock the channel's row. The removal of a
+    # channel, for which publishers wait, would read the keys of a whole day to find its own. Keys of a removed channel count
+    # for nothing (``log.store``) and expire.
     channel = models.ForeignKey(
         Channel, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+", db_index=False
     )
@@ -168,12 +174,12 @@ class PublishKey(models.Model):
 
 
 class Node(models.Model):
-    """A process of the bus, alive as long as its heartbeat is young."""
+    """A process of the bus. It counts as alive while its last heartbeat is recent."""
 
     id = models.CharField(max_length=32, primary_key=True)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
-    # Which numbering of processes the pid is of: containers of one host name have each their own.
+    # The namespace of the pid. Containers with one host name have a namespace each.
     pid_space = models.CharField(max_length=40, blank=True, default="")
     version = models.CharField(max_length=32)
     started_at = models.DateTimeField(default=timezone.now)
@@ -188,7 +194,7 @@ class Node(models.Model):
 
 
 class Client(models.Model):
-    """An identity on the bus; connected while ``node`` is set."""
+    """A client id on the bus. The client is connected while ``node`` is set."""
 
     client_id = models.CharField(max_length=64, unique=True)
     client_type = models.CharField(max_length=64, default="app")
@@ -196,22 +202,22 @@ class Client(models.Model):
     avatar = models.CharField(max_length=2048, blank=True, default="")
     personality = models.JSONField(default=dict, blank=True)
     role = models.CharField(max_length=16, default="user", editable=False)
-    # Who owns the id: "user:3", "token:5", "jwt:<subject>", or "" for anonymous clients.
+    # The owner of the id: "user:3", "token:5", "jwt:<subject>", or "" for an anonymous client.
     principal = models.CharField(max_length=128, blank=True, default="", db_index=True, editable=False)
-    # Made up by the server for one connection; such rows go when the connection goes.
+    # The server generated the id for one connection. The row is removed with the connection.
     generated = models.BooleanField(default=False, editable=False)
     node = models.ForeignKey(
         Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="clients", editable=False
     )
     connection_id = models.CharField(max_length=32, blank=True, default="", editable=False)
-    # How often the id was taken: with the key it is the order of the claims (``services.claims``).
+    # How often the id was claimed. With the row's key it gives the order of the claims (``services.claims``).
     claims = models.BigIntegerField(default=0, db_default=0, editable=False)
     resume_digest = models.CharField(max_length=64, blank=True, default="", editable=False)
-    # An unproven newcomer under an old id does not get at what its predecessor was told in private.
+    # A newcomer without proof cannot read private messages of the id's previous client. Those have a seq up to this one.
     inbox_floor = models.BigIntegerField(default=0, editable=False)
-    # The epoch that its inbox gets with the first letter, told before there is one; empty once it is used.
+    # The epoch that the inbox gets with its first private message. The client already has it. Empty once it is used.
     inbox_epoch = models.CharField(max_length=16, blank=True, default="", db_default="", editable=False)
-    # Since when whoever has the id proved to be the same; what was sent under it before is not theirs to read.
+    # Since when the owner of the id has proved to be the same. Messages sent under the id before are not theirs to read.
     proven_since = models.DateTimeField(default=timezone.now, editable=False)
     connected_at = models.DateTimeField(null=True, blank=True, editable=False)
     disconnected_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -220,7 +226,7 @@ class Client(models.Model):
     class Meta:
         ordering = ["client_id"]
         indexes = [
-            # Whom to forget (``services.sweeping.sweep_clients``).
+            # For clients to forget (``services.sweeping.sweep_clients``).
             models.Index(
                 fields=["disconnected_at"], condition=models.Q(principal="", node=None), name="bus_client_gone"
             )
@@ -245,7 +251,7 @@ class Membership(models.Model):
 
 
 class AccessToken(models.Model):
-    """A bearer token; only its digest is kept, so it is shown once, when it is made."""
+    """A bearer token. Only its digest is stored, so the token is shown once, when it is created."""
 
     name = models.CharField(max_length=100)
     prefix = models.CharField(max_length=12, editable=False)
@@ -274,20 +280,20 @@ class AccessToken(models.Model):
 
     @classmethod
     def issue(cls, name: str, **fields: Any) -> tuple[AccessToken, str]:
-        """Make a token; returns the row and the secret text, which is not kept."""
+        """Create a token. Return the row and the secret text, which is not stored."""
         secret = cls.PREFIX + secrets.token_urlsafe(32)
         token = cls.objects.create(name=name, prefix=secret[:12], digest=digest(secret), **fields)
         return token, secret
 
     def is_good(self) -> bool:
-        """Whether it is neither revoked nor expired, and its user, if it has one, is active."""
+        """Return whether the token is neither revoked nor expired, and its user, if it has one, is active."""
         if self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= timezone.now()):
             return False
         return self.user is None or self.user.is_active
 
 
 class Grant(models.Model):
-    """A rule: who may (or may not) do what, where. Deny wins over allow (``bus.auth.permissions``)."""
+    """A rule that allows or forbids an action in matching channels. A ban wins over a grant (``bus.auth.permissions``)."""
 
     class Subject(models.TextChoices):
         EVERYONE = "everyone", "everyone"
@@ -330,7 +336,7 @@ class Grant(models.Model):
 
 
 class UsedTicket(models.Model):
-    """A single-use ticket that was redeemed, kept until it would have expired anyway (``bus.auth.tickets``)."""
+    """A redeemed single-use ticket. The row stays until the ticket would have expired (``bus.auth.tickets``)."""
 
     id = models.CharField(max_length=32, primary_key=True)
     expires_at = models.DateTimeField(db_index=True)
@@ -340,7 +346,7 @@ class UsedTicket(models.Model):
 
 
 class AccessChange(models.Model):
-    """Something about who may do what changed; every process looks for new rows (``bus.services.rights``).
+    """A change of somebody's permissions. Every process looks for new rows (``bus.services.rights``).
 
     ``subject`` is "rules", "everyone", or the principal or credential that changed, such as "user:3" or "token:5".
     """
@@ -353,23 +359,24 @@ class AccessChange(models.Model):
 
 
 class AppendOnly(models.QuerySet["AuditEntry"]):
-    """Rows that nobody changes or removes through the models."""
+    """Rows that cannot be changed or removed through the models."""
 
     def update(self, **_: Any) -> int:
-        """Raises ``TypeError``."""
+        """Raise ``TypeError``: the log is append-only."""
         raise TypeError("The audit log is append-only.")
 
     def delete(self) -> tuple[int, dict[str, int]]:
-        """Raises ``TypeError``."""
+        """Raise ``TypeError``: the log is append-only."""
         raise TypeError("The audit log is append-only.")
 
 
 class AuditEntry(models.Model):
-    """Who changed what, through which door. Rows are only ever added."""
+    """An entry of the audit log: the change, its actor and the interface that the actor used. Entries are only added."""
 
     at = models.DateTimeField(default=timezone.now, db_index=True, editable=False)
     actor = models.CharField(max_length=150, editable=False)
-    # Who that was for sure: "root" may be the name of a user, of a token, or what a JWT says. Empty: a stranger, or an old row.
+    # The authenticated identity. "root" in ``actor`` may be the name of a user, of a token, or the claim of a JWT. Empty for
+    # an anonymous actor or an old row.
     principal = models.CharField(max_length=128, blank=True, default="", db_index=True, editable=False)
     door = models.CharField(max_length=16, editable=False)
     action = models.CharField(max_length=32, editable=False)
@@ -386,13 +393,13 @@ class AuditEntry(models.Model):
         return f"{self.actor} {self.action} {self.target}"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Add the row. Raises ``TypeError`` for one that is there already: the log is append-only."""
+        """Add the row. Raises ``TypeError`` for an existing row: the log is append-only."""
         if not self._state.adding:
             raise TypeError("The audit log is append-only.")
         super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
-        """Raises ``TypeError``: the log is append-only."""
+        """Raise ``TypeError``: the log is append-only."""
         raise TypeError("The audit log is append-only.")
 
 
@@ -407,7 +414,7 @@ class Counter(models.Model):
 
 
 def digest(secret: str) -> str:
-    """How secrets of high entropy (tokens) are kept: SHA-256, in hex."""
+    """Return the stored form of a token, SHA-256 in hex. It fits secrets of high entropy only."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
@@ -416,7 +423,7 @@ def wire_time(moment: datetime) -> str: ...
 @overload
 def wire_time(moment: datetime | None) -> str | None: ...
 def wire_time(moment: datetime | None) -> str | None:
-    """A time as it stands on the wire: ISO 8601, UTC, milliseconds and ``Z``."""
+    """Return a time in its form on the wire: ISO 8601, UTC, milliseconds and ``Z``. None stays None."""
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

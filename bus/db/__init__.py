@@ -1,1 +1,1 @@
-"""The database beneath the models: what is wrong with it, and which classes write the rows of a model."""
+"""The database below the models: its faults, and the model classes that share a table's rows."""

@@ -1,4 +1,4 @@
-"""What is wrong with the database: in words, and whether it is the session that is; and the views that want nothing of it."""
+"""Faults of the database: their words, sessions that have become useless, and views outside of transactions."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 
 def without_transaction(view: View) -> View:
-    """Decorate an asynchronous view: ``ATOMIC_REQUESTS`` of a project, for any of its databases, is not for it.
+    """Decorate an asynchronous view, so that a project's ``ATOMIC_REQUESTS`` (of any database) does not apply to it.
 
-    Django's transactions belong to a thread, so it answers 500 in the name of such a view instead.
+    Django's transactions belong to a thread. Under ``ATOMIC_REQUESTS``, Django answers 500 instead of calling such a
+    view.
     """
     for alias in connections:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
 
 
-#: SQLSTATE of a server that takes no writes: a standby, or a primary that was demoted while its sessions lived on.
+#: SQLSTATE of a server that refuses writes: a standby, or a primary that was demoted while its sessions stayed open.
 READ_ONLY = "25006"
-#: SQLSTATEs by which PostgreSQL, or a pooler in front of it, says that this session is of no use, whatever is asked of it: the
-#: server is the wrong one, ends, starts, or lost the database. The class 08 is that of connections.
+#: SQLSTATEs by which PostgreSQL, or a pooler in front of it, reports that the session is useless for any statement. The
+#: server is the wrong one, stops, starts, or lost the database. Class 08 is that of connection errors.
 _OF_NO_USE = frozenset({READ_ONLY, "57P01", "57P02", "57P03", "57P04", "57P05"})
 _CONNECTIONS = "08"
 
-#: Seconds between two times at which all sessions of a pool are made anew.
+#: The shortest time in seconds between two renewals of all sessions of a pool.
 _DRAINS = 1.0
 
 
 class _Sessions:
-    """Which sessions are to be trusted: those made since the database was last found to be another server."""
+    """Remembers which sessions may still be used: those opened after the last change of the server."""
 
     def __init__(self) -> None:
         self._turn = 0
@@ -44,7 +45,10 @@ class _Sessions:
         self._seen = threading.local()
 
     def distrust(self, pool: Any) -> None:
-        """The server changed: every session from before leads to the old one, also where it only reads."""
+        """Note that the server changed. Every earlier session leads to the old server, even if it only reads.
+
+        Sessions of the ``pool`` are opened anew (None: there is no pool).
+        """
         with self._lock:
             now = time.monotonic()
             if now - self._drained_at < _DRAINS:
@@ -55,7 +59,10 @@ class _Sessions:
             pool.drain()
 
     def old(self) -> bool:
-        """Whether the session that the calling thread keeps may lead to the old server; told once for each change."""
+        """Return whether the calling thread's persistent session may lead to the old server.
+
+        A thread gets True once for each change of the server.
+        """
         before = getattr(self._seen, "turn", self._turn)
         self._seen.turn = self._turn
         return bool(before != self._turn)
@@ -65,7 +72,7 @@ _sessions = _Sessions()
 
 
 def state_of(problem: BaseException | None) -> str:
-    """The SQLSTATE of a database error, of Django's or of the driver's; "" where it has none."""
+    """Return the SQLSTATE of an error of Django or of the driver; "" where it has none."""
     for said in (problem, getattr(problem, "__cause__", None)):
         state = getattr(said, "sqlstate", None)
         if state:
@@ -74,15 +81,15 @@ def state_of(problem: BaseException | None) -> str:
 
 
 def of_no_use(problem: BaseException | None) -> bool:
-    """Whether the error says that the session is of no use, rather than the statement."""
+    """Return whether the error means that the session is useless, rather than the statement wrong."""
     state = state_of(problem)
     return state in _OF_NO_USE or state.startswith(_CONNECTIONS)
 
 
 def give_back(problem: BaseException | None = None) -> None:
-    """Give the calling thread's connection back, after the error ``problem`` that it met, if any.
+    """Give the calling thread's connection back, after the error ``problem`` if there was one.
 
-    A session that is of no use is ended first: else a pool would hand it out again, for an hour.
+    A useless session is closed first. Otherwise a pool could hand it out again for an hour.
     """
     wrapper: Any = connection
     if of_no_use(problem):
@@ -96,13 +103,19 @@ def give_back(problem: BaseException | None = None) -> None:
 
 
 def begin() -> None:
-    """Called by a thread that keeps its connection, before it uses it: one that leads to the old server is given back."""
+    """Close the calling thread's persistent connection if it leads to an old server.
+
+    A thread with such a connection calls this before each use.
+    """
     if _sessions.old() and not connection.in_atomic_block:
         connection.close()
 
 
 def check_writing() -> None:
-    """Raises the database's error where it says that it takes no writes. A full disk is found by writing alone."""
+    """Raise the database's error if it refuses writes.
+
+    The check only asks PostgreSQL for its mode. A full disk shows only in a real write.
+    """
     if connection.vendor != "postgresql":
         return
     with connection.cursor() as cursor:
@@ -110,13 +123,13 @@ def check_writing() -> None:
         row = cursor.fetchone()
     if row is None or row[0] != "off":
         wrapper: Any = connection
-        # As if it had been tried, so that the session ends as one that was tried in vain.
+        # The error is the one of a real write, so that callers also close the session in the same way.
         refused: Exception = wrapper.Database.errors.ReadOnlySqlTransaction("the session is read-only")
         raise OperationalError(str(refused)) from refused
 
 
 def in_words(problem: BaseException) -> str:
-    """One line for whoever runs the server: what the database said, and what to do about it."""
+    """Return one line for the operator: the database's message and what to do about it."""
     reason = one_line(problem)
     if state_of(problem) == READ_ONLY or "session is read-only" in reason:
         return f"The database refuses writes ({reason}). Point DATABASE_URL to the primary, or promote this server."
@@ -128,14 +141,15 @@ def in_words(problem: BaseException) -> str:
 
 
 def one_line(problem: BaseException) -> str:
-    """What the database said, without its hints."""
+    """Return the database's message without its hints."""
     return (str(problem).strip().splitlines() or [type(problem).__name__])[0]
 
 
 def first_hand(problem: DatabaseError) -> DatabaseError:
-    """What the database itself says, where the pool of connections only tells that it waited in vain.
+    """Return the database's own error in place of a timeout of the connection pool.
 
-    Then it connects once more, past the pool, which takes the time to connect at most; else ``problem`` is the answer.
+    After such a timeout, the function connects once more without the pool, which takes at most the time to connect. It
+    returns ``problem`` if that succeeds, and for every other error.
     """
     if type(problem.__cause__).__name__ != "PoolTimeout":
         return problem

@@ -1,6 +1,7 @@
-"""Whose signals tell of a model's rows: its own, its proxies', and with inherited tables its children's and parents'.
+"""Signals of a model's rows, whichever related class saves them.
 
-Django sends a signal in the name of the class that was saved, and nobody who asks for one class hears of another's.
+A row may be saved by its own class, by a proxy, and with inherited tables by a child or a parent. Django sends a signal
+in the name of the class that was saved. A receiver for one class gets none of the others.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ Receiver = Callable[..., Any]
 
 
 def is_below(one: type[Model], other: type[Model]) -> bool:
-    """Whether a row of ``one`` is a row of ``other`` too: its proxy or child, or the same table."""
+    """Return whether a row of ``one`` is a row of ``other`` too: its proxy or child, or a class of the same table."""
     return issubclass(_table(one), _table(other))
 
 
 def relatives(model: type[Model]) -> Iterator[type[Model]]:
-    """Every class that is there now and whose rows may be rows of ``model``: above it, beside it as a proxy, and below."""
+    """Yield every present class whose rows may be rows of ``model``: parents, children, and proxies of the same table."""
     table = _table(model)
     waiting = [
         base for base in table.__mro__ if issubclass(base, Model) and base is not Model and not _is_abstract(base)
@@ -39,7 +40,7 @@ def relatives(model: type[Model]) -> Iterator[type[Model]]:
 
 
 def listen(signal: ModelSignal, receiver: Receiver, model: type[Model], uid: Hashable) -> None:
-    """Have ``receiver`` hear ``signal`` of all :func:`relatives` of ``model``, also of classes that are made later."""
+    """Connect ``receiver`` to ``signal`` of all :func:`relatives` of ``model``, also of classes that are defined later."""
 
     def prepared(sender: type[Model], **_: Any) -> None:
         if is_below(sender, model) or is_below(model, sender):
@@ -51,26 +52,27 @@ def listen(signal: ModelSignal, receiver: Receiver, model: type[Model], uid: Has
 
 
 def ignore(signal: ModelSignal, model: type[Model], uid: Hashable) -> None:
-    """The end of :func:`listen`."""
+    """Undo :func:`listen`."""
     class_prepared.disconnect(dispatch_uid=(id(signal), uid))
     for relative in relatives(model):
         signal.disconnect(sender=relative, dispatch_uid=uid)
 
 
 def key_in(row: Model, model: type[Model]) -> Any:
-    """The primary key of the row of ``model`` that a relative's ``row`` is."""
+    """Return the primary key of the row of ``model`` that belongs to a relative's ``row``."""
     return getattr(row, _table(model)._meta.pk.attname) if is_below(type(row), model) else row.pk
 
 
 def as_row_of(model: type[M], row: Model, using: str | None = None) -> M | None:
-    """``row``, which a relative of ``model`` is told of, as a row of ``model``; None where it is none.
+    """Return a relative's ``row`` as a row of ``model``, or None if it is not one.
 
-    It costs a query where ``row`` is of a parent, which may have children of another kind or none.
+    ``using`` is the alias of the database. The function costs a query if ``row`` is of a parent, which may have children
+    of another kind or none.
     """
     if isinstance(row, model):
         return row
     if _table(type(row)) is _table(model):
-        # Proxies differ in what they can do, and not in what they hold.
+        # Proxies differ in their behaviour and not in their fields.
         same = model.__new__(model)
         same.__dict__.update(row.__dict__)
         return same
@@ -82,7 +84,7 @@ def as_row_of(model: type[M], row: Model, using: str | None = None) -> M | None:
 
 
 def _parent_of(row: Any, table: type[Model]) -> Model:
-    """A child's row as one of its parent's table, from what the child holds."""
+    """Return a child's row as one of its parent's table, without a query."""
     values = {field.attname: getattr(row, field.attname) for field in table._meta.concrete_fields}
     parent = table(**values)
     parent._state.db, parent._state.adding = row._state.db, False

@@ -1,1 +1,1 @@
-"""Which channels and clients there are: looked up, and made or taken with the first message."""
+"""Directory: look up channels and clients, and create them with the first message or member."""

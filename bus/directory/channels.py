@@ -1,4 +1,4 @@
-"""The channels that there are: found by address, and made when a message or a member comes first."""
+"""Channels: find them by address, and create them when a first message or member needs them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from . import inboxes
 
 
 class ChannelRef(msgspec.Struct, frozen=True):
-    """What the path of a message needs to know of a channel; remembered by each process until a notification of a change."""
+    """The properties of a channel that the way of a message needs.
+
+    Each process remembers them until a notification reports a change.
+    """
 
     id: int
     address: Address
@@ -32,7 +35,7 @@ class ChannelRef(msgspec.Struct, frozen=True):
 
 
 def ref_of(channel: Channel) -> ChannelRef:
-    """A channel's row as a process remembers it; costs a query when ``room`` is not loaded."""
+    """Return the properties of a channel's row. Costs a query when ``room`` is not loaded."""
     room = channel.room
     return ChannelRef(
         id=channel.id,
@@ -46,18 +49,18 @@ def ref_of(channel: Channel) -> ChannelRef:
 
 
 def inbox_ref(channel_id: int, client_id: str, epoch: str) -> ChannelRef:
-    """What :func:`find` says of an inbox of which this much is known."""
+    """Return the reference of an inbox, as :func:`find` would, without a query."""
     return ChannelRef(channel_id, inbox(client_id), epoch, ephemeral=False, private=True, presence=False)
 
 
 def find(address: Address) -> ChannelRef | None:
-    """The channel at ``address``, or None."""
+    """Return the channel at ``address``, or None."""
     channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
     return ref_of(channel) if channel is not None else None
 
 
 def find_all(addresses: Collection[Address]) -> dict[Address, ChannelRef]:
-    """Those of the channels that are there; one query."""
+    """Return the existing channels among ``addresses``. Costs one query."""
     channels = Channel.objects.select_related("room").filter(
         room__name__in={address.room for address in addresses}, name__in={address.channel for address in addresses}
     )
@@ -65,7 +68,7 @@ def find_all(addresses: Collection[Address]) -> dict[Address, ChannelRef]:
 
 
 def kind_of(address: Address) -> str:
-    """The :class:`Channel.Kind` that an address stands for."""
+    """Return the :class:`Channel.Kind` of the channel at an address."""
     if address.is_everyone:
         return Channel.Kind.EVERYONE
     if address.is_inbox:
@@ -74,11 +77,14 @@ def kind_of(address: Address) -> str:
 
 
 def ensure(address: Address, actor: Actor, *, create: bool = True, action: str = JOIN) -> tuple[ChannelRef, bool]:
-    """The channel at ``address``, made when it is missing; and whether it was made.
+    """Return the channel at ``address``, created if it is missing, and whether it was created.
 
-    Making follows ``auto_create`` for rooms and channels, for whoever may do ``action`` there; logs of whole rooms, inboxes and
-    everybody are always made. Raises ``BusError`` CHANNEL_NOT_FOUND where nothing may be made, FORBIDDEN, LIMIT_REACHED where
-    the actor made too many.
+    A room or channel is only created with ``create`` and the actor's right to ``action`` there. Unless the actor manages the
+    bus, the setting ``auto_create`` must allow it too. Inboxes and the log of messages to everybody are always created. So is
+    the log of a whole room if the room exists and, for a private room, if the actor may do ``action``.
+
+    Raises ``BusError`` CHANNEL_NOT_FOUND if the channel may not be created, FORBIDDEN without the right to ``action``,
+    and LIMIT_REACHED if the actor has created too many.
     """
     found = find(address)
     kind = kind_of(address)
@@ -86,7 +92,7 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
     if found is not None and not (found.private and not can(actor, action, address, private=True)):
         return found, False
     if kind == Channel.Kind.CHANNEL and not creatable:
-        # After the same queries, whether it is hidden (the caller refuses) or not there.
+        # A hidden channel costs the same queries as a missing one. For a hidden one, the caller refuses.
         if found is not None:
             return found, False
         raise channel_not_found(address)
@@ -99,7 +105,7 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
         require(actor, action, address, private=room is not None and room.private)
         _check_made_by(actor)
     elif kind == Channel.Kind.ROOM and room is not None and room.private:
-        # Nothing is made by who is refused then.
+        # A refused actor must not create anything.
         require(actor, action, address, private=True)
     with transaction.atomic():
         room, room_made = Room.objects.get_or_create(
@@ -117,7 +123,7 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
                 "kind": kind,
                 "created_by": actor.client_id or actor.name,
                 "owner": actor.owner,
-                # Who brings a room into being by writing to all of it answers for the room's log.
+                # If a message to the whole room creates the room, the room's log counts towards the sender's limit.
                 "auto_created": kind == Channel.Kind.CHANNEL or (kind == Channel.Kind.ROOM and room_made),
                 "type": "custom" if kind == Channel.Kind.CHANNEL else "system",
                 "epoch": inboxes.take_epoch(address.channel) if kind == Channel.Kind.INBOX else new_epoch(),
@@ -144,7 +150,7 @@ def _check_made_by(actor: Actor) -> None:
 
 
 def announce_created(channel: Channel, actor: Actor) -> None:
-    """After the commit: tell the other processes and the signal `channel_created` of a new channel."""
+    """Send the signal `channel_created` and a notification to the other processes after the commit."""
     address = channel.address
     dispatch.notify_on_commit(notifications.ChannelChanged(address.room, address.channel))
     transaction.on_commit(

@@ -1,4 +1,4 @@
-"""The clients that there are or were: which ids are known, and whose they are."""
+"""Clients: which ids are known, and who owns them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..protocol.names import CLIENT_ID_RULE, is_client_id, is_reserved
 
 
 def known(client_ids: Iterable[str]) -> dict[str, bool]:
-    """Which of the ids there is a client for, connected or not; and whether what it is sent now waits for an unproven one.
+    """Return the known ids, each with whether its client is anonymous and disconnected.
 
-    That is one that is away and that nobody vouches for: it gets its letters if it brings its resume token in time. Whoever comes
-    under the id without it does not.
+    Such a client gets its waiting private messages only if it returns with its resume token in time. A client that takes
+    the id without the token does not get them.
     """
     rows = Client.objects.filter(client_id__in=list(client_ids))
     return {
@@ -29,11 +29,12 @@ def known(client_ids: Iterable[str]) -> dict[str, bool]:
 
 
 def speaker(actor: Actor, wanted: str | None = None) -> tuple[Actor, bool]:
-    """``actor`` with the client id under which it speaks where it has no socket; and whether it has to take that id first.
+    """Return ``actor`` with a client id for a publish without a socket, and whether the id has to be taken first.
 
-    That is ``wanted``, which must be its own or nobody's; without one, its name, or what its principal is called where the name
-    belongs to somebody else. Anonymous clients have one for each network address, and choose none. Nothing is written: an id is
-    taken (:func:`take_id`) with the first message under it. Raises ``BusError`` INVALID_NAME, FORBIDDEN or CLIENT_ID_IN_USE.
+    The id is ``wanted``, which must be free or belong to the actor's principal. Without it, the id is the actor's name,
+    or a form of its principal if another client owns that name. Anonymous clients have one id for each network address
+    and cannot choose. Nothing is written: :func:`take_id` takes an id with the first message. Raises ``BusError``
+    INVALID_NAME, FORBIDDEN or CLIENT_ID_IN_USE.
     """
     if actor.anonymous:
         if wanted:
@@ -59,9 +60,9 @@ def speaker(actor: Actor, wanted: str | None = None) -> tuple[Actor, bool]:
 
 
 def take_id(actor: Actor) -> None:
-    """Make the client id of ``actor`` its principal's, for good. Inside the caller's transaction.
+    """Assign the client id of ``actor`` to its principal permanently, inside the caller's transaction.
 
-    Raises ``BusError`` CLIENT_ID_IN_USE, or LIMIT_REACHED where the principal has as many as it may.
+    Raises ``BusError`` CLIENT_ID_IN_USE, or LIMIT_REACHED if the principal has its maximum of client ids.
     """
     limit = config().client_ids_per_principal
     if limit and Client.objects.filter(principal=actor.principal).count() >= limit:
@@ -74,7 +75,7 @@ def take_id(actor: Actor) -> None:
 
 
 def too_many_ids(limit: int) -> BusError:
-    """For a principal that has as many client ids as it may."""
+    """Count the refusal and return the error for a principal with its maximum of client ids."""
     metrics.limits.labels("client_ids_per_principal").inc()
     return BusError(
         ErrorCode.LIMIT_REACHED,

@@ -1,4 +1,4 @@
-"""Inboxes before and after their clients: the epoch that one will have, and who takes none along."""
+"""Inboxes: their epochs before they exist, and the clients that leave none behind."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from ..protocol.names import INBOX_ROOM
 
 
 def take_epoch(client_id: str) -> str:
-    """The epoch for a new inbox: the one that its client was told before there was one. It is good for one inbox."""
+    """Return the epoch for a new inbox: the one that its client already received, or a new one.
+
+    An epoch that a client received is used for one inbox only.
+    """
     told = Client.objects.filter(client_id=client_id).exclude(inbox_epoch="").values_list("pk", "inbox_epoch").first()
     if told is None:
         return new_epoch()
-    # Who holds the row writes it anew by itself; publishers do not wait for that.
+    # A transaction that holds the row sets the epoch anew itself, so publishers need not wait for it.
     rows = Client.objects.select_for_update(no_key=True, skip_locked=True).filter(pk=told[0])
     Client.objects.filter(pk__in=[row.pk for row in rows.only("pk")]).update(inbox_epoch="")
     return str(told[1])
 
 
 def forgettable(clients: QuerySet[Client]) -> QuerySet[Client]:
-    """Those of the clients who go with their connection: the server made up their id, and no letter waits for them."""
+    """Return the clients that are removed with their connection.
+
+    The server generated their ids, and no private message waits for them.
+    """
     letters = Channel.objects.filter(kind=Channel.Kind.INBOX, name=OuterRef("client_id"), head__gt=0)
     return clients.filter(~Exists(letters), generated=True)
 

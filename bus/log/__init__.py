@@ -1,6 +1,6 @@
-"""The log: what was published, in one order per channel, for as long as the retention says.
+"""The log: published messages in one order per channel, for as long as the retention says.
 
-``store`` appends, reads and prunes in the caller's thread and connection; ``writer`` gathers the appends of a process
+``store`` appends, reads and prunes in the caller's thread and connection. ``writer`` gathers the appends of a process
 into one short transaction after another. The SQL of each database is in a module of its own.
 """
 

@@ -1,4 +1,4 @@
-"""What the log's threads do with a batch: commit it, and turn every failure into the entries' errors."""
+"""The work of the log's threads: commit a batch, and turn every failure into errors of its entries."""
 
 from __future__ import annotations
 
@@ -16,25 +16,29 @@ from .store import CommitInDoubt, Contended, append_batch, verify
 
 logger = logging.getLogger("arqonbus.log")
 
-#: Seconds without a failed batch after which a sign of life is enough to say that the database is back.
+#: Seconds without a failed batch after which a heartbeat is enough to report that the database is back.
 STEADY = 5.0
 
 
 class Committer:
-    """Works on flights in whatever thread calls it, with that thread's kept connection."""
+    """Writes batches in the thread that calls it, over that thread's persistent connection.
+
+    ``timeout`` is how many seconds publishers wait at most. ``window`` is how many seconds a repeated message id is
+    recognised.
+    """
 
     def __init__(self, *, timeout: float, window: float) -> None:
         self._timeout = timeout
         self._window = window
-        #: Whether the database was found away, and nothing has gone well since.
+        #: Whether the database was unreachable and no transaction has succeeded since.
         self.down = False
-        # When a batch last failed for it.
+        # When the database last failed a batch, in monotonic seconds.
         self._failed_at = 0.0
 
     def commit(self, flight: Flight) -> bool:
-        """Write what of the flight's entries can be written; true if that went without a fault.
+        """Write as many of the batch's entries as possible. Return whether that succeeded without a fault.
 
-        Channels whose rows other transactions hold for longer than the flight's patience are passed over.
+        Channels whose rows other transactions lock for longer than the batch's patience are passed over.
         """
         try:
             try:
@@ -44,10 +48,10 @@ class Committer:
                 self._without_the_locked(flight)
         except Abandoned:
             if flight.apart:
-                # Given up for a lock, not for a database that does not answer.
+                # The batch was withdrawn because of a lock. The database itself answers.
                 flight.passed = flight.entries
             else:
-                # What the first attempt met, where there was one: that a second one waited in vain tells less.
+                # The error of a first attempt, if there was one, says more than the timeout of a second attempt.
                 self._fail(flight.entries, ErrorCode.UNAVAILABLE, flight.met)
         except CommitInDoubt as problem:
             self._settle(flight.entries, problem)
@@ -64,7 +68,10 @@ class Committer:
         return False
 
     def heard(self) -> None:
-        """The database answered somebody else. That counts while no batch of ours has just failed."""
+        """Note that the database answered other work of the process.
+
+        Soon after a failed batch this does not count.
+        """
         if time.monotonic() - self._failed_at > STEADY:
             self._back()
 
@@ -74,7 +81,10 @@ class Committer:
             logger.warning("the database accepts messages again", extra={"event": "store_back"})
 
     def lost(self, problem: BaseException | None, entries: int) -> None:
-        """Note, and say once, that the database does not answer: to ``entries``, or (0) to somebody else."""
+        """Report, once until it is back, that the database does not answer.
+
+        ``entries`` is the number of entries that failed; 0 if other work of the process met the ``problem``.
+        """
         if entries:
             self._failed_at = time.monotonic()
         if not self.down:
@@ -86,15 +96,15 @@ class Committer:
             )
 
     def _append(self, flight: Flight, *, pass_over: bool = False) -> list[Entry]:
-        """Append the batch, on a fresh connection where the kept one had died. Raises as ``append_batch``."""
+        """Append the batch, with one more try on a new connection if the persistent one is broken. Raises as ``append_batch``."""
         kept = connection.connection is not None
         try:
             return self._try(flight, pass_over)
         except (DataError, IntegrityError):
             raise
         except DatabaseError as problem:
-            # A connection that was kept may have died long ago, with the restart of a database that is back by now, or lead
-            # to a server that is no longer the one that takes writes.
+            # A persistent connection may have died long ago with a database that has restarted since. Or it leads to a server
+            # that no longer accepts writes.
             flight.met = problem
             wrong = database.of_no_use(problem)
             database.give_back(problem)
@@ -113,19 +123,19 @@ class Committer:
         )
 
     def _without_the_locked(self, flight: Flight) -> None:
-        """Write what waits for no lock. Raises as ``append_batch``."""
+        """Write the entries that wait for no lock. Raises as ``append_batch``."""
         if flight.apart:
             flight.passed = flight.entries
             return
         try:
             flight.passed = self._append(flight, pass_over=True)
         except Contended:
-            # It is a message id that another transaction has just used; whose, is found out channel by channel.
+            # The lock belongs to a message id that another transaction has just used. Single channels are tried to find it.
             flight.undone()
             flight.passed = flight.entries
 
     def _settle(self, batch: list[Entry], cause: Exception) -> None:
-        """After a commit in doubt: ask the log, for as long as publishers may wait."""
+        """Find out after a commit in doubt whether the log has the batch. Try for as long as publishers may wait."""
         deadline = time.monotonic() + self._timeout
         while True:
             connection.close()
@@ -141,10 +151,10 @@ class Committer:
                 time.sleep(0.1)
 
     def _one_by_one(self, flight: Flight) -> None:
-        """One entry that the database will not take costs only its own publisher."""
+        """Write the entries one by one, so that an entry which the database rejects fails only its own publisher."""
         connection.close()
         try:
-            # Some of them will be there and some not, so from here on the batch cannot be withdrawn as a whole.
+            # From here on, a part of the batch may be in the log, so the loop can no longer withdraw it.
             flight.committing()
         except Abandoned:
             self._fail(flight.entries, ErrorCode.UNAVAILABLE, None)
@@ -153,7 +163,7 @@ class Committer:
         locked: set[int] = set()
         for entry in flight.entries:
             if entry.channel_id in locked:
-                # Behind its predecessor.
+                # It must stay behind its predecessor of the same channel.
                 passed.append(entry)
                 continue
             try:
@@ -164,7 +174,7 @@ class Committer:
             except CommitInDoubt as doubt:
                 self._settle([entry], doubt)
             except (DataError, IntegrityError, ValueError, TypeError) as own:
-                # The database's own words may quote the message; the kind of the fault is enough.
+                # The database's own words may quote the message, so only the type of the error is logged.
                 logger.error(
                     "cannot store a message: %s",
                     type(own).__name__,

@@ -11,10 +11,11 @@ from ..protocol.errors import BusError, ErrorCode
 class Entry:
     """A message before and after its commit.
 
-    Given: ``channel_id``; ``head`` and ``tail``, the frame's bytes around time and seq; ``uid``, ``type``, ``sender``;
-    ``key``, the sender's own id in the form ``sender/id``, or None. Set by the log: ``seq``, ``epoch``, ``frame``,
-    ``duplicate``, or ``error``. ``done`` is called in the loop with the entry once one of these is known; ``context``
-    and ``request_id`` are the caller's. ``owner`` is whom it counts for while it waits: a principal, or an address.
+    The caller gives ``channel_id``; ``head`` and ``tail``, the frame's bytes around time and seq; ``uid``, ``type`` and
+    ``sender``. It may give ``key``, the sender's own message id in the form ``sender/id``. The log sets ``seq``,
+    ``epoch``, ``frame`` and ``duplicate``, or ``error``. Then ``done`` is called in the event loop with the entry.
+    ``context`` and ``request_id`` belong to the caller. ``owner`` is the principal or the network address that published
+    the entry. While the entry waits, it counts for that owner.
     """
 
     __slots__ = (
@@ -58,12 +59,15 @@ class Entry:
 
 
 def size_of(entry: Entry) -> int:
-    """The bytes that an entry keeps in memory while it waits."""
+    """Return the bytes that an entry keeps in memory while it waits."""
     return len(entry.head) + len(entry.tail)
 
 
 def id_taken() -> BusError:
-    """For a message whose ``id`` its sender used for another channel's: were it taken for that one, it would be lost."""
+    """Return the error for a message whose sender used its ``id`` in another channel.
+
+    Without the error, the message would count as a repeat of the other one and would be lost.
+    """
     return BusError(
         ErrorCode.VALIDATION_ERROR,
         "You sent another message with this id to another channel. Give each message its own id.",

@@ -1,4 +1,4 @@
-"""A batch on its way into the database: shared by the loop and the thread that works on it."""
+"""A batch on its way into the database, shared by the event loop and the thread that writes it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from .entry import Entry
 
 
 class Abandoned(Exception):
-    """The publishers of the batch were told that it was not taken."""
+    """The loop has answered the publishers of the batch that nothing was published."""
 
 
 class Flight:
-    """The batch that a thread works on. Whether it may still be withdrawn is decided under its lock.
+    """A batch that a thread writes. Its lock decides whether the loop may still withdraw it.
 
-    ``apart`` marks the entries of one channel that had to wait before; ``patience`` is how many seconds the thread waits for a
-    lock that others hold; ``passed``, once the thread is done, are the entries that it could not write for such locks; ``told``
-    are the ids of those whose publishers were answered meanwhile; ``met`` is what a first attempt met, while a second one runs.
+    ``apart`` marks a batch of one channel that waits for the lock on its row. ``patience`` is how many seconds the thread
+    waits for a lock of another transaction. After the thread's work, ``passed`` has the entries that such a lock left
+    unwritten. ``told`` has the ids of entries whose publishers got an answer meanwhile. ``met`` is the error of the first
+    attempt, while a second attempt runs.
     """
 
     __slots__ = ("_lock", "_state", "apart", "entries", "met", "passed", "patience", "told")
@@ -32,11 +33,11 @@ class Flight:
         self._state = "writing"
 
     def committing(self) -> None:
-        """From the thread, before the commit is sent. Raises :class:`Abandoned` when the loop was quicker."""
+        """Called in the thread before it sends the commit. Raises :class:`Abandoned` if the loop has withdrawn the batch."""
         self._go_on("committing")
 
     def undone(self) -> None:
-        """From the thread: the transaction is rolled back, another one may begin. Raises as :meth:`committing`."""
+        """Called in the thread after a rollback, before another transaction. Raises as :meth:`committing`."""
         self._go_on("writing")
 
     def _go_on(self, state: str) -> None:
@@ -46,7 +47,7 @@ class Flight:
             self._state = state
 
     def abandon(self) -> bool:
-        """From the loop: give the batch up. False when its commit is on the way already."""
+        """Called in the loop to withdraw the batch. Return False if its commit has already been sent."""
         with self._lock:
             if self._state == "committing":
                 return False
@@ -55,10 +56,10 @@ class Flight:
 
     @property
     def on_its_way(self) -> bool:
-        """Whether it may be in the database already."""
+        """Return whether the batch may already be in the database."""
         return self._state == "committing"
 
     @property
     def abandoned(self) -> bool:
-        """Whether it was given up: nothing of it is or will be in the log."""
+        """Return whether the batch was withdrawn: the log has no entry of it and will get none."""
         return self._state == "abandoned"

@@ -1,4 +1,4 @@
-"""Channels whose row another transaction holds: their messages wait here, in their order, and nobody else's wait with them."""
+"""Entries of channels whose rows another transaction has locked. They wait in their order, apart from all other entries."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ logger = logging.getLogger("arqonbus.log")
 
 
 class Held:
-    """Entries by channel. A channel is in it from when a batch met its locked row until its first entries are written.
+    """Waiting entries by channel.
 
-    Used in the loop only. That a channel stays in it while nothing waits costs next to nothing, and spares the next batch
-    the time of finding out.
+    A channel is in it from the first batch that meets its locked row until its first entries are written. A channel
+    without entries may stay: it costs almost nothing, and the next batch need not wait for its lock again. Only the event
+    loop uses it.
     """
 
     def __init__(self, limit: int, most_bytes: int) -> None:
@@ -25,7 +26,7 @@ class Held:
         self._waiting: dict[int, deque[Entry]] = {}
         self._said: set[int] = set()
         self._count = 0
-        #: Of all that waits.
+        #: Bytes of all waiting entries.
         self.bytes = 0
 
     def __contains__(self, channel_id: int) -> bool:
@@ -38,26 +39,30 @@ class Held:
         return self._count
 
     def refuses(self, entry: Entry) -> bool:
-        """Whether so much waits that ``entry`` has to be refused (:class:`Shares`)."""
+        """Return whether so many entries wait that ``entry`` has to be refused (:class:`Shares`)."""
         if self._count * 2 < self._limit and self.bytes * 2 < self._most_bytes:
             return False
         waiting = (other for entries in self._waiting.values() for other in entries)
         return self._shares.refuses(entry, waiting, self._count, self.bytes)
 
     def add(self, entry: Entry) -> None:
-        """Behind what waits for the entry's channel."""
+        """Queue the entry behind those that wait for its channel."""
         self._waiting.setdefault(entry.channel_id, deque()).append(entry)
         self._moved(1, [entry])
 
     def put_back(self, channel_id: int, entries: Sequence[Entry]) -> None:
-        """Before what came for the channel meanwhile; other channels are tried first."""
+        """Queue entries again before newer ones of their channel. The other channels are tried first."""
         waiting = self._waiting.pop(channel_id)
         waiting.extendleft(reversed(entries))
         self._waiting[channel_id] = waiting
         self._moved(1, entries)
 
     def take(self, limit: int, most_bytes: int) -> tuple[list[Entry], int]:
-        """The next channel's first entries (none, if nothing waits), and of how many channels some wait."""
+        """Remove and return the first entries of the next channel, and the number of channels with waiting entries.
+
+        The entries are at most ``limit`` and, except for the last one, below ``most_bytes``. Without waiting entries the
+        list is empty.
+        """
         waiting = [entries for entries in self._waiting.values() if entries]
         if not waiting:
             return [], 0
@@ -71,7 +76,7 @@ class Held:
         return taken, len(waiting)
 
     def release(self, channel_id: int) -> list[Entry]:
-        """The channel is free: what still waits for it goes the way of all others."""
+        """Remove a channel whose lock has ended. Return the entries that still wait for it."""
         left = list(self._waiting.pop(channel_id))
         self._moved(-1, left)
         if channel_id in self._said:
@@ -84,7 +89,7 @@ class Held:
         return left
 
     def expired(self, limit: float) -> list[Entry]:
-        """The entries that were queued before ``limit``; they do not wait any longer."""
+        """Remove and return the entries that were queued until ``limit`` (loop time). They do not wait any longer."""
         gone: list[Entry] = []
         for entries in self._waiting.values():
             while entries and entries[0].queued_at <= limit:
@@ -102,11 +107,11 @@ class Held:
                 (self._shares.came if sign > 0 else self._shares.went)(entry)
 
     def oldest(self) -> float | None:
-        """When the entry that has waited longest was queued."""
+        """Return when the oldest waiting entry was queued (loop time); None without entries."""
         return min((entries[0].queued_at for entries in self._waiting.values() if entries), default=None)
 
     def refused(self, channel_id: int) -> None:
-        """Say, once until the channel is free, that its publishers are refused."""
+        """Log, once until the channel is free, that its publishers are refused."""
         if channel_id not in self._said:
             self._said.add(channel_id)
             logger.warning(

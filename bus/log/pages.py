@@ -1,8 +1,9 @@
-"""Pages over several logs at once, for whoever looks through them: never more rows than a page is worth.
+"""Pages over one log or several logs at once, with a bound on the rows that each page reads.
 
-Every query is a range of the (channel, seq) index. What one page looks at is bounded, however many logs it is about: where a
-filter may pass few rows by, :data:`SCAN` rows, and :data:`SCAN_BYTES` where a text is looked for; :data:`ROWS` rows that fit. It
-says where to go on; it may then hold fewer messages than asked for, or none, and still have a next one.
+Every query is a range of the (channel, seq) index. The bounds hold for a page, however many logs it covers. A filter that
+matches few rows reads :data:`SCAN` rows, and a search for text :data:`SCAN_BYTES` bytes. A page over several logs takes
+:data:`ROWS` matching rows. Each page says where the next one begins. It may have fewer messages than requested, or none,
+and still have a next page.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from django.db.models import Func, IntegerField, Q, QuerySet
 from ..models import Message
 from ..protocol.kept import legible
 
-#: Rows that a page with a filter looks at, and bytes of them where it looks for a text; its logs share them.
+#: Rows that a page with a filter reads, and bytes of them for a search for text. The logs of a page share them.
 SCAN, SCAN_BYTES = 10_000, 16 * 1024 * 1024
-#: Rows that fit which a page over several logs takes from them all, to find out which come first.
+#: Matching rows that a page over several logs takes from all of them, to find out which come first.
 ROWS = 5_000
-#: The fewest rows of one log that such a page takes or looks at.
+#: The fewest rows of one log that such a page takes or reads.
 FEWEST = 20
-#: Rows that are taken from the database at a time where their bytes are counted.
+#: Rows that are fetched from the database at a time where their bytes are counted.
 CHUNK = 50
 
 
 class Span(msgspec.Struct):
-    """What is to be read of a log: the seqs between ``low`` and ``high``, without both."""
+    """The part of a log to read: the seqs between ``low`` and ``high``, both exclusive."""
 
     channel_id: int
     low: int
@@ -38,12 +39,12 @@ class Span(msgspec.Struct):
 
     @property
     def empty(self) -> bool:
-        """Whether no seq lies in it."""
+        """Return whether the span has no seq."""
         return self.high - self.low <= 1
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Which messages: of one type, of some senders (each since a time), holding a text (in either spelling of JSON)."""
+    """A filter of messages: of one type, of some senders (each since a time), with a text (in either spelling of JSON)."""
 
     type: str | None = None
     senders: Mapping[str, datetime | None] | None = None
@@ -51,11 +52,14 @@ class Wanted(msgspec.Struct, frozen=True):
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is filtered out."""
+        """Return whether every message matches."""
         return self.type is None and self.senders is None and self.text is None
 
     def narrow(self, rows: QuerySet[Message]) -> QuerySet[Message]:
-        """The rows that may be wanted; a text is looked for in the whole frame, which finds too much rather than too little."""
+        """Return the rows that may match.
+
+        A search for text covers the whole frame, so it finds too many rows rather than too few.
+        """
         if self.type is not None:
             rows = rows.filter(type=self.type)
         if self.senders is not None:
@@ -71,7 +75,7 @@ class Wanted(msgspec.Struct, frozen=True):
         return rows
 
     def holds(self, frame: bytes) -> bool:
-        """Whether the text is in the message or in one of the payload's values, and not just in the frame's own words."""
+        """Return whether the text is in the message or in a value of its payload, and not only in other fields of the frame."""
         if self.text is None:
             return True
         found = msgspec.json.decode(frame)
@@ -105,12 +109,16 @@ class Found(msgspec.Struct, frozen=True):
     frame: bytes
 
 
-#: Where a message stands between those of other logs: its time, and the row's id among those of one moment.
+#: The place of a message among those of other logs: its time, and its row's id among messages of the same time.
 _Key = tuple[datetime, int]
 
 
 class _Budget(msgspec.Struct, frozen=True):
-    """What a page may take of one log: rows that fit, rows and bytes to look at, and bytes of frames (None: no frames)."""
+    """The most that a page may take of one log.
+
+    ``rows`` are matching rows, ``scan`` and ``scan_bytes`` are rows and bytes to read. ``frames`` are bytes of frames
+    (None: read without frames).
+    """
 
     rows: int
     scan: int
@@ -119,14 +127,17 @@ class _Budget(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, logs: int, limit: int, most_bytes: int) -> _Budget:
-        """The share of each of the ``logs``. One alone is read with its frames; of several, only what is on the page."""
+        """Return the share of each of the ``logs``.
+
+        A single log is read with its frames. Of several logs, only frames of the final page are read.
+        """
         if logs <= 1:
             return cls(limit, SCAN, SCAN_BYTES, most_bytes)
         return cls(min(limit, max(FEWEST, ROWS // logs)), max(FEWEST, SCAN // logs), max(1, SCAN_BYTES // logs), None)
 
 
 class _Part:
-    """What one log adds to a page."""
+    """The rows of one log for a page."""
 
     def __init__(self, span: Span, wanted: Wanted, budget: _Budget, descending: bool) -> None:
         self.span = span
@@ -137,16 +148,16 @@ class _Part:
         rows = wanted.narrow(rows).order_by("-seq" if descending else "seq")
         read, last, cut = _read(rows, wanted, budget)
         self.rows = read
-        # Where the look ended: at the last row, if there may be more behind it, else at the edge of the range.
+        # The last seq that was read: that of the last row if more may follow, else the edge of the range.
         self.edge = last.seq if cut and last is not None else (low + 1 if descending else high - 1)
         ended = self.edge - 1 <= span.low if descending else self.edge + 1 >= span.high
-        #: The time up to which the log was looked at; None when to its end.
+        #: The time up to which the log was read; None if it was read to its end.
         self.frontier: datetime | None = None
         if not ended:
             known = cut and last is not None
             self.frontier = last.at if known and last else _time_near(span.channel_id, self.edge, descending)
         self.keys: list[_Key] = []
-        # The clocks of two processes differ, the order of a log does not: no message stands before its predecessor.
+        # The clocks of two processes differ, but the order of a log is fixed. So no message sorts before its predecessor.
         earliest = min if descending else max
         for row in self.rows:
             key = (row.at, row.id)
@@ -156,12 +167,12 @@ class _Part:
 
 
 def _looked_at(span: Span, wanted: Wanted, budget: _Budget, descending: bool) -> tuple[int, int]:
-    """The part of a log that a page with a filter looks at, as ``low`` and ``high`` of a span."""
+    """Return the part of a log that a page with a filter reads, as ``low`` and ``high`` of a span."""
     low, high = span.low, span.high
     low, high = (max(low, high - 1 - budget.scan), high) if descending else (low, min(high, low + 1 + budget.scan))
     if wanted.text is None:
         return low, high
-    # Frames differ in size by a factor of a thousand; a text is looked for in all of a frame.
+    # Frames differ in size by a factor of a thousand, and a search for text reads whole frames.
     rows = Message.objects.filter(channel_id=span.channel_id, seq__gt=low, seq__lt=high)
     rows = rows.order_by("-seq" if descending else "seq").annotate(size=FrameBytes("frame"))
     total = 0
@@ -177,18 +188,18 @@ def _looked_at(span: Span, wanted: Wanted, budget: _Budget, descending: bool) ->
 
 
 class FrameBytes(Func):
-    """The bytes of a text in the database."""
+    """The length of a text in the database in bytes."""
 
     function = "OCTET_LENGTH"
     output_field = IntegerField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        """SQLite before 3.43 has no such function."""
+        """Return the SQL for SQLite, which has no ``OCTET_LENGTH`` before version 3.43."""
         return self.as_sql(compiler, connection, template="LENGTH(CAST(%(expressions)s AS BLOB))", **context)
 
 
 def _read(rows: QuerySet[Message], wanted: Wanted, budget: _Budget) -> tuple[list[Found], Found | None, bool]:
-    """The first of the rows that the budget allows; the last one that was looked at; and whether there may be more behind it."""
+    """Return the matching rows within the budget, the last row that was read, and whether more may follow it."""
     limit, most_bytes = budget.rows, budget.frames
     with_frame = most_bytes is not None or wanted.text is not None
     fields = ("created_at", "id", "channel_id", "seq", *(("frame",) if with_frame else ()))
@@ -211,10 +222,11 @@ def _read(rows: QuerySet[Message], wanted: Wanted, budget: _Budget) -> tuple[lis
 
 @contextmanager
 def _a_few_at_a_time(values: QuerySet[Any, Any], *, large: bool) -> Iterator[Iterable[Any]]:
-    """The rows, and where they are ``large`` never many of them in memory.
+    """Give the rows. ``large`` rows are fetched in small chunks, so that few of them are in memory.
 
-    PostgreSQL's cursor lives in a transaction: outside of one it would belong to the session, and between two requests a pooler
-    may give another; also the server would keep all rows ready. SQLite's needs none, and would take it for writing.
+    PostgreSQL's cursor needs a transaction. Without one it would belong to the session, and a pooler may give the next
+    request another session. The server would also hold all rows ready. SQLite's cursor needs no transaction, and Django
+    would begin it as one that writes.
     """
     alone = large and connection.vendor == "postgresql"
     with transaction.atomic(savepoint=False) if alone else nullcontext():
@@ -222,9 +234,10 @@ def _a_few_at_a_time(values: QuerySet[Any, Any], *, large: bool) -> Iterator[Ite
 
 
 def _with_frames(page: Sequence[Found], most_bytes: int) -> tuple[list[Found], int]:
-    """The first of the messages with their frames, as many as ``most_bytes`` allow (but one), and how many these were.
+    """Return the first of the messages with their frames, and how many messages of ``page`` were handled.
 
-    What has been pruned meanwhile is among the number only.
+    The frames have at most ``most_bytes`` together, unless it is a single frame. Messages that were pruned meanwhile are
+    only counted.
     """
     whole: list[Found] = []
     size = 0
@@ -251,10 +264,11 @@ def _time_near(channel_id: int, seq: int, descending: bool) -> datetime | None:
 def read_page(
     spans: Sequence[Span], wanted: Wanted, *, limit: int, descending: bool, most_bytes: int
 ) -> tuple[list[Found], list[Span]]:
-    """Up to ``limit`` messages of the logs in the order of time, and what is left to read of each log (maybe an empty span).
+    """Return up to ``limit`` messages of the logs, ordered by time, and the span of each log that is left to read.
 
-    Their frames have no more than ``most_bytes`` together, unless it is one. Within a log the order is that of ``seq``.
-    One query a log, one more for each that a filter ended early, and one for every fifty messages of a page over several logs.
+    A span that is left may be empty. The frames have at most ``most_bytes`` together, unless it is a single frame. Within
+    a log the order is that of ``seq``. Each log takes one query, and one more if a filter ended early. Every fifty
+    messages of a page over several logs take another query.
     """
     spans = [span for span in spans if not span.empty]
     budget = _Budget.of(len(spans), limit, most_bytes)
@@ -266,7 +280,7 @@ def read_page(
     )
     frontiers = [part.frontier for part in parts if part.frontier is not None]
     if frontiers:
-        # Beyond a log's frontier there may be messages of it that come before those of others.
+        # Behind a log's frontier there may be unread messages that come before those of other logs.
         bound = max(frontiers) if descending else min(frontiers)
         merged = [item for item in merged if (item[0][0] >= bound if descending else item[0][0] <= bound)]
     chosen = page = [row for _, row in merged[:limit]]

@@ -1,22 +1,22 @@
-"""The ids of messages that no log keeps: on an ephemeral channel a repeat is recognised by what is remembered here."""
+"""Ids of messages that are not stored, so that a repeated message on an ephemeral channel is recognised."""
 
 from __future__ import annotations
 
 from threading import Lock
 
-#: Ids that are remembered; with one more the oldest tenth is forgotten.
+#: How many ids are remembered. With one more, the oldest tenth is forgotten.
 REMEMBERED = 10_000
 
 
 class Passed:
-    """Keys of messages (``frames.publish_key``), each with the channel that it went to; for any thread, and bounded."""
+    """Keys of messages (``frames.publish_key``) with their channels. It is bounded, and any thread may use it."""
 
     def __init__(self) -> None:
         self._channels: dict[str, int] = {}
         self._lock = Lock()
 
     def admit(self, key: str, channel_id: int) -> int | None:
-        """Remember a message; None, or the channel of the one that came with this key before."""
+        """Remember a message. Return None, or the channel id of an earlier message with this key."""
         with self._lock:
             before = self._channels.get(key)
             if before is None:
@@ -27,7 +27,7 @@ class Passed:
             return before
 
     def channel_of(self, key: str) -> int | None:
-        """The channel of the message that came with this key, if one did."""
+        """Return the channel id of the message with this key, or None."""
         return self._channels.get(key)
 
     def __len__(self) -> int:

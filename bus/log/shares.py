@@ -1,4 +1,4 @@
-"""Whose messages wait for the log: while many do, who has most of them is told BUSY first, and others still get theirs in."""
+"""Shares of the log's queue: the owner of the most waiting messages gets BUSY first, and other owners can still publish."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from functools import lru_cache
 from ..protocol.limits import holder_of
 from .entry import Entry, size_of
 
-#: Whoever has no more than this part of what may wait is taken in beyond the limit, up to twice of it.
+#: An owner with at most this part of the limit (one twentieth) may exceed the limit, up to twice its value.
 SMALL = 20
 
-# An anonymous sender stands for its network; the look-up of an address that was met before costs nothing.
+# An anonymous sender counts by its network. The cache answers for known addresses at no cost.
 _holder = lru_cache(maxsize=4096)(holder_of)
 
 
 class Shares:
-    """The messages and bytes that wait, by who sent them. They are only counted while the queue is half full."""
+    """The number and the bytes of waiting messages by owner. They are only counted while the queue is at least half full."""
 
     def __init__(self, limit: int, most_bytes: int) -> None:
         self._limit = limit
@@ -24,26 +24,26 @@ class Shares:
         self._of: dict[str, list[int]] | None = None
 
     def forget(self) -> None:
-        """The queue is short again, or was put together anew."""
+        """Stop counting, because the queue is short again or was rebuilt."""
         self._of = None
 
     @property
     def counting(self) -> bool:
-        """Whether entries that come and go have to be told."""
+        """Return whether calls of :meth:`came` and :meth:`went` are needed."""
         return self._of is not None
 
     def came(self, entry: Entry) -> None:
-        """One more waits."""
+        """Count an entry that was queued."""
         if self._of is not None:
             _add(self._of, entry, 1)
 
     def went(self, entry: Entry) -> None:
-        """One less."""
+        """Count an entry that left the queue."""
         if self._of is not None:
             _add(self._of, entry, -1)
 
     def refuses(self, entry: Entry, waiting: Iterable[Entry], count: int, size: int) -> bool:
-        """Whether ``entry`` has no place behind the ``count`` entries of ``size`` bytes that wait."""
+        """Return whether ``entry`` has no place behind the ``count`` waiting entries of ``size`` bytes."""
         if self._of is None:
             self._of = {}
             for other in waiting:
@@ -53,7 +53,7 @@ class Shares:
         if count >= limit or size >= most:
             small = own_count * SMALL <= limit and own_size * SMALL <= most
             return not small or count >= 2 * limit or size >= 2 * most
-        # There is room. Half of it is kept for the others as soon as there are some.
+        # There is room. Once several owners wait, each may use at most half of it.
         return len(self._of) > 1 and (own_count * 2 >= limit or own_size * 2 >= most)
 
 

@@ -1,12 +1,13 @@
-"""The statements of ``append``, one class per database.
+"""The SQL statements of ``append_batch``, one class per database.
 
-SQLite: as few steps as possible. Each step of a statement gives up the interpreter's lock, and a busy event loop may hold
-it for a switch interval each time; a row per step made a batch of 200 wait for 200 of them. So rows go in by the hundred
-(in sizes that are powers of two, which keeps the number of prepared statements small) and answers come as one JSON value.
+SQLite needs as few steps as possible. Each step of a statement releases the interpreter's lock, and a busy event loop may
+hold it for a switch interval each time. With one row per step, a batch of 200 waited for 200 intervals. So rows are
+inserted by the hundred, in sizes that are powers of two. That keeps the number of prepared statements small. Answers come
+as one JSON value.
 
-PostgreSQL: the channel rows are locked in the order of their ids, so that two processes never wait for each other in a
-circle; arrays carry the rows of one statement. The log's writer waits for a lock with patience only: the setting that ends
-its waiting rides along in the statement that locks, and holds until the transaction ends.
+PostgreSQL locks the channel rows in the order of their ids, so that two processes never deadlock. Arrays carry the rows
+of one statement. The log's writer limits how long it waits for a lock. The statement that locks also sets that limit,
+which holds until the transaction ends.
 """
 
 from __future__ import annotations
@@ -19,37 +20,37 @@ from django.db import NotSupportedError
 
 
 class Statements(Protocol):
-    """What ``append`` does in its transaction. ``cursor`` is the database's own, without Django's wrappers."""
+    """The statements of ``append_batch``. ``cursor`` is the database's own cursor, without Django's wrappers."""
 
     def lock_heads(
         self, cursor: Any, channel_ids: Sequence[int], *, patience: float | None = None, pass_over: bool = False
     ) -> dict[int, tuple[int, str]]:
-        """Lock the channels' rows; returns ``{id: (head, epoch)}`` of those that exist.
+        """Lock the channels' rows. Return ``{id: (head, epoch)}`` of those that exist.
 
-        ``patience`` is how many seconds any lock of the transaction is waited for (None: as the database is set); with
-        ``pass_over``, rows that others have locked are left out.
+        ``patience`` is how many seconds to wait for any lock of the transaction (None: as the database is configured).
+        With ``pass_over``, rows that other transactions have locked are left out.
         """
         ...
 
     def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, tuple[int, int]]:
-        """The keys used since then, with the channel's id and the seq; older ones are removed."""
+        """Return the channel id and the seq of each key used since then. Remove older ones of the keys."""
         ...
 
     def move_heads(self, cursor: Any, heads: Sequence[tuple[int, int]], now: Any) -> None:
-        """Set the new ``(id, head)`` of each channel."""
+        """Set the new ``(id, head)`` of each channel, and the time at which it moved."""
         ...
 
     def insert_messages(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert ``(channel_id, seq, uid, type, sender, created_at, frame)``."""
+        """Insert rows of ``(channel_id, seq, uid, type, sender, created_at, frame)``."""
         ...
 
     def insert_keys(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert ``(key, channel_id, seq, created_at)``."""
+        """Insert rows of ``(key, channel_id, seq, created_at)``."""
         ...
 
 
 class SqliteStatements:
-    """SQLite 3.35 or newer. The transaction is IMMEDIATE, so everything read in it is locked already."""
+    """SQLite 3.35 or newer. The transaction is IMMEDIATE, so it already holds the lock on everything that it reads."""
 
     def lock_heads(
         self, cursor: Any, channel_ids: Sequence[int], *, patience: float | None = None, pass_over: bool = False
@@ -117,7 +118,7 @@ class PostgresqlStatements:
                 f"SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s) ORDER BY id {lock}", (list(channel_ids),)
             )
         else:
-            # Rows are filtered before they are locked, so the setting holds when the first lock is waited for.
+            # PostgreSQL filters rows before it locks them, so the setting already holds for the first lock.
             cursor.execute(
                 "SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s)"
                 f" AND set_config('lock_timeout', %s, true) IS NOT NULL ORDER BY id {lock}",
@@ -156,7 +157,10 @@ class PostgresqlStatements:
 
 
 def for_vendor(vendor: str) -> Statements:
-    """The statements for Django's name of a database. Raises ``NotSupportedError`` for one whose SQL the bus does not have."""
+    """Return the statements for Django's name of a database.
+
+    Raises ``NotSupportedError`` for a database whose SQL the bus does not have.
+    """
     try:
         return _OF_VENDOR[vendor]
     except KeyError:

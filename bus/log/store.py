@@ -1,4 +1,4 @@
-"""Appending to, reading from and pruning the log, in the caller's thread and transaction."""
+"""The log in the caller's thread and transaction: append, read and prune messages."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..realtime.frame import LoggedFrame
 from .entry import Entry, id_taken
 from .sql import for_vendor
 
-#: Messages that are looked at before it is known how large they are.
+#: Messages to read before their average size is known.
 SAMPLE = 50
 
 
 class CommitInDoubt(Exception):
-    """The connection was lost while the transaction committed: it may be there or not."""
+    """The connection was lost during the commit. The transaction may have been committed or not."""
 
 
 class Contended(Exception):
-    """Others hold a lock that the batch needs for longer than its patience: nothing was written."""
+    """Other transactions held a lock for longer than the batch's patience. Nothing was written."""
 
 
-#: SQLSTATE of a lock that was not to be had in time.
+#: SQLSTATE of a lock that was not available in time.
 _LOCKED = "55P03"
-#: SQLSTATEs of transactions that PostgreSQL undid on behalf of another one; the same again may well succeed.
+#: SQLSTATEs of transactions that PostgreSQL rolled back in favour of another one. A second try may succeed.
 _UNDONE = frozenset({"40001", "40P01"})
 
 
@@ -44,14 +44,18 @@ def append_batch(
     patience: float | None = None,
     pass_over: bool = False,
 ) -> list[Entry]:
-    """Append the entries in one transaction and set their ``seq``, ``epoch``, ``frame``, ``duplicate`` or ``error``.
+    """Append the entries in one transaction. Set ``seq``, ``epoch``, ``frame``, ``duplicate`` or ``error`` of each.
 
-    ``window`` is how long (seconds) a repeated ``key`` is recognised. Inside a caller's transaction it becomes part of it.
-    ``before_commit`` is called when all is written but nothing is final; what it raises undoes the batch.
-    On PostgreSQL, locks are waited for with ``patience`` (seconds; None: for as long as they last, as it must be in a caller's
-    transaction), and with ``pass_over`` the channels whose rows others have locked are left out: their entries come back.
-    Raises the database's error when nothing was written, :class:`Contended` when that was for a lock, and
-    :class:`CommitInDoubt` when it is not known.
+    ``window`` is how many seconds a repeated ``key`` is recognised. ``before_commit`` is called after the last statement
+    and before the commit; an exception from it rolls the batch back. Inside a caller's transaction, the batch becomes a
+    part of that.
+
+    On PostgreSQL, ``patience`` is how many seconds to wait for a lock. None waits for as long as the lock lasts, which a
+    caller's transaction needs. With ``pass_over``, channels whose rows are locked are left out, and their entries are
+    returned.
+
+    Raises the database's error if nothing was written, :class:`Contended` if a lock was the cause, and
+    :class:`CommitInDoubt` if the outcome is unknown.
     """
     outermost = not connection.in_atomic_block
     attempt = 0
@@ -70,7 +74,8 @@ def append_batch(
             if state == _LOCKED and patience is not None:
                 raise Contended from problem
             if isinstance(problem, IntegrityError):
-                # Another process used one of the keys, or a deleted channel's row went, between our look and our insert.
+                # Another process used one of the keys, or removed a channel, after the batch read them and before it
+                # inserted.
                 again = True
             elif committing and connection.vendor == "postgresql":
                 raise CommitInDoubt from problem
@@ -86,7 +91,7 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
     stamp = (wire_time(now) or "").encode()
     moment = connection.ops.adapt_datetimefield_value(now)
     with connection.cursor() as wrapper, connection.wrap_database_errors:
-        # Below Django's wrapper: with DEBUG it would format and keep every statement.
+        # Django's wrapper is left out: with DEBUG it would format and keep every statement.
         cursor = wrapper.cursor
         wanted = sorted({entry.channel_id for entry in entries})
         positions = sql.lock_heads(cursor, wanted, patience=patience, pass_over=pass_over)
@@ -132,14 +137,14 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
             sql.move_heads(cursor, list(heads.items()), moment)
             sql.insert_messages(cursor, rows)
         if key_rows:
-            # In one order everywhere, so that two processes with the same keys never wait for each other in a circle.
+            # All processes insert keys in the same order, so that two with the same keys never deadlock.
             key_rows.sort()
             sql.insert_keys(cursor, key_rows)
     return passed
 
 
 def _still_good(known: dict[str, tuple[int, int]], positions: Container[int]) -> dict[str, tuple[int, int]]:
-    """The known keys whose channel is still there (``positions``: some that are); the others are removed."""
+    """Return the known keys whose channels still exist, and delete the others. ``positions`` has some channels that exist."""
     elsewhere = {channel_id for channel_id, _ in known.values() if channel_id not in positions}
     if elsewhere:
         elsewhere.difference_update(Channel.objects.filter(id__in=elsewhere).values_list("id", flat=True))
@@ -150,7 +155,7 @@ def _still_good(known: dict[str, tuple[int, int]], positions: Container[int]) ->
 
 
 def _existing(cursor: Any, channel_ids: Iterable[int]) -> set[int]:
-    """Which of the rows that were not to be locked are there (PostgreSQL)."""
+    """Return which of the rows that were not locked exist (PostgreSQL)."""
     missing = list(channel_ids)
     if not missing:
         return set()
@@ -159,16 +164,16 @@ def _existing(cursor: Any, channel_ids: Iterable[int]) -> set[int]:
 
 
 def verify(entries: Sequence[Entry], patience: float | None = None) -> bool:
-    """Whether a batch whose commit was in doubt is in the log. It is there as a whole or not at all.
+    """Return whether the log has a batch whose commit was in doubt. It has the whole batch or nothing of it.
 
-    The channel's row is locked for the question: should the lost connection's transaction still be under way in the
-    database, this waits for its end instead of taking a "not yet" for a "no": ``patience`` seconds, then it raises the
-    database's error.
+    The check locks the channel's row. If the lost connection's transaction still runs in the database, the check waits
+    for its end. Without the lock it could report a commit as missing that is still to come. After ``patience`` seconds of
+    waiting it raises the database's error.
     """
     new = [entry for entry in entries if entry.error is None and not entry.duplicate]
     if not new:
         return True
-    # What was passed over has no seq.
+    # Entries that were passed over have no seq.
     probe = next((entry for entry in new if entry.seq is not None), new[0])
     with transaction.atomic():
         with connection.cursor() as wrapper, connection.wrap_database_errors:
@@ -177,7 +182,7 @@ def verify(entries: Sequence[Entry], patience: float | None = None) -> bool:
 
 
 class Position(NamedTuple):
-    """The position of a log."""
+    """The id of a log, the seq of its newest message, and its epoch."""
 
     id: int
     head: int
@@ -191,10 +196,11 @@ def heads(channel_ids: Iterable[int]) -> dict[int, Position]:
 
 
 def went_back(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> bool:
-    """Whether the log of that epoch lacks a message that was seen in it: ``seq``, and its ``frame`` where that is remembered.
+    """Return whether the log lacks a message that was seen in ``epoch``, and give it a new epoch in that case.
 
-    So it is when the database was set back, or another one took over that lacked the last commits. The log then gets a new
-    epoch, so that nobody takes the numbers that it gives out a second time for those that they know.
+    ``seq`` is the message's number, and ``frame`` its bytes if they are still in memory. A log lacks messages after a
+    restore, or after a failover to a database without the last commits. It then assigns their numbers a second time. With
+    the new epoch, clients do not mistake new messages for messages that they know.
     """
     if not _lacks(channel_id, epoch, seq, frame):
         return False
@@ -202,7 +208,7 @@ def went_back(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> boo
         Channel.objects.select_for_update(no_key=True).filter(id=channel_id).first()
         if not _lacks(channel_id, epoch, seq, frame):
             return False
-        # Also touched, so that the other processes' next look finds it.
+        # The time changes too, so that the next check of the other processes finds the log.
         Channel.objects.filter(id=channel_id).update(epoch=new_epoch(), touched_at=timezone.now())
     return True
 
@@ -212,7 +218,7 @@ def _lacks(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> bool:
     if head is None or head < seq:
         return head is not None
     kept = Message.objects.filter(channel_id=channel_id, seq=seq).values_list("frame", flat=True).first()
-    # What the retention dropped proves nothing. A frame that was read from the log may have been mended on the way.
+    # A pruned message proves nothing. A frame that was read from the log may have been repaired on the way.
     return frame is not None and kept is not None and legible(kept.encode(), seq) != legible(frame, seq)
 
 
@@ -223,9 +229,10 @@ def moved_since(moment: datetime) -> list[Position]:
 
 
 def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None = None) -> list[LoggedFrame]:
-    """The first ``limit`` messages with ``seq > after``, oldest first, legible to every reader.
+    """Return the first ``limit`` messages with ``seq > after``, oldest first, readable by every JSON parser.
 
-    With ``most_bytes`` they are fewer where messages are large: at least one, and little more than so many bytes.
+    With ``most_bytes``, large messages make the list shorter. It then has at least one message and little more than that
+    many bytes.
     """
     rows = Message.objects.filter(channel_id=channel_id).order_by("seq").values_list("seq", "frame")
     found: list[LoggedFrame] = []
@@ -237,7 +244,7 @@ def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None =
         if most_bytes is None or len(part) < step:
             break
         size = sum(len(frame) for _, frame in found)
-        # As many as should fit, by what those until here were like.
+        # As many as should fit, by the average size so far.
         step = min(limit - len(found), (most_bytes - size) * len(found) // max(size, 1))
         if step <= 0:
             break
@@ -245,15 +252,16 @@ def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None =
 
 
 def first_seq(channel_id: int) -> int | None:
-    """The oldest seq that is left; None for an empty log."""
+    """Return the oldest remaining seq; None for an empty log."""
     value: int | None = Message.objects.filter(channel_id=channel_id).aggregate(first=Min("seq"))["first"]
     return value
 
 
 def seq_before(channel_id: int, moment: datetime) -> int:
-    """The last ``seq`` that is left and was written before ``moment``; where none was, the one before the oldest that is left.
+    """Return the last remaining ``seq`` that was written before ``moment``.
 
-    0 for an empty log. A few looks into the index however long the log is, and fewer for a moment not long ago.
+    Without such a message, return the number before the oldest remaining one, and 0 for an empty log. The search takes a
+    few index lookups however long the log is, and fewer for a recent moment.
     """
     rows = Message.objects.filter(channel_id=channel_id)
     newest = rows.order_by("-seq").values_list("seq", "created_at").first()
@@ -262,7 +270,7 @@ def seq_before(channel_id: int, moment: datetime) -> int:
     if newest[1] < moment:
         return newest[0]
     low, high, reach = (first_seq(channel_id) or newest[0]) - 1, newest[0] - 1, 8
-    # Invariant: what is at or below `low` was written before (or is gone), what is above `high` was not.
+    # Invariant: messages up to `low` were written before the moment or are gone, and messages above `high` were not.
     while low < high:
         middle = max((low + high + 1) // 2, high - reach)
         reach *= 8
@@ -275,7 +283,10 @@ def seq_before(channel_id: int, moment: datetime) -> int:
 
 
 def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]:
-    """``(channel_id, seq)`` of the channels that keep more than their retention allows, each up to that ``seq``."""
+    """Return ``(channel_id, seq)`` of channels with more messages than their retention allows. Messages up to ``seq`` must go.
+
+    ``default_count`` and ``default_age`` (seconds) hold for channels without a retention of their own; 0 means no limit.
+    """
     now = timezone.now()
     found: list[tuple[int, int]] = []
     by_count = Q(retention_count__gt=0, head__gt=F("retention_count"))
@@ -300,12 +311,12 @@ def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]
 
 
 def beyond(floors: Sequence[tuple[int, int]]) -> int:
-    """How many messages lie at or below the seq of each ``(channel_id, seq)``."""
+    """Return how many messages lie at or below the seq of each ``(channel_id, seq)``."""
     return sum(Message.objects.filter(channel_id=channel_id, seq__lte=floor).count() for channel_id, floor in floors)
 
 
 def drop(channel_id: int, floor: int, limit: int) -> int:
-    """Remove the oldest messages of a log, up to the seq ``floor`` and at most ``limit`` of them; how many went."""
+    """Remove at most ``limit`` messages of a log, oldest first, up to the seq ``floor``. Return how many were removed."""
     oldest = first_seq(channel_id)
     if oldest is None or oldest > floor:
         return 0
@@ -313,13 +324,16 @@ def drop(channel_id: int, floor: int, limit: int) -> int:
 
 
 def forget_keys(window: float, limit: int) -> int:
-    """Forget senders' own ids that are older than ``window`` seconds, at most ``limit`` of them; how many went."""
+    """Remove senders' message ids older than ``window`` seconds, at most ``limit``. Return how many were removed."""
     old = PublishKey.objects.filter(created_at__lt=timezone.now() - timedelta(seconds=window))
     return PublishKey.objects.filter(key__in=list(old.values_list("key", flat=True)[:limit])).delete()[0]
 
 
 def prune(*, default_count: int, default_age: float, window: float, limit: int = 5000) -> int:
-    """Drop what the retention of each channel lets go, oldest first, at most ``limit`` rows of each; returns how many went."""
+    """Remove messages above each channel's retention, oldest first, at most ``limit`` of each channel. Return how many.
+
+    Senders' message ids older than ``window`` seconds go too.
+    """
     floors = prunable(default_count=default_count, default_age=default_age)
     dropped = sum(drop(channel_id, floor, limit) for channel_id, floor in floors)
     while forget_keys(window, limit) == limit:
@@ -328,7 +342,10 @@ def prune(*, default_count: int, default_age: float, window: float, limit: int =
 
 
 def parse_moment(text: str) -> datetime | None:
-    """An ISO time (without a zone: UTC); None when it is not one, or so far off that no other zone could tell it."""
+    """Return the time of an ISO text (without a zone: UTC).
+
+    Returns None for another text, and for a year so extreme that the time has no form in another zone.
+    """
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

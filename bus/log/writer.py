@@ -1,16 +1,16 @@
 """Group commit: the appends of a process, gathered into one short transaction after another.
 
-When idle, what one loop turn brings commits at once; while a transaction runs, the next group gathers. One thread with
-one kept connection does the work: one hop for each group, not for each message.
+When the writer is idle, the messages of one loop turn commit at once. While a transaction runs, the next group gathers.
+One thread with one persistent connection does the work, so the loop and the thread switch once for each group.
 
-What a publisher is told is true. UNAVAILABLE means that nothing of it is or will be in the log: the entry never left the
-queue, or its transaction was undone, or it is abandoned before the commit was sent. OUTCOME_UNKNOWN means that the commit was
-sent and no answer came in time; should it turn out to be there after all, subscribers get it.
+A publisher always gets a true answer. UNAVAILABLE means that its message is not and will not be in the log. The entry never
+left the queue, its transaction was rolled back, or the loop withdrew it before the commit was sent. OUTCOME_UNKNOWN
+means that the commit was sent and no answer came in time. If the message is in the log after all, subscribers get it.
 
-On PostgreSQL a channel whose row another transaction holds for long costs its own publishers only: the batch goes on without
-it, and its entries wait apart (``held``), in their order, for a second thread that waits for one such row after another. It
-waits in the database's own queue for the row, so nothing is polled, and it holds no other row meanwhile, so nobody waits for it
-in a circle. The first thread waits for no lock longer than a moment.
+On PostgreSQL, another transaction may lock a channel's row for a long time. Only that channel's publishers then wait. The
+batch continues without the channel. Its entries wait apart (``held``), in their order, for a second thread. That thread
+waits for one such row after another, in the database's own queue, so nothing is polled. It holds no other row meanwhile,
+so it cannot deadlock. The first thread waits for any lock only for a moment.
 """
 
 from __future__ import annotations
@@ -34,24 +34,25 @@ from .shares import Shares
 
 logger = logging.getLogger("arqonbus.log")
 
-#: How long, in seconds, a batch waits for a lock: longer than other processes' short transactions, too short to be felt.
+#: Seconds that a batch waits for a lock: longer than short transactions of other processes, and too short to be noticed.
 PATIENCE = 0.05
-#: The same for a channel that is waited for apart from all others; shared by the channels that are.
+#: Seconds that the second thread waits for locked channels. The channels share them.
 LONG_PATIENCE = 0.5
-#: A refusal that is the fault of one channel only.
+#: The error text if only one channel cannot be written.
 _HELD = "Another transaction locks this channel; nothing was published. Try again."
 
 
-#: Bytes from which on a transaction takes no further message.
+#: A transaction with this many bytes takes no further message.
 GROUP_BYTES = 16 * 1024 * 1024
 
 
 class LogWriter:
-    """Takes entries in the loop, commits them in ``executor`` (of one thread), hands them back to the loop.
+    """Queues entries in the event loop, commits them in ``executor`` and hands them back to the loop.
 
-    ``apart`` (of one thread, too) is where channels are waited for whose row is locked.
-
-    ``committed`` is called with the entries of a transaction, in their order, before any entry's own ``done``.
+    ``apart`` is the executor that waits for locked channels. Each executor has one thread. ``committed`` is called with
+    the entries of a transaction, in their order, before any entry's own ``done``. ``group`` is the most entries of a
+    transaction. ``queue_limit`` and ``queue_bytes`` bound the queue. ``timeout`` is how many seconds publishers wait at
+    most. ``window`` is how many seconds a repeated message id is recognised.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class LogWriter:
         self._apart = apart
         self._committed = committed
         self._group = group
-        # From here on it is looked at who sent what waits.
+        # From here on, waiting entries are counted by their owners.
         self._many, self._many_bytes = queue_limit // 2, queue_bytes // 2
         self._shares = Shares(queue_limit, queue_bytes)
         self._timeout = timeout
@@ -85,7 +86,7 @@ class LogWriter:
         self._watch: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        #: For the metrics: the entries of each commit, when it began and when it ended (loop time); called in the thread.
+        #: For the metrics: gets the entries of each commit, and its begin and end in loop time. It runs in the log's thread.
         self.observe_commit: Callable[[list[Entry], float, float], None] = lambda batch, began, ended: None
 
     def __len__(self) -> int:
@@ -93,21 +94,22 @@ class LogWriter:
 
     @property
     def available(self) -> bool:
-        """Whether the database took what it was given last: a transaction of the log, or a sign of life."""
+        """Whether the last write to the database succeeded: a transaction of the log, or a heartbeat."""
         return not self._committer.down
 
     def lost(self, problem: BaseException) -> None:
-        """The database does not answer somebody else; said once, until it does or a transaction of ours goes well."""
+        """Note that the database does not answer other work of the process. The log reports this once until it is back."""
         self._committer.lost(problem, 0)
 
     def heard(self) -> None:
-        """The database answers somebody else again."""
+        """Note that the database answers other work of the process again."""
         self._committer.heard()
 
     def append(self, entry: Entry, *, further: bool = False) -> None:
-        """Queue an entry; its ``done`` is called once it is committed or refused.
+        """Queue an entry. Its ``done`` is called once it is committed or refused.
 
-        Raises ``BusError`` BUSY when too many wait (:class:`Shares`), unless it is a ``further`` copy of one that was taken.
+        Raises ``BusError`` BUSY when too many entries wait (:class:`Shares`). A ``further`` copy of an accepted entry is
+        always accepted.
         """
         if self._held and entry.channel_id in self._held:
             self._append_held(entry, further=further)
@@ -120,7 +122,7 @@ class LogWriter:
         self._queue.append(entry)
         self._bytes += size_of(entry)
         if self._flight is None and not self._scheduled:
-            # At the end of this turn: what came in the same read of the socket shares the transaction.
+            # The batch starts at the end of this turn, so that messages of one read of the socket share a transaction.
             self._scheduled = True
             self._idle.clear()
             self._loop.call_soon(self._start)
@@ -134,11 +136,14 @@ class LogWriter:
         self._start_apart()
 
     async def drained(self) -> None:
-        """Return when nothing waits."""
+        """Return when no entry waits."""
         await self._idle.wait()
 
     async def landed(self) -> None:
-        """Return once what is committed apart by now is handed over. (The other thread: by whoever asks it for anything.)"""
+        """Return once the loop has the result of a commit that the second thread has already sent.
+
+        The first thread needs no such wait: it finishes its commit before it does other work for a caller.
+        """
         flight = self._flight_apart
         while flight is not None and flight.on_its_way and self._flight_apart is flight:  # noqa: ASYNC110 - a moment
             await asyncio.sleep(0.005)
@@ -165,7 +170,7 @@ class LogWriter:
         self._watch_over()
 
     def _start_apart(self) -> None:
-        """Have the next of the held channels waited for, if none is."""
+        """Let the second thread wait for the next locked channel, unless it already waits for one."""
         if self._flight_apart is not None:
             return
         batch, channels = self._held.take(self._group, GROUP_BYTES)
@@ -187,7 +192,7 @@ class LogWriter:
         return entry
 
     def _commit(self, flight: Flight) -> None:
-        """In a thread."""
+        """Write a batch, in one of the threads."""
         began = self._loop.time()
         whole = self._committer.commit(flight)
         if whole and len(flight.passed) < len(flight.entries):
@@ -195,7 +200,7 @@ class LogWriter:
             written = [entry for entry in flight.entries if id(entry) not in passed] if passed else flight.entries
             self.observe_commit(written, began, self._loop.time())
         if flight.apart:
-            # Another one is rarely needed; the database's connections are few.
+            # The second thread is rarely needed, and connections to the database are few.
             connection.close()
 
     # --- in the loop ------------------------------------------------------------------------------------------------
@@ -211,12 +216,12 @@ class LogWriter:
         self._flight_apart = None
         self._settle(flight)
         channel_id = flight.entries[0].channel_id
-        # Who was told meanwhile that nothing was published is not waited for any more.
+        # Entries whose publishers were refused meanwhile must not be published later.
         left = [entry for entry in flight.passed if id(entry) not in flight.told]
         if flight.passed:
             self._held.put_back(channel_id, left)
         else:
-            # In the order in which they came, which is that of each channel, too.
+            # Both queues merge in the order of arrival, which is also the order of each channel.
             free = self._held.release(channel_id)
             self._queue = deque(heapq.merge(self._queue, free, key=lambda entry: entry.queued_at))
             self._bytes += sum(map(size_of, free))
@@ -224,7 +229,7 @@ class LogWriter:
         self._go_on()
 
     def _settle(self, flight: Flight) -> None:
-        """Tell what became of a flight's entries, but of those that wait on."""
+        """Give the result of a batch to its publishers, except for entries that continue to wait."""
         passed = set(map(id, flight.passed))
         batch = [entry for entry in flight.entries if id(entry) not in passed] if passed else flight.entries
         try:
@@ -235,7 +240,7 @@ class LogWriter:
             self._answer(entry)
 
     def _hold(self, entries: Sequence[Entry]) -> None:
-        """Set entries of locked channels aside, and behind them what is queued for the same channels."""
+        """Move entries of locked channels to ``held``, followed by queued entries of the same channels."""
         locked = {entry.channel_id for entry in entries}
         behind = [entry for entry in self._queue if entry.channel_id in locked]
         if behind:
@@ -265,7 +270,7 @@ class LogWriter:
         self._answer(entry)
 
     def _expire(self) -> None:
-        """Answer those who have waited for as long as publishers may: what is queued, and what the database sits on."""
+        """Answer publishers that have waited for the timeout: of queued entries and of batches that the database delays."""
         self._watch = None
         limit = self._loop.time() - self._timeout
         flight = self._flight
@@ -273,7 +278,7 @@ class LogWriter:
             code = ErrorCode.UNAVAILABLE if flight.abandon() else ErrorCode.OUTCOME_UNKNOWN
             for entry in flight.entries:
                 if entry.done is not None and (code == ErrorCode.UNAVAILABLE or entry.queued_at <= limit):
-                    # The thread has the entry; its publisher gets a copy, and is not called again.
+                    # The thread still uses the entry. Its publisher gets a copy and is not called again.
                     told = copy.copy(entry)
                     entry.done = None
                     self._refuse(told, code)
@@ -295,7 +300,7 @@ class LogWriter:
             self._idle.set()
 
     def _expire_held(self, limit: float) -> None:
-        """The same for the channels that are waited for apart; those who came later wait on."""
+        """Answer publishers of locked channels that have waited for the timeout. Newer entries continue to wait."""
         flight = self._flight_apart
         if flight is not None and flight.entries[0].queued_at <= limit:
             code = ErrorCode.UNAVAILABLE if flight.abandon() else ErrorCode.OUTCOME_UNKNOWN

@@ -1,1 +1,1 @@
-"""What operators see of a process: its log lines and its metrics."""
+"""Monitoring: the log lines and the metrics of a process."""

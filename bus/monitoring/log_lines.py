@@ -1,7 +1,7 @@
-"""Log lines: a sentence and the name of the event, as text or JSON; never a message's text, never a token.
+"""Log lines: a sentence and the name of an event, as text or JSON, without messages' texts and without tokens.
 
-A log call of the bus is ``logger.info("closed %s", code, extra={"event": "closed", …})``: the sentence is for people, ``event``
-and the other fields of ``extra`` are for machines. docs/operations.md explains each event.
+A log call of the bus is ``logger.info("closed %s", code, extra={"event": "closed", …})``. The sentence is for people.
+``event`` and the other fields of ``extra`` are for machines. docs/operations.md explains each event.
 """
 
 from __future__ import annotations
@@ -14,29 +14,32 @@ from urllib.parse import unquote
 
 import msgspec
 
-#: What a record has by itself; anything else came with ``extra``.
+#: Attributes of every log record. Any other attribute came with ``extra``.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SIMPLE = (str, int, float, bool)
 _SECRETS = re.compile(r"\b(token|ticket|access_token|resume_token)=(?!…)[^&\s\"]+")
-#: What would begin a line of its own, move a terminal's cursor and colours, or turn the order of what is read around.
+#: Characters that begin a new line, control a terminal, or change the direction of text.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-#: What asyncio says for each of the 2,048 places of a server's queue, every second that no file can be opened.
+#: asyncio's line for each of the 2,048 places of a server's queue, every second while no file can be opened.
 _NO_FILES = "socket.accept() out of system resource"
-#: What uvicorn says, with a traceback, of each text frame that is none.
+#: uvicorn's line, with a traceback, for each text frame that is not valid UTF-8.
 _NO_TEXT = "Invalid UTF-8"
 _PLAIN = re.compile(r"[A-Za-z0-9_\-.:@/+*,]+", re.ASCII)
 
 
 def formatter(form: str = "console") -> logging.Formatter:
-    """The formatter for ``form``: console or json. Fields of ``extra`` that are texts, numbers or truth values become fields."""
+    """Return the formatter for ``form``: console or json.
+
+    Fields of ``extra`` that are texts, numbers or truth values become fields of the line.
+    """
     return JsonFormatter() if form == "json" else ConsoleFormatter()
 
 
 class _Formatter(logging.Formatter):
-    """What both forms share. They are made by hand: a formatting library took four times as long for each line."""
+    """The common part of both forms. They need no library, because one took four times as long for each line."""
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """The fields that came with ``extra``. Objects are left out: nobody knows what their text would tell."""
+        """Return the fields that came with ``extra``. Objects are left out, because their texts could contain secrets."""
         return {
             name: value
             for name, value in vars(record).items()
@@ -44,11 +47,11 @@ class _Formatter(logging.Formatter):
         }
 
     def moment(self, record: logging.LogRecord) -> str:
-        """ISO 8601, UTC, milliseconds."""
+        """Return the record's time: ISO 8601, UTC, milliseconds."""
         return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
 
     def trace(self, record: logging.LogRecord) -> str:
-        """The traceback and stack, if the record has them."""
+        """Return the traceback and the stack, if the record has them."""
         parts = [self.formatException(record.exc_info)] if record.exc_info else []
         if record.stack_info:
             parts.append(record.stack_info)
@@ -56,10 +59,10 @@ class _Formatter(logging.Formatter):
 
 
 class ConsoleFormatter(_Formatter):
-    """For people: time, level, sentence, fields, and the traceback below."""
+    """Lines for people: time, level, sentence and fields, followed by a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and those of a traceback."""
+        """Return one line, followed by the lines of a traceback."""
         fields = self.fields(record).items()
         shown = "".join(f" {name}={_readable(value)}" for name, value in fields if value is not None)
         sentence = tame(record.getMessage())
@@ -69,10 +72,10 @@ class ConsoleFormatter(_Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """For machines: one JSON object a line; ``message`` is the sentence."""
+    """Lines for machines: one JSON object per line. ``message`` is the sentence."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Return one line of JSON."""
         line: dict[str, Any] = {
             "timestamp": self.moment(record),
             "level": record.levelname.lower(),
@@ -86,7 +89,10 @@ class JsonFormatter(_Formatter):
 
 
 def without_secrets(text: str) -> str:
-    """A request's line without the secrets of its query; all of the query goes where one may be written in escapes."""
+    """Return a request line without the secrets of its query.
+
+    The whole query is removed if a secret may be in it with percent-encoding.
+    """
     text = _SECRETS.sub(r"\1=…", text)
     before, mark, query = text.partition("?")
     if mark and "%" in query and _SECRETS.search(unquote(query)):
@@ -95,17 +101,17 @@ def without_secrets(text: str) -> str:
 
 
 class MaskSecrets(logging.Filter):
-    """Takes secrets out of the URLs in a server's own access log."""
+    """Removes secrets from the URLs in a server's own access log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Every line stays."""
+        """Mask the secrets of a line. Returns True, because every line is kept."""
         if isinstance(record.args, tuple):
             record.args = tuple(without_secrets(arg) if isinstance(arg, str) else arg for arg in record.args)
         return True
 
 
 class Damper:
-    """Lets ``burst`` lines through at once and ``rate`` a second from then on; what is left out is counted."""
+    """Limits lines to a ``burst`` at once and then to ``rate`` a second. It counts the dropped lines."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst = rate, burst
@@ -114,7 +120,7 @@ class Damper:
         self._left_out = 0
 
     def admit(self) -> int | None:
-        """None to leave a line out, else how many were left out before it."""
+        """Return None to drop a line, else the number of lines dropped before it."""
         now = time.monotonic()
         self._level = min(self._burst, self._level + (now - self._at) * self._rate)
         self._at = now
@@ -127,9 +133,9 @@ class Damper:
 
 
 class Strangers(logging.Filter):
-    """What strangers make the libraries write: one line each without a traceback, and of a flood not every one.
+    """Shortens log lines of libraries that unknown clients can cause: each has no traceback, and a flood loses lines.
 
-    It is for the handler, and leaves our own lines and the failures of our own code as they are.
+    This filter belongs to the handler. It leaves lines of the bus and failures of our own code unchanged.
     """
 
     def __init__(self) -> None:
@@ -137,7 +143,7 @@ class Strangers(logging.Filter):
         self._damper = Damper(rate=5.0, burst=50.0)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written."""
+        """Return whether the line is written. A line that unknown clients caused is shortened."""
         if not self._of_strangers(record):
             return True
         record.exc_info = record.exc_text = None
@@ -159,7 +165,7 @@ class Strangers(logging.Filter):
         if record.name == "django.request":
             return getattr(record, "status_code", 500) < 500
         if record.name == "uvicorn.error":
-            # Its only errors that are a stranger's: a frame that is no UTF-8.
+            # An invalid UTF-8 frame is the only error in this log that a client causes.
             return record.levelno == logging.WARNING or str(record.msg).startswith(_NO_TEXT)
         if record.name == "asyncio":
             return str(record.msg).startswith(_NO_FILES)
@@ -167,12 +173,15 @@ class Strangers(logging.Filter):
 
 
 def _readable(value: Any) -> str:
-    """Bare where it is one plain word; else as JSON, so that no text can pass for another field or line."""
+    """Return a single plain word as it is, and any other text as JSON. So no text can look like another field or line."""
     if isinstance(value, str) and not _PLAIN.fullmatch(value):
         return tame(msgspec.json.encode(value).decode())
     return str(value)
 
 
 def tame(text: str) -> str:
-    """The text with its control characters as JSON would write them; it may leave some bare, which a terminal obeys."""
+    """Return the text with its control characters escaped as in JSON.
+
+    JSON itself may leave some of them unescaped, and a terminal would obey those.
+    """
     return _CONTROL.sub(lambda found: "\\n" if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)

@@ -1,7 +1,7 @@
-"""What ``/metrics`` shows (docs/operations.md explains each line).
+"""The metrics of ``/metrics`` (docs/operations.md explains each line).
 
-What is counted on the path of a message is a plain integer of the node or the hub, read when somebody asks for the page: a
-Prometheus counter takes a lock for each ``inc()``. Counters of rarer things are Prometheus's own.
+Counts on the path of a message are plain integers of the node or the hub, and a request for the page reads them. A
+Prometheus counter would take a lock for each ``inc()``. Counters of rarer events are Prometheus's own.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ commands = Counter("arqonbus_commands", "Successful commands", ["command"], regi
 
 
 def close_label(code: int) -> str:
-    """The label of a close code. Those that only a client can have made up are one: each label is a series that stays."""
+    """Return the label of a close code.
+
+    Codes that only a client can have made up share one label, because each label is a series that stays.
+    """
     return str(code) if 1000 <= code <= 1015 or code in CLOSE_CODES else "other"
 
 
-# A series that comes into being with its first count shows no increase: nobody would be alerted to the first INTERNAL_ERROR.
+# A series that begins with its first count shows no increase. Then no alert would fire for the first INTERNAL_ERROR.
 for _code in ERRORS:
     errors.labels(_code)
 for _close in CLOSE_CODES:
@@ -44,7 +47,7 @@ _ENTRIES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0
 
 
 class Committed(Protocol):
-    """What the figures of the log need to know of a message that was committed."""
+    """The fields of a committed message that the figures of the log need."""
 
     @property
     def sender(self) -> str:
@@ -52,11 +55,11 @@ class Committed(Protocol):
 
     @property
     def queued_at(self) -> float:
-        """When the message came into the log's queue, in the loop's time."""
+        """The loop time in seconds at which the message entered the log's queue."""
 
 
 class Distribution:
-    """A histogram of plain numbers, written by one thread."""
+    """A histogram of plain numbers, written by a single thread."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -71,7 +74,7 @@ class Distribution:
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Cumulated, as Prometheus has them."""
+        """Return pairs of a bound and a cumulative count, as Prometheus expects them."""
         rows, below = [], 0
         for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
             below += count
@@ -79,9 +82,10 @@ class Distribution:
         return rows
 
     def quantile(self, share: float, before: Sequence[int]) -> float | None:
-        """The value below which ``share`` of what came after ``before`` (an earlier copy of ``counts``) lies; None: nothing came.
+        """Return the value below which ``share`` (0 to 1) of the values since ``before`` lie; None without values.
 
-        Within a bucket it is interpolated, as Prometheus does; above the last bound it is that bound.
+        ``before`` is an earlier copy of ``counts``. The value is interpolated within a bucket, as in Prometheus. Above
+        the last bound it is that bound.
         """
         fresh = [now - then for now, then in zip(self.counts, before, strict=True)]
         wanted = share * sum(fresh)
@@ -96,7 +100,10 @@ class Distribution:
 
 
 class LogTimes:
-    """How long a node's log takes: ``publish`` for each message, ``commit`` and ``entries`` for each transaction."""
+    """The times of a node's log in seconds: ``publish`` for each message, ``commit`` for each transaction.
+
+    ``entries`` counts the messages of each transaction.
+    """
 
     def __init__(self) -> None:
         self.publish = Distribution(_SECONDS)
@@ -104,18 +111,18 @@ class LogTimes:
         self.entries = Distribution(_ENTRIES)
 
     def observe(self, batch: Sequence[Committed], began: float, ended: float) -> None:
-        """A transaction of ``batch``, its ends in the loop's time. Called in the log's thread."""
+        """Count a transaction of ``batch``, with its begin and end in loop time (seconds). Called in the log's thread."""
         self.commit.observe(ended - began)
         self.entries.observe(len(batch))
         observe = self.publish.observe
         for entry in batch:
-            # What the server tells of itself keeps nobody waiting: the figure is that of the clients.
+            # The figure is for clients' messages. Nobody waits for the server's own messages.
             if entry.sender != SERVER:
                 observe(ended - entry.queued_at)
 
 
 def by_code(counter: Counter) -> dict[str, int]:
-    """What :data:`errors` or :data:`disconnects` of this process have counted of each code."""
+    """Return the counts of :data:`errors` or :data:`disconnects` of this process by code, without zeros."""
     return {
         sample.labels["code"]: int(sample.value)
         for family in counter.collect()
@@ -124,7 +131,7 @@ def by_code(counter: Counter) -> dict[str, int]:
     }
 
 
-#: Figures that only grow: name, meaning.
+#: Figures that only grow: name and meaning.
 _COUNTERS = {
     "frames_received": "Frames received from clients",
     "received_bytes": "Bytes of frames received",
@@ -135,7 +142,7 @@ _COUNTERS = {
     "repaired": "Messages read from the log because no notification announced them",
     "bells_skipped": "Ephemeral messages and presence notices that were not sent to the other processes",
 }
-#: Figures that go up and down.
+#: Figures that rise and fall: name and meaning.
 _GAUGES = {
     "clients": "Registered clients of this process",
     "streams": "Logs with members in this process",
@@ -164,7 +171,10 @@ _HISTOGRAMS = {
 
 
 def of_nodes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Iterator[Metric]:
-    """The metrics of nodes (labels, ``Statistics.figures()``); figures that an older node does not have are left out."""
+    """Yield the metrics of nodes, from pairs of labels and ``Statistics.figures()``.
+
+    Figures that a node of an older version does not have are left out.
+    """
     rows = list(rows)
     names = list(rows[0][0]) if rows else []
     families: list[tuple[str, CounterMetricFamily | GaugeMetricFamily]] = [
@@ -179,7 +189,10 @@ def of_nodes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Ite
 
 
 def of_codes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Iterator[Metric]:
-    """The counts by code of nodes, as :func:`of_nodes` takes them; the page of all sees only its own process's registry."""
+    """Yield the counts by code of nodes, from pairs as for :func:`of_nodes`.
+
+    The page of all processes needs them, because the registry only has the counts of its own process.
+    """
     rows = list(rows)
     names = [*(rows[0][0] if rows else []), "code"]
     for name, text, codes in (
@@ -195,7 +208,7 @@ def of_codes(rows: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> Ite
 
 
 def of_log(labels: Mapping[str, str], times: LogTimes) -> Iterator[Metric]:
-    """The histograms of a node's log."""
+    """Yield the histograms of a node's log."""
     for name, (shown, text) in _HISTOGRAMS.items():
         distribution: Distribution = getattr(times, name)
         family = HistogramMetricFamily(shown, text, labels=list(labels))
@@ -204,7 +217,7 @@ def of_log(labels: Mapping[str, str], times: LogTimes) -> Iterator[Metric]:
 
 
 def of_cluster(nodes: int, stats: Stats) -> Iterator[Metric]:
-    """The figures of all processes (``services.totals.stats``), and how many processes there are."""
+    """Yield the figures of all processes (``services.totals.stats``) and the number of processes."""
     yield GaugeMetricFamily("arqonbus_cluster_nodes", "Processes with a recent heartbeat", value=nodes)
     for name, (shown, text) in _CLUSTER.items():
         yield GaugeMetricFamily(
@@ -217,19 +230,19 @@ def of_cluster(nodes: int, stats: Stats) -> Iterator[Metric]:
 
 
 def of_registry(labels: Mapping[str, str]) -> Iterator[Metric]:
-    """What is counted in the registry, with ``labels`` on each sample."""
+    """Yield the metrics of the registry, with ``labels`` on each sample."""
     for family in registry.collect():
         family.samples = [
             Sample(sample.name, {**labels, **sample.labels}, sample.value, sample.timestamp, sample.exemplar)
             for sample in family.samples
-            # When each counter was made tells nobody anything that the node's start does not.
+            # The time at which a counter was created says no more than the start of the node.
             if not sample.name.endswith("_created")
         ]
         yield family
 
 
 class _Page:
-    """Metrics as something that ``generate_latest`` takes."""
+    """Metrics in the form that ``generate_latest`` expects."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -239,5 +252,5 @@ class _Page:
 
 
 def page(families: Iterable[Metric]) -> bytes:
-    """The metrics as Prometheus text."""
+    """Return the metrics as Prometheus text."""
     return generate_latest(_Page(families))
