@@ -1,9 +1,9 @@
 """Pages over one log or several logs at once, with a bound on the rows that each page reads.
 
-Every query is a range of the (channel, seq) index. The bounds hold for a page, however many logs it covers. A filter that
-matches few rows reads :data:`SCAN` rows, and a search for text :data:`SCAN_BYTES` bytes. A page over several logs takes
-:data:`ROWS` matching rows. Each page says where the next one begins. It may have fewer messages than requested, or none,
-and still have a next page.
+Every query is a range of the (channel, seq) index. The bounds hold for a page, however many logs it covers. A page with a
+filter reads about :data:`SCAN` rows at most, and a search for text about :data:`SCAN_BYTES` bytes at most. A page over
+several logs takes about :data:`ROWS` matching rows at most. Each page says where the next one begins. It may have fewer
+messages than requested, or none, and still have a next page.
 """
 
 from __future__ import annotations
