@@ -1,4 +1,4 @@
-"""The wire contract as pure code: no Django, no asyncio, no clock and no randomness of its own.
+"""The wire protocol as pure code: no Django, no asyncio, no clock and no randomness of its own.
 
-Everything here can be tested with plain values: text and a time go in, frames and intents come out.
+Plain values test everything here: the input is text and a time, the output is frames.
 """

@@ -1,8 +1,7 @@
 """Translate both dialects into one canonical frame.
 
-Clients of the first README (v0, no ``version``) and of the v1 contract are turned into :class:`Inbound` here; nothing
-behind this module knows dialects. The frame is parsed once, into raw values: what is passed on to others (``payload``,
-``message``, ``metadata``) keeps the very bytes the sender wrote.
+A frame without ``version`` is v0, a frame with it is v1. Both become :class:`Inbound` here. No other module knows dialects.
+The frame is parsed once, into raw values. ``payload``, ``message`` and ``metadata`` keep the bytes that the sender wrote.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .registration import Registration, registration_from
 from .sight import id_at_sight, id_text
 from .values import valid_time
 
-#: Other spellings of a key, each with the canonical one. The first that is present wins, canonical before alias.
+#: Aliases of keys, each with its canonical key. The canonical key wins over its aliases, and the first alias over the others.
 KEY_ALIASES: dict[str, str] = {
     "from_client": "from",
     "sender": "from",
@@ -33,25 +32,25 @@ KEY_ALIASES: dict[str, str] = {
     "params": "parameters",
     "event_type": "eventType",
 }
-#: Other names of a type.
+#: Aliases of types, each with its canonical type.
 TYPE_ALIASES = {"message": "event"}
 
-#: With ``version``, nothing else is taken.
+#: The only types of a frame with ``version``.
 V1_TYPES = frozenset({"event", "private", "system", "command", "telemetry", "register"})
-#: What only the server says; a client that could say it too would confuse the others.
+#: The types that only the server sends. A client that sent them too would confuse the other clients.
 SERVER_TYPES = frozenset({"ack", "error", "command_response"})
-#: The kinds of types; every other type is published.
+#: The kind of each type. A message of any other type is published.
 KINDS = {
     "private": KIND_PRIVATE,
     "command": KIND_COMMAND,
     "telemetry": KIND_TELEMETRY,
     "register": KIND_REGISTER,
 }
-#: v1 clients address their commands to this channel, which is nobody's.
+#: v1 clients address their commands to this channel, which has no log and no members.
 CONTROL = "control"
 
 _REGISTRATION_KEYS = frozenset({"client_id", "client_type", "screen_name", "token"})
-#: Keys of the envelope that never reach others: known to every kind, or of no use to anybody else.
+#: Keys of the envelope that are never added to ``metadata``: every kind knows them, or other clients have no use for them.
 _PRIVATE_KEYS = frozenset(
     {"version", "id", "type", "room", "channel", "from", "to", "timestamp", "payload", "message", "metadata"}
     | {"echo", "ack", "seq", "token", "ticket"}
@@ -59,7 +58,7 @@ _PRIVATE_KEYS = frozenset(
 _ENVELOPE_KEYS = _PRIVATE_KEYS | {"command", "parameters", "eventType"}
 _TELEMETRY_KEYS = _PRIVATE_KEYS | {"eventType", "source"}
 _NEVER_PARAMETERS = _ENVELOPE_KEYS - {"metadata", "echo"}
-#: Aliases with a meaning on commands, on telemetry, on messages to somebody; elsewhere they are the sender's own keys.
+#: Aliases of commands, of telemetry and of private messages. In other frames they are the sender's own keys.
 _COMMAND_ALIASES = frozenset({"args", "params"})
 _TELEMETRY_ALIASES = frozenset({"event_type"})
 _TARGET_ALIASES = frozenset({"target", "targets"})
@@ -69,16 +68,19 @@ _text = msgspec.json.Decoder(str)
 _any = msgspec.json.Decoder()
 _strings = msgspec.json.Decoder(list[str])
 
-#: The version as it stands in a frame.
+#: The version as JSON.
 VERSION = msgspec.json.encode(PROTOCOL)
 _TRUE, _FALSE, _NULL = b"true", b"false", b"null"
 
 
 def decode_object(data: bytes) -> dict[str, msgspec.Raw]:
-    """A JSON object's keys with their raw values. Raises :class:`FrameError` INVALID_JSON, with the frame's id if it is seen."""
+    """The keys of a JSON object with their raw values.
+
+    Raises :class:`FrameError` INVALID_JSON, with the frame's id if :func:`~bus.protocol.sight.id_at_sight` finds it.
+    """
     try:
         if not data.isascii():
-            data.decode()  # The decoder skips over the values; what is passed on must be UTF-8 throughout.
+            data.decode()  # The decoder skips over the values, but all bytes that are passed on must be UTF-8.
         return _raw_object.decode(data)
     except RecursionError:
         raise FrameError(ErrorCode.INVALID_JSON, "The frame nests too deeply.", request_id=id_at_sight(data)) from None
@@ -88,7 +90,7 @@ def decode_object(data: bytes) -> dict[str, msgspec.Raw]:
 
 
 def read_closely(data: bytes, *, only: frozenset[str] | None = None, default: str = "event") -> Inbound:
-    """The canonical form of a frame, as :func:`normalise` makes it. Raises :class:`FrameError` with every fault of it."""
+    """The canonical form of a frame, as :func:`normalise` makes it. Raises :class:`FrameError` with every fault of the frame."""
     return normalise(decode_object(data), only=only, default=default, numbers=unusual(data))
 
 
@@ -99,10 +101,10 @@ def normalise(
     default: str = "event",
     numbers: bool = True,
 ) -> Inbound:
-    """The canonical form of a decoded frame. Raises :class:`FrameError` with every fault of it.
+    """The canonical form of a decoded frame. Raises :class:`FrameError` with every fault of the frame.
 
-    ``default`` is the type of a frame that tells of none; a socket of one purpose takes the types of ``only``. Without
-    ``numbers`` the frame was found to hold no unusual ones (:func:`~bus.protocol.numbers.unusual`).
+    ``default`` is the type of a frame whose keys do not show its type. ``only`` are the types that this socket accepts; None
+    accepts all. ``numbers=False`` skips the check of numbers, for a frame that :func:`~bus.protocol.numbers.unusual` has cleared.
     """
     faults = Faults()
     request_id = _frame_id(raw, faults)
@@ -139,7 +141,7 @@ def normalise(
 
 
 def _canonical_keys(raw: dict[str, msgspec.Raw], kind: str, *, to_somebody: bool) -> dict[str, msgspec.Raw]:
-    """The aliases that mean something on a frame of this kind replaced; the same dict where there are none, as usual."""
+    """The frame with canonical keys instead of the aliases of its kind. A frame without aliases is returned as it is."""
     if KEY_ALIASES.keys().isdisjoint(raw):
         return raw
     own_keys: frozenset[str] = frozenset()
@@ -187,7 +189,7 @@ def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
 
 
 def _check_v1(raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | None, faults: Faults) -> None:
-    """What the v1 contract asks of a frame beyond its version."""
+    """Check the rules of v1: the type, and an id that begins with ``arq_``. Raises :class:`FrameError` for an unknown type."""
     if frame_type not in V1_TYPES:
         raise FrameError(
             ErrorCode.UNKNOWN_TYPE,
@@ -202,7 +204,7 @@ def _check_v1(raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | No
 
 
 def _frame_type(raw: dict[str, msgspec.Raw], faults: Faults, default: str) -> str:
-    """The type that is said, or the one that the keys tell: a frame without `type` is an event unless it has their marks."""
+    """The type of a frame: the given one, or the one that its keys show, or ``default``."""
     value = raw.get("type")
     if value is not None and (data := bytes(value)) != _NULL:
         if data[:1] != b'"':
@@ -226,7 +228,7 @@ def _frame_type(raw: dict[str, msgspec.Raw], faults: Faults, default: str) -> st
 
 
 def _name_text(raw: dict[str, msgspec.Raw], field: str, faults: Faults) -> str | None:
-    """A room's or channel's text; whether it is a name is for routing to say. Empty and null count as absent."""
+    """The text of ``room`` or ``channel``. Empty and null count as absent. Routing checks the name."""
     value = raw.get(field)
     if value is None:
         return None
@@ -251,7 +253,7 @@ def _flag(raw: dict[str, msgspec.Raw], field: str, faults: Faults) -> bool:
 
 
 def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults) -> None:
-    """The fields of everything that is delivered to others: events, private, system and telemetry messages."""
+    """Read the fields of a message that is delivered to other clients: an event, a private, system or telemetry message."""
     inbound.echo = _flag(raw, "echo", faults)
     inbound.ack = _flag(raw, "ack", faults)
     payload = raw.get("payload")
@@ -282,12 +284,12 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
 
 
 def may_hold_targets(payload: bytes) -> bool:
-    """Whether an object has text in it that may be a key for the targets of a private message."""
+    """Whether the JSON object ``payload`` may have a key with the targets of a private message."""
     return b'"to' in payload or b'"target' in payload
 
 
 def inner_text(payload: bytes) -> bytes | None:
-    """The text in a payload, as JSON: its ``message`` (or ``content``), if that is a string."""
+    """The text of a payload as JSON: its ``message`` or ``content``. None if that is no string."""
     if b'"message"' not in payload and b'"content"' not in payload:
         return None
     inner = _raw_object.decode(payload)
@@ -327,7 +329,7 @@ def _short_text(value: msgspec.Raw | None, field: str, faults: Faults, *, requir
 
 
 def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound: Inbound, faults: Faults) -> None:
-    """The targets of a message to somebody: private, or on channel ``pm``, or to ``pm:<client_id>``."""
+    """Read the targets of a private message: of type ``private``, to the channel ``pm``, or to ``pm:<client_id>``."""
     value = outer if outer is not None and bytes(outer) != _NULL else None
     to_somebody = inbound.kind == KIND_PRIVATE or inbound.channel == INBOX_ROOM
     if value is None:
@@ -343,7 +345,7 @@ def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound:
         faults.add("to", "`to` must be a client_id or a list of client_ids.")
         return
     if targets and not to_somebody:
-        # Published to everybody there, it would be read by those it was not meant for.
+        # The message would be published to every member of the channel, although the sender named its targets.
         faults.add("to", "`to` is only allowed in messages of type private or to the channel pm.")
         return
     for target in targets:
@@ -353,7 +355,7 @@ def _read_targets(outer: msgspec.Raw | None, inner: msgspec.Raw | None, inbound:
 
 
 def _metadata(raw: dict[str, msgspec.Raw], known: frozenset[str], faults: Faults) -> bytes | None:
-    """The sender's metadata, with the keys of the frame that are not ``known`` added to it."""
+    """The sender's metadata as JSON, with the keys of the frame that are not ``known``."""
     own = raw.get("metadata")
     data = bytes(own) if own is not None else _NULL
     if data == _NULL:
@@ -373,7 +375,7 @@ def _metadata(raw: dict[str, msgspec.Raw], known: frozenset[str], faults: Faults
 def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults) -> None:
     payload: dict[str, msgspec.Raw] = {}
     if (value := raw.get("payload")) is not None and bytes(value)[:1] == b"{":
-        # Of the aliases only those of `parameters` count in here: `sender` is a parameter of its own (history).
+        # Inside `payload` only the aliases of `parameters` count, because `sender` is a parameter of its own (history).
         payload = _raw_object.decode(bytes(value))
         for alias in ("args", "params"):
             if alias in payload:
@@ -383,8 +385,8 @@ def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
         faults.add("command", "`command` must be the name of a command. The `help` command lists all commands.")
     else:
         inbound.command = _text.decode(bytes(name))
-    # Keys beside the parameters count where the command has a parameter of that name, and are ignored otherwise;
-    # what stands in `parameters` itself is held to the command's schema.
+    # A key beside `parameters` counts if the command has a parameter of that name; otherwise it is ignored.
+    # The keys inside `parameters` must fit the command's schema.
     hints: dict[str, Any] = {}
     for key, value in raw.items():
         if key not in _NEVER_PARAMETERS:
@@ -406,7 +408,7 @@ def _value(value: msgspec.Raw) -> Any:
     try:
         return _any.decode(bytes(value))
     except msgspec.ValidationError:
-        return None  # A number out of range, which is a fault that was told (``_check_numbers``).
+        return None  # ``_check_numbers`` has reported the number as out of range.
 
 
 def _registration(raw: dict[str, msgspec.Raw], faults: Faults) -> Registration:
@@ -421,7 +423,7 @@ def _registration(raw: dict[str, msgspec.Raw], faults: Faults) -> Registration:
 
 
 def request_id_of(data: bytes) -> str | None:
-    """The ``id`` of a frame that is refused for what it is, so that its sender knows which one it was."""
+    """The ``id`` of a refused frame, for the error that its sender gets. None if the frame has no readable id."""
     try:
         return _frame_id(decode_object(data), Faults())
     except FrameError as problem:

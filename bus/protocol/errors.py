@@ -63,7 +63,7 @@ class ErrorKind(NamedTuple):
 
 
 ERRORS: dict[ErrorCode, ErrorKind] = {
-    # 400: the frame or request is wrong; sending it again unchanged cannot help.
+    # 400: the frame or request is wrong. A retry without a change fails again.
     ErrorCode.VALIDATION_ERROR: ErrorKind(400, "The frame is not valid; `details` lists every fault."),
     ErrorCode.INVALID_JSON: ErrorKind(400, "The frame is not a JSON object."),
     ErrorCode.UNSUPPORTED_VERSION: ErrorKind(
@@ -177,7 +177,7 @@ class BusError(Exception):
             "details": self.details,
         }
         if self.retry_after is not None:
-            # Up to whole milliseconds: rounded down it would be too early, and at the end 0. (1e3 × 0.07 is a bit more than 70.)
+            # Rounded up to whole milliseconds, since a retry must not come too early. `round` first: 1e3 * 0.07 exceeds 70.
             error["retry_after"] = math.ceil(round(self.retry_after * 1e3, 6)) / 1e3
         return error
 
@@ -197,7 +197,7 @@ class CloseKind(NamedTuple):
     reconnect: bool
 
 
-# Application codes lie in 4000-4999: daphne lets an application close with 1000 and 3000-4999 only (Autobahn's rule).
+# The codes of applications are 4000-4999. With daphne an application can only close with 1000 and 3000-4999 (Autobahn's rule).
 CLOSE_CODES: dict[int, CloseKind] = {
     4008: CloseKind("too many invalid frames", reconnect=False),
     4012: CloseKind("the server restarts", reconnect=True),

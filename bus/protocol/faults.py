@@ -1,4 +1,4 @@
-"""What is wrong with a frame: all of it at once, and with the frame's own id where it has one."""
+"""The faults of a frame, reported in one error with the frame's own id."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .errors import BusError, ErrorCode
 
 
 class Faults:
-    """Collects every fault of one frame, so that a client can mend all of them at once."""
+    """Collects every fault of one frame, so that a client gets them in one error."""
 
     __slots__ = ("items",)
 
@@ -21,7 +21,7 @@ class Faults:
 
 
 class FrameError(BusError):
-    """A refused frame; ``request_id`` is the frame's own id where one could be read."""
+    """A refused frame. ``request_id`` is the frame's own id, or None if it has no readable id."""
 
     def __init__(
         self,
@@ -36,5 +36,5 @@ class FrameError(BusError):
 
 
 def shortened(problem: Exception) -> str:
-    """What a decoder has to say, at a length for a client."""
+    """The text of a decoder's error, cut to 200 characters for the client."""
     return str(problem)[:200]

@@ -1,7 +1,7 @@
 """Build every frame that the server sends.
 
-A published message is built in two steps, since its ``seq`` and ``timestamp`` are only known while its group is
-committed: :func:`message_head` and :func:`message_tail` at the edge, :func:`finish_message` in the log.
+A published message is built in two steps, because the log gives it ``seq`` and ``timestamp`` during the commit. The publisher
+calls :func:`message_head` and :func:`message_tail`, and the log calls :func:`finish_message`.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from .names import SERVER, Address
 
 encode = msgspec.json.encode
 
-#: What can stand between quotes as it is, with nothing to escape.
+#: Text that needs no escapes in a JSON string.
 _PLAIN = re.compile(r"[A-Za-z0-9_\-.:@/]{1,128}", re.ASCII)
 
 
 def quoted(text: str) -> bytes:
-    """``text`` as a JSON string; the usual ids need no escaping and skip the encoder."""
+    """``text`` as a JSON string. The usual ids need no escapes and skip the encoder."""
     return b'"%b"' % text.encode() if _PLAIN.fullmatch(text) else encode(text)
 
 
 def message_head(uid: str, type: str, address: Address, sender: str) -> bytes:
     """The bytes before ``timestamp`` and ``seq`` of a delivered message.
 
-    ``sender`` is the true client id, whatever the frame said; ``uid`` is the message's ``arq_…`` id.
+    ``sender`` is the true client id, never the ``from`` of the frame. ``uid`` is the message's ``arq_…`` id.
     """
     return b'{"version":"1.0","id":%b,%b' % (quoted(uid), _envelope(type, address, sender))
 
 
 def message_tail(inbound: Inbound) -> bytes:
-    """The bytes behind ``timestamp`` and ``seq`` of a delivered message, the same for all of its copies."""
+    """The bytes after ``timestamp`` and ``seq`` of a delivered message. All copies share them."""
     tail = b',"payload":%b' % (inbound.payload or b"{}")
     if inbound.message is not None:
         tail += b',"message":%b' % inbound.message
@@ -55,7 +55,7 @@ def message_tail(inbound: Inbound) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _envelope(type: str, address: Address, sender: str) -> bytes:
-    """What the messages of one sender to one place have in common; each of the three has a bound to its length."""
+    """The keys that one sender's messages of a type to an address share. All three arguments have a bounded length."""
     return b'"type":%b,"room":"%b","channel":"%b","from":"%b"' % (
         quoted(type),
         address.room.encode(),
@@ -70,19 +70,19 @@ def _place(address: Address) -> bytes:
 
 
 def finish_message(head: bytes, tail: bytes, timestamp: bytes, seq: int | None) -> bytes:
-    """The whole frame. ``timestamp`` is ISO text; ``seq`` is None for what is not kept in the log."""
+    """The whole frame. ``timestamp`` is ISO text. ``seq`` is None for a message that is not in a log."""
     if seq is None:
         return b'%b,"timestamp":"%b"%b' % (head, timestamp, tail)
     return b'%b,"timestamp":"%b","seq":%d%b' % (head, timestamp, seq, tail)
 
 
 def message_uid(client_message_id: str) -> str:
-    """The ``arq_…`` id under which a message with the sender's own id is delivered."""
+    """The ``arq_…`` id of a delivered message, made from the id that its sender gave it."""
     return client_message_id if client_message_id.startswith("arq_") else f"arq_{client_message_id}"
 
 
 def publish_key(sender: str, client_message_id: str, address: Address) -> str:
-    """What makes a repeated publish recognisable: the sender, its own id, and for a private message whose copy it is."""
+    """The key that recognises a repeated publish: the sender and its id of the message. For an inbox it includes the target."""
     if address.is_inbox:
         return f"{sender}/{client_message_id}>{address.channel}"
     return f"{sender}/{client_message_id}"
@@ -97,10 +97,10 @@ def ack(
     targets: dict[str, int | None] | None = None,
     unproven: Sequence[str] = (),
 ) -> bytes:
-    """The ack of a message: it is durable, at ``seq``.
+    """The ack of a durable message at ``seq``.
 
-    A private message to several clients has a place in each one's inbox: ``targets`` says which, and ``seq`` is None. The
-    ``unproven`` ones get it only if they bring their resume token.
+    A private message to several clients has a seq in each inbox: ``targets`` has them by client id, and ``seq`` is None.
+    ``unproven`` targets receive the message only with their resume token.
     """
     return b'{"type":"ack","request_id":%b,"seq":%b,%b%b%b%b}' % (
         b"null" if request_id is None else quoted(request_id),
@@ -113,7 +113,7 @@ def ack(
 
 
 def system(event: str, at: Address | None = None, **payload: Any) -> bytes:
-    """A ``system`` frame of the server about ``at``: welcome, registered, client_joined, client_left …"""
+    """A ``system`` frame of the server about the address ``at``: welcome, registered, client_joined, client_left …"""
     frame: dict[str, Any] = {"version": "1.0", "type": "system", "from": SERVER}
     if at is not None:
         frame["room"], frame["channel"] = at
@@ -122,13 +122,13 @@ def system(event: str, at: Address | None = None, **payload: Any) -> bytes:
 
 
 def error(problem: BusError, request_id: str | None = None) -> bytes:
-    """An error frame."""
+    """An error frame. ``request_id`` is the id of the refused frame."""
     return encode({"type": "error", "request_id": request_id, "error": problem.as_dict()})
 
 
 def command_response(uid: str, request_id: str | None, command: str, message: str, result: Any) -> bytes:
     """The answer to a successful command."""
-    # Encoded once, though it stands there twice.
+    # The result stands twice in the answer, and is encoded once.
     return _answer(uid, request_id, command, "success", message, result=msgspec.Raw(encode(result)))
 
 
@@ -138,7 +138,7 @@ def command_error(uid: str, request_id: str | None, command: str, problem: BusEr
 
 
 def _answer(uid: str, request_id: str | None, command: str, status: str, message: str, **outcome: Any) -> bytes:
-    """v0 clients read the top level, v1 clients ``payload``."""
+    """The answer to a command, twice in one frame: v0 clients read the top level, v1 clients read ``payload``."""
     told = {"request_id": request_id, "command": command, "status": status, "message": message, **outcome}
     whole = {"version": PROTOCOL, "type": "command_response", "id": uid, "request_id": request_id, "from": SERVER}
     return encode({**whole, **told, "payload": told})

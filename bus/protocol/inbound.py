@@ -9,7 +9,7 @@ import msgspec
 from .registration import Registration
 from .routing import Route
 
-#: The kinds of an :class:`Inbound`; the types of events are free, the kinds are not.
+#: The kinds of an :class:`Inbound`. Clients choose the types of their events, but there are only these kinds.
 KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = (
     "publish",
     "private",
@@ -17,7 +17,7 @@ KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = (
     "telemetry",
     "register",
 )
-#: What is told of a payload that is none, through whichever door it comes.
+#: The fault of a payload that is no object, for every interface.
 PAYLOAD_RULE = "`payload` must be an object. Put a text into `message`."
 
 
@@ -42,15 +42,15 @@ class Inbound(msgspec.Struct):
     event_type: bytes | None = None
     source: bytes | None = None
     registration: Registration | None = None
-    #: Where a message goes, once that is planned (``bus.publishing.plan``).
+    #: The route of a message. ``bus.publishing.plan`` sets it.
     route: Route | None = None
 
 
 def copies_of(inbound: Inbound) -> int:
-    """How often a frame is kept: a private message once for each target."""
+    """The number of copies of a frame in the logs: a private message has one for each target."""
     return max(1, len(inbound.to))
 
 
 def size_of(inbound: Inbound) -> int:
-    """The bytes of what a frame says, as one copy of it keeps them."""
+    """The bytes of payload, message and metadata in one copy of a frame."""
     return sum(len(part) for part in (inbound.payload, inbound.message, inbound.metadata) if part is not None)

@@ -1,7 +1,7 @@
-"""Frames that older versions kept: what is no JSON for every reader is given in a form that is (docs/protocol.md).
+"""Mend frames of older versions that not every JSON reader accepts (docs/protocol.md).
 
-The log never changes a frame, so this happens on the way out, and always with the same result. Two faults are known: a
-``client_timestamp`` with a quote or backslash in it, and numbers out of range. What cannot be mended is said to be unreadable.
+The log never changes a frame, so frames are mended when they are read, always with the same result. Two faults are known: a
+``client_timestamp`` with a quote or backslash, and numbers out of range. Any other fault gives a frame marked ``unreadable``.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from .numbers import as_text, out_of_range, unusual
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
-# What the server writes at the beginning of each frame, down to the time and the seq.
+# The beginning of each frame, up to the time and the seq. The server writes it.
 _HEAD = re.compile(
     rb'\{"version":"1\.0","id":%b,"type":%b,"room":%b,"channel":%b,"from":%b,"timestamp":%b(?:,"seq":[0-9]++)?'
     % ((_STRING,) * 6)
 )
-# The sender's own time as it was kept, with one character between date and time, and what the server wrote behind it.
+# The sender's own time as it was stored, and the keys that the server wrote after it.
 _TIME = re.compile(
     rb',"client_timestamp":"([\x20-\x7e]{1,64}?)"((?:,"eventType":%b)?(?:,"source":%b)?\})\Z' % ((_STRING,) * 2)
 )
 
 
 def legible(frame: bytes, seq: int | None = None) -> bytes:
-    """The kept frame of message ``seq`` as it goes out: as it is, where every reader of JSON takes it; else mended, or marked."""
+    """The stored frame of message ``seq`` in a form that every JSON reader accepts: unchanged, mended, or a placeholder."""
     if _readable(frame):
         return frame
     mended = as_text(_without_quotes(frame))
@@ -36,7 +36,7 @@ def legible(frame: bytes, seq: int | None = None) -> bytes:
 
 
 def placeholder(frame: bytes, seq: int | None = None) -> bytes:
-    """What can be said of a frame whose content cannot be read: where it stands and whose it is, and ``unreadable``."""
+    """The frame instead of an unreadable one: its address, sender and position if they are readable, and ``unreadable``."""
     head = _HEAD.match(frame)
     if head and _readable(head[0] + b"}"):
         told = head[0]
@@ -54,7 +54,7 @@ def _readable(frame: bytes) -> bool:
 
 
 def _without_quotes(frame: bytes) -> bytes:
-    """The frame with the sender's time as ISO text."""
+    """The frame with the sender's time as ISO text. It stays as it is if that time cannot be read."""
     place = frame.rfind(b',"client_timestamp":"')
     found = _TIME.match(frame, place) if place >= 0 else None
     if found is None:

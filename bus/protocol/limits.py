@@ -1,4 +1,4 @@
-"""Rate limits of one connection. The caller passes the time. A flood of frames ends the connection."""
+"""The limits of one connection: rates, sizes and depth. The caller passes the time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 
 import msgspec
 
-# Strings are matched as a whole, so that brackets inside them do not count. An unfinished string is not valid JSON; the
-# decoder says so, and here it reaches to the end: were it no match, each quote in it would be tried anew, up to the end again.
+# A string is one match, so that its brackets do not count. An unfinished string matches up to the end of the text: otherwise
+# each quote in it would start a search up to the end again. The decoder refuses such a text.
 _STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _OPENING = b"[{"
 _QUOTE = ord('"')
 
 
 class TokenBucket:
-    """``rate`` tokens a second, at most ``burst`` of them saved up. A rate of 0 means no limit."""
+    """A bucket that gets ``rate`` tokens a second and holds at most ``burst``. A rate of 0 means no limit."""
 
     __slots__ = ("burst", "level", "rate", "updated")
 
@@ -28,7 +28,7 @@ class TokenBucket:
     def take(self, amount: float, now: float) -> float:
         """Take ``amount`` tokens at monotonic time ``now`` (seconds).
 
-        Returns 0.0 when they were there, else the seconds until they would be; nothing is taken then.
+        Returns 0.0 if the bucket had them. Otherwise it takes none, and returns the seconds until it has them.
         """
         if self.rate <= 0:
             return 0.0
@@ -41,13 +41,13 @@ class TokenBucket:
         return (amount - level) / self.rate
 
     def owe(self, amount: float) -> None:
-        """Take ``amount`` tokens whether they are there or not: what is taken next waits until the debt is paid."""
+        """Take ``amount`` tokens, even below zero. The next :meth:`take` waits until the debt is paid."""
         if self.rate > 0:
             self.level -= amount
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a connection may do; the values come from settings, 0 switches a rate off."""
+    """The limits of a connection. The values come from settings. A rate of 0 means no limit."""
 
     frame_bytes: int = 256 * 1024
     depth: int = 32
@@ -56,14 +56,14 @@ class Limits(msgspec.Struct, frozen=True):
     frames_burst: float = 400.0
     bytes_per_second: float = 4 * 1024 * 1024
     bytes_burst: float = 8 * 1024 * 1024
-    # Refused frames are forgiven slowly: this many at once, then one every two seconds, then 4008.
+    # A connection may send this many bad frames at once, and one more every two seconds. Above that it is closed with 4008.
     bad_frames_burst: float = 50.0
     bad_frames_per_second: float = 0.5
     memberships: int = 100
 
 
 def holder_of(address: str) -> str:
-    """Whom a network address stands for where it is counted: an IPv6 host has a /64 of 2^64 addresses at its disposal."""
+    """The text under which a network address is counted: for IPv6 its /64, since one host has all 2^64 addresses of it."""
     if ":" not in address:
         return address
     try:
@@ -76,7 +76,7 @@ def holder_of(address: str) -> str:
 
 
 def is_of_this_machine(address: str) -> bool:
-    """Whether it is a loopback address (or none, as of a Unix socket), behind which a proxy may stand for everybody."""
+    """Whether an address is a loopback address, or empty as for a Unix socket. A proxy may send all clients from there."""
     try:
         return not address or ipaddress.ip_address(address).is_loopback
     except ValueError:
@@ -86,8 +86,8 @@ def is_of_this_machine(address: str) -> bool:
 def nesting_within(data: bytes, limit: int) -> bool:
     """Whether no bracket of the JSON text ``data`` nests deeper than ``limit``.
 
-    The count of opening brackets bounds the depth, and counting runs at the speed of ``memchr``; only texts with more
-    of them than the limit are walked through.
+    The number of opening brackets bounds the depth, and counting them is fast. Only a text with more of them than ``limit`` is
+    read bracket by bracket.
     """
     if data.count(b"{") + data.count(b"[") <= limit:
         return True

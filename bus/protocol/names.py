@@ -1,8 +1,8 @@
 """Names and addresses. Only this module knows their spelling.
 
-A *room* holds *channels*; ``science:explore`` is the address of channel ``explore`` in room ``science``. Three kinds
-of address are reserved: ``science:*`` is the log of whole-room messages, ``*:*`` that of messages to everybody, and
-``pm:<client_id>`` the inbox of a client.
+A *room* holds *channels*. ``science:explore`` is the address of channel ``explore`` in room ``science``. Three kinds of
+address are reserved. ``science:*`` is the log of messages to the whole room, and ``*:*`` that of messages to everybody.
+``pm:<client_id>`` is the inbox of a client.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import NamedTuple
 WHOLE = "*"
 INBOX_ROOM = "pm"
 
-# "-" and "/" and "." are ordinary letters of a name; ":" only separates; "*" has the meanings above.
+# "-", "/" and "." are ordinary characters of a name. ":" separates room and channel. "*" has the meanings above.
 _NAME = re.compile(r"[A-Za-z0-9_\-./]{1,64}", re.ASCII)
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_\-.@]{1,64}", re.ASCII)
 
-#: Who the server is on the wire; no client can be it, nor what readers would take for it.
+#: The server's client id on the wire. No client can have it, or an id that readers would mistake for it.
 SERVER = "arqonbus_server"
 _SERVERS = frozenset({"arqonbusserver", "arqonbus", "server", "system"})
-#: How the server calls those who speak without a socket of the bus: nobody, or a telemetry socket.
+#: The ids that the server makes for senders without a socket of the bus: anonymous REST callers and telemetry sockets.
 _NO_SOCKET = re.compile(r"anonymous-[0-9a-f]{12}|telemetry-[0-9a-f]{16}", re.ASCII | re.IGNORECASE)
-#: How it calls a connection that does not say who it is.
+#: The id that the server makes for a connection that registers without a client id.
 _MADE_UP = re.compile(r"client-[0-9a-f]{16}", re.ASCII | re.IGNORECASE)
 
 NAME_RULE = "1 to 64 letters, digits and _ - . /"
@@ -30,7 +30,7 @@ CLIENT_ID_RULE = "1 to 64 letters, digits and _ - . @"
 
 
 class Address(NamedTuple):
-    """Where a log is: the pair of a room and a channel name."""
+    """The address of a log: the names of a room and a channel."""
 
     room: str
     channel: str
@@ -74,13 +74,13 @@ def is_client_id(text: object) -> bool:
 
 
 def is_reserved(client_id: str) -> bool:
-    """Whether a client id is the server's, looks like it (``ArqonBus-Server``), or is one that the server makes up."""
+    """Whether a client id is the server's, looks like it (``ArqonBus-Server``), or has the form of a generated one."""
     plain = "".join(filter(str.isalnum, client_id)).lower()
     return plain in _SERVERS or _NO_SOCKET.fullmatch(client_id) is not None or is_made_up(client_id)
 
 
 def is_made_up(client_id: str) -> bool:
-    """Whether a client id is of those that the server makes up for connections: who comes back under one has to prove itself."""
+    """Whether a client id has the form that the server generates. A client that comes back under such an id must prove it."""
     return _MADE_UP.fullmatch(client_id) is not None
 
 
@@ -90,12 +90,12 @@ def inbox(client_id: str) -> Address:
 
 
 def whole_room(room: str) -> Address:
-    """The address of the log of a room's whole-room messages."""
+    """The address of the log of messages to the whole room."""
     return Address(room, WHOLE)
 
 
 def parse_address(text: str) -> Address | None:
-    """``room:channel`` (also ``room:*``, ``*:*``, ``pm:<client_id>``) as an address; None when it is not one."""
+    """``room:channel``, ``room:*``, ``*:*`` or ``pm:<client_id>`` as an address. None for any other text."""
     room, colon, channel = text.partition(":")
     if not colon:
         return None

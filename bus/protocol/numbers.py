@@ -1,7 +1,8 @@
-"""The numbers that are taken: those that every reader of JSON reads alike (RFC 8259 §6, RFC 7493 §2.2).
+"""The numbers that the bus accepts: those that all JSON readers read alike (RFC 8259 §6, RFC 7493 §2.2).
 
-JSON itself knows no bounds, its readers do: an integer of 5,000 digits or ``1e999`` is an error for some, infinite for others.
-A whole number has 64 bits, any other is what a double can hold; a fraction may be longer than that, it is rounded.
+JSON has no bounds for numbers, but its readers have. An integer of 5,000 digits or ``1e999`` is an error for some readers and
+infinite for others. A whole number has at most 64 bits. Any other number must be within the range of a double; readers round
+its further digits.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ NUMBER_RULE = (
     "Send other numbers as text."
 )
 
-# The quick look takes every digit for "0", and reads a "+" as a digit to see `1e+999` as it sees `1e999`.
+# The quick check reads every digit as "0". It reads "+" as a digit too, so that `1e+999` looks like `1e999`.
 _SHAPES = bytes(ord("0") if chr(c) in "0123456789+" else ord("e") if chr(c) == "E" else c for c in range(256))
 _LONG, _LARGE = b"0" * 19, b"0e000"
 
 _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-# Text up to the next number that has to be looked at; possessive throughout, so it is read once, whatever it is.
-# Up to 18 digits and an exponent up to 289 fit into each of the two kinds.
+# The text before the next number that needs a closer check. All quantifiers are possessive, so that any text is read once.
+# A number of up to 18 digits with an exponent up to 289 is within both ranges.
 _FINE = re.compile(
     rb'(?:[^"0-9\-]++|"(?:[^"\\]++|\\.)*+"'
     rb"|-?[0-9]{1,18}(?![0-9])(?:\.[0-9]++)?(?:[eE](?:-[0-9]++|\+?0*+(?:[01]?[0-9]{1,2}|2[0-8][0-9])(?![0-9])))?(?![0-9.eE]))*+",
@@ -32,21 +33,21 @@ _NUMBER = re.compile(rb"-?[0-9]++(\.[0-9]++)?([eE][+-]?[0-9]++)?")
 
 
 def unusual(data: bytes) -> bool:
-    """A quick look: whether a JSON text may hold a number out of range. It also says so of some texts that hold none."""
+    """Whether a JSON text may hold a number out of range. This quick check is also true for some texts without one."""
     shapes = data.translate(_SHAPES)
     return _LONG in shapes or _LARGE in shapes
 
 
 def out_of_range(data: bytes) -> bytes | None:
-    """The first number of a JSON text that is out of range, as it stands there; None when all are taken."""
-    # Nearly always it was an id or another text with digits in it.
+    """The first number out of range in a JSON text, with its own digits. None if there is none."""
+    # The digits are nearly always in an id or another string.
     if not unusual(_STRINGS.sub(b'""', data)):
         return None
     return next((found[0] for found in _beyond(data)), None)
 
 
 def as_text(data: bytes) -> bytes:
-    """A JSON text in which numbers out of range stand as strings; nothing else of it changes."""
+    """The JSON text with its numbers out of range as strings, and otherwise unchanged."""
     parts: list[bytes] = []
     end = 0
     for found in _beyond(data):

@@ -13,7 +13,7 @@ from .values import holds_nul, seq_of
 
 
 class Resume(msgspec.Struct, frozen=True):
-    """What a client that comes back brings: proof, and where it was in each log."""
+    """The ``resume`` of a client that comes back: its token, and its position in each log by address."""
 
     token: str | None = None
     positions: dict[str, dict[str, Any]] = {}
@@ -36,9 +36,9 @@ class Registration(msgspec.Struct):
 
 
 def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> Registration:
-    """A registration of plain values (a frame's, or the query string's).
+    """The registration in the fields of a frame or of the query string.
 
-    Raises :class:`FrameError` VALIDATION_ERROR with every fault when no collector is given.
+    ``faults`` collects the faults. Without it, the function raises :class:`FrameError` VALIDATION_ERROR with all of them.
     """
     own = faults or Faults()
     result = Registration()
@@ -57,7 +57,7 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
             own.add(field, f"`{field}` must be a text of at most {longest} characters.")
         else:
             setattr(result, field, value)
-    # A token as long as in a header (``bus.auth.jwts``).
+    # A token may be as long as in a header (``bus.auth.jwts``).
     for field, longest in (("room", 4096), ("channel", 4096), ("token", 8192), ("epoch", 4096)):
         value = fields.get(field)
         if field == "token" and not value:

@@ -25,7 +25,7 @@ LONGEST = 129
 
 
 class Route(NamedTuple):
-    """Where a message goes: to everybody at ``address``, or with ``targets`` (client ids) to their inboxes only."""
+    """The route of a message: to the log of ``address``, or with ``targets`` (client ids) only to their inboxes."""
 
     address: Address
     targets: Sequence[str] | None = None
@@ -38,20 +38,24 @@ class Route(NamedTuple):
 
 
 def resolve(room: str | None, channel: str | None, initial: Address) -> Address:
-    """The address of a frame's ``room`` and ``channel``, as :func:`place` finds it. Raises ``BusError`` INVALID_NAME."""
+    """The address of a frame's ``room`` and ``channel``, by the rules of :func:`place`. Raises ``BusError`` INVALID_NAME."""
     return place(room, channel, initial).address
 
 
 def place(room: str | None, channel: str | None, initial: Address) -> Route:
-    """The target of a frame's ``room`` and ``channel``, with ``initial`` as the fallback pair.
+    """The route of a frame's ``room`` and ``channel``. ``initial`` is the address of a frame without both.
 
-    Rules in order: a ``channel`` that holds ``r:c`` is the target; else a channel lies in ``room`` (its part before
-    ``:``), or in the initial room; else a ``room`` of the form ``r:c`` is both; a room alone is the whole room; neither is
-    the initial pair. Empty strings count as absent; ``*`` as the room is everybody. A message for inboxes (``pm:<client_id>``,
-    or ``pm`` as the channel of any room) is private: its targets are not None, and still to be filled in.
-    Raises ``BusError`` INVALID_NAME.
+    The first rule that fits applies:
+
+    1. A ``channel`` of the form ``r:c`` is the whole address.
+    2. Any other channel lies in ``room`` (in its part before ``:``), or in the initial room.
+    3. A ``room`` of the form ``r:c`` is the whole address.
+    4. A room alone is the whole room.
+
+    Empty strings count as absent, and the room ``*`` is everybody. A message to ``pm:<client_id>``, or to the channel ``pm`` of
+    any room, is private: its ``targets`` are empty, and the caller fills them in. Raises ``BusError`` INVALID_NAME.
     """
-    # What is longer than an address cannot be one, but with a channel of its own the room may have anything behind its ":".
+    # A longer room cannot be remembered: beside a channel, it may have any text after its ":".
     if room is not None and len(room) > LONGEST:
         return _place(room, channel, initial)
     return _remembered(room, channel, initial)
@@ -76,12 +80,12 @@ def _resolve(room: str | None, channel: str | None, initial: Address) -> Address
     return initial
 
 
-#: The same few targets come with every message; what is refused is not remembered.
+#: Most messages have one of a few addresses, so their routes are remembered. Errors are not.
 _remembered = lru_cache(maxsize=4096)(_place)
 
 
 def delivered_type(type: str, address: Address) -> str:
-    """Return the delivered type of a message: an event to an inbox becomes a private message."""
+    """The delivered type of a message: an event to an inbox becomes a private message."""
     return "private" if type == "event" and address.is_inbox else type
 
 
@@ -108,12 +112,12 @@ def _checked(room: str, channel: str) -> Address:
 
 
 def invalid_name(field: str, value: object, message: str | None = None) -> BusError:
-    """The error for a name that breaks the rules; the value is shown shortened."""
+    """The error for an invalid name. It shows the first 80 characters of ``value``."""
     shown = str(value)[:80]
     text = message or f"{shown!r} is not a valid name. Use {NAME_RULE}"
     return BusError(ErrorCode.INVALID_NAME, text, [{"field": field, "value": shown, "message": text}])
 
 
 def channel_not_found(address: Address) -> BusError:
-    """The error for a channel that is not there, and to the letter that for one that the asker may not know of."""
+    """The error for a missing channel. A hidden channel gives the same text, so that nobody can tell the two apart."""
     return BusError(ErrorCode.CHANNEL_NOT_FOUND, f"There is no channel {address}.", [{"address": str(address)}])

@@ -1,7 +1,6 @@
 """The protocol of one connection, without I/O.
 
-Text and a time go in, canonical frames come out; what is wrong is raised. The runtime (``bus.sockets.connection``) carries out
-what the frames ask for.
+The input is text and a time, the output is a canonical frame or an exception. ``bus.sockets.connection`` serves the frames.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from .usual import read
 
 
 def read_within(data: bytes, limits: Limits, grammar: Callable[[bytes], Inbound]) -> Inbound:
-    """The canonical form of one frame that is within the limits of size, depth and targets. Raises :class:`FrameError`."""
+    """The canonical form of one frame. Raises :class:`FrameError` if it is above the limits of size, depth or targets."""
     if len(data) > limits.frame_bytes:
         raise FrameError(
             ErrorCode.FRAME_TOO_LARGE,
@@ -41,7 +40,7 @@ def read_within(data: bytes, limits: Limits, grammar: Callable[[bytes], Inbound]
 
 
 class Session:
-    """What one connection may still send. ``grammar`` turns a frame into its canonical form."""
+    """The rate limits and the faults of one connection. ``grammar`` turns a frame into its canonical form."""
 
     __slots__ = ("_bad_frames", "_bytes", "_frames", "_grammar", "_refusals", "_shared", "limits")
 
@@ -55,14 +54,14 @@ class Session:
         self._refusals: TokenBucket | None = None
 
     def share(self, bucket: TokenBucket | None) -> None:
-        """Take the frames from ``bucket`` too, which other connections of the same principal share."""
+        """Limit the frames by ``bucket`` too, which the connections of one principal share. None ends that."""
         self._shared = bucket
 
     def receive(self, data: bytes, now: float) -> Inbound:
-        """The canonical form of one frame that came at monotonic time ``now`` (seconds).
+        """The canonical form of one frame, received at monotonic time ``now`` (seconds).
 
-        Raises :class:`FrameError` or ``BusError`` for a frame that costs one error, and ``Closing`` when the frames
-        before it have used up the connection's patience (4008 for bad frames, 4429 for too many).
+        Raises :class:`FrameError` or ``BusError`` for a refused frame. Raises ``Closing`` after too many of them: with 4008 for
+        bad frames, and with 4429 for frames above the rate.
         """
         limits = self.limits
         wait = self._frames.take(1.0, now) or self._bytes.take(len(data), now)
@@ -75,11 +74,11 @@ class Session:
         except FrameError as problem:
             self._bad(problem, now)
         if len(inbound.to) > 1:
-            # It is kept for each target, and counts as often.
+            # A private message is stored once for each target, and counts as many frames.
             self._owe(len(inbound.to) - 1, len(data))
         registration = inbound.registration
         if registration is not None and registration.resume is not None and limits.memberships:
-            # Each membership has its channel's log and at most one room's; the inbox and everybody's come on top.
+            # A membership has at most two logs, of its channel and of its room. The inbox and the log of everybody are two more.
             most = 2 * limits.memberships + 2
             if len(registration.resume.positions) > most:
                 self._bad(
@@ -91,19 +90,19 @@ class Session:
         return inbound
 
     def ask(self, cost: int) -> None:
-        """A question was asked that is worth ``cost`` frames, the one that it came in among them."""
+        """Count a query as ``cost`` frames, including the frame that contained it."""
         if cost > 1:
             self._owe(cost - 1, 0)
 
     def _owe(self, times: int, size: int) -> None:
-        """What was let in is worth ``times`` frames of ``size`` bytes more; later frames wait for that."""
+        """Count the last frame as ``times`` more frames of ``size`` bytes each. Later frames wait for that."""
         self._frames.owe(times)
         self._bytes.owe(times * size)
         if self._shared is not None:
             self._shared.owe(times)
 
     def _bad(self, problem: BusError, now: float) -> NoReturn:
-        """A bad frame: one error, or the connection if there were too many of them."""
+        """Refuse a bad frame with its error. Too many bad frames raise ``Closing`` with 4008."""
         if self._bad_frames is None:
             self._bad_frames = TokenBucket(self.limits.bad_frames_per_second, self.limits.bad_frames_burst, now)
         if self._bad_frames.take(1.0, now):
@@ -111,7 +110,7 @@ class Session:
         raise problem
 
     def _refuse(self, data: bytes, wait: float, now: float) -> NoReturn:
-        """A frame above the rate: an error that says when to come back; going on regardless closes the connection."""
+        """Refuse a frame above the rate; ``wait`` is the seconds to wait. Too many such frames raise ``Closing`` with 4429."""
         request_id = request_id_of(data) if len(data) <= self.limits.frame_bytes else id_at_sight(data)
         problem = FrameError(ErrorCode.RATE_LIMITED, request_id=request_id, retry_after=wait)
         if self._refusals is None:

@@ -1,7 +1,7 @@
 """The states of one connection, and the steps between them.
 
-A socket of the bus goes from ``CONNECTING`` to ``REGISTERED``. A telemetry socket or a stream of events is no client of the bus:
-it goes to ``SERVED`` instead. Every state may end in ``CLOSING`` or ``CLOSED``.
+A socket of the bus goes from ``CONNECTING`` to ``REGISTERED``. A telemetry socket or an event stream is no client of the bus, so
+it goes to ``SERVED`` instead. ``CLOSING`` or ``CLOSED`` may follow every state.
 """
 
 from __future__ import annotations
@@ -10,21 +10,21 @@ import enum
 
 
 class State(enum.Enum):
-    """Where a connection stands."""
+    """The state of a connection."""
 
-    #: The connection is there; the bus has not counted it yet.
+    #: The connection exists, but the bus has not counted it yet.
     CONNECTING = "connecting"
-    #: The connection is counted and welcomed; its client has not said who it is.
+    #: The connection is counted and has its welcome. Its client has not registered.
     CONNECTED = "connected"
-    #: The claim to a client id is on its way to the database, which may hold it from now on.
+    #: The claim to a client id goes to the database, which may hold it from now on.
     CLAIMING = "claiming"
-    #: The client id belongs to the connection; its first memberships begin.
+    #: The client id belongs to the connection, and its first memberships begin.
     JOINING = "joining"
-    #: The client has its answer to the registration.
+    #: The client has received the answer to its registration.
     REGISTERED = "registered"
-    #: The connection is in use without being a client: a telemetry socket, or a stream of events.
+    #: The connection is in use, but is no client: a telemetry socket or an event stream.
     SERVED = "served"
-    #: This process has said that it closes the connection.
+    #: This process has begun to close the connection.
     CLOSING = "closing"
     #: The connection is over.
     CLOSED = "closed"
@@ -36,7 +36,7 @@ _ENDINGS = (State.CLOSING, State.CLOSED)
 STEPS: dict[State, frozenset[State]] = {
     State.CONNECTING: frozenset({State.CONNECTED, State.SERVED, *_ENDINGS}),
     State.CONNECTED: frozenset({State.CLAIMING, State.SERVED, *_ENDINGS}),
-    # A claim that was refused may be followed by another one.
+    # After a refused claim the client may try another one.
     State.CLAIMING: frozenset({State.CLAIMING, State.JOINING, *_ENDINGS}),
     State.JOINING: frozenset({State.REGISTERED, *_ENDINGS}),
     State.REGISTERED: frozenset(_ENDINGS),
@@ -47,30 +47,30 @@ STEPS: dict[State, frozenset[State]] = {
 
 
 class IllegalStep(RuntimeError):
-    """A step that the table does not have: a fault of the program."""
+    """A step that :data:`STEPS` does not allow. This is a bug."""
 
     def __init__(self, before: State, after: State) -> None:
         super().__init__(f"A connection cannot go from {before.name} to {after.name}.")
 
 
 class Ended(Exception):
-    """The connection was closed while something was done for it; there is nobody left to answer."""
+    """The connection has ended before a step. Nobody is left to answer."""
 
 
 class Lifecycle:
-    """The state of one connection, which changes by the steps of :data:`STEPS` only."""
+    """The state of one connection. Only the steps of :data:`STEPS` change it."""
 
     __slots__ = ("reached", "state")
 
     def __init__(self) -> None:
         self.state = State.CONNECTING
-        #: The last state before the end; the state itself while the connection lasts.
+        #: The last state before the end. While the connection lasts, this is its state.
         self.reached = State.CONNECTING
 
     def step(self, after: State) -> None:
-        """Go on to ``after``.
+        """Change the state to ``after``.
 
-        Raises :class:`Ended` where the connection has ended meanwhile, and :class:`IllegalStep` for a step of another kind.
+        Raises :class:`Ended` if the connection has ended meanwhile, and :class:`IllegalStep` for any other impossible step.
         """
         before = self.state
         if after not in STEPS[before]:
@@ -88,15 +88,15 @@ class Lifecycle:
 
     @property
     def registered(self) -> bool:
-        """Whether its frames are accepted: it is registered, or needs no registration."""
+        """Whether the frames of the connection are accepted: it is registered, or needs no registration."""
         return self.state is State.REGISTERED or self.state is State.SERVED
 
     @property
     def known(self) -> bool:
-        """Whether it was ever registered, also once it is closing."""
+        """Whether the connection was ever registered or served. This stays true at its end."""
         return self.reached is State.REGISTERED or self.reached is State.SERVED
 
     @property
     def claimed(self) -> bool:
-        """Whether the database may hold its claim to a client id, also once it is closing."""
+        """Whether the database may hold the connection's claim to a client id. This stays true at its end."""
         return self.reached is State.CLAIMING or self.reached is State.JOINING or self.reached is State.REGISTERED

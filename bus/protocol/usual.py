@@ -1,8 +1,8 @@
-"""The usual frame, a message for a channel, read in one step.
+"""Read the usual frame, a message for a channel, in one step.
 
-Nine of ten frames are events with a few plain keys. Decoding such a frame into typed fields at once takes a third of the time
-of taking it apart key by key (docs/performance.md); whatever else a frame may be is left to ``dialects.normalise``, which
-decides alone what is right and what is wrong. A test compares the two on every frame that this module takes.
+Nine of ten frames are events with a few plain keys. This module decodes such a frame into typed fields at once. That takes a
+third of the time of reading it key by key (docs/performance.md). Any other frame goes to ``dialects.normalise``, which alone
+reports faults. A test compares the two on every frame that this module accepts.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ _decode = msgspec.json.Decoder(_Frame).decode
 
 
 def read(data: bytes) -> Inbound:
-    """The canonical form of a frame. Raises :class:`~bus.protocol.faults.FrameError` with every fault of it."""
+    """The canonical form of a frame. Raises :class:`~bus.protocol.faults.FrameError` with every fault of the frame."""
     return usual(data) or read_closely(data)
 
 
 def usual(data: bytes) -> Inbound | None:
-    """The canonical form of a usual frame; None for one that has to be looked at closely, right or wrong."""
+    """The canonical form of a usual frame. None for any other frame, valid or not."""
     try:
         if not data.isascii():
             data.decode()  # As in ``decode_object``.
         frame = _decode(data)
-    except (ValueError, RecursionError):  # Also what msgspec raises.
+    except (ValueError, RecursionError):  # The exceptions of msgspec are ValueErrors too.
         return None
     if unusual(data) and out_of_range(data) is not None:
         return None
@@ -106,10 +106,10 @@ def _value(raw: msgspec.Raw) -> bytes | None:
 
 @lru_cache(maxsize=1024)
 def _is_published(kind: str) -> bool:
-    """Whether messages of this type are published, under this name or the one it stands for."""
+    """Whether messages of the type ``kind``, which may be an alias, are published."""
     return kind.isprintable() and kind not in KINDS and kind not in SERVER_TYPES
 
 
 def _is_v1(frame: _Frame) -> bool:
-    """Whether a frame with a version is as the v1 contract wants it."""
+    """Whether a frame with ``version`` follows the rules of v1."""
     return bytes(frame.version) == VERSION and frame.type in V1_TYPES and (frame.id or "").startswith("arq_")

@@ -1,4 +1,4 @@
-"""Rules for plain JSON values, wherever they stand: in registrations and in the parameters of commands."""
+"""Rules for plain JSON values, such as those of registrations and of command parameters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .numbers import NUMBER_RULE, out_of_range, unusual
 
 _one = msgspec.json.Decoder(msgspec.Raw)
 
-# Python takes any character between date and time; the sender's time is handed on, so it is a blank or a T here.
+# Python accepts any character between date and time. Other clients get the sender's time, so here it must be a blank or a T.
 _TIME = re.compile(r"[0-9W\-]{7,10}(?:[T ][0-9:.,Z+\-]{2,53})?", re.ASCII)
 
 
 def wrong_with(data: bytes, depth: int) -> str | None:
-    """Why a JSON text that a program made cannot be handed on; None when it can. ``depth`` is how deep it may nest."""
+    """The reason why a program's JSON text cannot be published, or None. ``depth`` is the deepest allowed nesting."""
     try:
         _one.decode(data)
     except (msgspec.DecodeError, RecursionError):
@@ -30,19 +30,19 @@ def wrong_with(data: bytes, depth: int) -> str | None:
 
 
 def is_printable(text: object, longest: int) -> bool:
-    """Whether ``text`` has 1 to ``longest`` characters that can be printed, as ids and types have."""
+    """Whether ``text`` has 1 to ``longest`` printable characters, which ids and types must have."""
     return isinstance(text, str) and 1 <= len(text) <= longest and text.isprintable()
 
 
 def seq_of(position: Any) -> Any:
-    """A seq that was written as text, as the query string does; anything else as it is."""
+    """A seq from text, as in a query string. Any other value is returned unchanged."""
     if isinstance(position, str) and len(position) < 19 and position.isascii() and position.isdigit():
         return int(position)
     return position
 
 
 def holds_nul(value: Any) -> bool:
-    """Whether a text anywhere in a JSON value holds U+0000, which databases do not take."""
+    """Whether any text in a JSON value holds U+0000, which PostgreSQL does not store."""
     if isinstance(value, str):
         return "\x00" in value
     if isinstance(value, dict):
@@ -51,7 +51,7 @@ def holds_nul(value: Any) -> bool:
 
 
 def valid_time(text: str) -> str | None:
-    """The sender's own time if it is one; a wrong clock format is not worth an error."""
+    """The sender's own time, or None if it is no ISO time. A wrong format is no error."""
     if _TIME.fullmatch(text) is None:
         return None
     try:
