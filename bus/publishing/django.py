@@ -164,7 +164,11 @@ def _publish(
     several = sum(map(len, addresses)) > 1
     # One message for a channel that is there needs no transaction but the log's own, which waits for nobody.
     with commit.one_transaction() if missing or new_sender or (several and not late) else commit.outcome_told():
-        refs.update((address, ensure(address, actor, create=create, action=PUBLISH)[0]) for address in missing)
+        for address in missing:
+            refs[address], _ = ensure(address, actor, create=create, action=PUBLISH)
+            if refs[address].private:
+                # At once, as for a missing channel: the rest of a batch must not cost more after a hidden one.
+                require(actor, PUBLISH, address, private=True)
         for address in wanted:
             require(actor, PUBLISH, address, private=refs[address].private)
         sender = sender_of(actor)
