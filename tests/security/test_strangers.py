@@ -30,7 +30,7 @@ pytestmark = pytest.mark.embedded
 #: Lines of each state, and the most that one of them sends.
 LINES, MOST = 20, 3 * 1024 * 1024
 #: What the process may grow by, for each line and in all: its buffers, and what the allocator keeps of them.
-PER_LINE, SLACK = 300_000, 40 * 1024 * 1024
+PER_LINE, SLACK = 300_000, 20 * 1024 * 1024
 MASK = b"\x0a\xf1\x80\x07"
 
 HOST = b"Host: 127.0.0.1\r\n"
@@ -103,7 +103,7 @@ STATES = {
         b"", (b"GET " + FILE + b" HTTP/1.1\r\n" + HOST + b"\r\n") * 20, besides=2 * FILE_BYTES
     ),
     "small requests whose answers nobody reads": State(
-        b"", (b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n") * 50, besides=2_000_000
+        b"", (b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n") * 50, besides=3_000_000
     ),
     "requests with an Upgrade to something else": State(
         b"GET /health HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: foo\r\n" + HOST + b"\r\nGET /he", answered=True
