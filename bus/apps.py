@@ -1,4 +1,4 @@
-"""The app's configuration; it also holds the process's running nodes, one per event loop."""
+"""The configuration of the app ``bus``. It also holds the running nodes of the process, one for each event loop."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ class BusConfig(AppConfig):
 
     def __init__(self, app_name: str, app_module: Any) -> None:
         super().__init__(app_name, app_module)
-        #: How frames of a kind that the bus itself does not serve are carried out; other apps add theirs in ``ready``.
+        #: The handlers of frame kinds that the bus itself does not serve. Other apps add theirs in ``ready``.
         self.kinds: dict[str, Handler] = {}
-        #: What the ASGI application that this process has made hands sockets to; None before. The system checks ask.
+        #: The router of sockets of this process's ASGI application, for the system checks. None until that is made.
         self.sockets: Any = None
-        #: While a system check makes the application, which is then not there to serve.
+        #: True while a system check makes the ASGI application, which then serves nobody.
         self.checking = False
 
     def ready(self) -> None:
-        """Make what the process shares, and connect checks and signals. Raises ``ImproperlyConfigured`` for a missing app."""
+        """Make the shared objects of the process, and connect checks and signals.
+
+        Raises ``ImproperlyConfigured`` for a missing app.
+        """
         for needed in ("django.contrib.auth", "django.contrib.contenttypes"):
             if not apps.is_installed(needed):
                 raise ImproperlyConfigured(f'The bus needs the users of Django. Add "{needed}" to INSTALLED_APPS.')
@@ -43,19 +46,19 @@ class BusConfig(AppConfig):
         from .log import Passed
         from .monitoring.log_lines import Damper
 
-        #: The nodes that run in this process; code outside of an event loop sends notifications through it.
+        #: The nodes that run in this process. Code outside of an event loop sends notifications through them.
         self.nodes: set[Node] = set()
-        #: Node of each loop, running or about to.
+        #: The node of each event loop, running or starting.
         self.loops: dict[AbstractEventLoop, Node] = {}
-        #: Ids of messages of ephemeral channels that came by any door of this process.
+        #: The ids of messages of ephemeral channels that reached this process by any interface.
         self.passed = Passed()
-        #: The grants as this process knows them.
+        #: This process's copy of the grants.
         self.rules = RuleTable()
-        #: What callers of the REST API have left of their rate.
+        #: The rate limits of the callers of the REST API.
         self.http_buckets = Buckets()
-        #: What network addresses have left of wrong credentials and log-ins.
+        #: The limits for wrong credentials and log-ins of each network address.
         self.attempts = Attempts()
-        #: Lines about what the REST API refused.
+        #: The limit for log lines about requests that the REST API refused.
         self.http_refusals = Damper(rate=10.0, burst=100.0)
         checks.register_checks()
         receivers.connect()

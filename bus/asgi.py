@@ -1,4 +1,4 @@
-"""The ASGI application of a project with the bus in it: HTTP to Django, sockets to consumers, and the node's own beginning.
+"""The ASGI application of a project with the bus: it routes HTTP to Django and sockets to consumers, and starts the node.
 
 ::
 
@@ -29,12 +29,11 @@ logger = logging.getLogger("arqonbus.asgi")
 
 
 def bus_application(http: Application, websocket: Application) -> Application:
-    """The application over ``http`` (Django's) and ``websocket`` (a ``URLRouter`` with the bus's consumers).
+    """The application for ``http`` (Django's) and ``websocket`` (a ``URLRouter`` with the bus's consumers).
 
-    It also does for the server behind it what the bus wants of it: under ``daphne`` and ``uvicorn`` the node begins with the
-    process, slow handshakes end, and tokens stay out of access logs. A path that ``websocket`` has no route for is refused in
-    order. What a page of the project may mean by it is tried before (``bus.conf.routes``): the console looks for its socket
-    at its own path, with the project's prefix and language. Raises ``ImproperlyConfigured`` for settings that cannot work.
+    Under ``daphne`` and ``uvicorn`` the node starts with the process, slow handshakes end, and tokens stay out of access logs.
+    The console looks for its socket at its own path, with the project's prefix and language, so such paths are tried too
+    (``bus.conf.routes``). A path without a route is refused. Raises ``ImproperlyConfigured`` for settings that cannot work.
     """
     refuse_to_serve()
     apps.get_app_config("bus").sockets = websocket  # type: ignore[attr-defined]
@@ -47,7 +46,7 @@ def bus_application(http: Application, websocket: Application) -> Application:
         elif scope["type"] == "lifespan":
             await lifespan(scope, receive, send)
         else:
-            # Streams of events look at what the server behind it holds back for a slow reader.
+            # An event stream measures the bytes that the server holds back for a slow reader.
             scope["arqonbus.send"] = send
             ending = begin(scope)
             try:
@@ -59,14 +58,14 @@ def bus_application(http: Application, websocket: Application) -> Application:
 
 
 class _Sockets:
-    """A router of sockets that also answers for the paths it does not know, and for a port of telemetry's own."""
+    """A router of sockets that also refuses unknown paths, and serves the telemetry port."""
 
     def __init__(self, router: Application) -> None:
         self._router = router
         self._paths = [f"/{route.pattern}" for route in getattr(router, "routes", ())]
-        #: What ``/`` is on a port of telemetry's own (``bus.servers.serve`` marks what came in there).
+        #: The path that ``/`` means on the telemetry port. ``bus.servers.serve`` marks the connections of that port.
         self._telemetry = next((path for path in self._paths if path.endswith("/telemetry/")), "")
-        # Strangers try addresses: they must not fill the log.
+        # Strangers who try many addresses must not fill the log.
         self._damper = Damper(rate=1.0, burst=20.0)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -84,7 +83,7 @@ class _Sockets:
         await self._refuse(scope["path"], receive, send)
 
     async def _refuse(self, path: str, receive: Any, send: Any) -> None:
-        """Refuse the handshake (403 is all that ASGI lets an application say), and tell the log what there is."""
+        """Refuse the handshake, and log the existing paths. ASGI lets an application refuse only with 403."""
         if self._damper.admit() is not None:
             there = ", ".join(self._paths) or "the paths in asgi.py"
             logger.warning("No socket at %s. The sockets are at %s", path, there, extra={"event": "no_such_socket"})
@@ -93,5 +92,5 @@ class _Sockets:
 
 
 def _unrouted(problem: ValueError) -> bool:
-    """Whether this is how ``URLRouter`` says that no route matches; it has no exception of its own for that."""
+    """Whether ``problem`` means that ``URLRouter`` found no route. It raises a plain ``ValueError`` for that."""
     return str(problem).startswith("No route found for path")

@@ -23,7 +23,7 @@ SUBPROTOCOL = "arqonbus.v1"
 
 
 class _Arrival(NamedTuple):
-    """A connection whose handshake is checked, with the reader of its server if it has one."""
+    """A connection after the check of its handshake, with the reader of its server if the server has one."""
 
     connection: Connection
     reader: Reader | None
@@ -52,7 +52,7 @@ class BusConsumer(AsyncConsumer):
         code = 1006
         try:
             await _open(connection, reader, refusal)
-            # The loop stays in this function: one coroutine less for each connection that waits.
+            # The loop is in this function because that saves one coroutine for each waiting connection.
             while True:
                 event = await receive()
                 kind = event["type"]
@@ -62,7 +62,7 @@ class BusConsumer(AsyncConsumer):
                 if reader is not None:
                     reader.busy = True
                 if writer.closed:
-                    # Messages that come before the client knows of the close are dropped.
+                    # Messages that arrive before the client knows of the close are dropped.
                     if reader is not None:
                         reader.discard_input(flood=connection.client.close_code in (BAD_FRAMES, TOO_MANY))
                 elif kind == "arqonbus.frame":
@@ -70,7 +70,7 @@ class BusConsumer(AsyncConsumer):
                 elif kind == "websocket.receive":
                     text = event.get("text")
                     await dispatch.serve(connection, text.encode() if text is not None else event.get("bytes") or b"")
-                # While the connection is silent nothing of its last frame is kept.
+                # Free the last frame, so that an idle connection does not keep it in memory.
                 event = None
                 if reader is not None:
                     reader.busy = False
@@ -81,7 +81,7 @@ class BusConsumer(AsyncConsumer):
             await connection.closed(code)
 
     async def _arrive(self, scope: Any, send: Any) -> _Arrival:
-        """Check the handshake, and make the connection. ``send`` is the outermost one, the server's own."""
+        """Check the handshake, and make the connection. ``send`` is the server's own, without wrappers."""
         node = current()
         settings = node.runtime.settings
         portable = settings.writer == "portable"
@@ -105,7 +105,7 @@ class BusConsumer(AsyncConsumer):
             node, actor, kind=self.kind, peer_address=peer_address(scope), origin=origin_of(scope), query=query
         )
         writer = choose_writer(send, node.bounds, connection.overflow, portable=portable)
-        # A connection that is cancelled before it is opened has its writer, too.
+        # Set the writer now, since a connection may be cancelled before it is open.
         connection.writer = connection.client.writer = writer
         return _Arrival(connection, reader, refusal)
 

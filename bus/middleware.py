@@ -15,12 +15,12 @@ from .api.errors import plain_answer
 from .protocol.errors import BusError, ErrorCode
 from .sockets.origin import host_allowed, origin_allowed
 
-#: Escapes in the cookies of a request; no cookie of this site has one.
+#: Most escapes in the cookies of a request. No cookie of this site has one.
 MOST_ESCAPES = 1000
 
 
 class _Middleware:
-    """A middleware of both worlds: :meth:`before` may answer instead of the page, :meth:`after` gets every answer."""
+    """A middleware for synchronous and asynchronous views. :meth:`before` may answer instead of the view."""
 
     async_capable = True
     sync_capable = True
@@ -32,7 +32,7 @@ class _Middleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
-        """Answer, or pass on."""
+        """Answer the request, or pass it on to the view."""
         if self._is_async:
             return self._acall(request)
         return self.after(request, self.before(request) or self.get_response(request))  # type: ignore[arg-type]
@@ -41,28 +41,28 @@ class _Middleware:
         return self.after(request, self.before(request) or await self.get_response(request))  # type: ignore[misc]
 
     def before(self, request: HttpRequest) -> HttpResponse | None:
-        """The answer, or None to ask the page for it."""
+        """The answer to the request, or None to pass it on to the view."""
         return None
 
     def after(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """The answer as it goes out."""
+        """The final form of ``response``, which comes from the view or from :meth:`before`."""
         return response
 
 
 class CrossOriginMiddleware(_Middleware):
-    """Lets pages of other origins use REST and event streams (CORS): those that may open a socket, and no others.
+    """Allows pages of other origins to use REST and event streams (CORS), if they may open a socket.
 
-    The rule is the socket's own (``origin_allowed``): ARQONBUS_ALLOWED_ORIGINS, and in DEBUG pages of this machine. A
-    page shows a token; cookies stay at home, since no answer allows credentials.
+    The rule is that of sockets (``origin_allowed``): ARQONBUS_ALLOWED_ORIGINS, and in DEBUG the pages of this machine. Such a
+    page sends a token. It cannot use cookies, since no answer allows credentials.
     """
 
     def before(self, request: HttpRequest) -> HttpResponse | None:
-        """The answer to the question that a browser asks before the request itself."""
+        """The answer to a browser's preflight request from an allowed origin, else None."""
         asked = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         return HttpResponse(status=204, headers=_PREFLIGHT) if asked and _may_read(request) else None
 
     def after(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
-        """With the page's origin on it, where that may read it."""
+        """Add the CORS headers for a page that may read the answer."""
         if "Origin" in request.headers and _of_the_api(request):
             patch_vary_headers(response, ("Origin",))
             if _may_read(request):
@@ -71,7 +71,7 @@ class CrossOriginMiddleware(_Middleware):
         return response
 
 
-#: What a page may send, and for how long (in seconds) a browser remembers that.
+#: The methods and headers that a page may send. A browser remembers them for 600 seconds.
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PATCH, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
@@ -93,16 +93,15 @@ def _of_the_api(request: HttpRequest) -> bool:
 
 
 class PlainRequestMiddleware(_Middleware):
-    """Keeps NUL characters from the pages and the database behind them: PostgreSQL takes none, and raises.
+    """Refuses NUL characters, for which PostgreSQL raises an error, and cookies with too many escapes.
 
-    Nor does it read a cookie of thousands of escapes, for which Pythons before 3.11.10 and 3.12.6 take seconds (CVE-2024-7592).
-
-    With one in its path or query a request for a page, the admin's among them, is refused with 400 (REST looks itself, and says
-    where it stands); a session cookie that holds one is nobody's.
+    A request with NUL in its path or query gets status 400. REST checks its requests itself, and its error names the place. A
+    session cookie with NUL is ignored. Python before 3.11.10 and 3.12.6 takes seconds to read a cookie with thousands of escapes
+    (CVE-2024-7592), so a request with more than :data:`MOST_ESCAPES` gets status 400 too.
     """
 
     def before(self, request: HttpRequest) -> HttpResponse | None:
-        """The refusal, if it is one."""
+        """The refusal of the request, or None."""
         path, query = request.path_info, request.META.get("QUERY_STRING", "")
         if ("\x00" in path or "%00" in query or "\x00" in query) and "/api/" not in path:
             return plain_answer(BusError(ErrorCode.VALIDATION_ERROR, "The address contains a NUL character."), request)
@@ -116,18 +115,18 @@ class PlainRequestMiddleware(_Middleware):
 
 
 class OperationsMiddleware(_Middleware):
-    """Answers ``/health``, ``/ready``, ``/version`` and ``/metrics`` before the host name is looked at.
+    """Answers ``/health``, ``/ready``, ``/version`` and ``/metrics`` before Django checks the host name.
 
-    Probes and scrapers come by the address of the process, which is not among ``ALLOWED_HOSTS``; these pages make nothing of it.
+    Probes and scrapers use the address of the process, which is not in ``ALLOWED_HOSTS``. These pages do not use the host name.
     """
 
     def __call__(self, request: HttpRequest) -> HttpResponse | Awaitable[HttpResponse]:
-        """Answer, or pass on what is not of these pages."""
+        """Answer a request for one of these pages, and pass on any other."""
         page = operations.PAGES.get(request.path_info) if request.method in ("GET", "HEAD") else None
         if settings.DEBUG and not host_allowed(request.META.get("HTTP_HOST", "localhost")):
-            # Nobody probes a developer's machine by its address, but a page may that passes for a page of it.
+            # No probe needs this on a developer's machine, but a foreign page could use it to read these pages (DNS rebinding).
             page = None
-        # Without a loop there is no node of this process to ask; the usual way makes one.
+        # A synchronous server has no event loop, and so no node to ask. The usual view starts one.
         return self.get_response(request) if page is None or not self._is_async else self._fresh(page(request))
 
     @staticmethod

@@ -28,10 +28,10 @@ from .services import Published, publish
 
 M = TypeVar("M", bound=Model)
 
-#: What can happen to a row.
+#: The events of a row.
 EVENTS = ("created", "updated", "deleted")
 
-#: The decorated function: a row's public values, or None for a row that is not to be told of.
+#: The decorated function. It returns a row's public values, or None for a row that must not be published.
 Describe = Callable[[M], dict[str, Any] | None]
 
 
@@ -104,18 +104,18 @@ class Mirror(Generic[M]):
         **_: Any,
     ) -> None:
         event = "created" if created else "updated"
-        # Fixtures (`loaddata`) are no news.
+        # `loaddata` saves old rows (`raw`), which are not published.
         if raw or event not in self.events:
             return
         if created and not family.is_below(sender, self.model):
-            return  # A parent's row that is new has no child yet.
+            return  # A new row of a parent has no child yet.
         row = family.as_row_of(self.model, instance, using)
         if row is not None:
             self.publish(row, event, changed=update_fields)
 
     def _deleted(self, sender: type[Model], instance: Model, using: str | None = None, **_: Any) -> None:
-        # With a child's or a parent's row its others go too, each with a signal of its own; a child that leaves its parent's
-        # row in place deletes nothing of the parent's.
+        # Django deletes the rows of parents and children too, each with its own signal, and only our model's signal counts.
+        # A child deleted with `keep_parents` sends none for its parent.
         if "deleted" not in self.events or sender._meta.concrete_model is not self.model._meta.concrete_model:
             return
         row = family.as_row_of(self.model, instance, using)

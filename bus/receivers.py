@@ -1,4 +1,4 @@
-"""Changes made through models (the admin, a shell, any Django code) reach the running processes."""
+"""Signal receivers that notify the running processes of changes through models (the admin, a shell, any Django code)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .services import rights as access
 
 
 def connect() -> None:
-    """Connect the receivers; called when the app is ready."""
+    """Connect the receivers. The app calls this when it is ready."""
     user_model = get_user_model()
     for model, receiver in (
         (Grant, _grant_changed),
@@ -28,7 +28,7 @@ def connect() -> None:
         (user_model, _user_changed),
         (Group, _group_changed),
     ):
-        # Projects give their users proxies and children, in the admin for one.
+        # A project may save its users through proxies and child models.
         family.listen(post_save, receiver, model, f"arqonbus.{model.__name__}.save")
         family.listen(post_delete, receiver, model, f"arqonbus.{model.__name__}.delete")
     for field in ("groups", "user_permissions"):
@@ -56,7 +56,7 @@ def _grant_changed(using: str, raw: bool = False, **_: Any) -> None:
 def _token_changed(
     instance: AccessToken, created: bool = False, raw: bool = False, update_fields: Any = None, **_: Any
 ) -> None:
-    # A new one has no connections yet.
+    # A new token has no connections yet.
     if not (raw or created or _only(update_fields, "last_used_at")):
         access.changed(f"token:{instance.pk}")
 
@@ -73,7 +73,7 @@ def _group_changed(created: bool = False, raw: bool = False, **_: Any) -> None:
 
 def _membership_changed(instance: Any, action: str, reverse: bool, **_: Any) -> None:
     if action.startswith("post_"):
-        # `group.user_set.add(user)` is the same from the other side.
+        # `group.user_set.add(user)` changes the same relation from the group's side, for any number of users.
         access.changed(access.EVERYONE if reverse else f"user:{family.key_in(instance, get_user_model())}")
 
 
@@ -89,7 +89,7 @@ def _logged_out(request: Any, user: Any, **_: Any) -> None:
 
 
 def _session_deleted(instance: Any, **_: Any) -> None:
-    """A session ended by hand; those that expired, or in which nobody was logged in, have no connections."""
+    """Report a session that was deleted by hand. An expired session, or one without a user, has no connections."""
     if instance.expire_date > timezone.now() and "_auth_user_id" in instance.get_decoded():
         access.changed(session_subject(instance.session_key))
 
@@ -97,7 +97,7 @@ def _session_deleted(instance: Any, **_: Any) -> None:
 def _room_changed(instance: Room, created: bool, **_: Any) -> None:
     if not created:
         dispatch.notify_on_commit(notifications.ChannelChanged(instance.name, ""))
-        # It may be private now.
+        # The room may be private now.
         access.changed(f"room:{instance.name}")
 
 

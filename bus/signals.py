@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from django.dispatch import Signal
 
-#: ``client``: dict of client_id, client_type, screen_name, avatar; ``room``, ``channel``; ``private``: whether the room is.
+#: ``client`` (a dict of client_id, client_type, screen_name, avatar), ``room``, ``channel``, ``private`` (the room is private).
 client_connected = Signal()
-#: ``client``; ``code``: the close code; the initial ``room``, and ``private``. Clients of a dead process have the
-#: code 1006 and no room.
+#: ``client``, ``code`` (the close code), ``room`` (the initial one), ``private``. A client of a dead process has the code 1006
+#: and no room.
 client_disconnected = Signal()
 #: ``room``, ``channel``, ``created_by``, ``private``.
 channel_created = Signal()
 #: ``room``, ``channel``, ``deleted_by``, ``private``.
 channel_deleted = Signal()
-#: ``messages``: list of (address, seq, frame bytes) of one commit.
+#: ``messages`` (a list of (address, seq, frame bytes) of one commit).
 message_published = Signal()
-#: ``client``, ``activity`` (a type or command name), ``room``, ``channel``, ``private``; never the text.
+#: ``client``, ``activity`` (a type or command name), ``room``, ``channel``, ``private``. The text is never included.
 #: The bus sends it at most once a second for each client and activity.
 client_active = Signal()
 #: ``node`` (its id), ``stats`` (a dict). Each node sends it every ``telemetry_interval``.

@@ -1,4 +1,7 @@
-"""Step 4, announce: a committed message goes to the streams here, the other processes and signals, and its sender is answered."""
+"""Step 4, announce: a committed message goes to the streams of this process, the other processes and signals.
+
+The sender gets its ack or error.
+"""
 
 from __future__ import annotations
 
@@ -21,25 +24,25 @@ from .plan import INBOXES, Plan
 
 
 def published(entry: Entry, *, unproven: bool = False) -> Published:
-    """The answer for a publisher without a socket."""
+    """The result of a committed entry, for a publisher without a socket."""
     address: Address = entry.context.address
     return Published(entry.uid, address.room, address.channel, entry.seq, entry.duplicate, unproven)
 
 
 class Publisher(Protocol):
-    """What the answer to a private message needs of the connection that it came from."""
+    """The connection of a private message's sender, as far as the answer needs it."""
 
     def send(self, frame: bytes) -> None:
-        """Send a frame."""
+        """Send ``frame`` to the client."""
         ...
 
     def error(self, problem: BusError, request_id: str | None) -> None:
-        """Send an error."""
+        """Send an error to the client. ``request_id`` is the id of its message."""
         ...
 
 
 class Answer:
-    """The one ack or error for a message with several copies, sent once the fate of all of them is known."""
+    """The one ack or error for a message with several copies. It is sent when all copies have their result."""
 
     __slots__ = ("_duplicates", "_error", "_left", "_plan", "_publisher", "_seqs")
 
@@ -52,7 +55,7 @@ class Answer:
         self._duplicates = 0
 
     def done(self, entry: Entry) -> None:
-        """The fate of one copy is known."""
+        """Note the result of one copy. The last copy sends the answer."""
         self._left -= 1
         self._error = entry.error or self._error
         self._seqs[entry.context.address.channel] = entry.seq
@@ -77,10 +80,10 @@ class Answer:
 
 
 class Announcer:
-    """Announces the messages of one event loop. Called from that loop; nothing here waits.
+    """Announces the messages of one event loop. All calls come from that loop, and none of them waits.
 
-    ``deliver(channel_id, seq, frame, exclude)`` puts a committed message on its stream. ``meet_inbox`` is called for an
-    inbox with its epoch before a letter is delivered, ``log_gone`` for a channel that turned out to be deleted.
+    ``deliver(channel_id, seq, frame, exclude)`` puts a committed message on its stream. ``meet_inbox`` gets an inbox and its
+    epoch before a private message is delivered. ``log_gone`` gets a channel that the commit found deleted.
     """
 
     def __init__(
@@ -97,19 +100,19 @@ class Announcer:
         self._deliver = deliver
         self._meet_inbox = meet_inbox
         self._log_gone = log_gone
-        # The ephemeral messages that came to this process, and those of them that its members have had.
+        # The ids of the ephemeral messages that reached this process, and of those that its members have received.
         self._passed = passed()
         self._delivered = Passed()
         #: Messages published in this process.
         self.published = 0
-        #: How many of them are the server's own (telemetry's), which nobody sent.
+        #: The server's own messages (telemetry) among them, which no client sent.
         self.own = 0
-        #: Messages of ephemeral channels since the last sign of life: no log counts them.
+        #: Messages of ephemeral channels since the last heartbeat. No log counts them.
         self.passed = 0
 
     @property
     def client_messages(self) -> int:
-        """Messages published here, without the server's own."""
+        """The number of messages published in this process, without the server's own."""
         return max(self.published - self.own, 0)
 
     def committed(self, entries: Sequence[Entry]) -> None:
@@ -122,7 +125,7 @@ class Announcer:
             seq = entry.seq
             if entry.error is not None or entry.duplicate or seq is None:
                 if entry.error is not None and entry.error.code == ErrorCode.CHANNEL_NOT_FOUND:
-                    # Deleted, and its notification was lost: its members hear nothing any more.
+                    # The channel was deleted, and the notification was lost. Its members receive no more messages.
                     self._log_gone(entry.context)
                 continue
             self.published += 1
@@ -149,15 +152,15 @@ class Announcer:
             self._broker.send(notifications.EphemeralPublished([_ephemeral(entry)]))
 
     def receive_ephemeral(self, notification: notifications.EphemeralPublished) -> None:
-        """Deliver ephemeral messages that another thread or process announces."""
+        """Deliver the ephemeral messages of another thread or process."""
         for channel_id, frame, key in notification.frames:
             if key:
-                # So that a repeat that is sent to this process is recognised.
+                # A repeat may be sent to this process, which then recognises it.
                 self._passed.admit(key, channel_id)
             self._deliver_ephemeral(channel_id, frame, key)
 
     def _deliver_ephemeral(self, channel_id: int, frame: bytes, key: str, exclude: Member | None = None) -> None:
-        """Deliver an ephemeral message to the members here, unless they have had it already."""
+        """Deliver an ephemeral message to the members in this process, unless they have received it already."""
         if key and self._delivered.admit(key, channel_id) is not None:
             return
         stream = self._hub.stream(channel_id)
@@ -165,7 +168,7 @@ class Announcer:
             self._hub.broadcast(stream, frame, exclude)
 
     def count(self, notification: notifications.Notification) -> None:
-        """Count the messages that other threads of this process published."""
+        """Count the messages of a notification from another thread of this process."""
         if isinstance(notification, notifications.Published):
             self.published += len(notification.messages)
         elif isinstance(notification, notifications.EphemeralPublished):
@@ -174,7 +177,7 @@ class Announcer:
 
 
 def announce(entries: Sequence[Entry]) -> None:
-    """Announce committed entries of any thread, through the nodes of this process if it has any."""
+    """Announce committed entries from any thread, through the nodes of this process if it has any."""
     rows: list[notifications.CommittedMessage] = []
     facts: list[Fact] = []
     ephemeral: list[notifications.EphemeralFrame] = []
@@ -193,7 +196,7 @@ def announce(entries: Sequence[Entry]) -> None:
         dispatch.notify(notifications.EphemeralPublished(ephemeral))
 
 
-#: What the signal tells of a message: its address, seq and frame.
+#: A message of the signal ``message_published``: its address, seq and frame.
 Fact = tuple[Address, int, bytes]
 
 

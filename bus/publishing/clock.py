@@ -1,4 +1,4 @@
-"""The time of a message, as text, for messages that no database gives a time."""
+"""The time of a message as text, for messages that get no time from the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SECOND = 1_000_000_000
 
 
 class WireClock:
-    """Formats the present time as ``models.wire_time`` does, in bytes. The text of a second is made only once."""
+    """Formats the present time as ``models.wire_time`` does, in bytes. It formats each second only once."""
 
     __slots__ = ("_now", "_second", "_text")
 

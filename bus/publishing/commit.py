@@ -1,7 +1,7 @@
-"""Step 3, commit: entries get their places in their logs.
+"""Step 3, commit: the entries are written to their logs.
 
-The entries of a loop go through the gathering ``LogWriter``. Those of Django code are written in the caller's transaction.
-Messages of ephemeral channels are in no log: here it is only found out which of them are repeats.
+The entries of an event loop go through ``LogWriter``, which writes many at once. Those of Django code are written in the
+caller's transaction. Messages of ephemeral channels are in no log, so this step only finds their repeats.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ logger = logging.getLogger("arqonbus.publishing")
 
 
 def passed() -> Passed:
-    """The ids of ephemeral messages that came to this process lately."""
+    """The ids of the ephemeral messages that reached this process lately."""
     found: Passed = apps.get_app_config("bus").passed  # type: ignore[attr-defined]
     return found
 
 
 def pass_by(entry: Entry, ids: Passed, stamp: bytes) -> None:
-    """Finish an entry of an ephemeral channel with its frame, or as a duplicate if ``ids`` has its key. ``stamp`` is ISO text.
+    """Give an entry of an ephemeral channel its frame, or mark it as a duplicate if ``ids`` has its key.
 
-    Raises ``BusError`` VALIDATION_ERROR for an id that its sender used for another channel's message.
+    ``stamp`` is the time as ISO text. Raises ``BusError`` VALIDATION_ERROR if the sender has used the id in another channel.
     """
     if entry.key is not None:
         before = ids.admit(entry.key, entry.channel_id)
@@ -44,9 +44,9 @@ def pass_by(entry: Entry, ids: Passed, stamp: bytes) -> None:
 
 
 def foresee_repeats(entries: Sequence[Entry]) -> None:
-    """Mark the duplicates among entries of ephemeral channels that are passed by after the caller's commit.
+    """Mark the duplicates among entries of ephemeral channels, before the caller's commit.
 
-    Raises ``BusError`` as :func:`pass_by`.
+    :func:`pass_by` finishes the entries after the commit. Raises ``BusError`` as :func:`pass_by`.
     """
     here: dict[str, int] = {}
     for entry in entries:
@@ -62,7 +62,7 @@ def foresee_repeats(entries: Sequence[Entry]) -> None:
 
 
 def append(entries: Sequence[Entry]) -> None:
-    """Write the entries in the caller's transaction, or one of their own. Raises ``BusError``, and the database's errors."""
+    """Write the entries in the caller's transaction, or in a new one. Raises ``BusError``, and errors of the database."""
     append_batch(entries, window=config().idempotency_window)
     for entry in entries:
         if entry.error is not None:
@@ -70,7 +70,10 @@ def append(entries: Sequence[Entry]) -> None:
 
 
 def append_late(entries: Sequence[Entry]) -> None:
-    """Write the entries after the caller's commit. An entry that is refused is logged: there is nobody to raise it to."""
+    """Write the entries after the caller's commit. A refused entry is logged, because the caller can get no error any more.
+
+    Raises ``BusError`` OUTCOME_UNKNOWN, and errors of the database.
+    """
     with outcome_told():
         append_batch(entries, window=config().idempotency_window)
     for entry in entries:
@@ -79,7 +82,7 @@ def append_late(entries: Sequence[Entry]) -> None:
 
 
 def log_refused(entry: Entry, problem: BusError) -> None:
-    """Log a message that could not be published after its caller's commit."""
+    """Log a message that could not be published after the caller's commit."""
     logger.error(
         "could not publish a message after the commit: %s",
         problem.message,
@@ -89,7 +92,7 @@ def log_refused(entry: Entry, problem: BusError) -> None:
 
 @contextmanager
 def outcome_told() -> Iterator[None]:
-    """Turn a commit in doubt into ``BusError`` OUTCOME_UNKNOWN."""
+    """Turn :class:`CommitInDoubt` into ``BusError`` OUTCOME_UNKNOWN."""
     try:
         yield
     except CommitInDoubt as problem:
@@ -98,7 +101,7 @@ def outcome_told() -> Iterator[None]:
 
 @contextmanager
 def one_transaction() -> Iterator[None]:
-    """A transaction, or a part of the caller's. Its own commit in doubt becomes ``BusError`` OUTCOME_UNKNOWN."""
+    """Open a transaction, or a savepoint of the caller's. If its own commit is in doubt, raises ``BusError`` OUTCOME_UNKNOWN."""
     outermost = not connection.in_atomic_block
     committing = False
     try:
@@ -106,7 +109,7 @@ def one_transaction() -> Iterator[None]:
             yield
             committing = outermost
     except DatabaseError as problem:
-        # What the database refuses by its rules is undone for sure.
+        # After an IntegrityError the database has rolled back, so that commit is not in doubt.
         if committing and connection.vendor == "postgresql" and not isinstance(problem, IntegrityError):
             raise BusError(ErrorCode.OUTCOME_UNKNOWN, retry_after=1.0) from problem
         raise

@@ -1,7 +1,7 @@
-"""Publishing from Django code (also REST, the admin, management commands): the same log, order and rules as a socket's.
+"""Publish from Django code (also REST, the admin, management commands), with the log, order and rules of the socket.
 
-Inside a transaction nothing is seen before the commit, and nothing at all after a rollback. The message itself is written
-by the caller's own transaction (so it is as durable as what it tells of), unless ``durable=False`` leaves it to after the commit.
+Inside a transaction, subscribers receive a message after the commit, and never after a rollback. The caller's transaction
+writes the message too, so it is as durable as the other changes. With ``durable=False`` it is written after the commit.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .plan import at, route, sender_of
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """What became of messages that were published together: where each is, and the targets that nobody knows."""
+    """The result of messages that were published together: the place of each copy, and the unknown targets."""
 
     published: list[Published]
     unknown_targets: list[str]
@@ -55,12 +55,14 @@ def publish(
 ) -> Published:
     """Publish to ``room:channel``, ``room:*`` (or just ``room``), ``*:*`` or ``pm:<client_id>``.
 
-    ``payload`` is a JSON object, ``message`` a text, or both. ``id`` makes a repeat recognisable for the window of the
-    setting. ``durable=True`` writes the row in the caller's transaction; subscribers hear of it after the commit, and if
-    this process dies in between, the servers find the message in the log. ``durable=False`` writes after the commit.
-    Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, TARGET_NOT_FOUND (the inbox of a client that was never here),
-    FORBIDDEN, VALIDATION_ERROR, and OUTCOME_UNKNOWN when the database was lost while it committed; the database's own error
-    when it was lost before.
+    ``payload`` is a JSON object, and ``message`` a text; give one or both. The bus recognises a repeated ``id`` for the seconds
+    of the setting ``idempotency_window``. ``durable=True`` writes the row in the caller's transaction, and subscribers receive
+    the message after the commit. If this process dies in between, the servers find the message in the log. ``durable=False``
+    writes after the commit.
+
+    Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN or VALIDATION_ERROR. TARGET_NOT_FOUND means the inbox of a
+    client that never connected. OUTCOME_UNKNOWN means that the database failed during the commit. If it fails before, raises
+    the database's own error.
     """
     inbound = _inbound(payload, message, type=type, id=id)
     inbound.room = _text(address)
@@ -72,9 +74,9 @@ def publish(
 def publish_all(
     messages: Iterable[tuple[str | Address, dict[str, Any]]], *, actor: Actor = SYSTEM, durable: bool = True
 ) -> list[Published]:
-    """Publish several messages, each an address and a payload, in one transaction and in their order: all of them, or none.
+    """Publish several messages, each an address and a payload, in one transaction and in order. All are published, or none.
 
-    Raises ``BusError`` as :func:`publish`. With several messages, each detail of a refusal has the ``index`` of its message.
+    Raises ``BusError`` as :func:`publish`. With several messages, its details have the ``index`` of the refused one.
     """
     frames_in = []
     for address, payload in messages:
@@ -85,7 +87,7 @@ def publish_all(
 
 
 def _text(address: str | Address) -> str:
-    """An address as a frame has it. Raises ``BusError`` INVALID_NAME for an empty one, which a frame may have."""
+    """An address as text. Raises ``BusError`` INVALID_NAME for an empty one, which only a frame may have."""
     if isinstance(address, Address):
         address = str(address) if all(address) else ""
     if not address:
@@ -107,14 +109,15 @@ def publish_frames(
     may_wait: bool = False,
     new_sender: bool = False,
 ) -> Delivery:
-    """Publish messages in one transaction and in their order, each as a socket would; all of them or none.
+    """Publish frames in one transaction and in order, by the rules of the socket. All are published, or none.
 
-    ``initial`` is where a message without an address goes; without it, such a message is refused. ``create=False`` makes no
-    channels. With ``may_wait`` the caller can come back: an ephemeral message that would not reach the other processes now is
-    refused. Without, it reaches those of this one: no business of the caller's fails for it. A ``new_sender`` takes its client
-    id with the messages (``clients.take_id``), once it is known that it may write them.
-    Raises ``BusError`` as :func:`publish`, and UNKNOWN_TYPE, LIMIT_REACHED, BUSY, CLIENT_ID_IN_USE; with several messages,
-    the details of a refused one have its ``index``.
+    ``initial`` is the address of a frame without one; without ``initial``, such a frame is refused. ``create=False`` creates no
+    channels. ``may_wait`` says that the caller can retry: if the other processes cannot get an ephemeral message now, it is
+    refused with BUSY. Without ``may_wait`` the message then only reaches this process, so that the caller's transaction does
+    not fail. With ``new_sender`` the actor takes its client id (``clients.take_id``) in the same transaction, after the checks.
+
+    Raises ``BusError`` as :func:`publish`, and UNKNOWN_TYPE, LIMIT_REACHED, BUSY, CLIENT_ID_IN_USE. With several frames, the
+    details of an error of one frame have its ``index``.
     """
     planned = [
         _planned(inbound, actor, initial, position if len(frames_in) > 1 else None)
@@ -126,7 +129,7 @@ def publish_frames(
         try:
             return _publish(frames_in, planned, actor, durable, create, may_wait, new_sender)
         except IntegrityError:
-            # Another process used one of the ids, or removed a channel, between our look and our insert.
+            # Another process used one of the ids, or removed a channel, between our query and our insert. Retry.
             if not transaction_is_ours or attempt == 3:
                 raise
             attempt += 1
@@ -155,14 +158,14 @@ def _publish(
     if not wanted:
         raise target_not_found(unknown, len(unknown))
     refs = find_all(set(wanted))
-    # What is hidden is looked for like what is missing, so that both are refused after the same work.
+    # A hidden channel takes the way of a missing one, so that both are refused after the same work.
     missing = [
         address
         for address in wanted
         if (ref := refs.get(address)) is None or (ref.private and not can(actor, PUBLISH, address, private=True))
     ]
     several = sum(map(len, addresses)) > 1
-    # One message for a channel that is there needs no transaction but the log's own, which waits for nobody.
+    # One message to an existing channel only needs the transaction of the log itself, which waits for no lock of ours.
     with commit.one_transaction() if missing or new_sender or (several and not late) else commit.outcome_told():
         for address in missing:
             refs[address], _ = ensure(address, actor, create=create, action=PUBLISH)
@@ -193,7 +196,10 @@ def _publish(
 
 
 def _targets(routes: Sequence[Route], also: str) -> tuple[Mapping[str, bool], list[str]]:
-    """What ``clients.known`` says of the targets of private messages, and those it does not know; ``also`` is about to be."""
+    """The known targets of private messages (the value says whether they are unproven), and the unknown ones.
+
+    ``also`` is the client id that the sender is about to take; it counts as known.
+    """
     targets = list(dict.fromkeys(target for planned in routes for target in planned.targets or ()))
     if not targets:
         return {}, []
@@ -227,14 +233,14 @@ def broadcast_to_channel(
     message: str | None = None,
     **options: Any,
 ) -> Published:
-    """Publish to one channel; ``options`` as for :func:`publish`."""
+    """Publish to one channel. ``options`` and exceptions are those of :func:`publish`."""
     return publish(Address(room, channel), payload, message=message, **options)
 
 
 def broadcast_to_room(
     room: str, payload: dict[str, Any] | None = None, *, message: str | None = None, **options: Any
 ) -> Published:
-    """Publish to everybody in any channel of a room, each once; ``options`` as for :func:`publish`."""
+    """Publish once to each member of any channel of a room. ``options`` and exceptions are those of :func:`publish`."""
     return publish(Address(room, WHOLE), payload, message=message, **options)
 
 
@@ -246,9 +252,9 @@ def send_private(
     id: str | None = None,
     actor: Actor = SYSTEM,
 ) -> list[Published]:
-    """Put a private message into the inbox of each target. Raises ``BusError`` TARGET_NOT_FOUND when none is known.
+    """Put a private message into the inbox of each target. Raises ``BusError`` TARGET_NOT_FOUND if no target is known.
 
-    Unknown targets among known ones are left out; compare the result with what was asked for.
+    The result has one item for each known target. Unknown targets among known ones are left out.
     """
     return publish_frames([private_message(targets, payload, message, id=id)], actor=actor).published
 
@@ -260,7 +266,7 @@ def private_message(
     *,
     id: str | None = None,
 ) -> Inbound:
-    """A private message, ready for :func:`publish_frames`. Raises ``BusError`` VALIDATION_ERROR."""
+    """A private message for :func:`publish_frames`. Raises ``BusError`` VALIDATION_ERROR."""
     inbound = _inbound(payload, message, type="private", id=id)
     inbound.kind = KIND_PRIVATE
     inbound.to = [targets] if isinstance(targets, str) else list(dict.fromkeys(targets))
@@ -288,7 +294,7 @@ def _encoded(value: Any, field: str) -> bytes:
     data, fault = b"", None
     try:
         data = frames.encode(value)
-        # A frame is one level deeper.
+        # Inside its frame the payload is one level deeper.
         fault = wrong_with(data, config().frame_depth - 1)
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         fault = str(problem)[:200]

@@ -14,7 +14,7 @@ from ..protocol.routing import delivered_type
 
 
 class Uids:
-    """Fresh ``arq_…`` ids for messages without an id of their own; for one thread."""
+    """Makes new ``arq_…`` ids for messages without an id. Each thread needs its own object."""
 
     __slots__ = ("_count", "_prefix")
 
@@ -29,7 +29,7 @@ class Uids:
 
 
 def random_uid() -> str:
-    """A fresh ``arq_…`` id, in any thread and process."""
+    """A new random ``arq_…`` id. Any thread may call this."""
     return f"arq_{secrets.token_hex(16)}"
 
 
@@ -43,11 +43,11 @@ def entries(
     exclude: Any = None,
     done: Callable[[Entry], None] | None = None,
 ) -> list[Entry]:
-    """The entries of a message from client ``sender``, one for each of ``refs``; the bytes that they share are built once.
+    """The entries of a message from client ``sender``, one for each of ``refs``. The bytes that they share are built once.
 
-    ``new_uid`` makes ids for a message without one. ``owner`` is the principal or address that the entries count for while
-    they wait. ``exclude`` is the sender's own connection, which gets no copy unless it asked for one or named itself as a
-    target. ``done`` is called with each entry once its fate is known.
+    ``new_uid`` makes the id of a message without one. ``owner`` is the principal or address that the waiting entries count for.
+    ``exclude`` is the sender's own connection. It gets no copy, unless it asked for one or is a target. ``done`` is called with
+    each entry when its result is known.
     """
     message_id = inbound.id
     if inbound.echo:

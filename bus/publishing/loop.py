@@ -1,4 +1,4 @@
-"""Publishing from an event loop: the messages of its sockets and the server's own. Nothing here waits."""
+"""Publish from an event loop: the messages of its sockets and the server's own messages. Nothing here waits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .entry import Uids, entries
 
 
 class Publisher:
-    """Publishes the planned messages of one event loop: makes their entries, and commits and announces them."""
+    """Publishes the planned messages of one event loop: it makes their entries, commits them and announces them."""
 
     def __init__(self, log: LogWriter, broker: Broker, announcer: Announcer) -> None:
         self._log = log
@@ -25,7 +25,7 @@ class Publisher:
         self._announcer = announcer
         self._clock = WireClock()
         self._passed = passed()
-        #: A fresh ``arq_…`` id.
+        #: Makes a new ``arq_…`` id.
         self.new_uid = Uids()
 
     def publish(
@@ -38,7 +38,7 @@ class Publisher:
         exclude: Member | None = None,
         owner: str = "",
     ) -> None:
-        """Publish a message into the logs of all ``refs``, or none of them. Its sender may: the caller has checked that.
+        """Publish a message to the logs of all ``refs``, or to none of them. The caller has checked the sender's rights.
 
         The options are those of :func:`~bus.publishing.entry.entries`. Raises ``BusError`` BUSY.
         """
@@ -47,13 +47,13 @@ class Publisher:
             if entry.context.ephemeral:
                 self._pass_by(entry)
             else:
-                # A copy of which another copy was queued already is queued, too.
+                # After the first copy of a message is queued, the queue accepts the further ones even when it is full.
                 self._log.append(entry, further=further)
                 further = True
 
     def _pass_by(self, entry: Entry) -> None:
         if self._broker.overloaded:
-            # Its members here would get it and those of other processes would not, without anybody knowing.
+            # The members in this process would receive the message, those of other processes would not, and nobody would know.
             raise BusError(ErrorCode.BUSY, retry_after=0.1)
         pass_by(entry, self._passed, self._clock.stamp())
         if not entry.duplicate:

@@ -1,4 +1,4 @@
-"""Step 1, plan: where a message goes, and whether its sender may write there. Nothing here waits or queries."""
+"""Step 1, plan: the route of a message, and the sender's right to send such a message. Nothing here waits or queries."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..protocol.routing import Route, place
 
 #: The address that stands for all inboxes of a private message.
 INBOXES = Address(INBOX_ROOM, WHOLE)
-#: What a message without an address falls back to where its connection has no initial channel.
+#: The initial address of a connection that has no initial channel.
 _NOWHERE = Address("", "")
 
 
 class Plan(NamedTuple):
-    """A message with the logs that it goes into.
+    """A message and the logs that it goes into.
 
-    ``unknown`` are targets that no client ever was. ``unproven`` are targets that get it only with their resume token.
+    ``unknown`` are targets that never connected. ``unproven`` targets receive the message only with their resume token.
     """
 
     inbound: Inbound
@@ -33,9 +33,9 @@ class Plan(NamedTuple):
 
 
 def route(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
-    """Where the message goes. ``initial`` is the address of a message that names none; without it such a message is refused.
+    """The route of a message. ``initial`` is the address of a message without one. Without it such a message is refused.
 
-    Raises ``BusError`` UNKNOWN_TYPE, INVALID_NAME, VALIDATION_ERROR, or FORBIDDEN for what only admins may send.
+    Raises ``BusError`` UNKNOWN_TYPE, INVALID_NAME, VALIDATION_ERROR, or FORBIDDEN for a message that only admins may send.
     """
     found = ROUTES.get(inbound.kind)
     if found is None:
@@ -48,7 +48,7 @@ def route(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
 
 
 def _event(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
-    """An event or a system message: to a channel, a whole room or everybody, or through ``pm`` to inboxes."""
+    """The route of an event or a system message: to a channel, a whole room or everybody, or through ``pm`` to inboxes."""
     room, channel = inbound.room, inbound.channel
     if initial is None:
         if not room and not channel:
@@ -62,12 +62,12 @@ def _event(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
     require_admin_for(actor, inbound.type, address)
     if found.targets is None:
         return found
-    # `pm` in any room leads to the inboxes in `to`, and never to a place where others read along.
+    # A message to `pm`, in any room, goes to the inboxes in `to`, and never to a log that others can read.
     return _private_to(inbound.to or ([address.channel] if address.is_inbox else []))
 
 
 def _private(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
-    """A private message: to the inbox of each target."""
+    """The route of a private message: to the inbox of each target."""
     return _private_to(inbound.to)
 
 
@@ -80,7 +80,7 @@ def _private_to(targets: Sequence[str]) -> Route:
     return Route(INBOXES, targets)
 
 
-#: How messages of each kind are routed. A new kind of message has its row here, and every door takes it.
+#: The function that routes each kind of message. With a row here, every interface accepts a new kind.
 ROUTES: dict[str, Callable[[Inbound, Actor, Address | None], Route]] = {KIND_PUBLISH: _event, KIND_PRIVATE: _private}
 
 
@@ -88,19 +88,19 @@ def sender_of(actor: Actor) -> str:
     """The client id under which ``actor`` publishes without a socket. Raises ``BusError`` VALIDATION_ERROR."""
     sender = actor.client_id or actor.name
     if not is_client_id(sender):
-        # The name of a token or a user can be any text; on the wire a sender is a client_id.
+        # The name of a token or a user can be any text, but on the wire a sender is a client_id.
         raise BusError(ErrorCode.VALIDATION_ERROR, f"{sender[:64]!r} is not a valid sender.", [{"field": "client_id"}])
     return sender
 
 
 def at(problem: BusError, index: int) -> BusError:
-    """A problem with the place of its message in a batch."""
+    """``problem`` with the ``index`` of its message in a batch in each detail."""
     details = [{"index": index, **fault} for fault in problem.details] or [{"index": index}]
     return BusError(problem.code, problem.message, details, problem.retry_after)
 
 
 def limits_of(settings: Config) -> Limits:
-    """The settings as the limits of a connection and of its frames."""
+    """The limits of a connection and of its frames, from the settings."""
     rate = settings.rate_limit
     return Limits(
         frame_bytes=settings.frame_bytes,
@@ -109,7 +109,7 @@ def limits_of(settings: Config) -> Limits:
         frames_per_second=rate,
         frames_burst=settings.rate_burst,
         bytes_per_second=settings.byte_rate_limit if rate else 0.0,
-        # The largest frame that is taken has to pass, however slowly.
+        # The bucket must be large enough for the largest allowed frame, even if it fills slowly.
         bytes_burst=max(2 * settings.byte_rate_limit, settings.frame_bytes),
         bad_frames_burst=settings.bad_frames,
         bad_frames_per_second=0.5,
