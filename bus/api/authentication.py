@@ -35,7 +35,7 @@ def bearer_of(request: HttpRequest) -> str | None:
     if scheme.lower() != "bearer" or not secret.strip():
         raise BusError(ErrorCode.UNAUTHENTICATED, "The Authorization header must be `Bearer` and an access token.")
     if identity.kind_of(secret.strip()) == identity.TICKET:
-        # It was made to be seen by a page, for one socket: here it would buy tokens that last.
+        # A ticket is made for a page, and opens one socket. Here a page could use it to create tokens that last.
         raise BusError(ErrorCode.UNAUTHENTICATED, "A ticket only opens sockets. Send an access token for REST.")
     return str(secret.strip())
 
@@ -44,7 +44,10 @@ class BusAuthentication(BaseAuthentication):
     """``request.user`` is the Django user or an anonymous one, ``request.auth`` the :class:`~bus.auth.permissions.Actor`."""
 
     def authenticate(self, request: Request) -> tuple[Any, Actor] | None:
-        """The caller; None without credentials. Raises ``BusError`` UNAUTHENTICATED, and RATE_LIMITED after too many failures."""
+        """The user and actor of a request. None without credentials.
+
+        Raises ``BusError`` UNAUTHENTICATED, and RATE_LIMITED after too many failures.
+        """
         secret = bearer_of(request._request)
         if secret is not None:
             attempts: Attempts = apps.get_app_config("bus").attempts  # type: ignore[attr-defined]
@@ -53,10 +56,10 @@ class BusAuthentication(BaseAuthentication):
         user = getattr(request._request, "user", None)
         if user is None or not user.is_authenticated or not user.is_active:
             return None
-        # A cookie travels with requests of any page; that it is one of ours is what the CSRF token shows.
+        # A browser sends the cookie with requests from any page. The CSRF token shows that the page is ours.
         SessionAuthentication().enforce_csrf(request)
         return user, identity.from_request(request._request)
 
     def authenticate_header(self, request: Request) -> str:
-        """The challenge of a 401."""
+        """The value of ``WWW-Authenticate`` in an answer with status 401."""
         return 'Bearer realm="arqonbus"'

@@ -21,11 +21,11 @@ from ..protocol.numbers import NUMBER_RULE, out_of_range, unusual
 class WholeRequest(Request):
     """A request whose body may have a length or be chunked.
 
-    DRF takes one without Content-Length for one without a body: chunked bodies, as proxies send them on, were lost.
+    DRF ignores the body of a request without Content-Length, such as a chunked request from a proxy.
     """
 
     def _authenticate(self) -> None:
-        # As DRF for errors of its own: asked again, by a page that shows the refusal, the request is nobody's.
+        # As DRF does for its own errors: after the failure the request is anonymous, for the page that shows the error.
         try:
             super()._authenticate()  # type: ignore[misc] # of DRF, which its types leave out
         except BusError:
@@ -34,32 +34,32 @@ class WholeRequest(Request):
 
     def _load_stream(self) -> None:
         django = self._request
-        # One byte more than is taken shows that it is too long.
+        # One byte above the limit shows that the body is too long.
         data = django.body if django._read_started else django.read(config().batch_bytes + 1)  # type: ignore[attr-defined]
         self._stream = io.BytesIO(data) if data else None  # type: ignore[assignment] # as DRF's own
 
 
 def read_body(stream: IO[bytes]) -> bytes:
-    """The request's body. Raises ``BusError`` FRAME_TOO_LARGE or INVALID_JSON (too deep)."""
+    """The request's body. Raises ``BusError`` FRAME_TOO_LARGE, or INVALID_JSON if it nests too deeply."""
     limit = config().batch_bytes
     data = stream.read(limit + 1)
     if len(data) > limit:
         raise BusError(ErrorCode.FRAME_TOO_LARGE, f"The body is larger than the limit of {limit} bytes.")
-    # A batch's frames lie two levels deep in it.
+    # The frames of a batch lie two levels deep in the body.
     if not nesting_within(data, config().frame_depth + 2):
         raise FrameError(ErrorCode.INVALID_JSON, f"The body nests deeper than {config().frame_depth} levels.")
     return data
 
 
 class JSONParser(BaseParser):
-    """JSON as a value."""
+    """Parses a JSON body into a Python value."""
 
     media_type = "application/json"
 
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        """The body's value. Raises ``BusError`` FRAME_TOO_LARGE, INVALID_JSON, or VALIDATION_ERROR (a number)."""
+        """The value. Raises ``BusError`` FRAME_TOO_LARGE, INVALID_JSON, or VALIDATION_ERROR for a number out of range."""
         try:
             body = read_body(stream)
             found = out_of_range(body) if unusual(body) else None
@@ -78,12 +78,12 @@ class FramesParser(BaseParser):
     def parse(
         self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
-        """The body. Raises ``BusError`` FRAME_TOO_LARGE or INVALID_JSON."""
+        """The bytes of the body. Raises ``BusError`` FRAME_TOO_LARGE or INVALID_JSON."""
         return read_body(stream)
 
 
 class JSONRenderer(BaseRenderer):
-    """JSON. Frames of the log keep the bytes of their delivery."""
+    """Renders an answer as JSON. Frames of the log keep the bytes of their delivery."""
 
     media_type = "application/json"
     format = "json"
@@ -92,5 +92,5 @@ class JSONRenderer(BaseRenderer):
     def render(
         self, data: Any, accepted_media_type: str | None = None, renderer_context: Mapping[str, Any] | None = None
     ) -> bytes:
-        """The body's bytes."""
+        """The bytes of the answer's body."""
         return b"" if data is None else msgspec.json.encode(data, enc_hook=str)

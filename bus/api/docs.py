@@ -1,4 +1,4 @@
-"""The OpenAPI document, and the page that shows it with nothing from other hosts."""
+"""The OpenAPI document, and the page that shows it without files from other hosts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSpli
 
 from .openapi import OPENAPI
 
-# The settings of somebody else's project are about its own document. drf-spectacular puts ours into a global for the time
-# that it takes, so one is made at a time.
+# A project's settings of drf-spectacular are for the project's own document. Ours replace them in a global while the document
+# is made, so only one is made at a time.
 _one_at_a_time = threading.Lock()
 
 
-# Made once: strangers may ask for it as often as they like, and it takes a twentieth of a second. So nothing of a request may
-# have a part in it; drf-spectacular's own view writes the `version` into it that somebody asks for.
+# The document is made once, because that takes a twentieth of a second and anybody may request it. So it must not depend on
+# the request; drf-spectacular's own view would include the requested `version`.
 @cache
 def rendered(renderer: Any) -> bytes:
-    """The document in the form of one of the view's renderer classes."""
+    """The document as bytes. ``renderer`` is one of the view's renderer classes."""
     with _one_at_a_time, patched_settings(OPENAPI):
         document = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
         text: bytes = renderer().render(document, renderer.media_type, {})

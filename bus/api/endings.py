@@ -1,7 +1,7 @@
 """Releases the resources of an HTTP request, however it ends.
 
-No response can see to that: Django closes one only if it was sent, and a generator that was never begun runs no ``finally``. The
-call of the ASGI application always ends, and after everything else of its request.
+A response cannot do this. Django closes a response only if it was sent, and a generator that never started runs no ``finally``.
+The call of the ASGI application always ends, after everything else of its request.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ _KEY = "arqonbus.ending"
 
 
 class Ending:
-    """The end of one request. Called from the loop."""
+    """The end of one request. All calls come from the event loop."""
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], None]] = []
-        #: Whether it has come.
+        #: Whether the request has ended.
         self.over = False
 
     def then(self, callback: Callable[[], None]) -> None:
@@ -31,23 +31,23 @@ class Ending:
             self._callbacks.append(callback)
 
     def come(self) -> None:
-        """Run the callbacks: the request has ended."""
+        """Mark the request as ended, and run the callbacks."""
         self.over = True
         while self._callbacks:
             try:
                 self._callbacks.pop()()
             except Exception:
-                # What one of them could not give back must not cost the others.
+                # The failure of one callback must not keep the others from running.
                 logger.exception("could not close a request", extra={"event": "internal_error"})
 
 
 def begin(scope: Any) -> Ending:
-    """Begin a request. The caller must call :meth:`Ending.come` at its end."""
+    """Add an ``Ending`` to the scope of a new request. The caller must call :meth:`Ending.come` at its end."""
     ending = scope[_KEY] = Ending()
     return ending
 
 
 def ending_of(scope: Any) -> Ending:
-    """The end of the scope's request. Without ``bus_application`` (check W009) it never comes."""
+    """The ``Ending`` of the scope's request. Without ``bus_application`` (check W009) its callbacks never run."""
     found = scope.get(_KEY)
     return found if isinstance(found, Ending) else Ending()

@@ -24,7 +24,7 @@ from ..sockets.origin import request_address
 
 logger = logging.getLogger("arqonbus.rest")
 
-#: What DRF raises by itself, and what the bus calls it.
+#: The exceptions of DRF and Django, each with the error code of the bus.
 _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (exceptions.ParseError, ErrorCode.INVALID_JSON),
     (exceptions.NotAuthenticated, ErrorCode.UNAUTHENTICATED),
@@ -37,7 +37,7 @@ _CODES: tuple[tuple[type[Exception], ErrorCode], ...] = (
     (exceptions.NotAcceptable, ErrorCode.NOT_ACCEPTABLE),
     (exceptions.UnsupportedMediaType, ErrorCode.UNSUPPORTED_MEDIA_TYPE),
     (RequestDataTooBig, ErrorCode.FRAME_TOO_LARGE),
-    # Django's word for what no client of good will sends, such as a thousand parameters.
+    # Django raises this for requests that no honest client sends, such as one with a thousand parameters.
     (SuspiciousOperation, ErrorCode.VALIDATION_ERROR),
 )
 
@@ -53,7 +53,7 @@ def bus_error(problem: Exception) -> BusError:
         return BusError(ErrorCode.RATE_LIMITED, retry_after=getattr(problem, "wait", None))
     for kind, code in _CODES:
         if isinstance(problem, kind):
-            # DRF's sentence where it says more than the table's: which method, why CSRF failed.
+            # DRF's sentence says more than the table's: it names the method, or why CSRF failed.
             told = code in (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode.FORBIDDEN) and isinstance(
                 problem, exceptions.APIException
             )
@@ -98,7 +98,7 @@ def headers_of(error: BusError) -> dict[str, str]:
 
 
 def exception_handler(problem: Exception, context: dict[str, Any]) -> Response:
-    """DRF's hook: the answer to any exception of a view."""
+    """The answer to an exception of a view. DRF calls this."""
     error = bus_error(problem)
     headers = headers_of(error)
     view = context.get("view")
@@ -110,7 +110,7 @@ def exception_handler(problem: Exception, context: dict[str, Any]) -> Response:
 
 
 def plain_answer(error: BusError, request: HttpRequest, **headers: str) -> HttpResponse:
-    """The answer of a view that is not DRF's."""
+    """The answer with ``error``, from a view outside of DRF. ``headers`` are added to it."""
     answer = HttpResponse(
         msgspec.json.encode({"error": error.as_dict()}),
         status=error.number,

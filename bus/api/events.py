@@ -1,8 +1,8 @@
 """A channel as Server-Sent Events, for clients that cannot use sockets (docs/rest.md, Events).
 
-A stream is a member of the channel as far as delivery goes: what came after ``Last-Event-ID`` is read, then live messages follow,
-without a hole and without a double; what waits for a slow reader is bounded; the stream ends when the right to read ends and
-when the process drains. It is no client: nobody sees it come and go.
+For delivery, a stream is a member of the channel. It gets the messages after ``Last-Event-ID`` from the log, and then live
+messages, without a gap and without a duplicate. The data that waits for a slow reader is bounded. The stream ends when the right
+to read ends, and when the process drains. It is no client, so presence does not show it.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ from .views.base import BusView, address_of
 KIND = "events"
 EVENTS = "text/event-stream"
 
-#: Statuses of what is over some time later, and the seconds until then where the error does not say.
+#: The statuses of temporary errors, and the seconds to wait if the error does not have them.
 PASSING, PAUSE = frozenset({429, 503}), 5.0
 
-#: Nothing on the way may gather events, or pack them: GZipMiddleware makes each part of an answer a gzip stream of its own, of
-#: which browsers read the first. It leaves alone what says that it is encoded already, if only as it is.
+#: These headers keep proxies and middleware from buffering or compressing events. GZipMiddleware would make each part of the
+#: answer a separate gzip stream, and browsers read only the first. It leaves an answer with a Content-Encoding alone.
 _HEADERS = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no", "Content-Encoding": "identity"}
 
 
 class _Head(msgspec.Struct):
-    """What of a frame its event needs."""
+    """The keys of a frame that its event needs."""
 
     seq: int | None = None
     type: str = ""
@@ -69,13 +69,13 @@ _heads = msgspec.json.Decoder(_Head)
 
 
 def event(data: bytes, *, id: str | None = None, name: str | None = None) -> bytes:
-    """One event. JSON has no line breaks of its own, so its text is one line."""
+    """The bytes of one event. ``data`` is JSON of the bus, which has no line breaks, so it is one line."""
     lines = [b"id: %b\n" % id.encode() if id else b"", b"event: %b\n" % name.encode() if name else b""]
     return b"%bdata: %b\n\n" % (b"".join(lines), data.replace(b"\r", b" ").replace(b"\n", b" "))
 
 
 class EventStream:
-    """One stream: opened with everything that can be refused, then iterated by the response."""
+    """One event stream. :meth:`open` makes all checks that may refuse it; then the response iterates over it."""
 
     def __init__(self, node: Node, actor: Actor, ref: ChannelRef, scope: dict[str, Any]) -> None:
         self._node = node
@@ -93,7 +93,11 @@ class EventStream:
         self._first = b""
 
     async def open(self, since: int | str | None, epoch: str | None) -> None:
-        """Take the stream in, at ``since``. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, VALIDATION_ERROR, LIMIT_REACHED."""
+        """Open the stream at ``since``, a seq or an ISO time of the log with ``epoch``. None means the next message.
+
+        Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, VALIDATION_ERROR or LIMIT_REACHED, and RESTARTING if the request has
+        ended meanwhile.
+        """
         node, client, ref = self._node, self.client, self._ref
         await node.rights.check_join(client, ref)
         try:
@@ -102,7 +106,7 @@ class EventStream:
             raise closing.error from None
         metrics.connections.labels(KIND).inc()
         metrics.connections_total.labels(KIND).inc()
-        # A request that is cancelled before its answer begins ends here, and nowhere else.
+        # If the request is cancelled before its answer begins, only this callback cleans up.
         self._ending.then(self._leave)
         try:
             client.step(State.SERVED)
@@ -121,7 +125,7 @@ class EventStream:
                 position = self._stream.head
             position = max(position, client.inbox_floor)
             if self._ending.over:
-                # Behind a synchronous middleware the view runs on though its request is gone.
+                # Behind a synchronous middleware the view goes on after its request has ended.
                 raise BusError(ErrorCode.RESTARTING, "The request has ended.")
         except BaseException:
             self._leave()
@@ -140,14 +144,17 @@ class EventStream:
             )
         except Closing as closing:
             self.close(closing.close_code, closing.error)
-        except Exception as problem:  # noqa: BLE001 - told to the reader, who comes back
+        except Exception as problem:  # noqa: BLE001 - the reader gets the error and reconnects
             self.close(SLOW, bus_error(problem))
 
     def _overflow(self) -> None:
         self._node.runtime.loop.call_soon(self.close, SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
 
     def close(self, code: int, error: BusError | None) -> None:
-        """End it: what waits is sent, then the reason."""
+        """End the stream with close code ``code``. The waiting messages are sent first, then ``error`` as the reason.
+
+        After a restart or an overflow the waiting messages are dropped, because the reader resumes from its own position.
+        """
         if not self.client.ending:
             self.client.step(State.CLOSING)
             self.client.close_code = code
@@ -155,13 +162,13 @@ class EventStream:
             if error is not None:
                 metrics.errors.labels(error.code).inc()
             if code == RESTART or self.writer.overflowed:
-                # The reader comes back to where it was; what it did not take yet is in the log.
+                # The reader resumes from its position. The dropped messages are in the log.
                 self.writer.abort()
                 self.writer.close_code = code
             else:
                 self.writer.close(code)
             if self._response is not None:
-                # A peer that takes nothing would keep the response for as long as it likes.
+                # Without a deadline, a peer that reads nothing could keep the response open for ever.
                 self._cut = self._node.runtime.loop.call_later(self._node.bounds.deadline, self._response.cancel)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -189,12 +196,12 @@ class EventStream:
         try:
             head = _heads.decode(frame)
         except msgspec.DecodeError:
-            # From a process of an older version.
+            # The frame is from a process of an older version.
             frame = legible(frame)
             head = _heads.decode(frame)
         if head.seq is not None:
             return event(frame, id=self._id(head.seq))
-        # Presence and the like is no message of the log.
+        # A frame without a seq, such as presence, is not in the log.
         return event(frame, name=None if self._ref.ephemeral and head.type != "system" else "system")
 
     def _last(self) -> bytes:
@@ -203,7 +210,7 @@ class EventStream:
         return retry + event(msgspec.json.encode({"error": error.as_dict()}), name="closed")
 
     def _leave(self) -> None:
-        """Nothing of it stays."""
+        """Release everything that the stream holds. A second call does nothing."""
         node, client = self._node, self.client
         if client.state is State.CLOSED:
             return
@@ -223,7 +230,10 @@ class EventStream:
 
 
 async def caller(request: HttpRequest, node: Node) -> Actor:
-    """Who asks for a stream, by bearer or session. Raises ``BusError`` UNAUTHENTICATED, ORIGIN_REFUSED or RATE_LIMITED."""
+    """The actor of a request for a stream, from its bearer or session.
+
+    Raises ``BusError`` UNAUTHENTICATED, ORIGIN_REFUSED or RATE_LIMITED.
+    """
     bearer = bearer_of(request)
     actor = (
         await identify(bearer, node, request_address(request))
@@ -242,7 +252,7 @@ async def caller(request: HttpRequest, node: Node) -> Actor:
 
 
 def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
-    """Where the reader was: ``(seq or ISO time, epoch)`` of ``Last-Event-ID``, which wins, or of ``since``.
+    """The position of the reader: ``(seq or ISO time, epoch)``. ``Last-Event-ID`` overrides ``since``.
 
     Raises ``BusError`` VALIDATION_ERROR.
     """
@@ -275,7 +285,7 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
 
 @without_transaction
 async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase:
-    """The view: a stream of events, or an error in the usual form."""
+    """The view for ``/channels/{address}/events``: a stream of events, or an error in the usual form."""
     if request.method != "GET":
         error = BusError(ErrorCode.METHOD_NOT_ALLOWED, f'Method "{request.method}" is not allowed.')
         return plain_answer(error, request, Allow="GET")
@@ -303,9 +313,9 @@ async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase
 
 
 def _refused(error: BusError, request: HttpRequest) -> HttpResponse:
-    """The answer instead of a stream: for a browser's ``EventSource`` and what passes, a stream that is closed at once.
+    """The answer instead of a stream. For an ``EventSource`` and a temporary error, it is a stream that ends at once.
 
-    By its standard an ``EventSource`` gives up for good on any status but 200, and comes back when a stream ends.
+    An ``EventSource`` gives up for ever on any status but 200, and reconnects when a stream ends.
     """
     if error.number not in PASSING or EVENTS not in request.headers.get("Accept", ""):
         return plain_answer(error, request)
@@ -319,7 +329,10 @@ def _refused(error: BusError, request: HttpRequest) -> HttpResponse:
 
 
 def _as_owner(actor: Actor, client_id: str) -> tuple[Actor, int]:
-    """``actor`` under the client id of its inbox, if it is its own, and from where on the inbox is for it."""
+    """``actor`` with ``client_id``, and the seq after which it may read that client's inbox.
+
+    Raises ``BusError`` CHANNEL_NOT_FOUND if the inbox belongs to another client.
+    """
     floor = client_service.inbox_floor(actor, client_id)
     if floor is None:
         raise channel_not_found(inbox(client_id))
@@ -327,7 +340,7 @@ def _as_owner(actor: Actor, client_id: str) -> tuple[Actor, int]:
 
 
 class ChannelEvents(BusView):
-    """How :func:`channel_events` is described."""
+    """The description of :func:`channel_events` in the OpenAPI document."""
 
     @operation(
         "channel_events",

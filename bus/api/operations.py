@@ -38,9 +38,9 @@ async def health(request: HttpRequest) -> JsonResponse:
 
 @without_transaction
 async def ready(request: HttpRequest) -> JsonResponse:
-    """Whether to send clients here: 200, or 503 with the missing parts.
+    """Whether a load balancer may send clients to this process: 200, or 503 with the missing parts.
 
-    That is a drain, a database that takes no writes, or a channel layer that does not bring back what is sent.
+    The status is 503 while the process drains, the database refuses writes, or the channel layer does not deliver.
     """
     node = current()
     if node.traffic.draining:
@@ -50,7 +50,7 @@ async def ready(request: HttpRequest) -> JsonResponse:
         async with asyncio.timeout(PROBE_TIMEOUT):
             await node.start()
             await node.runtime.run(_answers)
-            # The sign of life is a write: what else keeps the database from taking any, such as a full disk, is known by it.
+            # The heartbeat is a write, so it also finds other causes of refused writes, such as a full disk.
             parts["database"] = node.log.available
     except (BusError, DatabaseError, TimeoutError):
         parts["database"] = False
@@ -67,7 +67,7 @@ def _answers() -> None:
 
 def _probed(told: dict[str, Any], good: bool) -> JsonResponse:
     answer = JsonResponse(told, status=200 if good else 503)
-    # Asked every few seconds: what is wrong stands in the log once, and Django must not add a line for each question.
+    # Probes come every few seconds. The bus logs a fault once, and Django must not add a line for each probe.
     answer._has_been_logged = True  # type: ignore[attr-defined]
     return answer
 
@@ -129,7 +129,7 @@ def _page(families: Iterable[Metric]) -> HttpResponse:
     return HttpResponse(metrics.page(families), content_type=CONTENT_TYPE_LATEST)
 
 
-#: What is asked by address (``bus.middleware.OperationsMiddleware``).
+#: The pages by path, for ``bus.middleware.OperationsMiddleware``.
 PAGES: dict[str, Callable[[HttpRequest], Awaitable[HttpResponse]]] = {
     "/health": health,
     "/ready": ready,

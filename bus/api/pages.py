@@ -1,7 +1,6 @@
 """The REST API in a browser: DRF's own pages for requests that accept ``text/html``, under the site's policy.
 
-They need no exception from the Content-Security-Policy. What changes something goes the way of every page of the site: by the
-session, with its CSRF token.
+The pages need no exception from the Content-Security-Policy. Their forms use the session and its CSRF token, like all pages.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from rest_framework.renderers import BrowsableAPIRenderer
 from ..protocol.errors import BusError
 from .bodies import JSONRenderer
 
-#: Characters of an answer that a page shows. Links are looked for in them, which takes its time.
+#: The most characters of an answer that a page shows. The search for links in them takes time.
 MOST_SHOWN = 64 * 1024
 
 
 class PageRenderer(BrowsableAPIRenderer):
-    """An answer as a page, with a form for each method that its address takes."""
+    """Renders an answer as a page, with a form for each method that the address supports."""
 
     template = "bus/api_page.html"
 
@@ -55,5 +54,5 @@ class PageRenderer(BrowsableAPIRenderer):
     def get_context(self, data: Any, accepted_media_type: Any, renderer_context: Any) -> dict[str, Any]:
         """The values for the template."""
         context: dict[str, Any] = super().get_context(data, accepted_media_type, renderer_context)
-        # A style of its own in the page, and a choice of forms in the query, which lists would refuse.
+        # The policy forbids an inline style, and lists would refuse a query with the choice of a format.
         return {**context, "code_style": "", "api_settings": {}}

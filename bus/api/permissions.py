@@ -14,7 +14,7 @@ from .authentication import actor_of
 
 
 class MayUseBus(BasePermission):
-    """Authenticated callers, and anonymous ones if the setting allows them, as on the socket."""
+    """Allows authenticated callers, and anonymous ones if the setting allows them, as on the socket."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """True, or raises ``BusError`` UNAUTHENTICATED or ORIGIN_REFUSED."""
@@ -26,7 +26,7 @@ class MayUseBus(BasePermission):
 
 
 class IsBusAdmin(MayUseBus):
-    """Admins of the bus, whose token allows ``manage``."""
+    """Allows admins of the bus whose token allows ``manage``."""
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """True, or raises ``BusError`` UNAUTHENTICATED or FORBIDDEN."""

@@ -18,7 +18,7 @@ from ..protocol.errors import BusError, ErrorCode
 
 Set = TypeVar("Set", bound="ListFilter")
 
-#: Rows of a page when nothing is said, and at most.
+#: The default and the largest number of rows of a page.
 PAGE, MOST = 50, 500
 
 MOST_SEQ = 2**63 - 2
@@ -82,7 +82,7 @@ class FlagField(forms.NullBooleanField):
         raise ValidationError("This must be true or false.")
 
     def validate(self, value: Any) -> None:
-        """Do nothing else."""
+        """Accept every value that :meth:`to_python` returned."""
 
 
 class FlagFilter(filters.Filter):

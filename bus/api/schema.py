@@ -1,4 +1,4 @@
-"""Builds the OpenAPI document. Each operation names its answer and its errors; the rest is common."""
+"""Builds the OpenAPI document. Each operation names its answer and its errors, and this module adds the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .queries import ListFilter, openapi_of
 
 View = TypeVar("View", bound=Callable[..., Any])
 
-#: Errors of every operation, and of those that take a body.
+#: The errors of every operation, and of every operation with a body.
 COMMON = (
     ErrorCode.VALIDATION_ERROR,
     ErrorCode.UNAUTHENTICATED,
@@ -32,7 +32,7 @@ WITH_BODY = (ErrorCode.INVALID_JSON, ErrorCode.FRAME_TOO_LARGE, ErrorCode.UNSUPP
 
 
 class BusSchema(AutoSchema):
-    """drf-spectacular's description of a view; queries are those of the view's own filter form."""
+    """Describes a view for drf-spectacular. The query parameters are those of the view's own filter."""
 
     def get_filter_backends(self) -> list[Any]:
         """None: :func:`operation` lists a view's parameters."""
@@ -70,7 +70,7 @@ class StructExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-ca
         for schema in components.values():
             for field in schema["properties"].values():
                 if "enum" in field:
-                    # drf-spectacular looks at the type of each enum.
+                    # drf-spectacular needs the type of each enum.
                     field["type"] = "boolean" if field["enum"] == [True] else "string"
         own: dict[str, Any] = components.pop(self.target.__name__)
         for name, schema in components.items():
@@ -106,12 +106,12 @@ class BusAuthenticationScheme(OpenApiAuthenticationExtension):  # type: ignore[n
 
 
 def only_the_bus(endpoints: list[tuple[str, str, str, Any]], **_: Any) -> list[tuple[str, str, str, Any]]:
-    """Selects the addresses of the bus, in a project with other addresses."""
+    """Select the addresses of the bus among those of the project."""
     return [endpoint for endpoint in endpoints if endpoint[3].__module__.startswith("bus.")]
 
 
 def path(name: str, description: str, pattern: str, example: str) -> OpenApiParameter:
-    """A parameter of the path. ``pattern`` has no slash, because a slash must be written as ``%252F``."""
+    """A parameter of the path. ``pattern`` matches no slash, because a slash must be written as ``%252F``."""
     return OpenApiParameter(
         name,
         {"type": "string", "pattern": pattern},
@@ -146,7 +146,7 @@ NUMBER = OpenApiParameter("id", OpenApiTypes.INT64, OpenApiParameter.PATH, descr
 
 
 def query(filters: type[ListFilter]) -> list[OpenApiParameter]:
-    """The parameters of a list."""
+    """The query parameters of a list, from its filter."""
     return [
         OpenApiParameter(
             name, openapi_of(found), OpenApiParameter.QUERY, description=str(found.extra.get("help_text", ""))
@@ -169,7 +169,7 @@ def operation(
     more: dict[Any, Any] | None = None,
     streaming: bool = False,
 ) -> Callable[[View], View]:
-    """Describe a view's method; its docstring is the description. ``errors`` are codes of ``bus.protocol.errors``."""
+    """Describe a view's method. Its docstring is the description. ``errors`` are codes of ``bus.protocol.errors``."""
     codes = [*errors, *COMMON, *(WITH_BODY if request is not None else ())]
     responses: dict[Any, Any] = {status: answer}
     if streaming:
@@ -198,7 +198,7 @@ def operation(
     )
 
     def decorate(view: View) -> View:
-        # What `extend_schema` builds on; it would ask the project's REST_FRAMEWORK.
+        # `extend_schema` builds on this schema. Without it, it would use that of the project's REST_FRAMEWORK.
         view.kwargs = {"schema": BusSchema}  # type: ignore[attr-defined]
         return extend(view)
 

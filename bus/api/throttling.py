@@ -37,7 +37,7 @@ def spend(actor: Actor, amount: float, size: int = 0) -> None:
     Raises ``BusError`` RATE_LIMITED.
     """
     settings = config()
-    # As on a socket: the largest that is taken has to pass, however slowly.
+    # As on a socket: the bucket must be large enough for the largest allowed body, even if it fills slowly.
     most = max(2 * settings.byte_rate_limit, settings.batch_bytes)
     wait = take(actor, amount) or _take(actor, "bytes:", size, settings.byte_rate_limit, most)
     if wait:

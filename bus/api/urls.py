@@ -12,13 +12,13 @@ from .views import access, channels, clients, messages, rooms, server
 
 app_name = "api"
 
-# A name may hold slashes; what it ends in is decided by the longest of these (docs/rest.md).
+# A name may hold slashes, so the longest of these patterns that fits decides where the name ends (docs/rest.md).
 _ADDRESS = r"^v1/channels/(?P<address>[^:]+:.*)"
 _ROOM = r"^v1/rooms/(?P<room>.+)"
 
 
 def _list(name: str, view: type[APIView]) -> list[URLPattern]:
-    """A list's address, and the same with a slash at the end, which no OpenAPI document names."""
+    """The address of a list, and the same with a slash at the end. The OpenAPI document only has the first."""
     return [path(f"v1/{name}", view.as_view(), name=name), path(f"v1/{name}/", view.as_view(schema=None))]
 
 

@@ -1,4 +1,4 @@
-"""Common parts of the shapes: strict bodies, JSON objects, pages, errors."""
+"""Common parts of the serializers: strict bodies, and strict JSON fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...protocol.values import holds_nul
 
 
 class StrictSerializer(serializers.Serializer[Any]):
-    """A body that refuses unknown keys, so that a misspelt one is noticed."""
+    """A body that refuses unknown keys, so that callers notice a misspelt key."""
 
     def to_internal_value(self, data: Any) -> Any:
         """The values, with a fault for each unknown key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...protocol.names import NAME_RULE
 from .base import FlagField, ObjectField, StrictSerializer, TextField, WholeField
 
-#: Largest number of a column.
+#: The largest number that the database column holds.
 LARGEST = 2**31 - 1
 
 

@@ -118,7 +118,8 @@ class Tickets(BusView):
     def post(self, request: Request) -> Response:
         """Get a ticket that opens one socket with your identity, within seconds.
 
-        For a page of another site: its own back end asks for the ticket, the page shows it, and no token is in the browser.
+        Use a ticket for a page of another site. The site's back end requests the ticket and gives it to the page, so that no
+        token is in the browser.
         """
         made = tickets.issue(self.actor)
         ends = datetime.fromtimestamp(made.expires_at, UTC)

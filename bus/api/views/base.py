@@ -1,4 +1,4 @@
-"""What the views share."""
+"""The base class of the views, and their helpers for addresses and cursors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ..queries import ListFilter
 from ..schema import BusSchema
 from ..throttling import BusThrottle
 
-#: The door's name in the audit log.
+#: The name of REST in the audit log.
 DOOR = "rest"
 
 Filters = TypeVar("Filters", bound=ListFilter)
@@ -48,7 +48,7 @@ def _bounded(get: Callable[..., Response]) -> Callable[..., Response]:
 class BusView(APIView):
     """A view with the caller as :attr:`actor`.
 
-    Its policies are named here and not left to REST_FRAMEWORK, which in a project of somebody else's is about other things.
+    Its policies are set here, because REST_FRAMEWORK belongs to the project and its own API.
     """
 
     authentication_classes = [BusAuthentication]
@@ -57,7 +57,7 @@ class BusView(APIView):
     renderer_classes = [JSONRenderer, PageRenderer]
     parser_classes = [JSONParser]
     metadata_class = None
-    #: What a look costs in requests (``bus.commands.base``): pages of lists cost more than one.
+    #: The cost of a GET in requests (``bus.commands.base``). A page of a list costs more than one.
     look_cost = 1
     schema = BusSchema()
     http_method_names = ["get", "head", "post", "patch", "delete"]
@@ -70,15 +70,15 @@ class BusView(APIView):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
-        """The view. Its services have transactions of their own, whose end in doubt they tell; it runs in none around them."""
+        """The view, without ATOMIC_REQUESTS. The services open their own transactions and report a commit in doubt."""
         return without_transaction(super().as_view(**initkwargs))
 
     def get_exception_handler(self) -> Any:
-        """Errors in the bus's form."""
+        """The function that turns exceptions into the bus's error form."""
         return exception_handler
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        """DRF's request, with the body however it came."""
+        """DRF's request, with a body that may have a length or be chunked."""
         return WholeRequest(
             request,
             parsers=self.get_parsers(),
@@ -88,14 +88,14 @@ class BusView(APIView):
         )
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        """What one caller may see is kept by no cache for another."""
+        """Add ``Cache-Control: no-store``, since a cache must not show one caller's answer to another."""
         answer = super().finalize_response(request, response, *args, **kwargs)
         answer.headers.setdefault("Cache-Control", "no-store")
         return answer
 
     @property
     def actor(self) -> Actor:
-        """Who calls."""
+        """The actor of the request."""
         return actor_of(self.request)
 
     def read(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
@@ -106,13 +106,13 @@ class BusView(APIView):
         return value
 
     def changes(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
-        """The checked body of a PATCH. Raises as :meth:`read`, and ``BusError`` VALIDATION_ERROR where it changes nothing.
+        """The checked body of a PATCH. Raises as :meth:`read`, and ``BusError`` VALIDATION_ERROR for a body without a field.
 
-        A change that was lost on the way must not be answered as if it had been made.
+        Otherwise a caller whose field got lost on the way would get a success without a change.
         """
         value = self.read(serializer)
         fields = serializer().fields
-        # What is empty is a value, but where it stands for fields of its own.
+        # An empty value is a value, but an empty object of fields (`retention`) changes nothing.
         if all(isinstance(fields[name], Serializer) and not part for name, part in value.items()):
             raise BusError(
                 ErrorCode.VALIDATION_ERROR, f"The body names no field to change. The fields are {', '.join(fields)}."
@@ -121,7 +121,7 @@ class BusView(APIView):
 
 
 def address_of(text: str) -> Address:
-    """The address in a path; a name's slash may come as ``%2F``. Raises ``BusError`` INVALID_NAME."""
+    """The address in a path. A slash in a name may be written as ``%2F``. Raises ``BusError`` INVALID_NAME."""
     address = parse_address(unquote(text))
     if address is None:
         raise invalid_name("address", text, f"{text[:80]!r} is not an address of the form room:channel.")
@@ -129,17 +129,17 @@ def address_of(text: str) -> Address:
 
 
 def page(rows: list[Any], filters: ListFilter, cursor: str | None) -> Response:
-    """The answer of a list."""
+    """The answer with one page of a list. ``cursor`` leads to the next page; None means that this is the last."""
     return Response(Page(results=rows, next=filters.next_link(cursor)))
 
 
 def encode_cursor(*parts: str | int) -> str:
-    """A place in a list as text."""
+    """A cursor: the values of a place in a list, as one text."""
     return base64.urlsafe_b64encode("\n".join(map(str, parts)).encode()).decode().rstrip("=")
 
 
 def decode_cursor(text: str | None, parts: int) -> list[str] | None:
-    """What :func:`encode_cursor` was given; None for nothing. Raises ``BusError`` VALIDATION_ERROR."""
+    """The ``parts`` values in a cursor, as texts. None without a cursor. Raises ``BusError`` VALIDATION_ERROR."""
     if not text:
         return None
     try:
@@ -152,14 +152,14 @@ def decode_cursor(text: str | None, parts: int) -> list[str] | None:
 
 
 def number_of(text: str) -> int:
-    """A row's number in a cursor. Raises ``BusError`` VALIDATION_ERROR."""
+    """A row's number from the text in a cursor. Raises ``BusError`` VALIDATION_ERROR."""
     if not text.isdecimal() or not text.isascii() or len(text) > 18:
         raise wrong_cursor()
     return int(text)
 
 
 def wrong_cursor() -> BusError:
-    """For a cursor that is none."""
+    """The error for an invalid cursor."""
     return BusError(
         ErrorCode.VALIDATION_ERROR,
         "This cursor is not valid.",

@@ -41,7 +41,7 @@ SPEAKER = OpenApiParameter(
 )
 SEQ = OpenApiParameter("seq", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Position in the log.")
 
-#: What a POST may answer.
+#: The answer of a POST: of one message, or of a batch.
 ANSWER = PolymorphicProxySerializer(
     component_name="PublishedOrDelivery",
     serializers=[shapes.Published, shapes.Delivery],  # type: ignore[list-item] # described by StructExtension

@@ -18,7 +18,7 @@ from ..queries import AuditFilter
 from ..schema import operation, query
 from .base import BusView, decode_cursor, encode_cursor, number_of, page
 
-#: The lists and figures, by the names of their addresses.
+#: The names of the lists and figures. Each is also the name of its address.
 ADDRESSES = (
     "rooms", "channels", "messages", "clients", "tokens", "tickets", "grants", "audit", "nodes", "stats", "me",
 )  # fmt: skip
