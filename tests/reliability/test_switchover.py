@@ -146,7 +146,7 @@ async def test_where_nothing_can_be_written_ready_says_so_and_the_log_what_to_do
             f"publishers after {step.__name__}",
         )
     lost = [line for line in server.log().splitlines() if "store_lost" in line]
-    assert any("Let DATABASE_URL lead to the primary" in line for line in lost), lost
+    assert any("Point DATABASE_URL to the primary" in line for line in lost), lost
     assert "Traceback" not in server.log()
 
 
