@@ -16,7 +16,7 @@ def run(arguments: Sequence[str]) -> None:
     from arqonbus_site.refusals import one_line
 
     with one_line(traceback="--traceback" in arguments):
-        # Django's command line goes on without settings that cannot be read, and then knows none of the bus's commands.
+        # Django's command line continues with unreadable settings, and then does not find the bus's commands.
         settings.INSTALLED_APPS  # noqa: B018 - reads the settings
         execute_from_command_line(list(arguments))
 

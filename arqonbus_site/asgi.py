@@ -13,7 +13,7 @@ from arqonbus_site.refusals import one_line
 with one_line():
     django_application = get_asgi_application()
 
-# Django is set up now, and its models can be imported.
+# Django is set up now, so its models can be imported.
 from arqonbus_site.routing import websocket_application
 from bus.asgi import bus_application
 

@@ -1,4 +1,4 @@
-"""The consumer of each path."""
+"""The paths of the sockets, each with its consumer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from telemetry.consumers import TelemetryConsumer
 
 _bus, _telemetry = BusConsumer.as_asgi(), TelemetryConsumer.as_asgi()
 
-# The stubs know Django's views only.
+# The type stubs only know Django's views.
 websocket_application = URLRouter(
     [
         path("", _bus),  # type: ignore[arg-type, list-item]

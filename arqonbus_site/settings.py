@@ -1,7 +1,7 @@
 """Settings of the ready-made project, all of them from the environment (docs/configuration.md).
 
-With nothing configured this is development mode: DEBUG, SQLite and a generated key under ``var/``, anonymous clients let
-in. Production is ``DEBUG=0`` with ``SECRET_KEY`` and ``ALLOWED_HOSTS``.
+Without any variable this is development mode: DEBUG, SQLite and a generated key under ``var/``, and anonymous clients are
+admitted. Production is ``DEBUG=0`` with ``SECRET_KEY`` and ``ALLOWED_HOSTS``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bus.conf import settings as conf
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (BASE_DIR / "manage.py").exists()
-#: Where the development database and key are kept: in the checkout, or where an installed package is run.
+#: The folder of the development database and key: in the checkout, or in the working directory of an installed package.
 STATE_DIR = (BASE_DIR if IN_CHECKOUT else Path.cwd()) / "var"
 site = environment.read()
 if not site.redis_prefix:
@@ -41,17 +41,17 @@ DEBUG = site.debug
 DATABASE_URL = site.database_url or f"sqlite:///{STATE_DIR / 'arqonbus.sqlite3'}"
 try:
     with warnings.catch_warnings():
-        # Its warning of an unknown engine shows the whole URL, with the password.
+        # The library's warning about an unknown engine shows the whole URL with the password.
         warnings.simplefilter("ignore")
         _database: dict[str, Any] = dict(environ.Env.db_url_config(DATABASE_URL))
 except (ValueError, KeyError, environ.ImproperlyConfigured):
     _database = {}
 if not _database.get("NAME"):
-    _database = {}  # A server without the database's name.
+    _database = {}  # The URL has no name of a database.
 if _database.get("ENGINE") == "django.db.backends.sqlite3":
     prepare_sqlite(_database["NAME"], STATE_DIR)
-    # WAL alone makes "database is locked" worse (a reader that upgrades fails at once); IMMEDIATE is the cure. With
-    # synchronous=NORMAL a killed process loses nothing; a power cut may lose the last commits (docs/reliability.md).
+    # With WAL alone, a reader that begins to write fails at once with "database is locked". IMMEDIATE prevents that. With
+    # synchronous=NORMAL a killed process loses nothing, but a power cut may lose the last commits (docs/reliability.md).
     _database["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 5,
@@ -60,30 +60,30 @@ if _database.get("ENGINE") == "django.db.backends.sqlite3":
             "PRAGMA busy_timeout=5000; PRAGMA cache_size=-32000; PRAGMA wal_autocheckpoint=4000;"
         ),
     }
-    # pytest uses a file too: threads and live servers do not share an in-memory database.
+    # pytest uses a file too, because threads and live servers cannot share an in-memory database.
     _database["TEST"] = {"NAME": str(Path(_database["NAME"]).with_suffix(".test.sqlite3"))}
 elif _database.get("ENGINE") == "django.db.backends.postgresql":
     _database["CONN_MAX_AGE"] = 0
-    # A connection that died with a restart of the database is found out before it is used.
+    # After a restart of the database, Django finds a dead connection before it uses it.
     _database["CONN_HEALTH_CHECKS"] = True
     _database["OPTIONS"] = {
-        # Of several hosts the one that takes writes, and none rather than a standby: the bus can do nothing without writing.
+        # Of several hosts, connect to the one that accepts writes, and never to a standby: the bus cannot work without writes.
         "target_session_attrs": "read-write",
         **_database.get("OPTIONS", {}),
         "pool": {
             "min_size": 1,
             "max_size": site.database_pool,
             "timeout": 1.5,
-            # The pool's own tries grow further and further apart; ours, with every call, find the database back at once.
+            # The pool waits longer after each failed try. Our calls try too, and find the database again at once.
             "reconnect_timeout": 0.5,
         },
         "connect_timeout": 2,
-        # A machine that is gone without a word is noticed within seconds.
+        # These values detect a machine that vanished, within seconds.
         "tcp_user_timeout": 2000,
         "keepalives_idle": 3,
         "keepalives_interval": 1,
         "keepalives_count": 3,
-        # A process that is frozen, or cut off, in the middle of a transaction must not keep its locks from all the others.
+        # A process may freeze, or lose its network, inside a transaction. Its locks must not block the others for long.
         "options": "-c idle_in_transaction_session_timeout=5000",
     }
 else:
@@ -104,7 +104,7 @@ CHANNEL_LAYERS: dict[str, Any] = {
             "hosts": [REDIS_URL],
             "prefix": site.redis_prefix,
             "capacity": site.redis_capacity,
-            # What waits for a process that is frozen or dead fills Redis's memory: seconds of it, and minutes of membership.
+            # Messages for a frozen or dead process fill Redis's memory, so they expire, and so does its membership.
             "expiry": site.redis_expiry,
             "group_expiry": site.redis_group_expiry,
         },
@@ -116,7 +116,7 @@ CHANNEL_LAYERS: dict[str, Any] = {
 SECRET_KEY = site.secret_key
 SECRET_KEY_FALLBACKS = list(site.secret_key_fallbacks)
 ALLOWED_HOSTS = list(site.allowed_hosts)
-#: The bus's notice of development mode tells of it.
+#: Whether the key is the generated one. The bus's notice of development mode mentions it.
 DEVELOPMENT_KEY = DEBUG and not SECRET_KEY
 if DEBUG:
     SECRET_KEY = SECRET_KEY or development_key(
@@ -148,7 +148,7 @@ INSTALLED_APPS = [
     "bus",
     "telemetry",
 ]
-#: Nothing inline, and nothing from other hosts apart from pictures by https.
+#: The policy forbids inline code, and files from other hosts except pictures over https.
 _CSP = {
     "default-src": ["'self'"],
     "script-src": ["'self'"],
@@ -208,15 +208,15 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATIC_ROOT = STATE_DIR / "static"
-# Serve the apps' own files without a collectstatic step when there is none.
+# Serve the apps' static files even without a collectstatic step.
 WHITENOISE_USE_FINDERS = True
 warnings.filterwarnings("ignore", "No directory at", UserWarning)
 
-# The bus's own views bring their policies (bus/api/views/base.py).
+# The bus's own views set their policies themselves (bus/api/views/base.py).
 REST_FRAMEWORK = {"TEST_REQUEST_DEFAULT_FORMAT": "json"}
 SPECTACULAR_SETTINGS = OPENAPI
 
-# Security: harmless in development, strict in production. HTTPS is expected in front unless INSECURE_HTTP says not.
+# Security: relaxed in development, strict in production. Production expects a proxy with HTTPS, unless INSECURE_HTTP is set.
 _https = not DEBUG and not site.insecure_http
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SECURE_SSL_REDIRECT = _https and site.ssl_redirect
@@ -241,7 +241,7 @@ LOGGING = {
         "django.channels.server": {"level": "WARNING"},
         "daphne": {"level": "WARNING"},
         "daphne.server": {"level": "ERROR"},
-        # One line of ours says that the database is away, not one for each try.
+        # The bus logs once that the database is unavailable. The pool would log each try.
         "psycopg.pool": {"level": "ERROR"},
     },
 }

@@ -1,4 +1,4 @@
-"""URLs of the site."""
+"""The URLs of the ready project: those of the bus, and the admin."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ from .node import current
 from .node.upkeep.sigterm import SIGNALS
 from .protocol.names import WHOLE, parse_address
 
-#: How long ``expect`` waits, in seconds.
+#: Seconds that ``expect`` waits by default.
 TIMEOUT = 5.0
 _ORIGIN = "http://testserver"
 
@@ -58,11 +58,11 @@ class TestClient:
         self._to_server: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._arrived = asyncio.Event()
         self._open: list[dict[str, Any]] = []
-        #: Every frame that came, oldest first.
+        #: Every received frame, oldest first.
         self.frames: list[dict[str, Any]] = []
         #: The payload of ``registered``: client_id, role, channels …
         self.registered: dict[str, Any] = {}
-        #: The close code, once the server has closed.
+        #: The close code after the server has closed the connection, else None.
         self.close_code: int | None = None
         self._to_server.put_nowait({"type": "websocket.connect"})
         self._task = asyncio.ensure_future(application(scope, self._to_server.get, self._from_server))

@@ -1,4 +1,4 @@
-"""The app's configuration."""
+"""The configuration of the app ``telemetry``."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _TYPES = frozenset({"telemetry", "register"})
 
 
 def grammar(data: bytes) -> Inbound:
-    """The canonical form of a frame on the telemetry socket. Raises ``FrameError`` with every fault of it."""
+    """The canonical form of a frame on the telemetry socket. Raises ``FrameError`` with every fault of the frame."""
     return read_closely(data, only=_TYPES, default="telemetry")
 
 

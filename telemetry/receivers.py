@@ -11,7 +11,7 @@ from . import protocol, services
 
 
 def connect() -> None:
-    """Connect the receivers; called when the app is ready."""
+    """Connect the receivers. The app calls this when it is ready."""
     for signal, receiver in (
         (signals.client_connected, _client_connected),
         (signals.client_disconnected, _client_disconnected),
@@ -24,7 +24,7 @@ def connect() -> None:
 
 
 def _hidden(room: str, private: bool) -> bool:
-    """Whether an event would reveal a private room to those who read telemetry."""
+    """Whether an event would reveal a private room to the readers of telemetry."""
     return private and room != protocol.stream().room
 
 

@@ -128,7 +128,7 @@ async def _look_up_and_publish(node: Node, address: Address, inbound: Inbound) -
 
 
 def publish_activity(node: Node, card: dict[str, Any], name: str, room: str, channel: str) -> None:
-    """Publish that a client did something; called at most once a second for each client and activity."""
+    """Publish that a client did something. The bus calls this at most once a second for each client and activity."""
     if metrics.meter(node).take(1.0, node.runtime.loop.time()):
         metrics.skipped.inc()
         return

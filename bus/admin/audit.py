@@ -12,7 +12,7 @@ from .base import ReadOnlyAdmin, pretty
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin[AuditEntry]):
-    """Entries of the audit log: each change with its author and its door."""
+    """Entries of the audit log: each change with its author and its interface."""
 
     list_display = ["at", "actor", "principal", "action", "target", "door"]
     list_filter = ["door", "action"]

@@ -17,7 +17,7 @@ from .base import ReadOnlyAdmin, figure, list_link, pretty
 
 @admin.register(Node)
 class NodeAdmin(ReadOnlyAdmin[Node]):
-    """Processes with their last sign of life and their figures."""
+    """Processes with their last heartbeat and their figures."""
 
     list_display = ["__str__", "alive", "people", "version", "started_at", "heartbeat_at"]
     fields = ["host", "pid", "version", "started_at", "heartbeat_at", "stats_text"]
@@ -29,7 +29,7 @@ class NodeAdmin(ReadOnlyAdmin[Node]):
 
     @admin.display(description="alive", boolean=True)
     def alive(self, node: Node) -> bool:
-        """Show whether the last sign of life is recent."""
+        """Show whether the last heartbeat is recent."""
         return node.heartbeat_at > timezone.now() - timedelta(seconds=config().node_timeout)
 
     @admin.display(description="clients", ordering="people")
@@ -39,5 +39,5 @@ class NodeAdmin(ReadOnlyAdmin[Node]):
 
     @admin.display(description="figures")
     def stats_text(self, node: Node) -> Any:
-        """Show the figures of the last sign of life."""
+        """Show the figures of the last heartbeat."""
         return pretty(node.stats)

@@ -1,4 +1,4 @@
-"""System checks: ways to misconfigure the bus, in plain words (``manage.py check``, and before every start)."""
+"""System checks of the bus's own settings (``manage.py check``, and before every start)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ..conf.settings import LAYER_HINT, anonymous_allowed, config, in_memory_lay
 from ..conf.table import Config
 from . import project as host_checks
 
-#: Variables of the project's tests and tools, which look like settings.
+#: Prefixes of variables of the bus's tests and tools. They look like settings.
 _NOT_SETTINGS = ("ARQONBUS_TEST_",)
-#: Those of the clients, which may run in the same shell.
+#: Variables of the clients, which may run in the same shell.
 _OF_CLIENTS = frozenset({"ARQONBUS_URL", "ARQONBUS_TOKEN", "ARQONBUS_CLIENT_ID", "ARQONBUS_ROOM"})
 
 
-#: What of the settings around the bus may not work with it.
+#: The checks of the project's own settings.
 _OF_THE_PROJECT = (
     host_checks.check_times,
     host_checks.check_database,
@@ -41,7 +41,7 @@ _OF_THE_PROJECT = (
 
 
 def register_checks() -> None:
-    """Connect the checks; called when the app is ready."""
+    """Connect the checks. The app calls this when it is ready."""
     register(check_settings, Tags.compatibility)
     _register(check_unknown_variables, Tags.compatibility)
     _register(check_development, Tags.security)
@@ -61,7 +61,7 @@ def register_checks() -> None:
 
 
 def _register(check: Callable[..., list[CheckMessage]], tag: str, *, deploy: bool = False) -> None:
-    """Connect a check that says nothing while the bus's settings are wrong: E001 tells what is wrong with them."""
+    """Connect a check that reports nothing while the bus's settings are invalid, since E001 reports them."""
 
     @wraps(check)
     def of_good_settings(**options: Any) -> list[CheckMessage]:
@@ -74,7 +74,7 @@ def _register(check: Callable[..., list[CheckMessage]], tag: str, *, deploy: boo
 
 
 def before_serving() -> list[CheckMessage]:
-    """What ``runbus`` looks at before it begins: the checks that need no database."""
+    """Run the checks that need no database, and return their messages. ``runbus`` calls this before it serves."""
     at_start = (
         check_unknown_variables,
         check_layer,
@@ -90,7 +90,7 @@ def before_serving() -> list[CheckMessage]:
 
 
 def refuse_to_serve() -> None:
-    """Raise ``ImproperlyConfigured`` with a line for each error. For servers that run no checks (daphne, uvicorn)."""
+    """Raise ``ImproperlyConfigured`` with a line for each error. Servers that run no checks need this (daphne, uvicorn)."""
     if apps.get_app_config("bus").checking:  # type: ignore[attr-defined]
         return  # A running check imports the application. The other checks report their errors themselves.
     found = check_settings()
@@ -186,7 +186,7 @@ def check_sqlite(**_: Any) -> list[CheckMessage]:
 
 
 def check_servers(**_: Any) -> list[CheckMessage]:
-    """W003: ``runserver`` is Django's own, which does not serve sockets."""
+    """W003: ``runserver`` is Django's own command, which does not serve sockets."""
     apps: Sequence[str] = settings.INSTALLED_APPS
     static = "django.contrib.staticfiles"
     if "daphne" not in apps or (static in apps and list(apps).index("daphne") > list(apps).index(static)):

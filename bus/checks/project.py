@@ -22,11 +22,11 @@ from django.utils.module_loading import import_string
 from ..auth.identity import sessions_kept
 from ..conf import routes
 
-#: The databases whose SQL the bus has, by Django's name.
+#: The databases that the bus supports, by Django's name.
 DATABASES = ("sqlite", "postgresql")
 _SAID = {"mysql": "MySQL or MariaDB", "oracle": "Oracle", "microsoft": "SQL Server", "unknown": "no database"}
 
-#: A router that chooses by chance is asked more often than once.
+#: The number of times that the check asks a router. A router may choose a replica at random.
 _ASKED = 20
 
 _SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
@@ -34,7 +34,7 @@ _LOGINS = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 
 def check_times(**_: Any) -> list[CheckMessage]:
-    """E008: times without a zone."""
+    """E008: the project's times have no time zone."""
     if settings.USE_TZ:
         return []
     return [
@@ -47,7 +47,7 @@ def check_times(**_: Any) -> list[CheckMessage]:
 
 
 def check_database(**_: Any) -> list[CheckMessage]:
-    """E009: a database whose SQL the bus does not have; E010: one without autocommit."""
+    """E009: the bus does not support the database. E010: the database has no autocommit."""
     wrapper = connections[DEFAULT_DB_ALIAS]
     found: list[CheckMessage] = []
     if wrapper.vendor not in DATABASES:
@@ -71,7 +71,7 @@ def check_database(**_: Any) -> list[CheckMessage]:
 
 
 def check_routers(**_: Any) -> list[CheckMessage]:
-    """E011: a database router sends the bus's tables away from the default database, for reading or altogether."""
+    """E011: a database router sends the bus's reads, writes or tables to another database."""
     for model in apps.get_app_config("bus").get_models():
         for question in ("db_for_read", "db_for_write", "allow_migrate_model"):
             culprit = _sends_away(question, model)
@@ -88,7 +88,7 @@ def check_routers(**_: Any) -> list[CheckMessage]:
 
 
 def _sends_away(question: str, model: Any) -> Any:
-    """The router whose answer takes a model out of the default database; None where all is well."""
+    """The router whose answer sends a model to another database. None if no router does. ``question`` is a router's method."""
     if question == "allow_migrate_model":
         if router.allow_migrate_model(DEFAULT_DB_ALIAS, model):
             return None
@@ -99,7 +99,7 @@ def _sends_away(question: str, model: Any) -> Any:
             if hasattr(each, "allow_migrate") and each.allow_migrate(DEFAULT_DB_ALIAS, "bus", **names) is False
         )
     for _ in range(_ASKED):
-        # As Django asks: the first who says anything decides.
+        # As in Django, the first router with an answer decides.
         answers = ((each, getattr(each, question)(model)) for each in router.routers if hasattr(each, question))
         each, alias = next(((each, alias) for each, alias in answers if alias), (None, DEFAULT_DB_ALIAS))
         if alias != DEFAULT_DB_ALIAS:
@@ -108,7 +108,7 @@ def _sends_away(question: str, model: Any) -> Any:
 
 
 def check_shadows(**_: Any) -> list[CheckMessage]:
-    """E012: an app of the project has the name of one of the bus's."""
+    """E012: an app of the project has the name of an app of the bus."""
     ours = Path(__file__).resolve().parents[2] / "telemetry"
     found = find_spec("telemetry")
     origin = Path(found.origin).resolve().parent if found is not None and found.origin else None
@@ -124,7 +124,7 @@ def check_shadows(**_: Any) -> list[CheckMessage]:
 
 
 def check_middleware(**_: Any) -> list[CheckMessage]:
-    """W013: nobody can log in to the bus's pages."""
+    """W013: without the middleware of sessions and log-ins, nobody can log in to the bus's pages."""
     return [
         Caution(
             f"MIDDLEWARE has no {name.rpartition('.')[2]}. Nobody can log in to the console, and only tokens work elsewhere.",
@@ -146,7 +146,7 @@ def _has_middleware(name: str) -> bool:
 
 
 def check_sessions(**_: Any) -> list[CheckMessage]:
-    """E013: sessions are kept in a table that is not there."""
+    """E013: sessions are stored in a table, but their app is not installed."""
     if _has_middleware(_SESSIONS) and not sessions_kept():
         return [
             Error(
@@ -159,7 +159,7 @@ def check_sessions(**_: Any) -> list[CheckMessage]:
 
 
 def check_templates(**_: Any) -> list[CheckMessage]:
-    """E014: the bus's pages are not found."""
+    """E014: Django does not find the templates of the bus."""
     try:
         get_template("bus/console.html")
     except TemplateDoesNotExist:
@@ -174,7 +174,7 @@ def check_templates(**_: Any) -> list[CheckMessage]:
 
 
 def check_sockets(**_: Any) -> list[CheckMessage]:
-    """W012: a page of the bus looks for a socket where ``asgi.py`` has none. Asked once the ASGI application is made."""
+    """W012: a page of the bus uses a socket path that ``asgi.py`` does not serve. This runs after the application is made."""
     sockets = apps.get_app_config("bus").sockets  # type: ignore[attr-defined]
     try:
         console = routes.local_path({"path": reverse("bus:console")})

@@ -15,7 +15,7 @@ from ..sockets.origin import request_address
 if TYPE_CHECKING:
     from ..auth.attempts import Attempts
 
-#: The code of the fault that says to wait.
+#: The code of the form error after too many tries.
 THROTTLED = "throttled"
 
 
@@ -36,4 +36,4 @@ class LoginForm(AuthenticationForm):
 
 
 class AdminLoginForm(LoginForm, AdminAuthenticationForm):
-    """The same for Django's admin: ``admin.site.login_form = AdminLoginForm``."""
+    """The log-in form with the same limit for Django's admin: ``admin.site.login_form = AdminLoginForm``."""

@@ -22,12 +22,12 @@ except ImportError:  # A clone of the project has the client beside the server, 
     import arqonbus
 
 ROOM = "science"
-#: The slowest and fastest that an agent answers, in seconds.
+#: The longest and shortest time until an agent answers, in seconds.
 SLOWEST, FASTEST = 2.5, 0.6
-#: How long an agent waits for news before it goes on by itself.
+#: Seconds that an agent waits for a message before it goes on by itself.
 PATIENCE = 4.0
 
-#: question, hypothesis, experiment, what is measured (name, unit, low, high), finding.
+#: Question, hypothesis, experiment, measured value (name, unit, low, high) and finding of each study.
 STUDIES = [
     (
         "Seedlings on the south bench grow a third faster than their siblings. Why only there?",
@@ -89,7 +89,7 @@ AGENTS = [
 ]
 
 
-#: What an agent says to the step before its own, when it takes the work on.
+#: Replies of an agent to the agent of the previous step, when it continues the work.
 REPLIES = {
     "hypothesize": [
         "{study}: I may have an idea.",
@@ -178,7 +178,7 @@ async def _agent(url: str, agent: Agent, first: int) -> None:
                     await bus.publish(f"{ROOM}:{agent.works}", text, payload=payload)
                     await asyncio.sleep(_pause() / (4 if agent.works == "execute" else 1))
                 news.clear()
-                # Whoever hears nothing for a while goes on by itself, so that the laboratory never falls asleep.
+                # An agent that receives nothing for a while goes on by itself, so that the demo never stops.
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(news.wait(), PATIENCE)
                 await asyncio.sleep(_pause())

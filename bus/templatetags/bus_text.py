@@ -1,4 +1,4 @@
-"""Texts of the code, such as docstrings and errors, for pages."""
+"""A filter for pages that show texts of the code, such as docstrings and errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CODE = re.compile(r"(`+)(.+?)\1")
 
 @register.filter
 def marked(text: str) -> SafeString:
-    """``text`` with what stands between back ticks as code; everything else is escaped."""
+    """``text`` as HTML. Text between back ticks becomes ``<code>``, and everything is escaped."""
     pieces: list[tuple[str | SafeString]] = []
     end = 0
     for found in _CODE.finditer(text):
