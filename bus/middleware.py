@@ -96,8 +96,8 @@ class PlainRequestMiddleware(_Middleware):
     """Refuses NUL characters, for which PostgreSQL raises an error, and cookies with too many escapes.
 
     A request with NUL in its path or query gets status 400. REST checks its requests itself, and its error names the place. A
-    session cookie with NUL is ignored. Python before 3.11.10 and 3.12.6 takes seconds to read a cookie with thousands of escapes
-    (CVE-2024-7592), so a request with more than :data:`MOST_ESCAPES` gets status 400 too.
+    session cookie with NUL is ignored. A request with more than :data:`MOST_ESCAPES` escapes in its cookies gets status 400 too:
+    Python before 3.11.10 and 3.12.6 takes seconds to read thousands of them (CVE-2024-7592).
     """
 
     def before(self, request: HttpRequest) -> HttpResponse | None:

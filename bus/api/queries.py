@@ -25,7 +25,7 @@ MOST_SEQ = 2**63 - 2
 
 
 class PositionField(forms.CharField):
-    """A seq, or an ISO time."""
+    """A field for a seq or an ISO time."""
 
     def to_python(self, value: Any) -> Any:
         """An ``int`` or an aware ``datetime``; None for an empty value. Raises ``ValidationError``."""
@@ -45,7 +45,7 @@ class PositionField(forms.CharField):
 
 
 class TimeField(PositionField):
-    """An ISO time."""
+    """A field for an ISO time."""
 
     def to_python(self, value: Any) -> Any:
         """An aware ``datetime``; None for an empty value. Raises ``ValidationError``."""
@@ -56,19 +56,19 @@ class TimeField(PositionField):
 
 
 class PositionFilter(filters.Filter):
-    """A seq or a time."""
+    """A filter by a seq or a time."""
 
     field_class = PositionField
 
 
 class TimeFilter(filters.Filter):
-    """A time."""
+    """A filter by a time."""
 
     field_class = TimeField
 
 
 class FlagField(forms.NullBooleanField):
-    """A flag in one of the usual spellings."""
+    """A field for a flag in one of the usual spellings."""
 
     widget = forms.TextInput
 
@@ -86,13 +86,13 @@ class FlagField(forms.NullBooleanField):
 
 
 class FlagFilter(filters.Filter):
-    """A boolean column."""
+    """A filter by a boolean column."""
 
     field_class = FlagField
 
 
 class NumberField(forms.IntegerField):
-    """A whole number in plain digits."""
+    """A field for a whole number in plain digits."""
 
     def to_python(self, value: Any) -> int | None:
         """The number; None for an empty value. Raises ``ValidationError``."""
@@ -103,7 +103,7 @@ class NumberField(forms.IntegerField):
 
 
 class NumberFilter(filters.Filter):
-    """A whole number."""
+    """A filter by a whole number."""
 
     field_class = NumberField
 
@@ -177,7 +177,7 @@ class DescribedFilter(ListFilter):
 
 
 class RoomFilter(DescribedFilter):
-    """Rooms."""
+    """The parameters of the list of rooms."""
 
     private = FlagFilter(help_text="Only private rooms, or only public ones.")
 
@@ -187,7 +187,7 @@ class RoomFilter(DescribedFilter):
 
 
 class ChannelFilter(DescribedFilter):
-    """Channels."""
+    """The parameters of the list of channels."""
 
     room = _text("room__name", longest=64, help_text="Channels of this room.")
     type = _text(longest=32, help_text="Channels of this type, such as standard or custom.")
@@ -200,7 +200,7 @@ class ChannelFilter(DescribedFilter):
 
 
 class ChannelMessageFilter(ListFilter):
-    """Messages of one log."""
+    """The parameters of the messages of one log."""
 
     sender = _text(method="nothing", longest=64, help_text="Messages from this client_id.")
     type = _text(method="nothing", longest=64, help_text="Messages of this type.")
@@ -219,14 +219,14 @@ class ChannelMessageFilter(ListFilter):
 
 
 class MessageFilter(ChannelMessageFilter):
-    """Messages of a channel, a room, or all channels."""
+    """The parameters of the messages of a channel, a room, or all channels."""
 
     room = _text(method="nothing", longest=130, help_text="A room with all of its channels, or room:channel.")
     channel = _text(method="nothing", longest=130, help_text="A channel of `room`, or room:channel.")
 
 
 class ClientFilter(ListFilter):
-    """Connected clients."""
+    """The parameters of the list of connected clients."""
 
     type = _text("client_type", longest=64, help_text="Clients of this type, such as ai-agent.")
     channel = _text(method="nothing", longest=130, help_text="Members of this channel, as room:channel.")
@@ -242,7 +242,7 @@ class ClientFilter(ListFilter):
 
 
 class PlainFilter(ListFilter):
-    """Lists without filters of their own."""
+    """The parameters of lists without filters of their own."""
 
     class Meta:
         model = Grant
@@ -250,7 +250,7 @@ class PlainFilter(ListFilter):
 
 
 class GrantFilter(ListFilter):
-    """Grants."""
+    """The parameters of the list of grants."""
 
     subject = filters.ChoiceFilter(choices=Grant.Subject.choices, help_text="Grants for this kind of subject.")
     subject_name = _text(longest=150, help_text="Grants for this user, group, token or client type.")
@@ -263,7 +263,7 @@ class GrantFilter(ListFilter):
 
 
 class AuditFilter(ListFilter):
-    """The audit log."""
+    """The parameters of the audit log."""
 
     actor = _text(lookup="icontains", longest=150, help_text="Text in the name of the actor.")
     principal = _text(help_text="Identity of the actor, as user:…, token:… or jwt:….")

@@ -1,4 +1,4 @@
-"""Access tokens, connection tickets and grants."""
+"""The bodies of requests about access tokens and grants."""
 
 from __future__ import annotations
 

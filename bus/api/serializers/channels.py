@@ -1,4 +1,4 @@
-"""Channels."""
+"""The bodies of requests about channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connected clients."""
+"""The bodies of requests about connected clients."""
 
 from __future__ import annotations
 

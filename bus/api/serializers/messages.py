@@ -1,4 +1,4 @@
-"""Messages: those to publish, and those that were delivered."""
+"""The bodies of requests that publish messages."""
 
 from __future__ import annotations
 

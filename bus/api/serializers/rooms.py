@@ -1,4 +1,4 @@
-"""Rooms."""
+"""The bodies of requests about rooms."""
 
 from __future__ import annotations
 

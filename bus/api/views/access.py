@@ -1,4 +1,4 @@
-"""The caller's access tokens, tickets, and grants (for admins)."""
+"""The views of the caller's access tokens, of tickets, and of grants (for admins)."""
 
 from __future__ import annotations
 

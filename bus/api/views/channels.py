@@ -1,4 +1,4 @@
-"""Channels."""
+"""The views of channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connected clients."""
+"""The views of connected clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages: history, and publishing."""
+"""The views of messages: history, and publishing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rooms."""
+"""The views of rooms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server: figures, processes, the audit log, and the identity of the caller."""
+"""The views of the server: figures, processes, the audit log, and the identity of the caller."""
 
 from __future__ import annotations
 
