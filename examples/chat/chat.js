@@ -11,6 +11,23 @@ web.protocol = bus_url.protocol === "wss:" ? "https:" : "http:";
 const $ = (id) => document.getElementById(id);
 const people = new Map();
 
+/** The bus, once the page has connected to it. */
+let bus = null;
+
+// The form is taken over before anything else: a browser would send it itself, and thereby leave the page.
+$("say").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const text = $("text").value;
+  $("text").value = "";
+  try {
+    // With `echo`, our own message arrives like all others, even if the subscription below has not started yet.
+    await bus.publish(address, text, { payload: { name }, echo: true });
+  } catch (problem) {
+    show("", `Not sent: ${problem.message}`, "notice");
+    $("text").value = text;
+  }
+});
+
 $("address").textContent = address;
 
 const { connect } = await import(new URL("/static/arqonbus/arqonbus.js", web)).catch((problem) => {
@@ -39,7 +56,7 @@ function show_people() {
   $("who").textContent = `${people.size} here: ${[...people.values()].join(", ")}`;
 }
 
-async function look_around(bus) {
+async function look_around() {
   people.clear();
   for (const member of (await bus.channelInfo(address)).participants) {
     people.set(member.client_id, member.screen_name ?? member.client_id);
@@ -47,26 +64,14 @@ async function look_around(bus) {
   show_people();
 }
 
-const bus = await connect(bus_url.href, { clientType: "human", screenName: name, room: address });
-$("state").textContent = bus.state;
+bus = await connect(bus_url.href, { clientType: "human", screenName: name, room: address });
 bus.on("state", (state) => {
   $("state").textContent = state;
-  if (state === "connected") look_around(bus);
+  if (state === "connected") look_around();
 });
-await look_around(bus);
-
-$("say").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const text = $("text").value;
-  $("text").value = "";
-  try {
-    // With `echo`, our own message arrives like all others, even if the subscription below has not started yet.
-    await bus.publish(address, text, { payload: { name }, echo: true });
-  } catch (problem) {
-    show("", `Not sent: ${problem.message}`, "notice");
-    $("text").value = text;
-  }
-});
+await look_around();
+$("entry").disabled = false;
+$("state").textContent = bus.state;
 
 // Show the last hour, then new messages: each one once, even if the server restarts.
 const an_hour_ago = new Date(Date.now() - 3_600_000);

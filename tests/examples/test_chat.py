@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.conftest import StartServer
 from tests.harness.processes import PROJECT_ROOT
@@ -49,6 +49,27 @@ def test_without_a_bus_the_page_says_so(page_url: str, browser: Browser) -> None
     page = browser.new_page()
     page.goto(f"{page_url}?name=Ada&bus=ws://127.0.0.1:{free_port()}/")
     expect(page.locator("#state")).to_contain_text("There is no bus at ws://127.0.0.1:")
+
+
+def test_who_is_faster_than_the_page_stays_on_it(
+    start_server: StartServer, page_url: str, browser: Browser, fresh_room: str
+) -> None:
+    """A form that is not taken over yet would be sent by the browser, and the text would be lost with the page."""
+    server = start_server(env={"DEBUG": "1"})
+    page = browser.new_page()
+    held: list[Route] = []
+    page.route("**/arqonbus.js", lambda route: held.append(route))
+    address = f"{page_url}?name=Ada&bus={server.url}&address={fresh_room}:chat"
+    with page.expect_request("**/arqonbus.js"):
+        page.goto(address)
+    expect(page.locator("#text")).to_be_disabled()
+    page.evaluate("document.getElementById('say').requestSubmit()")
+    expect(page).to_have_url(address)
+    held.pop().continue_()
+    expect(page.locator("#state")).to_have_text("connected")
+    page.fill("#text", "hello")
+    page.press("#text", "Enter")
+    expect(page.locator("li.message")).to_have_text(["Adahello"])
 
 
 def test_people_talk_and_go_on_over_a_restart_of_the_server(
