@@ -121,6 +121,26 @@ def system(event: str, at: Address | None = None, **payload: Any) -> bytes:
     return encode(frame)
 
 
+def part(address: Address, of: str, n: int, mode: str, data: bytes) -> bytes:
+    """The frame that brings members part ``n`` of the streamed message ``of``.
+
+    ``data`` is the body of the delta's JSON string in mode ``text``, and the JSON of the part in mode ``parts``.
+    """
+    content = b'"delta":"%b"' % data if mode == "text" else b'"part":%b' % data
+    return b'{"type":"append",%b,"of":%b,"n":%d,%b}' % (_place(address), quoted(of), n, content)
+
+
+def snapshot(address: Address, of: str, upto: int, mode: str, attempt: int, data: bytes) -> bytes:
+    """The frame with everything of an open streamed message up to part ``upto``, in its ``attempt``.
+
+    ``data`` is the body of one JSON string in mode ``text``, and JSON values with commas between in mode ``parts``.
+    """
+    content = b'"text":"%b"' % data if mode == "text" else b'"parts":[%b]' % data
+    return b'{"type":"append",%b,"of":%b,"upto":%d,%b,"snapshot":true,"attempt":%d,"mode":"%b"}' % (
+        _place(address), quoted(of), upto, content, attempt, mode.encode(),
+    )  # fmt: skip
+
+
 def error(problem: BusError, request_id: str | None = None) -> bytes:
     """An error frame. ``request_id`` is the id of the refused frame."""
     return encode({"type": "error", "request_id": request_id, "error": problem.as_dict()})
