@@ -16,15 +16,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from typing import Any, Literal, Protocol, Self, TypeVar, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.protocol import State
 from websockets.typing import Subprotocol
-
-if TYPE_CHECKING:
-    from tests.harness.recorder import Recorder
 
 T = TypeVar("T")
 Dialect = Literal["v0", "v1"]
@@ -39,6 +36,25 @@ _RUN = secrets.token_hex(4)
 def new_id() -> str:
     """A message id that is unique in this test run, in the form of both dialects."""
     return f"arq_t{_RUN}_{next(_ids)}"
+
+
+class Observer(Protocol):
+    """Who is told of everything that connections send and get, such as `recorder.Recorder`; `link` is a connection's number."""
+
+    def connecting(self, link: int, registration: Mapping[str, Any]) -> None:
+        """A connection is about to register with these fields."""
+
+    def disconnected(self, link: int) -> None:
+        """A connection has ended; it may be said twice."""
+
+    def asked(self, link: int, request_id: str, parameters: Mapping[str, Any]) -> None:
+        """A command was sent."""
+
+    def invoked(self, link: int, client: str, frame: Mapping[str, Any]) -> None:
+        """A message is about to be sent by `client`."""
+
+    def received(self, link: int, frame: dict[str, Any]) -> None:
+        """A frame has come, in the order of its connection."""
 
 
 class WireError(AssertionError):
@@ -68,7 +84,7 @@ class Received:
 class WireClient:
     """A connection. Make one with `WireClient.connect`; it is an async context manager that closes itself."""
 
-    def __init__(self, url: str, *, dialect: Dialect = "v0", recorder: Recorder | None = None) -> None:
+    def __init__(self, url: str, *, dialect: Dialect = "v0", recorder: Observer | None = None) -> None:
         self.url = url
         self.dialect: Dialect = dialect
         self.recorder = recorder
@@ -101,7 +117,7 @@ class WireClient:
         subprotocols: Iterable[str] | None = None,
         origin: str | None = None,
         compression: Literal["deflate"] | None = None,
-        recorder: Recorder | None = None,
+        recorder: Observer | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         **registration: Any,
     ) -> Self:

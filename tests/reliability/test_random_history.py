@@ -13,8 +13,9 @@ import pytest
 from tests.conftest import StartServer
 from tests.harness.backends import Storage
 from tests.harness.client import WireClient
+from tests.harness.member import Member
 from tests.harness.server import BusServer
-from tests.reliability.traffic import Crowd, Member
+from tests.reliability.traffic import Crowd
 
 CHANNELS = ("lab:bench", "lab:notes", "den:hall")
 
