@@ -103,6 +103,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     queue_bytes: Annotated[int, amount("bytes", "Bytes of messages that may wait for the log. Above it publishers get BUSY.", ge=1)] = 67108864
     store_timeout: Annotated[float, seconds("Seconds after which a waiting publish is refused with UNAVAILABLE.", gt=0)] = 2.0
     prune_interval: Annotated[float, seconds("Seconds between removals of old messages (retention) and unused rooms, channels and clients; 0: none, and the database grows.", shortest=OFTEN)] = 60.0
+    # Streamed messages
+    streams: Annotated[int, amount("streams", "Maximum number of open streams of one client; 0: no limit.")] = 20
+    stream_grace: Annotated[float, seconds("Seconds without its owner after which a stream is ended as aborted. Also the time that an owner has to follow a stop.", gt=0)] = 30.0
+    stream_rest_grace: Annotated[float, seconds("Seconds without an append after which a stream of an owner over REST or in Django code is ended as aborted.", gt=0)] = 120.0
+    stream_idle: Annotated[float, seconds("Seconds without an append after which the stream of a connected owner is ended as aborted; 0: never.")] = 3600.0
     # Between processes
     bell_shards: Annotated[int, amount("groups", "Groups on the channel layer over which the channels are spread.", ge=1, le=4096)] = 64
     bell_buffer: Annotated[int, amount("bytes", "Bytes that may wait for the channel layer. Above it ephemeral messages are refused with BUSY, and stored messages are announced by number only.", ge=1)] = 8388608
@@ -132,6 +137,7 @@ PARTS: dict[str, str] = {
     "send_buffer": "Slow and silent readers",
     "science_room": "Built-in rooms",
     "ring": "The log",
+    "streams": "Streamed messages",
     "bell_shards": "Between processes",
     "presence": "Presence",
     "stats_interval": "Telemetry, logs, stopping",

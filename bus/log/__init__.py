@@ -6,6 +6,7 @@ into one short transaction after another. The SQL of each database is in a modul
 
 from __future__ import annotations
 
+from .effects import Effect, Ending, Opening, Part, Snapshot, Steer, StreamState
 from .entry import Entry, id_taken
 from .passed import Passed
 from .store import (
@@ -29,10 +30,17 @@ from .writer import LogWriter
 
 __all__ = [
     "CommitInDoubt",
+    "Effect",
+    "Ending",
     "Entry",
     "LogWriter",
+    "Opening",
+    "Part",
     "Passed",
     "Position",
+    "Snapshot",
+    "Steer",
+    "StreamState",
     "append_batch",
     "beyond",
     "drop",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..protocol.errors import BusError, ErrorCode
+from .effects import Effect
 
 
 class Entry:
@@ -15,11 +16,12 @@ class Entry:
     ``sender``. It may give ``key``, the sender's own message id in the form ``sender/id``. The log sets ``seq``,
     ``epoch``, ``frame`` and ``duplicate``, or ``error``. Then ``done`` is called in the event loop with the entry.
     ``context`` and ``request_id`` belong to the caller. ``owner`` is the principal or the network address that published
-    the entry. While the entry waits, it counts for that owner.
+    the entry. While the entry waits, it counts for that owner. ``effect`` is what the entry does to a streamed message.
+    An entry whose effect is a part without an end inserts no message: its ``seq`` and ``frame`` stay empty.
     """
 
     __slots__ = (
-        "channel_id", "context", "done", "duplicate", "epoch", "error", "exclude", "frame", "head", "key", "owner",
+        "channel_id", "context", "done", "duplicate", "effect", "epoch", "error", "exclude", "frame", "head", "key", "owner",
         "queued_at", "request_id", "sender", "seq", "tail", "type", "uid",
     )  # fmt: skip
 
@@ -37,6 +39,7 @@ class Entry:
         context: Any = None,
         request_id: str | None = None,
         owner: str = "",
+        effect: Effect | None = None,
     ) -> None:
         self.channel_id = channel_id
         self.head = head
@@ -50,6 +53,7 @@ class Entry:
         self.context = context
         self.request_id = request_id
         self.owner = owner
+        self.effect = effect
         self.queued_at = 0.0
         self.seq: int | None = None
         self.epoch = ""
@@ -60,7 +64,8 @@ class Entry:
 
 def size_of(entry: Entry) -> int:
     """Return the bytes that an entry keeps in memory while it waits."""
-    return len(entry.head) + len(entry.tail)
+    size = len(entry.head) + len(entry.tail)
+    return size if entry.effect is None else size + entry.effect.size
 
 
 def id_taken() -> BusError:

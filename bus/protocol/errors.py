@@ -40,6 +40,10 @@ class ErrorCode(StrEnum):
     CHANNEL_NOT_EMPTY = "CHANNEL_NOT_EMPTY"
     CHANNEL_PROTECTED = "CHANNEL_PROTECTED"
     NOT_A_MEMBER = "NOT_A_MEMBER"
+    STREAM_NOT_FOUND = "STREAM_NOT_FOUND"
+    STREAM_GAP = "STREAM_GAP"
+    STREAM_LOST = "STREAM_LOST"
+    STREAM_ENDED = "STREAM_ENDED"
     CLIENT_ID_IN_USE = "CLIENT_ID_IN_USE"
     TAKEN_OVER = "TAKEN_OVER"
     FRAME_TOO_LARGE = "FRAME_TOO_LARGE"
@@ -87,6 +91,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.TARGET_NOT_FOUND: ErrorKind(
         404, "Some targets are unknown; `details` names them. The other targets got the message."
     ),
+    ErrorCode.STREAM_NOT_FOUND: ErrorKind(404, "There is no such stream."),
     ErrorCode.NOT_FOUND: ErrorKind(404, "There is nothing at this address."),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(
         405, "This address does not support the method. The `Allow` header lists the supported ones."
@@ -103,6 +108,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
         409, "This client_id is connected. Use another one, or send its resume_token to take it over."
     ),
     ErrorCode.TAKEN_OVER: ErrorKind(409, "A newer connection of this client took over."),
+    ErrorCode.STREAM_GAP: ErrorKind(409, "Parts are missing before this one. Send them from `have` + 1 on."),
+    ErrorCode.STREAM_LOST: ErrorKind(409, "The stream belongs to another owner, or to a later attempt."),
+    ErrorCode.STREAM_ENDED: ErrorKind(409, "The stream has ended."),
     # 413, 415, 429: too much data, or an unsupported type.
     ErrorCode.FRAME_TOO_LARGE: ErrorKind(413, "The frame is larger than the limit."),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, "Send JSON with the header Content-Type: application/json."),

@@ -1,0 +1,54 @@
+"""Streams in the log: their states and contents, as the database has them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Q, QuerySet
+
+from ..models import Stream, StreamPart
+from .effects import OPEN, TEXT, StreamState
+
+_FIELDS = (
+    "id", "uid", "channel_id", "seq", "mode", "state", "have", "attempt", "client_id", "principal", "rest",
+    "stop_requested_at", "steers", "end_seq",
+)  # fmt: skip
+
+
+def states(rows: QuerySet[Stream]) -> list[StreamState]:
+    """Return the states of the streams that a query finds."""
+    return [_state(row) for row in rows.values_list(*_FIELDS)]
+
+
+def _state(row: tuple[Any, ...]) -> StreamState:
+    state = StreamState(*row)
+    return state._replace(stopping=state.state == OPEN and state.stopping is not None)
+
+
+def state_of(of: str) -> StreamState | None:
+    """Return the stream whose opening has the uid ``of``; None without such a stream."""
+    return next(iter(states(Stream.objects.filter(uid=of))), None)
+
+
+def open_in(channel_ids: Collection[int]) -> list[StreamState]:
+    """Return the open streams of some channels, in the order of their openings."""
+    return states(Stream.objects.filter(channel_id__in=channel_ids, state=OPEN).order_by("channel_id", "seq"))
+
+
+def streams_moved_since(moment: datetime) -> list[StreamState]:
+    """Return the streams that were opened, appended to, adopted, asked to stop or ended since ``moment``."""
+    moved = Q(state=OPEN, touched_at__gte=moment) | Q(ended_at__gte=moment)
+    return states(Stream.objects.filter(moved).order_by("id"))
+
+
+def joined(mode: str, pieces: Iterable[bytes]) -> bytes:
+    """Return pieces of a stream's content as one: bodies of JSON strings, or JSON values."""
+    return (b"" if mode == TEXT else b",").join(pieces)
+
+
+def content(stream_id: int, mode: str) -> bytes:
+    """Return what the log keeps of an open stream's content."""
+    rows = StreamPart.objects.filter(stream_id=stream_id).order_by("n").values_list("data", flat=True)
+    return joined(mode, (data.encode() for data in rows))

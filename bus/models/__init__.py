@@ -1,0 +1,37 @@
+"""The tables of the bus: rooms, channels (each with the head of its log), messages, streams, clients and permissions.
+
+The database is the log. ``Channel.head`` is the ``seq`` of the newest message. The transaction that inserts messages
+moves it. Its lock on the row gives the messages of many writers one order (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+from .access import AccessChange, AccessToken, Grant, UsedTicket
+from .clients import Client, Membership, Node
+from .log import Channel, Message, PublishKey, Room, validate_name
+from .records import AuditEntry, Counter
+from .streamed import Stream, StreamPart, StreamSteer
+from .values import digest, new_epoch, wire_time
+
+__all__ = [
+    "AccessChange",
+    "AccessToken",
+    "AuditEntry",
+    "Channel",
+    "Client",
+    "Counter",
+    "Grant",
+    "Membership",
+    "Message",
+    "Node",
+    "PublishKey",
+    "Room",
+    "Stream",
+    "StreamPart",
+    "StreamSteer",
+    "UsedTicket",
+    "digest",
+    "new_epoch",
+    "validate_name",
+    "wire_time",
+]
