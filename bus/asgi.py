@@ -16,7 +16,7 @@ from typing import Any
 
 from django.apps import apps
 
-from .api.endings import begin
+from .api.listening import serve
 from .checks.bus import refuse_to_serve
 from .conf import routes
 from .monitoring.log_lines import Damper
@@ -48,11 +48,7 @@ def bus_application(http: Application, websocket: Application) -> Application:
         else:
             # An event stream measures the bytes that the server holds back for a slow reader.
             scope["arqonbus.send"] = send
-            ending = begin(scope)
-            try:
-                await http(scope, receive, send)
-            finally:
-                ending.come()
+            await serve(http, scope, receive, send)
 
     return application
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +42,7 @@ from ..sockets.origin import check_page, request_address
 from .authentication import bearer_of
 from .endings import ending_of
 from .errors import bus_error, headers_of, noted, plain_answer
+from .listening import body_of
 from .queries import PositionField
 from .schema import ADDRESS, LAST_EVENT_ID, SINCE, operation
 from .throttling import take
@@ -171,7 +172,7 @@ class EventStream:
                 # Without a deadline, a peer that reads nothing could keep the response open for ever.
                 self._cut = self._node.runtime.loop.call_later(self._node.bounds.deadline, self._response.cancel)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         self._response = asyncio.current_task()
         try:
             yield self._first
@@ -309,7 +310,7 @@ async def channel_events(request: HttpRequest, address: str) -> HttpResponseBase
         await stream.open(since, epoch)
     except Exception as problem:  # noqa: BLE001 - every failure has its answer
         return _refused(bus_error(problem), request)
-    return StreamingHttpResponse(aiter(stream), content_type=EVENTS, headers=_HEADERS)
+    return StreamingHttpResponse(body_of(scope, aiter(stream)), content_type=EVENTS, headers=_HEADERS)
 
 
 def _refused(error: BusError, request: HttpRequest) -> HttpResponse:

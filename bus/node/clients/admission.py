@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from ...monitoring import metrics
@@ -13,6 +14,8 @@ from ..runtime import Runtime
 
 #: Seconds between looks for connections that missed the registration deadline.
 LOOK = 0.5
+#: Requests for event streams that Django may work on at once. Each may take a thread and a database connection meanwhile.
+OPENINGS = 8
 
 
 class Admission:
@@ -23,6 +26,8 @@ class Admission:
         self._clients = clients
         #: Processes of the bus, among which a limit is shared. The heartbeat keeps it up to date.
         self.processes = 1
+        #: Held by each request for an event stream, until its answer begins.
+        self.opening = asyncio.Semaphore(OPENINGS)
         self._by_address: dict[str, int] = {}
         self._by_principal: dict[str, int] = {}
         self._principal_of: dict[str, str] = {}

@@ -1,0 +1,240 @@
+"""Event streams that the ASGI application sends: an open one holds no thread, and Django's middleware has its say before."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bus.api import listening
+from bus.node import current
+from tests.conftest import StartServer
+from tests.harness.server import BusServer, ServerKind
+from tests.harness.waiting import wait_for
+from tests.rest.test_events import streams
+from tests.rest.test_ways_out import HOST
+
+#: The most threads of a process, however many listen to it.
+THREADS = 40
+
+SCOPE = {"type": "http", "path": "/bus/api/v1/channels/lab:a/events"}
+
+
+def threads(server: BusServer) -> int:
+    """How many threads the server's process has now."""
+    return len(list(Path(f"/proc/{server.pid}/task").iterdir()))
+
+
+class Crowd:
+    """Many listeners of one channel, who all come at once."""
+
+    def __init__(self, server: BusServer, address: str) -> None:
+        self._server = server
+        self._request = f"GET /api/v1/channels/{address}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        self._open: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def come(self, count: int) -> None:
+        self._open += await asyncio.gather(*(self._one() for _ in range(count)))
+
+    async def _one(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(self._server.host, self._server.port)
+        writer.write(self._request)
+        await reader.readuntil(b"event: subscribed")
+        return reader, writer
+
+    async def hear(self, text: str) -> None:
+        """Return when each one has heard ``text``."""
+        await asyncio.gather(*(reader.readuntil(text.encode()) for reader, _ in self._open))
+
+    async def leave(self) -> None:
+        for _, writer in self._open:
+            writer.close()
+        for _, writer in self._open:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+
+async def many(server: BusServer, room: str, count: int) -> None:
+    """Let ``count`` listeners come, hear something, and leave; the threads are counted all the time."""
+    path, most = f"/api/v1/channels/{room}:a/messages", 0
+    assert (await asyncio.to_thread(server.request, "POST", path, {"message": "first"}))[0] == 201
+    crowd = Crowd(server, f"{room}:a")
+
+    async def count_threads() -> None:
+        nonlocal most
+        while True:
+            most = max(most, threads(server))
+            await asyncio.sleep(0.005)
+
+    counting = asyncio.create_task(count_threads())
+    try:
+        async with asyncio.timeout(240):
+            await crowd.come(count)
+            assert await asyncio.to_thread(streams, server) == count
+            assert (await asyncio.to_thread(server.request, "POST", path, {"message": "to-everybody"}))[0] == 201
+            await crowd.hear("to-everybody")
+    finally:
+        counting.cancel()
+        await crowd.leave()
+    assert 0 < most < THREADS
+    await wait_for(lambda: asyncio.to_thread(lambda: streams(server) == 0), "the streams are gone")
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+async def test_listeners_hold_no_threads_even_behind_a_synchronous_middleware(
+    start_server: StartServer, kind: ServerKind, fresh_room: str
+) -> None:
+    await many(await asyncio.to_thread(start_server, kind, env=HOST), fresh_room, 300)
+
+
+@pytest.mark.embedded
+@pytest.mark.chaos
+@pytest.mark.parametrize("host", [{}, HOST], ids=["plain", "synchronous"])
+@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+async def test_a_thousand_listeners_hold_no_threads(
+    start_server: StartServer, kind: ServerKind, host: dict[str, str], fresh_room: str
+) -> None:
+    await many(await asyncio.to_thread(start_server, kind, env=host), fresh_room, 1000)
+
+
+# --- between the server and Django ----------------------------------------------------------------------------------------
+
+
+class Peer:
+    """The server's side of one request: what it sends to the application, and what it got."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        for message in messages or ({"type": "http.request"},):
+            self.inbox.put_nowait(message)
+        self.got: list[dict[str, Any]] = []
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.got.append(message)
+
+    def hang_up(self) -> None:
+        self.inbox.put_nowait({"type": "http.disconnect"})
+
+    async def ask(self, http: Callable[..., Awaitable[None]], scope: dict[str, Any] = SCOPE) -> None:
+        async with asyncio.timeout(20):
+            await listening.serve(http, dict(scope), self.inbox.get, self.send)
+
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.got)
+
+
+async def two_events() -> AsyncGenerator[bytes]:
+    yield b"one "
+    yield b"two"
+
+
+def django(
+    *, instead: bytes | None = None, events: Callable[[], AsyncGenerator[bytes]] = two_events
+) -> Callable[..., Awaitable[None]]:
+    """An application as Django's, whose view answers with events. A middleware may answer ``instead``."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        body = listening.body_of(scope, events())
+        headers = [(b"x-middleware", b"1")]
+        await send({"type": "http.response.start", "status": 200 if instead is None else 403, "headers": headers})
+        if instead is not None:
+            await send({"type": "http.response.body", "body": instead})
+            return
+        async for chunk in body:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    return application
+
+
+async def test_the_events_go_out_with_the_head_of_djangos_answer() -> None:
+    for path in (SCOPE["path"], "/events"):
+        # At a path that is not the bus's, Django sends the events itself.
+        peer = Peer()
+        await peer.ask(django(), {"type": "http", "path": path})
+        assert [message["type"] for message in peer.got] == ["http.response.start"] + ["http.response.body"] * 3
+        assert (peer.got[0]["status"], peer.got[0]["headers"]) == (200, [(b"x-middleware", b"1")])
+        assert peer.body() == b"one two"
+        assert [message.get("more_body", False) for message in peer.got[1:]] == [True, True, False]
+
+
+async def test_the_answer_of_a_middleware_goes_out_instead() -> None:
+    peer = Peer()
+    await peer.ask(django(instead=b"not today"))
+    assert (peer.got[0]["status"], peer.body()) == (403, b"not today")
+
+
+async def test_who_hangs_up_ends_the_events_before_and_after_their_beginning() -> None:
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[bytes]:
+        try:
+            yield b"one"
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+
+    peer = Peer()
+    asking = asyncio.create_task(peer.ask(django(events=endless)))
+    await wait_for(lambda: peer.body() == b"one", "the first event is sent")
+    peer.hang_up()
+    await asking
+    assert closed.is_set()
+
+    early = Peer()
+    early.hang_up()
+
+    async def listens_too(scope: Any, receive: Any, send: Any) -> None:
+        await django()(scope, receive, send)
+        assert (await receive())["type"] == "http.disconnect"
+
+    await early.ask(listens_too)
+    assert early.got == []
+
+
+async def test_a_failure_of_the_events_is_the_servers_to_handle() -> None:
+    async def failing() -> AsyncGenerator[bytes]:
+        yield b"one"
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await Peer().ask(django(events=failing))
+
+
+async def test_places_for_opening_are_given_back_by_all_who_take_one() -> None:
+    free = current().admission.opening
+
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        assert free._value == 7
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await Peer().ask(fails)
+    assert free._value == 8
+    goes_on = asyncio.Event()
+
+    async def page(scope: Any, receive: Any, send: Any) -> None:
+        """A page of the project at such a path, which answers for a long time."""
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await goes_on.wait()
+
+    slow = [Peer({"type": "http.request", "body": b"x", "more_body": True}) for _ in range(20)]
+    long = [asyncio.create_task(peer.ask(page)) for peer in [*(Peer() for _ in range(20)), *slow]]
+    await wait_for(lambda: free._value == 8, "those who stream or still send their request hold no place")
+    peer = Peer()
+    await peer.ask(django())
+    assert peer.body() == b"one two"
+    for other in slow:
+        other.inbox.put_nowait({"type": "http.request"})
+    goes_on.set()
+    await asyncio.gather(*long)
+    assert free._value == 8
