@@ -11,9 +11,19 @@ from typing import Any
 import msgspec
 
 from ..version import PROTOCOL
+from .appends import is_append, read_append, read_streaming
 from .errors import ErrorCode
 from .faults import Faults, FrameError, shortened
-from .inbound import KIND_COMMAND, KIND_PRIVATE, KIND_PUBLISH, KIND_REGISTER, KIND_TELEMETRY, PAYLOAD_RULE, Inbound
+from .inbound import (
+    KIND_APPEND,
+    KIND_COMMAND,
+    KIND_PRIVATE,
+    KIND_PUBLISH,
+    KIND_REGISTER,
+    KIND_TELEMETRY,
+    PAYLOAD_RULE,
+    Inbound,
+)
 from .names import CLIENT_ID_RULE, INBOX_ROOM, is_client_id
 from .numbers import NUMBER_RULE, out_of_range, unusual
 from .registration import Registration, registration_from
@@ -35,10 +45,10 @@ KEY_ALIASES: dict[str, str] = {
 #: Aliases of types, each with its canonical type.
 TYPE_ALIASES = {"message": "event"}
 
-#: The only types of a frame with ``version``.
+#: The only types of a frame with ``version``. An ``append`` needs the key ``of``.
 V1_TYPES = frozenset({"event", "private", "system", "command", "telemetry", "register"})
 #: The types that only the server sends. A client that sent them too would confuse the other clients.
-SERVER_TYPES = frozenset({"ack", "error", "command_response"})
+SERVER_TYPES = frozenset({"ack", "error", "command_response", "stream_end"})
 #: The kind of each type. A message of any other type is published.
 KINDS = {
     "private": KIND_PRIVATE,
@@ -118,10 +128,17 @@ def normalise(
             f"On this socket `type` must be {' or '.join(sorted(only))}, or absent, and not {frame_type[:64]!r}.",
         )
         frame_type = default
+    appends = is_append(frame_type, raw.get("of"))
     if versioned:
-        _check_v1(raw, frame_type, request_id, faults)
-    kind = KINDS.get(frame_type, KIND_PUBLISH)
+        _check_v1(raw, frame_type, request_id, faults, appends=appends)
+    kind = KIND_APPEND if appends else KINDS.get(frame_type, KIND_PUBLISH)
     inbound = Inbound(kind=kind, type=frame_type, id=request_id)
+    if appends:
+        if numbers:
+            _check_numbers(raw, faults)
+        inbound.ack = _flag(raw, "ack", faults)
+        inbound.append = read_append(raw, faults)
+        return _faultless(inbound, faults)
     inbound.room = _name_text(raw, "room", faults)
     inbound.channel = _name_text(raw, "channel", faults)
     raw = _canonical_keys(raw, kind, to_somebody=kind == KIND_PRIVATE or inbound.channel == INBOX_ROOM)
@@ -135,8 +152,13 @@ def normalise(
         _read_command(raw, inbound, faults)
     else:
         _read_content(raw, inbound, faults)
+    return _faultless(inbound, faults)
+
+
+def _faultless(inbound: Inbound, faults: Faults) -> Inbound:
+    """The frame, if it has no fault. Raises :class:`FrameError`."""
     if faults.items:
-        raise FrameError(ErrorCode.VALIDATION_ERROR, details=faults.items, request_id=request_id)
+        raise FrameError(ErrorCode.VALIDATION_ERROR, details=faults.items, request_id=inbound.id)
     return inbound
 
 
@@ -188,9 +210,11 @@ def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
         )
 
 
-def _check_v1(raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | None, faults: Faults) -> None:
+def _check_v1(
+    raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | None, faults: Faults, *, appends: bool
+) -> None:
     """Check the rules of v1: the type, and an id that begins with ``arq_``. Raises :class:`FrameError` for an unknown type."""
-    if frame_type not in V1_TYPES:
+    if frame_type not in V1_TYPES and not appends:
         raise FrameError(
             ErrorCode.UNKNOWN_TYPE,
             f"Type {frame_type[:64]!r} is unknown. With `version` it must be one of {', '.join(sorted(V1_TYPES))}.",
@@ -278,9 +302,13 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
     timestamp = raw.get("timestamp")
     if timestamp is not None and bytes(timestamp)[:1] == b'"':
         inbound.client_timestamp = valid_time(_text.decode(bytes(timestamp)))
+    known = _PRIVATE_KEYS
     if inbound.kind == KIND_TELEMETRY:
         _read_telemetry(raw, inbound, faults)
-    inbound.metadata = _metadata(raw, _TELEMETRY_KEYS if inbound.kind == KIND_TELEMETRY else _PRIVATE_KEYS, faults)
+        known = _TELEMETRY_KEYS
+    elif "stream" in raw or "steer" in raw:
+        known |= read_streaming(raw, inbound, faults)
+    inbound.metadata = _metadata(raw, known, faults)
 
 
 def may_hold_targets(payload: bytes) -> bool:

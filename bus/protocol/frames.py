@@ -40,6 +40,10 @@ def message_head(uid: str, type: str, address: Address, sender: str) -> bytes:
 def message_tail(inbound: Inbound) -> bytes:
     """The bytes after ``timestamp`` and ``seq`` of a delivered message. All copies share them."""
     tail = b',"payload":%b' % (inbound.payload or b"{}")
+    if inbound.stream is not None:
+        tail = b',"stream":{"mode":"%b"}%b' % (inbound.stream.encode(), tail)
+    if inbound.steer is not None:
+        tail = b',"steer":%b%b' % (quoted(inbound.steer), tail)
     if inbound.message is not None:
         tail += b',"message":%b' % inbound.message
     if inbound.metadata is not None:
@@ -65,7 +69,8 @@ def _envelope(type: str, address: Address, sender: str) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _place(address: Address) -> bytes:
+def place_keys(address: Address) -> bytes:
+    """The keys ``room`` and ``channel`` of a frame."""
     return b'"room":"%b","channel":"%b"' % (address.room.encode(), address.channel.encode())
 
 
@@ -96,19 +101,22 @@ def ack(
     duplicate: bool = False,
     targets: dict[str, int | None] | None = None,
     unproven: Sequence[str] = (),
+    growth: bytes = b"",
 ) -> bytes:
     """The ack of a durable message at ``seq``.
 
     A private message to several clients has a seq in each inbox: ``targets`` has them by client id, and ``seq`` is None.
-    ``unproven`` targets receive the message only with their resume token.
+    ``unproven`` targets receive the message only with their resume token. ``growth`` is what ``growing.stream_told`` or
+    ``growing.steered_told`` adds.
     """
-    return b'{"type":"ack","request_id":%b,"seq":%b,%b%b%b%b}' % (
+    return b'{"type":"ack","request_id":%b,"seq":%b,%b%b%b%b%b}' % (
         b"null" if request_id is None else quoted(request_id),
         b"null" if seq is None else b"%d" % seq,
-        _place(address),
+        place_keys(address),
         b"" if targets is None else b',"targets":%b' % encode(targets),
         b',"duplicate":true' if duplicate else b"",
         b',"unproven":%b' % encode(unproven) if unproven else b"",
+        growth,
     )
 
 

@@ -10,15 +10,39 @@ from .registration import Registration
 from .routing import Route
 
 #: The kinds of an :class:`Inbound`. Clients choose the types of their events, but there are only these kinds.
-KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER = (
+KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER, KIND_APPEND = (
     "publish",
     "private",
     "command",
     "telemetry",
     "register",
+    "append",
 )
+#: The modes of a streamed message: it grows by texts, or by JSON objects.
+MODE_TEXT, MODE_PARTS = "text", "parts"
+#: The states in which a streamed message ends.
+COMPLETE, ABORTED, STOPPED = ENDS = ("complete", "aborted", "stopped")
 #: The fault of a payload that is no object, for every interface.
 PAYLOAD_RULE = "`payload` must be an object. Put a text into `message`."
+
+
+class Append(msgspec.Struct, frozen=True):
+    """What an ``append`` frame says about the streamed message ``of``.
+
+    ``n`` is the number of the part. ``mode`` is ``text`` or ``parts``, or empty for an end without a part. ``data`` is the
+    part: the JSON of a text without its quotes, or the JSON of an object. ``end`` is the state in which the message ends, and
+    ``payload`` the JSON object of the end. ``took`` are the ids of steers that the owner has taken. ``token`` proves an
+    owner that has adopted the message.
+    """
+
+    of: str
+    n: int
+    mode: str = ""
+    data: bytes = b""
+    end: str | None = None
+    payload: bytes | None = None
+    took: tuple[str, ...] = ()
+    token: str | None = None
 
 
 class Inbound(msgspec.Struct):
@@ -42,6 +66,12 @@ class Inbound(msgspec.Struct):
     event_type: bytes | None = None
     source: bytes | None = None
     registration: Registration | None = None
+    #: The mode of the stream that a message opens. None for a message that opens none.
+    stream: str | None = None
+    #: The id of the stream that a message steers.
+    steer: str | None = None
+    #: What an append says.
+    append: Append | None = None
     #: The route of a message. ``bus.publishing.plan`` sets it.
     route: Route | None = None
 
@@ -52,5 +82,7 @@ def copies_of(inbound: Inbound) -> int:
 
 
 def size_of(inbound: Inbound) -> int:
-    """The bytes of payload, message and metadata in one copy of a frame."""
+    """The bytes of payload, message and metadata in one copy of a frame, or of the part of an append."""
+    if inbound.append is not None:
+        return len(inbound.append.data) + len(inbound.append.payload or b"")
     return sum(len(part) for part in (inbound.payload, inbound.message, inbound.metadata) if part is not None)

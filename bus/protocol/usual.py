@@ -1,4 +1,4 @@
-"""Read the usual frame, a message for a channel, in one step.
+"""Read the usual frames in one step: a message for a channel, and a part of a streamed message.
 
 Nine of ten frames are events with a few plain keys. This module decodes such a frame into typed fields at once. That takes a
 third of the time of reading it key by key (docs/performance.md). Any other frame goes to ``dialects.normalise``, which alone
@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import msgspec
 
+from .appends import AppendFrame, valid_append, value_of
 from .dialects import (
     KINDS,
     SERVER_TYPES,
@@ -21,10 +22,10 @@ from .dialects import (
     may_hold_targets,
     read_closely,
 )
-from .inbound import KIND_PUBLISH, Inbound
+from .inbound import KIND_APPEND, KIND_PUBLISH, Inbound
 from .names import INBOX_ROOM
 from .numbers import out_of_range, unusual
-from .values import valid_time
+from .values import is_printable, valid_time
 
 _NULL = msgspec.Raw(b"null")
 
@@ -48,6 +49,7 @@ class _Frame(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Frame).decode
+_decode_append = msgspec.json.Decoder(AppendFrame).decode
 
 
 def read(data: bytes) -> Inbound:
@@ -62,7 +64,7 @@ def usual(data: bytes) -> Inbound | None:
             data.decode()  # As in ``decode_object``.
         frame = _decode(data)
     except (ValueError, RecursionError):  # The exceptions of msgspec are ValueErrors too.
-        return None
+        return _append(data) if b'"append"' in data else None
     if unusual(data) and out_of_range(data) is not None:
         return None
     kind = frame.type or "event"
@@ -73,7 +75,7 @@ def usual(data: bytes) -> Inbound | None:
         return None
     if frame.version is not _NULL and not _is_v1(frame):
         return None
-    payload, message, metadata = _value(frame.payload), _value(frame.message), _value(frame.metadata)
+    payload, message, metadata = value_of(frame.payload), value_of(frame.message), value_of(frame.metadata)
     if payload is not None:
         if payload[:1] != b"{" or may_hold_targets(payload):
             return None
@@ -99,9 +101,22 @@ def usual(data: bytes) -> Inbound | None:
     )
 
 
-def _value(raw: msgspec.Raw) -> bytes | None:
-    data = bytes(raw)
-    return None if data == b"null" else data
+def _append(data: bytes) -> Inbound | None:
+    """The canonical form of a valid ``append``. None for any other frame."""
+    try:
+        data.decode()
+        frame = _decode_append(data)
+    except (ValueError, RecursionError):
+        return None
+    if unusual(data) and out_of_range(data) is not None:
+        return None
+    if frame.id is not None and not is_printable(frame.id, 128):
+        return None
+    version = value_of(frame.version)
+    if version is not None and (version != VERSION or not (frame.id or "").startswith("arq_")):
+        return None
+    append = valid_append(frame)
+    return None if append is None else Inbound(KIND_APPEND, "append", frame.id, ack=frame.ack, append=append)
 
 
 @lru_cache(maxsize=1024)
