@@ -135,7 +135,7 @@ def part(address: Address, of: str, n: int, mode: str, data: bytes) -> bytes:
     ``data`` is the body of the delta's JSON string in mode ``text``, and the JSON of the part in mode ``parts``.
     """
     content = b'"delta":"%b"' % data if mode == "text" else b'"part":%b' % data
-    return b'{"type":"append",%b,"of":%b,"n":%d,%b}' % (_place(address), quoted(of), n, content)
+    return b'{"type":"append",%b,"of":%b,"n":%d,%b}' % (place_keys(address), quoted(of), n, content)
 
 
 def snapshot(address: Address, of: str, upto: int, mode: str, attempt: int, data: bytes) -> bytes:
@@ -145,7 +145,7 @@ def snapshot(address: Address, of: str, upto: int, mode: str, attempt: int, data
     """
     content = b'"text":"%b"' % data if mode == "text" else b'"parts":[%b]' % data
     return b'{"type":"append",%b,"of":%b,"upto":%d,%b,"snapshot":true,"attempt":%d,"mode":"%b"}' % (
-        _place(address), quoted(of), upto, content, attempt, mode.encode(),
+        place_keys(address), quoted(of), upto, content, attempt, mode.encode(),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
-"""Build the frames of a streamed message: its parts, snapshots and end, and the notices to its owner.
+"""Build the end of a streamed message, what acks tell of one, and the notices to its owner.
 
-Texts and parts go through as the JSON that their owner wrote: the body of a JSON string (without its quotes), or JSON objects
-joined by commas. Nothing here decodes them.
+The parts stand in it as their owner wrote them: the body of a JSON string, or JSON objects joined by commas. Nothing here
+decodes them. ``frames`` builds the parts and snapshots.
 """
 
 from __future__ import annotations
@@ -10,29 +10,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from .frames import encode, message_head, message_uid, place_keys, quoted, system
+from .frames import encode, message_head, message_uid, quoted, system
 from .inbound import MODE_TEXT
 from .names import Address
 
 #: The type of the message that ends a stream.
 STREAM_END = "stream_end"
-
-
-def append_frame(address: Address, of: str, n: int, mode: str, data: bytes) -> bytes:
-    """Part ``n`` of the streamed message ``of``, for its readers. ``data`` is the part's JSON without quotes."""
-    return b'{"type":"append",%b,"of":%b,"n":%d,%b}' % (place_keys(address), quoted(of), n, _part(mode, data))
-
-
-def snapshot_frame(address: Address, of: str, upto: int, mode: str, data: bytes, attempt: int) -> bytes:
-    """The parts 1 to ``upto`` of the streamed message ``of`` in one frame. ``data`` is their JSON."""
-    return b'{"type":"append",%b,"of":%b,"upto":%d,%b,"snapshot":true,"attempt":%d,"mode":"%b"}' % (
-        place_keys(address),
-        quoted(of),
-        upto,
-        whole(mode, data, b"text"),
-        attempt,
-        mode.encode(),
-    )
 
 
 def stream_end_head(of: str, message_id: str | None, address: Address, sender: str) -> bytes:
@@ -64,13 +47,8 @@ def stream_end_tail(
         parts,
         encode(untaken),
         payload or b"{}",
-        whole(mode, data, b"message"),
+        b'"message":"%b"' % data if mode == MODE_TEXT else b'"parts":[%b]' % data,
     )
-
-
-def whole(mode: str, data: bytes, text_key: bytes) -> bytes:
-    """The key of all parts and its value: ``text_key`` with the text, or ``parts`` with the list."""
-    return b'"%b":"%b"' % (text_key, data) if mode == MODE_TEXT else b'"parts":[%b]' % data
 
 
 def stream_told(of: str, have: int, state: str, attempt: int, *, stopping: bool = False) -> bytes:
@@ -97,7 +75,3 @@ def stop_requested(address: Address, of: str) -> bytes:
 def steer_notice(address: Address, of: str, frame: bytes) -> bytes:
     """The notice to the owner of a streamed message with the whole ``frame`` of a message that steers it."""
     return system("steer", address, of=of, message=msgspec.Raw(frame))
-
-
-def _part(mode: str, data: bytes) -> bytes:
-    return b'"delta":"%b"' % data if mode == MODE_TEXT else b'"part":%b' % data

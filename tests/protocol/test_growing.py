@@ -26,24 +26,24 @@ def test_a_steer_names_its_stream_before_the_payload() -> None:
 
 
 def test_a_part_of_a_text_and_of_a_list() -> None:
-    assert growing.append_frame(AT, "arq_a1", 1, MODE_TEXT, b"Hel\\n") == (
+    assert frames.part(AT, "arq_a1", 1, MODE_TEXT, b"Hel\\n") == (
         b'{"type":"append","room":"chat","channel":"42","of":"arq_a1","n":1,"delta":"Hel\\n"}'
     )
-    assert growing.append_frame(AT, "arq_a1", 2, MODE_PARTS, b'{"type":"RUN_STARTED"}') == (
+    assert frames.part(AT, "arq_a1", 2, MODE_PARTS, b'{"type":"RUN_STARTED"}') == (
         b'{"type":"append","room":"chat","channel":"42","of":"arq_a1","n":2,"part":{"type":"RUN_STARTED"}}'
     )
 
 
 def test_a_snapshot_has_all_so_far() -> None:
-    assert growing.snapshot_frame(AT, "arq_a1", 812, MODE_TEXT, b"Hello", 1) == (
+    assert frames.snapshot(AT, "arq_a1", 812, MODE_TEXT, 1, b"Hello") == (
         b'{"type":"append","room":"chat","channel":"42","of":"arq_a1","upto":812,"text":"Hello","snapshot":true,'
         b'"attempt":1,"mode":"text"}'
     )
-    assert growing.snapshot_frame(AT, "arq_a1", 2, MODE_PARTS, b'{"a":1},{"b":2}', 3) == (
+    assert frames.snapshot(AT, "arq_a1", 2, MODE_PARTS, 3, b'{"a":1},{"b":2}') == (
         b'{"type":"append","room":"chat","channel":"42","of":"arq_a1","upto":2,"parts":[{"a":1},{"b":2}],'
         b'"snapshot":true,"attempt":3,"mode":"parts"}'
     )
-    assert json.loads(growing.snapshot_frame(AT, "arq_a1", 0, MODE_PARTS, b"", 2))["parts"] == []
+    assert json.loads(frames.snapshot(AT, "arq_a1", 0, MODE_PARTS, 2, b""))["parts"] == []
 
 
 def test_the_end_is_a_message_with_the_whole_text() -> None:
