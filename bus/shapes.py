@@ -51,6 +51,18 @@ class Message(Shape, frozen=True, kw_only=True):
     payload: Object
     message: Any | UnsetType = UNSET
     metadata: Object | UnsetType = UNSET
+    stream: (
+        Annotated[Object, Meta(description="In an opening: the `mode`. In an end: `mode`, `state` and `parts`.")]
+        | UnsetType
+    ) = UNSET
+    steer: Annotated[str, Meta(description="Id of the streamed message that it steers.")] | UnsetType = UNSET
+    of: Annotated[str, Meta(description="In a `stream_end`: id of the opening message.")] | UnsetType = UNSET
+    of_seq: Annotated[int, Meta(description="In a `stream_end`: seq of the opening message.")] | UnsetType = UNSET
+    untaken: (
+        Annotated[list[str], Meta(description="In a `stream_end`: ids of steers that the owner did not take.")]
+        | UnsetType
+    ) = UNSET
+    parts: Annotated[list[Any], Meta(description="In a `stream_end` of mode `parts`: all parts.")] | UnsetType = UNSET
     client_timestamp: str | UnsetType = UNSET
     event_type: Any | UnsetType = field(name="eventType", default=UNSET)
     source: Any | UnsetType = UNSET
@@ -59,6 +71,20 @@ class Message(Shape, frozen=True, kw_only=True):
             Literal[True],
             Meta(description="An older version stored the message in an unreadable form. `payload` is empty."),
         ]
+        | UnsetType
+    ) = UNSET
+
+
+class StreamPlace(Shape, frozen=True, kw_only=True):
+    """A streamed message, as its owner needs it to go on."""
+
+    of: Annotated[str, Meta(description="Id of the opening message, which names the stream.")]
+    have: Annotated[int, Meta(ge=0, description="Number of the newest part that the bus keeps; 0: none.")]
+    state: Annotated[str, Meta(pattern="^(open|complete|aborted|stopped)$")]
+    attempt: Annotated[int, Meta(ge=1, description="It grows with each adoption.")]
+    stopping: Annotated[bool, Meta(description="Somebody asked the owner to stop.")]
+    steers: (
+        Annotated[list[Message], Meta(description="The messages that steer the stream and were not taken yet.")]
         | UnsetType
     ) = UNSET
 
@@ -88,6 +114,13 @@ class Published(Shape, frozen=True):
             description="The target of this private message is disconnected. It gets the message only with its resume token."
         ),
     ] = False
+    stream: (
+        Annotated[StreamPlace, Meta(description="For an opening, an append or an end: the streamed message.")]
+        | UnsetType
+    ) = UNSET
+    steered: (
+        Annotated[bool, Meta(description="For a steer: whether the streamed message was still open.")] | UnsetType
+    ) = UNSET
 
 
 class Delivery(Shape, frozen=True, kw_only=True):

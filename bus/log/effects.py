@@ -90,8 +90,9 @@ class Opening(Effect):
 class Part(Effect):
     """A part of the stream ``of``, its end, or both.
 
-    ``data`` is the raw body of the delta's JSON string (mode ``text``) or the raw JSON of the part. It is None for an entry
-    without content, whose ``n`` is the number of the last part. ``end`` is the state that the owner ends the stream with.
+    ``data`` is the raw body of the delta's JSON string (``mode`` is ``text``) or the raw JSON of the part (``parts``). It is
+    None for an entry without content, whose ``n`` is the number of the last part. ``end`` is the state that the owner ends the
+    stream with.
     Then the entry is the message ``stream_end``: the caller gives its ``head``, and the log builds its ``tail``, with
     ``payload`` (raw JSON) in it. ``took`` are the uids of steers that the owner has taken. ``token`` is the one of the
     adoption. ``max_bytes`` is how large the stream may become. With ``wants_steers`` the result has the open steers.
@@ -101,7 +102,7 @@ class Part(Effect):
     """
 
     __slots__ = (
-        "applied", "client_id", "data", "end", "max_bytes", "n", "of", "payload", "principal", "steers", "token", "took",
+        "applied", "client_id", "data", "end", "max_bytes", "mode", "n", "of", "payload", "principal", "steers", "token", "took",
         "wants_steers",
     )  # fmt: skip
 
@@ -117,6 +118,7 @@ class Part(Effect):
         principal: str,
         *,
         max_bytes: int,
+        mode: str = "",
         end: str | None = None,
         payload: bytes | None = None,
         took: tuple[str, ...] = (),
@@ -130,6 +132,8 @@ class Part(Effect):
         self.client_id = client_id
         self.principal = principal
         self.max_bytes = max_bytes
+        #: How ``data`` was sent, which must be the stream's own mode; empty without content.
+        self.mode = mode
         self.end = end
         self.payload = payload
         self.took = took

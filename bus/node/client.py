@@ -45,6 +45,7 @@ class ClientState(Lifecycle):
         "rooms",
         "rules_version",
         "screen_name",
+        "streams",
         "touched",
         "writer",
     )  # fmt: skip
@@ -70,6 +71,8 @@ class ClientState(Lifecycle):
         self.rooms: dict[str, int] = {}
         #: The logs that it catches up with, by channel id, each with the replay. A replay ends when it is taken out.
         self.replays: dict[int, object] = {}
+        #: Where the streams are that it opened and has not ended, by the uid of the opening.
+        self.streams: dict[str, Address] = {}
         #: The channel id of its inbox; 0 before the first message in it.
         self.inbox_id = 0
         #: The seq up to which the messages of its inbox belong to an earlier client with the same id.

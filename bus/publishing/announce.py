@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import msgspec
+
 from .. import signals
 from ..directory.channels import ChannelRef
 from ..log import Entry, Passed
@@ -19,6 +21,7 @@ from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import Address, inbox
 from ..realtime.hub import Hub, Member
 from ..shapes import Published
+from . import streamed
 from .commit import passed
 from .plan import INBOXES, Plan
 
@@ -26,7 +29,10 @@ from .plan import INBOXES, Plan
 def published(entry: Entry, *, unproven: bool = False) -> Published:
     """The result of a committed entry, for a publisher without a socket."""
     address: Address = entry.context.address
-    return Published(entry.uid, address.room, address.channel, entry.seq, entry.duplicate, unproven)
+    made = Published(entry.uid, address.room, address.channel, entry.seq, entry.duplicate, unproven)
+    if entry.effect is None:
+        return made
+    return msgspec.structs.replace(made, stream=streamed.place_of(entry), steered=streamed.steered(entry))
 
 
 class Publisher(Protocol):
@@ -44,7 +50,7 @@ class Publisher(Protocol):
 class Answer:
     """The one ack or error for a message with several copies. It is sent when all copies have their result."""
 
-    __slots__ = ("_duplicates", "_error", "_left", "_plan", "_publisher", "_seqs")
+    __slots__ = ("_duplicates", "_error", "_growth", "_left", "_plan", "_publisher", "_seqs")
 
     def __init__(self, publisher: Publisher, plan: Plan) -> None:
         self._publisher = publisher
@@ -53,6 +59,7 @@ class Answer:
         self._error: BusError | None = None
         self._seqs: dict[str, int | None] = {}
         self._duplicates = 0
+        self._growth = b""
 
     def done(self, entry: Entry) -> None:
         """Note the result of one copy. The last copy sends the answer."""
@@ -60,6 +67,7 @@ class Answer:
         self._error = entry.error or self._error
         self._seqs[entry.context.address.channel] = entry.seq
         self._duplicates += entry.duplicate
+        self._growth = streamed.told(entry)
         if not self._left:
             self._send()
 
@@ -75,7 +83,15 @@ class Answer:
             else:
                 place, seq, targets = INBOXES, None, seqs
             self._publisher.send(
-                frames.ack(plan.inbound.id, place, seq, duplicate=duplicate, targets=targets, unproven=plan.unproven)
+                frames.ack(
+                    plan.inbound.id,
+                    place,
+                    seq,
+                    duplicate=duplicate,
+                    targets=targets,
+                    unproven=plan.unproven,
+                    growth=self._growth,
+                )
             )
 
 

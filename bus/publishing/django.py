@@ -29,7 +29,7 @@ from ..protocol.names import WHOLE, Address
 from ..protocol.routing import Route
 from ..protocol.values import is_printable, wrong_with
 from ..shapes import Published
-from . import commit
+from . import commit, streamed
 from .announce import announce, published
 from .entry import entries, random_uid
 from .plan import at, route, sender_of
@@ -151,6 +151,8 @@ def _publish(
     may_wait: bool,
     new_sender: bool,
 ) -> Delivery:
+    if any(inbound.append is not None for inbound in frames_in):
+        routes = streamed.placed(frames_in, routes, actor)
     late = not durable and connection.in_atomic_block
     there, unknown = _targets(routes, actor.client_id if new_sender else "")
     addresses = [planned.addresses(unknown) for planned in routes]
@@ -178,7 +180,9 @@ def _publish(
         made = [
             entry
             for inbound, some in zip(frames_in, addresses, strict=True)
-            for entry in entries(inbound, [refs[address] for address in some], sender, random_uid)
+            for entry in entries(
+                inbound, [refs[address] for address in some], sender, random_uid, actor=actor, connected=False
+            )
         ]
         kept = [entry for entry in made if not entry.context.ephemeral]
         if may_wait and len(kept) < len(made) and dispatch.overloaded():

@@ -6,11 +6,13 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..auth.permissions import Actor
 from ..directory.channels import ChannelRef
 from ..log import Entry
 from ..protocol import frames
 from ..protocol.inbound import Inbound
 from ..protocol.routing import delivered_type
+from .streamed import Owner, append_entry, effect_of
 
 
 class Uids:
@@ -42,13 +44,25 @@ def entries(
     owner: str = "",
     exclude: Any = None,
     done: Callable[[Entry], None] | None = None,
+    actor: Actor | None = None,
+    connected: bool = True,
 ) -> list[Entry]:
     """The entries of a message from client ``sender``, one for each of ``refs``. The bytes that they share are built once.
 
     ``new_uid`` makes the id of a message without one. ``owner`` is the principal or address that the waiting entries count for.
     ``exclude`` is the sender's own connection. It gets no copy, unless it asked for one or is a target. ``done`` is called with
-    each entry when its result is known.
+    each entry when its result is known. ``actor`` is who publishes, and ``connected`` whether that is a connection; both
+    matter to streamed messages. Raises ``BusError`` VALIDATION_ERROR or STREAM_NOT_FOUND for one that cannot be in its channel.
     """
+    effect = None
+    if inbound.append is not None or inbound.stream is not None or inbound.steer is not None:
+        who = Owner(sender, actor.principal if actor is not None else "", rest=not connected)
+        if inbound.append is not None:
+            return [
+                append_entry(inbound, inbound.append, ref, who, counts_for=owner, exclude=exclude, done=done)
+                for ref in refs
+            ]
+        effect = effect_of(inbound, refs, who)
     message_id = inbound.id
     if inbound.echo:
         exclude = None
@@ -64,5 +78,5 @@ def entries(
             uid, key = new_uid(), None
         head = frames.message_head(uid, kind, address, sender)
         without = None if private and address.channel == sender else exclude
-        made.append(Entry(ref.id, head, tail, uid, kind, sender, key, done, without, ref, message_id, owner))
+        made.append(Entry(ref.id, head, tail, uid, kind, sender, key, done, without, ref, message_id, owner, effect))
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ..auth.permissions import Actor
 from ..directory.channels import ChannelRef
 from ..log import Entry, LogWriter
 from ..notify.broker import Broker
@@ -37,14 +38,15 @@ class Publisher:
         *,
         exclude: Member | None = None,
         owner: str = "",
+        actor: Actor | None = None,
     ) -> None:
         """Publish a message to the logs of all ``refs``, or to none of them. The caller has checked the sender's rights.
 
-        The options are those of :func:`~bus.publishing.entry.entries`. Raises ``BusError`` BUSY.
+        The options are those of :func:`~bus.publishing.entry.entries`. Raises ``BusError`` as that, and BUSY.
         """
         further = False
-        for entry in entries(inbound, refs, sender, self.new_uid, owner=owner, exclude=exclude, done=done):
-            if entry.context.ephemeral:
+        for entry in entries(inbound, refs, sender, self.new_uid, owner=owner, exclude=exclude, done=done, actor=actor):
+            if entry.context.ephemeral and entry.effect is None:
                 self._pass_by(entry)
             else:
                 # After the first copy of a message is queued, the queue accepts the further ones even when it is full.

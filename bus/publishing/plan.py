@@ -9,7 +9,7 @@ from ..auth.permissions import Actor, require_admin_for
 from ..conf.table import Config
 from ..directory.channels import ChannelRef
 from ..protocol.errors import BusError, ErrorCode
-from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, Inbound
+from ..protocol.inbound import KIND_APPEND, KIND_PRIVATE, KIND_PUBLISH, Inbound
 from ..protocol.limits import Limits
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_client_id
 from ..protocol.routing import Route, place
@@ -18,6 +18,8 @@ from ..protocol.routing import Route, place
 INBOXES = Address(INBOX_ROOM, WHOLE)
 #: The initial address of a connection that has no initial channel.
 _NOWHERE = Address("", "")
+#: The route of every append.
+APPENDED = Route(_NOWHERE, ())
 
 
 class Plan(NamedTuple):
@@ -71,6 +73,11 @@ def _private(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
     return _private_to(inbound.to)
 
 
+def _append(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
+    """The route of an append: to no log yet. Its stream is looked up, and lies in a channel or an inbox."""
+    return APPENDED
+
+
 def _private_to(targets: Sequence[str]) -> Route:
     if not targets:
         raise BusError(
@@ -81,7 +88,11 @@ def _private_to(targets: Sequence[str]) -> Route:
 
 
 #: The function that routes each kind of message. With a row here, every interface accepts a new kind.
-ROUTES: dict[str, Callable[[Inbound, Actor, Address | None], Route]] = {KIND_PUBLISH: _event, KIND_PRIVATE: _private}
+ROUTES: dict[str, Callable[[Inbound, Actor, Address | None], Route]] = {
+    KIND_PUBLISH: _event,
+    KIND_PRIVATE: _private,
+    KIND_APPEND: _append,
+}
 
 
 def sender_of(actor: Actor) -> str:

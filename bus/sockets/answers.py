@@ -11,6 +11,7 @@ from ..node import ClientState, Node
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import Address
+from ..publishing.streamed import told
 from ..realtime.writer import Writer
 
 logger = logging.getLogger("arqonbus.connection")
@@ -49,7 +50,10 @@ class Answers:
         if entry.error is not None:
             self.error(entry.error, entry.request_id)
         elif not self.writer.closed:
-            self.send(frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate))
+            growth = b"" if entry.effect is None else told(entry)
+            self.send(
+                frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate, growth=growth)
+            )
 
     # --- log lines --------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from ..protocol.names import inbox
 from ..protocol.routing import Route
 from ..publishing.announce import Answer
 from ..publishing.plan import INBOXES, Plan, route
-from . import activity
+from . import activity, appends
 from .connection import Connection
 
 
@@ -30,6 +30,8 @@ def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
         if ref is not None and (not ref.private or node.permissions.may(client, PUBLISH, ref)):
             _publish_to(connection, inbound, ref)
             return True
+    elif inbound.append is not None:
+        return appends.append_at_once(connection, inbound)
     inbound.route = planned
     return False
 
@@ -37,8 +39,13 @@ def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
 async def publish(connection: Connection, inbound: Inbound) -> None:
     """Publish where :func:`publish_at_once` could not: a private message, or a channel that has to be looked up or made.
 
+    Appends to streamed messages go on in ``appends``.
+
     Raises ``BusError`` as that does, and CHANNEL_NOT_FOUND, TARGET_NOT_FOUND, LIMIT_REACHED, UNAVAILABLE.
     """
+    if inbound.append is not None:
+        await appends.append(connection, inbound)
+        return
     if publish_at_once(connection, inbound):
         return
     planned: Route = inbound.route  # type: ignore[assignment] # publish_at_once set it
@@ -59,7 +66,10 @@ def _publish_to(connection: Connection, inbound: Inbound, ref: ChannelRef) -> No
         connection.acknowledge if inbound.ack else connection.refuse,
         exclude=client,
         owner=client.owner,
+        actor=client.actor,
     )
+    if inbound.stream is not None:
+        appends.remember(connection, inbound, ref.address)
     if inbound.type not in client.noted:
         activity.announce(node, client, inbound.type, ref.address)
     if node.traces:
@@ -82,8 +92,16 @@ async def _publish_private(connection: Connection, inbound: Inbound, targets: Se
         node.permissions.check(client, PUBLISH, ref)
     plan = Plan(inbound, refs, unknown, [target for target in served if there.get(target)])
     node.publisher.publish(
-        inbound, refs, client.client_id, Answer(connection, plan).done, exclude=client, owner=client.owner
+        inbound,
+        refs,
+        client.client_id,
+        Answer(connection, plan).done,
+        exclude=client,
+        owner=client.owner,
+        actor=client.actor,
     )
+    if inbound.stream is not None and refs:
+        appends.remember(connection, inbound, refs[0].address)
     if node.traces:
         for ref in refs:
             connection.trace(inbound.kind, ref.address)

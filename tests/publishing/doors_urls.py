@@ -54,7 +54,7 @@ def _publish(asked: dict[str, Any]) -> dict[str, Any]:
         done = [publish(actor=actor, **asked)] if targets is None else send_private(targets, actor=actor, **asked)
     except BusError as problem:
         return {"error": problem.as_dict()}
-    return {"results": [msgspec.structs.asdict(published) for published in done]}
+    return {"results": [msgspec.to_builtins(published) for published in done]}
 
 
 def _look(asked: dict[str, Any]) -> dict[str, Any]:
