@@ -10,7 +10,7 @@ from django.db import Error as DatabaseError
 
 from ..db import faults as database
 from ..protocol.errors import BusError, ErrorCode
-from .entry import Entry
+from .entry import Entry, is_passed
 from .flight import Abandoned, Flight
 from .store import CommitInDoubt, Contended, append_batch, verify
 
@@ -55,7 +55,7 @@ class Committer:
                 self._fail(flight.entries, ErrorCode.UNAVAILABLE, flight.met)
         except CommitInDoubt as problem:
             self._settle(flight.entries, problem)
-            flight.passed = [entry for entry in flight.entries if entry.seq is None and entry.error is None]
+            flight.passed = [entry for entry in flight.entries if is_passed(entry)]
         except (DataError, IntegrityError):
             self._one_by_one(flight)
         except DatabaseError as problem:

@@ -60,6 +60,10 @@ class Effect:
     message: bool = True
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the result of an earlier transaction, which was rolled back."""
         self.stream = None
         self.settled = False
 
@@ -90,20 +94,20 @@ class Opening(Effect):
 class Part(Effect):
     """A part of the stream ``of``, its end, or both.
 
-    ``data`` is the raw body of the delta's JSON string (``mode`` is ``text``) or the raw JSON of the part (``parts``). It is
-    None for an entry without content, whose ``n`` is the number of the last part. ``end`` is the state that the owner ends the
-    stream with.
-    Then the entry is the message ``stream_end``: the caller gives its ``head``, and the log builds its ``tail``, with
-    ``payload`` (raw JSON) in it. ``took`` are the uids of steers that the owner has taken. ``token`` is the one of the
-    adoption. ``max_bytes`` is how large the stream may become. With ``wants_steers`` the result has the open steers.
+    ``data`` is the raw body of the delta's JSON string (``mode`` is ``text``) or the raw JSON of the part (``parts``). The
+    stream must have the same mode. An empty ``mode`` marks an entry without content, whose ``n`` is the number of the last part. ``end`` is the state that the
+    owner ends the stream with. Then the entry is the message ``stream_end``: the caller gives its ``head``, and the log
+    builds its ``tail``, with ``payload`` (raw JSON) in it. ``took`` are the uids of steers that the owner has taken.
+    ``token`` is the one of the adoption. ``max_bytes`` is how large the stream may become. With ``wants_steers`` the result
+    has the open steers.
 
     ``applied`` says that the part was new. A repeated part makes the entry a duplicate. ``steers`` are the frames of the
-    open steers, oldest first.
+    open steers, oldest first. ``untaken`` are the uids of the steers that the owner had not taken at the end.
     """
 
     __slots__ = (
-        "applied", "client_id", "data", "end", "max_bytes", "mode", "n", "of", "payload", "principal", "steers", "token", "took",
-        "wants_steers",
+        "applied", "client_id", "data", "end", "max_bytes", "mode", "n", "of", "payload", "principal", "steers", "token",
+        "took", "untaken", "wants_steers",
     )  # fmt: skip
 
     #: The bytes that the end's envelope takes besides content and payload.
@@ -113,12 +117,12 @@ class Part(Effect):
         self,
         of: str,
         n: int,
-        data: bytes | None,
+        mode: str,
+        data: bytes,
         client_id: str,
         principal: str,
         *,
         max_bytes: int,
-        mode: str = "",
         end: str | None = None,
         payload: bytes | None = None,
         took: tuple[str, ...] = (),
@@ -128,19 +132,23 @@ class Part(Effect):
         super().__init__()
         self.of = of
         self.n = n
+        self.mode = mode
         self.data = data
         self.client_id = client_id
         self.principal = principal
         self.max_bytes = max_bytes
-        #: How ``data`` was sent, which must be the stream's own mode; empty without content.
-        self.mode = mode
         self.end = end
         self.payload = payload
         self.took = took
         self.token = token
         self.wants_steers = wants_steers
+
+    def reset(self) -> None:
+        """Forget the result of an earlier transaction, which was rolled back."""
+        super().reset()
         self.applied = False
         self.steers: list[bytes] = []
+        self.untaken: list[str] = []
 
     @property
     def message(self) -> bool:  # type: ignore[override]
@@ -150,7 +158,7 @@ class Part(Effect):
     @property
     def size(self) -> int:
         """The bytes of the content, the payload and the uids."""
-        return len(self.data or b"") + len(self.payload or b"") + sum(map(len, self.took))
+        return len(self.data) + len(self.payload or b"") + sum(map(len, self.took))
 
 
 class Ending(Effect):
@@ -177,4 +185,8 @@ class Steer(Effect):
     def __init__(self, of: str) -> None:
         super().__init__()
         self.of = of
+
+    def reset(self) -> None:
+        """Forget the result of an earlier transaction, which was rolled back."""
+        super().reset()
         self.steered = False

@@ -68,6 +68,11 @@ def size_of(entry: Entry) -> int:
     return size if entry.effect is None else size + entry.effect.size
 
 
+def is_passed(entry: Entry) -> bool:
+    """Return whether a transaction passed over the entry, so that it still has to be written."""
+    return entry.seq is None and entry.error is None and (entry.effect is None or not entry.effect.settled)
+
+
 def id_taken() -> BusError:
     """Return the error for a message whose sender used its ``id`` in another channel.
 

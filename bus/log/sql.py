@@ -58,7 +58,7 @@ class SqliteStatements:
         cursor.execute(
             "SELECT json_group_array(json_array(id, head, epoch)) FROM bus_channel"
             " WHERE id IN (SELECT value FROM json_each(%s))",
-            (_json(channel_ids),),
+            (json_text(channel_ids),),
         )
         return {row[0]: (row[1], row[2]) for row in msgspec.json.decode(cursor.fetchone()[0])}
 
@@ -66,13 +66,13 @@ class SqliteStatements:
         cursor.execute(
             "SELECT json_group_array(json_array(key, channel_id, seq, created_at >= %s)) FROM bus_publishkey"
             " WHERE key IN (SELECT value FROM json_each(%s))",
-            (since, _json(keys)),
+            (since, json_text(keys)),
         )
         rows = msgspec.json.decode(cursor.fetchone()[0])
         expired = [row[0] for row in rows if not row[3]]
         if expired:
             cursor.execute(
-                "DELETE FROM bus_publishkey WHERE key IN (SELECT value FROM json_each(%s))", (_json(expired),)
+                "DELETE FROM bus_publishkey WHERE key IN (SELECT value FROM json_each(%s))", (json_text(expired),)
             )
         return {key: (channel_id, seq) for key, channel_id, seq, fresh in rows if fresh}
 
@@ -86,11 +86,11 @@ class SqliteStatements:
         cursor.execute(
             "UPDATE bus_channel SET head = moved.head, touched_at = %s FROM"
             " (SELECT value ->> 0 AS id, value ->> 1 AS head FROM json_each(%s)) AS moved WHERE bus_channel.id = moved.id",
-            (now, _json(heads)),
+            (now, json_text(heads)),
         )
 
     def insert_messages(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
-        for part in _powers_of_two(rows):
+        for part in in_powers_of_two(rows):
             values = ",".join(["(%s,%s,%s,%s,%s,%s,%s)"] * len(part))
             cursor.execute(
                 f"INSERT INTO bus_message (channel_id, seq, uid, type, sender, created_at, frame) VALUES {values}",
@@ -98,7 +98,7 @@ class SqliteStatements:
             )
 
     def insert_keys(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
-        for part in _powers_of_two(rows):
+        for part in in_powers_of_two(rows):
             values = ",".join(["(%s,%s,%s,%s)"] * len(part))
             cursor.execute(
                 f"INSERT INTO bus_publishkey (key, channel_id, seq, created_at) VALUES {values}",
@@ -170,11 +170,13 @@ def for_vendor(vendor: str) -> Statements:
 _OF_VENDOR: dict[str, Statements] = {"postgresql": PostgresqlStatements(), "sqlite": SqliteStatements()}
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """Return a value as JSON text."""
     return msgspec.json.encode(value).decode()
 
 
-def _powers_of_two(rows: Sequence[Any], largest: int = 256) -> Iterator[Sequence[Any]]:
+def in_powers_of_two(rows: Sequence[Any], largest: int = 256) -> Iterator[Sequence[Any]]:
+    """Yield the rows in slices, each with a power of two of them."""
     position, size = 0, largest
     while position < len(rows):
         while size > len(rows) - position:

@@ -15,8 +15,10 @@ from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..realtime.frame import LoggedFrame
+from .effects import Part
 from .entry import Entry, id_taken
 from .sql import for_vendor
+from .streamed_batch import StreamBatch, has_part
 
 #: Messages to read before their average size is known.
 SAMPLE = 50
@@ -93,9 +95,14 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
     with connection.cursor() as wrapper, connection.wrap_database_errors:
         # Django's wrapper is left out: with DEBUG it would format and keep every statement.
         cursor = wrapper.cursor
-        wanted = sorted({entry.channel_id for entry in entries})
-        positions = sql.lock_heads(cursor, wanted, patience=patience, pass_over=pass_over)
+        effects = [entry for entry in entries if entry.effect is not None]
+        wanted = _logs(entries) if effects else sorted({entry.channel_id for entry in entries})
+        positions = sql.lock_heads(cursor, wanted, patience=patience, pass_over=pass_over) if wanted else {}
         locked = _existing(cursor, set(wanted) - positions.keys()) if pass_over else set()
+        streams = None
+        if effects:
+            streams = StreamBatch(cursor, effects, patience=patience, pass_over=pass_over)
+            locked |= streams.locked
         used: dict[str, tuple[int, int] | Entry] = {}
         keys = [entry.key for entry in entries if entry.key is not None]
         if keys:
@@ -115,10 +122,14 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
                     continue
                 entry.duplicate = True
                 entry.seq = seq
+                if streams is not None and entry.effect is not None:
+                    streams.repeated(entry)
                 continue
             channel_id = entry.channel_id
             if channel_id in locked:
                 passed.append(entry)
+                continue
+            if streams is not None and entry.effect is not None and not streams.admits(entry):
                 continue
             position = positions.get(channel_id)
             if position is None:
@@ -128,6 +139,8 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
             heads[channel_id] = seq
             entry.seq = seq
             entry.epoch = position[1]
+            if streams is not None and entry.effect is not None:
+                streams.keep(entry, seq)
             entry.frame = frames.finish_message(entry.head, entry.tail, stamp, seq)
             rows.append((channel_id, seq, entry.uid, entry.type, entry.sender, moment, entry.frame.decode()))
             if entry.key is not None:
@@ -140,7 +153,14 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
             # All processes insert keys in the same order, so that two with the same keys never deadlock.
             key_rows.sort()
             sql.insert_keys(cursor, key_rows)
+        if streams is not None:
+            streams.write(moment)
     return passed
+
+
+def _logs(entries: Sequence[Entry]) -> list[int]:
+    """Return the channels into whose logs the entries go. A part without an end changes only its stream's row."""
+    return sorted({entry.channel_id for entry in entries if entry.effect is None or entry.effect.message})
 
 
 def _still_good(known: dict[str, tuple[int, int]], positions: Container[int]) -> dict[str, tuple[int, int]]:
@@ -166,16 +186,19 @@ def _existing(cursor: Any, channel_ids: Iterable[int]) -> set[int]:
 def verify(entries: Sequence[Entry], patience: float | None = None) -> bool:
     """Return whether the log has a batch whose commit was in doubt. It has the whole batch or nothing of it.
 
-    The check locks the channel's row. If the lost connection's transaction still runs in the database, the check waits
-    for its end. Without the lock it could report a commit as missing that is still to come. After ``patience`` seconds of
-    waiting it raises the database's error.
+    The check locks the channel's row, or the stream's for a batch of parts. If the lost connection's transaction still
+    runs in the database, the check waits for its end. Without the lock it could report a commit as missing that is still
+    to come. After ``patience`` seconds of waiting it raises the database's error.
     """
     new = [entry for entry in entries if entry.error is None and not entry.duplicate]
     if not new:
         return True
-    # Entries that were passed over have no seq.
+    # Entries that were passed over have no seq, and parts of streams have none either.
     probe = next((entry for entry in new if entry.seq is not None), new[0])
+    part = next((entry.effect for entry in new if isinstance(entry.effect, Part) and entry.effect.applied), None)
     with transaction.atomic():
+        if probe.seq is None and part is not None:
+            return has_part(part, patience)
         with connection.cursor() as wrapper, connection.wrap_database_errors:
             for_vendor(connection.vendor).lock_heads(wrapper.cursor, [probe.channel_id], patience=patience)
         return Message.objects.filter(channel_id=probe.channel_id, seq=probe.seq or 0, uid=probe.uid).exists()

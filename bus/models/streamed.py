@@ -45,6 +45,8 @@ class Stream(models.Model):
     steers = models.IntegerField(default=0)
     stop_requested_at = models.DateTimeField(null=True, blank=True)
     opened_at = models.DateTimeField(default=timezone.now)
+    # Since when the owner is known to have no connection.
+    gone_at = models.DateTimeField(null=True, blank=True)
     # The newest append. It has no index, so that rows stay updatable in place.
     touched_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)

@@ -80,10 +80,10 @@ def append_entry(
     part = Part(
         append.of,
         append.n,
-        append.data if append.mode else None,
+        append.mode,
+        append.data,
         owner.client_id,
         owner.principal,
-        mode=append.mode,
         max_bytes=config().frame_bytes,
         end=append.end,
         payload=append.payload,

@@ -1,0 +1,399 @@
+"""The streams of one batch of entries, in the batch's transaction.
+
+The rows of all streams that the entries name are locked and read at once. The entries then change them in memory, in
+their order. At the end a few statements write what changed. So a group of parts costs three statements, however many
+streams it belongs to.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection
+
+from ..models import Message, digest
+from ..protocol import growing
+from ..protocol.errors import BusError, ErrorCode
+from ..protocol.kept import legible
+from .effects import OPEN, STOPPED, Effect, Ending, Opening, Part, Steer, StreamState
+from .entry import Entry
+from .streamed import joined
+from .streamed_sql import STREAMS_OF_VENDOR, StreamStatements
+
+#: Steers that may wait for one owner. The list of those that were not taken is a part of the end.
+MOST_STEERS = 1000
+#: Open steers that one answer shows to an owner without a connection.
+SHOWN_STEERS = 100
+
+
+class Row:
+    """A stream's row in memory, with the changes that the batch makes to it."""
+
+    __slots__ = (
+        "attempt", "before", "came", "channel_id", "client_id", "end_seq", "first", "have", "id", "mode", "moved", "new",
+        "open_steers", "opened_by", "pieces", "principal", "rest", "seq", "size", "state", "steers", "stopping", "taken",
+        "token_digest", "uid",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: int,
+        uid: str,
+        channel_id: int,
+        seq: int,
+        mode: str,
+        state: str,
+        have: int,
+        attempt: int,
+        client_id: str,
+        principal: str,
+        rest: bool,
+        stopping: bool,
+        steers: int,
+        end_seq: int | None,
+        size: int,
+        token_digest: str,
+        *,
+        new: bool = False,
+    ) -> None:
+        self.id, self.uid, self.channel_id, self.seq = id, uid, channel_id, seq
+        self.mode, self.state, self.have, self.size = mode, state, have, size
+        self.attempt, self.client_id, self.principal, self.rest = attempt, client_id, principal, bool(rest)
+        self.stopping, self.token_digest, self.steers, self.end_seq = bool(stopping), token_digest, steers, end_seq
+        #: Whether the batch opened the stream, and whether it changed its row.
+        self.new, self.moved = new, False
+        #: The content that the batch adds. ``first`` is the number of its first part.
+        self.pieces: list[bytes] = []
+        self.first = 0
+        #: The content before the batch, if the batch ends the stream.
+        self.before: list[bytes] = []
+        #: The steers that the owner has not taken, with those that came and were taken in the batch.
+        self.open_steers: list[tuple[int, str]] = []
+        self.came: list[tuple[int, str]] = []
+        self.taken: list[int] = []
+        #: The effects that want the id of a new row.
+        self.opened_by: list[Effect] = []
+
+    def told(self) -> StreamState:
+        """Return the stream as it is now."""
+        return StreamState(
+            self.id, self.uid, self.channel_id, self.seq, self.mode, self.state, self.have, self.attempt, self.client_id,
+            self.principal, self.rest, self.stopping and self.state == OPEN, self.steers, self.end_seq,
+        )  # fmt: skip
+
+    def belongs_to(self, part: Part) -> bool:
+        """Return whether ``part`` comes from the stream's owner."""
+        if self.client_id != part.client_id or self.principal != part.principal:
+            return False
+        return self.attempt == 1 or hmac.compare_digest(digest(part.token or ""), self.token_digest)
+
+
+class StreamBatch:
+    """The streams of a batch. ``effects`` are the entries that have an effect.
+
+    ``patience`` and ``pass_over`` are those of ``append_batch``. ``locked`` has the channels of streams whose rows other
+    transactions lock.
+    """
+
+    def __init__(self, cursor: Any, effects: Sequence[Entry], *, patience: float | None, pass_over: bool) -> None:
+        for entry in effects:
+            if entry.effect is not None:
+                entry.effect.reset()
+        self._cursor = cursor
+        self._sql: StreamStatements = STREAMS_OF_VENDOR[connection.vendor]
+        uids = sorted({_name(entry) for entry in effects})
+        rows = [Row(*row) for row in self._sql.lock(cursor, uids, patience=patience, pass_over=pass_over)]
+        self._rows = {row.uid: row for row in rows}
+        self.locked: set[int] = set()
+        if pass_over and len(rows) < len(uids):
+            held = self._sql.existing(cursor, [uid for uid in uids if uid not in self._rows])
+            self.locked = {entry.channel_id for entry in effects if _name(entry) in held}
+        self._wanting: list[tuple[Row, Part]] = []
+        self._read_what_ends(effects)
+        self._counts = self._open_streams(effects)
+
+    def _read_what_ends(self, effects: Sequence[Entry]) -> None:
+        """Read the contents of streams that the batch may end, and the steers of those whose steers it may touch."""
+        ending: dict[int, Row] = {}
+        steered: dict[int, Row] = {}
+        for entry in effects:
+            effect = entry.effect
+            if isinstance(effect, Part):
+                if effect.end is None and not effect.took and not effect.wants_steers:
+                    continue
+                row = self._rows.get(effect.of)
+                # Nobody but the owner makes the database read a whole stream.
+                if row is None or row.state != OPEN or not row.belongs_to(effect):
+                    continue
+                if effect.end is not None:
+                    ending[row.id] = row
+                if row.steers:
+                    steered[row.id] = row
+            elif isinstance(effect, Ending):
+                row = self._rows.get(effect.of)
+                if row is not None and row.state == OPEN:
+                    ending[row.id] = row
+                    if row.steers:
+                        steered[row.id] = row
+        if ending:
+            for stream_id, pieces in self._sql.contents(self._cursor, list(ending)).items():
+                ending[stream_id].before = pieces
+        if steered:
+            for stream_id, steers in self._sql.steers(self._cursor, list(steered)).items():
+                steered[stream_id].open_steers = steers
+
+    def _open_streams(self, effects: Sequence[Entry]) -> dict[str, int]:
+        limited = {e.effect.client_id for e in effects if isinstance(e.effect, Opening) and e.effect.most}
+        return self._sql.count_open(self._cursor, list(limited)) if limited else {}
+
+    # --- one entry after another --------------------------------------------------------------------------------------
+
+    def repeated(self, entry: Entry) -> None:
+        """Tell an entry whose key is known what its first copy did."""
+        effect = entry.effect
+        assert effect is not None
+        effect.settled = True
+        row = self._rows.get(_name(entry))
+        if row is None:
+            return
+        self._tell(row, effect)
+        if isinstance(effect, Steer):
+            # The messages of a channel have one order, so a steer before the end reached an open stream.
+            effect.steered = row.end_seq is None or (entry.seq or 0) < row.end_seq
+
+    def admits(self, entry: Entry) -> bool:
+        """Decide on an entry. Return whether its message goes into the log.
+
+        A part without an end is applied here. An entry that is refused gets its ``error``, and a repeat its ``seq``.
+        """
+        effect = entry.effect
+        assert effect is not None
+        effect.settled = True
+        row = self._rows.get(_name(entry))
+        try:
+            if isinstance(effect, Opening):
+                self._may_open(effect, row)
+                return True
+            if row is None or row.channel_id != entry.channel_id:
+                raise BusError(ErrorCode.STREAM_NOT_FOUND, details=[{"of": _name(entry)}])
+            if isinstance(effect, Part):
+                return self._admits_part(entry, effect, row)
+            if isinstance(effect, Ending):
+                if (row.state, row.attempt, row.have) != (OPEN, effect.attempt, effect.have):
+                    raise _refused(ErrorCode.STREAM_LOST, row)
+            elif row.state == OPEN and row.steers >= MOST_STEERS:
+                text = f"{MOST_STEERS} steers wait for the owner of this stream."
+                raise BusError(ErrorCode.LIMIT_REACHED, text, [{"limit": "steers"}], 1.0)
+        except BusError as problem:
+            entry.error = problem
+            if row is not None and not isinstance(effect, Opening):
+                self._tell(row, effect)
+            return False
+        return True
+
+    def keep(self, entry: Entry, seq: int) -> None:
+        """Do what an admitted entry does besides its message, which gets ``seq``. An end gets its ``tail``."""
+        effect = entry.effect
+        if isinstance(effect, Opening):
+            row = Row(
+                0, entry.uid, entry.channel_id, seq, effect.mode, OPEN, 0, 1, effect.client_id, effect.principal,
+                effect.rest, False, 0, None, 0, "", new=True,
+            )  # fmt: skip
+            self._rows[entry.uid] = row
+            self._counts[effect.client_id] = self._counts.get(effect.client_id, 0) + 1
+            self._tell(row, effect)
+            return
+        row = self._rows[_name(entry)]
+        if isinstance(effect, Steer):
+            effect.steered = row.state == OPEN
+            if effect.steered:
+                row.came.append((seq, entry.uid))
+                row.open_steers.append((seq, entry.uid))
+                row.steers += 1
+                row.moved = True
+        elif isinstance(effect, Part):
+            if effect.mode and effect.n > row.have:
+                self._add(row, effect)
+            effect.untaken = self._end(row, entry, seq, effect.end or STOPPED, effect.payload)
+        elif isinstance(effect, Ending):
+            self._end(row, entry, seq, effect.state, None)
+        if effect is not None:
+            self._tell(row, effect)
+
+    def _tell(self, row: Row, effect: Effect) -> None:
+        effect.stream = row.told()
+        if row.new:
+            row.opened_by.append(effect)
+
+    def _may_open(self, effect: Opening, row: Row | None) -> None:
+        """Raise ``BusError`` VALIDATION_ERROR or LIMIT_REACHED unless the entry may open a stream."""
+        if row is not None:
+            message = "Another stream has this id. Choose a new one."
+            raise BusError(ErrorCode.VALIDATION_ERROR, message, [{"field": "id", "message": message}])
+        if effect.most and self._counts.get(effect.client_id, 0) >= effect.most:
+            text = f"You have {effect.most} open streams, which is the limit. End one first."
+            raise BusError(ErrorCode.LIMIT_REACHED, text, [{"limit": "streams"}], 1.0)
+
+    def _admits_part(self, entry: Entry, part: Part, row: Row) -> bool:
+        """Apply a part, or decide whether an end goes into the log. Raises ``BusError`` for a refused one."""
+        if not row.belongs_to(part):
+            raise _refused(ErrorCode.STREAM_LOST, row)
+        if row.state != OPEN:
+            return self._repeats_end(entry, part, row)
+        if part.mode and part.mode != row.mode:
+            field, text = ("part", "text") if part.mode != "text" else ("delta", "parts")
+            message = f"The stream's mode is {text}, so its appends have `{'delta' if text == 'text' else 'part'}`."
+            raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": field, "message": message, "of": row.uid}])
+        following = bool(part.mode) and part.n == row.have + 1
+        if not following and (part.n > row.have or (part.end is not None and part.n < row.have)):
+            raise _refused(ErrorCode.STREAM_GAP, row)
+        if following or part.end is not None:
+            size = row.size + _added(row, part) * following + len(part.payload or b"") + Part.ENVELOPE
+            if size > part.max_bytes:
+                text = f"The stream would have {size} bytes. The limit is {part.max_bytes}."
+                raise _refused(ErrorCode.FRAME_TOO_LARGE, row, text)
+        if part.took and row.open_steers:
+            self._take(row, part.took)
+        if part.end is not None:
+            return True
+        if following:
+            self._add(row, part)
+        elif part.mode:
+            entry.duplicate = True
+        row.moved = True
+        self._tell(row, part)
+        if part.wants_steers and row.open_steers:
+            self._wanting.append((row, part))
+        return False
+
+    def _repeats_end(self, entry: Entry, part: Part, row: Row) -> bool:
+        """Answer an append after the end: as the first time, if the owner repeats one. Raises ``BusError`` STREAM_ENDED."""
+        if part.end is not None:
+            if part.n != row.have or row.state not in (part.end, STOPPED):
+                raise _refused(ErrorCode.STREAM_ENDED, row)
+            entry.seq = row.end_seq
+        elif part.n > row.have:
+            raise _refused(ErrorCode.STREAM_ENDED, row)
+        entry.duplicate = True
+        self._tell(row, part)
+        return False
+
+    def _add(self, row: Row, part: Part) -> None:
+        row.size += _added(row, part)
+        row.have += 1
+        row.moved = True
+        part.applied = True
+        if part.data:
+            if not row.pieces:
+                row.first = part.n
+            row.pieces.append(part.data)
+
+    def _take(self, row: Row, took: Sequence[str]) -> None:
+        taken = [seq for seq, uid in row.open_steers if uid in took]
+        if taken:
+            row.taken += taken
+            row.open_steers = [steer for steer in row.open_steers if steer[0] not in taken]
+            row.steers -= len(taken)
+            row.moved = True
+
+    def _end(self, row: Row, entry: Entry, seq: int, state: str, payload: bytes | None) -> list[str]:
+        """End a stream at ``seq``. Return the uids of the steers that the owner has not taken."""
+        row.state = STOPPED if row.stopping else state
+        row.end_seq = seq
+        row.moved = True
+        row.steers = 0
+        untaken = [uid for _, uid in row.open_steers]
+        whole = joined(row.mode, (*row.before, *row.pieces))
+        entry.tail = growing.stream_end_tail(row.uid, row.seq, row.mode, row.state, row.have, untaken, payload, whole)
+        if row.client_id in self._counts:
+            self._counts[row.client_id] -= 1
+        return untaken
+
+    # --- the statements -----------------------------------------------------------------------------------------------
+
+    def write(self, moment: Any) -> None:
+        """Write what the entries changed. ``moment`` is the time in the database's form."""
+        cursor, sql = self._cursor, self._sql
+        rows = [row for row in self._rows.values() if row.new or row.moved]
+        self._open([row for row in rows if row.new], moment)
+        moved = [row for row in rows if not row.new]
+        if moved:
+            sql.update(cursor, [(row.id, row.have, row.size, row.steers) for row in moved], moment)
+        parts = [
+            (row.id, row.first, row.have, joined(row.mode, row.pieces).decode())
+            for row in rows
+            if row.pieces and row.state == OPEN
+        ]
+        if parts:
+            sql.insert_parts(cursor, parts)
+        ended = [(row.id, row.state, row.end_seq) for row in moved if row.end_seq is not None]
+        if ended:
+            sql.end(cursor, ended, moment)
+        self._write_steers([row for row in rows if row.state == OPEN])
+        self._show_steers()
+
+    def _open(self, rows: Sequence[Row], moment: Any) -> None:
+        if not rows:
+            return
+        ids = self._sql.insert(
+            self._cursor,
+            [
+                (
+                    row.uid, row.channel_id, row.seq, row.mode, row.state, row.have, row.size, row.client_id, row.principal,
+                    row.rest, row.attempt, row.token_digest, row.steers, row.end_seq,
+                    None if row.end_seq is None else moment, moment, moment,
+                )
+                for row in rows
+            ],
+        )  # fmt: skip
+        for row in rows:
+            row.id = ids[row.uid]
+            for effect in row.opened_by:
+                if effect.stream is not None:
+                    effect.stream = effect.stream._replace(id=row.id)
+
+    def _write_steers(self, rows: Sequence[Row]) -> None:
+        taken = [(row.id, seq) for row in rows for seq in row.taken]
+        if taken:
+            self._sql.take_steers(self._cursor, taken)
+        came = [(row.id, uid, seq) for row in rows for seq, uid in row.came if seq not in row.taken]
+        if came:
+            self._sql.insert_steers(self._cursor, came)
+
+    def _show_steers(self) -> None:
+        """Read the open steers for owners without a connection."""
+        for row, part in self._wanting:
+            seqs = [seq for seq, _ in row.open_steers[:SHOWN_STEERS]]
+            found = Message.objects.filter(channel_id=row.channel_id, seq__in=seqs).order_by("seq")
+            part.steers = [legible(frame.encode(), seq) for seq, frame in found.values_list("seq", "frame")]
+
+
+def has_part(part: Part, patience: float | None) -> bool:
+    """Return whether the log has a part whose commit was in doubt. The check locks the stream's row, as ``store.verify``.
+
+    Call it in a transaction. After ``patience`` seconds of waiting it raises the database's error.
+    """
+    with connection.cursor() as wrapper, connection.wrap_database_errors:
+        rows = [
+            Row(*row) for row in STREAMS_OF_VENDOR[connection.vendor].lock(wrapper.cursor, [part.of], patience=patience)
+        ]
+    # In a later attempt the part is gone, if it was there.
+    return any(row.have >= part.n and (part.stream is None or row.attempt == part.stream.attempt) for row in rows)
+
+
+def _name(entry: Entry) -> str:
+    """Return the uid of the stream that an entry opens or changes."""
+    effect = entry.effect
+    return effect.of if isinstance(effect, Part | Ending | Steer) else entry.uid
+
+
+def _added(row: Row, part: Part) -> int:
+    """Return by how many bytes a part makes a stream longer. Values of mode ``parts`` have commas between."""
+    return len(part.data) + (1 if row.mode != "text" and row.size else 0)
+
+
+def _refused(code: ErrorCode, row: Row, text: str | None = None) -> BusError:
+    """Return the error of an append, with the stream's number of parts."""
+    return BusError(code, text, [{"of": row.uid, "have": row.have, "state": row.state}])
