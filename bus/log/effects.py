@@ -95,11 +95,11 @@ class Part(Effect):
     """A part of the stream ``of``, its end, or both.
 
     ``data`` is the raw body of the delta's JSON string (``mode`` is ``text``) or the raw JSON of the part (``parts``). The
-    stream must have the same mode. An empty ``mode`` marks an entry without content, whose ``n`` is the number of the last part. ``end`` is the state that the
-    owner ends the stream with. Then the entry is the message ``stream_end``: the caller gives its ``head``, and the log
-    builds its ``tail``, with ``payload`` (raw JSON) in it. ``took`` are the uids of steers that the owner has taken.
-    ``token`` is the one of the adoption. ``max_bytes`` is how large the stream may become. With ``wants_steers`` the result
-    has the open steers.
+    stream must have the same mode. An empty ``mode`` marks an entry without content, whose ``n`` is the number of the last
+    part. ``end`` is the state that the owner ends the stream with. Then the entry is the message ``stream_end``: the caller
+    gives its ``head``, and the log builds its ``tail``, with ``payload`` (raw JSON) in it. ``took`` are the uids of steers
+    that the owner has taken. ``token`` is the one of the adoption. ``max_bytes`` is how large the stream may become. With
+    ``wants_steers`` the result has the open steers.
 
     ``applied`` says that the part was new. A repeated part makes the entry a duplicate. ``steers`` are the frames of the
     open steers, oldest first. ``untaken`` are the uids of the steers that the owner had not taken at the end.
