@@ -38,8 +38,12 @@ def open_in(channel_ids: Collection[int]) -> list[StreamState]:
 
 
 def streams_moved_since(moment: datetime) -> list[StreamState]:
-    """Return the streams that were opened, appended to, adopted, asked to stop or ended since ``moment``."""
-    moved = Q(state=OPEN, touched_at__gte=moment) | Q(ended_at__gte=moment)
+    """Return the streams that were opened, appended to, adopted or ended since ``moment``.
+
+    Open streams that were asked to stop, or that have open steers, are always among them.
+    """
+    waits = Q(stop_requested_at__isnull=False) | Q(steers__gt=0)
+    moved = Q(state=OPEN) & (Q(touched_at__gte=moment) | waits) | Q(ended_at__gte=moment)
     return states(Stream.objects.filter(moved).order_by("id"))
 
 

@@ -16,6 +16,7 @@ from ..realtime.writer import Writer
 from ..services.claims import Order
 
 _NO_ACTIVITY: frozenset[str] = frozenset()
+_NO_CHANNELS: frozenset[int] = frozenset()
 
 
 class ClientState(Lifecycle):
@@ -46,7 +47,9 @@ class ClientState(Lifecycle):
         "rules_version",
         "screen_name",
         "streams",
+        "told",
         "touched",
+        "without_parts",
         "writer",
     )  # fmt: skip
 
@@ -73,6 +76,10 @@ class ClientState(Lifecycle):
         self.replays: dict[int, object] = {}
         #: Where the streams are that it opened and has not ended, by the uid of the opening.
         self.streams: dict[str, Address] = {}
+        #: The channels whose streamed messages it wants without their parts, by channel id.
+        self.without_parts: frozenset[int] = _NO_CHANNELS
+        #: What it was told as the owner of streams, by uid (``delivery.owners``).
+        self.told: dict[str, set[int]] | None = None
         #: The channel id of its inbox; 0 before the first message in it.
         self.inbox_id = 0
         #: The seq up to which the messages of its inbox belong to an earlier client with the same id.
@@ -94,6 +101,24 @@ class ClientState(Lifecycle):
     def owner(self) -> str:
         """For whom its waiting messages count: its principal, or the network address of an anonymous client."""
         return self.actor.principal or self.peer_address
+
+    def wants_parts(self, channel_id: int, room: str) -> bool:
+        """Return whether it wants the parts of streamed messages in a log of ``room``.
+
+        Of the log of the whole room it wants none where it wants none in all of its channels there.
+        """
+        without = self.without_parts
+        if not without:
+            return True
+        if channel_id in self.memberships:
+            return channel_id not in without
+        here = [ref.id for ref in self.memberships.values() if ref.address.room == room]
+        return not here or any(ref_id not in without for ref_id in here)
+
+    def want_parts(self, channel_id: int, *, wanted: bool) -> None:
+        """Note whether it wants the parts of streamed messages in a channel."""
+        others = self.without_parts - {channel_id}
+        self.without_parts = others if wanted else others | {channel_id}
 
     def last_active(self) -> datetime:
         """Return when the client last sent a frame, to the precision of a heartbeat. The clock is not read for each frame."""

@@ -21,6 +21,7 @@ from ..monitoring.log_lines import Damper
 from ..notify.broker import broker_for
 from ..notify.messages import Notification
 from ..publishing.announce import Announcer
+from ..publishing.growth import Here
 from ..publishing.loop import Publisher
 from ..realtime.frame_limits import FragmentBudget
 from ..realtime.hub import Hub
@@ -41,6 +42,8 @@ from .clients.registration import Registrations
 from .clients.resumption import Resumptions
 from .clients.rights import Rights
 from .delivery.channels import Channels
+from .delivery.growing import Growing
+from .delivery.owners import Owners
 from .delivery.replay import Replays
 from .delivery.streams import Streams
 from .delivery.watch import Watch
@@ -87,6 +90,8 @@ class Node:
             self.memberships,
             self.notices,
             self.rights,
+            self.growing,
+            self.owners,
         )
         self._build_upkeep()
         #: Whether the path of each message is logged.
@@ -105,11 +110,15 @@ class Node:
         self.channels = Channels(runtime.run_writer)
         self.streams = Streams(self.hub, self.broker, runtime.run_watcher, self._own_delivered, self.channels.forget)
         self.replays = Replays(runtime, self.hub, self.streams, self.channels)
+        self.growing = Growing(runtime, self.hub, self.streams)
+        self.owners = Owners(runtime, self.clients, self.hub)
         self.watch = Watch(
             runtime,
             self.clients,
             self.streams,
             self.replays,
+            self.growing,
+            self.owners,
             lambda channel_id, problem: self.memberships.drop_log(channel_id, problem),
         )
         self.streams.on_other_log = self.watch.other_log
@@ -139,6 +148,7 @@ class Node:
             deliver=self.streams.committed,
             meet_inbox=self._meet_inbox,
             log_gone=self._log_gone,
+            here=Here(self.growing, self.owners),
         )
         self.log = LogWriter(
             runtime.writer,

@@ -14,6 +14,8 @@ from .clients.memberships import Memberships
 from .clients.presence import Notices
 from .clients.rights import Rights
 from .delivery.channels import Channels
+from .delivery.growing import Growing
+from .delivery.owners import Owners
 from .delivery.streams import Streams
 from .delivery.watch import Watch
 
@@ -31,6 +33,8 @@ class Notifications:
         memberships: Memberships,
         notices: Notices,
         rights: Rights,
+        growing: Growing,
+        owners: Owners,
     ) -> None:
         self._clients = clients
         self._channels = channels
@@ -44,6 +48,10 @@ class Notifications:
             messages.ChannelChanged: self._changed,
             messages.AccessChanged: lambda notification: rights.changed(notification.subject, notification.id),
             messages.Dismiss: self._dismiss,
+            messages.StreamParts: growing.receive_parts,
+            messages.StreamSignal: lambda signal: (
+                owners.tell(signal) if signal.for_owner else growing.receive_signal(signal)
+            ),
         }
 
     def receive(self, notification: messages.Notification) -> None:

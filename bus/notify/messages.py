@@ -95,7 +95,61 @@ class Dismiss(msgspec.Struct, tag="d", array_like=True):
     before: tuple[int, int] | None = None
 
 
-Notification = Published | EphemeralPublished | PresenceNotice | ChannelChanged | AccessChanged | Dismiss
+class PartRow(NamedTuple):
+    """A part of a streamed message in a channel, in its ``attempt``. A receiver reads an empty ``frame`` from the database."""
+
+    channel_id: int
+    of: str
+    attempt: int
+    n: int
+    frame: bytes
+    #: Whether the channel is an inbox.
+    inbox: bool = False
+
+
+class StreamParts(msgspec.Struct, tag="sp", array_like=True):
+    """Parts of streamed messages were committed."""
+
+    parts: list[PartRow]
+
+
+class StreamSignal(msgspec.Struct, tag="ss", array_like=True):
+    """Something happened to a streamed message. ``of`` and ``id`` are its uid and the id of its row.
+
+    ``event`` is ``opened``, or ``reset`` after an adoption: for the members. ``stop`` and ``steer`` are for the owner, who is
+    ``client_id`` with ``principal``. ``frame`` is the notice to the owner, and ``steer_seq`` the seq of the steer.
+    """
+
+    event: str
+    of: str
+    channel_id: int
+    id: int
+    seq: int
+    mode: str
+    attempt: int
+    have: int
+    client_id: str
+    principal: str
+    inbox: bool = False
+    frame: bytes = b""
+    steer_seq: int = 0
+
+    @property
+    def for_owner(self) -> bool:
+        """Whether the owner is told, wherever it is connected. Else the members are."""
+        return self.event in ("stop", "steer")
+
+
+Notification = (
+    Published
+    | EphemeralPublished
+    | PresenceNotice
+    | ChannelChanged
+    | AccessChanged
+    | Dismiss
+    | StreamParts
+    | StreamSignal
+)
 
 
 class Addressed(NamedTuple):
@@ -121,9 +175,7 @@ def by_group(notification: Notification, shards: int) -> Iterator[Addressed]:
     if isinstance(notification, Published):
         messages: dict[str, list[CommittedMessage]] = {}
         for message in notification.messages:
-            # An inbox comes into being with its first message, so nobody can have subscribed to its shard.
-            is_inbox = message.room == INBOX_ROOM
-            group = CONTROL_GROUP if is_inbox else shard_group(message.channel_id, shards)
+            group = _group(message.channel_id, shards, inbox=message.room == INBOX_ROOM)
             messages.setdefault(group, []).append(message)
         for group, part in messages.items():
             yield Addressed(group, Published(part))
@@ -135,8 +187,21 @@ def by_group(notification: Notification, shards: int) -> Iterator[Addressed]:
             yield Addressed(group, EphemeralPublished(some))
     elif isinstance(notification, PresenceNotice):
         yield Addressed(shard_group(notification.channel_id, shards), notification)
+    elif isinstance(notification, StreamParts):
+        parts: dict[str, list[PartRow]] = {}
+        for row in notification.parts:
+            parts.setdefault(_group(row.channel_id, shards, inbox=row.inbox), []).append(row)
+        for group, rows in parts.items():
+            yield Addressed(group, StreamParts(rows))
+    elif isinstance(notification, StreamSignal) and not notification.for_owner:
+        yield Addressed(_group(notification.channel_id, shards, inbox=notification.inbox), notification)
     else:
         yield Addressed(CONTROL_GROUP, notification)
+
+
+def _group(channel_id: int, shards: int, *, inbox: bool) -> str:
+    # An inbox comes into being with its first message, so nobody can have subscribed to its shard.
+    return CONTROL_GROUP if inbox else shard_group(channel_id, shards)
 
 
 def unrecoverable_frames(notification: Notification) -> int:
@@ -152,18 +217,28 @@ def size_of(notification: Notification) -> int:
         return sum(_ROW_BYTES + len(message.frame) for message in notification.messages)
     if isinstance(notification, EphemeralPublished):
         return sum(_ROW_BYTES + len(frame.frame) for frame in notification.frames)
-    return _ROW_BYTES + (len(notification.frame) if isinstance(notification, PresenceNotice) else 0)
+    if isinstance(notification, StreamParts):
+        return sum(_ROW_BYTES + len(row.frame) for row in notification.parts)
+    return _ROW_BYTES + (len(notification.frame) if isinstance(notification, PresenceNotice | StreamSignal) else 0)
 
 
 def to_layer(notifications: list[Notification], sender: str) -> dict[str, Any]:
     """The layer's message with these notifications; frames of the log that make it too long are left out."""
     size = 0
     for notification in notifications:
+        rows: list[Any] = []
         if isinstance(notification, Published):
-            for position, message in enumerate(notification.messages):
-                size += len(message.frame)
-                if size > INLINE_BYTES:
-                    notification.messages[position] = message._replace(frame=b"")
+            rows = notification.messages
+        elif isinstance(notification, StreamParts):
+            rows = notification.parts
+        elif isinstance(notification, StreamSignal):
+            size += len(notification.frame)
+            if size > INLINE_BYTES:
+                notification.frame = b""
+        for position, row in enumerate(rows):
+            size += len(row.frame)
+            if size > INLINE_BYTES:
+                rows[position] = row._replace(frame=b"")
     return {"type": "bus.notification", "sender": sender, "data": seal(_encoder.encode(notifications))}
 
 

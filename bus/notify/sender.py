@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 from .health import LayerHealth
 from .layer import LayerChannel
 from .messages import (
@@ -11,6 +13,8 @@ from .messages import (
     CommittedMessage,
     Notification,
     Published,
+    StreamParts,
+    StreamSignal,
     by_group,
     size_of,
     to_layer,
@@ -67,6 +71,10 @@ class Sender:
             if frames := unrecoverable_frames(notification):
                 self.skipped += frames
                 return
+            if isinstance(notification, StreamParts):
+                return  # A receiver finds out by the next part, or by its next look.
+            if isinstance(notification, StreamSignal):
+                notification = msgspec.structs.replace(notification, frame=b"")
         # The others are few and small: changes of permissions, of channels, of connections.
         self._queue.put(group, notification, size_of(notification))
 

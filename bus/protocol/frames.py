@@ -138,14 +138,17 @@ def part(address: Address, of: str, n: int, mode: str, data: bytes) -> bytes:
     return b'{"type":"append",%b,"of":%b,"n":%d,%b}' % (place_keys(address), quoted(of), n, content)
 
 
-def snapshot(address: Address, of: str, upto: int, mode: str, attempt: int, data: bytes) -> bytes:
+def snapshot(
+    address: Address, of: str, upto: int, mode: str, attempt: int, data: bytes, of_seq: int, sender: str
+) -> bytes:
     """The frame with everything of an open streamed message up to part ``upto``, in its ``attempt``.
 
+    ``of_seq`` is the seq of the opening, and ``sender`` the client id of the owner.
     ``data`` is the body of one JSON string in mode ``text``, and JSON values with commas between in mode ``parts``.
     """
     content = b'"text":"%b"' % data if mode == "text" else b'"parts":[%b]' % data
-    return b'{"type":"append",%b,"of":%b,"upto":%d,%b,"snapshot":true,"attempt":%d,"mode":"%b"}' % (
-        place_keys(address), quoted(of), upto, content, attempt, mode.encode(),
+    return b'{"type":"append",%b,"of":%b,"upto":%d,%b,"snapshot":true,"attempt":%d,"mode":"%b","of_seq":%d,"from":%b}' % (
+        place_keys(address), quoted(of), upto, content, attempt, mode.encode(), of_seq, quoted(sender),
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from ..realtime.hub import Hub, Member
 from ..shapes import Published
 from . import streamed
 from .commit import passed
+from .growth import Here, Outbox
 from .plan import INBOXES, Plan
 
 
@@ -99,7 +100,8 @@ class Announcer:
     """Announces the messages of one event loop. All calls come from that loop, and none of them waits.
 
     ``deliver(channel_id, seq, frame, exclude)`` puts a committed message on its stream. ``meet_inbox`` gets an inbox and its
-    epoch before a private message is delivered. ``log_gone`` gets a channel that the commit found deleted.
+    epoch before a private message is delivered. ``log_gone`` gets a channel that the commit found deleted. ``here`` gets what
+    happens to streamed messages.
     """
 
     def __init__(
@@ -110,17 +112,21 @@ class Announcer:
         deliver: Callable[[int, int, bytes, Member | None], None],
         meet_inbox: Callable[[ChannelRef, str], None],
         log_gone: Callable[[ChannelRef], None],
+        here: Here | None = None,
     ) -> None:
         self._hub = hub
         self._broker = broker
         self._deliver = deliver
         self._meet_inbox = meet_inbox
         self._log_gone = log_gone
+        self._here = here
         # The ids of the ephemeral messages that reached this process, and of those that its members have received.
         self._passed = passed()
         self._delivered = Passed()
         #: Messages published in this process.
         self.published = 0
+        #: Parts of streamed messages committed in this process.
+        self.parts = 0
         #: The server's own messages (telemetry) among them, which no client sent.
         self.own = 0
         #: Messages of ephemeral channels since the last heartbeat. No log counts them.
@@ -135,10 +141,14 @@ class Announcer:
         """Announce the entries of one transaction of the log."""
         deliver, alone = self._deliver, self._broker.alone
         heard = signals.message_published.receivers
-        rows: list[notifications.CommittedMessage] = []
+        outbox = Outbox(None if alone else self._broker.send)
         facts: list[Fact] = []
         for entry in entries:
             seq = entry.seq
+            if entry.effect is not None:
+                if entry.context.address.is_inbox and seq is not None and not entry.duplicate:
+                    self._meet_inbox(entry.context, entry.epoch)
+                self.parts += outbox.grown(entry, self._here)
             if entry.error is not None or entry.duplicate or seq is None:
                 if entry.error is not None and entry.error.code == ErrorCode.CHANNEL_NOT_FOUND:
                     # The channel was deleted, and the notification was lost. Its members receive no more messages.
@@ -150,11 +160,10 @@ class Announcer:
                 self._meet_inbox(ref, entry.epoch)
             deliver(entry.channel_id, seq, entry.frame, entry.exclude)
             if not alone:
-                rows.append(_row(entry, seq))
+                outbox.messages.append(_row(entry, seq))
             if heard:
                 facts.append((ref.address, seq, entry.frame))
-        if rows:
-            self._broker.send(notifications.Published(rows))
+        outbox.flush()
         if facts:
             _signal(facts)
 
@@ -190,23 +199,27 @@ class Announcer:
         elif isinstance(notification, notifications.EphemeralPublished):
             self.published += len(notification.frames)
             self.passed += len(notification.frames)
+        elif isinstance(notification, notifications.StreamParts):
+            self.parts += len(notification.parts)
 
 
 def announce(entries: Sequence[Entry]) -> None:
     """Announce committed entries from any thread, through the nodes of this process if it has any."""
-    rows: list[notifications.CommittedMessage] = []
+    outbox = Outbox(dispatch.notify)
     facts: list[Fact] = []
     ephemeral: list[notifications.EphemeralFrame] = []
     for entry in entries:
+        if entry.effect is not None:
+            outbox.grown(entry, None)
         if entry.error is not None or entry.duplicate:
             continue
         if entry.seq is not None:
-            rows.append(_row(entry, entry.seq))
+            outbox.messages.append(_row(entry, entry.seq))
             facts.append((entry.context.address, entry.seq, entry.frame))
-        else:
+        elif entry.effect is None:
             ephemeral.append(_ephemeral(entry))
-    if rows:
-        dispatch.notify(notifications.Published(rows))
+    outbox.flush()
+    if facts:
         _signal(facts)
     if ephemeral:
         dispatch.notify(notifications.EphemeralPublished(ephemeral))

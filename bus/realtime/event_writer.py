@@ -51,6 +51,9 @@ class EventWriter(Writer):
     def buffered(self) -> int:
         return self._bytes + self._backlog()
 
+    def crowded(self, size: int, frames: int) -> bool:
+        return 2 * (len(self._queue) + frames) > self.bounds.frames or super().crowded(size, frames)
+
     async def next_frames(self, patience: float) -> list[bytes]:
         """All waiting frames, after a wait of at most ``patience`` seconds for the first one. Empty when none came.
 

@@ -32,10 +32,36 @@ class Delivery(msgspec.Struct):
     exclude: Member | None
 
 
+class Growth(Protocol):
+    """What the hub needs of the streamed messages that grow in a log (``bus.realtime.growing``)."""
+
+    def listeners(self) -> list[Member]:
+        """Return those who listen to one of the messages alone."""
+        ...
+
+    def put(self, stream: Stream, seq: int, frame: bytes, exclude: Member | None) -> None:
+        """Send the next message of the log to the members."""
+        ...
+
+    def fan_out(self, stream: Stream, pending: list[Delivery]) -> bool:
+        """Hand waiting frames to the writers. False, and nothing done, where they are for every member alike."""
+        ...
+
+    def added(self, stream: Stream, member: Member) -> None:
+        """Note a new member."""
+        ...
+
+    def removed(self, member: Member) -> None:
+        """Forget a member, or a listener."""
+        ...
+
+
 class Stream:
     """One log as this process sees it. ``head`` is the last ``seq`` that was put on the stream here."""
 
-    __slots__ = ("_scheduled", "channel", "early", "epoch", "head", "id", "members", "pending", "recent", "room")
+    __slots__ = (
+        "_scheduled", "channel", "deaf", "early", "epoch", "growing", "head", "id", "members", "pending", "recent", "room",
+    )  # fmt: skip
 
     def __init__(self, stream_id: int, room: str, channel: str, epoch: str, head: int) -> None:
         self.id = stream_id
@@ -51,7 +77,15 @@ class Stream:
         self.early: dict[int, Delivery] = {}
         #: Frames that wait for the end of this loop turn.
         self.pending: list[Delivery] = []
+        #: The streamed messages that grow in the log; None while there are none.
+        self.growing: Growth | None = None
+        #: The members that get no parts of streamed messages.
+        self.deaf: dict[Member, None] | None = None
         self._scheduled = False
+
+    def audience(self) -> list[Member]:
+        """Return the members, and those who listen to one streamed message alone."""
+        return [*self.members, *(self.growing.listeners() if self.growing is not None else ())]
 
     def recent_after(self, seq: int) -> list[LoggedFrame] | None:
         """The messages after ``seq`` up to ``head`` from memory; None when memory does not reach back that far."""
@@ -75,6 +109,8 @@ class Hub:
         #: Frames handed to writers (one for each member), and their bytes.
         self.delivered = 0
         self.delivered_bytes = 0
+        #: Parts of streamed messages that were left out for members that read too slowly. They get a snapshot.
+        self.skipped = 0
 
     # --- membership -----------------------------------------------------------------------------------------------
 
@@ -95,19 +131,33 @@ class Hub:
         """The open streams of a whole room (``*`` for everybody); two when the log was made anew a moment ago."""
         return list(self._whole.get(room, {}).values())
 
-    def add(self, stream: Stream, member: Member) -> None:
-        """Make ``member`` a member from the next message on. It does not get what waits for the end of this turn."""
+    def add(self, stream: Stream, member: Member, *, parts: bool = True) -> None:
+        """Make ``member`` a member from the next message on. It does not get what waits for the end of this turn.
+
+        Without ``parts`` it gets the messages alone, and no parts of streamed messages.
+        """
         self.flush_stream(stream)
         stream.members[member] = member.writer
+        if not parts:
+            stream.deaf = stream.deaf if stream.deaf is not None else {}
+            stream.deaf[member] = None
+        elif stream.deaf is not None:
+            stream.deaf.pop(member, None)
+        if stream.growing is not None:
+            stream.growing.added(stream, member)
 
     def remove(self, stream: Stream, member: Member) -> None:
         """End a membership. A stream without members stays until :meth:`discard_if_empty`."""
         self.flush_stream(stream)
         stream.members.pop(member, None)
+        if stream.deaf is not None:
+            stream.deaf.pop(member, None)
+        if stream.growing is not None:
+            stream.growing.removed(member)
 
     def discard_if_empty(self, stream: Stream) -> None:
-        """Forget a stream that has no members and no waiting frames."""
-        if not (stream.members or stream.pending):
+        """Forget a stream that has no members, no listeners and no waiting frames."""
+        if not (stream.pending or stream.audience()):
             self.discard(stream.id)
 
     def discard(self, stream_id: int) -> None:
@@ -148,11 +198,18 @@ class Hub:
         if stream.recent is None:
             stream.recent = RecentMessages()
         self._budget.put(stream.recent, seq, frame)
-        self.broadcast(stream, frame, exclude)
+        if stream.growing is None:
+            self.enqueue(stream, Delivery(frame, exclude))
+        else:
+            stream.growing.put(stream, seq, frame, exclude)
 
     def broadcast(self, stream: Stream, frame: bytes, exclude: Member | None = None) -> None:
         """Send a frame to the members that is no message of the log (an ephemeral message, presence)."""
-        stream.pending.append(Delivery(frame, exclude))
+        self.enqueue(stream, Delivery(frame, exclude))
+
+    def enqueue(self, stream: Stream, delivery: Delivery) -> None:
+        """Let a frame wait for the end of this turn."""
+        stream.pending.append(delivery)
         if not stream._scheduled:
             stream._scheduled = True
             self._scheduled_streams.append(stream)
@@ -191,6 +248,8 @@ class Hub:
 
     def _fan_out(self, stream: Stream) -> None:
         pending, stream.pending = stream.pending, []
+        if stream.growing is not None and stream.growing.fan_out(stream, pending):
+            return
         excluded = {delivery.exclude for delivery in pending if delivery.exclude is not None}
         batch = Batch([delivery.frame for delivery in pending])
         members = stream.members

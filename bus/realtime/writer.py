@@ -82,6 +82,14 @@ class Writer(abc.ABC):
     def buffered(self) -> int:
         """Bytes that wait in this process for the client to take them."""
 
+    def crowded(self, size: int, frames: int) -> bool:
+        """Whether ``frames`` of ``size`` bytes that the client can do without should be left out.
+
+        That is the case when a quarter of the bound waits already, or half of it would wait with them.
+        """
+        waiting, most = self.buffered(), self.bounds.bytes
+        return 4 * waiting > most or 2 * (waiting + size) > most
+
     def taken(self) -> int:
         """Bytes that had to wait and have left this process since; grows while the client reads.
 

@@ -39,6 +39,9 @@ class PortableWriter(Writer):
     def buffered(self) -> int:
         return self._bytes
 
+    def crowded(self, size: int, frames: int) -> bool:
+        return 2 * (len(self._queue) + frames) > self.bounds.frames or super().crowded(size, frames)
+
     def taken(self) -> int:
         return self._taken
 

@@ -37,7 +37,7 @@ def open_in(channel_ids: Collection[int]) -> list[StreamState]:
 
 
 def moved_since(moment: datetime) -> list[StreamState]:
-    """Return the streams that were opened, appended to, adopted, asked to stop or ended since ``moment``."""
+    """Return the streams that moved since ``moment``, as :func:`bus.log.streamed.streams_moved_since` says."""
     return streamed.streams_moved_since(moment)
 
 

@@ -35,15 +35,15 @@ def test_a_part_of_a_text_and_of_a_list() -> None:
 
 
 def test_a_snapshot_has_all_so_far() -> None:
-    assert frames.snapshot(AT, "arq_a1", 812, MODE_TEXT, 1, b"Hello") == (
+    assert frames.snapshot(AT, "arq_a1", 812, MODE_TEXT, 1, b"Hello", 7, "ada") == (
         b'{"type":"append","room":"chat","channel":"42","of":"arq_a1","upto":812,"text":"Hello","snapshot":true,'
-        b'"attempt":1,"mode":"text"}'
+        b'"attempt":1,"mode":"text","of_seq":7,"from":"ada"}'
     )
-    assert frames.snapshot(AT, "arq_a1", 2, MODE_PARTS, 3, b'{"a":1},{"b":2}') == (
+    assert frames.snapshot(AT, "arq_a1", 2, MODE_PARTS, 3, b'{"a":1},{"b":2}', 7, "ada") == (
         b'{"type":"append","room":"chat","channel":"42","of":"arq_a1","upto":2,"parts":[{"a":1},{"b":2}],'
-        b'"snapshot":true,"attempt":3,"mode":"parts"}'
+        b'"snapshot":true,"attempt":3,"mode":"parts","of_seq":7,"from":"ada"}'
     )
-    assert json.loads(frames.snapshot(AT, "arq_a1", 0, MODE_PARTS, 2, b""))["parts"] == []
+    assert json.loads(frames.snapshot(AT, "arq_a1", 0, MODE_PARTS, 2, b"", 7, "ada"))["parts"] == []
 
 
 def test_the_end_is_a_message_with_the_whole_text() -> None:

@@ -49,7 +49,7 @@ class Answer:
         return (b"" if self.mode == "text" else b",").join(map(self._body, self.parts))
 
     def snapshot(self) -> bytes:
-        return frames.snapshot(PLACE, OF, len(self.parts), self.mode, self.attempt, self._all())
+        return frames.snapshot(PLACE, OF, len(self.parts), self.mode, self.attempt, self._all(), 7, "ada")
 
     def anew(self) -> bytes:
         self.attempt += 1

@@ -68,8 +68,18 @@ class Members:
         self._tables = tables
         self._notices = notices
 
-    async def join(self, client: ClientState, address: Address, since: int | str | None, epoch: str | None) -> Joined:
+    async def join(
+        self,
+        client: ClientState,
+        address: Address,
+        since: int | str | None,
+        epoch: str | None,
+        *,
+        parts: bool | None = None,
+    ) -> Joined:
         """Make ``client`` a member. The caller sends the answer, then calls :meth:`follow`.
+
+        ``parts`` says whether it wants the parts of streamed messages; None leaves that as it is, and a new member wants them.
 
         Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN, LIMIT_REACHED, UNAVAILABLE.
         """
@@ -89,7 +99,7 @@ class Members:
             ref, created = await self._channels.ensure(address, client.actor)
             await self._rights.check_join(client, ref)
             try:
-                joined = await self._join(client, ref, since, epoch, created=created)
+                joined = await self._join(client, ref, since, epoch, created=created, parts=parts)
             except Vanished:
                 continue
             if joined is not None:
@@ -103,7 +113,14 @@ class Members:
         return not limit or len(client.memberships) < limit or client.actor.admin
 
     async def _join(
-        self, client: ClientState, ref: ChannelRef, since: int | str | None, epoch: str | None, *, created: bool
+        self,
+        client: ClientState,
+        ref: ChannelRef,
+        since: int | str | None,
+        epoch: str | None,
+        *,
+        created: bool,
+        parts: bool | None,
     ) -> Joined | None:
         """Join a channel that was found. Return None when it was deleted meanwhile."""
         member = ref.id in client.memberships
@@ -126,15 +143,30 @@ class Members:
                 self._rights.require_join(client, ref)
             self._memberships.add(client, ref)
             self._rights.recheck_if_changed(client, ref)
+            self._want_parts(client, ref, parts)
             if room_log.id not in client.replays:
-                self._hub.add(room_log, client)
-        elif since is not None:
-            client.replays.pop(stream.id, None)
-            self._hub.remove(stream, client)  # Until it has caught up.
+                self._hub.add(room_log, client, parts=client.wants_parts(room_log.id, room_log.room))
+        else:
+            self._want_parts(client, ref, parts)
+            if since is not None:
+                client.replays.pop(stream.id, None)
+                self._hub.remove(stream, client)  # Until it has caught up.
         # The answer names the heads of what was written to the socket before it.
         for open_stream in (stream, room_log):
             self._hub.flush_stream(open_stream)
         return self._joined(client, ref, stream, room_log, participants, start, member=member, created=created)
+
+    def _want_parts(self, client: ClientState, ref: ChannelRef, parts: bool | None) -> None:
+        """Note whether a member wants parts. What it receives already changes at once."""
+        if parts is None:
+            return
+        client.want_parts(ref.id, wanted=parts)
+        here = [self._hub.stream(ref.id), *self._hub.of_room(ref.address.room)]
+        for stream in here:
+            if stream is not None and client in stream.members:
+                wanted = client.wants_parts(stream.id, stream.room)
+                if wanted == (stream.deaf is not None and client in stream.deaf):
+                    self._hub.add(stream, client, parts=wanted)
 
     def _joined(
         self,

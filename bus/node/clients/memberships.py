@@ -38,6 +38,7 @@ class Memberships:
         if client.memberships.pop(ref.id, None) is None:
             return
         client.replays.pop(ref.id, None)
+        client.want_parts(ref.id, wanted=True)
         stream = self._hub.stream(ref.id)
         if stream is not None:
             self._hub.remove(stream, client)
@@ -88,7 +89,7 @@ class Memberships:
         if stream is None:
             return
         self._channels.forget(Address(stream.room, stream.channel))
-        for member in list(stream.members):
+        for member in stream.audience():
             if isinstance(member, ClientState):
                 ref = member.memberships.get(channel_id)
                 if problem is None and ref is not None:

@@ -147,7 +147,7 @@ class Registrations:
         )
         for stream in listening:
             if stream not in starts:
-                self._streams.hub.add(stream, client)
+                self._streams.hub.add(stream, client, parts=client.wants_parts(stream.id, stream.room))
         client.writer.flush()
         for channel in entered:
             self._notices.joined(client, channel.ref, channel.participants)

@@ -147,7 +147,7 @@ class Replays:
         for _, frame in recent:
             client.writer.send(frame)
         client.writer.flush()
-        self._hub.add(stream, client)
+        self._hub.add(stream, client, parts=client.wants_parts(stream.id, stream.room))
         return True
 
     async def replay(

@@ -19,11 +19,13 @@ from django.db import Error as DatabaseError
 from ... import log
 from ...directory.channels import ChannelRef
 from ...log import Position
+from ...log.effects import StreamState
 from ...notify.broker import Broker
 from ...protocol.errors import SLOW, BusError, ErrorCode
 from ...protocol.names import Address
 from ...realtime.frame import LoggedFrame
 from ...realtime.hub import Delivery, Hub, Member, Stream
+from ...services import streams as streamed
 from ..client import ClientState
 from ..runtime import Run
 from ..threads import unavailable
@@ -85,6 +87,8 @@ class Streams:
         self._idle: set[int] = set()
         # Readers that catch up with each stream and are no members yet.
         self._readers: Counter[int] = Counter()
+        #: Called with a stream that begins, and with the streamed messages that grow in its log.
+        self.on_open: Callable[[Stream, list[StreamState]], None] = lambda stream, growing: None
         #: Called with the id of a log that lost messages and therefore has a new epoch.
         self.on_other_log: Callable[[int], None] = lambda stream_id: None
         #: Holes that were found, and messages that were read from the log to fill them.
@@ -135,7 +139,7 @@ class Streams:
         await asyncio.sleep(0)
         ids, self._to_open = self._to_open, []
         try:
-            heads = await self._run(log.heads, ids)
+            heads, growing = await self._run(_positions, ids)
         except Exception as problem:  # noqa: BLE001 - raised at every caller that waits for it
             for stream_id in ids:
                 self.hub.discard(stream_id)
@@ -152,15 +156,16 @@ class Streams:
                 continue
             stream = self.hub.streams.get(stream_id)
             if stream is not None:
-                self._begin(stream, heads[stream_id].head, heads[stream_id].epoch)
+                self._begin(stream, heads[stream_id], growing.get(stream_id, []))
             future.set_result(None)
 
-    def _begin(self, stream: Stream, head: int, epoch: str) -> None:
+    def _begin(self, stream: Stream, place: Position, growing: list[StreamState]) -> None:
         """Set the position of a stream that was opened without one, and deliver its early messages."""
-        stream.head = head
-        stream.epoch = epoch or stream.epoch
-        for seq in [seq for seq in stream.early if seq <= head]:
+        stream.head = place.head
+        stream.epoch = place.epoch or stream.epoch
+        for seq in [seq for seq in stream.early if seq <= place.head]:
             del stream.early[seq]
+        self.on_open(stream, growing)
         self._deliver_early(stream)
 
     def collect(self) -> None:
@@ -168,7 +173,7 @@ class Streams:
         empty = {
             stream_id
             for stream_id, stream in self.hub.streams.items()
-            if not (stream.members or stream.early or stream_id in self._opening or stream_id in self._readers)
+            if not (stream.audience() or stream.early or stream_id in self._opening or stream_id in self._readers)
         }
         for stream_id in empty & self._idle:
             self.hub.discard_if_empty(self.hub.streams[stream_id])
@@ -305,7 +310,7 @@ class Streams:
             extra={"event": "pruned_undelivered", "channel_id": stream.id},
         )
         self.hub.forget_recent(stream)
-        for member in stream.members:
+        for member in stream.audience():
             if isinstance(member, ClientState):
                 member.drop(SLOW, pruned(address))
 
@@ -338,6 +343,15 @@ class Streams:
         """Cancel the tasks that still read the log."""
         for task in self._tasks:
             task.cancel()
+
+
+def _positions(ids: Sequence[int]) -> tuple[dict[int, Position], dict[int, list[StreamState]]]:
+    """Return the positions of logs, and then the streamed messages that grow in them."""
+    places = log.heads(ids)
+    growing: dict[int, list[StreamState]] = {}
+    for state in streamed.open_in(ids):
+        growing.setdefault(state.channel_id, []).append(state)
+    return places, growing
 
 
 def pruned(address: Address) -> BusError:

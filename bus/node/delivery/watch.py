@@ -15,6 +15,8 @@ from ...protocol.names import INBOX_ROOM
 from ...protocol.state import State
 from ..client import Clients, ClientState
 from ..runtime import Runtime
+from .growing import Growing
+from .owners import Owners
 from .replay import Replays
 from .streams import Streams, rebuilt
 
@@ -39,6 +41,8 @@ class Watch:
         clients: Clients,
         streams: Streams,
         replays: Replays,
+        growing: Growing,
+        owners: Owners,
         drop_log: Callable[[int, BusError | None], None],
     ) -> None:
         self._runtime = runtime
@@ -46,6 +50,8 @@ class Watch:
         self._streams = streams
         self._hub = streams.hub
         self._replays = replays
+        self._growing = growing
+        self._owners = owners
         self._drop_log = drop_log
         self._inbox_owners: dict[int, str] = {}
         self._last_comparison = runtime.started_at
@@ -64,8 +70,11 @@ class Watch:
         await self._attach_inboxes({place.id: place.epoch for place in moved if self._may_be_inbox(place.id)})
         for place in moved:
             self._compare_head(place)
+        full = self._runtime.loop.time() >= self._next_full
+        growing = await self._growing.look(since, full=full)
+        await self._owners.compare(growing)
         self._last_comparison = now
-        if self._runtime.loop.time() >= self._next_full:
+        if full:
             self._next_full = self._runtime.loop.time() + FULL_COMPARISON
             await self._compare_open_streams()
             await self._find_inboxes()

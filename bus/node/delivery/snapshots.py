@@ -1,0 +1,187 @@
+"""Snapshots of growing messages, for members that joined late, lack parts, or read too slowly.
+
+One read of the database serves everybody who waits for a message at that moment. A member whose socket is full waits on, and
+gets one snapshot in the place of all the parts that it missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from django.db import Error as DatabaseError
+
+from ...log.effects import OPEN, Snapshot, StreamState
+from ...protocol import frames
+from ...protocol.names import Address
+from ...realtime.frame import Batch
+from ...realtime.growing import GrowingMessage, LogGrowth
+from ...realtime.hub import Hub, Stream
+from ...realtime.writer import Writer
+from ...services import streams as streamed
+from ..runtime import Runtime
+from .streams import PATIENCE, Streams
+
+logger = logging.getLogger("arqonbus.node")
+
+#: Seconds between looks at members that read too slowly.
+SLOW_LOOK = 0.05
+#: Parts, and their bytes, that may follow a snapshot at once. Above that the message is read again.
+FOLLOWING, FOLLOWING_BYTES = 200, 256 * 1024
+#: Seconds until the database is asked again after a fault.
+RETRY = 0.5
+
+
+class Snapshots:
+    """Brings those who are behind in a growing message up to it. ``forget`` is called for a message that is over already."""
+
+    def __init__(
+        self, runtime: Runtime, hub: Hub, streams: Streams, forget: Callable[[Stream, GrowingMessage], None]
+    ) -> None:
+        self._loop = runtime.loop
+        self._run = runtime.run_watcher
+        self._hub = hub
+        self._spawn = streams.spawn
+        self._forget = forget
+        # Messages with members that read too slowly, until a timer looks at these again.
+        self._behind: dict[GrowingMessage, Stream] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        #: Snapshots that were given to members.
+        self.given = 0
+
+    def wait_for_hole(self, stream: Stream, message: GrowingMessage, n: int) -> None:
+        """Wait a moment for the predecessors of part ``n``. If they do not come, everybody gets a snapshot."""
+        if not message.waited:
+            message.waited = True
+            self._loop.call_later(PATIENCE, self._look_at_hole, stream, message, n)
+
+    def _look_at_hole(self, stream: Stream, message: GrowingMessage, n: int) -> None:
+        message.waited = False
+        if message.ended or message.lost or self._hub.streams.get(stream.id) is not stream:
+            return
+        if message.have < n:
+            self.lose(stream, message)
+        elif message.early:
+            self.wait_for_hole(stream, message, max(message.early))
+
+    def lose(self, stream: Stream, message: GrowingMessage) -> None:
+        """Note that parts are missing here, so that everybody waits for a snapshot."""
+        message.lost = True
+        if message.begun and not message.reading:
+            growth_of(stream).lag(stream, message)
+            self.catch_up(stream, message)
+
+    def catch_up(self, stream: Stream, message: GrowingMessage) -> None:
+        """Read a message for those who are behind, once one of them takes what it is sent."""
+        if message.reading or message.ended or not message.begun:
+            return
+        if message.lost or any(map(_ready, message.behind.values())):
+            message.reading = True
+            self._spawn(self._read(stream, message))
+        elif message.behind:
+            self._behind[message] = stream
+            if self._timer is None:
+                self._timer = self._loop.call_later(SLOW_LOOK, self._look_at_slow)
+
+    def _look_at_slow(self) -> None:
+        self._timer = None
+        behind, self._behind = self._behind, {}
+        for message, stream in behind.items():
+            if self._hub.streams.get(stream.id) is stream:
+                self.catch_up(stream, message)
+
+    async def _read(self, stream: Stream, message: GrowingMessage) -> None:
+        found: Snapshot | None = None
+        failed = False
+        try:
+            # Members that join in the same turn share the read.
+            await asyncio.sleep(0)
+            message.since.clear()
+            found = await self._run(streamed.snapshot, message.id)
+        except DatabaseError as problem:
+            failed = True
+            logger.debug("a snapshot waits for the database: %s", problem)
+            await asyncio.sleep(RETRY)
+        finally:
+            message.reading = False
+        if message.ended or self._hub.streams.get(stream.id) is not stream:
+            return
+        if failed or (found is not None and _outdated(message, found.state)):
+            self.catch_up(stream, message)
+        elif found is not None and found.state.state == OPEN:
+            self._give(stream, message, found)
+        elif found is None or (found.state.end_seq or 0) <= stream.head:
+            self._forget(stream, message)
+        # Else its end is on its way, or the next look at the log finds it.
+
+    def _give(self, stream: Stream, message: GrowingMessage, found: Snapshot) -> None:
+        """Give everybody who is behind the snapshot that was read, and the parts that were delivered since."""
+        state, growth = found.state, growth_of(stream)
+        if state.attempt > message.attempt:
+            # Its adoption was not announced here. Everybody has a text that may be gone.
+            message.begin_attempt(state.attempt)
+            message.lost = True
+        if message.lost:
+            growth.lag(stream, message)
+        frame = frames.snapshot(
+            Address(stream.room, stream.channel),
+            message.uid,
+            state.have,
+            state.mode,
+            state.attempt,
+            found.data,
+            state.seq,
+            state.client_id,
+        )
+        later = [part.frame for part in message.since if part.n > state.have]
+        message.since.clear()
+        self._hub.flush_stream(stream)
+        self._send(message, Batch([frame, *later]), Batch([frame]))
+        if message.lost:
+            message.lost = False
+            message.have = state.have
+            growth.deliver_early(stream, message)
+            if message.early:
+                self.wait_for_hole(stream, message, max(message.early))
+        self.catch_up(stream, message)
+
+    def _send(self, message: GrowingMessage, batch: Batch, own: Batch) -> None:
+        """Write ``batch`` to those behind that have room for it. The owner gets ``own``, without its later parts."""
+        for member, writer in list(message.behind.items()):
+            wanted = own if member is message.owner else batch
+            if _ready(writer) and _fits(writer, sum(map(len, wanted.payloads))):
+                del message.behind[member]
+                self.given += 1
+                writer.write(wanted)
+
+
+def growth_in(stream: Stream) -> LogGrowth | None:
+    """Return the growing messages of a stream; None while there are none."""
+    found = stream.growing
+    return found if isinstance(found, LogGrowth) else None
+
+
+def growth_of(stream: Stream) -> LogGrowth:
+    """Return the growing messages of a stream that has some."""
+    found = growth_in(stream)
+    assert found is not None  # the caller has found a message in it
+    return found
+
+
+def _outdated(message: GrowingMessage, state: StreamState) -> bool:
+    """Return whether a snapshot is older than what was heard meanwhile, or too many parts would follow it."""
+    later = [part for part in message.since if part.n > state.have]
+    too_many = len(later) > FOLLOWING or sum(len(part.frame) for part in later) > FOLLOWING_BYTES
+    return state.attempt < message.attempt or too_many
+
+
+def _ready(writer: Writer) -> bool:
+    """Return whether a client takes what it is sent: little waits for it."""
+    return not writer.closed and 16 * writer.buffered() <= writer.bounds.bytes
+
+
+def _fits(writer: Writer, size: int) -> bool:
+    """Return whether ``size`` more bytes may wait for a client. One frame may, where nothing waits."""
+    waiting = writer.buffered()
+    return not waiting or 4 * (waiting + size) <= 3 * writer.bounds.bytes
