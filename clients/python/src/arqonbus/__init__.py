@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from ._version import __version__
+from .answers import Answer
 from .backoff import Backoff
 from .bus import Bus
 from .connecting import connect
@@ -27,12 +28,18 @@ from .errors import (
     ConnectionLost,
     IdentityInUse,
     ServerError,
+    StreamEnded,
+    StreamLost,
+    StreamReset,
 )
 from .messages import Message, Page, Position, Receipt
 from .states import State
+from .steering import Steer
+from .stream import Stream
 from .subscription import Subscription
 
 __all__ = [
+    "Answer",
     "ArqonBusError",
     "Backoff",
     "Bus",
@@ -47,6 +54,11 @@ __all__ = [
     "Receipt",
     "ServerError",
     "State",
+    "Steer",
+    "Stream",
+    "StreamEnded",
+    "StreamLost",
+    "StreamReset",
     "Subscription",
     "__version__",
     "connect",

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from . import errors
 from .backoff import Backoff
-from .commands import Commands, Joined
-from .connection import Connection
+from .commands import Joined
 from .errors import BusClosed
+from .growing import Growing
 from .heard import Heard, joinable
 from .identity import Identity
 from .link import Dial
 from .memberships import Memberships
-from .messages import INBOX_ROOM, SERVER, WHOLE, Receipt, Since, new_id, split_address
-from .requests import within
+from .messages import INBOX_ROOM, SERVER, Since
 from .states import State
+from .streaming import Streaming
+from .streams import Streams
 from .subscription import Subscription
 
 
-class Bus(Connection, Commands):
+class Bus(Streaming):
     """A client of the bus. :func:`arqonbus.connect` returns it. Use it in one event loop."""
 
     def __init__(
@@ -56,6 +57,9 @@ class Bus(Connection, Commands):
         self._unacked = asyncio.Semaphore(max_unacked)
         self._heard = Heard()
         self._memberships = Memberships(self, self._heard)
+        #: The streamed messages of others that grow, and those that this client writes.
+        self._growing = Growing()
+        self._streams = Streams()
         #: The answer to the registration: role, initial room and channel, logs.
         self.registered: dict[str, Any] = {}
         #: The id that the server gave or confirmed.
@@ -115,6 +119,7 @@ class Bus(Connection, Commands):
 
     def _is_back(self) -> None:
         self._memberships.back()
+        self._streams.back()
 
     def _ended(self, failure: Exception) -> None:
         for subscription in list(self._heard.all):
@@ -122,6 +127,8 @@ class Bus(Connection, Commands):
                 subscription._finish()
             else:
                 subscription._fail(failure)
+        self._growing.fail(failure)
+        self._streams.fail(failure)
         self._release()
 
     # --- received frames ---------------------------------------------------------------------------------------------
@@ -131,16 +138,30 @@ class Bus(Connection, Commands):
         if not isinstance(room, str) or not isinstance(channel, str):
             return
         address = f"{room}:{channel}"
-        if frame.get("type") == "system" and frame.get("from") == SERVER and seq is None:
+        kind = frame.get("type")
+        if kind == "system" and frame.get("from") == SERVER and seq is None:
             self._notice(address, frame)
+            return
+        if kind == "append" and seq is None and isinstance(frame.get("of"), str):
+            self._grow(address, frame)
             return
         if isinstance(seq, int):
             self._heard.came(address, seq)
+            if kind == "stream_end":
+                self._growing.ended(frame, address)
         for subscription in self._heard.hearing(address):
             subscription._offer(address, frame)
 
+    def _unclaimed(self, request_id: str, frame: dict[str, Any]) -> None:
+        self._streams.answered(request_id, frame)
+
+    def _repeat(self) -> None:
+        self._streams.again()
+
     def _notice(self, address: str, frame: dict[str, Any]) -> None:
         payload = frame.get("payload") or {}
+        if self._streams.notice(payload):
+            return
         if payload.get("event") == "unsubscribed":
             deleted = payload.get("reason") == "DELETED"
             self._memberships.ended(
@@ -153,106 +174,6 @@ class Bus(Connection, Commands):
         for subscription in list(self._heard.listeners(address)):
             subscription._notice(frame)
 
-    # --- publishing -------------------------------------------------------------------------------------------------
-
-    async def publish(
-        self,
-        address: str | None,
-        message: str | Mapping[str, Any] | None = None,
-        *,
-        payload: Mapping[str, Any] | None = None,
-        type: str = "event",
-        metadata: Mapping[str, Any] | None = None,
-        id: str | None = None,
-        ack: bool = True,
-        echo: bool | None = None,
-        timeout: float | None = None,
-    ) -> Receipt:
-        """Publish to ``room:channel`` or to a whole ``room``. None means the initial channel.
-
-        ``message`` is a text, or a mapping that becomes the payload. With ``ack`` the call returns when the message is durable.
-        After a broken connection it repeats the message under the same ``id``, and the bus keeps it once. ``timeout`` (seconds,
-        the bus's by default) limits the wait. Without ``ack`` the call returns when the frame is sent, and ``seq`` is None.
-        With ``echo`` this client receives the message too; the default follows its subscriptions.
-
-        Raises ``Forbidden``, ``InvalidName`` and other ``ServerError``. Raises ``TimeoutError`` with an unknown outcome: call
-        again with the same ``id``. Raises ``ValueError`` for a wrong address, ``Unsendable`` for values that JSON readers could
-        not read, and ``TypeError`` for values that are not JSON.
-        """
-        frame = self._content(type, message, payload, metadata, id)
-        if address is not None:
-            room, channel = split_address(address)
-            if room == INBOX_ROOM:
-                return await self.private(channel, message, payload=payload, metadata=metadata, id=id, timeout=timeout)
-            frame["room"] = room
-            if channel != WHOLE:
-                frame["channel"] = channel
-        if echo or (echo is None and any(s.echo for s in self._heard.listeners(address or self.address))):
-            frame["echo"] = True
-        return await self._publish(frame, ack=ack, timeout=timeout)
-
-    async def private(
-        self,
-        to: str | Iterable[str],
-        message: str | Mapping[str, Any] | None = None,
-        *,
-        payload: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        id: str | None = None,
-        timeout: float | None = None,
-    ) -> Receipt:
-        """Send a message to the inboxes of one or several clients. It returns when the message is durable.
-
-        Raises ``TargetNotFound``, whose ``details`` name the unknown targets. The others received the message.
-        """
-        frame = self._content("private", message, payload, metadata, id)
-        frame["to"] = [to] if isinstance(to, str) else list(to)
-        return await self._publish(frame, ack=True, timeout=timeout)
-
-    @staticmethod
-    def _content(
-        type: str,
-        message: str | Mapping[str, Any] | None,
-        payload: Mapping[str, Any] | None,
-        metadata: Mapping[str, Any] | None,
-        id: str | None,
-    ) -> dict[str, Any]:
-        frame: dict[str, Any] = {"type": type, "id": id or new_id()}
-        if isinstance(message, Mapping):
-            if payload is not None:
-                raise TypeError("Give the payload either as `message` or as `payload`.")
-            payload = message
-        elif message is not None:
-            frame["message"] = message
-        if payload is not None:
-            frame["payload"] = dict(payload)
-        if metadata is not None:
-            frame["metadata"] = dict(metadata)
-        return frame
-
-    async def _publish(self, frame: dict[str, Any], *, ack: bool, timeout: float | None) -> Receipt:
-        async with self._unacked:
-            if not ack:
-                text = self._encoded(frame)
-                seconds = self._timeout if timeout is None else timeout
-                async with within(seconds, f"There was no connection within {seconds:g} s."):
-                    while True:
-                        await self.wait_connected()
-                        await self._pacer.turn()
-                        link = self._link
-                        if link is not None and self._up.is_set() and await link.send(text):
-                            return Receipt(frame["id"], frame.get("room", ""), frame.get("channel", WHOLE), None)
-            frame["ack"] = True
-            answer = await self._request(frame, repeat=True, timeout=timeout)
-        return Receipt(
-            frame["id"],
-            answer["room"],
-            answer["channel"],
-            answer.get("seq"),
-            bool(answer.get("duplicate", False)),
-            tuple(answer.get("unproven") or ()),
-        )
-
     # --- channels and subscriptions -----------------------------------------------------------------------------------
 
     def subscribe(
@@ -263,6 +184,8 @@ class Bus(Connection, Commands):
         echo: bool = False,
         broadcasts: bool = True,
         presence: bool = False,
+        parts: bool = True,
+        grow: bool = True,
         buffer: int | None = None,
     ) -> Subscription:
         """Subscribe to ``room:channel``: each message once and in order, also after reconnects. See :class:`Subscription`.
@@ -270,6 +193,9 @@ class Bus(Connection, Commands):
         ``since`` starts after a seq (0: all stored messages), a :class:`Position`, a time, or a period before now. ``echo``
         includes this client's own messages. ``broadcasts`` includes messages to the whole room or to all clients. ``presence``
         includes the server's notices of joins and leaves. ``buffer`` is the number of messages that wait for a slow reader.
+
+        A streamed message is one :class:`Answer` whose text grows. Without ``parts`` its whole text comes with its end. Without
+        ``grow`` the opening, the parts and the end are messages as the server sends them.
         """
         return Subscription(
             self,
@@ -278,6 +204,8 @@ class Bus(Connection, Commands):
             echo=echo,
             broadcasts=broadcasts,
             presence=presence,
+            parts=parts,
+            grow=grow,
             buffer=buffer or self._buffer,
         )
 

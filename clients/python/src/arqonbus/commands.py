@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any, NotRequired, TypedDict
 
-from .errors import RoomNotFound
+from .answers import as_message
+from .errors import RoomNotFound, ValidationFailed
 from .messages import WHOLE, Message, Page, Position, Since, moment_of, parse_time, split_address
 
 #: The largest page of the server.
@@ -81,8 +82,20 @@ class Status(TypedDict):
     next: str | None
 
 
+class Stopped(TypedDict):
+    """The result of ``stop_stream``. ``stopping`` means that its owner was asked to end it."""
+
+    of: str
+    state: str
+    have: int
+    stopping: bool
+
+
 class Commands(ABC):
     """Every command as a method. All methods raise subclasses of ``ServerError``, ``ConnectionLost`` and ``TimeoutError``."""
+
+    #: Whether the server can fold streamed messages in a history.
+    _folds = True
 
     @abstractmethod
     async def _command(
@@ -161,6 +174,15 @@ class Commands(ABC):
         """Return a channel's members, metadata and newest seq. Raises ``ChannelNotFound``."""
         return await self._command("channel_info", {"channel": address})  # type: ignore[return-value]
 
+    # --- streamed messages --------------------------------------------------------------------------------------------
+
+    async def stop_stream(self, of: str | Message) -> Stopped:
+        """Request the stop of a streamed message, by its id. The owner ends it, or the server if the owner is gone.
+
+        Raises ``StreamNotFound``, ``StreamEnded``, ``Forbidden``.
+        """
+        return await self._command("stop_stream", {"of": of if isinstance(of, str) else of.id})  # type: ignore[return-value]
+
     # --- history ------------------------------------------------------------------------------------------------------
 
     async def history_page(
@@ -172,14 +194,16 @@ class Commands(ABC):
         after: int | str | datetime | timedelta | None = None,
         type: str | None = None,
         sender: str | None = None,
+        fold: bool = True,
     ) -> Page:
         """Return one page, oldest first: the newest ``limit`` messages (before ``before``), or the first ones after ``after``.
 
         Both bounds are exclusive. Each is a seq, a time, a ``timedelta`` before now, or the ``next`` of an earlier page. That
-        page must have used the same bound, or ``before`` if it had none. ``limit`` is at most 500.
+        page must have used the same bound, or ``before`` if it had none. ``limit`` is at most 500. With ``fold`` a streamed
+        message is one message with its text and state, and without it two: the opening and the end.
         """
-        result = await self._history(address, limit, before, after, type, sender)
-        return Page([Message.of(frame) for frame in result["messages"]], result.get("next"))
+        result = await self._history(address, limit, before, after, type, sender, fold=fold)
+        return Page([_message(frame, fold=fold) for frame in result["messages"]], result.get("next"))
 
     async def history(
         self,
@@ -189,18 +213,20 @@ class Commands(ABC):
         until: str | datetime | timedelta | None = None,
         type: str | None = None,
         sender: str | None = None,
+        fold: bool = True,
     ) -> AsyncIterator[Message]:
         """Yield every message of a channel or a whole room (``"science"``) from ``since`` on, oldest first, over all pages.
 
-        Without ``since`` it starts at the oldest message. It ends at ``until``, or at the newest message.
+        Without ``since`` it starts at the oldest message. It ends at ``until``, or at the newest message. ``fold`` is as in
+        :meth:`history_page`.
         """
         room, channel = split_address(address)
         end = parse_time(moment_of(until)) if until is not None else None
         after: int | str | None = _after(since, by_time=channel == WHOLE)
         while after is not None:
-            result = await self._history(f"{room}:{channel}", PAGE, None, after, type, sender)
+            result = await self._history(f"{room}:{channel}", PAGE, None, after, type, sender, fold=fold)
             for frame in result["messages"]:
-                message = Message.of(frame)
+                message = _message(frame, fold=fold)
                 if end is not None and message.timestamp is not None and message.timestamp >= end:
                     return
                 yield message
@@ -215,6 +241,8 @@ class Commands(ABC):
         after: int | str | datetime | timedelta | None,
         type: str | None,
         sender: str | None,
+        *,
+        fold: bool,
     ) -> dict[str, Any]:
         room, channel = split_address(address)
         parameters: dict[str, Any] = {"channel": f"{room}:{channel}", "limit": limit}
@@ -226,16 +254,30 @@ class Commands(ABC):
             parameters["type"] = type
         if sender:
             parameters["sender"] = sender
+        if not fold or not self._folds:
+            return await self._command("history", parameters)
+        try:
+            return await self._command("history", {**parameters, "fold": True})
+        except ValidationFailed as problem:
+            if not any(isinstance(row, dict) and row.get("field") == "fold" for row in problem.details):
+                raise
+        self._folds = False  # An older server has no streamed messages.
         return await self._command("history", parameters)
 
-    async def _history_frames(self, address: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+    async def _history_frames(
+        self, address: str, *, after: int, limit: int, fold: bool = False
+    ) -> list[dict[str, Any]]:
         """Return the delivered frames after a seq. The list is empty if the room does not exist."""
         try:
-            result = await self._history(address, limit, None, after, None, None)
+            result = await self._history(address, limit, None, after, None, None, fold=fold)
         except RoomNotFound:
             return []
         frames: list[dict[str, Any]] = result["messages"]
         return frames
+
+
+def _message(frame: dict[str, Any], *, fold: bool) -> Message:
+    return as_message(frame) if fold else Message.of(frame)
 
 
 def _after(since: Since, *, by_time: bool) -> int | str:

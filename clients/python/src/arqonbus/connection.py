@@ -17,7 +17,6 @@ from . import errors
 from .backoff import Backoff
 from .errors import BusClosed, ClosedByServer, ConnectionLost, comes_back
 from .link import Dial, Link, Refused
-from .messages import new_id
 from .requests import Pacer, Pending, Requests, within
 from .states import State
 from .values import encode
@@ -286,7 +285,8 @@ class Connection(ABC):
     def _answered(self, frame: dict[str, Any]) -> None:
         request_id = frame.get("request_id")
         if request_id is not None:
-            self._requests.answer(str(request_id), frame)
+            if not self._requests.answer(str(request_id), frame):
+                self._unclaimed(str(request_id), frame)
             return
         error = frame.get("error")
         problem = errors.from_error(error if isinstance(error, dict) else {})
@@ -307,6 +307,7 @@ class Connection(ABC):
                 await self._pacer.turn()
                 if not pending.future.done() and not await link.send(pending.text):
                     return
+            self._repeat()
         finally:
             self._requests.repeating = False
 
@@ -359,14 +360,6 @@ class Connection(ABC):
             raise errors.FrameTooLarge(f"The frame has {len(text.encode())} bytes; the server's limit is {most}.")
         return text
 
-    async def _command(
-        self, name: str, parameters: dict[str, Any] | None = None, *, repeat: bool = True, timeout: float | None = None
-    ) -> dict[str, Any]:
-        frame = {"type": "command", "id": new_id(), "command": name, "parameters": parameters or {}}
-        answer = await self._request(frame, repeat=repeat, timeout=timeout)
-        result: dict[str, Any] = answer["result"]
-        return result
-
     # --- overridden by the bus -----------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -384,6 +377,14 @@ class Connection(ABC):
     @abstractmethod
     def _is_back(self) -> None:
         """Handle a new connection. The unanswered requests were sent again."""
+
+    @abstractmethod
+    def _unclaimed(self, request_id: str, frame: dict[str, Any]) -> None:
+        """Handle an answer that no request waits for."""
+
+    @abstractmethod
+    def _repeat(self) -> None:
+        """Send again what is unanswered and is no request, after the server refused frames that it does not name."""
 
     @abstractmethod
     def _receive(self, frame: dict[str, Any]) -> None:

@@ -6,15 +6,17 @@
     ├── ConnectionFailed        no server answers, or it is not a bus
     ├── ConnectionLost          the connection broke before the answer; the server may have done the request
     ├── BusClosed               the bus was closed before this call
+    ├── StreamReset             a new owner threw away the text of a streamed message
     ├── IdentityInUse           another client uses the identity file
     ├── ClosedByServer          the server closed with a code that means "do not come back"
     └── ServerError             an error frame or a refused command, by number:
         ├── BadRequest (400)        ValidationFailed (Unsendable: refused by the client itself), InvalidJson, InvalidName, …
         ├── Unauthenticated (401)
         ├── Forbidden (403)         OriginRefused, Revoked
-        ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound
+        ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound, StreamNotFound
         ├── MethodNotAllowed (405), NotAcceptable (406)     over HTTP only
-        ├── Conflict (409)          RoomExists, ChannelExists, ChannelNotEmpty, ChannelProtected, NotAMember, ClientIdInUse, …
+        ├── Conflict (409)          RoomExists, ChannelExists, ChannelNotEmpty, ChannelProtected, NotAMember, ClientIdInUse,
+        │                           StreamGap, StreamEnded, StreamLost, …
         ├── FrameTooLarge (413), UnsupportedMediaType (415)
         ├── TooMuch (429)           RateLimited, LimitReached, Busy, TooSlow
         └── ServerFault (5xx)       InternalError, Unavailable, OutcomeUnknown, Restarting
@@ -27,34 +29,12 @@ from typing import Any, ClassVar
 
 from .close_codes import CLOSE_CODES as CLOSE_CODES
 from .close_codes import comes_back as comes_back
-
-
-class ArqonBusError(Exception):
-    """Base of all errors of this package."""
-
-
-class ConnectionFailed(ArqonBusError):
-    """The server is not reachable, or does not speak the bus's protocol.
-
-    ``answered``: a server answered, but it is not a bus. ``proxy``: the attempt used a proxy.
-    """
-
-    def __init__(self, message: str, *, answered: bool = False, proxy: bool = False) -> None:
-        self.answered = answered
-        self.proxy = proxy
-        super().__init__(message)
-
-
-class ConnectionLost(ArqonBusError):
-    """The connection broke before the answer. The server may or may not have done the request."""
-
-
-class BusClosed(ArqonBusError):
-    """The bus was closed with ``close()`` before or during the call."""
-
-
-class IdentityInUse(ArqonBusError):
-    """Another client, in this process or another, uses the file that ``identity`` names."""
+from .failures import ArqonBusError as ArqonBusError
+from .failures import BusClosed as BusClosed
+from .failures import ConnectionFailed as ConnectionFailed
+from .failures import ConnectionLost as ConnectionLost
+from .failures import IdentityInUse as IdentityInUse
+from .failures import StreamReset as StreamReset
 
 
 class ServerError(ArqonBusError):
@@ -208,6 +188,12 @@ class TargetNotFound(NotFound):
     code = "TARGET_NOT_FOUND"
 
 
+class StreamNotFound(NotFound):
+    """There is no such streamed message."""
+
+    code = "STREAM_NOT_FOUND"
+
+
 class MethodNotAllowed(ServerError):
     """405: the URL does not support this method."""
 
@@ -268,6 +254,24 @@ class TakenOver(Conflict):
     """A newer connection of this client took over."""
 
     code = "TAKEN_OVER"
+
+
+class StreamGap(Conflict):
+    """A part is missing before this one. ``details`` has the number of the last part that the server has."""
+
+    code = "STREAM_GAP"
+
+
+class StreamEnded(Conflict):
+    """The streamed message has ended. ``details`` has its state."""
+
+    code = "STREAM_ENDED"
+
+
+class StreamLost(Conflict):
+    """Another process owns the streamed message now."""
+
+    code = "STREAM_LOST"
 
 
 class FrameTooLarge(ServerError):

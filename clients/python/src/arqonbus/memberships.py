@@ -34,6 +34,8 @@ class Memberships:
         self.kept: set[str] = set()
         #: Channels where the server has us, or may have us if an answer was lost.
         self.members: set[str] = set()
+        #: Channels whose parts of streamed messages this client does not get.
+        self._quiet: set[str] = set()
         #: The number of subscriptions of a channel that are about to join it.
         self._opening: Counter[str] = Counter()
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -46,6 +48,9 @@ class Memberships:
     def _needed(self, address: str) -> bool:
         return address in self.kept or self._opening[address] > 0 or bool(self._heard.listeners(address))
 
+    def _hears_parts(self, address: str) -> bool:
+        return address in self.kept or any(subscription.parts for subscription in self._heard.listeners(address))
+
     def _turn(self, address: str) -> asyncio.Lock:
         lock = self._turns.get(address)
         if lock is None:
@@ -55,6 +60,8 @@ class Memberships:
     def back(self) -> None:
         """After a reconnect, join the missing channels and leave those that nothing needs."""
         wanted = self.wanted()
+        for address in wanted & self._quiet:
+            self.members.discard(address)  # A new membership gets the parts, unless it says otherwise.
         for address in wanted - self.members:
             self._bus._spawn(self._rejoin(address))
         for address in self.members - wanted:
@@ -124,7 +131,8 @@ class Memberships:
                         subscription._begin(address, Position(start, epoch), gap=lost and since.seq > 0)
                     self._add(subscription)
 
-                await self._join(address, since, activate)
+                parts = subscription.parts or self._hears_parts(address)
+                await self._join(address, since, activate, parts=parts)
         finally:
             self._opened(address)
 
@@ -173,10 +181,17 @@ class Memberships:
         since: Position | None,
         activate: Callable[[dict[str, Any]], None] | None = None,
         *,
+        parts: bool = True,
         ours: bool = False,
     ) -> Joined:
-        """Join a channel. ``activate`` gets the result before any later frame is handled."""
+        """Join a channel. ``activate`` gets the result before any later frame is handled.
+
+        Without ``parts`` the server sends no parts of streamed messages.
+        """
         parameters: dict[str, Any] = {"channel": address}
+        if not parts or address in self._quiet:
+            parameters["parts"] = parts
+            (self._quiet.discard if parts else self._quiet.add)(address)
         if since is not None:
             parameters["since"] = since.seq
             if since.epoch is not None:
@@ -204,7 +219,8 @@ class Memberships:
         async with self._turn(address):
             while self._needed(address) and address not in self.members and connections == self._bus.connections:
                 try:
-                    await self._join(address, self._heard.logs.get(address), ours=True)
+                    parts = self._hears_parts(address) or not self._heard.listeners(address)
+                    await self._join(address, self._heard.logs.get(address), parts=parts, ours=True)
                 except ServerError as problem:
                     self.ended(address, problem)
                 except TimeoutError:
@@ -265,13 +281,15 @@ class Memberships:
             except (ArqonBusError, TimeoutError) as problem:
                 logger.debug("leaving %s: %s", address, problem)
 
-    def gone(self, address: str) -> None:
+    def gone(self, address: str, error: Exception | None = None) -> None:
         """Handle the end of a membership."""
         self.members.discard(address)
+        self._quiet.discard(address)
+        self._bus._growing.leave(address, error or BusClosed(f"The client left {address}."))
         self._heard.forget(address, self.members)
 
     def ended(self, address: str, error: Exception) -> None:
         """Handle an error that ended a membership and all of its subscriptions. Nothing joins the channel again."""
         self.kept.discard(address)
-        self.gone(address)
+        self.gone(address, error)
         self._heard.fail(address, error)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 SERVER = "arqonbus_server"
 INBOX_ROOM = "pm"
@@ -75,8 +76,27 @@ class Message:
         """Whether the message came through an inbox."""
         return self.room == INBOX_ROOM
 
+    @property
+    def state(self) -> str | None:
+        """None. A streamed message (:class:`arqonbus.Answer`) has a state, and its text grows."""
+        return None
+
+    @property
+    def parts(self) -> list[dict[str, Any]]:
+        """The parts of a streamed message in the mode ``parts``. Other messages have none."""
+        return []
+
+    async def deltas(self) -> AsyncIterator[Any]:
+        """Yield the text once. A streamed message yields its pieces while they arrive."""
+        if self.text:
+            yield self.text
+
+    async def ended(self) -> Self:
+        """Return the message. A streamed message waits for its end."""
+        return self
+
     @classmethod
-    def of(cls, frame: dict[str, Any], *, after_gap: bool = False) -> Message:
+    def of(cls, frame: dict[str, Any], *, after_gap: bool = False) -> Self:
         """Build a message from a delivered frame."""
         payload, metadata = frame.get("payload"), frame.get("metadata")
         seq = frame.get("seq")
@@ -101,7 +121,8 @@ class Receipt:
     """The server's acknowledgement of a durable message: its id and place.
 
     ``duplicate``: this id was published before. ``unproven``: absent targets of a private message. They receive it only if they
-    prove their identity within a day, by their resume token (see ``connect(identity=…)``).
+    prove their identity within a day, by their resume token (see ``connect(identity=…)``). ``steered``: whether the steered
+    stream was open, so that its owner gets the message. None for a message that steers nothing.
     """
 
     id: str
@@ -110,6 +131,7 @@ class Receipt:
     seq: int | None
     duplicate: bool = False
     unproven: tuple[str, ...] = ()
+    steered: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

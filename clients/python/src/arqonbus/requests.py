@@ -57,21 +57,22 @@ class Requests:
         if self._waiting.get(pending.id) is pending:
             del self._waiting[pending.id]
 
-    def answer(self, request_id: str, frame: dict[str, Any]) -> None:
-        """Handle an answer. An answer without a waiting request is dropped, such as the second one of a repeat."""
+    def answer(self, request_id: str, frame: dict[str, Any]) -> bool:
+        """Handle an answer. Returns False if no request waits for it, such as for the second answer of a repeat."""
         pending = self._waiting.get(request_id)
         if pending is None or pending.future.done():
-            return
+            return False
         failed = frame.get("type") == "error" or frame.get("status") == "error"
         if failed:
             error = frame.get("error")
             if pending.repeat and isinstance(error, dict) and error.get("code") == "RESTARTING":
-                return  # The server refused it and will close the connection. The next connection sends it again.
+                return True  # The server refused it and will close the connection. The next connection sends it again.
             pending.future.set_exception(from_error(error if isinstance(error, dict) else {}))
-            return
+            return True
         if pending.on_answer is not None:
             pending.on_answer(frame)
         pending.future.set_result(frame)
+        return True
 
     def repeatable(self) -> list[Pending]:
         """Return the requests to send again on a new connection, oldest first."""

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .answers import Answer
 from .errors import BusClosed, Forbidden, NotFound
+from .growing import Growth
 from .heard import joinable
 from .messages import INBOX_ROOM, WHOLE, Message, Position, Since, split_address
 from .requests import within
@@ -59,6 +61,8 @@ class Subscription(AsyncIterator[Message]):
         echo: bool = False,
         broadcasts: bool = True,
         presence: bool = False,
+        parts: bool = True,
+        grow: bool = True,
         buffer: int = 1000,
         keep: Callable[[Position], Awaitable[None]] | None = None,
     ) -> None:
@@ -72,13 +76,18 @@ class Subscription(AsyncIterator[Message]):
         self.echo = echo
         self.broadcasts = broadcasts
         self.presence = presence
+        #: Whether the parts of streamed messages are requested, and whether a streamed message is one message that grows.
+        self.parts = parts
+        self.grow = grow
         self.buffer = buffer
         #: Dropped messages of ephemeral channels. The subscription drops no other messages.
         self.dropped = 0
         #: The number of gaps: times when messages were lost, because the log did not reach back far enough.
         self.gaps = 0
-        #: Waiting messages, each with the epoch of its log.
-        self._queue: deque[tuple[Message, str | None]] = deque()
+        #: Waiting messages, each with the epoch of its log. A number is the seq of an end, which is no message of its own.
+        self._queue: deque[tuple[Message | int, str | None]] = deque()
+        #: The streamed messages whose opening this subscription has seen, and whose end it has not.
+        self._growing: dict[str, Growth] = {}
         self._cursors: dict[str, _Cursor] = {}
         self._arrived = asyncio.Event()
         self._error: BaseException | None = None
@@ -170,6 +179,10 @@ class Subscription(AsyncIterator[Message]):
         while True:
             if self._queue:
                 message, epoch = self._queue.popleft()
+                if isinstance(message, int):
+                    self._place = Position(message, epoch)
+                    self._undone = self.position if self._keep is not None else None
+                    continue
                 if message.seq is not None and message.address == self.address:
                     self._place = Position(message.seq, epoch)
                     if self._keep is not None:
@@ -217,6 +230,7 @@ class Subscription(AsyncIterator[Message]):
                 return
             for frame in page:
                 self._take(frame, cursor, from_history=True)
+            await self._fill()
             if len(page) == limit:
                 return
             if (cursor.last or 0) >= cursor.head:
@@ -230,6 +244,12 @@ class Subscription(AsyncIterator[Message]):
                 self._lost(cursor)
                 return
             await asyncio.sleep(PAUSE)
+
+    async def _fill(self) -> None:
+        """Read what has grown so far, for the openings of a page of history. Their parts may have passed already."""
+        for growth in list(self._growing.values()):
+            if not growth.over and (growth.behind or not growth.have):
+                await self._bus._refill(growth)
 
     # --- called by the bus, never waiting -----------------------------------------------------------------------------
 
@@ -250,10 +270,13 @@ class Subscription(AsyncIterator[Message]):
         if not cursor.gap:
             cursor.gap = True
             self.gaps += 1
+            for growth in self._growing.values():
+                self._bus._spawn(self._bus._refill(growth))  # Its end may be among the lost messages.
 
     def _restart(self) -> None:
         """Reset the subscription after its opening was cancelled."""
         self._queue.clear()
+        self._growing.clear()
         self._cursors.clear()
         self._place = None
 
@@ -318,10 +341,44 @@ class Subscription(AsyncIterator[Message]):
             if from_history and seq > cursor.last + 1 and cursor.last > 0:
                 self._lost(cursor)
         cursor.last = seq
-        if frame.get("from") == self._bus.client_id and not self.echo:
+        own = frame.get("from") == self._bus.client_id and not self.echo
+        if "stream" in frame and self.grow and isinstance(frame["stream"], dict):
+            self._take_streamed(frame, cursor, own=own)
+        elif not own:
+            gap, cursor.gap = cursor.gap, False
+            self._put(Message.of(frame, after_gap=gap), cursor.epoch)
+
+    def _take_streamed(self, frame: dict[str, Any], cursor: _Cursor, *, own: bool) -> None:
+        """Handle the opening or the end of a streamed message, which are one message together."""
+        address = f"{frame.get('room')}:{frame.get('channel')}"
+        if frame.get("type") == "stream_end":
+            growth = self._growing.pop(str(frame.get("of")), None)
+            ended = self._bus._growing.ended(frame, address)
+            if growth is not None:
+                if growth is not ended:
+                    growth.end(frame)
+                if address == self.address:
+                    self._queue.append((frame["seq"], cursor.epoch))
+                    self._arrived.set()
+                return
+            growth = ended
+        else:
+            growth = self._growing[str(frame.get("id"))] = self._bus._growing.opened(frame, address)
+        if not own:
+            gap, cursor.gap = cursor.gap, False
+            self._put(Answer.grown(frame, growth, after_gap=gap), cursor.epoch)
+
+    def _snapshot(self, address: str, frame: dict[str, Any], growth: Growth) -> None:
+        """Handle the snapshot of a message that grows. Its opening may have been before our start."""
+        cursor = self._cursors.get(address)
+        opening = frame.get("of_seq")
+        if not self.grow or growth.of in self._growing or growth.over or not isinstance(opening, int) or cursor is None:
             return
-        gap, cursor.gap = cursor.gap, False
-        self._put(Message.of(frame, after_gap=gap), cursor.epoch)
+        if cursor.last is None or opening > cursor.last or len(self._queue) >= self.buffer:
+            return  # The opening will come, or the end shows the message.
+        self._growing[growth.of] = growth
+        if frame.get("from") != self._bus.client_id or self.echo:
+            self._put(Answer.grown(frame, growth), None)
 
     def _notice(self, frame: dict[str, Any]) -> None:
         """Handle a presence notice of the server."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from typing import Any
 
 from . import agui, vercel
@@ -102,7 +102,7 @@ class _Pipe:
             yield _BETWEEN + text if new else text
 
 
-async def pieces(events: AsyncIterable[object], *, mode: str, run: str, thread: str) -> AsyncIterator[Piece]:
+async def pieces(events: AsyncIterable[object], *, mode: str, run: str, thread: str) -> AsyncGenerator[Piece, None]:
     """Give out the deltas (``mode="text"``) or the parts (``mode="parts"``) of a run.
 
     ``run`` and ``thread`` are the names of the run in AG-UI events: the stream's uid and its address. To close the generator
