@@ -89,6 +89,26 @@ class StreamPlace(Shape, frozen=True, kw_only=True):
     ) = UNSET
 
 
+class StoppedStream(Shape, frozen=True, kw_only=True):
+    """A streamed message after a request to stop it."""
+
+    of: Annotated[str, Meta(description="Id of the opening message.")]
+    state: Annotated[str, Meta(pattern="^(open|complete|aborted|stopped)$")]
+    have: Annotated[int, Meta(ge=0, description="Number of the newest part that the bus keeps.")]
+    stopping: Annotated[bool, Meta(description="The owner was asked to stop, and has not ended the message yet.")]
+
+
+class AdoptedStream(Shape, frozen=True, kw_only=True):
+    """A streamed message with its new owner."""
+
+    of: Annotated[str, Meta(description="Id of the opening message.")]
+    mode: Annotated[str, Meta(pattern="^(text|parts)$")]
+    have: Annotated[int, Meta(ge=0, description="Number of the newest part. The next one is `have` + 1.")]
+    attempt: Annotated[int, Meta(ge=1, description="It grows with each adoption.")]
+    token: Annotated[str, Meta(description="Each append and the end must have this `token` from now on.")]
+    stopping: Annotated[bool, Meta(description="Somebody asked the owner to stop.")]
+
+
 class MessageList(Page[Message], frozen=True, kw_only=True):
     """A page of messages. With a filter a page may be shorter than `limit` and still have a next page."""
 

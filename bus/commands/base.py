@@ -32,8 +32,10 @@ class Process(Protocol):
         """Call a service that writes."""
         ...
 
-    async def join(self, address: Address, since: int | str | None, epoch: str | None) -> Any:
-        """Make the caller a member."""
+    async def join(
+        self, address: Address, since: int | str | None, epoch: str | None, *, parts: bool | None = None
+    ) -> Any:
+        """Make the caller a member. ``parts`` as in the command ``join_channel``; None leaves it as it is."""
         ...
 
     async def leave(self, address: Address) -> list[str]:

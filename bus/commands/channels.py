@@ -147,6 +147,12 @@ class JoinParameters(ChannelParameters):
         Meta(description="Replay the messages after this seq or ISO time first."),
     ] = None
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
+    parts: Annotated[
+        bool | None,
+        Meta(
+            description="Receive the parts and snapshots of streamed messages, or only start and end. A new member gets them."
+        ),
+    ] = None
 
 
 class Place(Shape, frozen=True, kw_only=True):
@@ -186,7 +192,7 @@ class JoinedResult(Shape, frozen=True, kw_only=True):
 async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
     """Join a channel, and optionally replay missed messages."""
     address = target(context, parameters)
-    joined = await context.process.join(address, seq_of(parameters.since), parameters.epoch)
+    joined = await context.process.join(address, seq_of(parameters.since), parameters.epoch, parts=parameters.parts)
     result = JoinedResult(
         room=address.room,
         channel=address.channel,

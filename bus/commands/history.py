@@ -36,6 +36,9 @@ class HistoryParameters(Parameters):
     after: Position = None
     type: Annotated[str | None, Meta(description="Only messages of this type.")] = None
     sender: Annotated[str | None, Meta(description="Only messages from this client_id.")] = None
+    fold: Annotated[
+        bool, Meta(description="Each streamed message is one message: the opening with the text or parts, and the end.")
+    ] = False
 
 
 class HistoryResult(Shape, frozen=True, kw_only=True):
@@ -61,7 +64,7 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
     """Past messages, oldest first: the newest ones, or those before or after a position."""
     address = where(context, parameters)
     plain = parameters.before is parameters.after is parameters.type is parameters.sender is None
-    if plain:
+    if plain and not parameters.fold:
         recent = context.process.recent(address, parameters.limit)
         if recent is not None and sum(len(frame) for _, frame in recent) <= MOST_BYTES:
             more = recent[0][0] if recent and recent[0][0] > 1 else None
@@ -103,6 +106,7 @@ def read(context: Context, address: Address, parameters: HistoryParameters) -> A
             cursor=cursor,
             most_bytes=MOST_BYTES,
             inbox_floor=context.inbox_floor,
+            fold=parameters.fold,
         ),
     )
     more: int | str | None = page.seq

@@ -75,6 +75,14 @@ BUS = Socket(
         ),
         Message("private", frames.Private, ({"type": "private", "to": ["other-client"], "message": "psst"},)),
         Message("system", frames.System, ({"type": "system", "room": "science", "message": "maintenance at noon"},)),
+        Message(
+            "append",
+            frames.Append,
+            (
+                {"type": "append", "of": "arq_a1", "n": 1, "delta": "Hel"},
+                {"type": "append", "of": "arq_a1", "n": 2, "delta": "lo", "end": "complete", "id": "e1", "ack": True},
+            ),
+        ),
     ),
     sends=(
         Message("notice", frames.Notice),
@@ -101,6 +109,28 @@ BUS = Socket(
             frames.Ack,
             ({"type": "ack", "request_id": "arq_7f3a", "seq": 42, "room": "science", "channel": "explore"},),
         ),
+        Message(
+            "part",
+            frames.Part,
+            ({"type": "append", "room": "chat", "channel": "42", "of": "arq_a1", "n": 1, "delta": "Hel"},),
+        ),
+        Message(
+            "snapshot",
+            frames.Snapshot,
+            (
+                {
+                    "type": "append",
+                    "room": "chat",
+                    "channel": "42",
+                    "of": "arq_a1",
+                    "upto": 2,
+                    "text": "Hello",
+                    "snapshot": True,
+                    "attempt": 1,
+                    "mode": "text",
+                },
+            ),
+        ),
         Message("commandError", frames.CommandError),
         Message("error", frames.Error),
     ),
@@ -109,6 +139,7 @@ BUS = Socket(
         "event": ("ack", "error"),
         "private": ("ack", "error"),
         "system": ("ack", "error"),
+        "append": ("ack", "error"),
     },
     commands=True,
 )

@@ -7,13 +7,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
+from ..protocol.appends import LONGEST_TOKEN, LONGEST_UID, MOST_PARTS, MOST_TAKEN
 from ..protocol.names import CLIENT_ID_RULE, NAME_RULE
-from ..shapes import Card, Epoch, Fault, Object, Seq
+from ..shapes import Card, Epoch, Fault, Message, Object, Seq
 from ..version import PROTOCOL
 
 RoomText = Annotated[str, Meta(description=f"Room, or room:channel. A name has {NAME_RULE}", max_length=129)]
 ChannelText = Annotated[str, Meta(description=f"Channel, or room:channel. A name has {NAME_RULE}", max_length=129)]
 ClientId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.@-]{1,64}$", description=f"A client_id: {CLIENT_ID_RULE}")]
+StreamId = Annotated[str, Meta(min_length=1, max_length=LONGEST_UID)]
 FrameId = Annotated[str, Meta(min_length=1, max_length=128, description="The id that the sender gave to the frame.")]
 
 
@@ -76,6 +78,23 @@ class _Content(msgspec.Struct, kw_only=True):
     ] = None
     ack: Annotated[bool | None, Meta(description="Send an ack when the message is durable.")] = None
     echo: Annotated[bool | None, Meta(description="Deliver the message to the sender too.")] = None
+    stream: Annotated[
+        Any,
+        Meta(
+            description=(
+                'An object, {} or {"mode": "text"} or {"mode": "parts"}, makes this the opening of a streamed message. '
+                "Any other value is a key of your own."
+            )
+        ),
+    ] = None
+    steer: Annotated[
+        Any,
+        Meta(
+            description=(
+                "The id of a streamed message (arq_…) that this message steers. Any other value is a key of your own."
+            )
+        ),
+    ] = None
 
 
 class Event(_Content, kw_only=True):
@@ -100,7 +119,47 @@ class System(_Content, kw_only=True):
     type: Literal["system"]
 
 
+class Append(msgspec.Struct, kw_only=True):
+    """A part of a streamed message that you opened, or its end. Other keys are ignored."""
+
+    type: Literal["append"]
+    of: Annotated[StreamId, Meta(description="Id of the opening message, which names the streamed message.")]
+    n: Annotated[
+        int,
+        Meta(ge=0, le=MOST_PARTS, description="Number of the part: 1, 2, 3 … An end without a part has the last one."),
+    ]
+    delta: Annotated[str | None, Meta(description="The next text, in mode `text`.")] = None
+    part: Annotated[Object | None, Meta(description="The next JSON object, in mode `parts`.")] = None
+    end: Annotated[
+        Literal["complete", "aborted", "stopped"] | None, Meta(description="End the message in this state.")
+    ] = None
+    payload: Annotated[Object | None, Meta(description="The JSON object of the end. Only with `end`.")] = None
+    took: Annotated[
+        Annotated[list[StreamId], Meta(max_length=MOST_TAKEN)] | None,
+        Meta(description="Ids of messages that steered this one, and that you have taken."),
+    ] = None
+    token: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=LONGEST_TOKEN)] | None,
+        Meta(description="The token of your adoption, from the second `attempt` on."),
+    ] = None
+    id: Annotated[
+        FrameId | int | None, Meta(description="Named in the answer. For an end it becomes the message's id.")
+    ] = None
+    ack: Annotated[bool | None, Meta(description="Send an ack when the part is durable.")] = None
+    version: Annotated[Literal["1.0"] | None, Meta(description="`id` is then required and begins with arq_.")] = None
+
+
 # --- what the server sends -----------------------------------------------------------------------------------------------
+
+
+class Growth(msgspec.Struct, kw_only=True):
+    """A streamed message, as its owner needs it to go on."""
+
+    of: Annotated[str, Meta(description="Id of the opening message.")]
+    have: Annotated[int, Meta(ge=0, description="Number of the newest part that the bus keeps.")]
+    state: Literal["open", "complete", "aborted", "stopped"]
+    attempt: Annotated[int, Meta(ge=1, description="It grows with each adoption.")]
+    stopping: Annotated[Literal[True], Meta(description="Somebody asked you to stop.")] | UnsetType = UNSET
 
 
 class Ack(msgspec.Struct, kw_only=True):
@@ -131,6 +190,43 @@ class Ack(msgspec.Struct, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    stream: (
+        Annotated[Growth, Meta(description="For an opening, an append or an end: the streamed message.")] | UnsetType
+    ) = UNSET
+    steered: (
+        Annotated[bool, Meta(description="For a steer: whether the streamed message was still open.")] | UnsetType
+    ) = UNSET
+
+
+class Part(msgspec.Struct, kw_only=True):
+    """The next part of a streamed message. Apply it if `n` is the next number, and ignore it if you have it."""
+
+    type: Literal["append"]
+    room: str
+    channel: str
+    of: Annotated[str, Meta(description="Id of the opening message.")]
+    n: Annotated[int, Meta(ge=1, description="Number of the part.")]
+    delta: Annotated[str, Meta(description="The next text.")] | UnsetType = UNSET
+    part: Annotated[Object, Meta(description="The next JSON object.")] | UnsetType = UNSET
+
+
+class Snapshot(msgspec.Struct, kw_only=True):
+    """Everything of a streamed message up to part `upto`. It replaces what you have."""
+
+    type: Literal["append"]
+    room: str
+    channel: str
+    of: Annotated[str, Meta(description="Id of the opening message.")]
+    upto: Annotated[int, Meta(ge=0, description="Number of the last part in it.")]
+    text: Annotated[str, Meta(description="The whole text so far.")] | UnsetType = UNSET
+    parts: Annotated[list[Object], Meta(description="All parts so far.")] | UnsetType = UNSET
+    snapshot: Literal[True]
+    attempt: Annotated[int, Meta(ge=1, description="It grows with each adoption.")]
+    mode: Literal["text", "parts"]
+    of_seq: Annotated[Seq, Meta(description="Position of the opening message.")] | UnsetType = UNSET
+    from_: Annotated[str, Meta(description="The client_id of the owner.")] | UnsetType = field(
+        name="from", default=UNSET
+    )
 
 
 class Error(msgspec.Struct, kw_only=True):
@@ -235,6 +331,19 @@ class Unsubscribed(msgspec.Struct, kw_only=True, tag_field="event", tag="unsubsc
     reason: str
 
 
+class StopRequested(msgspec.Struct, kw_only=True, tag_field="event", tag="stop_requested"):
+    """Somebody asked you to stop your streamed message. End it; the state becomes `stopped`."""
+
+    of: str
+
+
+class Steer(msgspec.Struct, kw_only=True, tag_field="event", tag="steer"):
+    """A message steers your streamed message. Name its id in `took` once you have taken it."""
+
+    of: str
+    message: Message
+
+
 class Notice(msgspec.Struct, kw_only=True):
     """A system frame of the server. ``payload.event`` names the event."""
 
@@ -243,4 +352,4 @@ class Notice(msgspec.Struct, kw_only=True):
     from_: Literal["arqonbus_server"] = field(name="from")
     room: str | UnsetType = UNSET
     channel: str | UnsetType = UNSET
-    payload: Welcome | Registered | ClientJoined | ClientLeft | Presence | Unsubscribed
+    payload: Welcome | Registered | ClientJoined | ClientLeft | Presence | Unsubscribed | StopRequested | Steer

@@ -23,10 +23,13 @@ from ..log import Entry
 from ..models import wire_time
 from ..notify import dispatch
 from ..protocol import frames
+from ..protocol.appends import APPEND
+from ..protocol.dialects import SERVER_TYPES
 from ..protocol.errors import BusError, ErrorCode, target_not_found
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, PAYLOAD_RULE, Inbound
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import Route
+from ..protocol.usual import read
 from ..protocol.values import is_printable, wrong_with
 from ..shapes import Published
 from . import commit, streamed
@@ -64,10 +67,7 @@ def publish(
     client that never connected. OUTCOME_UNKNOWN means that the database failed during the commit. If it fails before, raises
     the database's own error.
     """
-    inbound = _inbound(payload, message, type=type, id=id)
-    inbound.room = _text(address)
-    if metadata is not None:
-        inbound.metadata = _encoded(metadata, "metadata")
+    inbound = message_to(address, payload, message, type=type, id=id, metadata=metadata)
     return publish_frames([inbound], actor=actor, durable=durable).published[0]
 
 
@@ -277,8 +277,37 @@ def private_message(
     return inbound
 
 
+def message_to(
+    address: str | Address,
+    payload: dict[str, Any] | None = None,
+    message: str | None = None,
+    *,
+    type: str = "event",
+    id: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Inbound:
+    """A message to an address for :func:`publish_frames`. Raises ``BusError`` INVALID_NAME or VALIDATION_ERROR."""
+    inbound = _inbound(payload, message, type=type, id=id)
+    inbound.room = _text(address)
+    if metadata is not None:
+        inbound.metadata = _encoded(metadata, "metadata")
+    return inbound
+
+
+def append_message(of: str, n: int, **keys: Any) -> Inbound:
+    """An append to a streamed message for :func:`publish_frames`, with the ``keys`` of the frame that are not None.
+
+    Raises ``BusError`` VALIDATION_ERROR.
+    """
+    given = {key: value for key, value in keys.items() if value is not None}
+    return read(_encoded({"type": APPEND, "of": of, "n": n, **given}, "part" if "part" in given else "payload"))
+
+
 def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, id: str | None) -> Inbound:
     """A message of Django code in canonical form. Raises ``BusError`` VALIDATION_ERROR."""
+    if type in SERVER_TYPES:
+        message_ = f"`type` {type} is reserved for the server."
+        raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": "type", "message": message_}])
     for field, text, longest in (("type", type, 64), ("id", id, 128)):
         if not (is_printable(text, longest) or (field == "id" and not text)):
             message_ = f"`{field}` is 1 to {longest} printable characters long."

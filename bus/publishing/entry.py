@@ -56,7 +56,9 @@ def entries(
     """
     effect = None
     if inbound.append is not None or inbound.stream is not None or inbound.steer is not None:
-        who = Owner(sender, actor.principal if actor is not None else "", rest=not connected)
+        who = Owner(sender, rest=not connected)
+        if actor is not None:
+            who = Owner(sender, actor.principal, rest=not connected, unlimited=actor.system)
         if inbound.append is not None:
             return [
                 append_entry(inbound, inbound.append, ref, who, counts_for=owner, exclude=exclude, done=done)

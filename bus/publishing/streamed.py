@@ -29,11 +29,13 @@ class Owner(NamedTuple):
     """The publisher of an opening or an append, as the stream remembers it.
 
     ``rest`` says that no connection shows whether it is still there. Such an owner finds open steers in each answer.
+    ``unlimited`` owners may have any number of open streams, as the project's own code.
     """
 
     client_id: str
-    principal: str
+    principal: str = ""
     rest: bool = False
+    unlimited: bool = False
 
 
 def effect_of(inbound: Inbound, refs: Sequence[ChannelRef], owner: Owner) -> Effect | None:
@@ -50,7 +52,8 @@ def effect_of(inbound: Inbound, refs: Sequence[ChannelRef], owner: Owner) -> Eff
     if inbound.stream is not None:
         if ref.ephemeral:
             raise _invalid("stream", "An ephemeral channel keeps no messages, so a message cannot grow there.")
-        return Opening(inbound.stream, owner.client_id, owner.principal, rest=owner.rest, most=config().streams)
+        most = 0 if owner.unlimited else config().streams
+        return Opening(inbound.stream, owner.client_id, owner.principal, rest=owner.rest, most=most)
     if inbound.steer is not None:
         if ref.ephemeral:
             raise stream_not_found(inbound.steer)

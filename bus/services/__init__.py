@@ -19,17 +19,43 @@ from ..publishing.django import (
     send_private,
 )
 from ..shapes import Published
+from .growing import (
+    StreamWriter,
+    aadopt_stream,
+    aappend_to_stream,
+    adopt_stream,
+    aend_stream,
+    aopen_stream,
+    append_to_stream,
+    astop_stream,
+    end_stream,
+    open_stream,
+    stop_stream,
+    stream,
+)
 
 __all__ = [
     "Published",
+    "StreamWriter",
+    "aadopt_stream",
+    "aappend_to_stream",
     "abroadcast_to_channel",
     "abroadcast_to_room",
+    "adopt_stream",
+    "aend_stream",
+    "aopen_stream",
+    "append_to_stream",
     "apublish",
     "apublish_all",
     "asend_private",
+    "astop_stream",
     "broadcast_to_channel",
     "broadcast_to_room",
+    "end_stream",
+    "open_stream",
     "publish",
     "publish_all",
     "send_private",
+    "stop_stream",
+    "stream",
 ]

@@ -71,6 +71,9 @@ def end_overdue() -> list[Entry]:
     raise NotImplementedError
 
 
-def fold(messages: Sequence[Found]) -> list[Found]:
-    """Return a page of history in which each stream is one message, with its content, state and end."""
+def fold(messages: Sequence[Found], most_bytes: int) -> tuple[list[Found], int]:
+    """Return a page of history in which each stream is one message, and how many of ``messages`` were handled.
+
+    The frames have at most ``most_bytes`` together, unless it is a single frame: a text may be far larger than its opening.
+    """
     raise NotImplementedError

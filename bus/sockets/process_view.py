@@ -31,8 +31,10 @@ class ProcessView(Process):
     async def run_writer(self, function: Callable[..., Any], *args: Any) -> Any:
         return await self._node.runtime.run_writer(function, *args)
 
-    async def join(self, address: Address, since: int | str | None, epoch: str | None) -> Any:
-        return await self._node.members.join(self._client, address, since, epoch)
+    async def join(
+        self, address: Address, since: int | str | None, epoch: str | None, *, parts: bool | None = None
+    ) -> Any:
+        return await self._node.members.join(self._client, address, since, epoch, parts=parts)
 
     async def leave(self, address: Address) -> list[str]:
         return await self._node.members.leave(self._client, address)

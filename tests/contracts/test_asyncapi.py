@@ -17,6 +17,7 @@ from bus.protocol.dialects import decode_object, normalise
 from bus.protocol.errors import CLOSE_CODES, ERRORS
 from bus.protocol.faults import FrameError
 from tests.conftest import Connect
+from tests.harness.client import WireClient
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 
@@ -140,6 +141,12 @@ GOOD: list[dict[str, Any]] = [
     {"type": "register", "resume": {"token": "t", "positions": {"science:explore": {"epoch": "e", "seq": 41}}}},
     {"type": "command", "command": "ping", "parameters": {"echo": [1]}},
     {"command": "history", "id": "arq_1", "parameters": {"room": "science", "limit": 5}},
+    {"type": "event", "id": "a1", "stream": {"mode": "parts"}, "payload": {}},
+    {"type": "event", "stream": "a key of my own", "steer": 5},
+    {"type": "event", "steer": "arq_a1", "message": "shorter"},
+    {"type": "append", "of": "arq_a1", "n": 1, "delta": ""},
+    {"type": "append", "of": "arq_a1", "n": 0, "end": "aborted", "payload": {}, "took": ["arq_s1"], "token": "t"},
+    {"version": "1.0", "id": "arq_1", "type": "append", "of": "arq_a1", "n": 2, "part": {"type": "x"}, "ack": True},
 ]
 BAD: list[dict[str, Any]] = [
     {"type": "event", "payload": "text"},
@@ -161,6 +168,15 @@ BAD: list[dict[str, Any]] = [
     {"type": "register", "screen_name": "x" * 129},
     {"type": "register", "personality": []},
     {"type": "register", "resume": {"positions": {"science:explore": {"seq": "41"}}}},
+    {"type": "append", "of": "arq_a1", "n": "1", "delta": "x"},
+    {"type": "append", "of": "arq_a1", "n": -1, "delta": "x"},
+    {"type": "append", "of": "arq_a1", "n": 2**53, "delta": "x"},
+    {"type": "append", "of": "", "n": 1, "delta": "x"},
+    {"type": "append", "of": "arq_a1", "n": 1, "delta": 5},
+    {"type": "append", "of": "arq_a1", "n": 1, "part": "x"},
+    {"type": "append", "of": "arq_a1", "n": 1, "end": "open"},
+    {"type": "append", "of": "arq_a1", "n": 1, "delta": "x", "token": ""},
+    {"type": "append", "of": "arq_a1", "n": 1, "delta": "x", "took": ["x"] * 101},
     {"type": "command", "command": 5},
     {"type": "command", "command": "ping", "parameters": [1]},
 ]
@@ -180,7 +196,7 @@ def test_what_the_normaliser_refuses_does_not_match(contract: dict[str, Any], fr
     with pytest.raises(FrameError):
         normalise(decode_object(json.dumps(frame).encode()))
     kind = frame["type"]
-    names = [kind] if kind in ("private", "register") else ["event"]
+    names = [kind] if kind in ("private", "register", "append") else ["event"]
     if kind == "command":
         names = [f"command.{name}" for name in registry]
     assert not validator(contract, *names).is_valid(frame)
@@ -206,7 +222,7 @@ async def test_every_frame_of_a_session_matches_the_contract(
             parameters: dict[str, Any] = (
                 {"room": room, "channel": "talk"} if command.endswith(("channel", "info", "history")) else {}
             )
-            if command in ("delete_channel", "leave_channel", "create_channel"):
+            if command in ("delete_channel", "leave_channel", "create_channel", "stop_stream", "adopt_stream"):
                 continue
             assert (await admin.command(command, **parameters))["status"] == "success", command
         await guest.publish("text", ack=True, room=room, channel="talk", payload={"n": 1}, metadata={"k": 1})
@@ -215,6 +231,7 @@ async def test_every_frame_of_a_session_matches_the_contract(
         await guest.publish("both", ack=True, type="private", to=[f"admin-{room}", f"guest-{room}"])
         await guest.publish("own type", type="mood" if dialect == "v0" else "event", room=room, channel="talk")
         await admin.publish("attention", ack=True, type="system", room=room)
+        await _grow(admin, guest, f"a-{room}", {"room": room, "channel": "talk"})
         await guest.send("this is no JSON")
         await guest.command("delete_channel", room=room, channel="made")
         await guest.command("no_such_command")
@@ -232,6 +249,27 @@ async def test_every_frame_of_a_session_matches_the_contract(
         assert answered == set(registry)
         kinds = {frame["type"] for frame in frames}
         assert kinds >= {"system", "event", "private", "ack", "error", "command_response"}
+
+
+async def _grow(owner: WireClient, reader: WireClient, name: str, place: dict[str, str]) -> None:
+    """A streamed message with everything that may happen to one."""
+    v1 = {"version": "1.0"} if owner.dialect == "v1" else {}
+    of = f"arq_{name}"
+    for frame in (
+        {"type": "event", "id": of, **place, "stream": {}, "payload": {"role": "assistant"}, "ack": True},
+        {"type": "append", "id": f"{of}1", "of": of, "n": 1, "delta": "Hel", "ack": True},
+        {"type": "append", "id": f"{of}3", "of": of, "n": 3, "delta": "gap", "ack": True},
+    ):
+        await owner.send({**v1, **frame})
+    await owner.expect("error", predicate=lambda frame: frame["error"]["code"] == "STREAM_GAP")
+    await reader.expect("append", predicate=lambda frame: frame.get("n") == 1)
+    await reader.join(place["room"], place["channel"])
+    await reader.send({**v1, "type": "event", "id": f"{of}s", **place, "steer": of, "message": "less", "ack": True})
+    await owner.expect("system", "steer")
+    await owner.command("adopt_stream", of=of, keep=False)
+    await reader.command("stop_stream", of=of)
+    await owner.command("stop_stream", of=of)
+    await reader.expect("stream_end")
 
 
 def test_it_is_served_as_json_and_as_a_page_without_anything_inline(shared_server: BusServer) -> None:

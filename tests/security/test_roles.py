@@ -22,6 +22,7 @@ KINDS = ("public", "private", "hardcoded", "system")
 
 OK, FORBIDDEN = "success", "FORBIDDEN"
 NO_CHANNEL, NO_ROOM, PROTECTED, NOT_IN = "CHANNEL_NOT_FOUND", "ROOM_NOT_FOUND", "CHANNEL_PROTECTED", "NOT_A_MEMBER"
+NO_STREAM = "STREAM_NOT_FOUND"
 
 # For each action, the answers of anonymous, member, publisher and admin. The member's grants on the private room are to join,
 # to read history and to see who is there, the publisher's one more; neither has any on the rooms about the bus itself (system).
@@ -65,6 +66,19 @@ MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
         "private": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
         "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
         "system": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
+    },
+    # Of a message that an admin streams there. Nobody else of the matrix has the admin's identity.
+    "stop_stream": {
+        "public": EVERYBODY,
+        "private": (NO_STREAM, FORBIDDEN, OK, OK),
+        "hardcoded": EVERYBODY,
+        "system": (NO_STREAM, NO_STREAM, NO_STREAM, OK),
+    },
+    "adopt_stream": {
+        "public": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
+        "private": (NO_STREAM, FORBIDDEN, FORBIDDEN, OK),
+        "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
+        "system": (NO_STREAM, NO_STREAM, NO_STREAM, OK),
     },
     # The same for all, whatever it is asked about; what it shows is asserted below.
     "status": dict.fromkeys(KINDS, EVERYBODY),
@@ -133,6 +147,9 @@ async def act(client: WireClient, action: str, room: str, channel: str, admin: W
         asked = {}
     elif action == "list_channels":
         asked = {"room": room}
+    elif action.endswith("_stream"):
+        await admin.publish(room=room, channel=channel, message_id=f"arq_{name}", stream={}, ack=True)
+        asked = {"of": f"arq_{name}"}
     elif action == "create_channel":
         asked["channel"] = f"new-{name}"
     elif action == "delete_channel" and not room.startswith(("science", "integriguard")):

@@ -43,7 +43,9 @@ class Inline:
 
     ask = run_writer = run
 
-    async def join(self, address: Address, since: int | str | None, epoch: str | None) -> Any:
+    async def join(
+        self, address: Address, since: int | str | None, epoch: str | None, *, parts: bool | None = None
+    ) -> Any:
         raise NotImplementedError
 
     async def leave(self, address: Address) -> list[str]:
