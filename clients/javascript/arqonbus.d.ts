@@ -24,6 +24,8 @@ export declare class TimedOut extends ArqonBusError {}
 /** Another page of this browser is connected with the identity that was asked for. */
 export declare class IdentityInUse extends ArqonBusError {}
 export declare class BusClosed extends ArqonBusError {}
+/** A new owner threw away the text of a streamed message. `message.text` is right, and reading can begin again. */
+export declare class StreamReset extends ArqonBusError {}
 
 export interface ErrorObject {
   code?: string;
@@ -78,7 +80,13 @@ export declare class Backoff {
   reset(): void;
 }
 
-/** One delivered message. */
+/** `text` grows by texts, `parts` by JSON objects. */
+export type StreamMode = "text" | "parts";
+export type EndState = "complete" | "aborted" | "stopped";
+/** An open message still grows. */
+export type StreamState = "open" | EndState;
+
+/** One delivered message. A streamed one grows while it is open. */
 export declare class Message {
   constructor(frame: JsonObject, afterGap?: boolean);
   readonly id: string;
@@ -109,6 +117,82 @@ export declare class Message {
   readonly afterGap: boolean;
   /** The frame as it arrived. */
   readonly raw: JsonObject;
+
+  /** Of a streamed message. Null for any other. */
+  readonly state: StreamState | null;
+  readonly mode: StreamMode | null;
+  /** What has arrived in mode `parts`. */
+  readonly parts: any[];
+  /** The number of the last part that has arrived. */
+  readonly have: number;
+  /** Resolves with the state in which it ends; `open` if this client stops to receive it before. */
+  readonly ended: Promise<StreamState | null>;
+  /** The payload of the end, and its place. Null before. */
+  readonly endPayload: JsonObject | null;
+  readonly endSeq: number | null;
+  /** The ids of the steers that the owner had not taken. */
+  readonly untaken: string[];
+  /** The opening was not seen here, so payload and metadata are not known. */
+  readonly late: boolean;
+  /** The id of the streamed message that this message steers. */
+  readonly steer: string | null;
+  /**
+   * What has arrived, and then what arrives: texts, or in mode `parts` the parts. Throws StreamReset when a new owner
+   * throws the text away.
+   */
+  deltas(): AsyncGenerator<any, void, undefined>;
+}
+
+/** The end of a streamed message is durable. */
+export interface StreamEnd {
+  of: string;
+  /** The place of the end. Null if the server ended the message. */
+  seq: number | null;
+  /** `stopped` if somebody asked to stop, whatever was asked for. */
+  state: StreamState;
+  have: number;
+  duplicate: boolean;
+}
+
+/** The owner's side of a streamed message. */
+export declare class OutStream {
+  private constructor();
+  /** The id of the message. */
+  readonly of: string;
+  readonly address: string;
+  readonly mode: StreamMode;
+  readonly state: StreamState;
+  /** The number of the last part that the server has. */
+  readonly have: number;
+  /** Counts the owners. */
+  readonly attempt: number;
+  /** Aborts when somebody asks to stop, and when the stream is lost or over. */
+  readonly stopRequested: AbortSignal;
+  /** Add text. Texts of 40 ms go together. It waits while the server is far behind. */
+  write(text: string): Promise<void>;
+  /** Add a part, in mode `parts`. */
+  part(part: JsonObject): Promise<void>;
+  /** Send what was written now, and wait until the server has it. */
+  flush(): Promise<void>;
+  /** Write everything that a source gives: texts, bytes or parts. A stop ends it early, and a fault aborts. */
+  pipe(source: AsyncIterable<unknown> | Iterable<unknown> | ReadableStream<unknown>): Promise<void>;
+  /** End it behind what was written. */
+  end(state?: EndState, payload?: JsonObject): Promise<StreamEnd>;
+  /** The messages that steer this one, until it ends. Each counts as taken once it is handed out. */
+  steers(): AsyncGenerator<Message, void, undefined>;
+}
+
+export interface StreamOptions {
+  /** A name of your own, which becomes the id. The same run again goes on with its message: see `have`. */
+  run?: string;
+  /** `text` by default. */
+  mode?: StreamMode;
+  payload?: JsonObject;
+  metadata?: JsonObject;
+  type?: string;
+  /** Also deliver the message to this client. */
+  echo?: boolean;
+  timeout?: number;
 }
 
 /** The server confirms that a message is durable. `duplicate`: this id had been published before. */
@@ -119,6 +203,8 @@ export interface Receipt {
   /** null without `ack` and on ephemeral channels. */
   seq: number | null;
   duplicate: boolean;
+  /** Of a steer: whether the streamed message was still open. */
+  steered?: boolean;
 }
 
 export interface Page {
@@ -135,6 +221,8 @@ export interface SubscribeOptions {
   broadcasts?: boolean;
   /** Also deliver the server's notices about members who join and leave. */
   presence?: boolean;
+  /** Receive the parts of streamed messages. True by default. Without them a message is empty until it ends. */
+  parts?: boolean;
   /** How many messages wait for a slow reader. The others are read from the history later. */
   buffer?: number;
 }
@@ -180,7 +268,14 @@ export interface PublishOptions {
   ack?: boolean;
   /** Also deliver the message to this client. By default that is so when one of its subscriptions asked for it. */
   echo?: boolean;
+  /** The streamed message that this message steers, or its id. */
+  steer?: string | Message | null;
   timeout?: number;
+}
+
+export interface JoinOptions {
+  /** Receive the parts of streamed messages. True by default. */
+  parts?: boolean;
 }
 
 export interface CommandOptions {
@@ -279,6 +374,8 @@ export interface HistoryOptions {
   after?: number | string | Date | null;
   type?: string;
   sender?: string;
+  /** A streamed message is one message. True by default; with false its opening and its end are two. */
+  fold?: boolean;
 }
 
 /** A client of the bus: one identity that stays connected. `connect` makes it. */
@@ -312,12 +409,28 @@ export declare class Bus {
   on(event: "notice", listener: (frame: JsonObject) => void): () => boolean;
 
   publish(address: string | null, message?: unknown, options?: PublishOptions): Promise<Receipt>;
+  /** Open a message that grows. */
+  stream(address: string | null, options?: StreamOptions): Promise<OutStream>;
+  /** Become the owner of a streamed message. With `keep: false` its text is thrown away. */
+  adoptStream(stream: string | Message | OutStream, options?: { keep?: boolean }): Promise<OutStream>;
+  /** Ask the owner of a streamed message to stop. */
+  stopStream(
+    stream: string | Message | OutStream,
+  ): Promise<{ of: string; state: StreamState; have: number; stopping: boolean }>;
+  /**
+   * Call `callback` with the text of a message, and what is new of it, each time it grows. The second value is null
+   * when the text is thrown away. Resolves with the state in which it ends.
+   */
+  streamText(
+    message: Message,
+    callback: (text: string, delta: any, message: Message) => unknown,
+  ): Promise<StreamState | null>;
   private(to: string | string[], message?: unknown, options?: PublishOptions): Promise<Receipt>;
   subscribe(address: string, listener: Listener): Subscription;
   subscribe(address: string, options?: SubscribeOptions, listener?: Listener | null): Subscription;
   inbox(listener: Listener): Subscription;
   inbox(options?: SubscribeOptions, listener?: Listener | null): Subscription;
-  join(address: string): Promise<Joined>;
+  join(address: string, options?: JoinOptions): Promise<Joined>;
   /** End a membership, and the subscriptions that need it. */
   leave(address: string): Promise<string[]>;
 

@@ -49,6 +49,8 @@ class TimedOut extends ArqonBusError {}
 
 class IdentityInUse extends ArqonBusError {}
 
+class StreamReset extends ArqonBusError {}
+
 class BusClosed extends ArqonBusError {}
 
 class ServerError extends ArqonBusError {
@@ -115,6 +117,276 @@ const isBusy = (problem) => BUSY_CODES.includes(problem?.code);
 
 const isTransient = (problem) => problem instanceof TimedOut || TRANSIENT_CODES.includes(problem?.code);
 
+// --- growth.js ---
+
+const STREAM_END = "stream_end";
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+
+const isOpening = (frame) => isObject(frame.stream) && frame.type !== STREAM_END;
+
+const isStreamEnd = (frame) => frame.type === STREAM_END && typeof frame.of === "string";
+
+const isAppend = (frame) => frame.type === "append" && typeof frame.of === "string" && frame.seq === undefined;
+
+class Growth {
+  #watchers = new Set();
+
+  constructor(of, { address = "", mode = "text", seq = null, sender = "" } = {}) {
+    this.of = of;
+    this.address = address;
+    this.mode = mode === "parts" ? "parts" : "text";
+    this.seq = Number.isInteger(seq) ? (seq) : null;
+    this.sender = String(sender ?? "");
+    this.state = "open";
+    this.have = 0;
+    this.attempt = 1;
+    this.text = "";
+    this.parts = [];
+    this.resets = 0;
+    this.heard = 0;
+    this.frames = 0;
+    this.left = false;
+    this.endSeq = null;
+    this.endPayload = null;
+    this.untaken = [];
+  }
+
+  static in(frame) {
+    const address = `${frame.room}:${frame.channel}`;
+    if (isStreamEnd(frame)) {
+      const { of, of_seq: seq, stream, from: sender } = frame;
+      const growth = new Growth(of, { address, mode: stream?.mode, seq, sender });
+      growth.end(frame);
+      return growth;
+    }
+    if (!isOpening(frame)) return null;
+    const { id, seq, stream, from: sender } = frame;
+    const growth = new Growth(String(id ?? ""), { address, mode: stream.mode, seq, sender });
+    growth.fold(frame);
+    return growth;
+  }
+
+  get over() {
+    return this.left || this.state !== "open";
+  }
+
+  get behind() {
+    return !this.over && this.heard > this.have;
+  }
+
+  append(frame) {
+    if (this.over) return;
+    this.frames += 1;
+    if (frame.snapshot === true) this.#snapshot(frame);
+    else {
+      this.heard = Math.max(this.heard, Number(frame.n));
+      if (frame.n !== this.have + 1) return;
+      this.have = frame.n;
+      if (this.mode === "parts") this.parts.push(frame.part);
+      else this.text += frame.delta;
+      this.#changed();
+    }
+  }
+
+  #snapshot({ upto, attempt = this.attempt, mode, text, parts, of_seq: seq, from }) {
+    if (mode === "parts" || mode === "text") this.mode = mode;
+    this.seq ??= Number.isInteger(seq) ? seq : null;
+    this.sender = this.sender || String(from ?? "");
+    if (attempt < this.attempt || (attempt === this.attempt && upto < this.have)) return;
+    this.attempt = attempt;
+    this.#replace(upto, text ?? "", parts ?? []);
+    this.heard = upto;
+    this.#changed();
+  }
+
+  end({ stream, message, parts, payload, untaken, seq }) {
+    if (this.state !== "open") return;
+    this.#replace(stream?.parts ?? this.have, message ?? "", parts ?? []);
+    this.finish(stream?.state ?? "complete", seq ?? null, payload ?? {}, untaken);
+  }
+
+  finish(state, seq, payload, untaken = []) {
+    if (this.state !== "open") return;
+    this.state = state;
+    this.endSeq = seq;
+    this.endPayload = payload;
+    this.untaken = untaken;
+    this.#changed();
+  }
+
+  fold({ stream, message, parts, end_payload: payload, untaken }) {
+    if (typeof stream.state !== "string" || this.over) return;
+    this.frames += 1;
+    if (stream.parts >= this.have || stream.state !== "open") {
+      this.#replace(stream.parts, message ?? "", parts ?? []);
+    }
+    if (stream.state === "open") this.#changed();
+    else this.finish(stream.state, stream.end_seq ?? null, payload ?? {}, untaken);
+  }
+
+  leave() {
+    if (this.over) return;
+    this.left = true;
+    this.#changed();
+  }
+
+  #replace(have, text, parts) {
+    const goesOn = this.mode === "text" ? text.startsWith(this.text) : isPrefix(this.parts, parts);
+    if (!goesOn) this.resets += 1;
+    this.have = have;
+    if (this.mode === "text") this.text = text;
+    else this.parts = parts;
+  }
+
+  #changed() {
+    for (const watcher of [...this.#watchers]) watcher();
+  }
+
+  watch(watcher) {
+    this.#watchers.add(watcher);
+    return () => this.#watchers.delete(watcher);
+  }
+
+  #change() {
+    return new Promise((resolve) => {
+      const stop = this.watch(() => {
+        stop();
+        resolve(undefined);
+      });
+    });
+  }
+
+  async ended() {
+    while (!this.over) await this.#change();
+    return this.state;
+  }
+
+  async *deltas() {
+    const { resets } = this;
+    let given = 0;
+    for (;;) {
+      if (resets !== this.resets) throw new StreamReset("The answer began anew, so the text up to here is void.");
+      if (given < this.text.length) {
+        const delta = this.text.slice(given);
+        given = this.text.length;
+        yield delta;
+      } else if (given < this.parts.length) {
+        given += 1;
+        yield this.parts[given - 1];
+      } else if (this.over) return;
+      else await this.#change();
+    }
+  }
+}
+
+function isPrefix(before, after) {
+  const last = before.length - 1;
+  if (after.length <= last) return false;
+  return last < 0 || JSON.stringify(before[last]) === JSON.stringify(after[last]);
+}
+
+// --- answers.js ---
+
+const PATIENCE = 3_000;
+
+class Answers {
+  #open = new Map();
+  #mending = new Set();
+
+  constructor(read) {
+    this.read = read;
+  }
+
+  get(of) {
+    return this.#open.get(of) ?? null;
+  }
+
+  in(address) {
+    return [...this.#open.values()].filter((growth) => growth.address === address);
+  }
+
+  take(frame, fromHistory = false) {
+    if (isStreamEnd(frame)) return this.#end(frame);
+    if (!isOpening(frame)) return null;
+    const known = this.#open.get(frame.id);
+    if (known) {
+      known.seq ??= frame.seq;
+      known.fold(frame);
+      this.#settle(known);
+      return known;
+    }
+    const growth = (Growth.in(frame));
+    if (growth.over) return growth;
+    this.#open.set(growth.of, growth);
+    if (fromHistory) queueMicrotask(() => this.#mend(growth, 0));
+    return growth;
+  }
+
+  #end(frame) {
+    const growth = this.#open.get(frame.of);
+    if (!growth) return Growth.in(frame);
+    growth.end(frame);
+    this.#settle(growth);
+    return growth;
+  }
+
+  append(address, frame) {
+    let growth = this.#open.get(frame.of);
+    if (!growth) {
+      const { mode = "part" in frame ? "parts" : "text", of_seq: seq, from: sender } = frame;
+      growth = new Growth(frame.of, { address, mode, seq, sender });
+      this.#open.set(frame.of, growth);
+    }
+    growth.append(frame);
+    if (growth.behind) this.#mend(growth, PATIENCE);
+    return growth;
+  }
+
+  #settle(growth) {
+    if (growth.over && this.#open.get(growth.of) === growth) this.#open.delete(growth.of);
+  }
+
+  reconnected() {
+    for (const growth of this.#open.values()) this.#mend(growth, PATIENCE);
+  }
+
+  #mend(growth, patience) {
+    if (growth.over || this.#mending.has(growth)) return;
+    this.#mending.add(growth);
+    const { frames } = growth;
+    const timer = setTimeout(async () => {
+      try {
+        if (!growth.over && (growth.behind || growth.frames === frames)) await this.#look(growth);
+      } finally {
+        this.#mending.delete(growth);
+      }
+    }, patience);
+    (timer).unref?.();
+  }
+
+  async #look(growth) {
+    if (growth.seq === null) return;
+    let frame;
+    try {
+      frame = await this.read(growth);
+    } catch {
+      return; // Without the right to read, or without a connection, the end will bring everything.
+    }
+    if (frame) growth.fold(frame);
+    else growth.leave();
+    this.#settle(growth);
+  }
+
+  leave(address) {
+    for (const growth of [...this.#open.values()]) {
+      if (address !== undefined && growth.address !== address) continue;
+      growth.leave();
+      this.#settle(growth);
+    }
+  }
+}
+
 // --- timing.js ---
 
 const sleep = (time) => new Promise((resolve) => setTimeout(resolve, Math.max(0, time)));
@@ -169,207 +441,6 @@ class Listeners {
 
   emit(event, ...values) {
     for (const listener of this.byEvent.get(event) ?? []) callListener(listener, ...values);
-  }
-}
-
-// --- catch-up.js ---
-
-const MAX_PAGE = 500;
-const HEAD_ATTEMPTS = 20;
-const HEAD_PAUSE = 50;
-
-async function catchUp(cursor, limit, getPage, accept) {
-  for (let attempt = 1; attempt <= HEAD_ATTEMPTS; attempt += 1) {
-    const { generation } = cursor;
-    let page;
-    try {
-      page = await getPage(cursor.last ?? 0);
-    } catch (problem) {
-      if (!(problem instanceof ServerError) || ![403, 404].includes(problem.number)) throw problem;
-      page = [];
-      attempt = HEAD_ATTEMPTS;
-    }
-    if (generation !== cursor.generation) return false;
-    for (const frame of page) accept(frame);
-    if (page.length === limit) return false;
-    if ((cursor.last ?? 0) >= cursor.head) {
-      cursor.lagging = false;
-      return false;
-    }
-    if (page.length) return false;
-    if (attempt < HEAD_ATTEMPTS) await sleep(HEAD_PAUSE);
-  }
-  cursor.skipTo(cursor.head);
-  return true;
-}
-
-// --- positions.js ---
-
-const isPosition = (value) =>
-  typeof value === "object" && value !== null && "seq" in value && typeof value.seq === "number";
-
-const placeIn = (row, seq = row.seq) => ({ seq, epoch: row.epoch || null });
-
-const isAnotherLog = (before, after) => Boolean(before.epoch && after.epoch && before.epoch !== after.epoch);
-
-const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s?(Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
-
-function isoTime(text) {
-  const [whole, day, clock = "00:00:00", zone = "Z"] = ISO_TIME.exec(String(text).trim()) ?? [];
-  if (!whole) return null;
-  const [, sign, hours, minutes = "00"] = /^([+-])(\d\d):?(\d\d)?$/.exec(zone) ?? [];
-  const time = `${day}T${clock.replace(",", ".")}${sign ? `${sign}${hours}:${minutes}` : "Z"}`;
-  return Number.isNaN(Date.parse(time)) ? null : time;
-}
-
-function sinceTime(since) {
-  const time = since instanceof Date ? (Number.isNaN(since.getTime()) ? null : since.toISOString()) : isoTime(since);
-  if (time === null) throw new RangeError(`${JSON.stringify(since)} is not an ISO time.`);
-  return time;
-}
-
-// --- message.js ---
-
-const objectOr = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
-
-class Message {
-  constructor(frame, afterGap = false) {
-    this.id = String(frame.id ?? "");
-    this.type = String(frame.type ?? "event");
-    this.room = String(frame.room ?? "");
-    this.channel = String(frame.channel ?? "");
-    this.sender = String(frame.from ?? "");
-    this.seq = Number.isInteger(frame.seq) ? frame.seq : null;
-    this.payload = objectOr(frame.payload);
-    this.content = frame.message ?? null;
-    this.metadata = objectOr(frame.metadata);
-    this.afterGap = afterGap;
-    this.raw = frame;
-  }
-
-  get timestamp() {
-    const time = isoTime(this.raw.timestamp);
-    return time === null ? null : new Date(time);
-  }
-
-  get text() {
-    if (typeof this.content === "string") return this.content;
-    return typeof this.payload.message === "string" ? this.payload.message : "";
-  }
-
-  get address() {
-    return `${this.room}:${this.channel}`;
-  }
-
-  get event() {
-    return this.type === "system" && typeof this.payload.event === "string" ? this.payload.event : null;
-  }
-
-  get unreadable() {
-    return this.raw.unreadable === true;
-  }
-
-  get private() {
-    return this.room === INBOX_ROOM;
-  }
-}
-
-// --- commands.js ---
-
-class Commands {
-  constructor(requests) {
-    this._requests = requests;
-  }
-
-  command(name, parameters = {}, options = {}) {
-    return this._requests.command(name, parameters, options);
-  }
-
-  status({ limit = 100, after = "" } = {}) {
-    return this.command("status", { limit, after }, { repeat: true });
-  }
-
-  async *clients() {
-    let after = "";
-    while (after !== null) {
-      const page = await this.status({ limit: MAX_PAGE, after });
-      yield* page.clients;
-      after = page.next ?? null;
-    }
-  }
-
-  ping(echo = undefined) {
-    return this.command("ping", echo === undefined ? {} : { echo }, { repeat: true });
-  }
-
-  async help(command = null) {
-    return (await this.command("help", command ? { command } : {}, { repeat: true })).commands;
-  }
-
-  createChannel(address, { description = "", metadata, ephemeral = false, retention, type = "custom" } = {}) {
-    const parameters = { channel: address, description, type };
-    if (metadata) parameters.metadata = metadata;
-    if (ephemeral) parameters.ephemeral = true;
-    if (retention) parameters.retention = retention;
-    return this.command("create_channel", parameters);
-  }
-
-  deleteChannel(address) {
-    return this.command("delete_channel", { channel: address });
-  }
-
-  async listChannels(room = null) {
-    const where = room ? { room } : { all: true };
-    const rows = [];
-    for (let after = ""; after !== null;) {
-      const page = await this.command("list_channels", { ...where, limit: MAX_PAGE, after }, { repeat: true });
-      rows.push(...page.channels);
-      after = page.next ?? null;
-    }
-    return rows;
-  }
-
-  channelInfo(address) {
-    return this.command("channel_info", { channel: address }, { repeat: true });
-  }
-
-  async historyPage(address, options = {}) {
-    const result = await this.#historyResult(address, options);
-    return { messages: result.messages.map((frame) => new Message(frame)), next: result.next ?? null };
-  }
-
-  async *history(address, { since = null, until = null, type, sender } = {}) {
-    const whole = splitAddress(address)[1] === ALL;
-    const end = until === null ? null : new Date(sinceTime(until));
-    let after = isPosition(since) ? since.seq : since;
-    if (whole && typeof after === "number") {
-      throw new TypeError("The channels of a whole room have no common seq. Give `since` as a time.");
-    }
-    if (after === null) after = whole ? new Date(0) : 0;
-    while (after !== null) {
-      const page = await this.historyPage(address, { limit: MAX_PAGE, after, type, sender });
-      for (const message of page.messages) {
-        if (end && message.timestamp && message.timestamp >= end) return;
-        yield message;
-      }
-      after = page.next;
-    }
-  }
-
-  #historyResult(address, { limit = 50, before = null, after = null, type, sender }) {
-    const [room, channel] = splitAddress(address);
-    const parameters = { channel: `${room}:${channel}`, limit };
-    for (const [name, value] of Object.entries({ before, after })) {
-      const place = typeof value === "number" || (typeof value === "string" && value.startsWith(`${name}:`));
-      if (value !== null) parameters[name] = place ? value : sinceTime(value);
-    }
-    if (type) parameters.type = type;
-    if (sender) parameters.sender = sender;
-    return this.command("history", parameters, { repeat: true });
-  }
-
-  async _historyFrames(address, after, limit) {
-    return (await this.#historyResult(address, { after, limit })).messages;
   }
 }
 
@@ -944,12 +1015,38 @@ class Line {
   }
 }
 
+// --- positions.js ---
+
+const isPosition = (value) =>
+  typeof value === "object" && value !== null && "seq" in value && typeof value.seq === "number";
+
+const placeIn = (row, seq = row.seq) => ({ seq, epoch: row.epoch || null });
+
+const isAnotherLog = (before, after) => Boolean(before.epoch && after.epoch && before.epoch !== after.epoch);
+
+const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s?(Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
+
+function isoTime(text) {
+  const [whole, day, clock = "00:00:00", zone = "Z"] = ISO_TIME.exec(String(text).trim()) ?? [];
+  if (!whole) return null;
+  const [, sign, hours, minutes = "00"] = /^([+-])(\d\d):?(\d\d)?$/.exec(zone) ?? [];
+  const time = `${day}T${clock.replace(",", ".")}${sign ? `${sign}${hours}:${minutes}` : "Z"}`;
+  return Number.isNaN(Date.parse(time)) ? null : time;
+}
+
+function sinceTime(since) {
+  const time = since instanceof Date ? (Number.isNaN(since.getTime()) ? null : since.toISOString()) : isoTime(since);
+  if (time === null) throw new RangeError(`${JSON.stringify(since)} is not an ISO time.`);
+  return time;
+}
+
 // --- logs.js ---
 
 const resumedPlace = (row, asked) => placeIn(row, row.recovered === false ? Number(row.first_seq) - 1 : asked);
 
 class Logs {
-  constructor() {
+  constructor(onDropped = () => {}) {
+    this.onDropped = onDropped;
     this.places = new Map();
     this.live = new Set();
     this.first = new Map();
@@ -1063,6 +1160,7 @@ class Logs {
     this.places.delete(address);
     this.live.delete(address);
     this.first.delete(address);
+    this.onDropped(address);
   }
 }
 
@@ -1174,13 +1272,14 @@ class Memberships {
     this.commands = commands;
     this.logs = logs;
     this.onError = onError;
-    this.kept = new Set();
+    this.kept = new Map();
+    this.quiet = new Set();
     this.members = new Set();
     this.opening = new Map();
   }
 
   wanted() {
-    const addresses = [...this.kept, ...this.logs.byAddress.keys(), ...this.opening.keys()];
+    const addresses = [...this.kept.keys(), ...this.logs.byAddress.keys(), ...this.opening.keys()];
     return new Set(addresses.filter((address) => isJoinable(address) && this.#isNeeded(address)));
   }
 
@@ -1192,10 +1291,15 @@ class Memberships {
     return this.kept.has(address) || this.logs.byAddress.has(address);
   }
 
-  join(address) {
+  #wantsParts(address) {
+    const readers = [...this.logs.subscriptionsOf(address), ...(this.opening.get(address) ?? [])];
+    return this.kept.get(address) === true || readers.some((each) => each.parts && !each.closed);
+  }
+
+  join(address, { parts = true } = {}) {
     return this.#queue.run(address, async () => {
-      const joined = await this.#join(address, null);
-      this.kept.add(address);
+      const joined = await this.#join(address, null, { parts: parts || this.#wantsParts(address) });
+      this.kept.set(address, parts);
       return joined;
     });
   }
@@ -1218,8 +1322,9 @@ class Memberships {
     return result.channels;
   }
 
-  async #join(address, since, { own = false, onJoined = null } = {}) {
+  async #join(address, since, { own = false, parts = this.#wantsParts(address), onJoined = null } = {}) {
     const parameters = { channel: address };
+    if (!parts) parameters.parts = false;
     if (since) {
       parameters.since = since.seq;
       if (typeof since.epoch === "string") parameters.epoch = since.epoch;
@@ -1227,6 +1332,8 @@ class Memberships {
     }
     const onAnswer = ({ result }) => {
       this.members.add(address);
+      if (parts) this.quiet.delete(address);
+      else this.quiet.add(address);
       this.logs.joined(address, result, since, own);
       onJoined?.(result);
     };
@@ -1269,16 +1376,26 @@ class Memberships {
 
   registered(channels, asked) {
     this.members = new Set(Object.keys(channels).filter(isJoinable));
+    this.quiet.clear();
     this.logs.registered(channels, asked, this.wanted());
   }
 
   reconcile() {
-    for (const address of new Set([...this.kept, ...this.logs.byAddress.keys()])) {
-      if (isJoinable(address) && !this.members.has(address)) {
-        this.#queue.run(address, () => this.#rejoin(address)).catch(report);
-      }
+    for (const address of new Set([...this.kept.keys(), ...this.logs.byAddress.keys()])) {
+      if (!isJoinable(address)) continue;
+      if (!this.members.has(address)) this.#queue.run(address, () => this.#rejoin(address)).catch(report);
+      else if (!this.#wantsParts(address)) this.#queue.run(address, () => this.#hush(address)).catch(report);
     }
     for (const address of this.members) this.#leaveUnused(address).catch(report);
+  }
+
+  async #hush(address) {
+    if (this.quiet.has(address) || this.#wantsParts(address) || !this.#isUsed(address)) return;
+    try {
+      await this.#join(address, null, { parts: false });
+    } catch (problem) {
+      if (!(problem instanceof ArqonBusError)) throw problem;
+    }
   }
 
   async #rejoin(address) {
@@ -1352,7 +1469,7 @@ class Memberships {
     const after = sinceTime(since);
     try {
       const head = await this.#headOf(address);
-      const page = await this.commands.historyPage(address, { after, limit: 1 });
+      const page = await this.commands.historyPage(address, { after, limit: 1, fold: false });
       const first = page.messages[0]?.seq ?? null;
       return { seq: first === null ? head : Math.min(head, first - 1), epoch: null };
     } catch (problem) {
@@ -1364,6 +1481,911 @@ class Memberships {
   async #headOf(address) {
     if (isJoinable(address)) return (await this.commands.channelInfo(address)).seq;
     return this.logs.places.get(address)?.seq ?? 0;
+  }
+}
+
+// --- message.js ---
+
+const objectOr = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
+
+class Message {
+  constructor(frame, afterGap = false, growth = Growth.in(frame)) {
+    const end = isStreamEnd(frame);
+    this._growth = growth;
+    this.id = String((end ? frame.of : frame.id) ?? "");
+    this.type = end ? "event" : String(frame.type ?? "event");
+    this.late = end || frame.late === true;
+    this.room = String(frame.room ?? "");
+    this.channel = String(frame.channel ?? "");
+    this.sender = String(frame.from ?? "");
+    this.seq = Number.isInteger(frame.seq) ? frame.seq : null;
+    this.payload = end ? {} : objectOr(frame.payload);
+    this.content = frame.message ?? null;
+    this.metadata = objectOr(frame.metadata);
+    this.afterGap = afterGap;
+    this.raw = frame;
+  }
+
+  get timestamp() {
+    const time = isoTime(this.raw.timestamp);
+    return time === null ? null : new Date(time);
+  }
+
+  get text() {
+    if (this._growth) return this._growth.text;
+    if (typeof this.content === "string") return this.content;
+    return typeof this.payload.message === "string" ? this.payload.message : "";
+  }
+
+  get address() {
+    return `${this.room}:${this.channel}`;
+  }
+
+  get event() {
+    return this.type === "system" && typeof this.payload.event === "string" ? this.payload.event : null;
+  }
+
+  get unreadable() {
+    return this.raw.unreadable === true;
+  }
+
+  get private() {
+    return this.room === INBOX_ROOM;
+  }
+
+  get state() {
+    return this._growth && this._growth.state;
+  }
+
+  get mode() {
+    return this._growth && this._growth.mode;
+  }
+
+  get parts() {
+    return this._growth ? this._growth.parts : [];
+  }
+
+  get have() {
+    return this._growth ? this._growth.have : 0;
+  }
+
+  get endPayload() {
+    return this._growth && this._growth.endPayload;
+  }
+
+  get endSeq() {
+    return this._growth && this._growth.endSeq;
+  }
+
+  get untaken() {
+    return this._growth ? this._growth.untaken : [];
+  }
+
+  get steer() {
+    return typeof this.raw.steer === "string" ? this.raw.steer : null;
+  }
+
+  get ended() {
+    return this._growth ? this._growth.ended() : Promise.resolve(null);
+  }
+
+  async *deltas() {
+    if (this._growth) yield* this._growth.deltas();
+    else if (this.text) yield this.text;
+  }
+}
+
+// --- catch-up.js ---
+
+const MAX_PAGE = 500;
+const HEAD_ATTEMPTS = 20;
+const HEAD_PAUSE = 50;
+
+async function catchUp(cursor, limit, getPage, accept) {
+  for (let attempt = 1; attempt <= HEAD_ATTEMPTS; attempt += 1) {
+    const { generation } = cursor;
+    let page;
+    try {
+      page = await getPage(cursor.last ?? 0);
+    } catch (problem) {
+      if (!(problem instanceof ServerError) || ![403, 404].includes(problem.number)) throw problem;
+      page = [];
+      attempt = HEAD_ATTEMPTS;
+    }
+    if (generation !== cursor.generation) return false;
+    for (const frame of page) accept(frame);
+    if (page.length === limit) return false;
+    if ((cursor.last ?? 0) >= cursor.head) {
+      cursor.lagging = false;
+      return false;
+    }
+    if (page.length) return false;
+    if (attempt < HEAD_ATTEMPTS) await sleep(HEAD_PAUSE);
+  }
+  cursor.skipTo(cursor.head);
+  return true;
+}
+
+// --- commands.js ---
+
+class Commands {
+  constructor(requests) {
+    this._requests = requests;
+  }
+
+  command(name, parameters = {}, options = {}) {
+    return this._requests.command(name, parameters, options);
+  }
+
+  status({ limit = 100, after = "" } = {}) {
+    return this.command("status", { limit, after }, { repeat: true });
+  }
+
+  async *clients() {
+    let after = "";
+    while (after !== null) {
+      const page = await this.status({ limit: MAX_PAGE, after });
+      yield* page.clients;
+      after = page.next ?? null;
+    }
+  }
+
+  ping(echo = undefined) {
+    return this.command("ping", echo === undefined ? {} : { echo }, { repeat: true });
+  }
+
+  async help(command = null) {
+    return (await this.command("help", command ? { command } : {}, { repeat: true })).commands;
+  }
+
+  createChannel(address, { description = "", metadata, ephemeral = false, retention, type = "custom" } = {}) {
+    const parameters = { channel: address, description, type };
+    if (metadata) parameters.metadata = metadata;
+    if (ephemeral) parameters.ephemeral = true;
+    if (retention) parameters.retention = retention;
+    return this.command("create_channel", parameters);
+  }
+
+  deleteChannel(address) {
+    return this.command("delete_channel", { channel: address });
+  }
+
+  async listChannels(room = null) {
+    const where = room ? { room } : { all: true };
+    const rows = [];
+    for (let after = ""; after !== null;) {
+      const page = await this.command("list_channels", { ...where, limit: MAX_PAGE, after }, { repeat: true });
+      rows.push(...page.channels);
+      after = page.next ?? null;
+    }
+    return rows;
+  }
+
+  channelInfo(address) {
+    return this.command("channel_info", { channel: address }, { repeat: true });
+  }
+
+  async historyPage(address, options = {}) {
+    const result = await this.#historyResult(address, options);
+    return { messages: result.messages.map((frame) => this._kept(frame)), next: result.next ?? null };
+  }
+
+  async *history(address, { since = null, until = null, type, sender } = {}) {
+    const whole = splitAddress(address)[1] === ALL;
+    const end = until === null ? null : new Date(sinceTime(until));
+    let after = isPosition(since) ? since.seq : since;
+    if (whole && typeof after === "number") {
+      throw new TypeError("The channels of a whole room have no common seq. Give `since` as a time.");
+    }
+    if (after === null) after = whole ? new Date(0) : 0;
+    while (after !== null) {
+      const page = await this.historyPage(address, { limit: MAX_PAGE, after, type, sender });
+      for (const message of page.messages) {
+        if (end && message.timestamp && message.timestamp >= end) return;
+        yield message;
+      }
+      after = page.next;
+    }
+  }
+
+  #historyResult(address, { limit = 50, before = null, after = null, type, sender, fold = false }) {
+    const [room, channel] = splitAddress(address);
+    const parameters = { channel: `${room}:${channel}`, limit };
+    for (const [name, value] of Object.entries({ before, after })) {
+      const place = typeof value === "number" || (typeof value === "string" && value.startsWith(`${name}:`));
+      if (value !== null) parameters[name] = place ? value : sinceTime(value);
+    }
+    if (type) parameters.type = type;
+    if (sender) parameters.sender = sender;
+    if (fold) parameters.fold = true;
+    return this.command("history", parameters, { repeat: true });
+  }
+
+  async _historyFrames(address, after, limit, fold = false) {
+    return (await this.#historyResult(address, { after, limit, fold })).messages;
+  }
+
+  _kept(frame) {
+    return new Message(frame);
+  }
+}
+
+// --- outgoing.js ---
+
+function messageFrame(type, message, { payload, metadata, id = newId() }) {
+  const frame = { type, id };
+  if (message !== null && typeof message === "object") {
+    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
+    frame.payload = message;
+  } else {
+    if (message !== undefined && message !== null) frame.message = message;
+    if (payload !== undefined) frame.payload = payload;
+  }
+  if (metadata !== undefined) frame.metadata = metadata;
+  return frame;
+}
+
+function addressed(frame, address) {
+  if (address === null || address === undefined) return frame;
+  const [room, channel] = splitAddress(address);
+  if (room === INBOX_ROOM) return Object.assign(frame, { type: "private", to: [channel] });
+  frame.room = room;
+  if (channel !== ALL) frame.channel = channel;
+  return frame;
+}
+
+// --- outflow.js ---
+
+const LONGEST = 64 * 1024;
+const MOST_TAKEN = 100;
+
+const HALF = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
+const FIRST_HALF = /[\ud800-\udbff]$/;
+
+class Outflow {
+  #text = "";
+  #half = "";
+  #taken = [];
+  #appends = [];
+  #sent = 0;
+
+  constructor(mode, have = 0) {
+    this.mode = mode;
+    this.have = have;
+    this.last = have;
+    this.ending = false;
+    this.size = 0;
+  }
+
+  get unsent() {
+    return this.#appends.length - this.#sent;
+  }
+
+  get underway() {
+    return this.#sent;
+  }
+
+  get idle() {
+    return !this.#appends.length && !this.#text && !this.#half;
+  }
+
+  get gathering() {
+    return this.#text.length;
+  }
+
+  write(text) {
+    if (this.mode !== "text") throw new TypeError('This message has parts and no text. Open it with `mode: "text"`.');
+    if (typeof text !== "string") throw new TypeError("A streamed text grows by strings.");
+    const whole = this.#half + text;
+    const half = FIRST_HALF.exec(whole)?.[0] ?? "";
+    const complete = half ? whole.slice(0, -1) : whole;
+    if (HALF.test(complete)) throw halfCharacter();
+    this.#half = half;
+    this.#text += complete;
+    this.size += complete.length;
+  }
+
+  part(part) {
+    if (this.mode !== "parts") throw new TypeError('This message is a text. Open it with `mode: "parts"`.');
+    if (part === null || typeof part !== "object" || Array.isArray(part)) throw new TypeError("A part is an object.");
+    const text = JSON.stringify(part);
+    this.#number({ part: JSON.parse(text) }, text.length);
+    this.size += text.length;
+  }
+
+  take(id) {
+    this.#taken.push(id);
+  }
+
+  roll() {
+    while (this.#text) {
+      let cut = Math.min(LONGEST, this.#text.length);
+      if (cut < this.#text.length && FIRST_HALF.test(this.#text.slice(0, cut))) cut -= 1;
+      this.#number({ delta: this.#text.slice(0, cut) }, cut);
+      this.#text = this.#text.slice(cut);
+    }
+  }
+
+  end(state, payload) {
+    if (this.#half) throw halfCharacter();
+    this.roll();
+    this.ending = true;
+    const end = { n: this.last, end: state };
+    if (payload !== undefined) end.payload = payload;
+    if (this.#taken.length) end.took = this.#taken.splice(0, MOST_TAKEN);
+    const last = this.#appends.at(-1);
+    if (last && this.unsent && !last.end && !(last.took && end.took)) Object.assign(last, end);
+    else this.#appends.push(end);
+  }
+
+  drop() {
+    this.#appends = [];
+    this.#sent = 0;
+    this.#text = this.#half = "";
+    this.ending = false;
+    this.size = 0;
+    this.last = this.have;
+  }
+
+  #number(content, size) {
+    this.last += 1;
+    const append = ({ n: this.last, ...content });
+    Object.defineProperty(append, "size", { value: size });
+    if (this.#taken.length) append.took = this.#taken.splice(0, MOST_TAKEN);
+    this.#appends.push(append);
+  }
+
+  next() {
+    if (!this.unsent) return null;
+    this.#sent += 1;
+    return this.#appends[this.#sent - 1];
+  }
+
+  acked(have, ended = false) {
+    const done = [];
+    const isDone = (first) => first && first.n <= have && (ended || !first.end);
+    while (isDone(this.#appends[0])) {
+      const append = (this.#appends.shift());
+      done.push(append);
+      this.size -= append.size ?? 0;
+      this.#sent = Math.max(0, this.#sent - 1);
+    }
+    this.have = Math.max(this.have, have);
+    this.last = Math.max(this.last, this.have);
+    return done;
+  }
+
+  rewind() {
+    this.#sent = 0;
+  }
+}
+
+const halfCharacter = () =>
+  new ServerError({
+    code: "INVALID_JSON",
+    number: 400,
+    message: "The text contains half a character (a lone surrogate). Cutting a text in an emoji leaves one.",
+  });
+
+// --- pieces.js ---
+
+function iteratorOf(source) {
+  const make = source?.[Symbol.asyncIterator] ?? source?.[Symbol.iterator];
+  if (typeof make === "function" && typeof source !== "string") return make.call(source);
+  if (typeof source?.getReader !== "function") {
+    throw new TypeError("A pipe reads an async iterable, an iterable or a ReadableStream.");
+  }
+  const reader = source.getReader();
+  return { next: () => reader.read(), return: (value) => reader.cancel().then(() => ({ done: true, value })) };
+}
+
+async function* readPieces(source, stop) {
+  const iterator = iteratorOf(source);
+  const decoder = new TextDecoder();
+  let wake = null;
+  const onStop = () => wake?.(null);
+  stop.addEventListener("abort", onStop);
+  const next = () =>
+    new Promise((resolve, reject) => {
+      wake = resolve;
+      Promise.resolve(iterator.next()).then(resolve, reject);
+    });
+  let finished = false;
+  try {
+    while (!stop.aborted) {
+      const result = await next();
+      if (result === null) break;
+      if (result.done) {
+        finished = true;
+        break;
+      }
+      const { value } = result;
+      if (value instanceof ArrayBuffer || ArrayBuffer.isView(value)) yield decoder.decode(value, { stream: true });
+      else yield value;
+    }
+    const rest = decoder.decode();
+    if (rest && !stop.aborted) yield rest;
+  } catch (problem) {
+    finished = true;
+    throw problem;
+  } finally {
+    stop.removeEventListener("abort", onStop);
+    if (!finished) Promise.resolve(iterator.return?.()).catch(() => {});
+  }
+}
+
+// --- sender.js ---
+
+const WINDOW = 16;
+const FAULTS = ["FRAME_TOO_LARGE", "VALIDATION_ERROR", "INVALID_JSON"];
+
+class Sender {
+  #round = 0;
+  #syncing = false;
+  #due = false;
+  #stopped = false;
+
+  constructor(host, flow, stream, hooks) {
+    this.host = host;
+    this.flow = flow;
+    this.stream = stream;
+    this.hooks = hooks;
+  }
+
+  stop() {
+    this.#stopped = true;
+  }
+
+  flush() {
+    this.#due = this.#syncing || this.flow.underway + this.flow.unsent >= WINDOW;
+    if (!this.#due) this.flow.roll();
+    this.pump();
+  }
+
+  pump() {
+    while (!this.#syncing && !this.#stopped && this.flow.underway < WINDOW) {
+      const append = this.flow.next();
+      if (!append) break;
+      this.#send(append, this.#round);
+    }
+  }
+
+  #goOn() {
+    if (this.#due) this.flush();
+    else this.pump();
+    this.hooks.onProgress();
+  }
+
+  async #send(append, round) {
+    const { of, token } = this.stream;
+    const frame = { type: "append", of, ...append, ack: true, id: newId() };
+    if (token) frame.token = token;
+    try {
+      const answer = await this.host.requests.request(frame, { repeat: false });
+      this.#told(answer.stream, Boolean(append.end));
+      if (append.end) this.hooks.onEnd(answer);
+      this.#goOn();
+    } catch (problem) {
+      if (round === this.#round && !this.#stopped) this.#refused((problem), append);
+    }
+  }
+
+  #told(told, ended = false) {
+    for (const append of this.flow.acked(told.have, ended)) this.hooks.onCommitted(append);
+    if (told.stopping) this.hooks.onStop();
+  }
+
+  #refused(problem, append) {
+    const told = problem.details?.[0];
+    if (problem instanceof ConnectionLost) this.resync(0);
+    else if (isTransient(problem)) this.resync(problem.retryAfter ?? null);
+    else if (problem.code === "STREAM_GAP" && told?.have >= this.flow.have) {
+      this.#round += 1;
+      this.flow.rewind();
+      this.#told(told);
+      this.#goOn();
+    } else if (FAULTS.includes(problem.code)) {
+      this.#round += 1;
+      this.flow.drop();
+      this.hooks.onFault(problem, append);
+    } else this.hooks.onFailure(problem);
+  }
+
+  async resync(retryAfter) {
+    if (this.#syncing || this.#stopped) return;
+    this.#syncing = true;
+    this.#round += 1;
+    const delay = new Backoff();
+    try {
+      if (retryAfter !== 0) await sleep(delay.pause(retryAfter));
+      while (!(await this.#askHave())) await sleep(delay.pause());
+      this.flow.rewind();
+    } catch (problem) {
+      this.hooks.onFailure(problem);
+    } finally {
+      this.#syncing = false;
+    }
+    this.#goOn();
+  }
+
+  async #askHave() {
+    await this.host.line.whenUp();
+    if (!this.stream.opening || this.#stopped) return true;
+    let told;
+    try {
+      told = (await this.host.requests.request(this.stream.opening, { repeat: true })).stream;
+    } catch (problem) {
+      if (isTransient(problem)) return false;
+      if (problem instanceof ServerError) return true;
+      throw problem;
+    }
+    if (told) this.#told(told);
+    if (told && told.state !== "open" && !this.flow.ending) {
+      const message = "The streamed message has ended.";
+      throw new ServerError({ code: "STREAM_ENDED", number: 409, message, details: [told] });
+    }
+    return true;
+  }
+}
+
+// --- out-stream.js ---
+
+const ROLL_UP = 40;
+const MOST_BEHIND = 256 * 1024;
+const ENOUGH = 16 * 1024;
+
+class OutStream {
+  #flow;
+  #sender;
+  #stop = new AbortController();
+  #failure = null;
+  #fault = null;
+  #timer;
+  #ending = null;
+  #ended = null;
+  #waiting = new Set();
+  #steers = [];
+  #steered = new Set();
+
+  constructor(host, told, { address, opening = null, token = null }) {
+    this.host = host;
+    this.address = address;
+    this.of = told.of;
+    this.mode = told.mode;
+    this.attempt = told.attempt;
+    this.state = told.state ?? "open";
+    this.#flow = new Outflow(told.mode, told.have);
+    this.#sender = new Sender(
+      host,
+      this.#flow,
+      { of: told.of, opening, token },
+      {
+        onCommitted: (append) => host.onCommitted(this.of, append),
+        onStop: () => this._stopRequested(),
+        onEnd: (answer) => this.#isOver(answer),
+        onFault: (problem, append) => this.#refused(problem, append),
+        onFailure: (problem) => this._fail(problem),
+        onProgress: () => this.#changed(),
+      },
+    );
+    if (told.stopping) this._stopRequested();
+  }
+
+  get have() {
+    return this.#flow.have;
+  }
+
+  get stopRequested() {
+    return this.#stop.signal;
+  }
+
+  write(text) {
+    return quietly(async () => {
+      this.#check();
+      this.#flow.write(text);
+      if (this.#flow.gathering > ENOUGH) this.#flush();
+      else this.#timer ??= setTimeout(() => this.#flush(), ROLL_UP);
+      await this.#room();
+    });
+  }
+
+  part(part) {
+    return quietly(async () => {
+      this.#check();
+      this.#flow.part(part);
+      this.#sender.pump();
+      await this.#room();
+    });
+  }
+
+  async flush() {
+    this.#check();
+    this.#flush();
+    await this.#until(() => this.#flow.idle);
+  }
+
+  async pipe(source) {
+    this.#check();
+    try {
+      for await (const piece of readPieces(source, this.stopRequested)) {
+        if (typeof piece === "string") await this.write(piece);
+        else await this.part((piece));
+      }
+    } catch (problem) {
+      if (!this.#failure) await this.end("aborted").catch(() => {});
+      throw problem;
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  end(state = "complete", payload = undefined) {
+    this.#ending ??= quietly(() => this.#end(state, payload));
+    return this.#ending;
+  }
+
+  async #end(state, payload) {
+    try {
+      if (this.#failure) throw this.#failure;
+      clearTimeout(this.#timer);
+      const ended = new Promise((resolve, reject) => (this.#ended = { resolve, reject }));
+      this.#flow.end(state, payload);
+      this.#sender.pump();
+      return await ended;
+    } catch (problem) {
+      const told = (problem)?.details?.[0];
+      if (problem instanceof ServerError && problem.code === "STREAM_ENDED" && told?.state === "stopped") {
+        return { of: this.of, seq: null, state: "stopped", have: told.have, duplicate: true };
+      }
+      if (!this.#failure) this.#ending = null;
+      throw problem;
+    } finally {
+      this.#ended = null;
+    }
+  }
+
+  #check() {
+    if (this.#failure) throw this.#failure;
+    if (this.#fault) throw this.#fault;
+    if (this.#ending) throw new ArqonBusError("The streamed message has ended.");
+  }
+
+  async #room() {
+    if (this.#flow.size > MOST_BEHIND) await this.#until(() => this.#flow.size <= MOST_BEHIND);
+  }
+
+  async #until(reached) {
+    for (;;) {
+      if (this.#failure) throw this.#failure;
+      if (this.#fault) throw this.#fault;
+      if (reached()) return;
+      await new Promise((resolve) => this.#waiting.add(() => resolve(undefined)));
+    }
+  }
+
+  #flush() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#sender.flush();
+  }
+
+  #changed() {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+  }
+
+  #isOver(answer) {
+    const { stream, seq = null, duplicate = false } = answer;
+    this.state = stream.state;
+    this.#ended?.resolve({ of: this.of, seq, state: stream.state, have: stream.have, duplicate });
+    this.host.onOver(this);
+    this.#sender.stop();
+    this.#changed();
+  }
+
+  #refused(problem, append) {
+    if (append.end) this.#ended?.reject(problem);
+    else this.#fault = problem;
+    this.#changed();
+  }
+
+  _goOn(retryAfter = 0) {
+    this.#sender.resync(retryAfter);
+  }
+
+  _stopRequested() {
+    this.#stop.abort(new DOMException("Somebody asked to stop the streamed message.", "AbortError"));
+  }
+
+  _steer(frame) {
+    if (this.#steered.has(frame.id)) return;
+    this.#steered.add(frame.id);
+    this.#steers.push(new Message(frame));
+    this.#changed();
+  }
+
+  _replaced() {
+    const message = "Another owner adopted the streamed message.";
+    const details = [{ of: this.of, have: this.have }];
+    this._fail(new ServerError({ code: "STREAM_LOST", number: 409, message, details }));
+  }
+
+  _fail(problem) {
+    if (this.#failure || this.state !== "open") return;
+    this.#failure = problem;
+    const told = (problem)?.details?.[0];
+    if ((problem)?.code === "STREAM_ENDED" && told?.state) this.state = told.state;
+    clearTimeout(this.#timer);
+    callListener(() => this.#stop.abort(problem));
+    this.#sender.stop();
+    this.#ended?.reject(problem);
+    this.host.onOver(this);
+    this.#changed();
+  }
+
+  async *steers() {
+    for (;;) {
+      const steer = this.#steers.shift();
+      if (steer) {
+        this.#flow.take(steer.id);
+        yield steer;
+      } else if (this.#failure || this.#ending || this.state !== "open") return;
+      else await new Promise((resolve) => this.#waiting.add(() => resolve(undefined)));
+    }
+  }
+}
+
+function quietly(work) {
+  const promise = work();
+  promise.catch(() => {});
+  return promise;
+}
+
+// --- streams.js ---
+
+function streamId(stream) {
+  const of = typeof stream === "string" ? stream : (stream?.of ?? stream?.id);
+  if (typeof of !== "string" || !of) throw new TypeError("Give the id of a streamed message, or the message.");
+  return of;
+}
+
+class Streams {
+  #own = new Map();
+  #host;
+
+  constructor({ line, requests, answers }) {
+    this.requests = requests;
+    this.#host = {
+      line,
+      requests,
+      onCommitted: (of, { n, delta, part }) => {
+        if (delta !== undefined || part !== undefined) answers.get(of)?.append({ n, delta, part });
+      },
+      onOver: (stream) => {
+        if (this.#own.get(stream.of) === stream) this.#own.delete(stream.of);
+      },
+    };
+  }
+
+  owns(of) {
+    return this.#own.has(of);
+  }
+
+  async open(frame, mode, timeout) {
+    const opening = { ...frame, id: frame.id ?? newId(), stream: { mode }, ack: true };
+    const answer = await this.requests.request(opening, { repeat: true, timeout });
+    const address = `${answer.room}:${answer.channel}`;
+    return this.#add(new OutStream(this.#host, { ...answer.stream, mode }, { address, opening }));
+  }
+
+  async adopt(of, keep) {
+    const told = await this.requests.command("adopt_stream", { of, keep }, { repeat: true });
+    const address = told.room ? `${told.room}:${told.channel}` : "";
+    return this.#add(new OutStream(this.#host, told, { address, token: told.token }));
+  }
+
+  stop(of) {
+    return this.requests.command("stop_stream", { of }, { repeat: true });
+  }
+
+  #add(stream) {
+    this.#own.get(stream.of)?._replaced();
+    if (stream.state === "open") this.#own.set(stream.of, stream);
+    return stream;
+  }
+
+  notice({ event, of, message }) {
+    if (event !== "stop_requested" && event !== "steer") return false;
+    const stream = this.#own.get(of);
+    if (event === "steer") stream?._steer(message);
+    else stream?._stopRequested();
+    return true;
+  }
+
+  goOn(retryAfter) {
+    for (const stream of [...this.#own.values()]) stream._goOn(retryAfter);
+  }
+
+  fail(error) {
+    for (const stream of [...this.#own.values()]) stream._fail(error);
+  }
+}
+
+// --- publisher.js ---
+
+class Publisher extends Commands {
+  #echoes;
+  #unacked;
+
+  constructor(parts, settings, echoes) {
+    super(parts.requests);
+    this._settings = settings;
+    this.#echoes = echoes;
+    this.#unacked = new Semaphore(settings.maxUnacked);
+    this._streams = new Streams(parts);
+  }
+
+  async publish(address, message, options = {}) {
+    const frame = addressed(messageFrame(options.type ?? "event", message, options), address);
+    if (options.steer !== undefined && options.steer !== null) frame.steer = streamId(options.steer);
+    if (frame.type === "private") return this.#publish(frame, { ...options, ack: true });
+    if (options.echo ?? this.#echoes(address)) frame.echo = true;
+    return this.#publish(frame, options);
+  }
+
+  async private(to, message, options = {}) {
+    const frame = messageFrame("private", message, options);
+    frame.to = Array.isArray(to) ? to : [to];
+    return this.#publish(frame, { ...options, ack: true });
+  }
+
+  async #publish(frame, { ack = true, timeout = this._settings.timeout }) {
+    await this.#unacked.acquire();
+    try {
+      if (!ack) {
+        await this._requests.send(this._requests.encode(frame), timeout);
+        return { id: frame.id, room: frame.room ?? "", channel: frame.channel ?? ALL, seq: null, duplicate: false };
+      }
+      const answer = await this._requests.request({ ...frame, ack: true }, { repeat: true, timeout });
+      const { room, channel, seq = null, duplicate = false } = answer;
+      const receipt = { id: frame.id, room, channel, seq, duplicate };
+      return typeof answer.steered === "boolean" ? { ...receipt, steered: answer.steered } : receipt;
+    } finally {
+      this.#unacked.release();
+    }
+  }
+
+  async stream(
+    address,
+    { run, mode = "text", type = "event", echo, timeout = this._settings.timeout, ...options } = {},
+  ) {
+    const frame = addressed(messageFrame(type, undefined, { id: run, ...options }), address);
+    if (frame.type !== "private" && (echo ?? this.#echoes(address))) frame.echo = true;
+    return this._streams.open(frame, mode, timeout);
+  }
+
+  adoptStream(stream, { keep = true } = {}) {
+    return this._streams.adopt(streamId(stream), keep);
+  }
+
+  stopStream(stream) {
+    return this._streams.stop(streamId(stream));
+  }
+
+  async streamText(message, callback) {
+    for (;;) {
+      try {
+        for await (const delta of message.deltas()) callListener(callback, message.text, delta, message);
+        return message.state;
+      } catch (problem) {
+        if (!(problem instanceof StreamReset)) throw problem;
+        callListener(callback, "", null, message);
+      }
+    }
+  }
+
+  async send(frame) {
+    await this._requests.send(this._requests.encode(frame));
   }
 }
 
@@ -1588,10 +2610,77 @@ class Cursor {
   }
 }
 
+// --- handout.js ---
+
+class Handout {
+  #queue = [];
+  #growing = new Set();
+
+  constructor(address) {
+    this.address = address;
+    this.taken = null;
+  }
+
+  get length() {
+    return this.#queue.length;
+  }
+
+  next() {
+    const next = this.#queue.shift();
+    if (!next) return null;
+    this.#pass(next);
+    while (this.#queue.length && !this.#queue[0].message) this.#pass((this.#queue.shift()));
+    return next.message;
+  }
+
+  put(message, epoch) {
+    const { seq } = message.raw;
+    const own = message.address === this.address && Number.isInteger(seq);
+    this.#queue.push({ message, seq: own ? seq : null, epoch });
+  }
+
+  nameLog(epoch) {
+    for (const each of [...this.#queue, this.taken]) if (each && each.epoch === null) each.epoch = epoch;
+  }
+
+  #pass({ seq, epoch }) {
+    if (seq !== null) this.taken = { seq, epoch };
+  }
+
+  hasGrowing(of) {
+    return this.#growing.has(of);
+  }
+
+  addGrowing(of) {
+    this.#growing.add(of);
+  }
+
+  putLate(growth) {
+    const { of, seq, address, sender, mode } = growth;
+    const [room, channel] = splitAddress(address);
+    const frame = { id: of, type: "event", room, channel, from: sender, seq, stream: { mode }, late: true };
+    this.#growing.add(of);
+    this.#queue.push({ message: new Message(frame, false, growth), seq: null, epoch: null });
+  }
+
+  passEnd(of, address, place) {
+    if (!this.#growing.delete(of)) return false;
+    const waiting = { message: null, ...place };
+    if (address !== this.address) return true;
+    if (this.#queue.length) this.#queue.push(waiting);
+    else this.#pass(waiting);
+    return true;
+  }
+}
+
 // --- subscription.js ---
 
 class Subscription {
-  constructor(host, address, { since = null, echo = false, broadcasts = true, presence = false, buffer }) {
+  constructor(
+    host,
+    address,
+    { since = null, echo = false, broadcasts = true, presence = false, parts = true, buffer },
+  ) {
     if (!(buffer >= 1)) throw new RangeError("`buffer` must be 1 or more.");
     const [room, channel] = splitAddress(address);
     this.room = room;
@@ -1601,11 +2690,12 @@ class Subscription {
     this.echo = echo;
     this.broadcasts = broadcasts;
     this.presence = presence;
+    this.parts = parts;
     this.buffer = buffer;
     this.dropped = 0;
     this.gaps = 0;
     this._host = host;
-    this._queue = [];
+    this._handout = new Handout(this.address);
     this._cursors = new Map();
     this._error = null;
     this._opened = false;
@@ -1613,7 +2703,6 @@ class Subscription {
     this._closed = false;
     this._end = () => {};
     this._over = new Promise((resolve) => (this._end = resolve));
-    this._taken = null;
     this._wake = null;
     this._reading = Promise.resolve();
   }
@@ -1627,11 +2716,12 @@ class Subscription {
   }
 
   get waiting() {
-    return this._queue.length;
+    return this._handout.length;
   }
 
   get position() {
-    return this._taken && { seq: this._taken.seq, epoch: this._taken.epoch ?? "" };
+    const { taken } = this._handout;
+    return taken && { seq: taken.seq, epoch: taken.epoch ?? "" };
   }
 
   async open() {
@@ -1680,12 +2770,8 @@ class Subscription {
         if (!(problem instanceof BusClosed && this._host.closed)) throw problem;
         this._finish();
       }
-      const next = this._queue.shift();
-      if (next) {
-        const { message, epoch } = next;
-        if (message.seq !== null && message.address === this.address) this._taken = { seq: message.seq, epoch };
-        return { done: false, value: message };
-      }
+      const message = this._handout.next();
+      if (message) return { done: false, value: message };
       if (this._closed) return { done: true, value: undefined };
       if (this._error) throw this._error;
       const behind = [...this._cursors].find(([, cursor]) => cursor.lagging);
@@ -1701,7 +2787,7 @@ class Subscription {
     try {
       const limit = Math.min(MAX_PAGE, this.buffer);
       const page = (after) => this._host.historyFrames(address, after, limit);
-      if (await catchUp(cursor, limit, page, (frame) => this.#accept(frame, cursor, true))) this.gaps += 1;
+      if (await catchUp(cursor, limit, page, (frame) => this.#accept(address, frame, cursor, true))) this.gaps += 1;
     } catch (problem) {
       if (this._closed || this._error) return;
       if (isTransient(problem)) await this.#pause(problem);
@@ -1726,6 +2812,7 @@ class Subscription {
     const cursor = this.#cursor(address);
     cursor.startAt(place);
     if (gap) this.#lose(cursor);
+    for (const growth of this._host.answers.in(address)) this._grows(growth);
   }
 
   _continueAt(address, place, { lost, silent }) {
@@ -1733,13 +2820,10 @@ class Subscription {
     if (cursor.last === null) this._startAt(address, place);
     else if (lost || cursor.isAnotherLog(place)) this._startAt(address, place, true);
     else if (silent && place.seq > cursor.last && !cursor.lagging) this._startAt(address, place, true);
-    else if (cursor.epoch === null && place.epoch) this.#nameLog(address, cursor, place.epoch);
-  }
-
-  #nameLog(address, cursor, epoch) {
-    cursor.epoch = epoch;
-    if (address !== this.address) return;
-    for (const each of [...this._queue, this._taken]) if (each && each.epoch === null) each.epoch = epoch;
+    else if (cursor.epoch === null && place.epoch) {
+      cursor.epoch = place.epoch;
+      if (address === this.address) this._handout.nameLog(place.epoch);
+    }
   }
 
   _catchUpTo(address, head) {
@@ -1755,7 +2839,7 @@ class Subscription {
 
   _deliver(address, frame) {
     const own = frame.from === this._host.clientId && !this.echo;
-    const full = this._queue.length >= this.buffer;
+    const full = this._handout.length >= this.buffer;
     if (!Number.isInteger(frame.seq)) {
       if (own) return;
       if (full) this.dropped += 1;
@@ -1765,27 +2849,41 @@ class Subscription {
     const cursor = this.#cursor(address);
     if (cursor.last !== null && frame.seq <= cursor.last) return;
     if (cursor.lagging) cursor.head = Math.max(cursor.head, frame.seq);
-    else if (!full || own) this.#accept(frame, cursor, false);
+    else if (!full || own) this.#accept(address, frame, cursor, false);
     else if (address.endsWith(`:${ALL}`)) {
       cursor.last = frame.seq;
       this.#lose(cursor);
     } else cursor.lagBefore(frame.seq);
   }
 
-  #accept(frame, cursor, fromHistory) {
+  #accept(address, frame, cursor, fromHistory) {
     if (cursor.last !== null) {
       if (frame.seq <= cursor.last) return;
       if (fromHistory && frame.seq > cursor.last + 1 && cursor.last > 0) this.#lose(cursor);
     }
     cursor.last = frame.seq;
+    const growth = this._host.answers.take(frame, fromHistory);
+    const ends = isStreamEnd(frame);
+    if (ends && this._handout.passEnd(frame.of, address, { seq: frame.seq, epoch: cursor.epoch })) return;
+    if (growth && !ends && this._handout.hasGrowing(growth.of)) return;
     if (frame.from === this._host.clientId && !this.echo) return;
+    if (growth && !ends) this._handout.addGrowing(growth.of);
     const { gap } = cursor;
     cursor.gap = false;
-    this.#put(new Message(frame, gap), cursor.epoch);
+    this.#put(new Message(frame, gap, growth), cursor.epoch);
+  }
+
+  _grows(growth) {
+    if (!this.parts || growth.over || this._handout.hasGrowing(growth.of)) return;
+    if (growth.sender === this._host.clientId && !this.echo) return;
+    const { last } = this.#cursor(growth.address);
+    if (growth.seq !== null && (last === null || growth.seq > last)) return;
+    this._handout.putLate(growth);
+    this._wake?.();
   }
 
   _deliverNotice(frame) {
-    if (this.presence && this._queue.length < this.buffer) this.#put(new Message(frame), null);
+    if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
   }
 
   #lose(cursor) {
@@ -1794,7 +2892,7 @@ class Subscription {
   }
 
   #put(message, epoch) {
-    this._queue.push({ message, epoch });
+    this._handout.put(message, epoch);
     this._wake?.();
   }
 
@@ -1823,31 +2921,25 @@ class Subscription {
 
 const SERVER_ID = "arqonbus_server";
 
-function messageFrame(type, message, { payload, metadata, id = newId() }) {
-  const frame = { type, id };
-  if (message !== null && typeof message === "object") {
-    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
-    frame.payload = message;
-  } else {
-    if (message !== undefined && message !== null) frame.message = message;
-    if (payload !== undefined) frame.payload = payload;
-  }
-  if (metadata !== undefined) frame.metadata = metadata;
-  return frame;
-}
-
-class Bus extends Commands {
+class Bus extends Publisher {
   #listeners = new Listeners();
-  #logs = new Logs();
+  #answers;
+  #logs = new Logs((address) => this.#answers.leave(address));
 
   constructor(dial, registration, settings, identity = null) {
     const line = new Line();
-    const requests = new Requests(line, settings.timeout, (problem) => this._emit("error", problem));
-    super(requests);
+    const requests = new Requests(line, settings.timeout, (problem) => {
+      if (problem.code === "RATE_LIMITED") this._streams.goOn(problem.retryAfter ?? 1_000);
+      this._emit("error", problem);
+    });
+    const answers = new Answers((growth) => this.#folded(growth));
+    const echoes = (address) =>
+      this.#logs.subscriptionsOf(address || this.address).some((each) => each.echo);
+    super({ line, requests, answers }, settings, echoes);
+    this.#answers = answers;
     this._line = line;
-    this._settings = settings;
+    this._buffer = settings.buffer;
     this._identity = identity;
-    this._unacked = new Semaphore(settings.maxUnacked);
     const connection = new Connection(
       dial,
       registration,
@@ -1857,12 +2949,16 @@ class Bus extends Commands {
         positions: () => this.#logs.positions(memberships.wanted()),
         onRegistered: (answer, asked) => memberships.registered(answer.channels ?? {}, asked),
         onFrame: (frame) => this.#receive(frame),
-        onConnected: () => memberships.reconcile(),
+        onConnected: () => {
+          memberships.reconcile();
+          this._streams.goOn();
+          this.#answers.reconnected();
+        },
         onState: (state) => {
           callListener(settings.onState, state);
           this._emit("state", state);
         },
-        onEnd: (error) => this.#endSubscriptions(error),
+        onEnd: (error) => this.#end(error),
       },
     );
     const memberships = new Memberships({ line, connection, requests, commands: this, logs: this.#logs }, (problem) =>
@@ -1871,6 +2967,7 @@ class Bus extends Commands {
     this._connection = connection;
     this._memberships = memberships;
     this._host = {
+      answers: this.#answers,
       get clientId() {
         return connection.clientId;
       },
@@ -1950,7 +3047,9 @@ class Bus extends Commands {
     this.#listeners.emit(event, ...values);
   }
 
-  #endSubscriptions(error) {
+  #end(error) {
+    this._streams.fail(error);
+    this.#answers.leave();
     for (const subscription of this.#logs.all) {
       if (error instanceof BusClosed) subscription._finish();
       else subscription._fail(error);
@@ -1963,14 +3062,47 @@ class Bus extends Commands {
       this._requests.answered(frame);
       return;
     }
+    const notice = type === "system" && frame.from === SERVER_ID && seq === undefined;
+    if (notice && this._streams.notice(frame.payload ?? {})) return;
     if (typeof room !== "string" || typeof channel !== "string") return;
     const address = `${room}:${channel}`;
-    if (type === "system" && frame.from === SERVER_ID && seq === undefined) {
-      this.#notice(address, frame);
-      return;
+    if (notice) this.#notice(address, frame);
+    else if (isAppend(frame)) this.#append(address, frame);
+    else this.#message(address, frame);
+  }
+
+  #message(address, frame) {
+    if (Number.isInteger(frame.seq)) {
+      this.#logs.advance(address, frame.seq);
+      if (isOpening(frame) || isStreamEnd(frame)) this.#answers.take(frame);
     }
-    if (Number.isInteger(seq)) this.#logs.advance(address, seq);
     for (const subscription of this.#logs.receivers(address)) subscription._deliver(address, frame);
+  }
+
+  #append(address, frame) {
+    const known = this.#answers.get(frame.of);
+    const growth = this.#answers.append(address, frame);
+    if (!growth.sender && this._streams.owns(frame.of)) growth.sender = this.clientId;
+    if (known && !frame.snapshot) return;
+    for (const subscription of this.#logs.receivers(address)) subscription._grows(growth);
+  }
+
+  async #folded({ of, seq, address }) {
+    try {
+      const [frame] = await this._historyFrames(address, Number(seq) - 1, 1, true);
+      return frame?.id === of ? frame : null;
+    } catch (problem) {
+      if (problem instanceof ServerError && problem.number === 404) return null;
+      throw problem;
+    }
+  }
+
+  _kept(frame) {
+    const grows =
+      isOpening(frame) && frame.stream.state === "open" && this.#logs.live.has(`${frame.room}:${frame.channel}`);
+    return grows || this.#answers.get(frame.id)
+      ? new Message(frame, false, this.#answers.take(frame))
+      : super._kept(frame);
   }
 
   #notice(address, frame) {
@@ -1984,47 +3116,9 @@ class Bus extends Commands {
     this._emit("notice", frame);
   }
 
-  async publish(address, message, options = {}) {
-    const frame = messageFrame(options.type ?? "event", message, options);
-    if (address !== null && address !== undefined) {
-      const [room, channel] = splitAddress(address);
-      if (room === INBOX_ROOM) return this.private(channel, message, options);
-      frame.room = room;
-      if (channel !== ALL) frame.channel = channel;
-    }
-    const subscriptions = this.#logs.subscriptionsOf(address || this.address);
-    if (options.echo ?? subscriptions.some((each) => each.echo)) frame.echo = true;
-    return this.#publish(frame, options);
-  }
-
-  async private(to, message, options = {}) {
-    const frame = messageFrame("private", message, options);
-    frame.to = Array.isArray(to) ? to : [to];
-    return this.#publish(frame, { ...options, ack: true });
-  }
-
-  async #publish(frame, { ack = true, timeout = this._settings.timeout }) {
-    await this._unacked.acquire();
-    try {
-      if (!ack) {
-        await this._requests.send(this._requests.encode(frame), timeout);
-        return { id: frame.id, room: frame.room ?? "", channel: frame.channel ?? ALL, seq: null, duplicate: false };
-      }
-      const answer = await this._requests.request({ ...frame, ack: true }, { repeat: true, timeout });
-      const { room, channel, seq = null, duplicate = false } = answer;
-      return { id: frame.id, room, channel, seq, duplicate };
-    } finally {
-      this._unacked.release();
-    }
-  }
-
-  async send(frame) {
-    await this._requests.send(this._requests.encode(frame));
-  }
-
   subscribe(address, options = {}, listener = null) {
     if (typeof options === "function") [options, listener] = [{}, options];
-    const subscription = new Subscription(this._host, address, { buffer: this._settings.buffer, ...options });
+    const subscription = new Subscription(this._host, address, { buffer: this._buffer, ...options });
     if (listener) subscription._listen(listener);
     return subscription;
   }
@@ -2034,8 +3128,8 @@ class Bus extends Commands {
     return this.subscribe(`${INBOX_ROOM}:${this.clientId}`, { ...options, broadcasts: false }, listener);
   }
 
-  join(address) {
-    return this._memberships.join(address);
+  join(address, options = {}) {
+    return this._memberships.join(address, options);
   }
 
   async leave(address) {
@@ -2237,7 +3331,9 @@ export {
   ConnectionLost,
   IdentityInUse,
   Message,
+  OutStream,
   ServerError,
+  StreamReset,
   Subscription,
   TimedOut,
   VERSION,

@@ -1,19 +1,20 @@
 /** The client as applications use it: the parts of this folder, put together. */
 
-import { ALL, INBOX_ROOM, splitAddress } from "./addresses.js";
+import { INBOX_ROOM } from "./addresses.js";
+import { Answers } from "./answers.js";
 import { Listeners, callListener } from "./application.js";
-import { Commands } from "./commands.js";
 import { Connection } from "./connection.js";
 import { BusClosed, ServerError } from "./errors.js";
-import { newId } from "./frames.js";
+import { isAppend, isOpening, isStreamEnd } from "./growth.js";
 import { Line } from "./line.js";
 import { Logs } from "./logs.js";
 import { Memberships } from "./memberships.js";
-import { Semaphore } from "./pacing.js";
+import { Message } from "./message.js";
+import { Publisher } from "./publisher.js";
 import { Requests } from "./requests.js";
 import { Subscription } from "./subscription.js";
 
-/** @import { ConnectOptions, Listener, PublishOptions, Receipt, SubscribeOptions } from "../arqonbus.d.ts" */
+/** @import { ConnectOptions, JoinOptions, Listener, SubscribeOptions } from "../arqonbus.d.ts" */
 /** @import { ConnectionSettings } from "./connection.js" */
 /** @import { Frame } from "./frames.js" */
 /** @import { Identity } from "./identity.js" */
@@ -30,31 +31,12 @@ import { Subscription } from "./subscription.js";
 
 const SERVER_ID = "arqonbus_server";
 
-/**
- * The frame of a new message.
- * @param {string} type
- * @param {unknown} message a text, or an object, which is the payload
- * @param {PublishOptions} options
- * @returns {Frame}
- */
-function messageFrame(type, message, { payload, metadata, id = newId() }) {
-  /** @type {Frame} */
-  const frame = { type, id };
-  if (message !== null && typeof message === "object") {
-    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
-    frame.payload = message;
-  } else {
-    if (message !== undefined && message !== null) frame.message = message;
-    if (payload !== undefined) frame.payload = payload;
-  }
-  if (metadata !== undefined) frame.metadata = metadata;
-  return frame;
-}
-
 /** A client of the bus: one identity that stays connected. `connect` makes it. */
-export class Bus extends Commands {
+export class Bus extends Publisher {
   #listeners = new Listeners();
-  #logs = new Logs();
+  /** @type {Answers} */
+  #answers;
+  #logs = new Logs((address) => this.#answers.leave(address));
 
   /**
    * @param {Dial} dial
@@ -64,12 +46,19 @@ export class Bus extends Commands {
    */
   constructor(dial, registration, settings, identity = null) {
     const line = new Line();
-    const requests = new Requests(line, settings.timeout, (problem) => this._emit("error", problem));
-    super(requests);
+    const requests = new Requests(line, settings.timeout, (problem) => {
+      // It does not say which frame was refused.
+      if (problem.code === "RATE_LIMITED") this._streams.goOn(problem.retryAfter ?? 1_000);
+      this._emit("error", problem);
+    });
+    const answers = new Answers((growth) => this.#folded(growth));
+    const echoes = (/** @type {string | null | undefined} */ address) =>
+      this.#logs.subscriptionsOf(address || this.address).some((each) => each.echo);
+    super({ line, requests, answers }, settings, echoes);
+    this.#answers = answers;
     this._line = line;
-    this._settings = settings;
+    this._buffer = settings.buffer;
     this._identity = identity;
-    this._unacked = new Semaphore(settings.maxUnacked);
     const connection = new Connection(
       dial,
       registration,
@@ -79,12 +68,16 @@ export class Bus extends Commands {
         positions: () => this.#logs.positions(memberships.wanted()),
         onRegistered: (answer, asked) => memberships.registered(answer.channels ?? {}, asked),
         onFrame: (frame) => this.#receive(frame),
-        onConnected: () => memberships.reconcile(),
+        onConnected: () => {
+          memberships.reconcile();
+          this._streams.goOn();
+          this.#answers.reconnected();
+        },
         onState: (state) => {
           callListener(settings.onState, state);
           this._emit("state", state);
         },
-        onEnd: (error) => this.#endSubscriptions(error),
+        onEnd: (error) => this.#end(error),
       },
     );
     const memberships = new Memberships({ line, connection, requests, commands: this, logs: this.#logs }, (problem) =>
@@ -94,6 +87,7 @@ export class Bus extends Commands {
     this._memberships = memberships;
     /** @type {SubscriptionHost} */
     this._host = {
+      answers: this.#answers,
       get clientId() {
         return connection.clientId;
       },
@@ -201,7 +195,9 @@ export class Bus extends Commands {
   }
 
   /** @param {Error} error */
-  #endSubscriptions(error) {
+  #end(error) {
+    this._streams.fail(error);
+    this.#answers.leave();
     for (const subscription of this.#logs.all) {
       if (error instanceof BusClosed) subscription._finish();
       else subscription._fail(error);
@@ -217,14 +213,65 @@ export class Bus extends Commands {
       this._requests.answered(frame);
       return;
     }
+    const notice = type === "system" && frame.from === SERVER_ID && seq === undefined;
+    if (notice && this._streams.notice(frame.payload ?? {})) return;
     if (typeof room !== "string" || typeof channel !== "string") return;
     const address = `${room}:${channel}`;
-    if (type === "system" && frame.from === SERVER_ID && seq === undefined) {
-      this.#notice(address, frame);
-      return;
+    if (notice) this.#notice(address, frame);
+    else if (isAppend(frame)) this.#append(address, frame);
+    else this.#message(address, frame);
+  }
+
+  /**
+   * @param {string} address
+   * @param {Frame} frame a message of a log
+   */
+  #message(address, frame) {
+    if (Number.isInteger(frame.seq)) {
+      this.#logs.advance(address, frame.seq);
+      if (isOpening(frame) || isStreamEnd(frame)) this.#answers.take(frame);
     }
-    if (Number.isInteger(seq)) this.#logs.advance(address, seq);
     for (const subscription of this.#logs.receivers(address)) subscription._deliver(address, frame);
+  }
+
+  /**
+   * @param {string} address
+   * @param {Frame} frame a part of a streamed message, or a snapshot of its parts
+   */
+  #append(address, frame) {
+    const known = this.#answers.get(frame.of);
+    const growth = this.#answers.append(address, frame);
+    if (!growth.sender && this._streams.owns(frame.of)) growth.sender = this.clientId;
+    if (known && !frame.snapshot) return;
+    for (const subscription of this.#logs.receivers(address)) subscription._grows(growth);
+  }
+
+  /**
+   * The folded message of an answer that is not known well. Null if it is gone.
+   * @param {import("./growth.js").Growth} growth
+   * @returns {Promise<Frame | null>}
+   */
+  async #folded({ of, seq, address }) {
+    try {
+      const [frame] = await this._historyFrames(address, Number(seq) - 1, 1, true);
+      return frame?.id === of ? frame : null;
+    } catch (problem) {
+      if (problem instanceof ServerError && problem.number === 404) return null;
+      throw problem;
+    }
+  }
+
+  /**
+   * A message of the history. If it is open and reaches this client, it grows.
+   * @override
+   * @param {Frame} frame
+   */
+  _kept(frame) {
+    const grows =
+      isOpening(frame) && frame.stream.state === "open" && this.#logs.live.has(`${frame.room}:${frame.channel}`);
+    return grows || this.#answers.get(frame.id)
+      ? new Message(frame, false, this.#answers.take(frame))
+      : super._kept(frame);
   }
 
   /**
@@ -242,73 +289,6 @@ export class Bus extends Commands {
     this._emit("notice", frame);
   }
 
-  // --- publishing ---
-
-  /**
-   * Publish to `room:channel`, to `room` for everybody in it, or with null to the initial channel.
-   *
-   * `message` is a text, or an object, which is the payload. With `ack` it resolves when the message is durable. The
-   * message is sent again under the same id after a break, so it is published exactly once. Without `ack` it resolves
-   * when the frame is on the wire.
-   * @param {string | null | undefined} address
-   * @param {unknown} [message]
-   * @param {PublishOptions} [options]
-   * @returns {Promise<Receipt>}
-   */
-  async publish(address, message, options = {}) {
-    const frame = messageFrame(options.type ?? "event", message, options);
-    if (address !== null && address !== undefined) {
-      const [room, channel] = splitAddress(address);
-      if (room === INBOX_ROOM) return this.private(channel, message, options);
-      frame.room = room;
-      if (channel !== ALL) frame.channel = channel;
-    }
-    const subscriptions = this.#logs.subscriptionsOf(address || this.address);
-    if (options.echo ?? subscriptions.some((each) => each.echo)) frame.echo = true;
-    return this.#publish(frame, options);
-  }
-
-  /**
-   * Send to the inboxes of one client or several. It resolves when the message is durable. Throws TARGET_NOT_FOUND.
-   * @param {string | string[]} to client ids
-   * @param {unknown} [message]
-   * @param {PublishOptions} [options]
-   * @returns {Promise<Receipt>}
-   */
-  async private(to, message, options = {}) {
-    const frame = messageFrame("private", message, options);
-    frame.to = Array.isArray(to) ? to : [to];
-    return this.#publish(frame, { ...options, ack: true });
-  }
-
-  /**
-   * @param {Frame} frame
-   * @param {PublishOptions} options
-   * @returns {Promise<Receipt>}
-   */
-  async #publish(frame, { ack = true, timeout = this._settings.timeout }) {
-    await this._unacked.acquire();
-    try {
-      if (!ack) {
-        await this._requests.send(this._requests.encode(frame), timeout);
-        return { id: frame.id, room: frame.room ?? "", channel: frame.channel ?? ALL, seq: null, duplicate: false };
-      }
-      const answer = await this._requests.request({ ...frame, ack: true }, { repeat: true, timeout });
-      const { room, channel, seq = null, duplicate = false } = answer;
-      return { id: frame.id, room, channel, seq, duplicate };
-    } finally {
-      this._unacked.release();
-    }
-  }
-
-  /**
-   * Send a frame of your own as it is. Nothing waits for its answer. Throws BusClosed, TimedOut and the like.
-   * @param {Frame | string} frame
-   */
-  async send(frame) {
-    await this._requests.send(this._requests.encode(frame));
-  }
-
   // --- channels and subscriptions ---
 
   /**
@@ -321,7 +301,7 @@ export class Bus extends Commands {
    */
   subscribe(address, options = {}, listener = null) {
     if (typeof options === "function") [options, listener] = [{}, options];
-    const subscription = new Subscription(this._host, address, { buffer: this._settings.buffer, ...options });
+    const subscription = new Subscription(this._host, address, { buffer: this._buffer, ...options });
     if (listener) subscription._listen(listener);
     return subscription;
   }
@@ -339,9 +319,10 @@ export class Bus extends Commands {
   /**
    * Become a member and stay one across reconnects. `subscribe` does that by itself.
    * @param {string} address
+   * @param {JoinOptions} [options]
    */
-  join(address) {
-    return this._memberships.join(address);
+  join(address, options = {}) {
+    return this._memberships.join(address, options);
   }
 
   /**

@@ -9,6 +9,8 @@ import { isPosition, sinceTime } from "./positions.js";
 /** @import { Frame } from "./frames.js" */
 /** @import { Requests } from "./requests.js" */
 
+/** @typedef {{ messages: Message[], next: number | string | null }} Page */
+
 /** What a client can ask the server. */
 export class Commands {
   /** @param {Requests} requests */
@@ -124,14 +126,15 @@ export class Commands {
   /**
    * One page, oldest first: the newest `limit` messages (before `before`), or the first ones behind `after`. Both are
    * exclusive: a seq, a time, or the `next` of a page that was read with the same one (`before`, if with neither).
-   * `limit` is at most 500.
+   * `limit` is at most 500. A streamed message is one message, with what has arrived of it. With `fold: false` its
+   * opening and its end are two.
    * @param {string} address
    * @param {Types.HistoryOptions} [options]
-   * @returns {Promise<Types.Page>}
+   * @returns {Promise<Page>}
    */
   async historyPage(address, options = {}) {
     const result = await this.#historyResult(address, options);
-    return { messages: result.messages.map((frame) => new Message(frame)), next: result.next ?? null };
+    return { messages: result.messages.map((frame) => this._kept(frame)), next: result.next ?? null };
   }
 
   /**
@@ -150,7 +153,7 @@ export class Commands {
     }
     if (after === null) after = whole ? new Date(0) : 0;
     while (after !== null) {
-      /** @type {Types.Page} */
+      /** @type {Page} */
       const page = await this.historyPage(address, { limit: MAX_PAGE, after, type, sender });
       for (const message of page.messages) {
         if (end && message.timestamp && message.timestamp >= end) return;
@@ -166,7 +169,7 @@ export class Commands {
    * @param {Types.HistoryOptions} options
    * @returns {Promise<{ messages: Frame[], next?: number | string | null }>}
    */
-  #historyResult(address, { limit = 50, before = null, after = null, type, sender }) {
+  #historyResult(address, { limit = 50, before = null, after = null, type, sender, fold = false }) {
     const [room, channel] = splitAddress(address);
     /** @type {Frame} */
     const parameters = { channel: `${room}:${channel}`, limit };
@@ -176,16 +179,26 @@ export class Commands {
     }
     if (type) parameters.type = type;
     if (sender) parameters.sender = sender;
+    if (fold) parameters.fold = true;
     return this.command("history", parameters, { repeat: true });
   }
 
   /**
-   * The frames behind a seq, as they were delivered.
+   * The frames behind a seq, as they were delivered, or with streamed messages in one.
    * @param {string} address
    * @param {number} after
    * @param {number} limit
+   * @param {boolean} [fold]
    */
-  async _historyFrames(address, after, limit) {
-    return (await this.#historyResult(address, { after, limit })).messages;
+  async _historyFrames(address, after, limit, fold = false) {
+    return (await this.#historyResult(address, { after, limit, fold })).messages;
+  }
+
+  /**
+   * A message of the history.
+   * @param {Frame} frame
+   */
+  _kept(frame) {
+    return new Message(frame);
   }
 }

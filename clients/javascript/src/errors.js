@@ -23,6 +23,9 @@ export class TimedOut extends ArqonBusError {}
 /** Another page of this browser is connected with the identity that was asked for. */
 export class IdentityInUse extends ArqonBusError {}
 
+/** The text that was read of a streamed message was thrown away by a new owner. Reading it can begin again. */
+export class StreamReset extends ArqonBusError {}
+
 /** The bus was used after `close()`. */
 export class BusClosed extends ArqonBusError {}
 

@@ -25,9 +25,11 @@ export {
   ConnectionLost,
   IdentityInUse,
   ServerError,
+  StreamReset,
   TimedOut,
   comesBack,
 } from "./errors.js";
 export { Message } from "./message.js";
+export { OutStream } from "./out-stream.js";
 export { Backoff } from "./pacing.js";
 export { Subscription } from "./subscription.js";

@@ -21,7 +21,9 @@ export const resumedPlace = (row, asked) => placeIn(row, row.recovered === false
 
 /** What one client receives: its subscriptions, and the place in each log. Only `continueAt` sets a place. */
 export class Logs {
-  constructor() {
+  /** @param {(address: string) => void} [onDropped] gets each log of which nothing arrives any more */
+  constructor(onDropped = () => {}) {
+    this.onDropped = onDropped;
     /** @type {Map<string, Place>} how far each log was received, for the next registration */
     this.places = new Map();
     /** @type {Set<string>} the logs that reach the client on this connection */
@@ -220,5 +222,6 @@ export class Logs {
     this.places.delete(address);
     this.live.delete(address);
     this.first.delete(address);
+    this.onDropped(address);
   }
 }

@@ -33,8 +33,14 @@ export class Memberships {
     this.commands = commands;
     this.logs = logs;
     this.onError = onError;
-    /** @type {Set<string>} channels that the application joined, which stay while subscriptions come and go */
-    this.kept = new Set();
+    /**
+     * Channels that the application joined, which stay while subscriptions come and go. The value says whether it wants
+     * the parts of streamed messages.
+     * @type {Map<string, boolean>}
+     */
+    this.kept = new Map();
+    /** @type {Set<string>} where the server was told to send no parts, on this connection */
+    this.quiet = new Set();
     /** @type {Set<string>} where the server has the client as a member, or may have: an answer can be lost */
     this.members = new Set();
     /** @type {Map<string, Set<Subscription>>} the subscriptions that are about to join a channel */
@@ -43,7 +49,7 @@ export class Memberships {
 
   /** The channels that something here needs: `join`, a subscription, or one that is opening. */
   wanted() {
-    const addresses = [...this.kept, ...this.logs.byAddress.keys(), ...this.opening.keys()];
+    const addresses = [...this.kept.keys(), ...this.logs.byAddress.keys(), ...this.opening.keys()];
     return new Set(addresses.filter((address) => isJoinable(address) && this.#isNeeded(address)));
   }
 
@@ -60,17 +66,27 @@ export class Memberships {
     return this.kept.has(address) || this.logs.byAddress.has(address);
   }
 
+  /**
+   * Whether anything here wants the parts of a channel's streamed messages.
+   * @param {string} address
+   */
+  #wantsParts(address) {
+    const readers = [...this.logs.subscriptionsOf(address), ...(this.opening.get(address) ?? [])];
+    return this.kept.get(address) === true || readers.some((each) => each.parts && !each.closed);
+  }
+
   // --- joining and leaving ---
 
   /**
    * Become a member and stay one.
    * @param {string} address
+   * @param {{ parts?: boolean }} [options] whether to receive the parts of streamed messages
    * @returns {Promise<Joined>}
    */
-  join(address) {
+  join(address, { parts = true } = {}) {
     return this.#queue.run(address, async () => {
-      const joined = await this.#join(address, null);
-      this.kept.add(address);
+      const joined = await this.#join(address, null, { parts: parts || this.#wantsParts(address) });
+      this.kept.set(address, parts);
       return joined;
     });
   }
@@ -102,13 +118,15 @@ export class Memberships {
   /**
    * @param {string} address
    * @param {Position | null} since
-   * @param {{ own?: boolean, onJoined?: ((result: Joined) => void) | null }} [options] `own`: `since` is the client's
-   *   own place, and not that of a new subscription; `onJoined` runs before any frame that follows the answer
+   * @param {{ own?: boolean, parts?: boolean, onJoined?: ((result: Joined) => void) | null }} [options] `own`: `since`
+   *   is the client's own place, and not that of a new subscription; `onJoined` runs before any frame that follows the
+   *   answer
    * @returns {Promise<Joined>}
    */
-  async #join(address, since, { own = false, onJoined = null } = {}) {
-    /** @type {{ channel: string, since?: number, epoch?: string }} */
+  async #join(address, since, { own = false, parts = this.#wantsParts(address), onJoined = null } = {}) {
+    /** @type {{ channel: string, since?: number, epoch?: string, parts?: boolean }} */
     const parameters = { channel: address };
+    if (!parts) parameters.parts = false;
     if (since) {
       parameters.since = since.seq;
       // An empty epoch says that the log was unknown.
@@ -117,6 +135,8 @@ export class Memberships {
     }
     const onAnswer = (/** @type {any} */ { result }) => {
       this.members.add(address);
+      if (parts) this.quiet.delete(address);
+      else this.quiet.add(address);
       this.logs.joined(address, result, since, own);
       onJoined?.(result);
     };
@@ -179,17 +199,32 @@ export class Memberships {
    */
   registered(channels, asked) {
     this.members = new Set(Object.keys(channels).filter(isJoinable));
+    this.quiet.clear();
     this.logs.registered(channels, asked, this.wanted());
   }
 
   /** Connected again: join what is needed and leave what is not, where the server has other memberships. */
   reconcile() {
-    for (const address of new Set([...this.kept, ...this.logs.byAddress.keys()])) {
-      if (isJoinable(address) && !this.members.has(address)) {
-        this.#queue.run(address, () => this.#rejoin(address)).catch(report);
-      }
+    for (const address of new Set([...this.kept.keys(), ...this.logs.byAddress.keys()])) {
+      if (!isJoinable(address)) continue;
+      if (!this.members.has(address)) this.#queue.run(address, () => this.#rejoin(address)).catch(report);
+      else if (!this.#wantsParts(address)) this.#queue.run(address, () => this.#hush(address)).catch(report);
     }
     for (const address of this.members) this.#leaveUnused(address).catch(report);
+  }
+
+  /**
+   * Say again that no parts are wanted: a registration joins with parts.
+   * @param {string} address
+   */
+  async #hush(address) {
+    if (this.quiet.has(address) || this.#wantsParts(address) || !this.#isUsed(address)) return;
+    try {
+      await this.#join(address, null, { parts: false });
+    } catch (problem) {
+      // Parts that nobody reads do no harm.
+      if (!(problem instanceof ArqonBusError)) throw problem;
+    }
   }
 
   /**
@@ -290,7 +325,7 @@ export class Memberships {
     const after = sinceTime(since);
     try {
       const head = await this.#headOf(address);
-      const page = await this.commands.historyPage(address, { after, limit: 1 });
+      const page = await this.commands.historyPage(address, { after, limit: 1, fold: false });
       const first = page.messages[0]?.seq ?? null;
       return { seq: first === null ? head : Math.min(head, first - 1), epoch: null };
     } catch (problem) {

@@ -1,6 +1,7 @@
 /** A message as applications see it. */
 
 import { INBOX_ROOM } from "./addresses.js";
+import { Growth, isStreamEnd } from "./growth.js";
 import { isoTime } from "./positions.js";
 
 /** @import { Frame } from "./frames.js" */
@@ -11,15 +12,21 @@ import { isoTime } from "./positions.js";
  */
 const objectOr = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
 
-/** One delivered message. */
+/** One delivered message. A streamed one grows: see `state`, `text` and `parts`. */
 export class Message {
   /**
    * @param {Frame} frame
    * @param {boolean} [afterGap]
+   * @param {Growth | null} [growth] what grows of it
    */
-  constructor(frame, afterGap = false) {
-    this.id = String(frame.id ?? "");
-    this.type = String(frame.type ?? "event");
+  constructor(frame, afterGap = false, growth = Growth.in(frame)) {
+    const end = isStreamEnd(frame);
+    this._growth = growth;
+    // An end whose opening was not seen stands for the whole answer.
+    this.id = String((end ? frame.of : frame.id) ?? "");
+    this.type = end ? "event" : String(frame.type ?? "event");
+    /** The opening of this streamed message was not seen here, so its payload and metadata are not known. */
+    this.late = end || frame.late === true;
     this.room = String(frame.room ?? "");
     this.channel = String(frame.channel ?? "");
     /** The sender's client id. The server vouches for it. */
@@ -29,7 +36,7 @@ export class Message {
      * @type {number | null}
      */
     this.seq = Number.isInteger(frame.seq) ? frame.seq : null;
-    this.payload = objectOr(frame.payload);
+    this.payload = end ? {} : objectOr(frame.payload);
     /**
      * What the sender gave as `message`, nearly always a text.
      * @type {unknown}
@@ -48,8 +55,9 @@ export class Message {
     return time === null ? null : new Date(time);
   }
 
-  /** The message's text. It is empty when there is none. */
+  /** The message's text; of a streamed one, what has arrived of it. It is empty when there is none. */
   get text() {
+    if (this._growth) return this._growth.text;
     if (typeof this.content === "string") return this.content;
     return typeof this.payload.message === "string" ? this.payload.message : "";
   }
@@ -72,5 +80,66 @@ export class Message {
   /** Whether it arrived through an inbox. */
   get private() {
     return this.room === INBOX_ROOM;
+  }
+
+  // --- streamed messages ---
+
+  /** Of a streamed message: `open`, `complete`, `aborted` or `stopped`. Null for any other message. */
+  get state() {
+    return this._growth && this._growth.state;
+  }
+
+  /** Of a streamed message: whether it is a `text`, or a list of `parts`. */
+  get mode() {
+    return this._growth && this._growth.mode;
+  }
+
+  /** What has arrived of a streamed message in mode `parts`. */
+  get parts() {
+    return this._growth ? this._growth.parts : [];
+  }
+
+  /** The number of the last part that has arrived. */
+  get have() {
+    return this._growth ? this._growth.have : 0;
+  }
+
+  /** The payload that its owner gave at the end, such as figures; null before the end. */
+  get endPayload() {
+    return this._growth && this._growth.endPayload;
+  }
+
+  /** The place of the end in the channel's log. */
+  get endSeq() {
+    return this._growth && this._growth.endSeq;
+  }
+
+  /** The ids of the steers that its owner had not taken when it ended. */
+  get untaken() {
+    return this._growth ? this._growth.untaken : [];
+  }
+
+  /** The id of the streamed message that this message steers, or null. */
+  get steer() {
+    return typeof this.raw.steer === "string" ? this.raw.steer : null;
+  }
+
+  /**
+   * Resolves with the state in which a streamed message ends. It is `open` if this client stops to receive it before.
+   * It is null for an ordinary message.
+   * @returns {Promise<import("../arqonbus.d.ts").StreamState | null>}
+   */
+  get ended() {
+    return this._growth ? this._growth.ended() : Promise.resolve(null);
+  }
+
+  /**
+   * What has arrived of a streamed message, and then what arrives: texts, or in mode `parts` the parts. Several parts
+   * of a text may come as one. Throws StreamReset when a new owner throws the text away. Then call it again.
+   * @returns {AsyncGenerator<any, void, undefined>}
+   */
+  async *deltas() {
+    if (this._growth) yield* this._growth.deltas();
+    else if (this.text) yield this.text;
   }
 }

@@ -5,11 +5,15 @@ import { callListener, report } from "./application.js";
 import { MAX_PAGE, catchUp } from "./catch-up.js";
 import { Cursor } from "./cursor.js";
 import { BusClosed, isTransient } from "./errors.js";
+import { isStreamEnd } from "./growth.js";
+import { Handout } from "./handout.js";
 import { Message } from "./message.js";
 import { sleep } from "./timing.js";
 
 /** @import { Listener, Position, Since, SubscribeOptions } from "../arqonbus.d.ts" */
+/** @import { Answers } from "./answers.js" */
 /** @import { Frame } from "./frames.js" */
+/** @import { Growth } from "./growth.js" */
 /** @import { Place } from "./positions.js" */
 
 /**
@@ -17,6 +21,7 @@ import { sleep } from "./timing.js";
  * @typedef {object} SubscriptionHost
  * @property {string} clientId
  * @property {boolean} closed whether the bus has ended
+ * @property {Answers} answers the streamed messages that grow
  * @property {(subscription: Subscription) => Promise<void>} attach starts the delivery, and joins the channel
  * @property {(subscription: Subscription) => Promise<void>} detach ends the delivery, and leaves an unused channel
  * @property {(address: string, after: number, limit: number) => Promise<Frame[]>} historyFrames
@@ -37,7 +42,11 @@ export class Subscription {
    * @param {string} address
    * @param {SubscribeOptions & { buffer: number }} options
    */
-  constructor(host, address, { since = null, echo = false, broadcasts = true, presence = false, buffer }) {
+  constructor(
+    host,
+    address,
+    { since = null, echo = false, broadcasts = true, presence = false, parts = true, buffer },
+  ) {
     if (!(buffer >= 1)) throw new RangeError("`buffer` must be 1 or more.");
     const [room, channel] = splitAddress(address);
     this.room = room;
@@ -48,14 +57,14 @@ export class Subscription {
     this.echo = echo;
     this.broadcasts = broadcasts;
     this.presence = presence;
+    this.parts = parts;
     this.buffer = buffer;
     /** Messages of ephemeral channels that did not fit into the buffer. No other message is ever dropped. */
     this.dropped = 0;
     /** How often messages were lost because the log did not reach back far enough. */
     this.gaps = 0;
     this._host = host;
-    /** @type {{ message: Message, epoch: string | null }[]} the messages that wait, each with the epoch of its log */
-    this._queue = [];
+    this._handout = new Handout(this.address);
     /** @type {Map<string, Cursor>} */
     this._cursors = new Map();
     /** @type {unknown} */
@@ -68,8 +77,6 @@ export class Subscription {
     this._end = () => {};
     /** @type {Promise<void>} */
     this._over = new Promise((resolve) => (this._end = resolve));
-    /** @type {Place | null} */
-    this._taken = null;
     /** @type {((value?: unknown) => void) | null} */
     this._wake = null;
     /** @type {Promise<unknown>} */
@@ -86,7 +93,7 @@ export class Subscription {
 
   /** How many messages wait in the buffer. */
   get waiting() {
-    return this._queue.length;
+    return this._handout.length;
   }
 
   /**
@@ -95,7 +102,8 @@ export class Subscription {
    */
   get position() {
     // An empty epoch says that the log was unknown. As `since` it is never taken for a place in another log.
-    return this._taken && { seq: this._taken.seq, epoch: this._taken.epoch ?? "" };
+    const { taken } = this._handout;
+    return taken && { seq: taken.seq, epoch: taken.epoch ?? "" };
   }
 
   /** Join the channel. Messages from now on (or from `since` on) wait for the reader. Throws ServerError. */
@@ -158,12 +166,8 @@ export class Subscription {
         if (!(problem instanceof BusClosed && this._host.closed)) throw problem;
         this._finish();
       }
-      const next = this._queue.shift();
-      if (next) {
-        const { message, epoch } = next;
-        if (message.seq !== null && message.address === this.address) this._taken = { seq: message.seq, epoch };
-        return { done: false, value: message };
-      }
+      const message = this._handout.next();
+      if (message) return { done: false, value: message };
       if (this._closed) return { done: true, value: undefined };
       if (this._error) throw this._error;
       const behind = [...this._cursors].find(([, cursor]) => cursor.lagging);
@@ -185,7 +189,7 @@ export class Subscription {
     try {
       const limit = Math.min(MAX_PAGE, this.buffer);
       const page = (/** @type {number} */ after) => this._host.historyFrames(address, after, limit);
-      if (await catchUp(cursor, limit, page, (frame) => this.#accept(frame, cursor, true))) this.gaps += 1;
+      if (await catchUp(cursor, limit, page, (frame) => this.#accept(address, frame, cursor, true))) this.gaps += 1;
     } catch (problem) {
       if (this._closed || this._error) return;
       if (isTransient(problem)) await this.#pause(problem);
@@ -220,6 +224,7 @@ export class Subscription {
     const cursor = this.#cursor(address);
     cursor.startAt(place);
     if (gap) this.#lose(cursor);
+    for (const growth of this._host.answers.in(address)) this._grows(growth);
   }
 
   /**
@@ -235,19 +240,10 @@ export class Subscription {
     else if (lost || cursor.isAnotherLog(place)) this._startAt(address, place, true);
     // What was published meanwhile is not sent, as nobody asked for it. A reader that lags finds it in the history.
     else if (silent && place.seq > cursor.last && !cursor.lagging) this._startAt(address, place, true);
-    else if (cursor.epoch === null && place.epoch) this.#nameLog(address, cursor, place.epoch);
-  }
-
-  /**
-   * The server named the log that was read up to here.
-   * @param {string} address
-   * @param {Cursor} cursor
-   * @param {string} epoch
-   */
-  #nameLog(address, cursor, epoch) {
-    cursor.epoch = epoch;
-    if (address !== this.address) return;
-    for (const each of [...this._queue, this._taken]) if (each && each.epoch === null) each.epoch = epoch;
+    else if (cursor.epoch === null && place.epoch) {
+      cursor.epoch = place.epoch;
+      if (address === this.address) this._handout.nameLog(place.epoch);
+    }
   }
 
   /**
@@ -277,7 +273,7 @@ export class Subscription {
    */
   _deliver(address, frame) {
     const own = frame.from === this._host.clientId && !this.echo;
-    const full = this._queue.length >= this.buffer;
+    const full = this._handout.length >= this.buffer;
     if (!Number.isInteger(frame.seq)) {
       if (own) return;
       if (full) this.dropped += 1;
@@ -287,7 +283,7 @@ export class Subscription {
     const cursor = this.#cursor(address);
     if (cursor.last !== null && frame.seq <= cursor.last) return;
     if (cursor.lagging) cursor.head = Math.max(cursor.head, frame.seq);
-    else if (!full || own) this.#accept(frame, cursor, false);
+    else if (!full || own) this.#accept(address, frame, cursor, false);
     else if (address.endsWith(`:${ALL}`)) {
       // The log of a whole room cannot be read by seq. Its messages are few, and must not be lost silently.
       cursor.last = frame.seq;
@@ -297,21 +293,40 @@ export class Subscription {
 
   /**
    * Take a message into the buffer, unless it was taken before.
+   * @param {string} address
    * @param {Frame} frame
    * @param {Cursor} cursor
    * @param {boolean} fromHistory
    */
-  #accept(frame, cursor, fromHistory) {
+  #accept(address, frame, cursor, fromHistory) {
     if (cursor.last !== null) {
       if (frame.seq <= cursor.last) return;
       // A hole among live messages is a message of this client. The history is complete, so a hole there was pruned.
       if (fromHistory && frame.seq > cursor.last + 1 && cursor.last > 0) this.#lose(cursor);
     }
     cursor.last = frame.seq;
+    const growth = this._host.answers.take(frame, fromHistory);
+    const ends = isStreamEnd(frame);
+    if (ends && this._handout.passEnd(frame.of, address, { seq: frame.seq, epoch: cursor.epoch })) return;
+    if (growth && !ends && this._handout.hasGrowing(growth.of)) return;
     if (frame.from === this._host.clientId && !this.echo) return;
+    if (growth && !ends) this._handout.addGrowing(growth.of);
     const { gap } = cursor;
     cursor.gap = false;
-    this.#put(new Message(frame, gap), cursor.epoch);
+    this.#put(new Message(frame, gap, growth), cursor.epoch);
+  }
+
+  /**
+   * A streamed message grows. If this reader will not get its opening, it gets what has arrived of it.
+   * @param {Growth} growth
+   */
+  _grows(growth) {
+    if (!this.parts || growth.over || this._handout.hasGrowing(growth.of)) return;
+    if (growth.sender === this._host.clientId && !this.echo) return;
+    const { last } = this.#cursor(growth.address);
+    if (growth.seq !== null && (last === null || growth.seq > last)) return;
+    this._handout.putLate(growth);
+    this._wake?.();
   }
 
   /**
@@ -319,7 +334,7 @@ export class Subscription {
    * @param {Frame} frame
    */
   _deliverNotice(frame) {
-    if (this.presence && this._queue.length < this.buffer) this.#put(new Message(frame), null);
+    if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
   }
 
   /** @param {Cursor} cursor the log whose messages are lost to the reader */
@@ -333,7 +348,7 @@ export class Subscription {
    * @param {string | null} epoch
    */
   #put(message, epoch) {
-    this._queue.push({ message, epoch });
+    this._handout.put(message, epoch);
     this._wake?.();
   }
 

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { Answers } from "../../../clients/javascript/src/answers.js";
 import { catchUp } from "../../../clients/javascript/src/catch-up.js";
 import { Cursor } from "../../../clients/javascript/src/cursor.js";
 import { ServerError } from "../../../clients/javascript/src/errors.js";
@@ -12,11 +13,14 @@ import { Subscription } from "../../../clients/javascript/src/subscription.js";
 const ADDRESS = "science:explore";
 const frame = (seq, from = "other") => ({ type: "event", room: "science", channel: "explore", from, seq });
 
+const nothing = () => new Answers(async () => null);
+
 /** A subscription of a bus whose log holds the messages 1 to `head`. */
-function subscribe(logs, { head = 0, buffer = 10, since, clientId = "me", ...options } = {}) {
+function subscribe(logs, { head = 0, buffer = 10, since, clientId = "me", answers = nothing(), ...options } = {}) {
   const host = {
     clientId,
     closed: false,
+    answers,
     attach: async (subscription) => logs.add(subscription),
     detach: async (subscription) => logs.remove(subscription),
     historyFrames: async (_address, after, limit) =>

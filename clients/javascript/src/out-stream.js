@@ -1,0 +1,324 @@
+/** A streamed message of this client: what its owner writes reaches the server once and in order, across breaks. */
+
+import { callListener } from "./application.js";
+import { ArqonBusError, ServerError } from "./errors.js";
+import { Message } from "./message.js";
+import { Outflow } from "./outflow.js";
+import { readPieces } from "./pieces.js";
+import { Sender } from "./sender.js";
+
+/** @import { EndState, JsonObject, StreamEnd, StreamMode, StreamState } from "../arqonbus.d.ts" */
+/** @import { Frame } from "./frames.js" */
+/** @import { Line } from "./line.js" */
+/** @import { Append } from "./outflow.js" */
+/** @import { Requests } from "./requests.js" */
+/** @import { StreamTold } from "./sender.js" */
+
+/** How long text gathers before it is sent, in milliseconds. */
+const ROLL_UP = 40;
+/** Above so many UTF-16 units that the server does not have, `write` waits. */
+const MOST_BEHIND = 256 * 1024;
+/** Above so many the text does not gather any longer. */
+const ENOUGH = 16 * 1024;
+/**
+ * What an owner needs of its bus.
+ * @typedef {object} OutStreamHost
+ * @property {Line} line
+ * @property {Requests} requests
+ * @property {(of: string, append: Append) => void} onCommitted
+ * @property {(stream: OutStream) => void} onOver
+ */
+
+/** The owner's side of a streamed message. `bus.stream` and `bus.adoptStream` make it. */
+export class OutStream {
+  /** @type {Outflow} */
+  #flow;
+  /** @type {Sender} */
+  #sender;
+  #stop = new AbortController();
+  /** @type {unknown} what ended it for this owner */
+  #failure = null;
+  /** @type {unknown} why the server refused what was written */
+  #fault = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {Promise<StreamEnd> | null} */
+  #ending = null;
+  /** @type {{ resolve: (end: StreamEnd) => void, reject: (problem: unknown) => void } | null} */
+  #ended = null;
+  /** @type {Set<() => void>} who waits for a change */
+  #waiting = new Set();
+  /** @type {Message[]} */
+  #steers = [];
+  /** @type {Set<string>} */
+  #steered = new Set();
+
+  /**
+   * @param {OutStreamHost} host
+   * @param {StreamTold & { mode: StreamMode }} told
+   * @param {{ address: string, opening?: Frame | null, token?: string | null }} own `opening` is sent again after a
+   *   break; an adopted stream has a `token`
+   */
+  constructor(host, told, { address, opening = null, token = null }) {
+    this.host = host;
+    this.address = address;
+    /** The id of the message. */
+    this.of = told.of;
+    this.mode = told.mode;
+    this.attempt = told.attempt;
+    /** @type {StreamState} */
+    this.state = told.state ?? "open";
+    this.#flow = new Outflow(told.mode, told.have);
+    this.#sender = new Sender(
+      host,
+      this.#flow,
+      { of: told.of, opening, token },
+      {
+        onCommitted: (append) => host.onCommitted(this.of, append),
+        onStop: () => this._stopRequested(),
+        onEnd: (answer) => this.#isOver(answer),
+        onFault: (problem, append) => this.#refused(problem, append),
+        onFailure: (problem) => this._fail(problem),
+        onProgress: () => this.#changed(),
+      },
+    );
+    if (told.stopping) this._stopRequested();
+  }
+
+  /** The number of the last part that the server has. */
+  get have() {
+    return this.#flow.have;
+  }
+
+  /** Aborts when somebody asks to stop, and when the stream is lost or over. Give it to whatever produces the text. */
+  get stopRequested() {
+    return this.#stop.signal;
+  }
+
+  // --- writing ---
+
+  /**
+   * Add text. Texts of 40 ms go together. It waits while the server is far behind.
+   * @param {string} text
+   * @returns {Promise<void>}
+   */
+  write(text) {
+    return quietly(async () => {
+      this.#check();
+      this.#flow.write(text);
+      if (this.#flow.gathering > ENOUGH) this.#flush();
+      else this.#timer ??= setTimeout(() => this.#flush(), ROLL_UP);
+      await this.#room();
+    });
+  }
+
+  /**
+   * Add a part, in mode `parts`.
+   * @param {JsonObject} part
+   * @returns {Promise<void>}
+   */
+  part(part) {
+    return quietly(async () => {
+      this.#check();
+      this.#flow.part(part);
+      this.#sender.pump();
+      await this.#room();
+    });
+  }
+
+  /** Send what was written now, and wait until the server has it. */
+  async flush() {
+    this.#check();
+    this.#flush();
+    await this.#until(() => this.#flow.idle);
+  }
+
+  /**
+   * Write everything that a source gives: texts, bytes of UTF-8 or, in mode `parts`, objects. A stop ends it early. If
+   * the source fails, the message ends as `aborted` and the error goes on.
+   * @param {AsyncIterable<unknown> | Iterable<unknown> | ReadableStream<unknown>} source
+   * @returns {Promise<void>}
+   */
+  async pipe(source) {
+    this.#check();
+    try {
+      for await (const piece of readPieces(source, this.stopRequested)) {
+        if (typeof piece === "string") await this.write(piece);
+        else await this.part(/** @type {JsonObject} */ (piece));
+      }
+    } catch (problem) {
+      if (!this.#failure) await this.end("aborted").catch(() => {});
+      throw problem;
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  /**
+   * End it behind what was written. It resolves when the end is durable.
+   * @param {EndState} [state]
+   * @param {JsonObject} [payload] such as figures of the run
+   * @returns {Promise<StreamEnd>}
+   */
+  end(state = "complete", payload = undefined) {
+    this.#ending ??= quietly(() => this.#end(state, payload));
+    return this.#ending;
+  }
+
+  /**
+   * @param {EndState} state
+   * @param {JsonObject | undefined} payload
+   * @returns {Promise<StreamEnd>}
+   */
+  async #end(state, payload) {
+    try {
+      if (this.#failure) throw this.#failure;
+      clearTimeout(this.#timer);
+      /** @type {Promise<StreamEnd>} */
+      const ended = new Promise((resolve, reject) => (this.#ended = { resolve, reject }));
+      this.#flow.end(state, payload);
+      this.#sender.pump();
+      return await ended;
+    } catch (problem) {
+      // Somebody stopped it, and the server ended it: that is what this call was for.
+      const told = /** @type {any} */ (problem)?.details?.[0];
+      if (problem instanceof ServerError && problem.code === "STREAM_ENDED" && told?.state === "stopped") {
+        return { of: this.of, seq: null, state: "stopped", have: told.have, duplicate: true };
+      }
+      if (!this.#failure) this.#ending = null;
+      throw problem;
+    } finally {
+      this.#ended = null;
+    }
+  }
+
+  #check() {
+    if (this.#failure) throw this.#failure;
+    if (this.#fault) throw this.#fault;
+    if (this.#ending) throw new ArqonBusError("The streamed message has ended.");
+  }
+
+  /** Wait until little enough is on its way. */
+  async #room() {
+    if (this.#flow.size > MOST_BEHIND) await this.#until(() => this.#flow.size <= MOST_BEHIND);
+  }
+
+  /** @param {() => boolean} reached */
+  async #until(reached) {
+    for (;;) {
+      if (this.#failure) throw this.#failure;
+      if (this.#fault) throw this.#fault;
+      if (reached()) return;
+      await new Promise((resolve) => this.#waiting.add(() => resolve(undefined)));
+    }
+  }
+
+  #flush() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#sender.flush();
+  }
+
+  #changed() {
+    const waiting = [...this.#waiting];
+    this.#waiting.clear();
+    for (const wake of waiting) wake();
+  }
+
+  // --- what the server says ---
+
+  /** @param {Frame} answer to the end */
+  #isOver(answer) {
+    const { stream, seq = null, duplicate = false } = answer;
+    this.state = stream.state;
+    this.#ended?.resolve({ of: this.of, seq, state: stream.state, have: stream.have, duplicate });
+    this.host.onOver(this);
+    this.#sender.stop();
+    this.#changed();
+  }
+
+  /**
+   * @param {ServerError} problem
+   * @param {Append} append
+   */
+  #refused(problem, append) {
+    if (append.end) this.#ended?.reject(problem);
+    else this.#fault = problem;
+    this.#changed();
+  }
+
+  /**
+   * Connected again, or the server refused some frame. What is not known to be committed is sent again, and a stop that
+   * was missed is heard.
+   * @param {number} [retryAfter] milliseconds that the server asked for
+   */
+  _goOn(retryAfter = 0) {
+    this.#sender.resync(retryAfter);
+  }
+
+  /** Somebody asks to stop. */
+  _stopRequested() {
+    this.#stop.abort(new DOMException("Somebody asked to stop the streamed message.", "AbortError"));
+  }
+
+  /** @param {Frame} frame a message that steers this one */
+  _steer(frame) {
+    if (this.#steered.has(frame.id)) return;
+    this.#steered.add(frame.id);
+    this.#steers.push(new Message(frame));
+    this.#changed();
+  }
+
+  /** This client opened or adopted it anew. */
+  _replaced() {
+    const message = "Another owner adopted the streamed message.";
+    const details = [{ of: this.of, have: this.have }];
+    this._fail(new ServerError({ code: "STREAM_LOST", number: 409, message, details }));
+  }
+
+  /**
+   * It is over for this owner: lost to another one, ended by the server, or without a bus.
+   * @param {unknown} problem
+   */
+  _fail(problem) {
+    if (this.#failure || this.state !== "open") return;
+    this.#failure = problem;
+    const told = /** @type {any} */ (problem)?.details?.[0];
+    if (/** @type {any} */ (problem)?.code === "STREAM_ENDED" && told?.state) this.state = told.state;
+    clearTimeout(this.#timer);
+    callListener(() => this.#stop.abort(problem));
+    this.#sender.stop();
+    this.#ended?.reject(problem);
+    this.host.onOver(this);
+    this.#changed();
+  }
+
+  // --- steers ---
+
+  /**
+   * The messages that steer this one, as they come, until it ends. Each counts as taken once it is handed out: the next
+   * part, or the end, says so.
+   * @returns {AsyncGenerator<Message, void, undefined>}
+   */
+  async *steers() {
+    for (;;) {
+      const steer = this.#steers.shift();
+      if (steer) {
+        this.#flow.take(steer.id);
+        yield steer;
+      } else if (this.#failure || this.#ending || this.state !== "open") return;
+      else await new Promise((resolve) => this.#waiting.add(() => resolve(undefined)));
+    }
+  }
+}
+
+/**
+ * The promise of `work`. Who does not wait for it meets the error at the next call, and not as one that nobody caught.
+ * @template T
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+function quietly(work) {
+  const promise = work();
+  promise.catch(() => {});
+  return promise;
+}

@@ -1,0 +1,204 @@
+/** What an owner still has to send of its streamed message. Pure: no clock and no connection. */
+
+import { ServerError } from "./errors.js";
+
+/** @import { EndState, JsonObject, StreamMode } from "../arqonbus.d.ts" */
+
+/**
+ * One append that has its number.
+ * @typedef {object} Append
+ * @property {number} n
+ * @property {string} [delta]
+ * @property {JsonObject} [part]
+ * @property {string[]} [took]
+ * @property {EndState} [end]
+ * @property {JsonObject} [payload]
+ */
+
+/** The longest text of one append, in UTF-16 units. */
+const LONGEST = 64 * 1024;
+/** How many steers one append takes. */
+const MOST_TAKEN = 100;
+
+const HALF = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
+const FIRST_HALF = /[\ud800-\udbff]$/;
+
+/** Numbers the parts, keeps them until the server has them, and knows which one is sent next. */
+export class Outflow {
+  /** @type {string} text without a number yet */
+  #text = "";
+  /** The first half of a character whose second half is still to be written. */
+  #half = "";
+  /** @type {string[]} steers that the next append takes */
+  #taken = [];
+  /** @type {Append[]} numbered, and not known to be committed */
+  #appends = [];
+  /** How many of these were sent. */
+  #sent = 0;
+
+  /**
+   * @param {StreamMode} mode
+   * @param {number} have the number of the last part that the server has
+   */
+  constructor(mode, have = 0) {
+    this.mode = mode;
+    this.have = have;
+    /** The number of the last part that was written. */
+    this.last = have;
+    /** Whether the end was written. */
+    this.ending = false;
+    /** Text and parts that the server does not have yet, in UTF-16 units. */
+    this.size = 0;
+  }
+
+  /** How many appends wait for their turn. */
+  get unsent() {
+    return this.#appends.length - this.#sent;
+  }
+
+  /** How many appends wait for the server's answer. */
+  get underway() {
+    return this.#sent;
+  }
+
+  /** Whether the server has everything that was written. */
+  get idle() {
+    return !this.#appends.length && !this.#text && !this.#half;
+  }
+
+  /** Whether there is text without a number. */
+  get gathering() {
+    return this.#text.length;
+  }
+
+  // --- what the owner writes ---
+
+  /**
+   * Add text. It goes with the next `roll`. Throws ServerError for half a character.
+   * @param {string} text
+   */
+  write(text) {
+    if (this.mode !== "text") throw new TypeError('This message has parts and no text. Open it with `mode: "text"`.');
+    if (typeof text !== "string") throw new TypeError("A streamed text grows by strings.");
+    const whole = this.#half + text;
+    const half = FIRST_HALF.exec(whole)?.[0] ?? "";
+    const complete = half ? whole.slice(0, -1) : whole;
+    if (HALF.test(complete)) throw halfCharacter();
+    this.#half = half;
+    this.#text += complete;
+    this.size += complete.length;
+  }
+
+  /**
+   * Add a part. What is no JSON object is refused.
+   * @param {JsonObject} part
+   */
+  part(part) {
+    if (this.mode !== "parts") throw new TypeError('This message is a text. Open it with `mode: "parts"`.');
+    if (part === null || typeof part !== "object" || Array.isArray(part)) throw new TypeError("A part is an object.");
+    // What the application changes later is not part of it.
+    const text = JSON.stringify(part);
+    this.#number({ part: JSON.parse(text) }, text.length);
+    this.size += text.length;
+  }
+
+  /**
+   * The owner's model has a steer.
+   * @param {string} id
+   */
+  take(id) {
+    this.#taken.push(id);
+  }
+
+  /** Give numbers to the text that was written. */
+  roll() {
+    while (this.#text) {
+      let cut = Math.min(LONGEST, this.#text.length);
+      if (cut < this.#text.length && FIRST_HALF.test(this.#text.slice(0, cut))) cut -= 1;
+      this.#number({ delta: this.#text.slice(0, cut) }, cut);
+      this.#text = this.#text.slice(cut);
+    }
+  }
+
+  /**
+   * End it behind everything that was written. Throws ServerError for half a character.
+   * @param {EndState} state
+   * @param {JsonObject | undefined} payload
+   */
+  end(state, payload) {
+    if (this.#half) throw halfCharacter();
+    this.roll();
+    this.ending = true;
+    /** @type {Append} */
+    const end = { n: this.last, end: state };
+    if (payload !== undefined) end.payload = payload;
+    if (this.#taken.length) end.took = this.#taken.splice(0, MOST_TAKEN);
+    const last = this.#appends.at(-1);
+    // The last part and the end are one transaction, if the part is not on its way.
+    if (last && this.unsent && !last.end && !(last.took && end.took)) Object.assign(last, end);
+    else this.#appends.push(end);
+  }
+
+  /** Give up what the server does not have, such as text that is too long for it. */
+  drop() {
+    this.#appends = [];
+    this.#sent = 0;
+    this.#text = this.#half = "";
+    this.ending = false;
+    this.size = 0;
+    this.last = this.have;
+  }
+
+  /**
+   * @param {Partial<Append>} content
+   * @param {number} size
+   */
+  #number(content, size) {
+    this.last += 1;
+    const append = /** @type {Append & { size: number }} */ ({ n: this.last, ...content });
+    Object.defineProperty(append, "size", { value: size });
+    if (this.#taken.length) append.took = this.#taken.splice(0, MOST_TAKEN);
+    this.#appends.push(append);
+  }
+
+  // --- what the connection asks and says ---
+
+  /** The next append to send, or null. */
+  next() {
+    if (!this.unsent) return null;
+    this.#sent += 1;
+    return this.#appends[this.#sent - 1];
+  }
+
+  /**
+   * The server has the parts up to `have`. Returns those that it did not have before.
+   * @param {number} have
+   * @param {boolean} [ended] whether it has the end, too
+   */
+  acked(have, ended = false) {
+    /** @type {Append[]} */
+    const done = [];
+    const isDone = (/** @type {Append | undefined} */ first) => first && first.n <= have && (ended || !first.end);
+    while (isDone(this.#appends[0])) {
+      const append = /** @type {Append & { size?: number }} */ (this.#appends.shift());
+      done.push(append);
+      this.size -= append.size ?? 0;
+      this.#sent = Math.max(0, this.#sent - 1);
+    }
+    this.have = Math.max(this.have, have);
+    this.last = Math.max(this.last, this.have);
+    return done;
+  }
+
+  /** Send everything again that is not known to be committed. */
+  rewind() {
+    this.#sent = 0;
+  }
+}
+
+const halfCharacter = () =>
+  new ServerError({
+    code: "INVALID_JSON",
+    number: 400,
+    message: "The text contains half a character (a lone surrogate). Cutting a text in an emoji leaves one.",
+  });

@@ -1,0 +1,330 @@
+// The owner of a streamed message: its parts reach the server once and in order, whatever happens on the way.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Answers } from "../../../clients/javascript/src/answers.js";
+import { Line } from "../../../clients/javascript/src/line.js";
+import { Outflow } from "../../../clients/javascript/src/outflow.js";
+import { Requests } from "../../../clients/javascript/src/requests.js";
+import { Streams } from "../../../clients/javascript/src/streams.js";
+
+const drain = (flow) => {
+  const appends = [];
+  for (let next; (next = flow.next());) appends.push(next);
+  return appends;
+};
+
+test("texts go together, and never break a character", () => {
+  const flow = new Outflow("text");
+  for (const piece of ["Hel", "lo ", "\ud83d"]) flow.write(piece);
+  flow.roll();
+  flow.write("\ude00!");
+  flow.roll();
+  assert.deepEqual(drain(flow), [
+    { n: 1, delta: "Hello " },
+    { n: 2, delta: "😀!" },
+  ]);
+  assert.throws(() => flow.write("a\ude00"), { code: "INVALID_JSON" });
+  assert.throws(() => flow.write("\ud83dx"), { code: "INVALID_JSON" });
+});
+
+test("a long text has several numbers", () => {
+  const flow = new Outflow("text");
+  const text = `${"x".repeat(65_535)}😀`.repeat(3);
+  flow.write(text);
+  flow.roll();
+  const appends = drain(flow);
+  assert.ok(appends.length > 3 && appends.every((each) => each.delta.isWellFormed?.() ?? true));
+  assert.equal(appends.map((each) => each.delta).join(""), text);
+});
+
+test("what the server does not have is sent again, with the same numbers", () => {
+  const flow = new Outflow("parts", 5);
+  for (const n of [6, 7, 8]) flow.part({ n });
+  flow.take("arq_s1");
+  flow.part({ n: 9 });
+  flow.end("complete", { out: 4 });
+  const sent = drain(flow);
+  assert.deepEqual(sent.at(-1), { n: 9, part: { n: 9 }, took: ["arq_s1"], end: "complete", payload: { out: 4 } });
+  assert.deepEqual(
+    flow.acked(7).map((each) => each.n),
+    [6, 7],
+  );
+  flow.rewind();
+  assert.deepEqual(drain(flow), sent.slice(2));
+  // The part of the end is kept, but whether the end is remains open until its own answer.
+  flow.acked(9);
+  flow.rewind();
+  assert.deepEqual(drain(flow), sent.slice(3));
+  flow.acked(9, true);
+  assert.equal(flow.idle, true);
+});
+
+test("an end without anything to say has the number of the last part", () => {
+  const flow = new Outflow("text");
+  flow.write("a");
+  flow.roll();
+  drain(flow);
+  flow.take("arq_s1");
+  flow.end("stopped");
+  assert.deepEqual(drain(flow), [{ n: 1, end: "stopped", took: ["arq_s1"] }]);
+  const empty = new Outflow("text");
+  empty.end("complete");
+  assert.deepEqual(drain(empty), [{ n: 0, end: "complete" }]);
+});
+
+test("text that was given up leaves the numbers of what the server has", () => {
+  const flow = new Outflow("text", 2);
+  flow.write("too long");
+  flow.roll();
+  flow.drop();
+  assert.deepEqual([flow.last, flow.size, flow.idle], [2, 0, true]);
+});
+
+// --- over a line that comes and goes ---
+
+/** A server that keeps what comes in order, on one connection after another. */
+class Server {
+  constructor({ have = 0 } = {}) {
+    Object.assign(this, { have, text: "", state: "open", refusals: [], openings: 0, took: [], stopping: false });
+    this.line = new Line();
+    this.requests = new Requests(this.line, 10_000, () => {});
+    this.answers = new Answers(async () => null);
+    this.streams = new Streams({ line: this.line, requests: this.requests, answers: this.answers });
+  }
+
+  /** Connected: what comes is answered at the next turn, until it is `deaf`. */
+  async connect({ deaf = false } = {}) {
+    const ended = new Promise((resolve) => (this.end = resolve));
+    const link = {
+      ...{ socket: { bufferedAmount: 0 }, ended },
+      send: (text) => {
+        const frame = JSON.parse(text);
+        const answer = this.#answer(frame);
+        if (!deaf && answer) queueMicrotask(() => this.line.link === link && this.requests.answered(answer));
+        return true;
+      },
+    };
+    this.line.link = link;
+    await this.requests.sendAgain(link);
+    this.line.up = true;
+    this.line.wakeAll();
+    this.streams.goOn();
+  }
+
+  lose() {
+    this.line.link = null;
+    this.line.up = false;
+    this.requests.connectionLost();
+    this.end();
+  }
+
+  #answer(frame) {
+    const told = () => ({
+      ...{ of: "arq_r1", have: this.have, state: this.state, attempt: 1 },
+      ...(this.stopping ? { stopping: true } : {}),
+    });
+    const ack = (seq) => ({
+      ...{ type: "ack", request_id: frame.id, room: "chat", channel: "42", seq, stream: told() },
+    });
+    const refuse = (code, number, details = [told()]) => ({
+      ...{ type: "error", request_id: frame.id, error: { code, number, message: code, details, retry_after: 0 } },
+    });
+    if (frame.stream) {
+      this.openings += 1;
+      return ack(1);
+    }
+    const refusal = this.refusals.shift();
+    if (refusal === "silence") return null;
+    if (refusal) return refuse(...refusal);
+    const content = frame.delta !== undefined;
+    if (frame.n > this.have + (content ? 1 : 0)) return refuse("STREAM_GAP", 409);
+    if (frame.n > this.have) {
+      this.have = frame.n;
+      this.text += frame.delta;
+      this.took.push(...(frame.took ?? []));
+    }
+    if (frame.end && this.state === "open") this.state = this.stopping ? "stopped" : frame.end;
+    return ack(frame.end ? 2 : null);
+  }
+
+  open(mode = "text") {
+    return this.streams.open({ type: "event", id: "r1", room: "chat", channel: "42" }, mode, 10_000);
+  }
+}
+
+test("what was written reaches the server, and the end says so", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  await out.write("Hel");
+  await out.write("lo");
+  await out.flush();
+  assert.deepEqual([server.text, out.have, out.of], ["Hello", 1, "arq_r1"]);
+  await out.write("!");
+  const end = await out.end("complete", { out: 2 });
+  assert.deepEqual([server.text, end.state, end.seq, out.state], ["Hello!", "complete", 2, "complete"]);
+  await assert.rejects(out.write("more"), /has ended/);
+});
+
+test("after a break the opening is sent again, and then what the server does not have", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  await out.write("one ");
+  await out.flush();
+  server.lose();
+  // This connection takes everything and answers nothing.
+  await server.connect({ deaf: true });
+  await out.write("two ");
+  const flushed = out.flush();
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  server.lose();
+  await out.write("three");
+  await server.connect();
+  await flushed;
+  const end = await out.end();
+  assert.deepEqual([server.text, end.state], ["one two three", "complete"]);
+  assert.ok(server.openings >= 3);
+});
+
+test("a refusal in the middle makes no hole", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  server.refusals = [null, ["BUSY", 503], null, null];
+  const words = ["a", "b", "c", "d", "e"];
+  await Promise.all(
+    words.map(async (word) => {
+      await out.write(word);
+      await out.flush();
+    }),
+  );
+  await out.end();
+  assert.equal(server.text, "abcde");
+});
+
+test("a lost stream stops what produces the text, and everything that follows fails", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  await out.write("a");
+  server.refusals = [["STREAM_LOST", 409]];
+  await assert.rejects(out.flush(), { code: "STREAM_LOST" });
+  assert.equal(out.stopRequested.aborted, true);
+  assert.equal(out.stopRequested.reason.code, "STREAM_LOST");
+  await assert.rejects(out.write("b"), { code: "STREAM_LOST" });
+  await assert.rejects(out.end(), { code: "STREAM_LOST" });
+});
+
+test("text that is too long is refused, and the message can still end", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  await out.write("good");
+  await out.flush();
+  server.refusals = [["FRAME_TOO_LARGE", 413, []]];
+  await out.write("too long");
+  await assert.rejects(out.flush(), { code: "FRAME_TOO_LARGE" });
+  await assert.rejects(out.write("more"), { code: "FRAME_TOO_LARGE" });
+  assert.equal((await out.end("aborted")).state, "aborted");
+  assert.equal(server.text, "good");
+});
+
+test("a stop ends a pipe early, and the state is that of the stop", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  let onClosed;
+  const closed = new Promise((resolve) => (onClosed = resolve));
+  async function* model() {
+    try {
+      for (;;) {
+        yield "token ";
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    } finally {
+      onClosed();
+    }
+  }
+  const piped = out.pipe(model());
+  await out.flush();
+  server.stopping = true;
+  server.streams.notice({ event: "stop_requested", of: "arq_r1" });
+  await piped;
+  assert.equal((await out.end()).state, "stopped");
+  await closed;
+});
+
+test("a stop that came during a break is heard with the next connection", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  const stopped = new Promise((resolve) => out.stopRequested.addEventListener("abort", resolve));
+  server.lose();
+  server.stopping = true;
+  await server.connect();
+  await stopped;
+});
+
+test("a source that fails aborts the message, and its error goes on", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  const fault = new Error("the model is away");
+  async function* model() {
+    yield "some";
+    throw fault;
+  }
+  await assert.rejects(out.pipe(model()), fault);
+  assert.deepEqual([server.text, server.state], ["some", "aborted"]);
+});
+
+test("bytes are read as UTF-8, also where a character is cut", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  const bytes = new TextEncoder().encode("tschüß 😀");
+  const source = new ReadableStream({
+    start(controller) {
+      for (const byte of bytes) controller.enqueue(new Uint8Array([byte]));
+      controller.close();
+    },
+  });
+  // As in a browser that does not iterate over streams.
+  await out.pipe({ getReader: () => source.getReader() });
+  await out.end();
+  assert.equal(server.text, "tschüß 😀");
+});
+
+test("a steer is given once, and the next part says that it was taken", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  const steer = { event: "steer", of: "arq_r1", message: { id: "arq_s1", type: "event", message: "shorter" } };
+  server.streams.notice(steer);
+  server.streams.notice(steer);
+  const heard = [];
+  const reading = (async () => {
+    for await (const message of out.steers()) heard.push(message.text);
+  })();
+  await new Promise(setImmediate);
+  await out.write("ok");
+  await out.end();
+  await reading;
+  assert.deepEqual([heard, server.took], [["shorter"], ["arq_s1"]]);
+});
+
+test("readers at the owner's own client see what is kept", async () => {
+  const server = new Server();
+  await server.connect();
+  const growth = server.answers.take({
+    ...{ id: "arq_r1", type: "event", room: "chat", channel: "42", seq: 1, stream: { mode: "text" } },
+  });
+  const out = await server.open();
+  await out.write("mine");
+  assert.equal(growth.text, "");
+  await out.flush();
+  assert.equal(growth.text, "mine");
+});
