@@ -11,6 +11,7 @@ from .entry import Entry, id_taken
 from .passed import Passed
 from .store import (
     CommitInDoubt,
+    Contended,
     Position,
     append_batch,
     beyond,
@@ -30,6 +31,7 @@ from .writer import LogWriter
 
 __all__ = [
     "CommitInDoubt",
+    "Contended",
     "Effect",
     "Ending",
     "Entry",

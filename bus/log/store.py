@@ -10,12 +10,12 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Min, Q
 from django.utils import timezone
 
-from ..models import Channel, Message, PublishKey, new_epoch, wire_time
+from ..models import Channel, Message, PublishKey, Stream, new_epoch, wire_time
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..realtime.frame import LoggedFrame
-from .effects import Part
+from .effects import OPEN, Part
 from .entry import Entry, id_taken
 from .sql import for_vendor
 from .streamed_batch import StreamBatch, has_part
@@ -330,7 +330,16 @@ def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]
             floor = max(floor, seq_before(channel.id, since))
         if oldest[0] <= floor:
             found.append((channel.id, floor))
-    return found
+    return _before_open_streams(found)
+
+
+def _before_open_streams(floors: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the floors, lowered so that the opening messages of open streams stay. A log has no holes, so what follows stays."""
+    if not floors:
+        return []
+    rows = Stream.objects.filter(state=OPEN, channel_id__in=[channel_id for channel_id, _ in floors])
+    oldest = dict(rows.order_by().values_list("channel_id").annotate(Min("seq")))
+    return [(channel_id, min(floor, oldest.get(channel_id, floor + 1) - 1)) for channel_id, floor in floors]
 
 
 def beyond(floors: Sequence[tuple[int, int]]) -> int:
@@ -339,11 +348,17 @@ def beyond(floors: Sequence[tuple[int, int]]) -> int:
 
 
 def drop(channel_id: int, floor: int, limit: int) -> int:
-    """Remove at most ``limit`` messages of a log, oldest first, up to the seq ``floor``. Return how many were removed."""
+    """Remove at most ``limit`` messages of a log, oldest first, up to the seq ``floor``. Return how many were removed.
+
+    The rows of ended streams go with their openings.
+    """
     oldest = first_seq(channel_id)
     if oldest is None or oldest > floor:
         return 0
-    return Message.objects.filter(channel_id=channel_id, seq__lte=min(floor, oldest + limit - 1)).delete()[0]
+    last = min(floor, oldest + limit - 1)
+    with transaction.atomic():
+        Stream.objects.filter(channel_id=channel_id, seq__lte=last).exclude(state=OPEN)._raw_delete(using="default")
+        return Message.objects.filter(channel_id=channel_id, seq__lte=last).delete()[0]
 
 
 def forget_keys(window: float, limit: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from ..models import Stream, StreamPart
+from ..models import Stream
 from .effects import OPEN, TEXT, StreamState
 
 _FIELDS = (
@@ -50,9 +50,3 @@ def streams_moved_since(moment: datetime) -> list[StreamState]:
 def joined(mode: str, pieces: Iterable[bytes]) -> bytes:
     """Return pieces of a stream's content as one: bodies of JSON strings, or JSON values."""
     return (b"" if mode == TEXT else b",").join(pieces)
-
-
-def content(stream_id: int, mode: str) -> bytes:
-    """Return what the log keeps of an open stream's content."""
-    rows = StreamPart.objects.filter(stream_id=stream_id).order_by("n").values_list("data", flat=True)
-    return joined(mode, (data.encode() for data in rows))

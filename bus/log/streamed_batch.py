@@ -370,17 +370,24 @@ class StreamBatch:
             part.steers = [legible(frame.encode(), seq) for seq, frame in found.values_list("seq", "frame")]
 
 
+def lock_stream(of: str, patience: float | None) -> Row | None:
+    """Lock one stream's row and return it; None without such a stream. Call it in a transaction.
+
+    After ``patience`` seconds of waiting it raises the database's error.
+    """
+    with connection.cursor() as wrapper, connection.wrap_database_errors:
+        rows = STREAMS_OF_VENDOR[connection.vendor].lock(wrapper.cursor, [of], patience=patience)
+    return Row(*rows[0]) if rows else None
+
+
 def has_part(part: Part, patience: float | None) -> bool:
     """Return whether the log has a part whose commit was in doubt. The check locks the stream's row, as ``store.verify``.
 
     Call it in a transaction. After ``patience`` seconds of waiting it raises the database's error.
     """
-    with connection.cursor() as wrapper, connection.wrap_database_errors:
-        rows = [
-            Row(*row) for row in STREAMS_OF_VENDOR[connection.vendor].lock(wrapper.cursor, [part.of], patience=patience)
-        ]
+    row = lock_stream(part.of, patience)
     # In a later attempt the part is gone, if it was there.
-    return any(row.have >= part.n and (part.stream is None or row.attempt == part.stream.attempt) for row in rows)
+    return row is not None and row.have >= part.n and (part.stream is None or row.attempt == part.stream.attempt)
 
 
 def _name(entry: Entry) -> str:

@@ -54,6 +54,10 @@ class StreamStatements(Protocol):
         """Return the seq and uid of the steers of each stream that its owner has not taken, in the order of seq."""
         ...
 
+    def snapshots(self, cursor: Any, ids: Sequence[int]) -> list[tuple[Sequence[Any], list[bytes]]]:
+        """Return the rows of streams, each with its kept pieces, as they are at one moment."""
+        ...
+
     def insert(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> dict[str, int]:
         """Insert streams. Return their ids by uid."""
         ...
@@ -122,6 +126,16 @@ class SqliteStreams:
             json_text(ids),
         )
         return _by_stream((stream_id, (seq, uid)) for stream_id, seq, uid in sorted(rows))
+
+    def snapshots(self, cursor: Any, ids: Sequence[int]) -> list[tuple[Sequence[Any], list[bytes]]]:
+        rows = _one(
+            cursor,
+            f"SELECT json_group_array(json_array({_COLUMNS}, json((SELECT json_group_array(json_array(n, data))"
+            " FROM bus_streampart WHERE stream_id = bus_stream.id)))) FROM bus_stream"
+            " WHERE id IN (SELECT value FROM json_each(%s))",
+            json_text(ids),
+        )
+        return [(row[:-1], [data.encode() for _, data in sorted(row[-1])]) for row in rows]
 
     def insert(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -206,6 +220,14 @@ class PostgresqlStreams:
             (list(ids),),
         )
         return _by_stream((stream_id, (seq, uid)) for stream_id, seq, uid in cursor.fetchall())
+
+    def snapshots(self, cursor: Any, ids: Sequence[int]) -> list[tuple[Sequence[Any], list[bytes]]]:
+        cursor.execute(
+            f"SELECT {_COLUMNS}, (SELECT array_agg(data ORDER BY n) FROM bus_streampart WHERE stream_id = bus_stream.id)"
+            " FROM bus_stream WHERE id = ANY(%s)",
+            (list(ids),),
+        )
+        return [(row[:-1], [data.encode() for data in row[-1] or ()]) for row in cursor.fetchall()]
 
     def insert(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> dict[str, int]:
         cursor.execute(

@@ -10,7 +10,7 @@ from django.db.models import Count
 from .. import signals
 from ..auth.permissions import HISTORY, JOIN, MANAGE, Actor, can, require
 from ..directory.channels import announce_created
-from ..models import Channel, Membership, Room
+from ..models import Channel, Membership, Room, StreamPart, StreamSteer
 from ..notify import dispatch
 from ..notify import messages as notifications
 from ..protocol.errors import BusError, ErrorCode
@@ -148,7 +148,10 @@ def check_empty(channel: Channel) -> None:
 def remove(channel: Channel) -> None:
     """Remove a channel with its log inside the caller's transaction. The function checks neither rights nor members."""
     address, channel_id = channel.address, channel.id
-    # Messages first and in bulk: Django's collector would load a million messages and delete them one by one.
+    # First in bulk: Django's collector would load a million messages and delete them one by one.
+    for rows in (StreamPart.objects, StreamSteer.objects):
+        rows.filter(stream__channel=channel)._raw_delete(using="default")
+    channel.streams.all()._raw_delete(using="default")
     channel.messages.all()._raw_delete(using="default")
     channel.delete()
     # The total of all messages stays the same when their channel goes.

@@ -31,6 +31,7 @@ from ..protocol.names import is_made_up
 from . import nodes, totals
 from .channels import participants
 from .held import ChannelHeld, refer_to
+from .streams import disown
 
 #: The place of a claim among all claims of its client id: the row's primary key and the claim's number within the row.
 Order = tuple[int, int]
@@ -92,6 +93,8 @@ class _Granted(msgspec.Struct):
     row: Client
     token: str
     withheld: bool
+    #: Whether the id had another owner before, who may have open streams.
+    unproven: bool
 
 
 def claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
@@ -170,8 +173,10 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         token = claim.resume_token if by_token and claim.resume_token else claim.new_token
         made = _row(claim, row, now, token=token, floor=floor, proven=proven)
         made.inbox_epoch = "" if inbox is not None else _inbox_epoch(claim, row)
-        granted.append(_Granted(i, claim, made, token, floor > 0 and not proven))
+        granted.append(_Granted(i, claim, made, token, floor > 0 and not proven, row is not None and not proven))
     if granted:
+        if taken := [one.claim.client_id for one in granted if one.unproven]:
+            disown(taken)
         for one, claimed in _written(granted, known, inboxes, now):
             answers[one.index] = claimed
     return answers

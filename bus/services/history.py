@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id
 from ..protocol.routing import invalid_name, resolve
 from . import channels as channel_service
 from . import clients as client_service
-from . import streams
+from .folding import Folding
 from .visibility import channels_for
 from .walking import STEP
 
@@ -39,8 +40,8 @@ class Question(msgspec.Struct, frozen=True):
     ``address`` None asks for every channel that the actor may read; ``room:*`` for a room with all of its channels.
     ``before`` and ``after`` are a seq (of one log) or a time. Both are exclusive. ``most_bytes`` limits the bytes of the
     frames of a page, unless it is a single frame. ``inbox_floor`` is set when the actor is connected as its
-    ``client_id``. Above this seq the inbox of that id is its own. With ``fold`` each streamed message is one message, with its
-    text or parts so far.
+    ``client_id``. Above this seq the inbox of that id is its own. With ``fold``, a streamed message is one message
+    (``folding``). A page may then be shorter.
     """
 
     address: Address | None
@@ -117,38 +118,21 @@ def page(actor: Actor, question: Question) -> Page:
     if len(spans) > MOST_LOGS:
         raise _too_many_logs()
     wanted = Wanted(question.type, _senders(logs, question.sender), question.text)
-    found, left = read_page(
-        spans, wanted, limit=question.limit, descending=question.descending, most_bytes=question.most_bytes
-    )
+    read = partial(read_page, spans, wanted, descending=question.descending, most_bytes=question.most_bytes)
+    found, left = read(limit=question.limit)
     if question.fold:
-        found, left = _folded(found, spans, left, question)
+        folding = Folding(found, question.most_bytes)
+        if folding.fitting < len(found):
+            # The contents of streams make the page too large. A shorter one also says where the next one begins.
+            found, left = read(limit=folding.fitting)
+            folding = Folding(found, question.most_bytes)
+        found = folding.folded(filtered=not wanted.everything)
     more = [span for span in left if not span.empty]
     if not more:
         return Page(found, None, None)
     cursor = _cursor(more if question.descending else left + finished, question.descending)
     seq = (more[0].high if question.descending else more[0].low) if len(logs) == 1 else None
     return Page(found, cursor, seq)
-
-
-def _folded(
-    found: list[Found], spans: list[Span], left: list[Span], question: Question
-) -> tuple[list[Found], list[Span]]:
-    """Fold the streamed messages of a page. Return the page, and what is left to read if fewer messages have room in it."""
-    page, handled = streams.fold(found, question.most_bytes)
-    if handled == len(found):
-        return page, left
-    last = {row.channel_id: row.seq for row in found[:handled]}
-    behind = {row.channel_id for row in found[handled:]}
-    begun = {span.channel_id: span for span in spans}
-    again = []
-    for span in left:
-        if span.channel_id in behind:
-            # The log goes on behind its last message in this page, or is left as it was.
-            whole = begun[span.channel_id]
-            position = last.get(span.channel_id)
-            span = whole if position is None else _resumed(whole, position, question.descending)
-        again.append(span)
-    return page, again
 
 
 def message(actor: Actor, address: Address, seq: int) -> bytes:

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
-from typing import NamedTuple
+import secrets
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
-from ..auth.permissions import Actor
-from ..log import Entry, streamed
-from ..log.effects import Snapshot, StreamState
-from ..log.pages import Found
+from django.db import OperationalError, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from ..auth.permissions import MANAGE, PUBLISH, Actor, can, require
+from ..conf.settings import config
+from ..directory.channels import ChannelRef, ref_of
+from ..directory.streams import find_stream, stream_not_found
+from ..log import Contended, Ending, Entry, append_batch, snapshots, streamed
+from ..log.effects import ABORTED, OPEN, STOPPED, Snapshot, StreamState
+from ..log.streamed_batch import Row, lock_stream
+from ..models import Channel, Client, Stream, StreamPart, digest
+from ..protocol import growing
+from ..protocol.errors import BusError, ErrorCode
+from ..protocol.names import SERVER
+from ..publishing.announce import announce
+from ..publishing.growth import announce_adopted, announce_stop
+from ..publishing.plan import sender_of
+from . import audit, nodes
+
+#: Seconds that a change of a stream waits for a lock. It may run in the thread that writes the log.
+PATIENCE = 0.5
+#: Streams that one sweep ends.
+SWEPT = 200
 
 
 class Stopped(NamedTuple):
@@ -43,37 +65,214 @@ def moved_since(moment: datetime) -> list[StreamState]:
 
 def snapshot(stream_id: int) -> Snapshot | None:
     """Return a stream and its whole content, also after the end; None for a stream that is gone."""
-    raise NotImplementedError
+    return snapshots.snapshot(stream_id)
+
+
+def _refs(channel_ids: Iterable[int]) -> dict[int, ChannelRef]:
+    return {
+        channel.pk: ref_of(channel) for channel in Channel.objects.select_related("room").filter(pk__in=channel_ids)
+    }
+
+
+@contextmanager
+def _locked(of: str) -> Iterator[Row]:
+    """Lock a stream's row in a transaction. Raises ``BusError`` STREAM_NOT_FOUND, and UNAVAILABLE for a locked one."""
+    try:
+        with transaction.atomic():
+            row = lock_stream(of, PATIENCE)
+            if row is None:
+                raise stream_not_found(of)
+            yield row
+    except OperationalError as problem:
+        if getattr(problem.__cause__, "sqlstate", None) != "55P03":
+            raise
+        raise _held() from problem
+
+
+def _held() -> BusError:
+    return BusError(ErrorCode.UNAVAILABLE, "Another transaction locks this stream. Try again.", retry_after=1.0)
+
+
+# --- stop ---------------------------------------------------------------------------------------------------------------
 
 
 def request_stop(actor: Actor, of: str, *, door: str = "socket") -> Stopped:
     """Ask the owner of a stream to stop. Without an owner, end the stream at once.
 
-    Raises ``BusError`` STREAM_NOT_FOUND, or FORBIDDEN without the right to publish in the stream's channel. A stream that
-    has ended stays as it is.
+    Raises ``BusError`` STREAM_NOT_FOUND, FORBIDDEN without the right to publish in the stream's channel, or UNAVAILABLE. A
+    stream that has ended stays as it is. ``door`` is for the audit log, which has the stops of admins.
     """
-    raise NotImplementedError
+    ref = find_stream(actor, of).ref
+    require(actor, PUBLISH, ref.address, private=ref.private)
+    with _locked(of) as row:
+        if row.state != OPEN:
+            return Stopped(row.told(), None)
+        if not row.stopping:
+            Stream.objects.filter(pk=row.id).update(stop_requested_at=timezone.now())
+            row.stopping = True
+            if actor.manages and actor.principal != row.principal:
+                audit.record(actor, door, "stop_stream", str(ref.address), of=of)
+        state = row.told()
+        announce_stop(state, ref)
+    if _is_there(state):
+        return Stopped(state, None)
+    ended = _end(state, ref, STOPPED)
+    if ended is None:
+        return Stopped(state_of(of) or state, None)
+    return Stopped(_after(ended), ended)
+
+
+def _is_there(state: StreamState) -> bool:
+    """Return whether a stream's owner is connected. An owner without a connection counts for some time after its append."""
+    if state.rest:
+        since = timezone.now() - timedelta(seconds=config().stream_rest_grace)
+        return Stream.objects.filter(pk=state.id, touched_at__gte=since).exists()
+    connected = Client.objects.filter(client_id=state.client_id, principal=state.principal)
+    return connected.filter(node_id__in=nodes.alive_ids()).exists()
+
+
+def _end(state: StreamState, ref: ChannelRef, how: str) -> Entry | None:
+    """End a stream for its owner, and announce the end. Return None if the stream moved meanwhile, or its row is locked."""
+    entry = Entry(
+        state.channel_id,
+        growing.stream_end_head(state.uid, None, ref.address, state.client_id or SERVER),
+        b"",
+        growing.end_uid(state.uid, None),
+        growing.STREAM_END,
+        state.client_id or SERVER,
+        context=ref,
+        effect=Ending(state.uid, how, state.attempt, state.have),
+    )
+    try:
+        append_batch([entry], window=config().idempotency_window, patience=PATIENCE)
+    except Contended:
+        return None
+    if entry.error is not None:
+        return None
+    transaction.on_commit(lambda: announce([entry]))
+    return entry
+
+
+def _after(entry: Entry) -> StreamState:
+    assert entry.effect is not None
+    assert entry.effect.stream is not None
+    return entry.effect.stream
+
+
+# --- adoption -----------------------------------------------------------------------------------------------------------
 
 
 def adopt(actor: Actor, of: str, *, keep: bool = True, door: str = "socket") -> Adopted:
     """Make ``actor`` the owner of an open stream. ``keep=False`` removes the content so far.
 
-    Raises ``BusError`` STREAM_NOT_FOUND, STREAM_ENDED, or FORBIDDEN for another principal without the right to manage.
+    The same principal, an anonymous owner under its own client id, and whoever manages the channel may do so. The appends
+    of the old owner are refused from then on. ``door`` says where the actor comes from.
+
+    Raises ``BusError`` STREAM_NOT_FOUND, STREAM_ENDED, FORBIDDEN, UNAVAILABLE, or VALIDATION_ERROR for an actor whose name
+    is no client id.
     """
-    raise NotImplementedError
+    ref = find_stream(actor, of).ref
+    sender = sender_of(actor)
+    token = secrets.token_urlsafe(24)
+    now = timezone.now()
+    with _locked(of) as row:
+        own = actor.principal == row.principal and (bool(actor.principal) or row.client_id == sender)
+        if not own and not can(actor, MANAGE, ref.address, private=ref.private):
+            raise BusError(ErrorCode.FORBIDDEN, "You may not adopt this stream.", [{"of": of, "action": MANAGE}])
+        if row.state != OPEN:
+            raise BusError(ErrorCode.STREAM_ENDED, details=[{"of": of, "have": row.have, "state": row.state}])
+        if not keep:
+            StreamPart.objects.filter(stream_id=row.id).delete()
+            row.have = row.size = 0
+        row.attempt += 1
+        row.client_id, row.principal, row.rest = sender, actor.principal, door != "socket"
+        Stream.objects.filter(pk=row.id).update(
+            have=row.have,
+            bytes=row.size,
+            attempt=row.attempt,
+            token_digest=digest(token),
+            client_id=row.client_id,
+            principal=row.principal,
+            rest=row.rest,
+            gone_at=None,
+            touched_at=now,
+        )
+        state = row.told()
+        if not own:
+            audit.record(actor, door, "adopt_stream", str(ref.address), of=of, keep=keep)
+        announce_adopted(state, ref)
+    return Adopted(state, token)
+
+
+def disown(client_ids: Collection[str]) -> None:
+    """Take the open streams of these clients from them: somebody else got their ids without a proof.
+
+    The streams have no owner then, and end after the grace. Call it in the transaction of the claims.
+    """
+    Stream.objects.filter(client_id__in=client_ids, state=OPEN, rest=False).update(client_id="", gone_at=timezone.now())
+
+
+# --- streams without an owner ---------------------------------------------------------------------------------------------
 
 
 def end_overdue() -> list[Entry]:
     """End open streams whose owners are gone, idle for too long, or do not follow a stop. Return the entries of the ends.
 
-    The settings ``stream_grace``, ``stream_rest_grace`` and ``stream_idle`` say when. The ends are announced.
+    The settings ``stream_grace``, ``stream_rest_grace`` and ``stream_idle`` say when. The ends are announced. Every process
+    may call this at the same time, and a stream ends once.
     """
-    raise NotImplementedError
+    now = timezone.now()
+    _note_the_gone(now)
+    overdue = streamed.states(Stream.objects.filter(_overdue(now), state=OPEN).order_by("id")[:SWEPT])
+    refs = _refs({state.channel_id for state in overdue})
+    ended = []
+    for state in overdue:
+        if state.channel_id in refs:
+            entry = _end(state, refs[state.channel_id], STOPPED if state.stopping else ABORTED)
+            if entry is not None:
+                ended.append(entry)
+    return ended
 
 
-def fold(messages: Sequence[Found], most_bytes: int) -> tuple[list[Found], int]:
-    """Return a page of history in which each stream is one message, and how many of ``messages`` were handled.
+def _overdue(now: datetime) -> Q:
+    settings = config()
+    grace = now - timedelta(seconds=settings.stream_grace)
+    found = Q(stop_requested_at__lt=grace) | Q(rest=False, gone_at__lt=grace)
+    found |= Q(rest=True, touched_at__lt=now - timedelta(seconds=settings.stream_rest_grace))
+    if settings.stream_idle:
+        found |= Q(rest=False, touched_at__lt=now - timedelta(seconds=settings.stream_idle))
+    return found
 
-    The frames have at most ``most_bytes`` together, unless it is a single frame: a text may be far larger than its opening.
-    """
-    raise NotImplementedError
+
+def _note_the_gone(now: datetime) -> None:
+    """Note since when the owners of open streams have no connection, and forget it for those that are back."""
+    rows = list(
+        Stream.objects.filter(state=OPEN, rest=False).values_list(
+            "id", "client_id", "principal", "gone_at", "touched_at"
+        )
+    )
+    if not rows:
+        return
+    names = {name for _, name, *_ in rows}
+    alive = nodes.alive_ids()
+    there: set[tuple[str, str]] = set()
+    left: dict[str, datetime] = {}
+    clients = Client.objects.filter(client_id__in=names)
+    for name, principal, node_id, at in clients.values_list("client_id", "principal", "node_id", "disconnected_at"):
+        if node_id in alive:
+            there.add((name, principal))
+        elif at is not None:
+            left[name] = at
+    back = [key for key, name, principal, gone_at, _ in rows if gone_at is not None and (name, principal) in there]
+    _change(back, gone_at=None)
+    for key, name, principal, gone_at, touched_at in rows:
+        if gone_at is None and (name, principal) not in there:
+            _change([key], gone_at=min(now, max(left.get(name, now), touched_at)))
+
+
+def _change(ids: Collection[int], **values: Any) -> None:
+    """Change streams whose rows are free. The others follow with the next sweep."""
+    if ids:
+        with transaction.atomic():
+            free = Stream.objects.filter(pk__in=ids).order_by("id").select_for_update(no_key=True, skip_locked=True)
+            Stream.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(**values)
