@@ -26,6 +26,7 @@ PASSWORD = "a password of the test's"
 _UID = re.compile(r'^\{"version":"1\.0","id":"([^"]*)"')
 _CODE = re.compile(r": ([A-Z_]+): ")
 _SIZE = re.compile(r"has [0-9]+ bytes")
+_OF_SEQ = re.compile(r'"of_seq":[0-9]+')
 _STAMP = re.compile(r'"timestamp":"[0-9TZ:.\-]+"(,"seq":[0-9]+)?')
 
 
@@ -44,6 +45,20 @@ class Frame(NamedTuple):
     payload: dict[str, Any] | None = None
     message: str | None = None
     metadata: dict[str, Any] | None = None
+    #: A message that grows, or one that steers such a message. Streams are named by the ids of their openings.
+    mode: str | None = None
+    steer: str | None = None
+    #: Instead of a message: a part of the stream, or its end.
+    of: str | None = None
+    n: int = 0
+    delta: str | None = None
+    part: dict[str, Any] | None = None
+    end: str | None = None
+
+    @property
+    def grows(self) -> bool:
+        """Whether it is about a message that grows."""
+        return self.mode is not None or self.steer is not None or self.of is not None
 
     @property
     def beyond_limits(self) -> bool:
@@ -59,6 +74,8 @@ class Outcome(NamedTuple):
     unproven: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     error: tuple[str, str, Any] | None = None
+    stream: tuple[tuple[str, Any], ...] | None = None
+    steered: bool | None = None
 
 
 @dataclass
@@ -164,6 +181,7 @@ def neutral(text: str, mark: str) -> str:
     if uid is not None:
         if not uid[1].startswith("arq_given-"):
             text = text.replace(uid[1], "arq_made", 1)
+        text = _OF_SEQ.sub('"of_seq":0', text, count=1)
         text = _STAMP.sub(lambda found: '"timestamp":""' + (',"seq":0' if found[1] else ""), text, count=1)
     return text
 
@@ -223,6 +241,14 @@ class Door:
     def wire(self, frame: Frame) -> dict[str, Any]:
         """The message as a frame of the protocol."""
         said: dict[str, Any] = {"type": frame.type}
+        if frame.of is not None:
+            keys = {"id": frame.id and self.given(frame.id), "delta": frame.delta, "part": frame.part, "end": frame.end}
+            given = {key: value for key, value in keys.items() if value is not None}
+            return {"type": "append", "of": self.stream(frame.of), "n": frame.n, **given, "payload": frame.payload}
+        if frame.mode is not None:
+            said["stream"] = {"mode": frame.mode}
+        if frame.steer is not None:
+            said["steer"] = self.stream(frame.steer)
         if frame.place == "pm" and frame.way == "private":
             said |= {"type": "private", "to": [self.target(name) for name in frame.to]}
         elif frame.place == "pm" and frame.way == "channel":
@@ -232,11 +258,28 @@ class Door:
         else:
             said["room"] = self.address(frame)
         if frame.id is not None:
-            said["id"] = frame.id
+            said["id"] = self.given(frame.id)
         for key in ("payload", "message", "metadata"):
             if (value := getattr(frame, key)) is not None:
                 said[key] = value
         return said
+
+    def given(self, name: str) -> str:
+        """An id that the test gives. No two streams of the bus have one id, so each door has its own."""
+        return f"{name}{self.mark}"
+
+    def stream(self, name: str) -> str:
+        """The id of a stream whose opening got such an id."""
+        return f"arq_{self.given(name)}"
+
+    def growth(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """What an answer says of a stream."""
+        told = answer.get("stream")
+        stream = None
+        if told is not None:
+            keys = {"of": neutral(told["of"], self.mark), **{k: told[k] for k in ("have", "state", "attempt")}}
+            stream = (*keys.items(), ("stopping", told.get("stopping", False)))
+        return {"stream": stream, "steered": answer.get("steered")}
 
     def error(self, problem: Mapping[str, Any]) -> Outcome:
         """A refusal. Which message of a batch it is does not matter here."""
@@ -252,6 +295,7 @@ class Door:
             bool(rows) and all(row["duplicate"] for row in rows),
             tuple(neutral(row["channel"], self.mark) for row in rows if row["unproven"]),
             tuple(neutral(name, self.mark) for name in unknown),
+            **(self.growth(rows[0]) if rows else {}),
         )
 
 
@@ -291,6 +335,7 @@ class SocketDoor(Door):
             answer.get("duplicate", False),
             tuple(neutral(name, self.mark) for name in answer.get("unproven", ())),
             tuple(neutral(name, self.mark) for name in unknown),
+            **self.growth(answer),
         )
 
 
@@ -348,7 +393,7 @@ class StreamDoor(RestDoor):
                 self._came.set()
 
     async def publish_one(self, frame: Frame) -> Outcome:
-        if frame.place not in ("hall", "fleeting", "locked"):
+        if frame.of is not None or frame.place not in ("hall", "fleeting", "locked"):
             return await super().publish_one(frame)
         said = self.wire(frame)
         return self.outcome(await self.post(f"/channels/{said.pop('room')}/messages", said))
@@ -401,7 +446,10 @@ class DjangoDoor(Door):
         return frame.way != "private" or frame.place != "pm" or frame.metadata is None
 
     async def publish_one(self, frame: Frame) -> Outcome:
-        said = {key: getattr(frame, key) for key in ("id", "payload", "message")}
+        said = {key: getattr(frame, key) for key in ("payload", "message")}
+        said["id"] = frame.id and self.given(frame.id)
+        if frame.grows:
+            return await self._grow(frame, said)
         if frame.place == "pm" and frame.way == "private":
             said["to"] = [self.target(name) for name in frame.to]
         else:
@@ -414,6 +462,24 @@ class DjangoDoor(Door):
         unknown = [name for name in map(self.target, frame.to) if name not in there]
         return self.published(answer["results"], unknown)
 
+    async def _grow(self, frame: Frame, said: dict[str, Any]) -> Outcome:
+        """Open a stream, append, end or steer with the functions for that."""
+        if frame.of is not None:
+            del said["message"]
+            said |= {"of": self.stream(frame.of), "n": frame.n, "delta": frame.delta, "part": frame.part}
+            if frame.end is None:
+                said.pop("id")
+                said.pop("payload")
+            else:
+                said["state"] = frame.end
+            said["call"] = "append_to_stream" if frame.end is None else "end_stream"
+        else:
+            said |= {"address": self.address(frame), "type": frame.type, "metadata": frame.metadata}
+            said |= {"call": "publish", "steer": self.stream(frame.steer)} if frame.steer else {}
+            said |= {"call": "open_stream", "mode": frame.mode} if frame.mode else {}
+        answer = await self.site.inside("publish", token=self.site.token, client_id=self.sender, **said)
+        return self.error(answer["error"]) if "error" in answer else self.published(answer["results"])
+
 
 class McpDoor(Door):
     """The tool ``publish`` of the MCP server, over its standard input and output."""
@@ -422,7 +488,13 @@ class McpDoor(Door):
 
     def takes(self, frame: Frame) -> bool:
         """What the tool has no words for it cannot say: ids, types, metadata, and addresses of inboxes."""
-        plain = not frame.beyond_limits and frame.id is None and frame.type == "event" and frame.metadata is None
+        plain = (
+            not frame.beyond_limits
+            and not frame.grows
+            and frame.id is None
+            and frame.type == "event"
+            and frame.metadata is None
+        )
         return (
             plain
             and (frame.place != "pm" or (frame.way == "private" and bool(frame.to)))

@@ -14,13 +14,14 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from arqonbus_site.urls import urlpatterns as _site
+from bus import services
 from bus.auth.identity import from_token
 from bus.auth.permissions import SYSTEM
 from bus.models import Client, Message, Room
 from bus.monitoring import metrics
 from bus.protocol.errors import BusError
 from bus.protocol.names import SERVER, Address
-from bus.services import publish, send_private
+from bus.services import send_private
 from bus.services.channels import create_channel
 from bus.signals import message_published
 
@@ -50,8 +51,9 @@ def _publish(asked: dict[str, Any]) -> dict[str, Any]:
     """Call the public function as a project's code does."""
     actor = msgspec.structs.replace(from_token(asked.pop("token")), client_id=asked.pop("client_id"))
     targets = asked.pop("to", None)
+    function = getattr(services, asked.pop("call", "publish"))
     try:
-        done = [publish(actor=actor, **asked)] if targets is None else send_private(targets, actor=actor, **asked)
+        done = [function(actor=actor, **asked)] if targets is None else send_private(targets, actor=actor, **asked)
     except BusError as problem:
         return {"error": problem.as_dict()}
     return {"results": [msgspec.to_builtins(published) for published in done]}

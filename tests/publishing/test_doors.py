@@ -85,7 +85,40 @@ BEYOND = [
     Frame("pm", (), "channel", id="one", message="psst"),
 ]
 
+#: A stream from its opening on, with what may come in any order then.
+OPENINGS = _frames(
+    place=st.sampled_from(["hall", "hall", "hall", "new", "room", "locked", "fleeting"]),
+    id=st.just("one"),
+    mode=st.sampled_from(["text", "text", "parts"]),
+    payload=st.none() | PAYLOADS,
+) | st.just(Frame("pm", ("bob",), "address", id="one", mode="text"))
+GROWTHS = _frames(
+    place=st.just(""),
+    of=st.sampled_from(["one", "one", "one", "none"]),
+    n=st.integers(1, 3),
+    delta=TEXTS,
+    end=st.sampled_from([None, None, "complete", "aborted"]),
+) | _frames(place=st.just(""), of=st.just("one"), n=st.integers(1, 2), part=PAYLOADS)
+ENDS = _frames(
+    place=st.just(""),
+    of=st.just("one"),
+    n=st.integers(0, 2),
+    end=st.sampled_from(["complete", "stopped"]),
+    id=st.sampled_from([None, "two"]),
+    payload=st.none() | PAYLOADS,
+)
+STEERS = _frames(
+    place=st.sampled_from(["hall", "hall", "fleeting"]),
+    steer=st.just("one"),
+    id=st.sampled_from(["s1", "s2"]),
+    message=TEXTS,
+)
+STREAMS = st.builds(
+    lambda opening, rest: [opening, *rest], OPENINGS, st.lists(GROWTHS | GROWTHS | ENDS | STEERS, max_size=4)
+)
+
 EXAMPLES = st.one_of(
+    STREAMS,
     st.lists(CHANNEL_FRAMES, min_size=1, max_size=3),
     st.lists(PRIVATE_FRAMES, min_size=1, max_size=2),
     st.lists(PLAIN_FRAMES, min_size=1, max_size=2),
@@ -149,6 +182,8 @@ class World:
             frame._replace(
                 id=frame.id and f"given-{self._examples}-{frame.id}",
                 place=f"new{self._examples}" if frame.place == "new" else frame.place,
+                of=frame.of and f"given-{self._examples}-{frame.of}",
+                steer=frame.steer and f"given-{self._examples}-{frame.steer}",
             )
             for frame in frames
         ]
@@ -179,7 +214,15 @@ class World:
             log = (neutral(room, door.mark), neutral(channel, door.mark))
             counts[log] = places[(*log, seq)] = counts.get(log, 0) + 1
             given = uid.startswith("arq_given-")
-            rows.append((log, uid if given else "arq_made", kind, neutral(sender, door.mark), neutral(text, door.mark)))
+            rows.append(
+                (
+                    log,
+                    neutral(uid, door.mark) if given else "arq_made",
+                    kind,
+                    neutral(sender, door.mark),
+                    neutral(text, door.mark),
+                )
+            )
         signals = [
             (
                 (log := (neutral(room, door.mark), neutral(channel, door.mark))),
@@ -248,6 +291,22 @@ def world(backends: Backends, start_server: StartServer) -> Iterator[World]:
 @example([Frame("fleeting", id="one", message="a"), Frame("fleeting", id="one", message="b")])
 @example([Frame("fleeting", id="one", message="a"), Frame("hall", id="one", message="b")])
 @example([Frame("pm", ("bob", "nobody", "carol"), id="one", message="psst")])
+@example([Frame("hall", id="one", mode="text"), Frame("", of="one", n=1, delta="a", end="complete")])
+@example(
+    [
+        Frame("hall", id="one", mode="parts"),
+        Frame("", of="one", n=1, part={"a": 1}),
+        Frame("hall", steer="one", id="s1", message="left"),
+        Frame("", of="one", n=1, end="aborted", payload={"u": 1}),
+        Frame("", of="one", n=1, end="aborted"),
+        Frame("hall", steer="one", id="s2", message="too late"),
+    ]
+)
+@example([Frame("hall", id="one", mode="text"), Frame("", of="one", n=2, delta="gap")])
+@example([Frame("locked", id="one", mode="text"), Frame("", of="one", n=1, delta="hidden")])
+@example(
+    [Frame("pm", ("bob",), "address", id="one", mode="text"), Frame("", of="one", n=1, delta="psst", end="stopped")]
+)
 def test_every_door_does_the_same(world: World, frames: list[Frame]) -> None:
     world.compare(frames)
 
