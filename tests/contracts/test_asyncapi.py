@@ -266,8 +266,11 @@ async def _grow(owner: WireClient, reader: WireClient, name: str, place: dict[st
     await reader.join(place["room"], place["channel"])
     await reader.send({**v1, "type": "event", "id": f"{of}s", **place, "steer": of, "message": "less", "ack": True})
     await owner.expect("system", "steer")
-    await owner.command("adopt_stream", of=of, keep=False)
+    adopted = await owner.request("adopt_stream", of=of, keep=False)
     await reader.command("stop_stream", of=of)
+    await owner.expect("system", "stop_requested")
+    end = {"type": "append", "id": f"{of}e", "of": of, "n": 0, "end": "complete", "token": adopted["token"]}
+    await owner.send({**v1, **end, "ack": True})
     await owner.command("stop_stream", of=of)
     await reader.expect("stream_end")
 
