@@ -140,12 +140,16 @@ _COUNTERS = {
     "delivered_bytes": "Bytes of frames given to sockets",
     "gaps": "Messages that arrived too early",
     "repaired": "Messages read from the log because no notification announced them",
+    "parts": "Parts of streamed messages committed by this process",
+    "snapshots": "Snapshots of streamed messages given to members that joined late, lacked parts or read slowly",
+    "parts_skipped": "Parts of streamed messages left out for members that read too slowly",
     "bells_skipped": "Ephemeral messages and presence notices that were not sent to the other processes",
 }
 #: Figures that rise and fall: name and meaning.
 _GAUGES = {
     "clients": "Registered clients of this process",
     "streams": "Logs with members in this process",
+    "open_streams": "Streamed messages that grow in logs with members in this process",
     "log_queue": "Messages that wait for the log",
     "bell_queue_bytes": "Bytes of notifications that wait for the channel layer",
     "recent_bytes": "Bytes of recent messages in memory",

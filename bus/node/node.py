@@ -185,6 +185,7 @@ class Node:
             self.log,
             self.announcer,
             self.broker,
+            self.growing,
             self.log_times,
         )
         self.heartbeat = Heartbeat(
@@ -248,6 +249,7 @@ class Node:
         repeat(self.watch.compare)
         repeat(self.heartbeat.beat)
         repeat(self.housekeeping.tidy)
+        repeat(self.housekeeping.end_overdue)
         repeat(self.rights.look)
         repeat(self.admission.close_unregistered)
         if settings.stats_interval:

@@ -1,4 +1,7 @@
-"""What is tidied from time to time: streams without members, presence rows, and messages beyond the retention."""
+"""What is tidied from time to time: streams without members, presence rows, messages beyond the retention.
+
+So are streamed messages whose owners are gone.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from ...protocol.errors import TAKEN_OVER, BusError, ErrorCode
 from ...protocol.state import State
 from ...services import connections as connection_service
 from ...services import nodes as node_service
+from ...services import streams as streamed
 from ...services import sweeping
 from ..client import Clients
 from ..clients.departures import Departures
@@ -22,6 +26,8 @@ from .drain import send_away
 PRUNE_STEP = 1000
 #: Seconds between two comparisons of the presence rows.
 INTERVAL = 15.0
+#: Seconds between two looks for streamed messages whose owners are gone.
+OVERDUE_LOOK = 2.0
 
 
 class Housekeeping:
@@ -55,6 +61,11 @@ class Housekeeping:
                 await self._runtime.run_writer(sweeping.sweep_channels, settings.channel_idle)
                 await self._runtime.run_writer(sweeping.sweep_inboxes, max(settings.channel_idle, 300.0))
         return min(INTERVAL, settings.prune_interval or INTERVAL)
+
+    async def end_overdue(self) -> float:
+        """End the streamed messages whose owners are gone for too long. Return the seconds until the next time."""
+        await self._runtime.run_writer(streamed.end_overdue)
+        return OVERDUE_LOOK
 
     async def compare_presence(self) -> None:
         """Make the rows of this node's connections match its connections. A difference counts at its second comparison."""

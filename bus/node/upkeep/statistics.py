@@ -17,6 +17,7 @@ from ...realtime.hub import Hub
 from ...services import totals
 from ...shapes import Stats
 from ..client import Clients
+from ..delivery.growing import Growing
 from ..delivery.streams import Streams
 from ..runtime import Runtime
 
@@ -42,6 +43,7 @@ class Statistics:
         log: LogWriter,
         announcer: Announcer,
         broker: Broker,
+        growing: Growing,
         times: metrics.LogTimes,
     ) -> None:
         self._runtime = runtime
@@ -51,6 +53,7 @@ class Statistics:
         self._log = log
         self._announcer = announcer
         self._broker = broker
+        self._growing = growing
         self._times = times
         self._begun = False
         self._reported = self._announced = Count(runtime.loop.time(), 0)
@@ -73,6 +76,10 @@ class Statistics:
             "log_queue": len(self._log),
             "gaps": self._streams.gaps,
             "repaired": self._streams.repaired,
+            "parts": self._announcer.parts,
+            "snapshots": self._growing.snapshots,
+            "parts_skipped": hub.skipped,
+            "open_streams": self._growing.open,
             "bells_skipped": self._broker.skipped,
             "bell_queue_bytes": self._broker.waiting_bytes,
             "recent_bytes": hub.recent_bytes,

@@ -1,0 +1,397 @@
+"""Growing messages reach their readers in order and without a hole, however their parts come."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+
+from bus.auth.permissions import SYSTEM
+from bus.log import Entry
+from bus.node import Node
+from bus.notify.messages import Notification, StreamParts, StreamSignal
+from bus.protocol.names import Address, inbox
+from bus.protocol.registration import Resume
+from bus.publishing.growth import Outbox
+from bus.services import streams as streamed
+from tests.harness.waiting import wait_for
+from tests.node.conftest import Log, NodeClient
+from tests.node.growing import Owner, reading
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def reached(node: Node) -> Iterator[None]:
+    """What other threads of the process announce reaches the node."""
+    nodes = apps.get_app_config("bus").nodes  # type: ignore[attr-defined]
+    nodes.add(node)
+    yield
+    nodes.discard(node)
+
+
+async def member(node: Node, log: Log, name: str = "reader", **options: Any) -> NodeClient:
+    """A client that is a member of the channel."""
+    client = NodeClient(node)
+    await client.register(name)
+    joined = await node.members.join(client.state, log.ref.address, None, None, **options)
+    await node.members.follow(client.state, joined)
+    return client
+
+
+def grown(client: NodeClient, of: str = "arq_a1") -> list[dict[str, Any]]:
+    """The frames about a streamed message that came until the last wait: its opening, parts, snapshots and end."""
+    return [frame for frame in client.frames if of in (frame.get("of"), frame.get("id"))]
+
+
+def kinds(client: NodeClient) -> list[str]:
+    """What those frames are."""
+    return ["snapshot" if frame.get("snapshot") else frame["type"] for frame in grown(client)]
+
+
+async def has(client: NodeClient, text: str, of: str = "arq_a1") -> None:
+    """Wait until a reader of the client's frames has this text."""
+    await client.frame(lambda _: reading(client.frames, of)[0] == text, f"the text {text[-40:]!r}")
+
+
+async def ended(client: NodeClient, of: str = "arq_a1") -> dict[str, Any]:
+    """Wait for the end, and return it."""
+    return await client.frame(lambda f: f["type"] == "stream_end" and f["of"] == of, "the end")
+
+
+def notifications(owner: Owner, entries: list[Entry]) -> list[Notification]:
+    """What another process sends about entries that it has committed, without the log's messages."""
+    sent: list[Notification] = []
+    outbox = Outbox(sent.append)
+    for entry in entries:
+        outbox.grown(entry, None)
+    outbox.flush()
+    return sent
+
+
+async def test_members_get_opening_parts_and_end_in_order_and_the_owner_no_copy(node: Node, log: Log) -> None:
+    reader, writer = await member(node, log), await member(node, log, "owner")
+    deaf = await member(node, log, "deaf", parts=False)
+    owner = Owner(node, log.ref, exclude=writer.state)
+    parts = [owner.part(text) for text in ("Hel", "lo", " you")]
+    # All in one turn of the loop: opening, parts, the end, and the next message of the log.
+    await owner.write(owner.opening(), *parts, owner.part(".", end="complete"))
+    await log.publish("after")
+    await reader.message("after")
+    assert kinds(reader) == ["event", *["append"] * 4, "stream_end"]
+    assert [frame["n"] for frame in grown(reader)[1:-1]] == [1, 2, 3, 4]
+    assert (await ended(reader))["message"] == "Hello you."
+    await deaf.message("after")
+    assert kinds(deaf) == ["event", "stream_end"]
+    await writer.message("after")
+    assert kinds(writer) == []
+    assert node.announcer.parts == 4
+    assert node.growing.open == 0
+
+
+async def test_who_joins_late_gets_one_frame_for_the_past(node: Node, log: Log) -> None:
+    owner = Owner(node, log.ref)
+    early = await member(node, log)
+    await owner.open()
+    await owner.write(*(owner.part(f"{n} ") for n in range(1000)))
+    text = "".join(f"{n} " for n in range(1000))
+    late = [await member(node, log, f"late-{n}") for n in range(3)]
+    await asyncio.gather(*(has(client, text) for client in late))
+    await owner.say("more")
+    await owner.end()
+    for client in (early, *late):
+        assert (await ended(client))["message"] == text + "more"
+    for client in late:
+        assert kinds(client) == ["snapshot", "append", "stream_end"]
+        snapshot = grown(client)[0]
+        assert (snapshot["upto"], snapshot["of_seq"], snapshot["from"]) == (1000, 1, "owner")
+    assert "snapshot" not in kinds(early)
+
+
+async def test_those_who_ask_at_once_share_one_read(node: Node, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = Owner(node, log.ref)
+    first = await member(node, log)
+    await owner.open()
+    await owner.say("text")
+    reads: list[int] = []
+    read = streamed.snapshot
+
+    def counted(stream_id: int) -> Any:
+        reads.append(stream_id)
+        return read(stream_id)
+
+    monkeypatch.setattr(streamed, "snapshot", counted)
+    (stream,) = await node.streams.open([log.ref])
+    many = [NodeClient(node) for _ in range(50)]
+    for client in many:
+        node.hub.add(stream, client.state)
+    await asyncio.gather(*(has(client, "text") for client in many))
+    assert len(reads) == 1
+    assert node.growing.snapshots == 50
+    await has(first, "text")
+
+
+async def test_a_returning_client_gets_heads_history_and_then_the_snapshot(node: Node, log: Log) -> None:
+    owner = Owner(node, log.ref)
+    await log.publish("before")
+    await owner.open()
+    await owner.say("Hel", "lo")
+    client = NodeClient(node)
+    positions = {str(log.ref.address): {"seq": 0, "epoch": log.ref.epoch}}
+    token = (await NodeClient(node).register("reader"))["resume_token"]
+    await client.register("reader", resume=Resume(token=token, positions=positions))
+    await has(client, "Hello")
+    order = [frame.get("message") or frame["type"] for frame in client.frames if frame["type"] != "system"]
+    assert order == ["before", "event", "append"]
+    registered = next(frame for frame in client.frames if frame["type"] == "system")
+    assert registered["payload"]["event"] == "registered"
+    assert client.frames.index(registered) == 0
+
+
+async def test_parts_that_crossed_are_delivered_in_order(node: Node, log: Log) -> None:
+    owner = Owner(node, log.ref)
+    reader = await member(node, log)
+    await owner.open()
+    made = await owner.write_unheard(*(owner.part(f"{n} ") for n in range(4)))
+    (told,) = notifications(owner, made)
+    assert isinstance(told, StreamParts)
+    for n in (1, 0, 3, 2, 1):
+        node.notifications.receive(StreamParts([told.parts[n]]))
+    await has(reader, "0 1 2 3 ")
+    assert kinds(reader) == ["event", *["append"] * 4]
+
+
+@pytest.mark.parametrize("lost", ["one of the middle", "a frame that was left out", "the opening"])
+async def test_what_a_lost_notification_hid_is_read_after_the_next_part(node: Node, log: Log, lost: str) -> None:
+    owner = Owner(node, log.ref)
+    reader = await member(node, log)
+    opening = owner.opening()
+    if lost == "the opening":
+        await owner.write_unheard(opening)
+        assert opening.seq is not None
+        node.streams.committed(log.ref.id, opening.seq, opening.frame)
+    else:
+        await owner.write(opening)
+    made = await owner.write_unheard(*(owner.part(f"{n} ") for n in range(3)))
+    (told,) = notifications(owner, made)
+    assert isinstance(told, StreamParts)
+    if lost == "a frame that was left out":
+        told.parts[1] = told.parts[1]._replace(frame=b"")
+    else:
+        del told.parts[1]
+    node.notifications.receive(told)
+    await has(reader, "0 1 2 ")
+    await owner.say("3")
+    await has(reader, "0 1 2 3")
+
+
+async def test_a_look_finds_what_no_notification_announced(node: Node, log: Log) -> None:
+    owner = Owner(node, log.ref)
+    reader = await member(node, log)
+    await owner.write_unheard(owner.opening(), owner.part("Hel"))
+    for _ in range(2):
+        await node.watch.compare()
+    await has(reader, "Hel")
+    await owner.write_unheard(owner.part("lo"))
+    for _ in range(2):
+        await node.watch.compare()
+    await has(reader, "Hello")
+    await owner.write_unheard(owner.part(".", end="complete"))
+    await node.watch.compare()
+    assert (await ended(reader))["message"] == "Hello."
+    assert kinds(reader) == ["event", "snapshot", "snapshot", "stream_end"]
+    assert node.growing.open == 0
+
+
+async def test_what_is_on_its_way_is_not_read(node: Node, log: Log) -> None:
+    owner = Owner(node, log.ref)
+    reader = await member(node, log)
+    await owner.open()
+    made = await owner.write_unheard(owner.part("Hel"))
+    await node.watch.compare()
+    for told in notifications(owner, made):
+        node.notifications.receive(told)
+    await node.watch.compare()
+    await owner.end()
+    await ended(reader)
+    assert kinds(reader) == ["event", "append", "stream_end"]
+
+
+async def test_an_adoption_without_the_text_begins_anew_and_parts_of_the_old_attempt_are_over(
+    node: Node, log: Log
+) -> None:
+    reader, writer = await member(node, log), await member(node, log, "owner")
+    owner = Owner(node, log.ref, exclude=writer.state)
+    await owner.open()
+    await owner.say("wrong", " way")
+    late = await owner.write_unheard(owner.part(" on and on"))
+    adopted = await node.runtime.run_writer(lambda: streamed.adopt(SYSTEM, "arq_a1", keep=False))
+    again = Owner.after(adopted, node, log.ref)
+    await reader.frame(lambda frame: frame.get("upto") == 0, "the empty snapshot")
+    for told in notifications(owner, late):
+        node.notifications.receive(told)
+    await again.say("right")
+    await has(reader, "right")
+    # The old owner is a reader as any other now.
+    await has(writer, "right")
+    assert [frame["attempt"] for frame in grown(reader) if frame.get("snapshot")] == [2]
+
+
+async def test_an_adoption_that_keeps_the_text_makes_a_reader_of_the_old_owner(node: Node, log: Log) -> None:
+    reader, writer = await member(node, log), await member(node, log, "owner")
+    owner = Owner(node, log.ref, exclude=writer.state)
+    await owner.open()
+    await owner.say("Hel")
+    adopted = await node.runtime.run_writer(lambda: streamed.adopt(SYSTEM, "arq_a1"))
+    again = Owner.after(adopted, node, log.ref)
+    await again.say("lo")
+    await has(reader, "Hello")
+    await has(writer, "Hello")
+    assert "snapshot" not in kinds(reader)
+
+
+async def test_an_adoption_that_was_not_announced_is_noticed_by_the_next_part(node: Node, log: Log) -> None:
+    reader = await member(node, log)
+    owner = Owner(node, log.ref)
+    await owner.open()
+    await owner.say("one", "two", "three")
+    await has(reader, "onetwothree")
+    adopted = await node.runtime.run_writer(lambda: streamed.adopt(SYSTEM, "arq_a1", keep=False))
+    again = Owner.after(adopted, node, log.ref)
+    made = await again.write_unheard(again.part("four"))
+    for told in notifications(again, made):
+        node.notifications.receive(told)
+    await has(reader, "four")
+
+
+async def test_a_stop_of_listening_and_a_withdrawn_membership_end_the_parts_at_once(node: Node, log: Log) -> None:
+    owner = Owner(node, log.ref)
+    reader, listener, gone = await member(node, log), NodeClient(node), NodeClient(node)
+    await owner.open()
+    await owner.say("Hel")
+    for client in (listener, gone):
+        client.state.memberships[log.ref.id] = log.ref
+        assert await node.growing.listen(log.ref, "arq_a1", client.state)
+        await has(client, "Hel")
+    node.growing.unlisten(log.ref, gone.state)
+    await node.memberships.withdraw(reader.state, [log.ref])
+    await node.memberships.withdraw(listener.state, [log.ref])
+    other = await member(node, log, "other")
+    await owner.say("lo")
+    await has(other, "Hello")
+    await owner.end()
+    await ended(other)
+    for client, last in ((reader, "Hel"), (listener, "Hel"), (gone, "Hel")):
+        client.frames += map(json.loads, await client.events.next_frames(0.0))
+        assert reading(client.frames)[0] == last
+    assert [frame["payload"]["reason"] for frame in listener.frames if frame["type"] == "system"] == ["REVOKED"]
+
+
+async def test_listeners_get_one_message_alone_and_its_end(node: Node, log: Log) -> None:
+    owner, other = Owner(node, log.ref), Owner(node, log.ref, "arq_b2")
+    await owner.open()
+    await other.open()
+    await owner.say("Hel")
+    listeners = [NodeClient(node) for _ in range(20)]
+    for client in listeners:
+        assert await node.growing.listen(log.ref, "arq_a1", client.state)
+    for client in listeners:
+        await has(client, "Hel")
+    await log.publish("not for them")
+    await other.say("neither")
+    await owner.say("lo")
+    node.streams.collect()
+    node.streams.collect()
+    await owner.say("!")
+    await owner.end()
+    for client in listeners:
+        assert (await ended(client))["message"] == "Hello!"
+        assert [frame["of"] for frame in client.frames] == ["arq_a1"] * len(client.frames)
+        assert kinds(client)[0] == "snapshot"
+    assert not await node.growing.listen(log.ref, "arq_a1", listeners[0].state)
+    assert not await node.growing.listen(log.ref, "arq_unknown", listeners[0].state)
+    node.streams.collect()
+    node.streams.collect()
+    await other.end()
+    node.streams.collect()
+    node.streams.collect()
+    assert node.hub.stream(log.ref.id) is None
+
+
+async def test_a_deleted_channel_ends_its_listeners(node: Node, log: Log) -> None:
+    owner, listener = Owner(node, log.ref), NodeClient(node)
+    await owner.open()
+    listener.state.memberships[log.ref.id] = log.ref
+    assert await node.growing.listen(log.ref, "arq_a1", listener.state)
+    node.memberships.drop_log(log.ref.id, None)
+    assert (await listener.event("unsubscribed"))["reason"] == "DELETED"
+
+
+async def test_a_stream_in_an_inbox_and_one_for_a_whole_room(node: Node, log: Log, fresh_room: str) -> None:
+    reader = await member(node, log)
+    deaf = await member(node, log, "deaf", parts=False)
+    own = await node.channels.resolve(inbox("reader"), SYSTEM)
+    room = await node.channels.resolve(Address(fresh_room, "*"), SYSTEM)
+    for ref, of in ((own, "arq_private"), (room, "arq_room")):
+        owner = Owner(node, ref, of)
+        await owner.write(owner.opening(), owner.part("Hel"))
+        await owner.write_apart(owner.part("lo"))
+        await has(reader, "Hello", of)
+        assert [frame["type"] for frame in grown(reader, of)][1:] == ["append", "append"]
+        late = await member(node, log, f"late-{of}")
+        await owner.end()
+        assert (await ended(reader, of))["message"] == "Hello"
+        if ref is room:
+            await ended(late, of)
+            await ended(deaf, of)
+            assert [frame["type"] for frame in grown(deaf, of)][1:] == ["stream_end"]
+
+
+async def test_who_wants_parts_again_gets_a_snapshot(node: Node, log: Log) -> None:
+    owner, reader = Owner(node, log.ref), await member(node, log, parts=False)
+    await owner.open()
+    await owner.say("Hel")
+    await node.members.join(reader.state, log.ref.address, None, None, parts=True)
+    await has(reader, "Hel")
+    await node.members.join(reader.state, log.ref.address, None, None, parts=False)
+    await owner.say("lo")
+    await owner.end()
+    await ended(reader)
+    assert kinds(reader) == ["event", "snapshot", "stream_end"]
+
+
+async def test_a_late_notification_of_an_ended_message_does_nothing(node: Node, log: Log) -> None:
+    owner, reader = Owner(node, log.ref), await member(node, log)
+    await owner.open()
+    made = await owner.write_unheard(owner.part("Hel"))
+    told = notifications(owner, made)
+    await owner.end()
+    await ended(reader)
+    state = made[0].effect.stream  # type: ignore[union-attr]
+    assert state is not None
+    signal = StreamSignal("opened", "arq_a1", log.ref.id, state.id, 1, "text", 1, 0, "owner", "")
+    for late in (*told, signal):
+        node.notifications.receive(late)
+    assert node.growing.open == 0
+    await log.publish("after")
+    await reader.message("after")
+    assert kinds(reader) == ["event", "stream_end"]
+
+
+async def test_an_end_that_was_pruned_before_its_delivery_does_not_stay_open(node: Node, log: Log) -> None:
+    owner, listener = Owner(node, log.ref), NodeClient(node)
+    await owner.open()
+    assert await node.growing.listen(log.ref, "arq_a1", listener.state)
+    (stream,) = await node.streams.open([log.ref])
+    (end,) = await owner.write_unheard(owner.part(end="complete"))
+    # As if the log's message were gone already.
+    stream.head = end.seq or 0
+    for _ in range(3):
+        node.watch.compare_all_next()
+        await node.watch.compare()
+    await wait_for(lambda: node.growing.open == 0, "the message is forgotten")
+    assert listener.closed is not None
