@@ -7,6 +7,7 @@ export default [
       "clients/javascript/arqonbus.js", // built from clients/javascript/src
       "bus/static/arqonbus/arqonbus.js",
       "bus/static/arqonbus/vendor/**",
+      "examples/agent_chat/chat/static/chat/htmx.min.js",
       "var/**",
       ".venv/**",
       "**/*.mts",

@@ -20,6 +20,7 @@ import pytest
 
 from arqonbus import sync
 from tests.clients_python.conftest import client_environment
+from tests.harness import frameworks
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_until
@@ -27,7 +28,14 @@ from tests.harness.waiting import wait_until
 # The pages speak of what a newcomer starts.
 pytestmark = pytest.mark.embedded
 
-PAGES = ["README.md", "docs/quickstart.md", "docs/how-to.md", "docs/clients.md", "clients/python/README.md"]
+PAGES = [
+    "README.md",
+    "docs/quickstart.md",
+    "docs/how-to.md",
+    "docs/llm-answers.md",
+    "docs/clients.md",
+    "clients/python/README.md",
+]
 _FENCE = re.compile(
     r"(?:^[ ]*<!-- (?P<mark>[^\n]*?) -->\n)?^(?P<indent>[ ]*)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```",
     re.MULTILINE | re.DOTALL,
@@ -65,6 +73,7 @@ def run_block(block: Block, server: BusServer, folder: Path, command: list[str],
     file = folder / "block"
     file.write_text(code.replace("localhost:8765", f"{server.host}:{server.port}"), encoding="utf-8")
     env = client_environment(server, PATH=f"{folder}:{os.environ['PATH']}")
+    env["PYTHONPATH"] += f"{os.pathsep}{frameworks.FOLDER}"
     if block.mark.startswith("run until: "):
         wanted = block.mark.removeprefix("run until: ")
         process = ManagedProcess(

@@ -1,0 +1,144 @@
+"""The chat with an agent: a real page is reloaded in the middle of an answer, the server and the worker are killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.harness import frameworks
+from tests.harness.backends import clean_environment
+from tests.harness.processes import PROJECT_ROOT, ManagedProcess
+from tests.harness.server import http_request
+from tests.harness.waiting import free_port, wait_until
+
+# The project brings settings of its own: SQLite and the in-memory layer.
+pytestmark = [pytest.mark.browser, pytest.mark.embedded]
+
+CHAT = PROJECT_ROOT / "examples" / "agent_chat"
+BEGIN = "This answer is one message of the bus"
+END = "nothing is missing and nothing is there twice."
+WAIT = 40_000
+
+
+class Chat:
+    """The project: a server and a worker, each in a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
+        env = clean_environment({"CHAT_STATE": str(folder), "CHAT_PAUSE": "0.03", "PYTHONDONTWRITEBYTECODE": "1",
+                                 "ARQONBUS_RETRY_SPREAD": "0.1"})  # fmt: skip
+        env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(frameworks.FOLDER)])
+        manage = [sys.executable, str(CHAT / "manage.py")]
+        subprocess.run([*manage, "migrate", "--verbosity", "0"], cwd=CHAT, env=env, check=True, timeout=60)
+        served = [*manage, "runserver", "--noreload", f"127.0.0.1:{self.port}"]
+        self.server = ManagedProcess(served, log_path=folder / "server.log", env=env, cwd=CHAT)
+        answering = [*manage, "answer", "--url", f"ws://127.0.0.1:{self.port}/bus/"]
+        self.worker = ManagedProcess(answering, log_path=folder / "worker.log", env=env, cwd=CHAT)
+
+    def serve(self) -> None:
+        """Start the server."""
+        self.server.start()
+        wait_until(self._up, "the chat answers")
+
+    def work(self) -> None:
+        """Start the worker."""
+        before = self.worker.log().count("listening")
+        self.worker.start()
+        wait_until(lambda: self.worker.log().count("listening") > before or not self.worker.alive, "the worker listens")
+        assert self.worker.alive, self.worker.log()
+
+    def _up(self) -> bool:
+        assert self.server.alive, self.server.log()
+        try:
+            return http_request(f"{self.url}bus/ready", "GET", None)[0] == 200
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Iterator[Chat]:
+    """The chat, with its server and its worker running."""
+    made = Chat(tmp_path)
+    try:
+        made.serve()
+        made.work()
+        yield made
+    finally:
+        made.worker.kill()
+        made.server.kill()
+
+
+@pytest.fixture
+def page(chat: Chat) -> Iterator[Page]:
+    """The page of the chat in a real browser."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        shown = browser.new_page()
+        shown.goto(chat.url)
+        expect(shown.locator("#state")).to_have_text("connected", timeout=WAIT)
+        yield shown
+        browser.close()
+
+
+def ask(page: Page, question: str) -> None:
+    page.fill("#text", question)
+    page.press("#text", "Enter")
+
+
+def whole(text: str) -> bool:
+    """Whether a text is the whole answer, once."""
+    text = text.strip()
+    return text.startswith(BEGIN) and text.endswith(END) and text.count(BEGIN) == 1 and text.count(END) == 1
+
+
+def test_an_answer_survives_a_reload_and_the_death_of_server_and_worker(chat: Chat, page: Page) -> None:
+    ask(page, "What survives?")
+    answer = page.locator("li.answer")
+    expect(answer).to_contain_text("one message of the bus", timeout=WAIT)
+    expect(page.locator("#text")).to_have_value("")  # htmx sent the form, and the page stayed
+
+    chat.worker.freeze()
+    page.reload()
+    expect(answer).to_contain_text("one message of the bus", timeout=WAIT)  # what came before the reload
+    expect(answer).to_have_attribute("data-state", "open")
+    assert END not in answer.inner_text()
+
+    chat.server.kill()
+    chat.worker.thaw()
+    chat.serve()
+    expect(answer).to_have_attribute("data-state", "complete", timeout=WAIT)
+    assert whole(answer.inner_text()), answer.inner_text()
+    page.reload()
+    expect(answer).to_have_attribute("data-state", "complete", timeout=WAIT)
+    assert whole(answer.inner_text()), answer.inner_text()
+    expect(page.locator("li")).to_have_count(2)
+
+    ask(page, "And without the worker?")
+    last = answer.last
+    expect(answer).to_have_count(2, timeout=WAIT)
+    expect(last).to_contain_text(BEGIN, timeout=WAIT)
+    chat.worker.kill()
+    assert END not in last.inner_text()
+    chat.work()
+    expect(last).to_have_attribute("data-state", "complete", timeout=WAIT)
+    assert whole(last.inner_text()), last.inner_text()
+    expect(page.locator("li")).to_have_count(4)
+
+
+def test_only_the_stop_button_stops_an_answer(chat: Chat, page: Page) -> None:
+    ask(page, "Tell me everything")
+    answer = page.locator("li.answer")
+    expect(answer).to_contain_text(BEGIN, timeout=WAIT)
+    page.click("#stop button")
+    expect(answer).to_have_attribute("data-state", "stopped", timeout=WAIT)
+    assert END not in answer.inner_text()
+    expect(page.locator("#stop")).to_be_hidden()
