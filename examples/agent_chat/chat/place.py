@@ -16,7 +16,8 @@ class Place:
 
     def read(self) -> arqonbus.Position | int:
         """Return the place after the last answered question. At the first start it is the beginning."""
-        return arqonbus.Position(*json.loads(self.file.read_text())) if self.file.exists() else 0
+        stored = json.loads(self.file.read_text()) if self.file.exists() else None
+        return arqonbus.Position(*stored) if stored else 0
 
     def write(self, position: arqonbus.Position | None) -> None:
         """Store the place."""
