@@ -34,7 +34,7 @@ class Chat:
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
-        env = clean_environment({"CHAT_STATE": str(folder), "CHAT_PAUSE": "0.03", "PYTHONDONTWRITEBYTECODE": "1",
+        env = clean_environment({"CHAT_STATE": str(folder), "CHAT_PAUSE": "0.06", "PYTHONDONTWRITEBYTECODE": "1",
                                  "ARQONBUS_RETRY_SPREAD": "0.1"})  # fmt: skip
         env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(CLIENT_SOURCE), str(frameworks.FOLDER)])
         manage = [sys.executable, str(CHAT / "manage.py")]
