@@ -109,6 +109,22 @@ class AdoptedStream(Shape, frozen=True, kw_only=True):
     stopping: Annotated[bool, Meta(description="Somebody asked the owner to stop.")]
 
 
+class Stream(Shape, frozen=True, kw_only=True):
+    """A streamed message as everybody sees it who may read it."""
+
+    of: Annotated[str, Meta(description="Id of the opening message, which names the stream.")]
+    room: str
+    channel: str
+    seq: Annotated[int, Meta(ge=1, description="Position of the opening message in the log.")]
+    mode: Annotated[str, Meta(pattern="^(text|parts)$")]
+    state: Annotated[str, Meta(pattern="^(open|complete|aborted|stopped)$")]
+    have: Annotated[int, Meta(ge=0, description="Number of the newest part; 0: none.")]
+    attempt: Annotated[int, Meta(ge=1, description="It grows with each adoption.")]
+    stopping: Annotated[bool, Meta(description="Somebody asked the owner to stop, and the message is still open.")]
+    steers: Annotated[int, Meta(ge=0, description="Number of the messages that steer it and were not taken yet.")]
+    end_seq: Annotated[int | None, Meta(description="Position of the end in the log; null while the message is open.")]
+
+
 class MessageList(Page[Message], frozen=True, kw_only=True):
     """A page of messages. With a filter a page may be shorter than `limit` and still have a next page."""
 

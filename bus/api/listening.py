@@ -24,7 +24,7 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 _KEY = "arqonbus.listening"
 
 #: How the paths of event streams end, below any prefix of a project.
-_PATH = re.compile(r"/api/v1/(?:channels/[^:]+:.*|streams/[^/]+)/events$", re.DOTALL)
+_PATH = re.compile(r"/api/v1/(?:channels/[^:]+:.*|streams/.+)/events$", re.DOTALL)
 
 
 def listens(scope: Any) -> bool:

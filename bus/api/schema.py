@@ -130,6 +130,12 @@ ADDRESS = path(
     "science:explore",
 )
 CLIENT_ID = path("client_id", "Id of a client.", r"^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,63}$", "my-client-1")
+OF = path(
+    "of",
+    "Id of the message that opened the stream. Write a slash within it as `%252F`.",
+    r"^[A-Za-z0-9_.:@-]{1,160}$",
+    "arq_a1",
+)
 LAST_EVENT_ID = OpenApiParameter(
     "Last-Event-ID",
     {"type": "string", "pattern": r"^([0-9a-f]{1,16}:)?[0-9]{1,18}$"},

@@ -8,13 +8,15 @@ from rest_framework.views import APIView
 from .docs import DocsPage, JSONDocument, YAMLDocument
 from .errors import nothing_here
 from .events import channel_events
-from .views import access, channels, clients, messages, rooms, server
+from .stream_events import stream_events
+from .views import access, channels, clients, messages, rooms, server, streams
 
 app_name = "api"
 
 # A name may hold slashes, so the longest of these patterns that fits decides where the name ends (docs/rest.md).
 _ADDRESS = r"^v1/channels/(?P<address>[^:]+:.*)"
 _ROOM = r"^v1/rooms/(?P<room>.+)"
+_STREAM = r"^v1/streams/(?P<of>.+)"
 
 
 def _list(name: str, view: type[APIView]) -> list[URLPattern]:
@@ -36,6 +38,12 @@ urlpatterns = [
     re_path(rf"{_ADDRESS}/messages$", messages.ChannelMessages.as_view(), name="channel-messages"),
     re_path(rf"{_ADDRESS}$", channels.OneChannel.as_view(), name="channel"),
     *_list("messages", messages.Messages),
+    re_path(rf"{_STREAM}/events$", stream_events, name="stream-events"),
+    re_path(rf"{_STREAM}/append$", streams.Append.as_view(), name="stream-append"),
+    re_path(rf"{_STREAM}/end$", streams.End.as_view(), name="stream-end"),
+    re_path(rf"{_STREAM}/stop$", streams.Stop.as_view(), name="stream-stop"),
+    re_path(rf"{_STREAM}/adopt$", streams.Adopt.as_view(), name="stream-adopt"),
+    re_path(rf"{_STREAM}$", streams.OneStream.as_view(), name="stream"),
     *_list("clients", clients.Clients),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)/disconnect$", clients.Disconnect.as_view(), name="client-disconnect"),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)$", clients.OneClient.as_view(), name="client"),

@@ -19,7 +19,7 @@ from ..directory.streams import find_stream, stream_not_found
 from ..log import Contended, Ending, Entry, append_batch, snapshots, streamed
 from ..log.effects import ABORTED, OPEN, STOPPED, Snapshot, StreamState
 from ..log.streamed_batch import Row, lock_stream
-from ..models import Channel, Client, Stream, StreamPart, digest
+from ..models import Channel, Client, Message, Stream, StreamPart, digest
 from ..protocol import growing
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import SERVER
@@ -66,6 +66,16 @@ def moved_since(moment: datetime) -> list[StreamState]:
 def snapshot(stream_id: int) -> Snapshot | None:
     """Return a stream and its whole content, also after the end; None for a stream that is gone."""
     return snapshots.snapshot(stream_id)
+
+
+def end_of(of: str) -> bytes | None:
+    """Return the frame that ended a stream; None for a stream that is open or gone. The caller has checked the rights."""
+    state = streamed.state_of(of)
+    if state is None or state.end_seq is None:
+        return None
+    rows = Message.objects.filter(channel_id=state.channel_id, seq=state.end_seq)
+    frame = rows.values_list("frame", flat=True).first()
+    return frame.encode() if frame is not None else None
 
 
 def _refs(channel_ids: Iterable[int]) -> dict[int, ChannelRef]:

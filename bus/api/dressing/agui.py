@@ -127,7 +127,7 @@ class AgUi(Dressing):
             return
         self._close()
         more: dict[str, Any] = {"outcome": {"type": "cancelled"}} if state == "stopped" else {}
-        if payload and self.mode == "text":
+        if payload not in (b"", b"{}") and self.mode == "text":
             more["result"] = msgspec.Raw(payload)
         self._tell(type="RUN_FINISHED", **self._ids, **more)
 

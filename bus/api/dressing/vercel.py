@@ -41,7 +41,7 @@ class Vercel(Dressing):
         if state == "aborted":
             self._tell(type="error", errorText="The answer was not finished.")
         elif self.mode == "text":
-            metadata = {"messageMetadata": msgspec.Raw(payload)} if payload else {}
+            metadata = {"messageMetadata": msgspec.Raw(payload)} if payload not in (b"", b"{}") else {}
             self._tell(type="finish", **metadata)
         self._give(b"[DONE]")
 

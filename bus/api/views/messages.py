@@ -77,6 +77,7 @@ class _MessageView(BusView):
             sender=values["sender"] or None,
             text=values["text"] or None,
             cursor=values["cursor"] or None,
+            fold=bool(values["fold"]),
         )
         found = history.page(self.actor, question)
         rows = [history.describe(message) for message in found.messages]
