@@ -76,11 +76,11 @@ test-protocol: $(DEV_READY) ## run the pure tests of the protocol, which must co
 	$(PY) -m pytest --backend=embedded tests/protocol --quiet --cov=bus.protocol --cov-branch --cov-fail-under=100
 
 .PHONY: test-embedded
-test-embedded: $(DEV_READY)
+test-embedded: $(DEV_READY) npm
 	$(PYTEST_MANY) --backend=embedded $(ARGS)
 
 .PHONY: test-cluster
-test-cluster: $(DEV_READY)
+test-cluster: $(DEV_READY) npm
 	$(PYTEST_MANY) --backend=cluster $(ARGS)
 
 .PHONY: lint
@@ -155,6 +155,11 @@ lint-js: $(PY) ## check the JavaScript: ESLint, prettier, types (needs node 20.1
 	@if $(HAVE_NODE); then $(MAKE) --no-print-directory lint-npm; \
 	else echo "The JavaScript is not checked: that needs node 20.19 or newer with npm. \`make node\` installs them into $(NODE_DIR)."; \
 		test -z "$${CI:-}"; fi
+
+# Some tests run the clients of others, which are npm packages.
+.PHONY: npm
+npm:
+	@if $(HAVE_NODE); then $(MAKE) --no-print-directory $(NPM_READY); fi
 
 .PHONY: lint-npm
 lint-npm: $(NPM_READY)

@@ -59,6 +59,7 @@ export default [
       "no-restricted-globals": ["error", "event", "name", "status", "find", "parent", "top"],
     },
   },
+  { files: ["examples/langgraph_agui/**"], languageOptions: { globals: globals.node } },
   { files: ["tests/**"], languageOptions: { globals: globals.node }, rules: { "no-shadow": "off" } },
   { files: ["bench/**"], languageOptions: { globals: globals.node, sourceType: "commonjs" } },
 ];

@@ -39,7 +39,7 @@ const bus = await connect(address.href, { clientType: "human" });
 bus.on("state", (state) => ($("state").textContent = state));
 $("state").textContent = bus.state;
 
-// From the beginning: each message once, whatever happens to the server. An answer that is not finished goes on growing.
+// From the beginning: each message once, whatever happens to the server. An answer that is not finished grows on.
 for await (const message of bus.subscribe(channel, { since: 0 })) {
   const item = bubble(message);
   show(item, message.text);
