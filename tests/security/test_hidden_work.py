@@ -16,12 +16,12 @@ from pytest_django.fixtures import Settings
 
 from bus.auth.permissions import PUBLISH, SYSTEM, Actor, table
 from bus.directory import channels as directory
-from bus.models import AccessToken, Channel, Client, Grant, Membership, Node, Room
+from bus.models import AccessToken, Channel, Client, Grant, Membership, Node, Room, Stream
 from bus.node.delivery.channels import Channels
 from bus.node.runtime import Args, Result
 from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.names import Address
-from bus.services import channel_lists, channels, clients, history, rooms
+from bus.services import channel_lists, channels, clients, growing, history, publish, rooms
 from bus.services.history import Question
 
 Ask = Callable[[Actor, str, str], Any]
@@ -43,6 +43,11 @@ QUESTIONS: dict[str, Ask] = {
     "create": lambda actor, room, name: channels.create_channel(actor, Address(room, name)),
     "delete": lambda actor, room, name: channels.delete_channel(actor, Address(room, name)),
     "change": lambda actor, room, name: channels.update_channel(actor, Address(room, name), {}, door="test"),
+    "append": lambda actor, room, name: growing.append_to_stream(f"arq_{room}", 1, "x", actor=actor),
+    "end a stream": lambda actor, room, name: growing.end_stream(f"arq_{room}", 0, actor=actor),
+    "stop a stream": lambda actor, room, name: growing.stop_stream(f"arq_{room}", actor=actor),
+    "adopt a stream": lambda actor, room, name: growing.adopt_stream(f"arq_{room}", actor=actor),
+    "steer": lambda actor, room, name: publish("open:hall", message="x", steer=f"arq_{room}", actor=actor),
     "delete a room": lambda actor, room, name: rooms.delete_room(actor, room, door="test"),
 }
 
@@ -60,6 +65,8 @@ def outsider(request: pytest.FixtureRequest, db: None, settings: Settings) -> Ac
     vault = Room.objects.create(name="vault", private=True)
     hall = Channel.objects.create(room=vault, name="hall", head=3)
     Channel.objects.create(room=vault, name="*", kind=Channel.Kind.ROOM, head=3)
+    Stream.objects.create(uid="arq_vault", channel=hall, seq=3, client_id="vault", principal="token:1")
+    Channel.objects.create(room=Room.objects.create(name="open"), name="hall")
     node = Node.objects.create(id="n1", host="here", pid=1, version="0")
     Membership.objects.create(client=Client.objects.create(client_id="vault", node=node), channel=hall)
     if request.param:
