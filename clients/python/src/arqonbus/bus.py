@@ -209,7 +209,7 @@ class Bus(Streaming):
             buffer=buffer or self._buffer,
         )
 
-    def inbox(self, *, since: Since = None, buffer: int | None = None) -> Subscription:
+    def inbox(self, *, since: Since = None, grow: bool = True, buffer: int | None = None) -> Subscription:
         """Subscribe to the private messages of this client. ``since=0`` includes the waiting ones.
 
         With ``connect(identity=…)`` and without ``since``, it continues where the last process with this identity stopped. A
@@ -222,6 +222,7 @@ class Bus(Streaming):
             f"{INBOX_ROOM}:{self.client_id}",
             since=(kept.inbox or 0) if kept is not None else since,
             broadcasts=False,
+            grow=grow,
             buffer=buffer or self._buffer,
             keep=kept.done if kept is not None else None,
         )

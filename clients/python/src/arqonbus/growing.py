@@ -21,6 +21,24 @@ MOST_EARLY = 4096
 RESET = object()
 
 
+class _Text:
+    """A text that only grows. Other threads may read it."""
+
+    def __init__(self, text: str = "") -> None:
+        self.pieces = [text] if text else []
+        #: The text of so many first pieces.
+        self._read = (0, "")
+
+    def read(self) -> str:
+        """Return the text so far."""
+        count = len(self.pieces)
+        known, text = self._read
+        if known < count:
+            text += "".join(self.pieces[known:count])
+            self._read = (count, text)
+        return text
+
+
 class Growth:
     """What a reader has of one streamed message: its text or its parts, and its state."""
 
@@ -42,7 +60,7 @@ class Growth:
         self.untaken: tuple[str, ...] = ()
         #: The reason why the rest will not arrive, such as a withdrawn right.
         self.error: Exception | None = None
-        self._pieces: list[str] = []
+        self._text = _Text()
         #: Parts that arrived before an earlier one.
         self._early: dict[int, Any] = {}
         self._feeds: list[deque[Any]] = []
@@ -51,9 +69,7 @@ class Growth:
     @property
     def text(self) -> str:
         """The text so far."""
-        if len(self._pieces) > 1:
-            self._pieces = ["".join(self._pieces)]
-        return self._pieces[0] if self._pieces else ""
+        return self._text.read()
 
     @property
     def over(self) -> bool:
@@ -94,7 +110,7 @@ class Growth:
             if self.mode == "parts":
                 self.parts.append(piece)
             else:
-                self._pieces.append(piece)
+                self._text.pieces.append(piece)
             self._feed(piece)
 
     def _snapshot(self, frame: dict[str, Any]) -> None:
@@ -150,7 +166,7 @@ class Growth:
             rest = self.parts[len(before) :]
         else:
             now = str(text or "")
-            self._pieces = [now]
+            self._text = _Text(now)
             fits = now.startswith(known)
             rest = [now[len(known) :]] if len(now) > len(known) else []
         for piece in rest if fits else [RESET]:

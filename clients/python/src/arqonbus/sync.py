@@ -15,81 +15,28 @@ A separate thread runs the event loop. Several threads may use one bus.
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import os
-import threading
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
+from .blocking import Loop
 from .bus import Bus as AsyncBus
-from .commands import ChannelInfo, ChannelRow, Joined, Status
+from .commands import ChannelInfo, ChannelRow, Joined, Status, Stopped
 from .connecting import connect as async_connect
-from .connection import FORKED
 from .errors import BusClosed
-from .messages import Message, Page, Position, Receipt, Since
+from .messages import Page, Position, Receipt, Since
 from .states import State
+from .stream import Stream as AsyncStream
 from .subscription import Subscription as AsyncSubscription
-
-T = TypeVar("T")
-
-
-class _Loop:
-    """An event loop in a thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._process = os.getpid()
-        self._thread = threading.Thread(target=self._run, name="arqonbus", daemon=True)
-        self._thread.start()
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether this is a child process. A fork does not copy threads."""
-        return os.getpid() != self._process
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
-
-    def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and return its result. Raises ``RuntimeError`` if the loop's thread is gone."""
-        if self.elsewhere:
-            work.close()
-            raise RuntimeError(FORKED)
-        if threading.current_thread() is self._thread:
-            work.close()
-            raise RuntimeError(
-                "A listener of this bus must not call the bus: both run in the same thread, so the call would never return."
-            )
-        if self._loop.is_closed():
-            work.close()
-            raise BusClosed("The bus is closed.")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise BusClosed("The bus is closed.") from None
-        except BaseException:
-            # After Ctrl+C the coroutine must not continue by itself.
-            future.cancel()
-            raise
-
-    def stop(self) -> None:
-        """End the thread."""
-        if not self.elsewhere and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+from .sync_streams import Answer as Answer
+from .sync_streams import Message, Stream, blocking
 
 
-class Subscription(Iterator[Message]):
+class Subscription(Iterator[Message | Answer]):
     """Messages of one channel, each once. See :class:`arqonbus.Subscription`."""
 
-    def __init__(self, loop: _Loop, inner: AsyncSubscription) -> None:
+    def __init__(self, loop: Loop, inner: AsyncSubscription) -> None:
         self._loop = loop
         self._inner = inner
 
@@ -111,15 +58,15 @@ class Subscription(Iterator[Message]):
         if not self._loop.elsewhere:
             self._loop.call(self._inner.__aexit__(kind, error, traceback))
 
-    def __next__(self) -> Message:
+    def __next__(self) -> Message | Answer:
         try:
-            return self._loop.call(self._inner.get())
+            return blocking(self._loop, self._loop.call(self._inner.get()))
         except BusClosed:
             raise StopIteration from None
 
-    def get(self, timeout: float | None = None) -> Message:
+    def get(self, timeout: float | None = None) -> Message | Answer:
         """Return the next message. Raises ``TimeoutError`` after ``timeout`` seconds, ``BusClosed`` after the end."""
-        return self._loop.call(self._inner.get(timeout))
+        return blocking(self._loop, self._loop.call(self._inner.get(timeout)))
 
     @property
     def position(self) -> Position | None:
@@ -135,7 +82,7 @@ class Subscription(Iterator[Message]):
 class Bus:
     """A blocking client. :func:`connect` returns it. It has the methods of :class:`arqonbus.Bus`."""
 
-    def __init__(self, loop: _Loop, inner: AsyncBus) -> None:
+    def __init__(self, loop: Loop, inner: AsyncBus) -> None:
         self._loop = loop
         self._inner = inner
 
@@ -195,6 +142,7 @@ class Bus:
         id: str | None = None,
         ack: bool = True,
         echo: bool | None = None,
+        steer: str | Answer | None = None,
         timeout: float | None = None,
     ) -> Receipt:
         """Publish a message. See :meth:`arqonbus.Bus.publish`."""
@@ -208,6 +156,7 @@ class Bus:
                 id=id,
                 ack=ack,
                 echo=echo,
+                steer=steer,
                 timeout=timeout,
             )
         )
@@ -235,24 +184,81 @@ class Bus:
         echo: bool = False,
         broadcasts: bool = True,
         presence: bool = False,
+        parts: bool = True,
+        grow: bool = True,
         buffer: int | None = None,
     ) -> Subscription:
         """Subscribe to a channel. See :meth:`arqonbus.Bus.subscribe`."""
 
         async def make() -> AsyncSubscription:
             return self._inner.subscribe(
-                address, since=since, echo=echo, broadcasts=broadcasts, presence=presence, buffer=buffer
+                address,
+                since=since,
+                echo=echo,
+                broadcasts=broadcasts,
+                presence=presence,
+                parts=parts,
+                grow=grow,
+                buffer=buffer,
             )
 
         return Subscription(self._loop, self._loop.call(make()))
 
-    def inbox(self, *, since: Since = None, buffer: int | None = None) -> Subscription:
+    def inbox(self, *, since: Since = None, grow: bool = True, buffer: int | None = None) -> Subscription:
         """Subscribe to the private messages of this client. See :meth:`arqonbus.Bus.inbox`."""
 
         async def make() -> AsyncSubscription:
-            return self._inner.inbox(since=since, buffer=buffer)
+            return self._inner.inbox(since=since, grow=grow, buffer=buffer)
 
         return Subscription(self._loop, self._loop.call(make()))
+
+    # --- streamed messages --------------------------------------------------------------------------------------------
+
+    def stream(
+        self,
+        address: str | None,
+        *,
+        run: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        mode: str = "text",
+        type: str = "event",
+        metadata: Mapping[str, Any] | None = None,
+        id: str | None = None,
+        echo: bool | None = None,
+        keep: bool = False,
+        roll_up: float = 0.04,
+        window: int = 256,
+    ) -> Stream:
+        """Write a message that grows. See :meth:`arqonbus.Bus.stream`."""
+
+        async def make() -> AsyncStream:
+            return self._inner.stream(
+                address,
+                run=run,
+                payload=payload,
+                mode=mode,
+                type=type,
+                metadata=metadata,
+                id=id,
+                echo=echo,
+                keep=keep,
+                roll_up=roll_up,
+                window=window,
+            )
+
+        return Stream(self._loop, self._loop.call(make()))
+
+    def adopt_stream(self, of: str | Answer, *, keep: bool = True, roll_up: float = 0.04, window: int = 256) -> Stream:
+        """Go on with a streamed message of an earlier process. See :meth:`arqonbus.Bus.adopt_stream`."""
+
+        async def make() -> AsyncStream:
+            return self._inner.adopt_stream(of, keep=keep, roll_up=roll_up, window=window)
+
+        return Stream(self._loop, self._loop.call(make()))
+
+    def stop_stream(self, of: str | Answer) -> Stopped:
+        """Request the stop of a streamed message. See :meth:`arqonbus.Bus.stop_stream`."""
+        return self._loop.call(self._inner.stop_stream(of))
 
     # --- commands -----------------------------------------------------------------------------------------------------
 
@@ -314,11 +320,15 @@ class Bus:
         after: int | str | datetime | timedelta | None = None,
         type: str | None = None,
         sender: str | None = None,
+        fold: bool = True,
     ) -> Page:
         """Return one page of history. See :meth:`arqonbus.Bus.history_page`."""
-        return self._loop.call(
-            self._inner.history_page(address, limit=limit, before=before, after=after, type=type, sender=sender)
+        page = self._loop.call(
+            self._inner.history_page(
+                address, limit=limit, before=before, after=after, type=type, sender=sender, fold=fold
+            )
         )
+        return Page([blocking(self._loop, message) for message in page.messages], page.next)
 
     def history(
         self,
@@ -328,34 +338,15 @@ class Bus:
         until: str | datetime | timedelta | None = None,
         type: str | None = None,
         sender: str | None = None,
-    ) -> Iterator[Message]:
+        fold: bool = True,
+    ) -> Iterator[Message | Answer]:
         """Yield every message, over all pages. See :meth:`arqonbus.Bus.history`."""
-        return self._each(self._inner.history(address, since=since, until=until, type=type, sender=sender))
+        source = self._inner.history(address, since=since, until=until, type=type, sender=sender, fold=fold)
+        return (blocking(self._loop, message) for message in self._loop.each(source))
 
     def clients(self) -> Iterator[dict[str, Any]]:
         """Return every connected client."""
-        return self._each(self._inner.clients())
-
-    def _each(self, source: Any) -> Iterator[Any]:
-        try:
-            while True:
-                try:
-                    yield self._loop.call(_next(source))
-                except _End:
-                    return
-        finally:
-            self._loop.call(source.aclose())
-
-
-class _End(Exception):
-    """An asynchronous iterator has ended. Its own exception cannot pass through a future."""
-
-
-async def _next(source: Any) -> Any:
-    try:
-        return await anext(source)
-    except StopAsyncIteration:
-        raise _End from None
+        return self._loop.each(self._inner.clients())
 
 
 def connect(url: str = "ws://localhost:8765/", **options: Any) -> Bus:
@@ -363,7 +354,7 @@ def connect(url: str = "ws://localhost:8765/", **options: Any) -> Bus:
 
     The options and errors are those of :func:`arqonbus.connect`.
     """
-    loop = _Loop()
+    loop = Loop()
 
     async def make() -> AsyncBus:
         return await async_connect(url, **options)

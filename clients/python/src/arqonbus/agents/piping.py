@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 from typing import Any
 
 from . import agui, vercel
@@ -128,7 +128,7 @@ async def pieces(events: AsyncIterable[object], *, mode: str, run: str, thread: 
         yield piece
 
 
-def pieces_sync(events: Iterable[object], *, mode: str, run: str, thread: str) -> Iterator[Piece]:
+def pieces_sync(events: Iterable[object], *, mode: str, run: str, thread: str) -> Generator[Piece, None, None]:
     """Give out the deltas or the parts of a run, like `pieces`, without an event loop."""
     pipe = _Pipe(mode, run, thread)
     try:

@@ -9,6 +9,7 @@
 5    no such room, channel or client (404)
 6    a conflict (409)
 7    timed out
+8    a reader stopped the streamed message
 130  Ctrl+C
 ===  =======================================================
 """
@@ -43,11 +44,25 @@ class TooFew(Exception):
     """The timeout was over before enough messages arrived."""
 
 
+class Stopped(Exception):
+    """A reader stopped the streamed message that the command wrote."""
+
+
 class Mismatch(Exception):
     """The bench found a message that a subscriber received twice, not at all, or out of order."""
 
 
-REFUSED, USAGE, UNREACHABLE, NOT_ALLOWED, NOT_FOUND, CONFLICT, TIMED_OUT, INTERRUPTED = 1, 2, 3, 4, 5, 6, 7, 130
+REFUSED, USAGE, UNREACHABLE, NOT_ALLOWED, NOT_FOUND, CONFLICT, TIMED_OUT, STOPPED, INTERRUPTED = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    130,
+)
 
 _IDENTIFY = (
     "Create a token on the server:    python manage.py create_token NAME\n"
@@ -87,6 +102,8 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
         return UNREACHABLE, str(error), f"{_START}\n{_TLS}" if url.startswith("wss:") else _START
     if isinstance(error, ConnectionLost):
         return UNREACHABLE, str(error), "The server may be restarting. Try again."
+    if isinstance(error, Stopped):
+        return STOPPED, str(error), ""
     if isinstance(error, TooFew):
         return TIMED_OUT, str(error), ""
     if isinstance(error, TimeoutError):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
-from ..messages import Message
 from ..subscription import Subscription
 from . import failures
+from .growing import Show, ShowFrames
 
 
 async def show_all(
-    subscriptions: list[Subscription], show: Callable[[Message], None], count: int | None, timeout: float | None
+    subscriptions: list[Subscription], show: Show | ShowFrames, count: int | None, timeout: float | None
 ) -> None:
     """Show messages until the subscriptions end, ``count`` is reached, or ``timeout`` seconds are over.
 
@@ -37,9 +36,10 @@ async def show_all(
                     continue
                 shown[message.address] = message.seq
             show(message)
-            if left is not None:
+            if left is not None and not (message.type == "append" and message.seq is None):  # A part is no message.
                 left -= 1
                 if left == 0:
+                    await show.finish()
                     for other in subscriptions:
                         await other.close()
                     return
@@ -51,3 +51,5 @@ async def show_all(
     except TimeoutError:
         if left and count is not None:
             raise failures.TooFew(f"{count - left} of {count} messages arrived within {timeout:g} s.") from None
+    finally:
+        await show.stop()

@@ -66,10 +66,16 @@ def plain(text: str) -> str:
 
 def show_message(message: Message) -> None:
     """Write one message on one line. Further lines of its text are indented, so that none looks like a message."""
-    when = message.timestamp.astimezone().strftime("%H:%M:%S") if message.timestamp else "--:--:--"
-    colour = _SENDER_COLOURS[sum(message.sender.encode()) % len(_SENDER_COLOURS)]
     if message.after_gap:
         say("— earlier messages are lost —", "yellow")
+    out.print(line_of(message))
+    out.file.flush()
+
+
+def line_of(message: Message) -> Text:
+    """Return the line of a message, with the text and the state that a streamed message has now."""
+    when = message.timestamp.astimezone().strftime("%H:%M:%S") if message.timestamp else "--:--:--"
+    colour = _SENDER_COLOURS[sum(message.sender.encode()) % len(_SENDER_COLOURS)]
     line = Text.assemble(
         (when, "dim"),
         " ",
@@ -88,8 +94,11 @@ def show_message(message: Message) -> None:
         if message.text:
             line.append("  ")
         line.append(plain(json.dumps(extra, ensure_ascii=False)), "dim" if message.text else "")
-    out.print(line)
-    out.file.flush()
+    if message.parts:
+        line.append(f"  ({len(message.parts)} parts)", "dim")
+    if message.state not in (None, "complete"):
+        line.append(" …" if message.state == "open" else f"  [{message.state}]", "yellow")
+    return line
 
 
 def table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
