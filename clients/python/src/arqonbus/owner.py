@@ -66,6 +66,8 @@ class Owner(ABC):
         self._backoff = Backoff()
         self._pause: asyncio.TimerHandle | None = None
         self._opened = False
+        #: The ids of the steers that were not taken. Known after the end.
+        self.untaken: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -261,6 +263,7 @@ class Owner(ABC):
             self.end_seq = frame.get("seq")
             self._finished(told.get("untaken"))
             self._ended(str(told.get("state") or COMPLETE))
+            self._echo_end()
             return
         self._heed(told)
         self._progressed()
@@ -272,6 +275,21 @@ class Owner(ABC):
         if growth is not None:
             for frame in frames:
                 growth.append(frame)
+
+    def _echo_end(self) -> None:
+        """Show the end to our own readers. The server does not send it to its owner."""
+        end, growth = self._owning.end, self._bus._growing.get(self.of)
+        if growth is None or end is None:
+            return
+        growth.append(end)
+        if growth.behind or growth.have < end["n"]:
+            self._bus._spawn(self._bus._refill(growth))  # We adopted it, and do not know its beginning.
+            return
+        told = {"state": self._owning.state, "mode": growth.mode, "parts": growth.have}
+        content = {"message": growth.text} if growth.mode == "text" else {"parts": growth.parts}
+        payload = end.get("payload") or {}
+        frame = {"of": self.of, "seq": self.end_seq, "stream": told, "payload": payload, "untaken": list(self.untaken)}
+        self._bus._growing.ended({**frame, **content}, growth.address)
 
     def _refused(self, problem: errors.ServerError, number: int) -> None:
         """Handle the refusal of a part or of the end."""

@@ -51,6 +51,11 @@ class Owning:
         """Whether the end is written."""
         return self._end is not None
 
+    @property
+    def end(self) -> dict[str, Any] | None:
+        """The frame of the end, when it is written. It may have a last part."""
+        return self._end
+
     # --- written by the owner -----------------------------------------------------------------------------------------
 
     def begin(self, have: int, attempt: int, token: str | None = None) -> None:

@@ -63,8 +63,6 @@ class Stream(Owner):
         self._timer: asyncio.TimerHandle | None = None
         self._next_cut = 0.0
         self._steering = Steering()
-        #: The ids of the steers that were not taken. Known after the end.
-        self.untaken: tuple[str, ...] = ()
 
     # --- life -----------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,434 @@
+"""Streamed messages, written and read by the client against real servers: lines are cut, servers killed, owners replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import arqonbus
+from arqonbus import Answer, Message, Subscription, errors
+from arqonbus.stream import id_of
+from tests.clients_python.conftest import Connect
+from tests.clients_python.test_recovery import broken, quick
+from tests.conftest import StartServer
+from tests.harness.waiting import wait_for
+
+WAIT = 30.0
+
+
+def words(number: int) -> list[str]:
+    """Pieces that are all different, so that a missing or repeated one shows."""
+    return [f"w{n} " for n in range(number)]
+
+
+async def opened(subscription: Subscription) -> Answer:
+    """The next message, which is a streamed one."""
+    message = await subscription.get(WAIT)
+    assert isinstance(message, Answer)
+    return message
+
+
+async def whole(answer: Message) -> str:
+    """Follow an answer to its end. At every moment its text is a beginning of the whole."""
+    seen: list[str] = []
+    async with asyncio.timeout(WAIT):
+        async for delta in answer.deltas():
+            seen.append("".join([*seen[-1:], delta]))
+    assert all(answer.text.startswith(text) for text in seen)
+    assert (seen[-1] if seen else "") == answer.text
+    return answer.text
+
+
+async def test_an_answer_grows_and_is_one_message(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+    async with reader.subscribe(address) as messages:
+        async with agent.stream(address, payload={"role": "assistant"}, roll_up=0) as out:
+            answer = await opened(messages)
+            assert (answer.id, answer.sender, answer.payload) == (out.of, agent.client_id, {"role": "assistant"})
+            assert (answer.state, answer.text, answer.seq) == ("open", "", 1)
+            await out.write("Hel")
+            await wait_for(lambda: answer.text == "Hel", "the first part", deadline=WAIT)
+            await out.write("lo")
+            await out.end(payload={"usage": {"out": 2}})
+            assert (out.state, out.end_seq, out.have) == ("complete", 2, 2)
+        assert await whole(answer) == "Hello"
+        assert (await answer.ended()).state == "complete"
+        assert (answer.end_payload, answer.end_seq, answer.have) == ({"usage": {"out": 2}}, 2, 2)
+        await agent.publish(address, "next")
+        after = await messages.get(WAIT)
+        assert (after.text, after.seq, after.state) == ("next", 3, None), "the end is no message of its own"
+        assert messages.position is not None
+        assert messages.position.seq == 3
+
+
+async def test_forty_milliseconds_of_tokens_are_one_part(client: Connect, fresh_room: str) -> None:
+    agent = await client()
+    async with agent.stream(f"{fresh_room}:42", roll_up=60) as out:
+        for word in words(500):
+            await out.write(word)
+        await out.flush()
+        assert out.have == 2, "the first token goes at once, and the others of that time together"
+    assert out.have == 2
+
+
+async def test_parts_are_objects(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+    parts = [{"type": "TEXT_MESSAGE_CONTENT", "delta": word} for word in words(3)]
+    async with reader.subscribe(address) as messages:
+        async with agent.stream(address, mode="parts") as out:
+            answer = await opened(messages)
+            for part in parts:
+                await out.part(part)
+            with pytest.raises(TypeError):
+                await out.write("text")
+        assert [part async for part in answer.deltas()] == parts
+        assert (answer.parts, answer.mode, answer.text) == (parts, "parts", "")
+
+
+async def test_pipe_takes_what_an_iterator_yields_and_an_exception_aborts(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+
+    async def model() -> AsyncIterator[str]:
+        for word in words(20):
+            yield word
+        raise LookupError("the model is away")
+
+    async with reader.subscribe(address) as messages:
+        with pytest.raises(LookupError):
+            async with agent.stream(address, roll_up=0) as out:
+                await out.pipe(model())
+        answer = await opened(messages)
+        assert await whole(answer) == "".join(words(20))
+        assert (answer.state, out.state) == ("aborted", "aborted")
+
+
+async def test_a_cancelled_task_aborts_its_stream(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+
+    async def write() -> None:
+        async with agent.stream(address) as out:
+            await out.write("so far")
+            await asyncio.sleep(3600)
+
+    async with reader.subscribe(address) as messages:
+        task = asyncio.ensure_future(write())
+        answer = await opened(messages)
+        await wait_for(lambda: answer.text == "so far", "the text", deadline=WAIT)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await asyncio.wait_for(answer.ended(), WAIT)).state == "aborted"
+        assert len(agent._streams) == 0
+
+
+async def test_a_stop_request_ends_the_iterator_and_the_answer(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+    closed = asyncio.Event()
+
+    async def model() -> AsyncIterator[str]:
+        try:
+            yield "thinking"
+            await asyncio.sleep(3600)
+        finally:
+            closed.set()
+
+    async with reader.subscribe(address) as messages:
+
+        async def write() -> arqonbus.Stream:
+            async with agent.stream(address) as out:
+                assert not out.stop_requested
+                await out.pipe(model())
+                assert out.stop_requested
+            return out
+
+        task = asyncio.ensure_future(write())
+        answer = await opened(messages)
+        await wait_for(lambda: answer.text == "thinking", "the text", deadline=WAIT)
+        stopped = await reader.stop_stream(answer)
+        assert (stopped["of"], stopped["stopping"]) == (answer.id, True)
+        out = await asyncio.wait_for(task, WAIT)
+        assert closed.is_set()
+        assert (out.state, (await answer.ended()).state, answer.text) == ("stopped", "stopped", "thinking")
+
+
+async def test_a_steer_is_taken_or_stands_in_untaken(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+    async with reader.subscribe(address) as messages:
+        async with agent.stream(address) as out:
+            answer = await opened(messages)
+            first = await reader.publish(address, "shorter", steer=answer)
+            second = await reader.publish(address, "in French", steer=answer.id)
+            assert (first.steered, second.steered) == (True, True)
+            steers = out.steers()
+            one, two = await anext(steers), await anext(steers)
+            assert [(one.id, one.text), (two.id, two.text)] == [(first.id, "shorter"), (second.id, "in French")]
+            one.took()
+            await out.write("short")
+        assert [steer async for steer in steers] == []
+        assert (await answer.ended()).untaken == out.untaken == (second.id,)
+        late = await reader.publish(address, "too late", steer=answer)
+        assert late.steered is False
+        assert (await reader.publish(address, "ordinary")).steered is None
+
+
+@pytest.mark.parametrize("graceful", [False, True], ids=["killed", "graceful"])
+async def test_each_part_is_kept_once_over_a_restart_of_the_server(
+    start_server: StartServer, client: Connect, fresh_room: str, graceful: bool
+) -> None:
+    server = start_server(env={"ARQONBUS_RETRY_SPREAD": "0.2"})
+    address = f"{fresh_room}:42"
+    agent, reader = await client(server, backoff=quick()), await client(server, backoff=quick())
+    async with reader.subscribe(address) as messages, agent.stream(address, roll_up=0, window=8) as out:
+        answer = await opened(messages)
+        following = asyncio.ensure_future(whole(answer))
+        for word in words(60):
+            await out.write(word)
+        restarting = asyncio.ensure_future(asyncio.to_thread(server.restart, graceful=graceful))
+        for word in words(120)[60:]:
+            await out.write(word)
+        await restarting
+        await out.end()
+        assert await following == "".join(words(120))
+        assert out.have == answer.have == 120
+        assert agent.connections == reader.connections == 2
+
+
+async def test_lines_that_break_again_and_again_lose_and_double_nothing(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(backoff=quick()), await client(backoff=quick())
+    async with reader.subscribe(address) as messages, agent.stream(address, roll_up=0) as out:
+        answer = await opened(messages)
+        following = asyncio.ensure_future(whole(answer))
+        texts = words(200)
+        for victim, at in zip((agent, reader, agent, reader, agent), range(20, 200, 40), strict=False):
+            for word in texts[at - 20 : at + 20]:
+                await out.write(word)
+            await broken(victim)
+        await out.end()
+        assert await following == "".join(texts)
+        assert (agent.connections, reader.connections, out.have) == (4, 3, 200)
+        assert messages.gaps == 0
+
+
+async def test_a_stop_while_the_owner_is_away_reaches_it_when_it_is_back(
+    start_server: StartServer, client: Connect, fresh_room: str
+) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(backoff=arqonbus.Backoff(first=0.5, most=0.5)), await client()
+    async with agent.stream(address) as out:
+        await out.write("before")
+        await out.flush()
+        assert agent._link is not None
+        agent._link.abort()
+        await wait_for(lambda: not agent.connected, "the line is broken", deadline=WAIT)
+        await reader.publish(address, "quick", steer=out.of)
+        await reader.stop_stream(out.of)
+        await asyncio.wait_for(out.stop_requested.wait(), WAIT)
+    assert out.state == "stopped"
+
+
+async def test_who_comes_late_sees_the_answer_once(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, late, past = await client(), await client(), await client()
+    async with agent.stream(address, payload={"role": "assistant"}, roll_up=0) as out:
+        for word in words(30):
+            await out.write(word)
+        await out.flush()
+        async with late.subscribe(address) as from_now, past.subscribe(address, since=0) as from_start:
+            one, other = await opened(from_now), await opened(from_start)
+            assert (one.id, one.late, other.id, other.late) == (out.of, True, out.of, False)
+            assert (one.sender, other.sender, other.payload) == (
+                agent.client_id,
+                agent.client_id,
+                {"role": "assistant"},
+            )
+            following = asyncio.gather(whole(one), whole(other))
+            await out.write("and the rest")
+            await out.end()
+            assert set(await following) == {"".join(words(30)) + "and the rest"}
+            await agent.publish(address, "next")
+            assert [(await from_now.get(WAIT)).text, (await from_start.get(WAIT)).text] == ["next", "next"]
+    async with late.subscribe(address, since=arqonbus.Position(1)) as after_opening:
+        end = await opened(after_opening)
+        assert (end.id, end.late, end.state, end.text) == (out.of, True, "complete", one.text)
+
+
+async def test_a_slow_reader_gets_every_answer_whole(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+    async with reader.subscribe(address, buffer=2) as slow:
+        for number in range(5):
+            async with agent.stream(address, roll_up=0) as out:
+                for word in words(3):
+                    await out.write(f"{number}{word}")
+            await agent.publish(address, f"between {number}")
+        async with agent.stream(address, roll_up=0) as out:
+            await out.write("the last one ")
+            for number in range(5):
+                answer = await opened(slow)
+                assert await whole(answer) == "".join(f"{number}{word}" for word in words(3))
+                assert (await slow.get(WAIT)).text == f"between {number}"
+            last = await opened(slow)
+            await out.write("grows")
+            await out.end()
+            assert await whole(last) == "the last one grows"
+        assert slow.gaps == 0
+
+
+async def test_without_parts_the_text_comes_with_the_end(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, quiet, loud = await client(), await client(backoff=quick()), await client()
+    async with quiet.subscribe(address, parts=False) as few, loud.subscribe(address) as all_of_it:
+        await broken(quiet)
+        await quiet.ping()
+        async with agent.stream(address, roll_up=0) as out:
+            answer, other = await opened(few), await opened(all_of_it)
+            await out.write("one")
+            await wait_for(lambda: other.text == "one", "the part", deadline=WAIT)
+            await quiet.ping()
+            assert answer.text == ""
+        assert await whole(answer) == "one"
+
+
+async def test_the_history_has_one_message_for_an_answer(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent = await client()
+    async with agent.stream(address, payload={"role": "assistant"}) as out:
+        await out.write("Hello")
+        await out.end(payload={"usage": 1})
+    await agent.publish(address, "thanks")
+    folded = [message async for message in agent.history(address)]
+    assert [(message.text, message.state) for message in folded] == [("Hello", "complete"), ("thanks", None)]
+    (answer, _) = (await agent.history_page(address)).messages
+    assert isinstance(answer, Answer)
+    assert (answer.id, answer.payload, answer.end_payload, answer.end_seq) == (
+        out.of,
+        {"role": "assistant"},
+        {"usage": 1},
+        2,
+    )
+    raw = (await agent.history_page(address, fold=False)).messages
+    assert [message.type for message in raw] == ["event", "stream_end", "event"]
+    async with agent.stream(address) as out:
+        await out.write("so far")
+        await out.flush()
+        (growing,) = (await agent.history_page(address, limit=1)).messages
+        assert (growing.text, growing.state) == ("so far", "open")
+
+
+async def test_a_run_goes_on_in_another_process_and_the_old_owner_hears_it(
+    client: Connect, fresh_room: str, admin_token: str
+) -> None:
+    address, run = f"{fresh_room}:42", f"run-{secrets.token_hex(4)}"
+    first, second, reader = await client(token=admin_token), await client(token=admin_token), await client()
+    async with reader.subscribe(address) as messages:
+        old = await first.stream(address, run=run, roll_up=0)
+        await old.write("dead text")
+        await old.flush()
+        answer = await opened(messages)
+        assert answer.id == id_of(run) == f"arq_{run}"
+        await wait_for(lambda: answer.text == "dead text", "the text", deadline=WAIT)
+        deltas = answer.deltas()
+        assert await anext(deltas) == "dead text"
+
+        new = await second.stream(address, run=run, roll_up=0)
+        assert (new.of, new.have, new.attempt) == (old.of, 0, 2)
+        with pytest.raises(arqonbus.StreamReset):
+            await anext(deltas)
+        await lost(old)
+        await new.write("a new start")
+        await new.flush()
+
+        async with first.adopt_stream(new.of) as kept:
+            assert (kept.have, kept.attempt) == (1, 3)
+            await kept.write(", and its end")
+        await lost(new, arqonbus.StreamEnded, arqonbus.StreamLost)
+        assert (await asyncio.wait_for(answer.ended(), WAIT)).text == "a new start, and its end"
+        assert answer.state == "complete"
+    with pytest.raises(arqonbus.StreamEnded):
+        await second.stream(address, run=run).open()
+
+
+async def lost(stream: arqonbus.Stream, *kinds: type[Exception]) -> None:
+    """Revive an owner: the server refuses what it writes, and its end."""
+    kinds = kinds or (arqonbus.StreamLost,)
+    with pytest.raises(kinds):
+        await written(stream, "revived")
+    with pytest.raises(kinds):
+        await stream.end()
+    if kinds == (arqonbus.StreamLost,):
+        assert stream.state == "lost"
+
+
+async def written(stream: arqonbus.Stream, *texts: str) -> None:
+    """Write texts, and wait until they are kept."""
+    for text in texts:
+        await stream.write(text)
+    await stream.flush()
+
+
+async def too_much(stream: arqonbus.Stream, limit: int) -> None:
+    """Write more than a message may have."""
+    async with stream as out:
+        await out.write("kept")
+        with pytest.raises(errors.Unsendable):
+            await out.write("\ud800")
+        await written(out, "x" * limit)
+
+
+async def test_what_cannot_be_kept_is_said_and_ends_the_answer(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+    async with reader.subscribe(address) as messages:
+        out = agent.stream(address, roll_up=0)
+        with pytest.raises(errors.FrameTooLarge):
+            await too_much(out, agent.limits["frame_bytes"])
+        answer = await opened(messages)
+        assert await whole(answer) == "kept"
+        assert answer.state == "aborted"
+    with pytest.raises(RuntimeError, match="async with"):
+        await agent.stream(address).write("x")
+    with pytest.raises(ValueError, match="mode"):
+        agent.stream(address, mode="bytes")
+    with pytest.raises(errors.NotFound):
+        await agent.stop_stream("arq_nothing")
+
+
+async def test_private_answers_and_own_answers_are_read_too(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+    async with reader.inbox() as inbox, agent.subscribe(address, echo=True) as own:
+        async with agent.stream(f"pm:{reader.client_id}", roll_up=0) as out:
+            answer = await opened(inbox)
+            await out.write("psst")
+            await wait_for(lambda: answer.text == "psst", "the part", deadline=WAIT)
+        assert (await asyncio.wait_for(answer.ended(), WAIT)).private
+        async with agent.stream(address, roll_up=0) as out:
+            mine = await opened(own)
+            await out.write("one")
+            await wait_for(lambda: mine.text == "one", "our own part", deadline=WAIT)
+        assert (await asyncio.wait_for(mine.ended(), WAIT)).state == "complete"
+
+
+async def test_an_answer_whose_rest_cannot_arrive_says_so(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, reader = await client(), await client()
+    async with agent.stream(address) as out:
+        async with reader.subscribe(address, since=0) as messages:
+            answer = await opened(messages)
+            waiting: asyncio.Future[Any] = asyncio.ensure_future(answer.ended())
+            await out.write("one")
+            await wait_for(lambda: answer.text == "one", "the part", deadline=WAIT)
+        with pytest.raises(arqonbus.BusClosed, match="left"):
+            await asyncio.wait_for(waiting, WAIT)
+        assert (answer.text, answer.state) == ("one", "open")
