@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from .faults import Faults
-from .inbound import ENDS, MODE_PARTS, MODE_TEXT, Append, Inbound
+from .inbound import ENDS, MODE_PARTS, MODE_TEXT, MODES, Append, Inbound
 from .values import is_printable
 
 #: The type of a frame that appends. Without a text ``of`` it is an event of that type, as it always was.
@@ -25,7 +25,6 @@ MOST_TAKEN = 100
 _NULL = msgspec.Raw(b"null")
 _OF_RULE = f"`of` must be the id of a streamed message: 1 to {LONGEST_UID} printable characters."
 _N_RULE = f"`n` must be the number of the part, a whole number between 1 and {MOST_PARTS}."
-_MODES = (MODE_TEXT, MODE_PARTS)
 
 
 class AppendFrame(msgspec.Struct, gc=False):
@@ -219,6 +218,6 @@ def _mode(stream: bytes, faults: Faults) -> str:
     if data is None:
         return MODE_TEXT
     text = _text.decode(data) if data[:1] == b'"' else ""
-    if text not in _MODES:
-        faults.add("stream", f"The `mode` in `stream` must be one of {', '.join(_MODES)}.")
+    if text not in MODES:
+        faults.add("stream", f"The `mode` in `stream` must be one of {', '.join(MODES)}.")
     return text

@@ -19,7 +19,7 @@ KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER, KIND_AP
     "append",
 )
 #: The modes of a streamed message: it grows by texts, or by JSON objects.
-MODE_TEXT, MODE_PARTS = "text", "parts"
+MODE_TEXT, MODE_PARTS = MODES = ("text", "parts")
 #: The states in which a streamed message ends.
 COMPLETE, ABORTED, STOPPED = ENDS = ("complete", "aborted", "stopped")
 #: The fault of a payload that is no object, for every interface.

@@ -23,10 +23,10 @@ from ..log import Entry
 from ..models import wire_time
 from ..notify import dispatch
 from ..protocol import frames
-from ..protocol.appends import APPEND
+from ..protocol.appends import APPEND, LONGEST_UID
 from ..protocol.dialects import SERVER_TYPES
 from ..protocol.errors import BusError, ErrorCode, target_not_found
-from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, PAYLOAD_RULE, Inbound
+from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, MODES, PAYLOAD_RULE, Inbound
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import Route
 from ..protocol.usual import read
@@ -68,8 +68,7 @@ def publish(
     means the inbox of a client that never connected. OUTCOME_UNKNOWN means that the database failed during the commit. If it
     fails before, raises the database's own error.
     """
-    inbound = message_to(address, payload, message, type=type, id=id, metadata=metadata)
-    inbound.steer = steer
+    inbound = message_to(address, payload, message, type=type, id=id, metadata=metadata, steer=steer)
     return publish_frames([inbound], actor=actor, durable=durable).published[0]
 
 
@@ -287,10 +286,20 @@ def message_to(
     type: str = "event",
     id: str | None = None,
     metadata: dict[str, Any] | None = None,
+    stream: str | None = None,
+    steer: str | None = None,
 ) -> Inbound:
-    """A message to an address for :func:`publish_frames`. Raises ``BusError`` INVALID_NAME or VALIDATION_ERROR."""
+    """A message to an address for :func:`publish_frames`. Raises ``BusError`` INVALID_NAME or VALIDATION_ERROR.
+
+    ``stream`` is the mode of the stream that it opens, and ``steer`` the id of the one that it steers.
+    """
     inbound = _inbound(payload, message, type=type, id=id)
     inbound.room = _text(address)
+    if stream is not None and stream not in MODES:
+        raise streamed.invalid("stream", f"The mode of a stream is one of {', '.join(MODES)}.")
+    if steer is not None and not is_printable(steer, LONGEST_UID):
+        raise streamed.invalid("steer", "`steer` is the id of a streamed message.")
+    inbound.stream, inbound.steer = stream, steer
     if metadata is not None:
         inbound.metadata = _encoded(metadata, "metadata")
     return inbound

@@ -47,11 +47,11 @@ def effect_of(inbound: Inbound, refs: Sequence[ChannelRef], owner: Owner) -> Eff
     if not refs:
         return None
     if len(refs) > 1:
-        raise _invalid("steer" if inbound.stream is None else "stream", "Such a private message has one target.")
+        raise invalid("steer" if inbound.stream is None else "stream", "Such a private message has one target.")
     (ref,) = refs
     if inbound.stream is not None:
         if ref.ephemeral:
-            raise _invalid("stream", "An ephemeral channel keeps no messages, so a message cannot grow there.")
+            raise invalid("stream", "An ephemeral channel keeps no messages, so a message cannot grow there.")
         most = 0 if owner.unlimited else config().streams
         return Opening(inbound.stream, owner.client_id, owner.principal, rest=owner.rest, most=most)
     if inbound.steer is not None:
@@ -61,7 +61,8 @@ def effect_of(inbound: Inbound, refs: Sequence[ChannelRef], owner: Owner) -> Eff
     return None
 
 
-def _invalid(field: str, message: str) -> BusError:
+def invalid(field: str, message: str) -> BusError:
+    """The error for one wrong key of a message."""
     return BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": field, "message": message}])
 
 

@@ -45,8 +45,7 @@ def open_stream(
 
     Raises ``BusError`` as ``publish``, VALIDATION_ERROR for an id that another stream has, and LIMIT_REACHED.
     """
-    opening = publishing.message_to(address, payload, message, type=type, id=id, metadata=metadata)
-    opening.stream = mode
+    opening = publishing.message_to(address, payload, message, type=type, id=id, metadata=metadata, stream=mode)
     return publishing.publish_frames([opening], actor=actor).published[0]
 
 

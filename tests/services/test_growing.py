@@ -1,0 +1,216 @@
+"""Streamed messages in Django code: the functions, and the writer that uses them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from django.db import transaction
+from pytest_django.fixtures import Settings
+
+from bus.auth.permissions import Actor
+from bus.models import Message, Stream, StreamPart
+from bus.protocol.errors import BusError
+from bus.services import (
+    aappend_to_stream,
+    adopt_stream,
+    aend_stream,
+    aopen_stream,
+    append_to_stream,
+    astop_stream,
+    end_stream,
+    growing,
+    open_stream,
+    publish,
+    stop_stream,
+    stream,
+)
+from bus.shapes import StreamPlace
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ME = Actor(principal="user:7", name="me", client_id="agent")
+
+
+def place(published: Any) -> StreamPlace:
+    """What a result says of the stream."""
+    assert isinstance(published.stream, StreamPlace)
+    return published.stream
+
+
+def kept(address: str) -> list[dict[str, Any]]:
+    """The frames of a channel."""
+    rows = Message.objects.filter(channel__room__name=address.partition(":")[0]).order_by("seq")
+    return [json.loads(frame) for frame in rows.values_list("frame", flat=True)]
+
+
+def test_a_text_grows_by_calls(fresh_room: str) -> None:
+    opened = open_stream(f"{fresh_room}:a", {"role": "assistant"}, id="x-1" + fresh_room, actor=ME)
+    of = place(opened).of
+    assert (opened.seq, of, place(opened).have) == (1, f"arq_x-1{fresh_room}", 0)
+    assert place(append_to_stream(of, 1, "Hel", actor=ME)).have == 1
+    again = append_to_stream(of, 1, "other", actor=ME)
+    assert (again.duplicate, again.seq, place(again).have) == (True, None, 1)
+    ended = end_stream(of, 2, delta="lo\n", payload={"usage": 2}, id="my-end", actor=ME)
+    assert (ended.seq, ended.id, place(ended).state, place(ended).have) == (2, "arq_my-end", "complete", 2)
+    assert end_stream(of, 2, delta="lo\n", actor=ME).duplicate
+    opening, end = kept(fresh_room)
+    assert (opening["stream"], opening["from"]) == ({"mode": "text"}, "agent")
+    assert (end["message"], end["payload"], end["stream"]["parts"]) == ("Hello\n", {"usage": 2}, 2)
+    assert not StreamPart.objects.filter(stream__uid=of).exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        (lambda of: append_to_stream(of, 3, "x", actor=ME), "STREAM_GAP"),
+        (lambda of: append_to_stream(of, 1, part={}, actor=ME), "VALIDATION_ERROR"),
+        (lambda of: append_to_stream(of, 1, actor=ME), "VALIDATION_ERROR"),
+        (lambda of: append_to_stream(of, 1, "\ud800", actor=ME), "VALIDATION_ERROR"),
+        (lambda of: append_to_stream(of, -1, "x", actor=ME), "VALIDATION_ERROR"),
+        (lambda of: append_to_stream("", 1, "x", actor=ME), "VALIDATION_ERROR"),
+        (lambda of: end_stream(of, 0, "open", actor=ME), "VALIDATION_ERROR"),  # type: ignore[arg-type]
+        (lambda of: end_stream(of, 0, payload={"x": object()}, actor=ME), "VALIDATION_ERROR"),
+        (lambda of: append_to_stream(of, 1, "x"), "STREAM_LOST"),
+        (lambda of: append_to_stream("arq_missing", 1, "x", actor=ME), "STREAM_NOT_FOUND"),
+        (lambda of: adopt_stream(of, actor=msgspec.structs.replace(ME, principal="user:8")), "FORBIDDEN"),
+        (lambda of: open_stream("a b:c"), "INVALID_NAME"),
+        (lambda of: open_stream("pm:nobody"), "TARGET_NOT_FOUND"),
+        (lambda of: open_stream("room:a", mode="video"), "VALIDATION_ERROR"),  # type: ignore[arg-type]
+        (lambda of: publish("room:a", message="x", steer=of, actor=ME), "STREAM_NOT_FOUND"),
+        (lambda of: publish("room:a", message="x", steer="\ud800", actor=ME), "VALIDATION_ERROR"),
+    ],
+)
+def test_refusals_are_errors(fresh_room: str, call: Any, code: str) -> None:
+    of = place(open_stream(f"{fresh_room}:a", actor=ME)).of
+    with pytest.raises(BusError) as caught:
+        call(of)
+    assert caught.value.code == code
+    assert place(append_to_stream(of, 1, "goes on", actor=ME)).have == 1
+
+
+def test_a_part_of_a_transaction_that_is_rolled_back_never_was(fresh_room: str) -> None:
+    of = place(open_stream(f"{fresh_room}:a", actor=ME)).of
+    with transaction.atomic():
+        append_to_stream(of, 1, "never", actor=ME)
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        append_to_stream(of, 1, "kept", actor=ME)
+        end_stream(of, 1, actor=ME)
+    assert kept(fresh_room)[1]["message"] == "kept"
+
+
+def test_a_project_has_any_number_of_open_streams_and_its_clients_have_not(fresh_room: str, settings: Settings) -> None:
+    settings.ARQONBUS = {"streams": 1}
+    for _ in range(3):
+        open_stream(f"{fresh_room}:a")
+    open_stream(f"{fresh_room}:a", actor=ME)
+    with pytest.raises(BusError, match="LIMIT_REACHED"):
+        open_stream(f"{fresh_room}:a", actor=ME)
+
+
+def test_stop_and_adopt(fresh_room: str) -> None:
+    of = place(open_stream(f"{fresh_room}:a", actor=ME)).of
+    append_to_stream(of, 1, "one", actor=ME)
+    stopped = stop_stream(of)
+    assert (stopped.state, stopped.have, stopped.stopping) == ("open", 1, True)
+    assert place(append_to_stream(of, 2, "two", actor=ME)).stopping
+    adopted = adopt_stream(of, keep=False, actor=ME)
+    assert (adopted.have, adopted.attempt, adopted.stopping, adopted.mode) == (0, 2, True, "text")
+    with pytest.raises(BusError, match="STREAM_LOST"):
+        append_to_stream(of, 1, "no token", actor=ME)
+    end_stream(of, 1, delta="again", token=adopted.token, actor=ME)
+    assert kept(fresh_room)[1]["stream"] == {"mode": "text", "state": "stopped", "parts": 1}
+    assert stop_stream(of).state == "stopped"
+
+
+# --- the writer -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_writer_ends_what_it_opened(fresh_room: str) -> None:
+    with stream(f"{fresh_room}:a", {"role": "assistant"}, actor=ME) as out:
+        for word in ("Once ", "upon ", "a ", "time"):
+            out.write(word)
+        out.end_payload = {"usage": 4}
+    opening, end = kept(fresh_room)
+    assert (opening["id"], opening["payload"]) == (out.of, {"role": "assistant"})
+    assert (end["message"], end["payload"], end["stream"]["state"]) == ("Once upon a time", {"usage": 4}, "complete")
+    # The first text goes at once, and those that follow within a moment go together.
+    assert 1 < end["stream"]["parts"] <= 4
+
+
+def test_the_texts_of_a_moment_are_one_part(fresh_room: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growing, "GATHER", 1e9)
+    with stream(f"{fresh_room}:a") as out:
+        for _ in range(5):
+            out.write("x")
+        assert out.have == 0
+        out.flush()
+        out.flush()
+        assert out.have == 1
+        out.write("y")
+    assert kept(fresh_room)[1]["stream"]["parts"] == 2
+
+
+def test_an_exception_ends_it_as_aborted_with_the_text_so_far(fresh_room: str) -> None:
+    def answer() -> None:
+        with stream(f"{fresh_room}:a") as out:
+            out.write("half an ans")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        answer()
+    assert (kept(fresh_room)[1]["message"], kept(fresh_room)[1]["stream"]["state"]) == ("half an ans", "aborted")
+
+
+def test_a_lost_stream_raises_its_own_error(fresh_room: str) -> None:
+    out = stream(f"{fresh_room}:a", actor=ME)
+
+    def answer() -> None:
+        with out:
+            out.write("mine")
+            adopt_stream(out.of, actor=ME)
+            out.write("lost")
+            out.flush()
+
+    with pytest.raises(BusError, match="STREAM_LOST"):
+        answer()
+    assert Stream.objects.get(uid=out.of).state == "open"
+
+
+def test_the_writer_learns_of_a_stop_and_of_steers(fresh_room: str) -> None:
+    with stream(f"{fresh_room}:a", mode="parts") as out:
+        out.part({"n": 1})
+        assert (out.stop_requested, out.steers()) == (False, [])
+        first = publish(f"{fresh_room}:a", message="shorter", steer=out.of)
+        assert first.steered is True
+        out.part({"n": 2})
+        assert [message["message"] for message in out.steers()] == ["shorter"]
+        out.part({"n": 3})
+        left = publish(f"{fresh_room}:a", message="in French", steer=out.of)
+        stop_stream(out.of)
+        out.part({"n": 4})
+        assert out.stop_requested
+    end = kept(fresh_room)[-1]
+    assert (end["parts"], end["stream"]["state"]) == ([{"n": n} for n in (1, 2, 3, 4)], "stopped")
+    assert end["untaken"] == [left.id]
+    late = publish(f"{fresh_room}:a", message="late", steer=out.of)
+    assert late.steered is False
+
+
+async def test_the_same_in_async_code(fresh_room: str) -> None:
+    opened = await aopen_stream(f"{fresh_room}:a", actor=ME)
+    of = place(opened).of
+    await aappend_to_stream(of, 1, "Hel", actor=ME)
+    await astop_stream(of)
+    assert place(await aend_stream(of, 2, delta="lo", actor=ME)).state == "stopped"
+    async with stream(f"{fresh_room}:b") as out:
+        await out.awrite("Hel")
+        await out.awrite("lo")
+        await out.aflush()
+    async with stream(f"{fresh_room}:b", mode="parts") as out:
+        await out.apart({"n": 1})
+    found = await Message.objects.filter(channel__room__name=fresh_room, type="stream_end").acount()
+    assert found == 3
