@@ -8,6 +8,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from .base import ObjectField
+from .streams import StreamMode
 
 
 @extend_schema_field({"oneOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]})
@@ -27,6 +28,10 @@ class ChannelMessageToSend(serializers.Serializer[Any]):
     message = serializers.JSONField(required=False, help_text="The text.")
     payload = ObjectField(required=False, help_text="Any JSON object. Its bytes are passed on unchanged.")
     metadata = ObjectField(required=False)
+    stream = StreamMode(required=False, help_text="Open a stream: the message grows by appends.")
+    steer = serializers.CharField(
+        required=False, max_length=160, help_text="Id of a streamed message whose owner shall get this message first."
+    )
 
 
 class MessageToSend(ChannelMessageToSend):

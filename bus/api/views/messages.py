@@ -54,6 +54,7 @@ PUBLISH_ERRORS = (
     ErrorCode.CHANNEL_NOT_FOUND,
     ErrorCode.TARGET_NOT_FOUND,
     ErrorCode.CLIENT_ID_IN_USE,
+    ErrorCode.STREAM_NOT_FOUND,
     ErrorCode.LIMIT_REACHED,
 )
 
@@ -127,7 +128,14 @@ def _cost(frames_in: Sequence[Inbound], body: int) -> tuple[int, int]:
 
 
 def _keep_to(inbound: Inbound, initial: Address, index: int | None) -> None:
-    """Address a frame to the channel of the URL. Raises ``BusError`` for a frame with another address."""
+    """Address a frame to the channel of the URL. Raises ``BusError`` for a frame with another address, and for an append."""
+    if inbound.append is not None:
+        problem = BusError(
+            ErrorCode.VALIDATION_ERROR,
+            "This address accepts no appends. Post them to /api/v1/streams.",
+            [{"field": "type"}],
+        )
+        raise problem if index is None else at(problem, index)
     for field, own in (("room", initial.room), ("channel", initial.channel)):
         given = getattr(inbound, field)
         if given not in (None, own, str(initial)) or inbound.to:
