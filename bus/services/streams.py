@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import OperationalError, transaction
@@ -16,7 +17,7 @@ from ..auth.permissions import MANAGE, PUBLISH, Actor, can, require
 from ..conf.settings import config
 from ..directory.channels import ChannelRef, ref_of
 from ..directory.streams import find_stream, stream_not_found
-from ..log import Contended, Ending, Entry, append_batch, snapshots, streamed
+from ..log import CommitInDoubt, Contended, Ending, Entry, append_batch, snapshots, streamed
 from ..log.effects import ABORTED, OPEN, STOPPED, Snapshot, StreamState
 from ..log.streamed_batch import Row, lock_stream
 from ..models import Channel, Client, Message, Stream, StreamPart, digest
@@ -24,6 +25,7 @@ from ..protocol import growing
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import SERVER
 from ..publishing.announce import announce
+from ..publishing.commit import outcome_told
 from ..publishing.growth import announce_adopted, announce_stop
 from ..publishing.plan import sender_of
 from . import audit, nodes
@@ -31,7 +33,7 @@ from . import audit, nodes
 #: Seconds that a change of a stream waits for a lock. It may run in the thread that writes the log.
 PATIENCE = 0.5
 #: Streams that one sweep ends.
-SWEPT = 200
+SWEPT = 50
 
 
 class Stopped(NamedTuple):
@@ -126,10 +128,12 @@ def request_stop(actor: Actor, of: str, *, door: str = "socket") -> Stopped:
         announce_stop(state, ref)
     if _is_there(state):
         return Stopped(state, None)
-    ended = _end(state, ref, STOPPED)
-    if ended is None:
-        return Stopped(state_of(of) or state, None)
-    return Stopped(_after(ended), ended)
+    try:
+        with outcome_told():
+            ended = _write([_end(state, ref, STOPPED)])
+    except Contended as problem:
+        raise _held() from problem
+    return Stopped(_after(ended[0]), ended[0]) if ended else Stopped(state_of(of) or state, None)
 
 
 def _is_there(state: StreamState) -> bool:
@@ -141,26 +145,24 @@ def _is_there(state: StreamState) -> bool:
     return connected.filter(node_id__in=nodes.alive_ids()).exists()
 
 
-def _end(state: StreamState, ref: ChannelRef, how: str) -> Entry | None:
-    """End a stream for its owner, and announce the end. Return None if the stream moved meanwhile, or its row is locked."""
-    entry = Entry(
-        state.channel_id,
-        growing.stream_end_head(state.uid, None, ref.address, state.client_id or SERVER),
-        b"",
-        growing.end_uid(state.uid, None),
-        growing.STREAM_END,
-        state.client_id or SERVER,
-        context=ref,
-        effect=Ending(state.uid, how, state.attempt, state.have),
-    )
-    try:
-        append_batch([entry], window=config().idempotency_window, patience=PATIENCE)
-    except Contended:
-        return None
-    if entry.error is not None:
-        return None
-    transaction.on_commit(lambda: announce([entry]))
-    return entry
+def _end(state: StreamState, ref: ChannelRef, how: str) -> Entry:
+    """Return the entry with which the server ends a stream for its owner."""
+    sender = state.client_id or SERVER
+    head = growing.stream_end_head(state.uid, None, ref.address, sender)
+    uid = growing.end_uid(state.uid, None)
+    effect = Ending(state.uid, how, state.attempt, state.have)
+    return Entry(state.channel_id, head, b"", uid, growing.STREAM_END, sender, context=ref, effect=effect)
+
+
+def _write(entries: Sequence[Entry], *, pass_over: bool = False) -> list[Entry]:
+    """Write ends, and announce them. Return those that were written: not those of streams that moved meanwhile.
+
+    ``pass_over`` leaves out locked rows instead of waiting for them. Raises :class:`Contended` and :class:`CommitInDoubt`.
+    """
+    passed = append_batch(entries, window=config().idempotency_window, patience=PATIENCE, pass_over=pass_over)
+    written = [entry for entry in entries if entry.error is None and entry not in passed]
+    transaction.on_commit(partial(announce, written))
+    return written
 
 
 def _after(entry: Entry) -> StreamState:
@@ -229,19 +231,22 @@ def end_overdue() -> list[Entry]:
     """End open streams whose owners are gone, idle for too long, or do not follow a stop. Return the entries of the ends.
 
     The settings ``stream_grace``, ``stream_rest_grace`` and ``stream_idle`` say when. The ends are announced. Every process
-    may call this at the same time, and a stream ends once.
+    may call this at the same time, and a stream ends once. Streams whose rows are locked follow with a later sweep.
     """
     now = timezone.now()
     _note_the_gone(now)
     overdue = streamed.states(Stream.objects.filter(_overdue(now), state=OPEN).order_by("id")[:SWEPT])
     refs = _refs({state.channel_id for state in overdue})
-    ended = []
-    for state in overdue:
-        if state.channel_id in refs:
-            entry = _end(state, refs[state.channel_id], STOPPED if state.stopping else ABORTED)
-            if entry is not None:
-                ended.append(entry)
-    return ended
+    ends = [
+        _end(state, refs[state.channel_id], STOPPED if state.stopping else ABORTED)
+        for state in overdue
+        if state.channel_id in refs
+    ]
+    try:
+        return _write(ends, pass_over=True) if ends else []
+    except (Contended, CommitInDoubt):
+        # The next sweep looks again. Members find an end that was written after all in the log.
+        return []
 
 
 def _overdue(now: datetime) -> Q:
