@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable
 from typing import Any
 
@@ -33,6 +34,44 @@ async def until_it_fails(
     except expected as error:
         return found, error
     raise AssertionError(f"No {expected.__name__} after {found}")
+
+
+class Slow:
+    """Something that a run does for ever, until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def do(self) -> str:
+        """Never return."""
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        return "done"
+
+
+async def expect_that_a_reader_ends_the_run(events: AsyncIterable[object], slow: Slow) -> None:
+    """A reader that stops at a part, and not while it waits for one, ends what the run does."""
+    reading: Any = agents.pieces(events, mode="parts", run="arq_a1", thread="chat:42")
+    await anext(reading)
+    async with asyncio.timeout(30):
+        await slow.begun.wait()
+        await reading.aclose()
+        await slow.ended.wait()
+
+
+async def expect_that_a_cancelled_reader_ends_the_run(events: AsyncIterable[object], slow: Slow) -> None:
+    """A reader that is cancelled while it waits for a part ends what the run does."""
+    task = asyncio.ensure_future(parts(events))
+    async with asyncio.timeout(30):
+        await slow.begun.wait()
+        task.cancel()
+        await asyncio.wait({task})
+        await slow.ended.wait()
+    assert task.cancelled()
 
 
 def types(parts: list[dict[str, Any]]) -> list[str]:

@@ -15,7 +15,14 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 
-from tests.clients_python.agents.collecting import parts, text, types, until_it_fails
+from tests.clients_python.agents.collecting import (
+    Slow,
+    expect_that_a_cancelled_reader_ends_the_run,
+    parts,
+    text,
+    types,
+    until_it_fails,
+)
 
 pytestmark = pytest.mark.pure
 
@@ -138,3 +145,18 @@ async def test_a_node_that_fails_ends_the_parts_with_an_error_that_tells_nothing
         {"type": "TEXT_MESSAGE_END", "messageId": found[1]["messageId"]},
         {"type": "RUN_ERROR", "message": "The run failed."},
     ]
+
+
+async def test_a_stop_ends_the_run() -> None:
+    slow = Slow()
+
+    async def wait(state: State) -> State:
+        await slow.do()
+        return {}
+
+    made: Any = StateGraph(State)
+    made.add_node("begin", lambda state: {"messages": [AIMessage("One moment")]})
+    made.add_node("wait", wait)
+    made.add_edge(START, "begin")
+    made.add_edge("begin", "wait")
+    await expect_that_a_cancelled_reader_ends_the_run(made.compile().astream(QUESTION, stream_mode="messages"), slow)

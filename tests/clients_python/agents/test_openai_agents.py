@@ -8,7 +8,14 @@ import pytest
 from agents import Agent, RunConfig, Runner, function_tool, handoff
 from agents.testing import ScriptedModel, assistant_message, function_call
 
-from tests.clients_python.agents.collecting import parts, text, types
+from tests.clients_python.agents.collecting import (
+    Slow,
+    expect_that_a_cancelled_reader_ends_the_run,
+    expect_that_a_reader_ends_the_run,
+    parts,
+    text,
+    types,
+)
 
 pytestmark = pytest.mark.pure
 
@@ -47,3 +54,14 @@ async def test_a_stream_of_parts_gets_agui_events() -> None:
     assert "".join(part["delta"] for part in events if part["type"] == "TOOL_CALL_ARGS") == '{"city":"Rome"}{}'
     assert next(part["content"] for part in events if part["type"] == "TOOL_CALL_RESULT") == "sunny in Rome"
     assert "".join(part["delta"] for part in events if part["type"] == "TEXT_MESSAGE_CONTENT") == ANSWER
+
+
+async def test_a_stop_ends_the_run() -> None:
+    for check in (expect_that_a_reader_ends_the_run, expect_that_a_cancelled_reader_ends_the_run):
+        slow = Slow()
+        wait = function_tool(slow.do, name_override="wait", description_override="Wait.")
+        model = ScriptedModel([[function_call("wait", {}, call_id="c1")], [assistant_message(ANSWER)]])
+        run = Runner.run_streamed(
+            Agent(name="asker", model=model, tools=[wait]), "Wait.", run_config=RunConfig(tracing_disabled=True)
+        )
+        await check(run.stream_events(), slow)

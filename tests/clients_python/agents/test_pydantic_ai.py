@@ -17,7 +17,14 @@ from pydantic_ai.ui.ag_ui import AGUIAdapter
 from pydantic_ai.ui.vercel_ai import VercelAIAdapter
 
 from arqonbus import agents
-from tests.clients_python.agents.collecting import parts, text, types, until_it_fails
+from tests.clients_python.agents.collecting import (
+    Slow,
+    expect_that_a_cancelled_reader_ends_the_run,
+    parts,
+    text,
+    types,
+    until_it_fails,
+)
 
 pytestmark = pytest.mark.pure
 
@@ -105,3 +112,11 @@ async def test_a_run_that_failed_raises_after_its_last_event(adapter: Any, error
     assert str(raised) == "no more tokens"
     with pytest.raises(agents.RunFailed, match="no more tokens"):
         await text(adapter(breaker()).run_stream())
+
+
+@pytest.mark.parametrize("adapter", [told, asked])
+async def test_a_stop_ends_the_run(adapter: Any) -> None:
+    slow = Slow()
+    agent: Agent[Any, Any] = Agent(TestModel())
+    agent.tool_plain(slow.do, name="wait")
+    await expect_that_a_cancelled_reader_ends_the_run(adapter(agent).run_stream(), slow)

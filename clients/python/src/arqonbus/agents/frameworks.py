@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from typing import Any, Protocol
 
 from .agui import Part, Run
@@ -23,6 +23,11 @@ class Framework(Protocol):
 
     def parts(self, event: Any) -> Iterator[Part]:
         """Translate one event into events of AG-UI or of the Vercel AI SDK."""
+        ...
+
+    @staticmethod
+    async def close(events: AsyncIterable[object]) -> None:
+        """End the run that an iterator belongs to. It may be over already."""
         ...
 
 

@@ -6,9 +6,10 @@ say nothing to a reader of the answer and are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from . import closing
 from .agui import Part, Run
 from .plain import packages_of, plain, text_of
 
@@ -70,6 +71,11 @@ class LangGraph:
     def knows(event: object) -> bool:
         """Say whether an event has a form that only LangGraph gives out."""
         return _split(event) is not None
+
+    @staticmethod
+    async def close(events: AsyncIterable[object]) -> None:
+        """Close the iterator, which cancels the run."""
+        await closing.close(events)
 
     def parts(self, event: Any) -> Iterator[Part]:
         """Translate one event."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterable, Iterator
 from typing import Any
 
+from . import closing
 from .agui import Part, Run
 from .plain import text_of
 
@@ -29,6 +31,28 @@ class OpenAIAgents:
     def knows(event: object) -> bool:
         """Say whether an event is one of OpenAI Agents."""
         return getattr(event, "type", None) in _TYPES and type(event).__module__.startswith("agents.")
+
+    @staticmethod
+    async def close(events: AsyncIterable[object]) -> None:
+        """Cancel the run.
+
+        A closed iterator of OpenAI Agents waits for the end of the run. It cancels the run only if it is cancelled itself
+        while it waits for an event. So the events that are there already are taken, and thrown away.
+        """
+        iterator = aiter(events)
+        more = True
+        while more:
+            waiting = asyncio.ensure_future(anext(iterator, None))
+            await asyncio.wait({waiting}, timeout=0)
+            more = (
+                waiting.done()
+                and not waiting.cancelled()
+                and waiting.exception() is None
+                and waiting.result() is not None
+            )
+            waiting.cancel()
+            await asyncio.wait({waiting})
+        await closing.close(events)
 
     def parts(self, event: Any) -> Iterator[Part]:
         """Translate one event."""

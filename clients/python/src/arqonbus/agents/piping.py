@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 from typing import Any
 
-from . import agui, vercel
+from . import agui, closing, vercel
 from .agui import Part, Run
 from .failures import RunFailed
 from .frameworks import FRAMEWORKS, Framework
@@ -121,9 +121,7 @@ async def pieces(events: AsyncIterable[object], *, mode: str, run: str, thread: 
             yield piece
         raise
     finally:
-        close = getattr(events, "aclose", None)
-        if close is not None:
-            await close()
+        await (pipe.framework or closing).close(events)
     for piece in pipe.finish():
         yield piece
 

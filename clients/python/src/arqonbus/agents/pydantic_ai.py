@@ -5,9 +5,10 @@ They are events of the receiver's protocol already, so a stream of parts gets th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, Iterator
 from typing import Any
 
+from . import closing
 from .agui import Part, Run
 from .plain import packages_of
 
@@ -24,6 +25,11 @@ class PydanticAI:
         if "ag_ui" in packages_of(event):
             return True
         return any(kind.__module__.startswith("pydantic_ai.ui.vercel_ai") for kind in type(event).__mro__)
+
+    @staticmethod
+    async def close(events: AsyncIterable[object]) -> None:
+        """Close the iterator, which cancels the run."""
+        await closing.close(events)
 
     def parts(self, event: Any) -> Iterator[Part]:
         """Give the event as JSON, under the names of its protocol."""
