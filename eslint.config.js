@@ -61,5 +61,6 @@ export default [
   },
   { files: ["examples/langgraph_agui/**"], languageOptions: { globals: globals.node } },
   { files: ["tests/**"], languageOptions: { globals: globals.node }, rules: { "no-shadow": "off" } },
+  { files: ["tests/rest/stock_clients.mjs"], languageOptions: { globals: globals.browser } },
   { files: ["bench/**"], languageOptions: { globals: globals.node, sourceType: "commonjs" } },
 ];

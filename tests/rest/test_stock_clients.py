@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,45 +24,23 @@ __all__ = ["browser"]
 pytestmark = [
     pytest.mark.embedded,
     pytest.mark.browser,
-    pytest.mark.needs("chromium", "npm"),
+    pytest.mark.needs("chromium", "node"),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 
-SOURCES = Path(__file__).with_name("stock_clients")
+SOURCE = Path(__file__).with_name("stock_clients.mjs")
+ESBUILD = PROJECT_ROOT / "node_modules" / ".bin" / "esbuild"
 HTML = '<!doctype html><meta charset="utf-8"><body><script src="/stock/page.js"></script></body>'
 
 
 def bundled() -> str:
-    """The page's program with both clients, from the packages of the lock file, which are kept in ``var``."""
-    lock = (SOURCES / "package-lock.json").read_bytes()
-    folder = PROJECT_ROOT / "var" / "stock_clients" / hashlib.sha256(lock).hexdigest()[:16]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "lock").open("w") as turn:
-        # Several workers may be here.
-        fcntl.flock(turn, fcntl.LOCK_EX)
-        if not folder.exists():
-            part = folder.with_suffix(".part")
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.copytree(SOURCES, part)
-            installed = _run(part, "npm", "ci", "--ignore-scripts", "--prefer-offline", "--loglevel", "error")
-            if installed is not None:
-                pytest.skip(f"npm cannot install the stock clients: {installed[-300:]}")
-            part.rename(folder)
-        shutil.copy(SOURCES / "page.mjs", folder)
-        fault = _run(
-            folder,
-            *("node_modules/.bin/esbuild", "page.mjs", "--bundle", "--format=iife", "--log-level=error"),
-            '--define:process.env.NODE_ENV="production"',
-            "--outfile=page.js",
-        )
-        assert fault is None, fault
-        return (folder / "page.js").read_text()
-
-
-def _run(folder: Path, *command: str) -> str | None:
-    """What a command complained about; None if it succeeded."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    return None if done.returncode == 0 else done.stderr or done.stdout or "it failed"
+    """The page's program, with both clients in it."""
+    if not ESBUILD.exists():
+        pytest.skip("the npm packages are missing: `make npm` installs them")
+    options = ["--bundle", "--format=iife", "--log-level=error", '--define:process.env.NODE_ENV="production"']
+    done = subprocess.run([ESBUILD, SOURCE, *options], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="module")
