@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 import arqonbus
+from arqonbus import sync
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 
@@ -86,3 +87,10 @@ def cli(shared_server: BusServer, tmp_path: Path) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture
+def speaker(shared_server: BusServer) -> Iterator[sync.Bus]:
+    """A client that says things to the command line."""
+    with sync.connect(shared_server.url) as bus:
+        yield bus

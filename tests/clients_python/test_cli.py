@@ -7,7 +7,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,6 @@ pytestmark = pytest.mark.embedded
 def objects(text: str) -> list[Any]:
     """The JSON objects of an output, one a line."""
     return [json.loads(line) for line in text.splitlines()]
-
-
-@pytest.fixture
-def speaker(shared_server: BusServer) -> Iterator[sync.Bus]:
-    """A client that says things to the command line."""
-    with sync.connect(shared_server.url) as bus:
-        yield bus
 
 
 class Tail:
@@ -327,7 +319,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
 
 def test_every_command_has_help_and_the_version_is_told(cli: Cli) -> None:
     overview = cli("--help")
-    commands = ["tail", "pub", "history", "status", "channels", "who", "bench", "mcp"]
+    commands = ["tail", "pub", "stream", "history", "status", "channels", "who", "bench", "mcp"]
     assert all(command in overview.stdout for command in commands)
     assert "Exit codes" in overview.stdout
     assert "--since" in cli("tail", "--help").stdout

@@ -16,6 +16,7 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import TextContent
 
+import arqonbus
 from tests.clients_python.conftest import Cli, Connect, client_environment
 from tests.conftest import StartServer
 from tests.harness.server import BusServer
@@ -64,7 +65,7 @@ async def test_an_agent_takes_part_in_a_room(shared_server: BusServer, client: C
     human = await client(client_id=f"human-{fresh_room}")
     async with agent(shared_server, "--client-id", f"agent-{fresh_room}") as (robot, session):
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-        assert set(tools) == {"publish", "history", "wait_for_message", "join", "who_is_there"}
+        assert set(tools) == {"publish", "append", "history", "wait_for_message", "join", "who_is_there"}
         assert all(tool.description for tool in tools.values())
 
         joined = await robot.call("join", address=address)
@@ -91,6 +92,46 @@ async def test_an_agent_takes_part_in_a_room(shared_server: BusServer, client: C
         assert [member["client_id"] for member in there["participants"]] == [f"agent-{fresh_room}"]
         past = await robot.call("history", address=address, limit=1)
         assert ([message["text"] for message in past["messages"]], past["more"]) == (["42"], True)
+
+
+async def test_an_agent_writes_an_answer_piece_by_piece(
+    shared_server: BusServer, client: Connect, fresh_room: str
+) -> None:
+    address = f"{fresh_room}:talk"
+    human = await client(client_id=f"human-{fresh_room}")
+    async with agent(shared_server) as (robot, _), human.subscribe(address) as messages:
+        first = await robot.call("append", address=address, text="forty", payload={"role": "assistant"})
+        of = first["of"]
+        assert first == {"of": of, "state": "open", "parts": 1, "stop_requested": False, "steers": []}
+        answer = await messages.get(WAIT)
+        assert (answer.id, answer.text, answer.payload) == (of, "forty", {"role": "assistant"})
+        await human.publish(address, "in words", steer=of)
+        second = await robot.call("append", of=of, text="-")
+        assert [steer["text"] for steer in second["steers"]] == ["in words"]
+        last = await robot.call("append", of=of, text="two", end="complete", payload={"sure": True})
+        assert (last["state"], last["steers"]) == ("complete", [])
+        async with asyncio.timeout(WAIT):
+            await answer.ended()
+        assert (answer.text, answer.state) == ("forty-two", "complete")
+        assert isinstance(answer, arqonbus.Answer)
+        assert (answer.end_payload, answer.untaken) == ({"sure": True}, ())
+        heard = await robot.call("history", address=address, limit=5)
+        assert [(row["text"], row.get("state")) for row in heard["messages"]] == [
+            ("forty-two", "complete"),
+            ("in words", None),
+        ]
+
+        other = await robot.call("append", address=address, text="let me think")
+        await human.stop_stream(other["of"])
+        told = await robot.call("append", of=other["of"], text=" more", end="complete")
+        assert (told["stop_requested"], told["state"], told["parts"]) == (True, "stopped", 1)
+        assert "STREAM_ENDED" in await robot.refused("append", of=of, text="too late")
+        assert "`address`" in await robot.refused("append", text="nowhere")
+        left = await robot.call("append", address=address, text="unfinished")
+    async with asyncio.timeout(WAIT):
+        async for message in human.history(address):
+            if message.id == left["of"]:
+                assert message.text == "unfinished"
 
 
 async def test_waiting_filters_and_ends_in_time(shared_server: BusServer, client: Connect, fresh_room: str) -> None:

@@ -244,6 +244,10 @@ class Stream(Owner):
                 return
             await self._next_move()
 
+    def waiting_steers(self) -> list[Steer]:
+        """Return the messages that want to steer this stream and wait now. For programs that do not iterate."""
+        return list(iter(self._steering.next, None))
+
     def _steered(self, frame: dict[str, Any]) -> None:
         if self._steering.came(frame):
             self._move()

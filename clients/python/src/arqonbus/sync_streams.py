@@ -209,3 +209,11 @@ class Stream:
     def steers(self) -> Iterator[Steer]:
         """Yield the messages that want to steer this stream, until its end. It waits for them: use a thread of its own."""
         return (Steer(self._loop, steer) for steer in self._loop.each(self._inner.steers()))
+
+    def waiting_steers(self) -> list[Steer]:
+        """Return the messages that want to steer this stream and wait now."""
+
+        async def waiting() -> list[steering.Steer]:
+            return self._inner.waiting_steers()
+
+        return [Steer(self._loop, steer) for steer in self._loop.call(waiting())]
