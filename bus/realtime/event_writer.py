@@ -54,6 +54,9 @@ class EventWriter(Writer):
     def crowded(self, size: int, frames: int) -> bool:
         return 2 * (len(self._queue) + frames) > self.bounds.frames or super().crowded(size, frames)
 
+    def drained(self) -> bool:
+        return 16 * len(self._queue) <= self.bounds.frames and super().drained()
+
     async def next_frames(self, patience: float) -> list[bytes]:
         """All waiting frames, after a wait of at most ``patience`` seconds for the first one. Empty when none came.
 

@@ -149,7 +149,7 @@ class LogGrowth:
         """Note that the opening of ``message`` was delivered. Those who are members now get its parts from here on."""
         if not message.begun:
             message.begun = True
-            if message.have:
+            if message.have or message.lost:
                 self.lag(stream, message)
             elif message.behind:
                 self._on_behind(stream, message)
@@ -264,6 +264,8 @@ class LogGrowth:
             if usual:
                 batch = whole
             else:
+                if member in slow or member in behind:
+                    hub.skipped += sum(_is_left_out(member, delivery, slow) for delivery in pending)
                 wanted = tuple(_gets(member, delivery, deaf, slow) for delivery in pending)
                 batch = some.get(wanted) or some.setdefault(
                     wanted, Batch([d.frame for d, yes in zip(pending, wanted, strict=True) if yes])
@@ -282,10 +284,9 @@ class LogGrowth:
         whole = Batch([delivery.frame for delivery in deliveries])
         end = Batch([delivery.frame for delivery in deliveries if delivery.message])
         for member, writer in message.listeners.items():
-            if member in message.behind:
-                batch = end
-            elif frames and writer.crowded(size, frames):
+            if member in message.behind or (frames and writer.crowded(size, frames)):
                 slow[member] = writer
+                hub.skipped += frames
                 batch = end
             else:
                 batch = whole
@@ -304,19 +305,22 @@ class LogGrowth:
     ) -> None:
         """Let members whose writers are crowded wait for a snapshot instead of these parts."""
         for message, deliveries in grown.items():
-            parts = sum(not delivery.message for delivery in deliveries)
-            if parts:
-                lagging = {member: writer for member, writer in slow.items() if member is not message.owner}
-                self._hub.skipped += parts * len(lagging)
-                if not message.ended:
-                    message.behind |= lagging
-                    self._on_behind(stream, message)
+            parts = any(not delivery.message for delivery in deliveries)
+            if parts and not message.ended:
+                message.behind |= {member: writer for member, writer in slow.items() if member is not message.owner}
+                self._on_behind(stream, message)
 
 
 def _weight(deliveries: object) -> tuple[int, int]:
     """The bytes and the number of the frames that a member can do without."""
     sizes = [len(d.frame) for d in deliveries if not d.message]  # type: ignore[attr-defined]
     return sum(sizes), len(sizes)
+
+
+def _is_left_out(member: Member, delivery: Delivery, slow: dict[Member, Writer]) -> bool:
+    if not isinstance(delivery, GrowthDelivery) or delivery.message or delivery.exclude is member:
+        return False
+    return member in slow or member in delivery.of.behind
 
 
 def _gets(member: Member, delivery: Delivery, deaf: dict[Member, None], slow: dict[Member, Writer]) -> bool:

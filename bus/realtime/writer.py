@@ -90,6 +90,10 @@ class Writer(abc.ABC):
         waiting, most = self.buffered(), self.bounds.bytes
         return 4 * waiting > most or 2 * (waiting + size) > most
 
+    def drained(self) -> bool:
+        """Whether the client takes what it is sent: at most a sixteenth of the bound waits."""
+        return 16 * self.buffered() <= self.bounds.bytes
+
     def taken(self) -> int:
         """Bytes that had to wait and have left this process since; grows while the client reads.
 

@@ -42,6 +42,9 @@ class PortableWriter(Writer):
     def crowded(self, size: int, frames: int) -> bool:
         return 2 * (len(self._queue) + frames) > self.bounds.frames or super().crowded(size, frames)
 
+    def drained(self) -> bool:
+        return 16 * len(self._queue) <= self.bounds.frames and super().drained()
+
     def taken(self) -> int:
         return self._taken
 

@@ -134,8 +134,15 @@ class Growing:
 
     def begin(self, stream: Stream, states: Iterable[StreamState]) -> None:
         """Note the open messages of a stream that begins at this moment, as the database has them."""
-        for state in states:
-            self._found(stream, state)
+        still_open = {state.uid for state in states if self._found(stream, state) is not None}
+        for message in _messages(stream):
+            if message.begun or message.seq > stream.head:
+                continue
+            # It was announced before the stream's position was known, so its opening comes no more.
+            if message.uid in still_open:
+                growth_of(stream).begin(stream, message)
+            else:
+                self._forget(stream, message)
 
     def _found(self, stream: Stream, state: StreamState) -> GrowingMessage | None:
         """Note an open message that the database has. Its members lack what was announced before."""
@@ -207,7 +214,8 @@ class Growing:
             await asyncio.sleep(PATIENCE)
             states = await self._run(streamed.open_in, [stream.id])
             if self._hub.streams.get(stream.id) is stream:
-                self.begin(stream, states)
+                for state in states:
+                    self._found(stream, state)
             # A message that has ended is asked for again and again by its late parts.
             await asyncio.sleep(PAUSE)
         except DatabaseError:

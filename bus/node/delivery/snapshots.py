@@ -177,8 +177,7 @@ def _outdated(message: GrowingMessage, state: StreamState) -> bool:
 
 
 def _ready(writer: Writer) -> bool:
-    """Return whether a client takes what it is sent: little waits for it."""
-    return not writer.closed and 16 * writer.buffered() <= writer.bounds.bytes
+    return not writer.closed and writer.drained()
 
 
 def _fits(writer: Writer, size: int) -> bool:

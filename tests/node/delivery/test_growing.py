@@ -17,6 +17,8 @@ from bus.notify.messages import Notification, StreamParts, StreamSignal
 from bus.protocol.names import Address, inbox
 from bus.protocol.registration import Resume
 from bus.publishing.growth import Outbox
+from bus.realtime.event_writer import EventWriter
+from bus.realtime.writer import Bounds, Writer
 from bus.services import streams as streamed
 from tests.harness.waiting import wait_for
 from tests.node.conftest import Log, NodeClient
@@ -349,6 +351,79 @@ async def test_a_stream_in_an_inbox_and_one_for_a_whole_room(node: Node, log: Lo
             await ended(late, of)
             await ended(deaf, of)
             assert [frame["type"] for frame in grown(deaf, of)][1:] == ["stream_end"]
+
+
+class Slow:
+    """A member with small bounds that reads when it is told to. Nothing may overflow."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.overflows = 0
+        self.events = EventWriter(bounds, self._overflow)
+        self.writer: Writer = self.events
+        self.frames: list[dict[str, Any]] = []
+
+    def _overflow(self) -> None:
+        self.overflows += 1
+
+    async def has(self, text: str) -> None:
+        """Read until the text is this one."""
+
+        async def read() -> bool:
+            self.frames += map(json.loads, await self.events.next_frames(0.0))
+            return reading(self.frames)[0] == text
+
+        await wait_for(read, f"the text {text[-40:]!r}")
+
+
+@pytest.mark.parametrize("bounds", [Bounds(bytes=8000), Bounds(frames=40)], ids=["bytes", "frames"])
+@pytest.mark.parametrize("listens", [False, True], ids=["member", "listener"])
+async def test_a_slow_reader_skips_parts_and_gets_one_snapshot(
+    node: Node, log: Log, bounds: Bounds, listens: bool
+) -> None:
+    owner, quick, slow = Owner(node, log.ref), await member(node, log), Slow(bounds)
+    (stream,) = await node.streams.open([log.ref])
+    await owner.open()
+    if listens:
+        assert await node.growing.listen(log.ref, "arq_a1", slow)
+    else:
+        node.hub.add(stream, slow)
+    await owner.say("begin ")
+    await slow.has("begin ")
+    before = len(slow.frames)
+    words = [f"{n} " for n in range(200)]
+    for word in words:
+        await owner.say(word)
+    text = "begin " + "".join(words)
+    await has(quick, text)
+    assert slow.events.buffered() <= bounds.bytes // 2
+    await slow.has(text)
+    missed = [frame for frame in slow.frames[before:] if frame["type"] == "append"]
+    assert [frame["upto"] for frame in missed if frame.get("snapshot")] == [201]
+    assert len(missed) < 100
+    await owner.say("end")
+    await slow.has(text + "end")
+    await owner.end()
+    await slow.has(text + "end")
+    assert slow.overflows == 0
+    assert node.hub.skipped == 200 - sum(frame.get("n", 0) > 1 for frame in missed)
+    assert "snapshot" not in kinds(quick)
+
+
+async def test_many_long_messages_do_not_overflow_who_joins(node: Node, log: Log) -> None:
+    owners = [Owner(node, log.ref, f"arq_{n}") for n in range(8)]
+    (stream,) = await node.streams.open([log.ref])
+    for owner in owners:
+        await owner.open()
+        await owner.say("x" * 5000)
+    slow = Slow(Bounds(bytes=8000))
+    node.hub.add(stream, slow)
+
+    async def read() -> bool:
+        slow.frames += map(json.loads, await slow.events.next_frames(0.0))
+        return all(reading(slow.frames, owner.of)[1] == 1 for owner in owners)
+
+    await wait_for(read, "a snapshot of each message")
+    assert (slow.overflows, len(slow.frames)) == (0, len(owners))
 
 
 async def test_who_wants_parts_again_gets_a_snapshot(node: Node, log: Log) -> None:

@@ -9,7 +9,6 @@ import pytest
 from django.apps import apps
 
 from bus.auth.permissions import SYSTEM
-from bus.log import Opening
 from bus.node import Node
 from bus.notify.messages import StreamSignal
 from bus.protocol.registration import Resume
@@ -110,12 +109,19 @@ async def test_an_owner_that_is_back_is_told_again_and_taken_steers_are_not(
     await node.watch.compare()
     await back.event("steer")
     assert notices(back) == ["arq_s2"]
-    # A repeated opening is a question, too.
-    again = owner.opening()
-    assert isinstance(again.effect, Opening)
-    again.key = "owner/arq_a1"
-    await node.watch.compare()
-    assert notices(back) == ["arq_s2"]
+
+
+async def test_an_owner_that_repeats_its_opening_is_told_again(node: Node, log: Log, client: NodeClient) -> None:
+    owner = Owner(node, log.ref, exclude=client.state)
+    opening, again = owner.opening(), owner.opening()
+    opening.key = again.key = "owner/a1"
+    await owner.write(opening)
+    await owner.write(owner.steer("arq_s1"))
+    await client.event("steer")
+    await owner.write(again)
+    assert again.duplicate
+    await client.frame(lambda _: len(notices(client)) == 2, "the steer again")
+    assert notices(client) == ["arq_s1", "arq_s1"]
 
 
 async def test_a_notice_that_was_too_large_for_the_notification_is_read(
