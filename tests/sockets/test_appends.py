@@ -85,7 +85,9 @@ async def test_a_room_that_becomes_private_is_closed_to_its_owners_too(node: Nod
     begin(ada, type="event", id="s4", stream={}, ack=True)
     await answer(ada, "s4")
     await sync_to_async(Room.objects.filter(name="lab").update)(private=True)
+    # As the notification of that change does.
     node.channels.forget_room("lab")
+    node.clients.forget_permissions()
     assert not begin(ada, **append("arq_s4", 1))
     await ada.send(**append("arq_s4", 1))
     error = (await answer(ada, "arq_s4-1"))["error"]
