@@ -119,6 +119,7 @@ const isTransient = (problem) => problem instanceof TimedOut || TRANSIENT_CODES.
 
 // --- growth.js ---
 
+const MOST_EARLY = 4096;
 const STREAM_END = "stream_end";
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
@@ -131,6 +132,7 @@ const isAppend = (frame) => frame.type === "append" && typeof frame.of === "stri
 
 class Growth {
   #watchers = new Set();
+  #early = new Map();
 
   constructor(of, { address = "", mode = "text", seq = null, sender = "" } = {}) {
     this.of = of;
@@ -144,7 +146,6 @@ class Growth {
     this.text = "";
     this.parts = [];
     this.resets = 0;
-    this.heard = 0;
     this.frames = 0;
     this.left = false;
     this.endSeq = null;
@@ -172,7 +173,7 @@ class Growth {
   }
 
   get behind() {
-    return !this.over && this.heard > this.have;
+    return !this.over && this.#early.size > 0;
   }
 
   append(frame) {
@@ -180,13 +181,24 @@ class Growth {
     this.frames += 1;
     if (frame.snapshot === true) this.#snapshot(frame);
     else {
-      this.heard = Math.max(this.heard, Number(frame.n));
-      if (frame.n !== this.have + 1) return;
-      this.have = frame.n;
-      if (this.mode === "parts") this.parts.push(frame.part);
-      else this.text += frame.delta;
-      this.#changed();
+      const { n } = frame;
+      if (!(n > this.have)) return;
+      if (this.#early.size >= MOST_EARLY) this.#early.clear();
+      this.#early.set(n, this.mode === "parts" ? frame.part : frame.delta);
+      if (this.#takeEarly()) this.#changed();
     }
+  }
+
+  #takeEarly() {
+    const { have } = this;
+    while (this.#early.has(this.have + 1)) {
+      this.have += 1;
+      const piece = this.#early.get(this.have);
+      this.#early.delete(this.have);
+      if (this.mode === "parts") this.parts.push(piece);
+      else this.text += piece;
+    }
+    return this.have > have;
   }
 
   #snapshot({ upto, attempt = this.attempt, mode, text, parts, of_seq: seq, from }) {
@@ -194,14 +206,15 @@ class Growth {
     this.seq ??= Number.isInteger(seq) ? seq : null;
     this.sender = this.sender || String(from ?? "");
     if (attempt < this.attempt || (attempt === this.attempt && upto < this.have)) return;
+    if (attempt > this.attempt) this.#early.clear();
     this.attempt = attempt;
     this.#replace(upto, text ?? "", parts ?? []);
-    this.heard = upto;
     this.#changed();
   }
 
   end({ stream, message, parts, payload, untaken, seq }) {
     if (this.state !== "open") return;
+    this.#early.clear();
     this.#replace(stream?.parts ?? this.have, message ?? "", parts ?? []);
     this.finish(stream?.state ?? "complete", seq ?? null, payload ?? {}, untaken);
   }
@@ -237,6 +250,8 @@ class Growth {
     this.have = have;
     if (this.mode === "text") this.text = text;
     else this.parts = parts;
+    for (const n of [...this.#early.keys()]) if (n <= have) this.#early.delete(n);
+    this.#takeEarly();
   }
 
   #changed() {
@@ -1666,7 +1681,7 @@ class Commands {
   }
 
   async historyPage(address, options = {}) {
-    const result = await this.#historyResult(address, options);
+    const result = await this.#historyResult(address, { fold: true, ...options });
     return { messages: result.messages.map((frame) => this._kept(frame)), next: result.next ?? null };
   }
 

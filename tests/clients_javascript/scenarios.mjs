@@ -12,6 +12,7 @@ import {
 } from "../../clients/javascript/arqonbus.js";
 import { crossing, dice } from "./crossing.mjs";
 import { Line } from "./line.mjs";
+import { streams } from "./streams.mjs";
 import { world } from "./world.mjs";
 
 const [name, url, text] = process.argv.slice(2);
@@ -361,4 +362,8 @@ const scenarios = {
   },
 };
 
-await { ...scenarios, ...world({ url, given, say, until }) }[name]();
+/** What the test says to the scenario, line by line. */
+const listen = () => createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+
+const parts = { url, given, say, until, listen };
+await { ...scenarios, ...world(parts), ...streams(parts) }[name]();

@@ -133,7 +133,7 @@ export class Commands {
    * @returns {Promise<Page>}
    */
   async historyPage(address, options = {}) {
-    const result = await this.#historyResult(address, options);
+    const result = await this.#historyResult(address, { fold: true, ...options });
     return { messages: result.messages.map((frame) => this._kept(frame)), next: result.next ?? null };
   }
 

@@ -5,6 +5,8 @@ import { StreamReset } from "./errors.js";
 /** @import { StreamMode, StreamState } from "../arqonbus.d.ts" */
 /** @import { Frame } from "./frames.js" */
 
+/** So many parts may wait for an earlier one. A snapshot or the end brings more than that. */
+const MOST_EARLY = 4096;
 /** The type of the message that ends a streamed one. */
 export const STREAM_END = "stream_end";
 
@@ -33,6 +35,8 @@ export const isAppend = (frame) => frame.type === "append" && typeof frame.of ==
 export class Growth {
   /** @type {Set<() => void>} */
   #watchers = new Set();
+  /** @type {Map<number, any>} parts that arrived before an earlier one, by their numbers */
+  #early = new Map();
 
   /**
    * @param {string} of the id of the opening message
@@ -57,8 +61,6 @@ export class Growth {
     this.parts = [];
     /** How often what was there was replaced by something else. */
     this.resets = 0;
-    /** The highest number that arrived. It is above `have` while parts are missing. */
-    this.heard = 0;
     /** How many frames arrived. */
     this.frames = 0;
     /** Whether nothing more of it reaches this client, although it is open. */
@@ -97,7 +99,7 @@ export class Growth {
 
   /** Whether parts were missed, so that only a snapshot or the history helps. */
   get behind() {
-    return !this.over && this.heard > this.have;
+    return !this.over && this.#early.size > 0;
   }
 
   // --- what comes ---
@@ -111,13 +113,25 @@ export class Growth {
     this.frames += 1;
     if (frame.snapshot === true) this.#snapshot(frame);
     else {
-      this.heard = Math.max(this.heard, Number(frame.n));
-      if (frame.n !== this.have + 1) return;
-      this.have = frame.n;
-      if (this.mode === "parts") this.parts.push(frame.part);
-      else this.text += frame.delta;
-      this.#changed();
+      const { n } = frame;
+      if (!(n > this.have)) return;
+      if (this.#early.size >= MOST_EARLY) this.#early.clear();
+      this.#early.set(n, this.mode === "parts" ? frame.part : frame.delta);
+      if (this.#takeEarly()) this.#changed();
     }
+  }
+
+  /** Add the parts that are next. Returns whether there were any. */
+  #takeEarly() {
+    const { have } = this;
+    while (this.#early.has(this.have + 1)) {
+      this.have += 1;
+      const piece = this.#early.get(this.have);
+      this.#early.delete(this.have);
+      if (this.mode === "parts") this.parts.push(piece);
+      else this.text += piece;
+    }
+    return this.have > have;
   }
 
   /** @param {Frame} frame */
@@ -127,9 +141,10 @@ export class Growth {
     this.sender = this.sender || String(from ?? "");
     // Parts of the same attempt may have overtaken it.
     if (attempt < this.attempt || (attempt === this.attempt && upto < this.have)) return;
+    // Those of an earlier owner do not fit.
+    if (attempt > this.attempt) this.#early.clear();
     this.attempt = attempt;
     this.#replace(upto, text ?? "", parts ?? []);
-    this.heard = upto;
     this.#changed();
   }
 
@@ -139,6 +154,7 @@ export class Growth {
    */
   end({ stream, message, parts, payload, untaken, seq }) {
     if (this.state !== "open") return;
+    this.#early.clear();
     this.#replace(stream?.parts ?? this.have, message ?? "", parts ?? []);
     this.finish(stream?.state ?? "complete", seq ?? null, payload ?? {}, untaken);
   }
@@ -191,6 +207,8 @@ export class Growth {
     this.have = have;
     if (this.mode === "text") this.text = text;
     else this.parts = parts;
+    for (const n of [...this.#early.keys()]) if (n <= have) this.#early.delete(n);
+    this.#takeEarly();
   }
 
   #changed() {

@@ -28,9 +28,11 @@ const plain = (seq) => ({ id: `arq_${seq}`, type: "event", ...place, from: "othe
 test("a part is applied when it is the next one, and at no other time", () => {
   const growth = Growth.in(opening(1));
   for (const each of [part(1, "a"), part(1, "a"), part(3, "c"), part(2, "b"), part(1, "x")]) growth.append(each);
-  assert.deepEqual([growth.text, growth.have, growth.behind], ["ab", 2, true]);
-  growth.append(snapshot(3, "abc"));
-  assert.deepEqual([growth.text, growth.behind, growth.resets], ["abc", false, 0]);
+  assert.deepEqual([growth.text, growth.have, growth.behind], ["abc", 3, false]);
+  growth.append(part(6, "f"));
+  assert.deepEqual([growth.text, growth.behind], ["abc", true]);
+  growth.append(snapshot(5, "abcde"));
+  assert.deepEqual([growth.text, growth.have, growth.behind, growth.resets], ["abcdef", 6, false, 0]);
 });
 
 test("an older snapshot of the same owner is ignored, and a later owner's replaces what is there", () => {
