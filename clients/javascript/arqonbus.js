@@ -145,6 +145,7 @@ class Growth {
     this.attempt = 1;
     this.text = "";
     this.parts = [];
+    this.pieces = [];
     this.resets = 0;
     this.frames = 0;
     this.left = false;
@@ -196,9 +197,15 @@ class Growth {
       const piece = this.#early.get(this.have);
       this.#early.delete(this.have);
       if (this.mode === "parts") this.parts.push(piece);
-      else this.text += piece;
+      else this.#add(piece);
     }
     return this.have > have;
+  }
+
+  #add(piece) {
+    if (!piece) return;
+    this.text += piece;
+    this.pieces.push(piece);
   }
 
   #snapshot({ upto, attempt = this.attempt, mode, text, parts, of_seq: seq, from }) {
@@ -246,10 +253,14 @@ class Growth {
 
   #replace(have, text, parts) {
     const goesOn = this.mode === "text" ? text.startsWith(this.text) : isPrefix(this.parts, parts);
-    if (!goesOn) this.resets += 1;
+    if (!goesOn) {
+      this.resets += 1;
+      this.text = "";
+      this.pieces = [];
+    }
     this.have = have;
-    if (this.mode === "text") this.text = text;
-    else this.parts = parts;
+    this.parts = parts;
+    if (text.length > this.text.length) this.#add(text.slice(this.text.length));
     for (const n of [...this.#early.keys()]) if (n <= have) this.#early.delete(n);
     this.#takeEarly();
   }
@@ -282,15 +293,18 @@ class Growth {
     let given = 0;
     for (;;) {
       if (resets !== this.resets) throw new StreamReset("The answer began anew, so the text up to here is void.");
-      if (given < this.text.length) {
-        const delta = this.text.slice(given);
-        given = this.text.length;
-        yield delta;
-      } else if (given < this.parts.length) {
+      const pieces = this.mode === "parts" ? this.parts : this.pieces;
+      if (given === pieces.length) {
+        if (this.over) return;
+        await this.#change();
+      } else if (this.mode === "parts") {
         given += 1;
-        yield this.parts[given - 1];
-      } else if (this.over) return;
-      else await this.#change();
+        yield pieces[given - 1];
+      } else {
+        const delta = pieces.slice(given).join("");
+        given = pieces.length;
+        yield delta;
+      }
     }
   }
 }

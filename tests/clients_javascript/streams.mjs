@@ -44,7 +44,8 @@ export const streams = ({ url, given, say, until, listen }) => ({
     const joined = (await late.next()).value;
     const lateText = joined.text;
     const lateFollowing = follow(joiner, joined);
-    const open = (await joiner.historyPage(address)).messages;
+    const [kept] = (await joiner.historyPage(address)).messages;
+    const open = [kept.id, kept.state, kept.text.length > 0, kept.payload];
     for (const word of words(50)) await out.write(word);
     const end = await out.end("complete", { usage: { out: 100 } });
     const silent = (await quiet.next()).value;
@@ -61,8 +62,8 @@ export const streams = ({ url, given, say, until, listen }) => ({
       read: await following,
       rolled: half < 50,
       late: [whole.startsWith(lateText) && lateText.length > 0, joined.id, joined.sender, await lateFollowing],
-      open: open.map((each) => [each.id, each.state, whole.startsWith(each.text), each.payload]),
-      grown: open[0].text === whole,
+      open,
+      grown: kept.text === whole,
       end: [end.state, end.seq, end.duplicate],
       silent: [silent.text === whole, silent.state],
       history,

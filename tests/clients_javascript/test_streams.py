@@ -29,7 +29,7 @@ def test_an_answer_is_one_message_for_old_and_late_readers_and_in_the_history(
     assert begins
     assert [late_id, sender] == [of, owner]
     assert late.items() >= {**WHOLE, "late": True}.items()
-    assert said["open"] == [[of, "open", True, {"role": "assistant"}]]
+    assert said["open"] == [of, "open", True, {"role": "assistant"}]
     assert said["grown"]
     assert said["end"] == ["complete", 2, False]
     assert said["silent"] == [True, "complete"]

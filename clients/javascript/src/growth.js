@@ -59,6 +59,11 @@ export class Growth {
     this.text = "";
     /** @type {any[]} */
     this.parts = [];
+    /**
+     * The text as it came. Cutting what is new out of the whole text would copy all of it each time.
+     * @type {string[]}
+     */
+    this.pieces = [];
     /** How often what was there was replaced by something else. */
     this.resets = 0;
     /** How many frames arrived. */
@@ -129,9 +134,16 @@ export class Growth {
       const piece = this.#early.get(this.have);
       this.#early.delete(this.have);
       if (this.mode === "parts") this.parts.push(piece);
-      else this.text += piece;
+      else this.#add(piece);
     }
     return this.have > have;
+  }
+
+  /** @param {string} piece */
+  #add(piece) {
+    if (!piece) return;
+    this.text += piece;
+    this.pieces.push(piece);
   }
 
   /** @param {Frame} frame */
@@ -203,10 +215,14 @@ export class Growth {
    */
   #replace(have, text, parts) {
     const goesOn = this.mode === "text" ? text.startsWith(this.text) : isPrefix(this.parts, parts);
-    if (!goesOn) this.resets += 1;
+    if (!goesOn) {
+      this.resets += 1;
+      this.text = "";
+      this.pieces = [];
+    }
     this.have = have;
-    if (this.mode === "text") this.text = text;
-    else this.parts = parts;
+    this.parts = parts;
+    if (text.length > this.text.length) this.#add(text.slice(this.text.length));
     for (const n of [...this.#early.keys()]) if (n <= have) this.#early.delete(n);
     this.#takeEarly();
   }
@@ -251,15 +267,18 @@ export class Growth {
     let given = 0;
     for (;;) {
       if (resets !== this.resets) throw new StreamReset("The answer began anew, so the text up to here is void.");
-      if (given < this.text.length) {
-        const delta = this.text.slice(given);
-        given = this.text.length;
-        yield delta;
-      } else if (given < this.parts.length) {
+      const pieces = this.mode === "parts" ? this.parts : this.pieces;
+      if (given === pieces.length) {
+        if (this.over) return;
+        await this.#change();
+      } else if (this.mode === "parts") {
         given += 1;
-        yield this.parts[given - 1];
-      } else if (this.over) return;
-      else await this.#change();
+        yield pieces[given - 1];
+      } else {
+        const delta = pieces.slice(given).join("");
+        given = pieces.length;
+        yield delta;
+      }
     }
   }
 }

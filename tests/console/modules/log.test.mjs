@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { HELD, MessageLog, NO_FILTERS, PAGE } from "../../../bus/static/arqonbus/console/views/messages/log.js";
+import { Message } from "../../../bus/static/arqonbus/arqonbus.js";
+import { HELD, MessageLog, NO_FILTERS, PAGE, itemOf } from "../../../bus/static/arqonbus/console/views/messages/log.js";
 
 const ADDRESS = "science:explore";
 const frame = (seq, rest = {}) => ({
@@ -17,7 +18,7 @@ const frame = (seq, rest = {}) => ({
   message: `message ${seq}`,
   ...rest,
 });
-const item = (seq, rest) => ({ frame: frame(seq, rest), text: `message ${seq}`, at: seq });
+const item = (seq, rest) => itemOf(new Message(frame(seq, rest)), seq);
 
 /** A log over a history of `size` messages. */
 function over(size) {
@@ -27,7 +28,7 @@ function over(size) {
       this.asked.push(options);
       const end = options.before ?? size + 1;
       const begin = Math.max(1, end - options.limit);
-      const messages = Array.from({ length: end - begin }, (_, index) => ({ raw: frame(begin + index) }));
+      const messages = Array.from({ length: end - begin }, (_, index) => new Message(frame(begin + index)));
       return { messages, next: begin > 1 ? begin : null };
     },
   };
@@ -82,4 +83,27 @@ test("the oldest messages are dropped, and can be loaded again", async () => {
   assert.equal(log.edge, log.held[0].frame.seq);
   await log.loadOlder();
   assert.equal(bus.asked.at(-1).before, log.held[PAGE].frame.seq);
+});
+
+test("an answer that was met without its opening moves to its place in the history", async () => {
+  const { log } = over(5);
+  const late = frame(3, { stream: { mode: "text" }, late: true, timestamp: undefined });
+  log.add([itemOf(new Message(late), 9), item(6)]);
+  await log.loadOlder();
+  assert.deepEqual(shown(log), [1, 2, 3, 4, 5, 6]);
+  assert.equal(log.held[2].message.late, false);
+});
+
+test("an answer passes the filters once it has ended with the words that they want", () => {
+  const { log } = over(0);
+  log.filters = { ...NO_FILTERS, text: "needle" };
+  const answer = item(1, { stream: { mode: "text", state: "complete", parts: 1 }, message: "a needle" });
+  answer.text = "";
+  const plain = item(2, { message: "the needle of another" });
+  const begun = { ...answer, frame: frame(1, { message: undefined }) };
+  log.add([begun, item(3, { message: "hay" }), plain]);
+  assert.deepEqual(shown(log), [2]);
+  assert.equal(log.ended(begun), true);
+  assert.deepEqual(shown(log), [1, 2]);
+  assert.equal(log.ended(begun), false);
 });

@@ -1,21 +1,22 @@
 /** One channel: its live messages, its history, and the box to publish. */
 import { Composer } from "../composer.js";
 import { empty, fill, h, icon, toast } from "../dom.js";
-import { count, counted, rate, summary } from "../format.js";
+import { count } from "../format.js";
 import { detailPane, snippets } from "../parts.js";
 import { Meter } from "../store.js";
+import { AnswerPane } from "./messages/answer.js";
 import { inboxOf, noChannel, picker, refusal } from "./messages/blank.js";
 import { showMembers, showMessage } from "./messages/detail.js";
+import { FAST, footParts } from "./messages/foot.js";
+import { Growing } from "./messages/growing.js";
 import { ChannelHead } from "./messages/head.js";
 import { messageList } from "./messages/list.js";
-import { HELD, MessageLog, PAGE } from "./messages/log.js";
+import { HELD, MessageLog, PAGE, itemOf } from "./messages/log.js";
 import { Toolbar } from "./messages/toolbar.js";
 
 /** @typedef {import("../session.js").App} App */
 /** @typedef {import("./messages/log.js").Item} Item */
 
-/** Above so many messages a second the view is updated four times a second, and says so. */
-const FAST = 50;
 const NOT_FOUND = ["CHANNEL_NOT_FOUND", "ROOM_NOT_FOUND"];
 
 /**
@@ -74,7 +75,12 @@ class Explorer {
     this.jump = h("button.jump.small", { type: "button", hidden: true, onclick: () => this.#toTop() });
     this.foot = h("div.list-foot");
     this.blank = h("div", { hidden: true });
-    this.detail = detailPane(() => this.list.clearSelection());
+    /** @type {AnswerPane | null} the answer in the detail */
+    this.answer = null;
+    this.detail = detailPane(() => {
+      this.answer?.close();
+      this.list.clearSelection();
+    });
     this.composer = new Composer(app, address);
     const messagesPane = h("div.explorer-list", this.blank, this.list.element, this.jump, this.foot);
     this.element = h("div", [
@@ -165,7 +171,7 @@ class Explorer {
   #arrived(message) {
     this.meter.add();
     if (message.address === this.address) this.app.rooms.saw(this.address, message.seq);
-    const item = { frame: message.raw, text: summary(message.raw), at: Date.now() };
+    const item = itemOf(message, Date.now());
     if (this.paused) {
       this.waiting.push(item);
       // More waits than the view holds, so resuming begins with the newest page of the history.
@@ -180,6 +186,23 @@ class Explorer {
     this.drawing ??= setTimeout(() => requestAnimationFrame(() => this.#draw()), pause);
   }
 
+  /**
+   * Follow the answers among some messages: their rows grow with them.
+   * @param {Item[]} items
+   */
+  #follow(items) {
+    for (const item of items) {
+      const { message } = item;
+      if (message.state === null || item.growing) continue;
+      const growing = new Growing(message, () => this.paused || this.list.schedule());
+      item.growing = growing;
+      growing.over.then(() => {
+        if (message.address === this.address) this.app.rooms.saw(this.address, message.endSeq);
+        if (this.log.ended(item)) this.list.update(this.log.shown.length);
+      });
+    }
+  }
+
   /** Show what arrived since the last time. */
   #draw() {
     this.drawing = undefined;
@@ -188,6 +211,7 @@ class Explorer {
 
   /** @param {Item[]} arrived */
   #add(arrived) {
+    this.#follow(arrived);
     const passed = this.log.add(arrived);
     if (passed === null) return;
     const away = this.list.element.scrollTop > 3;
@@ -244,7 +268,9 @@ class Explorer {
     this.loading = this.log
       .loadOlder()
       .then((loaded) => {
-        if (loaded) this.list.update(this.log.shown.length);
+        if (!loaded) return;
+        this.#follow(this.log.held);
+        this.list.update(this.log.shown.length);
       })
       .catch((problem) => {
         if (generation === this.log.generation) this.#refused(problem);
@@ -321,28 +347,19 @@ class Explorer {
   }
 
   #status() {
-    const { log } = this;
     const total = this.app.rooms.channels.get(this.address)?.messages;
-    const parts = [];
-    if (total !== undefined) parts.push(h("span", { data: { total } }, `${counted(total, "message")} so far`));
-    parts.push(h("span", `${count(log.shown.length)} ${log.filtering ? "match the filters" : "loaded"}`));
-    if (this.loading) parts.push(h("span", "loading older messages …"));
-    else if (log.exhausted && log.shown.length) parts.push(h("span", "start of the kept history"));
-    const speed = this.meter.rate();
-    if (speed >= 1) parts.push(h("span", `${rate(speed)}/s`));
-    if (this.paused) {
-      const text = `paused, ${count(this.waiting.length)} waiting`;
-      parts.push(h("span.badge.system", { data: { waiting: this.waiting.length } }, text));
-    } else if (speed > FAST) {
-      const title = "Every message is counted, and you can scroll to it. Only the drawing is sampled. Pause to read.";
-      parts.push(h("span.badge.telemetry", { title }, "sampled view, 4 times a second; counts are exact"));
-    }
-    fill(this.foot, parts);
+    const { log, paused, waiting } = this;
+    fill(
+      this.foot,
+      footParts({ log, total, loading: this.loading !== null, speed: this.meter.rate(), paused, waiting }),
+    );
   }
 
   /** @param {Item} item */
   #showMessage(item) {
-    showMessage(this.detail, item, this.head.info?.epoch, (clientId) => this.composer.answer(clientId));
+    this.answer?.close();
+    this.answer = item.growing && new AnswerPane(this.app, item.message);
+    showMessage(this.detail, item, this.answer, this.head.info?.epoch, (clientId) => this.composer.answer(clientId));
   }
 
   async #showMembers() {
@@ -375,6 +392,7 @@ class Explorer {
     clearTimeout(this.drawing);
     this.toolbar.stop();
     this.log.generation += 1;
+    this.answer?.close();
     this.subscription?.close();
   }
 }

@@ -5,28 +5,32 @@ import { jsonBlock } from "../../json-view.js";
 import { badge, face, facts } from "../../parts.js";
 
 /** @typedef {import("../../parts.js").DetailPane} DetailPane */
+/** @typedef {import("./answer.js").AnswerPane} AnswerPane */
 /** @typedef {import("./log.js").Item} Item */
 
 /**
  * Show a message in the pane.
  * @param {DetailPane} pane
  * @param {Item} item
+ * @param {AnswerPane | null} answer what grows, if it is a streamed message
  * @param {string | undefined} epoch that of the channel's log, if it is known
- * @param {(clientId: string) => void} answer starts a private message to its sender
+ * @param {(clientId: string) => void} write starts a private message to its sender
  */
-export function showMessage(pane, { frame, text }, epoch, answer) {
+export function showMessage(pane, { frame, text, message }, answer, epoch, write) {
   const address = `${frame.room}:${frame.channel}`;
   const link = `${location.origin}${location.pathname}#/messages/${address}?seq=${frame.seq}`;
-  const said = typeof frame.message === "string" ? frame.message : null;
+  const said = typeof frame.message === "string" && !answer ? frame.message : null;
   pane.show(
     [face(frame.from, true), h("div.grow.cut", h("strong", frame.from), h("div.dim.cut", time(frame.timestamp)))],
     said !== null && h("div", h("div.section-title", "Text"), h("div.said", said)),
+    answer && answer.element,
     h("div", [
       h("div.section-title", "Message"),
       facts([
         ["Sequence", frame.seq === undefined ? "none: the channel is ephemeral" : h("span.mono", count(frame.seq))],
-        ["Id", h("span.mono", frame.id)],
-        ["Type", badge(frame.type)],
+        ["Id", h("span.mono", message.id)],
+        ["Type", badge(message.type)],
+        ["Steers", message.steer && h("span.mono", message.steer)],
         ["Address", h("a", { href: `#/messages/${address}` }, address)],
         ["Sender", h("a", { href: `#/clients/${frame.from}` }, frame.from)],
         ["Server's time", h("span", h("span.mono", frame.timestamp), h("span.faint", ` ${ago(frame.timestamp)}`))],
@@ -38,8 +42,8 @@ export function showMessage(pane, { frame, text }, epoch, answer) {
     h("div", h("div.section-title", "Frame"), jsonBlock(frame)),
     h("div.actions", [
       copyButton(link, "Copy link"),
-      copyButton(text, "Copy text"),
-      h("button.small", { type: "button", onclick: () => answer(frame.from) }, icon("send"), "Answer in private"),
+      copyButton(() => (answer ? message.text : text), "Copy text"),
+      h("button.small", { type: "button", onclick: () => write(frame.from) }, icon("send"), "Answer in private"),
     ]),
   );
 }

@@ -1,8 +1,9 @@
 /** The rows of messages, newest first. */
-import { h } from "../../dom.js";
+import { fill, h } from "../../dom.js";
 import { time } from "../../format.js";
 import { setBadge, setFace } from "../../parts.js";
 import { VirtualList } from "../../virtual-list.js";
+import { STATES } from "./growing.js";
 
 /** @typedef {import("./log.js").Item} Item */
 
@@ -35,18 +36,41 @@ export function messageList(address, options, freshFrom) {
  * @param {number} freshFrom
  */
 function show(row, item, address, freshFrom) {
-  const { frame, text } = item;
+  const { frame, text, message, growing } = item;
   const [seq, moment, type, who, content] = row.children;
-  if (row.shows === item) return;
+  if (row.shows === item && row.version === growing?.version) return;
+  const same = row.shows === item;
   row.shows = item;
+  row.version = growing?.version;
+  if (growing) showAnswer(content, growing);
+  if (same) return;
   seq.textContent = frame.seq ?? "–";
   moment.textContent = time(frame.timestamp);
-  setBadge(type.firstChild, frame.type);
+  setBadge(type.firstChild, message.type);
   setFace(who.firstChild, frame.from);
   who.lastChild.textContent = frame.from;
   const [room, channel] = address.split(":");
   const elsewhere = frame.room !== room || (frame.channel !== channel && channel !== "*");
-  content.textContent = elsewhere ? `[${frame.room}:${frame.channel}] ${text}` : text;
-  content.classList.toggle("code", typeof frame.message !== "string" && text.startsWith("{"));
+  content.classList.toggle("answer", Boolean(growing));
+  if (!growing) {
+    const place = elsewhere ? `[${frame.room}:${frame.channel}] ` : "";
+    content.textContent = `${place}${message.steer ? "↳ " : ""}${text}`;
+  }
+  content.classList.toggle("code", !growing && typeof frame.message !== "string" && text.startsWith("{"));
   row.classList.toggle("fresh", item.at > freshFrom);
+}
+
+/**
+ * The state and the words of an answer. They are the same elements each time, so that only their text changes.
+ * @param {any} content
+ * @param {import("./growing.js").Growing} growing
+ */
+function showAnswer(content, growing) {
+  if (content.children.length !== 2) fill(content, h("span.badge.stream"), h("span.words", h("span")));
+  const [badge, words] = content.children;
+  const state = growing.message.state ?? "open";
+  badge.className = `badge stream ${state}`;
+  badge.textContent = STATES[state];
+  words.className = `words ${state}`;
+  words.firstChild.textContent = growing.text;
 }

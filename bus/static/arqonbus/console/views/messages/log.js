@@ -1,4 +1,5 @@
 /** What the page holds of one channel: its newest messages, older pages on demand, and the filters. */
+import { Message } from "../../../arqonbus.js";
 import { summary } from "../../format.js";
 
 /** Messages of one channel that the page holds. Older ones are asked for again when the reader scrolls to them. */
@@ -7,7 +8,11 @@ export const PAGE = 200;
 
 /** @typedef {import("../../session.js").App} App */
 /** @typedef {Record<string, any>} Frame */
-/** @typedef {{ frame: Frame, text: string, at: number }} Item a message; `at` is when it arrived, 0 from the history */
+/** @typedef {import("./growing.js").Growing} Growing */
+/**
+ * A message. `at` is when it arrived, 0 from the history; `growing` is what a row shows of an answer.
+ * @typedef {{ id: string, frame: Frame, text: string, at: number, message: Message, growing: Growing | null }} Item
+ */
 /**
  * @typedef {object} Filters
  * @property {string} type
@@ -19,6 +24,18 @@ export const PAGE = 200;
 
 /** @type {Filters} */
 export const NO_FILTERS = { type: "", sender: "", text: "", after: null, before: null };
+
+/**
+ * A message as the page holds it.
+ * @param {Message} message
+ * @param {number} [at]
+ * @returns {Item}
+ */
+export function itemOf(message, at = 0) {
+  const frame = /** @type {Frame} */ (message.raw);
+  const text = message.state === null ? summary(frame) : message.text;
+  return { id: message.id, frame, text, at, message, growing: null };
+}
 
 /** The messages of one channel, oldest first. */
 export class MessageLog {
@@ -61,8 +78,8 @@ export class MessageLog {
    */
   add(arrived) {
     // What arrived while the newest page of the history was on its way may be in that page too.
-    const known = new Set(this.held.slice(-PAGE).map((item) => item.frame.id));
-    const fresh = arrived.filter((item) => !known.has(item.frame.id));
+    const known = new Set(this.held.slice(-PAGE).map((item) => item.id));
+    const fresh = arrived.filter((item) => !known.has(item.id));
     if (!fresh.length) return null;
     this.held.push(...fresh);
     const passed = fresh.filter((item) => this.#passes(item));
@@ -89,12 +106,14 @@ export class MessageLog {
     const { generation } = this;
     const page = await (this.filters.text ? this.#search() : this.#page());
     if (generation !== this.generation) return false;
-    const have = new Set(this.held.map((item) => item.frame.id));
+    this.#dropLate(page.messages);
+    const have = new Set(this.held.map((item) => item.id));
     const { after } = this.filters;
     const tooOld = (/** @type {Frame} */ frame) => after !== null && Date.parse(frame.timestamp) < after;
-    const frames = page.frames.filter((frame) => !have.has(frame.id) && !tooOld(frame));
-    const items = frames.map((frame) => ({ frame, text: summary(frame), at: 0 }));
-    this.exhausted = page.last || (page.frames.length > 0 && tooOld(page.frames[0]));
+    const items = page.messages
+      .map((message) => itemOf(message))
+      .filter((item) => !have.has(item.id) && !tooOld(item.frame));
+    this.exhausted = page.last || (page.messages.length > 0 && tooOld(page.messages[0].raw));
     this.held.unshift(...items);
     // The server has searched for the text in the whole frame.
     this.shown.unshift(...items.filter((item) => this.filters.text || this.#passes(item)));
@@ -102,8 +121,33 @@ export class MessageLog {
   }
 
   /**
+   * An answer that was open when the page was opened came without its opening. The history has it at its own place.
+   * @param {Message[]} messages
+   */
+  #dropLate(messages) {
+    const known = new Set(messages.map((message) => message.id));
+    const isLate = (/** @type {Item} */ item) => item.message.late && known.has(item.id);
+    if (!this.held.some(isLate)) return;
+    this.held = this.held.filter((item) => !isLate(item));
+    this.shown = this.shown.filter((item) => !isLate(item));
+  }
+
+  /**
+   * An answer has ended, so the filters see all of its text. Returns whether more is shown.
+   * @param {Item} item
+   */
+  ended(item) {
+    item.text = item.message.text;
+    const at = this.held.indexOf(item);
+    if (at < 0 || this.shown.includes(item) || !this.#passes(item)) return false;
+    const before = new Set(this.held.slice(0, at));
+    this.shown.splice(this.shown.filter((each) => before.has(each)).length, 0, item);
+    return true;
+  }
+
+  /**
    * The next older page over the socket, oldest first.
-   * @returns {Promise<{ frames: Frame[], last: boolean }>}
+   * @returns {Promise<{ messages: Message[], last: boolean }>}
    */
   async #page() {
     const page = await this.app.session.bus.historyPage(this.address, {
@@ -113,21 +157,22 @@ export class MessageLog {
       sender: this.filters.sender || undefined,
     });
     this.edge = page.next;
-    return { frames: page.messages.map((message) => message.raw), last: page.next === null };
+    return { messages: page.messages, last: page.next === null };
   }
 
   /**
    * The next older page that contains the text, oldest first. Only REST can search.
-   * @returns {Promise<{ frames: Frame[], last: boolean }>}
+   * @returns {Promise<{ messages: Message[], last: boolean }>}
    */
   async #search() {
     const { text, type, sender, before } = this.filters;
-    const question = new URLSearchParams({ text, limit: String(PAGE) });
+    const question = new URLSearchParams({ text, fold: "1", limit: String(PAGE) });
     for (const [name, value] of Object.entries({ type, sender, before })) if (value) question.set(name, value);
     const query = this.edge ?? `?${question}`;
     const page = await this.app.api("GET", `channels/${encodeURI(this.address)}/messages${query}`);
     this.edge = page.next ? new URL(page.next, location.href).search : null;
-    return { frames: page.results.reverse(), last: !page.next };
+    const messages = page.results.reverse().map((/** @type {Frame} */ frame) => new Message(frame));
+    return { messages, last: !page.next };
   }
 
   /** @param {Item} item */

@@ -1,0 +1,75 @@
+/** An answer that grows, as its row shows it: its state, and its last words. */
+import { StreamReset } from "../../../arqonbus.js";
+
+/** @typedef {import("../../../arqonbus.js").Message} Message */
+
+/** So many characters of an answer are enough for a row. */
+const ROW = 240;
+
+/** What people read for each state. */
+export const STATES = /** @type {const} */ ({
+  open: "writing",
+  complete: "complete",
+  aborted: "aborted",
+  stopped: "stopped",
+});
+
+/**
+ * Pass on everything that an answer has and gets, until it ends. Resolves with its state.
+ * @param {Message} message
+ * @param {{ add: (delta: any) => void, clear: () => void, isOver: () => boolean }} reader `clear`: a new owner threw
+ *   the text away; `isOver`: nobody looks any more
+ */
+export async function follow(message, { add, clear, isOver }) {
+  for (;;) {
+    try {
+      for await (const delta of message.deltas()) {
+        if (isOver()) return message.state;
+        add(delta);
+      }
+      return message.state;
+    } catch (problem) {
+      if (!(problem instanceof StreamReset)) throw problem;
+      clear();
+    }
+  }
+}
+
+/** Keeps what one row shows of an answer. */
+export class Growing {
+  /**
+   * @param {Message} message
+   * @param {() => void} onchange
+   */
+  constructor(message, onchange) {
+    this.message = message;
+    /** Counts the changes, so that a row is drawn once for each. */
+    this.version = 0;
+    this.tail = "";
+    const changed = () => {
+      this.version += 1;
+      onchange();
+    };
+    this.over = follow(message, {
+      add: (delta) => {
+        const words = typeof delta === "string" ? delta : JSON.stringify(delta);
+        this.tail = (typeof delta === "string" ? this.tail + words : words).slice(-ROW);
+        changed();
+      },
+      clear: () => {
+        this.tail = "";
+        changed();
+      },
+      isOver: () => false,
+    }).then(changed);
+  }
+
+  /** The last words while it grows, and the first ones afterwards. */
+  get text() {
+    const { message, tail } = this;
+    if (message.state === "open") return tail;
+    return message.mode === "parts"
+      ? `${message.parts.length} parts, the last one: ${tail}`
+      : message.text.slice(0, ROW);
+  }
+}
