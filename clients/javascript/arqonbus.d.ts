@@ -154,6 +154,13 @@ export interface StreamEnd {
   duplicate: boolean;
 }
 
+/** A message that steers a streamed one, for its owner. */
+export declare class Steer extends Message {
+  private constructor();
+  /** The model has this message. The next part, or the end, says so. */
+  took(): void;
+}
+
 /** The owner's side of a streamed message. */
 export declare class OutStream {
   private constructor();
@@ -168,7 +175,7 @@ export declare class OutStream {
   readonly attempt: number;
   /** Aborts when somebody asks to stop, and when the stream is lost or over. */
   readonly stopRequested: AbortSignal;
-  /** Add text. Texts of 40 ms go together. It waits while the server is far behind. */
+  /** Add text. The first goes at once, and then texts of 40 ms go together. It waits while the server is far behind. */
   write(text: string): Promise<void>;
   /** Add a part, in mode `parts`. */
   part(part: JsonObject): Promise<void>;
@@ -178,8 +185,8 @@ export declare class OutStream {
   pipe(source: AsyncIterable<unknown> | Iterable<unknown> | ReadableStream<unknown>): Promise<void>;
   /** End it behind what was written. */
   end(state?: EndState, payload?: JsonObject): Promise<StreamEnd>;
-  /** The messages that steer this one, until it ends. Each counts as taken once it is handed out. */
-  steers(): AsyncGenerator<Message, void, undefined>;
+  /** The messages that steer this one, until it ends. Call `took()` of each that the model has. */
+  steers(): AsyncGenerator<Steer, void, undefined>;
 }
 
 export interface StreamOptions {

@@ -2070,6 +2070,7 @@ class OutStream {
   #failure = null;
   #fault = null;
   #timer;
+  #nextFlush = 0;
   #ending = null;
   #ended = null;
   #waiting = new Set();
@@ -2112,8 +2113,9 @@ class OutStream {
     return quietly(async () => {
       this.#check();
       this.#flow.write(text);
-      if (this.#flow.gathering > ENOUGH) this.#flush();
-      else this.#timer ??= setTimeout(() => this.#flush(), ROLL_UP);
+      const pause = this.#nextFlush - performance.now();
+      if (pause <= 0 || this.#flow.gathering > ENOUGH) this.#flush();
+      else this.#timer ??= setTimeout(() => this.#flush(), pause);
       await this.#room();
     });
   }
@@ -2194,6 +2196,7 @@ class OutStream {
   #flush() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#nextFlush = performance.now() + ROLL_UP;
     this.#sender.flush();
   }
 
@@ -2229,7 +2232,7 @@ class OutStream {
   _steer(frame) {
     if (this.#steered.has(frame.id)) return;
     this.#steered.add(frame.id);
-    this.#steers.push(new Message(frame));
+    this.#steers.push(new Steer(frame, (id) => this.#flow.take(id)));
     this.#changed();
   }
 
@@ -2255,12 +2258,24 @@ class OutStream {
   async *steers() {
     for (;;) {
       const steer = this.#steers.shift();
-      if (steer) {
-        this.#flow.take(steer.id);
-        yield steer;
-      } else if (this.#failure || this.#ending || this.state !== "open") return;
+      if (steer) yield steer;
+      else if (this.#failure || this.#ending || this.state !== "open") return;
       else await new Promise((resolve) => this.#waiting.add(() => resolve(undefined)));
     }
+  }
+}
+
+class Steer extends Message {
+  #take;
+
+  constructor(frame, take) {
+    super(frame);
+    this.#take = take;
+  }
+
+  took() {
+    this.#take?.(this.id);
+    this.#take = null;
   }
 }
 
@@ -2342,6 +2357,8 @@ class Streams {
 
 // --- publisher.js ---
 
+const PLAIN_RUN = /^[\w.-]{1,100}$/;
+
 class Publisher extends Commands {
   #echoes;
   #unacked;
@@ -2388,6 +2405,9 @@ class Publisher extends Commands {
     address,
     { run, mode = "text", type = "event", echo, timeout = this._settings.timeout, ...options } = {},
   ) {
+    if (run !== undefined && !PLAIN_RUN.test(run)) {
+      throw new TypeError("A run has 1 to 100 letters, digits, `.`, `_` and `-`.");
+    }
     const frame = addressed(messageFrame(type, undefined, { id: run, ...options }), address);
     if (frame.type !== "private" && (echo ?? this.#echoes(address))) frame.echo = true;
     return this._streams.open(frame, mode, timeout);
@@ -3362,6 +3382,7 @@ export {
   Message,
   OutStream,
   ServerError,
+  Steer,
   StreamReset,
   Subscription,
   TimedOut,

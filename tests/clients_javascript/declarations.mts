@@ -4,9 +4,10 @@ import * as modules from "../../clients/javascript/src/index.js";
 import type * as declared from "../../clients/javascript/arqonbus.js";
 
 // Applications do not construct these, so only their instances are compared.
-modules satisfies Omit<typeof declared, "Bus" | "OutStream" | "Subscription">;
+modules satisfies Omit<typeof declared, "Bus" | "OutStream" | "Steer" | "Subscription">;
 export const bus = (made: modules.Bus): declared.Bus => made;
 export const stream = (made: modules.OutStream): declared.OutStream => made;
+export const steer = (made: modules.Steer): declared.Steer => made;
 export const subscription = (made: modules.Subscription): declared.Subscription => made;
 
 // @ts-expect-error the comparison would find a method that is missing

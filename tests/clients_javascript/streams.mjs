@@ -192,6 +192,7 @@ export const streams = ({ url, given, say, until, listen }) => ({
     const message = (await subscription.next()).value;
     const first = await reader.publish(address, "shorter", { steer: message });
     const steer = (await out.steers().next()).value;
+    steer.took();
     await out.write("Taken. ");
     await out.flush();
     const second = await reader.publish(address, "louder", { steer: message.id });

@@ -74,8 +74,12 @@ def test_an_answer_is_whole_although_the_server_is_killed_in_the_middle(
 def test_a_stop_reaches_the_owner_and_its_model(node: Run, shared_server: BusServer, fresh_room: str) -> None:
     said = node("stopped", shared_server, address=f"{fresh_room}:stop").expect("stopped")
     assert said == {
-        **{"event": "stopped", "stopping": True, "aborted": True},
-        **{"end": "stopped", "read": "stopped", "equal": True},
+        "event": "stopped",
+        "stopping": True,
+        "aborted": True,
+        "end": "stopped",
+        "read": "stopped",
+        "equal": True,
     }
 
 
@@ -91,6 +95,12 @@ def test_an_adopted_answer_is_that_of_its_new_owner(node: Run, shared_server: Bu
     token = shared_server.create_token(f"agent-{fresh_room}")
     said = node("adopted", shared_server, address=f"{fresh_room}:adopt", token=token).expect("adopted")
     assert said == {
-        **{"event": "adopted", "before": "dead text", "reset": True, "lost": "STREAM_LOST", "aborted": True},
-        **{"attempt": 2, "text": "alive", "again": "alive"},
+        "event": "adopted",
+        "before": "dead text",
+        "reset": True,
+        "lost": "STREAM_LOST",
+        "aborted": True,
+        "attempt": 2,
+        "text": "alive",
+        "again": "alive",
     }

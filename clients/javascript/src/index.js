@@ -30,6 +30,6 @@ export {
   comesBack,
 } from "./errors.js";
 export { Message } from "./message.js";
-export { OutStream } from "./out-stream.js";
+export { OutStream, Steer } from "./out-stream.js";
 export { Backoff } from "./pacing.js";
 export { Subscription } from "./subscription.js";

@@ -42,13 +42,15 @@ export class OutStream {
   #fault = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
+  /** The first text goes at once, and later ones gather. */
+  #nextFlush = 0;
   /** @type {Promise<StreamEnd> | null} */
   #ending = null;
   /** @type {{ resolve: (end: StreamEnd) => void, reject: (problem: unknown) => void } | null} */
   #ended = null;
   /** @type {Set<() => void>} who waits for a change */
   #waiting = new Set();
-  /** @type {Message[]} */
+  /** @type {Steer[]} */
   #steers = [];
   /** @type {Set<string>} */
   #steered = new Set();
@@ -106,8 +108,9 @@ export class OutStream {
     return quietly(async () => {
       this.#check();
       this.#flow.write(text);
-      if (this.#flow.gathering > ENOUGH) this.#flush();
-      else this.#timer ??= setTimeout(() => this.#flush(), ROLL_UP);
+      const pause = this.#nextFlush - performance.now();
+      if (pause <= 0 || this.#flow.gathering > ENOUGH) this.#flush();
+      else this.#timer ??= setTimeout(() => this.#flush(), pause);
       await this.#room();
     });
   }
@@ -215,6 +218,7 @@ export class OutStream {
   #flush() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#nextFlush = performance.now() + ROLL_UP;
     this.#sender.flush();
   }
 
@@ -264,7 +268,7 @@ export class OutStream {
   _steer(frame) {
     if (this.#steered.has(frame.id)) return;
     this.#steered.add(frame.id);
-    this.#steers.push(new Message(frame));
+    this.#steers.push(new Steer(frame, (id) => this.#flow.take(id)));
     this.#changed();
   }
 
@@ -295,19 +299,37 @@ export class OutStream {
   // --- steers ---
 
   /**
-   * The messages that steer this one, as they come, until it ends. Each counts as taken once it is handed out: the next
-   * part, or the end, says so.
-   * @returns {AsyncGenerator<Message, void, undefined>}
+   * The messages that steer this one, as they come, until it ends. Call `took()` of each that the model has.
+   * @returns {AsyncGenerator<Steer, void, undefined>}
    */
   async *steers() {
     for (;;) {
       const steer = this.#steers.shift();
-      if (steer) {
-        this.#flow.take(steer.id);
-        yield steer;
-      } else if (this.#failure || this.#ending || this.state !== "open") return;
+      if (steer) yield steer;
+      else if (this.#failure || this.#ending || this.state !== "open") return;
       else await new Promise((resolve) => this.#waiting.add(() => resolve(undefined)));
     }
+  }
+}
+
+/** A message that steers a streamed one, for its owner. */
+export class Steer extends Message {
+  /** @type {((id: string) => void) | null} */
+  #take;
+
+  /**
+   * @param {Frame} frame
+   * @param {(id: string) => void} take
+   */
+  constructor(frame, take) {
+    super(frame);
+    this.#take = take;
+  }
+
+  /** The model has this message. The next part, or the end, says so. What was not taken stands in `untaken`. */
+  took() {
+    this.#take?.(this.id);
+    this.#take = null;
   }
 }
 

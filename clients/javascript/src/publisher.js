@@ -15,6 +15,9 @@ import { Streams, streamId } from "./streams.js";
 /** @import { Message } from "./message.js" */
 /** @import { Requests } from "./requests.js" */
 
+/** What makes an id as it is. */
+const PLAIN_RUN = /^[\w.-]{1,100}$/;
+
 /** The messages of one client. */
 export class Publisher extends Commands {
   /** @type {(address: string | null | undefined) => boolean} */
@@ -101,6 +104,9 @@ export class Publisher extends Commands {
     address,
     { run, mode = "text", type = "event", echo, timeout = this._settings.timeout, ...options } = {},
   ) {
+    if (run !== undefined && !PLAIN_RUN.test(run)) {
+      throw new TypeError("A run has 1 to 100 letters, digits, `.`, `_` and `-`.");
+    }
     const frame = addressed(messageFrame(type, undefined, { id: run, ...options }), address);
     if (frame.type !== "private" && (echo ?? this.#echoes(address))) frame.echo = true;
     return this._streams.open(frame, mode, timeout);

@@ -160,11 +160,14 @@ test("what was written reaches the server, and the end says so", async () => {
   const out = await server.open();
   await out.write("Hel");
   await out.write("lo");
+  await out.write(", ");
+  await out.write("you");
   await out.flush();
-  assert.deepEqual([server.text, out.have, out.of], ["Hello", 1, "arq_r1"]);
+  // The first text goes at once, and the others go together.
+  assert.deepEqual([server.text, out.have, out.of], ["Hello, you", 2, "arq_r1"]);
   await out.write("!");
   const end = await out.end("complete", { out: 2 });
-  assert.deepEqual([server.text, end.state, end.seq, out.state], ["Hello!", "complete", 2, "complete"]);
+  assert.deepEqual([server.text, end.state, end.seq, out.state], ["Hello, you!", "complete", 2, "complete"]);
   await assert.rejects(out.write("more"), /has ended/);
 });
 
@@ -307,7 +310,10 @@ test("a steer is given once, and the next part says that it was taken", async ()
   server.streams.notice(steer);
   const heard = [];
   const reading = (async () => {
-    for await (const message of out.steers()) heard.push(message.text);
+    for await (const message of out.steers()) {
+      heard.push(message.text);
+      message.took();
+    }
   })();
   await new Promise(setImmediate);
   await out.write("ok");

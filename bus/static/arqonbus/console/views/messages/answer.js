@@ -167,13 +167,15 @@ export class AnswerPane {
   // --- what the reader asks ---
 
   async #stop() {
-    this.stop.disabled = true;
+    // A disabled button loses the focus of the keyboard.
+    if (this.stop.getAttribute("aria-disabled") === "true") return;
+    this.stop.setAttribute("aria-disabled", "true");
     try {
       const { stopping } = await this.app.session.bus.stopStream(this.message);
       if (stopping) fill(this.says, "Its owner is asked to stop.");
     } catch (problem) {
       this.#refused(problem);
-      this.stop.disabled = false;
+      this.stop.removeAttribute("aria-disabled");
     }
   }
 
@@ -181,8 +183,8 @@ export class AnswerPane {
   async #steer(event) {
     event.preventDefault();
     const text = this.words.value.trim();
-    if (!text) return;
-    this.steer.disabled = true;
+    if (!text || this.steer.getAttribute("aria-disabled") === "true") return;
+    this.steer.setAttribute("aria-disabled", "true");
     try {
       const { bus } = this.app.session;
       const receipt = await bus.publish(this.message.address, text, { steer: this.message, echo: true });
@@ -192,7 +194,7 @@ export class AnswerPane {
     } catch (problem) {
       this.#refused(problem);
     } finally {
-      this.steer.disabled = false;
+      this.steer.removeAttribute("aria-disabled");
     }
   }
 
