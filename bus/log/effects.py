@@ -56,6 +56,8 @@ class Effect:
 
     stream: StreamState | None
     settled: bool
+    #: The uid of the stream; empty for an opening, whose entry's ``uid`` it is.
+    of: str = ""
     #: Whether the entry inserts a message. The others only change a stream's row.
     message: bool = True
 

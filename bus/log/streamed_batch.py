@@ -64,17 +64,18 @@ class Row:
         self.stopping, self.token_digest, self.steers, self.end_seq = bool(stopping), token_digest, steers, end_seq
         #: Whether the batch opened the stream, and whether it changed its row.
         self.new, self.moved = new, False
+        # Most rows use none of these lists, and a group may have thousands of rows.
         #: The content that the batch adds. ``first`` is the number of its first part.
-        self.pieces: list[bytes] = []
+        self.pieces: list[bytes] | tuple[()] = ()
         self.first = 0
         #: The content before the batch, if the batch ends the stream.
-        self.before: list[bytes] = []
+        self.before: Sequence[bytes] = ()
         #: The steers that the owner has not taken, with those that came and were taken in the batch.
-        self.open_steers: list[tuple[int, str]] = []
-        self.came: list[tuple[int, str]] = []
-        self.taken: list[int] = []
+        self.open_steers: Sequence[tuple[int, str]] = ()
+        self.came: Sequence[tuple[int, str]] = ()
+        self.taken: Sequence[int] = ()
         #: The effects that want the id of a new row.
-        self.opened_by: list[Effect] = []
+        self.opened_by: list[Effect] | None = [] if new else None
 
     def told(self) -> StreamState:
         """Return the stream as it is now."""
@@ -98,12 +99,19 @@ class StreamBatch:
     """
 
     def __init__(self, cursor: Any, effects: Sequence[Entry], *, patience: float | None, pass_over: bool) -> None:
-        for entry in effects:
-            if entry.effect is not None:
-                entry.effect.reset()
         self._cursor = cursor
         self._sql: StreamStatements = STREAMS_OF_VENDOR[connection.vendor]
-        uids = sorted({_name(entry) for entry in effects})
+        names: set[str] = set()
+        # All entries but plain parts, which are by far the most.
+        special: list[Entry] = []
+        for entry in effects:
+            effect = entry.effect
+            assert effect is not None
+            effect.reset()
+            names.add(effect.of or entry.uid)
+            if not isinstance(effect, Part) or effect.end is not None or effect.took or effect.wants_steers:
+                special.append(entry)
+        uids = sorted(names)
         rows = [Row(*row) for row in self._sql.lock(cursor, uids, patience=patience, pass_over=pass_over)]
         self._rows = {row.uid: row for row in rows}
         self.locked: set[int] = set()
@@ -111,8 +119,10 @@ class StreamBatch:
             held = self._sql.existing(cursor, [uid for uid in uids if uid not in self._rows])
             self.locked = {entry.channel_id for entry in effects if _name(entry) in held}
         self._wanting: list[tuple[Row, Part]] = []
-        self._read_what_ends(effects)
-        self._counts = self._open_streams(effects)
+        self._counts: dict[str, int] = {}
+        if special:
+            self._read_what_ends(special)
+            self._counts = self._open_streams(special)
 
     def _read_what_ends(self, effects: Sequence[Entry]) -> None:
         """Read the contents of streams that the batch may end, and the steers of those whose steers it may touch."""
@@ -121,8 +131,6 @@ class StreamBatch:
         for entry in effects:
             effect = entry.effect
             if isinstance(effect, Part):
-                if effect.end is None and not effect.took and not effect.wants_steers:
-                    continue
                 row = self._rows.get(effect.of)
                 # Nobody but the owner makes the database read a whole stream.
                 if row is None or row.state != OPEN or not row.belongs_to(effect):
@@ -209,8 +217,8 @@ class StreamBatch:
         if isinstance(effect, Steer):
             effect.steered = row.state == OPEN
             if effect.steered:
-                row.came.append((seq, entry.uid))
-                row.open_steers.append((seq, entry.uid))
+                row.came = (*row.came, (seq, entry.uid))
+                row.open_steers = (*row.open_steers, (seq, entry.uid))
                 row.steers += 1
                 row.moved = True
         elif isinstance(effect, Part):
@@ -224,7 +232,7 @@ class StreamBatch:
 
     def _tell(self, row: Row, effect: Effect) -> None:
         effect.stream = row.told()
-        if row.new:
+        if row.opened_by is not None:
             row.opened_by.append(effect)
 
     def _may_open(self, effect: Opening, row: Row | None) -> None:
@@ -250,7 +258,7 @@ class StreamBatch:
         if not following and (part.n > row.have or (part.end is not None and part.n < row.have)):
             raise _refused(ErrorCode.STREAM_GAP, row)
         if following or part.end is not None:
-            size = row.size + _added(row, part) * following + len(part.payload or b"") + Part.ENVELOPE
+            size = row.size + (_added(row, part) if following else 0) + len(part.payload or b"") + Part.ENVELOPE
             if size > part.max_bytes:
                 text = f"The stream would have {size} bytes. The limit is {part.max_bytes}."
                 raise _refused(ErrorCode.FRAME_TOO_LARGE, row, text)
@@ -288,12 +296,13 @@ class StreamBatch:
         if part.data:
             if not row.pieces:
                 row.first = part.n
+                row.pieces = []
             row.pieces.append(part.data)
 
     def _take(self, row: Row, took: Sequence[str]) -> None:
         taken = [seq for seq, uid in row.open_steers if uid in took]
         if taken:
-            row.taken += taken
+            row.taken = (*row.taken, *taken)
             row.open_steers = [steer for steer in row.open_steers if steer[0] not in taken]
             row.steers -= len(taken)
             row.moved = True
@@ -350,7 +359,7 @@ class StreamBatch:
         )  # fmt: skip
         for row in rows:
             row.id = ids[row.uid]
-            for effect in row.opened_by:
+            for effect in row.opened_by or ():
                 if effect.stream is not None:
                     effect.stream = effect.stream._replace(id=row.id)
 
@@ -392,8 +401,7 @@ def has_part(part: Part, patience: float | None) -> bool:
 
 def _name(entry: Entry) -> str:
     """Return the uid of the stream that an entry opens or changes."""
-    effect = entry.effect
-    return effect.of if isinstance(effect, Part | Ending | Steer) else entry.uid
+    return (entry.effect.of if entry.effect is not None else "") or entry.uid
 
 
 def _added(row: Row, part: Part) -> int:

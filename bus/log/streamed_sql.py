@@ -149,12 +149,20 @@ class SqliteStreams:
         return found
 
     def update(self, cursor: Any, rows: Sequence[tuple[int, int, int, int]], now: Any) -> None:
-        cursor.execute(
-            "UPDATE bus_stream SET have = moved.have, bytes = moved.bytes, steers = moved.steers, touched_at = %s FROM"
-            " (SELECT value ->> 0 AS id, value ->> 1 AS have, value ->> 2 AS bytes, value ->> 3 AS steers"
-            " FROM json_each(%s)) AS moved WHERE bus_stream.id = moved.id",
-            (now, json_text(rows)),
-        )
+        if len(rows) == 1:
+            cursor.execute(
+                "UPDATE bus_stream SET have = %s, bytes = %s, steers = %s, touched_at = %s WHERE id = %s",
+                (*rows[0][1:], now, rows[0][0]),
+            )
+            return
+        for part in in_powers_of_two(rows):
+            values = ",".join(["(%s,%s,%s,%s)"] * len(part))
+            cursor.execute(
+                f"WITH moved(id, have, bytes, steers) AS (VALUES {values})"
+                " UPDATE bus_stream SET have = moved.have, bytes = moved.bytes, steers = moved.steers, touched_at = %s"
+                " FROM moved WHERE bus_stream.id = moved.id",
+                [*(value for row in part for value in row), now],
+            )
 
     def end(self, cursor: Any, rows: Sequence[tuple[int, str, int]], now: Any) -> None:
         cursor.execute(
