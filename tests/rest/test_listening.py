@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,12 @@ def threads(server: BusServer) -> int:
 
 
 class Crowd:
-    """Many listeners of one channel, who all come at once."""
+    """Many listeners at one address, who all come at once. The answer to each begins with an event of this name."""
 
-    def __init__(self, server: BusServer, address: str) -> None:
+    def __init__(self, server: BusServer, path: str, first: str) -> None:
         self._server = server
-        self._request = f"GET /api/v1/channels/{address}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        self._request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        self._first = f"event: {first}".encode()
         self._open: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def come(self, count: int) -> None:
@@ -43,7 +45,7 @@ class Crowd:
     async def _one(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(self._server.host, self._server.port)
         writer.write(self._request)
-        await reader.readuntil(b"event: subscribed")
+        await reader.readuntil(self._first)
         return reader, writer
 
     async def hear(self, text: str) -> None:
@@ -58,11 +60,31 @@ class Crowd:
                 await writer.wait_closed()
 
 
-async def many(server: BusServer, room: str, count: int) -> None:
+async def posted(server: BusServer, path: str, body: dict[str, Any]) -> Any:
+    """The JSON of a request that must succeed."""
+    status, answer = await asyncio.to_thread(server.request, "POST", f"/api/v1/{path}", body)
+    assert status in (200, 201), answer
+    return json.loads(answer)
+
+
+async def many(server: BusServer, room: str, count: int, *, of_stream: bool) -> None:
     """Let ``count`` listeners come, hear something, and leave; the threads are counted all the time."""
-    path, most = f"/api/v1/channels/{room}:a/messages", 0
-    assert (await asyncio.to_thread(server.request, "POST", path, {"message": "first"}))[0] == 201
-    crowd = Crowd(server, f"{room}:a")
+    most = 0
+    opened = await posted(
+        server, f"channels/{room}:a/messages", {"payload": {}, **({"stream": {}} if of_stream else {})}
+    )
+    of = opened["stream"]["of"] if of_stream else ""
+    crowd = (
+        Crowd(server, f"/api/v1/streams/{of}/events", "snapshot")
+        if of_stream
+        else Crowd(server, f"/api/v1/channels/{room}:a/events", "subscribed")
+    )
+
+    async def say(n: int, text: str) -> None:
+        if of_stream:
+            await posted(server, f"streams/{of}/append", {"n": n, "delta": text})
+        else:
+            await posted(server, f"channels/{room}:a/messages", {"message": text})
 
     async def count_threads() -> None:
         nonlocal most
@@ -75,8 +97,10 @@ async def many(server: BusServer, room: str, count: int) -> None:
         async with asyncio.timeout(240):
             await crowd.come(count)
             assert await asyncio.to_thread(streams, server) == count
-            assert (await asyncio.to_thread(server.request, "POST", path, {"message": "to-everybody"}))[0] == 201
+            await say(1, "to-everybody")
             await crowd.hear("to-everybody")
+            await say(2, "and-again")
+            await crowd.hear("and-again")
     finally:
         counting.cancel()
         await crowd.leave()
@@ -86,21 +110,22 @@ async def many(server: BusServer, room: str, count: int) -> None:
 
 
 @pytest.mark.embedded
-@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
+@pytest.mark.parametrize(("kind", "of_stream"), [("daphne", False), ("uvicorn", True)])
 async def test_listeners_hold_no_threads_even_behind_a_synchronous_middleware(
-    start_server: StartServer, kind: ServerKind, fresh_room: str
+    start_server: StartServer, kind: ServerKind, of_stream: bool, fresh_room: str
 ) -> None:
-    await many(await asyncio.to_thread(start_server, kind, env=HOST), fresh_room, 300)
+    await many(await asyncio.to_thread(start_server, kind, env=HOST), fresh_room, 300, of_stream=of_stream)
 
 
 @pytest.mark.embedded
 @pytest.mark.chaos
+@pytest.mark.parametrize("of_stream", [False, True])
 @pytest.mark.parametrize("host", [{}, HOST], ids=["plain", "synchronous"])
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 async def test_a_thousand_listeners_hold_no_threads(
-    start_server: StartServer, kind: ServerKind, host: dict[str, str], fresh_room: str
+    start_server: StartServer, kind: ServerKind, host: dict[str, str], of_stream: bool, fresh_room: str
 ) -> None:
-    await many(await asyncio.to_thread(start_server, kind, env=host), fresh_room, 1000)
+    await many(await asyncio.to_thread(start_server, kind, env=host), fresh_room, 1000, of_stream=of_stream)
 
 
 # --- between the server and Django ----------------------------------------------------------------------------------------
