@@ -145,6 +145,16 @@ async def use_events(host: Host, config: dict[str, Any]) -> None:
     ):
         assert response.status_code == 200
         assert [event.data["seq"] for event in await Reader(response).messages(3)] == [1, 2, 3]
+    async with httpx.AsyncClient(
+        base_url=host.url(config["api_path"]), timeout=20, trust_env=False, headers=headers
+    ) as ada:
+        opened = await ada.post("channels/lab:rest/messages", json={"stream": {}, "payload": {}})
+        of = opened.json()["stream"]["of"]
+        assert (await ada.post(f"streams/{of}/append", json={"n": 1, "delta": "Hello"})).status_code == 200
+        assert (await ada.post(f"streams/{of}/end", json={"n": 1})).status_code == 200
+        followed = await ada.get(f"streams/{of}/events", params={"as": "agui"})
+        assert followed.status_code == 200
+        assert [line.count("Hello") for line in followed.text.splitlines() if "delta" in line] == [1]
 
 
 async def use_admin(host: Host, browser: Visitor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from bus.api import listening
 from bus.node import current
 from tests.conftest import StartServer
+from tests.harness.backends import Backends, Storage
 from tests.harness.server import BusServer, ServerKind
 from tests.harness.waiting import wait_for
 from tests.rest.test_events import streams
@@ -126,6 +128,39 @@ async def test_a_thousand_listeners_hold_no_threads(
     start_server: StartServer, kind: ServerKind, host: dict[str, str], of_stream: bool, fresh_room: str
 ) -> None:
     await many(await asyncio.to_thread(start_server, kind, env=host), fresh_room, 1000, of_stream=of_stream)
+
+
+class PlainServer(BusServer):
+    """A server of Django's own application, without `bus_application`."""
+
+    def _command(self) -> list[str]:
+        application = "arqonbus_site.asgi:django_application"
+        return [sys.executable, "-m", "uvicorn", application, "--host", self.host, "--port", str(self.port)]
+
+
+@pytest.mark.embedded
+async def test_events_also_come_without_the_application_of_the_bus(
+    backends: Backends, storage: Storage, fresh_room: str
+) -> None:
+    server = PlainServer(storage, backends.new_path("server"), secret_key=backends.secret_key)
+    try:
+        await asyncio.to_thread(server.start)
+        opened = await posted(server, f"channels/{fresh_room}:a/messages", {"payload": {}, "stream": {}})
+        of = opened["stream"]["of"]
+        log = Crowd(server, f"/api/v1/channels/{fresh_room}:a/events", "subscribed")
+        run = Crowd(server, f"/api/v1/streams/{of}/events", "snapshot")
+        for crowd in (log, run):
+            await crowd.come(2)
+        await posted(server, f"streams/{of}/append", {"n": 1, "delta": "a part"})
+        await run.hear("a part")
+        await posted(server, f"streams/{of}/end", {"n": 1})
+        for crowd in (log, run):
+            await crowd.hear("stream_end")
+            await crowd.leave()
+        await wait_for(lambda: asyncio.to_thread(lambda: streams(server) == 0), "the streams are gone")
+        assert "Traceback" not in server.log()
+    finally:
+        server.kill()
 
 
 # --- between the server and Django ----------------------------------------------------------------------------------------
