@@ -14,6 +14,8 @@ from arqonbus.stream import id_of
 from tests.clients_python.conftest import Connect
 from tests.clients_python.test_recovery import broken, quick
 from tests.conftest import StartServer
+from tests.harness.line import delayed_line
+from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 
 WAIT = 30.0
@@ -194,6 +196,26 @@ async def test_lines_that_break_again_and_again_lose_and_double_nothing(client: 
         assert await following == "".join(texts)
         assert (agent.connections, reader.connections, out.have) == (4, 3, 200)
         assert messages.gaps == 0
+
+
+async def test_a_slow_line_that_breaks_loses_and_doubles_nothing(
+    shared_server: BusServer, client: Connect, fresh_room: str
+) -> None:
+    """The window is small, so the owner often waits, and much is on the way when the line breaks."""
+    address = f"{fresh_room}:42"
+    async with delayed_line(shared_server.host, shared_server.port, seed=7) as line:
+        there = await client()
+        async with arqonbus.connect(line.url, backoff=quick()) as agent, there.subscribe(address) as messages:
+            async with agent.stream(address, roll_up=0.005, window=4) as out:
+                answer = await opened(messages)
+                following = asyncio.ensure_future(whole(answer))
+                for number, word in enumerate(words(300)):
+                    await out.write(word)
+                    if number % 100 == 60:
+                        line.cut()
+                    await asyncio.sleep(0.001)
+            assert await following == "".join(words(300))
+            assert agent.connections == 4
 
 
 async def test_a_stop_while_the_owner_is_away_reaches_it_when_it_is_back(

@@ -48,6 +48,8 @@ class Streaming(Publishing):
         if run is not None and id is not None:
             raise ValueError("Give either `run` or `id`. The run makes the id.")
         of = id_of(run) if run is not None else id
+        if of is not None and not of.startswith("arq_"):
+            of = f"arq_{of}"  # So the server would name it.
         opening = self._content(type, None, payload, metadata, of)
         opening["stream"] = {"mode": mode}
         if address is not None:

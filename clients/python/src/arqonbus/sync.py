@@ -30,7 +30,9 @@ from .states import State
 from .stream import Stream as AsyncStream
 from .subscription import Subscription as AsyncSubscription
 from .sync_streams import Answer as Answer
-from .sync_streams import Message, Stream, blocking
+from .sync_streams import Message as Message
+from .sync_streams import Stream as Stream
+from .sync_streams import blocking
 
 
 class Subscription(Iterator[Message | Answer]):
