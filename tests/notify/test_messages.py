@@ -19,8 +19,11 @@ from bus.notify.messages import (
     EphemeralFrame,
     EphemeralPublished,
     Notification,
+    PartRow,
     PresenceNotice,
     Published,
+    StreamParts,
+    StreamSignal,
     by_group,
     from_layer,
     shard_group,
@@ -40,12 +43,23 @@ COMMITTED = st.builds(
     CommittedMessage, IDS, st.sampled_from(["lab", INBOX_ROOM]), st.just("bench"), st.just("e1"), IDS, FRAMES
 )
 EPHEMERAL = st.builds(EphemeralFrame, IDS, FRAMES, st.text(max_size=5))
+PARTS = st.builds(PartRow, IDS, st.just("arq_a1"), IDS, IDS, FRAMES, st.booleans())
+EVENTS = st.sampled_from(["opened", "reset", "stop", "steer"])
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "published": st.builds(Published, st.lists(COMMITTED, min_size=1, max_size=20)),
     "ephemeral": st.builds(EphemeralPublished, st.lists(EPHEMERAL, min_size=1, max_size=20)),
     "notice": st.builds(PresenceNotice, IDS, FRAMES),
     "changed": st.builds(ChannelChanged, st.text(max_size=9), st.text(max_size=9), IDS),
     "access": st.builds(AccessChanged, st.text(max_size=9), IDS),
+    "parts": st.builds(StreamParts, st.lists(PARTS, min_size=1, max_size=20)),
+    "signal": st.builds(
+        StreamSignal,
+        EVENTS,
+        *(st.text(max_size=9), IDS, IDS, IDS, st.text(max_size=9), IDS, IDS, st.text(max_size=9), st.text(max_size=9)),
+        st.booleans(),
+        FRAMES,
+        IDS,
+    ),
     "dismiss": st.builds(Dismiss, st.text(), st.text(), st.just(4403), st.sampled_from(ErrorCode), st.text()),
 }
 NOTIFICATIONS = st.one_of(*KINDS.values())
@@ -74,6 +88,10 @@ def test_every_part_goes_to_the_group_of_its_channel_and_none_is_lost(notificati
             wanted = {shard_group(row.channel_id, shards) for row in part.frames}
         elif isinstance(part, PresenceNotice):
             wanted = {shard_group(part.channel_id, shards)}
+        elif isinstance(part, StreamParts):
+            wanted = {CONTROL_GROUP if row.inbox else shard_group(row.channel_id, shards) for row in part.parts}
+        elif isinstance(part, StreamSignal) and part.event in ("opened", "reset") and not part.inbox:
+            wanted = {shard_group(part.channel_id, shards)}
         else:
             wanted = {CONTROL_GROUP}
         assert wanted == {group}
@@ -89,6 +107,19 @@ def test_frames_above_the_bound_are_left_for_the_log() -> None:
     assert isinstance(published, Published)
     assert [len(row.frame) for row in published.messages] == [len(large), len(large), 0, 0]
     assert [row.seq for row in published.messages] == [1, 2, 3, 4]
+
+
+def test_parts_and_notices_above_the_bound_are_left_for_the_database() -> None:
+    large = b"x" * (INLINE_BYTES // 2 - 10)
+    parts = StreamParts([PartRow(1, "arq_a1", 1, n, large) for n in range(1, 4)])
+    steer = StreamSignal("steer", "arq_a1", 1, 2, 3, "text", 1, 0, "owner", "", False, large)
+    received = from_layer(to_layer([parts, steer], "me"))
+    assert received is not None
+    told, asked = received
+    assert isinstance(told, StreamParts)
+    assert isinstance(asked, StreamSignal)
+    assert [(row.n, len(row.frame)) for row in told.parts] == [(1, len(large)), (2, len(large)), (3, 0)]
+    assert asked.frame == b""
 
 
 def test_frames_that_no_log_has_are_never_left_out() -> None:
