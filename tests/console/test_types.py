@@ -41,7 +41,10 @@ async def test_the_types_declare_what_the_module_has_and_nothing_else(
     assert exports.keys() == set(re.findall(r"^export declare (?:class|function|const) (\w+)", types, re.M))
     classes = dict(re.findall(r"^export declare class (\w+)[^{]*(\{.*?\}$)", types, re.M | re.S))
     assert classes.keys() == {name for name, members in exports.items() if members is not None}
-    for name, block in classes.items():
+    bases = dict(re.findall(r"^export declare class (\w+) extends (\w+)", types, re.M))
+    for name, own in classes.items():
+        # What a class inherits is declared with its base.
+        block = own + "\n" + classes.get(bases.get(name, ""), "")
         members = set(exports[name])
         methods = set(re.findall(r"^  (\w+)(?:<[^>]*>)?\(", block, re.M)) - {"constructor"}
         fields = set(re.findall(r"^  (?:readonly )?(\w+):", block, re.M))
