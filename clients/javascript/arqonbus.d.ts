@@ -152,6 +152,8 @@ export interface StreamEnd {
   state: StreamState;
   have: number;
   duplicate: boolean;
+  /** The ids of the steers that were not taken. */
+  untaken: string[];
 }
 
 /** A message that steers a streamed one, for its owner. */

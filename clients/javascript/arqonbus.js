@@ -117,6 +117,9 @@ const isBusy = (problem) => BUSY_CODES.includes(problem?.code);
 
 const isTransient = (problem) => problem instanceof TimedOut || TRANSIENT_CODES.includes(problem?.code);
 
+const streamEnded = (told) =>
+  new ServerError({ code: "STREAM_ENDED", number: 409, message: "The streamed message has ended.", details: [told] });
+
 // --- growth.js ---
 
 const MOST_EARLY = 4096;
@@ -2049,10 +2052,7 @@ class Sender {
       throw problem;
     }
     if (told) this.#told(told);
-    if (told && told.state !== "open" && !this.flow.ending) {
-      const message = "The streamed message has ended.";
-      throw new ServerError({ code: "STREAM_ENDED", number: 409, message, details: [told] });
-    }
+    if (told && told.state !== "open" && !this.flow.ending) throw streamEnded(told);
     return true;
   }
 }
@@ -2076,6 +2076,7 @@ class OutStream {
   #waiting = new Set();
   #steers = [];
   #steered = new Set();
+  #untaken = new Set();
 
   constructor(host, told, { address, opening = null, token = null }) {
     this.host = host;
@@ -2099,6 +2100,7 @@ class OutStream {
       },
     );
     if (told.stopping) this._stopRequested();
+    if (this.state !== "open") this.#failure = streamEnded(told);
   }
 
   get have() {
@@ -2165,7 +2167,7 @@ class OutStream {
     } catch (problem) {
       const told = (problem)?.details?.[0];
       if (problem instanceof ServerError && problem.code === "STREAM_ENDED" && told?.state === "stopped") {
-        return { of: this.of, seq: null, state: "stopped", have: told.have, duplicate: true };
+        return this.#endOf({ stream: told, duplicate: true });
       }
       if (!this.#failure) this.#ending = null;
       throw problem;
@@ -2207,12 +2209,15 @@ class OutStream {
   }
 
   #isOver(answer) {
-    const { stream, seq = null, duplicate = false } = answer;
-    this.state = stream.state;
-    this.#ended?.resolve({ of: this.of, seq, state: stream.state, have: stream.have, duplicate });
+    this.state = answer.stream.state;
+    this.#ended?.resolve(this.#endOf(answer));
     this.host.onOver(this);
     this.#sender.stop();
     this.#changed();
+  }
+
+  #endOf({ stream: { state, have }, seq = null, duplicate = false }) {
+    return { of: this.of, seq, state, have, duplicate, untaken: [...this.#untaken] };
   }
 
   #refused(problem, append) {
@@ -2232,7 +2237,12 @@ class OutStream {
   _steer(frame) {
     if (this.#steered.has(frame.id)) return;
     this.#steered.add(frame.id);
-    this.#steers.push(new Steer(frame, (id) => this.#flow.take(id)));
+    this.#untaken.add(frame.id);
+    const take = (id) => {
+      this.#untaken.delete(id);
+      this.#flow.take(id);
+    };
+    this.#steers.push(new Steer(frame, take));
     this.#changed();
   }
 

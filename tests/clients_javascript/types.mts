@@ -7,6 +7,7 @@ import {
     IdentityInUse,
     Message,
     ServerError,
+    StreamReset,
     comesBack,
     connect,
     splitAddress,
@@ -15,9 +16,12 @@ import type {
     Bus,
     ChannelInfo,
     IdentityStore,
+    OutStream,
     Position,
     Receipt,
     State,
+    StreamEnd,
+    StreamState,
     Subscription,
 } from "../../clients/javascript/arqonbus.js";
 
@@ -70,6 +74,29 @@ console.log(
     comesBack(1006),
 );
 
+// Messages that grow: written, read, steered, stopped, adopted.
+const out: OutStream = await bus.stream("chat:42", { run: "run-1", payload: { role: "assistant" } });
+await out.write("Hello");
+await out.pipe(await fetch("/model", { signal: out.stopRequested }).then((answer) => answer.body ?? []));
+for await (const steer of out.steers()) steer.took();
+const ended: StreamEnd = await out.end("complete", { tokens: 3 });
+const parts = await bus.stream(null, { mode: "parts" });
+await parts.part({ type: "STEP" });
+for await (const message of bus.subscribe("chat:42", { parts: true })) {
+    const state: StreamState | null = message.state;
+    if (state === null) continue;
+    try {
+        for await (const delta of message.deltas()) console.log(delta, message.text, message.parts.length);
+    } catch (error) {
+        if (error instanceof StreamReset) console.log(await message.ended);
+    }
+    await bus.streamText(message, (text, delta) => console.log(text.length, delta));
+    const steered: boolean | undefined = (await bus.publish("chat:42", "shorter", { steer: message })).steered;
+    console.log(steered, (await bus.stopStream(message)).stopping, ended.untaken.length);
+    await (await bus.adoptStream(message.id, { keep: false })).end("aborted");
+}
+await bus.join("chat:42", { parts: false });
+
 // Failures are told apart by class.
 try {
     await bus.createChannel("science:new", { retention: { count: 10 }, ephemeral: false });
@@ -96,3 +123,7 @@ subscription.gaps = 0;
 const always: number = receipt.seq;
 // @ts-expect-error a time, a seq or a position
 bus.subscribe("science:explore", { since: { after: 1 } });
+// @ts-expect-error a message ends in one of three states
+await out.end("done");
+// @ts-expect-error a part is an object
+await parts.part("text");

@@ -126,3 +126,10 @@ export const isBusy = (problem) => BUSY_CODES.includes(problem?.code);
  * @param {any} problem
  */
 export const isTransient = (problem) => problem instanceof TimedOut || TRANSIENT_CODES.includes(problem?.code);
+
+/**
+ * The server ended a streamed message that this client owns.
+ * @param {{ of: string, have: number, state: string, attempt?: number }} told
+ */
+export const streamEnded = (told) =>
+  new ServerError({ code: "STREAM_ENDED", number: 409, message: "The streamed message has ended.", details: [told] });

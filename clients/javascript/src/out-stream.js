@@ -1,7 +1,7 @@
 /** A streamed message of this client: what its owner writes reaches the server once and in order, across breaks. */
 
 import { callListener } from "./application.js";
-import { ArqonBusError, ServerError } from "./errors.js";
+import { ArqonBusError, ServerError, streamEnded } from "./errors.js";
 import { Message } from "./message.js";
 import { Outflow } from "./outflow.js";
 import { readPieces } from "./pieces.js";
@@ -54,6 +54,8 @@ export class OutStream {
   #steers = [];
   /** @type {Set<string>} */
   #steered = new Set();
+  /** @type {Set<string>} the steers that the model does not have */
+  #untaken = new Set();
 
   /**
    * @param {OutStreamHost} host
@@ -85,6 +87,7 @@ export class OutStream {
       },
     );
     if (told.stopping) this._stopRequested();
+    if (this.state !== "open") this.#failure = streamEnded(told);
   }
 
   /** The number of the last part that the server has. */
@@ -185,7 +188,7 @@ export class OutStream {
       // Somebody stopped it, and the server ended it: that is what this call was for.
       const told = /** @type {any} */ (problem)?.details?.[0];
       if (problem instanceof ServerError && problem.code === "STREAM_ENDED" && told?.state === "stopped") {
-        return { of: this.of, seq: null, state: "stopped", have: told.have, duplicate: true };
+        return this.#endOf({ stream: told, duplicate: true });
       }
       if (!this.#failure) this.#ending = null;
       throw problem;
@@ -232,12 +235,19 @@ export class OutStream {
 
   /** @param {Frame} answer to the end */
   #isOver(answer) {
-    const { stream, seq = null, duplicate = false } = answer;
-    this.state = stream.state;
-    this.#ended?.resolve({ of: this.of, seq, state: stream.state, have: stream.have, duplicate });
+    this.state = answer.stream.state;
+    this.#ended?.resolve(this.#endOf(answer));
     this.host.onOver(this);
     this.#sender.stop();
     this.#changed();
+  }
+
+  /**
+   * @param {Frame} answer
+   * @returns {StreamEnd}
+   */
+  #endOf({ stream: { state, have }, seq = null, duplicate = false }) {
+    return { of: this.of, seq, state, have, duplicate, untaken: [...this.#untaken] };
   }
 
   /**
@@ -268,7 +278,12 @@ export class OutStream {
   _steer(frame) {
     if (this.#steered.has(frame.id)) return;
     this.#steered.add(frame.id);
-    this.#steers.push(new Steer(frame, (id) => this.#flow.take(id)));
+    this.#untaken.add(frame.id);
+    const take = (/** @type {string} */ id) => {
+      this.#untaken.delete(id);
+      this.#flow.take(id);
+    };
+    this.#steers.push(new Steer(frame, take));
     this.#changed();
   }
 

@@ -1,6 +1,6 @@
 /** Sends the appends of one streamed message: in order, a few at once, and again after a break. */
 
-import { ConnectionLost, ServerError, isTransient } from "./errors.js";
+import { ConnectionLost, ServerError, isTransient, streamEnded } from "./errors.js";
 import { newId } from "./frames.js";
 import { Backoff } from "./pacing.js";
 import { sleep } from "./timing.js";
@@ -169,10 +169,7 @@ export class Sender {
       throw problem;
     }
     if (told) this.#told(told);
-    if (told && told.state !== "open" && !this.flow.ending) {
-      const message = "The streamed message has ended.";
-      throw new ServerError({ code: "STREAM_ENDED", number: 409, message, details: [told] });
-    }
+    if (told && told.state !== "open" && !this.flow.ending) throw streamEnded(told);
     return true;
   }
 }

@@ -145,7 +145,10 @@ class Server {
       this.text += frame.delta;
       this.took.push(...(frame.took ?? []));
     }
-    if (frame.end && this.state === "open") this.state = this.stopping ? "stopped" : frame.end;
+    if (frame.end && this.state === "open") {
+      this.state = this.stopping ? "stopped" : frame.end;
+      this.endedByOwner = true;
+    } else if (frame.end && !this.endedByOwner) return refuse("STREAM_ENDED", 409);
     return ack(frame.end ? 2 : null);
   }
 
@@ -320,6 +323,29 @@ test("a steer is given once, and the next part says that it was taken", async ()
   await out.end();
   await reading;
   assert.deepEqual([heard, server.took], [["shorter"], ["arq_s1"]]);
+});
+
+test("a run that has ended cannot go on", async () => {
+  const server = new Server();
+  await server.connect();
+  server.state = "complete";
+  const out = await server.open();
+  assert.equal(out.state, "complete");
+  await assert.rejects(out.write("more"), { code: "STREAM_ENDED" });
+  await assert.rejects(out.end(), { code: "STREAM_ENDED" });
+});
+
+test("what the server stopped during a break ends quietly", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  await out.write("a");
+  await out.flush();
+  server.lose();
+  server.state = "stopped";
+  await server.connect();
+  const end = await out.end();
+  assert.deepEqual([end.state, end.seq, server.text], ["stopped", null, "a"]);
 });
 
 test("readers at the owner's own client see what is kept", async () => {
