@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.logs import history_database, history_memory, recovery
+from bench.streams import streams
 from bench.workloads import Workload, fan_out, idle, many_channels, mixed, one_to_one, steady
 
 
@@ -27,6 +28,14 @@ def all_workloads() -> list[Workload]:
             "1→1 acked, ephemeral, 20 publishers, 32 in flight",
             "message",
             one_to_one("ephemeral"),
+        ),
+        Workload(
+            "streams",
+            "streamed messages: acked parts, 20 owners of one stream each, 32 in flight",
+            "part",
+            streams,
+            ours,
+            fresh=True,
         ),
         Workload("channels", "500 channels × 2 members, 20 publishers, 32 in flight", "delivery", many_channels),
         Workload("mixed", "mixed: channels of 300, 30 and 2, each tenth operation a request", "operation", mixed),

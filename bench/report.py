@@ -182,6 +182,13 @@ def promises(run: Run) -> Iterator[Promise]:
         yield from promise(
             f"1→1 acked and durable, {text}: messages/s", figure(workload, key="rate"), 10_000, at_most=False
         )
+    yield from promise(
+        "streams: µs per part, at most that of a durable message in the same run",
+        figure("streams"),
+        figure("streams", key="message_us"),
+    )
+    yield from promise("streams: a stop reaches its owner, p99 ms", figure("streams", key="stop_p99_ms"), 100)
+    yield from promise("streams: threads with 1,000 event listeners", figure("streams", key="threads"), 39)
     yield from promise("1→1 acked, ephemeral: µs per message", figure("ephemeral"), 40)
     yield from promise("history, last 50, from memory: µs", figure("history-memory"), 300)
     yield from promise("history, 50 of a million rows: µs", figure("history-database"), 3000)
