@@ -213,3 +213,29 @@ async def test_after_a_restore_an_owner_learns_what_is_left_and_says_the_rest_ag
         await owner.stop()
     assert {of: len(ends) for of, ends in ends_kept(storage).items()} == {of: 1, lost: 1}
     assert_nothing_is_open(storage)
+
+
+async def test_an_export_brings_answers_back_and_makes_no_owner_of_anybody(
+    start_server: StartServer, wire: Connect, storage: Storage, tmp_path: Path
+) -> None:
+    server = await asyncio.to_thread(start_server)
+    token = await asyncio.to_thread(server.create_token, "admin", admin=True)
+    admin = await wire(server, headers={"Authorization": f"Bearer {token}"}, room="lab:door")
+    owner = await wire(server, client_id="owner", room="lab:door")
+    ended, growing = await opened(owner, "lab", "talk"), await opened(owner, "lab", "talk")
+    await append(owner, ended, 1, "whole ")
+    await append(owner, ended, 2, "answer", end="complete", payload={"usage": 2})
+    await append(owner, growing, 1, "half")
+    await asyncio.to_thread(server.manage, "export_history", "lab:talk", "--output", str(tmp_path / "talk.jsonl"))
+    await admin.request("delete_channel", room="lab", channel="talk")
+    await asyncio.to_thread(server.manage, "import_history", str(tmp_path / "talk.jsonl"))
+    folded = (await admin.request("history", room="lab", channel="talk", fold=True))["messages"]
+    found = {message["id"]: message for message in folded}
+    assert found[ended]["message"] == "whole answer"
+    assert found[ended]["stream"]["state"] == "complete"
+    assert growing in found
+    with pytest.raises(WireError) as refused:
+        await append(owner, growing, 2)
+    assert refused.value.code == "STREAM_NOT_FOUND"
+    assert_nothing_is_open(storage)
+    assert "Traceback" not in server.log()
