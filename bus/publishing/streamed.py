@@ -55,7 +55,8 @@ def effect_of(inbound: Inbound, refs: Sequence[ChannelRef], owner: Owner) -> Eff
         most = 0 if owner.unlimited else config().streams
         return Opening(inbound.stream, owner.client_id, owner.principal, rest=owner.rest, most=most)
     if inbound.steer is not None:
-        if ref.ephemeral:
+        # The owner of a private stream listens to its target alone.
+        if ref.ephemeral or (ref.address.is_inbox and ref.address.channel != owner.client_id):
             raise stream_not_found(inbound.steer)
         return Steer(inbound.steer)
     return None

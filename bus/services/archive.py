@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from django.db import transaction
@@ -16,8 +16,9 @@ from ..auth.permissions import SYSTEM, Actor
 from ..conf.settings import config
 from ..directory.channels import ensure
 from ..log.store import parse_moment
-from ..models import Channel, Message, Room
+from ..models import Channel, Message, Room, Stream
 from ..protocol.errors import BusError, ErrorCode
+from ..protocol.growing import STREAM_END
 from ..protocol.kept import legible
 from ..protocol.limits import nesting_within
 from ..protocol.names import EVERYONE, INBOX_ROOM, Address
@@ -40,6 +41,19 @@ class Line(msgspec.Struct, kw_only=True):
     timestamp: str
     seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
     sender: Annotated[str, Meta(max_length=64)] = field(name="from")
+
+
+class _End(msgspec.Struct):
+    """The fields of a ``stream_end`` that say which stream it ended."""
+
+    class How(msgspec.Struct):
+        mode: Literal["text", "parts"]
+        state: Literal["complete", "aborted", "stopped"]
+        parts: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+    of: Annotated[str, Meta(min_length=1, max_length=160)]
+    of_seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    stream: How
 
 
 class Refused(Exception):
@@ -174,6 +188,8 @@ def _append(actor: Actor, waiting: Sequence[tuple[int, Line, str, datetime]], ta
             channel.head = line.seq
         if rows:
             Message.objects.bulk_create(rows)
+            # An id that another stream has stays that one's.
+            Stream.objects.bulk_create(filter(None, map(_ended, rows)), ignore_conflicts=True)
             channel.auto_created = False
             # The servers look for logs that moved lately. A history before a given time skips channels that were created
             # after it.
@@ -182,6 +198,30 @@ def _append(actor: Actor, waiting: Sequence[tuple[int, Line, str, datetime]], ta
             channel.save(update_fields=["head", "auto_created", "touched_at", "created_at"])
     taken[address] = taken.get(address, 0) + len(rows)
     return len(waiting)
+
+
+def _ended(row: Message) -> Stream | None:
+    """Return the stream that an imported message ended; None for other messages."""
+    if row.type != STREAM_END:
+        return None
+    try:
+        end = msgspec.json.decode(row.frame, type=_End)
+    except msgspec.DecodeError:
+        return None
+    return Stream(
+        uid=end.of,
+        channel=row.channel,
+        seq=end.of_seq,
+        mode=end.stream.mode,
+        state=end.stream.state,
+        have=end.stream.parts,
+        bytes=len(row.frame.encode()),
+        client_id=row.sender,
+        opened_at=row.created_at,
+        touched_at=row.created_at,
+        ended_at=row.created_at,
+        end_seq=row.seq,
+    )
 
 
 def _kept(channel: Channel, seqs: Sequence[int]) -> dict[int, Any]:

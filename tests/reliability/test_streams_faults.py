@@ -115,8 +115,9 @@ async def test_a_channel_that_is_deleted_takes_its_streams_along(
     listener = EventListener([server], f"/api/v1/streams/{of}/events?as=parts", take)
     listening = asyncio.ensure_future(listener.run())
     await wait_for(lambda: any("word" in data for _, data in events), "the listener has the first part")
+    # Only an empty channel goes. An owner and listeners are no members.
+    await reader.leave("lab", "gone")
     await admin.request("delete_channel", room="lab", channel="gone")
-    await reader.expect(event="unsubscribed")
     await asyncio.wait_for(listening, 30)
     with pytest.raises(WireError) as refused:
         await append(owner, of, 2)
@@ -137,9 +138,12 @@ async def test_retention_keeps_the_opening_of_what_still_grows_and_drops_it_afte
     server = await asyncio.to_thread(start_server, env=env)
     owner = await wire(server, client_id="owner", room="lab:door")
     reader = await wire(server, room="lab:talk")
+    for n in range(10):
+        await owner.publish(f"{n}", room="lab", channel="talk", ack=True)
     of = await opened(owner, "lab", "talk")
     await append(owner, of, 1)
-    for n in range(30):
+    # A log has no holes: what came after the opening stays as long as the opening.
+    for n in range(10, 40):
         await owner.publish(f"{n}", room="lab", channel="talk", ack=True)
 
     def rows(statement: str) -> int:

@@ -107,7 +107,19 @@ async def test_parts_of_a_private_message_reach_its_target_alone(
     end = await target.expect(type="stream_end", of=of)
     assert (end["message"], watch.growth(of).appends, watch.growth(of).problems) == ("1 2 3 ", 3, [])
     await third.expect_nothing(predicate=lambda frame: of in json.dumps(frame), after=[owner])
-    assert (await third.command("stop_stream", of=of))["error"]["code"] == "STREAM_NOT_FOUND"
+    # A third that guesses its id can neither stop nor steer what grows between others. The target can.
+    of = new_id()
+    await owner.publish("psst", ack=True, message_id=of, stream={"mode": "text"}, **private)
+    for command in ("stop_stream", "adopt_stream"):
+        assert (await third.command(command, of=of))["error"]["code"] == "STREAM_NOT_FOUND", command
+    assert await code_of(third.publish("hm", ack=True, steer=of, **private)) == "STREAM_NOT_FOUND"
+    assert await code_of(append(third, of, 1)) == "STREAM_NOT_FOUND"
+    assert (await target.publish("hm", ack=True, steer=of, **private))["steered"] is True
+    await owner.expect(event="steer")
+    assert (await target.request("stop_stream", of=of))["stopping"] is True
+    await owner.expect(event="stop_requested")
+    await append(owner, of, 0, None, end="complete")
+    assert (await target.expect(type="stream_end", of=of))["stream"]["state"] == "stopped"
     # And to several at once nothing grows.
     several: dict[str, Any] = {"type": "private", "to": [target.client_id, third.client_id], "stream": {"mode": "text"}}
     assert await code_of(owner.publish("psst", ack=True, **several)) == "VALIDATION_ERROR"
@@ -391,7 +403,7 @@ async def test_a_right_that_is_withdrawn_ends_the_parts_for_member_listener_and_
             await member.expect(type="append", of=of, n=1)
         await wait_for(lambda: any("before" in data for _, data in events), "the listener has the first part")
         for name in (names[1], names[2]):
-            for action in ("join", "history"):
+            for action in ("join", "history", "publish"):
                 console.revoke(grants[f"{name}/{action}"])
         await reader.expect(event="unsubscribed")
         await wait_for(lambda: events[-1][0] == "closed", "the listener is told")
