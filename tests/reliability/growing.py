@@ -8,6 +8,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
+
 from tests.harness.backends import Storage
 from tests.harness.client import new_id
 from tests.harness.events import EventListener, frames_into
@@ -41,9 +43,16 @@ class Streams:
 
     async def member(self, name: str, watch: Watch, *joins: str) -> Member:
         """A client that comes back, whose frames `watch` takes."""
-        member = Member(self.turned(), watch, client_id=name, room="lab:door")
-        self.members.append(member)
-        return await member.start(*joins)
+        while True:
+            member = Member(self.turned(), watch, client_id=name, room="lab:door")
+            try:
+                await member.start(*joins)
+            except (OSError, InvalidHandshake, ConnectionClosed, AssertionError):
+                # Who comes while a server is down tries again, as a person does.
+                await asyncio.sleep(0.1)
+                continue
+            self.members.append(member)
+            return member
 
     async def speech(self, address: str, mode: str, count: int, *, rate: float, rest: bool = False) -> Speech:
         """Somebody who is going to say `count` parts in a channel."""
