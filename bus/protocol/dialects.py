@@ -6,8 +6,6 @@ The frame is parsed once, into raw values. ``payload``, ``message`` and ``metada
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from ..version import PROTOCOL
@@ -26,7 +24,7 @@ from .inbound import (
 )
 from .names import CLIENT_ID_RULE, INBOX_ROOM, is_client_id
 from .numbers import NUMBER_RULE, out_of_range, unusual
-from .registration import Registration, registration_from
+from .requests import read_command, read_registration
 from .sight import id_at_sight, id_text
 from .values import valid_time
 
@@ -75,7 +73,6 @@ _TARGET_ALIASES = frozenset({"target", "targets"})
 
 _raw_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
-_any = msgspec.json.Decoder()
 _strings = msgspec.json.Decoder(list[str])
 
 #: The version as JSON.
@@ -145,11 +142,11 @@ def normalise(
     if numbers:
         _check_numbers(raw, faults)
     if inbound.kind == KIND_REGISTER:
-        inbound.registration = _registration(raw, faults)
+        inbound.registration = read_registration(raw, faults)
     elif inbound.kind == KIND_COMMAND:
         if versioned and inbound.channel == CONTROL:
             inbound.channel = None
-        _read_command(raw, inbound, faults)
+        read_command(raw, inbound, faults, never=_NEVER_PARAMETERS)
     else:
         _read_content(raw, inbound, faults)
     return _faultless(inbound, faults)
@@ -398,56 +395,6 @@ def _metadata(raw: dict[str, msgspec.Raw], known: frozenset[str], faults: Faults
     )
     inside = data[1:-1].strip()
     return b"{%b,%b}" % (inside, extras) if inside else b"{%b}" % extras
-
-
-def _read_command(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults) -> None:
-    payload: dict[str, msgspec.Raw] = {}
-    if (value := raw.get("payload")) is not None and bytes(value)[:1] == b"{":
-        # Inside `payload` only the aliases of `parameters` count, because `sender` is a parameter of its own (history).
-        payload = _raw_object.decode(bytes(value))
-        for alias in ("args", "params"):
-            if alias in payload:
-                payload.setdefault("parameters", payload.pop(alias))
-    name = raw.get("command", payload.get("command"))
-    if name is None or bytes(name)[:1] != b'"':
-        faults.add("command", "`command` must be the name of a command. The `help` command lists all commands.")
-    else:
-        inbound.command = _text.decode(bytes(name))
-    # A key beside `parameters` counts if the command has a parameter of that name; otherwise it is ignored.
-    # The keys inside `parameters` must fit the command's schema.
-    hints: dict[str, Any] = {}
-    for key, value in raw.items():
-        if key not in _NEVER_PARAMETERS:
-            hints[key] = _value(value)
-    for key, value in payload.items():
-        if key not in ("command", "parameters"):
-            hints[key] = _value(value)
-    inbound.hints = hints
-    given = raw.get("parameters", payload.get("parameters"))
-    if given is not None and bytes(given) != _NULL:
-        parameters = _value(given)
-        if isinstance(parameters, dict):
-            inbound.parameters = parameters
-        elif parameters is not None:
-            faults.add("parameters", "`parameters` must be an object.")
-
-
-def _value(value: msgspec.Raw) -> Any:
-    try:
-        return _any.decode(bytes(value))
-    except msgspec.ValidationError:
-        return None  # ``_check_numbers`` has reported the number as out of range.
-
-
-def _registration(raw: dict[str, msgspec.Raw], faults: Faults) -> Registration:
-    fields: dict[str, Any] = {}
-    if (payload := raw.get("payload")) is not None and bytes(payload)[:1] == b"{":
-        inner = _value(payload)
-        fields.update(inner if isinstance(inner, dict) else {})
-    for key, value in raw.items():
-        if key not in ("type", "version", "id", "payload", "timestamp"):
-            fields[key] = _value(value)
-    return registration_from(fields, faults)
 
 
 def request_id_of(data: bytes) -> str | None:
