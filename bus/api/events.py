@@ -37,6 +37,7 @@ class _Head(msgspec.Struct):
 
     seq: int | None = None
     type: str = ""
+    snapshot: bool = False
 
 
 _heads = msgspec.json.Decoder(_Head)
@@ -117,6 +118,8 @@ class ChannelFollower(Follower):
             head = _heads.decode(frame)
         if head.seq is not None:
             return event(frame, id=self._id(head.seq))
+        if head.type == "append":
+            return event(frame, name="snapshot" if head.snapshot else "append")
         # A frame without a seq, such as presence, is not in the log.
         return event(frame, name=None if self.ref.ephemeral and head.type != "system" else "system")
 
@@ -182,7 +185,8 @@ class ChannelEvents(BusView):
         A browser's `EventSource` reconnects by itself with `Last-Event-ID`. It gets the missed messages in order, and then new
         ones. Without a position the stream begins with the next message. The first event, `subscribed`, gives the start. If the
         log does not reach back to the position, it says `"recovered": false` and the first seq that is left. Presence comes as
-        `system` events. A `closed` event gives the reason why the server ends the stream. Comments keep the connection alive.
+        `system` events, and what is added to streamed messages as `append` and `snapshot` events. A `closed` event gives the
+        reason why the server ends the stream. Comments keep the connection alive.
 
         Temporary errors (429, 503) have status 200 for clients that accept `text/event-stream`, because an `EventSource` gives
         up on any other status. Their stream only has `retry` and a `closed` event.

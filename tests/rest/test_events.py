@@ -95,6 +95,23 @@ def streams(server: BusServer) -> int:
     return int(float(found[0].split()[-1])) if found else 0
 
 
+async def test_what_is_added_to_a_streamed_message_has_events_of_its_own(
+    alice: Rest, shared_server: BusServer, fresh_room: str
+) -> None:
+    path = f"channels/{fresh_room}:a/messages"
+    of = alice.ok("POST", path, {"payload": {}, "stream": {"mode": "text"}})["stream"]["of"]
+    alice.ok("POST", f"streams/{of}/append", {"n": 1, "delta": "Hel"}, status=200)
+    async with following(shared_server, f"{fresh_room}:a", since=0) as reader:
+        found = [await reader.next() for _ in range(3)]
+        assert [event.name for event in found] == ["subscribed", "message", "snapshot"]
+        assert found[2].data["text"] == "Hel"
+        alice.ok("POST", f"streams/{of}/append", {"n": 2, "delta": "lo"}, status=200)
+        alice.ok("POST", f"streams/{of}/end", {"n": 2}, status=200)
+        found = [await reader.next() for _ in range(2)]
+        assert [(event.name, event.id is None) for event in found] == [("append", True), ("message", False)]
+        assert found[1].data["message"] == "Hello"
+
+
 async def test_history_after_the_id_then_live_messages_without_hole_or_double(
     alice: Rest, shared_server: BusServer, fresh_room: str
 ) -> None:
