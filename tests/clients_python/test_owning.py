@@ -167,13 +167,13 @@ def test_an_adopted_stream_goes_on_with_the_next_number_and_its_token() -> None:
     assert owning.add({"part": {"n": 1}}, ["arq_s1"]) == 8
     frame = owning.due()
     assert frame == {
-        "type": "append", "of": "arq_a1", "n": 8, "part": {"n": 1}, "id": "arq_a1/8", "ack": True, "took": ["arq_s1"],
+        "type": "append", "of": "arq_a1", "n": 8, "part": {"n": 1}, "id": "arq_a1#2/8", "ack": True, "took": ["arq_s1"],
         "token": "proof",
     }  # fmt: skip
     owning.finish("stopped")
     end = owning.due()
     assert end is not None
-    assert (end["n"], end["end"], end["id"], "delta" in end) == (8, "stopped", "arq_a1_end", False)
+    assert (end["n"], end["end"], end["id"], "delta" in end) == (8, "stopped", "arq_a1#2_end", False)
 
 
 def test_what_the_server_refuses_for_good_is_thrown_away_and_the_end_still_works() -> None:

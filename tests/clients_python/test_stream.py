@@ -21,6 +21,11 @@ from tests.harness.waiting import wait_for
 WAIT = 30.0
 
 
+def client_url(bus: arqonbus.Bus) -> str:
+    """Where a client is connected to."""
+    return bus._dial.url
+
+
 def words(number: int) -> list[str]:
     """Pieces that are all different, so that a missing or repeated one shows."""
     return [f"w{n} " for n in range(number)]
@@ -218,21 +223,69 @@ async def test_a_slow_line_that_breaks_loses_and_doubles_nothing(
             assert agent.connections == 4
 
 
-async def test_a_stop_while_the_owner_is_away_reaches_it_when_it_is_back(
-    start_server: StartServer, client: Connect, fresh_room: str
+async def away(bus: arqonbus.Bus) -> None:
+    """Cut the line, and wait until the client knows it."""
+    assert bus._link is not None
+    bus._link.abort()
+    await wait_for(lambda: not bus.connected, "the line is broken", deadline=WAIT)
+
+
+async def test_steers_and_a_stop_while_the_owner_is_away_reach_it_when_it_is_back(
+    client: Connect, fresh_room: str
 ) -> None:
     address = f"{fresh_room}:42"
     agent, reader = await client(backoff=arqonbus.Backoff(first=0.5, most=0.5)), await client()
     async with agent.stream(address) as out:
-        await out.write("before")
-        await out.flush()
-        assert agent._link is not None
-        agent._link.abort()
-        await wait_for(lambda: not agent.connected, "the line is broken", deadline=WAIT)
-        await reader.publish(address, "quick", steer=out.of)
+        await written(out, "before")
+        await away(agent)
+        steered = await reader.publish(address, "quick", steer=out.of)
+        steer = await asyncio.wait_for(anext(out.steers()), WAIT)
+        assert (steer.id, steer.text) == (steered.id, "quick")
+        assert out.waiting_steers() == [], "each comes once"
+        await away(agent)
         await reader.stop_stream(out.of)
         await asyncio.wait_for(out.stop_requested.wait(), WAIT)
-    assert out.state == "stopped"
+    assert (out.state, agent.connections) == ("stopped", 3)
+
+
+async def test_an_adopted_stream_returns_after_a_broken_line(
+    client: Connect, fresh_room: str, admin_token: str
+) -> None:
+    address = f"{fresh_room}:42"
+    first, second = await client(token=admin_token), await client(token=admin_token, backoff=quick())
+    old = await first.stream(address, roll_up=0)
+    await written(old, "one ")
+    async with second.adopt_stream(old.of, roll_up=0) as new:
+        await broken(second)
+        await written(new, "two ")
+        assert second._link is not None
+        second._link.abort()
+        await new.write("three")
+    assert (new.have, new.attempt, new.state) == (3, 2, "complete")
+    assert [message.text async for message in second.history(address)] == ["one two three"]
+
+
+async def test_two_writers_of_a_run_in_one_process_do_not_mix(client: Connect, fresh_room: str) -> None:
+    address, run = f"{fresh_room}:42", f"run {secrets.token_hex(4)}"
+    async with arqonbus.connect(client_url(await client()), client_id=fresh_room) as bus:
+        await broken(bus)  # Its id is proved now.
+        old = await bus.stream(address, run=run, roll_up=0).open()
+        async with bus.stream(address, run=run, roll_up=0) as new:
+            assert (old.of, new.of, new.attempt) == (id_of(run), id_of(run), 2)
+            await lost(old)
+            await written(new, "the only text")
+        assert [message.text async for message in bus.history(address)] == ["the only text"]
+
+
+async def test_a_server_that_refuses_too_many_frames_gets_each_part_once(
+    start_server: StartServer, client: Connect, fresh_room: str
+) -> None:
+    server = start_server(env={"ARQONBUS_RATE_LIMIT": "20"})
+    bus, texts = await client(server, backoff=quick()), words(100)
+    bus._pacer.limit(0, None)  # It does not keep below the limit, as if others used up the rate.
+    async with bus.stream(f"{fresh_room}:42", roll_up=0) as out:
+        await written(out, *texts)
+    assert [message.text async for message in bus.history(f"{fresh_room}:42")] == ["".join(texts)]
 
 
 async def test_a_run_goes_on_in_another_process_and_the_old_owner_hears_it(

@@ -47,6 +47,8 @@ class Growth:
         self.address = address
         #: Whether parts can arrive. A message of a page of history does not grow.
         self.live = live
+        #: Whether a look at the history is planned, since a part is missing.
+        self.healing = False
         #: Seq of the opening message, if it is known.
         self.seq: int | None = None
         self.mode = "text"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .backoff import Backoff
-from .errors import ArqonBusError, BusClosed, StreamEnded, StreamLost
+from .errors import ArqonBusError, StreamEnded, StreamLost
 from .owning import ABORTED, COMPLETE, OPEN, STOPPED, Owning, PartsLost
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ class Owner(ABC):
         self.address = f"{answer.get('room')}:{answer.get('channel')}"
         if told.get("state", OPEN) != OPEN:
             raise StreamEnded(f"The message {self.of} has ended.", [told])
-        if told.get("have", 0) or told.get("attempt", 1) > 1:
-            await self._adopt()  # An earlier process with our id opened the stream of this run.
+        if self._shared and (answer.get("duplicate") or told.get("attempt", 1) > 1):
+            await self._adopt()  # The stream of this run was opened before, under our id.
         else:
             self._heed(told)
 
@@ -171,7 +171,8 @@ class Owner(ABC):
     @property
     def _gone(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self._owning.state != OPEN or isinstance(self._failure, (StreamLost, StreamEnded, BusClosed))
+        lost = isinstance(self._failure, (StreamLost, StreamEnded)) or self._bus._failure is not None
+        return lost or self._owning.state != OPEN
 
     # --- returning on a new connection ----------------------------------------------------------------------------------
 
@@ -205,7 +206,14 @@ class Owner(ABC):
             return
         # A repeated part counts as done, and its answer tells what the server has.
         content: dict[str, Any] = {"delta": " "} if self.mode == "text" else {"part": {}}
-        probe: dict[str, Any] = {"type": "append", "of": self.of, "n": 1, **content, "id": f"{self.of}/0", "ack": True}
+        probe: dict[str, Any] = {
+            "type": "append",
+            "of": self.of,
+            "n": 1,
+            **content,
+            "id": f"{self._owning.key}/0",
+            "ack": True,
+        }
         if self._owning.token is not None:
             probe["token"] = self._owning.token
         await self._bus._request(probe, repeat=True, timeout=float("inf"), on_answer=self._returned)
@@ -259,7 +267,7 @@ class Owner(ABC):
         told = frame.get("stream") or {}
         self._backoff.reset()
         self._echo(self._owning.kept(told.get("have", 0)))
-        if self._owning.ending and frame.get("request_id") == f"{self.of}_end":
+        if self._owning.ending and frame.get("request_id") == f"{self._owning.key}_end":
             self.end_seq = frame.get("seq")
             self._finished(told.get("untaken"))
             self._ended(str(told.get("state") or COMPLETE))

@@ -42,6 +42,11 @@ class Owning:
         self.stopping = False
 
     @property
+    def key(self) -> str:
+        """The name of this owner. Another one of the same stream, even in this process, has another attempt."""
+        return self.of if self.attempt == 1 else f"{self.of}#{self.attempt}"
+
+    @property
     def room(self) -> bool:
         """Whether another part may be written before the server has kept one."""
         return self.last - self.have < self._window
@@ -80,14 +85,14 @@ class Owning:
         """Write the end, perhaps together with a last part."""
         number = self.last + 1 if content else self.last
         frame = self._frame(number, content or {}, took)
-        frame["id"] = f"{self.of}_end"
+        frame["id"] = f"{self.key}_end"
         frame["end"] = state
         if payload is not None:
             frame["payload"] = payload
         self._end, self._end_sent = frame, False
 
     def _frame(self, number: int, content: dict[str, Any], took: list[str] | None) -> dict[str, Any]:
-        frame = {"type": "append", "of": self.of, "n": number, **content, "id": f"{self.of}/{number}", "ack": True}
+        frame = {"type": "append", "of": self.of, "n": number, **content, "id": f"{self.key}/{number}", "ack": True}
         if took:
             frame["took"] = took
         if self.token is not None:

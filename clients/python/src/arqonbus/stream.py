@@ -91,7 +91,7 @@ class Stream(Owner):
             await self._abort()
 
     async def _abort(self) -> None:
-        if self._gone or self._bus._failure is not None:
+        if self._gone:
             return
         self._finish(ABORTED, None)
         with suppress(ArqonBusError, TimeoutError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,9 @@ from .stream import Stream, id_of
 from .streams import Streams
 
 logger = logging.getLogger("arqonbus.client")
+
+#: How long a reader waits for the snapshot after a missing part, in seconds. The server looks for such readers more often.
+HEALING = 5.0
 
 
 class Streaming(Publishing):
@@ -76,11 +80,21 @@ class Streaming(Publishing):
         growth = None
         if any(subscription.grow for subscription in those):
             growth = self._growing.append(frame, address)
+            if growth.behind and growth.seq is not None and not growth.healing:
+                growth.healing = True
+                self._spawn(self._heal(growth))
         for subscription in those:
             if not subscription.grow:
                 subscription._offer(address, frame)
             elif growth is not None and frame.get("snapshot"):
                 subscription._snapshot(address, frame, growth)
+
+    async def _heal(self, growth: Growth) -> None:
+        """Read a missing part from the history, if no snapshot brings it."""
+        await asyncio.sleep(HEALING)
+        growth.healing = False
+        if growth.behind:
+            await self._refill(growth)
 
     async def _refill(self, growth: Growth) -> None:
         """Read from the history what a streamed message has so far, after its parts may have passed."""

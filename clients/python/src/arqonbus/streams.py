@@ -1,4 +1,4 @@
-"""The streamed messages that a client writes, by their ids."""
+"""The streamed messages that a client writes, by the names of their owners."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .owner import Owner
 
 
 class Streams:
-    """The open streams that a client owns, by their ids."""
+    """The open streams that a client owns."""
 
     def __init__(self) -> None:
         self._open: dict[str, Owner] = {}
@@ -19,17 +19,17 @@ class Streams:
 
     def add(self, stream: Owner) -> None:
         """Add an open stream. It gets the answers to its parts, and the notices to their owner."""
-        self._open[stream.of] = stream
+        self._open[stream._owning.key] = stream
 
     def remove(self, stream: Owner) -> None:
         """Remove a stream that is over."""
-        if self._open.get(stream.of) is stream:
-            del self._open[stream.of]
+        if self._open.get(stream._owning.key) is stream:
+            del self._open[stream._owning.key]
 
     def answered(self, request_id: str, frame: dict[str, Any]) -> None:
         """Handle an answer without a waiting request: the one to a part or to an end."""
-        of, slash, number = request_id.rpartition("/")
-        stream = self._open.get(of if slash else request_id.removesuffix("_end"))
+        key, slash, number = request_id.rpartition("/")
+        stream = self._open.get(key if slash else request_id.removesuffix("_end"))
         if stream is None:
             return
         if frame.get("type") == "error":
@@ -41,11 +41,11 @@ class Streams:
 
     def notice(self, payload: dict[str, Any]) -> bool:
         """Handle a notice of the server. Returns whether it was for the owner of a stream."""
-        stream = self._open.get(str(payload.get("of")))
         if payload.get("event") not in ("stop_requested", "steer"):
             return False
-        if stream is not None:
-            stream._notice(payload)
+        for stream in list(self._open.values()):
+            if stream.of == payload.get("of"):
+                stream._notice(payload)
         return True
 
     def back(self) -> None:
