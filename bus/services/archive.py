@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from msgspec import Meta, field
 from ..auth.permissions import SYSTEM, Actor
 from ..conf.settings import config
 from ..directory.channels import ensure
+from ..log.effects import TEXT
 from ..log.store import parse_moment
 from ..models import Channel, Message, Room, Stream
 from ..protocol.errors import BusError, ErrorCode
@@ -41,19 +43,6 @@ class Line(msgspec.Struct, kw_only=True):
     timestamp: str
     seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
     sender: Annotated[str, Meta(max_length=64)] = field(name="from")
-
-
-class _End(msgspec.Struct):
-    """The fields of a ``stream_end`` that say which stream it ended."""
-
-    class How(msgspec.Struct):
-        mode: Literal["text", "parts"]
-        state: Literal["complete", "aborted", "stopped"]
-        parts: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-
-    of: Annotated[str, Meta(min_length=1, max_length=160)]
-    of_seq: Annotated[int, Meta(ge=1, le=2**63 - 1)]
-    stream: How
 
 
 class Refused(Exception):
@@ -188,8 +177,7 @@ def _append(actor: Actor, waiting: Sequence[tuple[int, Line, str, datetime]], ta
             channel.head = line.seq
         if rows:
             Message.objects.bulk_create(rows)
-            # An id that another stream has stays that one's.
-            Stream.objects.bulk_create(filter(None, map(_ended, rows)), ignore_conflicts=True)
+            _restore_streams(channel, rows)
             channel.auto_created = False
             # The servers look for logs that moved lately. A history before a given time skips channels that were created
             # after it.
@@ -200,27 +188,56 @@ def _append(actor: Actor, waiting: Sequence[tuple[int, Line, str, datetime]], ta
     return len(waiting)
 
 
-def _ended(row: Message) -> Stream | None:
-    """Return the stream that an imported message ended; None for other messages."""
-    if row.type != STREAM_END:
-        return None
-    try:
-        end = msgspec.json.decode(row.frame, type=_End)
-    except msgspec.DecodeError:
-        return None
-    return Stream(
-        uid=end.of,
-        channel=row.channel,
-        seq=end.of_seq,
-        mode=end.stream.mode,
-        state=end.stream.state,
-        have=end.stream.parts,
-        bytes=len(row.frame.encode()),
-        client_id=row.sender,
-        opened_at=row.created_at,
-        touched_at=row.created_at,
-        ended_at=row.created_at,
-        end_seq=row.seq,
+class _Told(msgspec.Struct):
+    """What a ``stream_end`` says of its stream."""
+
+    mode: Literal["text", "parts"]
+    state: Literal["complete", "aborted", "stopped"]
+    parts: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
+class _End(msgspec.Struct):
+    """The keys of a ``stream_end`` that make the row of its stream."""
+
+    of: Annotated[str, Meta(min_length=1, max_length=160)]
+    of_seq: int
+    stream: _Told
+    message: msgspec.Raw = msgspec.Raw(b'""')
+    parts: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+def _restore_streams(channel: Channel, rows: Sequence[Message]) -> None:
+    """Create the streams whose ends are among imported messages, so that a folded history shows each as one message.
+
+    A stream that was open at the export stays an opening without content. An id that another stream has stays with it.
+    """
+    ends: list[tuple[Message, _End]] = []
+    for row in rows:
+        if row.type == STREAM_END:
+            # Before there were streams, this was the type of any message.
+            with suppress(msgspec.DecodeError):
+                ends.append((row, msgspec.json.decode(row.frame, type=_End)))
+    openings = _kept(channel, [end.of_seq for _, end in ends])
+    Stream.objects.bulk_create(
+        [
+            Stream(
+                uid=end.of,
+                channel=channel,
+                seq=end.of_seq,
+                mode=end.stream.mode,
+                state=end.stream.state,
+                have=end.stream.parts,
+                bytes=len(bytes(end.message if end.stream.mode == TEXT else end.parts)) - 2,
+                client_id=row.sender,
+                opened_at=row.created_at,
+                touched_at=row.created_at,
+                ended_at=row.created_at,
+                end_seq=row.seq,
+            )
+            for row, end in ends
+            if end.of_seq < row.seq and openings.get(end.of_seq) == end.of
+        ],
+        ignore_conflicts=True,
     )
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from bus.auth.permissions import Actor
-from bus.models import AuditEntry, Channel, Client, Message, Room, wire_time
+from bus.auth.permissions import SYSTEM, Actor
+from bus.models import AuditEntry, Channel, Client, Message, Room, Stream, wire_time
 from bus.protocol.errors import BusError
-from bus.services import archive, publish, send_private
+from bus.protocol.names import Address
+from bus.services import append_to_stream, archive, end_stream, history, open_stream, publish, send_private
 
 pytestmark = pytest.mark.django_db
 
@@ -157,3 +158,43 @@ def test_files_that_cannot_be_read_or_written_are_one_line(tmp_path: Path) -> No
 def test_history_is_brought_in_by_admins_only(exported: Path) -> None:
     with pytest.raises(BusError, match=r"FORBIDDEN|Only admins"):
         list(archive.take_in(Actor(), enumerate(exported.read_bytes().splitlines(), 1), door="test"))
+
+
+def test_an_imported_answer_is_a_stream_again(tmp_path: Path) -> None:
+    """A folded history shows it as one message. One that was open has no content in the file."""
+    for of, ends in (("arq_a1", True), ("arq_a2", False)):
+        open_stream("lab:notes", id=of)
+        append_to_stream(of, 1, "Hello")
+        if ends:
+            end_stream(of, 1, payload={"usage": 3})
+    path = tmp_path / "history.jsonl"
+    said("export_history", "--output", path)
+    before = Stream.objects.values("uid", "seq", "state", "have", "bytes", "end_seq", "mode").get(uid="arq_a1")
+    forget()
+    assert not Stream.objects.exists()
+    said("import_history", path)
+    said("import_history", path)
+    assert list(Stream.objects.values(*before)) == [before]
+    page = history.page(SYSTEM, history.Question(Address("lab", "notes"), fold=True, descending=False))
+    answer, opening = (json.loads(message.frame) for message in page.messages)
+    assert (answer["message"], answer["end_payload"], answer["stream"]["state"]) == ("Hello", {"usage": 3}, "complete")
+    assert (opening["id"], opening["stream"]) == ("arq_a2", {"mode": "text"})
+
+
+def test_a_forged_end_makes_no_stream(tmp_path: Path) -> None:
+    """Neither does a message of that type from the time before there were streams."""
+    publish("lab:notes", {"n": 1}, id="arq_m")
+    path = tmp_path / "history.jsonl"
+    said("export_history", "--output", path)
+    line = json.loads(path.read_text())
+    ends: list[dict[str, Any]] = [
+        {"of": "arq_other", "of_seq": 1, "stream": {"mode": "text", "state": "complete", "parts": 1}},
+        {"of": "arq_m", "of_seq": 1, "stream": {"mode": "text", "state": "open", "parts": 1}},
+        {"of": "arq_m", "of_seq": 9, "stream": {"mode": "text", "state": "complete", "parts": 1}},
+        {},
+    ]
+    forged = [{**line, "type": "stream_end", "id": f"arq_{n}", "seq": n, **end} for n, end in enumerate(ends, 2)]
+    path.write_text("".join(json.dumps(one) + "\n" for one in (line, *forged)))
+    forget()
+    said("import_history", path)
+    assert (Message.objects.count(), Stream.objects.count()) == (5, 0)
