@@ -45,6 +45,7 @@ async def test_an_answer_grows_in_its_row_and_in_the_detail_and_ends_as_complete
     await expect(pane.locator(".badge.stream")).to_have_text("complete")
     await expect(pane.get_by_role("status")).to_have_text("The answer is complete.")
     await expect(pane.get_by_role("button", name="Stop")).to_be_hidden()
+    await expect(pane.locator(".json")).to_contain_text('"usage": 3')
     await expect(row(page).locator(".badge.stream")).to_have_text("complete")
     # The end is counted as the message that it is, and is no row of its own.
     await expect(page.locator("[data-total='3']")).to_be_visible()

@@ -1,7 +1,7 @@
 /** An answer in the pane at the side: its text as it grows, its state, and how to stop or steer it. */
 import { fill, h, icon } from "../../dom.js";
 import { count, counted, explain } from "../../format.js";
-import { jsonView } from "../../json-view.js";
+import { jsonBlock, jsonView } from "../../json-view.js";
 import { STATES, follow } from "./growing.js";
 
 /** @typedef {import("../../session.js").App} App */
@@ -49,11 +49,13 @@ export class AnswerPane {
     );
     // Screen readers hear of the beginning and the end, and not each word.
     this.says = h("div.says", { role: "status" });
+    this.payload = h("div", { hidden: true });
     this.element = h("div.answer-pane", [
       h("div.answer-head", this.state, this.figures, h("span.grow"), this.stop),
       this.body,
       this.form,
       this.says,
+      this.payload,
     ]);
     this.#show();
     if (message.state === "open") fill(this.says, "The answer is being written.");
@@ -156,7 +158,11 @@ export class AnswerPane {
     const held = this.element.contains(document.activeElement);
     this.#show();
     this.body.removeAttribute("aria-busy");
-    const { state } = this.message;
+    const { state, endPayload } = this.message;
+    if (endPayload && Object.keys(endPayload).length) {
+      fill(this.payload, h("div.section-title", "Payload of the end"), jsonBlock(endPayload));
+      this.payload.hidden = false;
+    }
     fill(this.says, state === "open" ? "This page does not hear more of it." : `The answer is ${state}.`);
     if (held) {
       this.body.tabIndex = -1;

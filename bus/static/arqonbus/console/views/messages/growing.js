@@ -1,5 +1,6 @@
 /** An answer that grows, as its row shows it: its state, and its last words. */
 import { StreamReset } from "../../../arqonbus.js";
+import { counted } from "../../format.js";
 
 /** @typedef {import("../../../arqonbus.js").Message} Message */
 
@@ -66,10 +67,12 @@ export class Growing {
 
   /** The last words while it grows, and the first ones afterwards. */
   get text() {
-    const { message, tail } = this;
+    const { message } = this;
+    // A row is one line.
+    const tail = this.tail.replace(/\s+/g, " ");
     if (message.state === "open") return tail;
     return message.mode === "parts"
-      ? `${message.parts.length} parts, the last one: ${tail}`
+      ? `${counted(message.parts.length, "part")}, the last one: ${tail}`
       : message.text.slice(0, ROW);
   }
 }
