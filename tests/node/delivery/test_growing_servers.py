@@ -38,9 +38,8 @@ async def test_a_reader_that_stalls_gets_snapshots_and_is_not_closed(
 ) -> None:
     env = {"ARQONBUS_FRAME_BYTES": str(MIB), "ARQONBUS_SEND_BUFFER": str(MIB), "ARQONBUS_SEND_DEADLINE": "60"}
     server = await asyncio.to_thread(start_server, kind, env=env)
-    watch, quick_watch = Watch("slow"), Watch("quick")
+    watch = Watch("slow")
     slow = await wire(server, client_id="slow", room="lab:bench", recorder=watch)
-    await wire(server, client_id="quick", room="lab:bench", recorder=quick_watch)
     owner = await wire(server, client_id="owner", room="lab:bench")
     streams = [new_id() for _ in range(16)]
     for of in streams:
@@ -62,7 +61,6 @@ async def test_a_reader_that_stalls_gets_snapshots_and_is_not_closed(
     problems = [problem for growth in watch.growths.values() for problem in growth.problems]
     assert (problems, slow.closed) == ([], False)
     assert sum(growth.appends for growth in watch.growths.values()) < 16 * 13
-    assert sum(growth.appends for growth in quick_watch.growths.values()) >= 16 * 12
 
 
 def metric(page: bytes, name: str) -> float:
