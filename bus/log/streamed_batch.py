@@ -11,6 +11,7 @@ import hmac
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from django.db import connection
 
 from ..models import Message, digest
@@ -167,7 +168,9 @@ class StreamBatch:
         if row is None:
             return
         self._tell(row, effect)
-        if isinstance(effect, Steer):
+        if isinstance(effect, Part):
+            effect.untaken = _untaken(row)
+        elif isinstance(effect, Steer):
             # The messages of a channel have one order, so a steer before the end reached an open stream.
             effect.steered = row.end_seq is None or (entry.seq or 0) < row.end_seq
 
@@ -282,6 +285,7 @@ class StreamBatch:
             if part.n != row.have or row.state not in (part.end, STOPPED):
                 raise _refused(ErrorCode.STREAM_ENDED, row)
             entry.seq = row.end_seq
+            part.untaken = _untaken(row)
         elif part.n > row.have:
             raise _refused(ErrorCode.STREAM_ENDED, row)
         entry.duplicate = True
@@ -402,6 +406,20 @@ def has_part(part: Part, patience: float | None) -> bool:
 def _name(entry: Entry) -> str:
     """Return the uid of the stream that an entry opens or changes."""
     return (entry.effect.of if entry.effect is not None else "") or entry.uid
+
+
+class _End(msgspec.Struct):
+    """The list of a ``stream_end`` that names the steers which were not taken."""
+
+    untaken: list[str] = []
+
+
+def _untaken(row: Row) -> list[str]:
+    """Return the steers that the end of a stream lists, for an owner that repeats its end."""
+    end = (
+        Message.objects.filter(channel_id=row.channel_id, seq=row.end_seq or 0).values_list("frame", flat=True).first()
+    )
+    return [] if end is None else msgspec.json.decode(end, type=_End).untaken
 
 
 def _added(row: Row, part: Part) -> int:

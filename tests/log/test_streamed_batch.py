@@ -234,6 +234,8 @@ def test_a_steer_is_taken_or_stands_in_the_end(channel: Channel) -> None:
     assert effect_of(ended).untaken == frames(channel)[-2]["untaken"] == ["arq_s3", "arq_s4"]
     assert (effect_of(late).steered, late.seq) == (False, 7)
     assert not StreamSteer.objects.exists()
+    (again,) = write(part(channel.id, 1, end="complete"))
+    assert (again.duplicate, effect_of(again).untaken) == (True, ["arq_s3", "arq_s4"])
 
 
 def test_a_repeated_steer_hears_the_same_as_the_first_time(channel: Channel) -> None:
