@@ -11,7 +11,6 @@ The view also works without ``bus_application`` (check W009). It then answers wi
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -23,13 +22,17 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 _KEY = "arqonbus.listening"
 
-#: How the paths of event streams end, below any prefix of a project.
-_PATH = re.compile(r"/api/v1/(?:channels/[^:]+:.*|streams/.+)/events$", re.DOTALL)
+#: What the paths of event streams have in them, below any prefix of a project.
+_PATHS = ("/api/v1/channels/", "/api/v1/streams/")
+
+#: Seconds after which a request in Django does not count any more, so that stuck ones do not keep others out for ever.
+LONGEST = 10.0
 
 
 def listens(scope: Any) -> bool:
     """Whether the request of ``scope`` may be one for an event stream of the bus. It may also be a page of the project."""
-    return _PATH.search(scope["path"]) is not None
+    path: str = scope["path"]
+    return path.endswith("/events") and any(part in path for part in _PATHS)
 
 
 def body_of(scope: Any, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -60,7 +63,7 @@ class _Listening:
         self._start: Any = None
         # Many listeners come back at once after a restart. Each one that Django works on may take a thread.
         self._opening = current().admission.opening
-        self._inside = False
+        self._inside: asyncio.TimerHandle | None = None
         self._begun = False
         self._gone = False
 
@@ -90,10 +93,10 @@ class _Listening:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._gone = True
-        elif not message.get("more_body", False) and not self._inside:
+        elif not message.get("more_body", False) and self._inside is None:
             # The body is here, so nobody can hold a place by sending slowly.
             await self._opening.acquire()
-            self._inside = True
+            self._inside = asyncio.get_running_loop().call_later(LONGEST, self._out)
         return message
 
     async def _send_for_django(self, message: Any) -> None:
@@ -111,8 +114,9 @@ class _Listening:
         await self._send(message)
 
     def _out(self) -> None:
-        if self._inside:
-            self._inside = False
+        if self._inside is not None:
+            self._inside.cancel()
+            self._inside = None
             self._opening.release()
 
     async def _stream(self, events: AsyncGenerator[bytes]) -> None:

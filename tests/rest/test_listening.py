@@ -215,7 +215,7 @@ def django(
 
 
 async def test_the_events_go_out_with_the_head_of_djangos_answer() -> None:
-    for path in (SCOPE["path"], "/events"):
+    for path in (SCOPE["path"], "/api/v1/streams/arq_a/b/events", "/events"):
         # At a path that is not the bus's, Django sends the events itself.
         peer = Peer()
         await peer.ask(django(), {"type": "http", "path": path})
@@ -268,7 +268,7 @@ async def test_a_failure_of_the_events_is_the_servers_to_handle() -> None:
         await Peer().ask(django(events=failing))
 
 
-async def test_places_for_opening_are_given_back_by_all_who_take_one() -> None:
+async def test_places_for_opening_are_given_back_by_all_who_take_one(monkeypatch: pytest.MonkeyPatch) -> None:
     free = current().admission.opening
 
     async def fails(scope: Any, receive: Any, send: Any) -> None:
@@ -281,12 +281,24 @@ async def test_places_for_opening_are_given_back_by_all_who_take_one() -> None:
     assert free._value == 8
     goes_on = asyncio.Event()
 
+    inside = 0
+
+    async def hangs(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal inside
+        await receive()
+        inside += 1
+        await goes_on.wait()
+
     async def page(scope: Any, receive: Any, send: Any) -> None:
         """A page of the project at such a path, which answers for a long time."""
         await receive()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await goes_on.wait()
 
+    monkeypatch.setattr(listening, "LONGEST", 0.01)
+    stuck = [asyncio.create_task(Peer().ask(hangs)) for _ in range(20)]
+    await wait_for(lambda: inside == 20 and free._value == 8, "the stuck ones give their places back after a time")
+    monkeypatch.undo()
     slow = [Peer({"type": "http.request", "body": b"x", "more_body": True}) for _ in range(20)]
     long = [asyncio.create_task(peer.ask(page)) for peer in [*(Peer() for _ in range(20)), *slow]]
     await wait_for(lambda: free._value == 8, "those who stream or still send their request hold no place")
@@ -296,5 +308,5 @@ async def test_places_for_opening_are_given_back_by_all_who_take_one() -> None:
     for other in slow:
         other.inbox.put_nowait({"type": "http.request"})
     goes_on.set()
-    await asyncio.gather(*long)
+    await asyncio.gather(*long, *stuck)
     assert free._value == 8
