@@ -252,7 +252,8 @@ def end_overdue() -> list[Entry]:
 def _overdue(now: datetime) -> Q:
     settings = config()
     grace = now - timedelta(seconds=settings.stream_grace)
-    found = Q(stop_requested_at__lt=grace) | Q(rest=False, gone_at__lt=grace)
+    # Who appended since is back, even if no sweep has seen it connected: a process may be killed before its first one.
+    found = Q(stop_requested_at__lt=grace) | Q(rest=False, gone_at__lt=grace, touched_at__lt=grace)
     found |= Q(rest=True, touched_at__lt=now - timedelta(seconds=settings.stream_rest_grace))
     if settings.stream_idle:
         found |= Q(rest=False, touched_at__lt=now - timedelta(seconds=settings.stream_idle))

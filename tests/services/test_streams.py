@@ -224,7 +224,8 @@ def test_who_gets_an_id_without_a_proof_gets_no_stream_with_it(channel: Channel)
     assert [refusal(entry) for entry in write(part(channel.id, 2, "b", owner="guest"))] == ["STREAM_LOST"]
     with pytest.raises(BusError, match="FORBIDDEN"):
         streams.adopt(Actor(client_id="guest"), "arq_a1")
-    Stream.objects.update(gone_at=ago(config().stream_grace + 1))
+    long_ago = ago(config().stream_grace + 1)
+    Stream.objects.update(gone_at=long_ago, touched_at=long_ago)
     (ended,) = streams.end_overdue()
     assert effect_of(ended).stream.state == "aborted"
     assert frames(channel)[-1]["from"] == "arqonbus_server"
@@ -257,6 +258,16 @@ def test_the_stream_of_a_gone_owner_is_aborted_after_the_grace(channel: Channel,
     assert [refusal(entry) for entry in write(by_ada(channel, 2, end="complete"), by_ada(channel, 3, "!"))] == [
         "STREAM_ENDED", "STREAM_ENDED",
     ]  # fmt: skip
+
+
+def test_who_appends_is_there_though_no_sweep_has_seen_it_connected(channel: Channel, connected: Client) -> None:
+    """Where the process is killed again and again, each first sweep comes before the owner is back."""
+    open_for_ada(channel)
+    Client.objects.update(node=None, disconnected_at=ago(1))
+    Stream.objects.update(gone_at=ago(config().stream_grace + 60), touched_at=ago(2))
+    assert streams.end_overdue() == []
+    Stream.objects.update(touched_at=ago(config().stream_grace + 1))
+    assert len(streams.end_overdue()) == 1
 
 
 def test_a_crashed_process_has_no_owners(channel: Channel, connected: Client) -> None:
