@@ -87,6 +87,10 @@ class StreamPlace(Shape, frozen=True, kw_only=True):
         Annotated[list[Message], Meta(description="The messages that steer the stream and were not taken yet.")]
         | UnsetType
     ) = UNSET
+    untaken: (
+        Annotated[list[str], Meta(description="Ids of the steers that you had not taken when the message ended.")]
+        | UnsetType
+    ) = UNSET
 
 
 class StoppedStream(Shape, frozen=True, kw_only=True):

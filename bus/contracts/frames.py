@@ -160,6 +160,10 @@ class Growth(msgspec.Struct, kw_only=True):
     state: Literal["open", "complete", "aborted", "stopped"]
     attempt: Annotated[int, Meta(ge=1, description="It grows with each adoption.")]
     stopping: Annotated[Literal[True], Meta(description="Somebody asked you to stop.")] | UnsetType = UNSET
+    untaken: (
+        Annotated[list[str], Meta(description="Ids of the steers that you had not taken when the message ended.")]
+        | UnsetType
+    ) = UNSET
 
 
 class Ack(msgspec.Struct, kw_only=True):

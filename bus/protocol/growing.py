@@ -51,14 +51,20 @@ def stream_end_tail(
     )
 
 
-def stream_told(of: str, have: int, state: str, attempt: int, *, stopping: bool = False) -> bytes:
-    """What an ack adds for a streamed message: the number of the last kept part, and the state."""
-    return b',"stream":{"of":%b,"have":%d,"state":"%b","attempt":%d%b}' % (
+def stream_told(
+    of: str, have: int, state: str, attempt: int, *, stopping: bool = False, untaken: Sequence[str] = ()
+) -> bytes:
+    """What an ack adds for a streamed message: the number of the last kept part, and the state.
+
+    ``untaken`` are the uids of the steers that the owner had not taken at the end.
+    """
+    return b',"stream":{"of":%b,"have":%d,"state":"%b","attempt":%d%b%b}' % (
         quoted(of),
         have,
         state.encode(),
         attempt,
         b',"stopping":true' if stopping else b"",
+        b',"untaken":%b' % encode(untaken) if untaken else b"",
     )
 
 

@@ -152,7 +152,10 @@ def told(entry: Entry) -> bytes:
     if effect is None or effect.stream is None:
         return b""
     stream = effect.stream
-    return growing.stream_told(stream.uid, stream.have, stream.state, stream.attempt, stopping=stream.stopping)
+    untaken = effect.untaken if isinstance(effect, Part) else ()
+    return growing.stream_told(
+        stream.uid, stream.have, stream.state, stream.attempt, stopping=stream.stopping, untaken=untaken
+    )
 
 
 def place_of(entry: Entry) -> StreamPlace | msgspec.UnsetType:
@@ -162,7 +165,8 @@ def place_of(entry: Entry) -> StreamPlace | msgspec.UnsetType:
         return UNSET
     place = stream_place(effect.stream)
     if isinstance(effect, Part):
-        return msgspec.structs.replace(place, steers=[msgspec.Raw(frame) for frame in effect.steers])
+        steers = [msgspec.Raw(frame) for frame in effect.steers]
+        return msgspec.structs.replace(place, steers=steers, untaken=effect.untaken or UNSET)
     return place
 
 

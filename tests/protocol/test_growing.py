@@ -78,6 +78,9 @@ def test_an_ack_tells_how_far_the_stream_is() -> None:
     assert growing.stream_told("arq_a1", 0, "open", 1) == (
         b',"stream":{"of":"arq_a1","have":0,"state":"open","attempt":1}'
     )
+    assert growing.stream_told("arq_a1", 2, "complete", 1, untaken=["arq_s1", "arq_s2"]) == (
+        b',"stream":{"of":"arq_a1","have":2,"state":"complete","attempt":1,"untaken":["arq_s1","arq_s2"]}'
+    )
 
 
 @pytest.mark.parametrize("steered", [True, False])
