@@ -69,8 +69,9 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
     """The chat, with its server and its worker running."""
     made = Chat(tmp_path_factory.mktemp("chat"))
     try:
+        made.worker.start()  # It waits for the server.
         made.serve()
-        made.work()
+        wait_until(lambda: "listening" in made.worker.log() or not made.worker.alive, "the worker listens")
         yield made
     finally:
         made.worker.kill()
@@ -88,14 +89,14 @@ def page(chat: Chat) -> Iterator[Page]:
         expect(shown.locator("#state")).to_have_text("connected", timeout=WAIT)
         yield shown
         browser.close()
+    print(chat.worker.log_tail(), chat.server.log_tail(), sep="\n")  # for the report of a failed test
 
 
 def ask(page: Page, question: str) -> Locator:
     """Ask something, and wait until the answer begins to grow."""
-    count = page.locator("li.answer").count()
     page.fill("#text", question)
     page.press("#text", "Enter")
-    answer = page.locator("li.answer").nth(count)
+    answer = page.locator("li.question", has_text=question).locator("xpath=following-sibling::li[1]")
     expect(answer).to_contain_text(BEGIN, timeout=WAIT)
     expect(page.locator("#text")).to_have_value("")  # htmx sent the form, and the page stayed
     return answer
