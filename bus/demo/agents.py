@@ -136,7 +136,22 @@ def _work(agent: Agent, study: int) -> Iterator[tuple[str, dict[str, Any]]]:
         case "interpret":
             yield finding, {**common, "kind": "finding", "p_value": round(random.uniform(0.001, 0.04), 4)}  # noqa: S311
         case _:
-            yield f"{number} is written up: {finding}", {**common, "kind": "report", "final": True}
+            text = f"{number} is written up. We asked: {question} We thought: {idea} We did this: {plan} Now we know: {finding}"
+            yield text, {**common, "kind": "report", "final": True}
+
+
+async def _say(bus: arqonbus.Bus, agent: Agent, text: str, payload: dict[str, Any]) -> None:
+    """Publish a message of an agent. A report is long, so it is a message that grows word by word, until somebody stops it."""
+    address = f"{ROOM}:{agent.works}"
+    if payload["kind"] != "report":
+        await bus.publish(address, text, payload=payload)
+        return
+    async with bus.stream(address, payload=payload) as out:
+        for word in text.split():
+            if out.stop_requested:
+                break
+            await out.write(f"{word} ")
+            await asyncio.sleep(_pause() / 10)
 
 
 async def _agent(url: str, agent: Agent, first: int) -> None:
@@ -175,7 +190,7 @@ async def _agent(url: str, agent: Agent, first: int) -> None:
             group.create_task(listen())
             while True:
                 for text, payload in _work(agent, latest):
-                    await bus.publish(f"{ROOM}:{agent.works}", text, payload=payload)
+                    await _say(bus, agent, text, payload)
                     await asyncio.sleep(_pause() / (4 if agent.works == "execute" else 1))
                 news.clear()
                 # An agent that receives nothing for a while goes on by itself, so that the demo never stops.
