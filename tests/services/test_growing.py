@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -10,9 +11,10 @@ import pytest
 from django.db import transaction
 from pytest_django.fixtures import Settings
 
-from bus.auth.permissions import Actor
+from bus.auth.permissions import SYSTEM, Actor
 from bus.models import Message, Stream, StreamPart
 from bus.protocol.errors import BusError
+from bus.protocol.names import Address
 from bus.services import (
     aappend_to_stream,
     adopt_stream,
@@ -22,6 +24,7 @@ from bus.services import (
     astop_stream,
     end_stream,
     growing,
+    history,
     open_stream,
     publish,
     stop_stream,
@@ -214,3 +217,44 @@ async def test_the_same_in_async_code(fresh_room: str) -> None:
         await out.apart({"n": 1})
     found = await Message.objects.filter(channel__room__name=fresh_room, type="stream_end").acount()
     assert found == 3
+
+
+# --- folded history -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("whole_room", [False, True])
+@pytest.mark.parametrize("descending", [False, True])
+def test_folded_pages_are_bounded_and_lose_nothing(fresh_room: str, descending: bool, whole_room: bool) -> None:
+    """Three long answers, whose openings are short, between other messages: no page is larger than it may be."""
+    wanted = []
+    for number, channel in enumerate("abab" if whole_room else "aaaa"):
+        opened = open_stream(f"{fresh_room}:{channel}", id=f"{number}-{fresh_room}")
+        wanted.append((opened.id, f"{number}" * 4000))
+        wanted.append((publish(f"{fresh_room}:{channel}", message="between").id, "between"))
+        append_to_stream(place(opened).of, 1, f"{number}" * 4000)
+    for number in range(3):
+        end_stream(f"arq_{number}-{fresh_room}", 1)
+    found: list[tuple[str, str]] = []
+    cursor: str | None = None
+    sizes = []
+    while True:
+        page = history.page(
+            SYSTEM,
+            history.Question(
+                Address(fresh_room, "*" if whole_room else "a"),
+                limit=100,
+                descending=descending,
+                after=None if descending else 0 if not whole_room else datetime(2020, 1, 1, tzinfo=UTC),
+                cursor=cursor,
+                most_bytes=6000,
+                fold=True,
+            ),
+        )
+        messages = [json.loads(row.frame) for row in page.messages]
+        sizes.append(sum(len(row.frame) for row in page.messages))
+        found += [(message["id"], message["message"]) for message in messages]
+        cursor = page.cursor
+        if cursor is None or (not descending and not messages):
+            break
+    assert max(sizes) <= 6000
+    assert found == (wanted[::-1] if descending else wanted)
