@@ -53,6 +53,13 @@ SEEDS: list[dict[str, Any]] = [
     {"version": "1.0", "id": "arq_2", "type": "private", "payload": {"message": "Hi", "target": "b"}},
     {"type": "register", "client_id": "fuzz2", "resume": {"token": "t", "positions": {"science:explore": {"seq": 1}}}},
     {"type": "event", "channel": "pm", "to": ["fuzz"], "payload": {"deep": {"er": [None, True, 1.5]}}, "metadata": {}},
+    {"type": "event", "id": "s1", "room": "science", "channel": "explore", "stream": {"mode": "parts"}, "payload": {}},
+    {"type": "append", "of": "arq_s1", "n": 1, "part": {"type": "x"}, "took": ["arq_x1"], "ack": True, "id": "p1"},
+    {"type": "append", "of": "arq_s2", "n": 1, "delta": "x", "end": "complete", "payload": {}, "token": "t"},
+    {"type": "event", "id": "s2", "stream": {}, "steer": "arq_s1", "room": "science", "channel": "explore"},
+    {"type": "command", "command": "stop_stream", "of": "arq_s1"},
+    {"type": "command", "command": "adopt_stream", "of": "arq_s2", "keep": False},
+    {"type": "command", "command": "history", "room": "science", "fold": True},
 ]
 
 #: Values where a text, a number or an object is expected.
