@@ -12,7 +12,6 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, Route
 
-from tests.conftest import StartServer
 from tests.console.conftest import browser
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
@@ -131,22 +130,16 @@ def vercel_parts(words: list[str]) -> list[dict[str, Any]]:
 WORDS = ["Es ", "war ", "ein 🐟, ", "\n", "so ", "groß", "."]
 
 
-@pytest.fixture
-def server(start_server: StartServer) -> BusServer:
-    """A server."""
-    return start_server()
-
-
 @pytest.mark.parametrize("mode", ["text", "parts"])
 @pytest.mark.parametrize(("client", "over"), [("agui", "finished"), ("vercel", "ready")])
 async def test_a_stock_client_that_is_reloaded_in_the_middle_shows_the_whole_answer(
-    server: BusServer, call_as: CallAs, page: Page, fresh_room: str, client: str, over: str, mode: str
+    shared_server: BusServer, call_as: CallAs, page: Page, fresh_room: str, client: str, over: str, mode: str
 ) -> None:
-    owner = await asyncio.to_thread(Owner, call_as(server), fresh_room, mode)
+    owner = await asyncio.to_thread(Owner, call_as(shared_server), fresh_room, mode)
     makers = {"agui": agui_parts, "vercel": vercel_parts}
     parts: list[Any] = list(WORDS) if mode == "text" else makers[client](WORDS)
     words = parts.index(WORDS[0]) if mode == "text" else 2
-    address = f"{server.http_url}/stock/?of={owner.of}&client={client}"
+    address = f"{shared_server.http_url}/stock/?of={owner.of}&client={client}"
     for part in parts[: words + 2]:
         await asyncio.to_thread(owner.say, part)
     await page.goto(address)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.conftest import StartServer
-from tests.harness.server import BusServer, ServerKind
+from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 from tests.rest.conftest import CallAs, Rest
 from tests.rest.test_events import DEADLINE, Event, Reader, streams
@@ -312,11 +312,10 @@ def test_what_cannot_be_followed_is_refused_as_json(anonymous: Rest, fresh_room:
 
 
 @pytest.mark.embedded
-@pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 async def test_a_stream_and_its_followers_outlive_a_restart(
-    start_server: StartServer, call_as: CallAs, kind: ServerKind, fresh_room: str
+    start_server: StartServer, call_as: CallAs, fresh_room: str
 ) -> None:
-    server = await asyncio.to_thread(start_server, kind)
+    server = await asyncio.to_thread(start_server, "uvicorn")
     owner = await asyncio.to_thread(Owner, call_as(server), fresh_room)
     await asyncio.to_thread(owner.say, "Hel")
     async with contextlib.AsyncExitStack() as stack:
