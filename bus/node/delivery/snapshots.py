@@ -29,6 +29,8 @@ logger = logging.getLogger("arqonbus.node")
 SLOW_LOOK = 0.05
 #: Parts, and their bytes, that may follow a snapshot at once. Above that the message is read again.
 FOLLOWING, FOLLOWING_BYTES = 200, 256 * 1024
+#: Seconds that what was read of a message is kept for others, while no part comes, and most bytes of all of it.
+KEPT, KEPT_BYTES = 5.0, 8 * 1024 * 1024
 #: Seconds until the database is asked again after a fault.
 RETRY = 0.5
 
@@ -47,6 +49,8 @@ class Snapshots:
         # Messages with members that read too slowly, until a timer looks at these again.
         self._behind: dict[GrowingMessage, Stream] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._kept: dict[GrowingMessage, Snapshot] = {}
+        self._kept_bytes = 0
         #: Snapshots that were given to members.
         self.given = 0
 
@@ -98,7 +102,7 @@ class Snapshots:
             # Members that join in the same turn share the read.
             await asyncio.sleep(0)
             message.since.clear()
-            found = await self._run(streamed.snapshot, message.id)
+            found = self._known(message) or await self._run(streamed.snapshot, message.id)
         except DatabaseError as problem:
             failed = True
             logger.debug("a snapshot waits for the database: %s", problem)
@@ -110,10 +114,28 @@ class Snapshots:
         if failed or (found is not None and _outdated(message, found.state)):
             self.catch_up(stream, message)
         elif found is not None and found.state.state == OPEN:
+            self._keep(message, found)
             self._give(stream, message, found)
         elif found is None or (found.state.end_seq or 0) <= stream.head:
             self._forget(stream, message)
         # Else its end is on its way, or the next look at the log finds it.
+
+    def _known(self, message: GrowingMessage) -> Snapshot | None:
+        """Return what was read of a message a moment ago, if it did not change since."""
+        kept = self._kept.get(message)
+        if kept is None or message.lost or (kept.state.attempt, kept.state.have) != (message.attempt, message.have):
+            return None
+        return kept
+
+    def _keep(self, message: GrowingMessage, found: Snapshot) -> None:
+        size = len(found.data)
+        if message not in self._kept and self._kept_bytes + size <= KEPT_BYTES:
+            self._kept[message] = found
+            self._kept_bytes += size
+            self._loop.call_later(KEPT, self._drop, message)
+
+    def _drop(self, message: GrowingMessage) -> None:
+        self._kept_bytes -= len(self._kept.pop(message).data)
 
     def _give(self, stream: Stream, message: GrowingMessage, found: Snapshot) -> None:
         """Give everybody who is behind the snapshot that was read, and the parts that were delivered since."""

@@ -135,6 +135,14 @@ async def test_those_who_ask_at_once_share_one_read(node: Node, log: Log, monkey
     assert len(reads) == 1
     assert node.growing.snapshots == 50
     await has(first, "text")
+    # Nothing was added since, so the next ones need no read either.
+    late = await member(node, log, "late")
+    await has(late, "text")
+    assert len(reads) == 1
+    await owner.say(" more")
+    await has(late, "text more")
+    await has(await member(node, log, "last"), "text more")
+    assert len(reads) == 2
 
 
 async def test_a_returning_client_gets_heads_history_and_then_the_snapshot(node: Node, log: Log) -> None:
