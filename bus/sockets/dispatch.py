@@ -50,7 +50,8 @@ def begin(connection: Connection, data: bytes) -> Inbound | None:
         if client.state is REGISTERED and inbound.kind in ROUTES and messages.publish_at_once(connection, inbound):
             return None
         if not client.registered and inbound.kind != KIND_REGISTER:
-            inbound.registration = Registration(token=token_of(data))
+            # The token of an append is that of an adoption.
+            inbound.registration = Registration(token=None if inbound.append is not None else token_of(data))
     except Exception as problem:  # noqa: BLE001 - sent to the client, or logged
         _failed(connection, problem, inbound.id if inbound is not None else None)
         return None

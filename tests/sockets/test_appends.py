@@ -110,6 +110,16 @@ async def test_a_connection_remembers_some_streams_and_finds_the_others(connect:
     assert (await answer(ada, "arq_s5-1"))["stream"]["have"] == 1
 
 
+async def test_the_token_of_a_first_append_is_no_credential(connect: Connect) -> None:
+    ada, eve = await registered(connect, "ada-s7"), connect()
+    begin(ada, type="event", id="s7", stream={}, ack=True)
+    await answer(ada, "s7")
+    await eve.connection.opened()
+    await eve.send(**append("arq_s7", 1, token="of an adoption"))
+    assert (await answer(eve, "arq_s7-1"))["error"]["code"] == "STREAM_LOST"
+    assert eve.events()[:2] == ["welcome", "registered"]
+
+
 async def test_a_server_that_stops_refuses_parts_and_loses_none(node: Node, connect: Connect) -> None:
     ada = await registered(connect, "ada-s6")
     begin(ada, type="event", id="s6", stream={}, ack=True)
