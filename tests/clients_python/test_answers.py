@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,6 +142,22 @@ async def test_private_answers_and_own_answers_are_read_too(client: Connect, fre
             await out.write("one")
             await wait_for(lambda: mine.text == "one", "our own part", deadline=WAIT)
         assert (await asyncio.wait_for(mine.ended(), WAIT)).state == "complete"
+
+
+async def test_an_inbox_goes_on_behind_the_end_of_an_answer(client: Connect, fresh_room: str, tmp_path: Path) -> None:
+    agent, file = await client(), tmp_path / "reader.identity"
+    reader = await client(client_id=f"reader-{fresh_room}", identity=file)
+    async with reader.inbox() as inbox:
+        async with agent.stream(f"pm:{reader.client_id}") as out:
+            await out.write("psst")
+        answer = await opened(inbox)
+        assert await whole(answer) == "psst"
+        place = inbox.position
+    await reader.close()
+    await agent.private(reader.client_id, "next")
+    again = await client(identity=file)
+    async with again.inbox() as inbox, again.inbox(since=place) as other:
+        assert [(await inbox.get(WAIT)).text, (await other.get(WAIT)).text] == ["next", "next"]
 
 
 async def test_an_answer_whose_rest_cannot_arrive_says_so(client: Connect, fresh_room: str) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .answers import Answer
+from .cursor import Cursor
 from .errors import BusClosed, Forbidden, NotFound
 from .growing import Growth
 from .heard import joinable
@@ -28,21 +28,6 @@ if TYPE_CHECKING:
 PAGE = 500
 #: If the history does not show the newest message: how often to read again before it counts as lost, and the pause (seconds).
 LOOKS, PAUSE = 20, 0.05
-
-
-@dataclass
-class _Cursor:
-    """The place of a subscription in one log."""
-
-    last: int | None = None
-    #: The epoch of the log. None if it is not known yet.
-    epoch: str | None = None
-    #: The highest seq of the messages that were not stored.
-    head: int = 0
-    lagging: bool = False
-    gap: bool = False
-    #: The number of resets. A page of history that was requested before a reset is not used after it.
-    generation: int = 0
 
 
 class Subscription(AsyncIterator[Message]):
@@ -88,7 +73,7 @@ class Subscription(AsyncIterator[Message]):
         self._queue: deque[tuple[Message | int, str | None]] = deque()
         #: The streamed messages whose opening this subscription has seen, and whose end it has not.
         self._growing: dict[str, Growth] = {}
-        self._cursors: dict[str, _Cursor] = {}
+        self._cursors: dict[str, Cursor] = {}
         self._arrived = asyncio.Event()
         self._error: BaseException | None = None
         self._opened = False
@@ -164,6 +149,7 @@ class Subscription(AsyncIterator[Message]):
 
         Store it, and pass it to ``since`` in another process to continue.
         """
+        self._pass_ends()
         if self._place is None:
             return None
         # An unknown log with messages has an empty epoch, so its place cannot be mistaken for one in another log.
@@ -181,7 +167,6 @@ class Subscription(AsyncIterator[Message]):
                 message, epoch = self._queue.popleft()
                 if isinstance(message, int):
                     self._place = Position(message, epoch)
-                    self._undone = self.position if self._keep is not None else None
                     continue
                 if message.seq is not None and message.address == self.address:
                     self._place = Position(message.seq, epoch)
@@ -209,15 +194,22 @@ class Subscription(AsyncIterator[Message]):
         except StopAsyncIteration:
             raise BusClosed("The subscription is closed.") from None
 
+    def _pass_ends(self) -> None:
+        """Go on to the end of the last message, if it was a streamed one and the end has arrived."""
+        while self._queue and isinstance(self._queue[0][0], int):
+            self._place = Position(self._queue[0][0], self._queue.popleft()[1])
+            self._undone = self._undone and self._place._replace(epoch=self._place.epoch or "")
+
     async def _settle(self) -> None:
         """Store the place of the last message. Its reader finished it by requesting another one."""
+        self._pass_ends()
         place = self._undone
         if place is not None and self._keep is not None:
             await self._keep(place)
             if self._undone == place:
                 self._undone = None
 
-    async def _catch_up(self, address: str, cursor: _Cursor) -> None:
+    async def _catch_up(self, address: str, cursor: Cursor) -> None:
         """Load a page of the history after ``cursor`` into the empty buffer. Go live after the last page."""
         limit = min(PAGE, self.buffer)
         for look in range(LOOKS):
@@ -231,9 +223,7 @@ class Subscription(AsyncIterator[Message]):
             for frame in page:
                 self._take(frame, cursor, from_history=True)
             await self._fill()
-            if len(page) == limit:
-                return
-            if (cursor.last or 0) >= cursor.head:
+            if len(page) < limit and (cursor.last or 0) >= cursor.head:
                 cursor.lagging = False
                 return
             if page:
@@ -257,7 +247,7 @@ class Subscription(AsyncIterator[Message]):
         """Set the place in a log to ``at``. ``gap`` means that earlier messages are lost."""
         if self._place is None and address == self.address:
             self._place = at
-        cursor = self._cursors.setdefault(address, _Cursor())
+        cursor = self._cursors.setdefault(address, Cursor())
         cursor.last = cursor.head = at.seq
         cursor.epoch = at.epoch
         cursor.lagging = False
@@ -265,7 +255,7 @@ class Subscription(AsyncIterator[Message]):
         if gap:
             self._lost(cursor)
 
-    def _lost(self, cursor: _Cursor) -> None:
+    def _lost(self, cursor: Cursor) -> None:
         """Mark the next message as the first one after a gap, and count the gap once."""
         if not cursor.gap:
             cursor.gap = True
@@ -293,7 +283,7 @@ class Subscription(AsyncIterator[Message]):
 
     def _follow(self, address: str, head: int) -> None:
         """Read from the history after the cursor, up to ``head`` at least, before any live message."""
-        cursor = self._cursors.setdefault(address, _Cursor(last=0))
+        cursor = self._cursors.setdefault(address, Cursor(last=0))
         cursor.lagging = True
         cursor.head = max(cursor.head, head)
         self._arrived.set()
@@ -315,7 +305,7 @@ class Subscription(AsyncIterator[Message]):
             else:
                 self._put(Message.of(frame), None)
             return
-        cursor = self._cursors.setdefault(address, _Cursor())
+        cursor = self._cursors.setdefault(address, Cursor())
         if cursor.last is not None and seq <= cursor.last:
             return
         if cursor.lagging:
@@ -332,7 +322,7 @@ class Subscription(AsyncIterator[Message]):
         else:
             self._take(frame, cursor, from_history=False)
 
-    def _take(self, frame: dict[str, Any], cursor: _Cursor, *, from_history: bool) -> None:
+    def _take(self, frame: dict[str, Any], cursor: Cursor, *, from_history: bool) -> None:
         seq = frame["seq"]
         if cursor.last is not None:
             if seq <= cursor.last:
@@ -348,7 +338,7 @@ class Subscription(AsyncIterator[Message]):
             gap, cursor.gap = cursor.gap, False
             self._put(Message.of(frame, after_gap=gap), cursor.epoch)
 
-    def _take_streamed(self, frame: dict[str, Any], cursor: _Cursor, *, own: bool) -> None:
+    def _take_streamed(self, frame: dict[str, Any], cursor: Cursor, *, own: bool) -> None:
         """Handle the opening or the end of a streamed message, which are one message together."""
         address = f"{frame.get('room')}:{frame.get('channel')}"
         if frame.get("type") == "stream_end":
