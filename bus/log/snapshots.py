@@ -13,7 +13,7 @@ from ..models import Message
 from ..protocol.kept import legible
 from .effects import OPEN, TEXT, Snapshot, StreamState
 from .streamed import joined
-from .streamed_batch import Row
+from .streamed_row import Row
 from .streamed_sql import STREAMS_OF_VENDOR
 
 

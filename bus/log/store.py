@@ -18,7 +18,8 @@ from ..realtime.frame import LoggedFrame
 from .effects import OPEN, Part
 from .entry import Entry, id_taken
 from .sql import for_vendor
-from .streamed_batch import StreamBatch, has_part
+from .streamed_batch import StreamBatch
+from .streamed_row import has_part
 
 #: Messages to read before their average size is known.
 SAMPLE = 50

@@ -7,89 +7,28 @@ streams it belongs to.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from django.db import connection
 
-from ..models import Message, digest
+from ..models import Message
 from ..protocol import growing
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
-from .effects import OPEN, STOPPED, Effect, Ending, Opening, Part, Steer, StreamState
+from .effects import OPEN, STOPPED, Effect, Ending, Opening, Part, Steer
 from .entry import Entry
 from .streamed import joined
+from .streamed_row import Row
 from .streamed_sql import STREAMS_OF_VENDOR, StreamStatements
 
 #: Steers that may wait for one owner. The list of those that were not taken is a part of the end.
 MOST_STEERS = 1000
+#: Rows of a stream's parts that become one. Each byte is written twice, and a stream has few rows.
+MERGED = 256
 #: Open steers that one answer shows to an owner without a connection.
 SHOWN_STEERS = 100
-
-
-class Row:
-    """A stream's row in memory, with the changes that the batch makes to it."""
-
-    __slots__ = (
-        "attempt", "before", "came", "channel_id", "client_id", "end_seq", "first", "have", "id", "mode", "moved", "new",
-        "open_steers", "opened_by", "pieces", "principal", "rest", "seq", "size", "state", "steers", "stopping", "taken",
-        "token_digest", "uid",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        id: int,
-        uid: str,
-        channel_id: int,
-        seq: int,
-        mode: str,
-        state: str,
-        have: int,
-        attempt: int,
-        client_id: str,
-        principal: str,
-        rest: bool,
-        stopping: bool,
-        steers: int,
-        end_seq: int | None,
-        size: int,
-        token_digest: str,
-        *,
-        new: bool = False,
-    ) -> None:
-        self.id, self.uid, self.channel_id, self.seq = id, uid, channel_id, seq
-        self.mode, self.state, self.have, self.size = mode, state, have, size
-        self.attempt, self.client_id, self.principal, self.rest = attempt, client_id, principal, bool(rest)
-        self.stopping, self.token_digest, self.steers, self.end_seq = bool(stopping), token_digest, steers, end_seq
-        #: Whether the batch opened the stream, and whether it changed its row.
-        self.new, self.moved = new, False
-        # Most rows use none of these lists, and a group may have thousands of rows.
-        #: The content that the batch adds. ``first`` is the number of its first part.
-        self.pieces: list[bytes] | tuple[()] = ()
-        self.first = 0
-        #: The content before the batch, if the batch ends the stream.
-        self.before: Sequence[bytes] = ()
-        #: The steers that the owner has not taken, with those that came and were taken in the batch.
-        self.open_steers: Sequence[tuple[int, str]] = ()
-        self.came: Sequence[tuple[int, str]] = ()
-        self.taken: Sequence[int] = ()
-        #: The effects that want the id of a new row.
-        self.opened_by: list[Effect] | None = [] if new else None
-
-    def told(self) -> StreamState:
-        """Return the stream as it is now."""
-        return StreamState(
-            self.id, self.uid, self.channel_id, self.seq, self.mode, self.state, self.have, self.attempt, self.client_id,
-            self.principal, self.rest, self.stopping and self.state == OPEN, self.steers, self.end_seq,
-        )  # fmt: skip
-
-    def belongs_to(self, part: Part) -> bool:
-        """Return whether ``part`` comes from the stream's owner."""
-        if self.client_id != part.client_id or self.principal != part.principal:
-            return False
-        return self.attempt == 1 or hmac.compare_digest(digest(part.token or ""), self.token_digest)
 
 
 class StreamBatch:
@@ -210,7 +149,7 @@ class StreamBatch:
         if isinstance(effect, Opening):
             row = Row(
                 0, entry.uid, entry.channel_id, seq, effect.mode, OPEN, 0, 1, effect.client_id, effect.principal,
-                effect.rest, False, 0, None, 0, "", new=True,
+                effect.rest, False, 0, None, 0, "", 0, 0, new=True,
             )  # fmt: skip
             self._rows[entry.uid] = row
             self._counts[effect.client_id] = self._counts.get(effect.client_id, 0) + 1
@@ -330,22 +269,32 @@ class StreamBatch:
         """Write what the entries changed. ``moment`` is the time in the database's form."""
         cursor, sql = self._cursor, self._sql
         rows = [row for row in self._rows.values() if row.new or row.moved]
+        grown = [row for row in rows if row.pieces and row.state == OPEN]
+        for row in grown:
+            row.loose += 1
+            if row.loose >= MERGED:
+                self._merge(row)
         self._open([row for row in rows if row.new], moment)
         moved = [row for row in rows if not row.new]
         if moved:
-            sql.update(cursor, [(row.id, row.have, row.size, row.steers) for row in moved], moment)
-        parts = [
-            (row.id, row.first, row.have, joined(row.mode, row.pieces).decode())
-            for row in rows
-            if row.pieces and row.state == OPEN
-        ]
-        if parts:
-            sql.insert_parts(cursor, parts)
+            sql.update(
+                cursor, [(row.id, row.have, row.size, row.steers, row.loose, row.merged) for row in moved], moment
+            )
+        if grown:
+            sql.insert_parts(
+                cursor, [(row.id, row.first, row.have, joined(row.mode, row.pieces).decode()) for row in grown]
+            )
         ended = [(row.id, row.state, row.end_seq) for row in moved if row.end_seq is not None]
         if ended:
             sql.end(cursor, ended, moment)
         self._write_steers([row for row in rows if row.state == OPEN])
         self._show_steers()
+
+    def _merge(self, row: Row) -> None:
+        """Make one row of the newest rows of a stream's parts. So the end of a long stream reads and removes few rows."""
+        row.pieces = [*self._sql.take_loose(self._cursor, row.id, row.merged), *row.pieces]
+        row.first = row.merged + 1
+        row.loose, row.merged = 0, row.have
 
     def _open(self, rows: Sequence[Row], moment: Any) -> None:
         if not rows:
@@ -355,7 +304,7 @@ class StreamBatch:
             [
                 (
                     row.uid, row.channel_id, row.seq, row.mode, row.state, row.have, row.size, row.client_id, row.principal,
-                    row.rest, row.attempt, row.token_digest, row.steers, row.end_seq,
+                    row.rest, row.attempt, row.token_digest, row.steers, row.end_seq, row.loose, row.merged,
                     None if row.end_seq is None else moment, moment, moment,
                 )
                 for row in rows
@@ -381,26 +330,6 @@ class StreamBatch:
             seqs = [seq for seq, _ in row.open_steers[:SHOWN_STEERS]]
             found = Message.objects.filter(channel_id=row.channel_id, seq__in=seqs).order_by("seq")
             part.steers = [legible(frame.encode(), seq) for seq, frame in found.values_list("seq", "frame")]
-
-
-def lock_stream(of: str, patience: float | None) -> Row | None:
-    """Lock one stream's row and return it; None without such a stream. Call it in a transaction.
-
-    After ``patience`` seconds of waiting it raises the database's error.
-    """
-    with connection.cursor() as wrapper, connection.wrap_database_errors:
-        rows = STREAMS_OF_VENDOR[connection.vendor].lock(wrapper.cursor, [of], patience=patience)
-    return Row(*rows[0]) if rows else None
-
-
-def has_part(part: Part, patience: float | None) -> bool:
-    """Return whether the log has a part whose commit was in doubt. The check locks the stream's row, as ``store.verify``.
-
-    Call it in a transaction. After ``patience`` seconds of waiting it raises the database's error.
-    """
-    row = lock_stream(part.of, patience)
-    # In a later attempt the part is gone, if it was there.
-    return row is not None and row.have >= part.n and (part.stream is None or row.attempt == part.stream.attempt)
 
 
 def _name(entry: Entry) -> str:

@@ -15,14 +15,14 @@ from .sql import in_powers_of_two, json_text
 
 T = TypeVar("T")
 
-#: The columns of a locked stream, in the order of ``streamed_batch.Row``.
+#: The columns of a locked stream, in the order of ``streamed_row.Row``.
 _COLUMNS = (
     "id, uid, channel_id, seq, mode, state, have, attempt, client_id, principal, rest, stop_requested_at IS NOT NULL,"
-    " steers, end_seq, bytes, token_digest"
+    " steers, end_seq, bytes, token_digest, loose, merged"
 )
 _NEW = (
     "uid, channel_id, seq, mode, state, have, bytes, client_id, principal, rest, attempt, token_digest, steers,"
-    " end_seq, ended_at, opened_at, touched_at"
+    " end_seq, loose, merged, ended_at, opened_at, touched_at"
 )
 
 
@@ -62,8 +62,8 @@ class StreamStatements(Protocol):
         """Insert streams. Return their ids by uid."""
         ...
 
-    def update(self, cursor: Any, rows: Sequence[tuple[int, int, int, int]], now: Any) -> None:
-        """Set ``(id, have, bytes, steers)`` of streams, and the time at which they moved."""
+    def update(self, cursor: Any, rows: Sequence[tuple[int, ...]], now: Any) -> None:
+        """Set ``(id, have, bytes, steers, loose, merged)`` of streams, and the time at which they moved."""
         ...
 
     def end(self, cursor: Any, rows: Sequence[tuple[int, str, int]], now: Any) -> None:
@@ -72,6 +72,10 @@ class StreamStatements(Protocol):
 
     def insert_parts(self, cursor: Any, rows: Sequence[tuple[int, int, int, str]]) -> None:
         """Insert rows of ``(stream_id, first, n, data)``."""
+        ...
+
+    def take_loose(self, cursor: Any, stream_id: int, merged: int) -> list[bytes]:
+        """Remove the parts of a stream after number ``merged``. Return their pieces in their order."""
         ...
 
     def insert_steers(self, cursor: Any, rows: Sequence[tuple[int, str, int]]) -> None:
@@ -148,19 +152,20 @@ class SqliteStreams:
             found.update(cursor.fetchall())
         return found
 
-    def update(self, cursor: Any, rows: Sequence[tuple[int, int, int, int]], now: Any) -> None:
+    def update(self, cursor: Any, rows: Sequence[tuple[int, ...]], now: Any) -> None:
         if len(rows) == 1:
             cursor.execute(
-                "UPDATE bus_stream SET have = %s, bytes = %s, steers = %s, touched_at = %s WHERE id = %s",
+                "UPDATE bus_stream SET have = %s, bytes = %s, steers = %s, loose = %s, merged = %s, touched_at = %s"
+                " WHERE id = %s",
                 (*rows[0][1:], now, rows[0][0]),
             )
             return
         for part in in_powers_of_two(rows):
-            values = ",".join(["(%s,%s,%s,%s)"] * len(part))
+            values = ",".join(["(%s,%s,%s,%s,%s,%s)"] * len(part))
             cursor.execute(
-                f"WITH moved(id, have, bytes, steers) AS (VALUES {values})"
-                " UPDATE bus_stream SET have = moved.have, bytes = moved.bytes, steers = moved.steers, touched_at = %s"
-                " FROM moved WHERE bus_stream.id = moved.id",
+                f"WITH moved(id, have, bytes, steers, loose, merged) AS (VALUES {values})"
+                " UPDATE bus_stream SET have = moved.have, bytes = moved.bytes, steers = moved.steers,"
+                " loose = moved.loose, merged = moved.merged, touched_at = %s FROM moved WHERE bus_stream.id = moved.id",
                 [*(value for row in part for value in row), now],
             )
 
@@ -177,6 +182,15 @@ class SqliteStreams:
 
     def insert_parts(self, cursor: Any, rows: Sequence[tuple[int, int, int, str]]) -> None:
         _insert(cursor, "bus_streampart (stream_id, first, n, data)", rows)
+
+    def take_loose(self, cursor: Any, stream_id: int, merged: int) -> list[bytes]:
+        cursor.execute(
+            "SELECT json_group_array(json_array(n, data)) FROM bus_streampart WHERE stream_id = %s AND n > %s",
+            (stream_id, merged),
+        )
+        rows = sorted(msgspec.json.decode(cursor.fetchone()[0]))
+        cursor.execute("DELETE FROM bus_streampart WHERE stream_id = %s AND n > %s", (stream_id, merged))
+        return [data.encode() for _, data in rows]
 
     def insert_steers(self, cursor: Any, rows: Sequence[tuple[int, str, int]]) -> None:
         _insert(cursor, "bus_streamsteer (stream_id, uid, seq)", rows)
@@ -241,16 +255,18 @@ class PostgresqlStreams:
         cursor.execute(
             f"INSERT INTO bus_stream ({_NEW}) SELECT * FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::text[],"
             " %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bool[], %s::int[], %s::text[],"
-            " %s::int[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[]) RETURNING uid, id",
+            " %s::int[], %s::bigint[], %s::int[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
+            " RETURNING uid, id",
             _columns(rows),
         )
         return dict(cursor.fetchall())
 
-    def update(self, cursor: Any, rows: Sequence[tuple[int, int, int, int]], now: Any) -> None:
+    def update(self, cursor: Any, rows: Sequence[tuple[int, ...]], now: Any) -> None:
         cursor.execute(
-            "UPDATE bus_stream SET have = moved.have, bytes = moved.bytes, steers = moved.steers, touched_at = %s"
-            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::int[]) AS moved(id, have, bytes, steers)"
-            " WHERE bus_stream.id = moved.id",
+            "UPDATE bus_stream SET have = moved.have, bytes = moved.bytes, steers = moved.steers, loose = moved.loose,"
+            " merged = moved.merged, touched_at = %s"
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::int[], %s::int[], %s::bigint[])"
+            " AS moved(id, have, bytes, steers, loose, merged) WHERE bus_stream.id = moved.id",
             (now, *_columns(rows)),
         )
 
@@ -271,6 +287,12 @@ class PostgresqlStreams:
             " SELECT * FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::text[])",
             _columns(rows),
         )
+
+    def take_loose(self, cursor: Any, stream_id: int, merged: int) -> list[bytes]:
+        cursor.execute(
+            "DELETE FROM bus_streampart WHERE stream_id = %s AND n > %s RETURNING n, data", (stream_id, merged)
+        )
+        return [data.encode() for _, data in sorted(cursor.fetchall())]
 
     def insert_steers(self, cursor: Any, rows: Sequence[tuple[int, str, int]]) -> None:
         cursor.execute(

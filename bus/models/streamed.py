@@ -34,6 +34,9 @@ class Stream(models.Model):
     have = models.BigIntegerField(default=0)
     # The bytes of all parts, as JSON.
     bytes = models.BigIntegerField(default=0)
+    # How many rows of parts wait to become one, and the number of the last part before them.
+    loose = models.IntegerField(default=0)
+    merged = models.BigIntegerField(default=0)
     client_id = models.CharField(max_length=64)
     principal = models.CharField(max_length=128, blank=True, default="")
     # The owner appends over REST or from Django code, so no connection shows whether it is still there.

@@ -19,7 +19,7 @@ from ..directory.channels import ChannelRef, ref_of
 from ..directory.streams import find_stream, stream_not_found
 from ..log import CommitInDoubt, Contended, Ending, Entry, append_batch, snapshots, streamed
 from ..log.effects import ABORTED, OPEN, STOPPED, Snapshot, StreamState
-from ..log.streamed_batch import Row, lock_stream
+from ..log.streamed_row import Row, lock_stream
 from ..models import Channel, Client, Message, Stream, StreamPart, digest
 from ..protocol import growing
 from ..protocol.errors import BusError, ErrorCode
@@ -195,12 +195,14 @@ def adopt(actor: Actor, of: str, *, keep: bool = True, door: str = "socket") -> 
             raise BusError(ErrorCode.STREAM_ENDED, details=[{"of": of, "have": row.have, "state": row.state}])
         if not keep:
             StreamPart.objects.filter(stream_id=row.id).delete()
-            row.have = row.size = 0
+            row.have = row.size = row.loose = row.merged = 0
         row.attempt += 1
         row.client_id, row.principal, row.rest = sender, actor.principal, door != "socket"
         Stream.objects.filter(pk=row.id).update(
             have=row.have,
             bytes=row.size,
+            loose=row.loose,
+            merged=row.merged,
             attempt=row.attempt,
             token_digest=digest(token),
             client_id=row.client_id,

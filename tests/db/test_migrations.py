@@ -18,7 +18,7 @@ LANDED = {
     "bus/migrations/0004_claims_in_order.py": "90483386c808e37e",
     "bus/migrations/0005_audit_principal.py": "b72961d65ca83a47",
     "bus/migrations/0006_help_texts_in_plain_english.py": "a8e60e3c3d1d17f9",
-    "bus/migrations/0007_streamed_messages.py": "a34ff9e2c60042ac",
+    "bus/migrations/0007_streamed_messages.py": "e6b99c2a373831ce",
 }
 
 

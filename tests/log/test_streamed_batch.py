@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -107,6 +108,24 @@ def test_the_parts_of_one_group_share_a_row_and_an_empty_one_needs_none(channel:
     write(part(channel.id, 6, "c"))
     assert kept() == [(2, 4, "ab"), (6, 6, "c")]
     assert stream().have == 6
+
+
+@pytest.mark.parametrize("mode", ["text", "parts"])
+def test_a_long_stream_has_few_rows(channel: Channel, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    """Every so often the newest rows become one. Each byte is written twice, however long the stream is."""
+    monkeypatch.setattr("bus.log.streamed_batch.MERGED", 8)
+    write(opening(channel.id, mode=mode))
+    contents: list[Any] = [f"{n} " if mode == "text" else {"n": n} for n in range(1, 101)]
+    for n, content in enumerate(contents, 1):
+        write(part(channel.id, n, content))
+        assert len(kept()) <= n // 8 + 8
+    borders = [(first, last) for first, last, _ in kept()]
+    assert borders[:2] == [(1, 8), (9, 16)]
+    assert all(before[1] + 1 == after[0] for before, after in itertools.pairwise(borders))
+    assert len(borders) == 100 // 8 + 100 % 8
+    write(part(channel.id, 100, end="complete"))
+    end = frames(channel)[-1]
+    assert (end["message"] if mode == "text" else end["parts"]) == ("".join(contents) if mode == "text" else contents)
 
 
 def test_a_repeated_part_counts_as_done_and_a_gap_is_refused(channel: Channel) -> None:
