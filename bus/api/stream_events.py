@@ -25,6 +25,7 @@ from ..services import streams
 from .dressing import FORMS, Dressing, Event, Position, Run, position_of
 from .following import Follower, answer, as_owner, caller, check_query, event
 from .schema import OF, operation
+from .throttling import spend
 from .views.base import BusView
 
 AS = OpenApiParameter(
@@ -41,6 +42,8 @@ LAST_PART = OpenApiParameter(
 )
 #: How often a message is looked for that is neither open here nor ended.
 TRIES = 3
+#: Characters that are kept of the names in a long body.
+LONGEST_NAME = 200
 
 _runs = msgspec.json.Decoder(Run)
 
@@ -112,17 +115,25 @@ def wanted(request: HttpRequest) -> tuple[type[Dressing], Position | None]:
     return FORMS[name], last
 
 
-def run_of(request: HttpRequest) -> Run | None:
-    """What the body says about AG-UI's run; None without such a body. Raises ``BusError`` FRAME_TOO_LARGE."""
-    limit = config().batch_bytes
-    body = request.read(limit + 1)
-    if len(body) > limit:
-        raise BusError(ErrorCode.FRAME_TOO_LARGE, f"The body is larger than the limit of {limit} bytes.")
+def run_of(request: HttpRequest, actor: Actor) -> Run | None:
+    """What the body says about AG-UI's run; None without such a body. Its bytes count for ``actor``.
+
+    Raises ``BusError`` FRAME_TOO_LARGE or RATE_LIMITED.
+    """
+    settings = config()
+    body = request.read(settings.batch_bytes + 1)
+    if len(body) > settings.batch_bytes:
+        raise BusError(ErrorCode.FRAME_TOO_LARGE, f"The body is larger than the limit of {settings.batch_bytes} bytes.")
+    spend(actor, 0, len(body))
     try:
-        return _runs.decode(body)
+        run = _runs.decode(body)
     except (msgspec.MsgspecError, RecursionError):
         # Other clients send bodies of their own, which say nothing here.
         return None
+    if len(body) > settings.frame_bytes:
+        # The answer keeps this as long as it is open, so a long conversation is left out.
+        return Run(run.thread[:LONGEST_NAME], run.run[:LONGEST_NAME])
+    return run
 
 
 @without_transaction
@@ -132,7 +143,7 @@ async def stream_events(request: HttpRequest, of: str) -> HttpResponseBase:
     async def made(request: HttpRequest, node: Node, scope: dict[str, Any]) -> Follower:
         actor = await caller(request, node)
         form, last = wanted(request)
-        run = run_of(request)
+        run = run_of(request, actor)
         state, ref = await node.runtime.run(find_stream, actor, unquote(of))
         if ref.address.is_inbox:
             actor, floor = await node.runtime.run(as_owner, actor, ref.address.channel)

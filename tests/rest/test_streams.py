@@ -232,6 +232,19 @@ async def test_a_follower_that_comes_back_gets_the_rest_in_the_middle_and_after_
             assert text_in(await rest_of(reader)) == text
 
 
+async def test_the_body_of_a_run_is_repeated_and_bounded(anonymous: Rest, fresh_room: str) -> None:
+    owner = await asyncio.to_thread(Owner, anonymous, fresh_room)
+    owner.end()
+    path = f"streams/{owner.of}/events?as=agui"
+    for text, number in (("Hi", 200), ("x" * 300_000, 200), ("x" * 4_500_000, 413)):
+        question = {"id": "u1", "role": "user", "content": text}
+        answer = anonymous("POST", path, {"threadId": "t1", "runId": "r1", "messages": [question], "tools": []})
+        assert answer.status_code == number
+        if number == 200:
+            assert '{"type":"RUN_STARTED","threadId":"t1","runId":"r1"}' in answer.text
+    assert '"runId":"arq_' in anonymous("POST", path, {"id": "chat", "messages": []}).text
+
+
 async def test_another_beginning_of_a_stream_is_seen_as_such(
     alice: Rest, shared_server: BusServer, fresh_room: str
 ) -> None:
