@@ -107,7 +107,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     streams: Annotated[int, amount("streams", "Maximum number of open streams of one client; 0: no limit.")] = 20
     stream_grace: Annotated[float, seconds("Seconds without its owner after which a stream is ended as aborted. Also the time that an owner has to follow a stop.", gt=0)] = 30.0
     stream_rest_grace: Annotated[float, seconds("Seconds without an append after which a stream of an owner over REST or in Django code is ended as aborted.", gt=0)] = 120.0
-    stream_idle: Annotated[float, seconds("Seconds without an append after which the stream of a connected owner is ended as aborted; 0: never.")] = 3600.0
+    stream_idle: Annotated[float, seconds("Seconds without an append after which the stream of a connected owner is ended as aborted; 0: never. A stream that was opened 24 times as long ago is ended too.")] = 3600.0
     # Between processes
     bell_shards: Annotated[int, amount("groups", "Groups on the channel layer over which the channels are spread.", ge=1, le=4096)] = 64
     bell_buffer: Annotated[int, amount("bytes", "Bytes that may wait for the channel layer. Above it ephemeral messages are refused with BUSY, and stored messages are announced by number only.", ge=1)] = 8388608

@@ -34,6 +34,8 @@ from . import audit, nodes
 PATIENCE = 0.5
 #: Streams that one sweep ends.
 SWEPT = 50
+#: How long a stream stays open at most, in times of the setting ``stream_idle``.
+LONGEST = 24
 
 
 class Stopped(NamedTuple):
@@ -259,6 +261,8 @@ def _overdue(now: datetime) -> Q:
     found |= Q(rest=True, touched_at__lt=now - timedelta(seconds=settings.stream_rest_grace))
     if settings.stream_idle:
         found |= Q(rest=False, touched_at__lt=now - timedelta(seconds=settings.stream_idle))
+        # An open stream keeps its channel's messages from the retention, so nobody may keep one open for ever.
+        found |= Q(opened_at__lt=now - LONGEST * timedelta(seconds=settings.stream_idle))
     return found
 
 

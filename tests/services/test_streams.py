@@ -282,16 +282,19 @@ def test_a_crashed_process_has_no_owners(channel: Channel, connected: Client) ->
     [
         ({"rest": True, "touched_at": "stream_rest_grace"}, "aborted"),
         ({"touched_at": "stream_idle"}, "aborted"),
+        ({"opened_at": "stream_idle"}, "aborted"),
         ({"stop_requested_at": "stream_grace"}, "stopped"),
     ],
-    ids=["an owner over REST", "an idle owner", "a stop that nobody follows"],
+    ids=["an owner over REST", "an idle owner", "an owner that never ends", "a stop that nobody follows"],
 )
 def test_what_is_overdue_ends(channel: Channel, connected: Client, change: dict[str, Any], state: str) -> None:
     open_for_ada(channel, "arq_a1", "a")
     open_for_ada(channel, "arq_other", "b")
     for seconds, ends in ((-5, 0), (5, 1)):
         moments = {
-            field: ago(getattr(config(), value) + seconds) if isinstance(value, str) else value
+            field: ago(getattr(config(), value) * (streams.LONGEST if field == "opened_at" else 1) + seconds)
+            if isinstance(value, str)
+            else value
             for field, value in change.items()
         }
         Stream.objects.filter(uid="arq_a1").update(**moments)
