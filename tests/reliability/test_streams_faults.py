@@ -56,6 +56,7 @@ async def test_a_deploy_in_the_middle_costs_no_part(start_server: StartServer, s
     assert "Traceback" not in server.log()
 
 
+@pytest.mark.embedded
 async def test_a_message_to_a_whole_room_grows_for_every_member_of_the_room(
     start_server: StartServer, wire: Connect, storage: Storage
 ) -> None:
@@ -84,6 +85,7 @@ async def test_a_message_to_a_whole_room_grows_for_every_member_of_the_room(
     assert_nothing_is_open(storage)
 
 
+@pytest.mark.embedded
 async def test_in_an_ephemeral_channel_nothing_grows(start_server: StartServer, wire: Connect) -> None:
     server = await asyncio.to_thread(start_server)
     token = await asyncio.to_thread(server.create_token, "admin", admin=True)
@@ -219,6 +221,7 @@ async def test_after_a_restore_an_owner_learns_what_is_left_and_says_the_rest_ag
     assert_nothing_is_open(storage)
 
 
+@pytest.mark.embedded
 async def test_an_export_brings_answers_back_and_makes_no_owner_of_anybody(
     start_server: StartServer, wire: Connect, storage: Storage, tmp_path: Path
 ) -> None:

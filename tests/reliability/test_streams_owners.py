@@ -222,3 +222,34 @@ async def test_where_owner_and_server_die_together_nothing_stays_open(
         await owner_dies(relay, both, storage)
     finally:
         await relay.stop()
+
+
+@pytest.mark.cluster
+async def test_what_waits_in_a_frozen_process_is_refused_once_others_ended_its_streams(
+    start_server: StartServer, storage: Storage, backends: Backends
+) -> None:
+    """A process stops for a while with owners on it: the other one ends their streams, and nothing is ended twice."""
+    env = {
+        "ARQONBUS_STREAM_GRACE": f"{GRACE:g}",
+        "ARQONBUS_NODE_HEARTBEAT": "0.5",
+        "ARQONBUS_NODE_TIMEOUT": "3",
+        "ARQONBUS_RETRY_SPREAD": "0.2",
+    }
+    relay = await relay_of(start_server, storage, backends, 4, env)
+    try:
+        owner = await relay.owner(opens=True)
+        await relay.spoken(owner, 3)
+        await asyncio.to_thread(relay.servers[0].freeze)
+        near = relay.watches[1]
+        ended = [stream["of"] for stream in relay.streams]
+        await wait_for(
+            lambda: all(near.growths[of].end is not None for of in ended), "the other process ends them", deadline=60
+        )
+        await asyncio.to_thread(relay.servers[0].thaw)
+        # Its readers come back by themselves, with its owner's last parts unheard.
+        await relay.all_ended("aborted")
+        assert {of: len(ends) for of, ends in ends_kept(storage).items()} == dict.fromkeys(ended, 1)
+        assert_nothing_is_open(storage)
+    finally:
+        await asyncio.to_thread(relay.servers[0].thaw)
+        await relay.stop()

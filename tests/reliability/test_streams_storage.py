@@ -54,7 +54,9 @@ def bytes_used(storage: Storage) -> int:
     return int(query(storage, "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")[0][0])
 
 
-@pytest.mark.parametrize(("parts", "one_by_one"), [(20_000, False), (2_000, True)], ids=["20,000 parts", "2,000 acks"])
+@pytest.mark.parametrize(
+    ("parts", "one_by_one"), [(20_000, False), (1_000, True)], ids=["20,000 parts", "1,000 commits"]
+)
 async def test_storage_is_in_proportion_to_the_text(
     start_server: StartServer, storage: Storage, wire: Connect, parts: int, one_by_one: bool
 ) -> None:

@@ -169,6 +169,7 @@ async def test_nobody_but_its_owner_appends_to_a_stream_or_ends_it(
     assert "forged" not in json.dumps(reader.frames)
 
 
+@pytest.mark.embedded
 async def test_what_is_no_append_stays_what_it_was(wire: Connect, public_server: BusServer, fresh_room: str) -> None:
     reader = await wire(public_server, room=f"{fresh_room}:talk")
     sender = await wire(public_server, room=f"{fresh_room}:talk")
@@ -181,6 +182,7 @@ async def test_what_is_no_append_stays_what_it_was(wire: Connect, public_server:
         assert not isinstance(frame.get("stream"), dict)
 
 
+@pytest.mark.embedded
 async def test_malformed_streams_are_refused_and_name_the_field(
     wire: Connect, public_server: BusServer, fresh_room: str
 ) -> None:
@@ -244,6 +246,7 @@ async def test_malformed_streams_are_refused_and_name_the_field(
 # --- what a stranger may not fill -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.embedded
 async def test_a_stream_never_outgrows_a_frame_and_can_still_be_ended(
     start_server: StartServer, wire: Connect, storage: Storage
 ) -> None:
@@ -292,6 +295,7 @@ async def test_one_client_has_so_many_open_streams_and_no_more(start_server: Sta
         await opened(again, "lab", "talk-9")
 
 
+@pytest.mark.embedded
 async def test_parts_count_as_frames_of_their_sender(start_server: StartServer, wire: Connect) -> None:
     server = await asyncio.to_thread(start_server, env={"ARQONBUS_RATE_LIMIT": "20"})
     owner = await wire(server, client_id="owner", room="lab:door")
@@ -322,6 +326,7 @@ async def test_steers_that_nobody_takes_are_bounded(start_server: StartServer, s
     assert_nothing_is_open(storage)
 
 
+@pytest.mark.embedded
 async def test_who_joins_many_long_streams_and_does_not_read_fills_no_memory(
     start_server: StartServer, wire: Connect
 ) -> None:
