@@ -14,6 +14,7 @@ from ..protocol.kept import legible
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..services import history as history_service
+from ..services.folding import MARK
 from ..shapes import Message, Shape
 from .base import LOOK, Answer, Context, Parameters, command
 
@@ -64,14 +65,21 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
     """Past messages, oldest first: the newest ones, or those before or after a position."""
     address = where(context, parameters)
     plain = parameters.before is parameters.after is parameters.type is parameters.sender is None
-    if plain and not parameters.fold:
+    if plain:
         recent = context.process.recent(address, parameters.limit)
-        if recent is not None and sum(len(frame) for _, frame in recent) <= MOST_BYTES:
+        if recent is not None and _from_memory([frame for _, frame in recent], fold=parameters.fold):
             more = recent[0][0] if recent and recent[0][0] > 1 else None
             # The newest messages may come from a process of an older version.
             return _answer(address, [legible(frame, seq) for seq, frame in recent], more)
     answer: Answer = await context.process.ask(read, context, address, parameters)
     return answer
+
+
+def _from_memory(frames: list[bytes], *, fold: bool) -> bool:
+    """Whether the newest messages may be answered from memory: they are small, and none of them has to be folded."""
+    if fold and any(MARK in frame for frame in frames):
+        return False
+    return sum(map(len, frames)) <= MOST_BYTES
 
 
 def where(context: Context, parameters: HistoryParameters) -> Address:

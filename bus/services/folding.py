@@ -16,7 +16,7 @@ from ..protocol.growing import STREAM_END
 from ..protocol.kept import legible
 
 #: What the frames of openings and ends have, and few others.
-_MARK = b'"stream":{'
+MARK = b'"stream":{'
 
 
 class _Head(msgspec.Struct):
@@ -41,7 +41,7 @@ class Folding:
         self._openings: dict[int, str] = {}
         self._ends: dict[int, str] = {}
         for position, message in enumerate(found):
-            if _MARK in message.frame:
+            if MARK in message.frame:
                 self._note(position, message.frame)
         uids = {*self._openings.values(), *self._ends.values()}
         rows = Stream.objects.filter(uid__in=uids) if uids else Stream.objects.none()

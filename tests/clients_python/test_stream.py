@@ -162,6 +162,8 @@ async def test_a_steer_is_taken_or_stands_in_untaken(client: Connect, fresh_room
         late = await reader.publish(address, "too late", steer=answer)
         assert late.steered is False
         assert (await reader.publish(address, "ordinary")).steered is None
+        kept = [message.steer async for message in reader.history(address)]
+        assert kept == [None, out.of, out.of, out.of, None]
 
 
 @pytest.mark.parametrize("graceful", [False, True], ids=["killed", "graceful"])

@@ -77,6 +77,12 @@ class Message:
         return self.room == INBOX_ROOM
 
     @property
+    def steer(self) -> str | None:
+        """The id of the streamed message that this message wants to steer, or None."""
+        steer = self.raw.get("steer")
+        return steer if isinstance(steer, str) else None
+
+    @property
     def state(self) -> str | None:
         """None. A streamed message (:class:`arqonbus.Answer`) has a state, and its text grows."""
         return None
