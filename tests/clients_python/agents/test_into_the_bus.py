@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable
+import importlib
+from typing import Any
 
 import pytest
-from agents import Agent, RunConfig, Runner, function_tool
-from agents.testing import ScriptedModel, function_call
 
 import arqonbus
-from tests.clients_python.agents import test_langgraph, test_openai_agents, test_pydantic_ai
 from tests.clients_python.agents.collecting import Slow
 from tests.harness.server import BusServer
 
@@ -18,15 +16,26 @@ from tests.harness.server import BusServer
 pytestmark = pytest.mark.embedded
 
 ANSWER = "It is sunny in Rome"
-RUNS: dict[str, Callable[[], AsyncIterable[object]]] = {
-    "pydantic-ai": lambda: test_pydantic_ai.told(test_pydantic_ai.reporter()).run_stream(),
-    "pydantic-ai-vercel": lambda: test_pydantic_ai.asked(test_pydantic_ai.reporter()).run_stream(),
-    "langgraph": lambda: test_langgraph.graph().astream(test_langgraph.QUESTION, stream_mode=["updates", "messages"]),
-    "openai-agents": lambda: test_openai_agents.told(),
-}
+FRAMEWORKS = ["pydantic_ai", "vercel", "langgraph", "openai_agents"]
 
 
-@pytest.mark.parametrize("framework", RUNS)
+def runs(framework: str) -> Any:
+    """The runs of a framework, which is imported when they are needed."""
+    return importlib.import_module(f"tests.clients_python.agents.{framework}_runs")
+
+
+def events(framework: str) -> Any:
+    """The events of a run whose answer is `ANSWER`."""
+    if framework == "langgraph":
+        made = runs(framework)
+        return made.graph().astream(made.QUESTION, stream_mode=["updates", "messages"])
+    if framework == "openai_agents":
+        return runs(framework).told()
+    made = runs("pydantic_ai")
+    return (made.asked if framework == "vercel" else made.told)(made.reporter()).run_stream()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 async def test_readers_and_the_history_have_the_answer(
     framework: str, shared_server: BusServer, fresh_room: str
 ) -> None:
@@ -37,12 +46,12 @@ async def test_readers_and_the_history_have_the_answer(
         reader.subscribe(address) as messages,
     ):
         async with bus.stream(address) as out:
-            await out.pipe(RUNS[framework]())
+            await out.pipe(events(framework))
         answer = await messages.get(30)
         await answer.ended()
         assert (answer.text, answer.state) == (ANSWER, "complete")
         async with bus.stream(address, mode="parts") as out:
-            await out.pipe(RUNS[framework]())
+            await out.pipe(events(framework))
         kept = (await bus.history_page(address)).messages
         assert [message.state for message in kept] == ["complete", "complete"]
         deltas = [part["delta"] for part in kept[1].parts if part["type"] in ("TEXT_MESSAGE_CONTENT", "text-delta")]
@@ -51,14 +60,11 @@ async def test_readers_and_the_history_have_the_answer(
 
 async def test_a_stop_request_ends_the_run_and_the_message(shared_server: BusServer, fresh_room: str) -> None:
     slow = Slow()
-    wait = function_tool(slow.do, name_override="wait", description_override="Wait.")
-    agent = Agent(name="asker", model=ScriptedModel([[function_call("wait", {}, call_id="c1")]]), tools=[wait])
     async with arqonbus.connect(shared_server.url) as bus, arqonbus.connect(shared_server.url) as other:
 
         async def own() -> arqonbus.Stream:
             async with bus.stream(f"{fresh_room}:answers", run=fresh_room) as out:
-                run = Runner.run_streamed(agent, "Wait.", run_config=RunConfig(tracing_disabled=True))
-                await out.pipe(run.stream_events())
+                await out.pipe(runs("openai_agents").waiting(slow))
             return out
 
         owner = asyncio.ensure_future(own())

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
-from agents import Agent, RunConfig, Runner, function_tool, handoff
-from agents.testing import ScriptedModel, assistant_message, function_call
 
 from tests.clients_python.agents.collecting import (
     Slow,
@@ -19,33 +18,19 @@ from tests.clients_python.agents.collecting import (
 
 pytestmark = pytest.mark.pure
 
-ANSWER = "It is sunny in Rome"
+
+@pytest.fixture(scope="module")
+def runs() -> Any:
+    """The runs. Only the process that runs these tests imports the framework."""
+    return importlib.import_module("tests.clients_python.agents.openai_agents_runs")
 
 
-@function_tool
-def weather(city: str) -> str:
-    """Tell the weather."""
-    return f"sunny in {city}"
+async def test_a_stream_of_text_gets_the_answer_once(runs: Any) -> None:
+    assert "".join(await text(runs.told())) == runs.ANSWER
 
 
-def told() -> Any:
-    """The events of a run that calls a tool, hands over to another agent, and answers."""
-    other = Agent(name="reporter", model=ScriptedModel([[assistant_message(ANSWER)]]))
-    calls = [
-        [function_call("weather", {"city": "Rome"}, call_id="c1")],
-        [function_call("transfer_to_reporter", {}, call_id="c2")],
-    ]
-    agent = Agent(name="asker", model=ScriptedModel(calls), tools=[weather], handoffs=[handoff(other)])
-    run = Runner.run_streamed(agent, "What is the weather?", run_config=RunConfig(tracing_disabled=True))
-    return run.stream_events()
-
-
-async def test_a_stream_of_text_gets_the_answer_once() -> None:
-    assert "".join(await text(told())) == ANSWER
-
-
-async def test_a_stream_of_parts_gets_agui_events() -> None:
-    events = await parts(told())
+async def test_a_stream_of_parts_gets_agui_events(runs: Any) -> None:
+    events = await parts(runs.told())
     assert types(events)[:2] == ["RUN_STARTED", "STEP_STARTED"]
     assert types(events)[-4:] == ["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT", "TEXT_MESSAGE_END", "RUN_FINISHED"]
     assert [part["stepName"] for part in events if part["type"] == "STEP_FINISHED"] == ["asker", "reporter"]
@@ -53,15 +38,10 @@ async def test_a_stream_of_parts_gets_agui_events() -> None:
     assert calls == [("c1", "weather"), ("c2", "transfer_to_reporter")]
     assert "".join(part["delta"] for part in events if part["type"] == "TOOL_CALL_ARGS") == '{"city":"Rome"}{}'
     assert next(part["content"] for part in events if part["type"] == "TOOL_CALL_RESULT") == "sunny in Rome"
-    assert "".join(part["delta"] for part in events if part["type"] == "TEXT_MESSAGE_CONTENT") == ANSWER
+    assert "".join(part["delta"] for part in events if part["type"] == "TEXT_MESSAGE_CONTENT") == runs.ANSWER
 
 
-async def test_a_stop_ends_the_run() -> None:
+async def test_a_stop_ends_the_run(runs: Any) -> None:
     for check in (expect_that_a_reader_ends_the_run, expect_that_a_cancelled_reader_ends_the_run):
         slow = Slow()
-        wait = function_tool(slow.do, name_override="wait", description_override="Wait.")
-        model = ScriptedModel([[function_call("wait", {}, call_id="c1")], [assistant_message(ANSWER)]])
-        run = Runner.run_streamed(
-            Agent(name="asker", model=model, tools=[wait]), "Wait.", run_config=RunConfig(tracing_disabled=True)
-        )
-        await check(run.stream_events(), slow)
+        await check(runs.waiting(slow), slow)
