@@ -24,8 +24,8 @@ from ..models import wire_time
 from ..notify import dispatch
 from ..protocol import frames
 from ..protocol.appends import APPEND, LONGEST_UID
-from ..protocol.dialects import SERVER_TYPES
 from ..protocol.errors import BusError, ErrorCode, target_not_found
+from ..protocol.growing import STREAM_END
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, MODES, PAYLOAD_RULE, Inbound
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import Route
@@ -316,9 +316,8 @@ def append_message(of: str, n: int, **keys: Any) -> Inbound:
 
 def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, id: str | None) -> Inbound:
     """A message of Django code in canonical form. Raises ``BusError`` VALIDATION_ERROR."""
-    if type in SERVER_TYPES:
-        message_ = f"`type` {type} is reserved for the server."
-        raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": "type", "message": message_}])
+    if type == STREAM_END:
+        raise streamed.invalid("type", f"`type` {type} is reserved for the server.")
     for field, text, longest in (("type", type, 64), ("id", id, 128)):
         if not (is_printable(text, longest) or (field == "id" and not text)):
             message_ = f"`{field}` is 1 to {longest} printable characters long."
