@@ -156,6 +156,28 @@ export const streams = ({ url, given, say, until, listen }) => ({
     process.exit(0);
   },
 
+  async quiet() {
+    // A reader without parts, also over the next connection.
+    const { address } = given;
+    const line = await Line.to(url);
+    const frames = [];
+    const onFrame = (direction, _text, frame) => direction === "in" && frames.push(frame);
+    const [owner, reader] = [await connect(url), await connect(line.url, { backoff: backoff(), onFrame })];
+    const subscription = await reader.subscribe(address, { parts: false }).open();
+    line.cut();
+    await until(() => reader.connections === 2 && reader.connected);
+    // What the new connection had to say is answered before this.
+    await reader.ping();
+    const out = await owner.stream(address);
+    const message = (await subscription.next()).value;
+    await out.write("all of it");
+    await out.flush();
+    await out.end();
+    const state = await message.ended;
+    say("quiet", { state, text: message.text, parts: frames.filter((frame) => frame.type === "append").length });
+    process.exit(0);
+  },
+
   async stopped() {
     const { address } = given;
     const [owner, reader] = [await connect(url), await connect(url)];

@@ -71,6 +71,13 @@ def test_an_answer_is_whole_although_the_server_is_killed_in_the_middle(
     assert said["connections"] == [2, 2]
 
 
+def test_a_reader_without_parts_gets_none_also_after_a_break(
+    node: Run, shared_server: BusServer, fresh_room: str
+) -> None:
+    said = node("quiet", shared_server, address=f"{fresh_room}:quiet").expect("quiet")
+    assert said == {"event": "quiet", "state": "complete", "text": "all of it", "parts": 0}
+
+
 def test_a_stop_reaches_the_owner_and_its_model(node: Run, shared_server: BusServer, fresh_room: str) -> None:
     said = node("stopped", shared_server, address=f"{fresh_room}:stop").expect("stopped")
     assert said == {
