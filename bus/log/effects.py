@@ -114,6 +114,8 @@ class Part(Effect):
 
     #: The bytes that the end's envelope takes besides content and payload.
     ENVELOPE: ClassVar[int] = 512
+    #: The bytes that an end counts for while it waits. Its transaction reads the whole content, so not too many share one.
+    END_BYTES: ClassVar[int] = 65536
 
     def __init__(
         self,
@@ -159,8 +161,9 @@ class Part(Effect):
 
     @property
     def size(self) -> int:
-        """The bytes of the content, the payload and the uids."""
-        return len(self.data) + len(self.payload or b"") + sum(map(len, self.took))
+        """The bytes of the content, the payload and the uids. An end counts for the content that its transaction reads."""
+        own = len(self.data) + len(self.payload or b"") + sum(map(len, self.took))
+        return own if self.end is None else own + self.END_BYTES
 
 
 class Ending(Effect):

@@ -140,9 +140,8 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
             heads[channel_id] = seq
             entry.seq = seq
             entry.epoch = position[1]
-            if streams is not None and entry.effect is not None:
-                streams.keep(entry, seq)
-            entry.frame = frames.finish_message(entry.head, entry.tail, stamp, seq)
+            tail = entry.tail if streams is None or entry.effect is None else streams.keep(entry, seq)
+            entry.frame = frames.finish_message(entry.head, tail, stamp, seq)
             rows.append((channel_id, seq, entry.uid, entry.type, entry.sender, moment, entry.frame.decode()))
             if entry.key is not None:
                 used[entry.key] = entry

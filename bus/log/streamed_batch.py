@@ -143,9 +143,10 @@ class StreamBatch:
             return False
         return True
 
-    def keep(self, entry: Entry, seq: int) -> None:
-        """Do what an admitted entry does besides its message, which gets ``seq``. An end gets its ``tail``."""
+    def keep(self, entry: Entry, seq: int) -> bytes:
+        """Do what an admitted entry does besides its message, which gets ``seq``. Return the message's tail."""
         effect = entry.effect
+        tail = entry.tail
         if isinstance(effect, Opening):
             row = Row(
                 0, entry.uid, entry.channel_id, seq, effect.mode, OPEN, 0, 1, effect.client_id, effect.principal,
@@ -154,7 +155,7 @@ class StreamBatch:
             self._rows[entry.uid] = row
             self._counts[effect.client_id] = self._counts.get(effect.client_id, 0) + 1
             self._tell(row, effect)
-            return
+            return tail
         row = self._rows[_name(entry)]
         if isinstance(effect, Steer):
             effect.steered = row.state == OPEN
@@ -166,11 +167,13 @@ class StreamBatch:
         elif isinstance(effect, Part):
             if effect.mode and effect.n > row.have:
                 self._add(row, effect)
-            effect.untaken = self._end(row, entry, seq, effect.end or STOPPED, effect.payload)
+            effect.untaken = [uid for _, uid in row.open_steers]
+            tail = self._end(row, seq, effect.end or STOPPED, effect.payload)
         elif isinstance(effect, Ending):
-            self._end(row, entry, seq, effect.state, None)
+            tail = self._end(row, seq, effect.state, None)
         if effect is not None:
             self._tell(row, effect)
+        return tail
 
     def _tell(self, row: Row, effect: Effect) -> None:
         effect.stream = row.told()
@@ -250,18 +253,18 @@ class StreamBatch:
             row.steers -= len(taken)
             row.moved = True
 
-    def _end(self, row: Row, entry: Entry, seq: int, state: str, payload: bytes | None) -> list[str]:
-        """End a stream at ``seq``. Return the uids of the steers that the owner has not taken."""
+    def _end(self, row: Row, seq: int, state: str, payload: bytes | None) -> bytes:
+        """End a stream at ``seq``. Return the tail of its ``stream_end``, with the whole content."""
         row.state = STOPPED if row.stopping else state
         row.end_seq = seq
         row.moved = True
         row.steers = 0
-        untaken = [uid for _, uid in row.open_steers]
-        whole = joined(row.mode, (*row.before, *row.pieces))
-        entry.tail = growing.stream_end_tail(row.uid, row.seq, row.mode, row.state, row.have, untaken, payload, whole)
         if row.client_id in self._counts:
             self._counts[row.client_id] -= 1
-        return untaken
+        untaken = [uid for _, uid in row.open_steers]
+        whole = joined(row.mode, (*row.before, *row.pieces))
+        row.before = ()
+        return growing.stream_end_tail(row.uid, row.seq, row.mode, row.state, row.have, untaken, payload, whole)
 
     # --- the statements -----------------------------------------------------------------------------------------------
 

@@ -63,6 +63,19 @@ async def test_what_a_client_pipelines_is_one_answer(writing: Writing, channel: 
     assert end["message"] == "".join(f"{n} " for n in range(1, 30))
 
 
+async def test_ends_are_shared_out_over_transactions(
+    writing: Writing, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads a whole text, so a thousand of them in one transaction would take a thousand times the largest one."""
+    monkeypatch.setattr("bus.log.writer.GROUP_BYTES", 3 * 65536)
+    await in_thread(lambda: make.write(*(opening(channel.id, f"arq_{n}") for n in range(9))))
+    transactions: list[int] = []
+    writing.writer.observe_commit = lambda batch, began, ended: transactions.append(len(batch))
+    done = await writing.append(*(part(channel.id, 0, of=f"arq_{n}", end="complete") for n in range(9)))
+    assert [entry.seq for entry in done] == list(range(10, 19))
+    assert max(transactions) == 3
+
+
 @pytest.mark.cluster
 async def test_a_locked_stream_holds_up_its_own_channel_only(writing: Writing, channel: Channel) -> None:
     """The parts of the others go on, and those of the locked one follow in their order."""
