@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from django.db import OperationalError, transaction
-from django.db.models import Q
+from django.db.models import Min, Q
 from django.utils import timezone
 
 from ..auth.permissions import MANAGE, PUBLISH, Actor, can, require
@@ -20,7 +20,7 @@ from ..directory.streams import find_stream, stream_not_found
 from ..log import CommitInDoubt, Contended, Ending, Entry, append_batch, snapshots, streamed
 from ..log.effects import ABORTED, OPEN, STOPPED, Snapshot, StreamState
 from ..log.streamed_row import Row, lock_stream
-from ..models import Channel, Client, Message, Stream, StreamPart, digest
+from ..models import Channel, Client, Message, Node, Stream, StreamPart, digest
 from ..protocol import growing
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import SERVER
@@ -256,14 +256,26 @@ def end_overdue() -> list[Entry]:
 def _overdue(now: datetime) -> Q:
     settings = config()
     grace = now - timedelta(seconds=settings.stream_grace)
-    # Who appended since is back, even if no sweep has seen it connected: a process may be killed before its first one.
-    found = Q(stop_requested_at__lt=grace) | Q(rest=False, gone_at__lt=grace, touched_at__lt=grace)
-    found |= Q(rest=True, touched_at__lt=now - timedelta(seconds=settings.stream_rest_grace))
+    found = Q(stop_requested_at__lt=grace)
+    up_since = _up_since()
+    if up_since is None or up_since < grace:
+        # Who appended since is back, even if no sweep has seen it connected: a process may be killed before its first one.
+        found |= Q(rest=False, gone_at__lt=grace, touched_at__lt=grace)
+        if settings.stream_idle:
+            found |= Q(rest=False, touched_at__lt=now - timedelta(seconds=settings.stream_idle))
+    rest_grace = now - timedelta(seconds=settings.stream_rest_grace)
+    if up_since is None or up_since < rest_grace:
+        found |= Q(rest=True, touched_at__lt=rest_grace)
     if settings.stream_idle:
-        found |= Q(rest=False, touched_at__lt=now - timedelta(seconds=settings.stream_idle))
         # An open stream keeps its channel's messages from the retention, so nobody may keep one open for ever.
         found |= Q(opened_at__lt=now - LONGEST * timedelta(seconds=settings.stream_idle))
     return found
+
+
+def _up_since() -> datetime | None:
+    """Return when the oldest living process started; None without one. While no process was up, no owner could be there."""
+    oldest: datetime | None = Node.objects.filter(pk__in=nodes.alive_ids()).aggregate(at=Min("started_at"))["at"]
+    return oldest
 
 
 def _note_the_gone(now: datetime) -> None:

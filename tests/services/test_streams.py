@@ -40,7 +40,7 @@ def _no_rules_of_other_tests() -> Iterator[None]:
 @pytest.fixture
 def connected() -> Client:
     """Ada's connection."""
-    node = Node.objects.create(id="n1", host="h", pid=1, version="1")
+    node = Node.objects.create(id="n1", host="h", pid=1, version="1", started_at=ago(86_400))
     return Client.objects.create(client_id="ada", principal="user:1", node=node, connection_id="c1")
 
 
@@ -212,7 +212,7 @@ def test_only_the_same_identity_or_a_manager_adopts(channel: Channel) -> None:
 def test_who_gets_an_id_without_a_proof_gets_no_stream_with_it(channel: Channel) -> None:
     write(opening(channel.id, owner="guest"), part(channel.id, 1, "a", owner="guest"))
     Client.objects.create(client_id="guest", resume_digest="x", disconnected_at=ago(1))
-    node = Node.objects.create(id="n1", host="h", pid=1, version="1")
+    node = Node.objects.create(id="n1", host="h", pid=1, version="1", started_at=ago(86_400))
     newcomer = claims.Claim(
         client_id="guest", client_type="app", screen_name="", avatar="", personality={}, role="anonymous", principal="",
         generated=False, node_id=node.id, connection_id="c2", channel_id=channel.id, last_activity=timezone.now(),
@@ -267,6 +267,18 @@ def test_who_appends_is_there_though_no_sweep_has_seen_it_connected(channel: Cha
     Stream.objects.update(gone_at=ago(config().stream_grace + 60), touched_at=ago(2))
     assert streams.end_overdue() == []
     Stream.objects.update(touched_at=ago(config().stream_grace + 1))
+    assert len(streams.end_overdue()) == 1
+
+
+@pytest.mark.parametrize("rest", [False, True], ids=["on a socket", "over REST"])
+def test_while_no_process_was_up_no_owner_is_missed(channel: Channel, connected: Client, rest: bool) -> None:
+    """A stop may last longer than the grace: owners get the grace anew, from the start of the first process."""
+    open_for_ada(channel, rest=rest)
+    Client.objects.update(node=None, disconnected_at=ago(config().stream_idle + 60))
+    Stream.objects.update(gone_at=ago(config().stream_idle + 60), touched_at=ago(config().stream_idle + 60))
+    Node.objects.update(started_at=ago(5))
+    assert streams.end_overdue() == []
+    Node.objects.update(started_at=ago((config().stream_rest_grace if rest else config().stream_grace) + 1))
     assert len(streams.end_overdue()) == 1
 
 
