@@ -64,6 +64,7 @@ def test_a_part_keeps_the_bytes_of_its_owner() -> None:
     [
         (append(), Append(OF, 1, "text", b"Hel")),
         (append(delta=""), Append(OF, 1, "text", b"")),
+        (append(delta=None, part={"x": 1}), Append(OF, 1, "parts", b'{"x": 1}')),
         (append(part=None, end=None, took=None, token=None, payload=None, id=None), Append(OF, 1, "text", b"Hel")),
         (append(own={"key": 1}, room="r", channel=5, echo=7), Append(OF, 1, "text", b"Hel")),
         (append(n=2**53 - 1, end="complete"), Append(OF, 2**53 - 1, "text", b"Hel", "complete")),
