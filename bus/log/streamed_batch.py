@@ -104,7 +104,8 @@ class StreamBatch:
         assert effect is not None
         effect.settled = True
         row = self._rows.get(_name(entry))
-        if row is None:
+        # A stranger may repeat a plain message of its own with the name of somebody's stream. It learns nothing.
+        if row is None or not _belong_together(entry, effect, row):
             return
         self._tell(row, effect)
         if isinstance(effect, Part):
@@ -338,6 +339,15 @@ class StreamBatch:
 def _name(entry: Entry) -> str:
     """Return the uid of the stream that an entry opens or changes."""
     return (entry.effect.of if entry.effect is not None else "") or entry.uid
+
+
+def _belong_together(entry: Entry, effect: Effect, row: Row) -> bool:
+    """Return whether the message that ``entry`` repeats can have had this effect on the stream."""
+    if row.channel_id != entry.channel_id:
+        return False
+    if isinstance(effect, Opening):
+        return (row.seq, row.client_id, row.principal) == (entry.seq, effect.client_id, effect.principal)
+    return not isinstance(effect, Part) or row.belongs_to(effect)
 
 
 class _End(msgspec.Struct):

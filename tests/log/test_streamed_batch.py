@@ -265,6 +265,20 @@ def test_a_repeated_steer_hears_the_same_as_the_first_time(channel: Channel) -> 
     assert (late.duplicate, effect_of(late).steered) == (True, False)
 
 
+def test_who_repeats_a_plain_message_learns_nothing_of_a_stream(channel: Channel) -> None:
+    """Eve's message has the id of Ada's hidden stream, or the repeat names that stream."""
+    own = Channel.objects.create(room=channel.room, name="own")
+    write(opening(channel.id), part(channel.id, 1, "secret"))
+    write(message(own.id, "arq_a1", sender="eve", key="eve/a1"), message(channel.id, "arq_a1", key="eve/same"))
+    repeats = write(
+        opening(own.id, owner="eve", key="eve/a1"), steer(own.id, "arq_a1", key="eve/a1"),
+        part(own.id, 1, owner="eve", end="complete", key="eve/a1"), opening(channel.id, owner="eve", key="eve/same"),
+        opening(channel.id, key="eve/same"), part(channel.id, 1, owner="eve", end="complete", key="eve/same"),
+    )  # fmt: skip
+    assert [(entry.duplicate, entry.error, effect_of(entry).stream) for entry in repeats] == [(True, None, None)] * 6
+    assert not effect_of(repeats[1]).steered
+
+
 def test_a_steer_that_came_and_was_taken_in_one_group_leaves_nothing(channel: Channel) -> None:
     write(opening(channel.id), steer(channel.id, "arq_s1"), part(channel.id, 1, "a", took=("arq_s1",)))
     assert (StreamSteer.objects.count(), stream().steers) == (0, 0)
