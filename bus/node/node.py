@@ -111,7 +111,7 @@ class Node:
         self.streams = Streams(self.hub, self.broker, runtime.run_watcher, self._own_delivered, self.channels.forget)
         self.replays = Replays(runtime, self.hub, self.streams, self.channels)
         self.growing = Growing(runtime, self.hub, self.streams)
-        self.owners = Owners(runtime, self.clients, self.hub)
+        self.owners = Owners(runtime, self.clients, self.hub, self.channels, self.permissions)
         self.watch = Watch(
             runtime,
             self.clients,

@@ -9,38 +9,53 @@ from collections.abc import Sequence
 
 from django.db import Error as DatabaseError
 
+from ...auth.permissions import PUBLISH
+from ...directory.channels import ChannelRef
 from ...log.effects import OPEN, StreamState
 from ...notify.messages import StreamSignal
 from ...protocol import growing
+from ...protocol.names import Address
 from ...realtime.hub import Hub
 from ...services import stream_owners
 from ...services import streams as streamed
 from ..client import Clients, ClientState
+from ..permissions import Permissions
 from ..runtime import Runtime
+from .channels import Channels
 
 #: What ``ClientState.told`` has for a stop; a steer has its seq.
 STOP = 0
-#: Streams that a connection was told of, and notices about one of them, that are remembered. Then all are told again.
-TOLD = 1000
+#: Streams that a connection was told of, and notices about one of them, that are remembered. Then all are told again. More
+#: notices than the steers that may wait for one owner.
+TOLD, NOTICES = 1000, 2000
 
 
 class Owners:
-    """Tells the owners of streamed messages that are clients of this process."""
+    """Tells the owners of streamed messages that are clients of this process.
 
-    def __init__(self, runtime: Runtime, clients: Clients, hub: Hub) -> None:
+    An owner that may not publish in the channel any more is told nothing.
+    """
+
+    def __init__(
+        self, runtime: Runtime, clients: Clients, hub: Hub, channels: Channels, permissions: Permissions
+    ) -> None:
         self._runtime = runtime
         self._clients = clients
         self._hub = hub
+        self._channels = channels
+        self._permissions = permissions
 
     def tell(self, signal: StreamSignal) -> None:
         """Tell the owner of a stop or a steer, if it is connected here and does not know of it."""
         client = self._owner(signal.client_id, signal.principal)
         if client is None:
             return
-        if signal.frame:
-            self._send(client, signal.of, signal.steer_seq, signal.frame)
+        ref = self._known(client, signal)
+        if signal.frame and ref is not None:
+            if self._permissions.may(client, PUBLISH, ref):
+                self._send(client, signal.of, signal.steer_seq, signal.frame)
         else:
-            # The notice did not fit into the notification.
+            # The notice did not fit into the notification, or only the database can say whether the owner may have it.
             self._runtime.spawn(self._look_up(signal.of))
 
     def remind(self, state: StreamState) -> None:
@@ -61,7 +76,12 @@ class Owners:
                     owed[state.id] = client
         if not owed:
             return
-        for notice in await self._runtime.run_watcher(stream_owners.owed, list(owed)):
+        uids = {state.id: state.uid for state in states}
+        asked = {
+            pk: stream_owners.Owner(client.actor, frozenset((client.told or {}).get(uids[pk], ())))
+            for pk, client in owed.items()
+        }
+        for notice in await self._runtime.run_watcher(stream_owners.owed, asked):
             client = owed[notice.state.id]
             state, place = notice.state, notice.address
             if state.stopping:
@@ -76,6 +96,13 @@ class Owners:
         except DatabaseError:
             pass  # The next look finds it.
 
+    def _known(self, client: ClientState, signal: StreamSignal) -> ChannelRef | None:
+        """Return the channel of a signal if this process remembers it."""
+        stream = self._hub.streams.get(signal.channel_id)
+        address = client.streams.get(signal.of) if stream is None else Address(stream.room, stream.channel)
+        ref = self._channels.known(address) if address is not None else None
+        return ref if ref is not None else client.memberships.get(signal.channel_id)
+
     def _owner(self, client_id: str, principal: str) -> ClientState | None:
         client = self._clients.by_id.get(client_id)
         return client if client is not None and client.actor.principal == principal else None
@@ -84,7 +111,7 @@ class Owners:
         if client.told is None or len(client.told) >= TOLD:
             client.told = {}
         told = client.told.setdefault(of, set())
-        if len(told) >= TOLD:
+        if len(told) >= NOTICES:
             told.clear()
         if what not in told:
             told.add(what)

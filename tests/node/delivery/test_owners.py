@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from django.apps import apps
 
-from bus.auth.permissions import SYSTEM
+from bus.auth.permissions import PUBLISH, SYSTEM
+from bus.models import Grant
 from bus.node import Node
 from bus.notify.messages import StreamSignal
 from bus.protocol.registration import Resume
+from bus.services import stream_owners
 from bus.services import streams as streamed
 from tests.node.conftest import Log, NodeClient
 from tests.node.growing import Owner
@@ -144,4 +146,49 @@ async def test_somebody_else_with_the_client_id_hears_nothing(node: Node, log: L
     await log.publish("after")
     await client.join(str(log.ref.address), since=0)
     await client.message("after")
+    assert notices(client) == []
+
+
+async def test_a_look_reads_few_bytes_of_the_steers_that_were_not_told(node: Node, owner: Owner) -> None:
+    frame_bytes = node.runtime.settings.frame_bytes
+    steers = [owner.steer(f"arq_s{n}", "x" * (frame_bytes - 1000)) for n in range(6)]
+    await owner.write_unheard(*steers)
+    state = steers[0].effect.stream  # type: ignore[union-attr]
+    assert state is not None
+
+    async def look(*told: int) -> list[int]:
+        asked = {state.id: stream_owners.Owner(SYSTEM, told)}
+        (found,) = await node.runtime.run_watcher(stream_owners.owed, asked)
+        assert sum(len(steer.frame) for steer in found.steers) <= 3 * frame_bytes
+        return [steer.seq for steer in found.steers]
+
+    first = await look()
+    assert first == [2, 3, 4]
+    assert await look(*first) == [5, 6, 7]
+    assert await look(*range(2, 8)) == []
+
+
+async def test_all_steers_are_told_in_several_looks(node: Node, client: NodeClient, owner: Owner) -> None:
+    large = "x" * (node.runtime.settings.frame_bytes - 1000)
+    await owner.write_unheard(*(owner.steer(f"arq_s{n}", large) for n in range(6)))
+    for _ in range(2):
+        await node.watch.compare()
+    await client.frame(lambda _: len(notices(client)) == 6, "six steers")
+    await node.watch.compare()
+    assert notices(client) == [f"arq_s{n}" for n in range(6)]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_an_owner_that_may_not_publish_any_more_is_told_nothing(
+    node: Node, log: Log, client: NodeClient, owner: Owner, heard: bool
+) -> None:
+    def deny() -> None:
+        Grant.objects.create(subject="anonymous", action=PUBLISH, pattern=str(log.ref.address), allow=False)
+
+    await node.runtime.run_writer(deny)
+    await (owner.write if heard else owner.write_unheard)(owner.steer("arq_s1"))
+    await stop(node)
+    await node.watch.compare()
+    await client.join(str(log.ref.address), since=0)
+    await client.frame(lambda frame: frame.get("id") == "arq_s1", "the steer as a message")
     assert notices(client) == []
