@@ -379,6 +379,15 @@ class Answers {
     if (growth.over && this.#open.get(growth.of) === growth) this.#open.delete(growth.of);
   }
 
+  ended(of, { have, state, seq, untaken }, payload) {
+    const growth = this.#open.get(of);
+    if (!growth) return;
+    if (growth.have === have && !growth.behind) {
+      growth.finish(state, seq, payload, untaken);
+      this.#settle(growth);
+    } else this.#mend(growth, 0); // It was adopted, and its beginning did not reach this client.
+  }
+
   reconnected() {
     for (const growth of this.#open.values()) this.#mend(growth, PATIENCE);
   }
@@ -1995,7 +2004,7 @@ class Sender {
     try {
       const answer = await this.host.requests.request(frame, { repeat: false });
       this.#told(answer.stream, Boolean(append.end));
-      if (append.end) this.hooks.onEnd(answer);
+      if (append.end) this.hooks.onEnd(answer, append.payload ?? {});
       this.#goOn();
     } catch (problem) {
       if (round === this.#round && !this.#stopped) this.#refused((problem), append);
@@ -2093,7 +2102,7 @@ class OutStream {
       {
         onCommitted: (append) => host.onCommitted(this.of, append),
         onStop: () => this._stopRequested(),
-        onEnd: (answer) => this.#isOver(answer),
+        onEnd: (answer, payload) => this.#isOver(answer, payload),
         onFault: (problem, append) => this.#refused(problem, append),
         onFailure: (problem) => this._fail(problem),
         onProgress: () => this.#changed(),
@@ -2208,9 +2217,11 @@ class OutStream {
     for (const wake of waiting) wake();
   }
 
-  #isOver(answer) {
+  #isOver(answer, payload) {
     this.state = answer.stream.state;
-    this.#ended?.resolve(this.#endOf(answer));
+    const end = this.#endOf(answer);
+    this.#ended?.resolve(end);
+    this.host.onEnd(end, payload);
     this.host.onOver(this);
     this.#sender.stop();
     this.#changed();
@@ -2315,6 +2326,7 @@ class Streams {
       onCommitted: (of, { n, delta, part }) => {
         if (delta !== undefined || part !== undefined) answers.get(of)?.append({ n, delta, part });
       },
+      onEnd: ({ of, ...end }, payload) => answers.ended(of, end, payload),
       onOver: (stream) => {
         if (this.#own.get(stream.of) === stream) this.#own.delete(stream.of);
       },

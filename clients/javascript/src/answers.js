@@ -2,6 +2,7 @@
 
 import { Growth, isOpening, isStreamEnd } from "./growth.js";
 
+/** @import { StreamState } from "../arqonbus.d.ts" */
 /** @import { Frame } from "./frames.js" */
 
 /** How long the server has to send what is missing, before the history is read instead. In milliseconds. */
@@ -89,6 +90,21 @@ export class Answers {
   /** @param {Growth} growth */
   #settle(growth) {
     if (growth.over && this.#open.get(growth.of) === growth) this.#open.delete(growth.of);
+  }
+
+  /**
+   * This client ended its own answer. The server sends no copy of that to it.
+   * @param {string} of
+   * @param {{ have: number, state: StreamState, seq: number | null, untaken: string[] }} end
+   * @param {Record<string, any>} payload
+   */
+  ended(of, { have, state, seq, untaken }, payload) {
+    const growth = this.#open.get(of);
+    if (!growth) return;
+    if (growth.have === have && !growth.behind) {
+      growth.finish(state, seq, payload, untaken);
+      this.#settle(growth);
+    } else this.#mend(growth, 0); // It was adopted, and its beginning did not reach this client.
   }
 
   // --- what is missing ---

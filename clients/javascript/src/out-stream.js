@@ -26,6 +26,7 @@ const ENOUGH = 16 * 1024;
  * @property {Line} line
  * @property {Requests} requests
  * @property {(of: string, append: Append) => void} onCommitted
+ * @property {(end: StreamEnd, payload: JsonObject) => void} onEnd
  * @property {(stream: OutStream) => void} onOver
  */
 
@@ -80,7 +81,7 @@ export class OutStream {
       {
         onCommitted: (append) => host.onCommitted(this.of, append),
         onStop: () => this._stopRequested(),
-        onEnd: (answer) => this.#isOver(answer),
+        onEnd: (answer, payload) => this.#isOver(answer, payload),
         onFault: (problem, append) => this.#refused(problem, append),
         onFailure: (problem) => this._fail(problem),
         onProgress: () => this.#changed(),
@@ -233,10 +234,15 @@ export class OutStream {
 
   // --- what the server says ---
 
-  /** @param {Frame} answer to the end */
-  #isOver(answer) {
+  /**
+   * @param {Frame} answer to the end
+   * @param {JsonObject} payload that of the end
+   */
+  #isOver(answer, payload) {
     this.state = answer.stream.state;
-    this.#ended?.resolve(this.#endOf(answer));
+    const end = this.#endOf(answer);
+    this.#ended?.resolve(end);
+    this.host.onEnd(end, payload);
     this.host.onOver(this);
     this.#sender.stop();
     this.#changed();

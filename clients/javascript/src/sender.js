@@ -5,7 +5,7 @@ import { newId } from "./frames.js";
 import { Backoff } from "./pacing.js";
 import { sleep } from "./timing.js";
 
-/** @import { StreamState } from "../arqonbus.d.ts" */
+/** @import { JsonObject, StreamState } from "../arqonbus.d.ts" */
 /** @import { Frame } from "./frames.js" */
 /** @import { Line } from "./line.js" */
 /** @import { Append, Outflow } from "./outflow.js" */
@@ -21,7 +21,7 @@ import { sleep } from "./timing.js";
  * @typedef {object} SenderHooks
  * @property {(append: Append) => void} onCommitted
  * @property {() => void} onStop somebody asks to stop
- * @property {(answer: Frame) => void} onEnd the end is durable
+ * @property {(answer: Frame, payload: JsonObject) => void} onEnd the end is durable
  * @property {(problem: ServerError, append: Append) => void} onFault the server refused this append alone
  * @property {(problem: unknown) => void} onFailure nothing more can be sent
  * @property {() => void} onProgress
@@ -93,7 +93,7 @@ export class Sender {
     try {
       const answer = await this.host.requests.request(frame, { repeat: false });
       this.#told(answer.stream, Boolean(append.end));
-      if (append.end) this.hooks.onEnd(answer);
+      if (append.end) this.hooks.onEnd(answer, append.payload ?? {});
       this.#goOn();
     } catch (problem) {
       if (round === this.#round && !this.#stopped) this.#refused(/** @type {any} */ (problem), append);

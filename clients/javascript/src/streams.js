@@ -37,6 +37,7 @@ export class Streams {
       onCommitted: (of, { n, delta, part }) => {
         if (delta !== undefined || part !== undefined) answers.get(of)?.append({ n, delta, part });
       },
+      onEnd: ({ of, ...end }, payload) => answers.ended(of, end, payload),
       onOver: (stream) => {
         if (this.#own.get(stream.of) === stream) this.#own.delete(stream.of);
       },

@@ -360,3 +360,32 @@ test("readers at the owner's own client see what is kept", async () => {
   await out.flush();
   assert.equal(growth.text, "mine");
 });
+
+test("readers at the owner's own client see its end, too", async () => {
+  const server = new Server();
+  await server.connect();
+  const growth = server.answers.take({
+    ...{ id: "arq_r1", type: "event", room: "chat", channel: "42", seq: 1, stream: { mode: "text" } },
+  });
+  const out = await server.open();
+  await out.write("mine");
+  await out.end("complete", { out: 1 });
+  const { text, state, endSeq, endPayload } = growth;
+  assert.deepEqual([text, state, endSeq, endPayload], ["mine", "complete", 2, { out: 1 }]);
+  assert.equal(server.answers.get("arq_r1"), null);
+});
+
+test("an adopted answer whose beginning is not known is read from the history at its end", async () => {
+  const server = new Server({ have: 2 });
+  server.answers.read = async () => ({
+    ...{ id: "arq_r1", type: "event", room: "chat", channel: "42", seq: 1, message: "all of it" },
+    ...{ stream: { mode: "text", state: server.state, parts: server.have, end_seq: 2 } },
+  });
+  await server.connect();
+  const growth = server.answers.append("chat:42", { of: "arq_r1", of_seq: 1, n: 1, delta: "all" });
+  const out = await server.open();
+  await out.write("it");
+  await out.end();
+  assert.equal(await growth.ended(), "complete");
+  assert.deepEqual([growth.text, server.answers.get("arq_r1")], ["all of it", null]);
+});
