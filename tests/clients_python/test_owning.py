@@ -161,6 +161,17 @@ def test_a_server_that_lost_what_it_acknowledged_is_told() -> None:
         owning.gap(0)
 
 
+def test_a_server_with_more_parts_than_were_written_is_an_error_and_no_endless_return() -> None:
+    owning = Owning("arq_a1", 10)
+    owning.finish("aborted")
+    owning.due()
+    with pytest.raises(PartsLost):
+        owning.gap(1)
+    assert owning.due() is None
+    with pytest.raises(PartsLost):
+        owning.returned(1)
+
+
 def test_an_adopted_stream_goes_on_with_the_next_number_and_its_token() -> None:
     owning = Owning("arq_a1", 10)
     owning.begin(7, 2, "proof")

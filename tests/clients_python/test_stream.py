@@ -366,3 +366,44 @@ async def test_what_cannot_be_kept_is_said_and_ends_the_answer(client: Connect, 
         agent.stream(address, mode="bytes")
     with pytest.raises(errors.NotFound):
         await agent.stop_stream("arq_nothing")
+
+
+async def test_an_end_that_cannot_be_sent_takes_no_part_with_it(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent = await client()
+    out = agent.stream(address, roll_up=0)
+
+    async def end_with_too_much() -> None:
+        async with out:
+            await out.write("kept")
+            await out.end(payload={"x": "y" * agent.limits["frame_bytes"]})
+
+    with pytest.raises(errors.FrameTooLarge):
+        await end_with_too_much()
+    assert (out.state, out.have) == ("aborted", 1)
+    assert [message.text async for message in agent.history(address)] == ["kept"]
+
+
+async def test_the_id_of_a_stream_may_have_a_slash(client: Connect, fresh_room: str) -> None:
+    agent = await client()
+    async with agent.stream(f"{fresh_room}:42", id=f"{fresh_room}/7", roll_up=0) as out:
+        await written(out, "one ", "two")
+    assert (out.state, out.have, len(agent._streams)) == ("complete", 2, 0)
+
+
+async def test_an_owner_whose_return_is_refused_hears_it_once(
+    client: Connect, fresh_room: str, admin_token: str
+) -> None:
+    address = f"{fresh_room}:42"
+    admin = await client(token=admin_token)
+    agent = await client(token=admin_token, backoff=arqonbus.Backoff(first=0.5, most=0.5))
+    old = await admin.stream(address, roll_up=0)
+    await written(old, "one ")
+    out = await agent.adopt_stream(old.of)
+    await away(agent)
+    await admin.delete_channel(address)
+    await wait_for(lambda: out._failure is not None, "the refusal", deadline=WAIT)
+    with pytest.raises(errors.NotFound):
+        await out.end()
+    await wait_for(lambda: not out._returning, "no further request", deadline=WAIT)
+    assert (agent.connections, len(agent._streams)) == (2, 0)

@@ -58,6 +58,8 @@ class Owner(ABC):
         self.stop_requested = Flag()
         self._over = asyncio.Event()
         self._failure: Exception | None = None
+        #: Whether the server does not let us go on, so that not even the end can be sent.
+        self._dead = False
         self._moved = asyncio.Event()
         self._wake = asyncio.Event()
         #: The number of the connection on which the server has told what it has. The stream sends on no other one.
@@ -159,7 +161,9 @@ class Owner(ABC):
         try:
             text = self._bus._encoded(frame)
         except errors.FrameTooLarge as problem:
-            self._refused(problem, frame["n"])
+            # An end without a part was refused alone. The parts before it are on the way.
+            part = "delta" in frame or "part" in frame
+            self._refused(problem, frame["n"] if part else frame["n"] + 1)
             return True
         except ArqonBusError as problem:
             self._fail(problem)
@@ -172,7 +176,7 @@ class Owner(ABC):
     def _gone(self) -> bool:
         """Whether nothing can be sent any more."""
         lost = isinstance(self._failure, (StreamLost, StreamEnded)) or self._bus._failure is not None
-        return lost or self._owning.state != OPEN
+        return lost or self._dead or self._owning.state != OPEN
 
     # --- returning on a new connection ----------------------------------------------------------------------------------
 
@@ -186,9 +190,12 @@ class Owner(ABC):
         try:
             await self._ask()
         except errors.ServerError as problem:
-            self._refused(problem, self._owning.last + 1)
+            if problem.retry:
+                await asyncio.sleep(self._backoff.pause(problem.retry_after))
+            else:
+                self._fail(problem, final=True)  # It would be refused again and again.
         except ArqonBusError as problem:
-            self._fail(problem)
+            self._fail(problem, final=True)
         finally:
             self._returning = False
             if self._ready_on != self._bus.connections and self._bus.connected:
@@ -232,7 +239,7 @@ class Owner(ABC):
         try:
             self._echo(self._owning.returned(int(told.get("have", 0))))
         except PartsLost:
-            self._fail(errors.StreamGap("The server lost acknowledged parts.", [told]))
+            self._fail(errors.StreamGap("The server has other parts than it had acknowledged.", [told]), final=True)
             return
         self._ready_on = self._bus.connections
         self._heed(told)
@@ -306,7 +313,7 @@ class Owner(ABC):
             try:
                 self._echo(self._owning.gap(int(detail.get("have", 0))))
             except PartsLost:
-                self._fail(problem)
+                self._fail(problem, final=True)
             self._wake.set()
         elif isinstance(problem, (errors.Busy, errors.Unavailable, errors.OutcomeUnknown)):
             self._owning.wait()
@@ -340,8 +347,9 @@ class Owner(ABC):
             self.stop_requested.set()
         self._close()
 
-    def _fail(self, problem: Exception) -> None:
-        """Handle an error that this stream does not survive."""
+    def _fail(self, problem: Exception, *, final: bool = False) -> None:
+        """Handle an error that this stream does not survive. After a ``final`` one it cannot even be ended."""
+        self._dead = self._dead or final
         if self._failure is None and self._owning.state == OPEN:
             self._failure = problem
         if self._gone:

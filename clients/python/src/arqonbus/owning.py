@@ -13,7 +13,7 @@ OPEN, COMPLETE, ABORTED, STOPPED = "open", "complete", "aborted", "stopped"
 
 
 class PartsLost(Exception):
-    """The server has fewer parts than it had acknowledged. A failover of its database can do that."""
+    """The server has fewer parts than it had acknowledged, or more than were written. A failover of its database can do that."""
 
 
 class Owning:
@@ -133,21 +133,24 @@ class Owning:
 
         Raises :class:`PartsLost`.
         """
-        if have < self.have:
-            raise PartsLost
+        self._compare(have)
         frames = self.kept(have)
         self.again()
         return frames
 
     def gap(self, have: int) -> list[dict[str, Any]]:
         """Go back after a part arrived out of order. Returns the parts that are kept. Raises :class:`PartsLost`."""
-        if have < self.have:
-            raise PartsLost
+        self._compare(have)
         if have == self._gap:
             return []
         frames = self.kept(have)
         self.again()
         return frames
+
+    def _compare(self, have: int) -> None:
+        # With more parts than we wrote, every number of ours would be refused for ever.
+        if not self.have <= have <= self.last:
+            raise PartsLost
 
     def wait(self) -> None:
         """Prepare for a pause before :meth:`again`: the parts on the way are refused too, and that means nothing new."""

@@ -28,13 +28,17 @@ class Streams:
 
     def answered(self, request_id: str, frame: dict[str, Any]) -> None:
         """Handle an answer without a waiting request: the one to a part or to an end."""
-        key, slash, number = request_id.rpartition("/")
-        stream = self._open.get(key if slash else request_id.removesuffix("_end"))
+        # The id of a stream may itself have a slash.
+        stream = self._open.get(request_id.removesuffix("_end")) if request_id.endswith("_end") else None
+        number = ""
+        if stream is None:
+            key, _, number = request_id.rpartition("/")
+            stream = self._open.get(key)
         if stream is None:
             return
         if frame.get("type") == "error":
             error = frame.get("error")
-            last = int(number) if slash and number.isdigit() else stream._owning.last + 1
+            last = int(number) if number.isdigit() else stream._owning.last + 1
             stream._refused(errors.from_error(error if isinstance(error, dict) else {}), last)
         else:
             stream._told(frame)
