@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -17,6 +18,10 @@ from ..conf.settings import LAYER_HINT, in_memory_layer
 from ..db import faults as database
 from ..notify.layer import send, shared_layer
 from ..services import nodes
+
+#: How long a server waits for the end of another one on its database, and how often it looks. In seconds.
+PATIENCE = 5.0
+LOOK_EVERY = 0.1
 
 
 class NotReady(Exception):
@@ -49,11 +54,16 @@ def check_database() -> None:
 
 
 def check_alone() -> None:
-    """Raise ``NotReady`` when another process serves this database and no Redis connects the two."""
+    """Raise ``NotReady`` when another process serves this database and no Redis connects the two.
+
+    A killed server may need some seconds to disappear. So it counts only if it still runs after ``PATIENCE``.
+    """
     if not in_memory_layer():
         return
+    until = time.monotonic() + PATIENCE
     try:
-        others = nodes.others()
+        while (others := nodes.others()) and time.monotonic() < until:
+            time.sleep(LOOK_EVERY)
     finally:
         connections[DEFAULT_DB_ALIAS].close()
     if others:

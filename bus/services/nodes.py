@@ -85,8 +85,13 @@ def sweep_crashed(host: str, own_ids: Collection[str]) -> list[Left]:
 
 
 def _runs(node: Node) -> bool:
-    """Return whether the process of a node of this machine runs."""
-    return Path(f"/proc/{node.pid}").exists()
+    """Return whether the process of a node of this machine runs. A killed one that nobody has waited for does not."""
+    try:
+        stat = Path(f"/proc/{node.pid}/stat").read_bytes()
+    except OSError:
+        return False
+    # The name of the program stands in parentheses, and may contain some. The state is the letter after it.
+    return stat.rpartition(b")")[2].split()[:1] not in ([b"Z"], [b"X"], [b"x"])
 
 
 def others(own_id: str = "") -> list[str]:

@@ -7,14 +7,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import connection
 
+from bus.servers import preflight
+from bus.services import nodes
 from tests.conftest import StartServer
 from tests.harness.backends import Backends, Storage, clean_environment
 from tests.harness.processes import PROJECT_ROOT
-from tests.harness.waiting import free_port
+from tests.harness.waiting import free_port, wait_until
 
 
 @pytest.fixture
@@ -194,3 +199,42 @@ def test_a_second_server_on_a_database_without_redis_is_refused_and_told_of(
     third = start_server("runbus")
     third.process.wait_for_log("event=node_started")
     assert "event=not_alone" not in third.log()
+
+
+@contextmanager
+def _neighbour() -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this machine, which the database knows as one that serves the bus."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        try:
+            nodes.started("neighbour", "here", process.pid, "1")
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.embedded
+@pytest.mark.django_db
+def test_a_killed_process_that_nobody_waited_for_is_nobody_s_neighbour() -> None:
+    with _neighbour() as process:
+        assert nodes.others() == [f"process {process.pid} on here"]
+        process.kill()
+        wait_until(lambda: not nodes.others(), "the killed process is gone")
+        assert Path(f"/proc/{process.pid}").exists()  # a zombie: only this test could wait for it
+
+
+@pytest.mark.embedded
+@pytest.mark.django_db
+def test_a_server_waits_for_the_end_of_the_one_before_it() -> None:
+    looks = 0
+
+    def end_at_the_second_look(execute: Any, sql: str, *arguments: Any) -> Any:
+        nonlocal looks
+        if "node" in sql:
+            looks += 1
+            if looks == 2:
+                process.kill()
+        return execute(sql, *arguments)
+
+    with _neighbour() as process, connection.execute_wrapper(end_at_the_second_look):
+        preflight.check_alone()
+    assert looks >= 2
