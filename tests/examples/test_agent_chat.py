@@ -139,9 +139,37 @@ def test_a_killed_worker_takes_its_answer_over(chat: Chat, page: Page) -> None:
     expect(page.locator("li")).to_have_count(lines)
 
 
-def test_the_stop_button_stops_an_answer(chat: Chat, page: Page) -> None:
+def test_each_answer_has_its_own_stop_button(chat: Chat, page: Page) -> None:
     answer = ask(page, "Tell me everything")
-    page.click("#stop button")
+    chat.worker.freeze()
+    button = answer.get_by_role("button")
+    button.click()
+    expect(button).to_have_text("Stopping …", timeout=WAIT)
+    expect(button).to_be_disabled()
+    chat.worker.thaw()
     expect(answer).to_have_attribute("data-state", "stopped", timeout=WAIT)
     assert END not in answer.inner_text()
-    expect(page.locator("#stop")).to_be_hidden()
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+
+
+def test_messages_do_not_overlap_in_a_low_window(page: Page) -> None:
+    expect(page.locator("li.answer").first).to_be_visible(timeout=WAIT)
+    page.set_viewport_size({"width": 500, "height": 300})
+    heights = page.locator("li").evaluate_all("items => items.map(item => item.clientHeight - item.scrollHeight)")
+    assert heights, "no messages"
+    assert all(height >= 0 for height in heights), heights  # no text stands out of its bubble
+
+
+def test_without_the_server_a_question_stays_and_the_page_says_why(chat: Chat, page: Page) -> None:
+    chat.server.kill()
+    try:
+        page.fill("#text", "Is anybody there?")
+        page.press("#text", "Enter")
+        expect(page.get_by_role("alert")).to_contain_text("the server does not answer", timeout=WAIT)
+        expect(page.locator("#text")).to_have_value("Is anybody there?")
+    finally:
+        chat.serve()
+    expect(page.locator("#state")).to_have_text("connected", timeout=WAIT)
+    page.press("#text", "Enter")
+    expect(page.locator("#text")).to_have_value("", timeout=WAIT)
+    expect(page.locator("#problem")).to_be_empty()

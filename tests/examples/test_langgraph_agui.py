@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.clients_python.conftest import client_environment
 from tests.harness import frameworks
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
 from tests.harness.server import BusServer
-from tests.harness.waiting import wait_until
+from tests.harness.waiting import free_port, wait_until
 
 # What it says on the wire is the same with both back ends.
 pytestmark = [pytest.mark.embedded, pytest.mark.needs("node")]
@@ -29,9 +30,7 @@ The kettle is in the kitchen, on the lower shelf beside the window. It was last 
 def test_the_client_comes_in_the_middle_and_after_the_end(
     shared_server: BusServer, fresh_room: str, tmp_path: Path
 ) -> None:
-    env = client_environment(
-        shared_server, PAUSE="0.02", ARQONBUS_HTTP=f"http://{shared_server.host}:{shared_server.port}"
-    )
+    env = client_environment(shared_server, PAUSE="0.02", BUS_HTTP=f"http://{shared_server.host}:{shared_server.port}")
     env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], str(frameworks.FOLDER)])
     running = ManagedProcess(
         [sys.executable, str(EXAMPLE / "answer.py"), "Where is the kettle?", "--channel", f"{fresh_room}:runs"],
@@ -67,3 +66,17 @@ def test_the_client_comes_in_the_middle_and_after_the_end(
     late = follow()
     assert late.wait(60) == 0, late.log()
     assert late.log() == SHOWN
+
+
+def test_what_cannot_be_followed_is_one_line(shared_server: BusServer) -> None:
+    bus, nobody = f"http://{shared_server.host}:{shared_server.port}", f"http://127.0.0.1:{free_port()}"
+
+    def line(*arguments: str) -> str:
+        program = ["node", str(EXAMPLE / "follow.mjs"), *arguments]
+        ended = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+        assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1), ended
+        return ended.stderr
+
+    assert line().startswith("follow: usage: ")
+    assert line("arq_nothing", bus) == f"follow: there is no stream arq_nothing at {bus}\n"
+    assert line("arq_nothing", nobody).startswith(f"follow: the bus at {nobody} does not answer (")

@@ -10,6 +10,7 @@ function bubble(message) {
   const item = document.createElement("li");
   item.id = message.id;
   item.className = message.payload.role === "user" ? "question" : "answer";
+  item.append(document.createElement("span"));
   $("messages").append(item);
   return item;
 }
@@ -17,21 +18,49 @@ function bubble(message) {
 function show(item, text) {
   const list = $("messages");
   const at_end = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
-  item.textContent = text;
+  item.firstChild.textContent = text;
   if (at_end) item.scrollIntoView({ block: "end" });
 }
 
-/** Show an answer until it has ended. The stop button belongs to the last one. */
+/** Show an answer until it has ended. Each one has its own stop button, so that a second press never stops another one. */
 async function grow(message, item) {
+  const stop = $("stop").content.firstElementChild.cloneNode(true);
+  stop.elements.of.value = message.id;
+  item.append(stop);
+  htmx.process(stop);
   item.dataset.state = "open";
-  $("stop").elements.of.value = message.id;
-  $("stop").hidden = false;
   await bus.streamText(message, (text) => show(item, text));
   item.dataset.state = message.state;
-  if ($("stop").elements.of.value === message.id) $("stop").hidden = true;
+  stop.remove();
 }
 
-$("ask").addEventListener("htmx:after:request", () => $("ask").reset());
+/** Show under the question why a form was not sent, or nothing. */
+function complain(text) {
+  $("problem").textContent = text;
+}
+
+/** A stop that is on its way shows it. One that did not arrive may be pressed again. */
+function stopping(form, pressed) {
+  const button = form.querySelector("button");
+  button.disabled = pressed;
+  button.textContent = pressed ? "Stopping …" : "Stop";
+}
+
+function failed(form, reason) {
+  complain(`${form.id === "ask" ? "Your question was not sent" : "The answer was not stopped"}: ${reason}. Please try again.`);
+  if (form.matches(".stop")) stopping(form, false);
+}
+
+document.body.addEventListener("htmx:before:request", ({ target }) => {
+  complain("");
+  if (target.matches(".stop")) stopping(target, true);
+});
+document.body.addEventListener("htmx:after:request", ({ target, detail }) => {
+  const { status } = detail.ctx.response;
+  if (status >= 400) failed(target, `the server says ${status}`);
+  else if (target.id === "ask") target.reset();
+});
+document.body.addEventListener("htmx:error", ({ target }) => failed(target, "the server does not answer"));
 
 const address = new URL(path, location.href);
 address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
