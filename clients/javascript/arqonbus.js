@@ -1807,7 +1807,7 @@ class Outflow {
   }
 
   get idle() {
-    return !this.#appends.length && !this.#text && !this.#half;
+    return !this.#appends.length && !this.#text;
   }
 
   get gathering() {
@@ -2232,8 +2232,8 @@ class OutStream {
   }
 
   #refused(problem, append) {
-    if (append.end) this.#ended?.reject(problem);
-    else this.#fault = problem;
+    this.#ended?.reject(problem);
+    if (!append.end || append.delta || append.part) this.#fault = problem;
     this.#changed();
   }
 

@@ -261,8 +261,9 @@ export class OutStream {
    * @param {Append} append
    */
   #refused(problem, append) {
-    if (append.end) this.#ended?.reject(problem);
-    else this.#fault = problem;
+    // An end behind text that is given up is given up with it.
+    this.#ended?.reject(problem);
+    if (!append.end || append.delta || append.part) this.#fault = problem;
     this.#changed();
   }
 

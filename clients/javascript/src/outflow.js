@@ -61,9 +61,9 @@ export class Outflow {
     return this.#sent;
   }
 
-  /** Whether the server has everything that was written. */
+  /** Whether the server has everything that was written. Half a character cannot be sent, so it does not count. */
   get idle() {
-    return !this.#appends.length && !this.#text && !this.#half;
+    return !this.#appends.length && !this.#text;
   }
 
   /** Whether there is text without a number. */

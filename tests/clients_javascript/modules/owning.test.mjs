@@ -389,3 +389,26 @@ test("an adopted answer whose beginning is not known is read from the history at
   assert.equal(await growth.ended(), "complete");
   assert.deepEqual([growth.text, server.answers.get("arq_r1")], ["all of it", null]);
 });
+
+test("an end behind a part that is refused is refused, too", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  server.refusals = [["VALIDATION_ERROR", 400, []]];
+  out.write("refused");
+  out.write("gathered");
+  await assert.rejects(out.end("stopped"), { code: "VALIDATION_ERROR" });
+  assert.equal((await out.end("aborted")).state, "aborted");
+});
+
+test("a flush does not wait for the second half of a character", async () => {
+  const server = new Server();
+  await server.connect();
+  const out = await server.open();
+  await out.write("hi \ud83d");
+  await out.flush();
+  assert.equal(server.text, "hi ");
+  await out.write("\ude00");
+  await out.end();
+  assert.equal(server.text, "hi 😀");
+});
