@@ -1810,6 +1810,11 @@ class Outflow {
     return !this.#appends.length && !this.#text;
   }
 
+  get broken() {
+    const [first] = this.#appends;
+    return first !== undefined && first.n > this.have + (hasContent(first) ? 1 : 0);
+  }
+
   get gathering() {
     return this.#text.length;
   }
@@ -1859,13 +1864,16 @@ class Outflow {
     else this.#appends.push(end);
   }
 
-  drop() {
-    this.#appends = [];
+  drop(refused) {
+    const isKept = (each) => !each.end && (each.n < refused.n || !hasContent(refused));
+    const given = this.#appends.filter((each) => !isKept(each));
+    this.#appends = this.#appends.filter(isKept);
+    this.#taken.unshift(...given.flatMap((each) => each.took ?? []));
     this.#sent = 0;
     this.#text = this.#half = "";
     this.ending = false;
-    this.size = 0;
-    this.last = this.have;
+    this.size = this.#appends.reduce((sum, each) => sum + sizeOf(each), 0);
+    this.last = this.#appends.at(-1)?.n ?? this.have;
   }
 
   #number(content, size) {
@@ -1888,7 +1896,7 @@ class Outflow {
     while (isDone(this.#appends[0])) {
       const append = (this.#appends.shift());
       done.push(append);
-      this.size -= append.size ?? 0;
+      this.size -= sizeOf(append);
       this.#sent = Math.max(0, this.#sent - 1);
     }
     this.have = Math.max(this.have, have);
@@ -1900,6 +1908,10 @@ class Outflow {
     this.#sent = 0;
   }
 }
+
+const hasContent = (append) => append.delta !== undefined || append.part !== undefined;
+
+const sizeOf = (append) => append.size ?? 0;
 
 const halfCharacter = () =>
   new ServerError({
@@ -2024,11 +2036,13 @@ class Sender {
       this.#round += 1;
       this.flow.rewind();
       this.#told(told);
-      this.#goOn();
+      if (this.flow.broken) this.hooks.onFailure(problem);
+      else this.#goOn();
     } else if (FAULTS.includes(problem.code)) {
       this.#round += 1;
-      this.flow.drop();
+      this.flow.drop(append);
       this.hooks.onFault(problem, append);
+      this.pump();
     } else this.hooks.onFailure(problem);
   }
 

@@ -66,6 +66,12 @@ export class Outflow {
     return !this.#appends.length && !this.#text;
   }
 
+  /** Whether the server lacks a part that is not here any more. Sending the rest again would not help. */
+  get broken() {
+    const [first] = this.#appends;
+    return first !== undefined && first.n > this.have + (hasContent(first) ? 1 : 0);
+  }
+
   /** Whether there is text without a number. */
   get gathering() {
     return this.#text.length;
@@ -139,14 +145,21 @@ export class Outflow {
     else this.#appends.push(end);
   }
 
-  /** Give up what the server does not have, such as text that is too long for it. */
-  drop() {
-    this.#appends = [];
+  /**
+   * Give up an append that cannot be sent, such as one that is too long, and what follows it. What stands before it may
+   * be on its way: it is kept, and sent again. An end without content takes nothing else with it.
+   * @param {Append} refused
+   */
+  drop(refused) {
+    const isKept = (/** @type {Append} */ each) => !each.end && (each.n < refused.n || !hasContent(refused));
+    const given = this.#appends.filter((each) => !isKept(each));
+    this.#appends = this.#appends.filter(isKept);
+    this.#taken.unshift(...given.flatMap((each) => each.took ?? []));
     this.#sent = 0;
     this.#text = this.#half = "";
     this.ending = false;
-    this.size = 0;
-    this.last = this.have;
+    this.size = this.#appends.reduce((sum, each) => sum + sizeOf(each), 0);
+    this.last = this.#appends.at(-1)?.n ?? this.have;
   }
 
   /**
@@ -180,9 +193,9 @@ export class Outflow {
     const done = [];
     const isDone = (/** @type {Append | undefined} */ first) => first && first.n <= have && (ended || !first.end);
     while (isDone(this.#appends[0])) {
-      const append = /** @type {Append & { size?: number }} */ (this.#appends.shift());
+      const append = /** @type {Append} */ (this.#appends.shift());
       done.push(append);
-      this.size -= append.size ?? 0;
+      this.size -= sizeOf(append);
       this.#sent = Math.max(0, this.#sent - 1);
     }
     this.have = Math.max(this.have, have);
@@ -195,6 +208,12 @@ export class Outflow {
     this.#sent = 0;
   }
 }
+
+/** @param {Append} append */
+const hasContent = (append) => append.delta !== undefined || append.part !== undefined;
+
+/** @param {Append & { size?: number }} append */
+const sizeOf = (append) => append.size ?? 0;
 
 const halfCharacter = () =>
   new ServerError({

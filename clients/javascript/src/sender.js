@@ -121,11 +121,13 @@ export class Sender {
       this.#round += 1;
       this.flow.rewind();
       this.#told(told);
-      this.#goOn();
+      if (this.flow.broken) this.hooks.onFailure(problem);
+      else this.#goOn();
     } else if (FAULTS.includes(problem.code)) {
       this.#round += 1;
-      this.flow.drop();
+      this.flow.drop(append);
       this.hooks.onFault(problem, append);
+      this.pump();
     } else this.hooks.onFailure(problem);
   }
 

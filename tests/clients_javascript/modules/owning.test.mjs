@@ -7,6 +7,7 @@ import { Answers } from "../../../clients/javascript/src/answers.js";
 import { Line } from "../../../clients/javascript/src/line.js";
 import { Outflow } from "../../../clients/javascript/src/outflow.js";
 import { Requests } from "../../../clients/javascript/src/requests.js";
+import { Sender } from "../../../clients/javascript/src/sender.js";
 import { Streams } from "../../../clients/javascript/src/streams.js";
 
 const drain = (flow) => {
@@ -78,7 +79,7 @@ test("text that was given up leaves the numbers of what the server has", () => {
   const flow = new Outflow("text", 2);
   flow.write("too long");
   flow.roll();
-  flow.drop();
+  flow.drop(flow.next());
   assert.deepEqual([flow.last, flow.size, flow.idle], [2, 0, true]);
 });
 
@@ -411,4 +412,42 @@ test("a flush does not wait for the second half of a character", async () => {
   await out.write("\ude00");
   await out.end();
   assert.equal(server.text, "hi 😀");
+});
+
+test("what stands before an append that is given up is kept", () => {
+  const flow = new Outflow("parts");
+  for (const n of [1, 2, 3]) flow.part({ n });
+  flow.next();
+  flow.take("arq_s1");
+  const [second] = drain(flow);
+  flow.end("complete");
+  flow.drop(second);
+  assert.deepEqual([flow.last, flow.size, flow.ending], [1, '{"n":1}'.length, false]);
+  flow.end("aborted");
+  // The steer is not lost with the end that took it.
+  assert.deepEqual(drain(flow), [{ n: 1, part: { n: 1 }, end: "aborted", took: ["arq_s1"] }]);
+});
+
+test("a part that the client itself refuses leaves those that are on their way", async () => {
+  const server = new Server();
+  await server.connect();
+  server.requests.setLimits({ frame_bytes: 10_000 });
+  const out = await server.open();
+  out.write("sent");
+  await assert.rejects(out.end("complete", { long: "x".repeat(20_000) }), { code: "FRAME_TOO_LARGE" });
+  const end = await out.end("aborted");
+  assert.deepEqual([server.text, end.state, end.have], ["sent", "aborted", 1]);
+});
+
+test("a hole that nothing can fill is an error, and nothing is sent again and again", async () => {
+  const server = new Server();
+  await server.connect();
+  const flow = new Outflow("text");
+  flow.last = 7;
+  flow.write("behind a hole");
+  const problem = await new Promise((resolve) => {
+    const hooks = { onFailure: resolve, onProgress() {}, onCommitted() {} };
+    new Sender(server, flow, { of: "arq_r1", opening: null, token: null }, hooks).flush();
+  });
+  assert.equal(problem.code, "STREAM_GAP");
 });
