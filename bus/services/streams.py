@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from django.db import OperationalError, transaction
 from django.db.models import Min, Q
@@ -34,6 +34,8 @@ from . import audit, nodes
 PATIENCE = 0.5
 #: Streams that one sweep ends.
 SWEPT = 50
+#: Rows that one transaction changes. Between two transactions, publishers can write.
+CHANGED = 500
 #: How long a stream stays open at most, in times of the setting ``stream_idle``.
 LONGEST = 24
 
@@ -239,7 +241,10 @@ def end_overdue() -> list[Entry]:
     """
     now = timezone.now()
     _note_the_gone(now)
-    overdue = streamed.states(Stream.objects.filter(_overdue(now), state=OPEN).order_by("id")[:SWEPT])
+    with transaction.atomic():
+        # Locked rows are those that another process ends at this moment. So each process takes other ones.
+        free = Stream.objects.select_for_update(no_key=True, skip_locked=True).order_by("id")
+        overdue = streamed.states(free.filter(_overdue(now), state=OPEN)[:SWEPT])
     refs = _refs({state.channel_id for state in overdue})
     ends = [
         _end(state, refs[state.channel_id], STOPPED if state.stopping else ABORTED)
@@ -297,16 +302,21 @@ def _note_the_gone(now: datetime) -> None:
             there.add((name, principal))
         elif at is not None:
             left[name] = at
-    back = [key for key, name, principal, gone_at, _ in rows if gone_at is not None and (name, principal) in there]
-    _change(back, gone_at=None)
+    changed: dict[int, datetime | None] = {}
     for key, name, principal, gone_at, touched_at in rows:
-        if gone_at is None and (name, principal) not in there:
-            _change([key], gone_at=min(now, max(left.get(name, now), touched_at)))
+        here = (name, principal) in there
+        if here and gone_at is not None:
+            changed[key] = None
+        elif not here and gone_at is None:
+            changed[key] = min(now, max(left.get(name, now), touched_at))
+    keys = sorted(changed)
+    for at in range(0, len(keys), CHANGED):
+        _change({key: changed[key] for key in keys[at : at + CHANGED]})
 
 
-def _change(ids: Collection[int], **values: Any) -> None:
-    """Change streams whose rows are free. The others follow with the next sweep."""
-    if ids:
-        with transaction.atomic():
-            free = Stream.objects.filter(pk__in=ids).order_by("id").select_for_update(no_key=True, skip_locked=True)
-            Stream.objects.filter(pk__in=list(free.values_list("pk", flat=True))).update(**values)
+def _change(gone: dict[int, datetime | None]) -> None:
+    """Note since when the owners of streams are gone, where the rows are free. The others follow with the next sweep."""
+    with transaction.atomic():
+        free = Stream.objects.filter(pk__in=gone).order_by("id").select_for_update(no_key=True, skip_locked=True)
+        rows = [Stream(pk=key, gone_at=gone[key]) for key in free.values_list("pk", flat=True)]
+        Stream.objects.bulk_update(rows, ["gone_at"])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from bus import log
@@ -62,6 +66,30 @@ def stream(of: str = "arq_a1") -> StreamState:
     state = streams.state_of(of)
     assert state is not None
     return state
+
+
+@contextmanager
+def in_another_thread(hold: Callable[[], object]) -> Iterator[None]:
+    """Do something in a transaction of another connection, which is open until the block ends."""
+    held, over = threading.Event(), threading.Event()
+
+    def work() -> None:
+        try:
+            with transaction.atomic():
+                hold()
+                held.set()
+                assert over.wait(30)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        done = other.submit(work)
+        try:
+            assert held.wait(10)
+            yield
+        finally:
+            over.set()
+            done.result(10)
 
 
 def ago(seconds: float) -> Any:
@@ -312,6 +340,30 @@ def test_what_is_overdue_ends(channel: Channel, connected: Client, change: dict[
         Stream.objects.filter(uid="arq_a1").update(**moments)
         assert len(streams.end_overdue()) == ends
     assert (stream().state, stream("arq_other").state) == (state, "open")
+
+
+def test_many_gone_owners_are_noted_in_few_transactions(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "CHANGED", 10)
+    write(*(opening(channel.id, f"arq_{n}", owner=f"guest-{n}") for n in range(25)))
+    left = {f"guest-{n}": ago(n + 1) for n in range(25)}
+    Client.objects.bulk_create(Client(client_id=name, disconnected_at=at) for name, at in left.items())
+    Stream.objects.update(touched_at=ago(60))
+    with CaptureQueriesContext(connection) as asked:
+        assert streams.end_overdue() == []
+    assert dict(Stream.objects.values_list("client_id", "gone_at")) == left
+    assert len([query for query in asked if query["sql"].startswith("UPDATE")]) == 3
+
+
+@pytest.mark.cluster
+def test_a_process_ends_other_streams_than_those_that_another_one_ends(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "SWEPT", 2)
+    write(*(opening(channel.id, f"arq_{n}", rest=True) for n in range(5)))
+    Stream.objects.update(touched_at=ago(config().stream_rest_grace + 5))
+    with in_another_thread(lambda: list(Stream.objects.order_by("id").select_for_update()[:2])):
+        assert [effect_of(entry).of for entry in streams.end_overdue()] == ["arq_2", "arq_3"]
+    assert [effect_of(entry).of for entry in streams.end_overdue()] == ["arq_0", "arq_1"]
 
 
 # --- retention and removal ----------------------------------------------------------------------------------------------

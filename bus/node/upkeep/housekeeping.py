@@ -64,8 +64,9 @@ class Housekeeping:
 
     async def end_overdue(self) -> float:
         """End the streamed messages whose owners are gone for too long. Return the seconds until the next time."""
-        await self._runtime.run_writer(streamed.end_overdue)
-        return OVERDUE_LOOK
+        ended = await self._runtime.run_writer(streamed.end_overdue)
+        # More may wait after a full sweep. Between two sweeps, publishers can write.
+        return OVERDUE_LOOK if len(ended) < streamed.SWEPT else 0.0
 
     async def compare_presence(self) -> None:
         """Make the rows of this node's connections match its connections. A difference counts at its second comparison."""

@@ -9,12 +9,13 @@ import pytest
 from django.utils import timezone
 
 from bus.auth.permissions import SYSTEM
-from bus.models import Channel, Client, Message
+from bus.models import Channel, Client, Message, Stream
 from bus.models import Node as NodeRow
 from bus.node import Node
 from bus.node.upkeep import housekeeping
 from bus.protocol.errors import RESTART, TAKEN_OVER
 from bus.protocol.names import Address
+from tests.log.streams import bench, opening, write
 from tests.node.conftest import Log, NodeClient
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -90,3 +91,18 @@ async def test_what_is_not_due_is_left(node: Node, log: Log) -> None:
     await log.append("one", "two")
     assert await node.housekeeping.tidy() <= housekeeping.INTERVAL
     assert await node.runtime.run_writer(lambda: Message.objects.filter(channel_id=log.ref.id).count()) == 2
+
+
+async def test_after_a_full_sweep_the_next_one_follows_at_once(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bus.services.streams.SWEPT", 2)
+
+    def lose() -> None:
+        channel = bench()
+        write(*(opening(channel.id, f"arq_{n}", rest=True) for n in range(3)))
+        Stream.objects.update(touched_at=timezone.now() - timedelta(days=1))
+        NodeRow.objects.update(started_at=timezone.now() - timedelta(days=1))
+
+    await node.runtime.run_writer(lose)
+    waits = [await node.housekeeping.end_overdue() for _ in range(2)]
+    assert waits == [0.0, housekeeping.OVERDUE_LOOK]
+    assert await node.runtime.run_writer(Stream.objects.filter(state="open").count) == 0
