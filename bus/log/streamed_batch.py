@@ -7,6 +7,7 @@ streams it belongs to.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,11 +62,14 @@ class StreamBatch:
         self._wanting: list[tuple[Row, Part]] = []
         self._counts: dict[str, int] = {}
         if special:
-            self._read_what_ends(special)
+            self._read_what_ends(special, Counter(_name(entry) for entry in effects))
             self._counts = self._open_streams(special)
 
-    def _read_what_ends(self, effects: Sequence[Entry]) -> None:
-        """Read the contents of streams that the batch may end, and the steers of those whose steers it may touch."""
+    def _read_what_ends(self, effects: Sequence[Entry], parts: Counter[str]) -> None:
+        """Read the contents of streams that the batch may end, and the steers of those whose steers it may touch.
+
+        ``parts`` says how many entries each stream has in the batch.
+        """
         ending: dict[int, Row] = {}
         steered: dict[int, Row] = {}
         for entry in effects:
@@ -75,7 +79,8 @@ class StreamBatch:
                 # Nobody but the owner makes the database read a whole stream.
                 if row is None or row.state != OPEN or not row.belongs_to(effect):
                     continue
-                if effect.end is not None:
+                # An end with a wrong number is refused.
+                if effect.end is not None and row.have <= effect.n <= row.have + parts[effect.of]:
                     ending[row.id] = row
                 if row.steers:
                     steered[row.id] = row
@@ -357,11 +362,12 @@ class _End(msgspec.Struct):
 
 
 def _untaken(row: Row) -> list[str]:
-    """Return the steers that the end of a stream lists, for an owner that repeats its end."""
-    end = (
-        Message.objects.filter(channel_id=row.channel_id, seq=row.end_seq or 0).values_list("frame", flat=True).first()
-    )
-    return [] if end is None else msgspec.json.decode(end, type=_End).untaken
+    """Return the steers that the end of a stream lists, for an owner that repeats its end. A batch reads an end once."""
+    if row.untaken is None:
+        ends = Message.objects.filter(channel_id=row.channel_id, seq=row.end_seq or 0)
+        frame = ends.values_list("frame", flat=True).first()
+        row.untaken = [] if frame is None else msgspec.json.decode(frame, type=_End).untaken
+    return row.untaken
 
 
 def _added(row: Row, part: Part) -> int:

@@ -18,7 +18,7 @@ class Row:
     __slots__ = (
         "attempt", "before", "came", "channel_id", "client_id", "end_seq", "first", "have", "id", "loose", "merged", "mode",
         "moved", "new", "open_steers", "opened_by", "pieces", "principal", "rest", "seq", "size", "state", "steers",
-        "stopping", "taken", "token_digest", "uid",
+        "stopping", "taken", "token_digest", "uid", "untaken",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,8 @@ class Row:
         self.open_steers: Sequence[tuple[int, str]] = ()
         self.came: Sequence[tuple[int, str]] = ()
         self.taken: Sequence[int] = ()
+        #: The steers that the end in the log lists, once they were read.
+        self.untaken: list[str] | None = None
         #: The effects that want the id of a new row.
         self.opened_by: list[Effect] | None = [] if new else None
 

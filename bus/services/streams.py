@@ -310,8 +310,8 @@ def _note_the_gone(now: datetime) -> None:
         elif not here and gone_at is None:
             changed[key] = min(now, max(left.get(name, now), touched_at))
     keys = sorted(changed)
-    for at in range(0, len(keys), CHANGED):
-        _change({key: changed[key] for key in keys[at : at + CHANGED]})
+    for start in range(0, len(keys), CHANGED):
+        _change({key: changed[key] for key in keys[start : start + CHANGED]})
 
 
 def _change(gone: dict[int, datetime | None]) -> None:

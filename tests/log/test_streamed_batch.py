@@ -304,6 +304,21 @@ def test_a_group_of_parts_of_many_streams_costs_three_statements(
     assert StreamPart.objects.count() == 64
 
 
+def test_an_end_that_is_refused_or_repeated_reads_no_content_again(
+    channel: Channel, statements: Callable[[], list[str]]
+) -> None:
+    write(opening(channel.id), part(channel.id, 1, "long"))
+    statements()
+    write(part(channel.id, 0, end="complete"), part(channel.id, 7, end="complete"))
+    assert not any("bus_streampart" in statement for statement in statements())
+    write(part(channel.id, 2, "er"), part(channel.id, 3, "!", end="complete"))
+    assert frames(channel)[-1]["message"] == "longer!"
+    statements()
+    again = write(*(part(channel.id, 3, "!", end="complete") for _ in range(5)))
+    assert [(entry.duplicate, entry.seq) for entry in again] == [(True, 2)] * 5
+    assert sum('FROM "bus_message"' in statement for statement in statements()) == 1
+
+
 def test_messages_without_streams_cost_what_they_did(channel: Channel, statements: Callable[[], list[str]]) -> None:
     statements()
     write(*(message(channel.id, f"arq_{n}") for n in range(64)))
