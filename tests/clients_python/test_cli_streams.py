@@ -100,6 +100,23 @@ def test_tail_shows_an_answer_as_one_line_and_its_frames_to_scripts(
         assert raw[4]["message"] == "one, two"
 
 
+def test_tail_ends_when_nobody_reads_the_end_of_an_answer(
+    shared_server: BusServer, speaker: sync.Bus, fresh_room: str
+) -> None:
+    address = f"{fresh_room}:42"
+    with Tail(shared_server, "--create", address) as tail, speaker.stream(address, roll_up=0) as out:
+        out.write("one")
+        out.flush()
+        speaker.publish(address, "meanwhile")
+        assert tail.lines(1)[0].endswith("meanwhile")
+        assert tail.process.stdout is not None
+        tail.process.stdout.close()  # As `| head -n 1` does.
+        out.end()
+        assert tail.process.wait(20) == 0
+        assert tail.process.stderr is not None
+        assert "Traceback" not in tail.process.stderr.read()
+
+
 def test_an_answer_grows_in_place_on_a_terminal(shared_server: BusServer, speaker: sync.Bus, fresh_room: str) -> None:
     address = f"{fresh_room}:42"
     command = shlex.join([sys.executable, "-m", "arqonbus", "tail", "--create", address, "--count", "1"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from ..subscription import Subscription
 from . import failures
@@ -14,7 +15,7 @@ async def show_all(
 ) -> None:
     """Show messages until the subscriptions end, ``count`` is reached, or ``timeout`` seconds are over.
 
-    Raises ``TooFew`` if the time is over before ``count`` messages arrived.
+    Raises ``TooFew`` if the time is over before ``count`` messages arrived, and ``OSError`` if one could not be shown.
     """
     left = count
     #: Messages to a whole room or to all clients arrive with each subscription. They are shown once.
@@ -44,10 +45,13 @@ async def show_all(
                         await other.close()
                     return
 
+    reading = asyncio.gather(*(one(subscription) for subscription in subscriptions))
     try:
         async with asyncio.timeout(timeout):
-            for done in asyncio.as_completed([one(subscription) for subscription in subscriptions]):
-                await done
+            # A message that is shown at its end can fail while all subscriptions only wait.
+            both: set[asyncio.Future[Any]] = {reading, show.broken}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            (reading if reading.done() else show.broken).result()
     except TimeoutError:
         if left and count is not None:
             raise failures.TooFew(f"{count - left} of {count} messages arrived within {timeout:g} s.") from None

@@ -20,6 +20,8 @@ class Show:
     def __init__(self) -> None:
         self._following: dict[asyncio.Task[None], Message] = {}
         self._live: Live | None = None
+        #: Fails with the reason why a message that was followed could not be shown, such as a closed pipe.
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __call__(self, message: Message) -> None:
         """Show a message, or follow it until it can be shown."""
@@ -44,15 +46,24 @@ class Show:
             if not self._following and self._live is not None:
                 self._live.stop()
                 self._live = None
+            self._show(message)
+
+    def _show(self, message: Message) -> None:
+        try:
             output.show_message(message)
+        except OSError as problem:
+            if not self.broken.done():
+                self.broken.set_exception(problem)
 
     async def finish(self) -> None:
-        """Wait until all messages that grow have ended."""
+        """Wait until all messages that grow have ended. Raises ``OSError`` if one could not be shown."""
         if self._following:
             await asyncio.wait(list(self._following))
+        if self.broken.done():
+            self.broken.result()
 
     async def stop(self) -> None:
-        """Show the messages that grow as they are."""
+        """Show the messages that grow as they are. Raises ``OSError`` if one could not be shown."""
         for task in list(self._following):
             task.cancel()
         await self.finish()
@@ -71,6 +82,10 @@ class Show:
 
 class ShowFrames:
     """Shows each frame as one line of JSON."""
+
+    def __init__(self) -> None:
+        #: Nothing is followed, so it never fails. The call itself raises.
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __call__(self, message: Message) -> None:
         """Show a frame."""
