@@ -21,6 +21,7 @@ from ..conf.settings import anonymous_allowed
 from ..directory.channels import ChannelRef
 from ..monitoring import metrics
 from ..node import ClientState, Node, current
+from ..node.delivery.growing import revoked
 from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing, ErrorCode
 from ..protocol.names import inbox
 from ..protocol.routing import channel_not_found
@@ -104,7 +105,7 @@ class Follower:
         """Open the answer.
 
         Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND or LIMIT_REACHED, what :meth:`begin` raises, and RESTARTING if the
-        request has ended meanwhile.
+        request has ended meanwhile. Raises REVOKED if the right to read has.
         """
         node, client = self.node, self.client
         await node.rights.check_join(client, self.ref)
@@ -125,6 +126,8 @@ class Follower:
             if self._ending.over:
                 # Behind a synchronous middleware the view goes on after its request has ended.
                 raise BusError(ErrorCode.RESTARTING, "The request has ended.")
+            if self.ref.id not in client.memberships:
+                raise revoked(self.ref.address)
         except BaseException:
             self._leave()
             raise
@@ -167,7 +170,7 @@ class Follower:
                 else:
                     yield b": still here\n\n"
                 if self.ref.id not in self.client.memberships:
-                    self.close(NOT_ALLOWED, BusError(ErrorCode.REVOKED, f"You can no longer read {self.ref.address}."))
+                    self.close(NOT_ALLOWED, revoked(self.ref.address))
             if self.over:
                 self.client.close_code = 1000
             else:

@@ -8,7 +8,7 @@ database serves everybody who waits for the message at that moment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from django.db import Error as DatabaseError
@@ -17,7 +17,7 @@ from ...directory.channels import ChannelRef
 from ...log.effects import OPEN, StreamState
 from ...notify.messages import PartRow, StreamParts, StreamSignal
 from ...protocol import frames
-from ...protocol.errors import SLOW
+from ...protocol.errors import SLOW, BusError, ErrorCode
 from ...protocol.names import Address
 from ...realtime.growing import GrowingMessage, LogGrowth, PartFrame
 from ...realtime.hub import Hub, Member, Stream
@@ -132,8 +132,11 @@ class Growing:
 
     # --- the registry ---------------------------------------------------------------------------------------------------
 
-    def begin(self, stream: Stream, states: Iterable[StreamState]) -> None:
+    def begin(self, stream: Stream, states: Sequence[StreamState]) -> None:
         """Note the open messages of a stream that begins at this moment, as the database has them."""
+        for state in states:
+            # The database may have lost the end that was delivered here.
+            self._ended.pop(state.uid, None)
         still_open = {state.uid for state in states if self._found(stream, state) is not None}
         for message in _messages(stream):
             if message.begun or message.seq > stream.head:
@@ -175,11 +178,12 @@ class Growing:
 
     # --- listeners ------------------------------------------------------------------------------------------------------
 
-    async def listen(self, ref: ChannelRef, of: str, member: Member) -> bool:
-        """Give ``member`` the frames of one message alone: a snapshot, then the parts and the end.
+    async def listen(self, ref: ChannelRef, of: str, client: ClientState) -> bool:
+        """Give ``client`` the frames of one message alone: a snapshot, then the parts and the end.
 
-        The caller has checked the right to read. Return False where the message is not open any more. Raises ``BusError``
-        UNAVAILABLE or CHANNEL_NOT_FOUND, and the database's error.
+        The caller has checked the right to read, and has noted the channel in ``client.memberships``. Return False where the
+        message is not open any more. Raises ``BusError`` UNAVAILABLE, CHANNEL_NOT_FOUND, or REVOKED for a membership that has
+        ended meanwhile, and the database's error.
         """
         (stream,) = await self._streams.open([ref])
         message = self._find(stream, of)
@@ -190,9 +194,11 @@ class Growing:
                 return False
             if self._hub.streams.get(ref.id) is stream:
                 message = self._found(stream, state)
+        if ref.id not in client.memberships:
+            raise revoked(ref.address)
         if message is None:
             return False
-        growth_of(stream).listen(stream, message, member)
+        growth_of(stream).listen(stream, message, client)
         return True
 
     def unlisten(self, ref: ChannelRef, member: Member) -> None:
@@ -277,6 +283,11 @@ class Growing:
         for member in message.listeners:
             if isinstance(member, ClientState):
                 member.drop(SLOW, pruned(Address(stream.room, stream.channel)))
+
+
+def revoked(address: Address) -> BusError:
+    """Return the error for a reader whose membership has ended."""
+    return BusError(ErrorCode.REVOKED, f"You can no longer read {address}.")
 
 
 def _messages(stream: Stream) -> list[GrowingMessage]:

@@ -83,7 +83,12 @@ class Snapshots:
         if message.lost or any(map(_ready, message.behind.values())):
             message.reading = True
             self._spawn(self._read(stream, message))
-        elif message.behind:
+        else:
+            self._wait(stream, message)
+
+    def _wait(self, stream: Stream, message: GrowingMessage) -> None:
+        """Look again a moment later at those who are behind."""
+        if message.behind:
             self._behind[message] = stream
             if self._timer is None:
                 self._timer = self._loop.call_later(SLOW_LOOK, self._look_at_slow)
@@ -91,9 +96,16 @@ class Snapshots:
     def _look_at_slow(self) -> None:
         self._timer = None
         behind, self._behind = self._behind, {}
+        # One member may be behind in many messages.
+        writers = {writer for message in behind for writer in message.behind.values()}
+        ready = set(filter(_ready, writers))
         for message, stream in behind.items():
-            if self._hub.streams.get(stream.id) is stream:
+            if message.ended or self._hub.streams.get(stream.id) is not stream:
+                continue
+            if message.lost or not ready.isdisjoint(message.behind.values()):
                 self.catch_up(stream, message)
+            else:
+                self._wait(stream, message)
 
     async def _read(self, stream: Stream, message: GrowingMessage) -> None:
         found: Snapshot | None = None
@@ -159,23 +171,32 @@ class Snapshots:
         later = [part.frame for part in message.since if part.n > state.have]
         message.since.clear()
         self._hub.flush_stream(stream)
-        self._send(message, Batch([frame, *later]), Batch([frame]))
+        sent = self._send(message, Batch([frame, *later]), Batch([frame]))
         if message.lost:
             message.lost = False
             message.have = state.have
             growth.deliver_early(stream, message)
             if message.early:
                 self.wait_for_hole(stream, message, max(message.early))
-        self.catch_up(stream, message)
+        if sent:
+            self.catch_up(stream, message)
+        else:
+            self._wait(stream, message)
 
-    def _send(self, message: GrowingMessage, batch: Batch, own: Batch) -> None:
-        """Write ``batch`` to those behind that have room for it. The owner gets ``own``, without its later parts."""
+    def _send(self, message: GrowingMessage, batch: Batch, own: Batch) -> int:
+        """Write ``batch`` to those behind that have room for it, and return their number.
+
+        The owner gets ``own``, without its later parts.
+        """
+        sent = 0
         for member, writer in list(message.behind.items()):
             wanted = own if member is message.owner else batch
             if _ready(writer) and _fits(writer, sum(map(len, wanted.payloads))):
                 del message.behind[member]
-                self.given += 1
+                sent += 1
                 writer.write(wanted)
+        self.given += sent
+        return sent
 
 
 def growth_in(stream: Stream) -> LogGrowth | None:

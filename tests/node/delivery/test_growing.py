@@ -12,12 +12,15 @@ from django.apps import apps
 
 from bus.auth.permissions import SYSTEM
 from bus.log import Entry
+from bus.models import Stream
 from bus.node import Node
 from bus.notify.messages import Notification, StreamParts, StreamSignal
+from bus.protocol.errors import BusError
 from bus.protocol.names import Address, inbox
 from bus.protocol.registration import Resume
 from bus.publishing.growth import Outbox
 from bus.realtime.event_writer import EventWriter
+from bus.realtime.frame import Batch
 from bus.realtime.writer import Bounds, Writer
 from bus.services import streams as streamed
 from tests.harness.waiting import wait_for
@@ -43,6 +46,12 @@ async def member(node: Node, log: Log, name: str = "reader", **options: Any) -> 
     joined = await node.members.join(client.state, log.ref.address, None, None, **options)
     await node.members.follow(client.state, joined)
     return client
+
+
+async def listen(node: Node, log: Log, client: NodeClient, of: str) -> bool:
+    """Listen to one message alone, as an answer of events does."""
+    client.state.memberships[log.ref.id] = log.ref
+    return await node.growing.listen(log.ref, of, client.state)
 
 
 def grown(client: NodeClient, of: str = "arq_a1") -> list[dict[str, Any]]:
@@ -284,8 +293,7 @@ async def test_a_stop_of_listening_and_a_withdrawn_membership_end_the_parts_at_o
     await owner.open()
     await owner.say("Hel")
     for client in (listener, gone):
-        client.state.memberships[log.ref.id] = log.ref
-        assert await node.growing.listen(log.ref, "arq_a1", client.state)
+        assert await listen(node, log, client, "arq_a1")
         await has(client, "Hel")
     node.growing.unlisten(log.ref, gone.state)
     await node.memberships.withdraw(reader.state, [log.ref])
@@ -308,7 +316,7 @@ async def test_listeners_get_one_message_alone_and_its_end(node: Node, log: Log)
     await owner.say("Hel")
     listeners = [NodeClient(node) for _ in range(20)]
     for client in listeners:
-        assert await node.growing.listen(log.ref, "arq_a1", client.state)
+        assert await listen(node, log, client, "arq_a1")
     for client in listeners:
         await has(client, "Hel")
     await log.publish("not for them")
@@ -322,8 +330,8 @@ async def test_listeners_get_one_message_alone_and_its_end(node: Node, log: Log)
         assert (await ended(client))["message"] == "Hello!"
         assert [frame["of"] for frame in client.frames] == ["arq_a1"] * len(client.frames)
         assert kinds(client)[0] == "snapshot"
-    assert not await node.growing.listen(log.ref, "arq_a1", listeners[0].state)
-    assert not await node.growing.listen(log.ref, "arq_unknown", listeners[0].state)
+    assert not await listen(node, log, listeners[0], "arq_a1")
+    assert not await listen(node, log, listeners[0], "arq_unknown")
     node.streams.collect()
     node.streams.collect()
     await other.end()
@@ -332,11 +340,44 @@ async def test_listeners_get_one_message_alone_and_its_end(node: Node, log: Log)
     assert node.hub.stream(log.ref.id) is None
 
 
+@pytest.mark.parametrize("ended", ["the right", "the request"])
+async def test_who_may_not_listen_any_more_once_the_stream_is_open_gets_nothing(
+    node: Node, log: Log, ended: str
+) -> None:
+    owner, listener = Owner(node, log.ref), NodeClient(node)
+    await owner.open()
+    await owner.say("Hel")
+    asked = asyncio.create_task(listen(node, log, listener, "arq_a1"))
+    await asyncio.sleep(0)
+    if ended == "the right":
+        await node.memberships.withdraw(listener.state, [log.ref])
+    else:
+        del listener.state.memberships[log.ref.id]
+    with pytest.raises(BusError) as caught:
+        await asked
+    assert caught.value.code == "REVOKED"
+    stream = node.hub.stream(log.ref.id)
+    assert stream is not None
+    assert stream.audience() == []
+
+
+async def test_a_message_grows_again_after_the_database_lost_its_end(node: Node, log: Log) -> None:
+    owner, reader = Owner(node, log.ref), await member(node, log)
+    await owner.open()
+    await owner.end()
+    await ended(reader)
+    lost = Stream.objects.filter(uid="arq_a1")
+    await node.runtime.run_writer(lambda: lost.update(state="open", end_seq=None, ended_at=None))
+    node.watch.other_log(log.ref.id)
+    back = await member(node, log, "back")
+    await owner.say("Hel")
+    await has(back, "Hel")
+
+
 async def test_a_deleted_channel_ends_its_listeners(node: Node, log: Log) -> None:
     owner, listener = Owner(node, log.ref), NodeClient(node)
     await owner.open()
-    listener.state.memberships[log.ref.id] = log.ref
-    assert await node.growing.listen(log.ref, "arq_a1", listener.state)
+    assert await listen(node, log, listener, "arq_a1")
     node.memberships.drop_log(log.ref.id, None)
     assert (await listener.event("unsubscribed"))["reason"] == "DELETED"
 
@@ -392,7 +433,9 @@ async def test_a_slow_reader_skips_parts_and_gets_one_snapshot(
     (stream,) = await node.streams.open([log.ref])
     await owner.open()
     if listens:
-        assert await node.growing.listen(log.ref, "arq_a1", slow)
+        listener = NodeClient(node)
+        listener.state.writer = slow.events
+        assert await listen(node, log, listener, "arq_a1")
     else:
         node.hub.add(stream, slow)
     await owner.say("begin ")
@@ -434,6 +477,63 @@ async def test_many_long_messages_do_not_overflow_who_joins(node: Node, log: Log
     assert (slow.overflows, len(slow.frames)) == (0, len(owners))
 
 
+class Counted(EventWriter):
+    """A writer that counts how often it is asked whether the client takes what it is sent."""
+
+    asked = 0
+
+    def drained(self) -> bool:
+        """As the base class, and counted."""
+        self.asked += 1
+        return super().drained()
+
+
+async def test_who_is_slow_in_many_messages_is_looked_at_once(node: Node, log: Log) -> None:
+    owners = [Owner(node, log.ref, f"arq_{n}") for n in range(5)]
+    (stream,) = await node.streams.open([log.ref])
+    for owner in owners:
+        await owner.open()
+        await owner.say("text")
+    slow = Slow(Bounds(bytes=8000))
+    writer = slow.writer = Counted(slow.events.bounds, lambda: None)
+    writer.write(Batch([b"x" * 4000]))
+    node.hub.add(stream, slow)
+    writer.asked = 0
+    node.growing._snapshots._look_at_slow()
+    assert writer.asked == 1
+    await writer.next_frames(0.0)
+    found: list[Any] = []
+
+    async def read() -> bool:
+        found.extend(map(json.loads, await writer.next_frames(0.0)))
+        return all(reading(found, owner.of)[0] == "text" for owner in owners)
+
+    await wait_for(read, "the snapshots")
+
+
+async def test_a_snapshot_that_fits_nobody_waits_for_the_next_look(
+    node: Node, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, slow = Owner(node, log.ref), Slow(Bounds(bytes=8000))
+    (stream,) = await node.streams.open([log.ref])
+    await owner.open()
+    await owner.say("x" * 7000)
+    slow.events.write(Batch([b'{"type":"usual"}']))
+    reads: list[int] = []
+    read = streamed.snapshot
+
+    def counted(stream_id: int) -> Any:
+        reads.append(stream_id)
+        return read(stream_id)
+
+    monkeypatch.setattr(streamed, "snapshot", counted)
+    node.hub.add(stream, slow)
+    snapshots = node.growing._snapshots
+    await wait_for(lambda: reads and snapshots._behind, "the wait of the message for the next look")
+    assert len(reads) == 1
+    await slow.has("x" * 7000)
+
+
 async def test_who_wants_parts_again_gets_a_snapshot(node: Node, log: Log) -> None:
     owner, reader = Owner(node, log.ref), await member(node, log, parts=False)
     await owner.open()
@@ -468,7 +568,7 @@ async def test_a_late_notification_of_an_ended_message_does_nothing(node: Node, 
 async def test_an_end_that_was_pruned_before_its_delivery_does_not_stay_open(node: Node, log: Log) -> None:
     owner, listener = Owner(node, log.ref), NodeClient(node)
     await owner.open()
-    assert await node.growing.listen(log.ref, "arq_a1", listener.state)
+    assert await listen(node, log, listener, "arq_a1")
     (stream,) = await node.streams.open([log.ref])
     (end,) = await owner.write_unheard(owner.part(end="complete"))
     # As if the log's message were gone already.
