@@ -46,14 +46,17 @@ async def append(connection: Connection, inbound: Inbound) -> None:
         return
     node, client = connection.node, connection.client
     said: Append = inbound.append  # type: ignore[assignment] # the kind has one
-    placed = await node.runtime.run(find_stream, client.actor, said.of)
-    address = placed.ref.address
+    address = client.streams.get(said.of)
+    if address is None:
+        placed = await node.runtime.run(find_stream, client.actor, said.of)
+        address = placed.ref.address
+        if placed.state.client_id == client.client_id:
+            _remember(connection, said.of, address)
+    # Else the process forgot the channel. The stream's opening may not be committed yet, so the database may not know it.
     try:
         ref = await node.channels.resolve(address, SYSTEM, create=False)
     except BusError as problem:
         raise _as_of_a_stream(problem, said.of) from None
-    if placed.state.client_id == client.client_id:
-        _remember(connection, said.of, address)
     _append_to(connection, inbound, said, ref)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
+from bus.directory.streams import stream_not_found
 from bus.models import Room
 from bus.node import Node
 from bus.protocol.names import Address
@@ -130,3 +131,20 @@ async def test_a_server_that_stops_refuses_parts_and_loses_none(node: Node, conn
     node.traffic.draining = False
     begin(ada, **append("arq_s6", 1, id="again"))
     assert (await answer(ada, "again"))["stream"]["have"] == 1
+
+
+async def test_a_channel_that_was_forgotten_behind_the_opening_is_looked_up_and_not_the_stream(
+    node: Node, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await registered(connect, "ada-s8")
+
+    def not_committed(actor: Any, of: str) -> Any:
+        raise stream_not_found(of)
+
+    # As the database is until the opening's commit.
+    monkeypatch.setattr(appends, "find_stream", not_committed)
+    assert begin(ada, type="event", id="s8", stream={})
+    node.channels.forget(HALL)
+    assert not begin(ada, **append("arq_s8", 1))
+    await ada.send(**append("arq_s8", 1))
+    assert (await answer(ada, "arq_s8-1"))["stream"]["have"] == 1
