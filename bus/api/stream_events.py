@@ -13,7 +13,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from ..auth.permissions import Actor
+from ..auth.permissions import HISTORY, Actor
 from ..conf.settings import config
 from ..db.faults import without_transaction
 from ..directory.channels import ChannelRef
@@ -63,12 +63,14 @@ class StreamFollower(Follower):
     async def begin(self) -> None:
         """Listen to the message. Of one that has ended, the end has the whole content.
 
-        Raises ``BusError`` STREAM_NOT_FOUND for a message that is gone.
+        Raises ``BusError`` STREAM_NOT_FOUND for a message that is gone, and FORBIDDEN for one that has ended without the right
+        to history.
         """
         of = self._state.uid
         for _ in range(TRIES):
             if await self.node.growing.listen(self.ref, of, self.client):
                 return
+            self.node.permissions.check(self.client, HISTORY, self.ref)
             frame = await self.node.runtime.run(streams.end_of, of)
             if frame is not None:
                 self._first = self.events_of(frame)

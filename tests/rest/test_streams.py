@@ -295,6 +295,23 @@ async def test_the_right_to_follow_is_that_of_the_channel_and_ends_with_it(
     await asyncio.to_thread(owner.say, " and more")
 
 
+async def test_a_stream_that_has_ended_needs_the_right_to_history(
+    admin: Rest, call_as: CallAs, shared_server: BusServer, fresh_room: str
+) -> None:
+    name = f"newcomer-{fresh_room}"
+    token = await asyncio.to_thread(shared_server.create_token, name)
+    owner = await asyncio.to_thread(Owner, admin, fresh_room)
+    await asyncio.to_thread(owner.say, "secret")
+    rule = {"subject": "token", "subject_name": name, "action": "history", "pattern": f"{fresh_room}:*", "allow": False}
+    await asyncio.to_thread(admin.ok, "POST", "grants", rule)
+    newcomer = call_as(shared_server, token)
+    async with following(shared_server, owner.of, "parts", token=token) as reader:
+        assert (await reader.next()).data["text"] == "secret"
+        await asyncio.to_thread(owner.end)
+        assert (await rest_of(reader))[-1]["type"] == "stream_end"
+    assert newcomer.error("GET", f"streams/{owner.of}/events")["code"] == "FORBIDDEN"
+
+
 async def test_a_stream_in_an_inbox_is_followed_by_the_inboxs_owner_only(
     alice: Rest, bob: Rest, anonymous: Rest, shared_server: BusServer, plain_secrets: dict[str, str], fresh_room: str
 ) -> None:
