@@ -142,6 +142,8 @@ async def test_private_answers_and_own_answers_are_read_too(client: Connect, fre
             await out.write("one")
             await wait_for(lambda: mine.text == "one", "our own part", deadline=WAIT)
         assert (await asyncio.wait_for(mine.ended(), WAIT)).state == "complete"
+        assert own.position is not None
+        assert (own.position.seq, own._growing) == (out.end_seq, {}), "our own end counts as read"
 
 
 async def test_an_inbox_goes_on_behind_the_end_of_an_answer(client: Connect, fresh_room: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import threading
 from collections.abc import Iterator
@@ -110,6 +111,37 @@ def test_an_answer_grows_without_an_event_loop(bus: sync.Bus, shared_server: Bus
     assert [(message.text, message.state) for message in folded] == [
         ("Hello", "stopped"), ("shorter", None), ("", "complete"), ("plain", None),
     ]  # fmt: skip
+
+
+def test_no_thread_waits_after_the_end(shared_server: BusServer, fresh_room: str) -> None:
+    bus = sync.connect(shared_server.url)
+    came: list[bool] = []
+    with bus.stream(f"{fresh_room}:42") as out:
+        waiting = threading.Thread(target=lambda: came.append(out.stop_requested.wait()), daemon=True)
+        waiting.start()
+    waiting.join(WAIT)
+    assert came == [False], "the stream is over, so no request can come"
+
+    entered, raised = threading.Event(), list[Exception]()
+
+    async def forever() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    def wait_forever() -> None:
+        try:
+            bus._loop.call(forever())
+        except errors.BusClosed as problem:
+            raised.append(problem)
+
+    waiting = threading.Thread(target=wait_forever, daemon=True)
+    waiting.start()
+    assert entered.wait(WAIT)
+    bus.close()
+    waiting.join(WAIT)
+    assert len(raised) == 1
+    with pytest.raises(errors.BusClosed):
+        bus.ping()
 
 
 def test_it_comes_back_over_a_restart(start_server: StartServer, fresh_room: str) -> None:

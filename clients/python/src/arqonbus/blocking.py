@@ -7,6 +7,7 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from .connection import FORKED
@@ -21,6 +22,9 @@ class Loop:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._process = os.getpid()
+        #: Whether the loop takes no more work. Under the lock, so that no work comes after the end and waits for ever.
+        self._stopped = False
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="arqonbus", daemon=True)
         self._thread.start()
 
@@ -32,6 +36,11 @@ class Loop:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
+        # Threads wait for this work. They get ``BusClosed``.
+        if unfinished := asyncio.all_tasks(self._loop):
+            for task in unfinished:
+                task.cancel()
+            self._loop.run_until_complete(asyncio.wait(unfinished))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
@@ -45,10 +54,11 @@ class Loop:
             raise RuntimeError(
                 "A listener of this bus must not call the bus: both run in the same thread, so the call would never return."
             )
-        if self._loop.is_closed():
-            work.close()
-            raise BusClosed("The bus is closed.")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._stopped:
+                work.close()
+                raise BusClosed("The bus is closed.")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -60,9 +70,13 @@ class Loop:
 
     def stop(self) -> None:
         """End the thread."""
-        if not self.elsewhere and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+        if self.elsewhere:
+            return
+        with self._lock:
+            if not self._stopped:
+                self._stopped = True
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
 
     def each(self, source: AsyncIterator[T]) -> Iterator[T]:
         """Yield what an asynchronous generator yields, and close it at the end."""
@@ -73,8 +87,9 @@ class Loop:
                 except _End:
                     return
         finally:
-            if not self.elsewhere and not self._loop.is_closed():
-                self.call(_closed(source))
+            if not self.elsewhere:
+                with suppress(BusClosed):  # Then the loop has closed it.
+                    self.call(_closed(source))
 
 
 class _End(Exception):

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from . import errors
+from . import echoing, errors
 from .backoff import Backoff
 from .errors import ArqonBusError, StreamEnded, StreamLost
 from .owning import ABORTED, COMPLETE, OPEN, STOPPED, Owning, PartsLost
@@ -278,33 +278,14 @@ class Owner(ABC):
             self.end_seq = frame.get("seq")
             self._finished(told.get("untaken"))
             self._ended(str(told.get("state") or COMPLETE))
-            self._echo_end()
+            echoing.end(self._bus, self._owning, self.end_seq, self.untaken)
             return
         self._heed(told)
         self._progressed()
         self._move()
 
     def _echo(self, frames: list[dict[str, Any]]) -> None:
-        """Show kept parts to our own readers. The server sends them to the others only."""
-        growth = self._bus._growing.get(self.of) if frames else None
-        if growth is not None:
-            for frame in frames:
-                growth.append(frame)
-
-    def _echo_end(self) -> None:
-        """Show the end to our own readers. The server does not send it to its owner."""
-        end, growth = self._owning.end, self._bus._growing.get(self.of)
-        if growth is None or end is None:
-            return
-        growth.append(end)
-        if growth.behind or growth.have < end["n"]:
-            self._bus._spawn(self._bus._refill(growth))  # We adopted it, and do not know its beginning.
-            return
-        told = {"state": self._owning.state, "mode": growth.mode, "parts": growth.have}
-        content = {"message": growth.text} if growth.mode == "text" else {"parts": growth.parts}
-        payload = end.get("payload") or {}
-        frame = {"of": self.of, "seq": self.end_seq, "stream": told, "payload": payload, "untaken": list(self.untaken)}
-        self._bus._growing.ended({**frame, **content}, growth.address)
+        echoing.parts(self._bus, self.of, frames)
 
     def _refused(self, problem: errors.ServerError, number: int) -> None:
         """Handle the refusal of a part or of the end."""

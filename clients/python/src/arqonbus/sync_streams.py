@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
@@ -71,17 +72,15 @@ class Flag:
         return self._inner.stop_requested.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for a request, at most ``timeout`` seconds. Returns whether it came."""
+        """Wait for a request, at most ``timeout`` seconds and until the stream is over. Returns whether it came."""
 
         async def wait() -> None:
             async with within(timeout, "No stop was requested."):
-                await self._inner.stop_requested.wait()
+                await self._inner._over.wait()
 
-        try:
+        with suppress(TimeoutError):
             self._loop.call(wait())
-        except TimeoutError:
-            return False
-        return True
+        return bool(self)
 
 
 class Steer:
