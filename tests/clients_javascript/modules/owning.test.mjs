@@ -3,12 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Answers } from "../../../clients/javascript/src/answers.js";
-import { Line } from "../../../clients/javascript/src/line.js";
 import { Outflow } from "../../../clients/javascript/src/outflow.js";
-import { Requests } from "../../../clients/javascript/src/requests.js";
-import { Sender } from "../../../clients/javascript/src/sender.js";
-import { Streams } from "../../../clients/javascript/src/streams.js";
+import { Server } from "./server.mjs";
 
 const drain = (flow) => {
   const appends = [];
@@ -84,79 +80,6 @@ test("text that was given up leaves the numbers of what the server has", () => {
 });
 
 // --- over a line that comes and goes ---
-
-/** A server that keeps what comes in order, on one connection after another. */
-class Server {
-  constructor({ have = 0 } = {}) {
-    Object.assign(this, { have, text: "", state: "open", refusals: [], openings: 0, took: [], stopping: false });
-    this.line = new Line();
-    this.requests = new Requests(this.line, 10_000, () => {});
-    this.answers = new Answers(async () => null);
-    this.streams = new Streams({ line: this.line, requests: this.requests, answers: this.answers });
-  }
-
-  /** Connected: what comes is answered at the next turn, until it is `deaf`. */
-  async connect({ deaf = false } = {}) {
-    const ended = new Promise((resolve) => (this.end = resolve));
-    const link = {
-      ...{ socket: { bufferedAmount: 0 }, ended },
-      send: (text) => {
-        const frame = JSON.parse(text);
-        const answer = this.#answer(frame);
-        if (!deaf && answer) queueMicrotask(() => this.line.link === link && this.requests.answered(answer));
-        return true;
-      },
-    };
-    this.line.link = link;
-    await this.requests.sendAgain(link);
-    this.line.up = true;
-    this.line.wakeAll();
-    this.streams.goOn();
-  }
-
-  lose() {
-    this.line.link = null;
-    this.line.up = false;
-    this.requests.connectionLost();
-    this.end();
-  }
-
-  #answer(frame) {
-    const told = () => ({
-      ...{ of: "arq_r1", have: this.have, state: this.state, attempt: 1 },
-      ...(this.stopping ? { stopping: true } : {}),
-    });
-    const ack = (seq) => ({
-      ...{ type: "ack", request_id: frame.id, room: "chat", channel: "42", seq, stream: told() },
-    });
-    const refuse = (code, number, details = [told()]) => ({
-      ...{ type: "error", request_id: frame.id, error: { code, number, message: code, details, retry_after: 0 } },
-    });
-    if (frame.stream) {
-      this.openings += 1;
-      return ack(1);
-    }
-    const refusal = this.refusals.shift();
-    if (refusal === "silence") return null;
-    if (refusal) return refuse(...refusal);
-    const content = frame.delta !== undefined;
-    if (frame.n > this.have + (content ? 1 : 0)) return refuse("STREAM_GAP", 409);
-    if (frame.n > this.have) {
-      this.have = frame.n;
-      this.text += frame.delta;
-      this.took.push(...(frame.took ?? []));
-    }
-    if (frame.end && this.state === "open") {
-      this.state = this.stopping ? "stopped" : frame.end;
-      this.endedByOwner = true;
-    } else if (frame.end && !this.endedByOwner) return refuse("STREAM_ENDED", 409);
-    return ack(frame.end ? 2 : null);
-  }
-
-  open(mode = "text") {
-    return this.streams.open({ type: "event", id: "r1", room: "chat", channel: "42" }, mode, 10_000);
-  }
-}
 
 test("what was written reaches the server, and the end says so", async () => {
   const server = new Server();
@@ -389,65 +312,4 @@ test("an adopted answer whose beginning is not known is read from the history at
   await out.end();
   assert.equal(await growth.ended(), "complete");
   assert.deepEqual([growth.text, server.answers.get("arq_r1")], ["all of it", null]);
-});
-
-test("an end behind a part that is refused is refused, too", async () => {
-  const server = new Server();
-  await server.connect();
-  const out = await server.open();
-  server.refusals = [["VALIDATION_ERROR", 400, []]];
-  out.write("refused");
-  out.write("gathered");
-  await assert.rejects(out.end("stopped"), { code: "VALIDATION_ERROR" });
-  assert.equal((await out.end("aborted")).state, "aborted");
-});
-
-test("a flush does not wait for the second half of a character", async () => {
-  const server = new Server();
-  await server.connect();
-  const out = await server.open();
-  await out.write("hi \ud83d");
-  await out.flush();
-  assert.equal(server.text, "hi ");
-  await out.write("\ude00");
-  await out.end();
-  assert.equal(server.text, "hi 😀");
-});
-
-test("what stands before an append that is given up is kept", () => {
-  const flow = new Outflow("parts");
-  for (const n of [1, 2, 3]) flow.part({ n });
-  flow.next();
-  flow.take("arq_s1");
-  const [second] = drain(flow);
-  flow.end("complete");
-  flow.drop(second);
-  assert.deepEqual([flow.last, flow.size, flow.ending], [1, '{"n":1}'.length, false]);
-  flow.end("aborted");
-  // The steer is not lost with the end that took it.
-  assert.deepEqual(drain(flow), [{ n: 1, part: { n: 1 }, end: "aborted", took: ["arq_s1"] }]);
-});
-
-test("a part that the client itself refuses leaves those that are on their way", async () => {
-  const server = new Server();
-  await server.connect();
-  server.requests.setLimits({ frame_bytes: 10_000 });
-  const out = await server.open();
-  out.write("sent");
-  await assert.rejects(out.end("complete", { long: "x".repeat(20_000) }), { code: "FRAME_TOO_LARGE" });
-  const end = await out.end("aborted");
-  assert.deepEqual([server.text, end.state, end.have], ["sent", "aborted", 1]);
-});
-
-test("a hole that nothing can fill is an error, and nothing is sent again and again", async () => {
-  const server = new Server();
-  await server.connect();
-  const flow = new Outflow("text");
-  flow.last = 7;
-  flow.write("behind a hole");
-  const problem = await new Promise((resolve) => {
-    const hooks = { onFailure: resolve, onProgress() {}, onCommitted() {} };
-    new Sender(server, flow, { of: "arq_r1", opening: null, token: null }, hooks).flush();
-  });
-  assert.equal(problem.code, "STREAM_GAP");
 });
