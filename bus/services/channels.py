@@ -148,6 +148,9 @@ def check_empty(channel: Channel) -> None:
 def remove(channel: Channel) -> None:
     """Remove a channel with its log inside the caller's transaction. The function checks neither rights nor members."""
     address, channel_id = channel.address, channel.id
+    # A part locks only its stream, so one on its way would leave a row without a stream. Channels are locked before streams.
+    list(Channel.objects.filter(pk=channel_id).select_for_update().values_list("pk"))
+    list(channel.streams.order_by("id").select_for_update().values_list("pk"))
     # First in bulk: Django's collector would load a million messages and delete them one by one.
     for rows in (StreamPart.objects, StreamSteer.objects):
         rows.filter(stream__channel=channel)._raw_delete(using="default")

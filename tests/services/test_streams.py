@@ -21,6 +21,7 @@ from bus.log import StreamState
 from bus.models import AuditEntry, Channel, Client, Grant, Node, Stream, StreamPart, StreamSteer
 from bus.protocol.errors import BusError
 from bus.services import channels, claims, streams
+from tests.harness.waiting import wait_until
 from tests.log.streams import bench, effect_of, frames, kept, message, opening, part, refusal, steer, write
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -393,3 +394,28 @@ def test_a_removed_channel_takes_its_streams_along(channel: Channel) -> None:
     write(steer(channel.id, "arq_s1"))
     channels.delete_channel(SYSTEM, channel.address)
     assert [model.objects.count() for model in (Stream, StreamPart, StreamSteer)] == [0, 0, 0]
+
+
+@pytest.mark.cluster
+def test_a_part_on_its_way_does_not_keep_a_channel_from_its_removal(channel: Channel) -> None:
+    open_for_ada(channel, "arq_a1", "a")
+
+    def delete() -> None:
+        try:
+            channels.delete_channel(SYSTEM, channel.address)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        with in_another_thread(lambda: write(by_ada(channel, 2, "b"))):
+            deletion = other.submit(delete)
+            wait_until(somebody_waits, "the deletion waits for a lock")
+        deletion.result(10)
+    assert [model.objects.count() for model in (Channel, Stream, StreamPart)] == [0, 0, 0]
+
+
+def somebody_waits() -> bool:
+    """Whether a transaction of this database waits for a lock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
