@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from django.db import connection
+from django.db.models.functions import Length
 
 from ..models import Message
 from ..protocol import growing
@@ -30,6 +31,8 @@ MOST_STEERS = 1000
 MERGED = 256
 #: Open steers that one answer shows to an owner without a connection.
 SHOWN_STEERS = 100
+#: Characters of open steers that all answers of one batch show. The first steer counts as fitting.
+SHOWN_LENGTH = 524288
 
 
 class StreamBatch:
@@ -334,11 +337,26 @@ class StreamBatch:
             self._sql.insert_steers(self._cursor, came)
 
     def _show_steers(self) -> None:
-        """Read the open steers for owners without a connection."""
+        """Read the open steers for owners without a connection: the oldest, up to a length for the whole batch.
+
+        An owner finds the next ones in later answers.
+        """
+        left = SHOWN_LENGTH
         for row, part in self._wanting:
             seqs = [seq for seq, _ in row.open_steers[:SHOWN_STEERS]]
             found = Message.objects.filter(channel_id=row.channel_id, seq__in=seqs).order_by("seq")
-            part.steers = [legible(frame.encode(), seq) for seq, frame in found.values_list("seq", "frame")]
+            fit: list[int] = []
+            for seq, size in found.values_list("seq", Length("frame")):
+                if size > left and left < SHOWN_LENGTH:
+                    left = 0
+                    break
+                left -= size
+                fit.append(seq)
+            if fit:
+                frames = found.filter(seq__in=fit).values_list("seq", "frame")
+                part.steers = [legible(frame.encode(), seq) for seq, frame in frames]
+            if left <= 0:
+                break
 
 
 def _name(entry: Entry) -> str:

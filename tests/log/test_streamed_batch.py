@@ -284,6 +284,26 @@ def test_a_steer_that_came_and_was_taken_in_one_group_leaves_nothing(channel: Ch
     assert (StreamSteer.objects.count(), stream().steers) == (0, 0)
 
 
+def test_the_answers_of_a_batch_show_so_much_of_the_open_steers(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(opening(channel.id), opening(channel.id, "arq_a2"))
+    write(*(steer(channel.id, f"arq_s{n}") for n in range(3)), steer(channel.id, "arq_t", of="arq_a2"))
+
+    def shown(n: int) -> list[list[str]]:
+        done = write(
+            part(channel.id, n, "a", wants_steers=True), part(channel.id, n, "a", of="arq_a2", wants_steers=True)
+        )
+        return [[msgspec.json.decode(frame)["id"] for frame in effect_of(entry).steers] for entry in done]
+
+    assert shown(1) == [["arq_s0", "arq_s1", "arq_s2"], ["arq_t"]]
+    size = len(msgspec.json.encode(frames(channel)[2]))
+    monkeypatch.setattr("bus.log.streamed_batch.SHOWN_LENGTH", 5 * size // 2)
+    assert shown(2) == [["arq_s0", "arq_s1"], []]
+    monkeypatch.setattr("bus.log.streamed_batch.SHOWN_LENGTH", 1)
+    assert shown(3) == [["arq_s0"], []]
+
+
 def test_too_many_steers_are_refused(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bus.log.streamed_batch.MOST_STEERS", 2)
     write(opening(channel.id))
