@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Min, Q
 from django.utils import timezone
 
@@ -91,10 +91,32 @@ def _refs(channel_ids: Iterable[int]) -> dict[int, ChannelRef]:
 
 
 @contextmanager
-def _locked(of: str) -> Iterator[Row]:
+def _own_patience() -> Iterator[None]:
+    """Wait no longer than :data:`PATIENCE` for a lock in a caller's transaction, which keeps its ``lock_timeout`` afterwards."""
+    if not connection.in_atomic_block or connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout')")
+        (before,) = cursor.fetchone()
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{PATIENCE}s"])
+    try:
+        yield
+    finally:
+        if not connection.needs_rollback:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
+
+
+@contextmanager
+def _locked(of: str, channel_id: int) -> Iterator[Row]:
     """Lock a stream's row in a transaction. Raises ``BusError`` STREAM_NOT_FOUND, and UNAVAILABLE for a locked one."""
+    within = connection.in_atomic_block
     try:
         with transaction.atomic():
+            if within:
+                # A caller's transaction keeps the locks. An end there needs the channel's, which the log takes before streams.
+                list(Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).values_list("pk"))
             row = lock_stream(of, PATIENCE)
             if row is None:
                 raise stream_not_found(of)
@@ -112,6 +134,7 @@ def _held() -> BusError:
 # --- stop ---------------------------------------------------------------------------------------------------------------
 
 
+@_own_patience()
 def request_stop(actor: Actor, of: str, *, door: str = "socket") -> Stopped:
     """Ask the owner of a stream to stop. Without an owner, end the stream at once.
 
@@ -120,7 +143,7 @@ def request_stop(actor: Actor, of: str, *, door: str = "socket") -> Stopped:
     """
     ref = find_stream(actor, of).ref
     require(actor, PUBLISH, ref.address, private=ref.private)
-    with _locked(of) as row:
+    with _locked(of, ref.id) as row:
         if row.state != OPEN:
             return Stopped(row.told(), None)
         if not row.stopping:
@@ -178,6 +201,7 @@ def _after(entry: Entry) -> StreamState:
 # --- adoption -----------------------------------------------------------------------------------------------------------
 
 
+@_own_patience()
 def adopt(actor: Actor, of: str, *, keep: bool = True, door: str = "socket") -> Adopted:
     """Make ``actor`` the owner of an open stream. ``keep=False`` removes the content so far.
 
@@ -191,7 +215,7 @@ def adopt(actor: Actor, of: str, *, keep: bool = True, door: str = "socket") -> 
     sender = sender_of(actor)
     token = secrets.token_urlsafe(24)
     now = timezone.now()
-    with _locked(of) as row:
+    with _locked(of, ref.id) as row:
         own = actor.principal == row.principal and (bool(actor.principal) or row.client_id == sender)
         if not own and not can(actor, MANAGE, ref.address, private=ref.private):
             raise BusError(ErrorCode.FORBIDDEN, "You may not adopt this stream.", [{"of": of, "action": MANAGE}])

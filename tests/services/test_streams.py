@@ -188,6 +188,25 @@ def test_a_stop_needs_the_right_to_publish(channel: Channel) -> None:
     assert not stream().stopping
 
 
+@pytest.mark.cluster
+def test_a_callers_transaction_keeps_its_patience_and_locks_in_the_order_of_the_log(channel: Channel) -> None:
+    open_for_ada(channel)
+    open_for_ada(channel, "arq_a2")
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL lock_timeout = '7s'")
+        streams.adopt(ADA, "arq_a2")
+        assert streams.request_stop(EVE, "arq_a1").ended is not None
+        with pytest.raises(BusError, match="STREAM_ENDED"):
+            streams.adopt(ADA, "arq_a1")
+        cursor.execute("SHOW lock_timeout")
+        assert cursor.fetchone() == ("7s",)
+    # The channel's row is wanted first: while somebody holds it, the caller's transaction locks no stream.
+    held = in_another_thread(lambda: Channel.objects.select_for_update().get())
+    with held, transaction.atomic(), pytest.raises(BusError, match="UNAVAILABLE"):
+        streams.adopt(ADA, "arq_a2")
+    assert stream("arq_a2").attempt == 2
+
+
 # --- adoption -----------------------------------------------------------------------------------------------------------
 
 
