@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from ..protocol.appends import LONGEST_UID
 from ..protocol.errors import BusError, ErrorCode
+from ..protocol.routing import resolve
 from ..protocol.values import is_printable
 from ..services import growing
 from ..shapes import AdoptedStream, StoppedStream
@@ -50,6 +51,11 @@ async def stop_stream(context: Context, parameters: StopParameters) -> Answer:
 class AdoptParameters(StreamParameters):
     """Parameters of ``adopt_stream``."""
 
+    room: Annotated[
+        str | None,
+        Meta(description="Room, or room:channel, of the message. A message of another channel is not found."),
+    ] = None
+    channel: Annotated[str | None, Meta(description="Channel, or room:channel, of the message.")] = None
     keep: Annotated[bool, Meta(description="Keep the parts so far. With false the message starts over.")] = True
 
 
@@ -57,13 +63,15 @@ class AdoptParameters(StreamParameters):
     "adopt_stream",
     AdoptParameters,
     AdoptedStream,
-    errors=(ErrorCode.STREAM_NOT_FOUND, ErrorCode.STREAM_ENDED, ErrorCode.FORBIDDEN),
+    errors=(ErrorCode.STREAM_NOT_FOUND, ErrorCode.STREAM_ENDED, ErrorCode.FORBIDDEN, ErrorCode.INVALID_NAME),
     cost=LOOK,
 )
 async def adopt_stream(context: Context, parameters: AdoptParameters) -> Answer:
     """Become the owner of an open streamed message of your own identity."""
     of = parameters.named()
+    room, channel = context.named(parameters.room, parameters.channel)
+    address = resolve(room, channel, context.initial) if room or channel else None
     adopted = await context.process.run_writer(
-        lambda: growing.adopt_stream(of, keep=parameters.keep, actor=context.actor, door="socket")
+        lambda: growing.adopt_stream(of, keep=parameters.keep, address=address, actor=context.actor, door="socket")
     )
     return Answer(f"Adopted {of}", adopted)

@@ -27,8 +27,8 @@ from ..protocol.appends import APPEND, LONGEST_UID
 from ..protocol.errors import BusError, ErrorCode, target_not_found
 from ..protocol.growing import STREAM_END
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, MODES, PAYLOAD_RULE, Inbound
-from ..protocol.names import WHOLE, Address
-from ..protocol.routing import Route
+from ..protocol.names import DEFAULT_ADDRESS, WHOLE, Address
+from ..protocol.routing import Route, resolve
 from ..protocol.usual import read
 from ..protocol.values import is_printable, wrong_with
 from ..shapes import Published
@@ -98,6 +98,11 @@ def _text(address: str | Address) -> str:
             [{"field": "address"}],
         )
     return address
+
+
+def address_of(address: str | Address) -> Address:
+    """The address that ``message_to`` gives a message. A room alone is the whole room. Raises ``BusError`` INVALID_NAME."""
+    return resolve(_text(address), None, DEFAULT_ADDRESS)
 
 
 def publish_frames(

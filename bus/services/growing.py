@@ -14,6 +14,9 @@ from asgiref.sync import sync_to_async
 from django.db import Error as DatabaseError
 
 from ..auth.permissions import SYSTEM, Actor
+from ..conf.settings import config
+from ..log.effects import Part
+from ..protocol.cutting import cut, json_size
 from ..protocol.errors import BusError
 from ..protocol.names import Address
 from ..publishing import django as publishing
@@ -105,12 +108,17 @@ def stop_stream(of: str, *, actor: Actor = SYSTEM, door: str = "django") -> Stop
     return StoppedStream(of=state.uid, state=state.state, have=state.have, stopping=state.stopping)
 
 
-def adopt_stream(of: str, *, keep: bool = True, actor: Actor = SYSTEM, door: str = "django") -> AdoptedStream:
+def adopt_stream(
+    of: str, *, keep: bool = True, address: str | Address | None = None, actor: Actor = SYSTEM, door: str = "django"
+) -> AdoptedStream:
     """Make ``actor`` the owner of the open stream ``of``. ``keep=False`` throws the parts so far away.
 
-    The appends of the old owner are refused from then on. Raises ``BusError`` STREAM_NOT_FOUND, STREAM_ENDED, or FORBIDDEN.
+    The appends of the old owner are refused from then on. With an ``address``, a stream of another channel is not found.
+
+    Raises ``BusError`` STREAM_NOT_FOUND, STREAM_ENDED, FORBIDDEN, or INVALID_NAME.
     """
-    state, token = streams.adopt(actor, of, keep=keep, door=door)
+    place = publishing.address_of(address) if address is not None else None
+    state, token = streams.adopt(actor, of, keep=keep, address=place, door=door)
     return AdoptedStream(
         of=state.uid, mode=state.mode, have=state.have, attempt=state.attempt, token=token, stopping=state.stopping
     )
@@ -129,6 +137,7 @@ class StreamWriter:
         self._actor: Actor = options.get("actor", SYSTEM)
         self._options = {**options, "id": options.get("id") or secrets.token_hex(16)}
         self._waiting: list[str] = []
+        self._written = 0
         self._sent_at = 0.0
         self._new: list[dict[str, Any]] = []
         self._known: set[str] = set()
@@ -150,33 +159,67 @@ class StreamWriter:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._end("complete")
+            try:
+                self._end("complete")
+            except Exception:
+                self._abort()
+                raise
             return
-        # The server ends it, too, after the setting `stream_rest_grace`.
-        with suppress(BusError, DatabaseError):
-            self._end("aborted")
+        self._abort()
+
+    def _abort(self) -> None:
+        # The server may refuse the last text or the payload, and then takes the end without them. Otherwise it ends the
+        # stream itself, after the setting `stream_rest_grace`.
+        for _ in range(2):
+            with suppress(BusError, DatabaseError):
+                self._end("aborted")
+                return
+            self._waiting.clear()
+            self.end_payload = None
 
     def write(self, text: str) -> None:
-        """Add a text. Raises ``BusError`` as :func:`append_to_stream`."""
+        """Add a text. A long one becomes several parts. Raises ``BusError`` as :func:`append_to_stream`, and ``TypeError``."""
+        self._check()
+        if not isinstance(text, str):
+            raise TypeError(f"A streamed text grows by strings, and not by {type(text).__name__}.")
         self._waiting.append(text)
         if time.monotonic() - self._sent_at >= GATHER:
             self.flush()
 
     def flush(self) -> None:
         """Send the texts that wait. Raises ``BusError`` as :func:`append_to_stream`."""
-        if self._waiting:
-            self._append(delta="".join(self._waiting))
-            self._waiting.clear()
+        self._check()
+        while self._waiting:
+            self._send_piece(*self._cut())
 
     def part(self, value: dict[str, Any]) -> None:
         """Add a JSON object (mode ``parts``). Raises ``BusError`` as :func:`append_to_stream`."""
+        self._check()
+        if not isinstance(value, dict):
+            raise TypeError(f"A part is a JSON object, and not {type(value).__name__}.")
         self._append(part=value)
 
     def steers(self) -> list[dict[str, Any]]:
-        """The messages that steer the stream and are new. With the next part they count as taken."""
+        """The new messages that steer the stream, as dicts of the JSON that members get: ``id``, ``from``, ``message``…
+
+        With the next part they count as taken.
+        """
         new, self._new = self._new, []
         self._took += [message["id"] for message in new]
         return new
+
+    def _check(self) -> None:
+        if not self.of:
+            raise RuntimeError("The stream is not open. Use `with`, or `async with`.")
+
+    def _cut(self) -> tuple[str, str]:
+        """The next piece of the waiting text, and the rest."""
+        return cut("".join(self._waiting), config().frame_bytes - Part.ENVELOPE - self._written)
+
+    def _send_piece(self, piece: str, rest: str) -> None:
+        self._append(delta=piece)
+        self._written += json_size(piece)
+        self._waiting = [rest] if rest else []
 
     def _append(self, **content: Any) -> None:
         self._note(append_to_stream(self.of, self.have + 1, took=self._took, actor=self._actor, **content))
@@ -184,7 +227,12 @@ class StreamWriter:
         self._sent_at = time.monotonic()
 
     def _end(self, state: End) -> None:
-        last = {"delta": "".join(self._waiting)} if self._waiting else {}
+        self._check()
+        piece, rest = self._cut()
+        while rest:
+            self._send_piece(piece, rest)
+            piece, rest = self._cut()
+        last = {"delta": piece} if piece else {}
         end_stream(
             self.of,
             self.have + len(last),

@@ -23,7 +23,7 @@ from ..log.streamed_row import Row, lock_stream
 from ..models import Channel, Client, Message, Node, Stream, StreamPart, digest
 from ..protocol import growing
 from ..protocol.errors import BusError, ErrorCode
-from ..protocol.names import SERVER
+from ..protocol.names import SERVER, Address
 from ..publishing.announce import announce
 from ..publishing.commit import outcome_told
 from ..publishing.growth import announce_adopted, announce_stop
@@ -202,16 +202,19 @@ def _after(entry: Entry) -> StreamState:
 
 
 @_own_patience()
-def adopt(actor: Actor, of: str, *, keep: bool = True, door: str = "socket") -> Adopted:
+def adopt(actor: Actor, of: str, *, keep: bool = True, address: Address | None = None, door: str = "socket") -> Adopted:
     """Make ``actor`` the owner of an open stream. ``keep=False`` removes the content so far.
 
     The same principal, an anonymous owner under its own client id, and whoever manages the channel may do so. The appends
-    of the old owner are refused from then on. ``door`` says where the actor comes from.
+    of the old owner are refused from then on. A stream that is not in the channel ``address`` is not found. ``door`` says
+    where the actor comes from.
 
     Raises ``BusError`` STREAM_NOT_FOUND, STREAM_ENDED, FORBIDDEN, UNAVAILABLE, or VALIDATION_ERROR for an actor whose name
     is no client id.
     """
     ref = find_stream(actor, of).ref
+    if address is not None and address != ref.address:
+        raise stream_not_found(of)
     sender = sender_of(actor)
     token = secrets.token_urlsafe(24)
     now = timezone.now()

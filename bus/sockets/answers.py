@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from ..log import Entry
+from ..log.effects import Opening
 from ..monitoring import metrics
 from ..node import ClientState, Node
 from ..protocol import frames
@@ -43,17 +44,23 @@ class Answers:
     def refuse(self, entry: Entry) -> None:
         """Answer a message that wanted no ack: with an error if it was refused, else not at all."""
         if entry.error is not None:
-            self.error(entry.error, entry.request_id)
+            self._refused(entry, entry.error)
 
     def acknowledge(self, entry: Entry) -> None:
         """Answer a message that wanted an ack: with the ack, or with an error if it was refused."""
         if entry.error is not None:
-            self.error(entry.error, entry.request_id)
+            self._refused(entry, entry.error)
         elif not self.writer.closed:
             growth = b"" if entry.effect is None else told(entry)
             self.send(
                 frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate, growth=growth)
             )
+
+    def _refused(self, entry: Entry, problem: BusError) -> None:
+        if isinstance(entry.effect, Opening):
+            # The id may name a stream of another channel.
+            self.client.streams.pop(entry.uid, None)
+        self.error(problem, entry.request_id)
 
     # --- log lines --------------------------------------------------------------------------------------------------
 

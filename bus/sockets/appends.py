@@ -21,9 +21,12 @@ REMEMBERED = 256
 
 
 def remember(connection: Connection, inbound: Inbound, address: Address) -> None:
-    """Note where a stream is that the client opens, if the client knows its id already."""
-    if inbound.id:
-        _remember(connection, frames.message_uid(inbound.id), address)
+    """Note where a stream is that the client opens, if the client knows its id already.
+
+    A stream that is known stays where it is: the log refuses its id in another channel.
+    """
+    if inbound.id and (uid := frames.message_uid(inbound.id)) not in connection.client.streams:
+        _remember(connection, uid, address)
 
 
 def append_at_once(connection: Connection, inbound: Inbound) -> bool:

@@ -355,10 +355,12 @@ async def test_what_cannot_be_kept_is_said_and_ends_the_answer(client: Connect, 
     agent, reader = await client(), await client()
     async with reader.subscribe(address) as messages:
         out = agent.stream(address, roll_up=0)
-        with pytest.raises(errors.FrameTooLarge):
+        with pytest.raises(errors.FrameTooLarge, match=str(agent.limits["frame_bytes"])):
             await too_much(out, agent.limits["frame_bytes"])
         answer = await opened(messages)
-        assert await whole(answer) == "kept"
+        limit = agent.limits["frame_bytes"]
+        assert limit - 1024 < len(await whole(answer)) < limit
+        assert answer.text.strip("x") == "kept"
         assert answer.state == "aborted"
     with pytest.raises(RuntimeError, match="async with"):
         await agent.stream(address).write("x")
@@ -407,3 +409,89 @@ async def test_an_owner_whose_return_is_refused_hears_it_once(
         await out.end()
     await wait_for(lambda: not out._returning, "no further request", deadline=WAIT)
     assert (agent.connections, len(agent._streams)) == (2, 0)
+
+
+async def test_a_run_of_another_channel_is_refused_and_its_message_stays(client: Connect, fresh_room: str) -> None:
+    run = f"run-{secrets.token_hex(4)}"
+    for by_another in (False, True):
+        run += "x"
+        owner = await client()
+        other = await client() if by_another else owner
+        async with owner.stream(f"{fresh_room}:42", run=run, roll_up=0) as out:
+            await written(out, "mine")
+            for keep in (False, True):
+                with pytest.raises(errors.StreamNotFound, match=f"The run '{run}' names a message of another channel"):
+                    await other.stream(f"{fresh_room}:43", run=run, keep=keep).open()
+            with pytest.raises(errors.StreamNotFound, match=r"The id 'arq_.* is unique on the whole bus"):
+                await other.stream(fresh_room, id=out.of).open()
+            await written(out, " still")
+            assert (out.have, out.attempt) == (2, 1)
+        with pytest.raises(errors.StreamNotFound, match="another channel"):
+            await other.stream(f"{fresh_room}:43", run=run).open()
+    bus = await client()
+    await bus.stream(None, run=run + "y").open()
+    async with bus.stream(None, run=run + "y") as again:
+        assert again.attempt == 2, "without an address both are in the initial channel"
+
+
+async def test_what_is_no_text_is_refused_at_once(client: Connect, fresh_room: str) -> None:
+    agent = await client()
+    async with agent.stream(f"{fresh_room}:42") as out:
+        for wrong in (None, 5, b"x", {"type": "x"}):
+            with pytest.raises(TypeError, match="grows by strings"):
+                await out.write(wrong)  # type: ignore[arg-type]
+        await out.write("fine")
+    async with agent.stream(f"{fresh_room}:42", mode="parts") as parts:
+        with pytest.raises(TypeError, match="JSON object"):
+            await parts.part("x")  # type: ignore[arg-type]
+    assert [message.text async for message in agent.history(f"{fresh_room}:42")] == ["fine", ""]
+
+
+async def test_wrong_names_of_messages_and_times_are_refused(client: Connect, fresh_room: str) -> None:
+    agent = await client()
+    for wrong, kind in ((None, TypeError), (5, TypeError), ("", ValueError)):
+        with pytest.raises(kind, match="`of`"):
+            await agent.stop_stream(wrong)  # type: ignore[arg-type]
+        with pytest.raises(kind, match="`of`"):
+            agent.adopt_stream(wrong)  # type: ignore[arg-type]
+        if wrong is not None:
+            with pytest.raises(kind, match="`steer`"):
+                await agent.publish(f"{fresh_room}:42", "x", steer=wrong)  # type: ignore[arg-type]
+    for roll_up in (-0.1, float("nan")):
+        with pytest.raises(ValueError, match="roll_up"):
+            agent.stream(f"{fresh_room}:42", roll_up=roll_up)
+    with pytest.raises(TypeError, match="roll_up"):
+        agent.stream(f"{fresh_room}:42", roll_up="fast")  # type: ignore[arg-type]
+
+
+async def test_a_long_text_is_several_parts(client: Connect, fresh_room: str) -> None:
+    agent = await client()
+    text = "\u00e4\U0001f600\n" * 20_000  # 160 kB, and 20 kB more in JSON
+    async with agent.stream(f"{fresh_room}:42") as out:
+        await out.write(text)
+        await out.flush()
+        assert out.have > 4
+    async with agent.stream(f"{fresh_room}:42", roll_up=60, window=2) as last:
+        await last.write("1")
+        await last.write(text)
+    assert [message.text async for message in agent.history(f"{fresh_room}:42")] == [text, "1" + text]
+
+
+async def test_an_end_that_is_refused_leaves_no_open_message(client: Connect, fresh_room: str) -> None:
+    agent = await client()
+    limit = agent.limits["frame_bytes"]
+
+    async def written_at_once(out: arqonbus.Stream, problem: Exception | None) -> None:
+        async with out:
+            await out.write("1")
+            out._text.append("x" * limit)  # It waits, as a text of the last 40 ms does.
+            if problem is not None:
+                raise problem
+
+    for problem, expected in ((None, errors.FrameTooLarge), (KeyError("x"), KeyError)):
+        out = agent.stream(f"{fresh_room}:42", roll_up=60)
+        with pytest.raises(expected):
+            await written_at_once(out, problem)
+        assert out.state == "aborted"
+    texts = [message.text async for message in agent.history(f"{fresh_room}:42")]
+    assert all(limit - 1024 < len(text) < limit for text in texts)

@@ -12,6 +12,7 @@ from django.db import transaction
 from pytest_django.fixtures import Settings
 
 from bus.auth.permissions import SYSTEM, Actor
+from bus.conf.settings import config
 from bus.models import Message, Stream, StreamPart
 from bus.protocol.errors import BusError
 from bus.protocol.names import Address
@@ -217,6 +218,77 @@ async def test_the_same_in_async_code(fresh_room: str) -> None:
         await out.apart({"n": 1})
     found = await Message.objects.filter(channel__room__name=fresh_room, type="stream_end").acount()
     assert found == 3
+
+
+def test_a_writer_without_its_block_says_so(fresh_room: str) -> None:
+    out = stream(f"{fresh_room}:a")
+    with pytest.raises(RuntimeError, match="Use `with`"):
+        out.write("x")
+    with pytest.raises(RuntimeError, match="Use `with`"):
+        out.part({})
+    with pytest.raises(RuntimeError, match="Use `with`"):
+        out.flush()
+
+
+def test_the_writer_takes_texts_and_objects_only(fresh_room: str) -> None:
+    with stream(f"{fresh_room}:a") as out:
+        for wrong in (None, 5, b"x", {"n": 1}):
+            with pytest.raises(TypeError, match="grows by strings"):
+                out.write(wrong)  # type: ignore[arg-type]
+        out.write("fine")
+    with stream(f"{fresh_room}:a", mode="parts") as out, pytest.raises(TypeError, match="JSON object"):
+        out.part("x")  # type: ignore[arg-type]
+    assert kept(fresh_room)[1]["message"] == "fine"
+
+
+@pytest.mark.parametrize("flushed", [True, False])
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_text_over_the_limit_is_kept_as_far_as_it_fits(fresh_room: str, flushed: bool, broken: bool) -> None:
+    limit = config().frame_bytes
+    text = "\u00e4\n" * limit
+
+    def answer() -> None:
+        with stream(f"{fresh_room}:a") as out:
+            out.write("1")
+            out._waiting.append(text)
+            if flushed:
+                out.flush()
+            if broken:
+                raise KeyError
+
+    with pytest.raises(
+        KeyError if broken and not flushed else BusError, match=None if flushed or broken else str(limit)
+    ):
+        answer()
+    end = kept(fresh_room)[1]
+    assert end["stream"]["state"] == "aborted"
+    assert ("1" + text).startswith(end["message"])
+    assert limit - 1024 < len(json.dumps(end["message"], ensure_ascii=False).encode()) < limit
+
+
+def test_a_payload_that_is_too_large_leaves_no_open_message(fresh_room: str) -> None:
+    def answer() -> None:
+        with stream(f"{fresh_room}:a") as out:
+            out.write("kept")
+            out.end_payload = {"x": "x" * config().frame_bytes}
+
+    with pytest.raises(BusError):
+        answer()
+    end = kept(fresh_room)[1]
+    assert (end["message"], end["stream"]["state"]) == ("kept", "aborted")
+
+
+def test_a_stream_is_adopted_in_its_own_channel_only(fresh_room: str) -> None:
+    of = place(open_stream(f"{fresh_room}:a", actor=ME)).of
+    append_to_stream(of, 1, "one", actor=ME)
+    for other in (f"{fresh_room}:b", fresh_room, Address(fresh_room, "*")):
+        with pytest.raises(BusError, match="STREAM_NOT_FOUND"):
+            adopt_stream(of, keep=False, address=other, actor=ME)
+    with pytest.raises(BusError, match="INVALID_NAME"):
+        adopt_stream(of, address="a b", actor=ME)
+    assert place(append_to_stream(of, 2, "two", actor=ME)).attempt == 1
+    assert adopt_stream(of, address=Address(fresh_room, "a"), actor=ME).have == 2
+    assert adopt_stream(of, keep=False, address=f"{fresh_room}:a", actor=ME).have == 0
 
 
 # --- folded history -------------------------------------------------------------------------------------------------------

@@ -230,7 +230,11 @@ async def test_an_adoption_takes_the_stream_from_its_owner(
     owner = Owner(old)
     await owner.open()
     await owner.append(1, "first try")
-    adopted = await new.request("adopt_stream", of=owner.of)
+    others: list[dict[str, Any]] = [{"channel": "b"}, {"room": f"{fresh_room}:b"}, {"room": fresh_room}]
+    for elsewhere in others:
+        error = await refused(new.request("adopt_stream", of=owner.of, keep=False, **elsewhere))
+        assert error["code"] == "STREAM_NOT_FOUND"
+    adopted = await new.request("adopt_stream", of=owner.of, room=fresh_room, channel="a")
     assert (adopted["of"], adopted["mode"], adopted["have"], adopted["attempt"]) == (owner.of, "text", 1, 2)
     heir = Owner(new, owner.of)
     ack = await heir.append(2, ", goes on", token=adopted["token"])

@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 from .answers import as_message
 from .errors import RoomNotFound, ValidationFailed
-from .messages import WHOLE, Message, Page, Position, Since, moment_of, parse_time, split_address
+from .messages import WHOLE, Message, Page, Position, Since, moment_of, parse_time, split_address, stream_named
 
 #: The largest page of the server.
 PAGE = 500
@@ -181,7 +181,7 @@ class Commands(ABC):
 
         Raises ``StreamNotFound``, ``StreamEnded``, ``Forbidden``.
         """
-        return await self._command("stop_stream", {"of": of if isinstance(of, str) else of.id})  # type: ignore[return-value]
+        return await self._command("stop_stream", {"of": stream_named(of)})  # type: ignore[return-value]
 
     # --- history ------------------------------------------------------------------------------------------------------
 

@@ -187,6 +187,16 @@ def split_address(address: str) -> tuple[str, str]:
     return room, channel or WHOLE
 
 
+def stream_named(of: str | Message, name: str = "of") -> str:
+    """Return the id of a streamed message. Raises ``TypeError`` and ``ValueError``, which call the argument ``name``."""
+    uid = of if isinstance(of, str) else getattr(of, "id", None)
+    if not isinstance(uid, str):
+        raise TypeError(f"`{name}` must be a streamed message or its id, and not {type(of).__name__}.")
+    if not uid:
+        raise ValueError(f"`{name}` must be the id of a streamed message, and it is empty.")
+    return uid
+
+
 def new_id() -> str:
     """Return a new message id that both dialects accept."""
     return f"arq_{uuid.uuid4().hex}"

@@ -39,12 +39,17 @@ class Owner(ABC):
         keep: bool,
         window: int,
         shared: bool,
+        place: str = "",
+        run: str | None = None,
     ) -> None:
         self._bus = bus
         self._opening = opening
         self._keep = keep
         #: Whether other processes may know this id, so that the stream may have been opened before.
         self._shared = shared
+        #: The address that the opening asks for; empty for the initial one. And the program's name of the message.
+        self._place = place
+        self._run = run
         self._owning = Owning(of, window)
         #: The id of the message, which names the stream.
         self.of = of
@@ -113,7 +118,7 @@ class Owner(ABC):
             named = [row.get("field") for row in problem.details if isinstance(row, dict)]
             if not self._shared or "id" not in named:
                 raise
-            await self._adopt()  # Another client opened the stream of this run.
+            await self._adopt_there()  # Another client opened the stream of this run.
             return
         told = answer.get("stream")
         if not isinstance(told, dict):
@@ -123,13 +128,24 @@ class Owner(ABC):
         if told.get("state", OPEN) != OPEN:
             raise StreamEnded(f"The message {self.of} has ended.", [told])
         if self._shared and (answer.get("duplicate") or told.get("attempt", 1) > 1):
-            await self._adopt()  # The stream of this run was opened before, under our id.
+            await self._adopt_there()  # The stream of this run was opened before, under our id.
         else:
             self._heed(told)
 
-    async def _adopt(self) -> None:
+    async def _adopt_there(self) -> None:
+        """Adopt the stream of this run, if it is in the channel that the program asks for."""
+        try:
+            await self._adopt(self._place or self._bus.address)
+        except errors.StreamNotFound as problem:
+            what = f"The id {self.of!r}" if self._run is None else f"The run {self._run!r}"
+            kind = "An id" if self._run is None else "A run"
+            text = f"{what} names a message of another channel. {kind} is unique on the whole bus."
+            raise errors.StreamNotFound(text, problem.details) from None
+
+    async def _adopt(self, place: str = "") -> None:
         self._opening = None
-        result = await self._bus._command("adopt_stream", {"of": self.of, "keep": self._keep})
+        address = {"channel": place} if place else {}
+        result = await self._bus._command("adopt_stream", {"of": self.of, "keep": self._keep, **address})
         self.mode = str(result.get("mode") or self.mode)
         self._owning.begin(result["have"], result["attempt"], result["token"])
         self._ready_on = self._bus.connections

@@ -10,7 +10,7 @@ from typing import Any
 from .commands import Commands
 from .connection import Connection
 from .heard import Heard
-from .messages import INBOX_ROOM, WHOLE, Message, Receipt, new_id, split_address
+from .messages import INBOX_ROOM, WHOLE, Message, Receipt, new_id, split_address, stream_named
 from .requests import within
 
 
@@ -54,7 +54,7 @@ class Publishing(Connection, Commands):
         """
         frame = self._content(type, message, payload, metadata, id)
         if steer is not None:
-            frame["steer"] = steer if isinstance(steer, str) else steer.id
+            frame["steer"] = stream_named(steer, "steer")
         if address is not None:
             room, channel = split_address(address)
             if room == INBOX_ROOM and steer is None:

@@ -25,6 +25,11 @@ class Steer:
         return self.message.id
 
     @property
+    def sender(self) -> str:
+        """The client id of who sent the message."""
+        return self.message.sender
+
+    @property
     def text(self) -> str:
         """The text of the message."""
         return self.message.text

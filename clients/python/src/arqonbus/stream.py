@@ -8,9 +8,11 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from contextlib import aclosing, suppress
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .cutting import Pieces
 from .errors import ArqonBusError, ServerError, StreamEnded
 from .owner import Owner
 from .owning import ABORTED, COMPLETE, OPEN, STOPPED
@@ -54,12 +56,19 @@ class Stream(Owner):
         roll_up: float = 0.04,
         window: int = 256,
         shared: bool = False,
+        place: str = "",
+        run: str | None = None,
     ) -> None:
         if mode not in ("text", "parts"):
             raise ValueError("`mode` must be text or parts.")
-        super().__init__(bus, of, opening, mode=mode, keep=keep, window=window, shared=shared)
+        if isinstance(roll_up, bool) or not isinstance(roll_up, (int, float)):
+            raise TypeError("`roll_up` must be a number of seconds.")
+        if not 0 <= roll_up < inf:
+            raise ValueError("`roll_up` must be 0 seconds or more.")
+        super().__init__(bus, of, opening, mode=mode, keep=keep, window=window, shared=shared, place=place, run=run)
         self._roll_up = roll_up
         self._text: list[str] = []
+        self._pieces = Pieces()
         self._timer: asyncio.TimerHandle | None = None
         self._next_cut = 0.0
         self._steering = Steering()
@@ -84,30 +93,38 @@ class Stream(Owner):
         try:
             if kind is None:
                 await self.end()
-        except ServerError:
-            await self._abort()
+        except Exception as problem:
+            if isinstance(problem, ServerError) or not self._owning.ending:
+                await self._abort()
             raise
         if kind is not None:
             await self._abort()
 
     async def _abort(self) -> None:
-        if self._gone:
-            return
-        self._finish(ABORTED, None)
-        with suppress(ArqonBusError, TimeoutError):
+        # The server may refuse the last text, and then takes the end without it.
+        for _ in range(2):
+            if self._gone:
+                return
+            self._finish(ABORTED, None)
             # Without an answer it is still sent in the background. Without that, the server ends the stream itself.
-            await self._settled(ABORTING)
+            with suppress(ArqonBusError, TimeoutError):
+                await self._settled(ABORTING)
+            if self._owning.ending:
+                return
 
     # --- writing --------------------------------------------------------------------------------------------------------
 
     async def write(self, text: str) -> None:
-        """Add a text. Texts of ``roll_up`` seconds become one part. It waits while ``window`` parts are not acknowledged.
+        """Add a text. Texts of ``roll_up`` seconds become one part, and a long text several ones.
 
-        Raises ``StreamLost`` if another process adopted the stream, ``StreamEnded`` if the server ended it, and ``Unsendable``
-        for half a character.
+        It waits while ``window`` parts are not acknowledged. Raises ``StreamLost`` if another process adopted the stream,
+        ``StreamEnded`` if the server ended it, ``FrameTooLarge`` when the whole message reaches the server's limit,
+        ``Unsendable`` for half a character, and ``TypeError`` for anything but a text.
         """
         if self.mode != "text":
             raise TypeError("A stream in the mode parts takes parts. Use `part`.")
+        if not isinstance(text, str):
+            raise TypeError(f"A streamed text grows by strings, and not by {type(text).__name__}.")
         self._check()
         if not text:
             return
@@ -122,11 +139,16 @@ class Stream(Owner):
         await self._until(lambda: self._owning.room)
 
     def _cut(self) -> None:
-        """Make a part of the waiting text, if there is room for one."""
+        """Make parts of the waiting text, as far as there is room for them."""
         self._untimed()
-        if self._text and self._owning.room and not self._owning.ending and self._failure is None:
+        ready = self._owning.room and not self._owning.ending and self._failure is None
+        if self._text and ready:
             self._next_cut = asyncio.get_running_loop().time() + self._roll_up
-            self._owning.add({"delta": self._joined()}, self._steering.taking())
+            rest = self._joined()
+            while rest and self._owning.room:
+                piece, rest = self._pieces.cut(rest, self._bus._pacer.frame_bytes)
+                self._owning.add({"delta": piece}, self._steering.taking())
+            self._text = [rest] if rest else []
             self._wake.set()
 
     def _untimed(self) -> None:
@@ -143,6 +165,8 @@ class Stream(Owner):
         """Add a part: any JSON object. It waits while ``window`` parts are not acknowledged. Raises as :meth:`write` does."""
         if self.mode != "parts":
             raise TypeError('A stream in the mode text takes texts. Use `write`, or open it with mode="parts".')
+        if not isinstance(part, Mapping):
+            raise TypeError(f"A part is a JSON object, and not {type(part).__name__}.")
         self._check()
         encode({"part": {**part}})
         await self._until(lambda: self._owning.room)
@@ -215,7 +239,10 @@ class Stream(Owner):
             # The server refused a part. What it has is the stream.
             self._failure = None
             self._text.clear()
-        text = self._joined()
+        text, rest = self._pieces.cut(self._joined(), self._bus._pacer.frame_bytes)
+        while rest:
+            self._owning.add({"delta": text}, self._steering.taking())
+            text, rest = self._pieces.cut(rest, self._bus._pacer.frame_bytes)
         self._owning.finish(state, payload, {"delta": text} if text else None, self._steering.taking())
         self._wake.set()
         self._move()

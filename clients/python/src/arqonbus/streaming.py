@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import ArqonBusError, NotFound
 from .growing import Growing, Growth
-from .messages import Message, split_address
+from .messages import Message, split_address, stream_named
 from .publishing import Publishing
 from .stream import Stream, id_of
 from .streams import Streams
@@ -46,7 +46,8 @@ class Streaming(Publishing):
 
         The ``mode`` is ``text``, or ``parts`` for JSON objects. ``payload``, ``type`` and ``metadata`` are those of the opening
         message. ``run`` makes its id, so that another process with the same run goes on with the same message: it adopts it,
-        and throws its text away, or appends to it with ``keep``. ``roll_up`` (seconds) joins the texts of that time to one part.
+        and throws its text away, or appends to it with ``keep``. A run is unique on the whole bus: opening one that names a
+        message of another channel raises ``StreamNotFound``. ``roll_up`` (seconds) joins the texts of that time to one part.
         At most ``window`` parts wait for their acknowledgement. See :class:`Stream`.
         """
         if run is not None and id is not None:
@@ -61,7 +62,16 @@ class Streaming(Publishing):
         self._want_echo(opening, address, echo)
         opening["ack"] = True
         return Stream(
-            self, opening["id"], opening, mode=mode, keep=keep, roll_up=roll_up, window=window, shared=of is not None
+            self,
+            opening["id"],
+            opening,
+            mode=mode,
+            keep=keep,
+            roll_up=roll_up,
+            window=window,
+            shared=of is not None,
+            place=":".join(split_address(address)) if address is not None else "",
+            run=run,
         )
 
     def adopt_stream(self, of: str | Message, *, keep: bool = True, roll_up: float = 0.04, window: int = 256) -> Stream:
@@ -70,7 +80,7 @@ class Streaming(Publishing):
         ``keep=False`` throws the text away. ``have`` is then 0. Opening it raises ``StreamEnded``, ``StreamNotFound`` and
         ``Forbidden``.
         """
-        return Stream(self, of if isinstance(of, str) else of.id, None, keep=keep, roll_up=roll_up, window=window)
+        return Stream(self, stream_named(of), None, keep=keep, roll_up=roll_up, window=window)
 
     def _grow(self, address: str, frame: dict[str, Any]) -> None:
         """Handle a part or a snapshot of a message that others write."""

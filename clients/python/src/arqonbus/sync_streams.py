@@ -90,7 +90,8 @@ class Steer:
         self._loop = loop
         self._inner = inner
         self.message = blocking(loop, inner.message)
-        self.id, self.text, self.payload = inner.id, inner.text, inner.payload
+        self.id, self.sender = inner.id, inner.sender
+        self.text, self.payload = inner.text, inner.payload
 
     def took(self) -> None:
         """Say that the model has this message."""
