@@ -49,6 +49,9 @@ test("a part that the client itself refuses leaves those that are on their way",
   const server = new Server();
   await server.connect();
   server.requests.setLimits({ frame_bytes: 10_000 });
+  // The client refuses the end while the answer to the part is on its way.
+  const answered = server.requests.answered.bind(server.requests);
+  server.requests.answered = (answer) => setImmediate(answered, answer);
   const out = await server.open();
   out.write("sent");
   await assert.rejects(out.end("complete", { long: "x".repeat(20_000) }), { code: "FRAME_TOO_LARGE" });

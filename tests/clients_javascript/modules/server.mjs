@@ -64,7 +64,7 @@ export class Server {
     if (content && frame.n === this.have + 1 && this.text.length + frame.delta.length > this.most) {
       return refuse("FRAME_TOO_LARGE", 413);
     }
-    if (frame.n > this.have + (content ? 1 : 0)) return refuse("STREAM_GAP", 409);
+    if (content ? frame.n > this.have + 1 : frame.n !== this.have) return refuse("STREAM_GAP", 409);
     if (frame.n > this.have) {
       this.have = frame.n;
       this.text += frame.delta;
