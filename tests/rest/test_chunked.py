@@ -80,6 +80,15 @@ async def test_every_write_of_the_document_does_the_same_when_its_body_is_chunke
     assert [row["seq"] for row in found["results"]] == [2, 3]
     told = [frame["message"] for frame in rest.get(path, order="asc")["results"]]
     assert told == ["one", "two", "three"]
+    opened = await asyncio.to_thread(rest.ok, "POST", path, {"stream": {"mode": "text"}, "payload": {}})
+    stream = f"streams/{opened['stream']['of']}"
+    assert (await write("streams_append", "POST", f"{stream}/append", {"n": 1, "delta": "Hel"}))["have"] == 1
+    adopted = (await write("streams_adopt", "POST", f"{stream}/adopt", {"keep": True}))["token"]
+    end = {"n": 2, "delta": "lo", "token": adopted}
+    assert (await write("streams_end", "POST", f"{stream}/end", end))["stream"]["state"] == "complete"
+    events = await asyncio.to_thread(chunked, rest, "POST", f"{stream}/events?as=agui", {"messages": []})
+    assert (events.status_code, "Hello" in events.text) == (200, True), events.text
+    done.add("stream_events_post")
     rule = {"subject": "everyone", "subject_name": "", "action": "join", "pattern": f"{room}:*", "allow": True}
     grant = await write("grants_create", "POST", "grants", rule, 201)
     assert (await write("grants_update", "PATCH", f"grants/{grant['id']}", {"allow": False}))["allow"] is False
