@@ -420,8 +420,14 @@ export declare class Bus {
   publish(address: string | null, message?: unknown, options?: PublishOptions): Promise<Receipt>;
   /** Open a message that grows. */
   stream(address: string | null, options?: StreamOptions): Promise<OutStream>;
-  /** Become the owner of a streamed message. With `keep: false` its text is thrown away. */
-  adoptStream(stream: string | Message | OutStream, options?: { keep?: boolean }): Promise<OutStream>;
+  /**
+   * Become the owner of a streamed message. With `keep: false` its text is thrown away. With an `address`, a message of
+   * another channel is refused.
+   */
+  adoptStream(
+    stream: string | Message | OutStream,
+    options?: { keep?: boolean; address?: string | null },
+  ): Promise<OutStream>;
   /** Ask the owner of a streamed message to stop. */
   stopStream(
     stream: string | Message | OutStream,

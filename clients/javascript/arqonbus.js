@@ -1777,11 +1777,28 @@ function addressed(frame, address) {
 
 // --- outflow.js ---
 
-const LONGEST = 64 * 1024;
+const LONGEST = 32 * 1024;
 const MOST_TAKEN = 100;
 
 const HALF = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
 const FIRST_HALF = /[\ud800-\udbff]$/;
+
+function bytesOf(unit) {
+  if (unit < 0x20) return 6;
+  if (unit < 0x80) return unit === 0x22 || unit === 0x5c ? 2 : 1;
+  return unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 2 : 3;
+}
+
+const wholeUntil = (text, at) => (at < text.length && FIRST_HALF.test(text.slice(at - 1, at)) ? at - 1 : at);
+
+function longestPiece(text) {
+  let at = 0;
+  for (let bytes = 0; at < text.length; at += 1) {
+    bytes += bytesOf(text.charCodeAt(at));
+    if (bytes > LONGEST) break;
+  }
+  return wholeUntil(text, at);
+}
 
 class Outflow {
   #text = "";
@@ -1796,6 +1813,7 @@ class Outflow {
     this.last = have;
     this.ending = false;
     this.size = 0;
+    this.full = false;
   }
 
   get unsent() {
@@ -1826,6 +1844,7 @@ class Outflow {
     const half = FIRST_HALF.exec(whole)?.[0] ?? "";
     const complete = half ? whole.slice(0, -1) : whole;
     if (HALF.test(complete)) throw halfCharacter();
+    if (this.full) return;
     this.#half = half;
     this.#text += complete;
     this.size += complete.length;
@@ -1835,6 +1854,7 @@ class Outflow {
     if (this.mode !== "parts") throw new TypeError('This message is a text. Open it with `mode: "parts"`.');
     if (part === null || typeof part !== "object" || Array.isArray(part)) throw new TypeError("A part is an object.");
     const text = JSON.stringify(part);
+    if (this.full) return;
     this.#number({ part: JSON.parse(text) }, text.length);
     this.size += text.length;
   }
@@ -1845,8 +1865,7 @@ class Outflow {
 
   roll() {
     while (this.#text) {
-      let cut = Math.min(LONGEST, this.#text.length);
-      if (cut < this.#text.length && FIRST_HALF.test(this.#text.slice(0, cut))) cut -= 1;
+      const cut = longestPiece(this.#text);
       this.#number({ delta: this.#text.slice(0, cut) }, cut);
       this.#text = this.#text.slice(cut);
     }
@@ -1856,6 +1875,7 @@ class Outflow {
     if (this.#half) throw halfCharacter();
     this.roll();
     this.ending = true;
+    if (this.full) return;
     const end = { n: this.last, end: state };
     if (payload !== undefined) end.payload = payload;
     if (this.#taken.length) end.took = this.#taken.splice(0, MOST_TAKEN);
@@ -1871,9 +1891,22 @@ class Outflow {
     this.#taken.unshift(...given.flatMap((each) => each.took ?? []));
     this.#sent = 0;
     this.#text = this.#half = "";
-    this.ending = false;
+    this.ending = this.full = false;
     this.size = this.#appends.reduce((sum, each) => sum + sizeOf(each), 0);
     this.last = this.#appends.at(-1)?.n ?? this.have;
+  }
+
+  halve(append) {
+    const { delta = "" } = append;
+    const cut = append.end ? delta.length : wholeUntil(delta, delta.length >> 1);
+    if (!cut) return false;
+    this.drop(append);
+    this.full = true;
+    this.size += delta.length;
+    for (const piece of [delta.slice(0, cut), delta.slice(cut)]) {
+      if (piece) this.#number({ delta: piece }, piece.length);
+    }
+    return true;
   }
 
   #number(content, size) {
@@ -1977,6 +2010,7 @@ class Sender {
   #syncing = false;
   #due = false;
   #stopped = false;
+  #full = null;
 
   constructor(host, flow, stream, hooks) {
     this.host = host;
@@ -2004,6 +2038,7 @@ class Sender {
   }
 
   #goOn() {
+    if (this.#full && this.flow.idle) this.#giveUp(this.#full);
     if (this.#due) this.flush();
     else this.pump();
     this.hooks.onProgress();
@@ -2038,12 +2073,26 @@ class Sender {
       this.#told(told);
       if (this.flow.broken) this.hooks.onFailure(problem);
       else this.#goOn();
-    } else if (FAULTS.includes(problem.code)) {
-      this.#round += 1;
-      this.flow.drop(append);
-      this.hooks.onFault(problem, append);
-      this.pump();
-    } else this.hooks.onFailure(problem);
+    } else if (FAULTS.includes(problem.code)) this.#fault(problem, append);
+    else this.hooks.onFailure(problem);
+  }
+
+  #fault(problem, append) {
+    this.#round += 1;
+    const told = problem.details[0];
+    if (told?.have >= this.flow.have) this.#told(told);
+    if (problem.code !== "FRAME_TOO_LARGE") this.#giveUp({ problem, append });
+    else {
+      this.#full ??= { problem: tooMuch(problem), append };
+      if (!this.flow.halve(append)) this.#giveUp(this.#full, append);
+    }
+    this.pump();
+  }
+
+  #giveUp({ problem, append }, refused = append) {
+    this.#full = null;
+    this.flow.drop(refused);
+    this.hooks.onFault(problem, append);
   }
 
   async resync(retryAfter) {
@@ -2079,6 +2128,12 @@ class Sender {
     return true;
   }
 }
+
+const tooMuch = ({ code, number, reason: message, details }) =>
+  new ServerError({
+    ...{ code, number, details },
+    message: `${message} That limit is ARQONBUS_FRAME_BYTES. The server keeps the text that fits.`,
+  });
 
 // --- out-stream.js ---
 
@@ -2175,15 +2230,21 @@ class OutStream {
   }
 
   end(state = "complete", payload = undefined) {
-    this.#ending ??= quietly(() => this.#end(state, payload));
-    return this.#ending;
+    if (this.#ending) return this.#ending;
+    const ending = quietly(() => this.#end(state, payload));
+    this.#ending = ending;
+    ending.catch(() => {
+      if (!this.#failure) this.#ending = null;
+    });
+    return ending;
   }
 
   async #end(state, payload) {
     try {
       if (this.#failure) throw this.#failure;
+      if (this.#fault && state === "complete") throw this.#fault;
       clearTimeout(this.#timer);
-      const ended = new Promise((resolve, reject) => (this.#ended = { resolve, reject }));
+      const ended = new Promise((resolve, reject) => (this.#ended = { resolve, reject, state, payload }));
       this.#flow.end(state, payload);
       this.#sender.pump();
       return await ended;
@@ -2192,7 +2253,6 @@ class OutStream {
       if (problem instanceof ServerError && problem.code === "STREAM_ENDED" && told?.state === "stopped") {
         return this.#endOf({ stream: told, duplicate: true });
       }
-      if (!this.#failure) this.#ending = null;
       throw problem;
     } finally {
       this.#ended = null;
@@ -2246,8 +2306,10 @@ class OutStream {
   }
 
   #refused(problem, append) {
-    this.#ended?.reject(problem);
-    if (!append.end || append.delta || append.part) this.#fault = problem;
+    const isContent = !append.end || append.delta !== undefined || append.part !== undefined;
+    if (isContent) this.#fault = problem;
+    if (this.#ended?.state === "aborted" && isContent) this.#flow.end("aborted", this.#ended.payload);
+    else this.#ended?.reject(problem);
     this.#changed();
   }
 
@@ -2353,15 +2415,29 @@ class Streams {
 
   async open(frame, mode, timeout) {
     const opening = { ...frame, id: frame.id ?? newId(), stream: { mode }, ack: true };
-    const answer = await this.requests.request(opening, { repeat: true, timeout });
+    const answer = await this.requests.request(opening, { repeat: true, timeout }).catch((problem) => {
+      throw frame.id ? openedElsewhere(problem, frame.id) : problem;
+    });
     const address = `${answer.room}:${answer.channel}`;
     return this.#add(new OutStream(this.#host, { ...answer.stream, mode }, { address, opening }));
   }
 
-  async adopt(of, keep) {
-    const told = await this.requests.command("adopt_stream", { of, keep }, { repeat: true });
+  async adopt(of, keep, place = null) {
+    const told = await this.#adopted({ of, keep }, place);
     const address = told.room ? `${told.room}:${told.channel}` : "";
     return this.#add(new OutStream(this.#host, told, { address, token: told.token }));
+  }
+
+  async #adopted(parameters, place) {
+    if (place === null) return this.requests.command("adopt_stream", parameters, { repeat: true });
+    const [room, channel] = splitAddress(place);
+    const frame = { type: "command", id: newId(), command: "adopt_stream", parameters, room, channel };
+    try {
+      return (await this.requests.request(frame, { repeat: true })).result;
+    } catch (problem) {
+      const missing = problem instanceof ServerError && problem.code === "STREAM_NOT_FOUND";
+      throw missing ? elsewhere(problem, parameters.of) : problem;
+    }
   }
 
   stop(of) {
@@ -2389,6 +2465,19 @@ class Streams {
   fail(error) {
     for (const stream of [...this.#own.values()]) stream._fail(error);
   }
+}
+
+function elsewhere({ code, number, details }, run, whose = "another channel") {
+  const name = run.replace(/^arq_/, "");
+  const message = `The run '${name}' names a message of ${whose}. A run is unique on the whole bus.`;
+  return new ServerError({ code, number, message, details });
+}
+
+function openedElsewhere(problem, run) {
+  if (!(problem instanceof ServerError && problem.code === "VALIDATION_ERROR")) return problem;
+  if (!problem.details.some((fault) => fault?.field === "id")) return problem;
+  if (problem.reason.includes("another channel")) return elsewhere(problem, run);
+  return problem.reason.includes("Another stream") ? elsewhere(problem, run, "another client or channel") : problem;
 }
 
 // --- publisher.js ---
@@ -2449,8 +2538,8 @@ class Publisher extends Commands {
     return this._streams.open(frame, mode, timeout);
   }
 
-  adoptStream(stream, { keep = true } = {}) {
-    return this._streams.adopt(streamId(stream), keep);
+  adoptStream(stream, { keep = true, address = null } = {}) {
+    return this._streams.adopt(streamId(stream), keep, address);
   }
 
   stopStream(stream) {

@@ -156,6 +156,47 @@ export const streams = ({ url, given, say, until, listen }) => ({
     process.exit(0);
   },
 
+  async large() {
+    // More text at once than a frame holds, and more than a message holds.
+    const { address, other } = given;
+    const owner = await connect(url);
+    const line = "0123456789 \u20ac \ud83d\ude00\n";
+    const fits = line.repeat(8_000);
+    const out = await owner.stream(address, { run: given.run });
+    await out.write(fits);
+    await out.end();
+    const much = await owner.stream(address);
+    const first = await much
+      .write(line.repeat(200_000))
+      .then(() => much.flush())
+      .catch((problem) => problem);
+    await much.end("aborted");
+    const many = await owner.stream(address);
+    let second = null;
+    try {
+      for (let n = 0; n < 200; n += 1) await many.write("x".repeat(5_000));
+      await many.flush();
+    } catch (problem) {
+      second = problem;
+    }
+    await many.end("aborted");
+    const kept = [];
+    for await (const each of owner.history(address)) kept.push(each);
+    const elsewhere = await owner.stream(other, { run: given.run }).catch((problem) => problem.reason);
+    const open = await owner.stream(address);
+    const adopted = await owner.adoptStream(open.of, { address });
+    say("large", {
+      whole: kept[0].text === fits,
+      bytes: kept.slice(1).map((each) => new TextEncoder().encode(JSON.stringify(each.text)).length),
+      begins: [line.repeat(200_000).startsWith(kept[1].text), /^x*$/.test(kept[2].text)],
+      codes: [first.code, second.code],
+      reason: first.reason,
+      elsewhere,
+      attempt: adopted.attempt,
+    });
+    process.exit(0);
+  },
+
   async quiet() {
     // A reader without parts, also over the next connection.
     const { address } = given;

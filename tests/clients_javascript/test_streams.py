@@ -78,6 +78,25 @@ def test_a_reader_without_parts_gets_none_also_after_a_break(
     assert said == {"event": "quiet", "state": "complete", "text": "all of it", "parts": 0}
 
 
+def test_much_text_at_once_is_kept_up_to_the_limit_and_a_run_is_that_of_one_channel(
+    node: Run, shared_server: BusServer, fresh_room: str
+) -> None:
+    run = f"large-{fresh_room}"
+    started = node("large", shared_server, address=f"{fresh_room}:large", other=f"{fresh_room}:other", run=run)
+    said = started.expect("large", deadline=60)
+    assert said["whole"]
+    assert said["codes"] == ["FRAME_TOO_LARGE"] * 2
+    assert "262144" in said["reason"]
+    assert "ARQONBUS_FRAME_BYTES" in said["reason"]
+    # All of it but the fields around it.
+    assert all(256 * 1024 - 2048 < size <= 256 * 1024 for size in said["bytes"])
+    assert said["begins"] == [True, True]
+    assert said["elsewhere"] == (
+        f"The run '{run}' names a message of another channel. A run is unique on the whole bus."
+    )
+    assert said["attempt"] == 2
+
+
 def test_a_stop_reaches_the_owner_and_its_model(node: Run, shared_server: BusServer, fresh_room: str) -> None:
     said = node("stopped", shared_server, address=f"{fresh_room}:stop").expect("stopped")
     assert said == {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from playwright.async_api import Locator, Page, expect
@@ -49,7 +50,25 @@ async def test_an_answer_grows_in_its_row_and_in_the_detail_and_ends_as_complete
     await expect(row(page).locator(".badge.stream")).to_have_text("complete")
     # The end is counted as the message that it is, and is no row of its own.
     await expect(page.locator("[data-total='3']")).to_be_visible()
+    await expect(page.get_by_text("2 loaded, which contain 1 end of answers")).to_be_visible()
     await expect(page.locator(".message:not([hidden])")).to_have_count(2)
+
+
+async def test_a_row_that_is_too_narrow_shows_the_last_words_from_a_whole_one_on(
+    console: OpenConsole, client: Connect, shared_server: BusServer, fresh_room: str
+) -> None:
+    address = f"{fresh_room}:narrow"
+    bus = await client(shared_server, client_id=f"agent-{fresh_room}")
+    out = await bus.stream(address)
+    page = await (await console(shared_server)).open(f"messages/{address}")
+    for number in range(200):
+        await out.write(f"word{number:03} ")
+    words = row(page).locator(".words")
+    await expect(words).to_have_text(re.compile(r"^… (word\d{3} )*word199 ?$"))
+    # The beginning is in sight.
+    assert await words.evaluate("each => each.firstChild.offsetLeft >= each.offsetLeft")
+    await out.end()
+    await expect(words).to_have_text(re.compile(r"^word000 word001 "))
 
 
 async def test_several_answers_that_were_open_before_the_page_grow_in_their_places_also_after_a_reload(
@@ -123,10 +142,16 @@ async def test_the_reader_steers_an_answer_and_hears_whether_that_was_too_late(
             assert steer.text == "in French, please"
             steer.took()
             break
-    await expect(page.locator(".answer-pane").get_by_role("status")).to_have_text("✓ Its owner has the message.")
+    await expect(page.locator(".answer-pane").get_by_role("status")).to_have_text("Sent to its owner.")
     await expect(row(page).locator(".content")).to_have_text("↳ in French, please")
+    await page.get_by_label("Steer this answer").fill("and shorter")
+    await page.keyboard.press("Enter")
+    await expect(row(page).locator(".content")).to_have_text("↳ and shorter")
     await out.write("D'accord.")
     await out.end()
+    await expect(page.locator(".answer-pane").get_by_role("status")).to_have_text(
+        "The answer is complete. 1 steer not taken."
+    )
     await expect(page.locator(".answer-pane .said")).to_have_text("D'accord.")
     await expect(page.get_by_label("Steer this answer")).to_be_hidden()
 

@@ -47,7 +47,10 @@ export class OutStream {
   #nextFlush = 0;
   /** @type {Promise<StreamEnd> | null} */
   #ending = null;
-  /** @type {{ resolve: (end: StreamEnd) => void, reject: (problem: unknown) => void } | null} */
+  /**
+   * @type {{ resolve: (end: StreamEnd) => void, reject: (problem: unknown) => void, state: EndState,
+   *   payload: JsonObject | undefined } | null}
+   */
   #ended = null;
   /** @type {Set<() => void>} who waits for a change */
   #waiting = new Set();
@@ -167,8 +170,14 @@ export class OutStream {
    * @returns {Promise<StreamEnd>}
    */
   end(state = "complete", payload = undefined) {
-    this.#ending ??= quietly(() => this.#end(state, payload));
-    return this.#ending;
+    if (this.#ending) return this.#ending;
+    const ending = quietly(() => this.#end(state, payload));
+    this.#ending = ending;
+    // What was refused can be asked for again.
+    ending.catch(() => {
+      if (!this.#failure) this.#ending = null;
+    });
+    return ending;
   }
 
   /**
@@ -179,9 +188,11 @@ export class OutStream {
   async #end(state, payload) {
     try {
       if (this.#failure) throw this.#failure;
+      // What lacks text is not complete.
+      if (this.#fault && state === "complete") throw this.#fault;
       clearTimeout(this.#timer);
       /** @type {Promise<StreamEnd>} */
-      const ended = new Promise((resolve, reject) => (this.#ended = { resolve, reject }));
+      const ended = new Promise((resolve, reject) => (this.#ended = { resolve, reject, state, payload }));
       this.#flow.end(state, payload);
       this.#sender.pump();
       return await ended;
@@ -191,7 +202,6 @@ export class OutStream {
       if (problem instanceof ServerError && problem.code === "STREAM_ENDED" && told?.state === "stopped") {
         return this.#endOf({ stream: told, duplicate: true });
       }
-      if (!this.#failure) this.#ending = null;
       throw problem;
     } finally {
       this.#ended = null;
@@ -261,9 +271,11 @@ export class OutStream {
    * @param {Append} append
    */
   #refused(problem, append) {
-    // An end behind text that is given up is given up with it.
-    this.#ended?.reject(problem);
-    if (!append.end || append.delta || append.part) this.#fault = problem;
+    const isContent = !append.end || append.delta !== undefined || append.part !== undefined;
+    if (isContent) this.#fault = problem;
+    // What lacks text can only be aborted. Any other end behind it is given up with it.
+    if (this.#ended?.state === "aborted" && isContent) this.#flow.end("aborted", this.#ended.payload);
+    else this.#ended?.reject(problem);
     this.#changed();
   }
 

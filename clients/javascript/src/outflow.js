@@ -15,13 +15,43 @@ import { ServerError } from "./errors.js";
  * @property {JsonObject} [payload]
  */
 
-/** The longest text of one append, in UTF-16 units. */
-const LONGEST = 64 * 1024;
+/** The longest text of one append, in bytes of JSON. */
+const LONGEST = 32 * 1024;
 /** How many steers one append takes. */
 const MOST_TAKEN = 100;
 
 const HALF = /[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/;
 const FIRST_HALF = /[\ud800-\udbff]$/;
+
+/**
+ * How many bytes of JSON a UTF-16 unit makes. Half a character makes half of its bytes.
+ * @param {number} unit
+ */
+function bytesOf(unit) {
+  if (unit < 0x20) return 6;
+  if (unit < 0x80) return unit === 0x22 || unit === 0x5c ? 2 : 1;
+  return unit < 0x800 || (unit >= 0xd800 && unit < 0xe000) ? 2 : 3;
+}
+
+/**
+ * Where a text is cut so that no character is.
+ * @param {string} text
+ * @param {number} at
+ */
+const wholeUntil = (text, at) => (at < text.length && FIRST_HALF.test(text.slice(at - 1, at)) ? at - 1 : at);
+
+/**
+ * How much of the beginning of a text one append takes, in UTF-16 units.
+ * @param {string} text
+ */
+function longestPiece(text) {
+  let at = 0;
+  for (let bytes = 0; at < text.length; at += 1) {
+    bytes += bytesOf(text.charCodeAt(at));
+    if (bytes > LONGEST) break;
+  }
+  return wholeUntil(text, at);
+}
 
 /** Numbers the parts, keeps them until the server has them, and knows which one is sent next. */
 export class Outflow {
@@ -49,6 +79,8 @@ export class Outflow {
     this.ending = false;
     /** Text and parts that the server does not have yet, in UTF-16 units. */
     this.size = 0;
+    /** Whether the server refused text as too much. Nothing is taken behind it. */
+    this.full = false;
   }
 
   /** How many appends wait for their turn. */
@@ -90,6 +122,7 @@ export class Outflow {
     const half = FIRST_HALF.exec(whole)?.[0] ?? "";
     const complete = half ? whole.slice(0, -1) : whole;
     if (HALF.test(complete)) throw halfCharacter();
+    if (this.full) return;
     this.#half = half;
     this.#text += complete;
     this.size += complete.length;
@@ -104,6 +137,7 @@ export class Outflow {
     if (part === null || typeof part !== "object" || Array.isArray(part)) throw new TypeError("A part is an object.");
     // What the application changes later is not part of it.
     const text = JSON.stringify(part);
+    if (this.full) return;
     this.#number({ part: JSON.parse(text) }, text.length);
     this.size += text.length;
   }
@@ -119,8 +153,7 @@ export class Outflow {
   /** Give numbers to the text that was written. */
   roll() {
     while (this.#text) {
-      let cut = Math.min(LONGEST, this.#text.length);
-      if (cut < this.#text.length && FIRST_HALF.test(this.#text.slice(0, cut))) cut -= 1;
+      const cut = longestPiece(this.#text);
       this.#number({ delta: this.#text.slice(0, cut) }, cut);
       this.#text = this.#text.slice(cut);
     }
@@ -135,6 +168,7 @@ export class Outflow {
     if (this.#half) throw halfCharacter();
     this.roll();
     this.ending = true;
+    if (this.full) return;
     /** @type {Append} */
     const end = { n: this.last, end: state };
     if (payload !== undefined) end.payload = payload;
@@ -157,9 +191,28 @@ export class Outflow {
     this.#taken.unshift(...given.flatMap((each) => each.took ?? []));
     this.#sent = 0;
     this.#text = this.#half = "";
-    this.ending = false;
+    this.ending = this.full = false;
     this.size = this.#appends.reduce((sum, each) => sum + sizeOf(each), 0);
     this.last = this.#appends.at(-1)?.n ?? this.have;
+  }
+
+  /**
+   * The server refused an append as too much: give up what follows it, and try its text in halves. Returns false if
+   * there is nothing left to try.
+   * @param {Append} append
+   */
+  halve(append) {
+    const { delta = "" } = append;
+    // Without the end, more of the text may fit.
+    const cut = append.end ? delta.length : wholeUntil(delta, delta.length >> 1);
+    if (!cut) return false;
+    this.drop(append);
+    this.full = true;
+    this.size += delta.length;
+    for (const piece of [delta.slice(0, cut), delta.slice(cut)]) {
+      if (piece) this.#number({ delta: piece }, piece.length);
+    }
+    return true;
   }
 
   /**

@@ -114,12 +114,12 @@ export class Publisher extends Commands {
 
   /**
    * Become the owner of a streamed message whose owner is gone. With `keep: false` its text is thrown away. The owner
-   * before gets STREAM_LOST.
+   * before gets STREAM_LOST. With an `address`, a message of another channel is refused.
    * @param {string | { of?: string, id?: string }} stream
-   * @param {{ keep?: boolean }} [options]
+   * @param {{ keep?: boolean, address?: string | null }} [options]
    */
-  adoptStream(stream, { keep = true } = {}) {
-    return this._streams.adopt(streamId(stream), keep);
+  adoptStream(stream, { keep = true, address = null } = {}) {
+    return this._streams.adopt(streamId(stream), keep, address);
   }
 
   /**

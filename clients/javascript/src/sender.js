@@ -40,6 +40,8 @@ export class Sender {
   /** Whether gathered text goes as soon as there is room. */
   #due = false;
   #stopped = false;
+  /** @type {{ problem: ServerError, append: Append } | null} why no more text fits, while it sends what still does */
+  #full = null;
 
   /**
    * @param {{ line: Line, requests: Requests }} host
@@ -76,6 +78,7 @@ export class Sender {
   }
 
   #goOn() {
+    if (this.#full && this.flow.idle) this.#giveUp(this.#full);
     if (this.#due) this.flush();
     else this.pump();
     this.hooks.onProgress();
@@ -123,12 +126,34 @@ export class Sender {
       this.#told(told);
       if (this.flow.broken) this.hooks.onFailure(problem);
       else this.#goOn();
-    } else if (FAULTS.includes(problem.code)) {
-      this.#round += 1;
-      this.flow.drop(append);
-      this.hooks.onFault(problem, append);
-      this.pump();
-    } else this.hooks.onFailure(problem);
+    } else if (FAULTS.includes(problem.code)) this.#fault(problem, append);
+    else this.hooks.onFailure(problem);
+  }
+
+  /**
+   * @param {ServerError} problem
+   * @param {Append} append
+   */
+  #fault(problem, append) {
+    this.#round += 1;
+    const told = problem.details[0];
+    if (told?.have >= this.flow.have) this.#told(told);
+    if (problem.code !== "FRAME_TOO_LARGE") this.#giveUp({ problem, append });
+    else {
+      this.#full ??= { problem: tooMuch(problem), append };
+      if (!this.flow.halve(append)) this.#giveUp(this.#full, append);
+    }
+    this.pump();
+  }
+
+  /**
+   * @param {{ problem: ServerError, append: Append }} fault
+   * @param {Append} [refused] what cannot be sent
+   */
+  #giveUp({ problem, append }, refused = append) {
+    this.#full = null;
+    this.flow.drop(refused);
+    this.hooks.onFault(problem, append);
   }
 
   // --- breaks ---
@@ -175,3 +200,10 @@ export class Sender {
     return true;
   }
 }
+
+/** @param {ServerError} problem */
+const tooMuch = ({ code, number, reason: message, details }) =>
+  new ServerError({
+    ...{ code, number, details },
+    message: `${message} That limit is ARQONBUS_FRAME_BYTES. The server keeps the text that fits.`,
+  });

@@ -1,5 +1,7 @@
 /** The streamed messages that this client owns, and what it asks of those of others. */
 
+import { splitAddress } from "./addresses.js";
+import { ServerError } from "./errors.js";
 import { newId } from "./frames.js";
 import { OutStream } from "./out-stream.js";
 
@@ -57,7 +59,9 @@ export class Streams {
    */
   async open(frame, mode, timeout) {
     const opening = { ...frame, id: frame.id ?? newId(), stream: { mode }, ack: true };
-    const answer = await this.requests.request(opening, { repeat: true, timeout });
+    const answer = await this.requests.request(opening, { repeat: true, timeout }).catch((problem) => {
+      throw frame.id ? openedElsewhere(problem, frame.id) : problem;
+    });
     const address = `${answer.room}:${answer.channel}`;
     return this.#add(new OutStream(this.#host, { ...answer.stream, mode }, { address, opening }));
   }
@@ -66,11 +70,29 @@ export class Streams {
    * Become the owner of a stream.
    * @param {string} of
    * @param {boolean} keep whether its text is kept
+   * @param {string | null} [place] the address of its channel. A stream of another one is refused.
    */
-  async adopt(of, keep) {
-    const told = await this.requests.command("adopt_stream", { of, keep }, { repeat: true });
+  async adopt(of, keep, place = null) {
+    const told = await this.#adopted({ of, keep }, place);
     const address = told.room ? `${told.room}:${told.channel}` : "";
     return this.#add(new OutStream(this.#host, told, { address, token: told.token }));
+  }
+
+  /**
+   * @param {{ of: string, keep: boolean }} parameters
+   * @param {string | null} place
+   */
+  async #adopted(parameters, place) {
+    if (place === null) return this.requests.command("adopt_stream", parameters, { repeat: true });
+    const [room, channel] = splitAddress(place);
+    // Beside the parameters, where an older server ignores them.
+    const frame = { type: "command", id: newId(), command: "adopt_stream", parameters, room, channel };
+    try {
+      return (await this.requests.request(frame, { repeat: true })).result;
+    } catch (problem) {
+      const missing = problem instanceof ServerError && problem.code === "STREAM_NOT_FOUND";
+      throw missing ? elsewhere(problem, parameters.of) : problem;
+    }
   }
 
   /**
@@ -116,4 +138,28 @@ export class Streams {
   fail(error) {
     for (const stream of [...this.#own.values()]) stream._fail(error);
   }
+}
+
+/**
+ * @param {ServerError} problem
+ * @param {string} run
+ * @param {string} [whose]
+ */
+function elsewhere({ code, number, details }, run, whose = "another channel") {
+  const name = run.replace(/^arq_/, "");
+  const message = `The run '${name}' names a message of ${whose}. A run is unique on the whole bus.`;
+  return new ServerError({ code, number, message, details });
+}
+
+/**
+ * What a refused opening means for a run.
+ * @param {unknown} problem
+ * @param {string} run
+ */
+function openedElsewhere(problem, run) {
+  if (!(problem instanceof ServerError && problem.code === "VALIDATION_ERROR")) return problem;
+  if (!problem.details.some((fault) => fault?.field === "id")) return problem;
+  // The server compares the channels of one sender. Of another sender it knows only that the id is taken.
+  if (problem.reason.includes("another channel")) return elsewhere(problem, run);
+  return problem.reason.includes("Another stream") ? elsewhere(problem, run, "another client or channel") : problem;
 }

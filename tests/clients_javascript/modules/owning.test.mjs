@@ -3,83 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Outflow } from "../../../clients/javascript/src/outflow.js";
 import { Server } from "./server.mjs";
-
-const drain = (flow) => {
-  const appends = [];
-  for (let next; (next = flow.next());) appends.push(next);
-  return appends;
-};
-
-test("texts go together, and never break a character", () => {
-  const flow = new Outflow("text");
-  for (const piece of ["Hel", "lo ", "\ud83d"]) flow.write(piece);
-  flow.roll();
-  flow.write("\ude00!");
-  flow.roll();
-  assert.deepEqual(drain(flow), [
-    { n: 1, delta: "Hello " },
-    { n: 2, delta: "😀!" },
-  ]);
-  assert.throws(() => flow.write("a\ude00"), { code: "INVALID_JSON" });
-  assert.throws(() => flow.write("\ud83dx"), { code: "INVALID_JSON" });
-});
-
-test("a long text has several numbers", () => {
-  const flow = new Outflow("text");
-  const text = `${"x".repeat(65_535)}😀`.repeat(3);
-  flow.write(text);
-  flow.roll();
-  const appends = drain(flow);
-  assert.ok(appends.length > 3 && appends.every((each) => each.delta.isWellFormed?.() ?? true));
-  assert.equal(appends.map((each) => each.delta).join(""), text);
-});
-
-test("what the server does not have is sent again, with the same numbers", () => {
-  const flow = new Outflow("parts", 5);
-  for (const n of [6, 7, 8]) flow.part({ n });
-  flow.take("arq_s1");
-  flow.part({ n: 9 });
-  flow.end("complete", { out: 4 });
-  const sent = drain(flow);
-  assert.deepEqual(sent.at(-1), { n: 9, part: { n: 9 }, took: ["arq_s1"], end: "complete", payload: { out: 4 } });
-  assert.deepEqual(
-    flow.acked(7).map((each) => each.n),
-    [6, 7],
-  );
-  flow.rewind();
-  assert.deepEqual(drain(flow), sent.slice(2));
-  // The part of the end is kept, but whether the end is remains open until its own answer.
-  flow.acked(9);
-  flow.rewind();
-  assert.deepEqual(drain(flow), sent.slice(3));
-  flow.acked(9, true);
-  assert.equal(flow.idle, true);
-});
-
-test("an end without anything to say has the number of the last part", () => {
-  const flow = new Outflow("text");
-  flow.write("a");
-  flow.roll();
-  drain(flow);
-  flow.take("arq_s1");
-  flow.end("stopped");
-  assert.deepEqual(drain(flow), [{ n: 1, end: "stopped", took: ["arq_s1"] }]);
-  const empty = new Outflow("text");
-  empty.end("complete");
-  assert.deepEqual(drain(empty), [{ n: 0, end: "complete" }]);
-});
-
-test("text that was given up leaves the numbers of what the server has", () => {
-  const flow = new Outflow("text", 2);
-  flow.write("too long");
-  flow.roll();
-  flow.drop(flow.next());
-  assert.deepEqual([flow.last, flow.size, flow.idle], [2, 0, true]);
-});
-
-// --- over a line that comes and goes ---
 
 test("what was written reaches the server, and the end says so", async () => {
   const server = new Server();
@@ -148,18 +72,41 @@ test("a lost stream stops what produces the text, and everything that follows fa
   await assert.rejects(out.end(), { code: "STREAM_LOST" });
 });
 
-test("text that is too long is refused, and the message can still end", async () => {
+test("of text that is too long all that fits is kept, and the message can still end", async () => {
   const server = new Server();
+  server.most = 100_001;
   await server.connect();
   const out = await server.open();
-  await out.write("good");
+  await out.write("good ");
   await out.flush();
-  server.refusals = [["FRAME_TOO_LARGE", 413, []]];
-  await out.write("too long");
-  await assert.rejects(out.flush(), { code: "FRAME_TOO_LARGE" });
-  await assert.rejects(out.write("more"), { code: "FRAME_TOO_LARGE" });
+  const text = Array.from({ length: 100_000 }, (_, n) => String.fromCharCode(97 + (n % 26))).join("");
+  out.write(text);
+  const names = (problem) => problem.code === "FRAME_TOO_LARGE" && /ARQONBUS_FRAME_BYTES/.test(problem.message);
+  await assert.rejects(out.flush(), names);
+  await assert.rejects(out.write("more"), names);
+  // What lacks text is not complete.
+  await assert.rejects(out.end(), names);
   assert.equal((await out.end("aborted")).state, "aborted");
-  assert.equal(server.text, "good");
+  assert.equal(server.text, `good ${text}`.slice(0, 100_001));
+});
+
+test("an end behind text that is too long is refused with it", async () => {
+  const server = new Server();
+  server.most = 10;
+  await server.connect();
+  const out = await server.open();
+  out.write("twelve bytes");
+  out.write("and more");
+  await assert.rejects(out.end(), { code: "FRAME_TOO_LARGE" });
+  assert.equal((await out.end("aborted")).state, "aborted");
+  assert.equal(server.text, "twelve byt");
+  // An end that says so itself is not refused.
+  const next = new Server();
+  next.most = 10;
+  await next.connect();
+  const short = await next.open();
+  short.write("twelve bytes");
+  assert.deepEqual([(await short.end("aborted")).state, next.text], ["aborted", "twelve byt"]);
 });
 
 test("a stop ends a pipe early, and the state is that of the stop", async () => {

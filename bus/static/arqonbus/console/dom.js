@@ -94,6 +94,7 @@ const ICONS = {
   start: ["M5 12l14-8-4 16-4-6z"],
   search: ["M10.5 17a6.5 6.5 0 1 0 0-13 6.5 6.5 0 0 0 0 13zM15.5 15.5L20 20"],
   pause: ["M8 5v14M16 5v14"],
+  stop: ["M6 6h12v12H6z"],
   play: ["M7 4l12 8-12 8z"],
   copy: ["M9 9h11v11H9zM15 9V4H4v11h5"],
   close: ["M6 6l12 12M18 6L6 18"],

@@ -33,7 +33,7 @@ export class AnswerPane {
     this.message = message;
     this.state = h("span.badge.stream");
     this.figures = h("span.faint");
-    this.stop = h("button.small", { type: "button", name: "stop", onclick: () => this.#stop() }, icon("pause"), "Stop");
+    this.stop = h("button.small", { type: "button", name: "stop", onclick: () => this.#stop() }, icon("stop"), "Stop");
     this.body = h(message.mode === "parts" ? "div.parts" : "div.said", {
       role: "group",
       "aria-busy": "true",
@@ -163,7 +163,8 @@ export class AnswerPane {
       fill(this.payload, h("div.section-title", "Payload of the end"), jsonBlock(endPayload));
       this.payload.hidden = false;
     }
-    fill(this.says, state === "open" ? "This page does not hear more of it." : `The answer is ${state}.`);
+    const untaken = this.message.untaken.length ? ` ${counted(this.message.untaken.length, "steer")} not taken.` : "";
+    fill(this.says, state === "open" ? "This page does not hear more of it." : `The answer is ${state}.${untaken}`);
     if (held) {
       this.body.tabIndex = -1;
       this.body.focus();
@@ -196,7 +197,7 @@ export class AnswerPane {
       const receipt = await bus.publish(this.message.address, text, { steer: this.message, echo: true });
       this.words.value = "";
       const late = "The answer had ended. The message is kept, and nobody takes it.";
-      fill(this.says, h("span.ack", receipt.steered ? "✓ Its owner has the message." : late));
+      fill(this.says, receipt.steered ? "Sent to its owner." : late);
     } catch (problem) {
       this.#refused(problem);
     } finally {

@@ -14,7 +14,7 @@ export const FAST = 50;
 export function footParts({ log, total, loading, speed, paused, waiting }) {
   const parts = [];
   if (total !== undefined) parts.push(h("span", { data: { total } }, `${counted(total, "message")} so far`));
-  parts.push(h("span", `${count(log.shown.length)} ${log.filtering ? "match the filters" : "loaded"}`));
+  parts.push(h("span", `${count(log.shown.length)} ${log.filtering ? "match the filters" : loaded(log)}`));
   if (loading) parts.push(h("span", "loading older messages …"));
   else if (log.exhausted && log.shown.length) parts.push(h("span", "start of the kept history"));
   if (speed >= 1) parts.push(h("span", `${rate(speed)}/s`));
@@ -26,4 +26,13 @@ export function footParts({ log, total, loading, speed, paused, waiting }) {
     parts.push(h("span.badge.telemetry", { title }, "sampled view, 4 times a second; counts are exact"));
   }
   return parts;
+}
+
+/**
+ * The end of an answer is a message of the channel, and no row of its own.
+ * @param {import("./log.js").MessageLog} log
+ */
+function loaded({ shown }) {
+  const ends = shown.filter((item) => item.message.endSeq !== null).length;
+  return ends ? `loaded, which contain ${counted(ends, "end")} of answers` : "loaded";
 }

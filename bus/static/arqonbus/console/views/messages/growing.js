@@ -36,6 +36,16 @@ export async function follow(message, { add, clear, isOver }) {
   }
 }
 
+/**
+ * A text whose beginning was cut off, from its next word on.
+ * @param {string} tail
+ */
+export function lastWords(tail) {
+  const border = tail.indexOf(" ");
+  // A text without spaces, such as Chinese, begins at a whole character.
+  return `… ${border < 0 ? tail.replace(/^[\udc00-\udfff]/, "") : tail.slice(border + 1)}`;
+}
+
 /** Keeps what one row shows of an answer. */
 export class Growing {
   /**
@@ -47,6 +57,8 @@ export class Growing {
     /** Counts the changes, so that a row is drawn once for each. */
     this.version = 0;
     this.tail = "";
+    /** Whether there are words before the last ones. */
+    this.cut = false;
     const changed = () => {
       this.version += 1;
       onchange();
@@ -54,11 +66,14 @@ export class Growing {
     this.over = follow(message, {
       add: (delta) => {
         const words = typeof delta === "string" ? delta : JSON.stringify(delta);
-        this.tail = (typeof delta === "string" ? this.tail + words : words).slice(-ROW);
+        const whole = typeof delta === "string" ? this.tail + words : words;
+        this.cut ||= typeof delta === "string" && whole.length > ROW;
+        this.tail = whole.slice(-ROW);
         changed();
       },
       clear: () => {
         this.tail = "";
+        this.cut = false;
         changed();
       },
       isOver: () => false,
@@ -70,7 +85,7 @@ export class Growing {
     const { message } = this;
     // A row is one line.
     const tail = this.tail.replace(/\s+/g, " ");
-    if (message.state === "open") return tail;
+    if (message.state === "open") return this.cut ? lastWords(tail) : tail;
     return message.mode === "parts"
       ? `${counted(message.parts.length, "part")}, the last one: ${tail}`
       : message.text.slice(0, ROW);

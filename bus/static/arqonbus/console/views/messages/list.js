@@ -3,9 +3,12 @@ import { fill, h } from "../../dom.js";
 import { time } from "../../format.js";
 import { setBadge, setFace } from "../../parts.js";
 import { VirtualList } from "../../virtual-list.js";
-import { STATES } from "./growing.js";
+import { STATES, lastWords } from "./growing.js";
 
 /** @typedef {import("./log.js").Item} Item */
+
+/** Room for the sign that more comes, in pixels. */
+const CURSOR = 16;
 
 /**
  * @param {string} address
@@ -72,5 +75,23 @@ function showAnswer(content, growing) {
   badge.className = `badge stream ${state}`;
   badge.textContent = STATES[state];
   words.className = `words ${state}`;
-  words.firstChild.textContent = growing.text;
+  const { text } = growing;
+  words.firstChild.textContent = text;
+  if (state === "open") fitLastWords(words, text);
+}
+
+/**
+ * Cut the beginning of a text at a word, until its end has room in the row.
+ * @param {any} words
+ * @param {string} text
+ */
+function fitLastWords(words, text) {
+  let rest = text;
+  for (let attempt = 0; attempt < 4; attempt += 1) {
+    const [line, last] = [words.getBoundingClientRect(), words.firstChild.getBoundingClientRect()];
+    const room = line.width - CURSOR;
+    if (room <= 0 || last.left >= line.left - 1) return;
+    rest = lastWords(rest.slice(Math.ceil(rest.length * (1 - (room / last.width) * 0.95))));
+    words.firstChild.textContent = rest;
+  }
 }
