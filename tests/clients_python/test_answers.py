@@ -65,6 +65,30 @@ async def test_who_comes_late_sees_the_answer_once(client: Connect, fresh_room: 
         assert (end.id, end.late, end.state, end.text) == (out.of, True, "complete", one.text)
 
 
+async def test_who_is_in_the_channel_before_sees_an_open_answer_too(client: Connect, fresh_room: str) -> None:
+    address = f"{fresh_room}:42"
+    agent, member = await client(), await client()
+    await member.join(address)
+    async with agent.stream(address, roll_up=0) as out:
+        await out.write("one ")
+        await out.flush()
+        start = await client(room=fresh_room, channel="42")  # Its snapshot comes before any subscription.
+        async with (
+            member.subscribe(address) as first,
+            start.subscribe(address) as third,
+            member.subscribe(address) as second,
+        ):
+            answers = [await opened(messages) for messages in (first, second, third)]
+            assert {(answer.id, answer.sender, answer.late) for answer in answers} == {(out.of, agent.client_id, True)}
+            following = asyncio.gather(*map(whole, answers))
+            await out.write("two")
+            await out.end()
+            assert await following == ["one two"] * 3
+            await agent.publish(address, "next")
+            for messages in (first, second, third):
+                assert (await messages.get(WAIT)).text == "next"
+
+
 async def test_a_slow_reader_gets_every_answer_whole(client: Connect, fresh_room: str) -> None:
     address = f"{fresh_room}:42"
     agent, reader = await client(), await client()

@@ -149,6 +149,8 @@ class Bus(Streaming):
             self._heard.came(address, seq)
             if kind == "stream_end":
                 self._growing.ended(frame, address)
+            elif isinstance(frame.get("stream"), dict):
+                self._growing.opened(frame, address)
         for subscription in self._heard.hearing(address):
             subscription._offer(address, frame)
 

@@ -49,8 +49,9 @@ class Growth:
         self.live = live
         #: Whether a look at the history is planned, since a part is missing.
         self.healing = False
-        #: Seq of the opening message, if it is known.
+        #: Seq and sender of the opening message, if they are known.
         self.seq: int | None = None
+        self.sender: str | None = None
         self.mode = "text"
         self.state = OPEN
         self.attempt = 1
@@ -239,6 +240,7 @@ class Growing:
         """Return the message of an opening frame, which may be a folded one."""
         growth = self.meet(str(frame.get("id")), address)
         growth.seq = frame.get("seq")
+        growth.sender = frame.get("from")
         growth.folded(frame)
         self._settle(growth)
         return growth
@@ -248,7 +250,7 @@ class Growing:
         growth = self.meet(frame["of"], address)
         growth.append(frame)
         if isinstance(frame.get("of_seq"), int):
-            growth.seq = frame["of_seq"]
+            growth.seq, growth.sender = frame["of_seq"], frame.get("from")
         return growth
 
     def ended(self, frame: dict[str, Any], address: str) -> Growth:

@@ -144,6 +144,7 @@ class Memberships:
 
     def _add(self, subscription: Subscription) -> None:
         self._heard.add(subscription)
+        self._bus._show_growing(subscription)
         loop = asyncio.get_running_loop()
         weakref.finalize(subscription, self._forgotten, loop, subscription.address).atexit = False
 

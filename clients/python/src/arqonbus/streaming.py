@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ArqonBusError, NotFound
 from .growing import Growing, Growth
@@ -13,6 +13,9 @@ from .messages import Message, split_address, stream_named
 from .publishing import Publishing
 from .stream import Stream, id_of
 from .streams import Streams
+
+if TYPE_CHECKING:
+    from .subscription import Subscription
 
 logger = logging.getLogger("arqonbus.client")
 
@@ -85,19 +88,22 @@ class Streaming(Publishing):
     def _grow(self, address: str, frame: dict[str, Any]) -> None:
         """Handle a part or a snapshot of a message that others write."""
         those = list(self._heard.hearing(address))
-        if not those:
-            return
-        growth = None
-        if any(subscription.grow for subscription in those):
-            growth = self._growing.append(frame, address)
-            if growth.behind and growth.seq is not None and not growth.healing:
-                growth.healing = True
-                self._spawn(self._heal(growth))
+        # Also without a subscription: the server does not repeat it for a later one.
+        growth = self._growing.append(frame, address)
+        if growth.behind and growth.seq is not None and not growth.healing and any(each.grow for each in those):
+            growth.healing = True
+            self._spawn(self._heal(growth))
         for subscription in those:
             if not subscription.grow:
                 subscription._offer(address, frame)
-            elif growth is not None and frame.get("snapshot"):
-                subscription._snapshot(address, frame, growth)
+            elif frame.get("snapshot"):
+                subscription._snapshot(frame.get("from"), growth)
+
+    def _show_growing(self, subscription: Subscription) -> None:
+        """Show a new subscription the open messages of a channel that the client was in before."""
+        for growth in self._growing.of(subscription.address):
+            if subscription._snapshot(growth.sender, growth):
+                self._spawn(self._refill(growth))  # Its end may have been lost while nobody followed it.
 
     async def _heal(self, growth: Growth) -> None:
         """Read a missing part from the history, if no snapshot brings it."""

@@ -358,17 +358,19 @@ class Subscription(AsyncIterator[Message]):
             gap, cursor.gap = cursor.gap, False
             self._put(Answer.grown(frame, growth, after_gap=gap), cursor.epoch)
 
-    def _snapshot(self, address: str, frame: dict[str, Any], growth: Growth) -> None:
-        """Handle the snapshot of a message that grows. Its opening may have been before our start."""
-        cursor = self._cursors.get(address)
-        opening = frame.get("of_seq")
-        if not self.grow or growth.of in self._growing or growth.over or not isinstance(opening, int) or cursor is None:
-            return
-        if cursor.last is None or opening > cursor.last or len(self._queue) >= self.buffer:
-            return  # The opening will come, or the end shows the message.
+    def _snapshot(self, sender: str | None, growth: Growth) -> bool:
+        """Show a message that grows, if its opening was before our start. Returns whether it is new here."""
+        cursor = self._cursors.get(growth.address)
+        if not self.grow or growth.of in self._growing or growth.over or growth.seq is None or cursor is None:
+            return False
+        if cursor.last is None or growth.seq > cursor.last or len(self._queue) >= self.buffer:
+            return False  # The opening will come, or the end shows the message.
         self._growing[growth.of] = growth
-        if frame.get("from") != self._bus.client_id or self.echo:
+        if sender != self._bus.client_id or self.echo:
+            room, channel = split_address(growth.address)
+            frame = {"of": growth.of, "of_seq": growth.seq, "room": room, "channel": channel, "from": sender}
             self._put(Answer.grown(frame, growth), None)
+        return True
 
     def _notice(self, frame: dict[str, Any]) -> None:
         """Handle a presence notice of the server."""
