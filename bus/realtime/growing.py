@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ..protocol.names import INBOX_ROOM
 from .frame import Batch
 from .hub import Delivery, Hub, Member, Stream
 from .writer import Writer
@@ -220,6 +221,8 @@ class LogGrowth:
             found |= message.listeners
         else:
             found = {member: member.writer for member in members if member in stream.members and member not in deaf}
+        if stream.room == INBOX_ROOM:
+            found = {member: writer for member, writer in found.items() if not _withheld(message, member)}
         self._fall_behind(stream, message, found)
 
     def _fall_behind(self, stream: Stream, message: GrowingMessage, members: dict[Member, Writer]) -> None:
@@ -254,10 +257,14 @@ class LogGrowth:
         size, frames = _weight(delivery for some in grown.values() for delivery in some)
         excluded = {delivery.exclude for delivery in pending if delivery.exclude is not None}
         behind = {member for message in grown for member in message.behind}
+        # Those who get the parts of some messages only.
+        partly = behind
+        if stream.room == INBOX_ROOM:
+            partly = behind | {m for m in stream.members if any(_withheld(message, m) for message in grown)}
         slow: dict[Member, Writer] = {}
         some: dict[tuple[bool, ...], Batch] = {}
         for member, writer in stream.members.items():
-            usual = not (member in excluded or member in behind or member in deaf)
+            usual = not (member in excluded or member in partly or member in deaf)
             if frames and member not in deaf and writer.crowded(size, frames):
                 slow[member] = writer
                 usual = False
@@ -266,7 +273,7 @@ class LogGrowth:
             else:
                 if member in slow or member in behind:
                     hub.skipped += sum(_is_left_out(member, delivery, slow) for delivery in pending)
-                wanted = tuple(_gets(member, delivery, deaf, slow) for delivery in pending)
+                wanted = tuple(_gets(member, delivery, deaf, slow, stream) for delivery in pending)
                 batch = some.get(wanted) or some.setdefault(
                     wanted, Batch([d.frame for d, yes in zip(pending, wanted, strict=True) if yes])
                 )
@@ -307,7 +314,11 @@ class LogGrowth:
         for message, deliveries in grown.items():
             parts = any(not delivery.message for delivery in deliveries)
             if parts and not message.ended:
-                message.behind |= {member: writer for member, writer in slow.items() if member is not message.owner}
+                message.behind |= {
+                    member: writer
+                    for member, writer in slow.items()
+                    if member is not message.owner and not (stream.room == INBOX_ROOM and _withheld(message, member))
+                }
                 self._on_behind(stream, message)
 
 
@@ -323,9 +334,19 @@ def _is_left_out(member: Member, delivery: Delivery, slow: dict[Member, Writer])
     return member in slow or member in delivery.of.behind
 
 
-def _gets(member: Member, delivery: Delivery, deaf: dict[Member, None], slow: dict[Member, Writer]) -> bool:
+def _withheld(message: GrowingMessage, member: Member) -> bool:
+    """Return whether a message in an inbox is for an earlier client with the id of ``member``."""
+    floor: int = getattr(member, "inbox_floor", 0)
+    return message.seq <= floor
+
+
+def _gets(
+    member: Member, delivery: Delivery, deaf: dict[Member, None], slow: dict[Member, Writer], stream: Stream
+) -> bool:
     if delivery.exclude is member:
         return False
     if not isinstance(delivery, GrowthDelivery) or delivery.message:
         return True
+    if stream.room == INBOX_ROOM and _withheld(delivery.of, member):
+        return False
     return not (member in deaf or member in slow or member in delivery.of.behind)

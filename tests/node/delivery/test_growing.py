@@ -534,6 +534,33 @@ async def test_a_snapshot_that_fits_nobody_waits_for_the_next_look(
     await slow.has("x" * 7000)
 
 
+async def test_who_takes_a_client_id_without_proof_gets_nothing_of_what_grew_for_the_one_before(
+    node: Node, log: Log
+) -> None:
+    before = NodeClient(node)
+    await before.register("reader")
+    own = await node.channels.resolve(inbox("reader"), SYSTEM)
+    owner, later = Owner(node, own), Owner(node, own, "arq_later")
+    await owner.write(owner.opening(), owner.part("secret "))
+    await before.disconnect()
+    after = await member(node, log, "reader")
+    assert after.state.inbox_floor == 1
+    await owner.say("text")
+    await later.open()
+    await later.say("Hel")
+    await has(after, "Hel", "arq_later")
+    node.growing._snapshots.lose(*_of(node, own.id, "arq_a1"))
+    await owner.say(" and more")
+    await later.say("lo")
+    await has(after, "Hello", "arq_later")
+    assert kinds(after) == []
+
+
+def _of(node: Node, channel_id: int, of: str) -> tuple[Any, Any]:
+    stream: Any = node.hub.stream(channel_id)
+    return stream, stream.growing.messages[of]
+
+
 async def test_who_wants_parts_again_gets_a_snapshot(node: Node, log: Log) -> None:
     owner, reader = Owner(node, log.ref), await member(node, log, parts=False)
     await owner.open()
