@@ -31,7 +31,7 @@ from ..protocol.names import is_made_up
 from . import nodes, totals
 from .channels import participants
 from .held import ChannelHeld, refer_to
-from .streams import disown
+from .streams import disown, end_in
 
 #: The place of a claim among all claims of its client id: the row's primary key and the claim's number within the row.
 Order = tuple[int, int]
@@ -175,11 +175,29 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         made.inbox_epoch = "" if inbox is not None else _inbox_epoch(claim, row)
         granted.append(_Granted(i, claim, made, token, floor > 0 and not proven, row is not None and not proven))
     if granted:
-        if taken := [one.claim.client_id for one in granted if one.unproven]:
-            disown(taken)
+        held_ids = _part_from_streams(granted, inboxes)
+        answers.update((one.index, ChannelHeld()) for one in granted if one.claim.client_id in held_ids)
+        granted = [one for one in granted if one.claim.client_id not in held_ids]
         for one, claimed in _written(granted, known, inboxes, now):
             answers[one.index] = claimed
     return answers
+
+
+def _part_from_streams(granted: list[_Granted], inboxes: dict[str, Position]) -> set[str]:
+    """Part claimants without proof from the streams of the previous owners of their ids, and from those in their inboxes.
+
+    Returns the ids for which a locked row prevents that. Their claims are tried again.
+    """
+    held = disown(names) if (names := [one.claim.client_id for one in granted if one.unproven]) else set()
+    withheld = {one.claim.client_id: one for one in granted if one.withheld and one.claim.client_id in inboxes}
+    if withheld:
+        kept = end_in([inboxes[name].id for name in withheld])
+        held |= {name for name in withheld if inboxes[name].id in kept}
+        # The ends lie in the inboxes too, and belong to the previous owners.
+        inboxes.update(positions(list(withheld)))
+        for name, one in withheld.items():
+            one.row.inbox_floor = inboxes[name].head
+    return held
 
 
 def _inbox_epoch(claim: Claim, row: Client | None) -> str:

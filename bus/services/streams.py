@@ -181,12 +181,12 @@ def _end(state: StreamState, ref: ChannelRef, how: str) -> Entry:
     return Entry(state.channel_id, head, b"", uid, growing.STREAM_END, sender, context=ref, effect=effect)
 
 
-def _write(entries: Sequence[Entry], *, pass_over: bool = False) -> list[Entry]:
+def _write(entries: Sequence[Entry], *, patience: float | None = PATIENCE, pass_over: bool = False) -> list[Entry]:
     """Write ends, and announce them. Return those that were written: not those of streams that moved meanwhile.
 
     ``pass_over`` leaves out locked rows instead of waiting for them. Raises :class:`Contended` and :class:`CommitInDoubt`.
     """
-    passed = append_batch(entries, window=config().idempotency_window, patience=PATIENCE, pass_over=pass_over)
+    passed = append_batch(entries, window=config().idempotency_window, patience=patience, pass_over=pass_over)
     written = [entry for entry in entries if entry.error is None and entry not in passed]
     transaction.on_commit(partial(announce, written))
     return written
@@ -249,12 +249,36 @@ def adopt(actor: Actor, of: str, *, keep: bool = True, address: Address | None =
     return Adopted(state, token)
 
 
-def disown(client_ids: Collection[str]) -> None:
+def disown(client_ids: Collection[str]) -> set[str]:
     """Take the open streams of these clients from them: somebody else got their ids without a proof.
 
-    The streams have no owner then, and end after the grace. Call it in the transaction of the claims.
+    The streams have no owner then, and end after the grace. Call it in the transaction of the claims. It waits for no lock.
+    Returns the clients with a stream whose row is locked. Their streams stay as they are.
     """
-    Stream.objects.filter(client_id__in=client_ids, state=OPEN, rest=False).update(client_id="", gone_at=timezone.now())
+    theirs = Stream.objects.filter(client_id__in=client_ids, state=OPEN, rest=False)
+    owners = dict(theirs.values_list("pk", "client_id"))
+    if not owners:
+        return set()
+    locking = theirs.filter(pk__in=owners).order_by("id").select_for_update(no_key=True, skip_locked=True)
+    free = set(locking.values_list("pk", flat=True))
+    held = {name for key, name in owners.items() if key not in free}
+    taken = [key for key, name in owners.items() if name not in held]
+    Stream.objects.filter(pk__in=taken).update(client_id="", gone_at=timezone.now())
+    return held
+
+
+def end_in(channel_ids: Collection[int]) -> set[int]:
+    """End the open streams of inboxes that get another owner. Call it in the transaction of the claims; it waits for no lock.
+
+    The ends are announced with the commit. Returns the inboxes with a stream that could not be ended now.
+    """
+    states = streamed.open_in(channel_ids)
+    if not states:
+        return set()
+    refs = _refs({state.channel_id for state in states})
+    ends = [_end(state, refs[state.channel_id], ABORTED) for state in states]
+    written = {entry.uid for entry in _write(ends, patience=None, pass_over=True)}
+    return {entry.channel_id for entry in ends if entry.uid not in written}
 
 
 # --- streams without an owner ---------------------------------------------------------------------------------------------

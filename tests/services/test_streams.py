@@ -18,9 +18,11 @@ from bus import log
 from bus.auth.permissions import SYSTEM, Actor, table
 from bus.conf.settings import config
 from bus.log import StreamState
-from bus.models import AuditEntry, Channel, Client, Grant, Node, Stream, StreamPart, StreamSteer
+from bus.models import AuditEntry, Channel, Client, Grant, Node, Room, Stream, StreamPart, StreamSteer
 from bus.protocol.errors import BusError
+from bus.protocol.names import INBOX_ROOM
 from bus.services import channels, claims, streams
+from bus.services.held import ChannelHeld
 from tests.harness.waiting import wait_until
 from tests.log.streams import bench, effect_of, frames, kept, message, opening, part, refusal, steer, write
 
@@ -257,10 +259,10 @@ def test_only_the_same_identity_or_a_manager_adopts(channel: Channel) -> None:
     assert [(entry.action, entry.target) for entry in AuditEntry.objects.all()] == [("adopt_stream", "lab:bench")]
 
 
-def test_who_gets_an_id_without_a_proof_gets_no_stream_with_it(channel: Channel) -> None:
-    write(opening(channel.id, owner="guest"), part(channel.id, 1, "a", owner="guest"))
-    Client.objects.create(client_id="guest", resume_digest="x", disconnected_at=ago(1))
-    node = Node.objects.create(id="n1", host="h", pid=1, version="1", started_at=ago(86_400))
+def claim_as_guest(channel: Channel) -> Any:
+    """The answer to somebody who claims the id of the anonymous client `guest` without a proof."""
+    Client.objects.get_or_create(client_id="guest", defaults={"resume_digest": "x", "disconnected_at": ago(1)})
+    node, _ = Node.objects.get_or_create(id="n1", host="h", pid=1, version="1", defaults={"started_at": ago(86_400)})
     newcomer = claims.Claim(
         client_id="guest", client_type="app", screen_name="", avatar="", personality={}, role="anonymous", principal="",
         generated=False, node_id=node.id, connection_id="c2", channel_id=channel.id, last_activity=timezone.now(),
@@ -268,6 +270,45 @@ def test_who_gets_an_id_without_a_proof_gets_no_stream_with_it(channel: Channel)
     )  # fmt: skip
     with transaction.atomic():
         (answer,) = claims.claim([(0, newcomer)]).values()
+    return answer
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("private", [False, True], ids=["its stream", "a stream in its inbox"])
+def test_a_claim_without_a_proof_waits_for_no_stream(channel: Channel, private: bool) -> None:
+    place = inbox_of_guest() if private else channel
+    write(opening(place.id, owner="ada" if private else "guest"))
+    with in_another_thread(lambda: Stream.objects.select_for_update().get()):
+        assert isinstance(claim_as_guest(channel), ChannelHeld)
+        assert not Client.objects.filter(node="n1").exists()
+    assert isinstance(claim_as_guest(channel), claims.Claimed)
+
+
+def inbox_of_guest() -> Channel:
+    room = Room.objects.create(name=INBOX_ROOM)
+    return Channel.objects.create(room=room, name="guest", kind=Channel.Kind.INBOX)
+
+
+def test_who_gets_an_id_without_a_proof_gets_no_part_of_an_answer_in_the_inbox(channel: Channel) -> None:
+    inbox = inbox_of_guest()
+    write(opening(inbox.id, principal="user:1"), by_ada(inbox, 1, "secret"))
+    answer = claim_as_guest(channel)
+    (_, end) = frames(inbox)
+    assert (end["message"], end["stream"]["state"]) == ("secret", "aborted")
+    assert (answer.inbox.head, answer.inbox_floor, answer.withheld) == (2, 2, True)
+    assert Client.objects.get(client_id="guest").inbox_floor == 2
+    assert [refusal(entry) for entry in write(by_ada(inbox, 2, "more"))] == ["STREAM_ENDED"]
+
+
+def test_a_caller_without_a_client_id_takes_no_part_in_a_stream_without_an_owner(channel: Channel) -> None:
+    write(opening(inbox_of_guest().id, owner=""))
+    with pytest.raises(BusError, match="STREAM_NOT_FOUND"):
+        streams.request_stop(Actor(principal="user:2"), "arq_a1")
+
+
+def test_who_gets_an_id_without_a_proof_gets_no_stream_with_it(channel: Channel) -> None:
+    write(opening(channel.id, owner="guest"), part(channel.id, 1, "a", owner="guest"))
+    answer = claim_as_guest(channel)
     assert isinstance(answer, claims.Claimed)
     assert [refusal(entry) for entry in write(part(channel.id, 2, "b", owner="guest"))] == ["STREAM_LOST"]
     with pytest.raises(BusError, match="FORBIDDEN"):
