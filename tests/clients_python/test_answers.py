@@ -15,6 +15,9 @@ from tests.clients_python.test_recovery import broken, quick
 from tests.clients_python.test_stream import WAIT, opened, whole, words
 from tests.harness.waiting import wait_for
 
+# What depends on the database is tested on both in tests/reliability and tests/log.
+pytestmark = pytest.mark.embedded
+
 
 async def test_an_answer_grows_and_is_one_message(client: Connect, fresh_room: str) -> None:
     address = f"{fresh_room}:42"

@@ -18,6 +18,9 @@ from tests.harness.line import delayed_line
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 
+# What depends on the database is tested on both in tests/reliability and tests/log.
+pytestmark = pytest.mark.embedded
+
 WAIT = 30.0
 
 

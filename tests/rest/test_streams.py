@@ -16,6 +16,9 @@ from tests.harness.waiting import wait_for
 from tests.rest.conftest import CallAs, Rest
 from tests.rest.test_events import DEADLINE, Event, Reader, streams
 
+# What depends on the database is tested on both in tests/reliability and tests/log.
+pytestmark = pytest.mark.embedded
+
 FORMS = ("parts", "agui", "vercel")
 #: What an owner may send to a stream, each with a good body.
 BODIES: dict[str, Any] = {"append": {"n": 1, "delta": "x"}, "end": {"n": 0}, "stop": {}, "adopt": {}}
