@@ -17,6 +17,7 @@ from mcp.client.stdio import stdio_client
 from mcp.types import TextContent
 
 import arqonbus
+from arqonbus.mcp_streams import Answers
 from tests.clients_python.conftest import Cli, Connect, client_environment
 from tests.conftest import StartServer
 from tests.harness.server import BusServer
@@ -125,13 +126,51 @@ async def test_an_agent_writes_an_answer_piece_by_piece(
         await human.stop_stream(other["of"])
         told = await robot.call("append", of=other["of"], text=" more", end="complete")
         assert (told["stop_requested"], told["state"], told["parts"]) == (True, "stopped", 1)
-        assert "STREAM_ENDED" in await robot.refused("append", of=of, text="too late")
+        assert "no open answer of yours" in await robot.refused("append", of=of, text="too late")
+        assert "STREAM_ENDED" in await robot.refused("append", of=of, text="too late", adopt=True)
         assert "`address`" in await robot.refused("append", text="nowhere")
         left = await robot.call("append", address=address, text="unfinished")
     async with asyncio.timeout(WAIT):
         async for message in human.history(address):
             if message.id == left["of"]:
                 assert message.text == "unfinished"
+
+
+async def test_an_answer_of_somebody_else_is_handed_out_whole(
+    shared_server: BusServer, client: Connect, fresh_room: str
+) -> None:
+    address = f"{fresh_room}:talk"
+    human = await client()
+    async with agent(shared_server) as (robot, _):
+        await robot.call("join", address=address)
+        async with human.stream(address, roll_up=0) as out:
+            await out.write("the ")
+            await out.flush()
+            nothing = await robot.call("wait_for_message", address=address, timeout_seconds=0.05)
+            assert nothing == {"message": None, "skipped": 0}
+            await out.write("signal")
+        found = await robot.call("wait_for_message", address=address, contains="signal", timeout_seconds=WAIT)
+        assert (found["message"]["text"], found["message"]["state"], found["skipped"]) == ("the signal", "complete", 0)
+
+
+async def test_a_piece_that_the_server_keeps_late_is_not_to_be_repeated(
+    client: Connect, start_server: StartServer, fresh_room: str
+) -> None:
+    server, address = start_server(), f"{fresh_room}:talk"
+    bus, answers = await client(server), Answers()
+    rest: dict[str, Any] = {"address": None, "end": None, "payload": None}
+    stream, _, _ = await answers.append(bus, of=None, text="one ", **{**rest, "address": address})
+    usual, bus._timeout = bus._timeout, 0.1
+    server.freeze()
+    try:
+        late, _, pending = await answers.append(bus, of=stream.of, text="two ", **rest)
+    finally:
+        server.thaw()
+    bus._timeout = usual
+    assert (late.of, pending) == (stream.of, True)
+    await stream.flush(WAIT)
+    await stream.end()
+    assert [message.text async for message in bus.history(address)] == ["one two "]
 
 
 async def test_waiting_filters_and_ends_in_time(shared_server: BusServer, client: Connect, fresh_room: str) -> None:

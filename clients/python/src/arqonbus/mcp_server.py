@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -84,6 +85,8 @@ class Participant:
         self._lock = asyncio.Lock()
         #: The streamed messages that the agent writes.
         self.answers = Answers()
+        #: By subscription the message that it gave and that has not ended. It is handed out when it is whole.
+        self.unfinished: WeakKeyDictionary[Subscription, Message] = WeakKeyDictionary()
 
     async def bus(self) -> Bus:
         """Return the connected bus. Raises ``ToolError`` with advice if there is none."""
@@ -123,6 +126,23 @@ class Participant:
             if known is not None:
                 await known.close()
             return subscription
+
+    async def whole(self, subscription: Subscription, sender: str | None, seconds: float) -> Message | None:
+        """Return the next message, a streamed one when it has ended. None after ``seconds``: the next call goes on to wait."""
+        message = self.unfinished.pop(subscription, None)
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                if message is None:
+                    message = await subscription.get()
+                if message.state == "open" and sender in (None, message.sender):
+                    await message.ended()
+        except (TimeoutError, asyncio.CancelledError) as problem:
+            if message is not None:
+                self.unfinished[subscription] = message
+            if isinstance(problem, TimeoutError):
+                return None
+            raise
+        return message
 
     async def close(self) -> None:
         """Close the connection."""
@@ -189,17 +209,19 @@ def make_server(participant: Participant) -> MCPServer:
         payload: Annotated[
             dict[str, Any] | None, Field(description="Structured content of the opening, or of the end.")
         ] = None,
+        adopt: Annotated[bool, Field(description="Take over the answer `of` of an earlier process.")] = False,
     ) -> dict[str, Any]:
         """Write an answer that grows: one message in many pieces. Returns when the piece is durable.
 
         The first call has an `address`, and returns `of`. The others have `of`, and the last one has `end`. `steers` are messages
-        to you about this answer: take them into account. After `stop_requested`, write nothing more and end it.
+        to you about this answer: take them into account. After `stop_requested`, write nothing more and end it. `pending`: the
+        piece is not durable yet, but is still being sent. Do not repeat it.
         """
         if (address is None) == (of is None):
             raise ToolError("Give `address` to open an answer, or `of` to go on with one.")
         bus = await participant.bus()
-        stream, steers = await told(
-            participant.answers.append(bus, address=address, of=of, text=text, end=end, payload=payload)
+        stream, steers, pending = await told(
+            participant.answers.append(bus, address=address, of=of, text=text, end=end, payload=payload, adopt=adopt)
         )
         return {
             "of": stream.of,
@@ -207,6 +229,7 @@ def make_server(participant: Participant) -> MCPServer:
             "parts": stream.have,
             "stop_requested": bool(stream.stop_requested),
             "steers": [shown(message) for message in steers],
+            **({"pending": True} if pending else {}),
         }
 
     @server.tool()
@@ -232,14 +255,15 @@ def make_server(participant: Participant) -> MCPServer:
     ) -> dict[str, Any]:
         """Return the next message that you have not received yet. Joins the channel if needed. Skips messages that do not match.
 
-        Returns `message: null` if none arrived in time. Call again to keep waiting: you miss no message in between.
+        An answer that grows comes when it has ended. Returns `message: null` if none came in time. Call again to keep waiting:
+        you miss no message in between.
         """
         subscription = await participant.listen(address)
         until = time.monotonic() + timeout_seconds
         skipped = 0
         while True:
             try:
-                message = await told(_next_within(subscription, until - time.monotonic()))
+                message = await told(participant.whole(subscription, sender, until - time.monotonic()))
             except BusClosed:
                 raise ToolError(f"The subscription of {address} has ended.") from None
             if message is None:
@@ -275,13 +299,6 @@ def make_server(participant: Participant) -> MCPServer:
         return {"address": address, "count": info["participant_count"], "participants": info["participants"]}
 
     return server
-
-
-async def _next_within(subscription: Subscription, seconds: float) -> Message | None:
-    try:
-        return await subscription.get(max(0.0, seconds))
-    except TimeoutError:
-        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -35,29 +35,42 @@ class Answers:
         text: str | None,
         end: str | None,
         payload: dict[str, Any] | None,
-    ) -> tuple[Stream, list[Message]]:
-        """Open a stream or go on with one, add a text, and perhaps end it. Returns it, and the messages that steer it.
+        adopt: bool = False,
+    ) -> tuple[Stream, list[Message], bool]:
+        """Open a stream or go on with one, add a text, and perhaps end it.
 
-        Raises the errors of :class:`Stream`.
+        Returns it, the messages that steer it, and whether the text or the end still waits for the server. ``adopt`` goes on with
+        a stream that is not open here. Raises ``ValueError`` for such a stream otherwise, and the errors of :class:`Stream`.
         """
         async with self._lock:  # Two calls of one answer keep their order.
             stream = self._open.get(of) if of is not None else None
+            if stream is None and of is not None and not adopt:
+                raise ValueError(
+                    f"{of} is no open answer of yours. It has ended, or an earlier process wrote it: see `adopt`."
+                )
             if stream is None:
                 made = bus.stream(address, payload=payload) if of is None else bus.adopt_stream(of)
                 stream = self._open[made.of] = await made.open()
+            pending = False
             try:
                 if text and not stream.stop_requested:
                     await stream.write(text)
                     await stream.flush()
                 if end is not None:
                     await stream.end(end, payload=payload if of is not None else None)
+            except TimeoutError:
+                pending = True  # The client goes on to send it. An agent that repeats it writes it twice.
+            except ArqonBusError as problem:
+                if of is not None or stream.state != OPEN:
+                    raise
+                raise ValueError(f"{problem} The answer {stream.of} is open: end it.") from problem
             finally:
                 if stream.state != OPEN:
                     self._open.pop(stream.of, None)
             steers = stream.waiting_steers()
             for steer in steers:
                 steer.took()  # The answer to this call gives them to the model.
-            return stream, [steer.message for steer in steers]
+            return stream, [steer.message for steer in steers], pending
 
     async def close(self) -> None:
         """End all open streams as aborted."""
