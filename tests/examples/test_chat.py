@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import functools
-import http.server
 import shutil
-import threading
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.conftest import StartServer
+from tests.harness.pages import served
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.waiting import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def page_url() -> Iterator[str]:
     """Where the page is served, as its README says."""
-    handler = functools.partial(_Quiet, directory=str(PROJECT_ROOT / "examples" / "chat"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-        thread.join()
+    with served(PROJECT_ROOT / "examples" / "chat") as url:
+        yield url
 
 
 @pytest.fixture
