@@ -11,14 +11,15 @@ const agent = new HttpAgent({
   headers: token ? { Authorization: `Bearer ${token}` } : {},
 });
 // The client prints each error with its stack. The line below says it instead.
-console.error = () => {};
+globalThis.console.error = () => {};
 
 const say = (text) => process.stdout.write(text);
 try {
   await agent.runAgent(
     {},
     {
-      onToolCallEndEvent: ({ toolCallName, toolCallArgs }) => say(`[${toolCallName} ${JSON.stringify(toolCallArgs)}]\n`),
+      onToolCallEndEvent: ({ toolCallName, toolCallArgs }) =>
+        say(`[${toolCallName} ${JSON.stringify(toolCallArgs)}]\n`),
       onToolCallResultEvent: ({ event: { content } }) => say(`[${content}]\n`),
       onTextMessageContentEvent: ({ event: { delta } }) => say(delta),
       onRunFinishedEvent: () => say("\n[finished]\n"),

@@ -22,12 +22,12 @@ function show(item, text) {
   if (at_end) item.scrollIntoView({ block: "end" });
 }
 
-/** Show an answer until it has ended. Each one has its own stop button, so that a second press never stops another one. */
+/** Show an answer until it has ended. Each one has its own stop button: a second press never stops another one. */
 async function grow(message, item) {
   const stop = $("stop").content.firstElementChild.cloneNode(true);
   stop.elements.of.value = message.id;
   item.append(stop);
-  htmx.process(stop);
+  window.htmx.process(stop);
   item.dataset.state = "open";
   await bus.streamText(message, (text) => show(item, text));
   item.dataset.state = message.state;
@@ -47,7 +47,8 @@ function stopping(form, pressed) {
 }
 
 function failed(form, reason) {
-  complain(`${form.id === "ask" ? "Your question was not sent" : "The answer was not stopped"}: ${reason}. Please try again.`);
+  const what = form.id === "ask" ? "Your question was not sent" : "The answer was not stopped";
+  complain(`${what}: ${reason}. Please try again.`);
   if (form.matches(".stop")) stopping(form, false);
 }
 
