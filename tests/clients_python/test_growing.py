@@ -45,7 +45,7 @@ FRAME = st.one_of(
 )
 
 
-@given(st.lists(FRAME, max_size=40), st.booleans())
+@given(st.lists(FRAME, max_size=16), st.booleans())
 def test_a_reader_sees_beginnings_of_the_text_and_then_all_of_it(frames: list[dict[str, Any]], follow: bool) -> None:
     growth = Growth("arq_a1", "chat:42")
     feed = growth.feed() if follow else None
