@@ -143,7 +143,7 @@ def test_the_keys_of_a_channel_that_is_gone_count_for_nothing_and_cost_its_remov
 ) -> None:
     append_batch([entry("arq_1", key="me/1"), entry("arq_2", key="me/2")], window=60)
     other = Channel.objects.create(room=channel.room, name="other")
-    with CaptureQueriesContext(connection) as asked:
+    with CaptureQueriesContext(connection) as asked, transaction.atomic():
         remove(channel)
     assert not [query["sql"] for query in asked if "bus_publishkey" in query["sql"]], "a look at all keys"
     again = [entry("arq_3", key="me/1", channel_id=other.id), entry("arq_4", key="me/1", channel_id=other.id)]
