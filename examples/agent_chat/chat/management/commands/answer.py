@@ -22,7 +22,7 @@ MEMORY = 20
 class Command(BaseCommand):
     """Answer the questions of the chat, one after the other."""
 
-    help = "Answers the questions of the chat. Start it beside the server. Both may be killed at any time."
+    help = "Answers the questions of the chat. Start it beside the server. Both may be killed and started again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the address of the bus."""
