@@ -13,6 +13,7 @@ from tests.clients_python.conftest import Connect
 from tests.clients_python.test_recovery import quick
 from tests.clients_python.test_stream import WAIT, whole, words
 from tests.conftest import StartServer
+from tests.harness.waiting import wait_for
 
 pytestmark = pytest.mark.chaos
 
@@ -27,13 +28,20 @@ async def test_many_streams_over_kills_of_the_server(
     owners = [await client(server, backoff=quick(), timeout=120) for _ in range(4)]
     readers = [await client(server, backoff=quick(), timeout=120) for _ in range(3)]
     written: dict[str, str] = {}
+    spoken = 0
     chance = random.Random(13)
 
+    async def spoken_of_all(share: float) -> None:
+        """Wait until the owners have said that share of all texts."""
+        await wait_for(lambda: spoken >= share * STREAMS * PARTS, "the owners", deadline=10 * WAIT)
+
     async def write(number: int) -> None:
+        nonlocal spoken
         texts = [f"{number}:{word}" for word in words(PARTS)]
         async with owners[number % 4].stream(address, roll_up=0, window=16) as out:
             for text in texts:
                 await out.write(text)
+                spoken += 1
                 await asyncio.sleep(0.02 * chance.random())
         assert out.state == "complete"
         written[out.of] = "".join(texts)
@@ -57,12 +65,12 @@ async def test_many_streams_over_kills_of_the_server(
         return texts
 
     async def trouble() -> None:
-        for _ in range(KILLS):
-            await asyncio.sleep(0.6)
+        for kill in range(KILLS):
+            await spoken_of_all((kill + 0.6) / (KILLS + 1))
             for victim in chance.sample([*owners, *readers], 3):
                 if victim._link is not None:
                     victim._link.abort()
-            await asyncio.sleep(0.3)
+            await spoken_of_all((kill + 1) / (KILLS + 1))
             await asyncio.to_thread(server.restart, graceful=False)
 
     async with asyncio.TaskGroup() as group:
@@ -70,7 +78,7 @@ async def test_many_streams_over_kills_of_the_server(
         for number in range(STREAMS):
             group.create_task(write(number))
         group.create_task(trouble())
-        await asyncio.sleep(1.5)
+        await spoken_of_all(0.3)
         late = group.create_task(read(readers[2], 1000))
     assert len(written) == STREAMS
     for reading in (*early, late):
