@@ -12,7 +12,7 @@ from django.db.models import F
 from ..models import Message
 from ..protocol.kept import legible
 from .effects import OPEN, TEXT, Snapshot, StreamState
-from .streamed import joined
+from .streamed import joined, state_of
 from .streamed_row import Row
 from .streamed_sql import STREAMS_OF_VENDOR
 
@@ -35,10 +35,21 @@ class Whole(NamedTuple):
 _decode = msgspec.json.Decoder(_End).decode
 
 
-def snapshot(stream_id: int) -> Snapshot | None:
-    """Return a stream and its whole content, also after the end; None for a stream that is gone."""
+def snapshot(stream_id: int, known: Snapshot | None = None) -> Snapshot | None:
+    """Return a stream and its whole content, also after the end; None for a stream that is gone.
+
+    ``known`` is what was read of the stream before. If nothing was added since, that content is returned for one row.
+    """
+    if known is not None:
+        state = state_of(known.state.uid)
+        if state is not None and _grown(state) == _grown(known.state):
+            return known
     found = wholes([stream_id]).get(stream_id)
     return None if found is None else found.snapshot
+
+
+def _grown(state: StreamState) -> tuple[int, str, int, int]:
+    return state.id, state.state, state.attempt, state.have
 
 
 def wholes(stream_ids: Collection[int]) -> dict[int, Whole]:

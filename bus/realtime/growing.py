@@ -53,7 +53,7 @@ class GrowingMessage:
 
     __slots__ = (
         "attempt", "begun", "behind", "early", "early_size", "ended", "have", "id", "listeners", "lost", "owner", "reading",
-        "seq", "since", "uid", "waited",
+        "seq", "served", "since", "uid", "waited",
     )  # fmt: skip
 
     def __init__(self, stream_id: int, uid: str, seq: int, attempt: int, have: int) -> None:
@@ -80,6 +80,8 @@ class GrowingMessage:
         #: Whether somebody reads it from the database now, and the parts that were delivered since that began.
         self.reading = False
         self.since: list[PartFrame] = []
+        #: Those who waited when that reading began. Who waits since a later moment may have more than it finds.
+        self.served: set[Member] = set()
         #: Whether a missing predecessor was waited for.
         self.waited = False
 
@@ -196,12 +198,14 @@ class LogGrowth:
         """Let a new member wait for a snapshot of each message."""
         for message in self.messages.values():
             message.behind.pop(member, None)
+            message.served.discard(member)
             self.lag(stream, message, [member])
 
     def removed(self, member: Member) -> None:
         """Forget a member, or a listener."""
         for message in self.messages.values():
             message.behind.pop(member, None)
+            message.served.discard(member)
             message.listeners.pop(member, None)
             if message.owner is member:
                 message.owner = None

@@ -69,9 +69,9 @@ def moved_since(moment: datetime) -> list[StreamState]:
     return streamed.streams_moved_since(moment)
 
 
-def snapshot(stream_id: int) -> Snapshot | None:
-    """Return a stream and its whole content, also after the end; None for a stream that is gone."""
-    return snapshots.snapshot(stream_id)
+def snapshot(stream_id: int, known: Snapshot | None = None) -> Snapshot | None:
+    """Return a stream and its whole content, as :func:`bus.log.snapshots.snapshot` says."""
+    return snapshots.snapshot(stream_id, known)
 
 
 def end_of(of: str) -> bytes | None:

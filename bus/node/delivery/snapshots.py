@@ -1,7 +1,8 @@
 """Snapshots of growing messages, for members that joined late, lack parts, or read too slowly.
 
-One read of the database serves everybody who waits for a message at that moment. A member whose socket is full waits on, and
-gets one snapshot in the place of all the parts that it missed.
+One read of the database serves everybody who waits for a message when the read begins. Who comes later waits for the next
+read, because another process may have sent it more than this read finds. So no snapshot is older than what its reader has. A
+member whose socket is full waits on, and gets one snapshot in the place of all the parts that it missed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ logger = logging.getLogger("arqonbus.node")
 SLOW_LOOK = 0.05
 #: Parts, and their bytes, that may follow a snapshot at once. Above that the message is read again.
 FOLLOWING, FOLLOWING_BYTES = 200, 256 * 1024
-#: Seconds that what was read of a message is kept for others, while no part comes, and most bytes of all of it.
+#: Seconds that what was read of a message is kept for others, who read one row of the database if no part has come.
+#: The second figure is the most bytes of all that is kept.
 KEPT, KEPT_BYTES = 5.0, 8 * 1024 * 1024
 #: Seconds until the database is asked again after a fault.
 RETRY = 0.5
@@ -72,9 +74,7 @@ class Snapshots:
     def lose(self, stream: Stream, message: GrowingMessage) -> None:
         """Note that parts are missing here, so that everybody waits for a snapshot."""
         message.lost = True
-        if message.begun and not message.reading:
-            growth_of(stream).lag(stream, message)
-            self.catch_up(stream, message)
+        self.catch_up(stream, message)
 
     def catch_up(self, stream: Stream, message: GrowingMessage) -> None:
         """Read a message for those who are behind, once one of them takes what it is sent."""
@@ -109,55 +109,71 @@ class Snapshots:
 
     async def _read(self, stream: Stream, message: GrowingMessage) -> None:
         found: Snapshot | None = None
-        failed = False
+        filling = failed = False
         try:
             # Members that join in the same turn share the read.
             await asyncio.sleep(0)
+            if self._is_over(stream, message):
+                return
+            filling = message.lost
+            if filling:
+                growth_of(stream).lag(stream, message)
+            message.served = set(message.behind)
             message.since.clear()
-            found = self._known(message) or await self._run(streamed.snapshot, message.id)
+            found = await self._run(streamed.snapshot, message.id, self._known(message))
         except DatabaseError as problem:
             failed = True
             logger.debug("a snapshot waits for the database: %s", problem)
             await asyncio.sleep(RETRY)
         finally:
             message.reading = False
-        if message.ended or self._hub.streams.get(stream.id) is not stream:
+        if self._is_over(stream, message):
             return
         if failed or (found is not None and _outdated(message, found.state)):
             self.catch_up(stream, message)
         elif found is not None and found.state.state == OPEN:
             self._keep(message, found)
-            self._give(stream, message, found)
+            self._give(stream, message, found, filling=filling)
         elif found is None or (found.state.end_seq or 0) <= stream.head:
             self._forget(stream, message)
         # Else its end is on its way, or the next look at the log finds it.
 
+    def _is_over(self, stream: Stream, message: GrowingMessage) -> bool:
+        return message.ended or self._hub.streams.get(stream.id) is not stream
+
     def _known(self, message: GrowingMessage) -> Snapshot | None:
-        """Return what was read of a message a moment ago, if it did not change since."""
+        """Return what was read of a message a moment ago, if no later part was heard of here. The database may have more."""
         kept = self._kept.get(message)
         if kept is None or message.lost or (kept.state.attempt, kept.state.have) != (message.attempt, message.have):
             return None
         return kept
 
     def _keep(self, message: GrowingMessage, found: Snapshot) -> None:
-        size = len(found.data)
-        if message not in self._kept and self._kept_bytes + size <= KEPT_BYTES:
-            self._kept[message] = found
-            self._kept_bytes += size
+        known = self._kept.get(message)
+        more = len(found.data) - (0 if known is None else len(known.data))
+        if self._kept_bytes + more > KEPT_BYTES:
+            return
+        if known is None:
             self._loop.call_later(KEPT, self._drop, message)
+        self._kept[message] = found
+        self._kept_bytes += more
 
     def _drop(self, message: GrowingMessage) -> None:
         self._kept_bytes -= len(self._kept.pop(message).data)
 
-    def _give(self, stream: Stream, message: GrowingMessage, found: Snapshot) -> None:
-        """Give everybody who is behind the snapshot that was read, and the parts that were delivered since."""
+    def _give(self, stream: Stream, message: GrowingMessage, found: Snapshot, *, filling: bool) -> None:
+        """Give those who waited the snapshot that was read, and the parts that were delivered since.
+
+        With ``filling``, the read was for parts that are missing here.
+        """
         state, growth = found.state, growth_of(stream)
         if state.attempt > message.attempt:
-            # Its adoption was not announced here. Everybody has a text that may be gone.
+            # Its adoption was not announced here. Everybody has a text that may be gone, but for those who came since.
+            since = message.behind.keys() - message.served
             message.begin_attempt(state.attempt)
-            message.lost = True
-        if message.lost:
+            message.lost = filling = True
             growth.lag(stream, message)
+            message.served = message.behind.keys() - since
         frame = frames.snapshot(
             Address(stream.room, stream.channel),
             message.uid,
@@ -172,26 +188,26 @@ class Snapshots:
         message.since.clear()
         self._hub.flush_stream(stream)
         sent = self._send(message, Batch([frame, *later]), Batch([frame]))
-        if message.lost:
+        if filling and message.lost:
             message.lost = False
             message.have = state.have
             growth.deliver_early(stream, message)
             if message.early:
                 self.wait_for_hole(stream, message, max(message.early))
-        if sent:
+        if sent or message.lost or not message.behind.keys() <= message.served:
             self.catch_up(stream, message)
         else:
             self._wait(stream, message)
 
     def _send(self, message: GrowingMessage, batch: Batch, own: Batch) -> int:
-        """Write ``batch`` to those behind that have room for it, and return their number.
+        """Write ``batch`` to those who waited and have room for it, and return their number.
 
         The owner gets ``own``, without its later parts.
         """
         sent = 0
         for member, writer in list(message.behind.items()):
             wanted = own if member is message.owner else batch
-            if _ready(writer) and _fits(writer, sum(map(len, wanted.payloads))):
+            if member in message.served and _ready(writer) and _fits(writer, sum(map(len, wanted.payloads))):
                 del message.behind[member]
                 sent += 1
                 writer.write(wanted)

@@ -11,9 +11,10 @@ import pytest
 from django.apps import apps
 
 from bus.auth.permissions import SYSTEM
-from bus.log import Entry
+from bus.log import Entry, snapshots
 from bus.models import Stream
 from bus.node import Node
+from bus.node.delivery.snapshots import growth_of
 from bus.notify.messages import Notification, StreamParts, StreamSignal
 from bus.protocol.errors import BusError
 from bus.protocol.names import Address, inbox
@@ -128,14 +129,14 @@ async def test_those_who_ask_at_once_share_one_read(node: Node, log: Log, monkey
     first = await member(node, log)
     await owner.open()
     await owner.say("text")
-    reads: list[int] = []
-    read = streamed.snapshot
+    reads: list[Any] = []
+    read = snapshots.wholes
 
-    def counted(stream_id: int) -> Any:
-        reads.append(stream_id)
-        return read(stream_id)
+    def counted(stream_ids: Any) -> Any:
+        reads.append(stream_ids)
+        return read(stream_ids)
 
-    monkeypatch.setattr(streamed, "snapshot", counted)
+    monkeypatch.setattr(snapshots, "wholes", counted)
     (stream,) = await node.streams.open([log.ref])
     many = [NodeClient(node) for _ in range(50)]
     for client in many:
@@ -144,7 +145,7 @@ async def test_those_who_ask_at_once_share_one_read(node: Node, log: Log, monkey
     assert len(reads) == 1
     assert node.growing.snapshots == 50
     await has(first, "text")
-    # Nothing was added since, so the next ones need no read either.
+    # Nothing was added since, so the text is not read again for the next ones.
     late = await member(node, log, "late")
     await has(late, "text")
     assert len(reads) == 1
@@ -152,6 +153,85 @@ async def test_those_who_ask_at_once_share_one_read(node: Node, log: Log, monkey
     await has(late, "text more")
     await has(await member(node, log, "last"), "text more")
     assert len(reads) == 2
+
+
+async def test_who_comes_from_another_server_gets_a_snapshot_of_what_it_had_there_and_this_one_did_not_hear(
+    node: Node, log: Log
+) -> None:
+    owner = Owner(node, log.ref)
+    await owner.open()
+    await owner.say("Hel")
+    await has(await member(node, log, "first"), "Hel")
+    # Another process commits, and its members have the part. Its notification is still on its way to this one, or lost.
+    await owner.write_unheard(owner.part("lo"))
+    late = await member(node, log, "late")
+    await late.frame(lambda frame: "snapshot" in frame, "a snapshot")
+    assert reading(late.frames) == ("Hello", 2)
+
+
+class Read:
+    """Holds the snapshots of a node back, after they were read."""
+
+    def __init__(self, node: Node) -> None:
+        self._found, self._free = asyncio.Event(), asyncio.Event()
+        self._run = node.growing._snapshots._run
+        node.growing._snapshots._run = self._held  # type: ignore[assignment]
+
+    async def _held(self, *work: Any) -> Any:
+        found = await self._run(*work)
+        self._found.set()
+        await self._free.wait()
+        return found
+
+    async def has_found(self) -> None:
+        """Wait until a read has found something."""
+        await asyncio.wait_for(self._found.wait(), 60)
+
+    def go(self) -> None:
+        """Let this read and all others go."""
+        self._free.set()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["somebody new", "one of those who waited"])
+async def test_who_joins_during_a_read_waits_for_the_next_one(node: Node, log: Log, again: bool) -> None:
+    owner, held = Owner(node, log.ref), Read(node)
+    await owner.open()
+    await owner.say("Hel")
+    first = await member(node, log, "first")
+    await held.has_found()
+    await owner.write_unheard(owner.part("lo"))
+    late = first
+    if again:
+        await node.members.leave(first.state, log.ref.address)
+        joined = await node.members.join(first.state, log.ref.address, None, None)
+        await node.members.follow(first.state, joined)
+    else:
+        late = await member(node, log, "late")
+    held.go()
+    await late.frame(lambda frame: "snapshot" in frame, "a snapshot")
+    assert reading(late.frames) == ("Hello", 2)
+
+
+async def test_a_part_that_is_lost_during_a_read_is_in_the_next_one(node: Node, log: Log) -> None:
+    owner, held, reader = Owner(node, log.ref), Read(node), await member(node, log)
+    await owner.open()
+    await owner.say("1 ")
+    late = await member(node, log, "late")
+    await held.has_found()
+    await owner.say("2 ", "3 ")
+    made = await owner.write_unheard(owner.part("4 "), owner.part("5 "))
+    (told,) = notifications(owner, made)
+    assert isinstance(told, StreamParts)
+    node.notifications.receive(StreamParts([told.parts[1]]))
+    (stream,) = await node.streams.open([log.ref])
+    await wait_for(lambda: growth_of(stream).messages["arq_a1"].lost, "the part is missed")
+    held.go()
+    for client in (reader, late):
+        await has(client, "1 2 3 4 5 ")
+        counts = [int(frame.get("upto") or frame["n"]) for frame in grown(client) if frame["type"] == "append"]
+        assert counts == sorted(counts)
+    await owner.end()
+    assert (await ended(reader))["message"] == "1 2 3 4 5 "
 
 
 async def test_a_returning_client_gets_heads_history_and_then_the_snapshot(node: Node, log: Log) -> None:
@@ -522,9 +602,9 @@ async def test_a_snapshot_that_fits_nobody_waits_for_the_next_look(
     reads: list[int] = []
     read = streamed.snapshot
 
-    def counted(stream_id: int) -> Any:
+    def counted(stream_id: int, *known: Any) -> Any:
         reads.append(stream_id)
-        return read(stream_id)
+        return read(stream_id, *known)
 
     monkeypatch.setattr(streamed, "snapshot", counted)
     node.hub.add(stream, slow)
