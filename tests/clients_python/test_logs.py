@@ -6,6 +6,7 @@ Channels go away on a real server, at an admin's hand while the client is cut of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 
 import pytest
@@ -147,8 +148,9 @@ async def test_a_subscription_that_ended_by_an_error_joins_nothing_again(
     room, _, channel = address.partition(":")
     code = f"from bus.models import Channel; Channel.objects.filter(room__name={room!r}, name={channel!r}).delete()"
     await asyncio.to_thread(shared_server.manage, "shell", "--verbosity", "0", "--command", code)
-    with pytest.raises(errors.ChannelNotFound):
-        await writer.publish(address, "into nothing")
+    # Either this message finds that the channel is gone, or the server's look every 15 s has found it. Then this makes it anew.
+    with contextlib.suppress(errors.ChannelNotFound):
+        await writer.publish(address, "not for the reader")
     with pytest.raises(errors.ChannelNotFound, match="was deleted"):
         await messages.get(WAIT)
     # The application still holds the iterator.
@@ -156,8 +158,8 @@ async def test_a_subscription_that_ended_by_an_error_joins_nothing_again(
         pass
     await reader.ping()
     await reader.ping()
-    with pytest.raises(errors.NotFound):
-        await writer.channel_info(address)
+    with contextlib.suppress(errors.NotFound):
+        assert (await writer.channel_info(address))["participant_count"] == 0
     with pytest.raises(errors.ChannelNotFound):
         await messages.get(WAIT)
     # One that is asked for anew is another one.
