@@ -140,6 +140,32 @@ class StreamSignal(msgspec.Struct, tag="ss", array_like=True):
         return self.event in ("stop", "steer")
 
 
+class WorkReady(msgspec.Struct, tag="wr", array_like=True):
+    """Jobs became ready. Each row is the id of a work channel, and how many jobs of it became ready."""
+
+    channels: list[tuple[int, int]]
+
+
+class WorkChange(NamedTuple):
+    """What happened to a job of a channel: ``claimed``, ``done``, ``returned``, ``dead``, ``discarded`` or ``retried``.
+
+    ``by`` is the client id of who did it, and ``at`` the time as members read it. ``seq`` is that of the job's message.
+    """
+
+    channel_id: int
+    what: str
+    seq: int
+    attempt: int
+    by: str | None
+    at: str
+
+
+class WorkChanged(msgspec.Struct, tag="wc", array_like=True):
+    """Jobs changed. The members of their channels are told of it."""
+
+    changes: list[WorkChange]
+
+
 Notification = (
     Published
     | EphemeralPublished
@@ -149,6 +175,8 @@ Notification = (
     | Dismiss
     | StreamParts
     | StreamSignal
+    | WorkReady
+    | WorkChanged
 )
 
 
@@ -193,6 +221,12 @@ def by_group(notification: Notification, shards: int) -> Iterator[Addressed]:
             parts.setdefault(_group(row.channel_id, shards, inbox=row.inbox), []).append(row)
         for group, rows in parts.items():
             yield Addressed(group, StreamParts(rows))
+    elif isinstance(notification, WorkChanged):
+        changes: dict[str, list[WorkChange]] = {}
+        for change in notification.changes:
+            changes.setdefault(shard_group(change.channel_id, shards), []).append(change)
+        for group, of_group in changes.items():
+            yield Addressed(group, WorkChanged(of_group))
     elif isinstance(notification, StreamSignal) and not notification.for_owner:
         yield Addressed(_group(notification.channel_id, shards, inbox=notification.inbox), notification)
     else:
@@ -219,6 +253,8 @@ def size_of(notification: Notification) -> int:
         return sum(_ROW_BYTES + len(frame.frame) for frame in notification.frames)
     if isinstance(notification, StreamParts):
         return sum(_ROW_BYTES + len(row.frame) for row in notification.parts)
+    if isinstance(notification, WorkChanged):
+        return _ROW_BYTES * len(notification.changes)
     return _ROW_BYTES + (len(notification.frame) if isinstance(notification, PresenceNotice | StreamSignal) else 0)
 
 
