@@ -1,4 +1,4 @@
-"""The tables of the bus: rooms, channels (each with the head of its log), messages, streams, clients and permissions.
+"""The tables of the bus: rooms, channels (each with the head of its log), messages, streams, jobs, questions, clients and permissions.
 
 The database is the log. ``Channel.head`` is the ``seq`` of the newest message. The transaction that inserts messages
 moves it. Its lock on the row gives the messages of many writers one order (docs/architecture.md).
@@ -9,9 +9,12 @@ from __future__ import annotations
 from .access import AccessChange, AccessToken, Grant, UsedTicket
 from .clients import Client, Membership, Node
 from .log import Channel, Message, PublishKey, Room, validate_name
+from .marks import Mark
+from .questions import Question
 from .records import AuditEntry, Counter
 from .streamed import Stream, StreamPart, StreamSteer
 from .values import digest, new_epoch, wire_time
+from .work import Job
 
 __all__ = [
     "AccessChange",
@@ -21,10 +24,13 @@ __all__ = [
     "Client",
     "Counter",
     "Grant",
+    "Job",
+    "Mark",
     "Membership",
     "Message",
     "Node",
     "PublishKey",
+    "Question",
     "Room",
     "Stream",
     "StreamPart",

@@ -57,6 +57,13 @@ class Client(models.Model):
     connected_at = models.DateTimeField(null=True, blank=True, editable=False)
     disconnected_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_activity = models.DateTimeField(null=True, blank=True, editable=False)
+    # What the client says of itself at registration: its name and its skills.
+    card = models.JSONField(null=True, blank=True, editable=False)
+    # What the client does now. It holds until it is replaced, until the time, or until the client leaves.
+    status = models.JSONField(null=True, blank=True, editable=False)
+    status_until = models.DateTimeField(null=True, blank=True, editable=False)
+    # An anonymous client has a mark. The bus looks for marks only then.
+    marked = models.BooleanField(default=False, db_default=False, editable=False)
 
     class Meta:
         ordering = ["client_id"]

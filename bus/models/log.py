@@ -66,6 +66,12 @@ class Channel(models.Model):
     retention_age = models.PositiveIntegerField(
         null=True, blank=True, help_text="Maximum age of stored messages in seconds. Empty: the setting of the server."
     )
+    # The rule of a work channel: an object with the fields of ``shapes.WorkRule``. Null: each member gets each message.
+    work = models.JSONField(
+        null=True,
+        blank=True,
+        help_text='Each message goes to one worker. The rule, such as {"lease": 30, "attempts": 5}. Empty: to all members.',
+    )
     hardcoded = models.BooleanField(default=False, editable=False)
     auto_created = models.BooleanField(default=False, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -44,6 +44,12 @@ class ErrorCode(StrEnum):
     STREAM_GAP = "STREAM_GAP"
     STREAM_LOST = "STREAM_LOST"
     STREAM_ENDED = "STREAM_ENDED"
+    CLAIM_NOT_FOUND = "CLAIM_NOT_FOUND"
+    CLAIM_LOST = "CLAIM_LOST"
+    NO_RESPONDER = "NO_RESPONDER"
+    ASK_TIMEOUT = "ASK_TIMEOUT"
+    QUESTION_NOT_FOUND = "QUESTION_NOT_FOUND"
+    QUESTION_ENDED = "QUESTION_ENDED"
     CLIENT_ID_IN_USE = "CLIENT_ID_IN_USE"
     TAKEN_OVER = "TAKEN_OVER"
     FRAME_TOO_LARGE = "FRAME_TOO_LARGE"
@@ -92,6 +98,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
         404, "Some targets are unknown; `details` names them. The other targets got the message."
     ),
     ErrorCode.STREAM_NOT_FOUND: ErrorKind(404, "There is no such stream."),
+    ErrorCode.CLAIM_NOT_FOUND: ErrorKind(404, "You have no such claim."),
+    ErrorCode.NO_RESPONDER: ErrorKind(404, "Nobody is there to answer; `details` names who was asked."),
+    ErrorCode.QUESTION_NOT_FOUND: ErrorKind(404, "There is no such question for you."),
     ErrorCode.NOT_FOUND: ErrorKind(404, "There is nothing at this address."),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(
         405, "This address does not support the method. The `Allow` header lists the supported ones."
@@ -111,6 +120,8 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.STREAM_GAP: ErrorKind(409, "Parts are missing before this one. Send them from `have` + 1 on."),
     ErrorCode.STREAM_LOST: ErrorKind(409, "The stream belongs to another owner, or to a later attempt."),
     ErrorCode.STREAM_ENDED: ErrorKind(409, "The stream has ended."),
+    ErrorCode.CLAIM_LOST: ErrorKind(409, "The claim has ended; `details` says why."),
+    ErrorCode.QUESTION_ENDED: ErrorKind(409, "The question has ended; `details` has its state."),
     # 413, 415, 429: too much data, or an unsupported type.
     ErrorCode.FRAME_TOO_LARGE: ErrorKind(413, "The frame is larger than the limit."),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, "Send JSON with the header Content-Type: application/json."),
@@ -118,7 +129,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.LIMIT_REACHED: ErrorKind(429, "A limit is reached; `details` names it.", retry=True),
     ErrorCode.BUSY: ErrorKind(429, "The server has too much data to write. Wait `retry_after` seconds.", retry=True),
     ErrorCode.TOO_SLOW: ErrorKind(429, "The connection reads too slowly. Reconnect and resume.", retry=True),
-    # 500, 503: faults of the server.
+    # 500, 503, 504: faults of the server, and an answer that did not come.
     ErrorCode.INTERNAL_ERROR: ErrorKind(
         500, "The server failed. Its log has an entry under the reference in `details`.", retry=True
     ),
@@ -131,6 +142,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.RESTARTING: ErrorKind(
         503, "The server is restarting. Reconnect after `retry_after` seconds.", retry=True
     ),
+    ErrorCode.ASK_TIMEOUT: ErrorKind(504, "No answer came in time; `details` names who was asked."),
 }
 
 

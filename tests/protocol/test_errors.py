@@ -10,7 +10,7 @@ from bus.protocol.errors import CLOSE_CODES, ERRORS, BusError, Closing, ErrorCod
 pytestmark = pytest.mark.pure
 
 # The table of errors in docs/protocol.md, written a second time on purpose.
-NUMBERS = {400, 401, 403, 404, 409, 413, 429, 500, 503}
+NUMBERS = {400, 401, 403, 404, 409, 413, 429, 500, 503, 504}
 # REST needs a few more of HTTP's.
 NUMBERS |= {405, 406, 415}
 CODES = {

@@ -188,6 +188,24 @@ class TargetNotFound(NotFound):
     code = "TARGET_NOT_FOUND"
 
 
+class ClaimNotFound(NotFound):
+    """You have no such claim."""
+
+    code = "CLAIM_NOT_FOUND"
+
+
+class NoResponder(NotFound):
+    """Nobody is there to answer. ``details`` names who was asked."""
+
+    code = "NO_RESPONDER"
+
+
+class QuestionNotFound(NotFound):
+    """There is no such question for you."""
+
+    code = "QUESTION_NOT_FOUND"
+
+
 class StreamNotFound(NotFound):
     """There is no such streamed message."""
 
@@ -274,6 +292,18 @@ class StreamLost(Conflict):
     code = "STREAM_LOST"
 
 
+class ClaimLost(Conflict):
+    """The claim has ended. ``details`` says why, and who has the job now."""
+
+    code = "CLAIM_LOST"
+
+
+class QuestionEnded(Conflict):
+    """The question has ended. ``details`` has its state."""
+
+    code = "QUESTION_ENDED"
+
+
 class FrameTooLarge(ServerError):
     """413: the frame is larger than the server's limit."""
 
@@ -349,6 +379,14 @@ class Restarting(ServerFault):
     """The server restarts."""
 
     code = "RESTARTING"
+
+
+class AskTimeout(ServerFault):
+    """No answer came in time. ``details`` names who was asked."""
+
+    number = 504
+    retry = False
+    code = "ASK_TIMEOUT"
 
 
 def _leaves(base: type[ServerError]) -> list[type[ServerError]]:
