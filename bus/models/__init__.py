@@ -1,4 +1,4 @@
-"""The tables of the bus: rooms, channels (each with the head of its log), messages, streams, jobs, questions, clients and permissions.
+"""The tables of the bus: rooms, channels (each with the head of its log), messages, jobs, clients, permissions and others.
 
 The database is the log. ``Channel.head`` is the ``seq`` of the newest message. The transaction that inserts messages
 moves it. Its lock on the row gives the messages of many writers one order (docs/architecture.md).

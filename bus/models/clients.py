@@ -45,7 +45,7 @@ class Client(models.Model):
         Node, null=True, blank=True, on_delete=models.SET_NULL, related_name="clients", editable=False
     )
     connection_id = models.CharField(max_length=32, blank=True, default="", editable=False)
-    # How often the id was claimed. With the row's key it gives the order of the claims (``services.claims``).
+    # How often the id was claimed. With the row's key it gives the order of the claims (``services.ownership``).
     claims = models.BigIntegerField(default=0, db_default=0, editable=False)
     resume_digest = models.CharField(max_length=64, blank=True, default="", editable=False)
     # A newcomer without proof cannot read private messages of the id's previous client. Those have a seq up to this one.

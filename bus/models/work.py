@@ -45,8 +45,8 @@ class Job(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     # The newest failures: objects with `attempt`, `by`, `error`, `at` and `why`.
     errors = models.JSONField(default=list, blank=True)
-    # The worker's result, as the JSON text that it sent.
-    result = models.TextField(null=True, blank=True)
+    # The worker's result, as the JSON text that it sent. Empty: it gave none.
+    result = models.TextField(blank=True, default="")
     # Why the newest claim ended.
     last_reason = models.CharField(max_length=16, blank=True, default="")
 

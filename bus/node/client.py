@@ -13,7 +13,7 @@ from ..protocol.errors import BusError
 from ..protocol.names import Address
 from ..protocol.state import Lifecycle
 from ..realtime.writer import Writer
-from ..services.claims import Order
+from ..services.ownership import Order
 
 _NO_ACTIVITY: frozenset[str] = frozenset()
 _NO_CHANNELS: frozenset[int] = frozenset()
@@ -65,7 +65,7 @@ class ClientState(Lifecycle):
         self.screen_name: str | None = None
         self.avatar: str | None = None
         self.resume_token = ""
-        #: Of two connections of one client, the one with the larger order has the client id (``services.claims``).
+        #: Of two connections of one client, the one with the larger order has the client id (``services.ownership``).
         self.order: Order = (0, 0)
         self.initial: Address = default_address()
         #: The channels that it is a member of, by channel id.

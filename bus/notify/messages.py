@@ -84,7 +84,7 @@ class AccessChanged(msgspec.Struct, tag="a", array_like=True):
 class Dismiss(msgspec.Struct, tag="d", array_like=True):
     """A client's connection has to be closed. Without a ``connection_id`` it is the client's current one.
 
-    With ``before`` (``services.claims.Order``) this connection and all older ones are closed, but none that took the id later.
+    With ``before`` (``services.ownership.Order``) this connection and all older ones are closed, but none that took the id later.
     """
 
     client_id: str

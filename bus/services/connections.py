@@ -17,8 +17,8 @@ from django.utils import timezone
 from ..directory.inboxes import forgettable
 from ..models import Channel, Client, Membership
 from .channels import participants
-from .claims import Claim, claim
 from .held import ChannelHeld, refer_to
+from .ownership import Claim, claim
 
 
 class Join(msgspec.Struct):

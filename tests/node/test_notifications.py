@@ -12,7 +12,7 @@ from bus.node import Node
 from bus.notify import messages
 from bus.protocol.errors import TAKEN_OVER, ErrorCode
 from bus.protocol.names import inbox
-from bus.services.claims import taken_over_notification
+from bus.services.ownership import taken_over_notification
 from tests.harness.waiting import wait_for
 from tests.node.conftest import Log, NodeClient
 

@@ -8,7 +8,7 @@ import time
 from ...monitoring import metrics
 from ...protocol.errors import UNIDENTIFIED, BusError, Closing, ErrorCode
 from ...protocol.limits import TokenBucket, holder_of, is_of_this_machine
-from ...services.claims import too_many
+from ...services.ownership import too_many
 from ..client import Clients, ClientState
 from ..runtime import Runtime
 

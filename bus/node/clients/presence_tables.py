@@ -11,9 +11,9 @@ from django.db import Error as DatabaseError
 from ...directory.channels import ChannelRef
 from ...protocol.errors import BusError, ErrorCode
 from ...services import connections as connection_service
-from ...services.claims import Claim, Claimed
 from ...services.connections import Join, Leave, Operation, Release
 from ...services.held import ChannelHeld
+from ...services.ownership import Claim, Claimed
 from ..batch import Batcher
 from ..client import ClientState
 from ..runtime import Runtime

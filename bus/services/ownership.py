@@ -1,4 +1,4 @@
-"""Claims: which connection owns a client id, and how another connection takes it over.
+"""Ownership: which connection has a client id, and how another connection takes it over.
 
 A client that asks for a known id proves its identity by its principal, or by the resume token of the last registration.
 Of two connections with proof, the later one gets the id. "Later" is decided here, under the lock of the client's row.
