@@ -10,6 +10,7 @@ import msgspec
 
 from ..version import PROTOCOL
 from .appends import is_append, read_append, read_streaming
+from .asking import is_reply, read_ask, read_reply
 from .errors import ErrorCode
 from .faults import Faults, FrameError, shortened
 from .inbound import (
@@ -18,6 +19,7 @@ from .inbound import (
     KIND_PRIVATE,
     KIND_PUBLISH,
     KIND_REGISTER,
+    KIND_REPLY,
     KIND_TELEMETRY,
     PAYLOAD_RULE,
     Inbound,
@@ -26,6 +28,7 @@ from .names import CLIENT_ID_RULE, INBOX_ROOM, is_client_id
 from .numbers import NUMBER_RULE, out_of_range, unusual
 from .requests import read_command, read_registration
 from .sight import id_at_sight, id_text
+from .tracing import read_trace
 from .values import valid_time
 
 #: Aliases of keys, each with its canonical key. The canonical key wins over its aliases, and the first alias over the others.
@@ -43,7 +46,7 @@ KEY_ALIASES: dict[str, str] = {
 #: Aliases of types, each with its canonical type.
 TYPE_ALIASES = {"message": "event"}
 
-#: The only types of a frame with ``version``. An ``append`` needs the key ``of``.
+#: The only types of a frame with ``version``. An ``append`` needs the key ``of`` besides, and a ``reply`` needs ``to_message``.
 V1_TYPES = frozenset({"event", "private", "system", "command", "telemetry", "register"})
 #: The types that only the server sends. A client that sent them too would confuse the other clients.
 SERVER_TYPES = frozenset({"ack", "error", "command_response", "stream_end"})
@@ -126,9 +129,10 @@ def normalise(
         )
         frame_type = default
     appends = is_append(frame_type, raw.get("of"))
+    replies = is_reply(frame_type, raw.get("to_message"))
     if versioned:
-        _check_v1(raw, frame_type, request_id, faults, appends=appends)
-    kind = KIND_APPEND if appends else KINDS.get(frame_type, KIND_PUBLISH)
+        _check_v1(raw, frame_type, request_id, faults, of_its_own=appends or replies)
+    kind = KIND_APPEND if appends else KIND_REPLY if replies else KINDS.get(frame_type, KIND_PUBLISH)
     inbound = Inbound(kind=kind, type=frame_type, id=request_id)
     if appends:
         if numbers:
@@ -136,8 +140,10 @@ def normalise(
         inbound.ack = _flag(raw, "ack", faults)
         inbound.append = read_append(raw, faults)
         return _faultless(inbound, faults)
-    inbound.room = _name_text(raw, "room", faults)
-    inbound.channel = _name_text(raw, "channel", faults)
+    if not replies:
+        # A reply goes to who asked, so it has no address.
+        inbound.room = _name_text(raw, "room", faults)
+        inbound.channel = _name_text(raw, "channel", faults)
     raw = _canonical_keys(raw, kind, to_somebody=kind == KIND_PRIVATE or inbound.channel == INBOX_ROOM)
     if numbers:
         _check_numbers(raw, faults)
@@ -208,10 +214,13 @@ def _check_version(raw: dict[str, msgspec.Raw], request_id: str | None) -> None:
 
 
 def _check_v1(
-    raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | None, faults: Faults, *, appends: bool
+    raw: dict[str, msgspec.Raw], frame_type: str, request_id: str | None, faults: Faults, *, of_its_own: bool
 ) -> None:
-    """Check the rules of v1: the type, and an id that begins with ``arq_``. Raises :class:`FrameError` for an unknown type."""
-    if frame_type not in V1_TYPES and not appends:
+    """Check the rules of v1: the type, and an id that begins with ``arq_``. Raises :class:`FrameError` for an unknown type.
+
+    ``of_its_own`` is true for an append and a reply, whose type counts together with another key.
+    """
+    if frame_type not in V1_TYPES and not of_its_own:
         raise FrameError(
             ErrorCode.UNKNOWN_TYPE,
             f"Type {frame_type[:64]!r} is unknown. With `version` it must be one of {', '.join(sorted(V1_TYPES))}.",
@@ -295,7 +304,8 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
             inbound.message = inner_text(inbound.payload)
     if inbound.payload is None and inbound.message is not None:
         inbound.payload = b'{"message":%b}' % inbound.message
-    _read_targets(raw.get("to"), inner.get("to"), inbound, faults)
+    if inbound.kind != KIND_REPLY:
+        _read_targets(raw.get("to"), inner.get("to"), inbound, faults)
     timestamp = raw.get("timestamp")
     if timestamp is not None and bytes(timestamp)[:1] == b'"':
         inbound.client_timestamp = valid_time(_text.decode(bytes(timestamp)))
@@ -303,8 +313,15 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
     if inbound.kind == KIND_TELEMETRY:
         _read_telemetry(raw, inbound, faults)
         known = _TELEMETRY_KEYS
-    elif "stream" in raw or "steer" in raw:
-        known |= read_streaming(raw, inbound, faults)
+    elif inbound.kind == KIND_REPLY:
+        known |= read_reply(raw, inbound, faults)
+    else:
+        if "stream" in raw or "steer" in raw:
+            known |= read_streaming(raw, inbound, faults)
+        if "ask" in raw:
+            known |= read_ask(raw, inbound, faults)
+    if "traceparent" in raw:
+        known |= read_trace(raw, inbound)
     inbound.metadata = _metadata(raw, known, faults)
 
 

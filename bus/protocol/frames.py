@@ -39,7 +39,7 @@ def message_head(uid: str, type: str, address: Address, sender: str) -> bytes:
 
 def message_tail(inbound: Inbound) -> bytes:
     """The bytes after ``timestamp`` and ``seq`` of a delivered message. All copies share them."""
-    tail = b',"payload":%b' % (inbound.payload or b"{}")
+    tail = b'%b,"payload":%b' % (inbound.trace, inbound.payload or b"{}")
     if inbound.stream is not None:
         tail = b',"stream":{"mode":"%b"}%b' % (inbound.stream.encode(), tail)
     if inbound.steer is not None:

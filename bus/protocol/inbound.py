@@ -10,13 +10,14 @@ from .registration import Registration
 from .routing import Route
 
 #: The kinds of an :class:`Inbound`. Clients choose the types of their events, but there are only these kinds.
-KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER, KIND_APPEND = (
+KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER, KIND_APPEND, KIND_REPLY = (
     "publish",
     "private",
     "command",
     "telemetry",
     "register",
     "append",
+    "reply",
 )
 #: The modes of a streamed message: it grows by texts, or by JSON objects.
 MODE_TEXT, MODE_PARTS = MODES = ("text", "parts")
@@ -43,6 +44,30 @@ class Append(msgspec.Struct, frozen=True):
     payload: bytes | None = None
     took: tuple[str, ...] = ()
     token: str | None = None
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What makes a message a question.
+
+    ``timeout`` is how many seconds its asker waits. A ``durable`` question needs no connected responder. ``correlation`` comes
+    back with the reply; None stands for the id of the message.
+    """
+
+    timeout: float
+    durable: bool = False
+    correlation: str | None = None
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What makes a message a reply.
+
+    ``to_message`` is the id of the question. ``asker`` is who asked it, where the responder says so: two askers may have chosen
+    the same id. ``error`` says why there is no answer.
+    """
+
+    to_message: str
+    asker: str | None = None
+    error: str | None = None
 
 
 class Inbound(msgspec.Struct):
@@ -72,6 +97,12 @@ class Inbound(msgspec.Struct):
     steer: str | None = None
     #: What an append says.
     append: Append | None = None
+    #: What makes a message a question.
+    ask: Ask | None = None
+    #: What makes a message a reply.
+    reply: Reply | None = None
+    #: The JSON keys of the trace context, each after a comma; empty for none.
+    trace: bytes = b""
     #: The route of a message. ``bus.publishing.plan`` sets it.
     route: Route | None = None
 
