@@ -92,6 +92,7 @@ class ChannelFollower(Follower):
 
     def left(self) -> None:
         """End the replay."""
+        super().left()
         if self._replay is not None:
             self._replay.cancel()
 

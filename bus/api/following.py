@@ -7,7 +7,6 @@ client, so presence does not show it.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -20,20 +19,18 @@ from ..auth.permissions import Actor
 from ..conf.settings import anonymous_allowed
 from ..directory.channels import ChannelRef
 from ..monitoring import metrics
-from ..node import ClientState, Node, current
+from ..node import Node, current
 from ..node.delivery.growing import revoked
-from ..protocol.errors import NOT_ALLOWED, RESTART, SLOW, BusError, Closing, ErrorCode
+from ..protocol.errors import NOT_ALLOWED, RESTART, BusError, ErrorCode
 from ..protocol.names import inbox
 from ..protocol.routing import channel_not_found
 from ..protocol.state import State
-from ..realtime.event_writer import EventWriter
-from ..servers.registry import backlog_of
 from ..services import clients as client_service
 from ..sockets.handshake import identify
 from ..sockets.origin import check_page, request_address
 from .authentication import bearer_of
-from .endings import ending_of
 from .errors import bus_error, headers_of, noted, plain_answer
+from .guests import Guest
 from .listening import body_of
 from .throttling import take
 
@@ -54,23 +51,18 @@ def event(data: bytes, *, id: str | None = None, name: str | None = None) -> byt
     return b"%bdata: %b\n\n" % (b"".join(lines), data.replace(b"\r", b" ").replace(b"\n", b" "))
 
 
-class Follower:
+class Follower(Guest):
     """One answer of events. :meth:`open` makes all checks that may refuse it; then the response iterates over it."""
 
     #: The headers of the answer, beyond those of every event stream.
     headers: Mapping[str, str] = {}
 
     def __init__(self, node: Node, actor: Actor, ref: ChannelRef, scope: dict[str, Any]) -> None:
-        self.node = node
+        super().__init__(node, actor, scope, KIND)
         self.ref = ref
-        self.writer = EventWriter(node.bounds, self._overflow, backlog_of(scope.get("arqonbus.send")))
-        self.client = ClientState(secrets.token_hex(8), actor, kind=KIND, peer_address=actor.address)
-        self.client.writer = self.writer
-        self.client.drop = self.close
         self._error: BusError | None = None
         self._response: asyncio.Task[Any] | None = None
         self._cut: asyncio.TimerHandle | None = None
-        self._ending = ending_of(scope)
 
     # --- what is followed -------------------------------------------------------------------------------------------------
 
@@ -96,9 +88,6 @@ class Follower:
         retry = b"retry: %d\n" % int(error.retry_after * 1000) if error.retry_after else b""
         return retry + event(msgspec.json.encode({"error": error.as_dict()}), name="closed")
 
-    def left(self) -> None:
-        """Release what :meth:`begin` took."""
-
     # --- its life ---------------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -107,33 +96,18 @@ class Follower:
         Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND or LIMIT_REACHED, what :meth:`begin` raises, and RESTARTING if the
         request has ended meanwhile. Raises REVOKED if the right to read has.
         """
-        node, client = self.node, self.client
-        await node.rights.check_join(client, self.ref)
+        client = self.client
+        await self.node.rights.check_join(client, self.ref)
+        self.enter()
         try:
-            node.admission.enter(client)
-        except Closing as closing:
-            raise closing.error from None
-        metrics.connections.labels(KIND).inc()
-        metrics.connections_total.labels(KIND).inc()
-        # If the request is cancelled before its answer begins, only this callback cleans up.
-        self._ending.then(self._leave)
-        try:
-            client.step(State.SERVED)
-            node.admission.registered(client)
-            node.rights.identified(client)
             client.memberships[self.ref.id] = self.ref
             await self.begin()
-            if self._ending.over:
-                # Behind a synchronous middleware the view goes on after its request has ended.
-                raise BusError(ErrorCode.RESTARTING, "The request has ended.")
+            self.require_open()
             if self.ref.id not in client.memberships:
                 raise revoked(self.ref.address)
         except BaseException:
-            self._leave()
+            self.leave()
             raise
-
-    def _overflow(self) -> None:
-        self.node.runtime.loop.call_soon(self.close, SLOW, BusError(ErrorCode.TOO_SLOW, retry_after=1.0))
 
     def close(self, code: int, error: BusError | None) -> None:
         """End the answer with close code ``code``. The waiting messages are sent first, then ``error`` as the reason.
@@ -178,25 +152,13 @@ class Follower:
         except TimeoutError:
             return
         finally:
-            self._leave()
+            self.leave()
 
-    def _leave(self) -> None:
-        """Release everything that the answer holds. A second call does nothing."""
-        node, client = self.node, self.client
-        if client.state is State.CLOSED:
-            return
-        client.step(State.CLOSED)
-        self.writer.abort()
-        self.left()
+    def left(self) -> None:
+        """Release what :meth:`begin` took. Overriding methods call this one."""
+        self.no_member(self.ref.id)
         if self._cut is not None:
             self._cut.cancel()
-        client.memberships.pop(self.ref.id, None)
-        stream = node.hub.stream(self.ref.id)
-        if stream is not None:
-            node.hub.remove(stream, client)
-        metrics.connections.labels(KIND).dec()
-        metrics.disconnects.labels(str(client.close_code or 1006)).inc()
-        node.admission.leave(client)
 
 
 Made = Callable[[HttpRequest, Node, dict[str, Any]], Awaitable[Follower]]

@@ -1,11 +1,12 @@
-"""Sends event streams from the ASGI application, after Django has answered, so that an open stream holds no thread.
+"""Sends event streams and late answers from the ASGI application, after Django has ended, so that they hold no thread.
 
 Django keeps a thread for each request that a synchronous middleware has touched, until the whole answer is sent. A request for
-events therefore goes through Django only until its answer begins. The view leaves its stream here and answers with an empty
-body. Django finishes, its thread ends, and this module sends the same status and headers with the real events. So every
-middleware of the project takes part, as for any other page.
+events, or one that waits for something, therefore goes through Django only until its answer begins. The view leaves the rest
+here and answers with an empty body. Django finishes, its thread ends, and this module sends the rest: the events, or the
+answer once it is there. It has the headers of Django's answer. So every middleware of the project takes part, as for any
+other page.
 
-The view also works without ``bus_application`` (check W009). It then answers with the events, and each one may hold a thread.
+The views also work without ``bus_application`` (check W009). Each open answer may then hold a thread.
 """
 
 from __future__ import annotations
@@ -20,29 +21,52 @@ from .endings import begin
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
+#: Sends the rest of an answer: it gets the ``http.response.start`` of Django's answer, and the server's ``send``.
+Rest = Callable[[Any, Any], Awaitable[None]]
+
 _KEY = "arqonbus.listening"
 
 #: What the paths of event streams have in them, below any prefix of a project.
 _PATHS = ("/api/v1/channels/", "/api/v1/streams/")
+#: What the paths of REST have in them. A request that waits there has ``wait`` in its query.
+_API = "/api/v1/"
 
 #: Seconds after which a request in Django does not count any more, so that stuck ones do not keep others out for ever.
 LONGEST = 10.0
 
 
 def listens(scope: Any) -> bool:
-    """Whether the request of ``scope`` may be one for an event stream of the bus. It may also be a page of the project."""
+    """Whether the request of ``scope`` may be one whose answer goes on after Django. It may also be a page of the project."""
     path: str = scope["path"]
-    return path.endswith("/events") and any(part in path for part in _PATHS)
+    if path.endswith("/events"):
+        return any(part in path for part in _PATHS)
+    return path.endswith("/mcp") or (b"wait=" in scope.get("query_string", b"") and _API in path)
 
 
 def body_of(scope: Any, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     """The body of a view's answer with ``events``. It is empty where the ASGI application sends them later."""
+
+    async def send_all(start: Any, send: Any) -> None:
+        await send(start)
+        async with aclosing(events) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    return leave(scope, send_all) or events
+
+
+def leave(scope: Any, rest: Rest) -> AsyncGenerator[bytes] | None:
+    """Leave the ``rest`` of an answer to the ASGI application. It is cancelled when the client is gone.
+
+    Returns the empty body for the view's answer. None means that nobody will send the rest, as without ``bus_application``.
+    """
     listening = scope.get(_KEY)
-    return listening.leave(events) if isinstance(listening, _Listening) else events
+    return listening.leave(rest) if isinstance(listening, _Listening) else None
 
 
 async def serve(http: Application, scope: Any, receive: Any, send: Any) -> None:
-    """Answer one request with ``http`` (Django's application), and then send the event stream that its view left, if any."""
+    """Answer one request with ``http`` (Django's application), and then send the rest that its view left, if any."""
     ending = begin(scope)
     try:
         if listens(scope):
@@ -54,32 +78,32 @@ async def serve(http: Application, scope: Any, receive: Any, send: Any) -> None:
 
 
 class _Listening:
-    """One request for events, between the server and Django."""
+    """One request whose answer may go on after Django, between the server and Django."""
 
     def __init__(self, receive: Any, send: Any) -> None:
         self._receive = receive
         self._send = send
-        self._events: AsyncGenerator[bytes] | None = None
+        self._rest: Rest | None = None
         self._start: Any = None
-        # Many listeners come back at once after a restart. Each one that Django works on may take a thread.
+        # Many clients come back at once after a restart. Each one that Django works on may take a thread.
         self._opening = current().admission.opening
         self._inside: asyncio.TimerHandle | None = None
         self._begun = False
         self._gone = False
 
     async def run(self, http: Application, scope: Any) -> None:
-        """Open the stream in Django, and send it."""
+        """Let Django begin the answer, and send its rest."""
         scope[_KEY] = self
         try:
             await http(scope, self._receive_for_django, self._send_for_django)
         finally:
             self._out()
-        if self._begun and self._events is not None and not self._gone:
-            await self._stream(self._events)
+        if self._begun and self._rest is not None and not self._gone:
+            await self._finish(self._rest)
 
-    def leave(self, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-        """Take over ``events``. Returns the empty body for the view's answer."""
-        self._events = events
+    def leave(self, rest: Rest) -> AsyncGenerator[bytes]:
+        """Take over the ``rest``. Returns the empty body for the view's answer."""
+        self._rest = rest
         return self._placeholder()
 
     async def _placeholder(self) -> AsyncGenerator[bytes]:
@@ -102,7 +126,7 @@ class _Listening:
     async def _send_for_django(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             self._out()
-            if self._events is not None:
+            if self._rest is not None:
                 # The next message shows whose body it is.
                 self._start = message
                 return
@@ -119,9 +143,9 @@ class _Listening:
             self._inside = None
             self._opening.release()
 
-    async def _stream(self, events: AsyncGenerator[bytes]) -> None:
-        """Send the events until they end, or until the client is gone."""
-        tasks = [asyncio.create_task(self._send_all(events)), asyncio.create_task(self._left())]
+    async def _finish(self, rest: Rest) -> None:
+        """Send the rest until it ends, or until the client is gone."""
+        tasks = [asyncio.ensure_future(rest(self._start, self._send)), asyncio.create_task(self._left())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -131,13 +155,6 @@ class _Listening:
         for result in results:
             if isinstance(result, Exception):
                 raise result
-
-    async def _send_all(self, events: AsyncGenerator[bytes]) -> None:
-        await self._send(self._start)
-        async with aclosing(events) as chunks:
-            async for chunk in chunks:
-                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await self._send({"type": "http.response.body", "body": b""})
 
     async def _left(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
