@@ -116,6 +116,8 @@ class Command(msgspec.Struct, frozen=True):
     cost: int = 1
     #: Whether the command only reads.
     looks: bool = False
+    #: Whether the connection's next frames are served while the command runs. The order of the answers is then open.
+    beside: bool = False
 
     def read(self, parameters: dict[str, Any], hints: dict[str, Any]) -> Parameters:
         """The typed parameters. ``hints`` are keys of the frame beside ``parameters``; unknown ones are ignored.
@@ -196,15 +198,17 @@ def command(
     errors: tuple[ErrorCode, ...] = (),
     cost: int = 1,
     looks: bool = False,
+    beside: bool = False,
 ) -> Callable[[Run], Run]:
     """Register a command with the shape of its ``result``. The first line of the function's docstring is its summary.
 
-    The command counts as ``cost`` frames. ``looks`` says that it only reads.
+    The command counts as ``cost`` frames. ``looks`` says that it only reads. With ``beside`` the connection's next frames
+    do not wait for it.
     """
 
     def register(run: Run) -> Run:
         summary = (run.__doc__ or "").strip().split("\n")[0]
-        registry[name] = Command(name, parameters, result, run, summary, who, errors, cost, looks)
+        registry[name] = Command(name, parameters, result, run, summary, who, errors, cost, looks, beside)
         return run
 
     return register

@@ -36,7 +36,7 @@ _REGISTERING = {"client_id", "client_type", "room", "screen_name"}
 class Connection(Answers):
     """One socket. :meth:`opened` and :meth:`closed` are called by its consumer; :meth:`close` ends it from this side."""
 
-    __slots__ = ("query", "session")
+    __slots__ = ("beside", "query", "session")
 
     #: Reads a frame of this socket.
     grammar: Callable[[bytes], Inbound] = staticmethod(read)
@@ -58,6 +58,8 @@ class Connection(Answers):
         super().__init__(node, client, origin)
         self.session = Session(limits_of(node.runtime.settings), time.monotonic(), self.grammar)
         self.query = query
+        #: Commands that run beside its next frames.
+        self.beside = 0
 
     # --- the beginning ----------------------------------------------------------------------------------------------
 

@@ -6,25 +6,20 @@ the commit of this one runs. The order of messages is that of the frames.
 
 from __future__ import annotations
 
-import logging
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 
 from django.apps import apps
-from django.db import Error as DatabaseError
 
-from ..node.threads import store_error
 from ..protocol.dialects import token_of
-from ..protocol.errors import SLOW, BusError, Closing, ErrorCode
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.inbound import KIND_COMMAND, KIND_REGISTER, Inbound
 from ..protocol.registration import Registration
-from ..protocol.state import Ended, State
+from ..protocol.state import State
 from ..publishing.plan import ROUTES
 from . import commands, messages
 from .connection import Connection
-
-logger = logging.getLogger("arqonbus.connection")
+from .failures import failed
 
 #: Serves a kind of frame of another app (``BusConfig.kinds``).
 Handler = Callable[[Connection, Inbound], Awaitable[None]]
@@ -53,7 +48,7 @@ def begin(connection: Connection, data: bytes) -> Inbound | None:
             # The token of an append is that of an adoption.
             inbound.registration = Registration(token=None if inbound.append is not None else token_of(data))
     except Exception as problem:  # noqa: BLE001 - sent to the client, or logged
-        _failed(connection, problem, inbound.id if inbound is not None else None)
+        failed(connection, problem, inbound.id if inbound is not None else None)
         return None
     return inbound
 
@@ -76,7 +71,7 @@ async def finish(connection: Connection, inbound: Inbound) -> None:
         else:
             await _serve_elsewhere(connection, inbound)
     except Exception as problem:  # noqa: BLE001 - sent to the client, or logged
-        _failed(connection, problem, inbound.id)
+        failed(connection, problem, inbound.id)
     finally:
         node.traffic.in_progress -= 1
 
@@ -94,26 +89,3 @@ async def _serve_elsewhere(connection: Connection, inbound: Inbound) -> None:
     if handler is None:
         raise BusError(ErrorCode.UNKNOWN_TYPE, f"This socket does not accept frames of type {inbound.type}.")
     await handler(connection, inbound)
-
-
-def _failed(connection: Connection, problem: Exception, request_id: str | None) -> None:
-    """Answer a frame that could not be served."""
-    if isinstance(problem, BusError):
-        connection.error(problem, getattr(problem, "request_id", None) or request_id)
-    elif isinstance(problem, Closing):
-        connection.close(problem.close_code, problem.error)
-    elif isinstance(problem, DatabaseError):
-        connection.error(store_error(problem), request_id)
-    elif isinstance(problem, Ended):
-        logger.debug("%s ended while a frame of it was served", connection.label, extra=connection.fields("ended"))
-    else:
-        reference = secrets.token_hex(6)
-        logger.error(
-            "a frame failed", exc_info=problem, extra={**connection.fields("internal_error"), "reference": reference}
-        )
-        error = BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}])
-        if connection.client.state is State.JOINING:
-            # A client that is half registered cannot go on; it can come back.
-            connection.close(SLOW, error)
-        else:
-            connection.error(error, request_id)
