@@ -92,6 +92,8 @@ class Migration(migrations.Migration):
                 ('principal', models.CharField(blank=True, default='', max_length=128)),
                 ('rest', models.BooleanField(default=False)),
                 ('correlation', models.CharField(max_length=160)),
+                ('request_id', models.CharField(blank=True, default='', max_length=128)),
+                ('trace', models.TextField(blank=True, default='')),
                 ('durable', models.BooleanField(default=False)),
                 ('deadline', models.DateTimeField()),
                 ('state', models.CharField(choices=[('open', 'open'), ('answered', 'answered'), ('timeout', 'timeout')], default='open', max_length=8)),
@@ -102,7 +104,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
-                'indexes': [models.Index(fields=['uid'], name='bus_question_uid'), models.Index(condition=models.Q(('state', 'open')), fields=['deadline'], name='bus_question_deadline'), models.Index(condition=models.Q(('state', 'open')), fields=['client_id'], name='bus_question_of_client')],
+                'indexes': [models.Index(fields=['uid'], name='bus_question_uid'), models.Index(condition=models.Q(('state', 'open')), fields=['deadline'], name='bus_question_deadline'), models.Index(condition=models.Q(('state', 'open')), fields=['client_id'], name='bus_question_of_client'), models.Index(condition=models.Q(('ended_at__isnull', False)), fields=['ended_at'], name='bus_question_ended')],
                 'constraints': [models.UniqueConstraint(fields=('channel', 'seq'), name='bus_question_channel_seq')],
             },
         ),

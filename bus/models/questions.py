@@ -26,6 +26,10 @@ class Question(models.Model):
     # The asker has no connection that takes the reply. It asks for it.
     rest = models.BooleanField(default=False)
     correlation = models.CharField(max_length=160)
+    # The id that the asker gave its frame, for the error that it gets at the deadline.
+    request_id = models.CharField(max_length=128, blank=True, default="")
+    # The keys of the trace context, which the reply gets where it has none of its own.
+    trace = models.TextField(blank=True, default="")
     # The reply may come from a client that connects later.
     durable = models.BooleanField(default=False)
     deadline = models.DateTimeField()
@@ -42,6 +46,7 @@ class Question(models.Model):
             models.Index(fields=["uid"], name="bus_question_uid"),
             models.Index(fields=["deadline"], condition=models.Q(state="open"), name="bus_question_deadline"),
             models.Index(fields=["client_id"], condition=models.Q(state="open"), name="bus_question_of_client"),
+            models.Index(fields=["ended_at"], condition=models.Q(ended_at__isnull=False), name="bus_question_ended"),
         ]
 
     def __str__(self) -> str:
