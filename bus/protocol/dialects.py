@@ -322,6 +322,9 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
             known |= read_ask(raw, inbound, faults)
     if "traceparent" in raw:
         known |= read_trace(raw, inbound)
+    if "deliver_at" in raw and (data := bytes(raw["deliver_at"])) != _NULL:
+        # Only a work channel knows the key. Elsewhere it is one of the sender's own, so it stays in the metadata.
+        inbound.deliver_at = _text.decode(data) if data[:1] == b'"' else data.decode()
     inbound.metadata = _metadata(raw, known, faults)
 
 

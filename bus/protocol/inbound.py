@@ -103,6 +103,8 @@ class Inbound(msgspec.Struct):
     reply: Reply | None = None
     #: The JSON keys of the trace context, each after a comma; empty for none.
     trace: bytes = b""
+    #: When a job of a work channel is due, as its sender wrote it: ISO text, or the JSON of a value that is no text.
+    deliver_at: str | None = None
     #: The route of a message. ``bus.publishing.plan`` sets it.
     route: Route | None = None
 

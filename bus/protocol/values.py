@@ -59,3 +59,14 @@ def valid_time(text: str) -> str | None:
     except ValueError:
         return None
     return text
+
+
+def moment_of(text: str) -> datetime | None:
+    """The time of an ISO text with a zone, or None for another text."""
+    if _TIME.fullmatch(text) is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else None

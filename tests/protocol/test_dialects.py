@@ -281,6 +281,16 @@ def test_unknown_keys_pass_through_inside_metadata(frame: Any, metadata: Any) ->
 
 
 @pytest.mark.parametrize(
+    ("given", "read_as"),
+    [("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"), ("soon", "soon"), (5, "5"), ([1], "[1]"), (None, None)],
+)
+def test_the_time_of_a_job_is_known_and_stays_the_senders_own_key(given: Any, read_as: str | None) -> None:
+    inbound = read({"message": "x", "deliver_at": given})
+    assert inbound.deliver_at == read_as
+    assert json.loads(inbound.metadata or b"null") == {"deliver_at": given}
+
+
+@pytest.mark.parametrize(
     ("given", "kept"),
     [
         ("2025-01-01T12:00:00.000Z", True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bus.protocol.values import is_printable, wrong_with
+from bus.protocol.values import is_printable, moment_of, wrong_with
 
 pytestmark = pytest.mark.pure
 
@@ -32,3 +32,19 @@ def test_what_a_program_made_is_looked_at(data: bytes, word: str | None) -> None
 )
 def test_ids_and_types_can_be_printed(text: object, good: bool) -> None:
     assert is_printable(text, 5) is good
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("2026-01-01T00:00:00Z", True),
+        ("2026-01-01 00:00+02:00", True),
+        ("2026-01-01T00:00:00", False),
+        ("2026-13-01T00:00:00Z", False),
+        ("tomorrow", False),
+        ("5", False),
+    ],
+)
+def test_a_moment_has_a_zone(text: str, known: bool) -> None:
+    moment = moment_of(text)
+    assert (moment is not None and moment.tzinfo is not None) is known
