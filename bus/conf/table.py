@@ -108,6 +108,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stream_grace: Annotated[float, seconds("Seconds without its owner after which a stream is ended as aborted. Also the time that an owner has to follow a stop.", gt=0)] = 30.0
     stream_rest_grace: Annotated[float, seconds("Seconds without an append after which a stream of an owner over REST or in Django code is ended as aborted.", gt=0)] = 120.0
     stream_idle: Annotated[float, seconds("Seconds without an append after which the stream of a connected owner is ended as aborted; 0: never. A stream that was opened 24 times as long ago is ended too.")] = 3600.0
+    # Leased work and questions
+    claims: Annotated[int, amount("jobs", "Maximum number of claimed jobs of one client; 0: no limit.")] = 1000
+    claim_grace: Annotated[float, seconds("Seconds without its connection after which a worker's jobs are out again.", gt=0)] = 10.0
+    claim_hold: Annotated[float, seconds("Seconds after which a claim ends however often it is renewed, for new work channels that set no `hold`.", ge=1, le=604800)] = 3600.0
+    ask_timeout: Annotated[float, seconds("Longest time in seconds that a question may wait for its reply.", ge=0.1)] = 86400.0
     # Between processes
     bell_shards: Annotated[int, amount("groups", "Groups on the channel layer over which the channels are spread.", ge=1, le=4096)] = 64
     bell_buffer: Annotated[int, amount("bytes", "Bytes that may wait for the channel layer. Above it ephemeral messages are refused with BUSY, and stored messages are announced by number only.", ge=1)] = 8388608
@@ -138,6 +143,7 @@ PARTS: dict[str, str] = {
     "science_room": "Built-in rooms",
     "ring": "The log",
     "streams": "Streamed messages",
+    "claims": "Leased work and questions",
     "bell_shards": "Between processes",
     "presence": "Presence",
     "stats_interval": "Telemetry, logs, stopping",

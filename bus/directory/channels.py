@@ -17,6 +17,7 @@ from ..notify import messages as notifications
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import WHOLE, Address, inbox
 from ..protocol.routing import channel_not_found
+from ..shapes import WorkRule
 from . import inboxes
 
 
@@ -32,6 +33,8 @@ class ChannelRef(msgspec.Struct, frozen=True):
     ephemeral: bool
     private: bool
     presence: bool
+    #: The rule of a work channel; None for any other channel.
+    work: WorkRule | None = None
 
 
 def ref_of(channel: Channel) -> ChannelRef:
@@ -45,6 +48,7 @@ def ref_of(channel: Channel) -> ChannelRef:
         private=room.private,
         presence=(config().presence if room.presence is None else room.presence)
         and channel.kind == Channel.Kind.CHANNEL,
+        work=None if channel.work is None else msgspec.convert(channel.work, WorkRule),
     )
 
 

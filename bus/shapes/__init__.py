@@ -1,0 +1,82 @@
+"""The shapes of answers. Services build them, sockets and REST send them, AsyncAPI and OpenAPI describe them.
+
+Each shape is defined once, here. A field's ``Meta`` is its documentation in both documents.
+"""
+
+from __future__ import annotations
+
+from .access import AuditEntry, AuditList, Grant, GrantList, Me, Ticket, Token, TokenList
+from .base import Epoch, Object, Page, Seq, Shape, WireTime
+from .clients import Client, ClientList
+from .errors import ErrorAnswer, Fault
+from .messages import Message, MessageList
+from .published import Delivery, Published
+from .rooms import ActiveChannel, Card, Channel, ChannelInfo, ChannelList, Participant, Room, RoomList
+from .server import Process, ProcessList, Server, ServerStats, Stats
+from .streams import AdoptedStream, StoppedStream, Stream, StreamPlace
+from .work import (
+    Claim,
+    ClaimedJob,
+    Claims,
+    DeadJob,
+    Failure,
+    Finished,
+    JobState,
+    Renewed,
+    Returned,
+    WorkOverview,
+    WorkRule,
+)
+
+__all__ = [
+    "ActiveChannel",
+    "AdoptedStream",
+    "AuditEntry",
+    "AuditList",
+    "Card",
+    "Channel",
+    "ChannelInfo",
+    "ChannelList",
+    "Claim",
+    "ClaimedJob",
+    "Claims",
+    "Client",
+    "ClientList",
+    "DeadJob",
+    "Delivery",
+    "Epoch",
+    "ErrorAnswer",
+    "Failure",
+    "Fault",
+    "Finished",
+    "Grant",
+    "GrantList",
+    "JobState",
+    "Me",
+    "Message",
+    "MessageList",
+    "Object",
+    "Page",
+    "Participant",
+    "Process",
+    "ProcessList",
+    "Published",
+    "Renewed",
+    "Returned",
+    "Room",
+    "RoomList",
+    "Seq",
+    "Server",
+    "ServerStats",
+    "Shape",
+    "Stats",
+    "StoppedStream",
+    "Stream",
+    "StreamPlace",
+    "Ticket",
+    "Token",
+    "TokenList",
+    "WireTime",
+    "WorkOverview",
+    "WorkRule",
+]

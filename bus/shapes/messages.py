@@ -1,0 +1,51 @@
+"""Messages, as members and readers get them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, UnsetType, field
+
+from .base import Object, Page, Seq, Shape, WireTime
+
+
+class Message(Shape, frozen=True, kw_only=True):
+    """A delivered message: event, private, system, telemetry, or a type of the sender's own."""
+
+    version: Literal["1.0"]
+    id: Annotated[str, Meta(pattern="^arq_")]
+    type: str
+    room: str
+    channel: Annotated[str, Meta(description="The channel; * for a message to the whole room.")]
+    from_: Annotated[str, Meta(description="The real client_id of the sender.")] = field(name="from")
+    timestamp: WireTime
+    seq: Seq | UnsetType = UNSET
+    payload: Object
+    message: Any | UnsetType = UNSET
+    metadata: Object | UnsetType = UNSET
+    stream: (
+        Annotated[Object, Meta(description="In an opening: the `mode`. In an end: `mode`, `state` and `parts`.")]
+        | UnsetType
+    ) = UNSET
+    steer: Annotated[str, Meta(description="Id of the streamed message that it steers.")] | UnsetType = UNSET
+    of: Annotated[str, Meta(description="In a `stream_end`: id of the opening message.")] | UnsetType = UNSET
+    of_seq: Annotated[int, Meta(description="In a `stream_end`: seq of the opening message.")] | UnsetType = UNSET
+    untaken: (
+        Annotated[list[str], Meta(description="In a `stream_end`: ids of steers that the owner did not take.")]
+        | UnsetType
+    ) = UNSET
+    parts: Annotated[list[Any], Meta(description="In a `stream_end` of mode `parts`: all parts.")] | UnsetType = UNSET
+    client_timestamp: str | UnsetType = UNSET
+    event_type: Any | UnsetType = field(name="eventType", default=UNSET)
+    source: Any | UnsetType = UNSET
+    unreadable: (
+        Annotated[
+            Literal[True],
+            Meta(description="An older version stored the message in an unreadable form. `payload` is empty."),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class MessageList(Page[Message], frozen=True, kw_only=True):
+    """A page of messages. With a filter a page may be shorter than `limit` and still have a next page."""
