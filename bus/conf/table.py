@@ -112,6 +112,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     claims: Annotated[int, amount("jobs", "Maximum number of claimed jobs of one client; 0: no limit.")] = 1000
     claim_grace: Annotated[float, seconds("Seconds without its connection after which a worker's jobs are out again.", gt=0)] = 10.0
     claim_hold: Annotated[float, seconds("Seconds after which a claim ends however often it is renewed, for new work channels that set no `hold`.", ge=1, le=604800)] = 3600.0
+    asks: Annotated[int, amount("asks", "Maximum number of open questions of one client; 0: no limit.")] = 1000
     ask_timeout: Annotated[float, seconds("Longest time in seconds that a question may wait for its reply.", ge=0.1)] = 86400.0
     # Between processes
     bell_shards: Annotated[int, amount("groups", "Groups on the channel layer over which the channels are spread.", ge=1, le=4096)] = 64

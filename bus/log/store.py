@@ -15,10 +15,10 @@ from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..realtime.frame import LoggedFrame
+from .batches import Batches
 from .effects import OPEN, Part
 from .entry import Entry, id_taken
 from .sql import for_vendor
-from .streamed_batch import StreamBatch
 from .streamed_row import has_part
 
 #: Messages to read before their average size is known.
@@ -100,10 +100,10 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
         wanted = _logs(entries) if effects else sorted({entry.channel_id for entry in entries})
         positions = sql.lock_heads(cursor, wanted, patience=patience, pass_over=pass_over) if wanted else {}
         locked = _existing(cursor, set(wanted) - positions.keys()) if pass_over else set()
-        streams = None
+        batches = None
         if effects:
-            streams = StreamBatch(cursor, effects, patience=patience, pass_over=pass_over)
-            locked |= streams.locked
+            batches = Batches(cursor, effects, patience=patience, pass_over=pass_over)
+            locked |= batches.locked
         used: dict[str, tuple[int, int] | Entry] = {}
         keys = [entry.key for entry in entries if entry.key is not None]
         if keys:
@@ -123,14 +123,14 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
                     continue
                 entry.duplicate = True
                 entry.seq = seq
-                if streams is not None and entry.effect is not None:
-                    streams.repeated(entry)
+                if batches is not None and entry.effect is not None:
+                    batches.repeated(entry)
                 continue
             channel_id = entry.channel_id
             if channel_id in locked:
                 passed.append(entry)
                 continue
-            if streams is not None and entry.effect is not None and not streams.admits(entry):
+            if batches is not None and entry.effect is not None and not batches.admits(entry):
                 continue
             position = positions.get(channel_id)
             if position is None:
@@ -140,7 +140,7 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
             heads[channel_id] = seq
             entry.seq = seq
             entry.epoch = position[1]
-            tail = entry.tail if streams is None or entry.effect is None else streams.keep(entry, seq)
+            tail = entry.tail if batches is None or entry.effect is None else batches.keep(entry, seq)
             entry.frame = frames.finish_message(entry.head, tail, stamp, seq)
             rows.append((channel_id, seq, entry.uid, entry.type, entry.sender, moment, entry.frame.decode()))
             if entry.key is not None:
@@ -153,8 +153,8 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
             # All processes insert keys in the same order, so that two with the same keys never deadlock.
             key_rows.sort()
             sql.insert_keys(cursor, key_rows)
-        if streams is not None:
-            streams.write(moment)
+        if batches is not None:
+            batches.write(moment)
     return passed
 
 

@@ -70,6 +70,19 @@ class Reply(msgspec.Struct, frozen=True):
     error: str | None = None
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """The question that a reply answers, as its row has it: ``id`` is the row, and ``uid`` the id of the message.
+
+    ``asker`` is the client that gets the reply. ``trace`` has the keys of the question's trace context.
+    """
+
+    id: int
+    uid: str
+    asker: str
+    correlation: str
+    trace: bytes = b""
+
+
 class Inbound(msgspec.Struct):
     """One frame in canonical form. ``payload``, ``message`` and ``metadata`` are JSON texts as the sender wrote them."""
 
@@ -101,6 +114,8 @@ class Inbound(msgspec.Struct):
     ask: Ask | None = None
     #: What makes a message a reply.
     reply: Reply | None = None
+    #: The question that a reply answers. ``bus.directory.questions`` finds it.
+    asked: Asked | None = None
     #: The JSON keys of the trace context, each after a comma; empty for none.
     trace: bytes = b""
     #: When a job of a work channel is due, as its sender wrote it: ISO text, or the JSON of a value that is no text.

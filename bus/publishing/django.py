@@ -32,7 +32,7 @@ from ..protocol.routing import Route, resolve
 from ..protocol.usual import read
 from ..protocol.values import is_printable, wrong_with
 from ..shapes import Published
-from . import commit, streamed
+from . import commit, questions, streamed
 from .announce import announce, published
 from .entry import entries, random_uid
 from .plan import at, route, sender_of
@@ -159,8 +159,13 @@ def _publish(
 ) -> Delivery:
     if any(inbound.append is not None for inbound in frames_in):
         routes = streamed.placed(frames_in, routes, actor)
+    if any(inbound.reply is not None for inbound in frames_in):
+        routes = questions.placed(frames_in, routes, actor)
     late = not durable and connection.in_atomic_block
     there, unknown = _targets(routes, actor.client_id if new_sender else "")
+    for inbound, planned in zip(frames_in, routes, strict=True):
+        if inbound.ask is not None and planned.targets:
+            questions.reach(planned.targets, questions.responders(inbound.ask, planned.targets, there))
     addresses = [planned.addresses(unknown) for planned in routes]
     wanted = list(dict.fromkeys(address for some in addresses for address in some))
     if not wanted:

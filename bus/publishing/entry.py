@@ -8,10 +8,11 @@ from typing import Any
 
 from ..auth.permissions import Actor
 from ..directory.channels import ChannelRef
-from ..log import Entry
+from ..log import Effect, Entry
 from ..protocol import frames
 from ..protocol.inbound import Inbound
 from ..protocol.routing import delivered_type
+from .questions import answer_of, question_of
 from .streamed import Owner, append_entry, effect_of
 
 
@@ -52,10 +53,12 @@ def entries(
     ``new_uid`` makes the id of a message without one. ``owner`` is the principal or address that the waiting entries count for.
     ``exclude`` is the sender's own connection. It gets no copy, unless it asked for one or is a target. ``done`` is called with
     each entry when its result is known. ``actor`` is who publishes, and ``connected`` whether that is a connection; both
-    matter to streamed messages. Raises ``BusError`` VALIDATION_ERROR or STREAM_NOT_FOUND for one that cannot be in its channel.
+    matter to streamed messages and to questions. Raises ``BusError`` VALIDATION_ERROR or STREAM_NOT_FOUND for one that cannot be
+    in its channel.
     """
-    effect = None
-    if inbound.append is not None or inbound.stream is not None or inbound.steer is not None:
+    effect: Effect | None = None
+    who = None
+    if inbound.append is not None or inbound.stream is not None or inbound.steer is not None or inbound.ask is not None:
         who = Owner(sender, rest=not connected)
         if actor is not None:
             who = Owner(sender, actor.principal, rest=not connected, unlimited=actor.system)
@@ -78,6 +81,12 @@ def entries(
             uid, key = frames.message_uid(message_id), frames.publish_key(sender, message_id, address)
         else:
             uid, key = new_uid(), None
+        if who is not None and inbound.ask is not None:
+            effect, keys = question_of(inbound, inbound.ask, refs, who, uid)
+            tail = keys + tail
+        elif inbound.asked is not None:
+            effect, keys = answer_of(inbound, inbound.asked)
+            tail = keys + tail
         head = frames.message_head(uid, kind, address, sender)
         without = None if private and address.channel == sender else exclude
         made.append(Entry(ref.id, head, tail, uid, kind, sender, key, done, without, ref, message_id, owner, effect))

@@ -9,7 +9,7 @@ from ..auth.permissions import Actor, require_admin_for
 from ..conf.table import Config
 from ..directory.channels import ChannelRef
 from ..protocol.errors import BusError, ErrorCode
-from ..protocol.inbound import KIND_APPEND, KIND_PRIVATE, KIND_PUBLISH, Inbound
+from ..protocol.inbound import KIND_APPEND, KIND_PRIVATE, KIND_PUBLISH, KIND_REPLY, Inbound
 from ..protocol.limits import Limits
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_client_id
 from ..protocol.routing import Route, place
@@ -18,8 +18,8 @@ from ..protocol.routing import Route, place
 INBOXES = Address(INBOX_ROOM, WHOLE)
 #: The initial address of a connection that has no initial channel.
 _NOWHERE = Address("", "")
-#: The route of every append.
-APPENDED = Route(_NOWHERE, ())
+#: The route of every append and every reply, whose logs are looked up later.
+LOOKED_UP = Route(_NOWHERE, ())
 
 
 class Plan(NamedTuple):
@@ -73,9 +73,9 @@ def _private(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
     return _private_to(inbound.to)
 
 
-def _append(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
-    """The route of an append: to no log yet. Its stream is looked up, and lies in a channel or an inbox."""
-    return APPENDED
+def _looked_up(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
+    """The route of an append or a reply: to no log yet. The stream, or the question, is looked up and says where it goes."""
+    return LOOKED_UP
 
 
 def _private_to(targets: Sequence[str]) -> Route:
@@ -91,7 +91,8 @@ def _private_to(targets: Sequence[str]) -> Route:
 ROUTES: dict[str, Callable[[Inbound, Actor, Address | None], Route]] = {
     KIND_PUBLISH: _event,
     KIND_PRIVATE: _private,
-    KIND_APPEND: _append,
+    KIND_APPEND: _looked_up,
+    KIND_REPLY: _looked_up,
 }
 
 
