@@ -14,6 +14,15 @@ export interface Position {
 
 /** Where to start: behind a position, a seq (0: everything that is kept), or a time (Date or ISO text). */
 export type Since = Position | number | string | Date | null;
+/** `"mark"` is a place, too: behind what this client, or its user, has dealt with. The server remembers it. */
+export interface Marked {
+  room: string;
+  channel: string;
+  seq: number;
+  epoch: string;
+  /** How many messages lie behind the mark. */
+  unread: number;
+}
 
 export type State = "connecting" | "connected" | "reconnecting" | "closed";
 
@@ -50,6 +59,24 @@ export declare class ServerError extends ArqonBusError {
   readonly retryAfter: number | null;
   /** Whether the same request may succeed later. */
   readonly retry: boolean;
+}
+
+/** The job belongs to another worker now, or to nobody. */
+export declare class ClaimLost extends ServerError {
+  constructor(error: ErrorObject);
+  readonly claim: string;
+  /** `expired`: out again; `taken`: another worker has it; `cancelled`: discarded, dead, or its channel is gone. */
+  readonly why: string;
+  /** The client that has the job. */
+  readonly by: string | null;
+  readonly seq: number | null;
+}
+
+/** The other side of a question has no answer. `reason` says why. */
+export declare class AskFailed extends ArqonBusError {
+  constructor(reply: Message);
+  readonly reply: Message;
+  readonly reason: string;
 }
 
 /** The server ended the connection for good. */
@@ -117,6 +144,17 @@ export declare class Message {
   readonly afterGap: boolean;
   /** The frame as it arrived. */
   readonly raw: JsonObject;
+
+  /** Whether the sender waits for a reply: see `bus.reply`. */
+  readonly question: boolean;
+  /** Of a question: who asks. */
+  readonly replyTo: string | null;
+  /** Of a question and its reply: what connects them. */
+  readonly correlation: string | null;
+  /** Of a reply: why the other side has no answer. */
+  readonly error: string | null;
+  /** Tell the server that this message, and all before it in its log, are dealt with. */
+  mark(): Promise<Marked>;
 
   /** Of a streamed message. Null for any other. */
   readonly state: StreamState | null;
@@ -224,6 +262,8 @@ export interface Page {
 
 export interface SubscribeOptions {
   since?: Since;
+  /** Move the mark behind each message when the next one is asked for. A listener is waited for. */
+  autoMark?: boolean;
   /** Also deliver this client's own messages. */
   echo?: boolean;
   /** Also deliver messages to the whole room or to everybody. True by default. */
@@ -279,7 +319,184 @@ export interface PublishOptions {
   echo?: boolean;
   /** The streamed message that this message steers, or its id. */
   steer?: string | Message | null;
+  /** In a work channel: when the job is out. */
+  deliverAt?: Date | string | null;
   timeout?: number;
+}
+
+/** The rule of a work channel. Times are in seconds, as everywhere on the server. */
+export interface WorkRule {
+  /** How long a job belongs to a worker that does not renew it. */
+  lease?: number;
+  /** How often a job is tried before it is dead. */
+  attempts?: number;
+  /** How long a worker may have a job at most. */
+  hold?: number;
+  /** The channel that gets dead jobs. */
+  dead?: string | null;
+}
+
+/** A claim as the server sends it. */
+export interface ClaimedJob {
+  claim: string;
+  attempt: number;
+  /** Seconds. */
+  lease: number;
+  hold?: number;
+  message: JsonObject;
+}
+
+export interface JobDone {
+  claim: string;
+  seq: number | null;
+  state: string;
+  /** Whether the job was a question, and its asker got the result. */
+  replied?: boolean;
+}
+
+export interface JobReturned {
+  claim: string;
+  seq: number | null;
+  /** `ready` or `dead`. */
+  state: string;
+}
+
+/** One claimed job of a work channel. */
+export declare class Job {
+  private constructor();
+  /** The name of this acquisition. It is a secret. */
+  readonly claim: string;
+  /** How often the job was claimed, this time included. */
+  readonly attempt: number;
+  /** How long the job is this worker's without a renewal, in milliseconds. */
+  readonly lease: number;
+  readonly address: string;
+  readonly message: Message;
+  readonly payload: JsonObject;
+  readonly text: string;
+  readonly seq: number | null;
+  readonly state: "claimed" | "done" | "released" | "rejected" | "lost";
+  /** Aborts when the job is no longer this worker's. `lost.reason` is the error. */
+  readonly lost: AbortSignal;
+  /** The job is done. If it is a question, `result` becomes its reply. Throws ClaimLost. */
+  done(result?: unknown): Promise<JobDone>;
+  /** Give it back: it is out again after `delay` milliseconds. Throws ClaimLost. */
+  release(options?: { delay?: number; error?: string | null }): Promise<JobReturned>;
+  /** It can never be done: it is dead at once. Throws ClaimLost. */
+  reject(error?: string | null): Promise<JobReturned>;
+  /** Ask whether it is still this worker's. Throws ClaimLost. */
+  renew(): Promise<void>;
+}
+
+/**
+ * Works on one job. What it returns is the result. If it throws, the job is out again after a growing pause. It may
+ * also call `done`, `release` or `reject` itself.
+ */
+export type JobHandler = (job: Job, worker: JobWorker) => unknown;
+
+export interface WorkOptions {
+  /** How many jobs at once. One by default. */
+  concurrency?: number;
+  /** How long the server waits for a job before it answers, at most 25,000 (the default). */
+  wait?: number;
+}
+
+/** A handler at work on one channel. */
+export declare class JobWorker {
+  private constructor();
+  readonly address: string;
+  readonly concurrency: number;
+  /** How many handlers are running. */
+  readonly running: number;
+  readonly closed: boolean;
+  /** What ended it, or null. */
+  readonly failure: unknown;
+  /** Resolves when it claims no more, and its last handler has ended. */
+  readonly ended: Promise<void>;
+  /** Claim no more, and wait for the handlers that are running. */
+  close(): Promise<void>;
+}
+
+/** What is in a work channel. */
+export interface WorkOverview {
+  room: string;
+  channel: string;
+  work: WorkRule;
+  ready: number;
+  delayed: number;
+  claimed: { seq: number; by: string | null; attempt: number; since: string; lease_until: string }[];
+  claimed_count: number;
+  /** Since when the oldest ready job waits. */
+  oldest: string | null;
+  dead: { seq: number; attempts: number; errors: JsonObject[]; at: string }[];
+  dead_count: number;
+  /** Whether you may retry and discard. */
+  manage?: boolean;
+}
+
+export interface AskOptions extends Pick<PublishOptions, "payload" | "metadata" | "id" | "type"> {
+  /** How long the other side has. 30,000 by default. */
+  timeout?: number;
+  /** The other side may be away now. */
+  durable?: boolean;
+}
+
+/**
+ * Answers a question. An object that it returns is the payload of the reply; of any other value it is `{result: value}`.
+ * If it throws, the asker gets AskFailed.
+ */
+export type AnswerHandler = (question: Message) => unknown;
+
+export interface AnswersOptions {
+  /** `"mark"` by default: durable questions that came while this client was away are answered, too. */
+  since?: Since;
+  /** How many questions at once. 16 by default. */
+  concurrency?: number;
+}
+
+/** A handler that answers. */
+export declare class Responder {
+  private constructor();
+  /** Wait until questions reach the handler. */
+  open(): Promise<this>;
+  /** Resolves when it answers no more. */
+  readonly ended: Promise<void>;
+  /** Take no more questions, and wait for the handlers that are running. */
+  close(): Promise<void>;
+}
+
+/** What a client is doing. */
+export interface StatusOptions {
+  /** A word, at most 32 characters. */
+  status?: string | null;
+  /** At most 200 characters. */
+  task?: string | null;
+  /** At most 500 characters. */
+  text?: string | null;
+  tokens?: number | null;
+  /** When it ends, in milliseconds. Without it the status ends with the connection. */
+  ttl?: number | null;
+}
+
+export interface ClientStatus {
+  status?: string;
+  task?: string;
+  text?: string;
+  tokens?: number;
+  [key: string]: unknown;
+}
+
+/** Who a client is and what it can do. */
+export interface Card {
+  name?: string;
+  description?: string;
+  skills?: string[];
+}
+
+export interface ClientFilter {
+  type?: string;
+  status?: string;
+  skill?: string;
 }
 
 export interface JoinOptions {
@@ -303,6 +520,8 @@ export interface ClientRow {
   connected_at: string | null;
   last_activity: string | null;
   personality?: JsonObject;
+  card?: Card | null;
+  status?: ClientStatus | null;
 }
 
 export interface Status {
@@ -333,6 +552,10 @@ export interface ChannelRow {
   /** How many messages were ever published to it: the seq of its head. */
   messages: number;
   last_activity: string | null;
+  /** How many messages lie behind your mark, if you have one. */
+  unread?: number;
+  /** The rule of a work channel. */
+  work?: WorkRule | null;
 }
 
 export interface Participant {
@@ -342,6 +565,8 @@ export interface Participant {
   avatar: string | null;
   joined_at: string;
   last_activity: string | null;
+  card?: Card | null;
+  status?: ClientStatus | null;
 }
 
 export interface ChannelInfo {
@@ -366,6 +591,8 @@ export interface Joined {
   positions: Record<string, { epoch: string; seq: number }>;
   /** If it is not recovered: the first message that is left. */
   first_seq?: number;
+  /** With `since: "mark"`: the mark. */
+  mark?: number;
 }
 
 export interface CommandDescription {
@@ -449,11 +676,35 @@ export declare class Bus {
   /** End a membership, and the subscriptions that need it. */
   leave(address: string): Promise<string[]>;
 
+  /** Tell the server that everything up to `seq` is dealt with. With `back` it also moves backwards. */
+  mark(address: string, seq: number, options?: { back?: boolean }): Promise<Marked>;
+  /** Run a handler for each job of a work channel. */
+  work(address: string, handler: JobHandler, options?: WorkOptions): JobWorker;
+  /** Claim jobs yourself. Call `done`, `release` or `reject` of each. */
+  claim(address: string, options?: { max?: number; wait?: number }): Promise<Job[]>;
+  workOverview(address: string): Promise<WorkOverview>;
+  /** Let a dead job out again. */
+  retryJob(address: string, seq: number): Promise<JsonObject>;
+  /** Take a job out of the queue. */
+  discardJob(address: string, seq: number): Promise<JsonObject>;
+  /** Ask a client, or a work channel, and wait for the reply. */
+  ask(to: string, message?: unknown, options?: AskOptions): Promise<Message>;
+  /** Answer the questions to this client. */
+  answers(handler: AnswerHandler, options?: AnswersOptions): Responder;
+  /** Reply to a question yourself. */
+  reply(
+    question: string | Message,
+    payload?: JsonObject,
+    options?: { error?: string | null; id?: string },
+  ): Promise<Receipt>;
+  /** Say what this client is doing. What is not given is cleared. */
+  setStatus(options?: StatusOptions): Promise<void>;
+
   command(name: string, parameters?: JsonObject, options?: CommandOptions): Promise<any>;
   /** Send a frame of your own as it is. Nothing waits for its answer. */
   send(frame: JsonObject | string): Promise<void>;
   status(options?: { limit?: number; after?: string }): Promise<Status>;
-  clients(): AsyncGenerator<ClientRow, void, undefined>;
+  clients(filter?: ClientFilter): AsyncGenerator<ClientRow, void, undefined>;
   ping(echo?: unknown): Promise<{ pong: true; timestamp: string; echo?: unknown }>;
   help(command?: string | null): Promise<CommandDescription[]>;
   createChannel(
@@ -463,6 +714,7 @@ export declare class Bus {
       metadata?: JsonObject;
       ephemeral?: boolean;
       retention?: { count?: number; age?: number };
+      work?: WorkRule;
       type?: string;
     },
   ): Promise<JsonObject>;
@@ -501,6 +753,8 @@ export interface ConnectOptions {
   screenName?: string;
   avatar?: string;
   personality?: JsonObject;
+  /** Who this client is and what it can do. `bus.clients({ skill })` finds it. */
+  card?: Card;
   /** An access token, or a function that returns one for each connection. It is sent as a sub-protocol. */
   token?: string | null | (() => string | null | Promise<string | null>);
   /** For pages of another site: gets a single-use ticket for each connection from the page's own back end. */

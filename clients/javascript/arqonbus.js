@@ -74,6 +74,27 @@ class ServerError extends ArqonBusError {
   }
 }
 
+class ClaimLost extends ServerError {
+  constructor(error) {
+    super(error);
+    const { claim, why, by, seq } = this.details[0] ?? {};
+    this.claim = String(claim ?? "");
+    this.why = String(why ?? "");
+    this.by = typeof by === "string" ? by : null;
+    this.seq = Number.isInteger(seq) ? seq : null;
+  }
+}
+
+const refusal = (error) => (error?.code === "CLAIM_LOST" ? new ClaimLost(error) : new ServerError(error));
+
+class AskFailed extends ArqonBusError {
+  constructor(reply) {
+    super(`${reply.sender}: ${reply.error}`);
+    this.reply = reply;
+    this.reason = String(reply.error ?? "");
+  }
+}
+
 const CLOSE_CODES = Object.freeze({
   4008: { meaning: "too many invalid frames", reconnect: false },
   4012: { meaning: "the server restarts", reconnect: true },
@@ -116,6 +137,11 @@ const TRANSIENT_CODES = [...BUSY_CODES, "RATE_LIMITED", "RESTARTING"];
 const isBusy = (problem) => BUSY_CODES.includes(problem?.code);
 
 const isTransient = (problem) => problem instanceof TimedOut || TRANSIENT_CODES.includes(problem?.code);
+
+const errorText = (problem) =>
+  [...String(problem instanceof Error ? problem : ((problem)?.message ?? problem))]
+    .slice(0, 2_000)
+    .join("");
 
 const streamEnded = (told) =>
   new ServerError({ code: "STREAM_ENDED", number: 409, message: "The streamed message has ended.", details: [told] });
@@ -454,10 +480,11 @@ function report(problem) {
 function callListener(listener, ...values) {
   try {
     const result = (listener?.(...values));
-    if (typeof result?.then === "function") result.then(null, report);
+    if (typeof result?.then === "function") return result.then(null, report);
   } catch (problem) {
     report(problem);
   }
+  return undefined;
 }
 
 async function askApplication(name, time, work) {
@@ -1058,6 +1085,8 @@ class Line {
 
 // --- positions.js ---
 
+const MARK = "mark";
+
 const isPosition = (value) =>
   typeof value === "object" && value !== null && "seq" in value && typeof value.seq === "number";
 
@@ -1306,12 +1335,13 @@ class KeyedQueue {
 class Memberships {
   #queue = new KeyedQueue();
 
-  constructor({ line, connection, requests, commands, logs }, onError) {
+  constructor({ line, connection, requests, commands, logs, marks }, onError) {
     this.line = line;
     this.connection = connection;
     this.requests = requests;
     this.commands = commands;
     this.logs = logs;
+    this.marks = marks;
     this.onError = onError;
     this.kept = new Map();
     this.quiet = new Set();
@@ -1366,7 +1396,8 @@ class Memberships {
   async #join(address, since, { own = false, parts = this.#wantsParts(address), onJoined = null } = {}) {
     const parameters = { channel: address };
     if (!parts) parameters.parts = false;
-    if (since) {
+    if (since === MARK) parameters.since = MARK;
+    else if (since) {
       parameters.since = since.seq;
       if (typeof since.epoch === "string") parameters.epoch = since.epoch;
       else if (own && since.seq > 0) parameters.epoch = "";
@@ -1375,7 +1406,8 @@ class Memberships {
       this.members.add(address);
       if (parts) this.quiet.delete(address);
       else this.quiet.add(address);
-      this.logs.joined(address, result, since, own);
+      if (since === MARK) this.#marked(address, result);
+      this.logs.joined(address, result, since === MARK ? { seq: result.mark } : since, own);
       onJoined?.(result);
     };
     const frame = { type: "command", id: newId(), command: "join_channel", parameters };
@@ -1385,6 +1417,11 @@ class Memberships {
       if (problem instanceof TimedOut) this.members.add(address);
       throw problem;
     }
+  }
+
+  #marked(address, result) {
+    result.mark ??= result.seq;
+    this.marks.learn(address, placeIn(result, result.recovered === false ? 0 : result.mark));
   }
 
   async #leaveUnused(address) {
@@ -1480,12 +1517,14 @@ class Memberships {
   async #enter(subscription) {
     if (subscription.closed) return;
     const { address } = subscription;
-    const since = await this.#positionOf(address, subscription.since);
+    const marked = subscription.since === MARK;
+    const since = marked ? MARK : await this.#positionOf(address, subscription.since);
     if (subscription.closed) return;
     const onJoined = (result) => {
       if (subscription.closed) return;
-      if (!since) subscription._startAt(address, placeIn(result));
-      else subscription._startAt(address, resumedPlace(result, since.seq), result.recovered === false && since.seq > 0);
+      const seq = since === MARK ? Number(result.mark) : since?.seq;
+      if (seq === undefined) subscription._startAt(address, placeIn(result));
+      else subscription._startAt(address, resumedPlace(result, seq), result.recovered === false && seq > 0);
       this.logs.add(subscription);
     };
     await this.#join(address, since, { onJoined });
@@ -1493,7 +1532,8 @@ class Memberships {
 
   async #startWithoutJoin(subscription) {
     const { address } = subscription;
-    const since = await this.#positionOf(address, subscription.since);
+    const marked = subscription.since === MARK;
+    const since = marked ? await this.#markOf(address) : await this.#positionOf(address, subscription.since);
     if (subscription.closed) return;
     const current = this.logs.places.get(address);
     if (since) {
@@ -1502,6 +1542,15 @@ class Memberships {
       subscription._catchUpTo(address, current?.seq ?? 0);
     } else if (current) subscription._startAt(address, current);
     this.logs.add(subscription);
+  }
+
+  async #markOf(address) {
+    const place = this.logs.places.get(address) ?? { seq: 0, epoch: null };
+    const mark = this.marks.get(address);
+    if (mark && !isAnotherLog(mark, place)) return mark;
+    if (mark) return { ...mark, seq: Math.max(1, mark.seq) };
+    await this.commands.mark(address, place.seq);
+    return place;
   }
 
   async #positionOf(address, since) {
@@ -1545,6 +1594,12 @@ class Message {
     this.metadata = objectOr(frame.metadata);
     this.afterGap = afterGap;
     this.raw = frame;
+    this._mark = null;
+  }
+
+  async mark() {
+    if (!this._mark || this.seq === null) throw new TypeError("Only a message of a log of this bus can be marked.");
+    return this._mark(this.address, this.seq);
   }
 
   get timestamp() {
@@ -1572,6 +1627,22 @@ class Message {
 
   get private() {
     return this.room === INBOX_ROOM;
+  }
+
+  get question() {
+    return typeof this.raw.reply_to === "string" && objectOr(this.raw.ask) === this.raw.ask;
+  }
+
+  get replyTo() {
+    return this.question ? String(this.raw.reply_to) : null;
+  }
+
+  get correlation() {
+    return typeof this.raw.correlation === "string" ? this.raw.correlation : null;
+  }
+
+  get error() {
+    return this.type === "reply" && typeof this.raw.error === "string" ? this.raw.error : null;
   }
 
   get state() {
@@ -1616,6 +1687,185 @@ class Message {
   }
 }
 
+// --- requests.js ---
+
+const HIGH_WATER = 1024 * 1024;
+
+class Requests {
+  #pending = new Map();
+  #pacer = new Pacer();
+  #limits = {};
+  #repeating = false;
+
+  constructor(line, timeout, onError) {
+    this.line = line;
+    this.timeout = timeout;
+    this.onError = onError;
+  }
+
+  setLimits(limits) {
+    this.#pacer.limit(limits.frames_per_second);
+    this.#limits = { bytes: limits.frame_bytes ?? 0, depth: limits.depth ?? 0 };
+  }
+
+  async command(name, parameters = {}, { repeat = false, timeout = undefined, id = newId() } = {}) {
+    const answer = await this.request({ type: "command", id, command: name, parameters }, { repeat, timeout });
+    return answer.result;
+  }
+
+  async request(frame, { repeat, timeout = this.timeout, onAnswer = null }) {
+    const text = this.encode(frame);
+    const delay = new Backoff();
+    const until = performance.now() + timeout;
+    for (;;) {
+      try {
+        return await this.#once(frame.id, text, repeat, onAnswer, until);
+      } catch (problem) {
+        const pause = delay.pause((problem).retryAfter ?? null);
+        if (!repeat || !isBusy(problem) || performance.now() + pause >= until) throw problem;
+        await sleep(pause);
+      }
+    }
+  }
+
+  #once(id, text, repeat, onAnswer, until) {
+    return new Promise((resolve, reject) => {
+      if (this.#pending.has(id)) throw new RangeError(`A request with the id ${id} is waiting for its answer already.`);
+      const settled = (finish) => (value) => {
+        clearTimeout(timer);
+        pending.forget?.();
+        if (this.#pending.get(id) === pending) this.#pending.delete(id);
+        pending.done = true;
+        finish(value);
+      };
+      const pending = {
+        ...{ id, text, repeat, onAnswer, sent: false, done: false },
+        resolve: settled(resolve),
+        reject: settled(reject),
+      };
+      const late = () => pending.reject(new TimedOut("The server did not answer in time."));
+      const timer = setTimeout(late, Math.max(0, until - performance.now()));
+      this.#pending.set(id, pending);
+      this.#dispatch(pending).catch(pending.reject);
+    });
+  }
+
+  send(text, timeout = this.timeout) {
+    return new Promise((resolve, reject) => {
+      const sending = { text, sent: false, done: false };
+      const settled = (finish) => (value) => {
+        clearTimeout(timer);
+        sending.done = true;
+        sending.forget?.();
+        finish(value);
+      };
+      const fail = settled(reject);
+      const timer = setTimeout(() => fail(new TimedOut("There was no connection in time.")), timeout);
+      this.#dispatch(sending).then(settled(resolve), fail);
+    });
+  }
+
+  encode(frame) {
+    if (this.line.failure) throw this.line.failure;
+    let text;
+    try {
+      text = typeof frame === "string" ? frame : JSON.stringify(frame);
+    } catch (problem) {
+      if (problem instanceof RangeError) throw tooDeep(this.#limits.depth);
+      throw problem;
+    }
+    const fault = frameFault(text, this.#limits, typeof frame === "string" ? rewriteJson(text) : text);
+    if (fault) throw fault;
+    return text;
+  }
+
+  async #dispatch(pending) {
+    while (!pending.sent && !pending.done) {
+      if (this.line.failure) throw this.line.failure;
+      if (!this.line.up) {
+        await this.line.change(pending);
+        continue;
+      }
+      await this.#turn();
+      const { link } = this.line;
+      if (!link || !this.line.up || pending.sent || pending.done) continue;
+      if (pending.repeat) pending.sent = true;
+      pending.sent = link.send(pending.text) || pending.sent;
+      if (!pending.sent) await link.ended;
+    }
+  }
+
+  async #turn() {
+    await this.#pacer.turn();
+    while (this.line.link && this.line.link.socket.bufferedAmount > HIGH_WATER) await sleep(10);
+  }
+
+  answered(frame) {
+    const failed = frame.type === "error" || frame.status === "error";
+    if (frame.request_id != null) this.#settle(frame, failed);
+    else if (failed) this.#refused(refusal(frame.error));
+  }
+
+  #settle(frame, failed) {
+    const pending = this.#pending.get(String(frame.request_id));
+    if (!pending) return;
+    if (failed && pending.repeat && frame.error?.code === "RESTARTING") return;
+    if (failed) pending.reject(refusal(frame.error));
+    else {
+      pending.onAnswer?.(frame);
+      pending.resolve(frame);
+    }
+  }
+
+  #refused(problem) {
+    if (problem.code === "RATE_LIMITED") {
+      this.#pacer.hold(problem.retryAfter ?? 1_000);
+      if (this.line.link && !this.#repeating) this.#repeatUnanswered(this.line.link);
+    }
+    this.onError(problem);
+  }
+
+  async #repeatUnanswered(link) {
+    this.#repeating = true;
+    await this.#pacer.turn();
+    this.#repeating = false;
+    for (const pending of this.#repeatable().filter((each) => each.sent)) {
+      await this.#pacer.turn();
+      if (this.#pending.get(pending.id) === pending && !link.send(pending.text)) return;
+    }
+  }
+
+  #repeatable() {
+    return [...this.#pending.values()].filter((each) => each.repeat);
+  }
+
+  async sendAgain(link) {
+    for (const pending of this.#repeatable()) {
+      const fault = frameFault(pending.text, this.#limits);
+      if (fault) {
+        pending.reject(fault);
+        continue;
+      }
+      await this.#pacer.turn();
+      if (!link.send(pending.text)) return false;
+      pending.sent = true;
+    }
+    return true;
+  }
+
+  connectionLost() {
+    for (const pending of [...this.#pending.values()]) {
+      if (pending.sent && !pending.repeat) {
+        pending.reject(new ConnectionLost("The connection was lost before the answer came."));
+      }
+    }
+  }
+
+  fail(error) {
+    for (const pending of [...this.#pending.values()]) pending.reject(error);
+  }
+}
+
 // --- catch-up.js ---
 
 const MAX_PAGE = 500;
@@ -1647,6 +1897,865 @@ async function catchUp(cursor, limit, getPage, accept) {
   return true;
 }
 
+// --- cursor.js ---
+
+class Cursor {
+  constructor() {
+    this.last = null;
+    this.epoch = null;
+    this.head = 0;
+    this.lagging = false;
+    this.gap = false;
+    this.generation = 0;
+  }
+
+  startAt({ seq, epoch }) {
+    this.last = this.head = seq;
+    this.epoch = epoch ?? null;
+    this.lagging = false;
+    this.generation += 1;
+  }
+
+  isAnotherLog(place) {
+    return isAnotherLog(this, place);
+  }
+
+  lagBefore(seq) {
+    this.last ??= seq - 1;
+    this.head = seq;
+    this.lagging = true;
+  }
+
+  lagTo(head) {
+    this.last ??= 0;
+    this.head = Math.max(this.head, head);
+    this.lagging = true;
+  }
+
+  skipTo(seq) {
+    this.last = seq;
+    this.lagging = false;
+    this.gap = true;
+  }
+}
+
+// --- handout.js ---
+
+class Handout {
+  #queue = [];
+  #growing = new Set();
+
+  constructor(address) {
+    this.address = address;
+    this.taken = null;
+  }
+
+  get length() {
+    return this.#queue.length;
+  }
+
+  next() {
+    const next = this.#queue.shift();
+    if (!next) return null;
+    this.#pass(next);
+    while (this.#queue.length && !this.#queue[0].message) this.#pass((this.#queue.shift()));
+    return next.message;
+  }
+
+  put(message, epoch) {
+    const { seq } = message.raw;
+    const own = message.address === this.address && Number.isInteger(seq);
+    this.#queue.push({ message, seq: own ? seq : null, epoch });
+  }
+
+  nameLog(epoch) {
+    for (const each of [...this.#queue, this.taken]) if (each && each.epoch === null) each.epoch = epoch;
+  }
+
+  #pass({ seq, epoch }) {
+    if (seq !== null) this.taken = { seq, epoch };
+  }
+
+  hasGrowing(of) {
+    return this.#growing.has(of);
+  }
+
+  addGrowing(of) {
+    this.#growing.add(of);
+  }
+
+  putLate(growth) {
+    const { of, seq, address, sender, mode } = growth;
+    const [room, channel] = splitAddress(address);
+    const frame = { id: of, type: "event", room, channel, from: sender, seq, stream: { mode }, late: true };
+    this.#growing.add(of);
+    this.#queue.push({ message: new Message(frame, false, growth), seq: null, epoch: null });
+  }
+
+  passEnd(of, address, place) {
+    if (!this.#growing.delete(of)) return false;
+    const waiting = { message: null, ...place };
+    if (address !== this.address) return true;
+    if (this.#queue.length) this.#queue.push(waiting);
+    else this.#pass(waiting);
+    return true;
+  }
+}
+
+// --- listening.js ---
+
+async function listen(subscription, listener, onError) {
+  for (;;) {
+    try {
+      for await (const message of subscription) {
+        const over = callListener((listener), message, subscription);
+        if (subscription.autoMark) await over;
+      }
+      return;
+    } catch (problem) {
+      if (!subscription._error && isTransient(problem)) await subscription._pause(problem);
+      else {
+        onError(problem);
+        return;
+      }
+    }
+  }
+}
+
+// --- subscription.js ---
+
+class Subscription {
+  constructor(
+    host,
+    address,
+    { since = null, echo = false, broadcasts = true, presence = false, parts = true, autoMark = false, buffer },
+  ) {
+    if (!(buffer >= 1)) throw new RangeError("`buffer` must be 1 or more.");
+    const [room, channel] = splitAddress(address);
+    this.room = room;
+    this.channel = channel;
+    this.address = `${this.room}:${this.channel}`;
+    this.since = since;
+    this.echo = echo;
+    this.broadcasts = broadcasts;
+    this.presence = presence;
+    this.parts = parts;
+    this.autoMark = autoMark;
+    this.buffer = buffer;
+    this.dropped = 0;
+    this.gaps = 0;
+    this._host = host;
+    this._marker = null;
+    this._handout = new Handout(this.address);
+    this._cursors = new Map();
+    this._error = null;
+    this._opened = false;
+    this._opening = null;
+    this._closed = false;
+    this._end = () => {};
+    this._over = new Promise((resolve) => (this._end = resolve));
+    this._wake = null;
+    this._reading = Promise.resolve();
+  }
+
+  get joinable() {
+    return isJoinable(this.address);
+  }
+
+  get closed() {
+    return this._closed;
+  }
+
+  get waiting() {
+    return this._handout.length;
+  }
+
+  get position() {
+    const { taken } = this._handout;
+    return taken && { seq: taken.seq, epoch: taken.epoch ?? "" };
+  }
+
+  async open() {
+    if (!this._opened && !this._closed) {
+      this._opening ??= this._host
+        .attach(this)
+        .then(() => (this._opened = true))
+        .finally(() => (this._opening = null));
+      await Promise.race([this._opening, this._over]);
+    }
+    return this;
+  }
+
+  async close() {
+    if (this._closed) return;
+    this._finish();
+    await this._host.marks.settled(this.address);
+    await this._host.detach(this);
+  }
+
+  _finish() {
+    this._closed = true;
+    this._marker?.close();
+    this._end();
+    this._wake?.();
+  }
+
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+
+  next() {
+    const mine = this._reading.then(() => this.#read());
+    this._reading = mine.catch(() => {});
+    return mine;
+  }
+
+  async return(value) {
+    await this.close();
+    return { done: true, value };
+  }
+
+  async #read() {
+    this.#markRead();
+    for (;;) {
+      try {
+        if (!this._opened && !this._closed) await this.open();
+      } catch (problem) {
+        if (!(problem instanceof BusClosed && this._host.closed)) throw problem;
+        this._finish();
+      }
+      const message = this._handout.next();
+      if (message) return { done: false, value: message };
+      if (this._closed) return { done: true, value: undefined };
+      if (this._error) throw this._error;
+      const behind = [...this._cursors].find(([, cursor]) => cursor.lagging);
+      if (behind) await this.#tryCatchUp(...behind);
+      else {
+        await new Promise((resolve) => (this._wake = resolve));
+        this._wake = null;
+      }
+    }
+  }
+
+  #markRead() {
+    if (!this.autoMark || !this._opened || this._closed) return;
+    this._marker ??= this._host.marks.reader(this.address);
+    const { last, lagging, epoch } = this.#cursor(this.address);
+    const all = !this._handout.length && !lagging && last !== null;
+    const place = all ? { seq: last, epoch } : this._handout.taken;
+    if (place && place.seq > 0) this._marker.reached(place);
+  }
+
+  async #tryCatchUp(address, cursor) {
+    try {
+      const limit = Math.min(MAX_PAGE, this.buffer);
+      const page = (after) => this._host.historyFrames(address, after, limit);
+      if (await catchUp(cursor, limit, page, (frame) => this.#accept(address, frame, cursor, true))) this.gaps += 1;
+    } catch (problem) {
+      if (this._closed || this._error) return;
+      if (isTransient(problem)) await this._pause(problem);
+      else {
+        this._fail(problem);
+        this._host.detach(this).catch(report);
+      }
+    }
+  }
+
+  async _pause(problem) {
+    await Promise.race([sleep(problem.retryAfter ?? 1_000), this._over]);
+  }
+
+  #cursor(address) {
+    const cursor = this._cursors.get(address) ?? new Cursor();
+    this._cursors.set(address, cursor);
+    return cursor;
+  }
+
+  _startAt(address, place, gap = false) {
+    const cursor = this.#cursor(address);
+    cursor.startAt(place);
+    if (gap) this.#lose(cursor);
+    for (const growth of this._host.answers.in(address)) this._grows(growth);
+  }
+
+  _continueAt(address, place, { lost, silent }) {
+    const cursor = this.#cursor(address);
+    if (cursor.last === null) this._startAt(address, place);
+    else if (lost || cursor.isAnotherLog(place)) this._startAt(address, place, true);
+    else if (silent && place.seq > cursor.last && !cursor.lagging) this._startAt(address, place, true);
+    else if (cursor.epoch === null && place.epoch) {
+      cursor.epoch = place.epoch;
+      if (address === this.address) this._handout.nameLog(place.epoch);
+    }
+  }
+
+  _catchUpTo(address, head) {
+    this.#cursor(address).lagTo(head);
+    this._wake?.();
+  }
+
+  _receives(address) {
+    if (address === this.address) return true;
+    const [room, channel] = splitAddress(address);
+    return this.broadcasts && channel === ALL && [this.room, ALL].includes(room) && this.room !== INBOX_ROOM;
+  }
+
+  _deliver(address, frame) {
+    const own = frame.from === this._host.clientId && !this.echo;
+    const full = this._handout.length >= this.buffer;
+    if (!Number.isInteger(frame.seq)) {
+      if (own) return;
+      if (full) this.dropped += 1;
+      else this.#put(new Message(frame), null);
+      return;
+    }
+    const cursor = this.#cursor(address);
+    if (cursor.last !== null && frame.seq <= cursor.last) return;
+    if (cursor.lagging) cursor.head = Math.max(cursor.head, frame.seq);
+    else if (!full || own) this.#accept(address, frame, cursor, false);
+    else if (address.endsWith(`:${ALL}`)) {
+      cursor.last = frame.seq;
+      this.#lose(cursor);
+    } else cursor.lagBefore(frame.seq);
+  }
+
+  #accept(address, frame, cursor, fromHistory) {
+    if (cursor.last !== null) {
+      if (frame.seq <= cursor.last) return;
+      if (fromHistory && frame.seq > cursor.last + 1 && cursor.last > 0) this.#lose(cursor);
+    }
+    cursor.last = frame.seq;
+    const growth = this._host.answers.take(frame, fromHistory);
+    const ends = isStreamEnd(frame);
+    if (ends && this._handout.passEnd(frame.of, address, { seq: frame.seq, epoch: cursor.epoch })) return;
+    if (growth && !ends && this._handout.hasGrowing(growth.of)) return;
+    if (frame.from === this._host.clientId && !this.echo) return;
+    if (address.startsWith(`${INBOX_ROOM}:`) && this._host.takesReply(frame)) return;
+    if (growth && !ends) this._handout.addGrowing(growth.of);
+    const { gap } = cursor;
+    cursor.gap = false;
+    this.#put(new Message(frame, gap, growth), cursor.epoch);
+  }
+
+  _grows(growth) {
+    if (!this.parts || growth.over || this._handout.hasGrowing(growth.of)) return;
+    if (growth.sender === this._host.clientId && !this.echo) return;
+    const { last } = this.#cursor(growth.address);
+    if (growth.seq !== null && (last === null || growth.seq > last)) return;
+    this._handout.putLate(growth);
+    this._wake?.();
+  }
+
+  _deliverNotice(frame) {
+    if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
+  }
+
+  #lose(cursor) {
+    cursor.gap = true;
+    this.gaps += 1;
+  }
+
+  #put(message, epoch) {
+    message._mark = this._host.mark;
+    this._handout.put(message, epoch);
+    this._wake?.();
+  }
+
+  _fail(error) {
+    this._error = error;
+    this._wake?.();
+  }
+
+  _listen(listener) {
+    return listen(this, listener, (problem) => this._host.onError(problem, this));
+  }
+}
+
+// --- asks.js ---
+
+const GRACE = 5_000;
+const REMEMBERED = 1_000;
+
+class Asks {
+  #open = new Map();
+  #taken = new Set();
+
+  wait(id, timeout) {
+    if (this.#open.has(id)) throw new RangeError(`A question with the id ${id} is waiting for its reply already.`);
+    return new Promise((resolve, reject) => {
+      const settled = (finish) => (value) => {
+        clearTimeout(timer);
+        this.#open.delete(id);
+        finish(value);
+      };
+      const late = () => this.#open.get(id)?.reject(new TimedOut("No reply came in time."));
+      const timer = setTimeout(late, timeout + GRACE);
+      this.#open.set(id, { resolve: settled(resolve), reject: settled(reject) });
+    });
+  }
+
+  failed(id, problem) {
+    this.#open.get(id)?.reject(problem);
+  }
+
+  take(frame) {
+    if (frame.type !== "reply" || typeof frame.correlation !== "string") return false;
+    if (this.#taken.has(frame.id)) return true;
+    const waiting = this.#open.get(frame.correlation);
+    if (!waiting) return false;
+    this.#taken.add(frame.id);
+    if (this.#taken.size > REMEMBERED) this.#taken.delete([...this.#taken][0]);
+    const reply = new Message(frame);
+    if (reply.error === null) waiting.resolve(reply);
+    else waiting.reject(new AskFailed(reply));
+    return true;
+  }
+
+  refused(frame) {
+    const error = frame.error ?? frame;
+    if (error.code === "ASK_TIMEOUT") this.#open.get(String(frame.request_id))?.reject(refusal(error));
+  }
+
+  fail(error) {
+    for (const waiting of [...this.#open.values()]) waiting.reject(error);
+  }
+}
+
+function asking(frame, to, { timeout, durable }) {
+  const ask = { timeout: timeout / 1000, ...(durable ? { durable } : {}) };
+  const [room, channel] = to.includes(":") ? splitAddress(to) : ["", to];
+  if (room === "" || room === "pm") return Object.assign(frame, { type: "private", to: [channel], ask });
+  return Object.assign(frame, { room, channel, ask });
+}
+
+// --- jobs.js ---
+
+const SHORTEST_LOOK = 1_000;
+
+const isGone = (problem) =>
+  problem instanceof ClaimLost || (problem instanceof ServerError && problem.code === "CLAIM_NOT_FOUND");
+
+class Job {
+  #lost = new AbortController();
+  #look;
+
+  constructor(host, claimed, address) {
+    this._host = host;
+    this.claim = claimed.claim;
+    this.attempt = claimed.attempt;
+    this.lease = claimed.lease * 1000;
+    this.address = address;
+    this.message = new Message(claimed.message);
+    this.state = "claimed";
+    this.#watch();
+  }
+
+  get payload() {
+    return this.message.payload;
+  }
+
+  get text() {
+    return this.message.text;
+  }
+
+  get seq() {
+    return this.message.seq;
+  }
+
+  get lost() {
+    return this.#lost.signal;
+  }
+
+  done(result = null) {
+    return this.#finish("done", { result: result ?? null });
+  }
+
+  release({ delay = 0, error = null } = {}) {
+    return this.#finish("release", { delay: delay / 1000, ...(error === null ? {} : { error }) });
+  }
+
+  reject(error = null) {
+    return this.#finish("reject", error === null ? {} : { error });
+  }
+
+  async renew() {
+    try {
+      const { lease } = await this._host.requests.command("renew", { claim: this.claim }, { repeat: true });
+      this.lease = lease * 1000;
+    } catch (problem) {
+      if (isGone(problem)) this.#lose(problem);
+      throw problem;
+    }
+  }
+
+  async #finish(command, parameters) {
+    const connections = this._host.connections();
+    try {
+      const answer = await this._host.requests.command(command, { claim: this.claim, ...parameters }, { repeat: true });
+      this.#over(command === "release" ? "released" : command === "reject" ? "rejected" : "done");
+      return answer;
+    } catch (problem) {
+      if (!isGone(problem)) throw problem;
+      const mayBeOwn = command !== "done" && connections !== this._host.connections();
+      if (mayBeOwn) {
+        this.#over(command === "release" ? "released" : "rejected");
+        return { claim: this.claim, seq: this.seq, state: "ready" };
+      }
+      this.#lose(problem);
+      throw problem;
+    }
+  }
+
+  async _surely(finish) {
+    const delay = new Backoff();
+    for (;;) {
+      try {
+        await finish();
+        return;
+      } catch (problem) {
+        const { failure } = this._host.requests.line;
+        if (problem === failure || !(isTransient(problem) || problem instanceof ConnectionLost)) throw problem;
+        await sleep(delay.pause((problem).retryAfter ?? null));
+      }
+    }
+  }
+
+  #watch() {
+    this.#look = setTimeout(
+      async () => {
+        try {
+          await this.renew();
+        } catch (problem) {
+          if (!(problem instanceof ArqonBusError)) throw problem;
+        }
+        if (this.state === "claimed") this.#watch();
+      },
+      Math.max(SHORTEST_LOOK, this.lease / 2),
+    );
+    (this.#look).unref?.();
+  }
+
+  #lose(problem) {
+    if (this.state !== "claimed") return;
+    this.#over("lost");
+    this.#lost.abort(problem);
+  }
+
+  #over(state) {
+    clearTimeout(this.#look);
+    this.state = state;
+    this._host.onOver(this);
+  }
+
+  _fail(error) {
+    if (this.state !== "claimed") return;
+    this.#over("lost");
+    this.#lost.abort(error);
+  }
+}
+
+// --- claims.js ---
+
+const MOST_WAIT = 25_000;
+
+class Claims {
+  #held = new Map();
+  #told = new Map();
+  #owed = new Map();
+  #queue = new KeyedQueue();
+  #host;
+
+  constructor({ line, requests, connections }) {
+    this.line = line;
+    this.requests = requests;
+    this.connections = connections;
+    this.#host = {
+      requests,
+      connections,
+      onOver: (job) => {
+        const held = this.#held.get(job.address);
+        if (held?.delete(job) && !held.size) this.#held.delete(job.address);
+      },
+    };
+  }
+
+  async claim(address, { max, wait }) {
+    await this.line.whenUp();
+    const found = await this.#queue.run(address, () => this.#recover(address, max));
+    return found.length ? found : this.#claim(address, { max, wait });
+  }
+
+  async #recover(address, max) {
+    const connections = this.connections();
+    if (this.#told.get(address) === connections) return [];
+    const have = [...(this.#held.get(address) ?? [])].map((job) => job.claim);
+    const jobs = await this.#claim(address, { max, wait: 0, have });
+    const owed = (this.#owed.get(address) ?? 0) - jobs.length;
+    if (jobs.length === max && owed > 0) this.#owed.set(address, owed);
+    else {
+      this.#owed.delete(address);
+      this.#told.set(address, connections);
+    }
+    return jobs;
+  }
+
+  async #claim(address, { max, wait, have }) {
+    const seconds = Math.min(wait, MOST_WAIT) / 1000;
+    const parameters = { channel: address, max, wait: seconds, ...(have ? { have } : {}) };
+    try {
+      const timeout = wait + this.requests.timeout;
+      const { claims } = await this.requests.command("claim", parameters, { repeat: false, timeout });
+      return claims.map((claimed) => this.#add(address, claimed));
+    } catch (problem) {
+      if (problem instanceof TimedOut || problem instanceof ConnectionLost) {
+        this.#told.delete(address);
+        this.#owed.set(address, (this.#owed.get(address) ?? 0) + max);
+      }
+      throw problem;
+    }
+  }
+
+  #add(address, claimed) {
+    const job = new Job(this.#host, claimed, address);
+    const held = this.#held.get(address) ?? new Set();
+    this.#held.set(address, held.add(job));
+    return job;
+  }
+
+  fail(error) {
+    for (const held of [...this.#held.values()]) for (const job of [...held]) job._fail(error);
+  }
+}
+
+// --- job-worker.js ---
+
+const LONGEST_DELAY = 300_000;
+const BUSY = "LIMIT_REACHED";
+
+function giveBack(jobs) {
+  for (const job of jobs) job._surely(() => job.release()).catch(() => {});
+}
+
+class JobWorker {
+  #running = new Set();
+  #delay = new Backoff();
+  #close = () => {};
+  #closing = new Promise((resolve) => (this.#close = resolve));
+
+  constructor(claims, address, handler, { concurrency = 1, wait = 25_000, onError }) {
+    if (!(Number.isInteger(concurrency) && concurrency >= 1)) throw new RangeError("`concurrency` must be 1 or more.");
+    if (typeof handler !== "function") throw new TypeError("A handler is a function: `bus.work(address, (job) => …)`.");
+    this.claims = claims;
+    this.address = address;
+    this.handler = handler;
+    this.concurrency = concurrency;
+    this.wait = wait;
+    this.onError = onError;
+    this.failure = null;
+    this.closed = false;
+    this.ended = this.#run();
+  }
+
+  get running() {
+    return this.#running.size;
+  }
+
+  async close() {
+    this.closed = true;
+    this.#close();
+    await Promise.all(this.#running);
+  }
+
+  async #run() {
+    try {
+      while (!this.closed) await this.#claimOnce();
+    } catch (problem) {
+      this.failure = problem;
+      this.closed = true;
+      if (!(problem instanceof BusClosed)) this.onError(problem);
+    }
+    await Promise.all(this.#running);
+  }
+
+  async #claimOnce() {
+    const max = Math.min(100, this.concurrency - this.#running.size);
+    if (max <= 0) {
+      await Promise.race([...this.#running, this.#closing]);
+      return;
+    }
+    const began = performance.now();
+    const claiming = this.claims.claim(this.address, { max, wait: this.wait });
+    let jobs;
+    try {
+      jobs = await Promise.race([claiming, this.#closing.then(() => [])]);
+    } catch (problem) {
+      await this.#refused(problem);
+      return;
+    }
+    if (this.closed) claiming.then(giveBack, () => {});
+    else if (jobs.length) {
+      this.#delay.reset();
+      for (const job of jobs) this.#start(job);
+    } else if (performance.now() - began < this.wait / 2) await this.#pause(null);
+  }
+
+  async #refused(problem) {
+    if (problem === this.claims.line.failure) throw problem;
+    if (problem instanceof ConnectionLost) return;
+    if (!isTransient(problem) && problem?.code !== BUSY) throw problem;
+    await this.#pause(problem.retryAfter ?? null);
+  }
+
+  async #pause(retryAfter) {
+    await Promise.race([sleep(this.#delay.pause(retryAfter)), this.#closing]);
+  }
+
+  #start(job) {
+    const running = this.#handle(job)
+      .catch((problem) => problem instanceof BusClosed || this.onError(problem))
+      .then(() => void this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  async #handle(job) {
+    let result;
+    try {
+      result = await this.handler(job, this);
+    } catch (problem) {
+      if (job.state === "lost" && problem === job.lost.reason) return;
+      report(problem);
+      if (job.state !== "claimed") return;
+      const delay = Math.min(LONGEST_DELAY, 1_000 * 2 ** job.attempt);
+      await job._surely(() => job.release({ delay, error: errorText(problem) }));
+      return;
+    }
+    if (job.state === "claimed") await job._surely(() => job.done(result));
+    else if (job.state === "lost") throw job.lost.reason;
+  }
+}
+
+// --- marks.js ---
+
+class Marks {
+  #kept = new Map();
+  #readers = new Map();
+  #refused = new Map();
+  #sending = new Map();
+
+  constructor(send, onError) {
+    this.send = send;
+    this.onError = onError;
+  }
+
+  learn(address, { seq, epoch }) {
+    this.#kept.set(address, { seq, epoch: epoch ?? null });
+  }
+
+  get(address) {
+    return this.#kept.get(address) ?? null;
+  }
+
+  reader(address) {
+    const reader = new MarkReader(this, address);
+    const others = this.#readers.get(address) ?? new Set();
+    if (!others.size) this.#refused.delete(address);
+    this.#readers.set(address, others.add(reader));
+    return reader;
+  }
+
+  remove(reader) {
+    const others = this.#readers.get(reader.address);
+    if (!others?.delete(reader)) return;
+    if (others.size) this.move(reader.address);
+    else this.#readers.delete(reader.address);
+  }
+
+  move(address) {
+    if (this.#sending.has(address) || !this.#due(address)) return;
+    const sending = this.#send(address)
+      .catch((problem) => (problem instanceof BusClosed ? undefined : this.onError(problem)))
+      .finally(() => {
+        this.#sending.delete(address);
+        this.move(address);
+      });
+    this.#sending.set(address, sending);
+  }
+
+  async settled(address) {
+    await this.#sending.get(address);
+  }
+
+  #due(address) {
+    const readers = [...(this.#readers.get(address) ?? [])];
+    if (!readers.length || readers.some((each) => each.place === null)) return null;
+    const places = readers.map((each) => (each.place));
+    const slowest = places.reduce((one, other) => (other.seq < one.seq ? other : one));
+    const [kept, refused] = [this.#kept.get(address), this.#refused.get(address)];
+    if (refused && !isAnotherLog(refused, slowest)) return null;
+    return !kept || isAnotherLog(kept, slowest) || slowest.seq > kept.seq ? slowest : null;
+  }
+
+  async #send(address) {
+    const delay = new Backoff();
+    for (let due; (due = this.#due(address));) {
+      try {
+        const { seq, epoch } = await this.send(address, due.seq);
+        this.learn(address, { seq: Math.max(seq, due.seq), epoch });
+      } catch (problem) {
+        if (!isTransient(problem)) {
+          this.#refused.set(address, due);
+          throw problem;
+        }
+        await sleep(delay.pause((problem).retryAfter ?? null));
+      }
+    }
+  }
+}
+
+class MarkReader {
+  constructor(marks, address) {
+    this.marks = marks;
+    this.address = address;
+    this.place = null;
+  }
+
+  reached(place) {
+    const { place: before } = this;
+    if (before && before.seq >= place.seq && !isAnotherLog(before, place)) return;
+    this.place = { ...place };
+    this.marks.move(this.address);
+  }
+
+  close() {
+    this.marks.remove(this);
+  }
+}
+
+// --- outgoing.js ---
+
+function messageFrame(type, message, { payload, metadata, deliverAt, id = newId() }) {
+  const frame = { type, id };
+  if (message !== null && typeof message === "object") {
+    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
+    frame.payload = message;
+  } else {
+    if (message !== undefined && message !== null) frame.message = message;
+    if (payload !== undefined) frame.payload = payload;
+  }
+  if (metadata !== undefined) frame.metadata = metadata;
+  if (deliverAt !== undefined && deliverAt !== null) frame.deliver_at = sinceTime(deliverAt);
+  return frame;
+}
+
+function addressed(frame, address) {
+  if (address === null || address === undefined) return frame;
+  const [room, channel] = splitAddress(address);
+  if (room === INBOX_ROOM) return Object.assign(frame, { type: "private", to: [channel] });
+  frame.room = room;
+  if (channel !== ALL) frame.channel = channel;
+  return frame;
+}
+
 // --- commands.js ---
 
 class Commands {
@@ -1662,10 +2771,12 @@ class Commands {
     return this.command("status", { limit, after }, { repeat: true });
   }
 
-  async *clients() {
-    let after = "";
-    while (after !== null) {
-      const page = await this.status({ limit: MAX_PAGE, after });
+  async *clients({ type, status, skill } = {}) {
+    const wanted = Object.entries({ type, status, skill }).filter(([, value]) => value !== undefined);
+    for (let after = ""; after !== null;) {
+      const parameters = { ...Object.fromEntries(wanted), limit: MAX_PAGE, after };
+      const command = wanted.length ? "list_clients" : "status";
+      const page = await this.command(command, parameters, { repeat: true });
       yield* page.clients;
       after = page.next ?? null;
     }
@@ -1679,11 +2790,12 @@ class Commands {
     return (await this.command("help", command ? { command } : {}, { repeat: true })).commands;
   }
 
-  createChannel(address, { description = "", metadata, ephemeral = false, retention, type = "custom" } = {}) {
+  createChannel(address, { description = "", metadata, ephemeral = false, retention, work, type = "custom" } = {}) {
     const parameters = { channel: address, description, type };
     if (metadata) parameters.metadata = metadata;
     if (ephemeral) parameters.ephemeral = true;
     if (retention) parameters.retention = retention;
+    if (work) parameters.work = work;
     return this.command("create_channel", parameters);
   }
 
@@ -1749,30 +2861,6 @@ class Commands {
   _kept(frame) {
     return new Message(frame);
   }
-}
-
-// --- outgoing.js ---
-
-function messageFrame(type, message, { payload, metadata, id = newId() }) {
-  const frame = { type, id };
-  if (message !== null && typeof message === "object") {
-    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
-    frame.payload = message;
-  } else {
-    if (message !== undefined && message !== null) frame.message = message;
-    if (payload !== undefined) frame.payload = payload;
-  }
-  if (metadata !== undefined) frame.metadata = metadata;
-  return frame;
-}
-
-function addressed(frame, address) {
-  if (address === null || address === undefined) return frame;
-  const [room, channel] = splitAddress(address);
-  if (room === INBOX_ROOM) return Object.assign(frame, { type: "private", to: [channel] });
-  frame.room = room;
-  if (channel !== ALL) frame.channel = channel;
-  return frame;
 }
 
 // --- outflow.js ---
@@ -2499,18 +3587,18 @@ class Publisher extends Commands {
   async publish(address, message, options = {}) {
     const frame = addressed(messageFrame(options.type ?? "event", message, options), address);
     if (options.steer !== undefined && options.steer !== null) frame.steer = streamId(options.steer);
-    if (frame.type === "private") return this.#publish(frame, { ...options, ack: true });
+    if (frame.type === "private") return this._publish(frame, { ...options, ack: true });
     if (options.echo ?? this.#echoes(address)) frame.echo = true;
-    return this.#publish(frame, options);
+    return this._publish(frame, options);
   }
 
   async private(to, message, options = {}) {
     const frame = messageFrame("private", message, options);
     frame.to = Array.isArray(to) ? to : [to];
-    return this.#publish(frame, { ...options, ack: true });
+    return this._publish(frame, { ...options, ack: true });
   }
 
-  async #publish(frame, { ack = true, timeout = this._settings.timeout }) {
+  async _publish(frame, { ack = true, timeout = this._settings.timeout }) {
     await this.#unacked.acquire();
     try {
       if (!ack) {
@@ -2563,531 +3651,219 @@ class Publisher extends Commands {
   }
 }
 
-// --- requests.js ---
+// --- responder.js ---
 
-const HIGH_WATER = 1024 * 1024;
+const CLOCKS = 60_000;
+const OVER = ["QUESTION_ENDED", "QUESTION_NOT_FOUND"];
 
-class Requests {
-  #pending = new Map();
-  #pacer = new Pacer();
-  #limits = {};
-  #repeating = false;
+function payloadOf(value) {
+  if (value === undefined || value === null) return {};
+  const isObject = typeof value === "object" && !Array.isArray(value);
+  return (isObject ? value : { result: value });
+}
 
-  constructor(line, timeout, onError) {
-    this.line = line;
-    this.timeout = timeout;
+function isOver({ raw, timestamp }) {
+  const timeout = Number(raw.ask?.timeout) * 1000;
+  return timestamp !== null && timestamp.getTime() + timeout + CLOCKS < Date.now();
+}
+
+class Responder {
+  #running = new Set();
+  #open = new Set();
+  #read = null;
+
+  constructor(inbox, handler, { concurrency, marks, reply, onError }) {
+    if (typeof handler !== "function") throw new TypeError("A handler is a function: `bus.answers((question) => …)`.");
+    this.inbox = inbox;
+    this.handler = handler;
+    this.free = new Semaphore(concurrency);
+    this.marks = marks;
+    this.reply = reply;
     this.onError = onError;
-  }
-
-  setLimits(limits) {
-    this.#pacer.limit(limits.frames_per_second);
-    this.#limits = { bytes: limits.frame_bytes ?? 0, depth: limits.depth ?? 0 };
-  }
-
-  async command(name, parameters = {}, { repeat = false, timeout = undefined, id = newId() } = {}) {
-    const answer = await this.request({ type: "command", id, command: name, parameters }, { repeat, timeout });
-    return answer.result;
-  }
-
-  async request(frame, { repeat, timeout = this.timeout, onAnswer = null }) {
-    const text = this.encode(frame);
-    const delay = new Backoff();
-    const until = performance.now() + timeout;
-    for (;;) {
-      try {
-        return await this.#once(frame.id, text, repeat, onAnswer, until);
-      } catch (problem) {
-        const pause = delay.pause((problem).retryAfter ?? null);
-        if (!repeat || !isBusy(problem) || performance.now() + pause >= until) throw problem;
-        await sleep(pause);
-      }
-    }
-  }
-
-  #once(id, text, repeat, onAnswer, until) {
-    return new Promise((resolve, reject) => {
-      if (this.#pending.has(id)) throw new RangeError(`A request with the id ${id} is waiting for its answer already.`);
-      const settled = (finish) => (value) => {
-        clearTimeout(timer);
-        pending.forget?.();
-        if (this.#pending.get(id) === pending) this.#pending.delete(id);
-        pending.done = true;
-        finish(value);
-      };
-      const pending = {
-        ...{ id, text, repeat, onAnswer, sent: false, done: false },
-        resolve: settled(resolve),
-        reject: settled(reject),
-      };
-      const late = () => pending.reject(new TimedOut("The server did not answer in time."));
-      const timer = setTimeout(late, Math.max(0, until - performance.now()));
-      this.#pending.set(id, pending);
-      this.#dispatch(pending).catch(pending.reject);
-    });
-  }
-
-  send(text, timeout = this.timeout) {
-    return new Promise((resolve, reject) => {
-      const sending = { text, sent: false, done: false };
-      const settled = (finish) => (value) => {
-        clearTimeout(timer);
-        sending.done = true;
-        sending.forget?.();
-        finish(value);
-      };
-      const fail = settled(reject);
-      const timer = setTimeout(() => fail(new TimedOut("There was no connection in time.")), timeout);
-      this.#dispatch(sending).then(settled(resolve), fail);
-    });
-  }
-
-  encode(frame) {
-    if (this.line.failure) throw this.line.failure;
-    let text;
-    try {
-      text = typeof frame === "string" ? frame : JSON.stringify(frame);
-    } catch (problem) {
-      if (problem instanceof RangeError) throw tooDeep(this.#limits.depth);
-      throw problem;
-    }
-    const fault = frameFault(text, this.#limits, typeof frame === "string" ? rewriteJson(text) : text);
-    if (fault) throw fault;
-    return text;
-  }
-
-  async #dispatch(pending) {
-    while (!pending.sent && !pending.done) {
-      if (this.line.failure) throw this.line.failure;
-      if (!this.line.up) {
-        await this.line.change(pending);
-        continue;
-      }
-      await this.#turn();
-      const { link } = this.line;
-      if (!link || !this.line.up || pending.sent || pending.done) continue;
-      if (pending.repeat) pending.sent = true;
-      pending.sent = link.send(pending.text) || pending.sent;
-      if (!pending.sent) await link.ended;
-    }
-  }
-
-  async #turn() {
-    await this.#pacer.turn();
-    while (this.line.link && this.line.link.socket.bufferedAmount > HIGH_WATER) await sleep(10);
-  }
-
-  answered(frame) {
-    const failed = frame.type === "error" || frame.status === "error";
-    if (frame.request_id != null) this.#settle(frame, failed);
-    else if (failed) this.#refused(new ServerError(frame.error));
-  }
-
-  #settle(frame, failed) {
-    const pending = this.#pending.get(String(frame.request_id));
-    if (!pending) return;
-    if (failed && pending.repeat && frame.error?.code === "RESTARTING") return;
-    if (failed) pending.reject(new ServerError(frame.error));
-    else {
-      pending.onAnswer?.(frame);
-      pending.resolve(frame);
-    }
-  }
-
-  #refused(problem) {
-    if (problem.code === "RATE_LIMITED") {
-      this.#pacer.hold(problem.retryAfter ?? 1_000);
-      if (this.line.link && !this.#repeating) this.#repeatUnanswered(this.line.link);
-    }
-    this.onError(problem);
-  }
-
-  async #repeatUnanswered(link) {
-    this.#repeating = true;
-    await this.#pacer.turn();
-    this.#repeating = false;
-    for (const pending of this.#repeatable().filter((each) => each.sent)) {
-      await this.#pacer.turn();
-      if (this.#pending.get(pending.id) === pending && !link.send(pending.text)) return;
-    }
-  }
-
-  #repeatable() {
-    return [...this.#pending.values()].filter((each) => each.repeat);
-  }
-
-  async sendAgain(link) {
-    for (const pending of this.#repeatable()) {
-      const fault = frameFault(pending.text, this.#limits);
-      if (fault) {
-        pending.reject(fault);
-        continue;
-      }
-      await this.#pacer.turn();
-      if (!link.send(pending.text)) return false;
-      pending.sent = true;
-    }
-    return true;
-  }
-
-  connectionLost() {
-    for (const pending of [...this.#pending.values()]) {
-      if (pending.sent && !pending.repeat) {
-        pending.reject(new ConnectionLost("The connection was lost before the answer came."));
-      }
-    }
-  }
-
-  fail(error) {
-    for (const pending of [...this.#pending.values()]) pending.reject(error);
-  }
-}
-
-// --- cursor.js ---
-
-class Cursor {
-  constructor() {
-    this.last = null;
-    this.epoch = null;
-    this.head = 0;
-    this.lagging = false;
-    this.gap = false;
-    this.generation = 0;
-  }
-
-  startAt({ seq, epoch }) {
-    this.last = this.head = seq;
-    this.epoch = epoch ?? null;
-    this.lagging = false;
-    this.generation += 1;
-  }
-
-  isAnotherLog(place) {
-    return isAnotherLog(this, place);
-  }
-
-  lagBefore(seq) {
-    this.last ??= seq - 1;
-    this.head = seq;
-    this.lagging = true;
-  }
-
-  lagTo(head) {
-    this.last ??= 0;
-    this.head = Math.max(this.head, head);
-    this.lagging = true;
-  }
-
-  skipTo(seq) {
-    this.last = seq;
-    this.lagging = false;
-    this.gap = true;
-  }
-}
-
-// --- handout.js ---
-
-class Handout {
-  #queue = [];
-  #growing = new Set();
-
-  constructor(address) {
-    this.address = address;
-    this.taken = null;
-  }
-
-  get length() {
-    return this.#queue.length;
-  }
-
-  next() {
-    const next = this.#queue.shift();
-    if (!next) return null;
-    this.#pass(next);
-    while (this.#queue.length && !this.#queue[0].message) this.#pass((this.#queue.shift()));
-    return next.message;
-  }
-
-  put(message, epoch) {
-    const { seq } = message.raw;
-    const own = message.address === this.address && Number.isInteger(seq);
-    this.#queue.push({ message, seq: own ? seq : null, epoch });
-  }
-
-  nameLog(epoch) {
-    for (const each of [...this.#queue, this.taken]) if (each && each.epoch === null) each.epoch = epoch;
-  }
-
-  #pass({ seq, epoch }) {
-    if (seq !== null) this.taken = { seq, epoch };
-  }
-
-  hasGrowing(of) {
-    return this.#growing.has(of);
-  }
-
-  addGrowing(of) {
-    this.#growing.add(of);
-  }
-
-  putLate(growth) {
-    const { of, seq, address, sender, mode } = growth;
-    const [room, channel] = splitAddress(address);
-    const frame = { id: of, type: "event", room, channel, from: sender, seq, stream: { mode }, late: true };
-    this.#growing.add(of);
-    this.#queue.push({ message: new Message(frame, false, growth), seq: null, epoch: null });
-  }
-
-  passEnd(of, address, place) {
-    if (!this.#growing.delete(of)) return false;
-    const waiting = { message: null, ...place };
-    if (address !== this.address) return true;
-    if (this.#queue.length) this.#queue.push(waiting);
-    else this.#pass(waiting);
-    return true;
-  }
-}
-
-// --- subscription.js ---
-
-class Subscription {
-  constructor(
-    host,
-    address,
-    { since = null, echo = false, broadcasts = true, presence = false, parts = true, buffer },
-  ) {
-    if (!(buffer >= 1)) throw new RangeError("`buffer` must be 1 or more.");
-    const [room, channel] = splitAddress(address);
-    this.room = room;
-    this.channel = channel;
-    this.address = `${this.room}:${this.channel}`;
-    this.since = since;
-    this.echo = echo;
-    this.broadcasts = broadcasts;
-    this.presence = presence;
-    this.parts = parts;
-    this.buffer = buffer;
-    this.dropped = 0;
-    this.gaps = 0;
-    this._host = host;
-    this._handout = new Handout(this.address);
-    this._cursors = new Map();
-    this._error = null;
-    this._opened = false;
-    this._opening = null;
-    this._closed = false;
-    this._end = () => {};
-    this._over = new Promise((resolve) => (this._end = resolve));
-    this._wake = null;
-    this._reading = Promise.resolve();
-  }
-
-  get joinable() {
-    return isJoinable(this.address);
-  }
-
-  get closed() {
-    return this._closed;
-  }
-
-  get waiting() {
-    return this._handout.length;
-  }
-
-  get position() {
-    const { taken } = this._handout;
-    return taken && { seq: taken.seq, epoch: taken.epoch ?? "" };
+    this.ended = this.#listen();
   }
 
   async open() {
-    if (!this._opened && !this._closed) {
-      this._opening ??= this._host
-        .attach(this)
-        .then(() => (this._opened = true))
-        .finally(() => (this._opening = null));
-      await Promise.race([this._opening, this._over]);
-    }
+    await this.inbox.open();
     return this;
   }
 
   async close() {
-    if (this._closed) return;
-    this._finish();
-    await this._host.detach(this);
+    await this.inbox.close();
+    await this.ended;
   }
 
-  _finish() {
-    this._closed = true;
-    this._end();
-    this._wake?.();
-  }
-
-  [Symbol.asyncIterator]() {
-    return this;
-  }
-
-  next() {
-    const mine = this._reading.then(() => this.#read());
-    this._reading = mine.catch(() => {});
-    return mine;
-  }
-
-  async return(value) {
-    await this.close();
-    return { done: true, value };
-  }
-
-  async #read() {
+  async #listen() {
+    const delay = new Backoff();
     for (;;) {
       try {
-        if (!this._opened && !this._closed) await this.open();
+        for await (const message of this.inbox) {
+          delay.reset();
+          await this.#took(message);
+        }
+        break;
       } catch (problem) {
-        if (!(problem instanceof BusClosed && this._host.closed)) throw problem;
-        this._finish();
-      }
-      const message = this._handout.next();
-      if (message) return { done: false, value: message };
-      if (this._closed) return { done: true, value: undefined };
-      if (this._error) throw this._error;
-      const behind = [...this._cursors].find(([, cursor]) => cursor.lagging);
-      if (behind) await this.#tryCatchUp(...behind);
-      else {
-        await new Promise((resolve) => (this._wake = resolve));
-        this._wake = null;
-      }
-    }
-  }
-
-  async #tryCatchUp(address, cursor) {
-    try {
-      const limit = Math.min(MAX_PAGE, this.buffer);
-      const page = (after) => this._host.historyFrames(address, after, limit);
-      if (await catchUp(cursor, limit, page, (frame) => this.#accept(address, frame, cursor, true))) this.gaps += 1;
-    } catch (problem) {
-      if (this._closed || this._error) return;
-      if (isTransient(problem)) await this.#pause(problem);
-      else {
-        this._fail(problem);
-        this._host.detach(this).catch(report);
-      }
-    }
-  }
-
-  async #pause(problem) {
-    await Promise.race([sleep(problem.retryAfter ?? 1_000), this._over]);
-  }
-
-  #cursor(address) {
-    const cursor = this._cursors.get(address) ?? new Cursor();
-    this._cursors.set(address, cursor);
-    return cursor;
-  }
-
-  _startAt(address, place, gap = false) {
-    const cursor = this.#cursor(address);
-    cursor.startAt(place);
-    if (gap) this.#lose(cursor);
-    for (const growth of this._host.answers.in(address)) this._grows(growth);
-  }
-
-  _continueAt(address, place, { lost, silent }) {
-    const cursor = this.#cursor(address);
-    if (cursor.last === null) this._startAt(address, place);
-    else if (lost || cursor.isAnotherLog(place)) this._startAt(address, place, true);
-    else if (silent && place.seq > cursor.last && !cursor.lagging) this._startAt(address, place, true);
-    else if (cursor.epoch === null && place.epoch) {
-      cursor.epoch = place.epoch;
-      if (address === this.address) this._handout.nameLog(place.epoch);
-    }
-  }
-
-  _catchUpTo(address, head) {
-    this.#cursor(address).lagTo(head);
-    this._wake?.();
-  }
-
-  _receives(address) {
-    if (address === this.address) return true;
-    const [room, channel] = splitAddress(address);
-    return this.broadcasts && channel === ALL && [this.room, ALL].includes(room) && this.room !== INBOX_ROOM;
-  }
-
-  _deliver(address, frame) {
-    const own = frame.from === this._host.clientId && !this.echo;
-    const full = this._handout.length >= this.buffer;
-    if (!Number.isInteger(frame.seq)) {
-      if (own) return;
-      if (full) this.dropped += 1;
-      else this.#put(new Message(frame), null);
-      return;
-    }
-    const cursor = this.#cursor(address);
-    if (cursor.last !== null && frame.seq <= cursor.last) return;
-    if (cursor.lagging) cursor.head = Math.max(cursor.head, frame.seq);
-    else if (!full || own) this.#accept(address, frame, cursor, false);
-    else if (address.endsWith(`:${ALL}`)) {
-      cursor.last = frame.seq;
-      this.#lose(cursor);
-    } else cursor.lagBefore(frame.seq);
-  }
-
-  #accept(address, frame, cursor, fromHistory) {
-    if (cursor.last !== null) {
-      if (frame.seq <= cursor.last) return;
-      if (fromHistory && frame.seq > cursor.last + 1 && cursor.last > 0) this.#lose(cursor);
-    }
-    cursor.last = frame.seq;
-    const growth = this._host.answers.take(frame, fromHistory);
-    const ends = isStreamEnd(frame);
-    if (ends && this._handout.passEnd(frame.of, address, { seq: frame.seq, epoch: cursor.epoch })) return;
-    if (growth && !ends && this._handout.hasGrowing(growth.of)) return;
-    if (frame.from === this._host.clientId && !this.echo) return;
-    if (growth && !ends) this._handout.addGrowing(growth.of);
-    const { gap } = cursor;
-    cursor.gap = false;
-    this.#put(new Message(frame, gap, growth), cursor.epoch);
-  }
-
-  _grows(growth) {
-    if (!this.parts || growth.over || this._handout.hasGrowing(growth.of)) return;
-    if (growth.sender === this._host.clientId && !this.echo) return;
-    const { last } = this.#cursor(growth.address);
-    if (growth.seq !== null && (last === null || growth.seq > last)) return;
-    this._handout.putLate(growth);
-    this._wake?.();
-  }
-
-  _deliverNotice(frame) {
-    if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
-  }
-
-  #lose(cursor) {
-    cursor.gap = true;
-    this.gaps += 1;
-  }
-
-  #put(message, epoch) {
-    this._handout.put(message, epoch);
-    this._wake?.();
-  }
-
-  _fail(error) {
-    this._error = error;
-    this._wake?.();
-  }
-
-  async _listen(listener) {
-    for (;;) {
-      try {
-        for await (const message of this) callListener((listener), message, this);
-        return;
-      } catch (problem) {
-        if (!this._error && isTransient(problem)) await this.#pause(problem);
+        if (isTransient(problem)) await sleep(delay.pause((problem).retryAfter ?? null));
         else {
-          this._host.onError(problem, this);
-          return;
+          if (!(problem instanceof BusClosed)) this.onError(problem);
+          break;
         }
       }
     }
+    await Promise.all(this.#running);
+    this.marks?.close();
+  }
+
+  async #took(message) {
+    const { seq } = message;
+    if (seq === null) return;
+    const asks = message.question && !isOver(message);
+    if (asks) {
+      await this.free.acquire();
+      this.#open.add(seq);
+    }
+    this.#read = this.inbox.position && { seq, epoch: this.inbox.position.epoch || null };
+    if (!asks) return this.#moved();
+    const running = this.#answer(message)
+      .catch((problem) => problem instanceof BusClosed || this.onError(problem))
+      .then(() => {
+        this.#running.delete(running);
+        this.free.release();
+        this.#open.delete(seq);
+        this.#moved();
+      });
+    this.#running.add(running);
+  }
+
+  #moved() {
+    if (!this.#read) return;
+    const first = Math.min(...this.#open);
+    const seq = Math.min(this.#read.seq, first - 1);
+    if (seq > 0) this.marks?.reached({ seq, epoch: this.#read.epoch });
+  }
+
+  async #answer(question) {
+    let answer;
+    try {
+      answer = [payloadOf(await this.handler(question)), null];
+    } catch (problem) {
+      report(problem);
+      answer = [{}, errorText(problem)];
+    }
+    const delay = new Backoff();
+    for (;;) {
+      try {
+        await this.reply(question, ...answer);
+        return;
+      } catch (problem) {
+        const { code, retryAfter = null } = (problem);
+        if (OVER.includes(code)) return;
+        if (isTransient(problem) && !isOver(question)) await sleep(delay.pause(retryAfter));
+        else if (problem instanceof ServerError && answer[1] === null) answer = [{}, errorText(problem)];
+        else throw problem;
+      }
+    }
+  }
+}
+
+// --- teamwork.js ---
+
+class Teamwork extends Publisher {
+  #claims;
+  #hooks;
+  #onError;
+  #status = null;
+
+  constructor(parts, settings, hooks) {
+    super(parts, settings, hooks.echoes);
+    this.#hooks = hooks;
+    this.#onError = hooks.onError;
+    this.#claims = new Claims({ ...parts, connections: hooks.connections });
+    this._marks = new Marks((address, seq) => this.mark(address, seq), hooks.onError);
+    this._asks = new Asks();
+  }
+
+  async mark(address, seq, { back = false } = {}) {
+    const [room, channel] = splitAddress(address);
+    const parameters = { room, channel, seq, ...(back ? { back } : {}) };
+    const marked = await this.command("mark", parameters, { repeat: true });
+    this._marks.learn(`${room}:${channel}`, marked);
+    return marked;
+  }
+
+  work(address, handler, options = {}) {
+    splitAddress(address);
+    return new JobWorker(this.#claims, address, handler, { ...options, onError: this.#onError });
+  }
+
+  claim(address, { max = 1, wait = 0 } = {}) {
+    splitAddress(address);
+    return this.#claims.claim(address, { max, wait });
+  }
+
+  workOverview(address) {
+    return this.command("work", { channel: address }, { repeat: true });
+  }
+
+  retryJob(address, seq) {
+    return this.command("retry_job", { channel: address, seq }, { repeat: true });
+  }
+
+  discardJob(address, seq) {
+    return this.command("discard_job", { channel: address, seq }, { repeat: true });
+  }
+
+  async ask(to, message, { timeout = 30_000, durable = false, ...options } = {}) {
+    const frame = asking(messageFrame(options.type ?? "event", message, options), to, { timeout, durable });
+    const reply = this._asks.wait(frame.id, timeout);
+    reply.catch(() => {});
+    try {
+      const receipt = await this._publish(frame, { timeout: Math.min(timeout, this._settings.timeout) });
+      if (receipt.duplicate) await this.#findReply(frame.id);
+    } catch (problem) {
+      this._asks.failed(frame.id, problem);
+    }
+    return reply;
+  }
+
+  async #findReply(correlation) {
+    const { messages } = await this.historyPage(this.#hooks.inbox({}).address, { type: "reply", limit: 500 });
+    for (const { raw } of messages) if (raw.correlation === correlation) this._asks.take(raw);
+  }
+
+  answers(handler, { since = "mark", concurrency = 16 } = {}) {
+    const inbox = this.#hooks.inbox({ since });
+    return new Responder(inbox, handler, {
+      concurrency,
+      marks: since === "mark" ? this._marks.reader(inbox.address) : null,
+      reply: (question, payload, error) => this.reply(question, payload, { error }),
+      onError: this.#onError,
+    });
+  }
+
+  reply(question, payload = {}, { error = null, id = newId() } = {}) {
+    const to = typeof question === "string" ? question : question.id;
+    const frame = { type: "reply", id, to_message: to, payload, ...(error === null ? {} : { error }) };
+    if (typeof question !== "string" && question.replyTo !== null) frame.reply_to = question.replyTo;
+    return this._publish(frame, {});
+  }
+
+  async setStatus(options = {}) {
+    const said = Object.entries(options).filter(([, value]) => value !== undefined && value !== null);
+    this.#status = said.length && !options.ttl ? options : null;
+    const parameters = Object.fromEntries(said);
+    if (options.ttl) parameters.ttl = options.ttl / 1000;
+    await this.command("set_status", parameters, { repeat: true });
+  }
+
+  _resumeTeamwork() {
+    if (!this.#status) return;
+    this.setStatus(this.#status).catch((problem) => isTransient(problem) || this.#onError(problem));
+  }
+
+  _endTeamwork(error) {
+    this._asks.fail(error);
+    this.#claims.fail(error);
   }
 }
 
@@ -3095,7 +3871,7 @@ class Subscription {
 
 const SERVER_ID = "arqonbus_server";
 
-class Bus extends Publisher {
+class Bus extends Teamwork {
   #listeners = new Listeners();
   #answers;
   #logs = new Logs((address) => this.#answers.leave(address));
@@ -3109,7 +3885,13 @@ class Bus extends Publisher {
     const answers = new Answers((growth) => this.#folded(growth));
     const echoes = (address) =>
       this.#logs.subscriptionsOf(address || this.address).some((each) => each.echo);
-    super({ line, requests, answers }, settings, echoes);
+    const onError = (problem) => this._emit("error", problem);
+    super({ line, requests, answers }, settings, {
+      echoes,
+      onError,
+      connections: () => this.connections,
+      inbox: (options) => this.inbox(options),
+    });
     this.#answers = answers;
     this._line = line;
     this._buffer = settings.buffer;
@@ -3121,12 +3903,16 @@ class Bus extends Publisher {
       { line, requests, identity },
       {
         positions: () => this.#logs.positions(memberships.wanted()),
-        onRegistered: (answer, asked) => memberships.registered(answer.channels ?? {}, asked),
+        onRegistered: (answer, asked) => {
+          for (const [address, place] of Object.entries(answer.marks ?? {})) this._marks.learn(address, place);
+          memberships.registered(answer.channels ?? {}, asked);
+        },
         onFrame: (frame) => this.#receive(frame),
         onConnected: () => {
           memberships.reconcile();
           this._streams.goOn();
           this.#answers.reconnected();
+          if (connection.connections > 1) this._resumeTeamwork();
         },
         onState: (state) => {
           callListener(settings.onState, state);
@@ -3135,13 +3921,18 @@ class Bus extends Publisher {
         onEnd: (error) => this.#end(error),
       },
     );
-    const memberships = new Memberships({ line, connection, requests, commands: this, logs: this.#logs }, (problem) =>
-      this._emit("error", problem),
+    const { _marks: marks, _asks: asks } = this;
+    const memberships = new Memberships(
+      { line, connection, requests, commands: this, logs: this.#logs, marks },
+      onError,
     );
     this._connection = connection;
     this._memberships = memberships;
     this._host = {
       answers: this.#answers,
+      marks,
+      mark: (address, seq) => this.mark(address, seq),
+      takesReply: (frame) => asks.take(frame),
       get clientId() {
         return connection.clientId;
       },
@@ -3224,6 +4015,7 @@ class Bus extends Publisher {
   #end(error) {
     this._streams.fail(error);
     this.#answers.leave();
+    this._endTeamwork(error);
     for (const subscription of this.#logs.all) {
       if (error instanceof BusClosed) subscription._finish();
       else subscription._fail(error);
@@ -3232,6 +4024,7 @@ class Bus extends Publisher {
 
   #receive(frame) {
     const { type, room, channel, seq } = frame;
+    if (type === "error") this._asks.refused(frame);
     if (type === "ack" || (["command_response", "error"].includes(type) && seq === undefined)) {
       this._requests.answered(frame);
       return;
@@ -3249,6 +4042,7 @@ class Bus extends Publisher {
     if (Number.isInteger(frame.seq)) {
       this.#logs.advance(address, frame.seq);
       if (isOpening(frame) || isStreamEnd(frame)) this.#answers.take(frame);
+      this._asks.take(frame);
     }
     for (const subscription of this.#logs.receivers(address)) subscription._deliver(address, frame);
   }
@@ -3274,9 +4068,10 @@ class Bus extends Publisher {
   _kept(frame) {
     const grows =
       isOpening(frame) && frame.stream.state === "open" && this.#logs.live.has(`${frame.room}:${frame.channel}`);
-    return grows || this.#answers.get(frame.id)
-      ? new Message(frame, false, this.#answers.take(frame))
-      : super._kept(frame);
+    const message =
+      grows || this.#answers.get(frame.id) ? new Message(frame, false, this.#answers.take(frame)) : super._kept(frame);
+    message._mark = this._host.mark;
+    return message;
   }
 
   #notice(address, frame) {
@@ -3432,10 +4227,10 @@ class Identity {
 
 // --- connect.js ---
 
-function registrationOf({ clientId, clientType = "app", room, channel, screenName, avatar, personality }) {
+function registrationOf({ clientId, clientType = "app", room, channel, screenName, avatar, personality, card }) {
   const registration = {
     ...{ client_id: clientId, client_type: clientType, room, channel },
-    ...{ screen_name: screenName, avatar, personality },
+    ...{ screen_name: screenName, avatar, personality, card },
   };
   for (const key of Object.keys(registration)) {
     if (registration[key] === undefined || registration[key] === null) delete registration[key];
@@ -3496,16 +4291,21 @@ const VERSION = "1.0.0";
 
 export {
   ArqonBusError,
+  AskFailed,
   Backoff,
   Bus,
   BusClosed,
   CLOSE_CODES,
+  ClaimLost,
   ClosedByServer,
   ConnectionFailed,
   ConnectionLost,
   IdentityInUse,
+  Job,
+  JobWorker,
   Message,
   OutStream,
+  Responder,
   ServerError,
   Steer,
   StreamReset,

@@ -4,8 +4,14 @@ import * as modules from "../../clients/javascript/src/index.js";
 import type * as declared from "../../clients/javascript/arqonbus.js";
 
 // Applications do not construct these, so only their instances are compared.
-modules satisfies Omit<typeof declared, "Bus" | "OutStream" | "Steer" | "Subscription">;
+modules satisfies Omit<
+    typeof declared,
+    "Bus" | "Job" | "JobWorker" | "OutStream" | "Responder" | "Steer" | "Subscription"
+>;
 export const bus = (made: modules.Bus): declared.Bus => made;
+export const job = (made: modules.Job): declared.Job => made;
+export const worker = (made: modules.JobWorker): declared.JobWorker => made;
+export const responder = (made: modules.Responder): declared.Responder => made;
 export const stream = (made: modules.OutStream): declared.OutStream => made;
 export const steer = (made: modules.Steer): declared.Steer => made;
 export const subscription = (made: modules.Subscription): declared.Subscription => made;

@@ -13,18 +13,20 @@ export function report(problem) {
 }
 
 /**
- * Call a listener, if there is one. What it throws is reported.
+ * Call a listener, if there is one. What it throws is reported. Returns the end of an asynchronous one.
  * @template {unknown[]} Values
  * @param {((...values: Values) => unknown) | null | undefined} listener
  * @param {Values} values
+ * @returns {Promise<void> | undefined}
  */
 export function callListener(listener, ...values) {
   try {
     const result = /** @type {any} */ (listener?.(...values));
-    if (typeof result?.then === "function") result.then(null, report);
+    if (typeof result?.then === "function") return result.then(null, report);
   } catch (problem) {
     report(problem);
   }
+  return undefined;
 }
 
 /**

@@ -10,9 +10,9 @@ import { Line } from "./line.js";
 import { Logs } from "./logs.js";
 import { Memberships } from "./memberships.js";
 import { Message } from "./message.js";
-import { Publisher } from "./publisher.js";
 import { Requests } from "./requests.js";
 import { Subscription } from "./subscription.js";
+import { Teamwork } from "./teamwork.js";
 
 /** @import { ConnectOptions, JoinOptions, Listener, SubscribeOptions } from "../arqonbus.d.ts" */
 /** @import { ConnectionSettings } from "./connection.js" */
@@ -32,7 +32,7 @@ import { Subscription } from "./subscription.js";
 const SERVER_ID = "arqonbus_server";
 
 /** A client of the bus: one identity that stays connected. `connect` makes it. */
-export class Bus extends Publisher {
+export class Bus extends Teamwork {
   #listeners = new Listeners();
   /** @type {Answers} */
   #answers;
@@ -54,7 +54,13 @@ export class Bus extends Publisher {
     const answers = new Answers((growth) => this.#folded(growth));
     const echoes = (/** @type {string | null | undefined} */ address) =>
       this.#logs.subscriptionsOf(address || this.address).some((each) => each.echo);
-    super({ line, requests, answers }, settings, echoes);
+    const onError = (/** @type {unknown} */ problem) => this._emit("error", problem);
+    super({ line, requests, answers }, settings, {
+      echoes,
+      onError,
+      connections: () => this.connections,
+      inbox: (options) => this.inbox(options),
+    });
     this.#answers = answers;
     this._line = line;
     this._buffer = settings.buffer;
@@ -66,12 +72,16 @@ export class Bus extends Publisher {
       { line, requests, identity },
       {
         positions: () => this.#logs.positions(memberships.wanted()),
-        onRegistered: (answer, asked) => memberships.registered(answer.channels ?? {}, asked),
+        onRegistered: (answer, asked) => {
+          for (const [address, place] of Object.entries(answer.marks ?? {})) this._marks.learn(address, place);
+          memberships.registered(answer.channels ?? {}, asked);
+        },
         onFrame: (frame) => this.#receive(frame),
         onConnected: () => {
           memberships.reconcile();
           this._streams.goOn();
           this.#answers.reconnected();
+          if (connection.connections > 1) this._resumeTeamwork();
         },
         onState: (state) => {
           callListener(settings.onState, state);
@@ -80,14 +90,19 @@ export class Bus extends Publisher {
         onEnd: (error) => this.#end(error),
       },
     );
-    const memberships = new Memberships({ line, connection, requests, commands: this, logs: this.#logs }, (problem) =>
-      this._emit("error", problem),
+    const { _marks: marks, _asks: asks } = this;
+    const memberships = new Memberships(
+      { line, connection, requests, commands: this, logs: this.#logs, marks },
+      onError,
     );
     this._connection = connection;
     this._memberships = memberships;
     /** @type {SubscriptionHost} */
     this._host = {
       answers: this.#answers,
+      marks,
+      mark: (address, seq) => this.mark(address, seq),
+      takesReply: (frame) => asks.take(frame),
       get clientId() {
         return connection.clientId;
       },
@@ -198,6 +213,7 @@ export class Bus extends Publisher {
   #end(error) {
     this._streams.fail(error);
     this.#answers.leave();
+    this._endTeamwork(error);
     for (const subscription of this.#logs.all) {
       if (error instanceof BusClosed) subscription._finish();
       else subscription._fail(error);
@@ -209,6 +225,7 @@ export class Bus extends Publisher {
   /** @param {Frame} frame */
   #receive(frame) {
     const { type, room, channel, seq } = frame;
+    if (type === "error") this._asks.refused(frame);
     if (type === "ack" || (["command_response", "error"].includes(type) && seq === undefined)) {
       this._requests.answered(frame);
       return;
@@ -230,6 +247,7 @@ export class Bus extends Publisher {
     if (Number.isInteger(frame.seq)) {
       this.#logs.advance(address, frame.seq);
       if (isOpening(frame) || isStreamEnd(frame)) this.#answers.take(frame);
+      this._asks.take(frame);
     }
     for (const subscription of this.#logs.receivers(address)) subscription._deliver(address, frame);
   }
@@ -269,9 +287,10 @@ export class Bus extends Publisher {
   _kept(frame) {
     const grows =
       isOpening(frame) && frame.stream.state === "open" && this.#logs.live.has(`${frame.room}:${frame.channel}`);
-    return grows || this.#answers.get(frame.id)
-      ? new Message(frame, false, this.#answers.take(frame))
-      : super._kept(frame);
+    const message =
+      grows || this.#answers.get(frame.id) ? new Message(frame, false, this.#answers.take(frame)) : super._kept(frame);
+    message._mark = this._host.mark;
+    return message;
   }
 
   /**

@@ -40,15 +40,17 @@ export class Commands {
   }
 
   /**
-   * Every connected client, over all pages of `status`.
+   * The connected clients that you may see, over all pages: all of them, or those of a type, with a status, or with a
+   * skill on their card.
+   * @param {Types.ClientFilter} [filter]
    * @returns {AsyncGenerator<Types.ClientRow, void, undefined>}
    */
-  async *clients() {
-    /** @type {string | null} */
-    let after = "";
-    while (after !== null) {
-      /** @type {Types.Status} */
-      const page = await this.status({ limit: MAX_PAGE, after });
+  async *clients({ type, status, skill } = {}) {
+    const wanted = Object.entries({ type, status, skill }).filter(([, value]) => value !== undefined);
+    for (let after = ""; after !== null;) {
+      const parameters = { ...Object.fromEntries(wanted), limit: MAX_PAGE, after };
+      const command = wanted.length ? "list_clients" : "status";
+      const page = await this.command(command, parameters, { repeat: true });
       yield* page.clients;
       after = page.next ?? null;
     }
@@ -72,17 +74,19 @@ export class Commands {
   }
 
   /**
-   * Create a permanent channel (admins only). `retention`: `{ count: messages, age: seconds }`.
+   * Create a permanent channel (admins only). `retention`: `{ count: messages, age: seconds }`. With `work` it hands
+   * each message to one worker: `{ lease: seconds, attempts, hold: seconds, dead: address }`.
    * @param {string} address
    * @param {NonNullable<Parameters<Types.Bus["createChannel"]>[1]>} [options]
    * @returns {Promise<Types.JsonObject>}
    */
-  createChannel(address, { description = "", metadata, ephemeral = false, retention, type = "custom" } = {}) {
+  createChannel(address, { description = "", metadata, ephemeral = false, retention, work, type = "custom" } = {}) {
     /** @type {Frame} */
     const parameters = { channel: address, description, type };
     if (metadata) parameters.metadata = metadata;
     if (ephemeral) parameters.ephemeral = true;
     if (retention) parameters.retention = retention;
+    if (work) parameters.work = work;
     return this.command("create_channel", parameters);
   }
 

@@ -13,11 +13,11 @@ import { Backoff } from "./pacing.js";
  * The registration frame without its type. Throws ServerError for what no server accepts.
  * @param {ConnectOptions} options
  */
-function registrationOf({ clientId, clientType = "app", room, channel, screenName, avatar, personality }) {
+function registrationOf({ clientId, clientType = "app", room, channel, screenName, avatar, personality, card }) {
   /** @type {Frame} */
   const registration = {
     ...{ client_id: clientId, client_type: clientType, room, channel },
-    ...{ screen_name: screenName, avatar, personality },
+    ...{ screen_name: screenName, avatar, personality, card },
   };
   for (const key of Object.keys(registration)) {
     if (registration[key] === undefined || registration[key] === null) delete registration[key];

@@ -57,6 +57,40 @@ export class ServerError extends ArqonBusError {
 }
 
 /**
+ * The job belongs to somebody else now, or to nobody. `why` is `expired`, `taken` or `cancelled`. `by` is the client
+ * that has the job.
+ */
+export class ClaimLost extends ServerError {
+  /** @param {ErrorObject} error */
+  constructor(error) {
+    super(error);
+    const { claim, why, by, seq } = this.details[0] ?? {};
+    this.claim = String(claim ?? "");
+    this.why = String(why ?? "");
+    /** @type {string | null} */
+    this.by = typeof by === "string" ? by : null;
+    /** @type {number | null} */
+    this.seq = Number.isInteger(seq) ? seq : null;
+  }
+}
+
+/**
+ * The error of the server's frame.
+ * @param {ErrorObject} [error]
+ */
+export const refusal = (error) => (error?.code === "CLAIM_LOST" ? new ClaimLost(error) : new ServerError(error));
+
+/** The other side of a question answered that it has no answer. `reply` is its message. */
+export class AskFailed extends ArqonBusError {
+  /** @param {import("./message.js").Message} reply */
+  constructor(reply) {
+    super(`${reply.sender}: ${reply.error}`);
+    this.reply = reply;
+    this.reason = String(reply.error ?? "");
+  }
+}
+
+/**
  * What each close code of the server means, and whether a client reconnects after it.
  * @type {Readonly<Record<number, CloseKind>>}
  */
@@ -126,6 +160,15 @@ export const isBusy = (problem) => BUSY_CODES.includes(problem?.code);
  * @param {any} problem
  */
 export const isTransient = (problem) => problem instanceof TimedOut || TRANSIENT_CODES.includes(problem?.code);
+
+/**
+ * A text about a problem of the application that fits into the server's limit.
+ * @param {unknown} problem
+ */
+export const errorText = (problem) =>
+  [...String(problem instanceof Error ? problem : (/** @type {any} */ (problem)?.message ?? problem))]
+    .slice(0, 2_000)
+    .join("");
 
 /**
  * The server ended a streamed message that this client owns.

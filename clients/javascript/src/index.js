@@ -17,9 +17,11 @@ export { splitAddress } from "./addresses.js";
 export { Bus } from "./bus.js";
 export { connect } from "./connect.js";
 export {
+  AskFailed,
   ArqonBusError,
   BusClosed,
   CLOSE_CODES,
+  ClaimLost,
   ClosedByServer,
   ConnectionFailed,
   ConnectionLost,
@@ -29,7 +31,10 @@ export {
   TimedOut,
   comesBack,
 } from "./errors.js";
+export { JobWorker } from "./job-worker.js";
+export { Job } from "./jobs.js";
 export { Message } from "./message.js";
 export { OutStream, Steer } from "./out-stream.js";
 export { Backoff } from "./pacing.js";
+export { Responder } from "./responder.js";
 export { Subscription } from "./subscription.js";

@@ -6,16 +6,17 @@ import { ArqonBusError, ServerError, TimedOut, isTransient } from "./errors.js";
 import { newId } from "./frames.js";
 import { resumedPlace } from "./logs.js";
 import { Backoff, KeyedQueue } from "./pacing.js";
-import { isPosition, placeIn, sinceTime } from "./positions.js";
+import { MARK, isAnotherLog, isPosition, placeIn, sinceTime } from "./positions.js";
 import { sleep } from "./timing.js";
 
 /** @import { Joined, Position, Since } from "../arqonbus.d.ts" */
-/** @import { Commands } from "./commands.js" */
 /** @import { Connection } from "./connection.js" */
 /** @import { Line } from "./line.js" */
 /** @import { LogAnswer, Logs } from "./logs.js" */
+/** @import { Marks } from "./marks.js" */
 /** @import { Requests } from "./requests.js" */
 /** @import { Subscription } from "./subscription.js" */
+/** @import { Teamwork } from "./teamwork.js" */
 
 /** The memberships of one client. */
 export class Memberships {
@@ -23,15 +24,17 @@ export class Memberships {
   #queue = new KeyedQueue();
 
   /**
-   * @param {{ line: Line, connection: Connection, requests: Requests, commands: Commands, logs: Logs }} parts
+   * @param {{ line: Line, connection: Connection, requests: Requests, commands: Teamwork, logs: Logs,
+   *   marks: Marks }} parts
    * @param {(problem: Error) => void} onError gets the error that ended a membership from `join`
    */
-  constructor({ line, connection, requests, commands, logs }, onError) {
+  constructor({ line, connection, requests, commands, logs, marks }, onError) {
     this.line = line;
     this.connection = connection;
     this.requests = requests;
     this.commands = commands;
     this.logs = logs;
+    this.marks = marks;
     this.onError = onError;
     /**
      * Channels that the application joined, which stay while subscriptions come and go. The value says whether it wants
@@ -117,17 +120,18 @@ export class Memberships {
 
   /**
    * @param {string} address
-   * @param {Position | null} since
+   * @param {Position | typeof MARK | null} since
    * @param {{ own?: boolean, parts?: boolean, onJoined?: ((result: Joined) => void) | null }} [options] `own`: `since`
    *   is the client's own place, and not that of a new subscription; `onJoined` runs before any frame that follows the
    *   answer
    * @returns {Promise<Joined>}
    */
   async #join(address, since, { own = false, parts = this.#wantsParts(address), onJoined = null } = {}) {
-    /** @type {{ channel: string, since?: number, epoch?: string, parts?: boolean }} */
+    /** @type {{ channel: string, since?: number | string, epoch?: string, parts?: boolean }} */
     const parameters = { channel: address };
     if (!parts) parameters.parts = false;
-    if (since) {
+    if (since === MARK) parameters.since = MARK;
+    else if (since) {
       parameters.since = since.seq;
       // An empty epoch says that the log was unknown.
       if (typeof since.epoch === "string") parameters.epoch = since.epoch;
@@ -137,7 +141,8 @@ export class Memberships {
       this.members.add(address);
       if (parts) this.quiet.delete(address);
       else this.quiet.add(address);
-      this.logs.joined(address, result, since, own);
+      if (since === MARK) this.#marked(address, result);
+      this.logs.joined(address, result, since === MARK ? { seq: result.mark } : since, own);
       onJoined?.(result);
     };
     const frame = { type: "command", id: newId(), command: "join_channel", parameters };
@@ -148,6 +153,17 @@ export class Memberships {
       if (problem instanceof TimedOut) this.members.add(address);
       throw problem;
     }
+  }
+
+  /**
+   * The server answered a join from the mark on.
+   * @param {string} address
+   * @param {LogAnswer & { mark?: number }} result
+   */
+  #marked(address, result) {
+    // Of another log the mark counts as absent, and everything that is left comes.
+    result.mark ??= result.seq;
+    this.marks.learn(address, placeIn(result, result.recovered === false ? 0 : result.mark));
   }
 
   /**
@@ -284,13 +300,15 @@ export class Memberships {
   async #enter(subscription) {
     if (subscription.closed) return;
     const { address } = subscription;
-    const since = await this.#positionOf(address, subscription.since);
+    const marked = subscription.since === MARK;
+    const since = marked ? MARK : await this.#positionOf(address, subscription.since);
     if (subscription.closed) return;
     const onJoined = (/** @type {Joined} */ result) => {
       if (subscription.closed) return;
       // Because of another iterator's `since` the server may send older messages again. They are not for this one.
-      if (!since) subscription._startAt(address, placeIn(result));
-      else subscription._startAt(address, resumedPlace(result, since.seq), result.recovered === false && since.seq > 0);
+      const seq = since === MARK ? Number(result.mark) : since?.seq;
+      if (seq === undefined) subscription._startAt(address, placeIn(result));
+      else subscription._startAt(address, resumedPlace(result, seq), result.recovered === false && seq > 0);
       this.logs.add(subscription);
     };
     await this.#join(address, since, { onJoined });
@@ -302,7 +320,8 @@ export class Memberships {
    */
   async #startWithoutJoin(subscription) {
     const { address } = subscription;
-    const since = await this.#positionOf(address, subscription.since);
+    const marked = subscription.since === MARK;
+    const since = marked ? await this.#markOf(address) : await this.#positionOf(address, subscription.since);
     if (subscription.closed) return;
     const current = this.logs.places.get(address);
     if (since) {
@@ -311,6 +330,21 @@ export class Memberships {
       subscription._catchUpTo(address, current?.seq ?? 0);
     } else if (current) subscription._startAt(address, current);
     this.logs.add(subscription);
+  }
+
+  /**
+   * The mark of a log that arrives without a membership. Without one it begins now, and the server is told so: what
+   * comes before the next start must not be lost.
+   * @param {string} address
+   * @returns {Promise<Position>}
+   */
+  async #markOf(address) {
+    const place = this.logs.places.get(address) ?? { seq: 0, epoch: null };
+    const mark = this.marks.get(address);
+    if (mark && !isAnotherLog(mark, place)) return mark;
+    if (mark) return { ...mark, seq: Math.max(1, mark.seq) };
+    await this.commands.mark(address, place.seq);
+    return place;
   }
 
   /**

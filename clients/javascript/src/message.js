@@ -47,6 +47,18 @@ export class Message {
     this.afterGap = afterGap;
     /** The frame as it arrived. */
     this.raw = frame;
+    /** @type {((address: string, seq: number) => Promise<import("../arqonbus.d.ts").Marked>) | null} moves the mark */
+    this._mark = null;
+  }
+
+  /**
+   * Tell the server that this message, and all before it in its log, are dealt with. A reader that starts with
+   * `since: "mark"` goes on behind it.
+   * @returns {Promise<import("../arqonbus.d.ts").Marked>}
+   */
+  async mark() {
+    if (!this._mark || this.seq === null) throw new TypeError("Only a message of a log of this bus can be marked.");
+    return this._mark(this.address, this.seq);
   }
 
   /** The server's time. */
@@ -80,6 +92,28 @@ export class Message {
   /** Whether it arrived through an inbox. */
   get private() {
     return this.room === INBOX_ROOM;
+  }
+
+  // --- questions and replies ---
+
+  /** Whether the sender waits for a reply. */
+  get question() {
+    return typeof this.raw.reply_to === "string" && objectOr(this.raw.ask) === this.raw.ask;
+  }
+
+  /** Of a question: the client id of who asks. Null for any other message. */
+  get replyTo() {
+    return this.question ? String(this.raw.reply_to) : null;
+  }
+
+  /** Of a question and its reply: what connects them. Null for any other message. */
+  get correlation() {
+    return typeof this.raw.correlation === "string" ? this.raw.correlation : null;
+  }
+
+  /** Of a reply: why the other side has no answer. Null for any other message. */
+  get error() {
+    return this.type === "reply" && typeof this.raw.error === "string" ? this.raw.error : null;
   }
 
   // --- streamed messages ---

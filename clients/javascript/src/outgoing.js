@@ -2,6 +2,7 @@
 
 import { ALL, INBOX_ROOM, splitAddress } from "./addresses.js";
 import { newId } from "./frames.js";
+import { sinceTime } from "./positions.js";
 
 /** @import { PublishOptions } from "../arqonbus.d.ts" */
 /** @import { Frame } from "./frames.js" */
@@ -10,10 +11,10 @@ import { newId } from "./frames.js";
  * The frame of a new message.
  * @param {string} type
  * @param {unknown} message a text, or an object, which is the payload
- * @param {Pick<PublishOptions, "payload" | "metadata" | "id">} options
+ * @param {Pick<PublishOptions, "payload" | "metadata" | "id" | "deliverAt">} options
  * @returns {Frame}
  */
-export function messageFrame(type, message, { payload, metadata, id = newId() }) {
+export function messageFrame(type, message, { payload, metadata, deliverAt, id = newId() }) {
   /** @type {Frame} */
   const frame = { type, id };
   if (message !== null && typeof message === "object") {
@@ -24,6 +25,7 @@ export function messageFrame(type, message, { payload, metadata, id = newId() })
     if (payload !== undefined) frame.payload = payload;
   }
   if (metadata !== undefined) frame.metadata = metadata;
+  if (deliverAt !== undefined && deliverAt !== null) frame.deliver_at = sinceTime(deliverAt);
   return frame;
 }
 

@@ -5,6 +5,9 @@
 /** @typedef {{ seq: number, epoch: string | null }} Place a position; `epoch` is null as long as the log is unknown */
 /** @typedef {{ seq: number, epoch?: string | null }} LogRow what the server says about a log */
 
+/** As `since`: behind the mark that the server remembers. */
+export const MARK = "mark";
+
 /**
  * @param {unknown} value
  * @returns {value is Position}

@@ -53,9 +53,9 @@ export class Publisher extends Commands {
   async publish(address, message, options = {}) {
     const frame = addressed(messageFrame(options.type ?? "event", message, options), address);
     if (options.steer !== undefined && options.steer !== null) frame.steer = streamId(options.steer);
-    if (frame.type === "private") return this.#publish(frame, { ...options, ack: true });
+    if (frame.type === "private") return this._publish(frame, { ...options, ack: true });
     if (options.echo ?? this.#echoes(address)) frame.echo = true;
-    return this.#publish(frame, options);
+    return this._publish(frame, options);
   }
 
   /**
@@ -68,7 +68,7 @@ export class Publisher extends Commands {
   async private(to, message, options = {}) {
     const frame = messageFrame("private", message, options);
     frame.to = Array.isArray(to) ? to : [to];
-    return this.#publish(frame, { ...options, ack: true });
+    return this._publish(frame, { ...options, ack: true });
   }
 
   /**
@@ -76,7 +76,7 @@ export class Publisher extends Commands {
    * @param {PublishOptions} options
    * @returns {Promise<Receipt>}
    */
-  async #publish(frame, { ack = true, timeout = this._settings.timeout }) {
+  async _publish(frame, { ack = true, timeout = this._settings.timeout }) {
     await this.#unacked.acquire();
     try {
       if (!ack) {

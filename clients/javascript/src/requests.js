@@ -1,11 +1,12 @@
 /** Frames out, and the answers to them: what was sent, what waits, and what is sent again after a break. */
 
-import { ConnectionLost, ServerError, TimedOut, isBusy } from "./errors.js";
+import { ConnectionLost, TimedOut, isBusy, refusal } from "./errors.js";
 import { frameFault, newId, rewriteJson, tooDeep } from "./frames.js";
 import { Backoff, Pacer } from "./pacing.js";
 import { sleep } from "./timing.js";
 
 /** @import { CommandOptions } from "../arqonbus.d.ts" */
+/** @import { ServerError } from "./errors.js" */
 /** @import { Frame, FrameLimits } from "./frames.js" */
 /** @import { Line } from "./line.js" */
 /** @import { Link } from "./link.js" */
@@ -206,7 +207,7 @@ export class Requests {
   answered(frame) {
     const failed = frame.type === "error" || frame.status === "error";
     if (frame.request_id != null) this.#settle(frame, failed);
-    else if (failed) this.#refused(new ServerError(frame.error));
+    else if (failed) this.#refused(refusal(frame.error));
   }
 
   /**
@@ -219,7 +220,7 @@ export class Requests {
     if (!pending) return;
     // The server did not take it and closes in a moment. The next connection sends it again.
     if (failed && pending.repeat && frame.error?.code === "RESTARTING") return;
-    if (failed) pending.reject(new ServerError(frame.error));
+    if (failed) pending.reject(refusal(frame.error));
     else {
       pending.onAnswer?.(frame);
       pending.resolve(frame);

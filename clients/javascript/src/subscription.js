@@ -1,19 +1,21 @@
 /** The messages of one channel, for one reader. */
 
 import { ALL, INBOX_ROOM, isJoinable, splitAddress } from "./addresses.js";
-import { callListener, report } from "./application.js";
+import { report } from "./application.js";
 import { MAX_PAGE, catchUp } from "./catch-up.js";
 import { Cursor } from "./cursor.js";
 import { BusClosed, isTransient } from "./errors.js";
 import { isStreamEnd } from "./growth.js";
 import { Handout } from "./handout.js";
+import { listen } from "./listening.js";
 import { Message } from "./message.js";
 import { sleep } from "./timing.js";
 
-/** @import { Listener, Position, Since, SubscribeOptions } from "../arqonbus.d.ts" */
+/** @import { Listener, Marked, Position, Since, SubscribeOptions } from "../arqonbus.d.ts" */
 /** @import { Answers } from "./answers.js" */
 /** @import { Frame } from "./frames.js" */
 /** @import { Growth } from "./growth.js" */
+/** @import { MarkReader, Marks } from "./marks.js" */
 /** @import { Place } from "./positions.js" */
 
 /**
@@ -22,6 +24,9 @@ import { sleep } from "./timing.js";
  * @property {string} clientId
  * @property {boolean} closed whether the bus has ended
  * @property {Answers} answers the streamed messages that grow
+ * @property {Marks} marks
+ * @property {(address: string, seq: number) => Promise<Marked>} mark
+ * @property {(frame: Frame) => boolean} takesReply whether a message is the reply to a question of this client
  * @property {(subscription: Subscription) => Promise<void>} attach starts the delivery, and joins the channel
  * @property {(subscription: Subscription) => Promise<void>} detach ends the delivery, and leaves an unused channel
  * @property {(address: string, after: number, limit: number) => Promise<Frame[]>} historyFrames
@@ -45,7 +50,7 @@ export class Subscription {
   constructor(
     host,
     address,
-    { since = null, echo = false, broadcasts = true, presence = false, parts = true, buffer },
+    { since = null, echo = false, broadcasts = true, presence = false, parts = true, autoMark = false, buffer },
   ) {
     if (!(buffer >= 1)) throw new RangeError("`buffer` must be 1 or more.");
     const [room, channel] = splitAddress(address);
@@ -58,12 +63,15 @@ export class Subscription {
     this.broadcasts = broadcasts;
     this.presence = presence;
     this.parts = parts;
+    this.autoMark = autoMark;
     this.buffer = buffer;
     /** Messages of ephemeral channels that did not fit into the buffer. No other message is ever dropped. */
     this.dropped = 0;
     /** How often messages were lost because the log did not reach back far enough. */
     this.gaps = 0;
     this._host = host;
+    /** @type {MarkReader | null} moves the mark behind what was read */
+    this._marker = null;
     this._handout = new Handout(this.address);
     /** @type {Map<string, Cursor>} */
     this._cursors = new Map();
@@ -123,12 +131,14 @@ export class Subscription {
   async close() {
     if (this._closed) return;
     this._finish();
+    await this._host.marks.settled(this.address);
     await this._host.detach(this);
   }
 
   /** End without an error. The reader still gets what is in the buffer. */
   _finish() {
     this._closed = true;
+    this._marker?.close();
     this._end();
     this._wake?.();
   }
@@ -159,6 +169,7 @@ export class Subscription {
 
   /** @returns {Promise<IteratorResult<Message, undefined>>} */
   async #read() {
+    this.#markRead();
     for (;;) {
       try {
         if (!this._opened && !this._closed) await this.open();
@@ -179,6 +190,16 @@ export class Subscription {
     }
   }
 
+  /** The reader asks for the next message, so it has dealt with those before, and with its own. */
+  #markRead() {
+    if (!this.autoMark || !this._opened || this._closed) return;
+    this._marker ??= this._host.marks.reader(this.address);
+    const { last, lagging, epoch } = this.#cursor(this.address);
+    const all = !this._handout.length && !lagging && last !== null;
+    const place = all ? { seq: last, epoch } : this._handout.taken;
+    if (place && place.seq > 0) this._marker.reached(place);
+  }
+
   /**
    * Put a page of the history into the empty buffer. While the server is away or busy this is repeated, and any other
    * error ends the subscription.
@@ -192,7 +213,7 @@ export class Subscription {
       if (await catchUp(cursor, limit, page, (frame) => this.#accept(address, frame, cursor, true))) this.gaps += 1;
     } catch (problem) {
       if (this._closed || this._error) return;
-      if (isTransient(problem)) await this.#pause(problem);
+      if (isTransient(problem)) await this._pause(problem);
       else {
         this._fail(problem);
         this._host.detach(this).catch(report);
@@ -201,7 +222,7 @@ export class Subscription {
   }
 
   /** @param {any} problem an error after which another attempt is worthwhile */
-  async #pause(problem) {
+  async _pause(problem) {
     await Promise.race([sleep(problem.retryAfter ?? 1_000), this._over]);
   }
 
@@ -310,6 +331,7 @@ export class Subscription {
     if (ends && this._handout.passEnd(frame.of, address, { seq: frame.seq, epoch: cursor.epoch })) return;
     if (growth && !ends && this._handout.hasGrowing(growth.of)) return;
     if (frame.from === this._host.clientId && !this.echo) return;
+    if (address.startsWith(`${INBOX_ROOM}:`) && this._host.takesReply(frame)) return;
     if (growth && !ends) this._handout.addGrowing(growth.of);
     const { gap } = cursor;
     cursor.gap = false;
@@ -348,6 +370,7 @@ export class Subscription {
    * @param {string | null} epoch
    */
   #put(message, epoch) {
+    message._mark = this._host.mark;
     this._handout.put(message, epoch);
     this._wake?.();
   }
@@ -365,19 +388,7 @@ export class Subscription {
    * Call `listener` with each message, instead of iterating.
    * @param {Listener} listener
    */
-  async _listen(listener) {
-    for (;;) {
-      try {
-        for await (const message of this) callListener(/** @type {any} */ (listener), message, this);
-        return;
-      } catch (problem) {
-        // Code that iterates can try again. A listener cannot, so that is done here.
-        if (!this._error && isTransient(problem)) await this.#pause(problem);
-        else {
-          this._host.onError(problem, this);
-          return;
-        }
-      }
-    }
+  _listen(listener) {
+    return listen(this, listener, (problem) => this._host.onError(problem, this));
   }
 }
