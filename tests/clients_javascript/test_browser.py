@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page
 
 import arqonbus
 from tests.console.conftest import browser
+from tests.harness.browser import expect
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 
@@ -209,10 +210,10 @@ async def test_a_line_that_went_dead_is_found_when_the_browser_tells_of_a_change
         await asyncio.to_thread(run.expect, "hush")
         await other.publish(f"{fresh_room}:x", "two")
         await change()
-        await expect(state).to_have_text("reconnecting", timeout=30_000)
+        await expect(state).to_have_text("reconnecting")
         run.tell("mend")
         await context.set_offline(False)
-        await expect(heard).to_have_text(["one", "two"], timeout=30_000)
+        await expect(heard).to_have_text(["one", "two"])
     await context.close()
 
 

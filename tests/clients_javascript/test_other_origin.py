@@ -9,11 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page
 
 import arqonbus
 from tests.conftest import StartServer
 from tests.console.conftest import browser
+from tests.harness.browser import expect
 from tests.harness.server import BusServer, http_request
 
 __all__ = ["browser"]
@@ -107,7 +108,7 @@ async def test_a_page_of_another_site_comes_in_with_a_ticket_for_each_connection
     server.start()
     async with arqonbus.connect(server.url, token=back_end.token, client_id="editor", wait=20) as bus:
         await bus.publish(address, "after")
-        await expect(heard).to_have_text(["1 before", "2 after"], timeout=20_000)
+        await expect(heard).to_have_text(["1 before", "2 after"])
         assert back_end.sold >= 2
 
         # A network that is gone and comes back: the page is told at once, and catches up.
@@ -116,7 +117,7 @@ async def test_a_page_of_another_site_comes_in_with_a_ticket_for_each_connection
         await expect(state).to_have_text("reconnecting")
         await bus.publish(address, "meanwhile")
         await page.context.set_offline(False)
-        await expect(heard).to_have_text(["1 before", "2 after", "3 meanwhile"], timeout=20_000)
+        await expect(heard).to_have_text(["1 before", "2 after", "3 meanwhile"])
 
 
 async def test_without_a_ticket_it_is_told_what_it_needs(shared_server: BusServer, page: Page) -> None:

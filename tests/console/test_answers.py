@@ -6,9 +6,10 @@ import asyncio
 import re
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page
 
 from tests.conftest import StartServer
+from tests.harness.browser import expect
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 
@@ -213,5 +214,5 @@ async def test_an_answer_survives_a_restart_of_the_server_while_the_page_shows_i
     await asyncio.to_thread(server.restart)
     await out.write("After.")
     await out.end()
-    await expect(said).to_have_text("Before. After.", timeout=30_000)
-    await expect(page.locator(".answer-pane .badge.stream")).to_have_text("complete", timeout=30_000)
+    await expect(said).to_have_text("Before. After.")
+    await expect(page.locator(".answer-pane .badge.stream")).to_have_text("complete")

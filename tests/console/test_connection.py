@@ -10,11 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page
 
 import arqonbus
 from tests.conftest import StartServer
 from tests.harness.backends import Storage, clean_environment
+from tests.harness.browser import expect
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
 from tests.harness.server import BusServer
 from tests.harness.waiting import free_port, wait_until

@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page
 
 from tests.conftest import StartServer
 from tests.harness.backends import Storage
+from tests.harness.browser import expect
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_until
 from tests.reliability.traffic import query

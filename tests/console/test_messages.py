@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page
 
+from tests.harness.browser import expect
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 

@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page
 
 from tests.harness.backends import Storage, clean_environment
+from tests.harness.browser import expect
 from tests.harness.processes import ManagedProcess
 from tests.harness.server import BusServer
 from tests.harness.waiting import free_port

@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
-from playwright.async_api import expect
 from websockets.asyncio.client import connect as connect_socket
 
 from bus.commands import registry
 from bus.protocol.errors import CLOSE_CODES, ERRORS
+from tests.harness.browser import expect
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 

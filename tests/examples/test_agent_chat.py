@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
 from tests.clients_python.conftest import CLIENT_SOURCE
 from tests.harness import frameworks
 from tests.harness.backends import clean_environment
+from tests.harness.browser import expect_sync as expect
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
 from tests.harness.server import http_request
 from tests.harness.waiting import free_port, wait_until
@@ -25,7 +26,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 CHAT = PROJECT_ROOT / "examples" / "agent_chat"
 BEGIN = "This answer is one message of the bus"
 END = "nothing is missing and nothing is there twice."
-WAIT = 40_000
 
 
 class Chat:
@@ -86,7 +86,7 @@ def page(chat: Chat) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         shown = browser.new_page()
         shown.goto(chat.url)
-        expect(shown.locator("#state")).to_have_text("connected", timeout=WAIT)
+        expect(shown.locator("#state")).to_have_text("connected")
         yield shown
         browser.close()
     print(chat.worker.log_tail(), chat.server.log_tail(), sep="\n")  # for the report of a failed test
@@ -97,14 +97,14 @@ def ask(page: Page, question: str) -> Locator:
     page.fill("#text", question)
     page.press("#text", "Enter")
     answer = page.locator("li.question", has_text=question).locator("xpath=following-sibling::li[1]")
-    expect(answer).to_contain_text(BEGIN, timeout=WAIT)
+    expect(answer).to_contain_text(BEGIN)
     expect(page.locator("#text")).to_have_value("")  # htmx sent the form, and the page stayed
     return answer
 
 
 def expect_whole(answer: Locator) -> None:
     """The answer is complete, and there once."""
-    expect(answer).to_have_attribute("data-state", "complete", timeout=WAIT)
+    expect(answer).to_have_attribute("data-state", "complete")
     text = answer.inner_text().strip()
     assert text.startswith(BEGIN), text
     assert text.endswith(END), text
@@ -115,7 +115,7 @@ def test_an_answer_survives_a_reload_and_the_death_of_the_server(chat: Chat, pag
     answer = ask(page, "What survives?")
     chat.worker.freeze()
     page.reload()
-    expect(answer).to_contain_text(BEGIN, timeout=WAIT)  # what came before the reload
+    expect(answer).to_contain_text(BEGIN)  # what came before the reload
     expect(answer).to_have_attribute("data-state", "open")
     assert END not in answer.inner_text()
 
@@ -144,16 +144,16 @@ def test_each_answer_has_its_own_stop_button(chat: Chat, page: Page) -> None:
     chat.worker.freeze()
     button = answer.get_by_role("button")
     button.click()
-    expect(button).to_have_text("Stopping …", timeout=WAIT)
+    expect(button).to_have_text("Stopping …")
     expect(button).to_be_disabled()
     chat.worker.thaw()
-    expect(answer).to_have_attribute("data-state", "stopped", timeout=WAIT)
+    expect(answer).to_have_attribute("data-state", "stopped")
     assert END not in answer.inner_text()
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
 
 
 def test_messages_do_not_overlap_in_a_low_window(page: Page) -> None:
-    expect(page.locator("li.answer").first).to_be_visible(timeout=WAIT)
+    expect(page.locator("li.answer").first).to_be_visible()
     page.set_viewport_size({"width": 500, "height": 300})
     heights = page.locator("li").evaluate_all("items => items.map(item => item.clientHeight - item.scrollHeight)")
     assert heights, "no messages"
@@ -165,11 +165,11 @@ def test_without_the_server_a_question_stays_and_the_page_says_why(chat: Chat, p
     try:
         page.fill("#text", "Is anybody there?")
         page.press("#text", "Enter")
-        expect(page.get_by_role("alert")).to_contain_text("the server does not answer", timeout=WAIT)
+        expect(page.get_by_role("alert")).to_contain_text("the server does not answer")
         expect(page.locator("#text")).to_have_value("Is anybody there?")
     finally:
         chat.serve()
-    expect(page.locator("#state")).to_have_text("connected", timeout=WAIT)
+    expect(page.locator("#state")).to_have_text("connected")
     page.press("#text", "Enter")
-    expect(page.locator("#text")).to_have_value("", timeout=WAIT)
+    expect(page.locator("#text")).to_have_value("")
     expect(page.locator("#problem")).to_be_empty()

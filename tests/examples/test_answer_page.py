@@ -6,17 +6,16 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 from arqonbus import sync
 from tests.conftest import StartServer
+from tests.harness.browser import expect_sync as expect
 from tests.harness.pages import served
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.waiting import wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded]
-
-WAIT = 20_000
 
 
 @pytest.fixture
@@ -37,20 +36,20 @@ def test_the_page_shows_steers_and_stops_an_answer(start_server: StartServer, pa
         out.flush()
         page.goto(f"{url}?bus={server.url}&address={fresh_room}:answers")
         answer = page.locator("li").first
-        expect(answer.locator("span")).to_have_text("Once upon ", timeout=WAIT)
+        expect(answer.locator("span")).to_have_text("Once upon ")
         out.write("a time")
-        expect(answer.locator("span")).to_have_text("Once upon a time", timeout=WAIT)
+        expect(answer.locator("span")).to_have_text("Once upon a time")
 
         page.get_by_label("Steer").fill("shorter, please")
         page.get_by_role("button", name="Steer").click()
         steer = wait_until(out.waiting_steers, "the owner gets the steer")[0]
         assert steer.text == "shorter, please"
         steer.took()
-        expect(page.locator("li").last).to_have_text("shorter, please", timeout=WAIT)
+        expect(page.locator("li").last).to_have_text("shorter, please")
 
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("button", name="Stopping …")).to_be_disabled()
         wait_until(lambda: bool(out.stop_requested), "the owner is asked to stop")
-    expect(answer).to_have_attribute("data-state", "stopped", timeout=WAIT)
+    expect(answer).to_have_attribute("data-state", "stopped")
     expect(page.get_by_role("button")).to_have_count(0)
     expect(page.locator("#problem")).to_be_empty()

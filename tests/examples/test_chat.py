@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from tests.conftest import StartServer
+from tests.harness.browser import expect_sync as expect
 from tests.harness.pages import served
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.waiting import free_port
@@ -88,8 +89,8 @@ def test_people_talk_and_go_on_over_a_restart_of_the_server(
     expect(ada.locator("#state")).to_have_text("reconnecting")
     say(ada, "anybody there?")
     server.start()
-    expect(ada.locator("#state")).to_have_text("connected", timeout=20_000)
-    expect(bob.locator("li.message").last).to_have_text("Adaanybody there?", timeout=20_000)
+    expect(ada.locator("#state")).to_have_text("connected")
+    expect(bob.locator("li.message").last).to_have_text("Adaanybody there?")
     say(bob, "yes")
     for page in (ada, bob):
         expect(page.locator("li.message")).to_have_count(4)
