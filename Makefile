@@ -22,6 +22,9 @@ DEV_READY := $(VENV)/.installed-dev
 PYTEST_MANY = $(PY) -m pytest --numprocesses=$(JOBS) --dist=worksteal
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes
 
+# Python keeps what it has compiled, also where the environment forbids that: the tests start it some thousand times.
+unexport PYTHONDONTWRITEBYTECODE
+
 # The first Python of the supported range; PYTHON=/path/to/python chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo "$$p"; break; }; \
@@ -75,9 +78,16 @@ test: test-protocol test-embedded test-cluster ## run all tests on SQLite + memo
 test-protocol: $(DEV_READY) ## run the pure tests of the protocol, which must cover all of its branches
 	$(PY) -m pytest --backend=embedded tests/protocol --quiet --cov=bus.protocol --cov-branch --cov-fail-under=100
 
+# Each process of the tests reads all of them. One process alone compiles them first.
+.PHONY: test-compile
+test-compile: $(DEV_READY)
+	@mkdir -p var
+	@$(PY) -m pytest --backend=embedded --collect-only --quiet > var/collected.txt || { cat var/collected.txt; exit 1; }
+
+# Without ARGS, the tests of the protocol are left to test-protocol.
 .PHONY: test-embedded
 test-embedded: $(DEV_READY) npm
-	$(PYTEST_MANY) --backend=embedded $(ARGS)
+	$(PYTEST_MANY) --backend=embedded $(or $(ARGS),--ignore=tests/protocol)
 
 .PHONY: test-cluster
 test-cluster: $(DEV_READY) npm

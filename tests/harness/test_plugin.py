@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.plugin import in_ci
 from tests.harness.processes import PROJECT_ROOT
 
 pytestmark = pytest.mark.pure
@@ -37,6 +38,9 @@ def test_chaos(): pass
 def test_optional(): pass
 """
 
+#: These take longer to load than the little suite to run.
+_PLUGINS_OF_OTHERS = ("-p", "no:schemathesis", "-p", "no:hypothesispytest")
+
 
 @pytest.fixture
 def run_suite(tmp_path: Path) -> RunSuite:
@@ -48,6 +52,7 @@ def run_suite(tmp_path: Path) -> RunSuite:
             [
                 *(sys.executable, "-m", "pytest", "-c", PROJECT_ROOT / "pyproject.toml"),
                 *("--rootdir", tmp_path, "-o", f"cache_dir={tmp_path}", "-v"),
+                *_PLUGINS_OF_OTHERS,
                 *options,
                 tmp_path / "test_little.py",
             ],
@@ -88,10 +93,15 @@ def test_chaos_runs_only_when_asked_for(run_suite: RunSuite) -> None:
     assert _ran(result.stdout) == {"test_chaos"}
 
 
-@pytest.mark.parametrize("ci", ["true", "1"])
-def test_a_skip_fails_the_session_in_ci(run_suite: RunSuite, ci: str) -> None:
+@pytest.mark.parametrize(("said", "meant"), [("true", True), ("1", True), ("false", False), ("0", False), ("", False)])
+def test_ci_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch, said: str, meant: bool) -> None:
+    monkeypatch.setenv("CI", said)
+    assert in_ci() is meant
+
+
+def test_a_skip_fails_the_session_in_ci(run_suite: RunSuite) -> None:
     """With CI set a skipped test makes the exit code non-zero and is named."""
-    result = run_suite("import pytest\ndef test_skipped(): pytest.skip('no reason')\n", ci=ci)
+    result = run_suite("import pytest\ndef test_skipped(): pytest.skip('no reason')\n", ci="1")
     assert result.returncode == pytest.ExitCode.TESTS_FAILED
     assert "skipped tests fail in CI" in result.stdout
     assert "test_little.py::test_skipped" in result.stdout.split("skipped tests fail in CI")[1]
