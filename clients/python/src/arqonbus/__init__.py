@@ -22,33 +22,44 @@ from .bus import Bus
 from .connecting import connect
 from .errors import (
     ArqonBusError,
+    AskFailed,
+    AskTimeout,
     BusClosed,
+    ClaimLost,
     ClosedByServer,
     ConnectionFailed,
     ConnectionLost,
     IdentityInUse,
+    NoResponder,
     ServerError,
     StreamEnded,
     StreamLost,
     StreamReset,
 )
+from .jobs import Job
 from .messages import Message, Page, Position, Receipt
 from .states import State
 from .steering import Steer
 from .stream import Stream
 from .subscription import Subscription
+from .work import Work
 
 __all__ = [
     "Answer",
     "ArqonBusError",
+    "AskFailed",
+    "AskTimeout",
     "Backoff",
     "Bus",
     "BusClosed",
+    "ClaimLost",
     "ClosedByServer",
     "ConnectionFailed",
     "ConnectionLost",
     "IdentityInUse",
+    "Job",
     "Message",
+    "NoResponder",
     "Page",
     "Position",
     "Receipt",
@@ -60,6 +71,7 @@ __all__ = [
     "StreamLost",
     "StreamReset",
     "Subscription",
+    "Work",
     "__version__",
     "connect",
 ]

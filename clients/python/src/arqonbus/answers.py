@@ -20,11 +20,11 @@ class Answer(Message):
     growth: Growth
 
     @classmethod
-    def grown(cls, frame: dict[str, Any], growth: Growth, *, after_gap: bool = False) -> Answer:
+    def grown(cls, frame: dict[str, Any], growth: Growth, *, after_gap: bool = False, bus: Any = None) -> Answer:
         """Build a message from its opening, its snapshot or its end, and from what has arrived of it."""
         if "of" in frame:  # A snapshot or an end stands for the opening, whose payload is not here.
             frame = {**frame, "id": growth.of, "type": "event", "payload": {}}
-        answer = cls.of(frame, after_gap=after_gap)
+        answer = cls.of(frame, after_gap=after_gap, bus=bus)
         object.__setattr__(answer, "growth", growth)
         return answer
 

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from . import errors
+from .asking import Asking
 from .backoff import Backoff
+from .claims import Claims
 from .commands import Joined
 from .errors import BusClosed
 from .growing import Growing
 from .heard import Heard, joinable
 from .identity import Identity
 from .link import Dial
+from .marks import Marked, Marks
 from .memberships import Memberships
-from .messages import INBOX_ROOM, SERVER, Since
+from .messages import INBOX_ROOM, SERVER, Position, Since, split_address
+from .presence import Presence
+from .questions import Questions
 from .states import State
 from .streaming import Streaming
 from .streams import Streams
 from .subscription import Subscription
+from .work import Work
+from .working import Working
+
+#: How long the end of a bus waits for its last marks and releases, in seconds.
+PARTING = 3.0
 
 
-class Bus(Streaming):
+class Bus(Streaming, Working, Asking, Presence):
     """A client of the bus. :func:`arqonbus.connect` returns it. Use it in one event loop."""
 
     def __init__(
@@ -60,6 +73,11 @@ class Bus(Streaming):
         #: The streamed messages of others that grow, and those that this client writes.
         self._growing = Growing()
         self._streams = Streams()
+        self._marks = Marks(self)
+        self._claims: dict[str, Claims] = {}
+        self._works: weakref.WeakSet[Work] = weakref.WeakSet()
+        self._questions = Questions()
+        self._responder = None
         #: The answer to the registration: role, initial room and channel, logs.
         self.registered: dict[str, Any] = {}
         #: The id that the server gave or confirmed.
@@ -81,6 +99,20 @@ class Bus(Streaming):
     def resume_token(self) -> str | None:
         """The proof of this ``client_id``, for ``connect(resume_token=…)``. None before the first connection. A secret."""
         return self._resume_token
+
+    @property
+    def marks(self) -> dict[str, Position]:
+        """The known marks of this client, by address: those at its registration, and those that it has moved since."""
+        return dict(self._marks.known)
+
+    async def close(self) -> None:
+        """Close the connection. Iterators end, jobs in hand are released, waiting requests raise ``BusClosed``."""
+        if self._failure is None and self.connected and os.getpid() == self._process:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PARTING):
+                    await self._works_part()
+                    await self._marks.settled(seconds=PARTING)
+        await super().close()
 
     def _prepare(self) -> None:
         if self._identity is None:
@@ -110,6 +142,7 @@ class Bus(Streaming):
         if self._identity is not None:
             self._identity.registered(self.client_id, self._resume_token)
         channels: dict[str, dict[str, Any]] = answer.get("channels") or {}
+        self._marks.registered(answer)
         self._memberships.members = {address for address in channels if joinable(address)}
         self._heard.registered(channels, frame.get("resume", {}).get("positions", {}))
         self._heard.keep_only(self._wanted())
@@ -120,6 +153,8 @@ class Bus(Streaming):
     def _is_back(self) -> None:
         self._memberships.back()
         self._streams.back()
+        self._works_back()
+        self._say_status()
 
     def _ended(self, failure: Exception) -> None:
         for subscription in list(self._heard.all):
@@ -129,6 +164,9 @@ class Bus(Streaming):
                 subscription._fail(failure)
         self._growing.fail(failure)
         self._streams.fail(failure)
+        self._marks.fail(failure)
+        self._questions.fail(failure)
+        self._works_end(failure, closed=isinstance(failure, BusClosed))
         self._release()
 
     # --- received frames ---------------------------------------------------------------------------------------------
@@ -147,6 +185,8 @@ class Bus(Streaming):
             return
         if isinstance(seq, int):
             self._heard.came(address, seq)
+            if kind == "reply":
+                self._questions.replied(frame)
             if kind == "stream_end":
                 self._growing.ended(frame, address)
             elif isinstance(frame.get("stream"), dict):
@@ -155,7 +195,13 @@ class Bus(Streaming):
             subscription._offer(address, frame)
 
     def _unclaimed(self, request_id: str, frame: dict[str, Any]) -> None:
-        self._streams.answered(request_id, frame)
+        if self._questions.waits(request_id):
+            error = frame.get("error")
+            if isinstance(error, dict):
+                self._questions.refused(request_id, errors.from_error(error))
+            return
+        if not self._late_claims(frame):
+            self._streams.answered(request_id, frame)
 
     def _repeat(self) -> None:
         self._streams.again()
@@ -189,6 +235,7 @@ class Bus(Streaming):
         parts: bool = True,
         grow: bool = True,
         buffer: int | None = None,
+        auto_mark: bool = False,
     ) -> Subscription:
         """Subscribe to ``room:channel``: each message once and in order, also after reconnects. See :class:`Subscription`.
 
@@ -198,6 +245,9 @@ class Bus(Streaming):
 
         A streamed message is one :class:`Answer` whose text grows. Without ``parts`` its whole text comes with its end. Without
         ``grow`` the opening, the parts and the end are messages as the server sends them.
+
+        ``since="mark"`` starts behind this client's mark, which the server keeps. The first time it starts now. With
+        ``auto_mark`` the mark moves behind a message when you request the next one, or when the block ends without an error.
         """
         return Subscription(
             self,
@@ -209,10 +259,16 @@ class Bus(Streaming):
             parts=parts,
             grow=grow,
             buffer=buffer or self._buffer,
+            auto_mark=auto_mark,
         )
 
-    def inbox(self, *, since: Since = None, grow: bool = True, buffer: int | None = None) -> Subscription:
+    def inbox(
+        self, *, since: Since = None, grow: bool = True, buffer: int | None = None, auto_mark: bool = False
+    ) -> Subscription:
         """Subscribe to the private messages of this client. ``since=0`` includes the waiting ones.
+
+        ``since="mark"`` and ``auto_mark`` are as in :meth:`subscribe`: the server keeps the place. The next process needs the
+        same log-in or token, or the proof of this client.
 
         With ``connect(identity=…)`` and without ``since``, it continues where the last process with this identity stopped. A
         message is done when the next one is requested, or when its block ends without an error. An unfinished message arrives
@@ -227,7 +283,20 @@ class Bus(Streaming):
             grow=grow,
             buffer=buffer or self._buffer,
             keep=kept.done if kept is not None else None,
+            auto_mark=auto_mark,
         )
+
+    async def mark(self, address: str, seq: int, *, back: bool = False) -> Marked:
+        """Move this client's mark of a log behind the message ``seq``, and return it with the number of unread messages.
+
+        The server keeps it: ``subscribe(address, since="mark")`` begins there, in any process with the same log-in, token or
+        proof. A mark moves forward only, unless ``back``. The address of the inbox is ``pm:<client_id>``. Raises
+        ``ValidationFailed`` for a seq that is not there yet, ``Forbidden`` …
+        """
+        if type(seq) is not int or seq < 0:
+            raise ValueError("`seq` must be the seq of a message, 0 or more.")
+        room, channel = split_address(address)
+        return await self._marks.mark(f"{room}:{channel}", seq, None, back=back)
 
     async def join(self, address: str) -> Joined:
         """Join a channel, and stay a member after reconnects. ``subscribe`` joins by itself. Raises ``Forbidden`` …"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NotRequired, TypedDict
 
@@ -53,6 +53,10 @@ class ChannelRow(TypedDict):
     #: Seq of the newest message, which is also the number of all messages ever.
     messages: int
     last_activity: str | None
+    #: The number of messages behind this client's mark, where it has one.
+    unread: NotRequired[int]
+    #: The rule of a work channel.
+    work: NotRequired[dict[str, Any]]
 
 
 class Joined(TypedDict):
@@ -141,10 +145,12 @@ class Commands(ABC):
         ephemeral: bool = False,
         retention: dict[str, int] | None = None,
         type: str = "custom",
+        work: Mapping[str, Any] | bool = False,
     ) -> dict[str, Any]:
         """Create a lasting channel (admins). ``retention`` is ``{"count": messages, "age": seconds}``.
 
-        Raises ``ChannelExists``, ``InvalidName``, ``Forbidden``.
+        ``work`` makes it a work channel, whose messages are jobs: True, or ``{"lease": 30, "attempts": 5, "hold": 3600, "dead":
+        "jobs:dead"}`` (seconds; any of them). Raises ``ChannelExists``, ``InvalidName``, ``Forbidden``.
         """
         parameters: dict[str, Any] = {"channel": address, "description": description, "type": type}
         if metadata:
@@ -153,6 +159,8 @@ class Commands(ABC):
             parameters["ephemeral"] = True
         if retention:
             parameters["retention"] = retention
+        if work is not False:
+            parameters["work"] = {} if work is True else dict(work)
         return await self._command("create_channel", parameters, repeat=False)
 
     async def delete_channel(self, address: str) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def connect(
     screen_name: str | None = None,
     avatar: str | None = None,
     personality: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
     reconnect: bool = True,
     give_up_after: float | None = None,
     wait: float = 0.0,
@@ -78,7 +79,8 @@ def connect(
 ) -> _Connecting:
     """Connect to a bus: ``async with connect(url, client_id="me") as bus`` or ``bus = await connect(url)``.
 
-    ``client_id`` … ``personality`` are the registration; ``room`` may be ``"science:explore"``. ``token`` is an access token or
+    ``client_id`` … ``card`` are the registration; ``room`` may be ``"science:explore"``. ``card`` is what others find in the
+    directory: ``{"name": …, "description": …, "skills": ["review"]}``. ``token`` is an access token or
     JWT, sent as a header. It may be a function that returns a new token for each connection. An ``async`` function runs in the
     loop and a plain one in a thread, for ``open_timeout`` at most.
 
@@ -106,6 +108,7 @@ def connect(
         "screen_name": screen_name,
         "avatar": avatar,
         "personality": dict(personality) if personality is not None else None,
+        "card": dict(card) if card is not None else None,
     }
     return _Connecting(
         lambda: Bus(

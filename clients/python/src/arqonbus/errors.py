@@ -7,82 +7,50 @@
     ├── ConnectionLost          the connection broke before the answer; the server may have done the request
     ├── BusClosed               the bus was closed before this call
     ├── StreamReset             a new owner threw away the text of a streamed message
+    ├── AskFailed               the responder answered a question with an error
     ├── IdentityInUse           another client uses the identity file
     ├── ClosedByServer          the server closed with a code that means "do not come back"
     └── ServerError             an error frame or a refused command, by number:
         ├── BadRequest (400)        ValidationFailed (Unsendable: refused by the client itself), InvalidJson, InvalidName, …
         ├── Unauthenticated (401)
         ├── Forbidden (403)         OriginRefused, Revoked
-        ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound, StreamNotFound
+        ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound, StreamNotFound,
+        │                           ClaimNotFound, NoResponder, QuestionNotFound
         ├── MethodNotAllowed (405), NotAcceptable (406)     over HTTP only
         ├── Conflict (409)          RoomExists, ChannelExists, ChannelNotEmpty, ChannelProtected, NotAMember, ClientIdInUse,
-        │                           StreamGap, StreamEnded, StreamLost, …
+        │                           StreamGap, StreamEnded, StreamLost, ClaimLost, QuestionEnded, …
         ├── FrameTooLarge (413), UnsupportedMediaType (415)
         ├── TooMuch (429)           RateLimited, LimitReached, Busy, TooSlow
-        └── ServerFault (5xx)       InternalError, Unavailable, OutcomeUnknown, Restarting
+        ├── ServerFault (5xx)       InternalError, Unavailable, OutcomeUnknown, Restarting
+        └── AskTimeout (504)        also a TimeoutError
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from .close_codes import CLOSE_CODES as CLOSE_CODES
 from .close_codes import comes_back as comes_back
 from .failures import ArqonBusError as ArqonBusError
+from .failures import AskFailed as AskFailed
 from .failures import BusClosed as BusClosed
 from .failures import ConnectionFailed as ConnectionFailed
 from .failures import ConnectionLost as ConnectionLost
 from .failures import IdentityInUse as IdentityInUse
 from .failures import StreamReset as StreamReset
-
-
-class ServerError(ArqonBusError):
-    """The server refused a frame or a command.
-
-    ``code`` and ``number`` are the server's, ``details`` lists every fault, and ``retry_after`` is in seconds.
-    """
-
-    code: ClassVar[str] = ""
-    number: ClassVar[int] = 0
-    #: Whether the same request may succeed later.
-    retry: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        message: str = "",
-        details: list[Any] | None = None,
-        retry_after: float | None = None,
-        *,
-        code: str = "",
-        number: int = 0,
-    ) -> None:
-        # A newer server may have codes that this package does not know. They keep their code and number.
-        if code and code != self.code:
-            self.code = code  # type: ignore[misc]
-        if number and number != self.number:
-            self.number = number  # type: ignore[misc]
-        self.message = message
-        self.details = details or []
-        self.retry_after = retry_after
-        super().__init__(
-            "\n  ".join(filter(None, (f"{self.code}: {message}" if message else self.code, self._faults())))
-        )
-
-    def _faults(self) -> str:
-        """Return the faults of ``details`` as text, so that a traceback shows them."""
-        told = (
-            f"{fault.get('field', '')}: {fault['message']}"
-            for fault in self.details
-            if isinstance(fault, dict) and "message" in fault and str(fault["message"]) not in self.message
-        )
-        return "\n  ".join(told)
-
-
-class BadRequest(ServerError):
-    """400: the request is wrong. Sending it again unchanged cannot help."""
-
-    number = 400
+from .refusals import BadRequest as BadRequest
+from .refusals import Conflict as Conflict
+from .refusals import Forbidden as Forbidden
+from .refusals import FrameTooLarge as FrameTooLarge
+from .refusals import MethodNotAllowed as MethodNotAllowed
+from .refusals import NotAcceptable as NotAcceptable
+from .refusals import NotFound as NotFound
+from .refusals import ServerError as ServerError
+from .refusals import ServerFault as ServerFault
+from .refusals import TooMuch as TooMuch
+from .refusals import Unauthenticated as Unauthenticated
+from .refusals import UnsupportedMediaType as UnsupportedMediaType
 
 
 class ValidationFailed(BadRequest):
@@ -131,20 +99,6 @@ class AlreadyRegistered(BadRequest):
     code = "ALREADY_REGISTERED"
 
 
-class Unauthenticated(ServerError):
-    """401: the client is not identified. Send an access token."""
-
-    number = 401
-    code = "UNAUTHENTICATED"
-
-
-class Forbidden(ServerError):
-    """403: this identity has no permission for the request."""
-
-    number = 403
-    code = "FORBIDDEN"
-
-
 class OriginRefused(Forbidden):
     """The origin of the page is not allowed."""
 
@@ -155,13 +109,6 @@ class Revoked(Forbidden):
     """The permission was withdrawn during the connection."""
 
     code = "REVOKED"
-
-
-class NotFound(ServerError):
-    """404: the object does not exist."""
-
-    number = 404
-    code = "NOT_FOUND"
 
 
 class RoomNotFound(NotFound):
@@ -188,8 +135,14 @@ class TargetNotFound(NotFound):
     code = "TARGET_NOT_FOUND"
 
 
+class StreamNotFound(NotFound):
+    """There is no such streamed message."""
+
+    code = "STREAM_NOT_FOUND"
+
+
 class ClaimNotFound(NotFound):
-    """You have no such claim."""
+    """This client has no such claim."""
 
     code = "CLAIM_NOT_FOUND"
 
@@ -201,35 +154,9 @@ class NoResponder(NotFound):
 
 
 class QuestionNotFound(NotFound):
-    """There is no such question for you."""
+    """There is no such question for this client."""
 
     code = "QUESTION_NOT_FOUND"
-
-
-class StreamNotFound(NotFound):
-    """There is no such streamed message."""
-
-    code = "STREAM_NOT_FOUND"
-
-
-class MethodNotAllowed(ServerError):
-    """405: the URL does not support this method."""
-
-    number = 405
-    code = "METHOD_NOT_ALLOWED"
-
-
-class NotAcceptable(ServerError):
-    """406: the server answers only with JSON."""
-
-    number = 406
-    code = "NOT_ACCEPTABLE"
-
-
-class Conflict(ServerError):
-    """409: the present state does not allow the request."""
-
-    number = 409
 
 
 class RoomExists(Conflict):
@@ -293,36 +220,26 @@ class StreamLost(Conflict):
 
 
 class ClaimLost(Conflict):
-    """The claim has ended. ``details`` says why, and who has the job now."""
+    """The claim has ended, so the job belongs to this worker no longer."""
 
     code = "CLAIM_LOST"
 
+    @property
+    def why(self) -> str:
+        """``expired``: the job waits again. ``taken``: another worker has or had it. ``cancelled``: it is discarded or dead."""
+        return str(self.first_detail.get("why") or "")
+
+    @property
+    def by(self) -> str | None:
+        """The client id of the worker that took the job, if it is known."""
+        by = self.first_detail.get("by")
+        return by if isinstance(by, str) else None
+
 
 class QuestionEnded(Conflict):
-    """The question has ended. ``details`` has its state."""
+    """The question was answered before, or its time is over. ``details`` has its state."""
 
     code = "QUESTION_ENDED"
-
-
-class FrameTooLarge(ServerError):
-    """413: the frame is larger than the server's limit."""
-
-    number = 413
-    code = "FRAME_TOO_LARGE"
-
-
-class UnsupportedMediaType(ServerError):
-    """415: the body of an HTTP request must be JSON."""
-
-    number = 415
-    code = "UNSUPPORTED_MEDIA_TYPE"
-
-
-class TooMuch(ServerError):
-    """429: try again later. ``retry_after`` says when."""
-
-    number = 429
-    retry = True
 
 
 class RateLimited(TooMuch):
@@ -347,13 +264,6 @@ class TooSlow(TooMuch):
     """The connection reads too slowly."""
 
     code = "TOO_SLOW"
-
-
-class ServerFault(ServerError):
-    """5xx: the server failed. The same request may succeed later."""
-
-    number = 503
-    retry = True
 
 
 class InternalError(ServerFault):
@@ -381,11 +291,10 @@ class Restarting(ServerFault):
     code = "RESTARTING"
 
 
-class AskTimeout(ServerFault):
-    """No answer came in time. ``details`` names who was asked."""
+class AskTimeout(ServerError, TimeoutError):
+    """504: no answer came in time. ``details`` names who was asked."""
 
     number = 504
-    retry = False
     code = "ASK_TIMEOUT"
 
 

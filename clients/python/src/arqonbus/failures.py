@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ArqonBusError(Exception):
     """Base of all errors of this package."""
@@ -29,6 +31,14 @@ class BusClosed(ArqonBusError):
 
 class StreamReset(ArqonBusError):
     """A new owner threw away the text of a streamed message, and starts it anew."""
+
+
+class AskFailed(ArqonBusError):
+    """The responder answered a question with an error, which is the text. ``reply`` is its :class:`arqonbus.Message`."""
+
+    def __init__(self, message: str, reply: Any = None) -> None:
+        self.reply = reply
+        super().__init__(message)
 
 
 class IdentityInUse(ArqonBusError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .commands import Joined
 from .errors import ArqonBusError, BusClosed, ConnectionLost, NotFound, ServerError
 from .heard import Heard, joinable
-from .messages import Position, Since, moment_of, new_id
+from .messages import INBOX_ROOM, MARK, Position, Since, moment_of, new_id
 
 if TYPE_CHECKING:
     from .bus import Bus
@@ -97,7 +97,10 @@ class Memberships:
     async def _listen(self, subscription: Subscription) -> None:
         """Start with a log that needs no join: an inbox or a room's log."""
         address = subscription.address
-        since = await self._seq_of(address, subscription.since)
+        if subscription.since == MARK:
+            since: Position | None = await self._marked(address)
+        else:
+            since = await self._seq_of(address, subscription.since)
         at = self._heard.logs.get(address)
         if since is None:
             if at is not None:
@@ -110,15 +113,26 @@ class Memberships:
         if not subscription.closed:
             self._add(subscription)
 
+    async def _marked(self, address: str) -> Position:
+        """Return the mark of the own inbox. Without one, set it where this client connected first."""
+        marks = self._bus._marks
+        if not address.startswith(f"{INBOX_ROOM}:"):
+            raise ValueError(f"{address} has no mark of its own. Give `since` as a time.")
+        if address not in marks.known:
+            began = marks.began.get(address) or self._heard.logs.get(address) or Position(0)
+            await self._bus.mark(address, began.seq)
+        return marks.known[address]
+
     async def _enter(self, subscription: Subscription, given_up: asyncio.Event) -> None:
         address = subscription.address
         try:
             async with self._turn(address):
                 if given_up.is_set() or subscription.closed:
                     return
-                since = await self._seq_of(address, subscription.since)
+                marked = subscription.since == MARK
+                since: Position | None = None if marked else await self._seq_of(address, subscription.since)
 
-                def activate(result: dict[str, Any]) -> None:
+                def activate(result: dict[str, Any], since: Position | None) -> None:
                     if given_up.is_set() or subscription.closed:
                         return
                     epoch = result["epoch"]
@@ -128,11 +142,11 @@ class Memberships:
                     else:
                         lost = result.get("recovered") is False
                         start = result["first_seq"] - 1 if lost else since.seq
-                        subscription._begin(address, Position(start, epoch), gap=lost and since.seq > 0)
+                        subscription._begin(address, Position(start, epoch), gap=lost and (marked or since.seq > 0))
                     self._add(subscription)
 
                 parts = subscription.parts or self._hears_parts(address)
-                await self._join(address, since, activate, parts=parts)
+                await self._join(address, MARK if marked else since, activate, parts=parts)
         finally:
             self._opened(address)
 
@@ -179,13 +193,13 @@ class Memberships:
     async def _join(
         self,
         address: str,
-        since: Position | None,
-        activate: Callable[[dict[str, Any]], None] | None = None,
+        since: Position | str | None,
+        activate: Callable[[dict[str, Any], Position | None], None] | None = None,
         *,
         parts: bool = True,
         ours: bool = False,
     ) -> Joined:
-        """Join a channel. ``activate`` gets the result before any later frame is handled.
+        """Join a channel, perhaps from its mark. ``activate`` gets the result and the start, before any later frame is handled.
 
         Without ``parts`` the server sends no parts of streamed messages.
         """
@@ -193,17 +207,20 @@ class Memberships:
         if not parts or address in self._quiet:
             parameters["parts"] = parts
             (self._quiet.discard if parts else self._quiet.add)(address)
-        if since is not None:
+        if isinstance(since, Position):
             parameters["since"] = since.seq
             if since.epoch is not None:
                 parameters["epoch"] = since.epoch
+        elif since is not None:
+            parameters["since"] = since
 
         def joined(answer: dict[str, Any]) -> None:
             result = answer["result"]
+            start = Position(result["mark"], result["epoch"]) if isinstance(since, str) else since
             self.members.add(address)
-            self._heard.joined(address, result, since, ours=ours)
+            self._heard.joined(address, result, start, ours=ours)
             if activate is not None:
-                activate(result)
+                activate(result, start)
 
         frame = {"type": "command", "id": new_id(), "command": "join_channel", "parameters": parameters}
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
@@ -20,7 +20,10 @@ class Position(NamedTuple):
     epoch: str | None = None
 
 
-#: Where to start: a position, a seq, a time (UTC if it has no zone), an ISO time, or a period before now.
+#: The ``since`` that starts behind this client's mark.
+MARK = "mark"
+
+#: Where to start: a position, a seq, a time (UTC if it has no zone), an ISO time, a period before now, or ``"mark"``.
 Since = Position | int | str | datetime | timedelta | None
 
 
@@ -46,6 +49,8 @@ class Message:
     after_gap: bool = False
     #: The received frame.
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    #: The bus that received the message. None for a message of a page of history.
+    bus: Any = field(default=None, repr=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -83,6 +88,37 @@ class Message:
         return steer if isinstance(steer, str) else None
 
     @property
+    def ask(self) -> dict[str, Any] | None:
+        """The ``timeout`` and ``durable`` of a question. None for all other messages."""
+        ask = self.raw.get("ask")
+        return ask if isinstance(ask, dict) and isinstance(self.raw.get("reply_to"), str) else None
+
+    @property
+    def reply_to(self) -> str | None:
+        """The client id of who asked a question, or None."""
+        return self.raw["reply_to"] if self.ask is not None else None
+
+    @property
+    def to_message(self) -> str | None:
+        """The id of the question that this message replies to, or None."""
+        return _text(self.raw.get("to_message")) if self.type == "reply" else None
+
+    @property
+    def correlation(self) -> str | None:
+        """What joins a question and its reply, or None."""
+        return _text(self.raw.get("correlation"))
+
+    @property
+    def error(self) -> str | None:
+        """The error that a reply has instead of an answer, or None."""
+        return _text(self.raw.get("error")) if self.type == "reply" else None
+
+    @property
+    def traceparent(self) -> str | None:
+        """The W3C trace context of who published the message, or None."""
+        return _text(self.raw.get("traceparent"))
+
+    @property
     def state(self) -> str | None:
         """None. A streamed message (:class:`arqonbus.Answer`) has a state, and its text grows."""
         return None
@@ -101,8 +137,29 @@ class Message:
         """Return the message. A streamed message waits for its end."""
         return self
 
+    async def mark(self) -> None:
+        """Move this client's mark of the log up to this message. Raises ``RuntimeError`` for a message without a place.
+
+        Several calls at the same time cost one mark. The next ``subscribe(address, since="mark")`` begins behind it.
+        """
+        if self.bus is None or self.seq is None:
+            raise RuntimeError("This message has no place in a log that can be marked.")
+        await self.bus.mark(self.address, self.seq)
+
+    async def reply(
+        self,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        message: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Reply to this question. See :meth:`arqonbus.Bus.reply`. Raises ``RuntimeError`` for a message that asks nothing."""
+        if self.bus is None or self.ask is None:
+            raise RuntimeError("This message is no question.")
+        await self.bus.reply(self.id, payload, message=message, error=error)
+
     @classmethod
-    def of(cls, frame: dict[str, Any], *, after_gap: bool = False) -> Self:
+    def of(cls, frame: dict[str, Any], *, after_gap: bool = False, bus: Any = None) -> Self:
         """Build a message from a delivered frame."""
         payload, metadata = frame.get("payload"), frame.get("metadata")
         seq = frame.get("seq")
@@ -119,6 +176,7 @@ class Message:
             metadata=metadata if isinstance(metadata, dict) else {},
             after_gap=after_gap,
             raw=frame,
+            bus=bus,
         )
 
 
@@ -146,6 +204,10 @@ class Page:
 
     messages: list[Message]
     next: int | str | None
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def parse_time(value: Any) -> datetime | None:

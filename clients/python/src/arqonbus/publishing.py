@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
+from . import tracing
 from .commands import Commands
 from .connection import Connection
 from .heard import Heard
-from .messages import INBOX_ROOM, WHOLE, Message, Receipt, new_id, split_address, stream_named
+from .messages import INBOX_ROOM, WHOLE, Message, Receipt, moment_of, new_id, split_address, stream_named
 from .requests import within
 
 
@@ -38,6 +40,7 @@ class Publishing(Connection, Commands):
         ack: bool = True,
         echo: bool | None = None,
         steer: str | Message | None = None,
+        deliver_at: str | datetime | timedelta | None = None,
         timeout: float | None = None,
     ) -> Receipt:
         """Publish to ``room:channel`` or to a whole ``room``. None means the initial channel.
@@ -47,6 +50,7 @@ class Publishing(Connection, Commands):
         the bus's by default) limits the wait. Without ``ack`` the call returns when the frame is sent, and ``seq`` is None.
         With ``echo`` this client receives the message too; the default follows its subscriptions. ``steer`` names a streamed
         message of this channel, by its id: its owner gets this message first, and ``Receipt.steered`` says whether it was open.
+        ``deliver_at`` delays a job of a work channel: until a time, or for a ``timedelta`` from now.
 
         Raises ``Forbidden``, ``InvalidName`` and other ``ServerError``. Raises ``TimeoutError`` with an unknown outcome: call
         again with the same ``id``. Raises ``ValueError`` for a wrong address, ``Unsendable`` for values that JSON readers could
@@ -55,13 +59,16 @@ class Publishing(Connection, Commands):
         frame = self._content(type, message, payload, metadata, id)
         if steer is not None:
             frame["steer"] = stream_named(steer, "steer")
+        if deliver_at is not None:
+            frame["deliver_at"] = moment_of(-deliver_at if isinstance(deliver_at, timedelta) else deliver_at)
         if address is not None:
             room, channel = split_address(address)
             if room == INBOX_ROOM and steer is None:
                 return await self.private(channel, message, payload=payload, metadata=metadata, id=id, timeout=timeout)
             self._direct(frame, room, channel)
         self._want_echo(frame, address, echo)
-        return await self._publish(frame, ack=ack, timeout=timeout)
+        with tracing.publishing(frame, address or self.address):
+            return await self._publish(frame, ack=ack, timeout=timeout)
 
     @staticmethod
     def _direct(frame: dict[str, Any], room: str, channel: str) -> None:
@@ -93,7 +100,8 @@ class Publishing(Connection, Commands):
         """
         frame = self._content("private", message, payload, metadata, id)
         frame["to"] = [to] if isinstance(to, str) else list(to)
-        return await self._publish(frame, ack=True, timeout=timeout)
+        with tracing.publishing(frame, INBOX_ROOM):
+            return await self._publish(frame, ack=True, timeout=timeout)
 
     @staticmethod
     def _content(

@@ -29,10 +29,13 @@ from .messages import Page, Position, Receipt, Since
 from .states import State
 from .stream import Stream as AsyncStream
 from .subscription import Subscription as AsyncSubscription
-from .sync_streams import Answer as Answer
-from .sync_streams import Message as Message
+from .sync_agents import Agent
+from .sync_jobs import Job as Job
+from .sync_jobs import Work as Work
+from .sync_messages import Answer as Answer
+from .sync_messages import Message as Message
+from .sync_messages import blocking
 from .sync_streams import Stream as Stream
-from .sync_streams import blocking
 
 
 class Subscription(Iterator[Message | Answer]):
@@ -81,7 +84,7 @@ class Subscription(Iterator[Message | Answer]):
         return self._inner.gaps
 
 
-class Bus:
+class Bus(Agent):
     """A blocking client. :func:`connect` returns it. It has the methods of :class:`arqonbus.Bus`."""
 
     def __init__(self, loop: Loop, inner: AsyncBus) -> None:
@@ -145,6 +148,7 @@ class Bus:
         ack: bool = True,
         echo: bool | None = None,
         steer: str | Answer | None = None,
+        deliver_at: str | datetime | timedelta | None = None,
         timeout: float | None = None,
     ) -> Receipt:
         """Publish a message. See :meth:`arqonbus.Bus.publish`."""
@@ -159,6 +163,7 @@ class Bus:
                 ack=ack,
                 echo=echo,
                 steer=steer,
+                deliver_at=deliver_at,
                 timeout=timeout,
             )
         )
@@ -189,6 +194,7 @@ class Bus:
         parts: bool = True,
         grow: bool = True,
         buffer: int | None = None,
+        auto_mark: bool = False,
     ) -> Subscription:
         """Subscribe to a channel. See :meth:`arqonbus.Bus.subscribe`."""
 
@@ -202,15 +208,18 @@ class Bus:
                 parts=parts,
                 grow=grow,
                 buffer=buffer,
+                auto_mark=auto_mark,
             )
 
         return Subscription(self._loop, self._loop.call(make()))
 
-    def inbox(self, *, since: Since = None, grow: bool = True, buffer: int | None = None) -> Subscription:
+    def inbox(
+        self, *, since: Since = None, grow: bool = True, buffer: int | None = None, auto_mark: bool = False
+    ) -> Subscription:
         """Subscribe to the private messages of this client. See :meth:`arqonbus.Bus.inbox`."""
 
         async def make() -> AsyncSubscription:
-            return self._inner.inbox(since=since, grow=grow, buffer=buffer)
+            return self._inner.inbox(since=since, grow=grow, buffer=buffer, auto_mark=auto_mark)
 
         return Subscription(self._loop, self._loop.call(make()))
 
@@ -293,11 +302,18 @@ class Bus:
         ephemeral: bool = False,
         retention: dict[str, int] | None = None,
         type: str = "custom",
+        work: Mapping[str, Any] | bool = False,
     ) -> dict[str, Any]:
-        """Create a lasting channel (admins)."""
+        """Create a lasting channel (admins). See :meth:`arqonbus.Bus.create_channel`."""
         return self._loop.call(
             self._inner.create_channel(
-                address, description=description, metadata=metadata, ephemeral=ephemeral, retention=retention, type=type
+                address,
+                description=description,
+                metadata=metadata,
+                ephemeral=ephemeral,
+                retention=retention,
+                type=type,
+                work=work,
             )
         )
 
@@ -345,10 +361,6 @@ class Bus:
         """Yield every message, over all pages. See :meth:`arqonbus.Bus.history`."""
         source = self._inner.history(address, since=since, until=until, type=type, sender=sender, fold=fold)
         return (blocking(self._loop, message) for message in self._loop.each(source))
-
-    def clients(self) -> Iterator[dict[str, Any]]:
-        """Return every connected client."""
-        return self._loop.each(self._inner.clients())
 
 
 def connect(url: str = "ws://localhost:8765/", **options: Any) -> Bus:

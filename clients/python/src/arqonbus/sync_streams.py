@@ -4,61 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 
-from . import answers, messages, steering
+from . import steering
 from . import stream as streams
 from .agents import pieces_sync
 from .blocking import Loop
 from .errors import StreamEnded
 from .requests import within
-
-
-class Message(messages.Message):
-    """A message of the blocking client. See :class:`arqonbus.Message`."""
-
-    __slots__ = ()
-
-    def deltas(self) -> Iterator[Any]:  # type: ignore[override] # blocking
-        """Yield the text once. A streamed message yields its pieces while they arrive."""
-        if self.text:
-            yield self.text
-
-    def ended(self) -> Self:  # type: ignore[override] # blocking
-        """Return the message. A streamed message waits for its end."""
-        return self
-
-
-class Answer(answers.Answer):
-    """A streamed message of the blocking client. See :class:`arqonbus.Answer`."""
-
-    __slots__ = ("loop",)
-    loop: Loop
-
-    def deltas(self) -> Iterator[Any]:  # type: ignore[override] # blocking
-        """Yield what is here, and then each piece when it arrives, until the end. See :meth:`arqonbus.Answer.deltas`."""
-        return self.loop.each(super().deltas())
-
-    def ended(self) -> Self:  # type: ignore[override] # blocking
-        """Wait for the end, and return this message with the whole text. See :meth:`arqonbus.Answer.ended`."""
-        self.loop.call(super().ended())
-        return self
-
-
-_FIELDS = [field.name for field in fields(messages.Message)]
-
-
-def blocking(loop: Loop, message: messages.Message) -> Message | Answer:
-    """Return a message of the asyncio client as one of the blocking client."""
-    values = {name: getattr(message, name) for name in _FIELDS}
-    if not isinstance(message, answers.Answer):
-        return Message(**values)
-    answer = Answer(**values)
-    object.__setattr__(answer, "growth", message.growth)
-    object.__setattr__(answer, "loop", loop)
-    return answer
+from .sync_messages import blocking
 
 
 class Flag:
