@@ -24,9 +24,11 @@ from ..directory.channels import ChannelRef
 from ..node import Node
 from ..protocol.errors import SLOW, BusError, Closing, ErrorCode
 from ..protocol.kept import legible
+from ..protocol.registration import MARK
 from ..realtime.hub import Stream
+from ..services.clients import as_owner
 from .errors import bus_error
-from .following import Follower, answer, as_owner, caller, check_query, event
+from .following import Follower, answer, caller, check_query, event
 from .queries import PositionField
 from .schema import ADDRESS, LAST_EVENT_ID, SINCE, operation
 from .views.base import BusView, address_of
@@ -44,7 +46,7 @@ _heads = msgspec.json.Decoder(_Head)
 
 
 class ChannelFollower(Follower):
-    """A follower of a channel's messages from ``since`` on: a seq or an ISO time of the log with ``epoch``.
+    """A follower of a channel's messages from ``since`` on: a seq or an ISO time of the log with ``epoch``, or ``mark``.
 
     ``since`` None means the next message. ``floor`` is the seq after which the actor may read, in an inbox.
     """
@@ -74,8 +76,12 @@ class ChannelFollower(Follower):
         (self._stream,) = await node.streams.open([ref])
         told: dict[str, Any] = {"room": ref.address.room, "channel": ref.address.channel}
         position = None
-        if self._since is not None:
-            place = await node.replays.start_for(client, ref, self._stream, self._since, self._epoch)
+        since, epoch = self._since, self._epoch
+        if since == MARK:
+            marked = await node.marks.begin(client, ref)
+            since, epoch = (None, None) if marked is None else (marked.seq, marked.epoch)
+        if since is not None:
+            place = await node.replays.start_for(client, ref, self._stream, since, epoch)
             position, told["recovered"], first = place
             if first is not None:
                 told["first_seq"] = first
@@ -126,7 +132,7 @@ class ChannelFollower(Follower):
 
 
 def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
-    """The position of the reader: ``(seq or ISO time, epoch)``. ``Last-Event-ID`` overrides ``since``.
+    """The position of the reader: ``(seq, ISO time or mark, epoch)``. ``Last-Event-ID`` overrides ``since``.
 
     Raises ``BusError`` VALIDATION_ERROR.
     """
@@ -140,6 +146,8 @@ def position_of(request: HttpRequest) -> tuple[int | str | None, str | None]:
                 details=[{"field": "Last-Event-ID", "message": "This must be the id of an event, <epoch>:<seq>."}],
             )
         return int(seq), epoch if colon else None
+    if request.GET.get("since") == MARK:
+        return MARK, None
     try:
         since = PositionField(required=False).clean(request.GET.get("since"))
     except ValidationError as problem:
@@ -185,7 +193,8 @@ class ChannelEvents(BusView):
 
         A browser's `EventSource` reconnects by itself with `Last-Event-ID`. It gets the missed messages in order, and then new
         ones. Without a position the stream begins with the next message. The first event, `subscribed`, gives the start. If the
-        log does not reach back to the position, it says `"recovered": false` and the first seq that is left. Presence comes as
+        log does not reach back to the position, it says `"recovered": false` and the first seq that is left. With `since=mark`
+        the stream begins at the caller's mark, which it gets at its first visit. Presence comes as
         `system` events, and what is added to streamed messages as `append` and `snapshot` events. A `closed` event gives the
         reason why the server ends the stream. Comments keep the connection alive.
 

@@ -22,10 +22,7 @@ from ..monitoring import metrics
 from ..node import Node, current
 from ..node.delivery.growing import revoked
 from ..protocol.errors import NOT_ALLOWED, RESTART, BusError, ErrorCode
-from ..protocol.names import inbox
-from ..protocol.routing import channel_not_found
 from ..protocol.state import State
-from ..services import clients as client_service
 from ..sockets.handshake import identify
 from ..sockets.origin import check_page, request_address
 from .authentication import bearer_of
@@ -220,17 +217,6 @@ async def caller(request: HttpRequest, node: Node) -> Actor:
     if wait:
         raise BusError(ErrorCode.RATE_LIMITED, retry_after=wait)
     return actor
-
-
-def as_owner(actor: Actor, client_id: str) -> tuple[Actor, int]:
-    """``actor`` with ``client_id``, and the seq after which it may read that client's inbox.
-
-    Raises ``BusError`` CHANNEL_NOT_FOUND if the inbox belongs to another client.
-    """
-    floor = client_service.inbox_floor(actor, client_id)
-    if floor is None:
-        raise channel_not_found(inbox(client_id))
-    return msgspec.structs.replace(actor, client_id=client_id), floor
 
 
 def check_query(request: HttpRequest, *known: str) -> None:

@@ -144,9 +144,15 @@ LAST_EVENT_ID = OpenApiParameter(
 )
 SINCE = OpenApiParameter(
     "since",
-    {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 2**53}, {"type": "string", "format": "date-time"}]},
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 2**53},
+            {"type": "string", "format": "date-time"},
+            {"type": "string", "enum": ["mark"]},
+        ]
+    },
     OpenApiParameter.QUERY,
-    description="Begin after this seq or ISO time (0: with the oldest message). `Last-Event-ID` wins.",
+    description="Begin after this seq, ISO time or your own `mark` (0: with the oldest message). `Last-Event-ID` wins.",
 )
 NUMBER = OpenApiParameter("id", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Number of the object.")
 

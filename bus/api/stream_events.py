@@ -22,8 +22,9 @@ from ..log.effects import StreamState
 from ..node import Node
 from ..protocol.errors import BusError, ErrorCode
 from ..services import streams
+from ..services.clients import as_owner
 from .dressing import FORMS, Dressing, Event, Position, Run, position_of
-from .following import Follower, answer, as_owner, caller, check_query, event
+from .following import Follower, answer, caller, check_query, event
 from .schema import OF, operation
 from .throttling import spend
 from .views.base import BusView

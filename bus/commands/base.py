@@ -42,6 +42,10 @@ class Process(Protocol):
         """End the caller's membership."""
         ...
 
+    async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None) -> Any:
+        """Move the caller's mark in a log."""
+        ...
+
     def recent(self, address: Address, limit: int) -> list[LoggedFrame] | None:
         """The newest messages from memory. None if memory lacks some of them, or the caller may not read them."""
         ...
@@ -55,6 +59,7 @@ class Process(Protocol):
 class Context(msgspec.Struct):
     """The caller of a command. ``room`` and ``channel`` are those of the frame, ``initial`` the pair of the registration.
 
+    ``holder`` is the holder of the caller's marks; None for a caller that surely has none.
     ``inbox_floor`` is the seq in the caller's inbox up to which the messages belong to an earlier client with this id.
     """
 
@@ -64,6 +69,7 @@ class Context(msgspec.Struct):
     channel: str | None
     process: Process
     inbox_floor: int = 0
+    holder: str | None = None
 
     def named(self, room: str | None, channel: str | None) -> tuple[str | None, str | None]:
         """The room and channel of a command. Parameters win over the fields of the frame."""

@@ -144,7 +144,7 @@ class JoinParameters(ChannelParameters):
 
     since: Annotated[
         Annotated[int, Meta(ge=0)] | str | None,
-        Meta(description="Replay the messages after this seq or ISO time first."),
+        Meta(description="Replay the messages after this seq, ISO time, or `mark` (your own mark) first."),
     ] = None
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
     parts: Annotated[
@@ -181,6 +181,9 @@ class JoinedResult(Shape, frozen=True, kw_only=True):
     first_seq: (
         Annotated[Seq, Meta(description="The first message that is left, if the log was not recovered.")] | UnsetType
     ) = UNSET
+    mark: (
+        Annotated[Seq, Meta(description="With `since` mark: the seq after which the messages follow.")] | UnsetType
+    ) = UNSET
 
 
 @command(
@@ -203,6 +206,7 @@ async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
         recovered=joined.recovered,
         positions=joined.positions,
         first_seq=UNSET if joined.first_seq is None else joined.first_seq,
+        mark=UNSET if joined.mark is None else joined.mark,
     )
     return Answer(f"Joined {address}", result, follow=joined)
 
@@ -250,7 +254,9 @@ async def list_channels(context: Context, parameters: ListParameters) -> Answer:
         room = (parameters.room or context.room or context.initial.room).partition(":")[0]
         resolve(room or ":", WHOLE, context.initial)
     rows, after = await context.process.ask(
-        lambda: channel_lists.list_channels(context.actor, room=room, limit=parameters.limit, after=parameters.after)
+        lambda: channel_lists.list_channels(
+            context.actor, room=room, limit=parameters.limit, after=parameters.after, holder=context.holder
+        )
     )
     return Answer(f"{len(rows)} channels", ListResult(channels=rows, room=room, next=after))
 

@@ -53,9 +53,12 @@ class Register(msgspec.Struct):
     avatar: Annotated[str, Meta(max_length=2048)] | None = None
     personality: Object | None = None
     token: Annotated[str | None, Meta(description="Access token, for clients that cannot send headers.")] = None
-    since: Annotated[int | str | None, Meta(description="Replay the initial channel after this seq or ISO time.")] = (
-        None
-    )
+    since: Annotated[
+        int | str | None,
+        Meta(
+            description="Replay the initial channel after this seq or ISO time. `mark`: it and the inbox after your marks."
+        ),
+    ] = None
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
     resume: Resume | None = None
 
@@ -286,10 +289,20 @@ class LogState(msgspec.Struct, kw_only=True):
     first_seq: (
         Annotated[Seq, Meta(description="The first message that is left, if the log was not recovered.")] | UnsetType
     ) = UNSET
+    mark: (
+        Annotated[Seq, Meta(description="With `since` mark: the seq after which the messages follow.")] | UnsetType
+    ) = UNSET
     withheld: (
         Annotated[bool, Meta(description="For the inbox: it has private messages for an earlier client with this id.")]
         | UnsetType
     ) = UNSET
+
+
+class MarkPlace(msgspec.Struct, kw_only=True):
+    """How far a client or its principal has dealt with a log."""
+
+    seq: Seq
+    epoch: Epoch
 
 
 class Registered(msgspec.Struct, kw_only=True, tag_field="event", tag="registered"):
@@ -303,6 +316,10 @@ class Registered(msgspec.Struct, kw_only=True, tag_field="event", tag="registere
     channels: Annotated[dict[str, LogState], Meta(description="All logs that this client receives, by address.")]
     resume_token: str
     participants: int
+    marks: (
+        Annotated[dict[str, MarkPlace], Meta(description="Your marks, by address of the log; the newest 200.")]
+        | UnsetType
+    ) = UNSET
 
 
 class ClientJoined(Card, frozen=True, kw_only=True, tag_field="event", tag="client_joined"):

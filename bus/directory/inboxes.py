@@ -28,10 +28,10 @@ def take_epoch(client_id: str) -> str:
 def forgettable(clients: QuerySet[Client]) -> QuerySet[Client]:
     """Return the clients that are removed with their connection.
 
-    The server generated their ids, and no private message waits for them.
+    The server generated their ids, no private message waits for them, and they have no marks.
     """
     letters = Channel.objects.filter(kind=Channel.Kind.INBOX, name=OuterRef("client_id"), head__gt=0)
-    return clients.filter(~Exists(letters), generated=True)
+    return clients.filter(~Exists(letters), generated=True, marked=False)
 
 
 def positions(client_ids: Collection[str]) -> dict[str, Position]:

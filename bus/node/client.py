@@ -13,6 +13,7 @@ from ..protocol.errors import BusError
 from ..protocol.names import Address
 from ..protocol.state import Lifecycle
 from ..realtime.writer import Writer
+from ..services.marks import holder_of
 from ..services.ownership import Order
 
 _NO_ACTIVITY: frozenset[str] = frozenset()
@@ -37,6 +38,7 @@ class ClientState(Lifecycle):
         "inbox_id",
         "initial",
         "kind",
+        "marked",
         "memberships",
         "noted",
         "order",
@@ -84,6 +86,8 @@ class ClientState(Lifecycle):
         self.inbox_id = 0
         #: The seq up to which the messages of its inbox belong to an earlier client with the same id.
         self.inbox_floor = 0
+        #: Whether it is anonymous and has a mark. A principal may have marks at any time.
+        self.marked = False
         self.active_at = datetime.now(UTC)
         #: Whether it sent anything since ``active_at``.
         self.touched = False
@@ -101,6 +105,13 @@ class ClientState(Lifecycle):
     def owner(self) -> str:
         """For whom its waiting messages count: its principal, or the network address of an anonymous client."""
         return self.actor.principal or self.peer_address
+
+    @property
+    def holder(self) -> str | None:
+        """The holder of its marks. None for a client that surely has none."""
+        if not self.actor.principal and not self.marked:
+            return None
+        return holder_of(self.actor.principal, self.client_id)
 
     def wants_parts(self, channel_id: int, room: str) -> bool:
         """Return whether it wants the parts of streamed messages in a log of ``room``.

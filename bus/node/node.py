@@ -47,6 +47,7 @@ from .delivery.owners import Owners
 from .delivery.replay import Replays
 from .delivery.streams import Streams
 from .delivery.watch import Watch
+from .marks import Marks
 from .notifications import Notifications
 from .permissions import Permissions
 from .runtime import Runtime
@@ -132,12 +133,13 @@ class Node:
         self.memberships = memberships = Memberships(clients, self.hub, channels, tables, notices)
         self.admission = Admission(runtime, clients)
         self.rights = rights = Rights(runtime, clients, channels, self.permissions, memberships)
-        self.members = Members(runtime, channels, streams, replays, rights, memberships, tables, notices)
+        self.marks = Marks(runtime, channels, self.permissions)
+        self.members = Members(runtime, channels, streams, replays, self.marks, rights, memberships, tables, notices)
         self.departures = Departures(self.traffic, clients, channels, self.admission, memberships, tables, notices)
         identities = Identities(runtime, clients, self.admission, tables)
         resumptions = Resumptions(channels, streams, replays, rights, self.members, memberships, tables)
         self.registrations = Registrations(
-            channels, streams, replays, rights, memberships, notices, identities, resumptions
+            channels, streams, replays, self.marks, rights, memberships, notices, identities, resumptions
         )
 
     def _build_log(self) -> None:

@@ -11,6 +11,9 @@ from .faults import Faults, FrameError, shortened
 from .names import CLIENT_ID_RULE, is_client_id, is_made_up, is_reserved
 from .values import holds_nul, seq_of
 
+#: The value of ``since`` for a client that begins at its own mark.
+MARK = "mark"
+
 
 class Resume(msgspec.Struct, frozen=True):
     """The ``resume`` of a client that comes back: its token, and its position in each log by address."""
@@ -72,7 +75,7 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
     if since is not None and since != "":
         since = seq_of(since)
         if isinstance(since, bool) or not isinstance(since, (int, str)) or (isinstance(since, int) and since < 0):
-            own.add("since", "`since` must be a seq or an ISO time.")
+            own.add("since", "`since` must be a seq, an ISO time, or `mark`.")
         else:
             result.since = since
     personality = fields.get("personality")

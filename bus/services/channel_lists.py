@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from django.db.models import Exists, OuterRef, QuerySet
 
 from .. import shapes
@@ -10,13 +11,15 @@ from ..models import Channel, Membership, Room, wire_time
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, parse_address, whole_room
 from ..protocol.routing import channel_not_found, invalid_name
+from . import marks
 from .channels import may_see, participants
 from .visibility import channels_for
 from .walking import sealed, unsealed, walk
 
 
-def describe(channel: Channel, members: int) -> shapes.Channel:
-    """Return the row of ``list_channels`` for a channel with ``members`` members."""
+def describe(channel: Channel, members: int, mark: marks.Place | None = None) -> shapes.Channel:
+    """Return the row of ``list_channels`` for a channel with ``members`` members, and with the caller's ``mark``."""
+    marked = mark is not None and mark.epoch == channel.epoch
     return shapes.Channel(
         room=channel.room.name,
         channel=channel.name,
@@ -29,19 +32,21 @@ def describe(channel: Channel, members: int) -> shapes.Channel:
         ephemeral=channel.ephemeral,
         messages=channel.head,
         last_activity=wire_time(channel.touched_at),
+        unread=max(channel.head - mark.seq, 0) if marked and mark is not None else msgspec.UNSET,
     )
 
 
 def list_channels(
-    actor: Actor, *, room: str | None, limit: int, after: str = ""
+    actor: Actor, *, room: str | None, limit: int, after: str = "", holder: str | None = None
 ) -> tuple[list[shapes.Channel], str | None]:
     """Return the rows of ``list_channels`` after ``after``, and the cursor of the next page.
 
+    ``holder`` is the holder of the caller's marks; None for a caller that surely has none.
     Raises ``BusError`` ROOM_NOT_FOUND for a ``room`` that does not exist or that ``actor`` may not see. Raises
     INVALID_NAME for an ``after`` that is not a cursor.
     """
     channels = Channel.objects.all() if room is None else Channel.objects.filter(room__name=room)
-    rows, cursor = page(actor, channels, after=after, limit=limit)
+    rows, cursor = page(actor, channels, after=after, limit=limit, holder=holder)
     if room is not None and not rows and not after and cursor is None:
         found = Room.objects.filter(name=room).exclude(name__in=(INBOX_ROOM, WHOLE)).first()
         if found is None or (found.private and not can(actor, JOIN, whole_room(room), private=True)):
@@ -73,11 +78,12 @@ def _cursor(text: str) -> Address | None:
 
 
 def page(
-    actor: Actor, channels: QuerySet[Channel], *, after: str, limit: int
+    actor: Actor, channels: QuerySet[Channel], *, after: str, limit: int, holder: str | None = None
 ) -> tuple[list[shapes.Channel], str | None]:
     """Return the rows of the channels that ``actor`` may see, ordered by address, and the cursor of the next page.
 
-    The page begins behind ``after``. Raises ``BusError`` INVALID_NAME for an ``after`` that is not a cursor.
+    The page begins behind ``after``. ``holder`` as in :func:`list_channels`. Raises ``BusError`` INVALID_NAME for an
+    ``after`` that is not a cursor.
     """
     channels = channels.filter(channels_for(actor), kind=Channel.Kind.CHANNEL).select_related("room").defer("metadata")
 
@@ -86,7 +92,8 @@ def page(
 
     seen, more, shown = walk(channels, ("room__name", "name"), _cursor(after), limit, show)
     counts = participants([channel.id for channel in seen])
-    rows = [describe(channel, counts.get(channel.id, 0)) for channel in seen]
+    kept = marks.of_channels(holder, [channel.id for channel in seen]) if holder is not None and seen else {}
+    rows = [describe(channel, counts.get(channel.id, 0), kept.get(channel.id)) for channel in seen]
     cursor = None if more is None else ":".join(more)
     return rows, cursor if cursor is None or shown else sealed(cursor)
 

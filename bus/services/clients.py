@@ -17,9 +17,9 @@ from ..models import Channel, Client, Membership, wire_time
 from ..notify import dispatch
 from ..notify import messages as notifications
 from ..protocol.errors import NOT_ALLOWED, BusError, ErrorCode
-from ..protocol.names import Address, is_client_id
+from ..protocol.names import Address, inbox, is_client_id
 from ..protocol.routing import channel_not_found, invalid_name
-from . import audit
+from . import audit, marks
 from .channels import remove
 from .visibility import channels_for
 from .walking import sealed, unsealed, walk
@@ -41,6 +41,17 @@ def inbox_floor(actor: Actor, client_id: str) -> int | None:
     rows = Client.objects.filter(client_id=client_id, principal=actor.principal)
     floor: int | None = rows.values_list("inbox_floor", flat=True).first()
     return floor
+
+
+def as_owner(actor: Actor, client_id: str) -> tuple[Actor, int]:
+    """Return ``actor`` with ``client_id``, and the seq after which it may read that client's inbox.
+
+    Raises ``BusError`` CHANNEL_NOT_FOUND if the inbox belongs to another client.
+    """
+    floor = inbox_floor(actor, client_id)
+    if floor is None:
+        raise channel_not_found(inbox(client_id))
+    return msgspec.structs.replace(actor, client_id=client_id), floor
 
 
 def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> None:
@@ -88,6 +99,7 @@ def remove_all(keys: Mapping[str, int]) -> None:
     """Remove clients with their inboxes, inside the caller's transaction. ``keys`` maps client ids to primary keys."""
     for channel in Channel.objects.select_related("room").filter(kind=Channel.Kind.INBOX, name__in=list(keys)):
         remove(channel)
+    marks.forget(keys)
     Client.objects.filter(pk__in=keys.values()).delete()
 
 

@@ -28,7 +28,7 @@ from ..notify import dispatch
 from ..notify import messages as notifications
 from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing, ErrorCode
 from ..protocol.names import is_made_up
-from . import nodes, totals
+from . import marks, nodes, totals
 from .channels import participants
 from .held import ChannelHeld, refer_to
 from .streams import disown, end_in
@@ -71,9 +71,10 @@ class Claim(msgspec.Struct):
 class Claimed(msgspec.Struct):
     """The result of a granted claim.
 
-    ``inbox`` is None until the client gets its first private message. ``inbox_epoch`` is the epoch that the inbox has or
-    will have. The claimant may read its inbox above the seq ``inbox_floor``. ``withheld`` says whether older private
-    messages below it belong to a previous owner of the id. ``token`` is the resume token.
+    ``marks`` are the claimant's marks by the address of the log (``marks.kept_by``). ``marked`` says whether an anonymous
+    claimant has any. ``inbox`` is None until the client gets its first private message. ``inbox_epoch`` is the epoch that
+    the inbox has or will have. The claimant may read its inbox above the seq ``inbox_floor``. ``withheld`` says whether
+    older private messages below it belong to a previous owner of the id. ``token`` is the resume token.
     """
 
     inbox: Position | None
@@ -83,6 +84,8 @@ class Claimed(msgspec.Struct):
     participants: int
     token: str
     order: Order
+    marks: dict[str, marks.Place]
+    marked: bool
 
 
 class _Granted(msgspec.Struct):
@@ -95,6 +98,13 @@ class _Granted(msgspec.Struct):
     withheld: bool
     #: Whether the id had another owner before, who may have open streams.
     unproven: bool
+
+    @property
+    def holder(self) -> str | None:
+        """The holder of the claimant's marks. None for a claimant that surely has none."""
+        if not self.claim.principal and not self.row.marked:
+            return None
+        return marks.holder_of(self.claim.principal, self.claim.client_id)
 
 
 def claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
@@ -178,6 +188,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         held_ids = _part_from_streams(granted, inboxes)
         answers.update((one.index, ChannelHeld()) for one in granted if one.claim.client_id in held_ids)
         granted = [one for one in granted if one.claim.client_id not in held_ids]
+        _settle_marks(granted, known)
         for one, claimed in _written(granted, known, inboxes, now):
             answers[one.index] = claimed
     return answers
@@ -198,6 +209,16 @@ def _part_from_streams(granted: list[_Granted], inboxes: dict[str, Position]) ->
         for name, one in withheld.items():
             one.row.inbox_floor = inboxes[name].head
     return held
+
+
+def _settle_marks(granted: list[_Granted], known: dict[str, Client]) -> None:
+    """Keep the marks of anonymous claimants with proof. A proven principal gets them, and without proof they go."""
+    changed = [one for one in granted if (row := known.get(one.claim.client_id)) and row.marked and not one.row.marked]
+    if lost := [one.claim.client_id for one in changed if one.unproven]:
+        marks.forget(lost)
+    for one in changed:
+        if not one.unproven:
+            marks.hand_over(one.claim.client_id, one.claim.principal)
 
 
 def _inbox_epoch(claim: Claim, row: Client | None) -> str:
@@ -225,6 +246,7 @@ def _row(claim: Claim, row: Client | None, now: datetime, *, token: str, floor: 
         connected_at=now,
         disconnected_at=None,
         last_activity=claim.last_activity,
+        marked=row is not None and row.marked and proven and not claim.principal,
     )
 
 
@@ -245,7 +267,7 @@ def _written(
         update_fields=[
             "client_type", "screen_name", "avatar", "personality", "role", "principal", "generated", "node", "connection_id",
             "claims", "resume_digest", "inbox_floor", "inbox_epoch", "proven_since", "connected_at", "disconnected_at",
-            "last_activity",
+            "last_activity", "marked",
         ],
     )  # fmt: skip
     ids = {client.client_id: client.pk for client in [*new, *known.values()]}
@@ -262,6 +284,8 @@ def _written(
     # The total is part of the claims' transaction, so it is right after a crash too.
     totals.add({"connections": len(granted)})
     counts = participants(list({one.claim.channel_id for one in granted}))
+    holders = {holder for one in granted if (holder := one.holder) is not None}
+    kept = marks.kept_by(holders) if holders else {}
     written = []
     for one in granted:
         name = one.claim.client_id
@@ -281,6 +305,8 @@ def _written(
                     participants=counts.get(one.claim.channel_id, 0),
                     token=one.token,
                     order=order,
+                    marks=kept.get(one.holder or "", {}),
+                    marked=one.row.marked,
                 ),
             )
         )

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from .. import signals
 from ..conf.settings import config
-from ..models import Channel, Client, Membership, Message, Room, new_epoch
+from ..models import Channel, Client, Mark, Membership, Message, Room, new_epoch
 from .channels import remove
 from .clients import remove_all
 
@@ -21,8 +21,9 @@ CLIENTS = 50
 def sweep_channels(age: float) -> int:
     """Remove idle channels and rooms that were created automatically. Return how many channels were removed.
 
-    A channel is idle without members, without messages and without a change for ``age`` seconds. History stays for as
-    long as the retention says. A room goes when it has no channels left. :func:`sweep_inboxes` removes inboxes.
+    A channel is idle without members, without messages, without marks and without a change for ``age`` seconds. Whoever
+    has a mark comes back for later messages, so the log must stay. History stays for as long as the retention says. A room
+    goes when it has no channels left. :func:`sweep_inboxes` removes inboxes.
     """
     idle_since = timezone.now() - timedelta(seconds=age)
     swept = 0
@@ -30,14 +31,15 @@ def sweep_channels(age: float) -> int:
         Channel.objects.select_related("room")
         .filter(kind=Channel.Kind.CHANNEL, auto_created=True, touched_at__lt=idle_since, created_at__lt=idle_since)
         .filter(~Exists(Membership.objects.filter(channel=OuterRef("pk"))))
-        .filter(~Exists(Message.objects.filter(channel=OuterRef("pk"))))[:200]
+        .filter(~Exists(Message.objects.filter(channel=OuterRef("pk"))))
+        .filter(~Exists(Mark.objects.filter(channel=OuterRef("pk"))))[:200]
     ):
         address = channel.address
         with transaction.atomic():
             # A channel whose row is locked is in use. The thread that writes the log must not wait for this sweep either.
             idle = Channel.objects.select_for_update(skip_locked=True).filter(pk=channel.pk, touched_at__lt=idle_since)
             locked = idle.first()
-            if locked is None or locked.memberships.exists():
+            if locked is None or locked.memberships.exists() or locked.marks.exists():
                 continue
             locked.room = channel.room
             remove(locked)
@@ -59,6 +61,7 @@ def _sweep_rooms(idle_since: datetime) -> None:
         | Q(touched_at__gte=idle_since)
         | Exists(Message.objects.filter(channel=OuterRef("pk")))
         | Exists(Membership.objects.filter(channel=OuterRef("pk")))
+        | Exists(Mark.objects.filter(channel=OuterRef("pk")))
     )
     # A room with settings of its own no longer counts as created automatically.
     untouched = Q(auto_created=True, private=False, presence=None, description="")
@@ -94,11 +97,11 @@ def sweep_clients() -> int:
 def sweep_inboxes(age: float) -> int:
     """Remove the inboxes of removed clients that got no message for ``age`` seconds. Return how many.
 
-    The inbox of a client with a generated id also goes, after ``age`` seconds without a connection. If that client
-    returns, its new inbox has another epoch, so it learns that the old one is gone.
+    The inbox of a client with a generated id and without marks also goes, after ``age`` seconds without a connection. If
+    that client returns, its new inbox has another epoch, so it learns that the old one is gone.
     """
     idle_since = timezone.now() - timedelta(seconds=age)
-    made_up = Client.objects.filter(generated=True, node=None, disconnected_at__lt=idle_since)
+    made_up = Client.objects.filter(generated=True, marked=False, node=None, disconnected_at__lt=idle_since)
     abandoned = Channel.objects.select_related("room").filter(
         ~Exists(Client.objects.filter(client_id=OuterRef("name")).exclude(pk__in=made_up.values("pk"))),
         kind=Channel.Kind.INBOX,

@@ -9,6 +9,7 @@ from .access import AuditEntry, AuditList, Grant, GrantList, Me, Ticket, Token, 
 from .base import Epoch, Object, Page, Seq, Shape, WireTime
 from .clients import Client, ClientList
 from .errors import ErrorAnswer, Fault
+from .marks import Mark
 from .messages import Message, MessageList
 from .published import Delivery, Published
 from .rooms import ActiveChannel, Card, Channel, ChannelInfo, ChannelList, Participant, Room, RoomList
@@ -52,6 +53,7 @@ __all__ = [
     "Grant",
     "GrantList",
     "JobState",
+    "Mark",
     "Me",
     "Message",
     "MessageList",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from .base import Epoch, Object, Page, Seq, Shape, WireTime
 
@@ -43,6 +43,10 @@ class Channel(Shape, frozen=True, kw_only=True):
     ephemeral: Annotated[bool, Meta(description="Messages are delivered but not stored.")]
     messages: Annotated[int, Meta(description="Number of messages so far, which is the newest seq.")]
     last_activity: WireTime | None
+    unread: (
+        Annotated[int, Meta(ge=0, description="Number of messages behind your mark; absent without a mark.")]
+        | UnsetType
+    ) = UNSET
 
 
 class ChannelList(Page[Channel], frozen=True, kw_only=True):

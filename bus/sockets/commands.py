@@ -67,6 +67,7 @@ async def _answer(connection: Connection, inbound: Inbound, command: Command, pa
         inbound.channel,
         ProcessView(node, client),
         inbox_floor=client.inbox_floor,
+        holder=client.holder,
     )
     try:
         answer = await command.run(context, parameters)

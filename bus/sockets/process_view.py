@@ -39,6 +39,9 @@ class ProcessView(Process):
     async def leave(self, address: Address) -> list[str]:
         return await self._node.members.leave(self._client, address)
 
+    async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None) -> Any:
+        return await self._node.marks.mark(self._client, address, seq, back=back, epoch=epoch)
+
     def recent(self, address: Address, limit: int) -> list[LoggedFrame] | None:
         node, client = self._node, self._client
         if not address.is_channel:

@@ -67,6 +67,13 @@ MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
         "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
         "system": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
     },
+    # What one may read, one may mark.
+    "mark": {
+        "public": EVERYBODY,
+        "private": (NO_CHANNEL, OK, OK, OK),
+        "hardcoded": EVERYBODY,
+        "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK),
+    },
     # Of a message that an admin streams there. Nobody else of the matrix has the admin's identity.
     "stop_stream": {
         "public": EVERYBODY,
@@ -150,6 +157,8 @@ async def act(client: WireClient, action: str, room: str, channel: str, admin: W
     elif action.endswith("_stream"):
         await admin.publish(room=room, channel=channel, message_id=f"arq_{name}", stream={}, ack=True)
         asked = {"of": f"arq_{name}"}
+    elif action == "mark":
+        asked["seq"] = 0
     elif action == "create_channel":
         asked["channel"] = f"new-{name}"
     elif action == "delete_channel" and not room.startswith(("science", "integriguard")):

@@ -51,6 +51,9 @@ class Inline:
     async def leave(self, address: Address) -> list[str]:
         raise NotImplementedError
 
+    async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None) -> Any:
+        raise NotImplementedError
+
     def recent(self, address: Address, limit: int) -> None:
         """Nothing is in memory."""
 

@@ -81,6 +81,7 @@ class Identities:
         client.screen_name, client.avatar = wanted.screen_name, wanted.avatar
         client.resume_token = claimed.token
         client.inbox_floor = claimed.inbox_floor
+        client.marked = claimed.marked
         self._clients.by_id[client_id] = client
         if older is not None and older is not client:
             older.drop(TAKEN_OVER, BusError(ErrorCode.TAKEN_OVER))

@@ -9,11 +9,13 @@ import msgspec
 from ...directory.channels import ChannelRef
 from ...protocol.errors import SLOW, BusError, Closing, ErrorCode
 from ...protocol.names import Address
+from ...protocol.registration import MARK
 from ...realtime.hub import Hub, Stream
 from ..client import ClientState
 from ..delivery.channels import Channels
 from ..delivery.replay import Replays, Start
 from ..delivery.streams import Streams, Vanished
+from ..marks import Marks
 from ..runtime import Runtime
 from ..threads import unavailable
 from .memberships import Memberships
@@ -42,6 +44,8 @@ class Joined(msgspec.Struct):
     #: Position of each log that comes with the membership, the room's own too: ``{address: {epoch, seq}}``. A log that an
     #: earlier resume or join still replays is left out.
     positions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    #: The seq after which the messages follow, for a client that begins at its mark.
+    mark: int | None = None
 
 
 class Members:
@@ -53,6 +57,7 @@ class Members:
         channels: Channels,
         streams: Streams,
         replays: Replays,
+        marks: Marks,
         rights: Rights,
         memberships: Memberships,
         tables: PresenceTables,
@@ -63,6 +68,7 @@ class Members:
         self._streams = streams
         self._hub: Hub = streams.hub
         self._replays = replays
+        self._marks = marks
         self._rights = rights
         self._memberships = memberships
         self._tables = tables
@@ -79,6 +85,7 @@ class Members:
     ) -> Joined:
         """Make ``client`` a member. The caller sends the answer, then calls :meth:`follow`.
 
+        ``since`` is a seq, an ISO time, or ``mark`` for the client's own mark.
         ``parts`` says whether it wants the parts of streamed messages; None leaves that as it is, and a new member wants them.
 
         Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN, LIMIT_REACHED, UNAVAILABLE.
@@ -125,6 +132,9 @@ class Members:
         """Join a channel that was found. Return None when it was deleted meanwhile."""
         member = ref.id in client.memberships
         stream, room_log = await self._streams.open([ref, await self._channels.room_log(ref)])
+        from_mark = since == MARK
+        if from_mark:
+            since, epoch = await self._mark(client, ref)
         start: Start | None = None
         if since is not None:
             start = await self._replays.start_for(client, ref, stream, since, epoch)
@@ -154,7 +164,14 @@ class Members:
         # The answer names the heads of what was written to the socket before it.
         for open_stream in (stream, room_log):
             self._hub.flush_stream(open_stream)
-        return self._joined(client, ref, stream, room_log, participants, start, member=member, created=created)
+        joined = self._joined(client, ref, stream, room_log, participants, start, member=member, created=created)
+        joined.mark = joined.position if from_mark else None
+        return joined
+
+    async def _mark(self, client: ClientState, ref: ChannelRef) -> tuple[int | None, str | None]:
+        """Return the position of the client's mark. Nothing follows from before a join where there can be no mark."""
+        marked = await self._marks.begin(client, ref)
+        return (None, None) if marked is None else (marked.seq, marked.epoch)
 
     def _want_parts(self, client: ClientState, ref: ChannelRef, parts: bool | None) -> None:
         """Note whether a member wants parts. What it receives already changes at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,13 +10,13 @@ import msgspec
 from django.db import Error as DatabaseError
 
 from ... import signals
-from ...auth.permissions import Actor
+from ...auth.permissions import SYSTEM, Actor
 from ...conf.settings import default_address
 from ...directory.channels import ChannelRef, inbox_ref
 from ...protocol import frames
-from ...protocol.errors import NOT_ALLOWED, SLOW, BusError, Closing, ErrorCode
+from ...protocol.errors import NOT_ALLOWED, SLOW, TOO_MANY, BusError, Closing, ErrorCode
 from ...protocol.names import EVERYONE, WHOLE, Address, inbox
-from ...protocol.registration import Registration
+from ...protocol.registration import MARK, Registration
 from ...protocol.routing import resolve
 from ...protocol.state import State
 from ...realtime.hub import Stream
@@ -24,6 +25,7 @@ from ..client import ClientState
 from ..delivery.channels import Channels
 from ..delivery.replay import Replays, Start
 from ..delivery.streams import Streams, Vanished
+from ..marks import Marks
 from ..threads import unavailable
 from .identities import Identities
 from .memberships import Memberships
@@ -43,6 +45,7 @@ class Registrations:
         channels: Channels,
         streams: Streams,
         replays: Replays,
+        marks: Marks,
         rights: Rights,
         memberships: Memberships,
         notices: Notices,
@@ -52,6 +55,7 @@ class Registrations:
         self._channels = channels
         self._streams = streams
         self._replays = replays
+        self._marks = marks
         self._rights = rights
         self._memberships = memberships
         self._notices = notices
@@ -84,7 +88,7 @@ class Registrations:
         client.initial = initial
         self._identities.take(client, wanted, client_id, claimed)
         try:
-            await self._enter(client, ref, received, claimed, positions)
+            await self._enter(client, ref, received, claimed, positions, at_marks=wanted.since == MARK)
         except (BusError, DatabaseError):
             # A client cannot continue from half a registration. It can come back with its positions.
             raise Closing(SLOW, unavailable()) from None
@@ -111,7 +115,14 @@ class Registrations:
         raise unavailable()
 
     async def _enter(
-        self, client: ClientState, ref: ChannelRef, received: Received, claimed: Claimed, positions: Positions
+        self,
+        client: ClientState,
+        ref: ChannelRef,
+        received: Received,
+        claimed: Claimed,
+        positions: Positions,
+        *,
+        at_marks: bool,
     ) -> None:
         """Begin the memberships, and answer with the position at which each of them begins."""
         if not self._rights.may_join(client, ref):
@@ -119,7 +130,9 @@ class Registrations:
             raise Closing(NOT_ALLOWED, BusError(ErrorCode.REVOKED))
         self._memberships.add(client, ref)
         self._rights.recheck_if_changed(client, ref)
-        received |= await self._own_inbox(client, claimed)
+        received |= await self._own_inbox(client, claimed, made=at_marks)
+        begun = await self._begin_at_marks(client, received, positions) if at_marks else {}
+        positions = {**positions, **begun}
         rejoined, more = await self._resumptions.rejoin(client, positions)
         entered = [Entered(ref, claimed.participants), *rejoined]
         received |= more
@@ -127,11 +140,15 @@ class Registrations:
         client.step(State.REGISTERED)
         listening = _still_allowed(client, received, [channel.ref for channel in entered])
         # Nothing waits from here to the catching up: the heads in the answer are those at which the memberships begin.
-        channels = {f"{stream.room}:{stream.channel}": _told(stream, starts.get(stream)) for stream in listening}
+        channels = {
+            (address := f"{stream.room}:{stream.channel}"): _told(stream, starts.get(stream), at_mark=address in begun)
+            for stream in listening
+        }
         own = str(inbox(client.client_id))
         channels.setdefault(own, _unwritten(claimed.inbox_epoch, positions.get(own)))
         if claimed.withheld:
             channels[own]["withheld"] = True
+        marks: dict[str, Any] = {"marks": {**claimed.marks, **begun}} if claimed.marks or begun else {}
         client.writer.send(
             frames.system(
                 "registered",
@@ -143,6 +160,7 @@ class Registrations:
                 channels=channels,
                 resume_token=client.resume_token,
                 participants=claimed.participants,
+                **marks,
             )
         )
         for stream in listening:
@@ -154,14 +172,36 @@ class Registrations:
         late = {stream: starts[stream].position for stream in listening if stream in starts}
         self._replays.catch_up(client, late)
 
-    async def _own_inbox(self, client: ClientState, claimed: Claimed) -> Received:
-        """Return the stream of the client's inbox, if it has received any message yet."""
-        if claimed.inbox is None:
+    async def _own_inbox(self, client: ClientState, claimed: Claimed, *, made: bool) -> Received:
+        """Return the stream of the client's inbox, if it has received any message yet, or has to be ``made``."""
+        if claimed.inbox is not None:
+            ref = inbox_ref(claimed.inbox.id, client.client_id, claimed.inbox.epoch)
+        elif made:
+            ref = await self._channels.resolve(inbox(client.client_id), SYSTEM)
+        else:
             return {}
-        ref = inbox_ref(claimed.inbox.id, client.client_id, claimed.inbox.epoch)
         streams = await self._streams.open([ref])
         client.inbox_id = ref.id
         return dict.fromkeys(streams, ref)
+
+    async def _begin_at_marks(self, client: ClientState, received: Received, positions: Positions) -> Positions:
+        """Return the positions of the client's marks in its initial channel and its inbox, where it names none itself.
+
+        Raises ``Closing`` 4429 for a client with too many marks, and ``BusError`` UNAVAILABLE.
+        """
+        own = (client.initial, inbox(client.client_id))
+        refs = [ref for ref in received.values() if ref.address in own and str(ref.address) not in positions]
+        try:
+            marked = await asyncio.gather(*(self._marks.begin(client, ref) for ref in refs))
+        except BusError as problem:
+            if problem.code == ErrorCode.LIMIT_REACHED:
+                raise Closing(TOO_MANY, problem) from None
+            raise
+        return {
+            str(ref.address): {"seq": mark.seq, "epoch": mark.epoch}
+            for ref, mark in zip(refs, marked, strict=True)
+            if mark is not None
+        }
 
 
 def _initial(wanted: Registration) -> Address:
@@ -175,10 +215,12 @@ def _initial(wanted: Registration) -> Address:
     return address
 
 
-def _told(stream: Stream, start: Start | None) -> dict[str, Any]:
-    """Return what ``registered`` says of a log."""
+def _told(stream: Stream, start: Start | None, *, at_mark: bool) -> dict[str, Any]:
+    """Return what ``registered`` says of a log. ``at_mark`` says whether the client begins at its mark."""
     told: dict[str, Any] = {}
     if start is not None:
+        if at_mark:
+            told["mark"] = start.position
         told["recovered"] = start.recovered
         if start.first_seq is not None:
             told["first_seq"] = start.first_seq

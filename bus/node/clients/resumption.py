@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ...directory.channels import ChannelRef
 from ...protocol.errors import BusError, ErrorCode
 from ...protocol.names import Address, parse_address
-from ...protocol.registration import Registration
+from ...protocol.registration import MARK, Registration
 from ...realtime.hub import Stream
 from ..client import ClientState
 from ..delivery.channels import Channels
@@ -119,9 +119,12 @@ class Resumptions:
 
 
 def positions_of(wanted: Registration, initial: Address) -> Positions:
-    """Return the positions that a registration names. Raises ``BusError`` VALIDATION_ERROR for an unreadable time."""
+    """Return the positions that a registration names, without those of marks.
+
+    Raises ``BusError`` VALIDATION_ERROR for an unreadable time.
+    """
     positions = dict(wanted.resume.positions) if wanted.resume else {}
-    if wanted.since is not None:
+    if wanted.since is not None and wanted.since != MARK:
         positions.setdefault(str(initial), {"seq": wanted.since, "epoch": wanted.epoch})
     for position in positions.values():
         check_since(position["seq"])

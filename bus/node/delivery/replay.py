@@ -266,6 +266,6 @@ def check_since(since: int | str) -> datetime:
     if moment is None:
         raise BusError(
             ErrorCode.VALIDATION_ERROR,
-            details=[{"field": "since", "message": "`since` must be a seq or an ISO time."}],
+            details=[{"field": "since", "message": "`since` must be a seq, an ISO time, or `mark`."}],
         )
     return moment
