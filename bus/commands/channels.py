@@ -71,6 +71,12 @@ class CreateParameters(ChannelParameters):
         Retention | None, Meta(description="Limits of the history. The default is the setting of the server.")
     ] = None
     type: Annotated[str, Meta(max_length=32, description="Your own word for the kind of channel.")] = "custom"
+    work: Annotated[
+        dict[str, Any] | None,
+        Meta(
+            description="Makes a work channel, which hands each message to one worker: `lease`, `attempts`, `hold`, `dead`."
+        ),
+    ] = None
 
 
 class CreatedResult(Shape, frozen=True, kw_only=True):
@@ -110,6 +116,7 @@ async def create_channel(context: Context, parameters: CreateParameters) -> Answ
             retention_count=retention.count,
             retention_age=retention.age,
             type=parameters.type,
+            work=parameters.work,
         )
         return CreatedResult(room=address.room, channel=address.channel, metadata=channel.public_metadata())
 

@@ -107,6 +107,7 @@ class Channel(models.Model):
             "description": self.description,
             "ephemeral": self.ephemeral,
             "retention": {"count": self.retention_count, "age": self.retention_age},
+            **({} if self.work is None else {"work": self.work}),
         }
 
 

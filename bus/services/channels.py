@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -16,10 +17,10 @@ from ..notify import messages as notifications
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, Address, is_name
 from ..protocol.routing import channel_not_found, invalid_name
-from . import audit, totals
+from . import audit, totals, work_rules
 
 #: The fields of a channel that can be changed later.
-CHANGEABLE = ("description", "metadata", "type", "ephemeral", "retention_count", "retention_age")
+CHANGEABLE = ("description", "metadata", "type", "ephemeral", "retention_count", "retention_age", "work")
 
 
 def create_channel(
@@ -32,12 +33,13 @@ def create_channel(
     retention_count: int | None = None,
     retention_age: int | None = None,
     type: str = "custom",
+    work: Mapping[str, Any] | None = None,
     hardcoded: bool = False,
     door: str = "socket",
 ) -> Channel:
-    """Create a channel, and its room if that is missing.
+    """Create a channel, and its room if that is missing. ``work`` is the rule of a work channel (``shapes.WorkRule``).
 
-    Admins only. Raises ``BusError`` FORBIDDEN, INVALID_NAME or CHANNEL_EXISTS.
+    Admins only. Raises ``BusError`` FORBIDDEN, INVALID_NAME, CHANNEL_EXISTS, or VALIDATION_ERROR for a wrong rule.
     """
     check_channel_name(address)
     room = Room.objects.filter(name=address.room).first()
@@ -57,6 +59,7 @@ def create_channel(
                 ephemeral=ephemeral,
                 retention_count=retention_count,
                 retention_age=retention_age,
+                work=None if work is None else work_rules.checked(actor, address, work, ephemeral=ephemeral),
                 type=type,
                 hardcoded=hardcoded,
                 created_by=actor.client_id or actor.name,
@@ -112,13 +115,16 @@ def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> N
 def update_channel(actor: Actor, address: Address, changes: dict[str, Any], *, door: str) -> Channel:
     """Change fields of :data:`CHANGEABLE` of a channel, hardcoded or not. Return the channel.
 
-    Admins only. Raises ``BusError`` FORBIDDEN or CHANNEL_NOT_FOUND.
+    A channel becomes a work channel with a rule as ``work``. Messages that it has already become no jobs.
+
+    Admins only. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, or VALIDATION_ERROR for a rule that cannot be.
     """
     with transaction.atomic():
         channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
         require(actor, MANAGE, address, private=bool(channel and channel.room.private))
         if channel is None or channel.kind != Channel.Kind.CHANNEL:
             raise channel_not_found(address)
+        changes = _with_rule(actor, channel, changes)
         changed = [field for field in CHANGEABLE if field in changes and getattr(channel, field) != changes[field]]
         for field in changed:
             setattr(channel, field, changes[field])
@@ -128,6 +134,20 @@ def update_channel(actor: Actor, address: Address, changes: dict[str, Any], *, d
             channel.save(update_fields=[*changed, "auto_created"])
             audit.record(actor, door, "update_channel", str(address), **{field: changes[field] for field in changed})
     return channel
+
+
+def _with_rule(actor: Actor, channel: Channel, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the changes with a checked rule of work. The channel's row is locked, so no job comes in between."""
+    rule = changes.get("work", channel.work)
+    if rule is None:
+        if channel.work is not None:
+            Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
+            work_rules.check_removal(channel)
+        return changes
+    if "work" not in changes and not changes.get("ephemeral"):
+        return changes
+    ephemeral = changes.get("ephemeral", channel.ephemeral)
+    return {**changes, "work": work_rules.checked(actor, channel.address, rule, ephemeral=ephemeral)}
 
 
 def check_empty(channel: Channel) -> None:
