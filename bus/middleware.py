@@ -73,7 +73,7 @@ class CrossOriginMiddleware(_Middleware):
 
 #: The methods and headers that a page may send. A browser remembers them for 600 seconds.
 _PREFLIGHT = {
-    "Access-Control-Allow-Methods": "GET, HEAD, POST, PATCH, DELETE",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
     "Access-Control-Max-Age": "600",
     "Cache-Control": "no-store",

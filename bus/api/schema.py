@@ -124,7 +124,7 @@ def path(name: str, description: str, pattern: str, example: str) -> OpenApiPara
 ROOM = path("room", "Name of a room.", r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$", "science")
 ADDRESS = path(
     "address",
-    "A channel as `room:channel`. For messages and events also `room:*` (the log of whole-room messages) and "
+    "A channel as `room:channel`. For messages, events and marks also `room:*` (the log of whole-room messages) and "
     "`pm:<client_id>` (an inbox). Write a slash within a name as `%252F`.",
     r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}:[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$",
     "science:explore",

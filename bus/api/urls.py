@@ -9,7 +9,7 @@ from .docs import DocsPage, JSONDocument, YAMLDocument
 from .errors import nothing_here
 from .events import channel_events
 from .stream_events import stream_events
-from .views import access, channels, clients, messages, rooms, server, streams
+from .views import access, channels, clients, marks, messages, rooms, server, streams
 
 app_name = "api"
 
@@ -34,6 +34,7 @@ urlpatterns = [
     re_path(rf"{_ROOM}$", rooms.OneRoom.as_view(), name="room"),
     *_list("channels", channels.Channels),
     re_path(rf"{_ADDRESS}/messages/(?P<seq>[0-9]{{1,19}})$", messages.OneMessage.as_view(), name="channel-message"),
+    re_path(rf"{_ADDRESS}/mark$", marks.OwnMark.as_view(), name="channel-mark"),
     re_path(rf"{_ADDRESS}/events$", channel_events, name="channel-events"),
     re_path(rf"{_ADDRESS}/messages$", messages.ChannelMessages.as_view(), name="channel-messages"),
     re_path(rf"{_ADDRESS}$", channels.OneChannel.as_view(), name="channel"),

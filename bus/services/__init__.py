@@ -33,6 +33,7 @@ from .growing import (
     stop_stream,
     stream,
 )
+from .marking import amark, aunread, mark, unread
 
 __all__ = [
     "Published",
@@ -43,19 +44,23 @@ __all__ = [
     "abroadcast_to_room",
     "adopt_stream",
     "aend_stream",
+    "amark",
     "aopen_stream",
     "append_to_stream",
     "apublish",
     "apublish_all",
     "asend_private",
     "astop_stream",
+    "aunread",
     "broadcast_to_channel",
     "broadcast_to_room",
     "end_stream",
+    "mark",
     "open_stream",
     "publish",
     "publish_all",
     "send_private",
     "stop_stream",
     "stream",
+    "unread",
 ]

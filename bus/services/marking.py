@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from .. import shapes
@@ -71,6 +72,10 @@ def unread(address: str | Address, *, actor: Actor = SYSTEM, holder: str | None 
     The arguments and errors are those of :func:`mark`.
     """
     return read(address, actor=actor, holder=holder).unread
+
+
+amark = sync_to_async(mark, thread_sensitive=True)
+aunread = sync_to_async(unread, thread_sensitive=True)
 
 
 def shape_of(address: Address, marked: Marked) -> shapes.Mark:

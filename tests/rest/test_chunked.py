@@ -75,6 +75,7 @@ async def test_every_write_of_the_document_does_the_same_when_its_body_is_chunke
     assert changed["metadata"]["description"] == "changed"
     path = f"channels/{room}:a/messages"
     assert (await write("channel_messages_publish", "POST", path, {"message": "one"}, 201))["seq"] == 1
+    assert (await write("channel_mark_move", "PUT", f"channels/{room}:a/mark", {"seq": 1}))["unread"] == 0
     batch = {"messages": [{"channel": f"{room}:a", "message": "two"}, {"channel": f"{room}:a", "message": "three"}]}
     found = await write("messages_publish", "POST", "messages", batch, 201)
     assert [row["seq"] for row in found["results"]] == [2, 3]

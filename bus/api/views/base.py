@@ -60,7 +60,7 @@ class BusView(APIView):
     #: The cost of a GET in requests (``bus.commands.base``). A page of a list costs more than one.
     look_cost = 1
     schema = BusSchema()
-    http_method_names = ["get", "head", "post", "patch", "delete"]
+    http_method_names = ["get", "head", "post", "put", "patch", "delete"]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Bound the database's work of each page of a list, as for the commands of a socket."""

@@ -36,7 +36,13 @@ class Channels(BusView):
         """The channels that you may see, by room and name."""
         filters = ChannelFilter.of(request, Channel.objects.all())
         after = decode_cursor(filters.values["cursor"], 1)
-        rows, more = channel_lists.page(self.actor, filters.qs, after=after[0] if after else "", limit=filters.size)
+        rows, more = channel_lists.page(
+            self.actor,
+            filters.qs,
+            after=after[0] if after else "",
+            limit=filters.size,
+            holder=self.actor.principal or None,
+        )
         return page(rows, filters, encode_cursor(more) if more else None)
 
     @operation(
