@@ -9,13 +9,14 @@ from .docs import DocsPage, JSONDocument, YAMLDocument
 from .errors import nothing_here
 from .events import channel_events
 from .stream_events import stream_events
-from .views import access, channels, clients, marks, messages, rooms, server, streams
+from .views import access, channels, clients, marks, messages, questions, rooms, server, streams
 
 app_name = "api"
 
 # A name may hold slashes, so the longest of these patterns that fits decides where the name ends (docs/rest.md).
 _ADDRESS = r"^v1/channels/(?P<address>[^:]+:.*)"
 _ROOM = r"^v1/rooms/(?P<room>.+)"
+_ASK = r"^v1/asks/(?P<ask>.+)"
 _STREAM = r"^v1/streams/(?P<of>.+)"
 
 
@@ -45,6 +46,9 @@ urlpatterns = [
     re_path(rf"{_STREAM}/stop$", streams.Stop.as_view(), name="stream-stop"),
     re_path(rf"{_STREAM}/adopt$", streams.Adopt.as_view(), name="stream-adopt"),
     re_path(rf"{_STREAM}$", streams.OneStream.as_view(), name="stream"),
+    *_list("ask", questions.Ask),
+    re_path(rf"{_ASK}/reply$", questions.Reply.as_view(), name="ask-reply"),
+    re_path(rf"{_ASK}$", questions.OneQuestion.as_view(), name="ask-one"),
     *_list("clients", clients.Clients),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)/disconnect$", clients.Disconnect.as_view(), name="client-disconnect"),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)$", clients.OneClient.as_view(), name="client"),

@@ -50,6 +50,7 @@ from .delivery.watch import Watch
 from .marks import Marks
 from .notifications import Notifications
 from .permissions import Permissions
+from .questions import Questions
 from .runtime import Runtime
 from .threads import unavailable
 from .upkeep import drain, sigterm
@@ -93,6 +94,7 @@ class Node:
             self.rights,
             self.growing,
             self.owners,
+            self.questions,
         )
         self._build_upkeep()
         #: Whether the path of each message is logged.
@@ -113,6 +115,7 @@ class Node:
         self.replays = Replays(runtime, self.hub, self.streams, self.channels)
         self.growing = Growing(runtime, self.hub, self.streams)
         self.owners = Owners(runtime, self.clients, self.hub, self.channels, self.permissions)
+        self.questions = Questions(runtime, self.clients, self.hub, self.broker)
         self.watch = Watch(
             runtime,
             self.clients,
@@ -168,6 +171,7 @@ class Node:
 
     def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
         """Attach the inbox of a client here when its first message comes."""
+        self.questions.heard(ref.address.channel)
         client = self.clients.by_id.get(ref.address.channel)
         if client is not None:
             self.watch.attach_inbox(client, ref.id, epoch)
@@ -249,6 +253,7 @@ class Node:
     def _begin_upkeep(self) -> None:
         repeat, settings = self.runtime.repeat, self.runtime.settings
         repeat(self.watch.compare)
+        repeat(self.questions.look)
         repeat(self.heartbeat.beat)
         repeat(self.housekeeping.tidy)
         repeat(self.housekeeping.end_overdue)

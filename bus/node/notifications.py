@@ -18,6 +18,7 @@ from .delivery.growing import Growing
 from .delivery.owners import Owners
 from .delivery.streams import Streams
 from .delivery.watch import Watch
+from .questions import Questions
 
 
 class Notifications:
@@ -35,12 +36,14 @@ class Notifications:
         rights: Rights,
         growing: Growing,
         owners: Owners,
+        questions: Questions,
     ) -> None:
         self._clients = clients
         self._channels = channels
         self._streams = streams
         self._watch = watch
         self._memberships = memberships
+        self._questions = questions
         self._handlers: dict[type, Callable[[Any], None]] = {
             messages.Published: self._published,
             messages.EphemeralPublished: announcer.receive_ephemeral,
@@ -52,6 +55,7 @@ class Notifications:
             messages.StreamSignal: lambda signal: (
                 owners.tell(signal) if signal.for_owner else growing.receive_signal(signal)
             ),
+            messages.QuestionsEnded: questions.receive,
         }
 
     def receive(self, notification: messages.Notification) -> None:
@@ -63,8 +67,10 @@ class Notifications:
     def _published(self, notification: messages.Published) -> None:
         committed, by_id = self._streams.committed, self._clients.by_id
         for channel_id, room, channel, epoch, seq, frame in notification.messages:
-            if room == INBOX_ROOM and (client := by_id.get(channel)) is not None:
-                self._watch.attach_inbox(client, channel_id, epoch)
+            if room == INBOX_ROOM:
+                if (client := by_id.get(channel)) is not None:
+                    self._watch.attach_inbox(client, channel_id, epoch)
+                self._questions.heard(channel)
             committed(channel_id, seq, frame)
 
     def _changed(self, notification: messages.ChannelChanged) -> None:

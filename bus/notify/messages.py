@@ -166,6 +166,21 @@ class WorkChanged(msgspec.Struct, tag="wc", array_like=True):
     changes: list[WorkChange]
 
 
+class EndedQuestion(NamedTuple):
+    """A question whose deadline has passed: its row, its asker, and the error frame for the asker."""
+
+    id: int
+    client_id: str
+    principal: str
+    frame: bytes
+
+
+class QuestionsEnded(msgspec.Struct, tag="qe", array_like=True):
+    """Nobody answered these questions in time."""
+
+    questions: list[EndedQuestion]
+
+
 Notification = (
     Published
     | EphemeralPublished
@@ -177,6 +192,7 @@ Notification = (
     | StreamSignal
     | WorkReady
     | WorkChanged
+    | QuestionsEnded
 )
 
 

@@ -41,19 +41,26 @@ def read_ask(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults) -> s
     data = bytes(raw["ask"])
     if data[:1] != b"{":
         return set()
-    try:
-        told = _ask.decode(data)
-    except msgspec.DecodeError:
-        told = _Ask(timeout=-1.0)
-    timeout = USUAL if told.timeout is None else told.timeout
-    if timeout < SHORTEST or not (told.correlation is None or is_printable(told.correlation, LONGEST_CORRELATION)):
+    inbound.ask = _ask_of(data)
+    if inbound.ask is None:
         faults.add("ask", _ASK_RULE)
     if len(inbound.to) > 1:
         faults.add("ask", "A question has one target.")
     if inbound.stream is not None or inbound.steer is not None:
         faults.add("ask", "A question neither opens a stream nor steers one.")
-    inbound.ask = Ask(timeout, durable=bool(told.durable), correlation=told.correlation)
     return {"ask"}
+
+
+def _ask_of(data: bytes) -> Ask | None:
+    """The value of an ``ask``; None for a wrong one."""
+    try:
+        told = _ask.decode(data)
+    except msgspec.DecodeError:
+        return None
+    timeout = USUAL if told.timeout is None else told.timeout
+    if timeout < SHORTEST or not (told.correlation is None or is_printable(told.correlation, LONGEST_CORRELATION)):
+        return None
+    return Ask(timeout, durable=bool(told.durable), correlation=told.correlation)
 
 
 def is_reply(type: str, to_message: msgspec.Raw | None) -> bool:

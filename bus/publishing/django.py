@@ -320,8 +320,17 @@ def append_message(of: str, n: int, **keys: Any) -> Inbound:
 
     Raises ``BusError`` VALIDATION_ERROR.
     """
-    given = {key: value for key, value in keys.items() if value is not None}
-    return read(_encoded({"type": APPEND, "of": of, "n": n, **given}, "part" if "part" in given else "payload"))
+    return _read({"type": APPEND, "of": of, "n": n, **keys}, "payload" if keys.get("part") is None else "part")
+
+
+def frame_message(**keys: Any) -> Inbound:
+    """The message of a frame with the ``keys`` that are not None, by the grammar of the socket. Raises ``BusError`` as that."""
+    return _read(keys, "payload")
+
+
+def _read(keys: dict[str, Any], field: str) -> Inbound:
+    """The message of a frame. ``field`` is the one that an error names if the frame is no JSON."""
+    return read(_encoded({key: value for key, value in keys.items() if value is not None}, field))
 
 
 def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, id: str | None) -> Inbound:

@@ -19,6 +19,7 @@ from ..publishing.django import (
     send_private,
 )
 from ..shapes import Published
+from .asks import aask, aquestion, areply, ask, question, reply
 from .growing import (
     StreamWriter,
     aadopt_stream,
@@ -40,6 +41,7 @@ __all__ = [
     "StreamWriter",
     "aadopt_stream",
     "aappend_to_stream",
+    "aask",
     "abroadcast_to_channel",
     "abroadcast_to_room",
     "adopt_stream",
@@ -49,7 +51,10 @@ __all__ = [
     "append_to_stream",
     "apublish",
     "apublish_all",
+    "aquestion",
+    "areply",
     "asend_private",
+    "ask",
     "astop_stream",
     "aunread",
     "broadcast_to_channel",
@@ -59,6 +64,8 @@ __all__ = [
     "open_stream",
     "publish",
     "publish_all",
+    "question",
+    "reply",
     "send_private",
     "stop_stream",
     "stream",

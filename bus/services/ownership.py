@@ -28,10 +28,9 @@ from ..notify import dispatch
 from ..notify import messages as notifications
 from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing, ErrorCode
 from ..protocol.names import is_made_up
-from . import marks, nodes, totals
+from . import asks, marks, nodes, streams, totals
 from .channels import participants
 from .held import ChannelHeld, refer_to
-from .streams import disown, end_in
 
 #: The place of a claim among all claims of its client id: the row's primary key and the claim's number within the row.
 Order = tuple[int, int]
@@ -185,7 +184,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         made.inbox_epoch = "" if inbox is not None else _inbox_epoch(claim, row)
         granted.append(_Granted(i, claim, made, token, floor > 0 and not proven, row is not None and not proven))
     if granted:
-        held_ids = _part_from_streams(granted, inboxes)
+        held_ids = _part(granted, inboxes)
         answers.update((one.index, ChannelHeld()) for one in granted if one.claim.client_id in held_ids)
         granted = [one for one in granted if one.claim.client_id not in held_ids]
         _settle_marks(granted, known)
@@ -194,15 +193,18 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     return answers
 
 
-def _part_from_streams(granted: list[_Granted], inboxes: dict[str, Position]) -> set[str]:
-    """Part claimants without proof from the streams of the previous owners of their ids, and from those in their inboxes.
+def _part(granted: list[_Granted], inboxes: dict[str, Position]) -> set[str]:
+    """Part claimants without proof from the streams and questions of the previous owners of their ids.
+
+    So are they from the streams in their inboxes.
 
     Returns the ids for which a locked row prevents that. Their claims are tried again.
     """
-    held = disown(names) if (names := [one.claim.client_id for one in granted if one.unproven]) else set()
+    names = [one.claim.client_id for one in granted if one.unproven]
+    held = streams.disown(names) | asks.disown(names) if names else set()
     withheld = {one.claim.client_id: one for one in granted if one.withheld and one.claim.client_id in inboxes}
     if withheld:
-        kept = end_in([inboxes[name].id for name in withheld])
+        kept = streams.end_in([inboxes[name].id for name in withheld])
         held |= {name for name in withheld if inboxes[name].id in kept}
         # The ends lie in the inboxes too, and belong to the previous owners.
         inboxes.update(positions(list(withheld)))

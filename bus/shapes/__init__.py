@@ -12,6 +12,7 @@ from .errors import ErrorAnswer, Fault
 from .marks import Mark
 from .messages import Message, MessageList
 from .published import Delivery, Published
+from .questions import Question
 from .rooms import ActiveChannel, Card, Channel, ChannelInfo, ChannelList, Participant, Room, RoomList
 from .server import Process, ProcessList, Server, ServerStats, Stats
 from .streams import AdoptedStream, StoppedStream, Stream, StreamPlace
@@ -63,6 +64,7 @@ __all__ = [
     "Process",
     "ProcessList",
     "Published",
+    "Question",
     "Renewed",
     "Returned",
     "Room",

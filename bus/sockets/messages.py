@@ -13,7 +13,7 @@ from ..protocol.names import inbox
 from ..protocol.routing import Route
 from ..publishing.announce import Answer
 from ..publishing.plan import INBOXES, Plan, route
-from . import activity, appends
+from . import activity, appends, questions
 from .connection import Connection
 
 
@@ -39,10 +39,13 @@ def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
 async def publish(connection: Connection, inbound: Inbound) -> None:
     """Publish where :func:`publish_at_once` could not: a private message, or a channel that has to be looked up or made.
 
-    Appends to streamed messages go on in ``appends``.
+    Appends to streamed messages go on in ``appends``, and replies in ``questions``.
 
-    Raises ``BusError`` as that does, and CHANNEL_NOT_FOUND, TARGET_NOT_FOUND, LIMIT_REACHED, UNAVAILABLE.
+    Raises ``BusError`` as that does, and CHANNEL_NOT_FOUND, TARGET_NOT_FOUND, NO_RESPONDER, LIMIT_REACHED, UNAVAILABLE.
     """
+    if inbound.reply is not None:
+        await questions.reply(connection, inbound, inbound.reply)
+        return
     if inbound.append is not None:
         await appends.append(connection, inbound)
         return
@@ -70,6 +73,8 @@ def _publish_to(connection: Connection, inbound: Inbound, ref: ChannelRef) -> No
     )
     if inbound.stream is not None:
         appends.remember(connection, inbound, ref.address)
+    elif inbound.ask is not None:
+        node.questions.expect(inbound.ask.timeout)
     if inbound.type not in client.noted:
         activity.announce(node, client, inbound.type, ref.address)
     if node.traces:
@@ -79,12 +84,14 @@ def _publish_to(connection: Connection, inbound: Inbound, ref: ChannelRef) -> No
 async def _publish_private(connection: Connection, inbound: Inbound, targets: Sequence[str]) -> None:
     """Publish to the inbox of each target. Unknown targets are named in one error; the others are served.
 
-    Raises ``BusError`` TARGET_NOT_FOUND, FORBIDDEN, BUSY, UNAVAILABLE.
+    Raises ``BusError`` TARGET_NOT_FOUND, NO_RESPONDER, FORBIDDEN, BUSY, UNAVAILABLE.
     """
     node, client = connection.node, connection.client
     here = node.clients.by_id
     absent = [target for target in targets if target not in here]
     there = await node.runtime.run(client_directory.known, absent) if absent else {}
+    if inbound.ask is not None:
+        await questions.reach(connection, inbound.ask, targets, there)
     unknown = [target for target in absent if target not in there]
     served = [target for target in targets if target not in unknown]
     refs = [await node.channels.resolve(inbox(target), SYSTEM) for target in served]
@@ -102,6 +109,8 @@ async def _publish_private(connection: Connection, inbound: Inbound, targets: Se
     )
     if inbound.stream is not None and refs:
         appends.remember(connection, inbound, refs[0].address)
+    if inbound.ask is not None:
+        node.questions.expect(inbound.ask.timeout)
     if node.traces:
         for ref in refs:
             connection.trace(inbound.kind, ref.address)

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from ... import log
 from ...protocol.errors import TAKEN_OVER, BusError, ErrorCode
 from ...protocol.state import State
+from ...services import asks, sweeping
 from ...services import connections as connection_service
 from ...services import nodes as node_service
 from ...services import streams as streamed
-from ...services import sweeping
 from ..client import Clients
 from ..clients.departures import Departures
 from ..clients.presence_tables import PresenceTables
@@ -100,4 +100,6 @@ class Housekeeping:
             while deleted == PRUNE_STEP:
                 deleted = await self._runtime.run_writer(log.drop, channel_id, floor, PRUNE_STEP)
         while await self._runtime.run_writer(log.forget_keys, settings.idempotency_window, PRUNE_STEP) == PRUNE_STEP:
+            pass
+        while await self._runtime.run_writer(asks.forget, settings.idempotency_window, PRUNE_STEP) == PRUNE_STEP:
             pass
