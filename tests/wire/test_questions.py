@@ -64,10 +64,13 @@ async def test_an_error_may_be_the_answer_and_one_may_ask_oneself(
 
 
 @pytest.mark.embedded
-async def test_without_a_responder_nothing_is_kept(shared_server: BusServer, wire: Connect, name: Name) -> None:
-    asker = await wire(shared_server, client_id=name("asker"))
-    gone = await wire(shared_server, client_id=name("gone"))
+async def test_without_a_responder_nothing_is_kept(
+    shared_server: BusServer, wire: Connect, name: Name, fresh_room: str
+) -> None:
+    asker = await wire(shared_server, client_id=name("asker"), room=f"{fresh_room}:a")
+    gone = await wire(shared_server, client_id=name("gone"), room=f"{fresh_room}:a")
     await gone.close()
+    await asker.expect(event="client_left")
     for to in (name("gone"), name("never")):
         error = await refused(asker.publish(ack=True, type="private", to=to, payload={}, ask={}))
         assert (error["code"], error["number"], error["details"]) == ("NO_RESPONDER", 404, [{"to": to}])
@@ -79,7 +82,9 @@ async def test_without_a_responder_nothing_is_kept(shared_server: BusServer, wir
 
 
 @pytest.mark.embedded
-async def test_a_question_goes_to_one_client(shared_server: BusServer, wire: Connect, name: Name, fresh_room: str) -> None:
+async def test_a_question_goes_to_one_client(
+    shared_server: BusServer, wire: Connect, name: Name, fresh_room: str
+) -> None:
     asker = await wire(shared_server, client_id=name("asker"), room=f"{fresh_room}:a")
     for place in (
         {"room": fresh_room, "channel": "a"}, {"room": fresh_room}, {"type": "private", "to": [name("asker"), name("x")]},
@@ -172,7 +177,7 @@ async def test_an_asker_who_was_away_finds_the_reply(shared_server: BusServer, w
     adder = await wire(shared_server, client_id=name("adder"))
     asker = await wire(shared_server, client_id=name("asker"))
     of = await ask(asker, name("adder"), timeout=60)
-    await asker.cut()
+    await asker.close()
     await adder.publish(ack=True, type="reply", to_message=of, payload={"n": 1})
     back = await asker.reconnect()
     assert (await back.expect(type="reply"))["to_message"] == of
@@ -180,13 +185,14 @@ async def test_an_asker_who_was_away_finds_the_reply(shared_server: BusServer, w
 
 @pytest.mark.embedded
 async def test_who_takes_an_id_without_proof_neither_answers_nor_hears_for_it(
-    shared_server: BusServer, wire: Connect, name: Name
+    shared_server: BusServer, wire: Connect, name: Name, fresh_room: str
 ) -> None:
-    asker = await wire(shared_server, client_id=name("asker"))
-    adder = await wire(shared_server, client_id=name("adder"))
+    asker = await wire(shared_server, client_id=name("asker"), room=f"{fresh_room}:a")
+    adder = await wire(shared_server, client_id=name("adder"), room=f"{fresh_room}:a")
     to_adder = await ask(asker, name("adder"), timeout=60)
     of_adder = await ask(adder, name("asker"), timeout=60)
     await adder.close()
+    await asker.expect(event="client_left")
     thief = await wire(shared_server, client_id=name("adder"))
     error = await refused(thief.publish(ack=True, type="reply", to_message=to_adder, payload={}))
     assert error["code"] == "QUESTION_NOT_FOUND"
