@@ -10,12 +10,14 @@ import typer
 from .._version import __version__
 from ..errors import BusClosed
 from . import failures, output
+from .commands.ask import ask
 from .commands.bench import bench
 from .commands.history import history
 from .commands.overview import channels, status, who
 from .commands.publishing import pub
 from .commands.stream import stream
 from .commands.tail import tail
+from .commands.work import jobs, work
 from .options import Command, Group
 
 app = typer.Typer(
@@ -31,7 +33,7 @@ app = typer.Typer(
 )
 
 
-for _command in (tail, pub, stream, history, status, channels, who, bench):
+for _command in (tail, pub, stream, ask, work, jobs, history, status, channels, who, bench):
     app.command(cls=Command)(_command)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from ..errors import (
     ArqonBusError,
+    AskFailed,
     ClientNotFound,
     ClosedByServer,
     Conflict,
@@ -25,10 +26,12 @@ from ..errors import (
     ConnectionLost,
     Forbidden,
     IdentityInUse,
+    NoResponder,
     NotFound,
     ServerError,
     TargetNotFound,
     Unauthenticated,
+    ValidationFailed,
 )
 
 
@@ -115,6 +118,13 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
         return NOT_ALLOWED, str(error), _IDENTIFY
     if isinstance(error, Forbidden) or (isinstance(error, ClosedByServer) and error.close_code == 4403):
         return NOT_ALLOWED, str(error), "Ask an admin for a grant, or use a token with the right (ARQONBUS_TOKEN)."
+    if isinstance(error, NoResponder):
+        who = error.first_detail.get("to", "The responder")
+        return (
+            NOT_FOUND,
+            f"{who} is not connected. {error}",
+            "`arqonbus status` lists the connected clients. --durable waits.",
+        )
     if isinstance(error, (TargetNotFound, ClientNotFound)):
         return NOT_FOUND, str(error), "`arqonbus status` lists the connected clients."
     if isinstance(error, NotFound):
@@ -123,7 +133,9 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
         isinstance(error, ClosedByServer) and error.close_code in (4409, 4410)
     ):
         return CONFLICT, str(error), ""
-    if isinstance(error, ServerError):
+    if isinstance(error, ValidationFailed) and "no work" in error.message:
+        return REFUSED, str(error), "`arqonbus work --create room:channel -- PROGRAM` creates a work channel."
+    if isinstance(error, (ServerError, AskFailed)):
         return REFUSED, str(error), ""
     if isinstance(error, Mismatch):
         return REFUSED, str(error), "This is a bug. Please report it with the server's log."

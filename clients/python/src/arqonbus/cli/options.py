@@ -95,6 +95,14 @@ def parse_since(text: str | None) -> int | str | timedelta | None:
     return text
 
 
+def parse_later(text: str | None) -> str | timedelta | None:
+    """Parse ``10m`` from now, or an ISO time. Raises ``typer.BadParameter``."""
+    moment = parse_since(text)
+    if isinstance(moment, int):
+        raise typer.BadParameter(f"{text!r} has no unit. Write {text}s, {text}m or {text}h.")
+    return moment
+
+
 def parse_payload(text: str | None) -> dict[str, Any] | None:
     """Parse the JSON object of ``--payload``. Raises ``typer.BadParameter``."""
     if text is None:

@@ -19,6 +19,7 @@ from ..options import (
     carry_out,
     check_target,
     connected,
+    parse_later,
     parse_payload,
 )
 
@@ -34,6 +35,10 @@ def pub(
         str | None, typer.Option("--id", help="Id of the message. The bus keeps a repeat by the same --client-id once.")
     ] = None,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the acknowledgement.")] = 30.0,
+    later: Annotated[
+        str | None,
+        typer.Option("--at", help="When the job of a work channel is due: an ISO time, or 30s, 10m, 2h from now."),
+    ] = None,
     create: Create = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -44,6 +49,7 @@ def pub(
     """Publish, and return when the message is durable. During a restart of the server it repeats; the bus keeps one."""
     check_target(address)
     body = parse_payload(payload)
+    due = parse_later(later)
     if message == "-" and id is not None:
         raise typer.BadParameter("--id names one message. Lines from standard input get their own ids.")
     if message is None and body is None:
@@ -55,7 +61,7 @@ def pub(
                 await must_be_there(bus, [address])
 
             async def one(text: str | None) -> None:
-                receipt = await bus.publish(address, text, payload=body, type=type, id=id)
+                receipt = await bus.publish(address, text, payload=body, type=type, id=id, deliver_at=due)
                 if json_lines:
                     row = {"id": receipt.id, "room": receipt.room, "channel": receipt.channel, "seq": receipt.seq}
                     output.as_json({**row, "duplicate": receipt.duplicate})

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ...messages import MARK
 from .. import output
 from ..following import show_all
 from ..growing import Show, ShowFrames
@@ -49,9 +50,11 @@ def tail(
 ) -> None:
     """Show messages as they arrive. After a restart of the server it continues, without a missing or repeated message.
 
+    --since mark starts behind your mark, which the server keeps and which moves with what is shown: with a token or --identity.
     A streamed message grows in place on a terminal. Elsewhere it is one line at its end. With --json each frame is a line.
     """
-    start = parse_since(since)
+    marked = since == MARK
+    start = MARK if marked else parse_since(since)
 
     async def watch() -> None:
         show = ShowFrames() if json_lines else Show()
@@ -59,9 +62,9 @@ def tail(
             if not create:
                 await must_be_there(bus, [address for address in addresses if address != "inbox"])
             subscriptions = [
-                bus.inbox(since=start, grow=not json_lines)
+                bus.inbox(since=start, grow=not json_lines, auto_mark=marked)
                 if address == "inbox"
-                else bus.subscribe(address, since=start, presence=presence, grow=not json_lines)
+                else bus.subscribe(address, since=start, presence=presence, grow=not json_lines, auto_mark=marked)
                 for address in addresses
             ]
             for subscription in subscriptions:
