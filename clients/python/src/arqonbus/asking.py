@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
@@ -101,7 +102,7 @@ class Asking(Publishing):
 
     async def reply(
         self,
-        to_message: str,
+        question: Message | str,
         payload: Mapping[str, Any] | None = None,
         *,
         message: str | None = None,
@@ -109,18 +110,17 @@ class Asking(Publishing):
         id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Reply to a question, by the id of its message. ``error`` says that there is no answer, and why.
+        """Reply to a question: its message, or the id of it. ``error`` says that there is no answer, and why.
 
         Raises ``QuestionEnded`` if its time is over or another reply came before, and ``QuestionNotFound``.
         """
-        # The same id for each reply to a question: a repeat of another process is no second reply.
-        frame: dict[str, Any] = {
-            "type": "reply",
-            "to_message": to_message,
-            "id": id or f"{to_message}_reply",
-            "ack": True,
-        }
-        frame["payload"] = dict(payload or {})
+        to_message = question if isinstance(question, str) else question.id
+        asker = None if isinstance(question, str) else question.reply_to
+        frame: dict[str, Any] = {"type": "reply", "to_message": to_message, "payload": dict(payload or {}), "ack": True}
+        # A repeat of another process is no second reply, so it has the same id.
+        frame["id"] = id or f"arq_{hashlib.sha256(f'{asker}/{to_message}'.encode()).hexdigest()[:32]}"
+        if asker is not None:
+            frame["reply_to"] = asker  # Two askers can choose the same id.
         if message is not None:
             frame["message"] = message
         if error is not None:

@@ -156,7 +156,7 @@ class Message:
         """Reply to this question. See :meth:`arqonbus.Bus.reply`. Raises ``RuntimeError`` for a message that asks nothing."""
         if self.bus is None or self.ask is None:
             raise RuntimeError("This message is no question.")
-        await self.bus.reply(self.id, payload, message=message, error=error)
+        await self.bus.reply(self, payload, message=message, error=error)
 
     @classmethod
     def of(cls, frame: dict[str, Any], *, after_gap: bool = False, bus: Any = None) -> Self:

@@ -128,7 +128,7 @@ class Responder:
 
     async def _reply(self, question: Message, payload: dict[str, Any], error: str | None) -> None:
         try:
-            await self._bus.reply(question.id, payload, error=error)
+            await self._bus.reply(question, payload, error=error)
         except (QuestionEnded, QuestionNotFound) as problem:
             logger.debug("the reply to %s came too late: %s", question.id, problem)
         except (TypeError, ValueError, ServerError) as problem:

@@ -79,7 +79,7 @@ class Agent:
 
     def reply(
         self,
-        to_message: str,
+        question: messages.Message | str,
         payload: Mapping[str, Any] | None = None,
         *,
         message: str | None = None,
@@ -87,8 +87,8 @@ class Agent:
         id: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        """Reply to a question, by the id of its message. See :meth:`arqonbus.Bus.reply`."""
-        self._loop.call(self._inner.reply(to_message, payload, message=message, error=error, id=id, timeout=timeout))
+        """Reply to a question: its message, or the id of it. See :meth:`arqonbus.Bus.reply`."""
+        self._loop.call(self._inner.reply(question, payload, message=message, error=error, id=id, timeout=timeout))
 
     @overload
     def answers(self, handler: H, *, concurrency: int = 16) -> H: ...
