@@ -24,8 +24,8 @@ class Statements(Protocol):
 
     def lock_heads(
         self, cursor: Any, channel_ids: Sequence[int], *, patience: float | None = None, pass_over: bool = False
-    ) -> dict[int, tuple[int, str]]:
-        """Lock the channels' rows. Return ``{id: (head, epoch)}`` of those that exist.
+    ) -> dict[int, tuple[int, str, bool]]:
+        """Lock the channels' rows. Return ``{id: (head, epoch, whether it is a work channel)}`` of those that exist.
 
         ``patience`` is how many seconds to wait for any lock of the transaction (None: as the database is configured).
         With ``pass_over``, rows that other transactions have locked are left out.
@@ -54,13 +54,13 @@ class SqliteStatements:
 
     def lock_heads(
         self, cursor: Any, channel_ids: Sequence[int], *, patience: float | None = None, pass_over: bool = False
-    ) -> dict[int, tuple[int, str]]:
+    ) -> dict[int, tuple[int, str, bool]]:
         cursor.execute(
-            "SELECT json_group_array(json_array(id, head, epoch)) FROM bus_channel"
+            "SELECT json_group_array(json_array(id, head, epoch, work IS NOT NULL)) FROM bus_channel"
             " WHERE id IN (SELECT value FROM json_each(%s))",
             (json_text(channel_ids),),
         )
-        return {row[0]: (row[1], row[2]) for row in msgspec.json.decode(cursor.fetchone()[0])}
+        return {row[0]: (row[1], row[2], bool(row[3])) for row in msgspec.json.decode(cursor.fetchone()[0])}
 
     def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, tuple[int, int]]:
         cursor.execute(
@@ -111,20 +111,21 @@ class PostgresqlStatements:
 
     def lock_heads(
         self, cursor: Any, channel_ids: Sequence[int], *, patience: float | None = None, pass_over: bool = False
-    ) -> dict[int, tuple[int, str]]:
+    ) -> dict[int, tuple[int, str, bool]]:
         lock = "FOR NO KEY UPDATE OF bus_channel SKIP LOCKED" if pass_over else "FOR NO KEY UPDATE OF bus_channel"
         if patience is None:
             cursor.execute(
-                f"SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s) ORDER BY id {lock}", (list(channel_ids),)
+                f"SELECT id, head, epoch, work IS NOT NULL FROM bus_channel WHERE id = ANY(%s) ORDER BY id {lock}",
+                (list(channel_ids),),
             )
         else:
             # PostgreSQL filters rows before it locks them, so the setting already holds for the first lock.
             cursor.execute(
-                "SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s)"
+                "SELECT id, head, epoch, work IS NOT NULL FROM bus_channel WHERE id = ANY(%s)"
                 f" AND set_config('lock_timeout', %s, true) IS NOT NULL ORDER BY id {lock}",
                 (list(channel_ids), str(max(1, round(patience * 1000)))),
             )
-        return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
+        return {row[0]: (row[1], row[2], row[3]) for row in cursor.fetchall()}
 
     def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, tuple[int, int]]:
         cursor.execute("DELETE FROM bus_publishkey WHERE key = ANY(%s) AND created_at < %s", (list(keys), since))

@@ -18,6 +18,7 @@ from ..realtime.frame import LoggedFrame
 from .batches import Batches
 from .effects import OPEN, Part
 from .entry import Entry, id_taken
+from .job_batch import with_jobs
 from .sql import for_vendor
 from .streamed_row import has_part
 
@@ -100,6 +101,7 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
         wanted = _logs(entries) if effects else sorted({entry.channel_id for entry in entries})
         positions = sql.lock_heads(cursor, wanted, patience=patience, pass_over=pass_over) if wanted else {}
         locked = _existing(cursor, set(wanted) - positions.keys()) if pass_over else set()
+        effects = with_jobs(entries, effects, positions)
         batches = None
         if effects:
             batches = Batches(cursor, effects, patience=patience, pass_over=pass_over)

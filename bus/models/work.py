@@ -24,6 +24,8 @@ class Job(models.Model):
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="jobs", db_index=False)
     seq = models.BigIntegerField()
     uid = models.CharField(max_length=160)
+    # The message asks a question, whose reply is the result of the job.
+    asked = models.BooleanField(default=False)
     state = models.CharField(max_length=10, choices=State, default=State.READY)
     # A worker gets the job at this time at the earliest.
     due_at = models.DateTimeField(default=timezone.now)

@@ -24,6 +24,7 @@ from ..shapes import Published
 from . import streamed
 from .commit import passed
 from .growth import Here, Outbox
+from .jobs import ready_jobs
 from .plan import INBOXES, Plan
 
 
@@ -101,7 +102,7 @@ class Announcer:
 
     ``deliver(channel_id, seq, frame, exclude)`` puts a committed message on its stream. ``meet_inbox`` gets an inbox and its
     epoch before a private message is delivered. ``log_gone`` gets a channel that the commit found deleted. ``here`` gets what
-    happens to streamed messages.
+    happens to streamed messages. ``jobs_ready`` gets how many jobs of which channels became ready in this process.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class Announcer:
         meet_inbox: Callable[[ChannelRef, str], None],
         log_gone: Callable[[ChannelRef], None],
         here: Here | None = None,
+        jobs_ready: Callable[[list[tuple[int, int]]], None] | None = None,
     ) -> None:
         self._hub = hub
         self._broker = broker
@@ -120,6 +122,7 @@ class Announcer:
         self._meet_inbox = meet_inbox
         self._log_gone = log_gone
         self._here = here
+        self._jobs_ready = jobs_ready
         # The ids of the ephemeral messages that reached this process, and of those that its members have received.
         self._passed = passed()
         self._delivered = Passed()
@@ -143,9 +146,11 @@ class Announcer:
         heard = signals.message_published.receivers
         outbox = Outbox(None if alone else self._broker.send)
         facts: list[Fact] = []
+        effects = False
         for entry in entries:
             seq = entry.seq
             if entry.effect is not None:
+                effects = True
                 if entry.context.address.is_inbox and seq is not None and not entry.duplicate:
                     self._meet_inbox(entry.context, entry.epoch)
                 self.parts += outbox.grown(entry, self._here)
@@ -166,6 +171,8 @@ class Announcer:
         outbox.flush()
         if facts:
             _signal(facts)
+        if effects and self._jobs_ready is not None and (ready := ready_jobs(entries)):
+            self._jobs_ready(list(ready.items()))
 
     def passed_by(self, entry: Entry) -> None:
         """Announce a message of an ephemeral channel."""
@@ -221,6 +228,8 @@ def announce(entries: Sequence[Entry]) -> None:
     outbox.flush()
     if facts:
         _signal(facts)
+    if ready := ready_jobs(entries):
+        dispatch.notify(notifications.WorkReady(list(ready.items())))
     if ephemeral:
         dispatch.notify(notifications.EphemeralPublished(ephemeral))
 

@@ -12,6 +12,7 @@ from ..log import Effect, Entry
 from ..protocol import frames
 from ..protocol.inbound import Inbound
 from ..protocol.routing import delivered_type
+from .jobs import job_of
 from .questions import answer_of, question_of
 from .streamed import Owner, append_entry, effect_of
 
@@ -87,7 +88,8 @@ def entries(
         elif inbound.asked is not None:
             effect, keys = answer_of(inbound, inbound.asked)
             tail = keys + tail
+        does = effect if ref.work is None else job_of(inbound, ref, effect)
         head = frames.message_head(uid, kind, address, sender)
         without = None if private and address.channel == sender else exclude
-        made.append(Entry(ref.id, head, tail, uid, kind, sender, key, done, without, ref, message_id, owner, effect))
+        made.append(Entry(ref.id, head, tail, uid, kind, sender, key, done, without, ref, message_id, owner, does))
     return made

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from django.db import transaction
-from django.db.models import Count
+from django.db.models import Count, Min
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -19,6 +19,7 @@ from .. import shapes
 from ..conf.settings import config
 from ..directory.channels import ChannelRef, ref_of
 from ..directory.inboxes import forgettable
+from ..log.jobs import note_gone
 from ..models import Client, Membership, Node, wire_time
 from . import totals
 from .channels import participants
@@ -51,6 +52,12 @@ def alive_ids() -> set[str]:
     return set(heartbeats())
 
 
+def up_since() -> datetime | None:
+    """Return when the oldest living process started; None without one. While no process was up, no client could be there."""
+    oldest: datetime | None = Node.objects.filter(pk__in=alive_ids()).aggregate(at=Min("started_at"))["at"]
+    return oldest
+
+
 def started(node_id: str, host: str, pid: int, version: str) -> None:
     """Store the row of a process that starts."""
     Node.objects.update_or_create(
@@ -80,7 +87,7 @@ def sweep_crashed(host: str, own_ids: Collection[str]) -> list[Left]:
     for node in Node.objects.filter(host=host, pid_space=space).exclude(id__in=own_ids):
         if node.pid == os.getpid() or not _runs(node):
             with transaction.atomic():
-                left += _forget(node.id)
+                left += _forget(node.id, node.heartbeat_at)
     return left
 
 
@@ -138,16 +145,17 @@ def connected_as(client_ids: Collection[str]) -> dict[str, tuple[int, int]]:
 def stopped(node_id: str) -> list[Left]:
     """Remove a process that stops. Returns the clients that were connected to it, once for each channel."""
     with transaction.atomic():
-        return _forget(node_id)
+        return _forget(node_id, timezone.now())
 
 
-def _forget(node_id: str) -> list[Left]:
-    now = timezone.now()
+def _forget(node_id: str, since: datetime) -> list[Left]:
+    """Remove a process. Its clients are gone ``since``, which is the last sign of life of a process that was killed."""
     clients = list(Client.objects.filter(node_id=node_id).prefetch_related("memberships__channel__room"))
     gone = [(public(client), m.channel) for client in clients for m in client.memberships.all()]
+    note_gone({client.client_id for client in clients}, since)
     Membership.objects.filter(client__node_id=node_id).delete()
     forgettable(Client.objects.filter(node_id=node_id)).delete()
-    Client.objects.filter(node_id=node_id).update(node=None, connection_id="", disconnected_at=now)
+    Client.objects.filter(node_id=node_id).update(node=None, connection_id="", disconnected_at=since)
     Node.objects.filter(id=node_id).delete()
     counts = participants(list({channel.id for _, channel in gone}))
     return [Left(card, ref_of(channel), counts.get(channel.id, 0)) for card, channel in gone]
@@ -164,8 +172,9 @@ def sweep_dead(age: float | None = None) -> list[Left]:
     for node_id in list(dead.values_list("id", flat=True)):
         with transaction.atomic():
             # If another process is about to remove the node, this one skips it without a wait.
-            if dead.select_for_update(skip_locked=True).filter(id=node_id).first() is not None:
-                left += _forget(node_id)
+            node = dead.select_for_update(skip_locked=True).filter(id=node_id).first()
+            if node is not None:
+                left += _forget(node_id, node.heartbeat_at)
     return left
 
 

@@ -22,6 +22,7 @@ from ..conf.settings import config
 from ..directory.clients import too_many_ids
 from ..directory.inboxes import positions
 from ..log import Position
+from ..log.jobs import disclaim
 from ..models import Client, Membership, digest, new_epoch
 from ..monitoring import metrics
 from ..notify import dispatch
@@ -194,14 +195,14 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
 
 
 def _part(granted: list[_Granted], inboxes: dict[str, Position]) -> set[str]:
-    """Part claimants without proof from the streams and questions of the previous owners of their ids.
+    """Part claimants without proof from the streams, questions and jobs of the previous owners of their ids.
 
     So are they from the streams in their inboxes.
 
     Returns the ids for which a locked row prevents that. Their claims are tried again.
     """
     names = [one.claim.client_id for one in granted if one.unproven]
-    held = streams.disown(names) | asks.disown(names) if names else set()
+    held = streams.disown(names) | asks.disown(names) | disclaim(names) if names else set()
     withheld = {one.claim.client_id: one for one in granted if one.withheld and one.claim.client_id in inboxes}
     if withheld:
         kept = streams.end_in([inboxes[name].id for name in withheld])

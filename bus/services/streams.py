@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 from django.db import OperationalError, connection, transaction
-from django.db.models import Min, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from ..auth.permissions import MANAGE, PUBLISH, Actor, can, require
@@ -20,7 +20,7 @@ from ..directory.streams import find_stream, stream_not_found
 from ..log import CommitInDoubt, Contended, Ending, Entry, append_batch, snapshots, streamed
 from ..log.effects import ABORTED, OPEN, STOPPED, Snapshot, StreamState
 from ..log.streamed_row import Row, lock_stream
-from ..models import Channel, Client, Message, Node, Stream, StreamPart, digest
+from ..models import Channel, Client, Message, Stream, StreamPart, digest
 from ..protocol import growing
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import SERVER, Address
@@ -29,6 +29,7 @@ from ..publishing.commit import outcome_told
 from ..publishing.growth import announce_adopted, announce_stop
 from ..publishing.plan import sender_of
 from . import audit, nodes
+from .patience import is_locked, own_patience
 
 #: Seconds that a change of a stream waits for a lock. It may run in the thread that writes the log.
 PATIENCE = 0.5
@@ -91,24 +92,6 @@ def _refs(channel_ids: Iterable[int]) -> dict[int, ChannelRef]:
 
 
 @contextmanager
-def _own_patience() -> Iterator[None]:
-    """Wait no longer than :data:`PATIENCE` for a lock in a caller's transaction, which keeps its ``lock_timeout`` afterwards."""
-    if not connection.in_atomic_block or connection.vendor != "postgresql":
-        yield
-        return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting('lock_timeout')")
-        (before,) = cursor.fetchone()
-        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{PATIENCE}s"])
-    try:
-        yield
-    finally:
-        if not connection.needs_rollback:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
-
-
-@contextmanager
 def _locked(of: str, channel_id: int) -> Iterator[Row]:
     """Lock a stream's row in a transaction. Raises ``BusError`` STREAM_NOT_FOUND, and UNAVAILABLE for a locked one."""
     within = connection.in_atomic_block
@@ -122,7 +105,7 @@ def _locked(of: str, channel_id: int) -> Iterator[Row]:
                 raise stream_not_found(of)
             yield row
     except OperationalError as problem:
-        if getattr(problem.__cause__, "sqlstate", None) != "55P03":
+        if not is_locked(problem):
             raise
         raise _held() from problem
 
@@ -134,7 +117,7 @@ def _held() -> BusError:
 # --- stop ---------------------------------------------------------------------------------------------------------------
 
 
-@_own_patience()
+@own_patience(PATIENCE)
 def request_stop(actor: Actor, of: str, *, door: str = "socket") -> Stopped:
     """Ask the owner of a stream to stop. Without an owner, end the stream at once.
 
@@ -201,7 +184,7 @@ def _after(entry: Entry) -> StreamState:
 # --- adoption -----------------------------------------------------------------------------------------------------------
 
 
-@_own_patience()
+@own_patience(PATIENCE)
 def adopt(actor: Actor, of: str, *, keep: bool = True, address: Address | None = None, door: str = "socket") -> Adopted:
     """Make ``actor`` the owner of an open stream. ``keep=False`` removes the content so far.
 
@@ -313,7 +296,7 @@ def _overdue(now: datetime) -> Q:
     settings = config()
     grace = now - timedelta(seconds=settings.stream_grace)
     found = Q(stop_requested_at__lt=grace)
-    up_since = _up_since()
+    up_since = nodes.up_since()
     if up_since is None or up_since < grace:
         # Who appended since is back, even if no sweep has seen it connected: a process may be killed before its first one.
         found |= Q(rest=False, gone_at__lt=grace, touched_at__lt=grace)
@@ -326,12 +309,6 @@ def _overdue(now: datetime) -> Q:
         # An open stream keeps its channel's messages from the retention, so nobody may keep one open for ever.
         found |= Q(opened_at__lt=now - LONGEST * timedelta(seconds=settings.stream_idle))
     return found
-
-
-def _up_since() -> datetime | None:
-    """Return when the oldest living process started; None without one. While no process was up, no owner could be there."""
-    oldest: datetime | None = Node.objects.filter(pk__in=nodes.alive_ids()).aggregate(at=Min("started_at"))["at"]
-    return oldest
 
 
 def _note_the_gone(now: datetime) -> None:

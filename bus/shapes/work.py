@@ -99,7 +99,7 @@ class Failure(Shape, frozen=True, kw_only=True):
     """One failure of a job."""
 
     attempt: int
-    by: str
+    by: str | None
     error: str
     at: WireTime
     why: Annotated[str, Meta(pattern="^(released|expired|rejected)$")]
@@ -127,3 +127,4 @@ class WorkOverview(Shape, frozen=True, kw_only=True):
     oldest: Annotated[WireTime | None, Meta(description="Since when the oldest ready job is due; null: there is none.")]
     dead: Annotated[list[DeadJob], Meta(description="The oldest dead jobs, at most 100.")]
     dead_count: int
+    manage: Annotated[bool, Meta(description="Whether you may retry and discard jobs.")]

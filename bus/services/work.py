@@ -1,0 +1,279 @@
+"""Leased work: claims of jobs and their ends, the sweep for workers that are gone, and what operators do.
+
+:func:`apply` and :func:`sweep` leave it to the caller to tell of what they did (``Outcome``). A process gathers that for its
+clients. Other callers call :func:`announce_work`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from django.db import DataError, IntegrityError, OperationalError, connection, transaction
+from django.db.models import Count
+
+from .. import shapes
+from ..conf.settings import config
+from ..log import Contended
+from ..log.jobs import CLAIMED, DEAD, DONE, READY, locking
+from ..log.jobs_sql import statements
+from ..models import Job, Message
+from ..monitoring import metrics
+from ..protocol.errors import BusError, ErrorCode
+from ..protocol.kept import legible
+from . import claim_tokens
+from .patience import is_locked, own_patience
+from .work_batch import PATIENCE, WorkBatch, held
+from .work_operations import (
+    LONGEST_DELAY,
+    Claim,
+    Done,
+    Operation,
+    Outcome,
+    Reject,
+    Release,
+    Renew,
+    Worker,
+    announce_work,
+    no_work,
+)
+from .work_overview import discard, overview, retry
+from .work_sweep import sweep
+
+__all__ = [
+    "LONGEST_DELAY", "Claim", "Done", "Operation", "Outcome", "Reject", "Release", "Renew", "Worker", "announce_work", "apply",
+    "discard", "no_work", "overview", "ready_now", "retry", "sweep",
+]  # fmt: skip
+
+#: Ready jobs that an answer counts at most.
+COUNTED = 1000
+#: Ready jobs that a look for waiting claims counts at most.
+LOOKED = 100
+
+
+def apply(operations: Sequence[Operation]) -> Outcome:
+    """Carry out the operations in one transaction. One that cannot be done, or that meets a lock, fails alone.
+
+    Its answer is a ``BusError``: CLAIM_NOT_FOUND, CLAIM_LOST, LIMIT_REACHED, VALIDATION_ERROR or UNAVAILABLE. Raises the
+    database's error if the database fails.
+    """
+    try:
+        with own_patience(PATIENCE), transaction.atomic():
+            return _apply(operations)
+    except (IntegrityError, DataError, OperationalError, Contended) as problem:
+        locked = isinstance(problem, Contended) or (isinstance(problem, OperationalError) and is_locked(problem))
+        if isinstance(problem, OperationalError) and not locked:
+            raise
+        if len(operations) == 1:
+            if not locked:
+                raise
+            return Outcome([held()], [], {})
+    outcome = Outcome([], [], {})
+    for operation in operations:
+        one = apply([operation])
+        outcome.answers.extend(one.answers)
+        outcome.changes.extend(one.changes)
+        for channel_id, jobs in one.ready.items():
+            outcome.ready[channel_id] = outcome.ready.get(channel_id, 0) + jobs
+    return outcome
+
+
+def _apply(operations: Sequence[Operation]) -> Outcome:
+    batch = WorkBatch()
+    answers: list[Any] = [None] * len(operations)
+    claims = [(i, o) for i, o in enumerate(operations) if isinstance(o, Claim)]
+    ends = [(i, o) for i, o in enumerate(operations) if not isinstance(o, Claim)]
+    if ends:
+        _end(batch, ends, answers)
+    if claims:
+        _claim(batch, claims, answers)
+    batch.write()
+    for i, operation in ends:
+        answer = answers[i]
+        if isinstance(operation, Done) and isinstance(answer, tuple):
+            job, _ = answer
+            answers[i] = shapes.Finished(claim=operation.token, seq=job.seq, replied=batch.replied(job))
+    return Outcome(answers, batch.changes, batch.ready)
+
+
+# --- claims -------------------------------------------------------------------------------------------------------------
+
+
+def _claim(batch: WorkBatch, claims: Sequence[tuple[int, Claim]], answers: list[Any]) -> None:
+    batch.meet(claim.ref for _, claim in claims)
+    room = _room({claim.worker for _, claim in claims})
+    by_channel: dict[int, list[tuple[int, Claim]]] = {}
+    for i, claim in claims:
+        if claim.ref.work is None:
+            answers[i] = no_work(claim.ref.address)
+        elif room.get(claim.worker.client_id, 1) <= 0:
+            answers[i] = _too_many()
+        else:
+            by_channel.setdefault(claim.ref.id, []).append((i, claim))
+    for channel_id, some in by_channel.items():
+        _claim_in(batch, channel_id, some, answers, room)
+
+
+def _claim_in(
+    batch: WorkBatch,
+    channel_id: int,
+    claims: Sequence[tuple[int, Claim]],
+    answers: list[Any],
+    room: dict[str, int],
+) -> None:
+    """Give the ready jobs of one channel to its claims, in the order of both."""
+    known = {i: _unheard(batch, claim) for i, claim in claims if claim.have is not None}
+    wanted = sum(claim.most for _, claim in claims)
+    due = Job.objects.filter(channel_id=channel_id, state=READY, due_at__lte=batch.now).order_by("due_at", "id")
+    jobs = list(locking(due)[:wanted])
+    frames = _frames(channel_id, [*jobs, *(job for some in known.values() for job in some)])
+    for job in [job for job in jobs if job.seq not in frames]:
+        # Somebody deleted the message itself.
+        jobs.remove(job)
+        batch.discarded(job, None)
+    taken: dict[int, list[Job]] = {}
+    for i, claim in claims:
+        taken[i] = known.get(i, [])[: claim.most]
+        most = min(claim.most - len(taken[i]), room.get(claim.worker.client_id, claim.most))
+        left = config().frame_bytes - sum(len(frames.get(job.seq, b"")) for job in taken[i])
+        while jobs and most > 0 and (left >= len(frames[jobs[0].seq]) or not taken[i]):
+            job = jobs.pop(0)
+            batch.claimed(job, claim.worker)
+            taken[i].append(job)
+            left -= len(frames[job.seq])
+            most -= 1
+            if claim.worker.client_id in room:
+                room[claim.worker.client_id] -= 1
+    ready = _count_ready(channel_id, COUNTED + wanted)
+    ready = min(max(ready - sum(job.state == CLAIMED for some in taken.values() for job in some), 0), COUNTED)
+    for i, claim in claims:
+        rule = claim.ref.work
+        assert rule is not None
+        answers[i] = shapes.Claims(
+            claims=[
+                shapes.Claim(
+                    claim=claim_tokens.token_of(job.pk, job.claims, claim.worker),
+                    attempt=job.attempt,
+                    lease=rule.lease,
+                    hold=rule.hold,
+                    message=msgspec.Raw(frames[job.seq]),
+                )
+                for job in taken[i]
+                if job.seq in frames
+            ],
+            ready=ready,
+        )
+
+
+def _unheard(batch: WorkBatch, claim: Claim) -> list[Job]:
+    """Return the jobs that a worker has, and whose claims it does not know: their answers were lost."""
+    heard = {named.job for token in claim.have or () if (named := claim_tokens.read(token, claim.worker)) is not None}
+    worker = claim.worker
+    own = Job.objects.filter(
+        channel_id=claim.ref.id, state=CLAIMED, client_id=worker.client_id, principal=worker.principal
+    )
+    return [job for job in own.order_by("claimed_at", "id")[: COUNTED + claim.most] if job.pk not in heard]
+
+
+def _room(workers: set[Worker]) -> dict[str, int]:
+    """Return how many more jobs each client may have. Empty without a limit."""
+    most = config().claims
+    if not most:
+        return {}
+    names = {worker.client_id for worker in workers}
+    counts = Job.objects.filter(state=CLAIMED, client_id__in=names).order_by().values_list("client_id")
+    return {**dict.fromkeys(names, most), **{name: most - n for name, n in counts.annotate(Count("id"))}}
+
+
+def _too_many() -> BusError:
+    metrics.limits.labels("claims").inc()
+    most = config().claims
+    text = f"You have {most} jobs, which is the limit. End one first."
+    return BusError(ErrorCode.LIMIT_REACHED, text, [{"limit": "claims", "value": most}], 1.0)
+
+
+def _frames(channel_id: int, jobs: Sequence[Job]) -> dict[int, bytes]:
+    if not jobs:
+        return {}
+    rows = Message.objects.filter(channel_id=channel_id, seq__in=[job.seq for job in jobs]).order_by()
+    return {seq: legible(frame.encode(), seq) for seq, frame in rows.values_list("seq", "frame")}
+
+
+def _count_ready(channel_id: int, most: int) -> int:
+    with connection.cursor() as wrapper, connection.wrap_database_errors:
+        return statements().ready(wrapper.cursor, [channel_id], most).get(channel_id, 0)
+
+
+def ready_now(channel_ids: Sequence[int]) -> dict[int, int]:
+    """Return how many jobs of each of these work channels are ready and due, counted up to :data:`LOOKED`.
+
+    A channel that is gone, or that is no work channel any more, is left out. Costs one query.
+    """
+    with connection.cursor() as wrapper, connection.wrap_database_errors:
+        return statements().ready(wrapper.cursor, channel_ids, LOOKED)
+
+
+# --- the ends of claims ---------------------------------------------------------------------------------------------------
+
+
+def _end(batch: WorkBatch, ends: Sequence[tuple[int, Operation]], answers: list[Any]) -> None:
+    """Renew claims, and end them. The answer of a job that is done here is a tuple with it, until its reply is written."""
+    named: dict[int, claim_tokens.Claimed] = {}
+    for i, operation in ends:
+        assert not isinstance(operation, Claim)
+        found = claim_tokens.read(operation.token, operation.worker)
+        if found is None:
+            answers[i] = BusError(ErrorCode.CLAIM_NOT_FOUND)
+        else:
+            named[i] = found
+    wanted = Job.objects.filter(pk__in={one.job for one in named.values()}).order_by("id")
+    jobs = {job.pk: job for job in wanted.select_for_update(of=("self",), no_key=True)} if named else {}
+    if any(i in named and not isinstance(operation, Done) for i, operation in ends):
+        batch.look_up(jobs.values())
+    for i, operation in ends:
+        if i in named:
+            assert not isinstance(operation, Claim)
+            try:
+                answers[i] = _end_one(batch, operation, jobs.get(named[i].job), named[i].number)
+            except BusError as problem:
+                answers[i] = problem
+
+
+def _end_one(batch: WorkBatch, operation: Renew | Done | Release | Reject, job: Job | None, number: int) -> Any:
+    """Carry out one operation. Raises ``BusError`` CLAIM_LOST."""
+    if job is None:
+        # The channel is gone, or the job ended a day ago.
+        raise _lost(operation.token, "cancelled", None)
+    if number != job.claims:
+        raise _lost(operation.token, "taken", job, by=job.client_id)
+    if isinstance(operation, Done):
+        if job.state == DONE:
+            return shapes.Finished(claim=operation.token, seq=job.seq, replied=job.asked)
+        if job.state == CLAIMED or (job.state == READY and job.last_reason == "expired"):
+            batch.done(job, operation.result)
+            return job, None
+    elif job.state == CLAIMED:
+        return _carry_out(batch, operation, job)
+    raise _lost(operation.token, "expired" if job.state in (READY, DONE) else "cancelled", job)
+
+
+def _carry_out(batch: WorkBatch, operation: Renew | Release | Reject, job: Job) -> Any:
+    if isinstance(operation, Renew):
+        if job.hold_until is not None and job.hold_until <= batch.now:
+            batch.returned(job, "expired", "The worker held the job for too long.")
+            raise _lost(operation.token, "expired", job)
+        batch.renewed(job)
+        return shapes.Renewed(claim=operation.token, lease=batch.rule(job).lease)
+    if isinstance(operation, Reject):
+        batch.rejected(job, operation.error)
+    elif operation.unused:
+        batch.unused(job)
+    else:
+        batch.returned(job, "released", operation.error, delay=min(max(operation.delay, 0.0), LONGEST_DELAY))
+    return shapes.Returned(claim=operation.token, seq=job.seq, state="dead" if job.state == DEAD else "ready")
+
+
+def _lost(token: str, why: str, job: Job | None, *, by: str | None = None) -> BusError:
+    detail = {"claim": token, "why": why, "by": by or None, "seq": None if job is None else job.seq}
+    return BusError(ErrorCode.CLAIM_LOST, details=[detail])
