@@ -100,6 +100,7 @@ lint: $(DEV_READY) lint-js ## run ruff, mypy, import layers, JavaScript checks, 
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(PY) manage.py makemigrations --check --dry-run
+	$(PY) manage.py mcp_tools --check clients/python/src/arqonbus/mcp_tools.json
 	$(MKDOCS) --quiet
 
 .PHONY: format

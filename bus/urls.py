@@ -8,6 +8,7 @@ from .api import operations
 from .console import docs
 from .console import views as console
 from .contracts import views as contracts
+from .mcp import door, metadata
 
 app_name = "bus"
 
@@ -27,5 +28,10 @@ urlpatterns = [
     path("api/asyncapi/", contracts.asyncapi_page, name="asyncapi"),
     path("metrics", operations.metrics_page, name="metrics"),
     path("metrics/cluster", operations.cluster_metrics_page, name="cluster-metrics"),
+    path("mcp", door.door, name="mcp"),
+    path("mcp/", door.door),
+    # Clients look for the document of `/mcp` here, or where the answer with status 401 says.
+    path(".well-known/oauth-protected-resource", metadata.page, name="mcp-metadata"),
+    path(".well-known/oauth-protected-resource/mcp", metadata.page),
     path("api/", include("bus.api.urls")),
 ]

@@ -40,6 +40,20 @@ def bearer_of(request: HttpRequest) -> str | None:
     return str(secret.strip())
 
 
+def bearer_actor(request: HttpRequest) -> Actor:
+    """The actor of the bearer text of a request, with its network address; anonymous without one.
+
+    Raises ``BusError`` UNAUTHENTICATED, and RATE_LIMITED after too many failures.
+    """
+    secret, address = bearer_of(request), request_address(request)
+    actor = identity.ANONYMOUS
+    if secret is not None:
+        attempts: Attempts = apps.get_app_config("bus").attempts  # type: ignore[attr-defined]
+        with attempts.bearer(secret, address):
+            actor = identity.from_bearer(secret)
+    return msgspec.structs.replace(actor, address=address)
+
+
 class BusAuthentication(BaseAuthentication):
     """``request.user`` is the Django user or an anonymous one, ``request.auth`` the :class:`~bus.auth.permissions.Actor`."""
 
@@ -48,11 +62,8 @@ class BusAuthentication(BaseAuthentication):
 
         Raises ``BusError`` UNAUTHENTICATED, and RATE_LIMITED after too many failures.
         """
-        secret = bearer_of(request._request)
-        if secret is not None:
-            attempts: Attempts = apps.get_app_config("bus").attempts  # type: ignore[attr-defined]
-            with attempts.bearer(secret, request_address(request._request)):
-                return AnonymousUser(), identity.from_bearer(secret)
+        if bearer_of(request._request) is not None:
+            return AnonymousUser(), bearer_actor(request._request)
         user = getattr(request._request, "user", None)
         if user is None or not user.is_authenticated or not user.is_active:
             return None

@@ -16,7 +16,6 @@ from django.http.response import HttpResponseBase
 
 from ..auth import identity
 from ..auth.permissions import Actor
-from ..conf.settings import anonymous_allowed
 from ..directory.channels import ChannelRef
 from ..monitoring import metrics
 from ..node import Node, current
@@ -24,11 +23,12 @@ from ..node.delivery.growing import revoked
 from ..protocol.errors import NOT_ALLOWED, RESTART, BusError, ErrorCode
 from ..protocol.state import State
 from ..sockets.handshake import identify
-from ..sockets.origin import check_page, request_address
+from ..sockets.origin import request_address
 from .authentication import bearer_of
 from .errors import bus_error, headers_of, noted, plain_answer
 from .guests import Guest
 from .listening import body_of
+from .permissions import check_caller
 from .throttling import take
 
 KIND = "events"
@@ -209,10 +209,7 @@ async def caller(request: HttpRequest, node: Node) -> Actor:
         else await node.runtime.run(identity.from_request, request)
     )
     actor = msgspec.structs.replace(actor, address=request_address(request))
-    if actor.anonymous:
-        if not anonymous_allowed():
-            raise BusError(ErrorCode.UNAUTHENTICATED)
-        check_page(request)
+    check_caller(request, actor)
     wait = take(actor)
     if wait:
         raise BusError(ErrorCode.RATE_LIMITED, retry_after=wait)

@@ -40,7 +40,7 @@ def listens(scope: Any) -> bool:
     path: str = scope["path"]
     if path.endswith("/events"):
         return any(part in path for part in _PATHS)
-    return path.endswith("/mcp") or (b"wait=" in scope.get("query_string", b"") and _API in path)
+    return path.endswith(("/mcp", "/mcp/")) or (b"wait=" in scope.get("query_string", b"") and _API in path)
 
 
 def body_of(scope: Any, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

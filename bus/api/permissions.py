@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpRequest
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from ..auth.permissions import Actor
 from ..conf.settings import anonymous_allowed
 from ..protocol.errors import BusError, ErrorCode
 from ..sockets.origin import check_page
 from .authentication import actor_of
+
+
+def check_caller(request: HttpRequest, actor: Actor) -> None:
+    """Check that a caller may use the bus at all: identified, or anonymous from a page of ours where that is allowed.
+
+    Raises ``BusError`` UNAUTHENTICATED or ORIGIN_REFUSED.
+    """
+    if actor.anonymous:
+        if not anonymous_allowed():
+            raise BusError(ErrorCode.UNAUTHENTICATED)
+        check_page(request)
 
 
 class MayUseBus(BasePermission):
@@ -18,10 +31,7 @@ class MayUseBus(BasePermission):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         """True, or raises ``BusError`` UNAUTHENTICATED or ORIGIN_REFUSED."""
-        if actor_of(request).anonymous:
-            if not anonymous_allowed():
-                raise BusError(ErrorCode.UNAUTHENTICATED)
-            check_page(request._request)
+        check_caller(request._request, actor_of(request))
         return True
 
 

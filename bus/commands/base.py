@@ -164,7 +164,7 @@ class Command(msgspec.Struct, frozen=True):
         The result is cached, so callers must not change it.
         """
         schema = msgspec.json.schema(self.parameters)
-        definition = _inlined(schema["$ref"], schema["$defs"])
+        definition = inlined(schema["$ref"], schema["$defs"])
         return Description(
             command=self.name,
             summary=self.summary,
@@ -175,7 +175,7 @@ class Command(msgspec.Struct, frozen=True):
         )
 
 
-def _inlined(reference: str, definitions: dict[str, Any]) -> dict[str, Any]:
+def inlined(reference: str, definitions: dict[str, Any]) -> dict[str, Any]:
     """The schema with all references replaced by the schemas that they name."""
 
     def walk(value: Any) -> Any:
