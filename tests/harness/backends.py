@@ -8,6 +8,7 @@ tests do not hear one another.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import secrets
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.harness.postgres import PostgresServer
 from tests.harness.processes import PROJECT_ROOT, guardian
@@ -83,6 +84,16 @@ class Storage:
         """The SQLite file, or None for PostgreSQL."""
         prefix = "sqlite:///"
         return Path(self.database_url.removeprefix(prefix)) if self.database_url.startswith(prefix) else None
+
+    def execute(self, statement: str) -> list[tuple[Any, ...]]:
+        """Ask the database, or change it, behind the servers' backs. The rows of the answer."""
+        path = self.sqlite_path
+        if path is None:
+            assert self.postgres is not None
+            assert self.database is not None
+            return self.postgres.execute(statement, self.database)
+        with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection, connection:
+            return connection.execute(statement).fetchall()
 
     def env(self) -> dict[str, str]:
         """The variables a server process needs to use this storage."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import secrets
 import sys
 import urllib.error
 import urllib.request
@@ -192,9 +194,14 @@ class BusServer:
         return run_manage(*arguments, env=self.process.env)
 
     def create_token(self, name: str, *, admin: bool = False) -> str:
-        """An access token made by `manage.py create_token`."""
-        output = self.manage("create_token", name, *(["--admin"] if admin else []))
-        return output.strip().splitlines()[-1].strip()
+        """An access token, as `manage.py create_token` makes it but for the audit log, and without its second of time."""
+        secret = f"arq_tok_{secrets.token_urlsafe(32)}"
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        self.storage.execute(
+            "INSERT INTO bus_accesstoken (name, prefix, digest, admin, scopes, created_at)"
+            f" VALUES ('{name}', '{secret[:12]}', '{digest}', {admin}, '[]', CURRENT_TIMESTAMP)"
+        )
+        return secret
 
 
 def http_request(

@@ -14,6 +14,7 @@ import httpx
 
 from tests.harness.backends import clean_environment
 from tests.harness.processes import ManagedProcess
+from tests.harness.server import http_request
 from tests.harness.waiting import free_port, wait_until
 from tests.hosts.choices import Choice
 from tests.hosts.site import PASSWORD
@@ -58,8 +59,8 @@ class Host:
     def _ready(self) -> bool:
         assert self.process.alive, self.process.log()
         try:
-            return httpx.get(self.url(f"{self.pages}ready"), trust_env=False).status_code == 200
-        except httpx.TransportError:
+            return http_request(self.url(f"{self.pages}ready"))[0] == 200
+        except OSError:
             return False
 
     def url(self, path: str, scheme: str = "http") -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -100,13 +99,7 @@ _ROWS = (
 
 def query(storage: Storage, statement: str) -> list[tuple[Any, ...]]:
     """Ask the database, or change it, behind the servers' backs."""
-    path = storage.sqlite_path
-    if path is None:
-        assert storage.postgres is not None
-        assert storage.database is not None
-        return storage.postgres.execute(statement, storage.database)
-    with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection, connection:
-        return connection.execute(statement).fetchall()
+    return storage.execute(statement)
 
 
 def read_database(storage: Storage) -> dict[str, list[Row]]:
