@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.logs import history_database, history_memory, recovery
 from bench.streams import streams
+from bench.work import work
 from bench.workloads import Workload, fan_out, idle, many_channels, mixed, one_to_one, steady
 
 
@@ -35,6 +36,14 @@ def all_workloads() -> list[Workload]:
             "part",
             streams,
             ours,
+            fresh=True,
+        ),
+        Workload(
+            "work",
+            "leased work: 8 workers claim one job each, end it, and wait for the answer",
+            "job",
+            work,
+            (*ours, "bus-postgres", "nats", "celery"),
             fresh=True,
         ),
         Workload("channels", "500 channels × 2 members, 20 publishers, 32 in flight", "delivery", many_channels),

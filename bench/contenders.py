@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from websockets.sync.client import connect
 
-from bench import build, machine, servers
+from bench import build, databases, machine, servers
 from bench.scenario import Dialect, Hello
 from bench.servers import ROOT, Server
 
@@ -33,6 +33,8 @@ class Contender(abc.ABC):
     title: ClassVar[str]
     #: Ours, a peer, or the floor.
     role: ClassVar[str] = "peer"
+    #: Whether it takes part in every workload that names no contenders.
+    everywhere: ClassVar[bool] = True
 
     def missing(self) -> str | None:
         """The reason why it cannot be measured here, or ``None``."""
@@ -91,15 +93,19 @@ class Bus(Contender):
         files = self._files()
         database = folder / "bus.sqlite3"
         database.write_bytes(files.database.read_bytes())
+        return self.serve(folder, f"sqlite:///{database}", files.token)
+
+    def serve(self, folder: Path, database_url: str, token: str) -> Server:
+        """Start the server over a prepared database, whose admin has ``token``."""
         port = machine.free_port()
         env = _environment(
-            DATABASE_URL=f"sqlite:///{database}",
+            DATABASE_URL=database_url,
             DEBUG="1",
             ARQONBUS_RATE_LIMIT="0",
             ARQONBUS_RETENTION_COUNT="0",
         )
         server = servers.start(self.argv(port), folder, port, env=env)
-        server.extra["token"] = files.token
+        server.extra["token"] = token
         admin_command(server, "create_channel", room="bench-ephemeral", channel="c0", ephemeral=True)
         return server
 
@@ -178,6 +184,30 @@ class BusOnUvicorn(Bus):
         ]
 
 
+class BusOnPostgres(BusOnUvicorn):
+    """The bus on uvicorn over PostgreSQL, which has its defaults and shares the servers' core."""
+
+    key = "bus-postgres"
+    title = "ArqonBus on uvicorn, PostgreSQL"
+    everywhere = False
+
+    def prepare(self) -> None:
+        """Find PostgreSQL."""
+        databases.find_postgres()
+
+    def start(self, folder: Path) -> Server:
+        """Start PostgreSQL, prepare a database and start the server."""
+        database = databases.postgres(folder)
+        url = f"postgres://postgres@127.0.0.1:{database.port}/postgres"
+        try:
+            server = self.serve(folder, url, prepare_database(url))
+        except BaseException:
+            database.kill()
+            raise
+        server.needs.append(database)
+        return server
+
+
 def admin_command(server: Server, command: str, **parameters: object) -> dict[str, object]:
     """Run a command as admin and return its result. Raises ``RuntimeError`` if the server refuses."""
     with connect(
@@ -207,10 +237,20 @@ def admin_command(server: Server, command: str, **parameters: object) -> dict[st
 
 def make_bus_files(folder: Path) -> BusFiles:
     """Migrate and seed a database in ``folder``, and create an admin's token."""
+    database = folder / "template.sqlite3"
+    token = prepare_database(f"sqlite:///{database}")
+    import sqlite3
+
+    with sqlite3.connect(database) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return BusFiles(database, token)
+
+
+def prepare_database(url: str) -> str:
+    """Migrate and seed a database. Return an admin's token. Raises :class:`bench.build.MissingError`."""
     import subprocess
 
-    database = folder / "template.sqlite3"
-    env = _environment(DATABASE_URL=f"sqlite:///{database}", DEBUG="1")
+    env = _environment(DATABASE_URL=url, DEBUG="1")
     output = ""
     for arguments in (
         ["migrate", "--verbosity", "0"],
@@ -231,11 +271,7 @@ def make_bus_files(folder: Path) -> BusFiles:
                 f"manage.py {arguments[0]} failed: {(done.stderr.strip().splitlines() or ['?'])[-1][:160]}"
             )
         output = done.stdout
-    import sqlite3
-
-    with sqlite3.connect(database) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return BusFiles(database, output.strip().splitlines()[-1])
+    return output.strip().splitlines()[-1]
 
 
 # ---- peers ----
@@ -372,6 +408,7 @@ class Nats(Contender):
             f'jetstream {{ store_dir: "{folder / "jetstream"}" }}\n'
         )
         server = servers.start([str(build.nats()[0]), "-c", str(config)], folder, port)
+        server.extra["client_port"] = str(client_port)
         with connect(f"ws://127.0.0.1:{port}/", compression=None, subprotocols=None) as socket:
             stream = json.dumps({"name": "bench", "subjects": ["js.>"], "storage": "file", "num_replicas": 1})
             socket.send(b'CONNECT {"verbose":false,"pedantic":false}\r\nSUB made 1\r\n')
@@ -478,13 +515,36 @@ class Centrifuge(Contender):
         )
 
 
+class CeleryOnRedis(Contender):
+    """Celery's worker over Redis with an append-only file. Redis is the measured server."""
+
+    key = "celery"
+    title = "Celery 5 on Redis"
+    everywhere = False
+
+    def prepare(self) -> None:
+        """Install Celery into the benchmark's own folder, and find Redis."""
+        build.python_peers()
+        databases.find_redis()
+
+    def start(self, folder: Path) -> Server:
+        """Start Redis."""
+        return databases.redis(folder)
+
+    def dialect(self, kind: str) -> Dialect | None:
+        """Return None: it is no server of messages."""
+        return None
+
+
 def all_contenders(files: Callable[[], BusFiles]) -> list[Contender]:
     """Return every contender, ours first."""
     return [
         BusOnDaphne(files),
         BusOnUvicorn(files),
+        BusOnPostgres(files),
         Centrifuge(),
         Nats(),
+        CeleryOnRedis(),
         WebsocketsBroadcast(),
         Picows(),
         SocketIo(),

@@ -39,6 +39,30 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
+def family_cpu_seconds(pid: int) -> float:
+    """As :func:`cpu_seconds`, with the children of the process."""
+    children = [
+        int(stat.parent.name)
+        for stat in Path("/proc").glob("[0-9]*/stat")
+        if (text := _text(stat)) and int(text.rpartition(")")[2].split()[1]) == pid
+    ]
+    total = 0.0
+    for one in (pid, *children):
+        try:
+            total += cpu_seconds(one)
+        except OSError:
+            continue
+    return total
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file; empty for one that is gone."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
 def wait_until_quiet(pid: int, deadline: float = 8.0, share: float = 0.05) -> bool:
     """Wait until the process uses less than ``share`` of a core. Returns False after ``deadline`` seconds."""
     end = time.monotonic() + deadline

@@ -95,7 +95,9 @@ class Runner:
         for number in range(self._rounds):
             for place, workload in enumerate(workloads):
                 taking_part = [
-                    contender for contender in present if not workload.only or contender.key in workload.only
+                    contender
+                    for contender in present
+                    if (contender.key in workload.only if workload.only else contender.everywhere)
                 ]
                 shift = (number + place) % len(taking_part) if taking_part else 0
                 for contender in taking_part[shift:] + taking_part[:shift]:

@@ -29,6 +29,8 @@ class Server:
     folder: Path
     log: Path
     extra: dict[str, str] = field(default_factory=dict)
+    #: Servers that this one needs. They end with it.
+    needs: list[Server] = field(default_factory=list)
 
     @property
     def pid(self) -> int:
@@ -44,16 +46,26 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(5)
+        for other in self.needs:
+            other.stop()
 
     def kill(self) -> None:
         """Kill the process at once."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait(5)
+        for other in self.needs:
+            other.kill()
 
 
 def start(
-    argv: list[str], folder: Path, port: int, *, env: dict[str, str] | None = None, deadline: float = 30.0
+    argv: list[str],
+    folder: Path,
+    port: int,
+    *,
+    env: dict[str, str] | None = None,
+    deadline: float = 30.0,
+    user: str | None = None,
 ) -> Server:
     """Start ``argv`` on the servers' core, and wait until ``port`` of the loopback accepts connections.
 
@@ -68,8 +80,9 @@ def start(
     with log.open("wb") as output:
         process = subprocess.Popen(
             argv,
-            cwd=ROOT,
+            cwd=ROOT if user is None else "/",
             env=env,
+            user=user,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
