@@ -46,6 +46,14 @@ class Process(Protocol):
         """Move the caller's mark in a log."""
         ...
 
+    async def claim(self, address: Address, most: int, wait: float, have: tuple[str, ...] | None) -> Any:
+        """Claim jobs of a work channel for the caller, and wait for the first one."""
+        ...
+
+    async def work(self, operation: Any) -> Any:
+        """Renew or end a claim of the caller."""
+        ...
+
     def recent(self, address: Address, limit: int) -> list[LoggedFrame] | None:
         """The newest messages from memory. None if memory lacks some of them, or the caller may not read them."""
         ...

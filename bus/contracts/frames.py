@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType, field
 
 from ..protocol.appends import LONGEST_TOKEN, LONGEST_UID, MOST_PARTS, MOST_TAKEN
 from ..protocol.names import CLIENT_ID_RULE, NAME_RULE
-from ..shapes import Card, Epoch, Fault, Message, Object, Seq
+from ..shapes import Card, Epoch, Fault, Message, Object, Seq, WireTime
 from ..version import PROTOCOL
 
 RoomText = Annotated[str, Meta(description=f"Room, or room:channel. A name has {NAME_RULE}", max_length=129)]
@@ -365,6 +365,23 @@ class Steer(msgspec.Struct, kw_only=True, tag_field="event", tag="steer"):
     message: Message
 
 
+class WorkChange(msgspec.Struct, kw_only=True):
+    """What happened to a job."""
+
+    what: Literal["claimed", "done", "returned", "dead", "discarded", "retried"]
+    seq: Annotated[Seq, Meta(description="Position of the job's message.")]
+    attempt: Annotated[int, Meta(ge=0, description="Number of the claim.")]
+    by: Annotated[str | None, Meta(description="The client_id of who did it; null for the server.")]
+    at: WireTime
+
+
+class Work(msgspec.Struct, kw_only=True, tag_field="event", tag="work"):
+    """What happened to jobs of a work channel in a short period."""
+
+    changes: Annotated[list[WorkChange], Meta(description="The first changes, at most 50.")]
+    counts: Annotated[dict[str, int], Meta(description="The number of changes of each kind.")]
+
+
 class Notice(msgspec.Struct, kw_only=True):
     """A system frame of the server. ``payload.event`` names the event."""
 
@@ -373,4 +390,4 @@ class Notice(msgspec.Struct, kw_only=True):
     from_: Literal["arqonbus_server"] = field(name="from")
     room: str | UnsetType = UNSET
     channel: str | UnsetType = UNSET
-    payload: Welcome | Registered | ClientJoined | ClientLeft | Presence | Unsubscribed | StopRequested | Steer
+    payload: Welcome | Registered | ClientJoined | ClientLeft | Presence | Unsubscribed | StopRequested | Steer | Work

@@ -142,6 +142,8 @@ _COUNTERS = {
     "repaired": "Messages read from the log because no notification announced them",
     "parts": "Parts of streamed messages committed by this process",
     "snapshots": "Snapshots of streamed messages given to members that joined late, lacked parts or read slowly",
+    "jobs_claimed": "Jobs of work channels that clients of this process claimed",
+    "jobs_ended": "Claims that clients of this process ended with done, release or reject",
     "parts_skipped": "Parts of streamed messages left out for members that read too slowly",
     "bells_skipped": "Ephemeral messages and presence notices that were not sent to the other processes",
 }
@@ -150,6 +152,7 @@ _GAUGES = {
     "clients": "Registered clients of this process",
     "streams": "Logs with members in this process",
     "open_streams": "Streamed messages that grow in logs with members in this process",
+    "claims_waiting": "Claims that wait for a job",
     "log_queue": "Messages that wait for the log",
     "bell_queue_bytes": "Bytes of notifications that wait for the channel layer",
     "recent_bytes": "Bytes of recent messages in memory",

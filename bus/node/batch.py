@@ -34,6 +34,13 @@ class Batcher(Generic[Item]):
             self._loop.call_soon(self._start)
         return future
 
+    def withdraw(self, answer: asyncio.Future[Any]) -> bool:
+        """Leave out the item of ``answer``. Return False where it is being worked on already."""
+        waits = any(future is answer for _, future in self._waiting)
+        if waits:
+            answer.cancel()
+        return waits
+
     def _start(self) -> None:
         # A cancelled caller has told its client that the operation failed, so it must not be done any more.
         waiting = [row for row in self._waiting if not row[1].done()]

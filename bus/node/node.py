@@ -47,6 +47,7 @@ from .delivery.owners import Owners
 from .delivery.replay import Replays
 from .delivery.streams import Streams
 from .delivery.watch import Watch
+from .jobs import Work
 from .marks import Marks
 from .notifications import Notifications
 from .permissions import Permissions
@@ -82,8 +83,9 @@ class Node:
         self.broker = broker_for(lambda notification: self.notifications.receive(notification))
         self._build_delivery()
         self._build_clients()
+        self.work = Work(runtime, self.hub, self.broker, self.channels, self.permissions, self.notices)
         self._build_log()
-        self.notifications = Notifications(
+        self.notifications: Notifications = Notifications(
             self.clients,
             self.channels,
             self.streams,
@@ -95,6 +97,7 @@ class Node:
             self.growing,
             self.owners,
             self.questions,
+            self.work,
         )
         self._build_upkeep()
         #: Whether the path of each message is logged.
@@ -104,7 +107,7 @@ class Node:
         #: Bounds the bytes of unfinished messages of all unregistered connections.
         self.fragments = FragmentBudget(UNREGISTERED_BYTES)
         #: Called when the drain begins.
-        self.on_drain: list[Callable[[], None]] = []
+        self.on_drain: list[Callable[[], None]] = [self.work.drain]
         self._started: asyncio.Future[None] | None = None
         self._complained = False
 
@@ -154,6 +157,7 @@ class Node:
             meet_inbox=self._meet_inbox,
             log_gone=self._log_gone,
             here=Here(self.growing, self.owners),
+            jobs_ready=self.work.announce,
         )
         self.log = LogWriter(
             runtime.writer,
@@ -192,6 +196,7 @@ class Node:
             self.announcer,
             self.broker,
             self.growing,
+            self.work,
             self.log_times,
         )
         self.heartbeat = Heartbeat(
@@ -259,6 +264,8 @@ class Node:
         repeat(self.housekeeping.end_overdue)
         repeat(self.rights.look)
         repeat(self.admission.close_unregistered)
+        repeat(self.work.look)
+        repeat(self.work.sweep)
         if settings.stats_interval:
             repeat(self.statistics.report)
         if settings.telemetry_interval:
@@ -308,6 +315,7 @@ class Node:
         self.streams.stop()
         await drain.within(1.0, drain.clear_presence(runtime, self.announcer, self.notices), "presence")
         self.notices.stop()
+        self.work.stop()
         apps.get_app_config("bus").nodes.discard(self)  # type: ignore[attr-defined]
         await self.broker.stop()
         await drain.within(1.0, drain.all_done(runtime.end_threads()), "database connections")

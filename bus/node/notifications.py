@@ -18,6 +18,7 @@ from .delivery.growing import Growing
 from .delivery.owners import Owners
 from .delivery.streams import Streams
 from .delivery.watch import Watch
+from .jobs import Work
 from .questions import Questions
 
 
@@ -37,6 +38,7 @@ class Notifications:
         growing: Growing,
         owners: Owners,
         questions: Questions,
+        work: Work,
     ) -> None:
         self._clients = clients
         self._channels = channels
@@ -44,6 +46,7 @@ class Notifications:
         self._watch = watch
         self._memberships = memberships
         self._questions = questions
+        self._work = work
         self._handlers: dict[type, Callable[[Any], None]] = {
             messages.Published: self._published,
             messages.EphemeralPublished: announcer.receive_ephemeral,
@@ -56,6 +59,8 @@ class Notifications:
                 owners.tell(signal) if signal.for_owner else growing.receive_signal(signal)
             ),
             messages.QuestionsEnded: questions.receive,
+            messages.WorkReady: work.ready,
+            messages.WorkChanged: work.changed,
         }
 
     def receive(self, notification: messages.Notification) -> None:
@@ -82,6 +87,7 @@ class Notifications:
         self._clients.forget_permissions()
         if notification.deleted:
             self._memberships.drop_log(notification.deleted, None)
+            self._work.wake_all(notification.deleted)
 
     def _dismiss(self, notification: messages.Dismiss) -> None:
         for client in self._dismissed(notification):

@@ -204,6 +204,7 @@ class Connection(Answers):
             logger.info(
                 "%s disconnected (%d)", self.label, code, extra={**self.full_fields("disconnected"), "code": code}
             )
+            self.node.work.left(client)
             await self.node.departures.closed(client, client.close_code or code)
         # Without these cycles the connection is freed at once, without the garbage collector.
         client.drop = self.writer.on_overflow = _nothing

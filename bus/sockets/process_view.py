@@ -42,6 +42,12 @@ class ProcessView(Process):
     async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None) -> Any:
         return await self._node.marks.mark(self._client, address, seq, back=back, epoch=epoch)
 
+    async def claim(self, address: Address, most: int, wait: float, have: tuple[str, ...] | None) -> Any:
+        return await self._node.work.claim(self._client, address, most, wait, have)
+
+    async def work(self, operation: Any) -> Any:
+        return await self._node.work.carry_out(operation)
+
     def recent(self, address: Address, limit: int) -> list[LoggedFrame] | None:
         node, client = self._node, self._client
         if not address.is_channel:

@@ -202,6 +202,10 @@ def test_what_the_normaliser_refuses_does_not_match(contract: dict[str, Any], fr
     assert not validator(contract, *names).is_valid(frame)
 
 
+#: The commands of work, which need a claim or a job.
+WORK = ("claim", "renew", "done", "release", "reject", "work", "retry_job", "discard_job")
+
+
 async def test_every_frame_of_a_session_matches_the_contract(
     contract: dict[str, Any], shared_server: BusServer, wire: Connect, fresh_room: str
 ) -> None:
@@ -224,7 +228,7 @@ async def test_every_frame_of_a_session_matches_the_contract(
             )
             if command == "mark":
                 parameters = {"seq": 0}
-            if command in ("delete_channel", "leave_channel", "create_channel", "stop_stream", "adopt_stream"):
+            if command in ("delete_channel", "leave_channel", "create_channel", "stop_stream", "adopt_stream", *WORK):
                 continue
             assert (await admin.command(command, **parameters))["status"] == "success", command
         await guest.publish("text", ack=True, room=room, channel="talk", payload={"n": 1}, metadata={"k": 1})
@@ -234,6 +238,7 @@ async def test_every_frame_of_a_session_matches_the_contract(
         await guest.publish("own type", type="mood" if dialect == "v0" else "event", room=room, channel="talk")
         await admin.publish("attention", ack=True, type="system", room=room)
         await _grow(admin, guest, f"a-{room}", {"room": room, "channel": "talk"})
+        await _work(admin, {"room": room, "channel": "jobs"})
         await guest.send("this is no JSON")
         await guest.command("delete_channel", room=room, channel="made")
         await guest.command("no_such_command")
@@ -251,6 +256,23 @@ async def test_every_frame_of_a_session_matches_the_contract(
         assert answered == set(registry)
         kinds = {frame["type"] for frame in frames}
         assert kinds >= {"system", "event", "private", "ack", "error", "command_response"}
+
+
+async def _work(worker: WireClient, place: dict[str, Any]) -> None:
+    """Jobs with every end of a claim, and what an operator does to them."""
+    await worker.command("create_channel", **place, work={})
+    await worker.join(place["room"], place["channel"])
+    for _ in range(3):
+        await worker.publish(ack=True, **place)
+    jobs = (await worker.command("claim", **place, max=3))["result"]["claims"]
+    for command, job in zip(("done", "release", "reject"), jobs, strict=True):
+        await worker.command("renew", claim=job["claim"])
+        await worker.command(command, claim=job["claim"])
+    await worker.command("renew", claim=jobs[1]["claim"])
+    await worker.command("work", **place)
+    await worker.command("retry_job", **place, seq=3)
+    await worker.command("discard_job", **place, seq=2)
+    await worker.expect("system", "work")
 
 
 async def _grow(owner: WireClient, reader: WireClient, name: str, place: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ KINDS = ("public", "private", "hardcoded", "system")
 
 OK, FORBIDDEN = "success", "FORBIDDEN"
 NO_CHANNEL, NO_ROOM, PROTECTED, NOT_IN = "CHANNEL_NOT_FOUND", "ROOM_NOT_FOUND", "CHANNEL_PROTECTED", "NOT_A_MEMBER"
-NO_STREAM = "STREAM_NOT_FOUND"
+NO_STREAM, NO_CLAIM = "STREAM_NOT_FOUND", "CLAIM_NOT_FOUND"
 
 # For each action, the answers of anonymous, member, publisher and admin. The member's grants on the private room are to join,
 # to read history and to see who is there, the publisher's one more; neither has any on the rooms about the bus itself (system).
@@ -87,6 +87,25 @@ MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
         "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
         "system": (NO_STREAM, NO_STREAM, NO_STREAM, OK),
     },
+    # Of a work channel that an admin makes there, with one job.
+    "claim": {
+        "public": EVERYBODY,
+        "private": (NO_CHANNEL, FORBIDDEN, OK, OK),
+        "hardcoded": EVERYBODY,
+        "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK),
+    },
+    "work": {"public": EVERYBODY, "hardcoded": EVERYBODY, **HIDDEN_TO_STRANGERS},
+    **{
+        action: {
+            "public": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
+            "private": (NO_CHANNEL, FORBIDDEN, FORBIDDEN, OK),
+            "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
+            "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK),
+        }
+        for action in ("retry_job", "discard_job")
+    },
+    # Nobody has another one's claim, wherever it is.
+    **{action: dict.fromkeys(KINDS, (NO_CLAIM,) * 4) for action in ("renew", "done", "release", "reject")},
     # The same for all, whatever it is asked about; what it shows is asserted below.
     "status": dict.fromkeys(KINDS, EVERYBODY),
     "ping": dict.fromkeys(KINDS, EVERYBODY),
@@ -159,6 +178,20 @@ async def act(client: WireClient, action: str, room: str, channel: str, admin: W
         asked = {"of": f"arq_{name}"}
     elif action == "mark":
         asked["seq"] = 0
+    elif action in ("claim", "work", "retry_job", "discard_job"):
+        asked["channel"] = f"work-{name}"
+        await admin.request("create_channel", work={}, **asked)
+        await admin.publish(ack=True, **asked)
+        if action == "retry_job":
+            (job,) = (await admin.request("claim", **asked))["claims"]
+            await admin.request("reject", claim=job["claim"])
+        if action.endswith("_job"):
+            asked["seq"] = 1
+    elif action in ("renew", "done", "release", "reject"):
+        await admin.request("create_channel", room=room, channel=f"work-{name}", work={})
+        await admin.publish(room=room, channel=f"work-{name}", ack=True)
+        (job,) = (await admin.request("claim", room=room, channel=f"work-{name}"))["claims"]
+        asked = {"claim": job["claim"] if client.registered["role"] != "admin" else f"{job['claim'][:-1]}_"}
     elif action == "create_channel":
         asked["channel"] = f"new-{name}"
     elif action == "delete_channel" and not room.startswith(("science", "integriguard")):

@@ -54,6 +54,12 @@ class Inline:
     async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None) -> Any:
         raise NotImplementedError
 
+    async def claim(self, address: Address, most: int, wait: float, have: tuple[str, ...] | None) -> Any:
+        raise NotImplementedError
+
+    async def work(self, operation: Any) -> Any:
+        raise NotImplementedError
+
     def recent(self, address: Address, limit: int) -> None:
         """Nothing is in memory."""
 

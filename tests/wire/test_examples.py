@@ -99,6 +99,7 @@ async def test_the_example_is_true(
         text = re.sub(r"\blab\b", fresh_room, text)
         text = re.sub(r'(?<=["+:])(ada|bob|carol|admin)(?=")', lambda match: name(match[0]), text)
         text = text.replace("RESUME_TOKEN", tokens.get(f"{who} token", ""))
+        text = text.replace("YOUR_CLAIM", tokens.get(f"{who} claim", ""))
         return text.replace("EPOCH", tokens.get(f"{who} epoch", ""))
 
     assert steps
@@ -123,10 +124,12 @@ async def test_the_example_is_true(
         elif what == "is closed":
             assert await people[who].wait_closed() == int(value)
         else:
-            await _gets(people[who], json.loads(own(value, who)))
+            got = await _gets(people[who], json.loads(own(value, who)))
+            for claimed in (got.get("result") or {}).get("claims", []):
+                tokens[f"{who} claim"] = claimed["claim"]
 
 
-async def _gets(client: WireClient, expected: dict[str, Any]) -> None:
+async def _gets(client: WireClient, expected: dict[str, Any]) -> dict[str, Any]:
     problems: list[str] = []
 
     def fits(frame: dict[str, Any]) -> bool:
@@ -136,7 +139,7 @@ async def _gets(client: WireClient, expected: dict[str, Any]) -> None:
         return problem is None
 
     try:
-        await client.expect(predicate=fits)
+        return await client.expect(predicate=fits)
     except AssertionError as error:
         raise AssertionError(
             f"nothing like {json.dumps(expected)} came. {error}. " + "; ".join(problems[-5:])

@@ -19,6 +19,7 @@ from ...shapes import Stats
 from ..client import Clients
 from ..delivery.growing import Growing
 from ..delivery.streams import Streams
+from ..jobs import Work
 from ..runtime import Runtime
 
 logger = logging.getLogger("arqonbus.stats")
@@ -44,6 +45,7 @@ class Statistics:
         announcer: Announcer,
         broker: Broker,
         growing: Growing,
+        work: Work,
         times: metrics.LogTimes,
     ) -> None:
         self._runtime = runtime
@@ -54,6 +56,7 @@ class Statistics:
         self._announcer = announcer
         self._broker = broker
         self._growing = growing
+        self._work = work
         self._times = times
         self._begun = False
         self._reported = self._announced = Count(runtime.loop.time(), 0)
@@ -80,6 +83,9 @@ class Statistics:
             "snapshots": self._growing.snapshots,
             "parts_skipped": hub.skipped,
             "open_streams": self._growing.open,
+            "jobs_claimed": self._work.claimed,
+            "jobs_ended": self._work.ended,
+            "claims_waiting": self._work.waiting,
             "bells_skipped": self._broker.skipped,
             "bell_queue_bytes": self._broker.waiting_bytes,
             "recent_bytes": hub.recent_bytes,
