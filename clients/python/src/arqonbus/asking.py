@@ -10,9 +10,9 @@ from . import tracing
 from .errors import AskFailed, AskTimeout, Forbidden, NotFound
 from .messages import INBOX_ROOM, WHOLE, Message, split_address
 from .publishing import Publishing
-from .questions import Questions
+from .questions import Questions, is_question
 from .requests import within
-from .responding import Responder, is_question
+from .responding import Responder
 
 if TYPE_CHECKING:
     from .bus import Bus
@@ -157,6 +157,6 @@ class Asking(Publishing):
 
     def _shown(self, frame: dict[str, Any]) -> bool:
         """Return whether an iterator over the inbox gets a message: no reply that ``ask`` takes, no question for ``answers``."""
-        if frame.get("type") == "reply":
-            return not self._questions.takes(frame)
+        if self._questions.takes(frame):
+            return False
         return self._responder is None or not is_question(frame)

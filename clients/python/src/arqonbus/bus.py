@@ -23,7 +23,7 @@ from .marks import Marked, Marks
 from .memberships import Memberships
 from .messages import INBOX_ROOM, SERVER, Position, Since, split_address
 from .presence import Presence
-from .questions import Questions
+from .questions import Questions, is_reply
 from .states import State
 from .streaming import Streaming
 from .streams import Streams
@@ -185,7 +185,7 @@ class Bus(Streaming, Working, Asking, Presence):
             return
         if isinstance(seq, int):
             self._heard.came(address, seq)
-            if kind == "reply":
+            if is_reply(frame):
                 self._questions.replied(frame)
             if kind == "stream_end":
                 self._growing.ended(frame, address)

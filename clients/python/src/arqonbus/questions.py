@@ -8,8 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .messages import INBOX_ROOM
+
 #: How many questions are remembered, so that a late reply is no message of the inbox.
 REMEMBERED = 10_000
+
+
+def is_question(frame: dict[str, Any]) -> bool:
+    """Return whether a message asks."""
+    return isinstance(frame.get("ask"), dict) and isinstance(frame.get("reply_to"), str)
+
+
+def is_reply(frame: dict[str, Any]) -> bool:
+    """Return whether a message is a reply. Nobody but the responder can put one into an inbox."""
+    return (
+        frame.get("type") == "reply"
+        and frame.get("room") == INBOX_ROOM
+        and isinstance(frame.get("to_message"), str)
+        and isinstance(frame.get("correlation"), str)
+    )
 
 
 class Questions:
@@ -37,7 +54,7 @@ class Questions:
 
     def takes(self, frame: dict[str, Any]) -> bool:
         """Return whether a reply belongs to a question of this process."""
-        return frame.get("correlation") in self._asked
+        return is_reply(frame) and frame["correlation"] in self._asked
 
     def waits(self, correlation: str) -> bool:
         """Return whether a question still waits."""
@@ -45,7 +62,7 @@ class Questions:
 
     def replied(self, frame: dict[str, Any]) -> None:
         """Handle a reply, which may be a repeated one."""
-        future = self._waiting.get(str(frame.get("correlation")))
+        future = self._waiting.get(frame["correlation"]) if is_reply(frame) else None
         if future is not None and not future.done():
             future.set_result(frame)
 

@@ -14,6 +14,7 @@ from .errors import ArqonBusError, BusClosed, QuestionEnded, QuestionNotFound, S
 from .jobs import said
 from .marks import Follower
 from .messages import INBOX_ROOM, MARK, Message, Position
+from .questions import is_question
 from .subscription import Subscription
 from .work import called
 
@@ -86,7 +87,7 @@ class Responder:
         address = f"{INBOX_ROOM}:{bus.client_id}"
 
         def inbox(since: Position | str) -> Subscription:
-            return Subscription(bus, address, since=since, broadcasts=False, grow=False, wants=is_question)
+            return Subscription(bus, address, since=since, echo=True, broadcasts=False, grow=False, wants=is_question)
 
         questions = inbox(MARK)
         questions._follower = self._follower = bus._marks.follow(InWork, address, weakref.WeakMethod(questions._fail))
@@ -137,11 +138,6 @@ class Responder:
                 await self._reply(question, {}, said(problem))
         except (ArqonBusError, TimeoutError) as problem:
             logger.warning("the reply to %s was not confirmed: %s", question.id, problem)
-
-
-def is_question(frame: dict[str, Any]) -> bool:
-    """Return whether a message asks."""
-    return isinstance(frame.get("ask"), dict) and isinstance(frame.get("reply_to"), str)
 
 
 def _over(question: Message) -> bool:
