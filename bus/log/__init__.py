@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .effects import Effect, Ending, Opening, Part, Snapshot, Steer, StreamState
 from .entry import Entry, id_taken
+from .jobs import forget_jobs
 from .passed import Passed
 from .store import (
     CommitInDoubt,
@@ -47,6 +48,7 @@ __all__ = [
     "beyond",
     "drop",
     "first_seq",
+    "forget_jobs",
     "forget_keys",
     "heads",
     "id_taken",

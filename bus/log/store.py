@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Min, Q
 from django.utils import timezone
 
-from ..models import Channel, Message, PublishKey, Stream, new_epoch, wire_time
+from ..models import Channel, Job, Message, PublishKey, Stream, new_epoch, wire_time
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
@@ -19,6 +19,7 @@ from .batches import Batches
 from .effects import OPEN, Part
 from .entry import Entry, id_taken
 from .job_batch import with_jobs
+from .jobs import KEPT, forget_jobs
 from .sql import for_vendor
 from .streamed_row import has_part
 
@@ -332,15 +333,22 @@ def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]
             floor = max(floor, seq_before(channel.id, since))
         if oldest[0] <= floor:
             found.append((channel.id, floor))
-    return _before_open_streams(found)
+    return _before_the_needed(found)
 
 
-def _before_open_streams(floors: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the floors, lowered so that the opening messages of open streams stay. A log has no holes, so what follows stays."""
+def _before_the_needed(floors: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the floors, lowered so that the messages of open streams and of jobs that somebody may do stay.
+
+    A log has no holes, so what follows stays.
+    """
     if not floors:
         return []
-    rows = Stream.objects.filter(state=OPEN, channel_id__in=[channel_id for channel_id, _ in floors])
-    oldest = dict(rows.order_by().values_list("channel_id").annotate(Min("seq")))
+    channel_ids = [channel_id for channel_id, _ in floors]
+    oldest: dict[int, int] = {}
+    for needed in (Stream.objects.filter(state=OPEN), Job.objects.filter(state__in=KEPT)):
+        rows = needed.filter(channel_id__in=channel_ids).order_by().values_list("channel_id").annotate(Min("seq"))
+        for channel_id, seq in rows:
+            oldest[channel_id] = min(seq, oldest.get(channel_id, seq))
     return [(channel_id, min(floor, oldest.get(channel_id, floor + 1) - 1)) for channel_id, floor in floors]
 
 
@@ -372,12 +380,13 @@ def forget_keys(window: float, limit: int) -> int:
 def prune(*, default_count: int, default_age: float, window: float, limit: int = 5000) -> int:
     """Remove messages above each channel's retention, oldest first, at most ``limit`` of each channel. Return how many.
 
-    Senders' message ids older than ``window`` seconds go too.
+    Senders' message ids older than ``window`` seconds go too, and so do jobs that ended before.
     """
     floors = prunable(default_count=default_count, default_age=default_age)
     dropped = sum(drop(channel_id, floor, limit) for channel_id, floor in floors)
-    while forget_keys(window, limit) == limit:
-        pass
+    for forget in (forget_keys, forget_jobs):
+        while forget(window, limit) == limit:
+            pass
     return dropped
 
 

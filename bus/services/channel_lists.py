@@ -30,6 +30,7 @@ def describe(channel: Channel, members: int, mark: marks.Place | None = None) ->
         type=channel.type,
         hardcoded=channel.hardcoded,
         ephemeral=channel.ephemeral,
+        work=msgspec.UNSET if channel.work is None else msgspec.convert(channel.work, shapes.WorkRule),
         messages=channel.head,
         last_activity=wire_time(channel.touched_at),
         unread=max(channel.head - mark.seq, 0) if marked and mark is not None else msgspec.UNSET,

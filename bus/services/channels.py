@@ -143,6 +143,8 @@ def _with_rule(actor: Actor, channel: Channel, changes: dict[str, Any]) -> dict[
         if channel.work is not None:
             Channel.objects.select_for_update(no_key=True).get(pk=channel.pk)
             work_rules.check_removal(channel)
+            # The ended ones. A dead job would keep its message from the retention, and nobody could retry it.
+            channel.jobs.all()._raw_delete(using="default")
         return changes
     if "work" not in changes and not changes.get("ephemeral"):
         return changes
@@ -175,6 +177,7 @@ def remove(channel: Channel) -> None:
     for rows in (StreamPart.objects, StreamSteer.objects):
         rows.filter(stream__channel=channel)._raw_delete(using="default")
     channel.streams.all()._raw_delete(using="default")
+    channel.jobs.all()._raw_delete(using="default")
     channel.messages.all()._raw_delete(using="default")
     channel.delete()
     # The total of all messages stays the same when their channel goes.

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from .base import Epoch, Object, Page, Seq, Shape, WireTime
+from .work import WorkRule
 
 
 class Room(Shape, frozen=True, kw_only=True):
@@ -41,6 +42,9 @@ class Channel(Shape, frozen=True, kw_only=True):
     type: str
     hardcoded: Annotated[bool, Meta(description="Built in; it cannot be deleted.")]
     ephemeral: Annotated[bool, Meta(description="Messages are delivered but not stored.")]
+    work: Annotated[WorkRule, Meta(description="The rule of a work channel. Other channels have none.")] | UnsetType = (
+        UNSET
+    )
     messages: Annotated[int, Meta(description="Number of messages so far, which is the newest seq.")]
     last_activity: WireTime | None
     unread: (

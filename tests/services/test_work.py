@@ -13,13 +13,13 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from bus import services
+from bus import log, services
 from bus.auth.permissions import SYSTEM, Actor, table
 from bus.directory.channels import ChannelRef, find
 from bus.models import AuditEntry, Channel, Client, Job, Message, Node, Room
 from bus.protocol.errors import BusError
 from bus.protocol.names import Address
-from bus.services import work
+from bus.services import archive, channels, work
 from bus.services.work import Claim, Done, Outcome, Reject, Release, Renew, Worker
 from bus.shapes import Claims
 from tests.services.test_streams import ago, claim_as_guest, in_another_thread
@@ -445,3 +445,62 @@ def test_an_overview_names_workers_only_to_those_who_may_see_members(channel: Ch
             call(stranger, NEW, 1)
     with pytest.raises(BusError, match="FORBIDDEN"):
         work.overview(Actor(scopes=frozenset()), NEW)
+
+
+# --- what keeps and what removes jobs ---------------------------------------------------------------------------------------
+
+
+def test_the_retention_keeps_what_somebody_may_still_do(channel: Channel) -> None:
+    Channel.objects.filter(pk=channel.pk).update(retention_count=1)
+    put(5)
+    keep = {"default_count": 0, "default_age": 0, "window": 60}
+    assert log.prune(**keep) == 0
+    one(Done(token(), None, ADA))
+    one(Reject(token(), "no", ADA))
+    one(Done(token(), None, ADA))
+    # The second job is dead, and an operator may retry it.
+    assert log.prune(**keep) == 1
+    work.discard(SYSTEM, NEW, 2)
+    assert log.prune(**keep) == 2
+    assert [frame["seq"] for frame in frames("new")] == [4, 5]
+
+
+def test_jobs_that_ended_long_ago_are_forgotten(channel: Channel) -> None:
+    put(4)
+    first, second = token(), token()
+    one(Done(first, None, ADA))
+    one(Reject(second, "no", ADA))
+    work.discard(SYSTEM, NEW, 3)
+    age(ended_at=61)
+    assert log.forget_jobs(60, 1) == 1
+    assert log.forget_jobs(60, 10) == 1
+    assert states() == ["dead", "ready"]
+    assert lost(Done(first, None, ADA)) == ("cancelled", None)
+
+
+def test_a_channel_loses_its_work_only_when_nothing_is_left_to_do(channel: Channel) -> None:
+    put(2)
+    one(Reject(token(), "no", ADA))
+    with pytest.raises(BusError, match="VALIDATION_ERROR"):
+        channels.update_channel(SYSTEM, NEW, {"work": None}, door="rest")
+    one(Done(token(), None, ADA))
+    channels.update_channel(SYSTEM, NEW, {"work": None}, door="rest")
+    assert not Job.objects.exists()
+    put()
+    # Old messages never become jobs.
+    channels.update_channel(SYSTEM, NEW, {"work": RULE}, door="rest")
+    assert not Job.objects.exists()
+    put()
+    channels.delete_channel(SYSTEM, NEW)
+    assert not Job.objects.exists()
+
+
+def test_imported_messages_are_no_jobs(channel: Channel) -> None:
+    put(2)
+    exported = list(archive.lines(channel))
+    channels.delete_channel(SYSTEM, NEW)
+    channels.create_channel(SYSTEM, NEW, work=RULE)
+    assert sum(archive.take_in(SYSTEM, [(n, line.encode()) for n, line in enumerate(exported, 1)], door="command")) == 2
+    assert (len(frames("new")), Job.objects.count()) == (2, 0)
+    put()
+    assert len(claim(most=5).claims) == 1

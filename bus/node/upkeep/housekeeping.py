@@ -99,7 +99,6 @@ class Housekeeping:
             deleted = PRUNE_STEP
             while deleted == PRUNE_STEP:
                 deleted = await self._runtime.run_writer(log.drop, channel_id, floor, PRUNE_STEP)
-        while await self._runtime.run_writer(log.forget_keys, settings.idempotency_window, PRUNE_STEP) == PRUNE_STEP:
-            pass
-        while await self._runtime.run_writer(asks.forget, settings.idempotency_window, PRUNE_STEP) == PRUNE_STEP:
-            pass
+        for forget in (log.forget_keys, asks.forget, log.forget_jobs):
+            while await self._runtime.run_writer(forget, settings.idempotency_window, PRUNE_STEP) == PRUNE_STEP:
+                pass
