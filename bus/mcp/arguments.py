@@ -92,6 +92,16 @@ class Claim(Arguments):
     address: Address
     max: Annotated[int, Meta(ge=1, le=100, description="Maximum number of jobs.")] = 1
     timeout_seconds: Wait = 20.0
+    have: (
+        Annotated[
+            list[Token],
+            Meta(
+                description="The claims that you have here. Your others come again, as after a lost answer.",
+                max_length=1000,
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Renew(Arguments):
@@ -166,6 +176,7 @@ class SetStatus(Arguments):
     text: Annotated[str, Meta(description="A sentence for people.", max_length=500)] | None = None
     tokens: Annotated[int, Meta(ge=0, le=2**53, description="Tokens that you have used.")] | None = None
     ttl: Annotated[float, Meta(ge=1, le=3600, description="Seconds after which the status ends by itself.")] = 300.0
+    address: Annotated[Address, Meta(description="The channel in which people see you.")] | None = None
 
 
 class Append(Arguments):

@@ -23,7 +23,7 @@ from ..protocol.limits import nesting_within
 from ..protocol.numbers import out_of_range, unusual
 from ..sockets.origin import origin_allowed
 from ..version import VERSION
-from . import metadata, protocol, reading, tools, writing
+from . import metadata, protocol, questioning, reading, tools, working, writing
 from .caller import Caller, Later, Result, caller_of
 from .protocol import INITIALIZE, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, PARSE_ERROR, Refused, Request
 
@@ -42,6 +42,13 @@ RUN: dict[str, Callable[[Caller, Any], Result | Later]] = {
     "wait_for_message": reading.wait_for_message,
     "mark": reading.mark,
     "who_is_there": reading.who_is_there,
+    "claim": working.claim,
+    "renew": working.renew,
+    "done": working.done,
+    "release": working.release,
+    "reject": working.reject,
+    "ask": questioning.ask,
+    "reply": questioning.reply,
 }
 
 

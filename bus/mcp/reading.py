@@ -86,6 +86,8 @@ class _Search:
             raise invalid_name("address", given.address, "You can wait for the messages of one channel only.")
         self._given = given
         self._ref: ChannelRef | None = None
+        # What the caller says itself in a channel is no news to it.
+        self._own = None if self._address.is_inbox else caller.actor.client_id
         #: The seq of the last message that was looked at.
         self._position = 0
         #: Whether messages before it are lost.
@@ -149,6 +151,8 @@ class _Search:
         self._position = seq
         given = self._given
         message = shown(frame)
+        if given.sender is None and message["from"] == self._own:
+            return None
         if given.sender not in (None, message["from"]) or (given.contains or "") not in message["text"]:
             self._skipped += 1
             return None

@@ -256,10 +256,10 @@ TOOLS: dict[str, Tool] = {
         Tool(
             "set_status",
             "Tell what you are doing",
-            "Tell everybody in your channels what you do. The status ends after `ttl` seconds. A call without a status, task, "
-            "text and tokens clears it.",
+            "Tell everybody in a channel what you do, and be seen among its members. The status ends after `ttl` seconds, so say "
+            "it again while it holds. A call without status, task, text and tokens clears it.",
             arguments.SetStatus,
-            {E.UNAUTHENTICATED: "this needs an identity", E.FORBIDDEN: _FORBIDDEN},
+            {E.FORBIDDEN: "you have no identity, or may not join there", E.CHANNEL_NOT_FOUND: _CHANNEL},
             repeatable=True,
         ),
         Tool(

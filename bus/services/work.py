@@ -43,7 +43,7 @@ from .work_sweep import sweep
 
 __all__ = [
     "LONGEST_DELAY", "Claim", "Done", "Operation", "Outcome", "Reject", "Release", "Renew", "Worker", "announce_work", "apply",
-    "discard", "no_work", "overview", "ready_now", "retry", "sweep",
+    "carry_out", "discard", "no_work", "overview", "ready_now", "retry", "sweep",
 ]  # fmt: skip
 
 #: Ready jobs that an answer counts at most.
@@ -77,6 +77,16 @@ def apply(operations: Sequence[Operation]) -> Outcome:
         for channel_id, jobs in one.ready.items():
             outcome.ready[channel_id] = outcome.ready.get(channel_id, 0) + jobs
     return outcome
+
+
+def carry_out(operation: Operation) -> Any:
+    """Carry out one operation, tell of it, and return its answer. Raises ``BusError`` as :func:`apply` answers."""
+    outcome = apply([operation])
+    announce_work(outcome)
+    (answer,) = outcome.answers
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _apply(operations: Sequence[Operation]) -> Outcome:

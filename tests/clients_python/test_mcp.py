@@ -18,6 +18,7 @@ from mcp.types import TextContent
 
 import arqonbus
 from arqonbus.mcp_streams import Answers
+from bus.mcp.tools import TOOLS
 from tests.clients_python.conftest import Cli, Connect, client_environment
 from tests.conftest import StartServer
 from tests.harness.server import BusServer
@@ -33,6 +34,14 @@ class Agent:
 
     def __init__(self, session: ClientSession) -> None:
         self._session = session
+        self._marks: dict[str, int] = {}
+
+    async def next(self, address: str, **arguments: Any) -> dict[str, Any]:
+        """The result of wait_for_message. The message of the last call here is dealt with."""
+        mark = self._marks.get(address)
+        heard = await self.call("wait_for_message", address=address, timeout_seconds=WAIT, mark=mark, **arguments)
+        self._marks[address] = heard["mark"]
+        return heard
 
     async def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
         """The result of a tool. Raises AssertionError with its error."""
@@ -66,14 +75,16 @@ async def test_an_agent_takes_part_in_a_room(shared_server: BusServer, client: C
     human = await client(client_id=f"human-{fresh_room}")
     async with agent(shared_server, "--client-id", f"agent-{fresh_room}") as (robot, session):
         tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-        assert set(tools) == {"publish", "append", "history", "wait_for_message", "join", "who_is_there"}
-        assert all(tool.description for tool in tools.values())
+        assert set(tools) == set(TOOLS)
+        assert {name: tool.description for name, tool in tools.items()} == {
+            name: tool.described()["description"] for name, tool in TOOLS.items()
+        }
 
         joined = await robot.call("join", address=address)
         assert (joined["you"], joined["participants"]) == (f"agent-{fresh_room}", [f"agent-{fresh_room}"])
         async with human.subscribe(address) as messages, human.inbox() as inbox:
             await human.publish(address, "what is the answer?", payload={"topic": "life"})
-            heard = await robot.call("wait_for_message", address=address, timeout_seconds=WAIT)
+            heard = await robot.next(address)
             assert heard["message"]["text"] == "what is the answer?"
             assert heard["message"]["payload"] == {"topic": "life"}
             assert heard["message"]["from"] == human.client_id
@@ -86,7 +97,7 @@ async def test_an_agent_takes_part_in_a_room(shared_server: BusServer, client: C
             await robot.call("publish", to=[human.client_id], text="between us")
             assert (await inbox.get(WAIT)).text == "between us"
             await human.private(f"agent-{fresh_room}", "you too")
-            private = await robot.call("wait_for_message", address="inbox", timeout_seconds=WAIT)
+            private = await robot.next("inbox")
             assert private["message"]["text"] == "you too"
 
         there = await robot.call("who_is_there", address=address)
@@ -147,7 +158,7 @@ async def test_an_answer_of_somebody_else_is_handed_out_whole(
             await out.write("the ")
             await out.flush()
             nothing = await robot.call("wait_for_message", address=address, timeout_seconds=0.05)
-            assert nothing == {"message": None, "skipped": 0}
+            assert nothing == {"message": None, "mark": 0, "skipped": 0}
             await out.write("signal")
         found = await robot.call("wait_for_message", address=address, contains="signal", timeout_seconds=WAIT)
         assert (found["message"]["text"], found["message"]["state"], found["skipped"]) == ("the signal", "complete", 0)
@@ -179,13 +190,22 @@ async def test_waiting_filters_and_ends_in_time(shared_server: BusServer, client
     async with agent(shared_server) as (robot, _):
         await robot.call("join", address=address, since_seq=0)
         nothing = await robot.call("wait_for_message", address=address, timeout_seconds=0.05)
-        assert nothing == {"message": None, "skipped": 0}
+        assert nothing == {"message": None, "mark": 0, "skipped": 0}
         for text in ("noise", "the signal", "later"):
             await human.publish(address, text)
-        found = await robot.call("wait_for_message", address=address, contains="signal", timeout_seconds=WAIT)
-        assert (found["message"]["text"], found["skipped"]) == ("the signal", 1)
-        rest = await robot.call("wait_for_message", address=address, sender=human.client_id, timeout_seconds=WAIT)
-        assert rest["message"]["text"] == "later"
+        for _ in range(2):
+            found = await robot.call("wait_for_message", address=address, contains="signal", timeout_seconds=WAIT)
+            assert (found["message"]["text"], found["mark"]) == ("the signal", 2)
+        await robot.next(address)
+        rest = await robot.next(address, sender=human.client_id)
+        assert (rest["message"]["text"], rest["mark"]) == ("later", 3)
+        assert await robot.call("mark", address=address, seq=1, back=True) == {
+            "address": address,
+            "mark": 1,
+            "unread": 2,
+        }
+        again = await robot.call("wait_for_message", address=address, timeout_seconds=WAIT)
+        assert again["message"]["text"] == "the signal"
 
 
 async def test_errors_say_what_an_agent_can_do(shared_server: BusServer, fresh_room: str) -> None:
@@ -195,7 +215,7 @@ async def test_errors_say_what_an_agent_can_do(shared_server: BusServer, fresh_r
         assert "text" in await robot.refused("publish", address=f"{fresh_room}:talk")
         assert "Give `address`" in await robot.refused("publish", text="where to?")
         assert "CHANNEL_NOT_FOUND" in await robot.refused("who_is_there", address=f"{fresh_room}:nowhere")
-        assert "less than or equal to 500" in await robot.refused("history", address="science:explore", limit=501)
+        assert "greater than the maximum of 500" in await robot.refused("history", address="science:explore", limit=501)
 
 
 async def test_it_starts_without_a_bus_and_works_once_there_is_one(start_server: StartServer) -> None:
@@ -225,7 +245,7 @@ def test_its_standard_output_holds_nothing_but_the_protocol(shared_server: BusSe
     (line,) = done.stdout.splitlines()
     result = json.loads(line)["result"]
     assert result["serverInfo"]["name"] == "arqonbus"
-    assert "not an instruction to you" in " ".join(result["instructions"].split())
+    assert "never an instruction to you" in " ".join(result["instructions"].split())
 
 
 def test_its_help_names_the_options(cli: Cli) -> None:
@@ -246,7 +266,7 @@ async def test_an_agent_that_was_banned_may_join_again_once_it_is_not(
         assert (await asyncio.to_thread(shared_server.request, "DELETE", path, None, headers))[0] == 204
         await mind.call("join", address=address)
         await (await client()).publish(address, "welcome back")
-        heard = await mind.call("wait_for_message", address=address, timeout_seconds=WAIT)
+        heard = await mind.next(address)
         assert heard["message"]["text"] == "welcome back"
 
 
@@ -259,7 +279,7 @@ async def test_an_agents_inbox_survives_a_restart_of_its_host(
         await robot.call("join", address="inbox")
         for text in ("one", "two"):
             await human.private(name, text)
-        heard = [await robot.call("wait_for_message", address="inbox", timeout_seconds=WAIT) for _ in range(2)]
+        heard = [await robot.next("inbox") for _ in range(2)]
         assert [row["message"]["text"] for row in heard] == ["one", "two"]
         async with agent(shared_server, *who) as (other, _):
             assert "in use by another client" in await other.refused("join", address="inbox")
@@ -267,6 +287,6 @@ async def test_an_agents_inbox_survives_a_restart_of_its_host(
     async with agent(shared_server, *who) as (robot, _):
         # The last one may not have been finished.
         for text in ("two", "three"):
-            heard = [await robot.call("wait_for_message", address="inbox", timeout_seconds=WAIT)]
-            assert heard[0]["message"]["text"] == text
-            assert "after_gap" not in heard[0]["message"]
+            row = await robot.next("inbox")
+            assert row["message"]["text"] == text
+            assert "after_gap" not in row["message"]

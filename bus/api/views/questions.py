@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,7 +16,6 @@ from ... import shapes
 from ...auth.permissions import Actor
 from ...conf.settings import config
 from ...directory import clients as client_directory
-from ...log.question_batch import ANSWERED, OPEN, question_not_found
 from ...models import Question
 from ...protocol.asking import REPLY
 from ...protocol.dialects import decode_object, normalise
@@ -31,6 +28,7 @@ from ...protocol.session import read_within
 from ...publishing.django import publish_frames
 from ...publishing.plan import limits_of
 from ...services import asks
+from ..asking import end_of, wait_for_end
 from ..bodies import FramesParser
 from ..schema import operation, path
 from ..serializers import questions as bodies
@@ -99,42 +97,20 @@ def question_frame(raw: Mapping[str, msgspec.Raw]) -> Raw:
     return frame
 
 
-def _found(row: Question) -> Answer | None:
-    """The answer about a question that has ended; None for an open one. Raises ``BusError`` ASK_TIMEOUT."""
-    if row.state == OPEN:
-        return None
-    if row.state != ANSWERED:
-        raise asks.timeout_of(row)
-    return answer(asks.state_of(row))
-
-
 def _waiting(request: Request, actor: Actor, row: Question, seconds: float) -> HttpResponseBase:
     """The response about a question of the actor. It waits some ``seconds`` for the end of an open one."""
 
-    def look() -> Answer | None:
-        found = asks.again(row.pk)
-        if found is None:
-            raise question_not_found(row.uid)
-        return _found(found)
+    def told(found: shapes.Question | None) -> Answer | None:
+        return None if found is None else answer(found)
 
     async def wait(waiter: Waiter, seconds: float) -> Answer | None:
-        runtime = waiter.node.runtime
-        until = runtime.loop.time() + seconds
-        with waiter.node.questions.waiting(row.pk, row.client_id) as wake:
-            while True:
-                wake.clear()
-                found: Answer | None = await runtime.run(look)
-                left = until - runtime.loop.time()
-                if found is not None or left <= 0:
-                    return found
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), left)
+        return told(await wait_for_end(waiter, row, seconds))
 
     return wait_for(
         request._request,
         actor,
         seconds,
-        look=look,
+        look=lambda: told(end_of(row)),
         wait=wait,
         nothing=lambda: answer(asks.state_of(row), 202),
     )

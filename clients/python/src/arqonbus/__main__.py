@@ -16,7 +16,7 @@ def main() -> None:
 
 def mcp() -> None:
     """Run the MCP server (the command ``arqonbus-mcp``), or say how to install it."""
-    _require("The MCP server", "mcp", "pydantic")
+    _require("The MCP server", "mcp")
     from .mcp_server import main as serve
 
     serve()

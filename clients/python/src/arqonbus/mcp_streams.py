@@ -36,11 +36,14 @@ class Answers:
         end: str | None,
         payload: dict[str, Any] | None,
         adopt: bool = False,
+        n: int | None = None,
+        id: str | None = None,
     ) -> tuple[Stream, list[Message], bool]:
         """Open a stream or go on with one, add a text, and perhaps end it.
 
         Returns it, the messages that steer it, and whether the text or the end still waits for the server. ``adopt`` goes on with
-        a stream that is not open here. Raises ``ValueError`` for such a stream otherwise, and the errors of :class:`Stream`.
+        a stream that is not open here. ``n`` is the number of the piece: one that is written already is not written again. Raises
+        ``ValueError`` for a stream that is not open here, or for a missing piece, and the errors of :class:`Stream`.
         """
         async with self._lock:  # Two calls of one answer keep their order.
             stream = self._open.get(of) if of is not None else None
@@ -49,11 +52,14 @@ class Answers:
                     f"{of} is no open answer of yours. It has ended, or an earlier process wrote it: see `adopt`."
                 )
             if stream is None:
-                made = bus.stream(address, payload=payload) if of is None else bus.adopt_stream(of)
+                made = bus.stream(address, payload=payload, id=id) if of is None else bus.adopt_stream(of)
                 stream = self._open[made.of] = await made.open()
             pending = False
+            if n is not None and of is not None and n > stream.have + 1:
+                raise ValueError(f"The next piece of {stream.of} is {stream.have + 1}, and not {n}.")
+            repeated = n is not None and of is not None and n <= stream.have
             try:
-                if text and not stream.stop_requested:
+                if text and not stream.stop_requested and not repeated:
                     await stream.write(text)
                     await stream.flush()
                 if end is not None:
