@@ -15,6 +15,7 @@ from rest_framework.utils.urls import replace_query_param
 from ..log.store import parse_moment
 from ..models import AuditEntry, Channel, Client, Grant, Message, Room
 from ..protocol.errors import BusError, ErrorCode
+from ..services.clients import with_skill, with_status
 
 Set = TypeVar("Set", bound="ListFilter")
 
@@ -232,6 +233,8 @@ class ClientFilter(ListFilter):
     type = _text("client_type", longest=64, help_text="Clients of this type, such as ai-agent.")
     channel = _text(method="nothing", longest=130, help_text="Members of this channel, as room:channel.")
     search = _text(method="found", help_text="Text in the client_id or screen name.")
+    status = _text(method="doing", longest=32, help_text="Clients with this status, such as working.")
+    skill = _text(method="skilled", longest=64, help_text="Clients whose card names this skill.")
 
     class Meta:
         model = Client
@@ -240,6 +243,14 @@ class ClientFilter(ListFilter):
     def found(self, rows: QuerySet[Client], name: str, value: str) -> QuerySet[Client]:
         """Rows whose id or name has the text."""
         return rows.filter(Q(client_id__icontains=value) | Q(screen_name__icontains=value))
+
+    def doing(self, rows: QuerySet[Client], name: str, value: str) -> QuerySet[Client]:
+        """Clients with this status."""
+        return with_status(rows, value)
+
+    def skilled(self, rows: QuerySet[Client], name: str, value: str) -> QuerySet[Client]:
+        """Clients with this skill."""
+        return with_skill(rows, value)
 
 
 class PlainFilter(ListFilter):

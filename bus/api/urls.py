@@ -51,6 +51,7 @@ urlpatterns = [
     re_path(rf"{_ASK}$", questions.OneQuestion.as_view(), name="ask-one"),
     *_list("clients", clients.Clients),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)/disconnect$", clients.Disconnect.as_view(), name="client-disconnect"),
+    re_path(r"^v1/clients/(?P<client_id>[^/]+)/status$", clients.ClientStatus.as_view(), name="client-status"),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)$", clients.OneClient.as_view(), name="client"),
     *_list("tokens", access.Tokens),
     *_list("tickets", access.Tickets),

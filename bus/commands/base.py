@@ -14,6 +14,7 @@ from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import Address
 from ..protocol.values import holds_nul
 from ..realtime.frame import LoggedFrame
+from ..services.statuses import Said
 from ..shapes import Shape
 
 
@@ -52,6 +53,10 @@ class Process(Protocol):
 
     async def work(self, operation: Any) -> Any:
         """Renew or end a claim of the caller."""
+        ...
+
+    async def set_status(self, said: Said) -> Any:
+        """Set the caller's status."""
         ...
 
     def recent(self, address: Address, limit: int) -> list[LoggedFrame] | None:

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType, field
 
 from ..protocol.appends import LONGEST_TOKEN, LONGEST_UID, MOST_PARTS, MOST_TAKEN
 from ..protocol.names import CLIENT_ID_RULE, NAME_RULE
-from ..shapes import Card, Epoch, Fault, Message, Object, Seq, WireTime
+from ..shapes import AgentCard, Card, Epoch, Fault, Message, Object, Seq, Status, WireTime
 from ..version import PROTOCOL
 
 RoomText = Annotated[str, Meta(description=f"Room, or room:channel. A name has {NAME_RULE}", max_length=129)]
@@ -52,6 +52,9 @@ class Register(msgspec.Struct):
     screen_name: Annotated[str, Meta(max_length=128)] | None = None
     avatar: Annotated[str, Meta(max_length=2048)] | None = None
     personality: Object | None = None
+    card: Annotated[AgentCard | None, Meta(description="What the client says of itself; other keys are ignored.")] = (
+        None
+    )
     token: Annotated[str | None, Meta(description="Access token, for clients that cannot send headers.")] = None
     since: Annotated[
         int | str | None,
@@ -326,6 +329,13 @@ class ClientJoined(Card, frozen=True, kw_only=True, tag_field="event", tag="clie
     """A client joined the channel."""
 
     participants: int
+    status: Annotated[Status, Meta(description="What it does now.")] | UnsetType = UNSET
+
+
+class ClientUpdated(Card, frozen=True, kw_only=True, tag_field="event", tag="client_updated"):
+    """A member of the channel has another status."""
+
+    status: Annotated[Status | None, Meta(description="What it does now; null: its status ended.")]
 
 
 class ClientLeft(Card, frozen=True, kw_only=True, tag_field="event", tag="client_left"):
@@ -335,13 +345,17 @@ class ClientLeft(Card, frozen=True, kw_only=True, tag_field="event", tag="client
 
 
 class Presence(msgspec.Struct, kw_only=True, tag_field="event", tag="presence"):
-    """The combined joins and leaves of a short period, in a channel with many members."""
+    """The combined joins, leaves and new statuses of a short period, in a channel with many members."""
 
     joined: list[Object]
     joined_count: int
     left: list[Object]
     left_count: int
     participants: int
+    updated: (
+        Annotated[list[Object], Meta(description="Clients with another status, each with its `status`.")] | UnsetType
+    ) = UNSET
+    updated_count: int | UnsetType = UNSET
 
 
 class Unsubscribed(msgspec.Struct, kw_only=True, tag_field="event", tag="unsubscribed"):
@@ -390,4 +404,15 @@ class Notice(msgspec.Struct, kw_only=True):
     from_: Literal["arqonbus_server"] = field(name="from")
     room: str | UnsetType = UNSET
     channel: str | UnsetType = UNSET
-    payload: Welcome | Registered | ClientJoined | ClientLeft | Presence | Unsubscribed | StopRequested | Steer | Work
+    payload: (
+        Welcome
+        | Registered
+        | ClientJoined
+        | ClientLeft
+        | ClientUpdated
+        | Presence
+        | Unsubscribed
+        | StopRequested
+        | Steer
+        | Work
+    )

@@ -37,6 +37,10 @@ class Migration(migrations.Migration):
             name='status_until',
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
+        migrations.AddIndex(
+            model_name='client',
+            index=models.Index(condition=models.Q(('status_until__isnull', False)), fields=['status_until'], name='bus_client_status'),
+        ),
         migrations.CreateModel(
             name='Job',
             fields=[

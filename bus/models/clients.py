@@ -71,7 +71,11 @@ class Client(models.Model):
             # For clients to forget (``services.sweeping.sweep_clients``).
             models.Index(
                 fields=["disconnected_at"], condition=models.Q(principal="", node=None), name="bus_client_gone"
-            )
+            ),
+            # For statuses that end by themselves (``services.statuses.end_overdue``).
+            models.Index(
+                fields=["status_until"], condition=models.Q(status_until__isnull=False), name="bus_client_status"
+            ),
         ]
 
     def __str__(self) -> str:

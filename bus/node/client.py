@@ -48,6 +48,7 @@ class ClientState(Lifecycle):
         "rooms",
         "rules_version",
         "screen_name",
+        "status",
         "streams",
         "told",
         "touched",
@@ -88,6 +89,8 @@ class ClientState(Lifecycle):
         self.inbox_floor = 0
         #: Whether it is anonymous and has a mark. A principal may have marks at any time.
         self.marked = False
+        #: What it does now, as its members see it; None for nothing.
+        self.status: dict[str, Any] | None = None
         self.active_at = datetime.now(UTC)
         #: Whether it sent anything since ``active_at``.
         self.touched = False

@@ -41,6 +41,7 @@ from .clients.presence_tables import PresenceTables
 from .clients.registration import Registrations
 from .clients.resumption import Resumptions
 from .clients.rights import Rights
+from .clients.statuses import Statuses
 from .delivery.channels import Channels
 from .delivery.growing import Growing
 from .delivery.owners import Owners
@@ -139,6 +140,7 @@ class Node:
         self.memberships = memberships = Memberships(clients, self.hub, channels, tables, notices)
         self.admission = Admission(runtime, clients)
         self.rights = rights = Rights(runtime, clients, channels, self.permissions, memberships)
+        self.statuses = Statuses(runtime, notices)
         self.marks = Marks(runtime, channels, self.permissions)
         self.members = Members(runtime, channels, streams, replays, self.marks, rights, memberships, tables, notices)
         self.departures = Departures(self.traffic, clients, channels, self.admission, memberships, tables, notices)
@@ -262,6 +264,7 @@ class Node:
         repeat(self.heartbeat.beat)
         repeat(self.housekeeping.tidy)
         repeat(self.housekeeping.end_overdue)
+        repeat(self.housekeeping.end_statuses)
         repeat(self.rights.look)
         repeat(self.admission.close_unregistered)
         repeat(self.work.look)

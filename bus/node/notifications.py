@@ -51,6 +51,7 @@ class Notifications:
             messages.Published: self._published,
             messages.EphemeralPublished: announcer.receive_ephemeral,
             messages.PresenceNotice: lambda notification: notices.deliver(notification.channel_id, notification.frame),
+            messages.ClientUpdated: notices.updated,
             messages.ChannelChanged: self._changed,
             messages.AccessChanged: lambda notification: rights.changed(notification.subject, notification.id),
             messages.Dismiss: self._dismiss,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
 from django.apps import apps
@@ -14,6 +15,8 @@ from . import layer
 from .messages import Notification, by_group, to_layer
 
 logger = logging.getLogger("arqonbus.broker")
+
+Handed = TypeVar("Handed", bound=Notification)
 
 
 def _nodes() -> list[Any]:
@@ -32,6 +35,22 @@ def notify(notification: Notification) -> None:
         node.receive_threadsafe(notification, pass_on=position == 0)
     if not nodes:
         _send_directly(notification)
+
+
+def hand_on_commit(notification: Handed, instead: Callable[[Handed], Notification]) -> None:
+    """Hand a notification to one node of this process once the caller's transaction is committed.
+
+    In a process without a node, the other processes get the notification that ``instead`` makes of it.
+    """
+
+    def hand() -> None:
+        nodes = _nodes()
+        if nodes:
+            nodes[0].receive_threadsafe(notification, pass_on=False)
+        else:
+            notify(instead(notification))
+
+    transaction.on_commit(hand)
 
 
 def _send_directly(notification: Notification) -> None:

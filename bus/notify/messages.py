@@ -66,6 +66,20 @@ class PresenceNotice(msgspec.Struct, tag="n", array_like=True):
     frame: bytes
 
 
+class ClientUpdated(msgspec.Struct, tag="cu", array_like=True):
+    """A member of a channel has another status. It is for one node, which gathers such notices for all processes.
+
+    ``card`` is what others may know of the client, and ``status`` is None for one that has no status any more.
+    """
+
+    channel_id: int
+    room: str
+    channel: str
+    participants: int
+    card: dict[str, Any]
+    status: dict[str, Any] | None
+
+
 class ChannelChanged(msgspec.Struct, tag="c", array_like=True):
     """A channel changed, or a whole room where ``channel`` is empty; ``deleted`` is the id of a log that was deleted."""
 
@@ -185,6 +199,7 @@ Notification = (
     Published
     | EphemeralPublished
     | PresenceNotice
+    | ClientUpdated
     | ChannelChanged
     | AccessChanged
     | Dismiss

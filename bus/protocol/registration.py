@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from .errors import ErrorCode
 from .faults import Faults, FrameError, shortened
@@ -22,6 +23,14 @@ class Resume(msgspec.Struct, frozen=True):
     positions: dict[str, dict[str, Any]] = {}
 
 
+class CardFields(msgspec.Struct):
+    """What a client says of itself. Other keys of its card are ignored."""
+
+    name: Annotated[str, Meta(max_length=128)] = ""
+    description: Annotated[str, Meta(max_length=500)] = ""
+    skills: Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=32)] = []
+
+
 class Registration(msgspec.Struct):
     """The identity that a client requests."""
 
@@ -36,6 +45,7 @@ class Registration(msgspec.Struct):
     since: int | str | None = None
     epoch: str | None = None
     resume: Resume | None = None
+    card: dict[str, Any] | None = None
 
 
 def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> Registration:
@@ -86,9 +96,25 @@ def registration_from(fields: dict[str, Any], faults: Faults | None = None) -> R
     elif personality is not None:
         own.add("personality", "`personality` must be an object.")
     result.resume = _resume(fields, own)
+    result.card = _card(fields, own)
     if own.items and faults is None:
         raise FrameError(ErrorCode.VALIDATION_ERROR, details=own.items)
     return result
+
+
+def _card(fields: dict[str, Any], faults: Faults) -> dict[str, Any] | None:
+    given = fields.get("card")
+    if given is None:
+        return None
+    if holds_nul(given):
+        faults.add("card", "`card` contains a NUL character.")
+        return None
+    try:
+        card: dict[str, Any] = msgspec.to_builtins(msgspec.convert(given, CardFields))
+    except msgspec.ValidationError as problem:
+        faults.add("card", shortened(problem))
+        return None
+    return card
 
 
 def _resume(fields: dict[str, Any], faults: Faults) -> Resume | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from django.db.models import Exists, OuterRef, QuerySet
+from django.utils import timezone
 
 from .. import shapes
 from ..auth.permissions import JOIN, PRESENCE, Actor, can
@@ -13,6 +14,7 @@ from ..protocol.names import INBOX_ROOM, WHOLE, Address, parse_address, whole_ro
 from ..protocol.routing import channel_not_found, invalid_name
 from . import marks
 from .channels import may_see, participants
+from .clients import present, status_of
 from .visibility import channels_for
 from .walking import sealed, unsealed, walk
 
@@ -108,9 +110,10 @@ def channel_info(actor: Actor, address: Address) -> shapes.ChannelInfo:
     if channel is None or channel.kind == Channel.Kind.INBOX or not may_see(actor, channel):
         raise channel_not_found(address)
     people: list[shapes.Participant] = []
+    now = timezone.now()
     if can(actor, PRESENCE, address, private=channel.room.private):
         memberships = (
-            Membership.objects.filter(channel=channel, client__node__isnull=False)
+            Membership.objects.filter(present(now, prefix="client__"), channel=channel)
             .select_related("client")
             .order_by("joined_at", "id")
         )
@@ -122,6 +125,7 @@ def channel_info(actor: Actor, address: Address) -> shapes.ChannelInfo:
                 avatar=member.client.avatar or None,
                 joined_at=wire_time(member.joined_at),
                 last_activity=wire_time(member.client.last_activity),
+                status=status_of(member.client, now),
             )
             for member in memberships[:1000]
         ]

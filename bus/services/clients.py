@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db import connection, transaction
+from django.db.models import BooleanField, Exists, OuterRef, Q, QuerySet
+from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
 from .. import shapes
@@ -26,6 +27,8 @@ from .walking import sealed, unsealed, walk
 
 #: Limits of one page: connected clients to scan, memberships to read of visible clients, and bytes of personalities.
 WINDOW, MOST_MEMBERSHIPS, PAGE_BYTES = 5_000, 5_000, 2 * 1024 * 1024
+#: Bytes of cards and statuses in one page. The answer to a command contains them twice.
+MOST_SAID = 256 * 1024
 
 
 def proven_since(client_id: str) -> datetime:
@@ -113,6 +116,36 @@ def public(client: Client) -> dict[str, Any]:
     }
 
 
+def status_of(client: Client, now: datetime) -> shapes.Status | None:
+    """Return the status of a client at the time ``now``."""
+    if client.status is None or (client.status_until is not None and client.status_until <= now):
+        return None
+    return shapes.Status(**client.status, until=wire_time(client.status_until))
+
+
+def present(now: datetime, *, prefix: str = "") -> Q:
+    """Return a filter for clients that are connected, or that keep a status without a connection.
+
+    ``prefix`` is the lookup that leads to the client, such as ``client__``.
+    """
+    return Q(**{f"{prefix}node__isnull": False}) | Q(**{f"{prefix}status_until__gt": now})
+
+
+def with_status(clients: QuerySet[Client], status: str) -> QuerySet[Client]:
+    """Return those of the clients that have this word as their status now."""
+    lasts = Q(status_until=None) | Q(status_until__gt=timezone.now())
+    return clients.filter(lasts, status__status=status)
+
+
+def with_skill(clients: QuerySet[Client], skill: str) -> QuerySet[Client]:
+    """Return those of the clients whose card names this skill."""
+    if connection.vendor == "postgresql":
+        return clients.filter(card__skills__contains=[skill])
+    # SQLite has no `contains` for JSON.
+    named = "EXISTS (SELECT 1 FROM json_each(bus_client.card, '$.skills') WHERE value = %s)"
+    return clients.filter(RawSQL(named, [skill], output_field=BooleanField()))  # noqa: S611 - the skill is a parameter
+
+
 def list_clients(
     actor: Actor,
     *,
@@ -121,7 +154,7 @@ def list_clients(
     clients: QuerySet[Client] | None = None,
     channel: Address | None = None,
 ) -> tuple[list[shapes.Client], str | None]:
-    """Return the connected clients behind ``after``, ordered by id, and the cursor of the next page.
+    """Return the present clients (:func:`present`) behind ``after``, ordered by id, and the cursor of the next page.
 
     An actor that does not manage the bus sees itself and the members of channels whose presence it may see. It sees only
     those channels of a client. Only admins see personalities. ``clients`` narrows the rows, and ``channel`` restricts
@@ -131,8 +164,9 @@ def list_clients(
     place = unsealed(after)
     if place is None:
         raise invalid_name("after", after, "`after` must be the `next` of a page.")
-    connected = Client.objects.filter(node__isnull=False, client_id__gt=place).order_by("client_id")
-    rows = (Client.objects.all() if clients is None else clients).filter(node__isnull=False)
+    here_now = present(timezone.now())
+    connected = Client.objects.filter(here_now, client_id__gt=place).order_by("client_id")
+    rows = (Client.objects.all() if clients is None else clients).filter(here_now)
     edge: list[str] = []
     if channel is not None:
         found = Channel.objects.select_related("room").filter(room__name=channel.room, name=channel.channel).first()
@@ -156,8 +190,8 @@ def list_clients(
 
 
 def get(actor: Actor, client_id: str) -> shapes.Client:
-    """Return one connected client. Raises ``BusError`` CLIENT_NOT_FOUND, also where ``actor`` may not see it."""
-    rows = Client.objects.filter(node__isnull=False, client_id=client_id) if is_client_id(client_id) else ()
+    """Return one present client. Raises ``BusError`` CLIENT_NOT_FOUND, also where ``actor`` may not see it."""
+    rows = Client.objects.filter(present(timezone.now()), client_id=client_id) if is_client_id(client_id) else ()
     for shown in _shown(actor, list(rows)):
         if shown is not None:
             return shown
@@ -175,7 +209,8 @@ def own_ids(actor: Actor) -> dict[str, datetime | None]:
 def _shown(actor: Actor, clients: list[Client]) -> list[shapes.Client | None]:
     """Return the first of the clients as ``actor`` sees them, with None for each hidden client.
 
-    The result ends early where the clients have more memberships or larger personalities than one page may read.
+    The result ends early where the clients have more memberships, larger personalities, or more to say of themselves than
+    one page may read.
     """
     ids = [client.pk for client in clients]
     # An empty list runs the same query. A hidden client is then refused after the same work as one that is not connected.
@@ -194,11 +229,15 @@ def _shown(actor: Actor, clients: list[Client]) -> list[shapes.Client | None]:
         if allowed[channel_id]:
             seen.setdefault(client_id, []).append(f"{room}:{name}")
     answers: list[shapes.Client | None] = []
+    now, said = timezone.now(), 0
     for client in clients[: len(personalities) if actor.manages else len(ids)]:
         own = client.client_id == actor.client_id or (not actor.anonymous and client.principal == actor.principal)
         if client.pk not in seen and not (own or actor.manages):
             answers.append(None)
             continue
+        said += _size(client.card) + _size(client.status)
+        if said > MOST_SAID and answers:
+            break
         answers.append(
             shapes.Client(
                 client_id=client.client_id,
@@ -206,12 +245,19 @@ def _shown(actor: Actor, clients: list[Client]) -> list[shapes.Client | None]:
                 screen_name=client.screen_name or None,
                 avatar=client.avatar or None,
                 channels=seen.get(client.pk, []),
-                connected_at=wire_time(client.connected_at),
+                connected_at=wire_time(client.connected_at) if client.node_id is not None else None,
                 last_activity=wire_time(client.last_activity),
+                status=status_of(client, now),
+                card=None if client.card is None else shapes.AgentCard(**client.card),
                 personality=personalities[client.pk] if actor.manages else msgspec.UNSET,
             )
         )
     return answers
+
+
+def _size(value: Any) -> int:
+    """Return the bytes of a value in an answer."""
+    return 0 if value is None else len(msgspec.json.encode(value))
 
 
 def _personalities(ids: list[int]) -> dict[int, Any]:

@@ -115,6 +115,9 @@ def _release(releases: list[tuple[int, Release]]) -> dict[int, Any]:
         Client.objects.bulk_update(
             lasting, ["node", "last_activity", "connection_id", "disconnected_at"], batch_size=200
         )
+        said = [client.pk for client in lasting if client.status is not None]
+        if said:
+            Client.objects.filter(pk__in=said).update(status=None, status_until=None)
     channel_ids = {channel_id for _, release in releases for channel_id in release.channel_ids}
     counts = participants(list(channel_ids))
     _note_empty(channel_ids, counts)

@@ -155,7 +155,9 @@ def _forget(node_id: str, since: datetime) -> list[Left]:
     note_gone({client.client_id for client in clients}, since)
     Membership.objects.filter(client__node_id=node_id).delete()
     forgettable(Client.objects.filter(node_id=node_id)).delete()
-    Client.objects.filter(node_id=node_id).update(node=None, connection_id="", disconnected_at=since)
+    Client.objects.filter(node_id=node_id).update(
+        node=None, connection_id="", disconnected_at=since, status=None, status_until=None
+    )
     Node.objects.filter(id=node_id).delete()
     counts = participants(list({channel.id for _, channel in gone}))
     return [Left(card, ref_of(channel), counts.get(channel.id, 0)) for card, channel in gone]

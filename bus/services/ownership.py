@@ -60,6 +60,8 @@ class Claim(msgspec.Struct):
     last_activity: datetime
     #: The epoch of the inbox of a client without a row.
     new_epoch: str
+    #: What the client says of itself (``protocol.registration.CardFields``).
+    card: dict[str, Any] | None = None
     #: Connections that the principal may have in all processes together. 0: no limit is checked
     #: (``bus.node.clients.admission``).
     most: int = 0
@@ -237,6 +239,7 @@ def _row(claim: Claim, row: Client | None, now: datetime, *, token: str, floor: 
         screen_name=claim.screen_name,
         avatar=claim.avatar,
         personality=claim.personality,
+        card=claim.card,
         role=claim.role,
         principal=claim.principal,
         generated=claim.generated,
@@ -249,6 +252,9 @@ def _row(claim: Claim, row: Client | None, now: datetime, *, token: str, floor: 
         connected_at=now,
         disconnected_at=None,
         last_activity=claim.last_activity,
+        # The status ends with the last connection. A client that only comes back on another one keeps it.
+        status=row.status if row is not None and proven and row.node_id is not None else None,
+        status_until=row.status_until if row is not None and proven and row.node_id is not None else None,
         marked=row is not None and row.marked and proven and not claim.principal,
     )
 
@@ -270,7 +276,7 @@ def _written(
         update_fields=[
             "client_type", "screen_name", "avatar", "personality", "role", "principal", "generated", "node", "connection_id",
             "claims", "resume_digest", "inbox_floor", "inbox_epoch", "proven_since", "connected_at", "disconnected_at",
-            "last_activity", "marked",
+            "last_activity", "marked", "card", "status", "status_until",
         ],
     )  # fmt: skip
     ids = {client.client_id: client.pk for client in [*new, *known.values()]}

@@ -15,6 +15,7 @@ from .published import Delivery, Published
 from .questions import Question
 from .rooms import ActiveChannel, Card, Channel, ChannelInfo, ChannelList, Participant, Room, RoomList
 from .server import Process, ProcessList, Server, ServerStats, Stats
+from .status import AgentCard, Status, StatusOf
 from .streams import AdoptedStream, StoppedStream, Stream, StreamPlace
 from .work import (
     Claim,
@@ -33,6 +34,7 @@ from .work import (
 __all__ = [
     "ActiveChannel",
     "AdoptedStream",
+    "AgentCard",
     "AuditEntry",
     "AuditList",
     "Card",
@@ -74,6 +76,8 @@ __all__ = [
     "ServerStats",
     "Shape",
     "Stats",
+    "Status",
+    "StatusOf",
     "StoppedStream",
     "Stream",
     "StreamPlace",

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from .base import Epoch, Object, Page, Seq, Shape, WireTime
+from .status import Status
 from .work import WorkRule
 
 
@@ -79,6 +80,7 @@ class Participant(Card, frozen=True, kw_only=True):
 
     joined_at: WireTime
     last_activity: WireTime | None
+    status: Annotated[Status | None, Meta(description="What it does now.")] = None
 
 
 class ChannelInfo(Shape, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from ..commands.base import Process
 from ..node import ClientState, Node
 from ..protocol.names import Address
 from ..realtime.frame import LoggedFrame
+from ..services.statuses import Said
 
 
 class ProcessView(Process):
@@ -47,6 +48,9 @@ class ProcessView(Process):
 
     async def work(self, operation: Any) -> Any:
         return await self._node.work.carry_out(operation)
+
+    async def set_status(self, said: Said) -> Any:
+        return await self._node.statuses.set(self._client, said)
 
     def recent(self, address: Address, limit: int) -> list[LoggedFrame] | None:
         node, client = self._node, self._client

@@ -95,6 +95,9 @@ async def test_every_write_of_the_document_does_the_same_when_its_body_is_chunke
     assert (await write("grants_update", "PATCH", f"grants/{grant['id']}", {"allow": False}))["allow"] is False
     token = await write("tokens_create", "POST", "tokens", {"name": "another", "scopes": ["join"]}, 201)
     assert token["scopes"] == ["join"]
+    doing = {"status": "working", "ttl": 60, "channel": f"{room}:a"}
+    told = await write("clients_status", "PUT", f"clients/{room}-agent/status", doing)
+    assert told["status"]["status"] == "working"
     client = await wire(server, client_id=f"{room}-away")
     await write("clients_disconnect", "POST", f"clients/{room}-away/disconnect", {"reason": "go"}, 204)
     assert await client.wait_closed() == 4403

@@ -107,6 +107,8 @@ MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
     # Nobody has another one's claim, wherever it is.
     **{action: dict.fromkeys(KINDS, (NO_CLAIM,) * 4) for action in ("renew", "done", "release", "reject")},
     # The same for all, whatever it is asked about; what it shows is asserted below.
+    "set_status": dict.fromkeys(KINDS, EVERYBODY),
+    "list_clients": dict.fromkeys(KINDS, EVERYBODY),
     "status": dict.fromkeys(KINDS, EVERYBODY),
     "ping": dict.fromkeys(KINDS, EVERYBODY),
     "help": dict.fromkeys(KINDS, EVERYBODY),
@@ -169,7 +171,7 @@ async def act(client: WireClient, action: str, room: str, channel: str, admin: W
         except WireError as refused:
             return refused.code
         return OK
-    if action in ("ping", "help", "status"):
+    if action in ("ping", "help", "status", "set_status", "list_clients"):
         asked = {}
     elif action == "list_channels":
         asked = {"room": room}

@@ -23,6 +23,7 @@ from bus.protocol.errors import BusError
 from bus.protocol.names import DEFAULT_ADDRESS, Address
 from bus.services import history, rooms
 from bus.services.history import Question
+from bus.services.statuses import Said
 from tests.harness.rows import RowsRead
 
 HIDDEN = 3_100
@@ -58,6 +59,9 @@ class Inline:
         raise NotImplementedError
 
     async def work(self, operation: Any) -> Any:
+        raise NotImplementedError
+
+    async def set_status(self, said: Said) -> Any:
         raise NotImplementedError
 
     def recent(self, address: Address, limit: int) -> None:

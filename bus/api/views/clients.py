@@ -10,6 +10,8 @@ from ...commands.base import LISTING
 from ...models import Client
 from ...protocol.errors import ErrorCode
 from ...services import clients as client_service
+from ...services import statuses
+from ...services.statuses import Said
 from ..queries import ClientFilter
 from ..schema import CLIENT_ID, operation, query
 from ..serializers import clients as bodies
@@ -58,6 +60,49 @@ class OneClient(BusView):
     def get(self, request: Request, client_id: str) -> Response:
         """One connected client."""
         return Response(client_service.get(self.actor, client_id))
+
+
+class ClientStatus(BusView):
+    """``/clients/{client_id}/status``."""
+
+    @operation(
+        "clients_status",
+        "Set the status of a client of yours",
+        shapes.StatusOf,
+        tag="clients",
+        request=bodies.NewStatus,
+        parameters=[CLIENT_ID],
+        errors=(
+            ErrorCode.INVALID_NAME,
+            ErrorCode.CHANNEL_NOT_FOUND,
+            ErrorCode.CLIENT_ID_IN_USE,
+            ErrorCode.LIMIT_REACHED,
+        ),
+    )
+    def put(self, request: Request, client_id: str) -> Response:
+        """Say what a client of your identity does now, like `set_status`. The client need not be connected.
+
+        A client without a connection stands among the members of `channel` as long as its status lasts. Without `channel`
+        that is the channel where clients begin.
+        """
+        values = self.read(bodies.NewStatus)
+        channel = values.pop("channel", None)
+        said = Said(**values)
+        place = address_of(channel) if channel else None
+        return Response(statuses.set_status(self.actor, client_id, said, channel=place))
+
+    @operation(
+        "clients_status_end",
+        "End the status of a client of yours",
+        tag="clients",
+        status=204,
+        parameters=[CLIENT_ID],
+        errors=(ErrorCode.INVALID_NAME, ErrorCode.CLIENT_ID_IN_USE),
+    )
+    def delete(self, request: Request, client_id: str) -> Response:
+        """End the status of a client of your identity."""
+        statuses.set_status(self.actor, client_id, Said())
+        return Response(status=204)
 
 
 class Disconnect(BusView):

@@ -52,6 +52,7 @@ class Identities:
             screen_name=wanted.screen_name or "",
             avatar=wanted.avatar or "",
             personality=wanted.personality,
+            card=wanted.card,
             role=client.actor.role,
             principal=client.actor.principal,
             resume_token=wanted.resume.token if wanted.resume else None,

@@ -14,10 +14,12 @@ from ... import signals
 from ...auth.permissions import PRESENCE, table
 from ...directory.channels import ChannelRef
 from ...notify.broker import Broker
-from ...notify.messages import PresenceNotice
+from ...notify.messages import ClientUpdated, PresenceNotice
 from ...protocol import frames
+from ...protocol.names import Address
 from ...realtime.hub import Hub
 from ...services.nodes import Left
+from ...services.statuses import notice_frame
 from ..client import ClientState
 from ..permissions import Permissions
 from ..runtime import Runtime
@@ -27,14 +29,15 @@ LISTED = 50
 
 
 class _Gathering:
-    """The joins and leaves of one channel since its last gathered notice."""
+    """The joins, leaves and new statuses of one channel since its last gathered notice."""
 
-    __slots__ = ("joined", "left", "participants", "ref")
+    __slots__ = ("address", "joined", "left", "participants", "updated")
 
-    def __init__(self, ref: ChannelRef) -> None:
-        self.ref = ref
+    def __init__(self, address: Address) -> None:
+        self.address = address
         self.joined: dict[str, dict[str, Any]] = {}
         self.left: dict[str, dict[str, Any]] = {}
+        self.updated: dict[str, ClientUpdated] = {}
         self.participants = 0
 
 
@@ -48,14 +51,38 @@ class Notices:
         self._permissions = permissions
         self._gathering: dict[int, _Gathering] = {}
         self._timers: dict[int, asyncio.TimerHandle] = {}
+        # New statuses in small channels, by channel id and client id. Each becomes a frame of its own.
+        self._updates: dict[int, dict[str, ClientUpdated]] = {}
 
     def joined(self, client: ClientState, ref: ChannelRef, participants: int) -> None:
         """Notify the other members that ``client`` is a member now. ``participants`` includes it."""
-        self._notify("client_joined", client.card(), ref, participants, client)
+        card = client.card()
+        if client.status is not None:
+            card["status"] = client.status
+        self._notify("client_joined", card, ref, participants, client)
 
     def left(self, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
         """Notify the members that a client, described by ``card``, has left. ``participants`` does not include it."""
         self._notify("client_left", card, ref, participants, None)
+
+    def updated(self, update: ClientUpdated) -> None:
+        """Notify the members of a channel of a client's new status, at most once per client in ``presence_coalesce``."""
+        settings = self._runtime.settings
+        channel_id, client_id = update.channel_id, update.card["client_id"]
+        if not settings.presence_coalesce:
+            self._send(channel_id, notice_frame(update))
+        elif update.participants > settings.presence_coalesce_above or channel_id in self._gathering:
+            gathering = self._gathered(channel_id, Address(update.room, update.channel), update.participants)
+            gathering.updated[client_id] = update
+        elif channel_id in self._updates:
+            self._updates[channel_id][client_id] = update
+        else:
+            self._updates[channel_id] = {client_id: update}
+            self._runtime.loop.call_later(settings.presence_coalesce, self._send_updates, channel_id)
+
+    def _send_updates(self, channel_id: int) -> None:
+        for update in self._updates.pop(channel_id, {}).values():
+            self._send(channel_id, notice_frame(update))
 
     def all_left(self, left: Sequence[Left]) -> None:
         """Notify the members of every channel that one of these clients was in."""
@@ -99,12 +126,17 @@ class Notices:
             timer.cancel()
         for channel_id in list(self._gathering):
             self._send_gathered(channel_id)
+        for channel_id in list(self._updates):
+            self._send_updates(channel_id)
 
     def _notify(
         self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int, client: ClientState | None
     ) -> None:
         if not ref.presence:
             return
+        if event == "client_left":
+            # Members must not hear of a status after its client has left.
+            self._updates.get(ref.id, {}).pop(card["client_id"], None)
         settings = self._runtime.settings
         busy = settings.presence_coalesce and participants > settings.presence_coalesce_above
         # Behind the gathered notices: sent before them, a client that left would seem to come.
@@ -115,30 +147,43 @@ class Notices:
         self._send(ref.id, frame, client)
 
     def _gather(self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
-        gathering = self._gathering.setdefault(ref.id, _Gathering(ref))
+        gathering = self._gathered(ref.id, ref.address, participants)
         here, there = (
             (gathering.joined, gathering.left) if event == "client_joined" else (gathering.left, gathering.joined)
         )
         there.pop(card["client_id"], None)
         here[card["client_id"]] = card
+        if event == "client_left":
+            gathering.updated.pop(card["client_id"], None)
+
+    def _gathered(self, channel_id: int, address: Address, participants: int) -> _Gathering:
+        """Return what is gathered of a channel, and send it soon."""
+        gathering = self._gathering.setdefault(channel_id, _Gathering(address))
         gathering.participants = participants
-        if ref.id not in self._timers:
-            self._timers[ref.id] = self._runtime.loop.call_later(
-                self._runtime.settings.presence_coalesce, self._send_gathered, ref.id
+        if channel_id not in self._timers:
+            self._timers[channel_id] = self._runtime.loop.call_later(
+                self._runtime.settings.presence_coalesce, self._send_gathered, channel_id
             )
+        return gathering
 
     def _send_gathered(self, channel_id: int) -> None:
         self._timers.pop(channel_id, None)
         gathering = self._gathering.pop(channel_id, None)
         if gathering is None:
             return
+        updated: dict[str, Any] = {}
+        if gathering.updated:
+            listed = list(gathering.updated.values())[:LISTED]
+            updated["updated"] = [{**update.card, "status": update.status} for update in listed]
+            updated["updated_count"] = len(gathering.updated)
         frame = frames.system(
             "presence",
-            gathering.ref.address,
+            gathering.address,
             joined=list(gathering.joined.values())[:LISTED],
             joined_count=len(gathering.joined),
             left=list(gathering.left.values())[:LISTED],
             left_count=len(gathering.left),
             participants=gathering.participants,
+            **updated,
         )
         self._send(channel_id, frame)

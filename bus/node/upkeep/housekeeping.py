@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from ... import log
 from ...protocol.errors import TAKEN_OVER, BusError, ErrorCode
 from ...protocol.state import State
-from ...services import asks, sweeping
+from ...services import asks, statuses, sweeping
 from ...services import connections as connection_service
 from ...services import nodes as node_service
 from ...services import streams as streamed
@@ -28,6 +28,8 @@ PRUNE_STEP = 1000
 INTERVAL = 15.0
 #: Seconds between two looks for streamed messages whose owners are gone.
 OVERDUE_LOOK = 2.0
+#: Seconds between two looks for statuses whose time is over.
+STATUS_LOOK = 1.0
 
 
 class Housekeeping:
@@ -67,6 +69,13 @@ class Housekeeping:
         ended = await self._runtime.run_writer(streamed.end_overdue)
         # More may wait after a full sweep. Between two sweeps, publishers can write.
         return OVERDUE_LOOK if len(ended) < streamed.SWEPT else 0.0
+
+    async def end_statuses(self) -> float:
+        """End the statuses whose time is over. Return the seconds until the next time."""
+        if await self._runtime.run(statuses.any_overdue):
+            while await self._runtime.run_writer(statuses.end_overdue) == statuses.SWEPT:
+                pass
+        return STATUS_LOOK
 
     async def compare_presence(self) -> None:
         """Make the rows of this node's connections match its connections. A difference counts at its second comparison."""
