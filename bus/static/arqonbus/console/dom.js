@@ -114,6 +114,7 @@ const ICONS = {
   trash: ["M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13"],
   plus: ["M12 5v14M5 12h14"],
   check: ["M5 13l4 4L19 7"],
+  queue: ["M4 6h10M4 12h10M4 18h6M17 13l4 3-4 3z"],
   keyboard: ["M3 6h18v12H3zM7 10h.01M11 10h.01M15 10h.01M8 14h8"],
 };
 

@@ -5,10 +5,10 @@ import { Observable, repeat } from "./store.js";
 const PAUSE = 2000;
 /** @typedef {import("../arqonbus.js").ChannelRow} ChannelRow */
 /**
- * `asked`: how many messages there were at the last answer.
+ * `asked`: how many messages there were at the last answer; `unread`: how many came since the visitor looked.
  * @typedef {ChannelRow & { address: string, asked: number, rate: number }} Channel
  */
-/** @typedef {{ room: string, channels: Channel[], participants: number, messages: number }} Room */
+/** @typedef {{ room: string, channels: Channel[], participants: number, messages: number, unread: number }} Room */
 
 /** The room in which the bus publishes about itself. */
 const OWN_ROOM = config.system_room;
@@ -20,6 +20,8 @@ export class Rooms {
     /** @type {Map<string, Channel>} by address */
     this.channels = new Map();
     this.rooms = new Observable(/** @type {Room[]} */ ([]));
+    /** @type {Map<string, number>} how far the visitor has looked at channels, which the server may not know yet */
+    this.looked = new Map();
     /** @type {unknown} */
     this.error = null;
     this.loaded = false;
@@ -57,12 +59,14 @@ export class Rooms {
       if (entry.rate < 0.05) entry.rate = 0;
       // The page may have seen a newer message than the answer knows of.
       if (old && old.messages > row.messages && old.created_at === row.created_at) entry.messages = old.messages;
+      this.#leaveOut(entry);
       this.channels.set(address, entry);
-      const room = rooms.get(row.room) ?? { room: row.room, channels: [], participants: 0, messages: 0 };
+      const room = rooms.get(row.room) ?? { room: row.room, channels: [], participants: 0, messages: 0, unread: 0 };
       rooms.set(row.room, room);
       room.channels.push(entry);
       room.participants += row.participants;
       room.messages += entry.messages;
+      room.unread += entry.unread ?? 0;
     }
     this.askedAt = now;
     this.loaded = true;
@@ -81,6 +85,37 @@ export class Rooms {
     const room = this.rooms.value.find((each) => each.room === entry.room);
     if (room) room.messages += seq - entry.messages;
     entry.messages = seq;
+  }
+
+  /**
+   * The visitor has seen a channel up to `seq`.
+   * @param {string} address
+   * @param {number} seq
+   */
+  read(address, seq) {
+    this.looked.set(address, seq);
+    const entry = this.channels.get(address);
+    if (!entry?.unread) return;
+    this.#leaveOut(entry);
+    this.rooms.changed();
+  }
+
+  /**
+   * Leave what the visitor has seen out of the count. A server without a mark gives no count.
+   * @param {Channel} entry
+   */
+  #leaveOut(entry) {
+    const seq = this.looked.get(entry.address);
+    if (!entry.unread || seq === undefined) return;
+    const unread = Math.min(entry.unread, Math.max(0, entry.messages - seq));
+    const room = this.rooms.value.find((each) => each.room === entry.room);
+    if (room && this.channels.get(entry.address) === entry) room.unread -= entry.unread - unread;
+    entry.unread = unread;
+  }
+
+  /** How many messages are new to the visitor. */
+  get unread() {
+    return this.rooms.value.reduce((sum, each) => sum + each.unread, 0);
   }
 
   /** How many messages clients ever published to the visible channels. Those of the bus itself are not counted. */

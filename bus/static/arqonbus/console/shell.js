@@ -115,6 +115,7 @@ export class Shell {
     );
     this.#setCount("telemetry", feed.events.total ? short(feed.events.total) : "");
     if (point) this.#setCount("clients", short(point.clients));
+    this.#setCount("messages", rooms.unread ? short(rooms.unread) : "");
   }
 
   /**
@@ -122,8 +123,10 @@ export class Shell {
    * @param {string} text
    */
   #setCount(name, text) {
-    const place = this.links.get(name)?.lastChild;
-    if (place) place.textContent = text;
+    const place = /** @type {HTMLElement | null | undefined} */ (this.links.get(name)?.lastChild);
+    if (!place) return;
+    place.textContent = text;
+    if (name === "messages") place.title = text && `${text} new since you looked`;
   }
 
   /** Show the view that the address names. */

@@ -2,6 +2,7 @@
 import { fill, h, icon, toast } from "./dom.js";
 import { count, counted, explain, rate, short } from "./format.js";
 import { VirtualList } from "./virtual-list.js";
+import { WorkFields } from "./work-fields.js";
 
 /** @typedef {import("./session.js").App} App */
 /** @typedef {import("./rooms.js").Channel} Channel */
@@ -37,7 +38,15 @@ export class Tree {
     this.list = new VirtualList({
       height: 30,
       label: "Rooms and channels",
-      make: () => h("div.tree-row", icon("chevron"), h("span.grow.cut"), h("span.members"), h("span.total")),
+      make: () =>
+        h(
+          "div.tree-row",
+          icon("chevron"),
+          h("span.grow.cut"),
+          h("span.unread", { hidden: true }),
+          h("span.members"),
+          h("span.total"),
+        ),
       show: (row, item) => this.#show(row, item),
       items: (index) => this.rows[index],
       onpick: (item) => this.#pick(item),
@@ -100,8 +109,11 @@ export class Tree {
    */
   #show(row, item) {
     const isRoom = !isChannel(item);
+    // What is new in a channel stands at its room while that is closed.
+    const fresh = isRoom && item.open ? 0 : (item.unread ?? 0);
     row.className = `tree-row vrow ${isRoom ? "room" : "channel"}`;
     row.classList.toggle("open", Boolean(item.open));
+    row.classList.toggle("news", fresh > 0);
     row.classList.toggle("current", item.address === this.current || (isRoom && `${item.room}:*` === this.current));
     row.setAttribute("aria-level", isRoom ? "1" : "2");
     if (isRoom) row.setAttribute("aria-expanded", String(Boolean(item.open)));
@@ -110,11 +122,15 @@ export class Tree {
     else row.removeAttribute("aria-current");
     const label = isRoom ? `Room ${item.room}` : item.channel;
     const [people, published] = [counted(item.participants, "member"), counted(item.messages, "message")];
-    row.setAttribute("aria-label", `${label}, ${people}, ${published}`);
+    const news = fresh ? `, ${count(fresh)} new` : "";
+    row.setAttribute("aria-label", `${label}, ${people}, ${published}${news}`);
     row.title = item.address ? `${item.address}${item.description ? `, ${item.description}` : ""}` : item.room;
-    const [arrow, name, members, total] = /** @type {HTMLElement[]} */ ([...row.children]);
+    const [arrow, name, unread, members, total] = /** @type {HTMLElement[]} */ ([...row.children]);
     arrow.style.display = isRoom ? "" : "none";
     name.textContent = isRoom ? item.room : item.channel;
+    unread.hidden = !fresh;
+    unread.textContent = short(fresh);
+    unread.title = `${count(fresh)} new since you looked`;
     members.textContent = count(item.participants);
     members.title = people;
     members.classList.toggle("some", item.participants > 0);
@@ -161,12 +177,14 @@ export class Tree {
       min: "1",
       placeholder: "the server's setting",
     });
+    const work = new WorkFields();
     const fault = h("p.fault", { role: "alert" });
     const form = h("form", [
       h("label", "room:channel", address),
       admin && h("label", "Description", description),
       admin && h("label", "Messages to keep", keep),
       admin && h("label.check", ephemeral, "Ephemeral: deliver messages, keep none"),
+      admin && work.element,
       fault,
       h("div.actions", [
         h("button.ghost", { type: "button", onclick: () => dialog.close() }, "Cancel"),
@@ -185,6 +203,7 @@ export class Tree {
             description: description.value.trim(),
             ephemeral: ephemeral.checked,
             retention,
+            work: work.rule,
           });
         } else await bus.command("join_channel", { channel: address.value.trim() });
       } catch (problem) {

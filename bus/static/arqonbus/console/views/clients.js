@@ -3,6 +3,7 @@ import { confirm, empty, fill, h, icon, select, toast } from "../dom.js";
 import { ago, count, explain, rate, time } from "../format.js";
 import { jsonBlock } from "../json-view.js";
 import { badge, detailPane, face, facts, setBadge, setFace } from "../parts.js";
+import { setStatus, statusFacts, statusLine } from "../status-word.js";
 import { repeat } from "../store.js";
 import { VirtualList } from "../virtual-list.js";
 
@@ -15,6 +16,7 @@ import { VirtualList } from "../virtual-list.js";
 const COLUMNS = [
   ["name", "Client", ""],
   ["type", "Type", ""],
+  ["status", "Status", "state"],
   ["channels", "Channels", ""],
   ["since", "Since", "since"],
   ["activity", "Last activity", ""],
@@ -24,6 +26,8 @@ const COLUMNS = [
 const SORT = {
   name: (a, b) => a.client_id.localeCompare(b.client_id),
   type: (a, b) => a.client_type.localeCompare(b.client_type),
+  // Those who say nothing come last.
+  status: (a, b) => (statusLine(a.status) || "\uffff").localeCompare(statusLine(b.status) || "\uffff"),
   channels: (a, b) => b.channels.length - a.channels.length,
   since: (a, b) => String(b.connected_at).localeCompare(String(a.connected_at)),
   activity: (a, b) => String(b.last_activity).localeCompare(String(a.last_activity)),
@@ -48,7 +52,7 @@ export function clients(app, chosen) {
   let detailed = "";
   const text = h("input", {
     type: "search",
-    placeholder: "Find by id, name, channel",
+    placeholder: "Find by id, name, status, skill",
     "aria-label": "Find a client",
     oninput: () => draw(),
   });
@@ -71,6 +75,7 @@ export function clients(app, chosen) {
       h("div.client-row", [
         h("span.who", h("span.face"), h("span.cut", h("span"), h("span.faint"))),
         h("span", h("span.badge")),
+        h("span.state.doing"),
         h("span.channels.cut.dim"),
         h("span.since.dim"),
         h("span.activity.dim"),
@@ -90,13 +95,15 @@ export function clients(app, chosen) {
         ),
       ]),
     show(row, item) {
-      const [who, type, channels, since, activity, speed] = row.children;
+      const [who, type, state, channels, since, activity, speed] = row.children;
       setFace(who.firstChild, item.client_id, item.screen_name || item.client_id);
       const [name, id] = who.lastChild.children;
       name.textContent = item.screen_name || item.client_id;
       id.textContent = item.screen_name ? ` ${item.client_id}` : "";
       who.title = item.client_id;
       setBadge(type.firstChild, item.client_type);
+      setStatus(state, item.status);
+      row.classList.toggle("says", Boolean(state.dataset.line));
       channels.textContent = item.channels.join(", ");
       since.textContent = ago(item.connected_at).replace(" ago", "");
       activity.textContent = ago(item.last_activity);
@@ -153,9 +160,7 @@ export function clients(app, chosen) {
       kind.value = types.includes(value) ? value : "";
     }
     rows = all.filter(
-      (each) =>
-        (!kind.value || each.client_type === kind.value) &&
-        (!words || [each.client_id, each.screen_name ?? "", ...each.channels].join(" ").toLowerCase().includes(words)),
+      (each) => (!kind.value || each.client_type === kind.value) && (!words || wordsOf(each).includes(words)),
     );
     rows.sort(SORT[order]);
     for (const button of header.querySelectorAll("button"))
@@ -199,6 +204,7 @@ export function clients(app, chosen) {
       ],
       facts([
         ["Type", badge(client.client_type)],
+        ...statusFacts(client.status, client.card),
         ["Name", client.screen_name],
         ["Avatar", client.avatar],
         ["Connected", client.connected_at && `${time(client.connected_at)}, ${ago(client.connected_at)}`],
@@ -286,6 +292,15 @@ export function clients(app, chosen) {
     },
     close: () => loop.stop(),
   };
+}
+
+/**
+ * What a search looks at, in lower case.
+ * @param {Client} client
+ */
+function wordsOf({ client_id: id, screen_name: name, channels, status, card }) {
+  const skills = Array.isArray(card?.skills) ? card.skills : [];
+  return [id, name ?? "", ...channels, statusLine(status), card?.name ?? "", ...skills].join(" ").toLowerCase();
 }
 
 /**

@@ -1,23 +1,23 @@
 /** One channel: its live messages, its history, and the box to publish. */
 import { Composer } from "../composer.js";
 import { empty, fill, h, icon, toast } from "../dom.js";
-import { count } from "../format.js";
-import { detailPane, snippets } from "../parts.js";
+import { detailPane } from "../parts.js";
+import { Seen } from "../seen.js";
 import { Meter } from "../store.js";
 import { AnswerPane } from "./messages/answer.js";
-import { inboxOf, noChannel, picker, refusal } from "./messages/blank.js";
+import { absence, bareChannel, picker, refusal } from "./messages/blank.js";
+import { ChannelWork } from "./messages/channel-work.js";
 import { showMembers, showMessage } from "./messages/detail.js";
 import { FAST, footParts } from "./messages/foot.js";
 import { Growing } from "./messages/growing.js";
 import { ChannelHead } from "./messages/head.js";
+import { Jump } from "./messages/jump.js";
 import { messageList } from "./messages/list.js";
 import { HELD, MessageLog, PAGE, itemOf } from "./messages/log.js";
 import { Toolbar } from "./messages/toolbar.js";
 
 /** @typedef {import("../session.js").App} App */
 /** @typedef {import("./messages/log.js").Item} Item */
-
-const NOT_FOUND = ["CHANNEL_NOT_FOUND", "ROOM_NOT_FOUND"];
 
 /**
  * @param {App} app
@@ -59,7 +59,6 @@ class Explorer {
     this.meter = new Meter(2);
     /** Messages that arrived later than this are marked as fresh. */
     this.freshFrom = Infinity;
-    this.missed = 0;
     this.wanted = Number(parameters.get("seq")) || null;
 
     this.toolbar = new Toolbar((filters) => {
@@ -71,8 +70,6 @@ class Explorer {
       onmembers: () => this.#showMembers(),
       leave: () => this.subscription?.close(),
     });
-    this.list = messageList(address, this.#listOptions(), () => this.freshFrom);
-    this.jump = h("button.jump.small", { type: "button", hidden: true, onclick: () => this.#toTop() });
     this.foot = h("div.list-foot");
     this.blank = h("div", { hidden: true });
     /** @type {AnswerPane | null} the answer in the detail */
@@ -81,10 +78,20 @@ class Explorer {
       this.answer?.close();
       this.list.clearSelection();
     });
+    this.work = new ChannelWork(app, address, {
+      pane: this.detail,
+      select: (seq) => this.#select(seq),
+      arrived: (item) => this.#received(item),
+      redraw: () => this.paused || this.list.schedule(),
+    });
+    this.list = messageList(address, this.#listOptions(), () => this.freshFrom, this.work.states);
+    this.jump = new Jump(this.list);
+    this.seen = new Seen(app, address);
     this.composer = new Composer(app, address);
-    const messagesPane = h("div.explorer-list", this.blank, this.list.element, this.jump, this.foot);
+    const messagesPane = h("div.explorer-list", this.blank, this.list.element, this.jump.button, this.foot);
     this.element = h("div", [
       this.head.element,
+      this.work.element,
       this.toolbar.element,
       h("div.explorer", messagesPane, this.detail.element),
       this.composer.element,
@@ -100,9 +107,7 @@ class Explorer {
       items: (/** @type {number} */ index) => this.log.shown[this.log.shown.length - 1 - index],
       onend: () => void this.#older(),
       onpick: (/** @type {Item} */ item) => this.#showMessage(item),
-      onscroll: (/** @type {number} */ top) => {
-        if (top < 4 && !this.jump.hidden) this.#jumped();
-      },
+      onscroll: (/** @type {number} */ top) => top < 4 && this.jump.reset(),
     };
   }
 
@@ -125,7 +130,7 @@ class Explorer {
       }
       this.joined = true;
       await this.#older();
-      this.head.load();
+      this.head.load().then(() => this.work.learn(this.head.info));
     } catch (problem) {
       this.#refused(problem);
     }
@@ -135,20 +140,12 @@ class Explorer {
 
   /** Whether there is nothing to join at the address. `absent` is then what to show. */
   async #missing() {
-    const [room, channel] = this.address.split(":");
-    if (room === "pm") this.absent = inboxOf(channel, () => this.composer.answer(channel));
-    else {
-      try {
-        await this.app.session.bus.channelInfo(this.address);
-        return false;
-      } catch (problem) {
-        // The join itself reports any other problem.
-        if (!NOT_FOUND.includes(/** @type {any} */ (problem).code)) return false;
-        this.absent = noChannel(this.app, this.address, () => this.#create());
-      }
-    }
-    this.log.exhausted = true;
-    return true;
+    this.absent = await absence(this.app, this.address, {
+      write: (owner) => this.composer.answer(owner),
+      create: () => this.#create(),
+    });
+    if (this.absent) this.log.exhausted = true;
+    return this.absent !== null;
   }
 
   async #create() {
@@ -171,7 +168,11 @@ class Explorer {
   #arrived(message) {
     this.meter.add();
     if (message.address === this.address) this.app.rooms.saw(this.address, message.seq);
-    const item = itemOf(message, Date.now());
+    this.#received(itemOf(message, Date.now()));
+  }
+
+  /** @param {Item} item */
+  #received(item) {
     if (this.paused) {
       this.waiting.push(item);
       // More waits than the view holds, so resuming begins with the newest page of the history.
@@ -216,22 +217,8 @@ class Explorer {
     if (passed === null) return;
     const away = this.list.element.scrollTop > 3;
     this.list.update(this.log.shown.length, passed);
-    if (away && passed) {
-      this.missed += passed;
-      fill(this.jump, `${count(this.missed)} new ↑`);
-      this.jump.hidden = false;
-    }
+    if (away) this.jump.missed(passed);
     this.#blank();
-  }
-
-  #jumped() {
-    this.missed = 0;
-    this.jump.hidden = true;
-  }
-
-  #toTop() {
-    this.list.element.scrollTop = 0;
-    this.#jumped();
   }
 
   /** @param {boolean} paused */
@@ -295,7 +282,7 @@ class Explorer {
     this.detail.close();
     this.list.element.scrollTop = 0;
     this.list.update(0);
-    this.#jumped();
+    this.jump.reset();
     return this.#older();
   }
 
@@ -305,9 +292,8 @@ class Explorer {
    */
   async #select(seq) {
     const { log } = this;
-    const isNewer = () => (log.shown[0]?.frame.seq ?? Infinity) > seq;
-    for (let page = 0; page < 50 && !log.exhausted && isNewer(); page += 1) await this.#older();
-    const at = log.shown.findIndex((item) => item.frame.seq === seq);
+    for (let page = 0; page < 50 && !log.exhausted && log.oldest > seq; page += 1) await this.#older();
+    const at = log.shown.findIndex((item) => item.frame.seq === seq && item.message.address === this.address);
     if (at < 0) return toast(`Message ${seq} is no longer in the history.`, "bad");
     const index = log.shown.length - 1 - at;
     this.list.element.scrollTop = Math.max(0, (index - 4) * this.list.rowHeight);
@@ -340,13 +326,17 @@ class Explorer {
     if (this.log.filtering) {
       return empty("search", "No message matches the filters", "Change them, or clear them to see everything.");
     }
-    const advice = "Copy a line, run it, and watch the message arrive here. Or write one in the box below.";
-    const content = empty("start", "No message yet", advice);
-    content.append(snippets(this.address));
-    return content;
+    return bareChannel(this.address);
+  }
+
+  /** Whether the visitor sees every message as it comes. */
+  get #looking() {
+    const loaded = this.joined && !this.loading && !this.problem;
+    return loaded && !this.paused && !this.log.filtering && this.list.element.scrollTop <= 3;
   }
 
   #status() {
+    if (this.#looking) this.seen.reached(this.log.newest ?? 0);
     const total = this.app.rooms.channels.get(this.address)?.messages;
     const { log, paused, waiting } = this;
     fill(
@@ -358,6 +348,8 @@ class Explorer {
   /** @param {Item} item */
   #showMessage(item) {
     this.answer?.close();
+    this.answer = null;
+    if (item.notice) return this.work.show(item);
     this.answer = item.growing && new AnswerPane(this.app, item.message);
     showMessage(this.detail, item, this.answer, this.head.info?.epoch, (clientId) => this.composer.answer(clientId));
   }
@@ -392,6 +384,8 @@ class Explorer {
     clearTimeout(this.drawing);
     this.toolbar.stop();
     this.log.generation += 1;
+    this.seen.close();
+    this.work.close();
     this.answer?.close();
     this.subscription?.close();
   }

@@ -2,8 +2,11 @@
 import { ServerError } from "../../../arqonbus.js";
 import { empty, h, icon } from "../../dom.js";
 import { plain } from "../../format.js";
+import { snippets } from "../../parts.js";
 
 /** @typedef {import("../../session.js").App} App */
+
+const NOT_FOUND = ["CHANNEL_NOT_FOUND", "ROOM_NOT_FOUND"];
 
 /** @param {import("../../rooms.js").Channel} channel */
 const lastActivity = (channel) => Date.parse(channel.last_activity ?? "");
@@ -24,11 +27,29 @@ export function picker(app) {
 }
 
 /**
+ * What to show because there is nothing to join at an address, or null.
+ * @param {App} app
+ * @param {string} address
+ * @param {{ write: (owner: string) => void, create: () => void }} actions
+ */
+export async function absence(app, address, { write, create }) {
+  const [room, channel] = address.split(":");
+  if (room === "pm") return inboxOf(channel, () => write(channel));
+  try {
+    await app.session.bus.channelInfo(address);
+    return null;
+  } catch (problem) {
+    // The join itself reports any other problem.
+    return NOT_FOUND.includes(/** @type {any} */ (problem).code) ? noChannel(app, address, create) : null;
+  }
+}
+
+/**
  * The address is another client's inbox, which nobody else can read.
  * @param {string} owner
  * @param {() => void} write starts a private message
  */
-export function inboxOf(owner, write) {
+function inboxOf(owner, write) {
   const button = h("button.primary", { type: "button", onclick: write }, icon("send"), `Write to ${owner}`);
   const text = "Only its owner can read it. You can send a private message.";
   return empty("lock", `This is the inbox of ${owner}`, text, h("div.actions", button));
@@ -40,7 +61,7 @@ export function inboxOf(owner, write) {
  * @param {string} address
  * @param {() => void} create
  */
-export function noChannel(app, address, create) {
+function noChannel(app, address, create) {
   const [room, channel] = address.split(":");
   const similar = [...app.rooms.channels.values()]
     .filter((each) => each.room === room || each.channel === channel)
@@ -63,4 +84,15 @@ export function refusal(problem) {
   if (!(problem instanceof ServerError)) return empty("lock", plain(problem.message));
   const { code, reason } = problem;
   return empty("lock", plain(reason), h("p", "Why: ", h("a", { href: `#/contracts?code=${code}` }, code)));
+}
+
+/**
+ * The channel has no message: how to send the first one.
+ * @param {string} address
+ */
+export function bareChannel(address) {
+  const advice = "Copy a line, run it, and watch the message arrive here. Or write one in the box below.";
+  const content = empty("start", "No message yet", advice);
+  content.append(snippets(address));
+  return content;
 }

@@ -3,6 +3,7 @@ import { copyButton, h, icon } from "../../dom.js";
 import { ago, count, time } from "../../format.js";
 import { jsonBlock } from "../../json-view.js";
 import { badge, face, facts } from "../../parts.js";
+import { statusLine, statusWord } from "../../status-word.js";
 
 /** @typedef {import("../../parts.js").DetailPane} DetailPane */
 /** @typedef {import("./answer.js").AnswerPane} AnswerPane */
@@ -57,13 +58,11 @@ export function showMessage(pane, { frame, text, message }, answer, epoch, write
  */
 export function showMembers(pane, address, members, otherwise) {
   const rows = (members ?? []).map((each) =>
-    h(
-      "a.who",
-      { href: `#/clients/${each.client_id}` },
+    h("a.member", { href: `#/clients/${each.client_id}` }, [
       face(each.client_id, false, each.screen_name || each.client_id),
-      h("span.cut", each.screen_name || each.client_id),
-      h("span.faint.cut", each.screen_name ? each.client_id : ""),
-    ),
+      h("span.cut", each.screen_name || each.client_id, h("span.faint", each.screen_name ? ` ${each.client_id}` : "")),
+      statusLine(each.status) && statusWord(each.status),
+    ]),
   );
   const nobody = h("p.dim", members ? "Nobody is here." : otherwise);
   pane.show(h("strong", `Members of ${address}`), rows.length ? rows : nobody);

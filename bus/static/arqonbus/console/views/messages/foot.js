@@ -14,9 +14,10 @@ export const FAST = 50;
 export function footParts({ log, total, loading, speed, paused, waiting }) {
   const parts = [];
   if (total !== undefined) parts.push(h("span", { data: { total } }, `${counted(total, "message")} so far`));
-  parts.push(h("span", `${count(log.shown.length)} ${log.filtering ? "match the filters" : loaded(log)}`));
+  const shown = log.shown.filter((item) => !item.notice).length;
+  parts.push(h("span", `${count(shown)} ${log.filtering ? "match the filters" : loaded(log)}`));
   if (loading) parts.push(h("span", "loading older messages …"));
-  else if (log.exhausted && log.shown.length) parts.push(h("span", "start of the kept history"));
+  else if (log.exhausted && shown) parts.push(h("span", "start of the kept history"));
   if (speed >= 1) parts.push(h("span", `${rate(speed)}/s`));
   if (paused) {
     const text = `paused, ${count(waiting.length)} waiting`;

@@ -45,7 +45,8 @@ export class ChannelHead {
       // Built-in channels cannot be deleted, so they have no button for it.
       this.remove.hidden = Boolean(metadata.hardcoded);
       const ephemeral = metadata.ephemeral ? "ephemeral: nothing is kept" : "";
-      this.note.textContent = [metadata.description, ephemeral].filter(Boolean).join(" · ");
+      const work = metadata.work ? "hands each message to one worker" : "";
+      this.note.textContent = [metadata.description, ephemeral, work].filter(Boolean).join(" · ");
     } catch (problem) {
       this.note.textContent = explain(problem);
     }

@@ -4,6 +4,7 @@ import { time } from "../../format.js";
 import { setBadge, setFace } from "../../parts.js";
 import { VirtualList } from "../../virtual-list.js";
 import { STATES, lastWords } from "./growing.js";
+import { CHANGES } from "./jobs.js";
 
 /** @typedef {import("./log.js").Item} Item */
 
@@ -14,8 +15,9 @@ const CURSOR = 16;
  * @param {string} address
  * @param {Pick<import("../../virtual-list.js").ListOptions<Item>, "items" | "onend" | "onpick" | "onscroll">} options
  * @param {() => number} freshFrom messages that arrived later are marked as fresh
+ * @param {import("./jobs.js").JobStates} jobs what is known about the jobs of a work channel
  */
-export function messageList(address, options, freshFrom) {
+export function messageList(address, options, freshFrom, jobs) {
   return new VirtualList({
     height: () => (matchMedia("(max-width: 760px)").matches ? 58 : 36),
     label: `Messages of ${address}`,
@@ -26,8 +28,9 @@ export function messageList(address, options, freshFrom) {
         h("span.type", h("span.badge")),
         h("span.who", h("span.face"), h("span.cut")),
         h("span.content.cut"),
+        h("span.job-chip", { hidden: true }, h("span.cut"), h("span.badge")),
       ]),
-    show: (row, item) => show(row, item, address, freshFrom()),
+    show: (row, item) => show(row, item, address, freshFrom(), jobs),
     ...options,
   });
 }
@@ -37,30 +40,62 @@ export function messageList(address, options, freshFrom) {
  * @param {Item} item
  * @param {string} address
  * @param {number} freshFrom
+ * @param {import("./jobs.js").JobStates} jobs
  */
-function show(row, item, address, freshFrom) {
-  const { frame, text, message, growing } = item;
-  const [seq, moment, type, who, content] = row.children;
-  if (row.shows === item && row.version === growing?.version) return;
+function show(row, item, address, freshFrom, jobs) {
+  const { frame, message, growing, notice } = item;
+  const [seq, moment, type, who, content, chip] = row.children;
+  const own = !notice && message.address === address;
+  showJob(row, chip, own ? jobs.get(frame.seq) : undefined);
+  const version = growing?.version ?? item.version;
+  if (row.shows === item && row.version === version) return;
   const same = row.shows === item;
   row.shows = item;
-  row.version = growing?.version;
+  row.version = version;
   if (growing) showAnswer(content, growing);
-  if (same) return;
-  seq.textContent = frame.seq ?? "–";
+  if (same && !notice) return;
+  seq.textContent = notice ? "" : (frame.seq ?? "–");
   moment.textContent = time(frame.timestamp);
-  setBadge(type.firstChild, message.type);
+  setBadge(type.firstChild, notice ? "work" : message.type);
   setFace(who.firstChild, frame.from);
   who.lastChild.textContent = frame.from;
+  content.classList.toggle("answer", Boolean(growing));
+  if (!growing) content.textContent = textOf(item, address);
+  content.classList.toggle("code", !growing && typeof frame.message !== "string" && item.text.startsWith("{"));
+  row.classList.toggle("notice", notice);
+  row.classList.toggle("fresh", item.at > freshFrom && !notice);
+}
+
+/**
+ * @param {Item} item
+ * @param {string} address
+ */
+function textOf({ frame, text, message }, address) {
   const [room, channel] = address.split(":");
   const elsewhere = frame.room !== room || (frame.channel !== channel && channel !== "*");
-  content.classList.toggle("answer", Boolean(growing));
-  if (!growing) {
-    const place = elsewhere ? `[${frame.room}:${frame.channel}] ` : "";
-    content.textContent = `${place}${message.steer ? "↳ " : ""}${text}`;
-  }
-  content.classList.toggle("code", !growing && typeof frame.message !== "string" && text.startsWith("{"));
-  row.classList.toggle("fresh", item.at > freshFrom);
+  const place = elsewhere ? `[${frame.room}:${frame.channel}] ` : "";
+  return `${place}${message.steer ? "↳ " : ""}${text}`;
+}
+
+/**
+ * What became of a job, at the end of its row.
+ * @param {any} row
+ * @param {any} chip
+ * @param {import("./jobs.js").JobState | undefined} state
+ */
+function showJob(row, chip, state) {
+  if (row.job === state) return;
+  row.job = state;
+  chip.hidden = !state;
+  row.classList.toggle("has-chip", Boolean(state));
+  if (!state) return;
+  const [by, badge] = chip.children;
+  by.textContent = state.what === "dead" || state.what === "discarded" ? "" : state.by;
+  badge.className = `badge job ${state.what}`;
+  badge.textContent = CHANGES[state.what][1];
+  chip.title = [CHANGES[state.what][1], state.by, state.attempt > 1 && `attempt ${state.attempt}`]
+    .filter(Boolean)
+    .join(", ");
 }
 
 /**

@@ -1,6 +1,7 @@
 /** What the page holds of one channel: its newest messages, older pages on demand, and the filters. */
 import { Message } from "../../../arqonbus.js";
 import { summary } from "../../format.js";
+import { merged, sentence } from "./jobs.js";
 
 /** Messages of one channel that the page holds. Older ones are asked for again when the reader scrolls to them. */
 export const HELD = 10_000;
@@ -10,8 +11,10 @@ export const PAGE = 200;
 /** @typedef {Record<string, any>} Frame */
 /** @typedef {import("./growing.js").Growing} Growing */
 /**
- * A message. `at` is when it arrived, 0 from the history; `growing` is what a row shows of an answer.
- * @typedef {{ id: string, frame: Frame, text: string, at: number, message: Message, growing: Growing | null }} Item
+ * A message, or a notice of what became of jobs. `at` is when it arrived, 0 from the history; `growing` is what a row
+ * shows of an answer; `version` counts the changes of a notice.
+ * @typedef {{ id: string, frame: Frame, text: string, at: number, message: Message, growing: Growing | null,
+ *   notice: boolean, version: number }} Item
  */
 /**
  * @typedef {object} Filters
@@ -34,7 +37,35 @@ export const NO_FILTERS = { type: "", sender: "", text: "", after: null, before:
 export function itemOf(message, at = 0) {
   const frame = /** @type {Frame} */ (message.raw);
   const text = message.state === null ? summary(frame) : message.text;
-  return { id: message.id, frame, text, at, message, growing: null };
+  return { id: message.id, frame, text, at, message, growing: null, notice: false, version: 0 };
+}
+
+let notices = 0;
+
+/**
+ * A notice of what became of jobs, as the page holds it.
+ * @param {Frame} frame
+ * @param {number} at
+ * @returns {Item}
+ */
+export function noticeOf(frame, at) {
+  const message = new Message(frame);
+  const id = `notice-${++notices}`;
+  return { id, frame, text: sentence(message.payload), at, message, growing: null, notice: true, version: 0 };
+}
+
+/**
+ * Add a notice to the one before it, if no message came in between.
+ * @param {Item | undefined} last
+ * @param {Item} item
+ */
+function join(last, item) {
+  if (!last?.notice || !item.notice) return false;
+  const payload = merged(last.frame.payload, item.frame.payload);
+  last.frame = { ...item.frame, payload };
+  last.text = sentence(payload);
+  last.version += 1;
+  return true;
 }
 
 /** The messages of one channel, oldest first. */
@@ -63,6 +94,20 @@ export class MessageLog {
     return Object.values(this.filters).some(Boolean);
   }
 
+  /** The newest place in the log that the page holds; null while it holds none. */
+  get newest() {
+    const places = this.held.slice(-PAGE).flatMap(({ message, notice }) => {
+      const own = !notice && message.address === this.address;
+      return own ? [message.seq ?? 0, message.endSeq ?? 0] : [];
+    });
+    return places.length ? Math.max(...places) : null;
+  }
+
+  /** The place of the oldest message that is shown. */
+  get oldest() {
+    return this.shown.find((item) => !item.notice)?.frame.seq ?? Infinity;
+  }
+
   /** Hold nothing, and begin with the newest page again. */
   reset() {
     this.generation += 1;
@@ -81,8 +126,12 @@ export class MessageLog {
     const known = new Set(this.held.slice(-PAGE).map((item) => item.id));
     const fresh = arrived.filter((item) => !known.has(item.id));
     if (!fresh.length) return null;
-    this.held.push(...fresh);
-    const passed = fresh.filter((item) => this.#passes(item));
+    const passed = [];
+    for (const item of fresh) {
+      if (join(this.held.at(-1), item)) continue;
+      this.held.push(item);
+      if (this.#passes(item)) passed.push(item);
+    }
     this.shown.push(...passed);
     if (this.held.length > HELD * 1.2) this.#trim();
     return passed.length;
@@ -94,7 +143,7 @@ export class MessageLog {
     if (!last) return;
     if (!this.filters.text) {
       this.exhausted = false;
-      const first = this.held.find((item) => `${item.frame.room}:${item.frame.channel}` === this.address);
+      const first = this.held.find((item) => !item.notice && item.message.address === this.address);
       this.edge = first?.frame.seq ?? this.edge;
     }
     const at = this.shown.findIndex((item) => item.at > last.at || (item.frame.seq ?? 0) > (last.frame.seq ?? 0));
