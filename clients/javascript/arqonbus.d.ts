@@ -677,7 +677,7 @@ export declare class Bus {
   leave(address: string): Promise<string[]>;
 
   /** Tell the server that everything up to `seq` is dealt with. With `back` it also moves backwards. */
-  mark(address: string, seq: number, options?: { back?: boolean }): Promise<Marked>;
+  mark(address: string, seq: number, options?: { back?: boolean; epoch?: string | null }): Promise<Marked>;
   /** Run a handler for each job of a work channel. */
   work(address: string, handler: JobHandler, options?: WorkOptions): JobWorker;
   /** Claim jobs yourself. Call `done`, `release` or `reject` of each. */

@@ -2046,6 +2046,7 @@ class Subscription {
     this.gaps = 0;
     this._host = host;
     this._marker = null;
+    this._marked = undefined;
     this._handout = new Handout(this.address);
     this._cursors = new Map();
     this._error = null;
@@ -2089,13 +2090,14 @@ class Subscription {
   async close() {
     if (this._closed) return;
     this._finish();
-    await this._host.marks.settled(this.address);
+    await this._marked;
     await this._host.detach(this);
   }
 
   _finish() {
     this._closed = true;
-    this._marker?.close();
+    const marker = this._marker;
+    if (marker) this._marked = marker.marks.settled(this.address).then(() => marker.close());
     this._end();
     this._wake?.();
   }
@@ -2699,7 +2701,7 @@ class Marks {
     const delay = new Backoff();
     for (let due; (due = this.#due(address));) {
       try {
-        const { seq, epoch } = await this.send(address, due.seq);
+        const { seq, epoch } = await this.send(address, due);
         this.learn(address, { seq: Math.max(seq, due.seq), epoch });
       } catch (problem) {
         if (!isTransient(problem)) {
@@ -3779,13 +3781,13 @@ class Teamwork extends Publisher {
     this.#hooks = hooks;
     this.#onError = hooks.onError;
     this.#claims = new Claims({ ...parts, connections: hooks.connections });
-    this._marks = new Marks((address, seq) => this.mark(address, seq), hooks.onError);
+    this._marks = new Marks((address, { seq, epoch }) => this.mark(address, seq, { epoch }), hooks.onError);
     this._asks = new Asks();
   }
 
-  async mark(address, seq, { back = false } = {}) {
+  async mark(address, seq, { back = false, epoch = null } = {}) {
     const [room, channel] = splitAddress(address);
-    const parameters = { room, channel, seq, ...(back ? { back } : {}) };
+    const parameters = { room, channel, seq, ...(back ? { back } : {}), ...(epoch ? { epoch } : {}) };
     const marked = await this.command("mark", parameters, { repeat: true });
     this._marks.learn(`${room}:${channel}`, marked);
     return marked;

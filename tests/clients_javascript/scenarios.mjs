@@ -13,6 +13,7 @@ import {
 import { crossing, dice } from "./crossing.mjs";
 import { Line } from "./line.mjs";
 import { streams } from "./streams.mjs";
+import { teamwork } from "./teamwork.mjs";
 import { world } from "./world.mjs";
 
 const [name, url, text] = process.argv.slice(2);
@@ -366,4 +367,4 @@ const scenarios = {
 const listen = () => createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
 const parts = { url, given, say, until, listen };
-await { ...scenarios, ...world(parts), ...streams(parts) }[name]();
+await { ...scenarios, ...world(parts), ...streams(parts), ...teamwork(parts) }[name]();

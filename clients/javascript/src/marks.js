@@ -20,7 +20,7 @@ export class Marks {
   #sending = new Map();
 
   /**
-   * @param {(address: string, seq: number) => Promise<Marked>} send moves the mark at the server
+   * @param {(address: string, place: Place) => Promise<Marked>} send moves the mark at the server
    * @param {(problem: unknown) => void} onError gets why a mark was refused that a reader moved by itself
    */
   constructor(send, onError) {
@@ -105,7 +105,7 @@ export class Marks {
     const delay = new Backoff();
     for (let due; (due = this.#due(address));) {
       try {
-        const { seq, epoch } = await this.send(address, due.seq);
+        const { seq, epoch } = await this.send(address, due);
         // The mark of another reader of the same principal may be further.
         this.learn(address, { seq: Math.max(seq, due.seq), epoch });
       } catch (problem) {

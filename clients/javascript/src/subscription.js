@@ -72,6 +72,8 @@ export class Subscription {
     this._host = host;
     /** @type {MarkReader | null} moves the mark behind what was read */
     this._marker = null;
+    /** @type {Promise<void> | undefined} the server has the mark of an ended subscription */
+    this._marked = undefined;
     this._handout = new Handout(this.address);
     /** @type {Map<string, Cursor>} */
     this._cursors = new Map();
@@ -131,14 +133,15 @@ export class Subscription {
   async close() {
     if (this._closed) return;
     this._finish();
-    await this._host.marks.settled(this.address);
+    await this._marked;
     await this._host.detach(this);
   }
 
   /** End without an error. The reader still gets what is in the buffer. */
   _finish() {
     this._closed = true;
-    this._marker?.close();
+    const marker = this._marker;
+    if (marker) this._marked = marker.marks.settled(this.address).then(() => marker.close());
     this._end();
     this._wake?.();
   }

@@ -48,7 +48,7 @@ export class Teamwork extends Publisher {
     this.#hooks = hooks;
     this.#onError = hooks.onError;
     this.#claims = new Claims({ ...parts, connections: hooks.connections });
-    this._marks = new Marks((address, seq) => this.mark(address, seq), hooks.onError);
+    this._marks = new Marks((address, { seq, epoch }) => this.mark(address, seq, { epoch }), hooks.onError);
     this._asks = new Asks();
   }
 
@@ -58,12 +58,12 @@ export class Teamwork extends Publisher {
    * Tell the server that everything up to `seq` is dealt with. A smaller `seq` changes nothing, unless `back` is true.
    * @param {string} address also `pm:<own id>`
    * @param {number} seq
-   * @param {{ back?: boolean }} [options]
+   * @param {{ back?: boolean, epoch?: string | null }} [options] a `seq` of another `epoch` is refused
    * @returns {Promise<Types.Marked>}
    */
-  async mark(address, seq, { back = false } = {}) {
+  async mark(address, seq, { back = false, epoch = null } = {}) {
     const [room, channel] = splitAddress(address);
-    const parameters = { room, channel, seq, ...(back ? { back } : {}) };
+    const parameters = { room, channel, seq, ...(back ? { back } : {}), ...(epoch ? { epoch } : {}) };
     const marked = await this.command("mark", parameters, { repeat: true });
     this._marks.learn(`${room}:${channel}`, marked);
     return marked;

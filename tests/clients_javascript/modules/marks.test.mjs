@@ -15,7 +15,7 @@ const settled = () => new Promise(setImmediate);
 /** Marks at a server that answers when it is told to. */
 function made() {
   const [sent, waiting, errors] = [[], [], []];
-  const send = (address, seq) => {
+  const send = (address, { seq }) => {
     sent.push([address, seq]);
     return new Promise((resolve, reject) => waiting.push({ seq, resolve, reject }));
   };
