@@ -2302,9 +2302,8 @@ class Asks {
 
   take(frame) {
     if (frame.type !== "reply" || typeof frame.correlation !== "string") return false;
-    if (this.#taken.has(frame.id)) return true;
     const waiting = this.#open.get(frame.correlation);
-    if (!waiting) return false;
+    if (!waiting) return this.#taken.has(frame.id);
     this.#taken.add(frame.id);
     if (this.#taken.size > REMEMBERED) this.#taken.delete([...this.#taken][0]);
     const reply = new Message(frame);

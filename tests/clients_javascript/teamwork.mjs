@@ -62,38 +62,40 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
   },
 
   async worker() {
-    const { address, concurrency = 1, jobs } = given;
-    const bus = await connect(url, { clientId: given.clientId, token: given.token, backoff: backoff() });
+    // Jobs come before and after the server is killed.
+    const { address, concurrency, jobs, token } = given;
+    const bus = await connect(url, { token, backoff: backoff() });
+    const publisher = await connect(url, { token, backoff: backoff() });
+    await publisher.createChannel(address, { work: { lease: 30 } });
     bus.on("error", (problem) => say("refused", { why: problem.why ?? problem.code }));
     const done = [];
+    let most = 0;
     const worker = bus.work(
       address,
       async (job) => {
-        const { n, fails = 0 } = job.payload;
-        if (job.attempt <= fails) throw new Error(`attempt ${job.attempt} of ${n}`);
+        const { n } = job.payload;
+        if (n === 3 && job.attempt === 1) throw new Error("not at the first attempt");
         done.push(n);
-        say("job", { n, attempt: job.attempt, most: worker.running });
+        if (done.length === jobs / 2) say("half");
+        await bus.ping();
+        most = Math.max(most, worker.running);
         return { n };
       },
       { concurrency },
     );
-    if (jobs) {
-      await until(() => new Set(done).size === jobs);
-      await worker.close();
-      say("all", { done, connections: bus.connections });
-      bus.close();
-    } else {
-      for await (const line of listen()) if (line === "close") break;
-      await worker.close();
-      bus.close();
-      process.exit(0);
-    }
+    for (let n = 0; n < jobs; n += 1) await publisher.publish(address, { n });
+    await until(() => new Set(done).size === jobs);
+    await worker.close();
+    const { ready, claimed_count: claimed } = await bus.workOverview(address);
+    say("all", { done, most, left: [ready, claimed], connections: bus.connections });
+    process.exit(0);
   },
 
   async claims() {
     // A worker that loses its job to another one.
     const { address } = given;
     const [one, two] = [await connect(url, { token: given.token }), await connect(url, { token: given.token })];
+    await one.createChannel(address, { work: { attempts: 5 } });
     await one.publish(address, { n: 1 });
     const [job] = await one.claim(address, { wait: 5_000 });
     await job.release({ error: "not now" });
@@ -125,11 +127,7 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
   },
 
   async asks() {
-    const { address } = given;
-    const [asker, adder] = [
-      await connect(url, { token: given.token }),
-      await connect(url, { clientId: given.clientId }),
-    ];
+    const [asker, adder] = [await connect(url), await connect(url, { clientId: given.clientId })];
     const responder = await adder
       .answers(({ payload }) => {
         if (payload.broken) throw new RangeError("cannot add that");
@@ -143,9 +141,6 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
     const nobody = await asker.ask("nobody-is-here", {}).catch((problem) => problem.code);
     const silent = await connect(url);
     const late = await asker.ask(silent.clientId, {}, { timeout: 300 }).catch((problem) => problem);
-    // A work channel: the result is the reply.
-    const worker = adder.work(address, (job) => ({ twice: job.payload.n * 2 }));
-    const result = await asker.ask(address, { n: 21 });
     const again = await asker.ask(given.clientId, { a: 1, b: 2 }, { id: given.id });
     const repeated = await asker.ask(given.clientId, { a: 1, b: 2 }, { id: given.id });
     await adder.private(asker.clientId, "a plain one");
@@ -155,11 +150,10 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
       failed: [failed instanceof AskFailed, failed.reason],
       nobody,
       late: [late.code, late.details[0].to === silent.clientId],
-      result: result.payload,
       repeated: again.id === repeated.id,
       inbox: (await inbox.next()).value.text,
     });
-    await Promise.all([worker.close(), responder.close()]);
+    await responder.close();
     process.exit(0);
   },
 
@@ -167,7 +161,7 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
     let stored = given.identity;
     const identity = { get: () => stored, set: (kept) => (stored = kept) };
     const bus = await connect(url, { clientId: given.clientId, identity, backoff: backoff() });
-    await bus.answers(({ payload }) => ({ by: given.name, n: payload.n })).open();
+    await bus.answers(({ payload }) => ({ by: given.by, n: payload.n })).open();
     say("ready", { identity: stored });
     for await (const line of listen()) if (line === "end") break;
     process.exit(0);
@@ -175,6 +169,7 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
 
   async asker() {
     const bus = await connect(url, { backoff: backoff() });
+    say("connected");
     const reply = await bus.ask(given.to, { n: 1 }, { durable: true, timeout: 40_000 });
     say("answered", { payload: reply.payload });
     bus.close();

@@ -32,3 +32,79 @@ def test_a_mark_goes_forward_only_unless_it_is_told_to_go_back(
     assert said["back"] == 2
     assert said["beyond"] == "VALIDATION_ERROR"
     assert said["texts"] == ["b", "c"]
+
+
+def admin(server: BusServer, room: str) -> str:
+    """A token that may create and manage channels."""
+    return server.create_token(f"admin-{room}", admin=True)
+
+
+def test_workers_do_each_job_once_although_the_server_is_killed_in_the_middle(
+    node: Run, start_server: StartServer, fresh_room: str
+) -> None:
+    server, address = start_server(), f"{fresh_room}:jobs"
+    run = node("worker", server, address=address, concurrency=3, jobs=40, token=admin(server, fresh_room))
+    run.expect("half")
+    server.restart()
+    said = run.expect("all", deadline=90)
+    assert set(said["done"]) == set(range(40))
+    assert said["left"] == [0, 0]
+    assert said["most"] == 3
+    assert said["connections"] == 2
+
+
+def test_a_worker_that_lost_its_job_hears_why_and_an_operator_decides_about_dead_jobs(
+    node: Run, shared_server: BusServer, fresh_room: str
+) -> None:
+    address = f"{fresh_room}:jobs"
+    token = admin(shared_server, fresh_room)
+    said = node("claims", shared_server, address=address, token=token).expect("claims")
+    assert said["attempts"] == [1, 2, 1]
+    assert said["lost"] == [True, "taken"]
+    assert said["claimed"] == [[1, 2]]
+    assert said["finished"] == ["done", "done"]
+    assert said["rejected"] == "dead"
+    assert said["dead"] == [[2, "broken"]]
+    assert said["cancelled"] == [True, "cancelled"]
+    assert said["delayed"] == 1
+
+
+def test_each_question_gets_its_own_reply_or_says_why_there_is_none(
+    node: Run, shared_server: BusServer, fresh_room: str
+) -> None:
+    said = node("asks", shared_server, clientId=f"adder-{fresh_room}", id=f"q-{fresh_room}").expect("asks")
+    assert said["sums"] == [2 * n for n in range(20)]
+    assert said["text"] == {"result": "no numbers"}
+    assert said["failed"] == [True, "RangeError: cannot add that"]
+    assert said["nobody"] == "NO_RESPONDER"
+    assert said["late"] == ["ASK_TIMEOUT", True]
+    assert said["repeated"]
+    assert said["inbox"] == "a plain one"
+
+
+def test_a_durable_question_is_answered_by_a_responder_that_comes_back_after_a_restart(
+    node: Run, start_server: StartServer, fresh_room: str
+) -> None:
+    server, to = start_server(), f"adder-{fresh_room}"
+    first = node("responder", server, clientId=to, by="first")
+    identity = first.expect("ready")["identity"]
+    first.kill()
+    asked = node("asker", server, to=to)
+    asked.expect("connected")
+    server.restart()
+    again = node("responder", server, clientId=to, by="second", identity=identity)
+    assert asked.expect("answered", deadline=60)["payload"] == {"by": "second", "n": 1}
+    again.tell("end")
+
+
+def test_a_status_is_seen_by_members_and_in_the_directory_until_it_ends(
+    node: Run, shared_server: BusServer, fresh_room: str
+) -> None:
+    token = admin(shared_server, fresh_room)
+    said = node("status", shared_server, room=fresh_room, skill=f"skill-{fresh_room}", token=token).expect("status")
+    assert said["notices"] == ["review", None, "short", None]
+    assert said["member"] == "review"
+    [[same, status, card]] = said["found"]
+    assert same
+    assert status["tokens"] == 12
+    assert card["name"] == "Noor"
