@@ -2776,8 +2776,7 @@ class Commands {
     const wanted = Object.entries({ type, status, skill }).filter(([, value]) => value !== undefined);
     for (let after = ""; after !== null;) {
       const parameters = { ...Object.fromEntries(wanted), limit: MAX_PAGE, after };
-      const command = wanted.length ? "list_clients" : "status";
-      const page = await this.command(command, parameters, { repeat: true });
+      const page = await this.command("list_clients", parameters, { repeat: true });
       yield* page.clients;
       after = page.next ?? null;
     }
