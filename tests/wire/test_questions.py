@@ -76,9 +76,9 @@ async def test_without_a_responder_nothing_is_kept(
         assert (error["code"], error["number"], error["details"]) == ("NO_RESPONDER", 404, [{"to": to}])
     error = await refused(asker.publish(ack=True, type="private", to=name("never"), payload={}, ask={"durable": True}))
     assert error["code"] == "NO_RESPONDER"
-    back = await gone.reconnect()
-    await asker.publish(ack=True, type="private", to=name("gone"), message="after")
-    assert (await back.expect(type="private"))["message"] == "after"
+    async with await gone.reconnect() as back:
+        await asker.publish(ack=True, type="private", to=name("gone"), message="after")
+        assert (await back.expect(type="private"))["message"] == "after"
 
 
 @pytest.mark.embedded
@@ -179,8 +179,8 @@ async def test_an_asker_who_was_away_finds_the_reply(shared_server: BusServer, w
     of = await ask(asker, name("adder"), timeout=60)
     await asker.close()
     await adder.publish(ack=True, type="reply", to_message=of, payload={"n": 1})
-    back = await asker.reconnect()
-    assert (await back.expect(type="reply"))["to_message"] == of
+    async with await asker.reconnect() as back:
+        assert (await back.expect(type="reply"))["to_message"] == of
 
 
 @pytest.mark.embedded
