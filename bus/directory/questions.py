@@ -53,7 +53,11 @@ def find_question(actor: Actor, reply: Reply) -> Asked:
     if len({row.client_id for row in candidates}) > 1:
         message = "Several clients asked a question with this id. Send the `reply_to` of the question too."
         raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": "reply_to", "message": message}])
-    row = candidates[0]
+    return as_asked(candidates[0])
+
+
+def as_asked(row: Question) -> Asked:
+    """Return a question as a reply needs it."""
     return Asked(row.pk, row.uid, row.client_id, row.correlation, row.trace.encode())
 
 

@@ -23,6 +23,7 @@ from ..monitoring import metrics
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from . import claim_tokens
+from .job_replies import was_answered
 from .patience import is_locked, own_patience
 from .work_batch import PATIENCE, WorkBatch, held
 from .work_operations import (
@@ -259,7 +260,7 @@ def _end_one(batch: WorkBatch, operation: Renew | Done | Release | Reject, job: 
         raise _lost(operation.token, "taken", job, by=job.client_id)
     if isinstance(operation, Done):
         if job.state == DONE:
-            return shapes.Finished(claim=operation.token, seq=job.seq, replied=job.asked)
+            return shapes.Finished(claim=operation.token, seq=job.seq, replied=was_answered(job))
         if job.state == CLAIMED or (job.state == READY and job.last_reason == "expired"):
             batch.done(job, operation.result)
             return job, None

@@ -15,7 +15,7 @@ from django.db import connection, transaction
 
 from ..conf.settings import config
 from ..directory.channels import ChannelRef, ref_of
-from ..log import Entry, append_batch
+from ..log import append_batch
 from ..log.jobs import CLAIMED, DEAD, DISCARDED, DONE, READY
 from ..log.jobs_sql import CHANGING, statements
 from ..models import Channel, Job, wire_time
@@ -24,7 +24,7 @@ from ..protocol.errors import BusError, ErrorCode
 from ..publishing.announce import announce
 from ..shapes import WorkRule
 from . import dead_letters
-from .job_replies import reply_of_job
+from .job_replies import replies_of_jobs
 from .work_operations import LONGEST_ERROR, Worker
 
 #: Failures that a job remembers, the newest ones.
@@ -202,10 +202,7 @@ class WorkBatch:
             self._reply()
 
     def _reply(self) -> None:
-        replies: list[tuple[Job, Entry]] = []
-        for job, result, error in self._answers:
-            made = reply_of_job(job.channel_id, job.seq, worker=job.client_id, result=result, error=error)
-            replies += [(job, entry) for entry in made]
+        replies = replies_of_jobs(self._answers)
         if not replies:
             return
         entries = [entry for _, entry in replies]
