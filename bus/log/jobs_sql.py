@@ -5,13 +5,15 @@ PostgreSQL takes the times of jobs from its own clock, because the clocks of the
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from django.db import connection
 from django.utils import timezone
 
+from ..models import Job
 from .sql import in_powers_of_two, json_text
 
 #: What changes in the life of a job, after its id. The types are those of PostgreSQL.
@@ -61,6 +63,52 @@ class JobStatements(Protocol):
         """Return how many jobs of each work channel are ready and due, counted up to ``most``."""
         ...
 
+    def lock(self, cursor: Any, keys: Sequence[int]) -> list[Job]:
+        """Return the jobs with these ids, and lock their rows in the order of the ids."""
+        ...
+
+    def lock_due(self, cursor: Any, channel_id: int, now: datetime, most: int) -> list[tuple[Job, str | None]]:
+        """Return the oldest ready jobs of a channel that nobody has locked, each with its message's frame, and lock their rows.
+
+        The frame is None where somebody deleted the message itself.
+        """
+        ...
+
+    def held(self, cursor: Any, client_ids: Sequence[str]) -> dict[str, int]:
+        """Return how many claimed jobs each of these clients has. Clients without any are left out."""
+        ...
+
+
+#: The columns of a job, in the order of the model's fields.
+_FIELDS = tuple(field.attname for field in Job._meta.concrete_fields)
+_COLUMNS = ", ".join(f"bus_job.{name}" for name in _FIELDS)
+_LOCK = f"SELECT {_COLUMNS} FROM bus_job WHERE id IN ({{keys}}) ORDER BY id"
+_DUE = (
+    f"SELECT {_COLUMNS}, bus_message.frame FROM bus_job LEFT JOIN bus_message"
+    " ON bus_message.channel_id = bus_job.channel_id AND bus_message.seq = bus_job.seq"
+    " WHERE bus_job.channel_id = %s AND bus_job.state = 'ready' AND bus_job.due_at <= %s"
+    " ORDER BY bus_job.due_at, bus_job.id LIMIT %s"
+)
+_HELD = "SELECT client_id, count(*) FROM bus_job WHERE state = 'claimed' AND client_id IN ({names}) GROUP BY client_id"
+_ERRORS = _FIELDS.index("errors")
+_MOMENTS = tuple(_FIELDS.index(name) for name, kind in CHANGING.items() if kind == "timestamptz")
+
+
+def _job(row: Sequence[Any]) -> Job:
+    """Return the job of a row with the columns of the model. The ORM would take longer to build the query than to run it."""
+    values = list(row)
+    values[_ERRORS] = [] if values[_ERRORS] == "[]" else json.loads(values[_ERRORS])
+    return Job.from_db("default", _FIELDS, values)
+
+
+def _sqlite_job(row: Sequence[Any]) -> Job:
+    """As :func:`_job`, with a zone for the times, which are without one in SQLite."""
+    values = list(row)
+    for place in _MOMENTS:
+        if values[place] is not None:
+            values[place] = values[place].replace(tzinfo=UTC)
+    return _job(values)
+
 
 class SqliteJobs:
     """SQLite. There is one machine, so its clock is everybody's."""
@@ -91,6 +139,18 @@ class SqliteJobs:
             f"{_READY} WHERE id IN (SELECT value FROM json_each(%s)) AND work IS NOT NULL",
             (connection.ops.adapt_datetimefield_value(timezone.now()), most, json_text(channel_ids)),
         )
+        return dict(cursor.fetchall())
+
+    def lock(self, cursor: Any, keys: Sequence[int]) -> list[Job]:
+        cursor.execute(_LOCK.format(keys="SELECT value FROM json_each(%s)"), (json_text(keys),))
+        return list(map(_sqlite_job, cursor.fetchall()))
+
+    def lock_due(self, cursor: Any, channel_id: int, now: datetime, most: int) -> list[tuple[Job, str | None]]:
+        cursor.execute(_DUE, (channel_id, connection.ops.adapt_datetimefield_value(now), most))
+        return [(_sqlite_job(row[:-1]), row[-1]) for row in cursor.fetchall()]
+
+    def held(self, cursor: Any, client_ids: Sequence[str]) -> dict[str, int]:
+        cursor.execute(_HELD.format(names="SELECT value FROM json_each(%s)"), (json_text(client_ids),))
         return dict(cursor.fetchall())
 
 
@@ -135,6 +195,18 @@ class PostgresqlJobs:
             f"{_READY} WHERE id = ANY(%s) AND work IS NOT NULL".replace("%s", "clock_timestamp()", 1),
             (most, list(channel_ids)),
         )
+        return dict(cursor.fetchall())
+
+    def lock(self, cursor: Any, keys: Sequence[int]) -> list[Job]:
+        cursor.execute(_LOCK.format(keys="SELECT unnest(%s::bigint[])") + " FOR NO KEY UPDATE", (list(keys),))
+        return list(map(_job, cursor.fetchall()))
+
+    def lock_due(self, cursor: Any, channel_id: int, now: datetime, most: int) -> list[tuple[Job, str | None]]:
+        cursor.execute(_DUE + " FOR NO KEY UPDATE OF bus_job SKIP LOCKED", (channel_id, now, most))
+        return [(_job(row[:-1]), row[-1]) for row in cursor.fetchall()]
+
+    def held(self, cursor: Any, client_ids: Sequence[str]) -> dict[str, int]:
+        cursor.execute(_HELD.format(names="SELECT unnest(%s::text[])"), (list(client_ids),))
         return dict(cursor.fetchall())
 
 

@@ -6,17 +6,17 @@ clients. Other callers call :func:`announce_work`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from django.db import DataError, IntegrityError, OperationalError, connection, transaction
-from django.db.models import Count
 
 from .. import shapes
 from ..conf.settings import config
 from ..log import Contended
-from ..log.jobs import CLAIMED, DEAD, DONE, READY, locking
+from ..log.jobs import CLAIMED, DEAD, DONE, READY
 from ..log.jobs_sql import statements
 from ..models import Job, Message
 from ..monitoring import metrics
@@ -136,28 +136,33 @@ def _claim_in(
     """Give the ready jobs of one channel to its claims, in the order of both."""
     known = {i: _unheard(batch, claim) for i, claim in claims if claim.have is not None}
     wanted = sum(claim.most for _, claim in claims)
-    due = Job.objects.filter(channel_id=channel_id, state=READY, due_at__lte=batch.now).order_by("due_at", "id")
-    jobs = list(locking(due)[:wanted])
-    frames = _frames(channel_id, [*jobs, *(job for some in known.values() for job in some)])
-    for job in [job for job in jobs if job.seq not in frames]:
-        # Somebody deleted the message itself.
-        jobs.remove(job)
-        batch.discarded(job, None)
+    frames = _frames(channel_id, [job for some in known.values() for job in some])
+    jobs: deque[Job] = deque()
+    with connection.cursor() as wrapper, connection.wrap_database_errors:
+        due = statements().lock_due(wrapper.cursor, channel_id, batch.now, wanted)
+    for job, frame in due:
+        if frame is None:
+            # Somebody deleted the message itself.
+            batch.discarded(job, None)
+        else:
+            frames[job.seq] = legible(frame.encode(), job.seq)
+            jobs.append(job)
     taken: dict[int, list[Job]] = {}
     for i, claim in claims:
         taken[i] = known.get(i, [])[: claim.most]
         most = min(claim.most - len(taken[i]), room.get(claim.worker.client_id, claim.most))
         left = config().frame_bytes - sum(len(frames.get(job.seq, b"")) for job in taken[i])
         while jobs and most > 0 and (left >= len(frames[jobs[0].seq]) or not taken[i]):
-            job = jobs.pop(0)
+            job = jobs.popleft()
             batch.claimed(job, claim.worker)
             taken[i].append(job)
             left -= len(frames[job.seq])
             most -= 1
             if claim.worker.client_id in room:
                 room[claim.worker.client_id] -= 1
-    ready = _count_ready(channel_id, COUNTED + wanted)
-    ready = min(max(ready - sum(job.state == CLAIMED for some in taken.values() for job in some), 0), COUNTED)
+    # Where fewer jobs were found than wanted, all are taken.
+    ready = _count_ready(channel_id, COUNTED + len(due)) - len(due) + len(jobs) if len(due) == wanted else len(jobs)
+    ready = min(max(ready, 0), COUNTED)
     for i, claim in claims:
         rule = claim.ref.work
         assert rule is not None
@@ -193,8 +198,9 @@ def _room(workers: set[Worker]) -> dict[str, int]:
     if not most:
         return {}
     names = {worker.client_id for worker in workers}
-    counts = Job.objects.filter(state=CLAIMED, client_id__in=names).order_by().values_list("client_id")
-    return {**dict.fromkeys(names, most), **{name: most - n for name, n in counts.annotate(Count("id"))}}
+    with connection.cursor() as wrapper, connection.wrap_database_errors:
+        counts = statements().held(wrapper.cursor, sorted(names))
+    return {name: most - counts.get(name, 0) for name in names}
 
 
 def _too_many() -> BusError:
@@ -238,8 +244,10 @@ def _end(batch: WorkBatch, ends: Sequence[tuple[int, Operation]], answers: list[
             answers[i] = BusError(ErrorCode.CLAIM_NOT_FOUND)
         else:
             named[i] = found
-    wanted = Job.objects.filter(pk__in={one.job for one in named.values()}).order_by("id")
-    jobs = {job.pk: job for job in wanted.select_for_update(of=("self",), no_key=True)} if named else {}
+    jobs: dict[int, Job] = {}
+    if named:
+        with connection.cursor() as wrapper, connection.wrap_database_errors:
+            jobs = {job.pk: job for job in statements().lock(wrapper.cursor, [one.job for one in named.values()])}
     if any(i in named and not isinstance(operation, Done) for i, operation in ends):
         batch.look_up(jobs.values())
     for i, operation in ends:

@@ -33,6 +33,7 @@ REMEMBERED = 20
 PATIENCE = 0.25
 
 _PLACES = tuple(CHANGING)
+_ERRORS = _PLACES.index("errors")
 
 
 class WorkBatch:
@@ -195,7 +196,7 @@ class WorkBatch:
         if not self._moved:
             return
         with connection.cursor() as wrapper, connection.wrap_database_errors:
-            statements().update(wrapper.cursor, [_row(job) for job in self._moved.values()])
+            statements().update(wrapper.cursor, _rows(self._moved.values()))
         for job in self._letters:
             dead_letters.publish_letter(job, self._refs[job.channel_id])
         if self._answers:
@@ -211,17 +212,16 @@ class WorkBatch:
         transaction.on_commit(partial(announce, [entry for entry in entries if entry.error is None]))
 
 
-def _row(job: Job) -> tuple[Any, ...]:
-    """Return what ``jobs_sql.update`` writes of a job."""
-    values: list[Any] = [job.pk]
-    for name in _PLACES:
-        value = getattr(job, name)
-        if isinstance(value, datetime):
-            value = connection.ops.adapt_datetimefield_value(value)
-        elif name == "errors":
-            value = json.dumps(value)
-        values.append(value)
-    return tuple(values)
+def _rows(jobs: Iterable[Job]) -> list[tuple[Any, ...]]:
+    """Return what ``jobs_sql.update`` writes of jobs."""
+    adapt = connection.ops.adapt_datetimefield_value
+    rows = []
+    for job in jobs:
+        values = job.__dict__
+        row = [adapt(value) if isinstance(value := values[name], datetime) else value for name in _PLACES]
+        row[_ERRORS] = json.dumps(job.errors) if job.errors else "[]"
+        rows.append((job.pk, *row))
+    return rows
 
 
 def held() -> BusError:
