@@ -17,6 +17,7 @@ OPENAPI: dict[str, Any] = {
     "TAGS": [
         {"name": "messages", "description": "Publish messages and read history."},
         {"name": "events", "description": "Stream the messages of a channel without a socket."},
+        {"name": "work", "description": "Work channels, which hand each message to one worker."},
         {"name": "streams", "description": "Messages that grow, such as the answers of language models."},
         {"name": "channels", "description": "Channels and their members."},
         {"name": "rooms", "description": "Rooms and their settings. A room contains channels."},

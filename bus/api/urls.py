@@ -9,7 +9,7 @@ from .docs import DocsPage, JSONDocument, YAMLDocument
 from .errors import nothing_here
 from .events import channel_events
 from .stream_events import stream_events
-from .views import access, channels, clients, marks, messages, questions, rooms, server, streams
+from .views import access, channels, clients, marks, messages, questions, rooms, server, streams, work
 
 app_name = "api"
 
@@ -17,6 +17,7 @@ app_name = "api"
 _ADDRESS = r"^v1/channels/(?P<address>[^:]+:.*)"
 _ROOM = r"^v1/rooms/(?P<room>.+)"
 _ASK = r"^v1/asks/(?P<ask>.+)"
+_CLAIM = r"^v1/claims/(?P<claim>[^/]+)"
 _STREAM = r"^v1/streams/(?P<of>.+)"
 
 
@@ -36,10 +37,18 @@ urlpatterns = [
     *_list("channels", channels.Channels),
     re_path(rf"{_ADDRESS}/messages/(?P<seq>[0-9]{{1,19}})$", messages.OneMessage.as_view(), name="channel-message"),
     re_path(rf"{_ADDRESS}/mark$", marks.OwnMark.as_view(), name="channel-mark"),
+    re_path(rf"{_ADDRESS}/claims$", work.Claims.as_view(), name="channel-claims"),
+    re_path(rf"{_ADDRESS}/work$", work.Overview.as_view(), name="channel-work"),
+    re_path(rf"{_ADDRESS}/work/(?P<seq>[0-9]{{1,19}})/retry$", work.Retry.as_view(), name="work-retry"),
+    re_path(rf"{_ADDRESS}/work/(?P<seq>[0-9]{{1,19}})/discard$", work.Discard.as_view(), name="work-discard"),
     re_path(rf"{_ADDRESS}/events$", channel_events, name="channel-events"),
     re_path(rf"{_ADDRESS}/messages$", messages.ChannelMessages.as_view(), name="channel-messages"),
     re_path(rf"{_ADDRESS}$", channels.OneChannel.as_view(), name="channel"),
     *_list("messages", messages.Messages),
+    re_path(rf"{_CLAIM}/renew$", work.Renew.as_view(), name="claim-renew"),
+    re_path(rf"{_CLAIM}/done$", work.Done.as_view(), name="claim-done"),
+    re_path(rf"{_CLAIM}/release$", work.Release.as_view(), name="claim-release"),
+    re_path(rf"{_CLAIM}/reject$", work.Reject.as_view(), name="claim-reject"),
     re_path(rf"{_STREAM}/events$", stream_events, name="stream-events"),
     re_path(rf"{_STREAM}/append$", streams.Append.as_view(), name="stream-append"),
     re_path(rf"{_STREAM}/end$", streams.End.as_view(), name="stream-end"),

@@ -316,7 +316,7 @@ def message_to(
         raise streamed.invalid("steer", "`steer` is the id of a streamed message.")
     inbound.stream, inbound.steer = stream, steer
     if metadata is not None:
-        inbound.metadata = _encoded(metadata, "metadata")
+        inbound.metadata = encoded(metadata, "metadata")
     return inbound
 
 
@@ -335,7 +335,7 @@ def frame_message(**keys: Any) -> Inbound:
 
 def _read(keys: dict[str, Any], field: str) -> Inbound:
     """The message of a frame. ``field`` is the one that an error names if the frame is no JSON."""
-    return read(_encoded({key: value for key, value in keys.items() if value is not None}, field))
+    return read(encoded({key: value for key, value in keys.items() if value is not None}, field))
 
 
 def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, id: str | None) -> Inbound:
@@ -348,16 +348,17 @@ def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, 
             raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": field, "message": message_}])
     inbound = Inbound(kind=KIND_PUBLISH, type=type, id=id)
     if payload is not None:
-        inbound.payload = _encoded(payload, "payload")
+        inbound.payload = encoded(payload, "payload")
         if not inbound.payload.startswith(b"{"):
             raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": "payload", "message": PAYLOAD_RULE}])
     if message is not None:
-        inbound.message = _encoded(message, "message")
+        inbound.message = encoded(message, "message")
         inbound.payload = inbound.payload or b'{"message":%b}' % inbound.message
     return inbound
 
 
-def _encoded(value: Any, field: str) -> bytes:
+def encoded(value: Any, field: str) -> bytes:
+    """The JSON of a value of Django code. Raises ``BusError`` VALIDATION_ERROR on ``field`` for one that no frame may have."""
     data, fault = b"", None
     try:
         data = frames.encode(value)

@@ -260,7 +260,7 @@ def _end(batch: WorkBatch, ends: Sequence[tuple[int, Operation]], answers: list[
 
 
 def _end_one(batch: WorkBatch, operation: Renew | Done | Release | Reject, job: Job | None, number: int) -> Any:
-    """Carry out one operation. Raises ``BusError`` CLAIM_LOST."""
+    """Carry out one operation. Raises ``BusError`` CLAIM_LOST, or FRAME_TOO_LARGE for a large result."""
     if job is None:
         # The channel is gone, or the job ended a day ago.
         raise _lost(operation.token, "cancelled", None)
@@ -269,12 +269,21 @@ def _end_one(batch: WorkBatch, operation: Renew | Done | Release | Reject, job: 
     if isinstance(operation, Done):
         if job.state == DONE:
             return shapes.Finished(claim=operation.token, seq=job.seq, replied=was_answered(job))
+        _check(operation.result)
         if job.state == CLAIMED or (job.state == READY and job.last_reason == "expired"):
             batch.done(job, operation.result)
             return job, None
     elif job.state == CLAIMED:
         return _carry_out(batch, operation, job)
     raise _lost(operation.token, "expired" if job.state in (READY, DONE) else "cancelled", job)
+
+
+def _check(result: bytes | None) -> None:
+    """Raise ``BusError`` FRAME_TOO_LARGE for a result that is too large. Half a frame leaves room for its envelope."""
+    most = config().frame_bytes // 2
+    if result is not None and len(result) > most:
+        text = f"The result has {len(result)} bytes. The limit is {most}."
+        raise BusError(ErrorCode.FRAME_TOO_LARGE, text, [{"field": "result"}])
 
 
 def _carry_out(batch: WorkBatch, operation: Renew | Release | Reject, job: Job) -> Any:

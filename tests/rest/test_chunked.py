@@ -76,6 +76,15 @@ async def test_every_write_of_the_document_does_the_same_when_its_body_is_chunke
     path = f"channels/{room}:a/messages"
     assert (await write("channel_messages_publish", "POST", path, {"message": "one"}, 201))["seq"] == 1
     assert (await write("channel_mark_move", "PUT", f"channels/{room}:a/mark", {"seq": 1}))["unread"] == 0
+    jobs = f"channels/{room}:jobs"
+    made = await write("channels_create", "POST", "channels", {"room": room, "channel": "jobs", "work": {}}, 201)
+    for n in range(3):
+        await write("channel_messages_publish", "POST", f"{jobs}/messages", {"message": f"job {n}"}, 201)
+    claims = (await write("claims_create", "POST", f"{jobs}/claims", {"max": 3}))["claims"]
+    first, second, third = (f"claims/{claim['claim']}" for claim in claims)
+    assert (await write("claims_done", "POST", f"{first}/done", {"result": [1]}))["state"] == "done"
+    assert (await write("claims_release", "POST", f"{second}/release", {"delay": 1}))["state"] == "ready"
+    assert (await write("claims_reject", "POST", f"{third}/reject", {"error": "no"}))["state"] == "dead"
     batch = {"messages": [{"channel": f"{room}:a", "message": "two"}, {"channel": f"{room}:a", "message": "three"}]}
     found = await write("messages_publish", "POST", "messages", batch, 201)
     assert [row["seq"] for row in found["results"]] == [2, 3]

@@ -26,6 +26,11 @@ class ChannelChanges(StrictSerializer):
     type = TextField(max_length=32, required=False, help_text="Your own word for the kind of channel.")
     ephemeral = FlagField(required=False, help_text="Deliver messages without storing them: no seq, no history.")
     retention = Retention(required=False, help_text="Limits of the history.")
+    work = ObjectField(
+        required=False,
+        allow_null=True,
+        help_text="The rule of a work channel: `lease`, `attempts`, `hold`, `dead`. null: no work channel.",
+    )
 
 
 class NewChannel(ChannelChanges):
