@@ -48,12 +48,15 @@ async def test_clients_of_a_killed_process_are_announced_as_left_within_ten_seco
     await lost[0].join("lab", "notes")
     await witness.expect_all(5, event="client_joined")
     assert await participants(witness, "lab", "bench") == {"witness", *(f"lost-{n}" for n in range(5))}
+    await lost[0].request("set_status", status="working")
+    await witness.expect(event="client_updated")
     await asyncio.to_thread(dying.kill)
     left = [frame["payload"] for frame in await witness.expect_all(5, event="client_left", timeout=10)]
     assert {payload["client_id"] for payload in left} == {f"lost-{n}" for n in range(5)}
     assert left[-1]["participants"] == 1
     assert await participants(witness, "lab", "bench") == {"witness"}
     assert await participants(witness, "lab", "notes") == set()
+    assert (await witness.request("list_clients", status="working"))["clients"] == []
     stats = (await witness.request("status"))["stats"]
     assert stats["active_connections"] == 1
     await witness.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -11,6 +13,7 @@ from bus.node import Node
 from bus.protocol.names import Address
 from bus.services import grants
 from bus.services.nodes import Left
+from bus.services.statuses import Said
 from tests.node.conftest import Log, NodeClient
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -111,3 +114,45 @@ async def test_a_notice_for_a_closed_stream_is_dropped(node: Node) -> None:
     node.notices.deliver(4711, b"{}")
     assert node.hub.stream(4711) is None
     assert node.channels.known(Address("no", "where")) is None
+
+
+def _updates(client: NodeClient, log: Log) -> list[tuple[str, str | None]]:
+    """The notices about statuses that came until the last wait: each client, and the word of its status."""
+    here = [frame for frame in client.frames if frame.get("channel") == log.ref.address.channel]
+    payloads = [frame["payload"] for frame in here if frame["type"] == "system"]
+    rows = [payload for payload in payloads if payload["event"] == "client_updated"]
+    rows += [row for payload in payloads if payload["event"] == "presence" for row in payload.get("updated", [])]
+    return [(row["client_id"], row["status"] and row["status"]["status"]) for row in rows]
+
+
+async def test_the_statuses_of_a_moment_are_one_notice_for_each_client(node: Node, log: Log) -> None:
+    alice, bob, carol = await _members(node, log, "alice", "bob", "carol")
+    await asyncio.gather(*(node.statuses.set(bob.state, Said(word)) for word in ("one", "two", "three")))
+    await node.statuses.set(carol.state, Said("busy"))
+    await alice.frame(lambda frame: ("carol", "busy") in _updates(alice, log), "carol's status")
+    assert _updates(alice, log) == [("bob", "three"), ("carol", "busy")]
+
+
+async def test_a_client_that_leaves_is_not_told_of_afterwards(node: Node, log: Log) -> None:
+    alice, bob = await _members(node, log, "alice", "bob")
+    await node.statuses.set(bob.state, Said("busy"))
+    await bob.disconnect()
+    node.notices.stop()
+    await _settled(alice, log)
+    assert _notices(alice, log) == ["client_joined bob 2", "client_left bob 1"]
+    assert _updates(alice, log) == []
+
+
+async def test_statuses_of_a_large_channel_are_gathered_with_its_joins_and_leaves(node: Node, log: Log) -> None:
+    alice, bob, carol = await _members(node, log, "alice", "bob", "carol")
+    node.runtime.settings = msgspec.structs.replace(node.runtime.settings, presence_coalesce_above=1)
+    await node.statuses.set(bob.state, Said("busy"))
+    await node.statuses.set(carol.state, Said("gone soon"))
+    await carol.disconnect()
+    frame = await alice.frame(
+        lambda frame: frame.get("channel") == log.ref.address.channel and frame["payload"].get("event") == "presence",
+        "the gathered notice",
+    )
+    told = frame["payload"]
+    assert (told["updated_count"], told["left_count"], told["participants"]) == (1, 1, 2)
+    assert _updates(alice, log) == [("bob", "busy")]
