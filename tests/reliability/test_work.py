@@ -1,4 +1,4 @@
-"""P27, P28: workers and servers are killed and frozen, and each job is done once in effect."""
+"""P29: workers and servers are killed and frozen, and each job is done once in effect."""
 
 from __future__ import annotations
 
