@@ -12,7 +12,8 @@ from ...notify.broker import Broker
 from ...notify.messages import WorkChange, WorkChanged
 from ...protocol import frames
 from ...protocol.names import Address
-from ...realtime.hub import Hub
+from ...realtime.hub import Hub, Stream
+from ..client import ClientState
 from ..clients.presence import Notices
 from ..runtime import Runtime
 
@@ -22,7 +23,7 @@ GATHER = 0.2
 LISTED = 50
 
 
-class _Gathering:
+class Gathering:
     """What happened in one channel since its last notice."""
 
     __slots__ = ("changes", "counts")
@@ -32,6 +33,7 @@ class _Gathering:
         self.counts: dict[str, int] = {}
 
     def add(self, change: WorkChange) -> None:
+        """Note a change."""
         if len(self.changes) < LISTED:
             self.changes.append(change)
         self.counts[change.what] = self.counts.get(change.what, 0) + 1
@@ -46,7 +48,7 @@ class WorkNotices:
         self._broker = broker
         self._notices = notices
         # The changes for the members here, by channel id, and those of this process for the other processes.
-        self._gathering: dict[int, _Gathering] = {}
+        self._gathering: dict[int, Gathering] = {}
         self._outgoing: list[WorkChange] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -62,7 +64,7 @@ class WorkNotices:
         streams = self._hub.streams
         for change in changes:
             if change.channel_id in streams:
-                self._gathering.setdefault(change.channel_id, _Gathering()).add(change)
+                self._gathering.setdefault(change.channel_id, Gathering()).add(change)
                 self._begin()
 
     def stop(self) -> None:
@@ -84,13 +86,26 @@ class WorkNotices:
         for channel_id, gathered in gathering.items():
             stream = self._hub.stream(channel_id)
             if stream is not None:
-                self._notices.deliver(channel_id, notice(Address(stream.room, stream.channel), gathered))
+                address, named = Address(stream.room, stream.channel), _shows_presence(stream)
+                self._notices.deliver(channel_id, notice(address, gathered, named=named))
 
 
-def notice(address: Address, gathered: _Gathering) -> bytes:
-    """Return the frame that tells members what happened to jobs."""
+def _shows_presence(stream: Stream) -> bool:
+    """Return whether the channel tells its members who is there."""
+    refs = (member.memberships.get(stream.id) for member in stream.members if isinstance(member, ClientState))
+    return any(ref is not None and ref.presence for ref in refs)
+
+
+def notice(address: Address, gathered: Gathering, *, named: bool) -> bytes:
+    """Return the frame that tells members what happened to jobs. It has the workers' names only if ``named``."""
     changes = [
-        {"what": change.what, "seq": change.seq, "attempt": change.attempt, "by": change.by, "at": change.at}
+        {
+            "what": change.what,
+            "seq": change.seq,
+            "attempt": change.attempt,
+            "by": change.by if named else None,
+            "at": change.at,
+        }
         for change in gathered.changes
     ]
     return frames.system("work", address, changes=changes, counts=gathered.counts)
