@@ -73,7 +73,14 @@ BUS = Socket(
                 },
             ),
         ),
-        Message("private", frames.Private, ({"type": "private", "to": ["other-client"], "message": "psst"},)),
+        Message(
+            "private",
+            frames.Private,
+            (
+                {"type": "private", "to": ["other-client"], "message": "psst"},
+                {"type": "private", "id": "q1", "to": "adder", "ask": {"timeout": 20}, "payload": {"a": 1, "b": 2}},
+            ),
+        ),
         Message("system", frames.System, ({"type": "system", "room": "science", "message": "maintenance at noon"},)),
         Message(
             "append",
@@ -83,6 +90,7 @@ BUS = Socket(
                 {"type": "append", "of": "arq_a1", "n": 2, "delta": "lo", "end": "complete", "id": "e1", "ack": True},
             ),
         ),
+        Message("reply", frames.Reply, ({"type": "reply", "to_message": "arq_q1", "payload": {"sum": 3}},)),
     ),
     sends=(
         Message("notice", frames.Notice),
@@ -140,6 +148,7 @@ BUS = Socket(
         "private": ("ack", "error"),
         "system": ("ack", "error"),
         "append": ("ack", "error"),
+        "reply": ("ack", "error"),
     },
     commands=True,
 )

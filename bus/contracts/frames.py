@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
 from ..protocol.appends import LONGEST_TOKEN, LONGEST_UID, MOST_PARTS, MOST_TAKEN
+from ..protocol.asking import LONGEST_ERROR
 from ..protocol.names import CLIENT_ID_RULE, NAME_RULE
 from ..shapes import AgentCard, Card, Epoch, Fault, Message, Object, Seq, Status, WireTime
 from ..version import PROTOCOL
@@ -102,6 +103,20 @@ class _Content(msgspec.Struct, kw_only=True):
         ),
     ] = None
 
+    ask: Annotated[
+        Any,
+        Meta(
+            description=(
+                "An object makes this a question: `timeout` (seconds), `durable` and `correlation`, all optional. "
+                "Any other value is a key of your own."
+            )
+        ),
+    ] = None
+    traceparent: Annotated[
+        Any, Meta(description="The trace context, in the form of the W3C. Any other value is a key of your own.")
+    ] = None
+    tracestate: Annotated[Any, Meta(description="More of the trace context. It counts beside a `traceparent`.")] = None
+
 
 class Event(_Content, kw_only=True):
     """A message to a channel, to a whole room (``room`` alone), or to everybody (``room: "*"``, admins only)."""
@@ -152,6 +167,26 @@ class Append(msgspec.Struct, kw_only=True):
         FrameId | int | None, Meta(description="Named in the answer. For an end it becomes the message's id.")
     ] = None
     ack: Annotated[bool | None, Meta(description="Send an ack when the part is durable.")] = None
+    version: Annotated[Literal["1.0"] | None, Meta(description="`id` is then required and begins with arq_.")] = None
+
+
+class Reply(msgspec.Struct, kw_only=True):
+    """The answer to a question. It goes to its asker, so it has no address."""
+
+    type: Literal["reply"]
+    to_message: Annotated[str, Meta(min_length=1, max_length=LONGEST_UID, description="The `id` of the question.")]
+    reply_to: Annotated[
+        ClientId | None, Meta(description="The `reply_to` of the question, in case two askers chose the same id.")
+    ] = None
+    error: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=LONGEST_ERROR)] | None,
+        Meta(description="Why there is no answer."),
+    ] = None
+    message: Annotated[Any, Meta(description="The text.")] = None
+    payload: Annotated[Object | None, Meta(description="Any JSON object.")] = None
+    metadata: Object | None = None
+    id: Annotated[FrameId | int | None, Meta(description="A repeated id is published once.")] = None
+    ack: Annotated[bool | None, Meta(description="Send an ack when the reply is durable.")] = None
     version: Annotated[Literal["1.0"] | None, Meta(description="`id` is then required and begins with arq_.")] = None
 
 

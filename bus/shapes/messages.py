@@ -35,6 +35,18 @@ class Message(Shape, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     parts: Annotated[list[Any], Meta(description="In a `stream_end` of mode `parts`: all parts.")] | UnsetType = UNSET
+    ask: (
+        Annotated[Object, Meta(description="In a question: its `timeout` in seconds, and whether it is `durable`.")]
+        | UnsetType
+    ) = UNSET
+    reply_to: Annotated[str, Meta(description="In a question: the client that the reply goes to.")] | UnsetType = UNSET
+    correlation: Annotated[str, Meta(description="In a question and its reply: the asker's own mark.")] | UnsetType = (
+        UNSET
+    )
+    to_message: Annotated[str, Meta(description="In a reply: id of the question.")] | UnsetType = UNSET
+    error: Annotated[str, Meta(description="In a reply: why there is no answer.")] | UnsetType = UNSET
+    traceparent: Annotated[str, Meta(description="The trace context, in the form of the W3C.")] | UnsetType = UNSET
+    tracestate: str | UnsetType = UNSET
     client_timestamp: str | UnsetType = UNSET
     event_type: Any | UnsetType = field(name="eventType", default=UNSET)
     source: Any | UnsetType = UNSET

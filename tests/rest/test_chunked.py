@@ -99,6 +99,10 @@ async def test_every_write_of_the_document_does_the_same_when_its_body_is_chunke
     events = await asyncio.to_thread(chunked, rest, "POST", f"{stream}/events?as=agui", {"messages": []})
     assert (events.status_code, "Hello" in events.text) == (200, True), events.text
     done.add("stream_events_post")
+    me = (await asyncio.to_thread(rest.get, "me"))["name"]
+    question = {"to": me, "durable": True, "payload": {"a": 1}}
+    asked = (await write("ask", "POST", "ask", question, 202))["ask"]
+    await write("asks_reply", "POST", f"asks/{asked}/reply", {"payload": {"sum": 3}}, 201)
     rule = {"subject": "everyone", "subject_name": "", "action": "join", "pattern": f"{room}:*", "allow": True}
     grant = await write("grants_create", "POST", "grants", rule, 201)
     assert (await write("grants_update", "PATCH", f"grants/{grant['id']}", {"allow": False}))["allow"] is False
