@@ -52,7 +52,7 @@ export function clients(app, chosen) {
   let detailed = "";
   const text = h("input", {
     type: "search",
-    placeholder: "Find by id, name, status, skill",
+    placeholder: "Find by name, status, skill",
     "aria-label": "Find a client",
     oninput: () => draw(),
   });

@@ -1,7 +1,7 @@
 /** What the page holds of one channel: its newest messages, older pages on demand, and the filters. */
 import { Message } from "../../../arqonbus.js";
 import { summary } from "../../format.js";
-import { merged, sentence } from "./jobs.js";
+import { changesOf, merged, sentence } from "./jobs.js";
 
 /** Messages of one channel that the page holds. Older ones are asked for again when the reader scrolls to them. */
 export const HELD = 10_000;
@@ -50,6 +50,8 @@ let notices = 0;
  */
 export function noticeOf(frame, at) {
   const message = new Message(frame);
+  // The notice itself has no time of the server. Its changes have.
+  frame = { ...frame, timestamp: frame.timestamp ?? changesOf(frame.payload).at(-1)?.at ?? new Date(at).toISOString() };
   const id = `notice-${++notices}`;
   return { id, frame, text: sentence(message.payload), at, message, growing: null, notice: true, version: 0 };
 }

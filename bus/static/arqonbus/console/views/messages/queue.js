@@ -1,6 +1,6 @@
 /** The queue of a work channel: how much waits, who is at work, what is dead, and what an operator can do about it. */
 import { confirm, fill, h, icon, toast } from "../../dom.js";
-import { ago, count, counted, duration, explain, short, time } from "../../format.js";
+import { ago, clockTime, count, counted, duration, explain, short } from "../../format.js";
 import { face, facts } from "../../parts.js";
 import { repeat } from "../../store.js";
 
@@ -152,7 +152,7 @@ export class Queue {
         [
           "Ready",
           overview.oldest
-            ? `${count(overview.ready)}, the oldest since ${time(overview.oldest)}`
+            ? `${count(overview.ready)}, the oldest since ${clockTime(Date.parse(overview.oldest))}`
             : count(overview.ready),
         ],
         ["Later", overview.delayed > 0 && count(overview.delayed)],
@@ -193,8 +193,8 @@ export class Queue {
       ]),
       h("div.job-more.faint", [
         h("span", attemptOf(attempt)),
-        h("span", `since ${ago(since)}`),
-        h("span", { title: until }, `lease until ${time(until)}`),
+        h("span", { title: since }, `claimed ${ago(since)}`),
+        h("span", { title: until }, `until ${clockTime(Date.parse(until))}`),
       ]),
     ]);
   }
