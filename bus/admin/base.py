@@ -23,8 +23,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ..auth import identity
-from ..auth.permissions import Actor
+from ..auth.permissions import HISTORY, Actor, can
 from ..conf.settings import config
+from ..models import Channel
 from ..protocol.errors import BusError
 from ..protocol.values import holds_nul, wrong_with
 from ..sockets.origin import request_address
@@ -52,6 +53,14 @@ def actor_of(request: HttpRequest) -> Actor:
         actor = msgspec.structs.replace(identity.from_request(request), address=request_address(request))
         request._arqonbus_actor = actor  # type: ignore[attr-defined]
     return actor
+
+
+def readable_channels(actor: Actor) -> list[int] | None:
+    """Return the ids of the channels whose messages ``actor`` may read; None for all but the inboxes."""
+    if actor.admin:
+        return None
+    channels = Channel.objects.select_related("room").exclude(kind=Channel.Kind.INBOX)
+    return [channel.pk for channel in channels if can(actor, HISTORY, channel.address, private=channel.room.private)]
 
 
 def counted(number: int, noun: str) -> str:

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 
 from ..auth.permissions import Actor
-from ..models import Channel, Client, Message, Room, validate_name
+from ..models import Channel, Client, Job, Message, Room, validate_name
 from ..protocol.names import Address
 from ..services import channels as channel_service
 from .base import DOOR, BusModelAdmin, InputFilter, actor_of, figure, list_link, page_link
@@ -44,7 +44,9 @@ class NewChannelForm(ChannelForm):
 
     class Meta:
         model = Channel
-        fields = ["name", "description", "type", "ephemeral", "retention_count", "retention_age", "metadata"]
+        fields = [
+            "name", "description", "type", "ephemeral", "retention_count", "retention_age", "work", "metadata",
+        ]  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,12 +88,14 @@ class ChannelAdmin(BusModelAdmin[Channel]):
             "Stored messages",
             {"fields": ["ephemeral", "retention_count", "retention_age", "head", "epoch", "touched_at"]},
         ),
+        ("Leased work", {"fields": ["work"]}),
         ("Metadata", {"fields": ["metadata"]}),
         ("Origin", {"fields": ["hardcoded", "created_at", "created_by"]}),
     ]
     new_fieldsets = [
         (None, {"fields": ["room_name", "name", "description", "type"]}),
         ("Stored messages", {"fields": ["ephemeral", "retention_count", "retention_age"]}),
+        ("Leased work", {"fields": ["work"]}),
         ("Metadata", {"fields": ["metadata"]}),
     ]
 
@@ -126,11 +130,12 @@ class ChannelAdmin(BusModelAdmin[Channel]):
 
     @admin.display(description="look at")
     def look_at(self, channel: Channel) -> Any:
-        """Link to the messages and members of the channel."""
+        """Link to the messages, members and jobs of the channel."""
         return format_html(
-            "{} · {}",
+            "{} · {} · {}",
             list_link(Message, "messages", room=channel.room.name, channel=channel.name),
             list_link(Client, "members", channel=str(channel)),
+            list_link(Job, "jobs", channel=str(channel)),
         )
 
     def get_form(self, request: HttpRequest, obj: Channel | None = None, change: bool = False, **kwargs: Any) -> Any:

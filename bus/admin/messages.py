@@ -14,12 +14,21 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from ..auth.permissions import HISTORY, can
 from ..conf.settings import config
 from ..models import Channel, Client, Message
 from ..protocol.names import WHOLE
 from ..services import audit
-from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, list_link, page_link, pretty
+from .base import (
+    DOOR,
+    InputFilter,
+    ReadOnlyAdmin,
+    UsualFilter,
+    actor_of,
+    list_link,
+    page_link,
+    pretty,
+    readable_channels,
+)
 from .export import FORMATS, export
 
 #: Without a channel, the list covers this many of the newest messages. A search in a whole large log would take minutes.
@@ -142,17 +151,8 @@ class MessageAdmin(ReadOnlyAdmin[Message]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Message]:
         """Return the messages that the user may read."""
         rows = super().get_queryset(request).select_related("channel__room").exclude(channel__kind=Channel.Kind.INBOX)
-        actor = actor_of(request)
-        if not actor.admin:
-            channels = Channel.objects.select_related("room").exclude(kind=Channel.Kind.INBOX)
-            rows = rows.filter(
-                channel__in=[
-                    channel.pk
-                    for channel in channels
-                    if can(actor, HISTORY, channel.address, private=channel.room.private)
-                ]
-            )
-        return rows
+        readable = readable_channels(actor_of(request))
+        return rows if readable is None else rows.filter(channel__in=readable)
 
     @staticmethod
     def _floor(request: HttpRequest) -> int:

@@ -18,8 +18,8 @@ from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bus.models import AccessToken, AuditEntry, Channel, Client, Grant, Membership, Message, Node, Room
-from bus.services import publish, send_private
+from bus.models import AccessToken, AuditEntry, Channel, Client, Grant, Job, Membership, Message, Node, Room
+from bus.services import claim_jobs, publish, reject_job, send_private
 from bus.services.tokens import create as create_token
 from tests.admin.conftest import PASSWORD, Pages
 from tests.conftest import Connect
@@ -27,7 +27,7 @@ from tests.harness.client import WireError
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 
-SHOWN = ["room", "channel", "client", "message", "accesstoken", "grant", "node", "auditentry"]
+SHOWN = ["room", "channel", "client", "job", "message", "accesstoken", "grant", "node", "auditentry"]
 
 
 def audit() -> list[tuple[str, str, str]]:
@@ -50,6 +50,7 @@ def populate(count: int) -> None:
         client = Client.objects.create(client_id=f"client-{number}", node=node, personality={"n": number})
         Membership.objects.create(client=client, channel=channel)
         publish(f"room-{number}:a", message="x")
+        Job.objects.create(channel=channel, seq=1, uid=f"arq_{number}")
         Grant.objects.create(subject="everyone", action="join", pattern=f"room-{number}")
         AccessToken.issue(f"token-{number}", user=get_user_model().objects.create_user(f"user-{number}"))
         AuditEntry.objects.create(actor="x", door="admin", action="x", target=str(number))
@@ -427,3 +428,32 @@ def test_lists_begin_with_what_one_looks_for_and_the_rest_is_a_choice(browser: B
     for query in ("?about=bus", "?about=all", "?room=integriguard", "?channel=dashboard-events"):
         assert "dashboard-events" in listed(f"message/{query}"), query
     assert "science" not in listed("message/?about=bus").partition("</table>")[0]
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_are_found_retried_and_discarded(browser: Browser) -> None:
+    channel = {
+        "room_name": "jobs", "name": "new", "description": "", "type": "custom", "metadata": "{}", "work": '{"attempts": 1}',
+    }  # fmt: skip
+    assert "attempts" in told(
+        browser.post("/admin/bus/channel/add/", {**channel, "work": '{"attempts": 0}'}, follow=True)
+    )
+    browser.post("/admin/bus/channel/add/", channel)
+    publish("jobs:new", message="x")
+    publish("jobs:new", message="y")
+    (claim,) = claim_jobs("jobs:new").claims
+    reject_job(claim.claim, error="nobody can")
+    dead = Job.objects.get(seq=1)
+    page = browser.get("/admin/bus/job/?channel=jobs:new&state=dead")
+    assert [job.pk for job in page.context["cl"].result_list] == [dead.pk]
+    assert "nobody can" in browser.get(f"/admin/bus/job/{dead.pk}/change/").content.decode()
+    keys = list(Job.objects.values_list("pk", flat=True))
+    browser.post("/admin/bus/job/", {"action": "retry", "_selected_action": [dead.pk]})
+    assert list(Job.objects.values_list("state", flat=True)) == ["ready", "ready"]
+    browser.post("/admin/bus/job/", {"action": "discard", "_selected_action": keys})
+    assert list(Job.objects.values_list("state", flat=True)) == ["discarded", "discarded"]
+    assert audit()[0][:2] == ("admin", "discard_job")
+    staff("view_job", "change_job").post("/admin/bus/job/", {"action": "retry", "_selected_action": keys})
+    assert list(Job.objects.values_list("state", flat=True)) == ["discarded", "discarded"]

@@ -1,0 +1,101 @@
+"""``manage.py runworkers``: do the jobs of work channels with functions of the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.utils.module_loading import autodiscover_modules
+
+from ... import workers
+from ...db import faults as database
+from ...protocol.errors import BusError
+from ..base import StoreCommand
+
+#: They end the command once its jobs are finished.
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: Seconds between two looks for jobs when there were none.
+PAUSE = 0.5
+
+
+class Command(StoreCommand):
+    """Run the functions that ``bus.workers.work_on`` registered, until SIGTERM or SIGINT. A job that runs is finished first."""
+
+    help = (
+        "Do the jobs of work channels with the functions that @work_on registered in the workers modules of the apps."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the command's arguments."""
+        parser.add_argument(
+            "channels", nargs="*", metavar="ROOM:CHANNEL", help="Only these channels. The default is all."
+        )
+        parser.add_argument("--threads", type=int, default=1, help="Jobs at the same time. The default is 1.")
+        parser.add_argument("--until-empty", action="store_true", help="End when no job is ready.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Work. Raises ``CommandError`` without a function, or for a channel without one."""
+        autodiscover_modules("workers")
+        wanted = set(options["channels"])
+        registered = [one for one in workers.REGISTERED if not wanted or one.channel in wanted]
+        if missing := sorted(wanted - {one.channel for one in registered}):
+            raise CommandError(f"No function works on {', '.join(missing)}. Decorate one with @work_on.")
+        if not registered:
+            raise CommandError("No app has a module workers with a function that @work_on decorates.")
+        if options["threads"] < 1:
+            raise CommandError("--threads must be at least 1.")
+        self._stop = threading.Event()
+        self._problem: Exception | None = None
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40]
+        name = f"worker-{host}-{os.getpid()}"
+        for one in registered:
+            self.stdout.write(f"{one.function.__module__}.{one.function.__qualname__} works on {one.channel}.")
+        threads = [
+            threading.Thread(
+                target=self._work, args=(registered, f"{name}-{n}", options["until_empty"]), name=f"work-{n}"
+            )
+            for n in range(options["threads"])
+        ]
+        before = {number: signal.signal(number, lambda *_: self._stop.set()) for number in SIGNALS}
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self._problem is not None:
+            raise self._problem
+
+    def _work(self, registered: list[workers.Registered], name: str, until_empty: bool) -> None:
+        actor = workers.as_worker(name)
+        try:
+            while not self._stop.is_set():
+                # Each function gets its turn, however many jobs another one has.
+                found = [self._try(one, actor) for one in registered if not self._stop.is_set()]
+                if not any(found):
+                    if until_empty:
+                        return
+                    self._stop.wait(PAUSE)
+        except BusError as problem:
+            # A wrong channel is a fault of the project. The other threads end with it.
+            self._problem = problem
+            self._stop.set()
+        finally:
+            connection.close()
+
+    def _try(self, one: workers.Registered, actor: Any) -> bool:
+        try:
+            return workers.work_once(one, actor)
+        except DatabaseError as problem:
+            self.stderr.write(database.in_words(problem))
+            connection.close()
+            return False

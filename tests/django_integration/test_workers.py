@@ -1,0 +1,107 @@
+"""Functions of a project that do jobs: `work_on` and `manage.py runworkers`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from bus import services, workers
+from bus.auth.permissions import SYSTEM
+from bus.models import Job, Room
+from bus.protocol.names import Address
+from bus.services import channels
+from bus.services import work as work_service
+from bus.workers import Registered, Rejected, as_worker, work_on, work_once
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NEW = Address("jobs", "new")
+ROBOT = as_worker("robot")
+
+
+@pytest.fixture(autouse=True)
+def _channel() -> Iterator[None]:
+    channels.create_channel(SYSTEM, NEW, work={"attempts": 2, "dead": "jobs:dead"})
+    before = list(workers.REGISTERED)
+    workers.REGISTERED.clear()
+    yield
+    workers.REGISTERED[:] = before
+
+
+def job() -> Job:
+    return Job.objects.get(channel__name="new")
+
+
+def once(function: workers.Function) -> bool:
+    return work_once(Registered("jobs:new", function), ROBOT)
+
+
+def test_the_result_of_the_function_ends_the_job() -> None:
+    services.publish(NEW, {"n": 2})
+
+    @work_on("jobs:new")
+    def double(job: workers.Job) -> dict[str, int]:
+        return {"doubled": job.payload["n"] * 2 + job.attempt + job.seq}
+
+    said = io.StringIO()
+    call_command("runworkers", "jobs:new", until_empty=True, stdout=said)
+    assert "double works on jobs:new." in said.getvalue()
+    assert (job().state, job().result) == ("done", '{"doubled":6}')
+    assert job().client_id.startswith("worker-")
+
+
+def test_the_function_and_the_end_of_its_job_are_one_transaction() -> None:
+    services.publish(NEW, {"n": 1})
+
+    def fails(job: workers.Job) -> None:
+        Room.objects.create(name="half")
+        raise ValueError("no disk")
+
+    assert once(fails)
+    assert not Room.objects.filter(name="half").exists()
+    (failure,) = job().errors
+    assert (job().state, failure["error"], failure["by"]) == ("ready", "ValueError: no disk", "robot")
+    # The next attempt waits a while.
+    assert not once(fails)
+    Job.objects.update(due_at="2020-01-01T00:00:00Z")
+    assert once(fails)
+    assert job().state == "dead"
+
+    def lost(job: workers.Job) -> None:
+        Room.objects.create(name="half")
+        Job.objects.filter(channel__name="new").update(claims=99)
+
+    work_service.retry(SYSTEM, NEW, 1)
+    assert once(lost)
+    assert not Room.objects.filter(name="half").exists()
+
+
+def test_a_rejected_job_is_dead_and_an_unwritable_result_is_a_failure() -> None:
+    services.publish(NEW, {"n": 1})
+
+    def unwritable(job: workers.Job) -> Any:
+        return object()
+
+    def rejects(job: workers.Job) -> None:
+        raise Rejected("not a number")
+
+    assert once(unwritable)
+    Job.objects.update(due_at="2020-01-01T00:00:00Z")
+    assert once(rejects)
+    assert (job().state, job().errors[-1]["error"]) == ("dead", "not a number")
+    assert not once(rejects)
+
+
+def test_without_a_function_nothing_runs() -> None:
+    with pytest.raises(CommandError, match="No app has a module"):
+        call_command("runworkers", until_empty=True)
+    work_on("jobs:new")(lambda job: None)
+    with pytest.raises(CommandError, match="jobs:other"):
+        call_command("runworkers", "jobs:other", until_empty=True)
+    work_on("jobs:missing")(lambda job: None)
+    with pytest.raises(CommandError, match="jobs:missing"):
+        call_command("runworkers", until_empty=True, stdout=io.StringIO())
