@@ -23,7 +23,7 @@ from ..protocol.limits import nesting_within
 from ..protocol.numbers import out_of_range, unusual
 from ..sockets.origin import origin_allowed
 from ..version import VERSION
-from . import metadata, protocol, questioning, reading, tools, working, writing
+from . import metadata, people, protocol, questioning, reading, tools, working, writing
 from .caller import Caller, Later, Result, caller_of
 from .protocol import INITIALIZE, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, PARSE_ERROR, Refused, Request
 
@@ -41,7 +41,8 @@ RUN: dict[str, Callable[[Caller, Any], Result | Later]] = {
     "history": reading.read_history,
     "wait_for_message": reading.wait_for_message,
     "mark": reading.mark,
-    "who_is_there": reading.who_is_there,
+    "who_is_there": people.who_is_there,
+    "set_status": people.set_status,
     "claim": working.claim,
     "renew": working.renew,
     "done": working.done,
@@ -140,7 +141,7 @@ def _call(request: HttpRequest, asked: Request, actor: Actor) -> HttpResponseBas
     """Call a tool. Its errors are results, so that a model can read them. Raises :class:`Refused` for an unknown tool."""
     name = asked.params.get("name")
     tool = tools.TOOLS.get(name) if isinstance(name, str) else None
-    if tool is None or tool.name not in RUN:
+    if tool is None or not tool.stateless:
         raise asked.refused(INVALID_PARAMS, f"Unknown tool: {str(name)[:64]}")
 
     def told(result: Result) -> Answer:

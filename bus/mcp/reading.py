@@ -18,7 +18,7 @@ from ..node.delivery.growing import revoked
 from ..protocol.kept import legible
 from ..protocol.names import WHOLE
 from ..protocol.routing import channel_not_found, invalid_name
-from ..services import channel_lists, history, marking
+from ..services import history, marking
 from ..services.questions import bounded
 from . import arguments
 from .caller import Caller, Later, Result, shown
@@ -60,14 +60,6 @@ def mark(caller: Caller, given: arguments.Mark) -> Result:
     address = caller.address(given.address)
     marked = marking.mark(address, given.seq, actor=caller.actor, back=given.back)
     return {"address": given.address, "mark": marked.seq, "unread": marked.unread}
-
-
-def who_is_there(caller: Caller, given: arguments.WhoIsThere) -> Result:
-    """The members of a channel."""
-    address = caller.address(given.address)
-    info = bounded(lambda: channel_lists.channel_info(caller.actor, address))
-    told = msgspec.to_builtins(info, enc_hook=str)
-    return {"address": given.address, "count": told["participant_count"], "participants": told["participants"]}
 
 
 def wait_for_message(caller: Caller, given: arguments.WaitForMessage) -> Later:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.pure
 
 
 def test_each_tool_is_described_for_a_model() -> None:
-    assert set(door.RUN) <= {name for name, tool in tools.TOOLS.items() if tool.stateless}
+    assert set(door.RUN) == {name for name, tool in tools.TOOLS.items() if tool.stateless}
     for tool in tools.document()["tools"]:
         schema = tool["inputSchema"]
         jsonschema.Draft202012Validator.check_schema(schema)

@@ -101,6 +101,20 @@ async def test_a_question_finds_its_answer_also_in_two_calls(shared_server: BusS
         assert await one.refused("ask", to=name) == "VALIDATION_ERROR"
 
 
+async def test_the_result_of_a_job_answers_who_asked(
+    shared_server: BusServer, fresh_room: str, admin_token: str
+) -> None:
+    address = f"{fresh_room}:jobs"
+    await work_channel(shared_server, admin_token, address)
+    tokens = await two(shared_server, fresh_room)
+    async with agent(shared_server, token=tokens[0]) as one, agent(shared_server, token=tokens[1]) as worker:
+        waiting = asyncio.create_task(one("ask", address=address, payload={"a": 2, "b": 3}, timeout_seconds=WAIT))
+        (job,) = (await worker("claim", address=address, timeout_seconds=WAIT))["claims"]
+        done = await worker("done", claim=job["claim"], result=5)
+        assert (done["state"], done["replied"]) == ("done", True)
+        assert (await waiting)["answer"]["payload"] == {"result": 5}
+
+
 async def test_the_text_of_others_stays_data(shared_server: BusServer, fresh_room: str) -> None:
     tokens = await two(shared_server, fresh_room)
     address = f"{fresh_room}:talk"

@@ -14,6 +14,10 @@ from .messages import Message, new_id
 
 Result = dict[str, Any]
 
+#: Members that one answer names.
+MOST = 200
+#: What a model does not need of a member: its other channels cost more than they say.
+_LEFT_OUT = frozenset({"channels", "personality"})
 #: Questions whose answers are kept for a later call.
 KEPT = 1000
 
@@ -146,8 +150,11 @@ class Calls:
 
     async def who_is_there(self, address: str) -> Result:
         """List the members of a channel."""
-        info = await told((await self._agent.bus()).channel_info(address))
-        return {"address": address, "count": info["participant_count"], "participants": info["participants"]}
+        bus = await self._agent.bus()
+        page = await told(bus._command("list_clients", {"channel": address, "limit": MOST}))
+        members = [{key: row[key] for key in row if key not in _LEFT_OUT} for row in page["clients"]]
+        result: Result = {"address": address, "count": len(members), "participants": members}
+        return result if page["next"] is None else {**result, "more": True}
 
     async def set_status(
         self,
@@ -162,10 +169,10 @@ class Calls:
         if address is not None:
             await self._agent.hear(address)
         bus = await self._agent.bus()
-        await told(bus.set_status(status, task=task, text=text, tokens=tokens, ttl=ttl))
         given = {"status": status, "task": task, "text": text, "tokens": tokens}
-        set_ = {key: value for key, value in given.items() if value is not None}
-        return {"client_id": bus.client_id, "status": set_ or None}
+        await told(bus.set_status(status, task=task, text=text, tokens=tokens, ttl=ttl))
+        said = any(value is not None for value in given.values())
+        return {"client_id": bus.client_id, "status": given if said else None}
 
     # --- work -------------------------------------------------------------------------------------------------------------
 
