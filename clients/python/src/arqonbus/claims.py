@@ -18,6 +18,8 @@ logger = logging.getLogger("arqonbus.client")
 
 #: The largest number of jobs of one claim.
 MOST = 100
+#: How long a job runs at most until the next look at its claim, in seconds.
+LOOK = 30.0
 
 
 class Claims:
@@ -104,18 +106,18 @@ class Claims:
             self.bus._spawn(self._look(job))
 
     async def _watch(self) -> None:
-        """Ask once in each lease whether a long job still belongs to this client. Somebody may have discarded it."""
+        """Ask now and then whether a long job still belongs to this client. Somebody may have discarded it."""
         loop = asyncio.get_running_loop()
         looked: weakref.WeakKeyDictionary[Job, float] = weakref.WeakKeyDictionary()
         while self._hand:
             now = loop.time()
             for job in self.hand():
-                if now - looked.setdefault(job, now) >= job.lease:
+                if now - looked.setdefault(job, now) >= min(job.lease, LOOK):
                     looked[job] = now
                     self.bus._spawn(self._look(job))
-            shortest = min((job.lease for job in self.hand()), default=1.0)
+            shortest = min((job.lease for job in self.hand()), default=LOOK)
             job = None  # type: ignore[assignment] # this frame must not keep it
-            await asyncio.sleep(max(1.0, shortest / 2))
+            await asyncio.sleep(max(0.5, min(shortest, LOOK) / 2))
 
     async def _look(self, job: Job) -> None:
         if job.state != RUNNING or not self.bus.connected:

@@ -158,6 +158,9 @@ class QuestionNotFound(NotFound):
 
     code = "QUESTION_NOT_FOUND"
 
+    def _faults(self) -> str:
+        return str(self.first_detail.get("message") or "")
+
 
 class RoomExists(Conflict):
     """The room already exists."""
@@ -235,11 +238,17 @@ class ClaimLost(Conflict):
         by = self.first_detail.get("by")
         return by if isinstance(by, str) else None
 
+    def _faults(self) -> str:
+        return " ".join(filter(None, (self.why, self.by and f"by {self.by}")))
+
 
 class QuestionEnded(Conflict):
     """The question was answered before, or its time is over. ``details`` has its state."""
 
     code = "QUESTION_ENDED"
+
+    def _faults(self) -> str:
+        return str(self.first_detail.get("state") or "")
 
 
 class RateLimited(TooMuch):
@@ -296,6 +305,10 @@ class AskTimeout(ServerError, TimeoutError):
 
     number = 504
     code = "ASK_TIMEOUT"
+
+    def _faults(self) -> str:
+        to = self.first_detail.get("to")
+        return f"asked: {to}" if isinstance(to, str) and to not in self.message else ""
 
 
 def _leaves(base: type[ServerError]) -> list[type[ServerError]]:

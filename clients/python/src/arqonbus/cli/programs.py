@@ -61,7 +61,7 @@ class Program:
             await _end(process)
         if code:
             how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
-            raise ProgramFailed(f"{last[0]} ({how})" if last else f"The program ended with {how}.")
+            raise ProgramFailed(last[0] if last else f"The program ended with {how}.")
         return result_of(output)
 
     async def _result(self, process: asyncio.subprocess.Process) -> bytes:

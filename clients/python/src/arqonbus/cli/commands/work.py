@@ -13,13 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from ...bus import Bus
-from ...errors import ChannelExists
-from ...jobs import Job
+from ...errors import ChannelExists, Unsendable
+from ...jobs import Job, back_off
 from ...work import Work
 from .. import output
 from ..lookup import must_be_there
 from ..options import DEFAULT_URL, ClientId, IdentityFile, Json, Token, Url, carry_out, check_target, connected
-from ..programs import RESULT, Program
+from ..programs import RESULT, Program, ProgramFailed
 
 #: The exit code of a worker that SIGTERM ended.
 TERMINATED = 143
@@ -103,9 +103,14 @@ async def _run_all(jobs: Work, program: Program, count: int | None, *, json_line
             job = await anext(jobs, None)
             if job is None:
                 return
+            error = None
             async with job:
-                job.result(await program.run(job))
-            _report(job, json_lines=json_lines)
+                try:
+                    job.result(await program.run(job))
+                except (ProgramFailed, OSError, Unsendable) as problem:
+                    error = str(problem)
+                    await job.release(delay=back_off(job.attempt), error=error)
+            _report(job, error, json_lines=json_lines)
             del job  # It must not live on while this waits for the next one.
 
     tasks = [asyncio.ensure_future(one()) for _ in range(min(jobs.concurrency, count or jobs.concurrency))]
@@ -119,8 +124,9 @@ async def _run_all(jobs: Work, program: Program, count: int | None, *, json_line
         await asyncio.wait(tasks)
 
 
-def _report(job: Job, *, json_lines: bool) -> None:
-    error = None if job.error is None else str(job.error)
+def _report(job: Job, error: str | None, *, json_lines: bool) -> None:
+    if error is None and job.error is not None:
+        error = str(job.error)
     if json_lines:
         row = {"channel": job.message.address, "seq": job.seq, "id": job.id, "attempt": job.attempt, "state": job.state}
         output.as_json(row if error is None else {**row, "error": error})
