@@ -498,3 +498,18 @@ async def test_an_end_that_is_refused_leaves_no_open_message(client: Connect, fr
         assert out.state == "aborted"
     texts = [message.text async for message in agent.history(f"{fresh_room}:42")]
     assert all(limit - 1024 < len(text) < limit for text in texts)
+
+
+async def test_an_opening_that_timed_out_leaves_its_run_to_the_next_attempt(
+    client: Connect, fresh_room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, bus = f"{fresh_room}:answers", await client(timeout=0.5)
+    answered = bus._answered
+    monkeypatch.setattr(bus, "_answered", lambda frame: None)
+    with pytest.raises(TimeoutError):
+        await bus.stream(address, run=fresh_room).open()
+    monkeypatch.setattr(bus, "_answered", answered)
+    bus._timeout = WAIT
+    async with bus.stream(address, run=fresh_room) as out:
+        await out.write("the answer")
+    assert (out.state, (await bus.history_page(address)).messages[0].text) == ("complete", "the answer")

@@ -101,9 +101,10 @@ class Owner(ABC):
                 await self._adopt()
             else:
                 await self._begin(self._opening)
-        except (asyncio.CancelledError, TimeoutError):
-            # The server may have opened it, and nobody would end it.
-            self._bus._spawn(self._abandon())
+        except (asyncio.CancelledError, TimeoutError) as problem:
+            # The server may have opened it, and nobody would end it. But a run is opened again, by its name.
+            if isinstance(problem, asyncio.CancelledError) or not self._shared:
+                self._bus._spawn(self._abandon())
             raise
         self._opened = True
         self._bus._streams.add(self)

@@ -48,8 +48,18 @@ class Command(BaseCommand):
             self.stdout.flush()
             async for message in messages:
                 if message.payload.get("role") == "user":
-                    await self.answer(bus, message)
+                    await self.answered(bus, message)
                 place.write(messages.position)
+
+    async def answered(self, bus: arqonbus.Bus, question: arqonbus.Message) -> None:
+        """Answer a question, however long the server is away. The name of the run makes another attempt safe."""
+        while True:
+            try:
+                await self.answer(bus, question)
+            except TimeoutError:
+                self.stderr.write(f"question {question.seq}: the server does not answer; trying again")
+            else:
+                return
 
     async def answer(self, bus: arqonbus.Bus, question: arqonbus.Message) -> None:
         """Write one answer into a stream of its own.
