@@ -61,10 +61,15 @@ class Presence(Publishing):
             logger.warning("the status of this client was not taken: %s", problem)
 
     async def clients(
-        self, *, type: str | None = None, status: str | None = None, skill: str | None = None
+        self,
+        *,
+        type: str | None = None,
+        status: str | None = None,
+        skill: str | None = None,
+        channel: str | None = None,
     ) -> AsyncIterator[dict[str, Any]]:
-        """Yield the connected clients that you may see, over all pages: all, or those of a type, status or skill."""
-        given = {"type": type, "status": status, "skill": skill}
+        """Yield the connected clients that you may see, over all pages: all, or those of a type, status, skill or channel."""
+        given = {"type": type, "status": status, "skill": skill, "channel": channel}
         chosen = {name: value for name, value in given.items() if value is not None}
         after: str | None = ""
         while after is not None:

@@ -122,7 +122,12 @@ class Agent:
         self._loop.call(self._inner.set_status(status, task=task, text=text, tokens=tokens, ttl=ttl))
 
     def clients(
-        self, *, type: str | None = None, status: str | None = None, skill: str | None = None
+        self,
+        *,
+        type: str | None = None,
+        status: str | None = None,
+        skill: str | None = None,
+        channel: str | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Yield the connected clients that you may see. See :meth:`arqonbus.Bus.clients`."""
-        return self._loop.each(self._inner.clients(type=type, status=status, skill=skill))
+        return self._loop.each(self._inner.clients(type=type, status=status, skill=skill, channel=channel))
