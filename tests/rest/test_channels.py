@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.conftest import Connect
 from tests.harness.server import BusServer
-from tests.rest.conftest import Rest
+from tests.rest.conftest import Rest, lately
 
 
 def test_a_channel_is_made_described_changed_and_deleted(admin: Rest, fresh_room: str) -> None:
@@ -91,7 +91,7 @@ def test_a_private_room_is_not_there_for_others(admin: Rest, alice: Rest, anonym
             assert hidden["code"] == missing["code"], path
             assert hidden["message"].replace(fresh_room, nowhere) == missing["message"]
         assert caller.error("POST", f"channels/{fresh_room}:secret/messages", {"message": "x"})["number"] == 404
-        found = caller.get("messages", text="hidden")["results"]
+        found = caller.get("messages", text="hidden", after=lately())["results"]
         assert not [row for row in found if row["room"] == fresh_room]
     # A grant opens it, at once.
     grant = admin.ok(
