@@ -40,7 +40,7 @@ def all_workloads() -> list[Workload]:
         ),
         Workload(
             "work",
-            "leased work: 8 workers claim one job each, end it, and wait for the answer",
+            "leased work: 32 workers claim one job each, end it, and wait for the answer",
             "job",
             work,
             (*ours, "bus-postgres", "nats", "celery"),

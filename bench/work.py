@@ -19,7 +19,7 @@ from bench.contenders import Bus, BusOnPostgres, CeleryOnRedis, Contender, Nats,
 from bench.servers import ROOT, Server
 from bench.workloads import Options, Result, RunFailedError
 
-WORKERS = 8
+WORKERS = 32
 JOBS = 4000
 
 #: What each contender keeps, and what a `kill -9` costs.
@@ -35,7 +35,7 @@ CELERY = (
 
 
 def work(contender: Contender, server: Server, options: Options) -> Result | None:
-    """8 workers, one job at a time each: claim it, end it, and wait until the server has confirmed that."""
+    """32 workers, one job at a time each: claim it, end it, and wait until the server has confirmed that."""
     jobs = options.size(JOBS, 400)
     if isinstance(contender, Bus):
         postgres = isinstance(contender, BusOnPostgres)

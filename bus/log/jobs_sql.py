@@ -6,9 +6,9 @@ PostgreSQL takes the times of jobs from its own clock, because the clocks of the
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from django.db import connection
 from django.utils import timezone
@@ -63,22 +63,45 @@ class JobStatements(Protocol):
         """Return how many jobs of each work channel are ready and due, counted up to ``most``."""
         ...
 
-    def lock(self, cursor: Any, keys: Sequence[int]) -> list[Job]:
-        """Return the jobs with these ids, and lock their rows in the order of the ids."""
-        ...
+    def look(self, cursor: Any, wanted: Wanted, patience: float) -> Look:
+        """Read what a transaction needs, and lock the rows of jobs: those of ``wanted.keys``, and those that are due.
 
-    def lock_due(self, cursor: Any, channel_id: int, now: datetime, most: int) -> list[tuple[Job, str | None]]:
-        """Return the oldest ready jobs of a channel that nobody has locked, each with its message's frame, and lock their rows.
-
-        The frame is None where somebody deleted the message itself.
+        ``patience`` is how many seconds the transaction waits for any lock (PostgreSQL).
         """
         ...
 
-    def held(self, cursor: Any, client_ids: Sequence[str]) -> dict[str, int]:
-        """Return how many claimed jobs each of these clients has. Clients without any are left out."""
-        ...
+
+class Wanted(NamedTuple):
+    """What a transaction needs to know: the jobs ``keys``, how many jobs the clients ``names`` have, and jobs to claim.
+
+    ``due`` says how many ready jobs of which channels are wanted at most. Those left over are counted up to ``counted``.
+    """
+
+    keys: Sequence[int]
+    names: Sequence[str]
+    due: Mapping[int, int]
+    counted: int
 
 
+class Look(NamedTuple):
+    """What a transaction knows.
+
+    ``now`` is the time of the clock that all jobs go by. ``jobs`` are locked, in the order of their ids. ``held`` are the
+    numbers of claimed jobs of clients that have any. ``due`` are the oldest ready jobs of each channel that nobody has locked.
+    Each comes with its message's frame, or with None where somebody deleted the message itself. ``ready`` are the numbers of
+    ready jobs, including those in ``due``.
+    """
+
+    now: datetime
+    jobs: list[Job]
+    held: dict[str, int]
+    due: dict[int, list[tuple[Job, str | None]]]
+    ready: dict[int, int]
+
+
+_NOW = "SELECT clock_timestamp() FROM set_config('lock_timeout', %s, true)"
+_READY_NOW = f"{_READY} WHERE id = ANY(%s) AND work IS NOT NULL".replace("%s", "clock_timestamp()", 1)
+_SQLITE_LIST = "SELECT value FROM json_each(%s)"
 #: The columns of a job, in the order of the model's fields.
 _FIELDS = tuple(field.attname for field in Job._meta.concrete_fields)
 _COLUMNS = ", ".join(f"bus_job.{name}" for name in _FIELDS)
@@ -86,7 +109,7 @@ _LOCK = f"SELECT {_COLUMNS} FROM bus_job WHERE id IN ({{keys}}) ORDER BY id"
 _DUE = (
     f"SELECT {_COLUMNS}, bus_message.frame FROM bus_job LEFT JOIN bus_message"
     " ON bus_message.channel_id = bus_job.channel_id AND bus_message.seq = bus_job.seq"
-    " WHERE bus_job.channel_id = %s AND bus_job.state = 'ready' AND bus_job.due_at <= %s"
+    " WHERE bus_job.channel_id = %s AND bus_job.state = 'ready' AND bus_job.due_at <= {now}"
     " ORDER BY bus_job.due_at, bus_job.id LIMIT %s"
 )
 _HELD = "SELECT client_id, count(*) FROM bus_job WHERE state = 'claimed' AND client_id IN ({names}) GROUP BY client_id"
@@ -141,17 +164,22 @@ class SqliteJobs:
         )
         return dict(cursor.fetchall())
 
-    def lock(self, cursor: Any, keys: Sequence[int]) -> list[Job]:
-        cursor.execute(_LOCK.format(keys="SELECT value FROM json_each(%s)"), (json_text(keys),))
-        return list(map(_sqlite_job, cursor.fetchall()))
-
-    def lock_due(self, cursor: Any, channel_id: int, now: datetime, most: int) -> list[tuple[Job, str | None]]:
-        cursor.execute(_DUE, (channel_id, connection.ops.adapt_datetimefield_value(now), most))
-        return [(_sqlite_job(row[:-1]), row[-1]) for row in cursor.fetchall()]
-
-    def held(self, cursor: Any, client_ids: Sequence[str]) -> dict[str, int]:
-        cursor.execute(_HELD.format(names="SELECT value FROM json_each(%s)"), (json_text(client_ids),))
-        return dict(cursor.fetchall())
+    def look(self, cursor: Any, wanted: Wanted, patience: float) -> Look:
+        now = self.now(cursor, patience)
+        jobs: list[Job] = []
+        held: dict[str, int] = {}
+        due: dict[int, list[tuple[Job, str | None]]] = {}
+        if wanted.keys:
+            cursor.execute(_LOCK.format(keys=_SQLITE_LIST), (json_text(wanted.keys),))
+            jobs = list(map(_sqlite_job, cursor.fetchall()))
+        if wanted.names:
+            cursor.execute(_HELD.format(names=_SQLITE_LIST), (json_text(wanted.names),))
+            held = dict(cursor.fetchall())
+        for channel_id, most in wanted.due.items():
+            cursor.execute(_DUE.format(now="%s"), (channel_id, connection.ops.adapt_datetimefield_value(now), most))
+            due[channel_id] = [(_sqlite_job(row[:-1]), row[-1]) for row in cursor.fetchall()]
+        ready = self.ready(cursor, list(due), wanted.counted + max(wanted.due.values())) if due else {}
+        return Look(now, jobs, held, due, ready)
 
 
 class PostgresqlJobs:
@@ -161,10 +189,7 @@ class PostgresqlJobs:
         if patience is None:
             cursor.execute("SELECT clock_timestamp()")
         else:
-            cursor.execute(
-                "SELECT clock_timestamp() FROM set_config('lock_timeout', %s, true)",
-                (str(max(1, round(patience * 1000))),),
-            )
+            cursor.execute(_NOW, (str(max(1, round(patience * 1000))),))
         now: datetime = cursor.fetchone()[0]
         return now
 
@@ -191,23 +216,42 @@ class PostgresqlJobs:
         )
 
     def ready(self, cursor: Any, channel_ids: Sequence[int], most: int) -> dict[int, int]:
-        cursor.execute(
-            f"{_READY} WHERE id = ANY(%s) AND work IS NOT NULL".replace("%s", "clock_timestamp()", 1),
-            (most, list(channel_ids)),
-        )
+        cursor.execute(_READY_NOW, (most, list(channel_ids)))
         return dict(cursor.fetchall())
 
-    def lock(self, cursor: Any, keys: Sequence[int]) -> list[Job]:
-        cursor.execute(_LOCK.format(keys="SELECT unnest(%s::bigint[])") + " FOR NO KEY UPDATE", (list(keys),))
-        return list(map(_job, cursor.fetchall()))
+    def look(self, cursor: Any, wanted: Wanted, patience: float) -> Look:
+        # One message to the server and one back: each way costs about as much as one of the statements.
+        asked: list[tuple[str, list[Any]]] = [(_NOW, [str(max(1, round(patience * 1000)))])]
+        if wanted.keys:
+            keys = _LOCK.format(keys="SELECT unnest(%s::bigint[])")
+            asked.append((f"{keys} FOR NO KEY UPDATE", [list(wanted.keys)]))
+        if wanted.names:
+            asked.append((_HELD.format(names="SELECT unnest(%s::text[])"), [list(wanted.names)]))
+        due_now = _DUE.format(now="clock_timestamp()") + " FOR NO KEY UPDATE OF bus_job SKIP LOCKED"
+        asked += [(due_now, [channel_id, most]) for channel_id, most in wanted.due.items()]
+        if wanted.due:
+            asked.append((_READY_NOW, [wanted.counted + max(wanted.due.values()), list(wanted.due)]))
+        found = iter(_several(cursor, asked))
+        now: datetime = next(found)[0][0]
+        jobs = list(map(_job, next(found))) if wanted.keys else []
+        held = dict(next(found)) if wanted.names else {}
+        due = {channel_id: [(_job(row[:-1]), row[-1]) for row in next(found)] for channel_id in wanted.due}
+        return Look(now, jobs, held, due, dict(next(found)) if wanted.due else {})
 
-    def lock_due(self, cursor: Any, channel_id: int, now: datetime, most: int) -> list[tuple[Job, str | None]]:
-        cursor.execute(_DUE + " FOR NO KEY UPDATE OF bus_job SKIP LOCKED", (channel_id, now, most))
-        return [(_job(row[:-1]), row[-1]) for row in cursor.fetchall()]
 
-    def held(self, cursor: Any, client_ids: Sequence[str]) -> dict[str, int]:
-        cursor.execute(_HELD.format(names="SELECT unnest(%s::text[])"), (list(client_ids),))
-        return dict(cursor.fetchall())
+def _several(cursor: Any, asked: Sequence[tuple[str, list[Any]]]) -> list[list[Any]]:
+    """Return the rows of each statement. psycopg's usual cursor, which binds on the client's side, sends all at once."""
+    if not hasattr(cursor, "mogrify"):
+        found = []
+        for statement, parameters in asked:
+            cursor.execute(statement, parameters)
+            found.append(cursor.fetchall())
+        return found
+    cursor.execute("; ".join(statement for statement, _ in asked), [value for _, values in asked for value in values])
+    found = [cursor.fetchall()]
+    while cursor.nextset():
+        found.append(cursor.fetchall())
+    return found
 
 
 def statements() -> JobStatements:

@@ -7,7 +7,7 @@ clients. Other callers call :func:`announce_work`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from .. import shapes
 from ..conf.settings import config
 from ..log import Contended
 from ..log.jobs import CLAIMED, DEAD, DONE, READY
-from ..log.jobs_sql import statements
+from ..log.jobs_sql import Look, Wanted, statements
 from ..models import Job, Message
 from ..monitoring import metrics
 from ..protocol.errors import BusError, ErrorCode
@@ -91,14 +91,16 @@ def carry_out(operation: Operation) -> Any:
 
 
 def _apply(operations: Sequence[Operation]) -> Outcome:
-    batch = WorkBatch()
     answers: list[Any] = [None] * len(operations)
     claims = [(i, o) for i, o in enumerate(operations) if isinstance(o, Claim)]
     ends = [(i, o) for i, o in enumerate(operations) if not isinstance(o, Claim)]
-    if ends:
-        _end(batch, ends, answers)
+    named = _named(ends, answers)
+    look = _look(claims, named)
+    batch = WorkBatch(look.now)
+    if named:
+        _end(batch, ends, named, look, answers)
     if claims:
-        _claim(batch, claims, answers)
+        _claim(batch, claims, look, answers)
     batch.write()
     for i, operation in ends:
         answer = answers[i]
@@ -108,12 +110,24 @@ def _apply(operations: Sequence[Operation]) -> Outcome:
     return Outcome(answers, batch.changes, batch.ready)
 
 
+def _look(claims: Sequence[tuple[int, Claim]], named: Mapping[int, claim_tokens.Claimed]) -> Look:
+    """Read and lock what the operations need."""
+    due: dict[int, int] = {}
+    for _, claim in claims:
+        if claim.ref.work is not None:
+            due[claim.ref.id] = due.get(claim.ref.id, 0) + claim.most
+    names = {claim.worker.client_id for _, claim in claims} if config().claims else ()
+    wanted = Wanted([one.job for one in named.values()], sorted(names), due, COUNTED)
+    with connection.cursor() as wrapper, connection.wrap_database_errors:
+        return statements().look(wrapper.cursor, wanted, PATIENCE)
+
+
 # --- claims -------------------------------------------------------------------------------------------------------------
 
 
-def _claim(batch: WorkBatch, claims: Sequence[tuple[int, Claim]], answers: list[Any]) -> None:
+def _claim(batch: WorkBatch, claims: Sequence[tuple[int, Claim]], look: Look, answers: list[Any]) -> None:
     batch.meet(claim.ref for _, claim in claims)
-    room = _room({claim.worker for _, claim in claims})
+    room = _room({claim.worker for _, claim in claims}, look.held)
     by_channel: dict[int, list[tuple[int, Claim]]] = {}
     for i, claim in claims:
         if claim.ref.work is None:
@@ -123,23 +137,22 @@ def _claim(batch: WorkBatch, claims: Sequence[tuple[int, Claim]], answers: list[
         else:
             by_channel.setdefault(claim.ref.id, []).append((i, claim))
     for channel_id, some in by_channel.items():
-        _claim_in(batch, channel_id, some, answers, room)
+        _claim_in(batch, channel_id, some, look, answers, room)
 
 
 def _claim_in(
     batch: WorkBatch,
     channel_id: int,
     claims: Sequence[tuple[int, Claim]],
+    look: Look,
     answers: list[Any],
     room: dict[str, int],
 ) -> None:
     """Give the ready jobs of one channel to its claims, in the order of both."""
     known = {i: _unheard(batch, claim) for i, claim in claims if claim.have is not None}
-    wanted = sum(claim.most for _, claim in claims)
+    due = look.due[channel_id]
     frames = _frames(channel_id, [job for some in known.values() for job in some])
     jobs: deque[Job] = deque()
-    with connection.cursor() as wrapper, connection.wrap_database_errors:
-        due = statements().lock_due(wrapper.cursor, channel_id, batch.now, wanted)
     for job, frame in due:
         if frame is None:
             # Somebody deleted the message itself.
@@ -160,9 +173,7 @@ def _claim_in(
             most -= 1
             if claim.worker.client_id in room:
                 room[claim.worker.client_id] -= 1
-    # Where fewer jobs were found than wanted, all are taken.
-    ready = _count_ready(channel_id, COUNTED + len(due)) - len(due) + len(jobs) if len(due) == wanted else len(jobs)
-    ready = min(max(ready, 0), COUNTED)
+    ready = min(max(look.ready.get(channel_id, 0) - len(due) + len(jobs), 0), COUNTED)
     for i, claim in claims:
         rule = claim.ref.work
         assert rule is not None
@@ -192,15 +203,10 @@ def _unheard(batch: WorkBatch, claim: Claim) -> list[Job]:
     return [job for job in own.order_by("claimed_at", "id")[: COUNTED + claim.most] if job.pk not in heard]
 
 
-def _room(workers: set[Worker]) -> dict[str, int]:
-    """Return how many more jobs each client may have. Empty without a limit."""
+def _room(workers: set[Worker], held: Mapping[str, int]) -> dict[str, int]:
+    """Return how many more jobs each client may have, beside those that it has. Empty without a limit."""
     most = config().claims
-    if not most:
-        return {}
-    names = {worker.client_id for worker in workers}
-    with connection.cursor() as wrapper, connection.wrap_database_errors:
-        counts = statements().held(wrapper.cursor, sorted(names))
-    return {name: most - counts.get(name, 0) for name in names}
+    return {worker.client_id: most - held.get(worker.client_id, 0) for worker in workers} if most else {}
 
 
 def _too_many() -> BusError:
@@ -217,11 +223,6 @@ def _frames(channel_id: int, jobs: Sequence[Job]) -> dict[int, bytes]:
     return {seq: legible(frame.encode(), seq) for seq, frame in rows.values_list("seq", "frame")}
 
 
-def _count_ready(channel_id: int, most: int) -> int:
-    with connection.cursor() as wrapper, connection.wrap_database_errors:
-        return statements().ready(wrapper.cursor, [channel_id], most).get(channel_id, 0)
-
-
 def ready_now(channel_ids: Sequence[int]) -> dict[int, int]:
     """Return how many jobs of each of these work channels are ready and due, counted up to :data:`LOOKED`.
 
@@ -234,8 +235,8 @@ def ready_now(channel_ids: Sequence[int]) -> dict[int, int]:
 # --- the ends of claims ---------------------------------------------------------------------------------------------------
 
 
-def _end(batch: WorkBatch, ends: Sequence[tuple[int, Operation]], answers: list[Any]) -> None:
-    """Renew claims, and end them. The answer of a job that is done here is a tuple with it, until its reply is written."""
+def _named(ends: Sequence[tuple[int, Operation]], answers: list[Any]) -> dict[int, claim_tokens.Claimed]:
+    """Return what the tokens name, by the places of their operations. Wrong tokens have their answer."""
     named: dict[int, claim_tokens.Claimed] = {}
     for i, operation in ends:
         assert not isinstance(operation, Claim)
@@ -244,10 +245,18 @@ def _end(batch: WorkBatch, ends: Sequence[tuple[int, Operation]], answers: list[
             answers[i] = BusError(ErrorCode.CLAIM_NOT_FOUND)
         else:
             named[i] = found
-    jobs: dict[int, Job] = {}
-    if named:
-        with connection.cursor() as wrapper, connection.wrap_database_errors:
-            jobs = {job.pk: job for job in statements().lock(wrapper.cursor, [one.job for one in named.values()])}
+    return named
+
+
+def _end(
+    batch: WorkBatch,
+    ends: Sequence[tuple[int, Operation]],
+    named: Mapping[int, claim_tokens.Claimed],
+    look: Look,
+    answers: list[Any],
+) -> None:
+    """Renew claims, and end them. The answer of a job that is done here is a tuple with it, until its reply is written."""
+    jobs = {job.pk: job for job in look.jobs}
     if any(i in named and not isinstance(operation, Done) for i, operation in ends):
         batch.look_up(jobs.values())
     for i, operation in ends:

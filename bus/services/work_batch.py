@@ -39,12 +39,15 @@ _ERRORS = _PLACES.index("errors")
 class WorkBatch:
     """The jobs that one transaction changes. Make it inside the transaction, and call :meth:`write` at its end.
 
-    ``changes`` and ``ready`` are those of ``work_operations.Outcome``.
+    ``now`` is the time of the clock that all jobs go by, where the caller has asked for it. ``changes`` and ``ready`` are
+    those of ``work_operations.Outcome``.
     """
 
-    def __init__(self) -> None:
-        with connection.cursor() as wrapper, connection.wrap_database_errors:
-            self.now = statements().now(wrapper.cursor, PATIENCE)
+    def __init__(self, now: datetime | None = None) -> None:
+        if now is None:
+            with connection.cursor() as wrapper, connection.wrap_database_errors:
+                now = statements().now(wrapper.cursor, PATIENCE)
+        self.now = now
         self.changes: list[WorkChange] = []
         self.ready: dict[int, int] = {}
         self._moved: dict[int, Job] = {}
