@@ -95,7 +95,7 @@ async def test_a_visitor_without_the_right_sees_the_queue_and_no_button(
     await bus._command("reject", {"claim": await claim(bus, address), "error": "never"})
     page = await (await console(shared_server)).open(f"messages/{address}")
     await page.get_by_role("button", name="Queue").click()
-    await expect(page.locator(".queue-jobs .job.dead")).to_have_count(1)
+    await expect(page.locator(".queue-jobs .job-item.dead")).to_have_count(1)
     await expect(page.locator(".queue-jobs").get_by_role("button", name="Retry")).to_have_count(0)
     await expect(page.locator(".queue-jobs").get_by_role("button", name="Discard")).to_have_count(0)
 

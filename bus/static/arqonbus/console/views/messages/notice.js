@@ -16,7 +16,7 @@ export function showNotice(pane, { frame }, select) {
   const counts = [...countsOf(payload)];
   const all = counts.reduce((sum, [, value]) => sum + value, 0);
   const rows = changes.map(({ what, seq, by, at }) =>
-    h("li.job", [
+    h("li.job-item", [
       h("div.job-head", [
         h("span.faint.mono", at ? time(at) : ""),
         h(

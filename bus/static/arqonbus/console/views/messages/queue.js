@@ -184,7 +184,7 @@ export class Queue {
 
   /** @param {WorkOverview["claimed"][number]} job */
   #claimed({ seq, by, attempt, since, lease_until: until }) {
-    return h("li.job", [
+    return h("li.job-item", [
       h("div.job-head", [
         this.#link(seq),
         by && h("a.who", { href: `#/clients/${by}` }, face(by), h("span.cut", by)),
@@ -203,7 +203,7 @@ export class Queue {
   #dead({ seq, attempts, errors, at }) {
     const last = /** @type {Record<string, any> | undefined} */ (errors.at(-1));
     const said = typeof last?.error === "string" ? last.error : "";
-    return h("li.job.dead", [
+    return h("li.job-item.dead", [
       h("div.job-head", [
         this.#link(seq),
         h("span.faint", `after ${counted(attempts, "attempt")}, ${ago(at)}`),
