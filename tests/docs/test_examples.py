@@ -33,6 +33,7 @@ PAGES = [
     "docs/quickstart.md",
     "docs/how-to.md",
     "docs/llm-answers.md",
+    "docs/agents.md",
     "docs/clients.md",
     "clients/python/README.md",
 ]
@@ -73,6 +74,8 @@ def run_block(block: Block, server: BusServer, folder: Path, command: list[str],
     file = folder / "block"
     file.write_text(code.replace("localhost:8765", f"{server.host}:{server.port}"), encoding="utf-8")
     env = client_environment(server, PATH=f"{folder}:{os.environ['PATH']}")
+    if "ARQONBUS_TOKEN" in block.code:
+        env["ARQONBUS_TOKEN"] = server.create_token("a reader of the docs", admin=True)
     env["PYTHONPATH"] += f"{os.pathsep}{frameworks.FOLDER}"
     if block.mark.startswith("run until: "):
         wanted = block.mark.removeprefix("run until: ")
