@@ -50,7 +50,7 @@ class _Middleware:
 
 
 class CrossOriginMiddleware(_Middleware):
-    """Allows pages of other origins to use REST and event streams (CORS), if they may open a socket.
+    """Allows pages of other origins to use REST, event streams and MCP (CORS), if they may open a socket.
 
     The rule is that of sockets (``origin_allowed``): ARQONBUS_ALLOWED_ORIGINS, and in DEBUG the pages of this machine. Such a
     page sends a token. It cannot use cookies, since no answer allows credentials.
@@ -67,14 +67,15 @@ class CrossOriginMiddleware(_Middleware):
             patch_vary_headers(response, ("Origin",))
             if _may_read(request):
                 response.headers["Access-Control-Allow-Origin"] = request.headers["Origin"]
-                response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+                response.headers["Access-Control-Expose-Headers"] = "Retry-After, WWW-Authenticate"
         return response
 
 
 #: The methods and headers that a page may send. A browser remembers them for 600 seconds.
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, PATCH, DELETE",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID, MCP-Protocol-Version, Mcp-Method, Mcp-Name, "
+    "Arqonbus-Client-Id",
     "Access-Control-Max-Age": "600",
     "Cache-Control": "no-store",
 }
@@ -87,9 +88,10 @@ def _may_read(request: HttpRequest) -> bool:
 
 def _of_the_api(request: HttpRequest) -> bool:
     try:
-        return resolve(request.path_info).namespaces == ["bus", "api"]
+        found = resolve(request.path_info)
     except Resolver404:
         return False
+    return found.namespaces == ["bus", "api"] or found.view_name == "bus:mcp"
 
 
 class PlainRequestMiddleware(_Middleware):

@@ -83,6 +83,7 @@ class _Listening:
     def __init__(self, receive: Any, send: Any) -> None:
         self._receive = receive
         self._send = send
+        self._receiving: asyncio.Future[Any] | None = None
         self._rest: Rest | None = None
         self._start: Any = None
         # Many clients come back at once after a restart. Each one that Django works on may take a thread.
@@ -95,11 +96,16 @@ class _Listening:
         """Let Django begin the answer, and send its rest."""
         scope[_KEY] = self
         try:
-            await http(scope, self._receive_for_django, self._send_for_django)
+            try:
+                await http(scope, self._receive_for_django, self._send_for_django)
+            finally:
+                self._out()
+            if self._begun and self._rest is not None and not self._gone:
+                await self._finish(self._rest)
         finally:
-            self._out()
-        if self._begun and self._rest is not None and not self._gone:
-            await self._finish(self._rest)
+            if self._receiving is not None:
+                self._receiving.cancel()
+                await asyncio.gather(self._receiving, return_exceptions=True)
 
     def leave(self, rest: Rest) -> AsyncGenerator[bytes]:
         """Take over the ``rest``. Returns the empty body for the view's answer."""
@@ -113,8 +119,20 @@ class _Listening:
         for chunk in empty:
             yield chunk
 
+    async def _next(self) -> Any:
+        """The next message of the server. A cancelled caller leaves it to the next one.
+
+        Django cancels its listener when its answer is complete. Some servers take a cancelled ``receive`` for the end of the
+        connection, such as gunicorn.
+        """
+        if self._receiving is None:
+            self._receiving = asyncio.ensure_future(self._receive())
+        message = await asyncio.shield(self._receiving)
+        self._receiving = None
+        return message
+
     async def _receive_for_django(self) -> Any:
-        message = await self._receive()
+        message = await self._next()
         if message["type"] == "http.disconnect":
             self._gone = True
         elif not message.get("more_body", False) and self._inside is None:
@@ -157,5 +175,5 @@ class _Listening:
                 raise result
 
     async def _left(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self._next())["type"] != "http.disconnect":
             pass

@@ -14,7 +14,7 @@ from ..publishing.django import publish_frames
 from ..services import growing
 from ..shapes import Published
 from . import arguments
-from .caller import Caller, Result, shown
+from .caller import INBOX, Caller, Result, shown
 
 
 def publish(caller: Caller, given: arguments.Publish) -> Result:
@@ -23,6 +23,8 @@ def publish(caller: Caller, given: arguments.Publish) -> Result:
         raise _wrong("text", "Give `text`, `payload`, or both.")
     if (given.address is None) == (given.to is None):
         raise _wrong("address", "Give `address`, or `to` for a private message.")
+    if given.address == INBOX:
+        raise _wrong("address", "An inbox gets private messages. Give `to`.")
     content = {"message": given.text, "payload": given.payload, "id": given.id}
     if given.to is None:
         inbound = caller.frame(room=given.address, deliver_at=given.deliver_at, **content)

@@ -44,6 +44,7 @@ async def test_the_official_client_takes_part_in_both_versions(
         assert (message["from"], message["text"], message["payload"], message["seq"]) == (name, "hello", {"n": 1}, 1)
         assert await robot.refused("history", address="no spaces:here") == "INVALID_NAME"
         assert await robot.refused("publish", address=address) == "VALIDATION_ERROR"
+        assert await robot.refused("publish", address="inbox", text="x") == "VALIDATION_ERROR"
         assert await robot.refused("publish", address=address, text="x", to=["y"]) == "VALIDATION_ERROR"
         assert await robot.refused("publish", to=["nobody-at-all"], text="x") == "TARGET_NOT_FOUND"
         assert await robot.refused("history", address=f"{fresh_room}:nothing") == "CHANNEL_NOT_FOUND"

@@ -59,7 +59,7 @@ def answer_to(server: BusServer, method: str, path: str, headers: dict[str, str]
 @pytest.mark.parametrize("kind", ["daphne", "uvicorn"])
 async def test_the_origins_of_the_setting_may_read_and_no_others(start_server: StartServer, kind: ServerKind) -> None:
     server = await asyncio.to_thread(start_server, kind, env={**PRODUCTION, "ARQONBUS_ALLOWED_ORIGINS": APP})
-    for path in ("/api/v1/me", "/api/v1/rooms", "/api/v1/channels/no:such/events", "/api/openapi.json"):
+    for path in ("/api/v1/me", "/api/v1/rooms", "/api/v1/channels/no:such/events", "/api/openapi.json", "/mcp"):
         answer = answer_to(server, "GET", path, {"Origin": APP})
         assert answer.headers["Access-Control-Allow-Origin"] == APP, path
         assert "Access-Control-Allow-Credentials" not in answer.headers

@@ -259,6 +259,37 @@ async def test_who_hangs_up_ends_the_events_before_and_after_their_beginning() -
     assert early.got == []
 
 
+async def test_a_cancelled_look_of_django_costs_no_message_of_the_server() -> None:
+    """Django cancels its listener for the disconnect, which a server may take for one."""
+    looks = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            return {"type": "http.request"}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def cancels(scope: Any, own_receive: Any, send: Any) -> None:
+        listener = asyncio.ensure_future(own_receive())
+        await listener
+        listener = asyncio.ensure_future(own_receive())
+        await asyncio.sleep(0)
+        listener.cancel()
+        inner: list[dict[str, Any]] = [{"type": "http.request"}]
+
+        async def given() -> dict[str, Any]:
+            return inner.pop()
+
+        await django()(scope, given, send)
+
+    peer = Peer()
+    async with asyncio.timeout(20):
+        await listening.serve(cancels, dict(SCOPE), receive, peer.send)
+    assert (peer.body(), looks) == (b"one two", 2)
+
+
 async def test_a_failure_of_the_events_is_the_servers_to_handle() -> None:
     async def failing() -> AsyncGenerator[bytes]:
         yield b"one"

@@ -50,6 +50,8 @@ class Calls:
             raise _wrong("text", "Give `text`, `payload`, or both.")
         if (address is None) == (to is None):
             raise _wrong("address", "Give `address`, or `to` for a private message.")
+        if address == "inbox":
+            raise _wrong("address", "An inbox gets private messages. Give `to`.")
         bus = await self._agent.bus()
         if to is not None:
             receipt = await told(bus.private(to, text, payload=payload, id=id))
