@@ -68,7 +68,7 @@ _PRIVATE_KEYS = frozenset(
 )
 _ENVELOPE_KEYS = _PRIVATE_KEYS | {"command", "parameters", "eventType"}
 _TELEMETRY_KEYS = _PRIVATE_KEYS | {"eventType", "source"}
-_NEVER_PARAMETERS = _ENVELOPE_KEYS - {"metadata", "echo"}
+_NEVER_PARAMETERS = _ENVELOPE_KEYS - {"metadata", "echo", "seq"}
 #: Aliases of commands, of telemetry and of private messages. In other frames they are the sender's own keys.
 _COMMAND_ALIASES = frozenset({"args", "params"})
 _TELEMETRY_ALIASES = frozenset({"event_type"})

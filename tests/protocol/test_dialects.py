@@ -208,6 +208,7 @@ def test_what_stands_beside_the_parameters_are_hints() -> None:
     assert inbound.room == "science"
     # Beside a command `sender` is an alias of `from`; within its payload it is a parameter of `history`.
     assert read({"command": "history", "sender": "me"}).hints == {}
+    assert read({"command": "mark", "seq": 3, "token": "t", "ack": True}).hints == {"seq": 3}
     assert read(v1("command", payload={"command": "history", "sender": "bob"})).hints == {"sender": "bob"}
     inside = read(v1("command", payload={"command": "history", "limit": 5, "parameters": None}))
     assert (inside.hints, inside.parameters) == ({"limit": 5}, {})
