@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -199,34 +198,3 @@ async def test_who_takes_an_id_without_proof_neither_answers_nor_hears_for_it(
     error = await refused(asker.publish(ack=True, type="reply", to_message=of_adder, payload={"secret": 1}))
     assert (error["code"], error["details"][0]["state"]) == ("QUESTION_ENDED", "timeout")
     await thief.expect_nothing(type="reply")
-
-
-async def test_a_thousand_asks_among_fifty_clients_reach_their_askers_only(
-    shared_server: BusServer, wire: Connect, name: Name
-) -> None:
-    """Everybody asks and answers everybody; each reply comes to who asked, with the number that was asked."""
-    clients = [await wire(shared_server, client_id=name(f"c{n}")) for n in range(50)]
-    rounds = 20
-
-    async def answers(client: WireClient) -> None:
-        for _ in range(rounds):
-            question = await client.expect(type="private", timeout=60)
-            await client.publish(
-                type="reply",
-                to_message=question["id"],
-                reply_to=question["reply_to"],
-                payload={"for": question["reply_to"], "n": question["payload"]["n"]},
-            )
-
-    async def asks(index: int) -> None:
-        wanted = set()
-        for n in range(rounds):
-            to = clients[(index + n + 1) % len(clients)].client_id
-            sent = await clients[index].publish(type="private", to=to, payload={"n": n}, ask={"timeout": 60})
-            wanted.add((sent["id"], n))
-        replies = await clients[index].expect_all(rounds, type="reply", timeout=60)
-        assert {(reply["correlation"], reply["payload"]["n"]) for reply in replies} == wanted
-        assert {reply["payload"]["for"] for reply in replies} == {clients[index].client_id}
-
-    await asyncio.gather(*map(answers, clients), *map(asks, range(len(clients))))
-    assert all(frame["type"] != "error" for client in clients for frame in client.frames)
