@@ -61,6 +61,7 @@ async def test_a_status_and_a_card_are_found(client: Connect, fresh_room: str, s
         await ada.set_status("x" * 1000)
 
 
+@pytest.mark.chaos
 async def test_the_status_is_said_again_after_a_restart_of_the_server(
     start_server: StartServer, client: Connect
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import logging
+import pickle
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -216,6 +218,26 @@ async def test_jobs_that_nobody_takes_go_back(
         await kept.done()
 
 
+async def test_what_the_block_does_to_itself_ends_no_loop(
+    boss: arqonbus.Bus, client: Connect, fresh_room: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, worker = await made(boss, f"{fresh_room}:new", 2), await client()
+    jobs = worker.work(address)
+    async with await jobs.get(WAIT) as job:
+        inner = asyncio.ensure_future(asyncio.Event().wait())
+        asyncio.get_running_loop().call_soon(inner.cancel)
+        await inner
+    assert (job.state, repr(job.error)) == ("released", "CancelledError()")
+    async with await jobs.get(WAIT) as job:
+        await worker.close()
+    assert (job.state, worker.state) == ("released", arqonbus.State.CLOSED)
+    with pytest.raises(arqonbus.BusClosed):
+        await jobs.get(WAIT)
+    await state(boss, address, claimed=0)
+    copied = pickle.loads(pickle.dumps(job.message))
+    assert (copied, copied.bus, dataclasses.asdict(job.message)["id"]) == (job.message, None, job.id)
+
+
 async def test_a_discarded_job_is_lost_and_its_block_is_cancelled(
     boss: arqonbus.Bus, client: Connect, fresh_room: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -249,16 +271,15 @@ async def test_a_claim_survives_a_broken_line_and_so_does_one_whose_answer_was_l
 
     def unheard(frame: dict[str, Any]) -> None:
         if frame.get("result", {}).get("claims"):
+            monkeypatch.setattr(worker, "_answered", answered)
             link.abort()
         else:
             answered(frame)
 
     monkeypatch.setattr(worker, "_answered", unheard)
-    taking = asyncio.create_task(jobs.get(WAIT))
-    before = worker.connections
+    taking, before = asyncio.create_task(jobs.get(WAIT)), worker.connections
     await boss.publish(address, "unheard")
     await wait_for(lambda: worker.connections > before, "the line broke", deadline=WAIT)
-    monkeypatch.setattr(worker, "_answered", answered)
     async with await taking as job:
         assert (job.text, job.attempt) == ("unheard", 1)
     await state(boss, address, ready=0, claimed=0)

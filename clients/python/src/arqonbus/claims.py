@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ArqonBusError, ClaimLost, ClaimNotFound
 from .jobs import DROPPED, RUNNING, Job
+from .messages import new_id
 
 if TYPE_CHECKING:
     from .publishing import Publishing
@@ -59,9 +60,11 @@ class Claims:
         parameters: dict[str, Any] = {"channel": self.address, "max": most, "wait": wait}
         if have is not None:
             parameters["have"] = have
-        # A repeat could claim twice. What a lost answer has claimed comes with the first claim on the next connection.
-        result = await self.bus._command("claim", parameters, repeat=False, timeout=wait + self.bus._timeout)
-        rows: list[dict[str, Any]] = result["claims"]
+        # A repeat could claim twice. What a lost answer has claimed comes with the first claim on the next connection, and on
+        # the same connection the jobs of a second answer are released.
+        frame = {"type": "command", "id": new_id(), "command": "claim", "parameters": parameters}
+        answer = await self.bus._request(frame, repeat=False, again=True, timeout=wait + self.bus._timeout)
+        rows: list[dict[str, Any]] = answer["result"]["claims"]
         return [job for row in rows if (job := self._taken(row)) is not None], len(rows)
 
     def _taken(self, row: dict[str, Any]) -> Job | None:

@@ -303,7 +303,7 @@ class Connection(ABC):
         try:
             await self._pacer.turn()
             self._requests.repeating = False
-            for pending in self._requests.repeatable():
+            for pending in self._requests.repeatable(same=True):
                 await self._pacer.turn()
                 if not pending.future.done() and not await link.send(pending.text):
                     return
@@ -320,15 +320,20 @@ class Connection(ABC):
         repeat: bool,
         timeout: float | None,
         on_answer: Callable[[dict[str, Any]], None] | None = None,
+        again: bool = False,
     ) -> dict[str, Any]:
-        """Send a frame and wait for its answer. With ``repeat``, send it again after a broken connection."""
+        """Send a frame and wait for its answer. With ``repeat``, send it again after a broken connection.
+
+        With ``again``, send it again on the same connection, if the server may have refused it for the rate of frames.
+        """
         text = self._encoded(frame)
         delay = Backoff()
         seconds = self._timeout if timeout is None else timeout
-        again = f" You can send it again with the id {frame['id']}." if frame["type"] != "command" else ""
-        async with within(seconds, f"There was no answer within {seconds:g} s. The outcome is unknown.{again}"):
+        hint = f" You can send it again with the id {frame['id']}." if frame["type"] != "command" else ""
+        async with within(seconds, f"There was no answer within {seconds:g} s. The outcome is unknown.{hint}"):
             while True:
-                pending = Pending(frame["id"], text, repeat, asyncio.get_running_loop().create_future(), on_answer)
+                future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+                pending = Pending(frame["id"], text, repeat, future, on_answer, again=again)
                 self._requests.add(pending)
                 try:
                     await self._send(pending)

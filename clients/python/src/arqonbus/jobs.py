@@ -196,7 +196,7 @@ class Job:
             return self._ended_before(error, ours=ours)
         if error is None:
             await self._finish()
-        elif isinstance(error, Exception):
+        elif isinstance(error, Exception) or self._cancelled_elsewhere(error):
             await self._failed(error)
             return True
         elif not isinstance(
@@ -204,6 +204,11 @@ class Job:
         ):  # There nothing can be awaited. The job is released when it is dropped.
             await self._stopped(STOPPED if isinstance(error, (asyncio.CancelledError, KeyboardInterrupt)) else error)
         return False
+
+    def _cancelled_elsewhere(self, error: BaseException) -> bool:
+        """Return whether something that the block awaited was cancelled, and not the block."""
+        task = asyncio.current_task()
+        return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() <= self._cancelling
 
     def _ended_before(self, error: BaseException | None, *, ours: bool) -> bool:
         """Handle the end of a block whose job has ended inside of it. Returns whether its error is dealt with."""
@@ -235,7 +240,7 @@ class Job:
                 continue
             return
 
-    async def _failed(self, error: Exception) -> None:
+    async def _failed(self, error: BaseException) -> None:
         """Release the job after an exception, with a pause that grows."""
         pause = back_off(self.attempt)
         try:
@@ -277,17 +282,18 @@ class Job:
         if cancel:
             self._cancel()
 
-    async def _part(self) -> None:
-        """Release the job, since the bus closes, and cancel the block."""
+    async def _part(self, closing: asyncio.Task[Any] | None) -> None:
+        """Release the job, since the bus closes, and cancel the block, unless the block itself closes the bus."""
         if self.state == RUNNING:
             await self._stopped(STOPPED)
             if self.state == RUNNING:
                 self._forget()
             self.lost.set()
-            self._cancel()
+            if self._task is not closing:
+                self._cancel()
 
     def _cancel(self) -> None:
-        if self._task is not None and not self._cancelled and self._task is not asyncio.current_task():
+        if self._task is not None and not self._cancelled:
             self._cancelled = True
             self._task.cancel()
 

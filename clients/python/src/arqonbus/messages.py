@@ -27,8 +27,24 @@ MARK = "mark"
 Since = Position | int | str | datetime | timedelta | None
 
 
+class _Received:
+    """What a message knows and its copies do not: the bus that received it."""
+
+    __slots__ = ("_bus",)
+    _bus: Any
+
+    @property
+    def bus(self) -> Any:
+        """The bus that received this message. None for a message of a page of history, and for a copy."""
+        return getattr(self, "_bus", None)
+
+    def received(self, bus: Any) -> None:
+        """Note the bus that received this message."""
+        object.__setattr__(self, "_bus", bus)
+
+
 @dataclass(frozen=True, slots=True)
-class Message:
+class Message(_Received):
     """One received message."""
 
     id: str
@@ -49,8 +65,6 @@ class Message:
     after_gap: bool = False
     #: The received frame.
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    #: The bus that received the message. None for a message of a page of history.
-    bus: Any = field(default=None, repr=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -163,7 +177,7 @@ class Message:
         """Build a message from a delivered frame."""
         payload, metadata = frame.get("payload"), frame.get("metadata")
         seq = frame.get("seq")
-        return cls(
+        message = cls(
             id=str(frame.get("id") or ""),
             type=str(frame.get("type") or "event"),
             room=str(frame.get("room") or ""),
@@ -176,8 +190,10 @@ class Message:
             metadata=metadata if isinstance(metadata, dict) else {},
             after_gap=after_gap,
             raw=frame,
-            bus=bus,
         )
+        if bus is not None:
+            message.received(bus)
+        return message
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ class Pending:
     #: Called with a positive answer at once, before the next frame is handled.
     on_answer: Callable[[dict[str, Any]], None] | None = None
     sent: bool = False
+    #: Whether the request may be sent twice on one connection. Its late answers then do no harm.
+    again: bool = False
 
 
 class Requests:
@@ -74,9 +76,10 @@ class Requests:
         pending.future.set_result(frame)
         return True
 
-    def repeatable(self) -> list[Pending]:
-        """Return the requests to send again on a new connection, oldest first."""
-        return [pending for pending in self._waiting.values() if pending.repeat and not pending.future.done()]
+    def repeatable(self, *, same: bool = False) -> list[Pending]:
+        """Return the requests to send again on a new connection, or on the ``same`` one, oldest first."""
+        waiting = [pending for pending in self._waiting.values() if not pending.future.done()]
+        return [pending for pending in waiting if pending.repeat or (same and pending.again and pending.sent)]
 
     def break_unsafe(self, error: Exception) -> None:
         """Handle a broken connection. Sent requests that must not be repeated get an unknown outcome."""

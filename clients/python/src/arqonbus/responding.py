@@ -116,7 +116,10 @@ class Responder:
         problem: BaseException | None = None
         try:
             result = await called(self._handler, question)
-        except Exception as failure:
+        except (Exception, asyncio.CancelledError) as failure:
+            task = asyncio.current_task()
+            if isinstance(failure, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise  # The bus ends. Otherwise something that the function awaited was cancelled.
             problem = failure
             logger.exception("answering %s of %s failed", question.id, question.sender)
             return {}, said(failure)

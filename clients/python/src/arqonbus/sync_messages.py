@@ -69,8 +69,10 @@ def blocking(loop: Loop, message: messages.Message) -> Message | Answer:
     if not isinstance(message, answers.Answer):
         plain = Message(**values)
         object.__setattr__(plain, "loop", loop)
+        plain.received(message.bus)
         return plain
     answer = Answer(**values)
     object.__setattr__(answer, "growth", message.growth)
     object.__setattr__(answer, "loop", loop)
+    answer.received(message.bus)
     return answer

@@ -60,8 +60,9 @@ class Working(Publishing):
 
     async def _works_part(self) -> None:
         """Give all jobs back, since the bus closes."""
+        closing = asyncio.current_task()
         jobs = [job for claims in self._claims.values() for job in claims.hand()]
-        await asyncio.gather(*(work.close() for work in list(self._works)), *(job._part() for job in jobs))
+        await asyncio.gather(*(work.close() for work in list(self._works)), *(job._part(closing) for job in jobs))
 
     def _works_back(self) -> None:
         for claims in self._claims.values():
