@@ -34,6 +34,9 @@ if text == "fail":
 if text == "wait":
     print(os.getpid(), flush=True, file=open("pid", "w"))
     time.sleep(600)
+if text == "child":
+    import subprocess
+    subprocess.Popen(["sleep", "60"])
 if text == "much":
     print("x" * 400_000)
 print(json.dumps({"said": text, "attempt": int(os.environ["ARQONBUS_JOB_ATTEMPT"]), "seq": message["seq"]}))
@@ -70,7 +73,7 @@ def test_a_program_does_the_jobs(cli: Cli, boss: sync.Bus, fresh_room: str, tmp_
     missing = cli("work", address, "--", *program(tmp_path))
     assert (missing.returncode, "There is no channel" in missing.stderr) == (5, True)
     boss.create_channel(address, work={"attempts": 1})
-    for text in ("one", "fail", "much", "two"):
+    for text in ("one", "fail", "much", "child"):
         boss.publish(address, text)
     done = cli("work", "--create", address, "-n", "4", "--json", "--", *program(tmp_path), ARQONBUS_TOKEN=admin_token)
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from ..messages import wire_time
 
 #: How long a program may go on after it was told to end, in seconds.
 ENDING = 5.0
+#: How long the rest of the output may take after the end of the program, in seconds, and how often to look for that end.
+LINGERING, POLL = 2.0, 0.02
 #: The most bytes of standard output that can be a result, for a server that does not name its limit.
 RESULT = 131_072
 #: The longest text that goes into an environment variable, in characters.
@@ -50,31 +53,38 @@ class Program:
             start_new_session=sys.platform != "win32",
         )
         last: deque[str] = deque(maxlen=1)
+        output = bytearray()
+        talk = [
+            asyncio.ensure_future(work)
+            for work in (_give(process, job), self._result(process, output), _pass_on(process, last))
+        ]
         try:
             async with asyncio.timeout(self.timeout):
-                _, output, _, code = await asyncio.gather(
-                    _give(process, job), self._result(process), _pass_on(process, last), process.wait()
-                )
+                code = await _exited(process, talk)
+                # A child that goes on in the background may keep the pipes open.
+                await asyncio.wait(talk, timeout=LINGERING)
+                _check(talk)
         except TimeoutError:
             raise ProgramFailed(f"The program took longer than {self.timeout:g} s.") from None
         finally:
+            for each in talk:
+                each.cancel()
+            await asyncio.wait(talk)
             await _end(process)
         if code:
             how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
             raise ProgramFailed(last[0] if last else f"The program ended with {how}.")
-        return result_of(output)
+        return result_of(bytes(output))
 
-    async def _result(self, process: asyncio.subprocess.Process) -> bytes:
+    async def _result(self, process: asyncio.subprocess.Process, output: bytearray) -> None:
         """Read standard output. Raises ``ProgramFailed`` if it is too long for a result."""
         assert process.stdout is not None
-        output = bytearray()
         while data := await process.stdout.read(65_536):
             output += data
             if len(output) > self.most:
                 raise ProgramFailed(
                     f"The result has more than {self.most} bytes. Store it elsewhere, and write its address."
                 )
-        return bytes(output)
 
 
 def environment(job: Job) -> dict[str, str]:
@@ -140,17 +150,31 @@ def _shown(line: bytes) -> str:
     return line.decode("utf-8", "replace").strip()[:1500]
 
 
+def _check(talk: Sequence[asyncio.Future[None]]) -> None:
+    for each in talk:
+        if each.done() and (problem := each.exception()) is not None:
+            raise problem
+
+
+async def _exited(process: asyncio.subprocess.Process, talk: Sequence[asyncio.Future[None]]) -> int:
+    """Wait for the end of the program itself. ``wait()`` would also wait for children that keep its pipes open."""
+    while process.returncode is None:
+        _check(talk)
+        await asyncio.sleep(POLL)
+    return process.returncode
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a program that still runs, with its children."""
-    if process.returncode is not None:
-        return
-    _signal(process, signal.SIGTERM)
-    try:
-        async with asyncio.timeout(ENDING):
-            await process.wait()
-    except TimeoutError:
-        _signal(process, signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
-        await process.wait()
+    if process.returncode is None:
+        _signal(process, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(ENDING):
+                await _exited(process, [])
+        except TimeoutError:
+            _signal(process, signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
+            await _exited(process, [])
+    process._transport.close()  # type: ignore[attr-defined] # the pipes, which a child may keep open
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
