@@ -168,9 +168,9 @@ def assert_out_again(yard: Yard, killed: dict[str, float]) -> None:
 async def test_killed_workers_and_servers_leave_each_job_done_once(
     start_server: StartServer, storage: Storage, backends: Backends, wire: Connect, seed: int
 ) -> None:
-    yard = await yard_of(start_server, storage, backends, wire, [{"n": n} for n in range(400)])
+    yard = await yard_of(start_server, storage, backends, wire, [{"n": n} for n in range(200)])
     try:
-        await run_through(yard, 400, 4, 4, seed)
+        await run_through(yard, 200, 3, 3, seed)
     finally:
         await yard.stop()
 

@@ -162,6 +162,7 @@ async def test_the_jobs_of_a_worker_that_is_gone_are_out_again(
     assert await stopping == 0
 
 
+@pytest.mark.embedded
 async def test_members_see_what_happens_to_jobs(shared_server: BusServer, wire: Connect, queue: Queue) -> None:
     member = await wire(shared_server, **queue.where)
     worker = await wire(shared_server)
@@ -184,6 +185,7 @@ async def test_members_see_what_happens_to_jobs(shared_server: BusServer, wire: 
     assert {**change, "at": ""} == {"what": "claimed", "seq": 1, "attempt": 1, "by": worker.client_id, "at": ""}
 
 
+@pytest.mark.embedded
 @pytest.mark.parametrize(
     ("command", "parameters", "code"),
     [
@@ -237,6 +239,7 @@ async def test_a_work_channel_keeps_every_message_for_one_worker(
     assert numbers(await queue.claim(queue.boss, max=100)) == [7]
 
 
+@pytest.mark.embedded
 async def test_so_many_claims_wait_and_no_more(shared_server: BusServer, wire: Connect, queue: Queue) -> None:
     worker = await wire(shared_server)
     waiting = [asyncio.ensure_future(queue.claim(worker, wait=25)) for _ in range(17)]
