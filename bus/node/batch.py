@@ -34,12 +34,8 @@ class Batcher(Generic[Item]):
             self._loop.call_soon(self._start)
         return future
 
-    def withdraw(self, answer: asyncio.Future[Any]) -> bool:
-        """Leave out the item of ``answer``. Return False where it is being worked on already."""
-        waits = any(future is answer for _, future in self._waiting)
-        if waits:
-            answer.cancel()
-        return waits
+    def unheard(self, item: Item, answer: Any) -> None:
+        """Take the answer to an item whose caller has given up meanwhile."""
 
     def _start(self) -> None:
         # A cancelled caller has told its client that the operation failed, so it must not be done any more.
@@ -54,10 +50,10 @@ class Batcher(Generic[Item]):
     def _finished(self, group: list[tuple[Item, asyncio.Future[Any]]], done: asyncio.Future[list[Any]]) -> None:
         problem = asyncio.CancelledError() if done.cancelled() else done.exception()
         answers = [problem] * len(group) if problem is not None else done.result()
-        for (_, future), answer in zip(group, answers, strict=True):
+        for (item, future), answer in zip(group, answers, strict=True):
             if future.done():
-                continue
-            if isinstance(answer, BaseException):
+                self.unheard(item, answer)
+            elif isinstance(answer, BaseException):
                 future.set_exception(answer)
                 # Retrieved here, because a closed connection never retrieves it.
                 future.exception()

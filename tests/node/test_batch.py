@@ -91,3 +91,21 @@ async def test_a_failed_call_fails_all_its_items_and_no_others(executor: ThreadP
     answers = await asyncio.gather(*map(batcher.submit, (1, 2)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [OSError, OSError]
     assert await batcher.submit(3) == 3
+
+
+async def test_an_answer_that_comes_too_late_for_its_caller_is_not_lost(
+    executor: ThreadPoolExecutor, work: Work
+) -> None:
+    late: list[tuple[int, Any]] = []
+
+    class Noting(Batcher[int]):
+        def unheard(self, item: int, answer: Any) -> None:
+            late.append((item, answer))
+
+    batcher = Noting(executor, work)
+    gone, stays = batcher.submit(1), batcher.submit(2)
+    await asyncio.sleep(0)
+    gone.cancel()
+    work.go_on.set()
+    assert await stays == 4
+    assert late == [(1, 2)]

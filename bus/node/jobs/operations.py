@@ -31,6 +31,7 @@ class Operations(Batcher[Operation]):
         super().__init__(runtime.writer, self._apply, most=GROUP)
         self._runtime = runtime
         self._happened = happened
+        self._patience = runtime.settings.store_timeout + GRACE
         self._open = 0
 
     async def carry_out(self, operation: Operation) -> Any:
@@ -42,33 +43,21 @@ class Operations(Batcher[Operation]):
             raise BusError(ErrorCode.BUSY, retry_after=0.5)
         self._open += 1
         answer = self.submit(operation)
+        overdue = self._runtime.loop.call_later(self._patience, _give_up, answer)
         try:
-            async with asyncio.timeout(self._runtime.settings.store_timeout + GRACE):
-                return await asyncio.shield(answer)
-        except TimeoutError:
-            self._give_up(operation, answer)
-            raise unavailable() from None
-        except asyncio.CancelledError:
-            self._give_up(operation, answer)
-            raise
+            return await answer
         except DatabaseError:
             raise unavailable() from None
         finally:
+            overdue.cancel()
             self._open -= 1
 
-    def _give_up(self, operation: Operation, answer: asyncio.Future[Any]) -> None:
-        """Leave out an operation whose turn has not come. Jobs that come after all are released, because nobody got them."""
-        if self.withdraw(answer) or not isinstance(operation, Claim):
-            return
-
-        def release(done: asyncio.Future[Any]) -> None:
-            if done.cancelled() or done.exception() is not None or not isinstance(done.result(), Claims):
-                return
-            for job in done.result().claims:
-                unheard = self.submit(Release(job.claim, 0.0, None, operation.worker, unused=True))
-                unheard.add_done_callback(lambda future: None if future.cancelled() else future.exception())
-
-        answer.add_done_callback(release)
+    def unheard(self, item: Operation, answer: Any) -> None:
+        """Release jobs that come after their caller has given up: no worker has heard of them."""
+        if isinstance(answer, Claims) and isinstance(item, Claim):
+            for job in answer.claims:
+                released = self.submit(Release(job.claim, 0.0, None, item.worker, unused=True))
+                released.add_done_callback(lambda done: None if done.cancelled() else done.exception())
 
     def _apply(self, operations: Sequence[Operation]) -> list[Any]:
         """Carry out a group. Runs in the writing thread."""
@@ -77,3 +66,9 @@ class Operations(Batcher[Operation]):
             # Before the answers: a worker that reads its answer finds the others told.
             self._runtime.loop.call_soon_threadsafe(self._happened, outcome)
         return outcome.answers
+
+
+def _give_up(answer: asyncio.Future[Any]) -> None:
+    """Tell a caller that the database does not answer. An operation whose turn has not come is left out."""
+    if not answer.done():
+        answer.set_exception(unavailable())
