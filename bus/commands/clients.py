@@ -14,7 +14,7 @@ from ..protocol.routing import invalid_name
 from ..services import clients as client_service
 from ..services.statuses import Said
 from ..shapes import Shape
-from .base import LISTING, Answer, Context, Parameters, command
+from .base import LISTING, LOOK, Answer, Context, Parameters, command
 
 #: The largest number of tokens: integers of JSON that every reader reads alike.
 MOST_TOKENS = 2**53 - 1
@@ -38,7 +38,8 @@ class SetStatusParameters(Parameters):
     ] = None
 
 
-@command("set_status", SetStatusParameters, shapes.StatusOf, beside=True)
+# It may become a notice in each of the caller's channels.
+@command("set_status", SetStatusParameters, shapes.StatusOf, cost=LOOK, beside=True)
 async def set_status(context: Context, parameters: SetStatusParameters) -> Answer:
     """Say what you do now. An absent field is cleared, and a call without fields ends the status."""
     said = Said(parameters.status, parameters.task, parameters.text, parameters.tokens, parameters.ttl)

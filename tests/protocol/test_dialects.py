@@ -341,6 +341,7 @@ def test_a_registration_has_every_field_of_the_contract() -> None:
             "screen_name": "Me",
             "avatar": "https://example.org/a.png",
             "personality": {"curious": True},
+            "card": {"name": "Ada", "skills": ["sums"], "own": 1},
             "token": "secret",
             "since": 41,
             "epoch": "e1",
@@ -354,6 +355,7 @@ def test_a_registration_has_every_field_of_the_contract() -> None:
     assert (registration.room, registration.channel) == ("science:explore", "design")
     assert (registration.screen_name, registration.avatar) == ("Me", "https://example.org/a.png")
     assert registration.personality == {"curious": True}
+    assert registration.card == {"name": "Ada", "description": "", "skills": ["sums"]}
     assert (registration.token, registration.since, registration.epoch) == ("secret", 41, "e1")
     assert registration.resume is not None
     assert registration.resume.token == "r"
@@ -403,6 +405,9 @@ def test_since_may_be_a_seq_as_text(given: Any, since: Any) -> None:
         ({"client_id": "a", "since": True}, "since"),
         ({"client_id": "a", "since": 1.5}, "since"),
         ({"client_id": "a", "personality": "calm"}, "personality"),
+        ({"client_id": "a", "card": "calm"}, "card"),
+        ({"client_id": "a", "card": {"skills": ["x"] * 33}}, "card"),
+        ({"client_id": "a", "card": {"name": "\x00"}}, "card"),
         ({"client_id": "a", "personality": {"a": ["b", {"c": "\x00"}]}}, "personality"),
         ({"client_id": "a", "personality": {"\x00": 1}}, "personality"),
         ({"client_id": "a", "resume": "r"}, "resume"),

@@ -10,9 +10,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from django.utils import timezone
+
 from ... import signals
 from ...auth.permissions import PRESENCE, table
 from ...directory.channels import ChannelRef
+from ...models import wire_time
 from ...notify.broker import Broker
 from ...notify.messages import ClientUpdated, PresenceNotice
 from ...protocol import frames
@@ -57,8 +60,10 @@ class Notices:
     def joined(self, client: ClientState, ref: ChannelRef, participants: int) -> None:
         """Notify the other members that ``client`` is a member now. ``participants`` includes it."""
         card = client.card()
-        if client.status is not None:
-            card["status"] = client.status
+        status = client.status
+        # Times on the wire have one form, so their order is that of their texts.
+        if status is not None and (status["until"] is None or status["until"] > wire_time(timezone.now())):
+            card["status"] = status
         self._notify("client_joined", card, ref, participants, client)
 
     def left(self, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
