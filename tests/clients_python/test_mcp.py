@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import ClientSession, StdioServerParameters
+from mcp import ClientSession, MCPError, StdioServerParameters
 from mcp.client.stdio import stdio_client
 from mcp.types import TextContent
 
@@ -268,6 +268,57 @@ async def test_an_agent_that_was_banned_may_join_again_once_it_is_not(
         await (await client()).publish(address, "welcome back")
         heard = await mind.next(address)
         assert heard["message"]["text"] == "welcome back"
+
+
+async def test_an_agent_works_asks_and_answers(
+    shared_server: BusServer, client: Connect, fresh_room: str, admin_token: str
+) -> None:
+    jobs, talk = f"{fresh_room}:jobs", f"{fresh_room}:talk"
+    boss = await client(token=admin_token)
+    await boss.create_channel(jobs, work={"lease": 60})
+    async with agent(shared_server, "--client-id", f"one-{fresh_room}") as (one, _):
+        async with agent(shared_server, "--client-id", f"two-{fresh_room}") as (two, session):
+            assert (await two.call("claim", address=jobs, timeout_seconds=0))["claims"] == []
+            asking = asyncio.create_task(one.call("ask", address=jobs, payload={"a": 2}, timeout_seconds=WAIT))
+            (job,) = (await two.call("claim", address=jobs, timeout_seconds=WAIT))["claims"]
+            assert (job["attempt"], job["message"]["payload"]) == (1, {"a": 2})
+            assert (await two.call("renew", claim=job["claim"]))["lease"] == 60
+            for _ in range(2):
+                assert (await two.call("done", claim=job["claim"], result={"sum": 4}))["replied"] is True
+            answered = await asking
+            assert (answered["state"], answered["answer"]["payload"]) == ("answered", {"sum": 4})
+            for end, state in (("release", "ready"), ("reject", "dead")):
+                await boss.publish(jobs, "again")
+                (job,) = (await two.call("claim", address=jobs, timeout_seconds=WAIT))["claims"]
+                assert (await two.call(end, claim=job["claim"], error="no"))["state"] == state
+                assert "CLAIM_LOST" in await two.refused("done", claim=job["claim"])
+                if end == "release":
+                    (job,) = (await two.call("claim", address=jobs, timeout_seconds=WAIT))["claims"]
+                    await two.call("done", claim=job["claim"])
+            assert "CHANNEL_NOT_FOUND" in await two.refused("claim", address=talk, timeout_seconds=0)
+
+            opened = await one.call("ask", to=f"two-{fresh_room}", text="why?", timeout_seconds=0)
+            assert opened["state"] == "open"
+            question = (await two.next("inbox"))["message"]
+            assert (question["text"], question["id"], question["reply_to"]) == (
+                "why?", opened["question"], f"one-{fresh_room}",
+            )  # fmt: skip
+            await two.call("reply", to_message=question["id"], text="because")
+            answered = await one.call("ask", question=opened["question"], timeout_seconds=WAIT)
+            assert (answered["state"], answered["answer"]["text"]) == ("answered", "because")
+            await two.call("join", address=talk)
+            failed = asyncio.create_task(one.call("ask", to=f"two-{fresh_room}", text="how?", timeout_seconds=WAIT))
+            question = (await two.next("inbox"))["message"]
+            await two.call("reply", to_message=question["id"], error="no idea")
+            assert (await failed)["answer"]["error"] == "no idea"
+
+            said = await two.call("set_status", status="working", task="a", address=talk)
+            assert (said["client_id"], said["status"]["status"]) == (f"two-{fresh_room}", "working")
+            (there,) = (await one.call("who_is_there", address=talk))["participants"]
+            assert (there["client_id"], there["status"]["task"]) == (f"two-{fresh_room}", "a")
+            with pytest.raises(MCPError, match="Unknown tool"):
+                await session.call_tool("nothing", {})
+        assert "NO_RESPONDER" in await one.refused("ask", to=f"two-{fresh_room}", text="?", timeout_seconds=WAIT)
 
 
 async def test_an_agents_inbox_survives_a_restart_of_its_host(

@@ -180,6 +180,16 @@ def test_the_errors_of_a_tool_are_results_that_a_model_can_read(door: Door) -> N
     assert named["content"][0]["text"].startswith("FORBIDDEN: ")
 
 
+def test_the_trace_of_a_call_is_that_of_its_message(door: Door, shared_server: BusServer, fresh_room: str) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    asked = request("tools/call", name="publish", arguments={"address": f"{fresh_room}:t", "text": "x"})
+    for value in (trace, "nonsense", 3):
+        asked["params"]["_meta"]["traceparent"] = value
+        assert door.post(asked).json()["result"]["isError"] is False
+    found = [shared_server.get_json(f"/api/v1/channels/{fresh_room}:t/messages/{seq}") for seq in (1, 2, 3)]
+    assert [message.get("traceparent") for message in found] == [trace, None, None]
+
+
 def test_a_server_for_identified_clients_says_who_issues_their_tokens(start_server: StartServer) -> None:
     server = start_server(
         env={
