@@ -39,17 +39,24 @@ class JobBatch:
 
     def __init__(self, cursor: Any, effects: Sequence[NewJob]) -> None:
         self._cursor = cursor
-        self._rows: list[tuple[int, int, str, bool, Any]] = []
+        self._new: list[tuple[Entry, NewJob, int]] = []
         for effect in effects:
             effect.reset()
 
     def keep(self, entry: Entry, effect: NewJob, seq: int) -> None:
         """Note the job of an admitted entry, whose message gets ``seq``."""
         effect.settled = True
-        due_at = None if effect.due_at is None else connection.ops.adapt_datetimefield_value(effect.due_at)
-        self._rows.append((entry.channel_id, seq, entry.uid, effect.question is not None, due_at))
+        self._new.append((entry, effect, seq))
 
     def write(self, moment: Any) -> None:
         """Insert the jobs. ``moment`` is the time in the database's form; PostgreSQL prefers its own clock."""
-        if self._rows:
-            statements().insert(self._cursor, self._rows, moment)
+        adapt = connection.ops.adapt_datetimefield_value
+        rows = [
+            (
+                entry.channel_id, seq, entry.uid, len(entry.frame), effect.question is not None,
+                None if effect.due_at is None else adapt(effect.due_at),
+            )
+            for entry, effect, seq in self._new
+        ]  # fmt: skip
+        if rows:
+            statements().insert(self._cursor, rows, moment)

@@ -51,8 +51,8 @@ class JobStatements(Protocol):
         """
         ...
 
-    def insert(self, cursor: Any, rows: Sequence[tuple[int, int, str, bool, Any]], now: Any) -> None:
-        """Insert ready jobs as ``(channel_id, seq, uid, asked, due_at)``. Those without a ``due_at`` are due at once."""
+    def insert(self, cursor: Any, rows: Sequence[tuple[int, int, str, int, bool, Any]], now: Any) -> None:
+        """Insert ready jobs as ``(channel_id, seq, uid, size, asked, due_at)``. Those without a ``due_at`` are due at once."""
         ...
 
     def update(self, cursor: Any, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -74,13 +74,15 @@ class JobStatements(Protocol):
 class Wanted(NamedTuple):
     """What a transaction needs to know: the jobs ``keys``, how many jobs the clients ``names`` have, and jobs to claim.
 
-    ``due`` says how many ready jobs of which channels are wanted at most. Those left over are counted up to ``counted``.
+    ``due`` says how many ready jobs of which channels are wanted at most. Those left over are counted up to ``counted``. ``size``
+    is how many bytes of messages the claims of a channel can get.
     """
 
     keys: Sequence[int]
     names: Sequence[str]
     due: Mapping[int, int]
     counted: int
+    size: int
 
 
 class Look(NamedTuple):
@@ -88,8 +90,8 @@ class Look(NamedTuple):
 
     ``now`` is the time of the clock that all jobs go by. ``jobs`` are locked, in the order of their ids. ``held`` are the
     numbers of claimed jobs of clients that have any. ``due`` are the oldest ready jobs of each channel that nobody has locked.
-    Each comes with its message's frame, or with None where somebody deleted the message itself. ``ready`` are the numbers of
-    ready jobs, including those in ``due``.
+    Each comes with its message's frame, with None where somebody deleted the message itself, or with an empty one beyond
+    ``wanted.size``. ``ready`` are the numbers of ready jobs, including those in ``due``.
     """
 
     now: datetime
@@ -106,11 +108,15 @@ _SQLITE_LIST = "SELECT value FROM json_each(%s)"
 _FIELDS = tuple(field.attname for field in Job._meta.concrete_fields)
 _COLUMNS = ", ".join(f"bus_job.{name}" for name in _FIELDS)
 _LOCK = f"SELECT {_COLUMNS} FROM bus_job WHERE id IN ({{keys}}) ORDER BY id"
+# The frames are as large as frames may be, so only those that the claims can get are read.
 _DUE = (
-    f"SELECT {_COLUMNS}, bus_message.frame FROM bus_job LEFT JOIN bus_message"
-    " ON bus_message.channel_id = bus_job.channel_id AND bus_message.seq = bus_job.seq"
-    " WHERE bus_job.channel_id = %s AND bus_job.state = 'ready' AND bus_job.due_at <= {now}"
-    " ORDER BY bus_job.due_at, bus_job.id LIMIT %s"
+    f"WITH bus_due AS (SELECT {_COLUMNS} FROM bus_job WHERE channel_id = %s AND state = 'ready' AND due_at <= {{now}}"
+    " ORDER BY due_at, id LIMIT %s {lock})"
+    f" SELECT {', '.join(f'bus_due.{name}' for name in _FIELDS)}, CASE WHEN bus_message.id IS NULL THEN NULL"
+    " WHEN sum(bus_due.size) OVER (ORDER BY bus_due.due_at, bus_due.id) - bus_due.size < %s THEN bus_message.frame"
+    " ELSE '' END FROM bus_due LEFT JOIN bus_message"
+    " ON bus_message.channel_id = bus_due.channel_id AND bus_message.seq = bus_due.seq"
+    " ORDER BY bus_due.due_at, bus_due.id"
 )
 _HELD = "SELECT client_id, count(*) FROM bus_job WHERE state = 'claimed' AND client_id IN ({names}) GROUP BY client_id"
 _ERRORS = _FIELDS.index("errors")
@@ -139,13 +145,13 @@ class SqliteJobs:
     def now(self, cursor: Any, patience: float | None) -> datetime:
         return timezone.now()
 
-    def insert(self, cursor: Any, rows: Sequence[tuple[int, int, str, bool, Any]], now: Any) -> None:
+    def insert(self, cursor: Any, rows: Sequence[tuple[int, int, str, int, bool, Any]], now: Any) -> None:
         for part in in_powers_of_two(rows):
             values = ",".join(
-                ["(%s,%s,%s,%s,'ready',coalesce(%s,%s),0,0,'','',0,NULL,NULL,NULL,NULL,NULL,'[]','','')"] * len(part)
+                ["(%s,%s,%s,%s,%s,'ready',coalesce(%s,%s),0,0,'','',0,NULL,NULL,NULL,NULL,NULL,'[]','','')"] * len(part)
             )
             cursor.execute(
-                f"INSERT INTO bus_job (channel_id, seq, uid, asked, {', '.join(CHANGING)}) VALUES {values}",
+                f"INSERT INTO bus_job (channel_id, seq, uid, size, asked, {', '.join(CHANGING)}) VALUES {values}",
                 [value for row in part for value in (*row, now)],
             )
 
@@ -176,7 +182,8 @@ class SqliteJobs:
             cursor.execute(_HELD.format(names=_SQLITE_LIST), (json_text(wanted.names),))
             held = dict(cursor.fetchall())
         for channel_id, most in wanted.due.items():
-            cursor.execute(_DUE.format(now="%s"), (channel_id, connection.ops.adapt_datetimefield_value(now), most))
+            moment = connection.ops.adapt_datetimefield_value(now)
+            cursor.execute(_DUE.format(now="%s", lock=""), (channel_id, moment, most, wanted.size))
             due[channel_id] = [(_sqlite_job(row[:-1]), row[-1]) for row in cursor.fetchall()]
         ready = self.ready(cursor, list(due), wanted.counted + max(wanted.due.values())) if due else {}
         return Look(now, jobs, held, due, ready)
@@ -193,14 +200,14 @@ class PostgresqlJobs:
         now: datetime = cursor.fetchone()[0]
         return now
 
-    def insert(self, cursor: Any, rows: Sequence[tuple[int, int, str, bool, Any]], now: Any) -> None:
+    def insert(self, cursor: Any, rows: Sequence[tuple[int, int, str, int, bool, Any]], now: Any) -> None:
         columns = list(map(list, zip(*rows, strict=True)))
         cursor.execute(
-            f"INSERT INTO bus_job (channel_id, seq, uid, asked, {', '.join(CHANGING)})"
-            " SELECT channel_id, seq, uid, asked, 'ready', coalesce(due_at, clock_timestamp()), 0, 0, '', '', false,"
+            f"INSERT INTO bus_job (channel_id, seq, uid, size, asked, {', '.join(CHANGING)})"
+            " SELECT channel_id, seq, uid, size, asked, 'ready', coalesce(due_at, clock_timestamp()), 0, 0, '', '', false,"
             " NULL, NULL, NULL, NULL, NULL, '[]'::jsonb, '', ''"
-            " FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::bool[], %s::timestamptz[])"
-            " AS new(channel_id, seq, uid, asked, due_at)",
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::int[], %s::bool[], %s::timestamptz[])"
+            " AS new(channel_id, seq, uid, size, asked, due_at)",
             columns,
         )
 
@@ -227,8 +234,8 @@ class PostgresqlJobs:
             asked.append((f"{keys} FOR NO KEY UPDATE", [list(wanted.keys)]))
         if wanted.names:
             asked.append((_HELD.format(names="SELECT unnest(%s::text[])"), [list(wanted.names)]))
-        due_now = _DUE.format(now="clock_timestamp()") + " FOR NO KEY UPDATE OF bus_job SKIP LOCKED"
-        asked += [(due_now, [channel_id, most]) for channel_id, most in wanted.due.items()]
+        due_now = _DUE.format(now="clock_timestamp()", lock="FOR NO KEY UPDATE SKIP LOCKED")
+        asked += [(due_now, [channel_id, most, wanted.size]) for channel_id, most in wanted.due.items()]
         if wanted.due:
             asked.append((_READY_NOW, [wanted.counted + max(wanted.due.values()), list(wanted.due)]))
         found = iter(_several(cursor, asked))

@@ -47,6 +47,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('seq', models.BigIntegerField()),
                 ('uid', models.CharField(max_length=160)),
+                ('size', models.IntegerField(default=0)),
                 ('asked', models.BooleanField(default=False)),
                 ('state', models.CharField(choices=[('ready', 'ready'), ('claimed', 'claimed'), ('done', 'done'), ('dead', 'dead'), ('discarded', 'discarded')], default='ready', max_length=10)),
                 ('due_at', models.DateTimeField(default=django.utils.timezone.now)),

@@ -24,6 +24,8 @@ class Job(models.Model):
     channel = models.ForeignKey(Channel, on_delete=models.CASCADE, related_name="jobs", db_index=False)
     seq = models.BigIntegerField()
     uid = models.CharField(max_length=160)
+    # The bytes of the message's frame. A claim has about as many as a frame may have.
+    size = models.IntegerField(default=0)
     # The message asks a question, whose reply is the result of the job.
     asked = models.BooleanField(default=False)
     state = models.CharField(max_length=10, choices=State, default=State.READY)

@@ -47,6 +47,8 @@ __all__ = [
     "carry_out", "discard", "no_work", "overview", "ready_now", "retry", "sweep",
 ]  # fmt: skip
 
+#: Jobs that one transaction claims in a channel at most.
+MOST = 1000
 #: Ready jobs that an answer counts at most.
 COUNTED = 1000
 #: Ready jobs that a look for waiting claims counts at most.
@@ -115,9 +117,11 @@ def _look(claims: Sequence[tuple[int, Claim]], named: Mapping[int, claim_tokens.
     due: dict[int, int] = {}
     for _, claim in claims:
         if claim.ref.work is not None:
-            due[claim.ref.id] = due.get(claim.ref.id, 0) + claim.most
+            due[claim.ref.id] = min(due.get(claim.ref.id, 0) + claim.most, MOST)
     names = {claim.worker.client_id for _, claim in claims} if config().claims else ()
-    wanted = Wanted([one.job for one in named.values()], sorted(names), due, COUNTED)
+    wanted = Wanted(
+        [one.job for one in named.values()], sorted(names), due, COUNTED, config().frame_bytes * len(claims)
+    )
     with connection.cursor() as wrapper, connection.wrap_database_errors:
         return statements().look(wrapper.cursor, wanted, PATIENCE)
 
@@ -151,15 +155,19 @@ def _claim_in(
     """Give the ready jobs of one channel to its claims, in the order of both."""
     known = {i: _unheard(batch, claim) for i, claim in claims if claim.have is not None}
     due = look.due[channel_id]
+    known = {i: _fitting(some) for i, some in known.items()}
     frames = _frames(channel_id, [job for some in known.values() for job in some])
     jobs: deque[Job] = deque()
     for job, frame in due:
         if frame is None:
             # Somebody deleted the message itself.
             batch.discarded(job, None)
-        else:
+        elif frame:
             frames[job.seq] = legible(frame.encode(), job.seq)
             jobs.append(job)
+        else:
+            # Neither this one nor those behind it were read.
+            break
     taken: dict[int, list[Job]] = {}
     for i, claim in claims:
         taken[i] = known.get(i, [])[: claim.most]
@@ -173,7 +181,8 @@ def _claim_in(
             most -= 1
             if claim.worker.client_id in room:
                 room[claim.worker.client_id] -= 1
-    ready = min(max(look.ready.get(channel_id, 0) - len(due) + len(jobs), 0), COUNTED)
+    left_over = look.ready.get(channel_id, 0) - sum(job.state != READY for job, _ in due)
+    ready = min(max(left_over, 0), COUNTED)
     for i, claim in claims:
         rule = claim.ref.work
         assert rule is not None
@@ -191,6 +200,18 @@ def _claim_in(
             ],
             ready=ready,
         )
+
+
+def _fitting(jobs: Sequence[Job]) -> list[Job]:
+    """Return the first of the jobs, and those after it whose messages fit into about one frame together."""
+    left = config().frame_bytes
+    fitting: list[Job] = []
+    for job in jobs:
+        left -= job.size
+        if left < 0 and fitting:
+            break
+        fitting.append(job)
+    return fitting
 
 
 def _unheard(batch: WorkBatch, claim: Claim) -> list[Job]:
