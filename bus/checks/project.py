@@ -5,6 +5,7 @@ docs/django.md explains the supported settings.
 
 from __future__ import annotations
 
+import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from ..conf import routes
 
 #: The databases that the bus supports, by Django's name.
 DATABASES = ("sqlite", "postgresql")
+#: The oldest SQLite with the operators of ``bus.log.sql``: ``->>`` came with 3.38 (sqlite.org/json1.html).
+OLDEST_SQLITE = (3, 38, 0)
 _SAID = {"mysql": "MySQL or MariaDB", "oracle": "Oracle", "microsoft": "SQL Server", "unknown": "no database"}
 
 #: The number of times that the check asks a router. A router may choose a replica at random.
@@ -56,6 +59,14 @@ def check_database(**_: Any) -> list[CheckMessage]:
                 f"DATABASES['default'] is {_SAID.get(wrapper.vendor, wrapper.vendor)}. "
                 "The bus needs PostgreSQL or SQLite for its log.",
                 hint="Make one of them the default database, or run the bus as a separate project.",
+                id="bus.E009",
+            )
+        )
+    elif wrapper.vendor == "sqlite" and sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        found.append(
+            Error(
+                f"SQLite is {sqlite3.sqlite_version}. The bus needs 3.38 or newer for its log.",
+                hint="Use a Python with a newer SQLite, or PostgreSQL.",
                 id="bus.E009",
             )
         )

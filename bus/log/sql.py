@@ -50,7 +50,7 @@ class Statements(Protocol):
 
 
 class SqliteStatements:
-    """SQLite 3.35 or newer. The transaction is IMMEDIATE, so it already holds the lock on everything that it reads."""
+    """SQLite 3.38 or newer. The transaction is IMMEDIATE, so it already holds the lock on everything that it reads."""
 
     def lock_heads(
         self, cursor: Any, channel_ids: Sequence[int], *, patience: float | None = None, pass_over: bool = False

@@ -65,6 +65,16 @@ def test_databases_whose_sql_the_bus_does_not_have(vendor: str, monkeypatch: pyt
         for_vendor(vendor)
 
 
+@pytest.mark.parametrize(("version", "named"), [((3, 37, 2), ["bus.E009"]), ((3, 38, 0), [])])
+def test_an_old_sqlite_lacks_the_operators_of_the_log(
+    version: tuple[int, int, int], named: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+    monkeypatch.setattr(host_checks, "connections", ConnectionHandler({"default": memory}))
+    monkeypatch.setattr("sqlite3.sqlite_version_info", version)
+    assert ids(host_checks.check_database()) == named
+
+
 def test_no_database_and_one_without_autocommit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_checks, "connections", ConnectionHandler({"default": {}}))
     assert ids(host_checks.check_database()) == ["bus.E009"]
