@@ -95,15 +95,8 @@ MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
         "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK),
     },
     "work": {"public": EVERYBODY, "hardcoded": EVERYBODY, **HIDDEN_TO_STRANGERS},
-    **{
-        action: {
-            "public": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
-            "private": (NO_CHANNEL, FORBIDDEN, FORBIDDEN, OK),
-            "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
-            "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK),
-        }
-        for action in ("retry_job", "discard_job")
-    },
+    # A refused `manage` has one answer everywhere.
+    **{action: dict.fromkeys(KINDS, (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK)) for action in ("retry_job", "discard_job")},
     # Nobody has another one's claim, wherever it is.
     **{action: dict.fromkeys(KINDS, (NO_CLAIM,) * 4) for action in ("renew", "done", "release", "reject")},
     # The same for all, whatever it is asked about; what it shows is asserted below.
