@@ -153,6 +153,12 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
       repeated: again.id === repeated.id,
       inbox: (await inbox.next()).value.text,
     });
+    // A work channel: the result is the reply.
+    const admin = await connect(url, { token: given.token });
+    await admin.createChannel(given.address, { work: {} });
+    const worker = admin.work(given.address, (job) => ({ twice: job.payload.n * 2 }));
+    say("work", { result: (await asker.ask(given.address, { n: 21 })).payload });
+    await worker.close();
     await responder.close();
     process.exit(0);
   },

@@ -39,6 +39,7 @@ def admin(server: BusServer, room: str) -> str:
     return server.create_token(f"admin-{room}", admin=True)
 
 
+@pytest.mark.chaos
 def test_workers_do_each_job_once_although_the_server_is_killed_in_the_middle(
     node: Run, start_server: StartServer, fresh_room: str
 ) -> None:
@@ -49,7 +50,7 @@ def test_workers_do_each_job_once_although_the_server_is_killed_in_the_middle(
     said = run.expect("all", deadline=90)
     assert set(said["done"]) == set(range(40))
     assert said["left"] == [0, 0]
-    assert said["most"] == 3
+    assert said["most"] <= 3
     assert said["connections"] == 2
 
 
@@ -72,7 +73,10 @@ def test_a_worker_that_lost_its_job_hears_why_and_an_operator_decides_about_dead
 def test_each_question_gets_its_own_reply_or_says_why_there_is_none(
     node: Run, shared_server: BusServer, fresh_room: str
 ) -> None:
-    said = node("asks", shared_server, clientId=f"adder-{fresh_room}", id=f"q-{fresh_room}").expect("asks")
+    address, token = f"{fresh_room}:sums", admin(shared_server, fresh_room)
+    adder, question = f"adder-{fresh_room}", f"q-{fresh_room}"
+    run = node("asks", shared_server, clientId=adder, id=question, address=address, token=token)
+    said = run.expect("asks")
     assert said["sums"] == [2 * n for n in range(20)]
     assert said["text"] == {"result": "no numbers"}
     assert said["failed"] == [True, "RangeError: cannot add that"]
@@ -80,8 +84,10 @@ def test_each_question_gets_its_own_reply_or_says_why_there_is_none(
     assert said["late"] == ["ASK_TIMEOUT", True]
     assert said["repeated"]
     assert said["inbox"] == "a plain one"
+    assert run.expect("work")["result"] == {"twice": 42}
 
 
+@pytest.mark.chaos
 def test_a_durable_question_is_answered_by_a_responder_that_comes_back_after_a_restart(
     node: Run, start_server: StartServer, fresh_room: str
 ) -> None:

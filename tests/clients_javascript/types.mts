@@ -1,8 +1,10 @@
 // Never run: `make lint-js` lets tsc read it. What an application writes has types, and what it must not write is refused.
 
 import {
+    AskFailed,
     Backoff,
     CLOSE_CODES,
+    ClaimLost,
     ClosedByServer,
     IdentityInUse,
     Message,
@@ -16,13 +18,18 @@ import type {
     Bus,
     ChannelInfo,
     IdentityStore,
+    Job,
+    JobWorker,
+    Marked,
     OutStream,
     Position,
     Receipt,
+    Responder,
     State,
     StreamEnd,
     StreamState,
     Subscription,
+    WorkOverview,
 } from "../../clients/javascript/arqonbus.js";
 
 const bus: Bus = await connect("ws://localhost:8765/", {
@@ -97,6 +104,21 @@ for await (const message of bus.subscribe("chat:42", { parts: true })) {
 }
 await bus.join("chat:42", { parts: false });
 
+// Marks, leased work, questions, status.
+const marked: Marked = await bus.mark("science:explore", 3, { back: true });
+bus.subscribe("science:explore", { since: "mark", autoMark: true });
+const worker2: JobWorker = bus.work("jobs:new", async (job: Job) => ({ n: job.attempt }), { concurrency: 4 });
+for (const job of await bus.claim("jobs:new", { max: 2, wait: 1_000 })) {
+    await fetch("/build", { signal: job.lost });
+    await job.release({ delay: 1_000, error: "later" });
+}
+const overview: WorkOverview = await bus.workOverview("jobs:new");
+const responder: Responder = await bus.answers((question) => ({ sum: question.payload.a })).open();
+const sum: Message = await bus.ask("adder", { a: 1 }, { timeout: 1_000, durable: true });
+await bus.setStatus({ status: "working", ttl: 60_000 });
+for await (const client of bus.clients({ skill: "review" })) console.log(client.status?.task, client.card?.skills);
+console.log(marked.unread, worker2.running, overview.dead.length, responder, sum.error);
+
 // Failures are told apart by class.
 try {
     await bus.createChannel("science:new", { retention: { count: 10 }, ephemeral: false });
@@ -105,6 +127,8 @@ try {
         const [code, wait]: [string, number | null] = [error.code, error.retryAfter];
         console.log(code, wait);
     }
+    if (error instanceof ClaimLost) console.log(error.why, error.by);
+    if (error instanceof AskFailed) console.log(error.reply.sender);
     if (error instanceof ClosedByServer) console.log(error.closeCode, error.error?.details);
 }
 
@@ -125,5 +149,7 @@ const always: number = receipt.seq;
 bus.subscribe("science:explore", { since: { after: 1 } });
 // @ts-expect-error a message ends in one of three states
 await out.end("done");
+// @ts-expect-error a handler is a function
+bus.work("jobs:new", { concurrency: 4 });
 // @ts-expect-error a part is an object
 await parts.part("text");

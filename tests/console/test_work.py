@@ -8,7 +8,6 @@ import pytest
 from playwright.async_api import Page, expect
 
 import arqonbus
-from tests.conftest import StartServer
 from tests.harness.server import BusServer
 
 from .conftest import Connect, OpenConsole
@@ -100,16 +99,15 @@ async def test_a_visitor_without_the_right_sees_the_queue_and_no_button(
     await expect(page.locator(".queue-jobs").get_by_role("button", name="Discard")).to_have_count(0)
 
 
-async def test_what_is_new_is_counted_until_the_visitor_looks_also_after_a_restart(
-    console: OpenConsole, client: Connect, start_server: StartServer, fresh_room: str
+async def test_what_is_new_is_counted_until_the_visitor_looks_also_after_a_reload(
+    console: OpenConsole, client: Connect, shared_server: BusServer, fresh_room: str
 ) -> None:
-    server = start_server()
+    server = shared_server
     token = server.create_token(f"reader-{fresh_room}")
     bus = await client(server, client_id=f"writer-{fresh_room}")
     await bus.publish(f"{fresh_room}:news", "old")
     await bus.publish(f"{fresh_room}:other", "old")
     opened = await console(server, token=token)
-    opened.allowed += ["WebSocket", "ERR_CONNECTION", "Failed to load resource"]
     page = await opened.open(f"messages/{fresh_room}:news")
     await expect(page.get_by_text("1 loaded")).to_be_visible()
     row = page.get_by_role("treeitem", name="news,")
@@ -126,7 +124,7 @@ async def test_what_is_new_is_counted_until_the_visitor_looks_also_after_a_resta
     async with asyncio.timeout(20):
         await marked()
     await opened.go(f"messages/{fresh_room}:other")
-    await asyncio.to_thread(server.restart)
+    await page.reload()
     for text in ("one", "two"):
         await bus.publish(f"{fresh_room}:news", text)
     await expect(row.locator(".unread")).to_have_text("2", timeout=30_000)

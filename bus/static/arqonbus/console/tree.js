@@ -109,8 +109,9 @@ export class Tree {
    */
   #show(row, item) {
     const isRoom = !isChannel(item);
-    // What is new in a channel stands at its room while that is closed.
-    const fresh = isRoom && item.open ? 0 : (item.unread ?? 0);
+    // What is new in a channel stands at its room while that is closed. The channel in sight counts it itself.
+    const inSight = item.address !== undefined && item.address === this.current;
+    const fresh = inSight || (isRoom && item.open) ? 0 : (item.unread ?? 0);
     row.className = `tree-row vrow ${isRoom ? "room" : "channel"}`;
     row.classList.toggle("open", Boolean(item.open));
     row.classList.toggle("news", fresh > 0);
