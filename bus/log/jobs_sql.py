@@ -101,8 +101,9 @@ class Look(NamedTuple):
     ready: dict[int, int]
 
 
-_NOW = "SELECT clock_timestamp() FROM set_config('lock_timeout', %s, true)"
-_READY_NOW = f"{_READY} WHERE id = ANY(%s) AND work IS NOT NULL".replace("%s", "clock_timestamp()", 1)
+# `clock_timestamp()` is volatile, so no index answers a comparison with it: each claim would read all delayed jobs.
+_NOW = "SELECT statement_timestamp() FROM set_config('lock_timeout', %s, true)"
+_READY_NOW = f"{_READY} WHERE id = ANY(%s) AND work IS NOT NULL".replace("%s", "statement_timestamp()", 1)
 _SQLITE_LIST = "SELECT value FROM json_each(%s)"
 #: The columns of a job, in the order of the model's fields.
 _FIELDS = tuple(field.attname for field in Job._meta.concrete_fields)
@@ -194,7 +195,7 @@ class PostgresqlJobs:
 
     def now(self, cursor: Any, patience: float | None) -> datetime:
         if patience is None:
-            cursor.execute("SELECT clock_timestamp()")
+            cursor.execute("SELECT statement_timestamp()")
         else:
             cursor.execute(_NOW, (str(max(1, round(patience * 1000))),))
         now: datetime = cursor.fetchone()[0]
@@ -204,7 +205,7 @@ class PostgresqlJobs:
         columns = list(map(list, zip(*rows, strict=True)))
         cursor.execute(
             f"INSERT INTO bus_job (channel_id, seq, uid, size, asked, {', '.join(CHANGING)})"
-            " SELECT channel_id, seq, uid, size, asked, 'ready', coalesce(due_at, clock_timestamp()), 0, 0, '', '', false,"
+            " SELECT channel_id, seq, uid, size, asked, 'ready', coalesce(due_at, statement_timestamp()), 0, 0, '', '', false,"
             " NULL, NULL, NULL, NULL, NULL, '[]'::jsonb, '', ''"
             " FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::int[], %s::bool[], %s::timestamptz[])"
             " AS new(channel_id, seq, uid, size, asked, due_at)",
@@ -234,7 +235,7 @@ class PostgresqlJobs:
             asked.append((f"{keys} FOR NO KEY UPDATE", [list(wanted.keys)]))
         if wanted.names:
             asked.append((_HELD.format(names="SELECT unnest(%s::text[])"), [list(wanted.names)]))
-        due_now = _DUE.format(now="clock_timestamp()", lock="FOR NO KEY UPDATE SKIP LOCKED")
+        due_now = _DUE.format(now="statement_timestamp()", lock="FOR NO KEY UPDATE SKIP LOCKED")
         asked += [(due_now, [channel_id, most, wanted.size]) for channel_id, most in wanted.due.items()]
         if wanted.due:
             asked.append((_READY_NOW, [wanted.counted + max(wanted.due.values()), list(wanted.due)]))

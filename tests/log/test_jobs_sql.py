@@ -1,0 +1,49 @@
+"""The statements for jobs: what they cost the database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone
+
+from bus import services
+from bus.directory.channels import ref_of
+from bus.models import Channel, Job, Room
+from bus.protocol.names import Address
+from bus.services import work
+from bus.services.work import Claim, Worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+JOBS = Address("jobs", "new")
+DELAYED = 2_000
+
+
+def rows_read() -> int:
+    """How many rows of jobs this transaction has read so far, as PostgreSQL counts them."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'bus_job'")
+        return int(cursor.fetchone()[0])
+
+
+@pytest.mark.cluster
+def test_delayed_jobs_cost_a_claim_nothing() -> None:
+    rule = {"lease": 30.0, "attempts": 2, "hold": 3600.0, "dead": None}
+    channel = Channel.objects.create(room=Room.objects.create(name=JOBS.room), name=JOBS.channel, work=rule)
+    later = timezone.now() + timedelta(days=1)
+    Job.objects.bulk_create(
+        Job(channel=channel, seq=10_000 + n, uid=f"later-{n}", due_at=later) for n in range(DELAYED)
+    )
+    for _ in range(3):
+        services.publish(JOBS, {"n": 1})
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE bus_job")
+    with transaction.atomic():
+        (answer,) = work.apply([Claim(ref_of(channel), 1, Worker("ada", "user:1"))]).answers
+        assert (len(answer.claims), answer.ready) == (1, 2)
+        claimed = rows_read()
+        assert work.ready_now([channel.pk]) == {channel.pk: 2}
+        looked = rows_read() - claimed
+    assert (claimed < 20, looked < 20) == (True, True), (claimed, looked)
