@@ -181,7 +181,7 @@ class WorkChanged(msgspec.Struct, tag="wc", array_like=True):
 
 
 class EndedQuestion(NamedTuple):
-    """A question whose deadline has passed: its row, its asker, and the error frame for the asker."""
+    """A question that nobody will answer: its row, its asker, and the error frame for the asker."""
 
     id: int
     client_id: str
@@ -190,7 +190,7 @@ class EndedQuestion(NamedTuple):
 
 
 class QuestionsEnded(msgspec.Struct, tag="qe", array_like=True):
-    """Nobody answered these questions in time."""
+    """Nobody answered these questions in time, or their channel was deleted."""
 
     questions: list[EndedQuestion]
 

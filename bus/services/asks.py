@@ -15,9 +15,12 @@ from django.db.models.functions import Now
 from ..auth.permissions import SYSTEM, Actor
 from ..directory.questions import own_questions
 from ..log.question_batch import ANSWERED, OPEN, TIMEOUT, ask_timeout, question_not_found
-from ..models import Message, Question
+from ..models import Channel, Message, Question
+from ..notify import dispatch
+from ..notify.messages import EndedQuestion, QuestionsEnded
+from ..protocol import frames
 from ..protocol.asking import REPLY
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.frames import quoted
 from ..protocol.kept import legible
 from ..protocol.names import INBOX_ROOM, Address
@@ -189,6 +192,22 @@ def expire() -> list[Expired]:
         Question.objects.filter(pk__in=keys).update(state=TIMEOUT, ended_at=Now())
         rows = list(Question.objects.filter(pk__in=keys).select_related("channel__room"))
     return [Expired(row.pk, row.client_id, row.principal, row.request_id or None, timeout_of(row)) for row in rows]
+
+
+def end_in(channel: Channel) -> None:
+    """Remove the questions of a channel that goes, in the caller's transaction. Their askers hear CHANNEL_NOT_FOUND."""
+    text = "The channel was deleted before an answer came."
+    rows = list(Question.objects.filter(channel=channel, state=OPEN).order_by("pk").select_for_update(no_key=True))
+    ended = []
+    for row in rows:
+        asked = row.to or str(channel.address)
+        error = BusError(
+            ErrorCode.CHANNEL_NOT_FOUND, text, [{"to": asked, "correlation": row.correlation, "message": row.uid}]
+        )
+        ended.append(EndedQuestion(row.pk, row.client_id, row.principal, frames.error(error, row.request_id or None)))
+    Question.objects.filter(channel=channel).delete()
+    if ended:
+        dispatch.notify_on_commit(QuestionsEnded(ended))
 
 
 def disown(client_ids: Collection[str]) -> set[str]:

@@ -17,7 +17,7 @@ from ..notify import messages as notifications
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, Address, is_name
 from ..protocol.routing import channel_not_found, invalid_name
-from . import audit, totals, work_rules
+from . import asks, audit, totals, work_rules
 
 #: The fields of a channel that can be changed later.
 CHANGEABLE = ("description", "metadata", "type", "ephemeral", "retention_count", "retention_age", "work")
@@ -177,6 +177,7 @@ def remove(channel: Channel) -> None:
     for rows in (StreamPart.objects, StreamSteer.objects):
         rows.filter(stream__channel=channel)._raw_delete(using="default")
     channel.streams.all()._raw_delete(using="default")
+    asks.end_in(channel)
     channel.jobs.all()._raw_delete(using="default")
     channel.messages.all()._raw_delete(using="default")
     channel.delete()

@@ -198,3 +198,18 @@ async def test_who_takes_an_id_without_proof_neither_answers_nor_hears_for_it(
     error = await refused(asker.publish(ack=True, type="reply", to_message=of_adder, payload={"secret": 1}))
     assert (error["code"], error["details"][0]["state"]) == ("QUESTION_ENDED", "timeout")
     await thief.expect_nothing(type="reply")
+
+
+async def test_a_question_in_a_deleted_channel_ends_at_once(
+    shared_server: BusServer, wire: Connect, name: Name, fresh_room: str, admin_token: str
+) -> None:
+    admin = await wire(shared_server, token=admin_token)
+    asker = await wire(shared_server, client_id=name("asker"))
+    await admin.request("create_channel", room=fresh_room, channel="jobs", work={})
+    asked = {"timeout": 60, "correlation": "c"}
+    ack = await asker.publish(ack=True, message_id=new_id(), room=fresh_room, channel="jobs", payload={}, ask=asked)
+    await admin.request("delete_channel", room=fresh_room, channel="jobs")
+    error = await asker.expect(type="error")
+    assert (error["request_id"], error["error"]["code"]) == (ack["request_id"], "CHANNEL_NOT_FOUND")
+    (detail,) = error["error"]["details"]
+    assert (detail["to"], detail["correlation"]) == (f"{fresh_room}:jobs", "c")
