@@ -43,7 +43,7 @@ class Process(Protocol):
         """End the caller's membership."""
         ...
 
-    async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None) -> Any:
+    async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None, begin: bool) -> Any:
         """Move the caller's mark in a log."""
         ...
 

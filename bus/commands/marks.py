@@ -21,6 +21,12 @@ class MarkParameters(ChannelParameters):
         Meta(description="The last message that you have dealt with; 0: none. It is required."),
     ] = None
     back: Annotated[bool, Meta(description="Let the mark go back, too.")] = False
+    begin: Annotated[
+        bool,
+        Meta(
+            description="Only begin: a mark that exists stays. A new mark of an inbox lies before the oldest open question."
+        ),
+    ] = False
     epoch: Annotated[str | None, Meta(description="The epoch that `seq` belongs to. Another one is refused.")] = None
 
 
@@ -37,5 +43,7 @@ async def mark(context: Context, parameters: MarkParameters) -> Answer:
         message = "`seq` is missing."
         raise BusError(ErrorCode.VALIDATION_ERROR, message, [{"field": "seq", "message": message}])
     address = target(context, parameters)
-    marked = await context.process.mark(address, parameters.seq, back=parameters.back, epoch=parameters.epoch)
+    marked = await context.process.mark(
+        address, parameters.seq, back=parameters.back, epoch=parameters.epoch, begin=parameters.begin
+    )
     return Answer(f"Marked {address} at {marked.seq}", shape_of(address, marked))

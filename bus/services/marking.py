@@ -45,10 +45,12 @@ def mark(
 def begin(address: str | Address, *, actor: Actor = SYSTEM, holder: str | None = None) -> Marked:
     """Return the mark of a holder in a log. Without one it begins now: it gets a mark at the head.
 
+    In an inbox with open questions it begins before the oldest of them.
+
     A mark may be of an earlier epoch: then messages are missing. The arguments and errors are those of :func:`mark`.
     """
-    ref, _ = _readable(address, actor, holder)
-    return _write(Move(_holder(actor, holder), ref.id, None))
+    ref, floor = _readable(address, actor, holder)
+    return _write(Move(_holder(actor, holder), ref.id, None, begin=True, floor=floor))
 
 
 def read(address: str | Address, *, actor: Actor = SYSTEM, holder: str | None = None) -> shapes.Mark:

@@ -7,17 +7,18 @@ The thread that writes the log calls it. ``marking`` has the verbs with their ri
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 from django.db import transaction
-from django.db.models import Count, F, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Count, F, Min, Window
+from django.db.models.functions import Now, RowNumber
 from django.utils import timezone
 
 from ..log import Position
-from ..models import Client, Mark
+from ..log.question_batch import OPEN
+from ..models import Client, Mark, Question
 from ..monitoring import metrics
 from ..protocol.errors import BusError, ErrorCode
 from .held import ChannelHeld, refer_to
@@ -39,9 +40,12 @@ def holder_of(principal: str, client_id: str) -> str:
 class Move(msgspec.Struct, frozen=True):
     """A holder has dealt with the messages of a log up to ``seq``.
 
-    Without ``seq`` the holder only begins: it gets a mark at the head unless it has one. A mark goes back only with
-    ``back``. ``epoch`` is the log that ``seq`` is of (None: the present one). ``connection_id`` is the connection of an
-    anonymous client. A connection whose id went to another one moves no mark.
+    With ``begin`` the holder only begins. Unless it has a mark, it gets one at ``seq`` (None: the head), or before the oldest
+    question to its inbox that is still open. ``floor`` is the seq up to which an inbox belongs to an earlier client: no mark
+    begins before it.
+
+    A mark goes back only with ``back``. ``epoch`` is the log that ``seq`` is of (None: the present one). ``connection_id`` is
+    the connection of an anonymous client. A connection whose id went to another one moves no mark.
     """
 
     holder: str
@@ -50,6 +54,8 @@ class Move(msgspec.Struct, frozen=True):
     back: bool = False
     epoch: str | None = None
     connection_id: str = ""
+    begin: bool = False
+    floor: int = 0
 
 
 class Marked(NamedTuple):
@@ -98,13 +104,16 @@ def _write(moves: Sequence[Move]) -> list[Marked | Exception]:
     refused = _too_many(wanted.keys() - kept.keys())
     for key in [key for key in wanted if key[0] in refused and key not in kept]:
         answers.update(dict.fromkeys(wanted.pop(key), _limit()))
-    places = {key: _moved(kept.get(key), [moves[i] for i in indexes], logs[key[1]]) for key, indexes in wanted.items()}
+    asked = _first_asked(key[1] for key in wanted.keys() - kept.keys() if moves[wanted[key][0]].begin)
+    places = {
+        key: _moved(kept.get(key), [moves[i] for i in indexes], logs[key[1]], asked) for key, indexes in wanted.items()
+    }
     new = {key: place for key, place in places.items() if key not in kept}
     if new:
         Mark.objects.bulk_create(_rows(new), ignore_conflicts=True)
         # Another process may have made the same mark meanwhile. Then that one is moved.
         kept |= _locked(new)
-        places |= {key: _moved(kept[key], [moves[i] for i in wanted[key]], logs[key[1]]) for key in new}
+        places |= {key: _moved(kept[key], [moves[i] for i in wanted[key]], logs[key[1]], asked) for key in new}
         _note(clients, {holder for holder, _ in new})
     changed = {key: place for key, place in places.items() if kept[key] != place}
     if changed:
@@ -188,16 +197,35 @@ def _too_many(new: Iterable[_Key]) -> set[str]:
     return {holder for holder, count in more.items() if have.get(holder, 0) + count > MOST}
 
 
-def _moved(kept: Place | None, moves: Iterable[Move], log: Position) -> Place:
-    """Return the mark after the moves. A mark of another epoch counts as absent, until its holder says where it is."""
+def _first_asked(channel_ids: Iterable[int]) -> dict[int, int]:
+    """Return the seq of the oldest question to each of these inboxes that still waits for its answer."""
+    ids = set(channel_ids)
+    if not ids:
+        return {}
+    waiting = Question.objects.filter(channel_id__in=ids, state=OPEN, deadline__gt=Now()).exclude(to="")
+    return dict(waiting.order_by().values_list("channel_id").annotate(Min("seq")))
+
+
+def _moved(kept: Place | None, moves: Iterable[Move], log: Position, asked: Mapping[int, int]) -> Place:
+    """Return the mark after the moves. A mark of another epoch counts as absent, until its holder says where it is.
+
+    ``asked`` has the oldest open question of the inboxes in which somebody begins.
+    """
     place = kept
     for move in moves:
-        if move.seq is None:
-            place = place or Place(log.head, log.epoch)
+        if move.begin or move.seq is None:
+            place = place or Place(_beginning(move, log, asked), log.epoch)
         elif place is None or move.back or place.epoch != log.epoch or place.seq < move.seq:
             place = Place(move.seq, log.epoch)
     assert place is not None
     return place
+
+
+def _beginning(move: Move, log: Position, asked: Mapping[int, int]) -> int:
+    # The client may have had no mark yet when it was asked. What it answers comes through its mark.
+    first = asked.get(move.channel_id)
+    now = log.head if move.seq is None else move.seq
+    return now if first is None else min(now, max(first - 1, move.floor))
 
 
 def _rows(places: dict[_Key, Place]) -> list[Mark]:

@@ -40,8 +40,8 @@ class ProcessView(Process):
     async def leave(self, address: Address) -> list[str]:
         return await self._node.members.leave(self._client, address)
 
-    async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None) -> Any:
-        return await self._node.marks.mark(self._client, address, seq, back=back, epoch=epoch)
+    async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None, begin: bool) -> Any:
+        return await self._node.marks.mark(self._client, address, seq, back=back, epoch=epoch, begin=begin)
 
     async def claim(self, address: Address, most: int, wait: float, have: tuple[str, ...] | None) -> Any:
         return await self._node.work.claim(self._client, address, most, wait, have)

@@ -1549,8 +1549,9 @@ class Memberships {
     const mark = this.marks.get(address);
     if (mark && !isAnotherLog(mark, place)) return mark;
     if (mark) return { ...mark, seq: Math.max(1, mark.seq) };
-    await this.commands.mark(address, place.seq);
-    return place;
+    const parameters = { channel: address, seq: place.seq, begin: true };
+    this.marks.learn(address, await this.commands.command("mark", parameters, { repeat: true }));
+    return this.#markOf(address);
   }
 
   async #positionOf(address, since) {

@@ -52,7 +52,7 @@ class Inline:
     async def leave(self, address: Address) -> list[str]:
         raise NotImplementedError
 
-    async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None) -> Any:
+    async def mark(self, address: Address, seq: int, *, back: bool, epoch: str | None, begin: bool) -> Any:
         raise NotImplementedError
 
     async def claim(self, address: Address, most: int, wait: float, have: tuple[str, ...] | None) -> Any:

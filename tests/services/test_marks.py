@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from django.utils import timezone
 
 from bus import services
 from bus.auth.permissions import Actor
-from bus.models import Channel, Client, Mark, Node, Room, new_epoch
+from bus.models import Channel, Client, Mark, Node, Question, Room, new_epoch
 from bus.protocol.errors import BusError, ErrorCode
 from bus.services import marking, marks, sweeping
 from bus.services.marks import Move
@@ -58,6 +59,23 @@ def test_who_begins_gets_a_mark_at_the_head_and_keeps_it(channel: Channel) -> No
     Channel.objects.filter(pk=channel.pk).update(head=12)
     assert _seqs(marks.write([Move(ADA, channel.pk, None)])) == [10]
     assert services.unread(channel.address, holder=ADA) == 2
+
+
+def test_who_begins_in_an_inbox_gets_what_it_was_asked_before(channel: Channel) -> None:
+    def asked(seq: int, **fields: Any) -> None:
+        row: dict[str, Any] = {"to": "bob", "deadline": timezone.now() + timedelta(hours=1), "client_id": "ada"}
+        Question.objects.create(channel=channel, seq=seq, uid=f"q{seq}", **{**row, **fields})
+
+    asked(2, state="answered")
+    asked(3, deadline=timezone.now() - timedelta(hours=1))
+    asked(4, to="")
+    begin = partial(Move, channel_id=channel.pk, seq=None, begin=True)
+    assert _seqs(marks.write([begin("user:2")])) == [10], "what is over, or asks any worker, is nothing to answer"
+    asked(6)
+    asked(8)
+    first = marks.write([begin("user:3"), begin("user:4", floor=7), begin("user:2"), begin("user:5", seq=9)])
+    assert _seqs(first) == [5, 7, 10, 5]
+    assert _seqs(marks.write([begin("user:6", seq=1), begin("user:3", seq=9)])) == [1, 5]
 
 
 def test_a_mark_of_an_earlier_epoch_counts_as_absent(channel: Channel) -> None:

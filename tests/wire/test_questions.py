@@ -213,3 +213,33 @@ async def test_a_question_in_a_deleted_channel_ends_at_once(
     assert (error["request_id"], error["error"]["code"]) == (ack["request_id"], "CHANNEL_NOT_FOUND")
     (detail,) = error["error"]["details"]
     assert (detail["to"], detail["correlation"]) == (f"{fresh_room}:jobs", "c")
+
+
+@pytest.mark.embedded
+async def test_who_never_had_a_mark_gets_what_it_was_asked_while_it_was_away(
+    shared_server: BusServer, wire: Connect, name: Name, fresh_room: str
+) -> None:
+    asker = await wire(shared_server, client_id=name("asker"), room=f"{fresh_room}:a")
+    adder = await wire(shared_server, client_id=name("adder"), room=f"{fresh_room}:a")
+    await asker.publish("a letter", ack=True, type="private", to=name("adder"))
+    await adder.close()
+    await asker.expect(event="client_left")
+    of = await ask(asker, name("adder"), durable=True, timeout=60)
+    resume = {"token": adder.registered["resume_token"]}
+    async with await wire(shared_server, client_id=name("adder"), room=f"{fresh_room}:a", resume=resume) as back:
+        assert (await back.request("mark", room="pm", channel=name("adder"), seq=2, begin=True))["seq"] == 1
+        assert (await back.request("mark", room="pm", channel=name("adder"), seq=2, begin=True))["seq"] == 1, (
+            "it has begun already"
+        )
+    await asker.expect(event="client_left")
+    async with await wire(
+        shared_server,
+        client_id=name("adder"),
+        room=f"{fresh_room}:a",
+        resume={"token": back.registered["resume_token"]},
+        since="mark",
+    ) as again:
+        question = await again.expect(type="private")
+        assert (question["id"], question["seq"]) == (of, 2)
+        await again.publish(ack=True, type="reply", to_message=of, payload={"sum": 3})
+    assert (await asker.expect(type="reply"))["payload"] == {"sum": 3}

@@ -334,7 +334,8 @@ export class Memberships {
 
   /**
    * The mark of a log that arrives without a membership. Without one it begins now, and the server is told so: what
-   * comes before the next start must not be lost.
+   * comes before the next start must not be lost. Questions that are still open come, too: perhaps there was no mark yet
+   * when they were asked.
    * @param {string} address
    * @returns {Promise<Position>}
    */
@@ -343,8 +344,9 @@ export class Memberships {
     const mark = this.marks.get(address);
     if (mark && !isAnotherLog(mark, place)) return mark;
     if (mark) return { ...mark, seq: Math.max(1, mark.seq) };
-    await this.commands.mark(address, place.seq);
-    return place;
+    const parameters = { channel: address, seq: place.seq, begin: true };
+    this.marks.learn(address, await this.commands.command("mark", parameters, { repeat: true }));
+    return this.#markOf(address);
   }
 
   /**

@@ -188,6 +188,11 @@ class Marks:
         async with within(seconds, f"The mark of {address} was not confirmed within {seconds:g} s."):
             return await log.wait(Position(seq, epoch))
 
+    async def begin(self, address: str, seq: int) -> None:
+        """Learn the mark of a log. Without one, the server sets it at ``seq``, or before the oldest open question."""
+        answer = await self._bus._command("mark", {"channel": address, "seq": seq, "begin": True})
+        self.known[address] = Position(answer["seq"], answer["epoch"])
+
     async def settled(self, address: str | None = None, *, seconds: float) -> None:
         """Wait until the marks of one log, or of all, have arrived, ``seconds`` at most."""
         with suppress(TimeoutError):

@@ -114,13 +114,16 @@ class Memberships:
             self._add(subscription)
 
     async def _marked(self, address: str) -> Position:
-        """Return the mark of the own inbox. Without one, set it where this client connected first."""
+        """Return the mark of the own inbox. Without one it begins where this client connected first.
+
+        Questions that are still open come, too: perhaps this client had no mark yet when it was asked.
+        """
         marks = self._bus._marks
         if not address.startswith(f"{INBOX_ROOM}:"):
             raise ValueError(f"{address} has no mark of its own. Give `since` as a time.")
         if address not in marks.known:
             began = marks.began.get(address) or self._heard.logs.get(address) or Position(0)
-            await self._bus.mark(address, began.seq)
+            await marks.begin(address, began.seq)
         return marks.known[address]
 
     async def _enter(self, subscription: Subscription, given_up: asyncio.Event) -> None:
