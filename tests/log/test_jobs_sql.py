@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from bus import services
 from bus.directory.channels import ref_of
+from bus.log.jobs import DISCARDED, DONE
 from bus.models import Channel, Job, Room
 from bus.protocol.names import Address
 from bus.services import work
@@ -47,3 +48,10 @@ def test_delayed_jobs_cost_a_claim_nothing() -> None:
         assert work.ready_now([channel.pk]) == {channel.pk: 2}
         looked = rows_read() - claimed
     assert (claimed < 20, looked < 20) == (True, True), (claimed, looked)
+
+
+@pytest.mark.embedded
+def test_sqlite_finds_the_ended_jobs_by_their_index() -> None:
+    # The only partial index on several states: SQLite proves nothing of a list of parameters.
+    old = Job.objects.filter(state__in=(DONE, DISCARDED), ended_at__lt=timezone.now()).order_by("ended_at")
+    assert "bus_job_ended" in old.explain()
