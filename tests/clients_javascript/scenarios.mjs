@@ -367,4 +367,10 @@ const scenarios = {
 const listen = () => createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
 const parts = { url, given, say, until, listen };
-await { ...scenarios, ...world(parts), ...streams(parts), ...teamwork(parts) }[name]();
+const all = {};
+for (const some of [scenarios, world(parts), streams(parts), teamwork(parts)])
+  for (const [each, run] of Object.entries(some)) {
+    if (each in all) throw new Error(`Two scenarios have the name ${each}.`);
+    all[each] = run.bind(some);
+  }
+await all[name]();

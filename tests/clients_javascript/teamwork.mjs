@@ -61,7 +61,7 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
     bus.close();
   },
 
-  async worker() {
+  async leased() {
     // Jobs come before and after the server is killed.
     const { address, concurrency, jobs, token } = given;
     const bus = await connect(url, { token, backoff: backoff() });

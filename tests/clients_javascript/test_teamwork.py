@@ -44,7 +44,7 @@ def test_workers_do_each_job_once_although_the_server_is_killed_in_the_middle(
     node: Run, start_server: StartServer, fresh_room: str
 ) -> None:
     server, address = start_server(), f"{fresh_room}:jobs"
-    run = node("worker", server, address=address, concurrency=3, jobs=40, token=admin(server, fresh_room))
+    run = node("leased", server, address=address, concurrency=3, jobs=40, token=admin(server, fresh_room))
     run.expect("half")
     server.restart()
     said = run.expect("all", deadline=90)
