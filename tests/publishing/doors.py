@@ -24,7 +24,7 @@ from tests.harness.server import BusServer
 DEADLINE = 30.0
 PASSWORD = "a password of the test's"
 _UID = re.compile(r'^\{"version":"1\.0","id":"([^"]*)"')
-_CODE = re.compile(r": ([A-Z_]+): ")
+_CODE = re.compile(r"(?:^|: )([A-Z_]+): ")
 _SIZE = re.compile(r"has [0-9]+ bytes")
 _OF_SEQ = re.compile(r'"of_seq":[0-9]+')
 _STAMP = re.compile(r'"timestamp":"[0-9TZ:.\-]+"(,"seq":[0-9]+)?')
