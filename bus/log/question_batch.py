@@ -7,7 +7,7 @@ deadline, one counts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db.models import BigIntegerField, BooleanField, Case, Count, ExpressionWrapper, Q, Value, When
@@ -32,6 +32,13 @@ class _Row:
         self.reply_seq = reply_seq
 
 
+class _Asked(NamedTuple):
+    """A question whose id an asker chose before."""
+
+    state: str
+    timeout: float
+
+
 class _New(NamedTuple):
     entry: Entry
     asking: Asking
@@ -54,7 +61,7 @@ class QuestionBatch:
         for _, effect in (*asking, *answering):
             effect.reset()
         self.locked: set[int] = set()
-        self._asked: dict[tuple[str, str], str] = {}
+        self._asked: dict[tuple[str, str], _Asked] = {}
         self._counts: dict[str, int] = {}
         self._rows: dict[int, _Row] = {}
         self._new: list[_New] = []
@@ -69,8 +76,10 @@ class QuestionBatch:
         if named:
             late = ExpressionWrapper(Q(deadline__lte=Now()), BooleanField())
             rows = Question.objects.filter(uid__in={uid for uid, _ in named}).annotate(late=late)
-            for uid, client_id, state, is_late in rows.values_list("uid", "client_id", "state", "late"):
-                self._asked[client_id, uid] = _Row(state, None, is_late).state
+            for uid, client_id, state, is_late, since, until in rows.values_list(
+                "uid", "client_id", "state", "late", "asked_at", "deadline"
+            ):
+                self._asked[client_id, uid] = _Asked(_Row(state, None, is_late).state, seconds_between(since, until))
         limited = {effect.client_id for _, effect in asking if effect.most}
         if limited:
             waiting = Question.objects.filter(client_id__in=limited, state=OPEN).order_by().values_list("client_id")
@@ -93,8 +102,10 @@ class QuestionBatch:
         """Decide on an entry whose key is known: an asker learns that the deadline of its question has passed."""
         effect.settled = True
         if isinstance(effect, Asking):
-            if self._asked.get((effect.client_id, entry.uid)) == TIMEOUT:
-                entry.error = ask_timeout(effect.to or str(entry.context.address), effect.correlation, entry.uid)
+            asked = self._asked.get((effect.client_id, entry.uid))
+            if asked is not None and asked.state == TIMEOUT:
+                to = effect.to or str(entry.context.address)
+                entry.error = ask_timeout(to, asked.timeout, effect.correlation, entry.uid)
             return
         row = self._rows.get(effect.question)
         if row is None or row.reply_seq != entry.seq:
@@ -125,7 +136,7 @@ class QuestionBatch:
     def keep(self, entry: Entry, effect: Asking | Answering, seq: int) -> None:
         """Do what an admitted entry does besides its message, which gets ``seq``."""
         if isinstance(effect, Asking):
-            self._asked[effect.client_id, entry.uid] = OPEN
+            self._asked[effect.client_id, entry.uid] = _Asked(OPEN, effect.timeout)
             self._counts[effect.client_id] = self._counts.get(effect.client_id, 0) + 1
             self._new.append(_New(entry, effect, seq))
         else:
@@ -150,6 +161,7 @@ class QuestionBatch:
                     request_id=asking.request_id,
                     trace=asking.trace,
                     durable=asking.durable,
+                    asked_at=Now(),
                     deadline=Now() + timedelta(seconds=asking.timeout),
                 )
                 for entry, asking, seq in self._new
@@ -172,6 +184,15 @@ def question_ended(of: str, state: str) -> BusError:
     return BusError(ErrorCode.QUESTION_ENDED, details=[{"message": of, "state": state}])
 
 
-def ask_timeout(to: str, correlation: str, of: str) -> BusError:
-    """Return the error that an asker gets at the deadline. ``to`` is the client or the channel that did not answer."""
-    return BusError(ErrorCode.ASK_TIMEOUT, details=[{"to": to, "correlation": correlation, "message": of}])
+def seconds_between(asked_at: datetime, deadline: datetime) -> float:
+    """Return for how many seconds a question waits for its reply."""
+    return round((deadline - asked_at).total_seconds(), 2)
+
+
+def ask_timeout(to: str, timeout: float, correlation: str, of: str) -> BusError:
+    """Return the error that an asker gets at the deadline.
+
+    ``to`` is the client or the channel that did not answer within ``timeout`` seconds.
+    """
+    text = f"{to} did not answer within {timeout:g} s."
+    return BusError(ErrorCode.ASK_TIMEOUT, text, [{"to": to, "correlation": correlation, "message": of}])

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 
 from ..auth.permissions import SYSTEM, Actor
 from ..directory.questions import own_questions
-from ..log.question_batch import ANSWERED, OPEN, TIMEOUT, ask_timeout, question_not_found
+from ..log.question_batch import ANSWERED, OPEN, TIMEOUT, ask_timeout, question_not_found, seconds_between
 from ..models import Channel, Message, Question
 from ..notify import dispatch
 from ..notify.messages import EndedQuestion, QuestionsEnded
@@ -165,7 +165,7 @@ def _reply(row: Question) -> Any:
 
 def timeout_of(row: Question) -> BusError:
     """Return the error for the asker of a question whose deadline has passed."""
-    return ask_timeout(asked_of(row), row.correlation, row.uid)
+    return ask_timeout(asked_of(row), seconds_between(row.asked_at, row.deadline), row.correlation, row.uid)
 
 
 # --- the end ------------------------------------------------------------------------------------------------------------

@@ -2283,7 +2283,7 @@ class Asks {
   #open = new Map();
   #taken = new Set();
 
-  wait(id, timeout) {
+  wait(id, to, timeout) {
     if (this.#open.has(id)) throw new RangeError(`A question with the id ${id} is waiting for its reply already.`);
     return new Promise((resolve, reject) => {
       const settled = (finish) => (value) => {
@@ -2291,7 +2291,7 @@ class Asks {
         this.#open.delete(id);
         finish(value);
       };
-      const late = () => this.#open.get(id)?.reject(new TimedOut("No reply came in time."));
+      const late = () => this.#open.get(id)?.reject(new TimedOut(`${to} did not answer within ${timeout / 1000} s.`));
       const timer = setTimeout(late, timeout + GRACE);
       this.#open.set(id, { resolve: settled(resolve), reject: settled(reject) });
     });
@@ -3816,7 +3816,7 @@ class Teamwork extends Publisher {
 
   async ask(to, message, { timeout = 30_000, durable = false, ...options } = {}) {
     const frame = asking(messageFrame(options.type ?? "event", message, options), to, { timeout, durable });
-    const reply = this._asks.wait(frame.id, timeout);
+    const reply = this._asks.wait(frame.id, to, timeout);
     reply.catch(() => {});
     try {
       const receipt = await this._publish(frame, { timeout: Math.min(timeout, this._settings.timeout) });

@@ -128,6 +128,10 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
 
   async asks() {
     const [asker, adder] = [await connect(url), await connect(url, { clientId: given.clientId })];
+    // It comes before the first mark, so before anybody answers.
+    const letters = await adder.inbox().open();
+    const early = asker.ask(given.clientId, { a: 40, b: 2 });
+    await letters.next();
     const responder = await adder
       .answers(({ payload }) => {
         if (payload.broken) throw new RangeError("cannot add that");
@@ -145,11 +149,12 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
     const repeated = await asker.ask(given.clientId, { a: 1, b: 2 }, { id: given.id });
     await adder.private(asker.clientId, "a plain one");
     say("asks", {
+      early: (await early).payload.sum,
       sums: asked.map((reply) => reply.payload.sum),
       text: text.payload,
       failed: [failed instanceof AskFailed, failed.reason],
       nobody,
-      late: [late.code, late.details[0].to === silent.clientId],
+      late: [late.code, late.message.includes(`${silent.clientId} did not answer within 0.3 s.`)],
       repeated: again.id === repeated.id,
       inbox: (await inbox.next()).value.text,
     });

@@ -78,6 +78,7 @@ def test_each_question_gets_its_own_reply_or_says_why_there_is_none(
     run = node("asks", shared_server, clientId=adder, id=question, address=address, token=token)
     said = run.expect("asks")
     assert said["sums"] == [2 * n for n in range(20)]
+    assert said["early"] == 42
     assert said["text"] == {"result": "no numbers"}
     assert said["failed"] == [True, "RangeError: cannot add that"]
     assert said["nobody"] == "NO_RESPONDER"

@@ -86,6 +86,7 @@ async def test_without_a_responder_it_fails_at_once_and_without_an_answer_in_tim
     with pytest.raises(AskTimeout) as late:
         await asker.ask(silent.client_id, {"a": 1}, timeout=0.2, id="mine")
     assert isinstance(late.value, TimeoutError)
+    assert f"{silent.client_id} did not answer within 0.2 s." in str(late.value)
     assert late.value.details == [{"to": silent.client_id, "correlation": "mine", "message": "arq_mine"}]
     async with silent.inbox(since=0) as inbox:
         question = await inbox.get(WAIT)
@@ -131,6 +132,23 @@ async def test_a_durable_question_waits_for_both_sides(client: Connect, fresh_ro
         assert (await other.ask(name, {"n": 4})).payload == {"n": 4}
     assert seen[-1] == 4
     assert seen.count(2) == 1, "what was answered is not asked again"
+
+
+async def test_what_was_asked_before_the_first_mark_is_answered(
+    client: Connect, fresh_room: str, tmp_path: Path
+) -> None:
+    mine: dict[str, Any] = {"client_id": f"adder-{fresh_room}", "identity": tmp_path / "adder.identity"}
+    asker = await client()
+    async with await client(**mine) as adder, adder.inbox() as letters:
+        asking = asyncio.create_task(asker.ask(adder.client_id, {"n": 1}, durable=True, timeout=60))
+        await letters.get(WAIT)
+    async with await client(**mine) as back:
+
+        @back.answers
+        async def add(question: Message) -> dict[str, Any]:
+            return {"n": question.payload["n"]}
+
+        assert (await asking).payload == {"n": 1}
 
 
 async def test_a_question_in_work_holds_the_mark_back(client: Connect, fresh_room: str, tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_nobody_there_and_nobody_in_time(alice: Rest, adder: str) -> None:
     body = {"to": adder, "durable": True, "timeout": 0.1, "id": new_id(), "payload": {}}
     error = alice.error("POST", "ask", body, params={"wait": "20"})
     assert (error["code"], error["number"], error["details"][0]["to"]) == ("ASK_TIMEOUT", 504, adder)
+    assert error["message"].startswith(f"{adder} did not answer within ")
     of = error["details"][0]["message"]
     assert alice.error("GET", f"asks/{of}")["code"] == "ASK_TIMEOUT"
     assert alice.error("POST", "ask", body)["code"] == "ASK_TIMEOUT"

@@ -27,10 +27,11 @@ export class Asks {
   /**
    * The reply to a question, once it comes. Throws ServerError (ASK_TIMEOUT), AskFailed and TimedOut.
    * @param {string} id of the question's frame, which is its correlation
+   * @param {string} to who is asked
    * @param {number} timeout milliseconds
    * @returns {Promise<Message>}
    */
-  wait(id, timeout) {
+  wait(id, to, timeout) {
     if (this.#open.has(id)) throw new RangeError(`A question with the id ${id} is waiting for its reply already.`);
     return new Promise((resolve, reject) => {
       const settled = (/** @type {(value: any) => void} */ finish) => (/** @type {any} */ value) => {
@@ -38,7 +39,7 @@ export class Asks {
         this.#open.delete(id);
         finish(value);
       };
-      const late = () => this.#open.get(id)?.reject(new TimedOut("No reply came in time."));
+      const late = () => this.#open.get(id)?.reject(new TimedOut(`${to} did not answer within ${timeout / 1000} s.`));
       const timer = setTimeout(late, timeout + GRACE);
       this.#open.set(id, { resolve: settled(resolve), reject: settled(reject) });
     });

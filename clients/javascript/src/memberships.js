@@ -334,8 +334,8 @@ export class Memberships {
 
   /**
    * The mark of a log that arrives without a membership. Without one it begins now, and the server is told so: what
-   * comes before the next start must not be lost. Questions that are still open come, too: perhaps there was no mark yet
-   * when they were asked.
+   * comes before the next start must not be lost. Questions that are still open come, too: perhaps there was no mark
+   * yet when they were asked.
    * @param {string} address
    * @returns {Promise<Position>}
    */

@@ -134,7 +134,7 @@ export class Teamwork extends Publisher {
    */
   async ask(to, message, { timeout = 30_000, durable = false, ...options } = {}) {
     const frame = asking(messageFrame(options.type ?? "event", message, options), to, { timeout, durable });
-    const reply = this._asks.wait(frame.id, timeout);
+    const reply = this._asks.wait(frame.id, to, timeout);
     // Whatever happens first is what the caller gets.
     reply.catch(() => {});
     try {
