@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import random
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ try:
 except ImportError:  # A clone of the project has the client beside the server, installed or not.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "clients" / "python" / "src"))
     import arqonbus
+
+from . import SAMPLES
+from .samples import WORKERS, Worker, ask, bring
 
 ROOM = "science"
 #: The longest and shortest time until an agent answers, in seconds.
@@ -164,12 +168,14 @@ async def _agent(url: str, agent: Agent, first: int) -> None:
         screen_name=agent.name,
         avatar=agent.avatar,
         personality=personality,
+        card={"name": agent.name, "skills": [agent.works]},
         room=f"{ROOM}:{agent.works}",
         wait=60.0,
     ) as bus:
         news = asyncio.Event()
         studies = itertools.count(first, len(AGENTS))
         latest = next(studies)
+        tokens = 0
 
         async def listen() -> None:
             nonlocal latest
@@ -189,9 +195,12 @@ async def _agent(url: str, agent: Agent, first: int) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(listen())
             while True:
+                await bus.set_status("busy", task=f"{agent.works} S-{100 + latest}", tokens=tokens)
                 for text, payload in _work(agent, latest):
+                    tokens += 20 * len(text.split())
                     await _say(bus, agent, text, payload)
                     await asyncio.sleep(_pause() / (4 if agent.works == "execute" else 1))
+                await bus.set_status("idle", task=f"listens to {agent.listens}", tokens=tokens)
                 news.clear()
                 # An agent that receives nothing for a while goes on by itself, so that the demo never stops.
                 with contextlib.suppress(TimeoutError):
@@ -199,8 +208,23 @@ async def _agent(url: str, agent: Agent, first: int) -> None:
                 await asyncio.sleep(_pause())
 
 
+async def _worker(url: str, worker: Worker) -> None:
+    """Run one worker of the work channel."""
+    async with arqonbus.connect(
+        url,
+        client_id=worker.client_id,
+        client_type="ai-agent",
+        screen_name=worker.name,
+        avatar=worker.avatar,
+        card={"name": worker.name, "skills": worker.skills},
+        room=SAMPLES,
+        wait=60.0,
+    ) as bus:
+        await worker.run(bus)
+
+
 async def _observer(url: str) -> None:
-    """Run a human who reads, asks, and thanks an agent with a private message."""
+    """Run a human who brings samples, talks, asks a worker, and thanks an agent with a private message."""
     async with arqonbus.connect(
         url, client_id="ada", client_type="human", screen_name="Ada", avatar="🧑‍🔬", wait=60.0
     ) as bus:
@@ -213,18 +237,22 @@ async def _observer(url: str) -> None:
                 "Any blockers?",
             ]
         )
-        while True:
-            await bus.publish(f"{ROOM}:general", next(words))
-            await asyncio.sleep(4 * _pause())
-            agent = random.choice(AGENTS)  # noqa: S311
-            with contextlib.suppress(arqonbus.ServerError):
-                await bus.private(agent.client_id, f"Thank you, {agent.name}.")
-            await asyncio.sleep(4 * _pause())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(bring(bus))
+            while True:
+                await bus.publish(f"{ROOM}:general", next(words))
+                await asyncio.sleep(4 * _pause())
+                await ask(bus, arqonbus.ArqonBusError)
+                agent = random.choice(AGENTS)  # noqa: S311
+                with contextlib.suppress(arqonbus.ServerError):
+                    await bus.private(agent.client_id, f"Thank you, {agent.name}.")
+                await asyncio.sleep(4 * _pause())
 
 
 async def run(url: str) -> None:
     """Run all agents until standard input ends."""
     tasks = [asyncio.create_task(_agent(url, agent, first)) for first, agent in enumerate(AGENTS)]
+    tasks += [asyncio.create_task(_worker(url, worker)) for worker in WORKERS]
     tasks.append(asyncio.create_task(_observer(url)))
     over = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
     done, _ = await asyncio.wait([*tasks, over], return_when=asyncio.FIRST_COMPLETED)
@@ -238,6 +266,8 @@ async def run(url: str) -> None:
 
 def main() -> None:
     """Run the agents. The only argument is the URL of the bus."""
+    # The server ends before the agents, which would say that they try again.
+    logging.getLogger("arqonbus").setLevel(logging.ERROR)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(run(sys.argv[1]))
 

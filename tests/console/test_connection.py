@@ -154,6 +154,13 @@ async def test_the_demo_is_alive_in_the_page_and_its_log_in_works_in_admin_and_c
             await opened.go(f"messages/science:{step}")
             await expect(page.get_by_role("heading", name=f"science:{step}")).to_be_visible()
             await expect(page.locator(".message:not([hidden])").first).to_be_visible()
+        await opened.go("messages/science:samples")
+        await expect(
+            page.locator(".message.notice:not([hidden])").filter(has_text="finished job").first
+        ).to_be_visible()
+        await opened.go("clients/agent-pia")
+        await expect(page.locator(".detail .facts .badge").filter(has_text="measure")).to_be_visible()
+        await expect(page.locator(".detail .facts")).to_contain_text(re.compile("measure P-|waiting for samples"))
         await opened.go("agents")
         await expect(page.get_by_role("img", name=re.compile("agent-iris: .*agent-theo: "))).to_be_visible()
         await page.goto("about:blank")

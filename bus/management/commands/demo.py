@@ -15,10 +15,15 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db.models import EmailField
 
+from ...auth.permissions import SYSTEM
 from ...conf.settings import config
 from ...db import faults as database
+from ...demo import RULE, SAMPLES
+from ...protocol.errors import BusError, ErrorCode
+from ...protocol.names import Address
 from ...servers import preflight
 from ...servers.banner import address, reachable
+from ...services import channels
 from .runbus import Command as RunBus
 
 USER = "demo"
@@ -54,6 +59,8 @@ class Command(RunBus):
         except preflight.NotReady as problem:
             raise CommandError(str(problem)) from None
         self._password = self._make_user()
+        if not options["no_agents"]:
+            _make_queue()
         try:
             super().handle(*args, **options)
         finally:
@@ -105,6 +112,19 @@ class Command(RunBus):
             _enable(user, False)
             user.set_unusable_password()
             user.save()
+
+
+def _make_queue() -> None:
+    """Create the work channel of the demo. One that is there gets the rule, whatever it was before."""
+    # Nobody needs the note in the log, and it would come before the line with the log-in.
+    logging.getLogger("arqonbus.audit").setLevel(logging.ERROR)
+    where = Address(*SAMPLES.split(":"))
+    try:
+        channels.create_channel(SYSTEM, where, description="Samples to measure", work=RULE, door="command")
+    except BusError as problem:
+        if problem.code != ErrorCode.CHANNEL_EXISTS:
+            raise
+        channels.update_channel(SYSTEM, where, {"work": RULE}, door="command")
 
 
 def _name() -> str:
