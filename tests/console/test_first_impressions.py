@@ -96,9 +96,9 @@ async def test_a_page_that_only_watches_writes_nothing_into_what_it_watches(
         for command in commands:
             await page.wait_for_function(asked, arg=command)
 
-    await several("list_channels", "status")
+    await several("list_channels", "list_clients")
     await opened.go("overview")
-    await several("list_channels", "status")
+    await several("list_channels", "list_clients")
     noted = (
         "SELECT m.frame FROM bus_message m JOIN bus_channel c ON c.id = m.channel_id WHERE c.name = 'dashboard-events'"
     )
