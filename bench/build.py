@@ -5,6 +5,7 @@ Everything goes into `bench/.cache`. A missing peer is no error: the table shows
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -67,12 +68,16 @@ def c_program(name: str) -> Path:
     """Compile `bench/load/<name>.c` with its parts, and return the program."""
     folder, target = HERE / "load", CACHE / name
     sources = [folder / f"{part}.c" for part in (name, *C_PARTS[name])]
-    if _stale(target, [*sources, *sorted(folder.glob("*.h"))]):
-        compiler = os.environ.get("CC", "cc")
-        _run(
-            [compiler, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", str(target), *map(str, sources)],
-            f"compiling {name}.c",
-        )
+    CACHE.mkdir(exist_ok=True)
+    # One process compiles it, and the others wait: a program that is being written cannot be run.
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _stale(target, [*sources, *sorted(folder.glob("*.h"))]):
+            compiler = os.environ.get("CC", "cc")
+            _run(
+                [compiler, "-O2", "-std=gnu11", "-Wall", "-Wextra", "-o", str(target), *map(str, sources)],
+                f"compiling {name}.c",
+            )
     return target
 
 
