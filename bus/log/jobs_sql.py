@@ -75,7 +75,7 @@ class Wanted(NamedTuple):
     """What a transaction needs to know: the jobs ``keys``, how many jobs the clients ``names`` have, and jobs to claim.
 
     ``due`` says how many ready jobs of which channels are wanted at most. Those left over are counted up to ``counted``. ``size``
-    is how many bytes of messages the claims of a channel can get.
+    is how many bytes of messages the claims of a channel can get. ``connected`` are anonymous clients, whose connections count.
     """
 
     keys: Sequence[int]
@@ -83,6 +83,7 @@ class Wanted(NamedTuple):
     due: Mapping[int, int]
     counted: int
     size: int
+    connected: Sequence[str] = ()
 
 
 class Look(NamedTuple):
@@ -91,7 +92,8 @@ class Look(NamedTuple):
     ``now`` is the time of the clock that all jobs go by. ``jobs`` are locked, in the order of their ids. ``held`` are the
     numbers of claimed jobs of clients that have any. ``due`` are the oldest ready jobs of each channel that nobody has locked.
     Each comes with its message's frame, with None where somebody deleted the message itself, or with an empty one beyond
-    ``wanted.size``. ``ready`` are the numbers of ready jobs, including those in ``due``.
+    ``wanted.size``. ``ready`` are the numbers of ready jobs, including those in ``due``. ``connections`` has the connection of
+    each client in ``wanted.connected``, whose row is locked.
     """
 
     now: datetime
@@ -99,6 +101,7 @@ class Look(NamedTuple):
     held: dict[str, int]
     due: dict[int, list[tuple[Job, str | None]]]
     ready: dict[int, int]
+    connections: dict[str, str]
 
 
 # `clock_timestamp()` is volatile, so no index answers a comparison with it: each claim would read all delayed jobs.
@@ -120,6 +123,10 @@ _DUE = (
     " ORDER BY bus_due.due_at, bus_due.id"
 )
 _HELD = "SELECT client_id, count(*) FROM bus_job WHERE state = 'claimed' AND client_id IN ({names}) GROUP BY client_id"
+# Who takes an id locks the row of the client, and then takes the jobs from it.
+_CONNECTED = (
+    "SELECT client_id, connection_id FROM bus_client WHERE client_id IN ({names}) AND principal = '' ORDER BY id"
+)
 _ERRORS = _FIELDS.index("errors")
 _MOMENTS = tuple(_FIELDS.index(name) for name, kind in CHANGING.items() if kind == "timestamptz")
 
@@ -176,6 +183,10 @@ class SqliteJobs:
         jobs: list[Job] = []
         held: dict[str, int] = {}
         due: dict[int, list[tuple[Job, str | None]]] = {}
+        connections: dict[str, str] = {}
+        if wanted.connected:
+            cursor.execute(_CONNECTED.format(names=_SQLITE_LIST), (json_text(wanted.connected),))
+            connections = dict(cursor.fetchall())
         if wanted.keys:
             cursor.execute(_LOCK.format(keys=_SQLITE_LIST), (json_text(wanted.keys),))
             jobs = list(map(_sqlite_job, cursor.fetchall()))
@@ -187,7 +198,7 @@ class SqliteJobs:
             cursor.execute(_DUE.format(now="%s", lock=""), (channel_id, moment, most, wanted.size))
             due[channel_id] = [(_sqlite_job(row[:-1]), row[-1]) for row in cursor.fetchall()]
         ready = self.ready(cursor, list(due), wanted.counted + max(wanted.due.values())) if due else {}
-        return Look(now, jobs, held, due, ready)
+        return Look(now, jobs, held, due, ready, connections)
 
 
 class PostgresqlJobs:
@@ -230,6 +241,9 @@ class PostgresqlJobs:
     def look(self, cursor: Any, wanted: Wanted, patience: float) -> Look:
         # One message to the server and one back: each way costs about as much as one of the statements.
         asked: list[tuple[str, list[Any]]] = [(_NOW, [str(max(1, round(patience * 1000)))])]
+        if wanted.connected:
+            names = _CONNECTED.format(names="SELECT unnest(%s::text[])")
+            asked.append((f"{names} FOR NO KEY UPDATE", [list(wanted.connected)]))
         if wanted.keys:
             keys = _LOCK.format(keys="SELECT unnest(%s::bigint[])")
             asked.append((f"{keys} FOR NO KEY UPDATE", [list(wanted.keys)]))
@@ -241,10 +255,11 @@ class PostgresqlJobs:
             asked.append((_READY_NOW, [wanted.counted + max(wanted.due.values()), list(wanted.due)]))
         found = iter(_several(cursor, asked))
         now: datetime = next(found)[0][0]
+        connections = dict(next(found)) if wanted.connected else {}
         jobs = list(map(_job, next(found))) if wanted.keys else []
         held = dict(next(found)) if wanted.names else {}
         due = {channel_id: [(_job(row[:-1]), row[-1]) for row in next(found)] for channel_id in wanted.due}
-        return Look(now, jobs, held, due, dict(next(found)) if wanted.due else {})
+        return Look(now, jobs, held, due, dict(next(found)) if wanted.due else {}, connections)
 
 
 def _several(cursor: Any, asked: Sequence[tuple[str, list[Any]]]) -> list[list[Any]]:

@@ -32,6 +32,12 @@ def token_of(job: int, number: int, worker: Worker) -> str:
     return f"{PREFIX}_{job}_{number}_{_signature(settings.SECRET_KEY, job, number, worker)}"
 
 
+def tokens_of(job: int, number: int, worker: Worker) -> set[str]:
+    """Return all texts that :func:`read` takes for the token of a job's claim: one for each key."""
+    keys = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return {f"{PREFIX}_{job}_{number}_{_signature(key, job, number, worker)}" for key in keys}
+
+
 def read(token: str, worker: Worker) -> Claimed | None:
     """Return what a token names; None for a text that is no token of ``worker``."""
     parts = token.split("_")

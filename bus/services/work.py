@@ -7,7 +7,8 @@ clients. Other callers call :func:`announce_work`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -23,7 +24,6 @@ from ..monitoring import metrics
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from . import claim_tokens
-from .job_replies import was_answered
 from .patience import is_locked, own_patience
 from .work_batch import PATIENCE, WorkBatch, held
 from .work_operations import (
@@ -99,15 +99,20 @@ def _apply(operations: Sequence[Operation]) -> Outcome:
     named = _named(ends, answers)
     look = _look(claims, named)
     batch = WorkBatch(look.now)
+    ready = {job.pk for job in look.jobs if job.state == READY}
     if named:
         _end(batch, ends, named, look, answers)
     if claims:
+        again = any(claim.have is not None for _, claim in claims)
+        if batch.has_moved((job.pk for job in look.jobs) if again else ready):
+            # The claims must see what the ends did to jobs that they would get too: ready ones, and those that a worker has.
+            batch.write_rows()
+            look = _look(claims, {})
         _claim(batch, claims, look, answers)
     batch.write()
     for i, operation in ends:
-        answer = answers[i]
-        if isinstance(operation, Done) and isinstance(answer, tuple):
-            job, _ = answer
+        job = answers[i]
+        if isinstance(operation, Done) and isinstance(job, Job):
             answers[i] = shapes.Finished(claim=operation.token, seq=job.seq, replied=batch.replied(job))
     return Outcome(answers, batch.changes, batch.ready)
 
@@ -119,8 +124,14 @@ def _look(claims: Sequence[tuple[int, Claim]], named: Mapping[int, claim_tokens.
         if claim.ref.work is not None:
             due[claim.ref.id] = min(due.get(claim.ref.id, 0) + claim.most, MOST)
     names = {claim.worker.client_id for _, claim in claims} if config().claims else ()
+    connected = {claim.worker.client_id for _, claim in claims if _is_bound(claim)}
     wanted = Wanted(
-        [one.job for one in named.values()], sorted(names), due, COUNTED, config().frame_bytes * len(claims)
+        [one.job for one in named.values()],
+        sorted(names),
+        due,
+        COUNTED,
+        config().frame_bytes * len(claims),
+        sorted(connected),
     )
     with connection.cursor() as wrapper, connection.wrap_database_errors:
         return statements().look(wrapper.cursor, wanted, PATIENCE)
@@ -136,12 +147,20 @@ def _claim(batch: WorkBatch, claims: Sequence[tuple[int, Claim]], look: Look, an
     for i, claim in claims:
         if claim.ref.work is None:
             answers[i] = no_work(claim.ref.address)
+        elif _is_bound(claim) and look.connections.get(claim.worker.client_id) != claim.connection_id:
+            # Nobody would work on the job: its worker's id belongs to another client.
+            answers[i] = BusError(ErrorCode.TAKEN_OVER)
         elif room.get(claim.worker.client_id, 1) <= 0:
             answers[i] = _too_many()
         else:
             by_channel.setdefault(claim.ref.id, []).append((i, claim))
     for channel_id, some in by_channel.items():
         _claim_in(batch, channel_id, some, look, answers, room)
+
+
+def _is_bound(claim: Claim) -> bool:
+    """Return whether a claim counts only for its connection. A principal's client ids stay its own."""
+    return bool(claim.connection_id) and not claim.worker.principal
 
 
 def _claim_in(
@@ -153,9 +172,12 @@ def _claim_in(
     room: dict[str, int],
 ) -> None:
     """Give the ready jobs of one channel to its claims, in the order of both."""
-    known = {i: _unheard(batch, claim) for i, claim in claims if claim.have is not None}
+    known: dict[int, list[Job]] = {}
+    for i, claim in claims:
+        if claim.have is not None:
+            answered = {job.pk for some in known.values() for job in some}
+            known[i] = _fitting(_unheard(claim, answered))
     due = look.due[channel_id]
-    known = {i: _fitting(some) for i, some in known.items()}
     frames = _frames(channel_id, [job for some in known.values() for job in some])
     jobs: deque[Job] = deque()
     for job, frame in due:
@@ -170,7 +192,7 @@ def _claim_in(
             break
     taken: dict[int, list[Job]] = {}
     for i, claim in claims:
-        taken[i] = known.get(i, [])[: claim.most]
+        taken[i] = known.get(i, [])
         most = min(claim.most - len(taken[i]), room.get(claim.worker.client_id, claim.most))
         left = config().frame_bytes - sum(len(frames.get(job.seq, b"")) for job in taken[i])
         while jobs and most > 0 and (left >= len(frames[jobs[0].seq]) or not taken[i]):
@@ -214,14 +236,27 @@ def _fitting(jobs: Sequence[Job]) -> list[Job]:
     return fitting
 
 
-def _unheard(batch: WorkBatch, claim: Claim) -> list[Job]:
-    """Return the jobs that a worker has, and whose claims it does not know: their answers were lost."""
-    heard = {named.job for token in claim.have or () if (named := claim_tokens.read(token, claim.worker)) is not None}
-    worker = claim.worker
+def _unheard(claim: Claim, answered: Collection[int]) -> list[Job]:
+    """Return the jobs that a worker has, and whose claims it does not know: their answers were lost.
+
+    Those in ``answered`` are in another answer.
+    """
+    worker, heard = claim.worker, set(claim.have or ())
+    if worker.rest and not worker.principal:
+        # Anonymous callers without a socket share their id, so these may be the jobs of another one.
+        return []
     own = Job.objects.filter(
-        channel_id=claim.ref.id, state=CLAIMED, client_id=worker.client_id, principal=worker.principal
+        channel_id=claim.ref.id,
+        state=CLAIMED,
+        client_id=worker.client_id,
+        principal=worker.principal,
+        # A worker with a socket and one without may have the same id, and each has its own jobs.
+        rest=worker.rest,
     )
-    return [job for job in own.order_by("claimed_at", "id")[: COUNTED + claim.most] if job.pk not in heard]
+    # Few clients have any jobs here, and signatures are made for those alone.
+    jobs = own.exclude(pk__in=answered).order_by("claimed_at", "id")[: COUNTED + claim.most]
+    unheard = (job for job in jobs if heard.isdisjoint(claim_tokens.tokens_of(job.pk, job.claims, worker)))
+    return list(islice(unheard, claim.most))
 
 
 def _room(workers: set[Worker], held: Mapping[str, int]) -> dict[str, int]:
@@ -276,7 +311,7 @@ def _end(
     look: Look,
     answers: list[Any],
 ) -> None:
-    """Renew claims, and end them. The answer of a job that is done here is a tuple with it, until its reply is written."""
+    """Renew claims, and end them. The answer of a job that is done is the job itself, until its reply is written."""
     jobs = {job.pk: job for job in look.jobs}
     if any(i in named and not isinstance(operation, Done) for i, operation in ends):
         batch.look_up(jobs.values())
@@ -289,6 +324,10 @@ def _end(
                 answers[i] = problem
 
 
+#: Why a claim is lost that was the last one of its job, by the state of the job. Otherwise it is ``cancelled``.
+_WHY = {READY: "expired", DONE: "done"}
+
+
 def _end_one(batch: WorkBatch, operation: Renew | Done | Release | Reject, job: Job | None, number: int) -> Any:
     """Carry out one operation. Raises ``BusError`` CLAIM_LOST, or FRAME_TOO_LARGE for a large result."""
     if job is None:
@@ -298,14 +337,14 @@ def _end_one(batch: WorkBatch, operation: Renew | Done | Release | Reject, job: 
         raise _lost(operation.token, "taken", job, by=job.client_id)
     if isinstance(operation, Done):
         if job.state == DONE:
-            return shapes.Finished(claim=operation.token, seq=job.seq, replied=was_answered(job))
+            return job
         _check(operation.result)
         if job.state == CLAIMED or (job.state == READY and job.last_reason == "expired"):
             batch.done(job, operation.result)
-            return job, None
+            return job
     elif job.state == CLAIMED:
         return _carry_out(batch, operation, job)
-    raise _lost(operation.token, "expired" if job.state in (READY, DONE) else "cancelled", job)
+    raise _lost(operation.token, _WHY.get(job.state, "cancelled"), job)
 
 
 def _check(result: bytes | None) -> None:

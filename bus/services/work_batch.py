@@ -24,7 +24,7 @@ from ..protocol.errors import BusError, ErrorCode
 from ..publishing.announce import announce
 from ..shapes import WorkRule
 from . import dead_letters
-from .job_replies import replies_of_jobs
+from .job_replies import replies_of_jobs, was_answered
 from .work_operations import LONGEST_ERROR, Worker
 
 #: Failures that a job remembers, the newest ones.
@@ -51,6 +51,8 @@ class WorkBatch:
         self.changes: list[WorkChange] = []
         self.ready: dict[int, int] = {}
         self._moved: dict[int, Job] = {}
+        # The jobs among those that are written already.
+        self._written: set[int] = set()
         self._refs: dict[int, ChannelRef] = {}
         self._letters: list[Job] = []
         # The jobs with a question that have ended, each with its result or its error.
@@ -92,7 +94,7 @@ class WorkBatch:
         """Begin the lease of a claimed job anew."""
         if job.rest:
             job.lease_until = self._lease(job, self.rule(job))
-            self._moved[job.pk] = job
+            self._move(job)
 
     def _lease(self, job: Job, rule: WorkRule) -> datetime:
         until = self.now + timedelta(seconds=rule.lease)
@@ -150,9 +152,13 @@ class WorkBatch:
         self._happened(job, "retried", by)
         self.ready[job.channel_id] = self.ready.get(job.channel_id, 0) + 1
 
+    def has_moved(self, keys: Iterable[int]) -> bool:
+        """Return whether anything happened to one of these jobs."""
+        return not self._moved.keys().isdisjoint(keys)
+
     def replied(self, job: Job) -> bool:
-        """Return whether the end of a job answered a question, after :meth:`write`."""
-        return job.pk in self._replied
+        """Return whether the end of a job, in this transaction or before, answered a question. Call :meth:`write` first."""
+        return job.pk in self._replied if job.pk in self._moved else was_answered(job)
 
     def _die(self, job: Job, why: str) -> None:
         self._end(job, DEAD, why)
@@ -184,8 +190,12 @@ class WorkBatch:
         }
         job.errors = [*job.errors, failure][-REMEMBERED:]
 
-    def _happened(self, job: Job, what: str, by: str | None = None) -> None:
+    def _move(self, job: Job) -> None:
         self._moved[job.pk] = job
+        self._written.discard(job.pk)
+
+    def _happened(self, job: Job, what: str, by: str | None = None) -> None:
+        self._move(job)
         who = by or job.client_id or None
         self.changes.append(WorkChange(job.channel_id, what, job.seq, job.attempt, who, wire_time(self.now)))
 
@@ -198,12 +208,19 @@ class WorkBatch:
         """
         if not self._moved:
             return
-        with connection.cursor() as wrapper, connection.wrap_database_errors:
-            statements().update(wrapper.cursor, _rows(self._moved.values()))
+        self.write_rows()
         for job in self._letters:
             dead_letters.publish_letter(job, self._refs[job.channel_id])
         if self._answers:
             self._reply()
+
+    def write_rows(self) -> None:
+        """Write the rows of the jobs alone, so that the transaction can read what happened so far."""
+        rows = [job for key, job in self._moved.items() if key not in self._written]
+        self._written.update(self._moved)
+        if rows:
+            with connection.cursor() as wrapper, connection.wrap_database_errors:
+                statements().update(wrapper.cursor, _rows(rows))
 
     def _reply(self) -> None:
         replies = replies_of_jobs(self._answers)

@@ -30,12 +30,14 @@ class Claim(msgspec.Struct):
     """Claim up to ``most`` ready jobs of a channel. The answer is ``shapes.Claims``.
 
     ``have`` are the tokens that the worker knows. With it, other jobs that it has there already are answered first.
+    ``connection_id`` is the worker's connection. The claim is refused if an anonymous worker's id has another one now.
     """
 
     ref: ChannelRef
     most: int
     worker: Worker
     have: tuple[str, ...] | None = None
+    connection_id: str = ""
 
 
 class Renew(msgspec.Struct):

@@ -47,7 +47,7 @@ class ProcessView(Process):
         return await self._node.work.claim(self._client, address, most, wait, have)
 
     async def work(self, operation: Any) -> Any:
-        return await self._node.work.carry_out(operation)
+        return await self._node.work.carry_out(operation, self._client)
 
     async def set_status(self, said: Said) -> Any:
         return await self._node.statuses.set(self._client, said)

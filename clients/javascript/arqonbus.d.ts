@@ -65,7 +65,7 @@ export declare class ServerError extends ArqonBusError {
 export declare class ClaimLost extends ServerError {
   constructor(error: ErrorObject);
   readonly claim: string;
-  /** `expired`: out again; `taken`: another worker has it; `cancelled`: discarded, dead, or its channel is gone. */
+  /** `expired`: out again; `taken`: another worker has it; `done`: done with this claim; `cancelled`: discarded, dead, or its channel is gone. */
   readonly why: string;
   /** The client that has the job. */
   readonly by: string | null;

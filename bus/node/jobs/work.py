@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ...auth.permissions import JOIN, PUBLISH
 from ...directory.channels import ChannelRef
 from ...notify.broker import Broker
@@ -24,6 +26,8 @@ from .waits import Waits
 
 #: Seconds between two looks for ready jobs that no notification told of, and between two sweeps of leases.
 LOOK = 1.0
+#: Claims that a process remembers for each connection.
+REMEMBERED = 1000
 
 
 class Work:
@@ -45,6 +49,8 @@ class Work:
         self._operations = Operations(runtime, self._happened)
         self._waits = Waits(runtime.loop)
         self._notices = WorkNotices(runtime, hub, broker, notices)
+        # The newest claims that each connection heard of. Those that it ended itself are left out.
+        self._heard: dict[ClientState, dict[str, None]] = {}
         # The addresses of the channels for which claims wait, to look up anew a channel that turns out to be gone.
         self._addresses: dict[int, Address] = {}
         #: Jobs that clients of this process claimed, and claims that they ended.
@@ -78,10 +84,19 @@ class Work:
         ref = await self._channel(client, address)
 
         async def ask() -> Claims:
+            nonlocal have
             # The channel may have changed, and the right may have been withdrawn, while the claim waited.
             now = await self._channel(client, address)
-            claimed: Claims = await self._operations.carry_out(Claim(now, most, who, have))
-            return claimed
+            # What the client knows is true for one look. Later it may have got jobs by another claim.
+            known, have = have, None
+            if known is not None:
+                known = (*known, *self._heard.get(client, ()))
+            operation = Claim(now, most, who, known, "" if worker else client.connection_id)
+            claimed: Claims = await self._operations.carry_out(operation)
+            if known is None or not claimed.claims:
+                return claimed
+            fresh = self._without_heard(client, claimed)
+            return fresh if fresh.claims else await ask()
 
         self._addresses[ref.id] = address
         try:
@@ -90,12 +105,33 @@ class Work:
             if not self._waits.looked_for(ref.id):
                 self._addresses.pop(ref.id, None)
         self.claimed += len(claimed.claims)
+        if worker is None:
+            self._hear(client, claimed)
         return claimed
 
-    async def carry_out(self, operation: Operation) -> Any:
-        """Renew or end a claim, and return the answer. Raises ``BusError`` CLAIM_NOT_FOUND, CLAIM_LOST, BUSY, UNAVAILABLE."""
+    def _without_heard(self, client: ClientState, claimed: Claims) -> Claims:
+        """Return the answer without the claims that another answer on this connection has brought meanwhile."""
+        heard = self._heard.get(client, ())
+        return msgspec.structs.replace(claimed, claims=[one for one in claimed.claims if one.claim not in heard])
+
+    def _hear(self, client: ClientState, claimed: Claims) -> None:
+        if not claimed.claims or client.ending:
+            return
+        heard = self._heard.setdefault(client, {})
+        heard.update((one.claim, None) for one in claimed.claims)
+        while len(heard) > REMEMBERED:
+            del heard[next(iter(heard))]
+
+    async def carry_out(self, operation: Operation, client: ClientState | None = None) -> Any:
+        """Renew or end a claim, and return the answer. ``client`` is the connection that asks for it.
+
+        Raises ``BusError`` CLAIM_NOT_FOUND, CLAIM_LOST, BUSY, UNAVAILABLE.
+        """
         answer = await self._operations.carry_out(operation)
-        self.ended += not isinstance(operation, Renew)
+        if not isinstance(operation, Renew | Claim):
+            self.ended += 1
+            if client is not None and (heard := self._heard.get(client)):
+                heard.pop(operation.token, None)
         return answer
 
     async def _channel(self, client: ClientState, address: Address) -> ChannelRef:
@@ -169,6 +205,7 @@ class Work:
     def left(self, client: ClientState) -> None:
         """End the waits of a connection that has closed."""
         self._waits.left(client)
+        self._heard.pop(client, None)
 
     def drain(self) -> None:
         """Answer the claims that wait, because the process stops."""

@@ -128,7 +128,8 @@ class Claims:
         try:
             await self.bus._command("renew", {"claim": job.claim}, repeat=False)
         except ClaimLost as problem:
-            if problem.why != "expired":  # An expired job that nobody has taken may still be finished.
+            # An expired job that nobody has taken may still be finished. The answer of a done one is on its way.
+            if problem.why not in ("expired", "done"):
                 job._lose(problem)
         except ClaimNotFound as problem:
             job._lose(problem)

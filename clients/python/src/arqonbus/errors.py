@@ -229,7 +229,11 @@ class ClaimLost(Conflict):
 
     @property
     def why(self) -> str:
-        """``expired``: the job waits again. ``taken``: another worker has or had it. ``cancelled``: it is discarded or dead."""
+        """Why the claim is lost.
+
+        ``expired``: the job waits again. ``taken``: another worker has or had it. ``done``: it is done with this claim.
+        ``cancelled``: it is discarded or dead.
+        """
         return str(self.first_detail.get("why") or "")
 
     @property

@@ -165,7 +165,7 @@ class Job:
         try:
             return await self._claims.bus._command(command, {"claim": self.claim, **parameters})
         except (ClaimLost, ClaimNotFound) as problem:
-            if not (isinstance(problem, ClaimLost) and problem.why == "expired" and command == "renew"):
+            if not (isinstance(problem, ClaimLost) and problem.why in ("expired", "done") and command == "renew"):
                 self._lose(problem, cancel=False)
             raise
 
