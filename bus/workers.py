@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -113,7 +114,9 @@ def _do(registered: Registered, claim: Claim, actor: Actor) -> None:
         if isinstance(problem, BusError) and problem.code == ErrorCode.CLAIM_LOST:
             _lost(registered, job, problem)
             return
-        _log(registered, job, "the job failed: %s", type(problem).__name__)
+        # The text of an exception may hold data of the message. It stands in the job's errors, and not in the log.
+        where = "".join(traceback.format_tb(problem.__traceback__))
+        _log(registered, job, "failed", f"{type(problem).__name__}\n{where}".rstrip())
         delay, error = min(2.0**claim.attempt, LONGEST_DELAY), f"{type(problem).__name__}: {problem}"
         _end(registered, job, lambda: release_job(claim.claim, delay=delay, error=error, actor=actor))
 
@@ -128,11 +131,12 @@ def _end(registered: Registered, job: Job, end: Callable[[], object]) -> None:
 
 def _lost(registered: Registered, job: Job, problem: BusError) -> None:
     why = problem.details[0].get("why", "") if problem.details else problem.code
-    _log(registered, job, "the job was lost: %s", why)
+    _log(registered, job, "was lost", why)
 
 
-def _log(registered: Registered, job: Job, text: str, what: str) -> None:
-    logger.warning(text, what, extra={"event": "job_failed", "channel": registered.channel, "seq": job.seq})
+def _log(registered: Registered, job: Job, what: str, why: str) -> None:
+    fields = {"event": "job_failed", "channel": registered.channel, "seq": job.seq, "attempt": job.attempt}
+    logger.warning("%s #%d, attempt %d %s: %s", registered.channel, job.seq, job.attempt, what, why, extra=fields)
 
 
 @contextmanager

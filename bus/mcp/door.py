@@ -20,7 +20,8 @@ from ..conf.settings import config
 from ..db.faults import without_transaction
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.limits import nesting_within
-from ..protocol.numbers import out_of_range, unusual
+from ..protocol.numbers import as_text, out_of_range, unusual
+from ..protocol.values import holds_text
 from ..sockets.origin import origin_allowed
 from ..version import VERSION
 from . import metadata, people, protocol, questioning, reading, tools, working, writing
@@ -83,16 +84,22 @@ def _answered(request: HttpRequest) -> HttpResponseBase:
     wait = take(actor)
     if wait:
         raise BusError(ErrorCode.RATE_LIMITED, retry_after=wait)
-    asked = protocol.read(_body(request, actor), request.headers)
+    body, number = _body(request, actor)
+    if number is not None and not _in_arguments(body, number):
+        raise Refused(400, PARSE_ERROR, f"{number[:40]} is out of range.")
+    asked = protocol.read(body, request.headers)
     if asked is None:
         return HttpResponse(status=202)
     if asked.method == "tools/call":
-        return _call(request, asked, actor)
+        return _call(request, asked, actor, number)
     return response(Answer(200, _about(asked)))
 
 
-def _body(request: HttpRequest, actor: Actor) -> Any:
-    """The JSON value of the body. Raises ``BusError`` FRAME_TOO_LARGE or RATE_LIMITED, and :class:`Refused`."""
+def _body(request: HttpRequest, actor: Actor) -> tuple[Any, str | None]:
+    """The JSON value of the body, and the first number in it that is out of range, which the value has as a text.
+
+    Raises ``BusError`` FRAME_TOO_LARGE or RATE_LIMITED, and :class:`Refused`.
+    """
     limit = config().batch_bytes
     data = request.read(limit + 1)
     if len(data) > limit:
@@ -101,11 +108,20 @@ def _body(request: HttpRequest, actor: Actor) -> Any:
     if not nesting_within(data, config().frame_depth + ENVELOPE):
         raise Refused(400, PARSE_ERROR, "The body nests too deeply.")
     try:
-        if unusual(data) and (number := out_of_range(data)) is not None:
-            raise Refused(400, PARSE_ERROR, f"{number[:40].decode()} is out of range.")
-        return msgspec.json.decode(data)
+        number = out_of_range(data) if unusual(data) else None
+        if number is None:
+            return msgspec.json.decode(data), None
+        return msgspec.json.decode(as_text(data)), number.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise Refused(400, PARSE_ERROR, f"The body is not JSON: {str(problem)[:200]}") from None
+
+
+def _in_arguments(body: Any, number: str) -> bool:
+    """Whether a number is among the arguments of a tool. Then the call fails, and its error names the argument."""
+    match body:
+        case {"method": "tools/call", "params": {"arguments": dict(given)}}:
+            return holds_text(given, number)
+    return False
 
 
 def _about(asked: Request) -> bytes:
@@ -137,8 +153,11 @@ def _about(asked: Request) -> bytes:
     raise asked.refused(METHOD_NOT_FOUND, "Method not found", status=404)
 
 
-def _call(request: HttpRequest, asked: Request, actor: Actor) -> HttpResponseBase:
-    """Call a tool. Its errors are results, so that a model can read them. Raises :class:`Refused` for an unknown tool."""
+def _call(request: HttpRequest, asked: Request, actor: Actor, number: str | None) -> HttpResponseBase:
+    """Call a tool. Its errors are results, so that a model can read them. ``number`` in the arguments is out of range.
+
+    Raises :class:`Refused` for an unknown tool.
+    """
     name = asked.params.get("name")
     tool = tools.TOOLS.get(name) if isinstance(name, str) else None
     if tool is None or not tool.stateless:
@@ -151,7 +170,7 @@ def _call(request: HttpRequest, asked: Request, actor: Actor) -> HttpResponseBas
         return _failed(request, asked, error)
 
     try:
-        given = tool.read(asked.params.get("arguments"))
+        given = tool.read(asked.params.get("arguments"), number)
         spend(actor, tool.cost - 1)
         caller = caller_of(request, actor, _trace(asked), acts=not tool.reads)
         result = RUN[tool.name](caller, given)

@@ -15,10 +15,12 @@ from ..auth.permissions import HISTORY, JOIN, require
 from ..directory.channels import ChannelRef, ensure
 from ..log import first_seq, heads
 from ..node.delivery.growing import revoked
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..protocol.names import WHOLE
 from ..protocol.routing import channel_not_found, invalid_name
 from ..services import history, marking
+from ..services.clients import as_owner
 from ..services.questions import bounded
 from . import arguments
 from .caller import Caller, Later, Result, shown
@@ -50,7 +52,13 @@ def read_history(caller: Caller, given: arguments.History) -> Result:
         sender=given.sender,
         fold=True,
     )
-    page = bounded(lambda: history.page(caller.actor, question))
+    try:
+        page = bounded(lambda: history.page(caller.actor, question))
+    except BusError as problem:
+        # The tools know channels only, so a room that is missing is a channel that is missing.
+        if problem.code == ErrorCode.ROOM_NOT_FOUND and question.address is not None:
+            raise channel_not_found(question.address) from None
+        raise
     messages = [shown(found.frame) for found in page.messages]
     return {"messages": messages[::-1] if question.descending else messages, "more": page.cursor is not None}
 
@@ -85,13 +93,16 @@ class _Search:
         #: Whether messages before it are lost.
         self._gap = False
         self._skipped = 0
-        # An answer that still grows is next, so nothing behind it is given out.
-        self._growing = False
 
     def _begin(self) -> None:
         """Find the log and the place in it. A caller's first visit ever begins at the head."""
         address, actor, mark = self._address, self._actor, self._given.mark
-        self._ref, _ = ensure(address, actor, action=JOIN)
+        if address.is_inbox:
+            # Nobody makes the inbox of somebody else.
+            as_owner(actor, address.channel)
+        self._ref, _ = ensure(address, actor, create=False, action=JOIN)
+        if not address.is_inbox:
+            require(actor, JOIN, address, private=self._ref.private)
         if actor.anonymous:
             # Nobody keeps a mark for it. It gives the place itself.
             require(actor, HISTORY, address, private=self._ref.private)
@@ -113,15 +124,10 @@ class _Search:
         """Look into the log from the place on. Runs in a database thread."""
         if self._ref is None:
             self._begin()
-        self._growing = False
         for _ in range(PAGES):
             page = bounded(lambda: history.page(self._actor, self._question()))
             for found in page.messages:
-                frame: dict[str, Any] = msgspec.json.decode(found.frame)
-                if self._grows(frame):
-                    self._growing = True
-                    return None
-                answer = self._next(frame, found.seq)
+                answer = self._next(msgspec.json.decode(found.frame), found.seq)
                 if answer is not None:
                     return answer
             if page.cursor is None:
@@ -130,19 +136,16 @@ class _Search:
         return None
 
     def _question(self) -> history.Question:
-        return history.Question(self._address, limit=PAGE, after=self._position, descending=False, fold=True)
-
-    def _grows(self, frame: dict[str, Any]) -> bool:
-        stream = frame.get("stream")
-        return (
-            isinstance(stream, dict) and stream.get("state") == "open" and self._given.sender in (None, frame["from"])
-        )
+        # What grows is passed over and stands at its end, so nothing behind it has to wait.
+        place = self._position
+        return history.Question(self._address, limit=PAGE, after=place, descending=False, fold=True, at_end=True)
 
     def _next(self, frame: dict[str, Any], seq: int) -> Result | None:
         """The answer with a message, if it matches. The place moves behind it."""
         self._position = seq
         given = self._given
-        message = shown(frame)
+        # A streamed message has the seq of its opening. The place to mark is its end.
+        message = shown(frame) | {"seq": seq}
         if given.sender is None and message["from"] == self._own:
             return None
         if given.sender not in (None, message["from"]) or (given.contains or "") not in message["text"]:
@@ -186,7 +189,7 @@ class _Search:
             head = _head(frame)
             if head.seq is None or head.seq <= self._position:
                 continue
-            if self._growing or _STREAM in frame or head.seq != self._position + 1:
+            if _STREAM in frame or head.seq != self._position + 1:
                 return await waiter.node.runtime.ask(self.look)
             answer = self._next(msgspec.json.decode(frame), head.seq)
             if answer is not None:

@@ -13,7 +13,7 @@ import msgspec
 
 from ..commands.base import LOOK, inlined
 from ..protocol.errors import BusError, ErrorCode
-from ..protocol.values import holds_nul
+from ..protocol.values import holds_nul, holds_text
 from . import arguments
 from .arguments import Arguments
 
@@ -73,8 +73,11 @@ class Tool(msgspec.Struct, frozen=True):
         errors = "; ".join(f"{code}: {text}" for code, text in self.errors.items())
         return f"{self.description}\n\nErrors: {errors}."
 
-    def read(self, given: Any) -> Any:
-        """The checked arguments of a call. Raises ``BusError`` VALIDATION_ERROR, which names the argument."""
+    def read(self, given: Any, number: str | None = None) -> Any:
+        """The checked arguments of a call. ``number`` stands in them as a text, and is out of range.
+
+        Raises ``BusError`` VALIDATION_ERROR, which names the argument.
+        """
         if given is None:
             given = {}
         if not isinstance(given, dict):
@@ -83,6 +86,8 @@ class Tool(msgspec.Struct, frozen=True):
         for key, value in values.items():
             if holds_nul(value) or holds_nul(key):
                 raise self._wrong("NUL characters are not allowed.", key)
+            if number is not None and holds_text({key: value}, number):
+                raise self._wrong(f"{number[:40]} is out of range.", key)
         try:
             return msgspec.convert(values, self.arguments, strict=False)
         except msgspec.ValidationError as problem:
@@ -154,9 +159,9 @@ TOOLS: dict[str, Tool] = {
             "wait_for_message",
             "Wait for a message",
             "Return the first message after your mark, or wait for it. It comes again until you move your mark: give its seq as "
-            "`mark` in your next call. An answer that grows comes when it has ended. `message` is null if none came in time: "
-            "call again, and you miss none in between. With `sender` or `contains`, other messages are passed over; `mark` of "
-            "the result is the last seq that was looked at.",
+            "`mark` in your next call. An answer that grows comes when it has ended, in the place of its end. "
+            "`message` is null if none came in time: call again, and you miss none in between. With `sender` or `contains`, "
+            "other messages are passed over; `mark` of the result is the last seq that was looked at.",
             arguments.WaitForMessage,
             {E.CHANNEL_NOT_FOUND: _CHANNEL, E.FORBIDDEN: _FORBIDDEN},
             repeatable=True,

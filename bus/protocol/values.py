@@ -43,11 +43,16 @@ def seq_of(position: Any) -> Any:
 
 def holds_nul(value: Any) -> bool:
     """Whether any text in a JSON value holds U+0000, which PostgreSQL does not store."""
+    return holds_text(value, "\x00")
+
+
+def holds_text(value: Any, text: str) -> bool:
+    """Whether any text or key in a JSON value holds ``text``."""
     if isinstance(value, str):
-        return "\x00" in value
+        return text in value
     if isinstance(value, dict):
-        return any("\x00" in key or holds_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(map(holds_nul, value))
+        return any(text in key or holds_text(item, text) for key, item in value.items())
+    return isinstance(value, list) and any(holds_text(item, text) for item in value)
 
 
 def valid_time(text: str) -> str | None:

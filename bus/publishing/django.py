@@ -7,7 +7,7 @@ writes the message too, so it is as durable as the other changes. With ``durable
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -55,7 +55,7 @@ def publish(
     id: str | None = None,
     metadata: dict[str, Any] | None = None,
     steer: str | None = None,
-    deliver_at: datetime | None = None,
+    deliver_at: datetime | timedelta | None = None,
     actor: Actor = SYSTEM,
     durable: bool = True,
 ) -> Published:
@@ -65,13 +65,15 @@ def publish(
     of the setting ``idempotency_window``. ``durable=True`` writes the row in the caller's transaction, and subscribers receive
     the message after the commit. If this process dies in between, the servers find the message in the log. ``durable=False``
     writes after the commit. ``steer`` is the id of a streamed message, whose owner is told of this message. In a work channel,
-    no worker gets the message before ``deliver_at``, an aware time.
+    no worker gets the message before ``deliver_at``: an aware time, or a time from now on.
 
     Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, STREAM_NOT_FOUND, FORBIDDEN or VALIDATION_ERROR. TARGET_NOT_FOUND
     means the inbox of a client that never connected. OUTCOME_UNKNOWN means that the database failed during the commit. If it
     fails before, raises the database's own error.
     """
     inbound = message_to(address, payload, message, type=type, id=id, metadata=metadata, steer=steer)
+    if isinstance(deliver_at, timedelta):
+        deliver_at = timezone.now() + deliver_at
     if deliver_at is not None:
         inbound.deliver_at = deliver_at.isoformat()
     return publish_frames([inbound], actor=actor, durable=durable).published[0]

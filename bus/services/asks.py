@@ -113,9 +113,15 @@ def reply(
 def question(ask: str, *, actor: Actor = SYSTEM) -> QuestionState:
     """Return a question of the actor: its ``state`` (``open``, ``answered`` or ``timeout``), and the reply as ``message``.
 
+    ``message`` is the frame of the reply, a dict. An open question has none.
+
     Raises ``BusError`` QUESTION_NOT_FOUND. A question is forgotten some time after its end (setting ``idempotency_window``).
     """
-    return state_of(find(actor, ask))
+    found = state_of(find(actor, ask))
+    frame: Any = found.message
+    return (
+        msgspec.structs.replace(found, message=msgspec.json.decode(frame)) if isinstance(frame, msgspec.Raw) else found
+    )
 
 
 aask = sync_to_async(ask, thread_sensitive=True)

@@ -103,6 +103,25 @@ class Folding:
                 page.append(_whole(openings[ended.id], contents[ended.id]))
         return page
 
+    def ended(self) -> list[Found]:
+        """Return the page with each streamed message in the place of its end. One that still grows is left out.
+
+        Whoever reads on from a place gets each streamed message once, whole, and waits for none that grows. An end whose
+        opening was pruned stays as it is.
+        """
+        ends = {p: state for p in self._ends if (state := self._stream(self._ends, p)) is not None}
+        openings = _openings(list(ends.values())) if ends else {}
+        contents = wholes({state.id for state in ends.values()}) if ends else {}
+        page: list[Found] = []
+        for position, message in enumerate(self._found):
+            state = ends.get(position)
+            if state is not None and state.id in openings and state.id in contents:
+                whole = _whole(openings[state.id], contents[state.id])
+                page.append(msgspec.structs.replace(whole, seq=message.seq))
+            elif self._stream(self._openings, position) is None:
+                page.append(message)
+        return page
+
 
 def _openings(states: Sequence[StreamState]) -> dict[int, Found]:
     """Return the opening messages of streams, by the ids of the streams."""

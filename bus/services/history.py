@@ -41,7 +41,7 @@ class Question(msgspec.Struct, frozen=True):
     ``before`` and ``after`` are a seq (of one log) or a time. Both are exclusive. ``most_bytes`` limits the bytes of the
     frames of a page, unless it is a single frame. ``inbox_floor`` is set when the actor is connected as its
     ``client_id``. Above this seq the inbox of that id is its own. With ``fold``, a streamed message is one message
-    (``folding``). A page may then be shorter.
+    (``folding``). A page may then be shorter. With ``at_end`` too, it stands where it ended, and not at all while it grows.
     """
 
     address: Address | None
@@ -56,6 +56,7 @@ class Question(msgspec.Struct, frozen=True):
     most_bytes: int = PAGE_BYTES
     inbox_floor: int | None = None
     fold: bool = False
+    at_end: bool = False
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -126,7 +127,7 @@ def page(actor: Actor, question: Question) -> Page:
             # The contents of streams make the page too large. A shorter one also says where the next one begins.
             found, left = read(limit=folding.fitting)
             folding = Folding(found, question.most_bytes)
-        found = folding.folded(filtered=not wanted.everything)
+        found = folding.ended() if question.at_end else folding.folded(filtered=not wanted.everything)
     more = [span for span in left if not span.empty]
     if not more:
         return Page(found, None, None)

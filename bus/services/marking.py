@@ -58,7 +58,7 @@ def read(address: str | Address, *, actor: Actor = SYSTEM, holder: str | None = 
 
     The arguments and errors are those of :func:`mark`.
     """
-    ref, _ = _readable(address, actor, holder)
+    ref, _ = _readable(address, actor, holder, make=False)
     place = marks.of_channels(_holder(actor, holder), [ref.id]).get(ref.id)
     log = heads([ref.id]).get(ref.id)
     if log is None:
@@ -102,20 +102,21 @@ def _holder(actor: Actor, holder: str | None) -> str:
     return actor.principal
 
 
-def _readable(address: str | Address, actor: Actor, holder: str | None) -> tuple[ChannelRef, int]:
-    """Return a log whose history the actor may read, and the seq from which on it may."""
+def _readable(address: str | Address, actor: Actor, holder: str | None, *, make: bool = True) -> tuple[ChannelRef, int]:
+    """Return a log whose history the actor may read, and the seq from which on it may. ``make`` makes an inbox."""
     _holder(actor, holder)
     where = address_of(address)
     floor = 0
     if where.is_inbox and not actor.system:
         actor, floor = as_owner(actor, where.channel)
         require(actor, HISTORY, where, private=True)
-    if where.is_inbox:
+    if where.is_inbox and make:
         return ensure(where, SYSTEM)[0], floor
     ref = find(where)
     if ref is None:
         raise channel_not_found(where)
-    require(actor, HISTORY, where, private=ref.private)
+    if not where.is_inbox:
+        require(actor, HISTORY, where, private=ref.private)
     if ref.ephemeral:
         raise no_log(where)
     return ref, floor

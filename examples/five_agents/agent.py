@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -150,10 +151,26 @@ class Agent:
             await asyncio.gather(renewing, return_exceptions=True)
 
 
+def door_of(url: str) -> str:
+    """Return the address of the tools, also for the address of the sockets, such as ws://localhost:8765/."""
+    url = url.rstrip("/")
+    if url.startswith("ws"):
+        url = f"http{url.removeprefix('ws')}"
+    return url if url.endswith("/mcp") else f"{url}/mcp"
+
+
+def first_of(problem: BaseException) -> BaseException:
+    """Return the error inside of the groups that the tasks of the client make."""
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return problem
+
+
 async def main() -> None:
     """Run the agent until it is killed."""
     parser = argparse.ArgumentParser(description="One of five agents on one repository. ARQONBUS_TOKEN is its token.")
-    parser.add_argument("--url", default="http://localhost:8765/mcp")
+    address = os.environ.get("ARQONBUS_URL", "http://localhost:8765/")
+    parser.add_argument("--url", default=address, help="address of the bus or of its /mcp (ARQONBUS_URL)")
     parser.add_argument("--name", help="client_id; the default is the name of the token")
     parser.add_argument("--repository", type=Path, required=True, help="the bare repository")
     parser.add_argument("--clone", type=Path, required=True, help="folder of the agent's own clone")
@@ -165,12 +182,16 @@ async def main() -> None:
         headers["Arqonbus-Client-Id"] = chosen.name
     async with (
         httpx2.AsyncClient(headers=headers, timeout=60) as http,
-        Client(streamable_http_client(chosen.url, http_client=http)) as bus,
+        Client(streamable_http_client(door_of(chosen.url), http_client=http)) as bus,
     ):
         print(f"{name} works", flush=True)
         await Agent(bus, Clone(chosen.clone, chosen.repository, name), name, chosen.room).run()
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt):
-        asyncio.run(main())
+    try:
+        with suppress(KeyboardInterrupt):
+            asyncio.run(main())
+    except (ExceptionGroup, MCPError, httpx2.HTTPError, KeyError) as problem:
+        fault = first_of(problem)
+        sys.exit(f"The agent has ended: {type(fault).__name__}: {fault}. Are ARQONBUS_URL and ARQONBUS_TOKEN right?")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.utils import timezone
 
 from bus import services, workers
 from bus.auth.permissions import SYSTEM
@@ -80,6 +82,26 @@ def test_the_function_and_the_end_of_its_job_are_one_transaction() -> None:
     assert not Room.objects.filter(name="half").exists()
 
 
+def test_the_log_says_where_a_job_failed_and_none_of_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    services.publish(NEW, {"secret": "sesame"})
+
+    def opens(job: workers.Job) -> None:
+        raise ValueError(f"unknown word {job.payload['secret']}")
+
+    assert once(opens)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "arqonbus.work"]
+    assert line.startswith("jobs:new #1, attempt 1 failed: ValueError\n")
+    assert "in opens" in line
+    assert "sesame" not in line
+    assert job().errors[-1]["error"] == "ValueError: unknown word sesame"
+
+
+def test_a_job_may_be_delayed_by_a_time_from_now_on() -> None:
+    services.publish(NEW, {"n": 1}, deliver_at=timedelta(hours=1))
+    assert timedelta(minutes=59) < job().due_at - timezone.now() <= timedelta(hours=1)
+    assert not once(lambda job: None)
+
+
 def test_a_rejected_job_is_dead_and_an_unwritable_result_is_a_failure() -> None:
     services.publish(NEW, {"n": 1})
 
@@ -103,5 +125,5 @@ def test_without_a_function_nothing_runs() -> None:
     with pytest.raises(CommandError, match="jobs:other"):
         call_command("runworkers", "jobs:other", until_empty=True)
     work_on("jobs:missing")(lambda job: None)
-    with pytest.raises(CommandError, match="jobs:missing"):
+    with pytest.raises(CommandError, match=r"jobs:missing.*Make the work channel with .*create_channel"):
         call_command("runworkers", until_empty=True, stdout=io.StringIO())

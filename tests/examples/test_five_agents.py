@@ -34,7 +34,7 @@ class Crew:
         self._folder = folder
         self.agents: dict[str, ManagedProcess] = {}
         for name in NAMES:
-            command = [sys.executable, str(EXAMPLE / "agent.py"), "--url", f"{server.http_url}/mcp",
+            command = [sys.executable, str(EXAMPLE / "agent.py"),
                        "--repository", str(self.repository), "--clone", str(folder / name)]  # fmt: skip
             env = client_environment(server) | {"ARQONBUS_TOKEN": server.create_token(name)}
             self.agents[name] = ManagedProcess(command, log_path=folder / f"{name}.log", env=env)

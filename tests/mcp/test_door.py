@@ -111,6 +111,21 @@ def test_a_handshake_is_answered_and_forgotten(door: Door) -> None:
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (200, -32601)
 
 
+@pytest.mark.parametrize("number", ["100000000000000000000", "-1", "9007199254740993", "1e999"])
+def test_a_number_out_of_range_is_an_error_that_names_its_argument(door: Door, number: str) -> None:
+    for tool, given, field in (("mark", '{"address": "a:b", "seq": %s}', "seq"),
+                               ("wait_for_message", '{"address": "a:b", "mark": %s}', "mark"),
+                               ("publish", '{"address": "a:b", "payload": {"deep": [%s]}}', "payload")):  # fmt: skip
+        if tool == "publish" and number in ("-1", "9007199254740993"):
+            continue
+        body = json.dumps(request("tools/call", name=tool, arguments=None)).replace("null", given % number, 1)
+        headers = {"Mcp-Method": "tools/call", "Mcp-Name": tool}
+        result = door.post(body, headers).json()["result"]
+        assert result["isError"] is True
+        error = result["structuredContent"]["error"]
+        assert (error["code"], error["details"][0]["field"]) == ("VALIDATION_ERROR", field)
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "status", "code"),
     [

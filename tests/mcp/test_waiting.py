@@ -58,18 +58,38 @@ async def test_a_wait_hears_what_comes_meanwhile(shared_server: BusServer, admin
     address = f"{fresh_room}:talk"
     token = await asyncio.to_thread(shared_server.create_token, f"robot-{fresh_room}")
     async with agent(shared_server, token=admin_token) as human, agent(shared_server, token=token) as robot:
-        assert (await robot("wait_for_message", address=address, timeout_seconds=0))["mark"] == 0
+        await human("publish", address=address, text="long ago")
+        assert (await robot("wait_for_message", address=address, timeout_seconds=0))["mark"] == 1
         waiting = asyncio.create_task(
             robot("wait_for_message", address=address, contains="signal", timeout_seconds=WAIT)
         )
         await wait_for(lambda: waits(shared_server), "the request waits")
         await human("publish", address=address, text="noise")
+        own = (await robot("append", address=address, text="I am thinking"))["of"]
         of = (await human("append", address=address, text="the sig"))["of"]
-        await human("publish", address=address, text="a signal that comes behind the answer")
-        await human("append", of=of, text="nal", end="complete")
+        await human("publish", address=address, text="a signal while an answer grows")
         heard = await waiting
-        assert (heard["message"]["text"], heard["message"]["state"], heard["skipped"]) == ("the signal", "complete", 1)
-        assert await next_text(robot, address, heard["mark"]) == ("a signal that comes behind the answer", 3)
+        assert (heard["message"]["text"], heard["mark"]) == ("a signal while an answer grows", 5)
+        waiting = asyncio.create_task(next_text(robot, address, heard["mark"]))
+        await wait_for(lambda: waits(shared_server), "the request waits for the end of the answer")
+        await human("append", of=of, text="nal", end="complete")
+        assert await waiting == ("the signal", 6)
+        again = await robot("wait_for_message", address=address, timeout_seconds=WAIT)
+        assert (again["message"]["seq"], again["message"]["state"]) == (6, "complete")
+        await robot("append", of=own, text="!", end="complete")
+        nothing = await robot("wait_for_message", address=address, mark=6, timeout_seconds=0)
+        assert nothing["message"] is None
+
+
+async def test_reading_an_unknown_channel_makes_nothing(
+    shared_server: BusServer, admin_token: str, fresh_room: str
+) -> None:
+    token = await asyncio.to_thread(shared_server.create_token, f"robot-{fresh_room}")
+    async with agent(shared_server, token=token) as robot:
+        address = f"{fresh_room}:typo"
+        for tool, given in (("wait_for_message", {"timeout_seconds": 0}), ("mark", {"seq": 0}), ("history", {})):
+            assert await robot.refused(tool, address=address, **given) == "CHANNEL_NOT_FOUND"
+        assert await robot.refused("who_is_there", address=address) == "CHANNEL_NOT_FOUND"
 
 
 async def test_an_inbox_waits_for_who_has_been_there_once(
@@ -97,7 +117,6 @@ def test_without_an_identity_the_agent_keeps_its_place_itself(shared_server: Bus
             result: dict[str, object] = answer.json()["result"]["structuredContent"]
             return result
 
-        assert heard() == {"message": None, "mark": 0, "skipped": 0}
         door.call("publish", address=address, text="one")
         assert heard() == {"message": None, "mark": 1, "skipped": 0}
         found = heard(mark=0)
@@ -112,6 +131,7 @@ async def test_a_cancelled_wait_and_a_server_that_stops_cost_nothing(
     address = f"{fresh_room}:talk"
     tokens = [await asyncio.to_thread(server.create_token, name) for name in ("human", "robot")]
     async with agent(server, token=tokens[0]) as human, agent(server, token=tokens[1]) as robot:
+        await robot("publish", address=address, text="here")
         await robot("wait_for_message", address=address, timeout_seconds=0)
         waiting = asyncio.create_task(robot("wait_for_message", address=address, timeout_seconds=WAIT))
         await wait_for(lambda: waits(server), "the request waits")
@@ -119,12 +139,12 @@ async def test_a_cancelled_wait_and_a_server_that_stops_cost_nothing(
         await asyncio.gather(waiting, return_exceptions=True)
         await wait_for(lambda: gone(server), "the wait ends with its client")
         await human("publish", address=address, text="one")
-        assert await next_text(robot, address) == ("one", 1)
-        await robot("mark", address=address, seq=1)
+        assert await next_text(robot, address) == ("one", 2)
+        await robot("mark", address=address, seq=2)
         waiting = asyncio.create_task(robot("wait_for_message", address=address, timeout_seconds=WAIT))
         await wait_for(lambda: waits(server), "the request waits")
         await asyncio.to_thread(server.terminate)
-        assert await waiting == {"message": None, "mark": 1, "skipped": 0}
+        assert await waiting == {"message": None, "mark": 2, "skipped": 0}
 
 
 async def gone(server: BusServer) -> bool:
@@ -136,6 +156,7 @@ async def test_a_token_that_is_revoked_ends_its_wait(shared_server: BusServer, f
     address = f"{fresh_room}:talk"
     token = await asyncio.to_thread(shared_server.create_token, f"robot-{fresh_room}")
     async with agent(shared_server, token=token) as robot:
+        await robot("publish", address=address, text="here")
         await robot("wait_for_message", address=address, timeout_seconds=0)
         waiting = asyncio.create_task(robot.refused("wait_for_message", address=address, timeout_seconds=WAIT))
         await wait_for(lambda: waits(shared_server), "the request waits")

@@ -16,13 +16,16 @@ from django.utils.module_loading import autodiscover_modules
 
 from ... import workers
 from ...db import faults as database
-from ...protocol.errors import BusError
+from ...protocol.errors import BusError, ErrorCode
 from ..base import StoreCommand
 
 #: They end the command once its jobs are finished.
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Seconds between two looks for jobs when there were none.
 PAUSE = 0.5
+#: Errors of a channel that is missing, or that has no work.
+NO_WORK = (ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.VALIDATION_ERROR)
+HINT = 'Make the work channel with bus.services.channels.create_channel(SYSTEM, Address("room", "channel"), work={}).'
 
 
 class Command(StoreCommand):
@@ -87,7 +90,7 @@ class Command(StoreCommand):
                     self._stop.wait(PAUSE)
         except BusError as problem:
             # A wrong channel is a fault of the project. The other threads end with it.
-            self._problem = problem
+            self._problem = CommandError(f"{problem.message} {HINT}") if problem.code in NO_WORK else problem
             self._stop.set()
         finally:
             connection.close()
