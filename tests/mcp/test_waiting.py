@@ -70,10 +70,10 @@ async def test_a_wait_hears_what_comes_meanwhile(shared_server: BusServer, admin
         await human("publish", address=address, text="a signal while an answer grows")
         heard = await waiting
         assert (heard["message"]["text"], heard["mark"]) == ("a signal while an answer grows", 5)
-        waiting = asyncio.create_task(next_text(robot, address, heard["mark"]))
+        ending = asyncio.create_task(next_text(robot, address, heard["mark"]))
         await wait_for(lambda: waits(shared_server), "the request waits for the end of the answer")
         await human("append", of=of, text="nal", end="complete")
-        assert await waiting == ("the signal", 6)
+        assert await ending == ("the signal", 6)
         again = await robot("wait_for_message", address=address, timeout_seconds=WAIT)
         assert (again["message"]["seq"], again["message"]["state"]) == (6, "complete")
         await robot("append", of=own, text="!", end="complete")
