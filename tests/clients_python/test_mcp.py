@@ -159,6 +159,10 @@ async def test_an_answer_of_somebody_else_is_handed_out_whole(
             await out.flush()
             nothing = await robot.call("wait_for_message", address=address, timeout_seconds=0.05)
             assert nothing == {"message": None, "mark": 0, "skipped": 0}
+            await human.publish(address, "while it grows")
+            meanwhile = await robot.call("wait_for_message", address=address, timeout_seconds=WAIT)
+            assert (meanwhile["message"]["text"], meanwhile["mark"]) == ("while it grows", 2)
+            await robot.call("mark", address=address, seq=2)
             await out.write("signal")
         found = await robot.call("wait_for_message", address=address, contains="signal", timeout_seconds=WAIT)
         assert (found["message"]["text"], found["message"]["state"], found["skipped"]) == ("the signal", "complete", 0)
@@ -211,6 +215,8 @@ async def test_waiting_filters_and_ends_in_time(shared_server: BusServer, client
 async def test_errors_say_what_an_agent_can_do(shared_server: BusServer, fresh_room: str) -> None:
     async with agent(shared_server) as (robot, _):
         assert "INVALID_NAME" in await robot.refused("join", address="no spaces:here")
+        for tool in ("wait_for_message", "history"):
+            assert "CHANNEL_NOT_FOUND" in await robot.refused(tool, address=f"{fresh_room}:typo")
         assert "FORBIDDEN" in await robot.refused("publish", address="*", text="to everybody")
         assert "text" in await robot.refused("publish", address=f"{fresh_room}:talk")
         assert "Give `address`" in await robot.refused("publish", text="where to?")
@@ -287,6 +293,7 @@ async def test_an_agent_works_asks_and_answers(
                 assert (await two.call("done", claim=job["claim"], result={"sum": 4}))["replied"] is True
             answered = await asking
             assert (answered["state"], answered["answer"]["payload"]) == ("answered", {"sum": 4})
+            assert answered["to"] == jobs
             for end, state in (("release", "ready"), ("reject", "dead")):
                 await boss.publish(jobs, "again")
                 (job,) = (await two.call("claim", address=jobs, timeout_seconds=WAIT))["claims"]
@@ -298,7 +305,7 @@ async def test_an_agent_works_asks_and_answers(
             assert "CHANNEL_NOT_FOUND" in await two.refused("claim", address=talk, timeout_seconds=0)
 
             opened = await one.call("ask", to=f"two-{fresh_room}", text="why?", timeout_seconds=0)
-            assert opened["state"] == "open"
+            assert (opened["state"], opened["to"]) == ("open", f"two-{fresh_room}")
             question = (await two.next("inbox"))["message"]
             assert (question["text"], question["id"], question["reply_to"]) == (
                 "why?", opened["question"], f"one-{fresh_room}",

@@ -97,3 +97,19 @@ async def test_five_agents_change_each_file_once_and_hear_everything(start_serve
     for agent in crew.agents.values():
         assert "Traceback" not in agent.log()
     assert json.dumps(sorted(done)) == json.dumps(sorted(f"chapter-{n}.txt" for n in range(1, TASKS + 1)))
+
+
+def test_an_agent_without_a_bus_ends_with_one_line(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(EXAMPLE / "agent.py"),
+        "--repository",
+        str(tmp_path),
+        "--clone",
+        str(tmp_path / "one"),
+    ]
+    env = client_environment(None) | {"ARQONBUS_TOKEN": "arq_tok_x", "ARQONBUS_URL": "ws://127.0.0.1:9/"}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "ARQONBUS_URL" in line

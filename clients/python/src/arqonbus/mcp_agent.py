@@ -68,8 +68,11 @@ class Hearing:
         self.subscription = subscription
         #: The seq of the last message that was looked at or marked.
         self.position = 0
-        # The message that comes next. It may still grow.
+        # The message that comes next.
         self._first: Message | None = None
+        # Those that grow. What comes behind them does not wait for their ends.
+        self._growing: list[Message] = []
+        self._coming: asyncio.Future[Message] | None = None
 
     def dealt(self, seq: int) -> None:
         """Handle that the mark is at ``seq`` now."""
@@ -81,19 +84,53 @@ class Hearing:
         """Pass over a message that nobody asked for."""
         self.dealt(message.seq or 0)
 
-    async def first(self, sender: str | None, seconds: float) -> Message | None:
-        """Return the first message, a streamed one when it has ended. None after ``seconds``: the next call goes on to wait."""
-        try:
-            async with asyncio.timeout(max(0.0, seconds)):
-                while self._first is None:
-                    message = await self.subscription.get()
-                    if (message.seq or 0) > self.position:
-                        self._first = message
-                if self._first.state == "open" and sender in (None, self._first.sender):
-                    await self._first.ended()
-        except TimeoutError:
-            return None
+    async def first(self, until: float) -> Message | None:
+        """Return the first message, a streamed one when it has ended.
+
+        None at ``until``, a time of the loop: the next call goes on to wait. Raises ``BusClosed``.
+        """
+        loop = asyncio.get_running_loop()
+        while self._first is None:
+            left = until - loop.time()
+            if not await self._move(max(0.0, left)) and left <= 0:
+                return None
         return self._first
+
+    async def _move(self, seconds: float) -> bool:
+        """Take what comes next or has ended. Return False if there was nothing within ``seconds``."""
+        ended = next((message for message in self._growing if message.state != "open"), None)
+        if ended is not None:
+            self._growing.remove(ended)
+            self._first = ended
+            return True
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(self.subscription.get())
+        ends = [asyncio.ensure_future(message.ended()) for message in self._growing]
+        try:
+            done, _ = await asyncio.wait([self._coming, *ends], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
+            await asyncio.gather(*ends, return_exceptions=True)
+        # One that can never end here, because its growth failed, is no longer waited for.
+        known = zip(self._growing, ends, strict=True)
+        self._growing = [message for message, end in known if end not in done or message.state != "open"]
+        if self._coming.done():
+            # What a cancelled call had heard is not lost: the next call takes it here.
+            coming, self._coming = self._coming, None
+            message = coming.result()
+            if message.state == "open":
+                self._growing.append(message)
+            elif (message.seq or 0) > self.position:
+                self._first = message
+        return bool(done)
+
+    async def close(self) -> None:
+        """End the subscription."""
+        if self._coming is not None:
+            self._coming.cancel()
+            await asyncio.gather(self._coming, return_exceptions=True)
+        await self.subscription.close()
 
 
 class Agent:
@@ -140,8 +177,11 @@ class Agent:
         """Return the address that a model means."""
         return f"{INBOX_ROOM}:{(await self.bus()).client_id}" if text == "inbox" else text
 
-    async def hear(self, text: str) -> Hearing:
-        """Return what the agent hears in a channel, or in its inbox. It joins the channel if needed."""
+    async def hear(self, text: str, *, create: bool = True) -> Hearing:
+        """Return what the agent hears in a channel, or in its inbox. It joins the channel if needed.
+
+        Without ``create`` the channel must exist.
+        """
         bus, address = await self.bus(), await self.address(text)
         async with self._lock:
             known = self._heard.get(address)
@@ -150,6 +190,8 @@ class Agent:
             if address.startswith(f"{INBOX_ROOM}:"):
                 made = bus.inbox(since="mark")
             else:
+                if not create:
+                    await told(bus.channel_info(address))
                 try:
                     made = bus.subscribe(address, since="mark", broadcasts=False)
                 except ValueError as problem:
@@ -165,7 +207,7 @@ class Agent:
             heard = self._heard.get(address)
             if heard is not None and back:
                 del self._heard[address]
-                await heard.subscription.close()
+                await heard.close()
             elif heard is not None:
                 heard.dealt(marked["seq"])
         return {"address": text, "mark": marked["seq"], "unread": marked["unread"]}
@@ -174,4 +216,6 @@ class Agent:
         """Close the connection."""
         if self._bus is not None:
             await self.answers.close()
+            for heard in self._heard.values():
+                await heard.close()
             await self._bus.close()

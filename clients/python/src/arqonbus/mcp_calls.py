@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -28,6 +27,8 @@ class Calls:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._questions: dict[str, asyncio.Task[Message]] = {}
+        # Who was asked, by the names of the questions.
+        self._asked: dict[str, str] = {}
 
     def find(self, name: str) -> Callable[..., Awaitable[Result]]:
         """Return the function of a tool."""
@@ -70,7 +71,13 @@ class Calls:
     ) -> Result:
         """Return past messages."""
         bus, place = await self._agent.bus(), await self._agent.address(address)
-        page = await told(bus.history_page(place, limit=limit, before=before_seq, after=after_seq, sender=sender))
+        try:
+            page = await told(bus.history_page(place, limit=limit, before=before_seq, after=after_seq, sender=sender))
+        except Refused as problem:
+            # The tools know channels only, so a room that is missing is a channel that is missing.
+            if problem.code != "ROOM_NOT_FOUND":
+                raise
+            raise Refused("CHANNEL_NOT_FOUND", problem.message, problem.details) from None
         return {"messages": [shown(message) for message in page.messages], "more": page.next is not None}
 
     async def wait_for_message(
@@ -82,14 +89,14 @@ class Calls:
         contains: str | None = None,
     ) -> Result:
         """Return the first message after the mark."""
-        heard = await self._agent.hear(address)
+        heard = await self._agent.hear(address, create=False)
         if mark is not None:
             await self._agent.mark(address, mark)
-        until = time.monotonic() + timeout_seconds
+        until = asyncio.get_running_loop().time() + timeout_seconds
         skipped = 0
         while True:
             try:
-                message = await told(heard.first(sender, until - time.monotonic()))
+                message = await told(heard.first(until))
             except BusClosed:
                 raise Refused("FORBIDDEN", f"The subscription of {address} has ended.") from None
             if message is None:
@@ -235,12 +242,12 @@ class Calls:
             raise Refused("QUESTION_NOT_FOUND", "This process asked no such question.")
         await asyncio.wait({task}, timeout=timeout_seconds)
         if not task.done():
-            return {"state": "open", "question": question}
+            return {"state": "open", "question": question, "to": self._asked[question]}
         try:
             reply = await told(asyncio.shield(task))
         except AskFailed as problem:
             reply = problem.reply
-        return {"state": "answered", "question": question, "answer": shown(reply)}
+        return {"state": "answered", "question": question, "to": self._asked[question], "answer": shown(reply)}
 
     async def _begin(
         self, target: str, text: str | None, payload: Result | None, deadline: float, durable: bool, id: str
@@ -252,8 +259,9 @@ class Calls:
         if known is None or (known.done() and known.exception() is not None):
             work = bus.ask(target, text, payload=payload, timeout=deadline, durable=durable, id=id)
             self._questions[question] = asyncio.ensure_future(work)
+            self._asked[question] = target
             for old in [name for name, task in self._questions.items() if task.done()][:-KEPT]:
-                del self._questions[old]
+                del self._questions[old], self._asked[old]
         return question
 
     async def reply(
