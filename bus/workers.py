@@ -36,6 +36,8 @@ logger = logging.getLogger("arqonbus.work")
 
 #: The longest delay after a failed attempt, in seconds.
 LONGEST_DELAY = 3600.0
+#: What a renewal says if the claim does not come back.
+GONE = frozenset({ErrorCode.CLAIM_LOST, ErrorCode.CLAIM_NOT_FOUND})
 
 
 class Rejected(Exception):
@@ -149,8 +151,10 @@ def _renewed(claim: Claim, actor: Actor) -> Iterator[None]:
             while not over.wait(claim.lease / 3):
                 try:
                     renew_claim(claim.claim, actor=actor)
-                except BusError:
-                    return
+                except BusError as problem:
+                    if problem.code in GONE:
+                        return
+                    # Somebody may hold the row for a moment. It is asked again.
                 except DatabaseError:
                     # On SQLite the function's transaction may hold the database. It is asked again.
                     connection.close()

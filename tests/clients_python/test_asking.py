@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import arqonbus
-from arqonbus import AskFailed, AskTimeout, Message, NoResponder, errors, sync
+from arqonbus import AskFailed, AskTimeout, Message, NoResponder, deadlines, errors, sync
 from tests.clients_python.conftest import Cli, Connect
 from tests.clients_python.test_recovery import broken
 from tests.harness.server import BusServer
@@ -88,6 +89,8 @@ async def test_without_a_responder_it_fails_at_once_and_without_an_answer_in_tim
     assert isinstance(late.value, TimeoutError)
     assert f"{silent.client_id} did not answer within 0.2 s." in str(late.value)
     assert late.value.details == [{"to": silent.client_id, "correlation": "mine", "message": "arq_mine"}]
+    with pytest.raises(NoResponder):
+        await asker.ask("nobody-is-there", {"a": 1}, timeout=None)
     async with silent.inbox(since=0) as inbox:
         question = await inbox.get(WAIT)
     assert question.ask == {"timeout": 0.2, "durable": False}
@@ -149,6 +152,23 @@ async def test_what_was_asked_before_the_first_mark_is_answered(
             return {"n": question.payload["n"]}
 
         assert (await asking).payload == {"n": 1}
+
+
+async def test_a_question_whose_time_is_over_is_not_answered_after_a_return(
+    client: Connect, fresh_room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, identity = f"adder-{fresh_room}", tmp_path / "adder.identity"
+    seen: list[str] = []
+    # The time on the server is known, so no more than this is left to differences of clocks.
+    monkeypatch.setattr(deadlines, "BETWEEN_SERVERS", timedelta(0))
+    async with await client(client_id=name, identity=identity) as adder, await client() as asker:
+        await adder.mark(f"pm:{name}", 0)
+        with pytest.raises(AskTimeout):
+            await asker.ask(name, "too late", timeout=0.1)
+    async with await client(client_id=name, identity=identity) as adder, await client() as asker:
+        adder.answers(lambda question: seen.append(question.text))
+        await asker.ask(name, "in time")
+    assert seen == ["in time"]
 
 
 async def test_a_question_in_work_holds_the_mark_back(client: Connect, fresh_room: str, tmp_path: Path) -> None:
@@ -269,6 +289,8 @@ async def test_the_command_line_asks(client: Connect, cli: Cli, fresh_room: str)
     assert (code, json.loads(output)) == (0, {"said": "hello", "payload": {"a": 1}})
     code, _, problem = await ask("nobody-is-there", "hello")
     assert (code, "nobody-is-there is not connected" in problem, "--durable" in problem) == (5, True, True)
+    code, _, problem = await ask("nobody-was-here", "hello", "--durable")
+    assert (code, "No client of the name nobody-was-here" in problem, "--durable" in problem) == (5, True, False)
     code, _, problem = await ask(responder.client_id, "wait", "--timeout", "0.2")
     assert (code, "ASK_TIMEOUT" in problem) == (7, True)
     code, _, problem = await ask(responder.client_id, "fail")

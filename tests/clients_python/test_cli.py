@@ -119,15 +119,18 @@ def test_tail_goes_on_over_a_restart_of_the_server(start_server: StartServer, fr
 def test_status_channels_and_who_tell_people_and_scripts(cli: Cli, speaker: sync.Bus, fresh_room: str) -> None:
     address = f"{fresh_room}:talk"
     speaker.join(address)
+    speaker.set_status("in review", task="task-7")
     status = cli("status")
     assert status.returncode == 0
     assert "ArqonBus " in status.stdout
     assert speaker.client_id in status.stdout
+    assert ("in review" in status.stdout, "task-7" in status.stdout) == (True, True)
     assert {"server", "stats", "clients"} <= objects(cli("status", "--json").stdout)[0].keys()
     assert address in cli("channels", fresh_room).stdout
     assert [row["channel"] for row in objects(cli("channels", fresh_room, "--json").stdout)] == ["talk"]
     who = cli("who", address)
     assert speaker.client_id in who.stdout
+    assert ("in review" in who.stdout, "task-7" in who.stdout) == (True, True)
     assert f"{address}: 1 connected" in who.stderr
     assert [row["client_id"] for row in objects(cli("who", address, "--json").stdout)] == [speaker.client_id]
 

@@ -355,6 +355,29 @@ async def test_the_blocking_client_works(boss: arqonbus.Bus, shared_server: BusS
 
 
 @pytest.mark.pure
+async def test_loops_beyond_the_limit_of_the_server_take_turns_and_say_so_once(
+    boss: arqonbus.Bus, client: Connect, fresh_room: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    address, worker = await made(boss, f"{fresh_room}:jobs", 0), await client()
+    done: list[int] = []
+
+    async def loop() -> None:
+        async for job in worker.work(address):
+            async with job:
+                done.append(job.payload["n"])
+
+    loops = [asyncio.create_task(loop()) for _ in range(40)]
+    await wait_for(lambda: "LIMIT_REACHED" in caplog.text, "the server refuses a claim", deadline=WAIT)
+    for number in range(60):
+        await boss.publish(address, payload={"n": number})
+    await wait_for(lambda: sorted(done) == list(range(60)), "the loops do all jobs", deadline=WAIT)
+    for task in loops:
+        task.cancel()
+    await asyncio.wait(loops)
+    (line,) = (record.getMessage() for record in caplog.records if "LIMIT_REACHED" in record.getMessage())
+    assert line.endswith("wait already; trying again")
+
+
 def test_pauses_grow_and_errors_are_short_texts() -> None:
     assert [back_off(attempt) for attempt in (1, 2, 3, 9, 10, 1000)] == [2, 4, 8, 512, 900, 900]
     assert said(None) is None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
@@ -14,6 +16,7 @@ from django.utils import timezone
 from bus import services, workers
 from bus.auth.permissions import SYSTEM
 from bus.models import Job, Room
+from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.names import Address
 from bus.services import channels
 from bus.services import work as work_service
@@ -100,6 +103,27 @@ def test_a_job_may_be_delayed_by_a_time_from_now_on() -> None:
     services.publish(NEW, {"n": 1}, deliver_at=timedelta(hours=1))
     assert timedelta(minutes=59) < job().due_at - timezone.now() <= timedelta(hours=1)
     assert not once(lambda job: None)
+
+
+def test_a_renewal_that_fails_for_a_moment_is_tried_again_until_the_claim_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services.publish(NEW, {"n": 1})
+    (claim,) = services.claim_jobs(NEW, actor=ROBOT).claims
+    said = [ErrorCode.UNAVAILABLE, ErrorCode.CLAIM_LOST]
+    asked: list[ErrorCode] = []
+    lost = threading.Event()
+
+    def renew(*_: Any, **__: Any) -> None:
+        asked.append(said[len(asked)])
+        if len(asked) == len(said):
+            lost.set()
+        raise BusError(asked[-1])
+
+    monkeypatch.setattr(workers, "renew_claim", renew)
+    with workers._renewed(msgspec.structs.replace(claim, lease=0.03), ROBOT):
+        assert lost.wait(10)
+    assert asked == said
 
 
 def test_a_rejected_job_is_dead_and_an_unwritable_result_is_a_failure() -> None:

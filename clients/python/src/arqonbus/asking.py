@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 H = TypeVar("H", bound=Callable[[Message], Any])
 
+#: The time for an answer, in seconds.
+ASK_TIMEOUT = 30.0
 #: How much longer than the server an asker waits for the end of its question, in seconds.
 SLACK = 5.0
 #: The pages of the inbox that are searched for the reply to a question of an earlier process.
@@ -39,20 +41,21 @@ class Asking(Publishing):
         message: str | Mapping[str, Any] | None = None,
         *,
         payload: Mapping[str, Any] | None = None,
-        timeout: float = 30.0,
+        timeout: float | None = None,
         durable: bool = False,
         metadata: Mapping[str, Any] | None = None,
         id: str | None = None,
     ) -> Message:
         """Ask a client, or a worker through a work channel (``room:channel``), and return the reply.
 
-        ``message`` is a text, or a mapping that becomes the payload. ``timeout`` (seconds) is the time for the answer. A
-        ``durable`` question also waits for a client that is away, and both sides may restart in between: ask again with the same
-        ``id``, and the reply to the first question comes.
+        ``message`` is a text, or a mapping that becomes the payload. ``timeout`` is the time for the answer, 30 seconds without
+        it. A ``durable`` question also waits for a client that is away, and both sides may restart in between: ask again with
+        the same ``id``, and the reply to the first question comes.
 
         Raises ``NoResponder`` at once if nobody is there, and ``AskTimeout`` (a ``TimeoutError``) without an answer in time.
         Raises ``AskFailed`` if the answer is an error.
         """
+        timeout = ASK_TIMEOUT if timeout is None else timeout
         frame = self._content("private", message, payload, metadata, id)
         frame["ask"] = {"timeout": timeout, "durable": durable}
         frame["ack"] = True

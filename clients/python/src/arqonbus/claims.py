@@ -21,6 +21,8 @@ logger = logging.getLogger("arqonbus.client")
 MOST = 100
 #: How long a job runs at most until the next look at its claim, in seconds.
 LOOK = 30.0
+#: After a refusal of a claim was logged, no other one of the channel is logged for this time, in seconds.
+QUIET = 60.0
 
 
 class Claims:
@@ -35,6 +37,8 @@ class Claims:
         self._told_on, self._told = 0, 0
         self._telling = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
+        #: When the next refusal of a claim is logged.
+        self._log_again = 0.0
 
     # --- claiming -------------------------------------------------------------------------------------------------------
 
@@ -78,6 +82,13 @@ class Claims:
         if self._watching is None or self._watching.done():
             self._watching = self.bus._spawn(self._watch())
         return job
+
+    def refused(self, problem: Exception) -> None:
+        """Log that a claim was refused and is repeated: once in a while, however many loops claim here."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._log_again:
+            self._log_again = now + QUIET
+            logger.warning("claiming jobs of %s: %s; trying again", self.address, str(problem).rstrip("."))
 
     # --- the jobs in hand -----------------------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from . import tracing
+from .deadlines import Deadlines
 from .errors import ArqonBusError, BusClosed, QuestionEnded, QuestionNotFound, ServerError
 from .jobs import said
 from .marks import Follower
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from .bus import Bus
 
 logger = logging.getLogger("arqonbus.client")
-
-#: How long after its deadline a question is certainly over, whatever the clocks say.
-LATE = timedelta(seconds=60)
 
 
 class InWork(Follower):
@@ -63,10 +60,12 @@ class Responder:
         self._handler = handler
         self._places = asyncio.Semaphore(concurrency)
         self._follower: InWork | None = None
+        self._deadlines = Deadlines()
 
     async def run(self) -> None:
         """Answer until the bus ends."""
         try:
+            await self._deadlines.learn(self._bus)
             questions = await self._open()
             async for question in questions:
                 if question.after_gap:
@@ -103,7 +102,7 @@ class Responder:
 
     async def _answer(self, question: Message) -> None:
         try:
-            if not _over(question):
+            if not self._deadlines.over(question):
                 await self._reply(question, *await self._result(question))
             if self._follower is not None:
                 self._follower.end(question.seq or 0)
@@ -141,11 +140,3 @@ class Responder:
                 await self._reply(question, {}, said(problem))
         except (ArqonBusError, TimeoutError) as problem:
             logger.warning("the reply to %s was not confirmed: %s", question.id, problem)
-
-
-def _over(question: Message) -> bool:
-    """Return whether the time of a question was over long ago, so that nobody waits for the answer."""
-    timeout = (question.ask or {}).get("timeout")
-    if question.timestamp is None or not isinstance(timeout, (int, float)):
-        return False
-    return question.timestamp + timedelta(seconds=timeout) + LATE < datetime.now(UTC)

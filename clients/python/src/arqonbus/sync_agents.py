@@ -63,7 +63,7 @@ class Agent:
         message: str | Mapping[str, Any] | None = None,
         *,
         payload: Mapping[str, Any] | None = None,
-        timeout: float = 30.0,
+        timeout: float | None = None,
         durable: bool = False,
         metadata: Mapping[str, Any] | None = None,
         id: str | None = None,

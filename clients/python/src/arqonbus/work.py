@@ -184,7 +184,7 @@ class Work(AsyncIterator[Job]):
                 if not (isinstance(problem, ServerError) and problem.retry):
                     self._fail(problem)
                     return
-                logger.warning("claiming jobs of %s: %s; trying again", self.address, problem)
+                self._claims.refused(problem)
                 await asyncio.sleep(pause.pause(problem.retry_after))
                 continue
             none = not jobs

@@ -43,6 +43,10 @@ class NotThere(Exception):
         self.creatable = creatable
 
 
+class NeverHere(Exception):
+    """A durable question went to a client that the server does not know."""
+
+
 class TooFew(Exception):
     """The timeout was over before enough messages arrived."""
 
@@ -114,6 +118,8 @@ def explain(error: BaseException, url: str) -> tuple[int, str, str]:
     if isinstance(error, NotThere):
         create = "--create creates it. " if error.creatable else ""
         return NOT_FOUND, str(error), f"{create}`arqonbus channels` lists the channels."
+    if isinstance(error, NeverHere):
+        return NOT_FOUND, str(error), "Is the name right? `arqonbus status` lists the connected clients."
     if isinstance(error, Unauthenticated) or (isinstance(error, ClosedByServer) and error.close_code == 4401):
         return NOT_ALLOWED, str(error), _IDENTIFY
     if isinstance(error, Forbidden) or (isinstance(error, ClosedByServer) and error.close_code == 4403):

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from ...errors import NoResponder
 from .. import output
+from ..failures import NeverHere
 from ..options import DEFAULT_URL, ClientId, IdentityFile, Json, Token, Url, carry_out, connected, parse_payload
 
 
@@ -33,7 +35,12 @@ def ask(
 
     async def show() -> None:
         async with connected(url, token, client_id, identity) as bus:
-            reply = await bus.ask(to, message, payload=body, timeout=timeout, durable=durable, id=id)
+            try:
+                reply = await bus.ask(to, message, payload=body, timeout=timeout, durable=durable, id=id)
+            except NoResponder:
+                if not durable:
+                    raise
+                raise NeverHere(f"No client of the name {to} was ever here, so none can come back.") from None
             if json_lines:
                 output.message_as_json(reply)
             elif reply.text and not reply.payload:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,12 +42,13 @@ def status(url: Url = DEFAULT_URL, token: Token = None, json_lines: Json = False
             )
             output.table(
                 "\nclients",
-                ("client", "type", "name", "channels", "since", "active"),
+                ("client", "type", "name", "status", "task", "channels", "since", "active"),
                 (
                     (
                         client["client_id"],
                         client["client_type"],
                         client["screen_name"],
+                        *_doing(client),
                         ", ".join(client["channels"]),
                         output.ago(client["connected_at"], now),
                         output.ago(client["last_activity"], now),
@@ -115,13 +117,14 @@ def who(
             now = datetime.now(UTC)
             output.table(
                 "",
-                ("client", "channel", "type", "name", "joined", "active"),
+                ("client", "channel", "type", "name", "status", "task", "joined", "active"),
                 (
                     (
                         row["client_id"],
                         place,
                         row["client_type"],
                         row["screen_name"],
+                        *_doing(row),
                         output.ago(row["joined_at"], now),
                         output.ago(row["last_activity"], now),
                     )
@@ -133,3 +136,9 @@ def who(
                 output.say(f"{place}: {info['participant_count']} connected, {info['seq']} messages so far")
 
     carry_out(url, show())
+
+
+def _doing(client: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return the status and the task of a client, as it said them."""
+    told = client.get("status") or {}
+    return told.get("status"), told.get("task")
