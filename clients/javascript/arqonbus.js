@@ -3652,9 +3652,34 @@ class Publisher extends Commands {
   }
 }
 
+// --- deadlines.js ---
+
+const BETWEEN_SERVERS = 1_000;
+const FROM_HERE = 60_000;
+
+class Deadlines {
+  #server = null;
+  #since = 0;
+
+  async learn(ping) {
+    try {
+      const time = Date.parse((await ping()).timestamp);
+      if (!Number.isNaN(time)) [this.#server, this.#since] = [time, performance.now()];
+    } catch {
+    }
+  }
+
+  over({ raw, timestamp }) {
+    const timeout = Number(raw.ask?.timeout) * 1000;
+    if (timestamp === null) return false;
+    const ended = timestamp.getTime() + timeout;
+    if (this.#server === null) return ended + FROM_HERE < Date.now();
+    return ended + BETWEEN_SERVERS < this.#server + performance.now() - this.#since;
+  }
+}
+
 // --- responder.js ---
 
-const CLOCKS = 60_000;
 const OVER = ["QUESTION_ENDED", "QUESTION_NOT_FOUND"];
 
 function payloadOf(value) {
@@ -3663,23 +3688,20 @@ function payloadOf(value) {
   return (isObject ? value : { result: value });
 }
 
-function isOver({ raw, timestamp }) {
-  const timeout = Number(raw.ask?.timeout) * 1000;
-  return timestamp !== null && timestamp.getTime() + timeout + CLOCKS < Date.now();
-}
-
 class Responder {
   #running = new Set();
   #open = new Set();
   #read = null;
+  #deadlines = new Deadlines();
 
-  constructor(inbox, handler, { concurrency, marks, reply, onError }) {
+  constructor(inbox, handler, { concurrency, marks, reply, ping, onError }) {
     if (typeof handler !== "function") throw new TypeError("A handler is a function: `bus.answers((question) => …)`.");
     this.inbox = inbox;
     this.handler = handler;
     this.free = new Semaphore(concurrency);
     this.marks = marks;
     this.reply = reply;
+    this.ping = ping;
     this.onError = onError;
     this.ended = this.#listen();
   }
@@ -3695,6 +3717,7 @@ class Responder {
   }
 
   async #listen() {
+    await this.#deadlines.learn(this.ping);
     const delay = new Backoff();
     for (;;) {
       try {
@@ -3718,7 +3741,7 @@ class Responder {
   async #took(message) {
     const { seq } = message;
     if (seq === null) return;
-    const asks = message.question && !isOver(message);
+    const asks = message.question && !this.#deadlines.over(message);
     if (asks) {
       await this.free.acquire();
       this.#open.add(seq);
@@ -3744,6 +3767,7 @@ class Responder {
   }
 
   async #answer(question) {
+    if (this.#deadlines.over(question)) return;
     let answer;
     try {
       answer = [payloadOf(await this.handler(question)), null];
@@ -3759,7 +3783,7 @@ class Responder {
       } catch (problem) {
         const { code, retryAfter = null } = (problem);
         if (OVER.includes(code)) return;
-        if (isTransient(problem) && !isOver(question)) await sleep(delay.pause(retryAfter));
+        if (isTransient(problem) && !this.#deadlines.over(question)) await sleep(delay.pause(retryAfter));
         else if (problem instanceof ServerError && answer[1] === null) answer = [{}, errorText(problem)];
         else throw problem;
       }
@@ -3838,6 +3862,7 @@ class Teamwork extends Publisher {
       concurrency,
       marks: since === "mark" ? this._marks.reader(inbox.address) : null,
       reply: (question, payload, error) => this.reply(question, payload, { error }),
+      ping: () => this.command("ping", {}, { repeat: true }),
       onError: this.#onError,
     });
   }

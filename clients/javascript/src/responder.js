@@ -1,6 +1,7 @@
 /** Runs a handler for each question in this client's inbox, and sends what it returns as the reply. */
 
 import { report } from "./application.js";
+import { Deadlines } from "./deadlines.js";
 import { BusClosed, ServerError, errorText, isTransient } from "./errors.js";
 import { Backoff, Semaphore } from "./pacing.js";
 import { sleep } from "./timing.js";
@@ -10,8 +11,6 @@ import { sleep } from "./timing.js";
 /** @import { Message } from "./message.js" */
 /** @import { Subscription } from "./subscription.js" */
 
-/** The clocks of two machines may differ by so much, in milliseconds. */
-const CLOCKS = 60_000;
 /** What the server says when nobody waits for a reply any more. */
 const OVER = ["QUESTION_ENDED", "QUESTION_NOT_FOUND"];
 
@@ -26,15 +25,6 @@ export function payloadOf(value) {
   return /** @type {JsonObject} */ (isObject ? value : { result: value });
 }
 
-/**
- * Whether nobody waits for the reply to a question any more.
- * @param {Message} message
- */
-function isOver({ raw, timestamp }) {
-  const timeout = Number(raw.ask?.timeout) * 1000;
-  return timestamp !== null && timestamp.getTime() + timeout + CLOCKS < Date.now();
-}
-
 /** A handler that answers. `bus.answers` makes it. */
 export class Responder {
   /** @type {Set<Promise<void>>} */
@@ -43,21 +33,24 @@ export class Responder {
   #open = new Set();
   /** @type {{ seq: number, epoch: string | null } | null} the newest message that was read */
   #read = null;
+  #deadlines = new Deadlines();
 
   /**
    * @param {Subscription} inbox
    * @param {AnswerHandler} handler
    * @param {{ concurrency: number, marks: MarkReader | null,
    *   reply: (question: Message, payload: JsonObject, error: string | null) => Promise<unknown>,
-   *   onError: (problem: unknown) => void }} options `marks` moves the mark of the inbox behind what is answered
+   *   ping: () => Promise<{ timestamp: string }>, onError: (problem: unknown) => void }} options `marks` moves the mark
+   *   of the inbox behind what is answered, and `ping` tells the server's time
    */
-  constructor(inbox, handler, { concurrency, marks, reply, onError }) {
+  constructor(inbox, handler, { concurrency, marks, reply, ping, onError }) {
     if (typeof handler !== "function") throw new TypeError("A handler is a function: `bus.answers((question) => …)`.");
     this.inbox = inbox;
     this.handler = handler;
     this.free = new Semaphore(concurrency);
     this.marks = marks;
     this.reply = reply;
+    this.ping = ping;
     this.onError = onError;
     /** @type {Promise<void>} resolves when it answers no more */
     this.ended = this.#listen();
@@ -76,6 +69,7 @@ export class Responder {
   }
 
   async #listen() {
+    await this.#deadlines.learn(this.ping);
     const delay = new Backoff();
     for (;;) {
       try {
@@ -100,7 +94,7 @@ export class Responder {
   async #took(message) {
     const { seq } = message;
     if (seq === null) return;
-    const asks = message.question && !isOver(message);
+    const asks = message.question && !this.#deadlines.over(message);
     if (asks) {
       await this.free.acquire();
       this.#open.add(seq);
@@ -128,6 +122,8 @@ export class Responder {
 
   /** @param {Message} question */
   async #answer(question) {
+    // It may have waited for its place.
+    if (this.#deadlines.over(question)) return;
     /** @type {[payload: JsonObject, error: string | null]} */
     let answer;
     try {
@@ -144,7 +140,7 @@ export class Responder {
       } catch (problem) {
         const { code, retryAfter = null } = /** @type {any} */ (problem);
         if (OVER.includes(code)) return;
-        if (isTransient(problem) && !isOver(question)) await sleep(delay.pause(retryAfter));
+        if (isTransient(problem) && !this.#deadlines.over(question)) await sleep(delay.pause(retryAfter));
         else if (problem instanceof ServerError && answer[1] === null) answer = [{}, errorText(problem)];
         else throw problem;
       }

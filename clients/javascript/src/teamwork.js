@@ -166,6 +166,7 @@ export class Teamwork extends Publisher {
       concurrency,
       marks: since === "mark" ? this._marks.reader(inbox.address) : null,
       reply: (question, payload, error) => this.reply(question, payload, { error }),
+      ping: () => this.command("ping", {}, { repeat: true }),
       onError: this.#onError,
     });
   }

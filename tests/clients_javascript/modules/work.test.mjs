@@ -326,7 +326,7 @@ test("what a handler returns is the payload of its reply", () => {
 });
 
 /** The questions `seqs` and what a responder did with them. */
-function responding(handler, { asked = new Date(), refusals = [] } = {}) {
+function responding(handler, { asked = new Date(), refusals = [], now = null } = {}) {
   const [replies, reached] = [[], []];
   const questions = [1, 2, 3].map(
     (seq) =>
@@ -352,6 +352,7 @@ function responding(handler, { asked = new Date(), refusals = [] } = {}) {
       if (refusals.length) throw new ServerError({ code: refusals.shift(), number: 409 });
       replies.push([question.id, payload, error]);
     },
+    ping: async () => ({ timestamp: (now ?? new Date()).toISOString() }),
     onError: assert.fail,
   });
   return { responder, replies, reached };
@@ -387,6 +388,9 @@ test("the asker gets the error of the handler, and an old question is passed ove
   const { responder, replies, reached } = responding(() => 1, { asked: new Date(Date.now() - 3_600_000) });
   await responder.ended;
   assert.deepEqual([replies, reached.at(-1)], [[], 3]);
+  const open = responding(() => 1, { asked: new Date(0), now: new Date(10_000) });
+  await open.responder.ended;
+  assert.equal(open.replies.length, 2);
 });
 
 test("a question that has ended needs no reply, and one that does not fit gets the error", async () => {
