@@ -2091,7 +2091,7 @@ class Subscription {
   async close() {
     if (this._closed) return;
     this._finish();
-    await this._marked;
+    if (this._marked) await this._marked;
     await this._host.detach(this);
   }
 
