@@ -6,13 +6,14 @@ The thread that writes the log calls it. ``marking`` has the verbs with their ri
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import msgspec
-from django.db import transaction
-from django.db.models import Count, F, Min, Window
+from django.db import OperationalError, transaction
+from django.db.models import Count, F, Min, QuerySet, Window
 from django.db.models.functions import Now, RowNumber
 from django.utils import timezone
 
@@ -22,9 +23,13 @@ from ..models import Client, Mark, Question
 from ..monitoring import metrics
 from ..protocol.errors import BusError, ErrorCode
 from .held import ChannelHeld, refer_to
+from .patience import is_locked, own_patience
 
 #: Marks that one holder may have, and those of them that the answer to a registration names.
 MOST, TOLD = 1_000, 200
+
+#: Seconds that a group of moves waits for a row of another transaction, and that the insert of a part of its marks waits then.
+PATIENCE, BRIEF = 0.25, 0.01
 
 #: What the name of a holder without a principal begins with.
 _CLIENT = "client:"
@@ -82,25 +87,42 @@ def write(moves: Sequence[Move]) -> list[Marked | Exception]:
     """Carry out the moves in one transaction. All moves of one mark become one write.
 
     Returns for each the mark afterwards, or its error: ``BusError`` CHANNEL_NOT_FOUND, VALIDATION_ERROR, LIMIT_REACHED,
-    TAKEN_OVER or CLIENT_NOT_FOUND, or a :class:`ChannelHeld` where another transaction holds the channel's row.
+    TAKEN_OVER or CLIENT_NOT_FOUND, or a :class:`ChannelHeld` where another transaction holds the channel's row. Where it holds
+    the row of the mark or of its client for longer than :data:`PATIENCE`, the error is UNAVAILABLE. The others are written.
     """
-    with transaction.atomic():
-        return _write(moves)
+    with transaction.atomic(), own_patience(PATIENCE):
+        try:
+            with transaction.atomic():
+                return _write(moves)
+        except OperationalError as problem:
+            if not is_locked(problem):
+                raise
+        with transaction.atomic():
+            return _write(moves, waits=False)
 
 
-def _write(moves: Sequence[Move]) -> list[Marked | Exception]:
+def _write(moves: Sequence[Move], *, waits: bool = True) -> list[Marked | Exception]:
+    """Carry out the moves. Unless it ``waits``, it leaves out the marks whose rows other transactions hold."""
     # Clients are locked before channels, as everywhere.
-    clients = _clients(moves)
+    clients, busy_clients = _clients(moves, waits)
     logs, held = refer_to({move.channel_id for move in moves})
     answers: dict[int, Marked | Exception] = {}
     wanted: dict[_Key, list[int]] = defaultdict(list)
     for i, move in enumerate(moves):
-        problem = ChannelHeld() if move.channel_id in held else _fault(move, logs.get(move.channel_id), clients)
+        problem: Exception | None = None
+        if move.channel_id in held:
+            problem = ChannelHeld()
+        elif move.holder in busy_clients:
+            problem = _held()
+        else:
+            problem = _fault(move, logs.get(move.channel_id), clients)
         if problem is not None:
             answers[i] = problem
         else:
             wanted[(move.holder, move.channel_id)].append(i)
-    kept = _locked(wanted)
+    kept = _locked(wanted, waits)
+    for key in () if waits else _existing(wanted.keys() - kept.keys()):
+        answers.update(dict.fromkeys(wanted.pop(key), _held()))
     refused = _too_many(wanted.keys() - kept.keys())
     for key in [key for key in wanted if key[0] in refused and key not in kept]:
         answers.update(dict.fromkeys(wanted.pop(key), _limit()))
@@ -110,9 +132,15 @@ def _write(moves: Sequence[Move]) -> list[Marked | Exception]:
     }
     new = {key: place for key, place in places.items() if key not in kept}
     if new:
-        Mark.objects.bulk_create(_rows(new), ignore_conflicts=True)
+        if waits:
+            Mark.objects.bulk_create(_rows(new), ignore_conflicts=True)
+        else:
+            _make_the_free(new, time.monotonic() + PATIENCE)
         # Another process may have made the same mark meanwhile. Then that one is moved.
-        kept |= _locked(new)
+        kept |= _locked(new, waits)
+        for key in new.keys() - kept.keys():
+            del new[key], places[key]
+            answers.update(dict.fromkeys(wanted.pop(key), _held()))
         places |= {key: _moved(kept[key], [moves[i] for i in wanted[key]], logs[key[1]], asked) for key in new}
         _note(clients, {holder for holder, _ in new})
     changed = {key: place for key, place in places.items() if kept[key] != place}
@@ -129,13 +157,37 @@ def _write(moves: Sequence[Move]) -> list[Marked | Exception]:
     return [answers[i] for i in range(len(moves))]
 
 
-def _clients(moves: Sequence[Move]) -> dict[str, Client]:
-    """Return the rows of the anonymous clients among the holders, locked, by the name of the holder."""
+def _make_the_free(new: dict[_Key, Place], until: float) -> None:
+    """Make the new marks that no other transaction is making. It halves them to find those, at most ``until`` a time."""
+    if time.monotonic() > until:
+        return
+    try:
+        with own_patience(BRIEF), transaction.atomic():
+            Mark.objects.bulk_create(_rows(new), ignore_conflicts=True)
+    except OperationalError as problem:
+        if not is_locked(problem):
+            raise
+        rows = list(new.items())
+        if len(rows) > 1:
+            _make_the_free(dict(rows[: len(rows) // 2]), until)
+            _make_the_free(dict(rows[len(rows) // 2 :]), until)
+
+
+def _clients(moves: Sequence[Move], waits: bool) -> tuple[dict[str, Client], set[str]]:
+    """Return the rows of the anonymous clients among the holders, locked, by the name of the holder.
+
+    Unless it ``waits``, the set has the holders whose rows other transactions hold.
+    """
     names = {move.holder.removeprefix(_CLIENT) for move in moves if move.holder.startswith(_CLIENT)}
     if not names:
-        return {}
-    rows = Client.objects.filter(client_id__in=names, principal="").only("client_id", "connection_id", "marked")
-    return {f"{_CLIENT}{row.client_id}": row for row in rows.order_by("id").select_for_update(no_key=True)}
+        return {}, set()
+    rows = Client.objects.filter(client_id__in=names, principal="")
+    locking = rows.only("client_id", "connection_id", "marked").order_by("id")
+    found = {f"{_CLIENT}{row.client_id}": row for row in locking.select_for_update(no_key=True, skip_locked=not waits)}
+    if waits:
+        return found, set()
+    there = {f"{_CLIENT}{name}" for name in rows.values_list("client_id", flat=True)}
+    return found, there - found.keys()
 
 
 def _fault(move: Move, log: Position | None, clients: dict[str, Client]) -> BusError | None:
@@ -169,15 +221,29 @@ def _limit() -> BusError:
     )
 
 
-def _locked(keys: Iterable[_Key]) -> dict[_Key, Place]:
-    """Return the marks that exist, locked in an order that all processes share."""
-    keys = set(keys)
-    if not keys:
-        return {}
+def _held() -> BusError:
+    return BusError(ErrorCode.UNAVAILABLE, "Another transaction locks this mark. Try again.", retry_after=1.0)
+
+
+def _rows_of(keys: Set[_Key]) -> QuerySet[Mark]:
+    """The marks with these holders in these channels, in the order in which all processes lock them."""
     rows = Mark.objects.filter(
         holder__in={holder for holder, _ in keys}, channel_id__in={channel_id for _, channel_id in keys}
     )
-    found = rows.order_by("holder", "channel_id").select_for_update()
+    return rows.order_by("holder", "channel_id")
+
+
+def _existing(keys: Set[_Key]) -> Set[_Key]:
+    """Return those of the marks that exist."""
+    return keys & set(_rows_of(keys).values_list("holder", "channel_id")) if keys else keys
+
+
+def _locked(keys: Iterable[_Key], waits: bool) -> dict[_Key, Place]:
+    """Return the marks that exist, locked. Unless it ``waits``, those are missing whose rows other transactions hold."""
+    keys = set(keys)
+    if not keys:
+        return {}
+    found = _rows_of(keys).select_for_update(skip_locked=not waits)
     places = {
         (holder, channel_id): Place(seq, epoch)
         for holder, channel_id, seq, epoch in found.values_list("holder", "channel_id", "seq", "epoch")

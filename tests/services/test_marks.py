@@ -19,6 +19,7 @@ from bus.models import Channel, Client, Mark, Node, Question, Room, new_epoch
 from bus.protocol.errors import BusError, ErrorCode
 from bus.services import marking, marks, sweeping
 from bus.services.marks import Move
+from tests.services.test_streams import in_another_thread
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -104,6 +105,27 @@ def test_marks_of_several_processes_only_go_forward(channel: Channel) -> None:
     for thread in threads:
         thread.join(30)
     assert Mark.objects.get().seq == 10
+
+
+@pytest.mark.cluster
+def test_a_mark_that_another_transaction_holds_is_unavailable_and_the_others_are_written(channel: Channel) -> None:
+    node = Node.objects.create(id="n", host="h", pid=1, version="0")
+    Client.objects.create(client_id="eve", node=node, connection_id="c1")
+    moves = [Move(holder, channel.pk, 5) for holder in (ADA, "user:2", "user:3", "user:4", "client:eve")]
+    marks.write([Move(ADA, channel.pk, 1), Move("user:2", channel.pk, 1)])
+
+    def hold() -> None:
+        services.mark(channel.address, 3, holder=ADA)
+        services.mark(channel.address, 3, holder="user:3")
+        Client.objects.select_for_update().get(client_id="eve")
+
+    with in_another_thread(hold):
+        held = ErrorCode.UNAVAILABLE
+        assert _seqs(marks.write(moves)) == [held, 5, held, 5, held]
+        with pytest.raises(BusError) as refused, transaction.atomic():
+            services.mark(channel.address, 5, holder=ADA)
+        assert refused.value.code == held
+    assert _seqs(marks.write(moves)) == [5] * 5
 
 
 def test_a_holder_has_a_bounded_number_of_marks(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
