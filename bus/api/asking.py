@@ -28,7 +28,7 @@ async def wait_for_end(waiter: Waiter, row: Question, seconds: float) -> shapes.
     """Wait for the answer to a question for at most some ``seconds``. Raises ``BusError`` as :func:`end_of`."""
     runtime = waiter.node.runtime
     until = runtime.loop.time() + seconds
-    with waiter.node.questions.waiting(row.pk, row.client_id) as wake:
+    with waiter.node.questions.waiting(row.pk, row.client_id, row.uid) as wake:
         while True:
             wake.clear()
             found = await runtime.run(end_of, row)

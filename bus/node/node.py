@@ -175,9 +175,9 @@ class Node:
         self.log.observe_commit = self.log_times.observe
         self.publisher = Publisher(self.log, self.broker, self.announcer)
 
-    def _meet_inbox(self, ref: ChannelRef, epoch: str) -> None:
-        """Attach the inbox of a client here when its first message comes."""
-        self.questions.heard(ref.address.channel)
+    def _meet_inbox(self, ref: ChannelRef, epoch: str, frame: bytes) -> None:
+        """Attach the inbox of a client here when its first message comes, and wake those whose question ``frame`` answers."""
+        self.questions.heard(ref.address.channel, frame)
         client = self.clients.by_id.get(ref.address.channel)
         if client is not None:
             self.watch.attach_inbox(client, ref.id, epoch)

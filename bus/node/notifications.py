@@ -76,7 +76,7 @@ class Notifications:
             if room == INBOX_ROOM:
                 if (client := by_id.get(channel)) is not None:
                     self._watch.attach_inbox(client, channel_id, epoch)
-                self._questions.heard(channel)
+                self._questions.heard(channel, frame)
             committed(channel_id, seq, frame)
 
     def _changed(self, notification: messages.ChannelChanged) -> None:

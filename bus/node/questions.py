@@ -17,6 +17,7 @@ from django.db import Error as DatabaseError
 from ..notify.broker import Broker
 from ..notify.messages import EndedQuestion, QuestionsEnded
 from ..protocol import frames
+from ..protocol.asking import answered
 from ..realtime.hub import Hub
 from ..services import asks
 from .client import Clients
@@ -43,9 +44,9 @@ class Questions:
         self._deadlines: list[float] = []
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0.0
-        # The requests that wait, by the question's row, and the rows by their asker.
+        # The requests that wait, by the question's row. The ids of the questions by their rows, for each asker.
         self._waiting: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
-        self._asked_by: defaultdict[str, set[int]] = defaultdict(set)
+        self._asked_by: defaultdict[str, dict[int, str]] = defaultdict(dict)
 
     # --- deadlines ------------------------------------------------------------------------------------------------------
 
@@ -112,10 +113,14 @@ class Questions:
 
     # --- requests that wait -----------------------------------------------------------------------------------------------
 
-    def heard(self, client_id: str) -> None:
-        """Note that a private message to a client came, which may be a reply."""
-        if self._asked_by:
-            self._wake(self._asked_by.get(client_id, ()))
+    def heard(self, client_id: str, frame: bytes) -> None:
+        """Wake the requests whose question a private message to a client answers.
+
+        The frame may be left out because it is large. The next look at all questions then wakes them.
+        """
+        asked = self._asked_by.get(client_id)
+        if asked and (named := answered(frame)) is not None:
+            self._wake([key for key, uid in asked.items() if uid == named])
 
     def _wake(self, keys: Iterable[int]) -> None:
         for key in keys:
@@ -123,17 +128,17 @@ class Questions:
                 event.set()
 
     @contextmanager
-    def waiting(self, key: int, asker: str) -> Iterator[asyncio.Event]:
-        """Within it, the event is set when the question with the row ``key`` of the client ``asker`` may have ended."""
+    def waiting(self, key: int, asker: str, uid: str) -> Iterator[asyncio.Event]:
+        """Within it, the event is set when the question ``uid`` of the client ``asker``, with the row ``key``, may have ended."""
         event = asyncio.Event()
         self._waiting[key].add(event)
-        self._asked_by[asker].add(key)
+        self._asked_by[asker][key] = uid
         try:
             yield event
         finally:
             self._waiting[key].discard(event)
             if not self._waiting[key]:
                 del self._waiting[key]
-                self._asked_by[asker].discard(key)
+                del self._asked_by[asker][key]
                 if not self._asked_by[asker]:
                     del self._asked_by[asker]

@@ -113,6 +113,23 @@ def reply_keys(to_message: str, correlation: str, error: str | None) -> bytes:
     )
 
 
+class _Answering(msgspec.Struct):
+    type: str = ""
+    to_message: object = None
+
+
+_answering = msgspec.json.Decoder(_Answering)
+
+
+def answered(frame: bytes) -> str | None:
+    """The id of the question that a delivered ``frame`` answers. None for every other frame."""
+    try:
+        found = _answering.decode(frame)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return found.to_message if found.type == REPLY and isinstance(found.to_message, str) else None
+
+
 def result_payload(result: bytes | None) -> bytes:
     """The payload of the reply that the ``result`` (JSON) of a job becomes. A result that is no object stands in one."""
     if result is None:

@@ -100,9 +100,9 @@ class Answer:
 class Announcer:
     """Announces the messages of one event loop. All calls come from that loop, and none of them waits.
 
-    ``deliver(channel_id, seq, frame, exclude)`` puts a committed message on its stream. ``meet_inbox`` gets an inbox and its
-    epoch before a private message is delivered. ``log_gone`` gets a channel that the commit found deleted. ``here`` gets what
-    happens to streamed messages. ``jobs_ready`` gets how many jobs of which channels became ready in this process.
+    ``deliver(channel_id, seq, frame, exclude)`` puts a committed message on its stream. ``meet_inbox`` gets an inbox, its epoch
+    and the frame before a private message is delivered. ``log_gone`` gets a channel that the commit found deleted. ``here`` gets
+    what happens to streamed messages. ``jobs_ready`` gets how many jobs of which channels became ready in this process.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Announcer:
         broker: Broker,
         *,
         deliver: Callable[[int, int, bytes, Member | None], None],
-        meet_inbox: Callable[[ChannelRef, str], None],
+        meet_inbox: Callable[[ChannelRef, str, bytes], None],
         log_gone: Callable[[ChannelRef], None],
         here: Here | None = None,
         jobs_ready: Callable[[list[tuple[int, int]]], None] | None = None,
@@ -152,7 +152,7 @@ class Announcer:
             if entry.effect is not None:
                 effects = True
                 if entry.context.address.is_inbox and seq is not None and not entry.duplicate:
-                    self._meet_inbox(entry.context, entry.epoch)
+                    self._meet_inbox(entry.context, entry.epoch, entry.frame)
                 self.parts += outbox.grown(entry, self._here)
             if entry.error is not None or entry.duplicate or seq is None:
                 if entry.error is not None and entry.error.code == ErrorCode.CHANNEL_NOT_FOUND:
@@ -162,7 +162,7 @@ class Announcer:
             self.published += 1
             ref: ChannelRef = entry.context
             if ref.address.is_inbox:
-                self._meet_inbox(ref, entry.epoch)
+                self._meet_inbox(ref, entry.epoch, entry.frame)
             deliver(entry.channel_id, seq, entry.frame, entry.exclude)
             if not alone:
                 outbox.messages.append(_row(entry, seq))

@@ -10,6 +10,7 @@ import pytest
 from bus.auth.permissions import SYSTEM
 from bus.node import Node
 from bus.notify import messages
+from bus.protocol.asking import reply_keys
 from bus.protocol.errors import TAKEN_OVER, ErrorCode
 from bus.protocol.names import inbox
 from bus.services.ownership import taken_over_notification
@@ -48,6 +49,28 @@ async def test_the_first_message_of_an_inbox_attaches_it(node: Node, log: Log) -
     node.notifications.receive(await _published(box, "letter"))
     await client.message("letter")
     assert client.state.inbox_id == box.ref.id
+
+
+@pytest.mark.parametrize("here", [True, False])
+async def test_a_reply_wakes_only_the_request_whose_question_it_answers(node: Node, log: Log, here: bool) -> None:
+    box = Log(node, await node.channels.resolve(inbox("alice"), SYSTEM))
+
+    async def came(keys: bytes) -> None:
+        (made,) = await box.append("3")
+        made.frame = b'{"type":"reply"%b,"payload":{}}' % keys
+        if here:
+            node.announcer.committed([made])
+        else:
+            row = messages.CommittedMessage(box.ref.id, *box.ref.address, made.epoch, made.seq or 0, made.frame)
+            node.notifications.receive(messages.Published([row]))
+
+    waiting = node.questions.waiting
+    with waiting(1, "alice", "q1") as first, waiting(2, "alice", "q2") as second, waiting(3, "bob", "q1") as other:
+        await came(b"")
+        await came(reply_keys("q3", "", None))
+        assert not first.is_set()
+        await came(reply_keys("q1", "", None))
+        assert (first.is_set(), second.is_set(), other.is_set()) == (True, False, False)
 
 
 async def test_ephemeral_messages_are_delivered_once(node: Node, log: Log) -> None:

@@ -156,3 +156,16 @@ def test_the_keys_of_a_delivered_reply() -> None:
 )
 def test_the_result_of_a_job_as_a_payload(result: bytes | None, payload: bytes) -> None:
     assert asking.result_payload(result) == payload
+
+
+def test_a_delivered_reply_names_the_question_that_it_answers() -> None:
+    head = b'{"type":"reply"' + asking.reply_keys("arq_\u00fc", "c", None)
+    assert asking.answered(head + b',"payload":{"to_message":"arq_q2"}}') == "arq_\u00fc"
+    others = (
+        b'{"type":"event","to_message":"arq_q1"}',
+        b'{"type":"reply","payload":{"to_message":"arq_q1"}}',
+        b'{"type":"reply","to_message":["arq_q1"]}',
+        b"",
+        b'{"a":' + b"[" * 100_000,
+    )
+    assert [asking.answered(frame) for frame in others] == [None] * len(others)

@@ -46,7 +46,7 @@ class Node:
             self.hub,
             NullBroker(),
             deliver=lambda *message: self.delivered.append(message),
-            meet_inbox=lambda ref, epoch: self.inboxes.append((ref, epoch)),
+            meet_inbox=lambda ref, epoch, frame: self.inboxes.append((ref, epoch)),
             log_gone=self.gone.append,
         )
 
