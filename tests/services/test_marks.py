@@ -198,3 +198,10 @@ def test_the_rights_are_those_of_the_history(channel: Channel) -> None:
         with pytest.raises(BusError) as refused:
             verb()
         assert refused.value.code == ErrorCode.CHANNEL_NOT_FOUND
+
+
+def test_to_read_a_mark_makes_no_inbox() -> None:
+    with pytest.raises(BusError) as caught:
+        marking.read("pm:nobody-yet", holder="user:1")
+    assert caught.value.code == "CHANNEL_NOT_FOUND"
+    assert not Channel.objects.filter(name="nobody-yet").exists()
