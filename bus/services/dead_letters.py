@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from django.db.models import Q
 from msgspec import UNSET, Raw, UnsetType
 
-from ..auth.permissions import SYSTEM
-from ..directory.channels import ChannelRef
+from ..auth.permissions import PUBLISH, SYSTEM
+from ..directory.channels import ChannelRef, ensure, find_all
+from ..log import Entry
 from ..models import Job, Message
 from ..protocol import frames
-from ..protocol.errors import BusError
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.inbound import KIND_PUBLISH, Inbound
-from ..publishing.django import publish_frames
+from ..protocol.names import SERVER, Address, parse_address
+from ..publishing.entry import entries, random_uid
 
 logger = logging.getLogger("arqonbus.work")
 
@@ -33,18 +37,68 @@ class _Original(msgspec.Struct):
     tracestate: Raw | UnsetType = UNSET
 
 
-def publish_letter(job: Job, ref: ChannelRef) -> None:
-    """Publish the dead letter of a job of ``ref`` to the channel that its rule names, in the caller's transaction.
+def letters_of_jobs(jobs: Sequence[Job], refs: Mapping[int, ChannelRef]) -> list[tuple[Job, Entry]]:
+    """Return the letters of dead jobs, for the log in the transaction of their deaths.
 
-    A job without its message has none. If the channel does not take the letter, the job is dead all the same, and the log has a
-    line. Raises the database's error where a lock is not free in time.
+    ``refs`` are the jobs' channels by id. A letter goes to the channel that the rule of its job's channel names. That one is made
+    if missing. A job without its message has no letter. Where the channel cannot be made, the log has a line.
     """
-    frame = Message.objects.filter(channel_id=job.channel_id, seq=job.seq).values_list("frame", flat=True).first()
-    if frame is None or ref.work is None or ref.work.dead is None:
-        return
-    original = msgspec.json.decode(frame, type=_Original)
+    frames_of = _frames(jobs)
+    rules = {job: refs[job.channel_id].work for job in jobs}
+    wanted = {
+        job: parse_address(rule.dead) for job, rule in rules.items() if rule is not None and rule.dead is not None
+    }
+    places: dict[Address, ChannelRef | BusError] = {
+        **find_all({place for place in wanted.values() if place is not None})
+    }
+    made: list[tuple[Job, Entry]] = []
+    for job, address in wanted.items():
+        frame = frames_of.get((job.channel_id, job.seq))
+        if frame is None or address is None:
+            continue
+        if address not in places:
+            places[address] = _made(address)
+        place = places[address]
+        if isinstance(place, BusError):
+            log_lost(job, place)
+        elif place.ephemeral:
+            log_lost(job, BusError(ErrorCode.VALIDATION_ERROR, "The channel stores no messages."))
+        else:
+            inbound = _letter(job, refs[job.channel_id], msgspec.json.decode(frame, type=_Original))
+            made.append((job, entries(inbound, [place], SERVER, random_uid, actor=SYSTEM, connected=False)[0]))
+    return made
+
+
+def log_lost(job: Job, problem: BusError) -> None:
+    """Log that a channel did not take the letter of a job, which is dead all the same."""
+    logger.warning(
+        "a dead letter could not be published: %s",
+        problem.message,
+        extra={"event": "dead_letter_lost", "channel_id": job.channel_id, "seq": job.seq},
+    )
+
+
+def _frames(jobs: Sequence[Job]) -> dict[tuple[int, int], str]:
+    """Return the messages of jobs by channel id and seq, read with one query."""
+    seqs: dict[int, list[int]] = {}
+    for job in jobs:
+        seqs.setdefault(job.channel_id, []).append(job.seq)
+    wanted = Q(pk__in=[])
+    for channel_id, some in seqs.items():
+        wanted |= Q(channel_id=channel_id, seq__in=some)
+    rows = Message.objects.filter(wanted).order_by().values_list("channel_id", "seq", "frame")
+    return {(channel_id, seq): frame for channel_id, seq, frame in rows}
+
+
+def _made(address: Address) -> ChannelRef | BusError:
+    try:
+        return ensure(address, SYSTEM, action=PUBLISH)[0]
+    except BusError as problem:
+        return problem
+
+
+def _letter(job: Job, ref: ChannelRef, original: _Original) -> Inbound:
     inbound = Inbound(kind=KIND_PUBLISH, type=original.type, id=None)
-    inbound.room = ref.work.dead
     inbound.payload = bytes(original.payload)
     if original.message is not UNSET:
         inbound.message = bytes(original.message)
@@ -52,14 +106,7 @@ def publish_letter(job: Job, ref: ChannelRef) -> None:
     for key, value in (("traceparent", original.traceparent), ("tracestate", original.tracestate)):
         if value is not UNSET:
             inbound.trace += b',"%b":%b' % (key.encode(), bytes(value))
-    try:
-        publish_frames([inbound], actor=SYSTEM)
-    except BusError as problem:
-        logger.warning(
-            "a dead letter could not be published: %s",
-            problem.message,
-            extra={"event": "dead_letter_lost", "channel_id": job.channel_id, "seq": job.seq},
-        )
+    return inbound
 
 
 def _facts(job: Job, ref: ChannelRef, original: _Original) -> dict[str, Any]:

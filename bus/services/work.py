@@ -12,11 +12,10 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from django.db import DataError, IntegrityError, OperationalError, connection, transaction
+from django.db import connection, transaction
 
 from .. import shapes
 from ..conf.settings import config
-from ..log import Contended
 from ..log.jobs import CLAIMED, DEAD, DONE, READY
 from ..log.jobs_sql import Look, Wanted, statements
 from ..models import Job, Message
@@ -24,7 +23,7 @@ from ..monitoring import metrics
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from . import claim_tokens
-from .patience import is_locked, own_patience
+from .patience import Patience, in_pieces, own_patience
 from .work_batch import PATIENCE, WorkBatch, held
 from .work_operations import (
     LONGEST_DELAY,
@@ -37,6 +36,7 @@ from .work_operations import (
     Renew,
     Worker,
     announce_work,
+    joined,
     no_work,
 )
 from .work_overview import discard, overview, retry
@@ -47,6 +47,10 @@ __all__ = [
     "carry_out", "discard", "no_work", "overview", "ready_now", "retry", "sweep",
 ]  # fmt: skip
 
+#: Seconds that a group which met a lock has, after its patience, to find out which operations need the lock.
+RETRIES = 0.5
+#: Operations, ordered by the locks that they need: a death needs that of the log for dead letters.
+_NEEDS = (Renew, Claim, Done, Release, Reject)
 #: Jobs that one transaction claims in a channel at most.
 MOST = 1000
 #: Ready jobs that an answer counts at most.
@@ -61,25 +65,21 @@ def apply(operations: Sequence[Operation]) -> Outcome:
     Its answer is a ``BusError``: CLAIM_NOT_FOUND, CLAIM_LOST, LIMIT_REACHED, VALIDATION_ERROR or UNAVAILABLE. Raises the
     database's error if the database fails.
     """
-    try:
-        with own_patience(PATIENCE), transaction.atomic():
-            return _apply(operations)
-    except (IntegrityError, DataError, OperationalError, Contended) as problem:
-        locked = isinstance(problem, Contended) or (isinstance(problem, OperationalError) and is_locked(problem))
-        if isinstance(problem, OperationalError) and not locked:
-            raise
-        if len(operations) == 1:
-            if not locked:
-                raise
-            return Outcome([held()], [], {})
-    outcome = Outcome([], [], {})
-    for operation in operations:
-        one = apply([operation])
-        outcome.answers.extend(one.answers)
-        outcome.changes.extend(one.changes)
-        for channel_id, jobs in one.ready.items():
-            outcome.ready[channel_id] = outcome.ready.get(channel_id, 0) + jobs
-    return outcome
+
+    def write(places: Sequence[int], seconds: float) -> Outcome:
+        with own_patience(seconds), transaction.atomic():
+            return _apply([operations[place] for place in places], seconds)
+
+    def needs(place: int) -> int:
+        return _NEEDS.index(type(operations[place]))
+
+    answers: list[Any] = [None] * len(operations)
+    outcomes = []
+    for places, one in in_pieces(range(len(operations)), write, Patience(PATIENCE, RETRIES), needs):
+        outcomes.append(one or Outcome([held() for _ in places], [], {}))
+        for place, answer in zip(places, outcomes[-1].answers, strict=True):
+            answers[place] = answer
+    return joined(outcomes)._replace(answers=answers)
 
 
 def carry_out(operation: Operation) -> Any:
@@ -92,13 +92,13 @@ def carry_out(operation: Operation) -> Any:
     return answer
 
 
-def _apply(operations: Sequence[Operation]) -> Outcome:
+def _apply(operations: Sequence[Operation], seconds: float) -> Outcome:
     answers: list[Any] = [None] * len(operations)
     claims = [(i, o) for i, o in enumerate(operations) if isinstance(o, Claim)]
     ends = [(i, o) for i, o in enumerate(operations) if not isinstance(o, Claim)]
     named = _named(ends, answers)
-    look = _look(claims, named)
-    batch = WorkBatch(look.now)
+    look = _look(claims, named, seconds)
+    batch = WorkBatch(look.now, seconds)
     ready = {job.pk for job in look.jobs if job.state == READY}
     if named:
         _end(batch, ends, named, look, answers)
@@ -107,7 +107,7 @@ def _apply(operations: Sequence[Operation]) -> Outcome:
         if batch.has_moved((job.pk for job in look.jobs) if again else ready):
             # The claims must see what the ends did to jobs that they would get too: ready ones, and those that a worker has.
             batch.write_rows()
-            look = _look(claims, {})
+            look = _look(claims, {}, seconds)
         _claim(batch, claims, look, answers)
     batch.write()
     for i, operation in ends:
@@ -117,7 +117,7 @@ def _apply(operations: Sequence[Operation]) -> Outcome:
     return Outcome(answers, batch.changes, batch.ready)
 
 
-def _look(claims: Sequence[tuple[int, Claim]], named: Mapping[int, claim_tokens.Claimed]) -> Look:
+def _look(claims: Sequence[tuple[int, Claim]], named: Mapping[int, claim_tokens.Claimed], seconds: float) -> Look:
     """Read and lock what the operations need."""
     due: dict[int, int] = {}
     for _, claim in claims:
@@ -134,7 +134,7 @@ def _look(claims: Sequence[tuple[int, Claim]], named: Mapping[int, claim_tokens.
         sorted(connected),
     )
     with connection.cursor() as wrapper, connection.wrap_database_errors:
-        return statements().look(wrapper.cursor, wanted, PATIENCE)
+        return statements().look(wrapper.cursor, wanted, seconds)
 
 
 # --- claims -------------------------------------------------------------------------------------------------------------

@@ -39,15 +39,16 @@ _ERRORS = _PLACES.index("errors")
 class WorkBatch:
     """The jobs that one transaction changes. Make it inside the transaction, and call :meth:`write` at its end.
 
-    ``now`` is the time of the clock that all jobs go by, where the caller has asked for it. ``changes`` and ``ready`` are
-    those of ``work_operations.Outcome``.
+    ``now`` is the time of the clock that all jobs go by, where the caller has asked for it. ``patience`` is how many seconds the
+    transaction waits for a lock. ``changes`` and ``ready`` are those of ``work_operations.Outcome``.
     """
 
-    def __init__(self, now: datetime | None = None) -> None:
+    def __init__(self, now: datetime | None = None, patience: float = PATIENCE) -> None:
         if now is None:
             with connection.cursor() as wrapper, connection.wrap_database_errors:
-                now = statements().now(wrapper.cursor, PATIENCE)
+                now = statements().now(wrapper.cursor, patience)
         self.now = now
+        self._patience = patience
         self.changes: list[WorkChange] = []
         self.ready: dict[int, int] = {}
         self._moved: dict[int, Job] = {}
@@ -209,10 +210,18 @@ class WorkBatch:
         if not self._moved:
             return
         self.write_rows()
-        for job in self._letters:
-            dead_letters.publish_letter(job, self._refs[job.channel_id])
-        if self._answers:
-            self._reply()
+        letters = dead_letters.letters_of_jobs(self._letters, self._refs) if self._letters else []
+        replies = replies_of_jobs(self._answers) if self._answers else []
+        # All logs at once: their rows are locked in one order, whatever else has them.
+        entries = [entry for _, entry in [*letters, *replies]]
+        if not entries:
+            return
+        append_batch(entries, window=config().idempotency_window, patience=self._patience)
+        for job, entry in letters:
+            if entry.error is not None:
+                dead_letters.log_lost(job, entry.error)
+        self._replied = {job.pk for job, entry in replies if entry.error is None}
+        transaction.on_commit(partial(announce, [entry for entry in entries if entry.error is None]))
 
     def write_rows(self) -> None:
         """Write the rows of the jobs alone, so that the transaction can read what happened so far."""
@@ -221,15 +230,6 @@ class WorkBatch:
         if rows:
             with connection.cursor() as wrapper, connection.wrap_database_errors:
                 statements().update(wrapper.cursor, _rows(rows))
-
-    def _reply(self) -> None:
-        replies = replies_of_jobs(self._answers)
-        if not replies:
-            return
-        entries = [entry for _, entry in replies]
-        append_batch(entries, window=config().idempotency_window, patience=PATIENCE)
-        self._replied = {job.pk for job, entry in replies if entry.error is None}
-        transaction.on_commit(partial(announce, [entry for entry in entries if entry.error is None]))
 
 
 def _rows(jobs: Iterable[Job]) -> list[tuple[Any, ...]]:

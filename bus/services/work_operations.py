@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -83,12 +84,24 @@ class Outcome(NamedTuple):
     """What one transaction did.
 
     ``answers`` has the answer to each operation, or its ``BusError``. ``changes`` are for the members of the channels.
-    ``ready`` says how many jobs of which channels became ready.
+    ``ready`` says how many jobs of which channels became ready. ``more`` says that a sweep has left some for the next one.
     """
 
     answers: list[Any]
     changes: list[WorkChange]
     ready: dict[int, int]
+    more: bool = False
+
+
+def joined(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return what several transactions did, as one outcome."""
+    whole = Outcome([], [], {})
+    for one in outcomes:
+        whole.answers.extend(one.answers)
+        whole.changes.extend(one.changes)
+        for channel_id, count in one.ready.items():
+            whole.ready[channel_id] = whole.ready.get(channel_id, 0) + count
+    return whole
 
 
 def no_work(address: Address) -> BusError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import OperationalError, connection, transaction
 from django.db.models import Count, Min, Q
 
@@ -16,6 +18,7 @@ from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import Address
 from ..protocol.routing import channel_not_found
 from . import audit
+from .dead_letters import SHOWN
 from .patience import is_locked, own_patience
 from .work_batch import PATIENCE, WorkBatch, held
 from .work_operations import Outcome, announce_work, no_work
@@ -62,9 +65,7 @@ def overview(actor: Actor, address: Address) -> shapes.WorkOverview:
             shapes.DeadJob(
                 seq=job.seq,
                 attempts=job.attempt,
-                errors=[
-                    shapes.Failure(**{**failure, "by": failure["by"] if names else None}) for failure in job.errors
-                ],
+                errors=[_shown(failure, names) for failure in job.errors[-1:]],
                 at=wire_time(job.ended_at or now),
             )
             for job in dead.order_by("id")[:LISTED]
@@ -72,6 +73,12 @@ def overview(actor: Actor, address: Address) -> shapes.WorkOverview:
         dead_count=dead.count(),
         manage=can(actor, MANAGE, address, private=ref.private),
     )
+
+
+def _shown(failure: dict[str, Any], names: bool) -> shapes.Failure:
+    """Return a failure as an overview shows it: cut, so that a hundred jobs fit into one frame."""
+    by = failure["by"] if names else None
+    return shapes.Failure(**{**failure, "error": failure["error"][:SHOWN], "by": by})
 
 
 def _work_channel(actor: Actor, address: Address, action: str) -> ChannelRef:
@@ -121,11 +128,9 @@ def _operate(actor: Actor, address: Address, seq: int, action: str, door: str) -
             batch.write()
             audit.record(actor, door, action, str(address), seq=seq)
             announce_work(Outcome([], batch.changes, batch.ready))
-    except OperationalError as problem:
+    except (OperationalError, Contended) as problem:
         if not is_locked(problem):
             raise
-        raise held() from problem
-    except Contended as problem:
         raise held() from problem
     return shapes.JobState(seq=seq, state=job.state)
 

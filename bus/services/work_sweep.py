@@ -14,51 +14,69 @@ from ..log.jobs import CLAIMED, locking
 from ..log.jobs_sql import statements
 from ..models import Client, Job, Node
 from . import nodes
-from .patience import is_locked, own_patience
-from .work_batch import PATIENCE, WorkBatch
-from .work_operations import Outcome
+from .patience import Patience, in_pieces, is_locked, own_patience
+from .work_batch import WorkBatch
+from .work_operations import Outcome, joined
 
 #: Jobs that one sweep takes from their workers.
 SWEPT = 200
+#: Seconds that a sweep waits for locks. Nobody waits for the sweep, and publishers wait for its thread.
+PATIENCE = 0.02
+#: Seconds that a sweep which met a lock has besides, to find out which jobs need the lock.
+RETRIES = 0.1
 
 
 def sweep() -> Outcome:
     """Take jobs from workers that are gone for longer than ``claim_grace``, or whose lease is over.
 
-    Every process may call this at the same time: a job whose row is locked follows with a later sweep. ``answers`` of the
-    outcome is empty.
+    Every process may call this at the same time, and they take different jobs. A job that meets a lock follows with a later
+    sweep. ``more`` of the outcome says that the next sweep should be at once. ``answers`` is empty.
     """
     if not Job.objects.filter(state=CLAIMED).exists():
         return Outcome([], [], {})
     with connection.cursor() as wrapper, connection.wrap_database_errors:
         now = statements().now(wrapper.cursor, None)
     alive = nodes.alive_ids()
-    _note_the_gone(now, alive)
-    overdue = list(_overdue(now, alive).order_by("id").values_list("pk", flat=True)[:SWEPT])
-    return _expire(overdue, alive) if overdue else Outcome([], [], {})
-
-
-def _expire(keys: Collection[int], alive: Collection[str]) -> Outcome:
-    """Take these jobs from their workers, if they are still overdue. A job that meets a lock waits for a later sweep."""
+    more = _note_the_gone(now, alive)
+    overdue = _overdue(now, alive).order_by("id")
+    if not overdue.exists():
+        return Outcome([], [], {}, more)
+    patience = Patience(PATIENCE, RETRIES)
     try:
-        with own_patience(PATIENCE), transaction.atomic():
-            batch = WorkBatch()
-            jobs = list(locking(_overdue(batch.now, alive).filter(pk__in=keys)).order_by("id"))
-            batch.look_up(jobs)
-            for job in jobs:
-                batch.returned(job, "expired", _why(job, batch.now))
-            batch.write()
-            return Outcome([], batch.changes, batch.ready)
+        outcome = _expire(alive, patience.left)
+        full = len(outcome.changes) == SWEPT
     except (OperationalError, Contended) as problem:
-        if isinstance(problem, OperationalError) and not is_locked(problem):
+        if not is_locked(problem):
             raise
-    whole = Outcome([], [], {})
-    for key in keys if len(keys) > 1 else ():
-        one = _expire([key], alive)
-        whole.changes.extend(one.changes)
-        for channel_id, count in one.ready.items():
-            whole.ready[channel_id] = whole.ready.get(channel_id, 0) + count
-    return whole
+        # A job dies after its last attempt, and its letter needs the lock of a log. The others need none, so they go first.
+        keys = list(overdue.order_by("attempt", "id").values_list("pk", flat=True)[:SWEPT])
+        returned = _expire(alive, patience.left, keys, deaths=False)
+        pieces = in_pieces(keys, lambda some, seconds: _expire(alive, seconds, some), patience)
+        outcome = joined([returned, *(one for _, one in pieces if one is not None)])
+        # The lock may last. Sweeps at once would then do little else than to meet it.
+        full = len(outcome.changes) > SWEPT // 2
+    return outcome._replace(more=more or full)
+
+
+def _expire(
+    alive: Collection[str], seconds: float, keys: Collection[int] | None = None, *, deaths: bool = True
+) -> Outcome:
+    """Take overdue jobs from their workers in one transaction: of ``keys``, or of all. It waits ``seconds`` for a lock.
+
+    Jobs whose rows are locked are left out, and without ``deaths`` those that would die.
+    """
+    with own_patience(seconds), transaction.atomic():
+        batch = WorkBatch(patience=seconds)
+        overdue = _overdue(batch.now, alive)
+        if keys is not None:
+            overdue = overdue.filter(pk__in=keys)
+        jobs = list(locking(overdue).order_by("id")[:SWEPT])
+        batch.look_up(jobs)
+        for job in jobs:
+            if deaths or job.attempt < batch.rule(job).attempts:
+                batch.returned(job, "expired", _why(job, batch.now))
+        batch.write()
+        return Outcome([], batch.changes, batch.ready)
 
 
 def _why(job: Job, now: datetime) -> str:
@@ -85,23 +103,20 @@ def _connected(alive: Collection[str]) -> QuerySet[Client]:
     return Client.objects.filter(client_id=OuterRef("client_id"), principal=OuterRef("principal"), node_id__in=alive)
 
 
-def _note_the_gone(now: datetime, alive: Collection[str]) -> None:
-    """Note since when workers have no connection, and forget it for those that are back."""
+def _note_the_gone(now: datetime, alive: Collection[str]) -> bool:
+    """Note since when workers have no connection, and forget it for those that are back. Returns whether there may be more."""
     claimed = Job.objects.filter(state=CLAIMED, rest=False)
-    gone = list(
-        claimed.filter(~Exists(_connected(alive)), gone_at=None)
-        .order_by("id")
-        .values_list("pk", "client_id", "claimed_at")[:SWEPT]
-    )
-    back = list(claimed.filter(Exists(_connected(alive)), gone_at__isnull=False).values_list("pk", flat=True)[:SWEPT])
-    if not gone and not back:
-        return
-    left = _last_seen({name for _, name, _ in gone}, now)
-    since = {key: min(now, max(left.get(name, now), at or now)) for key, name, at in gone}
+    gone = claimed.filter(~Exists(_connected(alive)), gone_at=None).order_by("id")
+    back = claimed.filter(Exists(_connected(alive)), gone_at__isnull=False).order_by("id")
+    if not gone.exists() and not back.exists():
+        return False
     with transaction.atomic():
-        free = locking(Job.objects.filter(pk__in=[*since, *back], state=CLAIMED)).order_by("id")
-        rows = [Job(pk=key, gone_at=since.get(key)) for key in free.values_list("pk", flat=True)]
-        Job.objects.bulk_update(rows, ["gone_at"])
+        left = list(locking(gone).values_list("pk", "client_id", "claimed_at")[:SWEPT])
+        found = list(locking(back).values_list("pk", flat=True)[:SWEPT])
+        seen = _last_seen({name for _, name, _ in left}, now)
+        rows = [Job(pk=key, gone_at=min(now, max(seen.get(name, now), at or now))) for key, name, at in left]
+        Job.objects.bulk_update([*rows, *(Job(pk=key, gone_at=None) for key in found)], ["gone_at"])
+    return SWEPT in (len(left), len(found))
 
 
 def _last_seen(names: Collection[str], now: datetime) -> dict[str, datetime]:

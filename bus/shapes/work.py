@@ -110,7 +110,7 @@ class DeadJob(Shape, frozen=True, kw_only=True):
 
     seq: Seq
     attempts: int
-    errors: Annotated[list[Failure], Meta(description="The newest failures, oldest first.")]
+    errors: Annotated[list[Failure], Meta(description="The newest failure, its error cut to 500 characters.")]
     at: WireTime
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from bus import log, services
@@ -19,7 +20,7 @@ from bus.directory.channels import ChannelRef, find
 from bus.models import AuditEntry, Channel, Client, Job, Message, Node, Room
 from bus.protocol.errors import BusError
 from bus.protocol.names import Address
-from bus.services import archive, channels, work
+from bus.services import archive, channels, work, work_sweep
 from bus.services.work import Claim, Done, Outcome, Reject, Release, Renew, Worker
 from bus.shapes import Claims
 from tests.services.test_streams import ago, claim_as_guest, in_another_thread
@@ -389,6 +390,69 @@ def test_a_locked_channel_of_dead_letters_lets_the_job_be_as_it_is(channel: Chan
     assert one(Reject(mine, "no", REST)).state == "dead"
 
 
+@pytest.mark.cluster
+def test_a_group_that_meets_a_lock_still_does_what_needs_none(channel: Channel, node: Node) -> None:
+    services.publish_all([(NEW, {})] * 40)
+    tokens = [found.claim for found in claim(REST, 40).claims]
+    group = [Reject(one, "no", REST) if n % 2 else Done(one, None, REST) for n, one in enumerate(tokens[:20])]
+    with in_another_thread(lambda: Channel.objects.select_for_update().get(name="dead")):
+        answers = work.apply([Reject(one, "no", REST) for one in tokens[20:]]).answers
+        assert [answer.code for answer in answers] == ["UNAVAILABLE"] * 20
+        refused = [isinstance(answer, BusError) for answer in work.apply(group).answers]
+        assert refused == [False, True] * 10
+        # The sweep leaves the jobs that would die with a letter, and takes the others.
+        Job.objects.filter(state="claimed").update(attempt=2, hold_until=ago(1))
+        Job.objects.filter(seq__in=(22, 39)).update(attempt=1)
+        assert changes(work.sweep()) == [("returned", 22), ("returned", 39)]
+    assert len(changes(work.sweep())) == 28
+
+
+@pytest.mark.cluster
+def test_processes_sweep_different_jobs(channel: Channel, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_sweep, "SWEPT", 1)
+    put(2)
+    claim(REST, 2)
+    age(lease_until=1)
+    with in_another_thread(lambda: Job.objects.select_for_update().get(seq=1)):
+        assert changes(work.sweep()) == [("returned", 2)]
+
+
+def test_a_full_sweep_goes_on_at_once(channel: Channel, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work_sweep, "SWEPT", 2)
+    put(5)
+    claim(ADA, 5)
+    connect(ADA, None)
+    age(claimed_at=11)
+    swept = []
+    while (outcome := work.sweep()).more:
+        swept.append(len(outcome.changes))
+    assert sum(swept) + len(outcome.changes) == 5
+    assert states() == ["ready"] * 5
+
+
+def test_a_group_of_dead_letters_costs_no_query_more_than_one(channel: Channel, django_assert_num_queries: Any) -> None:
+    put(12)
+    tokens = [found.claim for found in claim(ADA, 12).claims]
+    with CaptureQueriesContext(connection) as alone:
+        work.apply([Reject(tokens[0], "no", ADA), Reject(tokens[1], "no", ADA)])
+    with django_assert_num_queries(len(alone)):
+        work.apply([Reject(one, "no", ADA) for one in tokens[2:]])
+    assert [frame["metadata"]["dead"]["seq"] for frame in frames("dead")] == list(range(1, 13))
+
+
+def test_a_dead_letter_that_cannot_be_published_leaves_a_line(
+    channel: Channel, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(2)
+    Channel.objects.filter(name="dead").update(ephemeral=True)
+    assert one(Reject(token(), "no", ADA)).state == "dead"
+    Channel.objects.filter(name="dead").delete()
+    assert one(Reject(token(), "no", ADA)).state == "dead"
+    assert [record.seq for record in caplog.records if getattr(record, "event", "") == "dead_letter_lost"] == [1]  # type: ignore[attr-defined]
+    # The missing channel was made anew.
+    assert len(frames("dead")) == 1
+
+
 def test_two_threads_never_get_the_same_job(channel: Channel) -> None:
     put(60)
     names = [Worker(f"w{n}") for n in range(4)]
@@ -446,6 +510,16 @@ def test_an_overview_names_workers_only_to_those_who_may_see_members(channel: Ch
             call(stranger, NEW, 1)
     with pytest.raises(BusError, match="FORBIDDEN"):
         work.overview(Actor(scopes=frozenset()), NEW)
+
+
+def test_an_overview_fits_into_one_frame(channel: Channel) -> None:
+    services.publish_all([(NEW, {})] * 100)
+    failure = {"attempt": 1, "by": "x" * 64, "error": "\u00e9" * 2000, "at": "2026-01-01T00:00:00Z", "why": "released"}
+    newest = {**failure, "attempt": 20}
+    Job.objects.update(state="dead", errors=[*[failure] * 19, newest], ended_at=timezone.now())
+    shown = work.overview(ROOT, NEW)
+    assert [[error.attempt for error in job.errors] for job in shown.dead] == [[20]] * 100
+    assert len(msgspec.json.encode(shown)) < 2**18
 
 
 # --- what keeps and what removes jobs ---------------------------------------------------------------------------------------

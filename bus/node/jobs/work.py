@@ -197,8 +197,10 @@ class Work:
 
         Returns the seconds until the next sweep.
         """
-        self._happened(await self._runtime.run_writer(service.sweep))
-        return LOOK
+        outcome = await self._runtime.run_writer(service.sweep)
+        self._happened(outcome)
+        # Between two sweeps, publishers can write.
+        return 0.0 if outcome.more else LOOK
 
     # --- the end --------------------------------------------------------------------------------------------------------
 
