@@ -133,6 +133,8 @@ def test_wrong_usage_says_what_is_right(cli: Cli, boss: sync.Bus, fresh_room: st
 
 @pytest.mark.pure
 def test_standard_output_is_json_or_text_or_nothing() -> None:
-    assert [result_of(output) for output in (b"", b" \n", b"42\n", b'{"a": [1]}', b"two words\n", b"NaN", b"\xff")] == [
-        None, None, 42, {"a": [1]}, "two words", "NaN", "\ufffd",
+    assert [
+        result_of(output) for output in (b"", b" \n", b"42\n", b'{"a": [1]}', b"two words\n", b"NaN", b"\xff", b"a\0b")
+    ] == [
+        None, None, 42, {"a": [1]}, "two words", "NaN", "\ufffd", "a\ufffdb",
     ]  # fmt: skip

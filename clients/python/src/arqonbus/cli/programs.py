@@ -106,7 +106,8 @@ def environment(job: Job) -> dict[str, str]:
 
 def result_of(output: bytes) -> Any:
     """Return standard output as the result: JSON if it is JSON, else its text. None if it is empty."""
-    text = output.decode("utf-8", "replace").strip()
+    # The server takes no text with a null character. A result that it refuses would be refused at each attempt.
+    text = output.decode("utf-8", "replace").replace("\0", "\ufffd").strip()
     if not text:
         return None
     try:
