@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db.models import Q, QuerySet
+from django.utils import timezone
 
 from ..models import Stream
 from .effects import OPEN, TEXT, StreamState
@@ -45,6 +46,24 @@ def streams_moved_since(moment: datetime) -> list[StreamState]:
     waits = Q(stop_requested_at__isnull=False) | Q(steers__gt=0)
     moved = Q(state=OPEN) & (Q(touched_at__gte=moment) | waits) | Q(ended_at__gte=moment)
     return states(Stream.objects.filter(moved).order_by("id"))
+
+
+def disown(client_ids: Collection[str]) -> set[str]:
+    """Take the open streams of these clients from them: somebody else got their ids without a proof.
+
+    The streams have no owner then, and end after the grace. Call it in the transaction of the claims. It waits for no lock.
+    Returns the clients with a stream whose row is locked. Their streams stay as they are.
+    """
+    theirs = Stream.objects.filter(client_id__in=client_ids, state=OPEN, rest=False)
+    owners = dict(theirs.values_list("pk", "client_id"))
+    if not owners:
+        return set()
+    locking = theirs.filter(pk__in=owners).order_by("id").select_for_update(no_key=True, skip_locked=True)
+    free = set(locking.values_list("pk", flat=True))
+    held = {name for key, name in owners.items() if key not in free}
+    taken = [key for key, name in owners.items() if name not in held]
+    Stream.objects.filter(pk__in=taken).update(client_id="", gone_at=timezone.now())
+    return held
 
 
 def joined(mode: str, pieces: Iterable[bytes]) -> bytes:

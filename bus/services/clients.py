@@ -20,7 +20,7 @@ from ..notify import messages as notifications
 from ..protocol.errors import NOT_ALLOWED, BusError, ErrorCode
 from ..protocol.names import Address, inbox, is_client_id
 from ..protocol.routing import channel_not_found, invalid_name
-from . import audit, marks
+from . import audit, belongings, marks
 from .channels import remove
 from .visibility import channels_for
 from .walking import sealed, unsealed, walk
@@ -84,7 +84,8 @@ def disconnect(actor: Actor, client_id: str, *, door: str, reason: str = "") -> 
 def forget(actor: Actor, client_id: str, *, door: str) -> None:
     """Remove a disconnected client with its inbox. Its id becomes free, and its messages stay in the channels.
 
-    Admins only. Raises ``BusError`` FORBIDDEN, CLIENT_NOT_FOUND, or CLIENT_ID_IN_USE while the client is connected.
+    Admins only. Raises ``BusError`` FORBIDDEN, CLIENT_NOT_FOUND, CLIENT_ID_IN_USE while the client is connected, or UNAVAILABLE
+    (:func:`remove_all`).
     """
     if not actor.manages:
         raise BusError(ErrorCode.FORBIDDEN, "Only admins may remove a client.")
@@ -99,9 +100,17 @@ def forget(actor: Actor, client_id: str, *, door: str) -> None:
 
 
 def remove_all(keys: Mapping[str, int]) -> None:
-    """Remove clients with their inboxes, inside the caller's transaction. ``keys`` maps client ids to primary keys."""
+    """Remove clients with their inboxes, inside the caller's transaction. ``keys`` maps client ids to primary keys.
+
+    Their open questions end, and their jobs and streams have no owner then: nothing of them is for the next owner of an id.
+    Raises ``BusError`` UNAVAILABLE while another transaction changes one of these. The caller must roll back.
+    """
     for channel in Channel.objects.select_related("room").filter(kind=Channel.Kind.INBOX, name__in=list(keys)):
         remove(channel)
+    # After the inboxes, whose locks may be waited for: who waits holds no question, job or stream of somebody else's channel.
+    if held := belongings.disown(keys.keys()):
+        text = f"A question, a job or a stream of {min(held)} changes at this moment. Try again."
+        raise BusError(ErrorCode.UNAVAILABLE, text, retry_after=1.0)
     marks.forget(keys)
     Client.objects.filter(pk__in=keys.values()).delete()
 

@@ -22,14 +22,13 @@ from ..conf.settings import config
 from ..directory.clients import too_many_ids
 from ..directory.inboxes import positions
 from ..log import Position
-from ..log.jobs import disclaim
 from ..models import Client, Membership, digest, new_epoch
 from ..monitoring import metrics
 from ..notify import dispatch
 from ..notify import messages as notifications
 from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing, ErrorCode
 from ..protocol.names import is_made_up
-from . import asks, marks, nodes, streams, totals
+from . import belongings, marks, nodes, streams, totals
 from .channels import participants
 from .held import ChannelHeld, refer_to
 
@@ -204,7 +203,7 @@ def _part(granted: list[_Granted], inboxes: dict[str, Position]) -> set[str]:
     Returns the ids for which a locked row prevents that. Their claims are tried again.
     """
     names = [one.claim.client_id for one in granted if one.unproven]
-    held = streams.disown(names) | asks.disown(names) | disclaim(names) if names else set()
+    held = belongings.disown(names)
     withheld = {one.claim.client_id: one for one in granted if one.withheld and one.claim.client_id in inboxes}
     if withheld:
         kept = streams.end_in([inboxes[name].id for name in withheld])

@@ -232,24 +232,6 @@ def adopt(actor: Actor, of: str, *, keep: bool = True, address: Address | None =
     return Adopted(state, token)
 
 
-def disown(client_ids: Collection[str]) -> set[str]:
-    """Take the open streams of these clients from them: somebody else got their ids without a proof.
-
-    The streams have no owner then, and end after the grace. Call it in the transaction of the claims. It waits for no lock.
-    Returns the clients with a stream whose row is locked. Their streams stay as they are.
-    """
-    theirs = Stream.objects.filter(client_id__in=client_ids, state=OPEN, rest=False)
-    owners = dict(theirs.values_list("pk", "client_id"))
-    if not owners:
-        return set()
-    locking = theirs.filter(pk__in=owners).order_by("id").select_for_update(no_key=True, skip_locked=True)
-    free = set(locking.values_list("pk", flat=True))
-    held = {name for key, name in owners.items() if key not in free}
-    taken = [key for key, name in owners.items() if name not in held]
-    Stream.objects.filter(pk__in=taken).update(client_id="", gone_at=timezone.now())
-    return held
-
-
 def end_in(channel_ids: Collection[int]) -> set[int]:
     """End the open streams of inboxes that get another owner. Call it in the transaction of the claims; it waits for no lock.
 

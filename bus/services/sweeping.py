@@ -11,6 +11,7 @@ from django.utils import timezone
 from .. import signals
 from ..conf.settings import config
 from ..models import Channel, Client, Mark, Membership, Message, Room, new_epoch
+from ..protocol.errors import BusError
 from .channels import remove
 from .clients import remove_all
 
@@ -87,10 +88,13 @@ def sweep_clients() -> int:
     """
     gone_since = timezone.now() - timedelta(seconds=config().resume_window)
     gone = Client.objects.filter(principal="", node=None, disconnected_at__lt=gone_since)
-    with transaction.atomic():
-        # A row that is locked belongs to a client that is connecting again at this moment.
-        ids = dict(gone.select_for_update(skip_locked=True).values_list("client_id", "id")[:CLIENTS])
-        remove_all(ids)
+    try:
+        with transaction.atomic():
+            # A row that is locked belongs to a client that is connecting again at this moment.
+            ids = dict(gone.select_for_update(skip_locked=True).values_list("client_id", "id")[:CLIENTS])
+            remove_all(ids)
+    except BusError:
+        return 0  # Somebody answers one of them at this moment. The next sweep removes them.
     return len(ids)
 
 

@@ -13,20 +13,22 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from bus import services
+from bus import log, services
 from bus.auth.permissions import Actor, table
 from bus.conf.settings import config
-from bus.models import Channel, Client, Grant, Message, Node, Question, Room
+from bus.models import Channel, Client, Grant, Job, Message, Node, Question, Room, Stream
 from bus.protocol.errors import BusError
-from bus.services import asks, work
+from bus.services import asks, clients, work
+from bus.services.sweeping import sweep_clients
 from bus.services.work import Claim, Done, Reject, Worker
+from tests.log.streams import opening, write
 from tests.services.test_streams import ago, in_another_thread
 from tests.services.test_work import RULE, connect, one, ref
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ADA, BOB, EVE = (Actor(principal=f"user:{n}", client_id=name) for n, name in enumerate(("ada", "bob", "eve"), 1))
-WORKER = Worker("robot", "user:9")
+WORKER, GUEST = Worker("robot", "user:9"), Worker("guest")
 
 
 @pytest.fixture(autouse=True)
@@ -194,6 +196,53 @@ def test_a_claim_without_a_proof_waits_for_no_question(node: Node) -> None:
         assert asks.disown(["guest"]) == {"guest"}
     with transaction.atomic():
         assert asks.disown(["guest"]) == set()
+
+
+def leave_everything(node: Node, jobs: Channel) -> str:
+    """The anonymous client `guest` asks Bob, takes a job, opens a stream and goes. Returns the id of its question."""
+    client = connect(GUEST, node)
+    services.publish("jobs:new", {"n": 1})
+    assert one(Claim(ref(), 1, GUEST)).claims
+    write(opening(Channel.objects.create(room=jobs.room, name="talk").id, owner="guest"))
+    of = services.ask("bob", {}, durable=True, actor=Actor(client_id="guest"))
+    Client.objects.filter(pk=client.pk).update(node=None, disconnected_at=ago(10**7))
+    return of
+
+
+@pytest.mark.parametrize("by", ["an admin", "the sweep"])
+def test_the_next_owner_of_the_id_of_a_removed_client_gets_nothing_of_it(by: str, jobs: Channel, node: Node) -> None:
+    of = leave_everything(node, jobs)
+    if by == "an admin":
+        clients.forget(ADA_ADMIN, "guest", door="admin")
+    else:
+        assert sweep_clients() == 1
+    connect(GUEST, node)
+    assert refused(services.reply, of, {}, actor=BOB) == ("QUESTION_ENDED", {"message": of, "state": "timeout"})
+    assert one(Claim(ref(), 1, GUEST, have=())).claims == []
+    assert Stream.objects.get().client_id == ""
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("kind", [Question, Job, Stream])
+def test_a_client_is_not_removed_while_something_of_it_changes(kind: Any, jobs: Channel, node: Node) -> None:
+    leave_everything(node, jobs)
+    with in_another_thread(lambda: kind.objects.select_for_update().get()):
+        assert refused(clients.forget, ADA_ADMIN, "guest", door="admin")[0] == "UNAVAILABLE"
+        assert sweep_clients() == 0
+    assert Question.objects.get().state == "open"
+    assert sweep_clients() == 1
+    assert not Client.objects.filter(client_id="guest").exists()
+
+
+def test_the_retention_keeps_the_message_of_an_open_question() -> None:
+    of = services.ask("bob", {}, durable=True, actor=ADA)
+    Channel.objects.filter(name="bob").update(retention_count=2)
+    for n in range(3):
+        services.send_private("bob", {"n": n})
+    keep = {"default_count": 0, "default_age": 0, "window": 60}
+    assert log.prune(**keep) == 0
+    services.reply(of, {}, actor=BOB)
+    assert log.prune(**keep) == 2
 
 
 def test_ended_questions_are_forgotten() -> None:
