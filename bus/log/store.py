@@ -10,7 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Min, Q
 from django.utils import timezone
 
-from ..models import Channel, Job, Message, PublishKey, Stream, new_epoch, wire_time
+from ..models import Channel, Job, Message, PublishKey, Question, Stream, new_epoch, wire_time
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
@@ -337,7 +337,7 @@ def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]
 
 
 def _before_the_needed(floors: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the floors, lowered so that the messages of open streams and of jobs that somebody may do stay.
+    """Return the floors, lowered so that the messages of open streams, open questions and jobs that somebody may do stay.
 
     A log has no holes, so what follows stays.
     """
@@ -345,7 +345,11 @@ def _before_the_needed(floors: Sequence[tuple[int, int]]) -> list[tuple[int, int
         return []
     channel_ids = [channel_id for channel_id, _ in floors]
     oldest: dict[int, int] = {}
-    for needed in (Stream.objects.filter(state=OPEN), Job.objects.filter(state__in=KEPT)):
+    for needed in (
+        Stream.objects.filter(state=OPEN),
+        Question.objects.filter(state=Question.State.OPEN),
+        Job.objects.filter(state__in=KEPT),
+    ):
         rows = needed.filter(channel_id__in=channel_ids).order_by().values_list("channel_id").annotate(Min("seq"))
         for channel_id, seq in rows:
             oldest[channel_id] = min(seq, oldest.get(channel_id, seq))
