@@ -65,6 +65,7 @@ async def test_every_tool_works_at_two_servers_in_turn(pair: list[BusServer], fr
     admin = await asyncio.to_thread(pair[0].create_token, "admin", admin=True)
     tokens = [await asyncio.to_thread(pair[0].create_token, name) for name in ("one", "two")]
     async with arqonbus.connect(pair[0].url, token=admin) as bus:
+        await bus.create_channel(talk)
         await bus.create_channel(jobs, work=True)
     async with agent(*pair, token=tokens[0]) as one, agent(*pair[::-1], token=tokens[1]) as two:
         called: set[str] = set()
