@@ -57,8 +57,8 @@ export class ServerError extends ArqonBusError {
 }
 
 /**
- * The job belongs to somebody else now, or to nobody. `why` is `expired`, `taken`, `done` or `cancelled`. `by` is the client
- * that has the job.
+ * The job belongs to somebody else now, or to nobody. `why` is `expired`, `taken`, `done` or `cancelled`. `by` is the
+ * client that has the job.
  */
 export class ClaimLost extends ServerError {
   /** @param {ErrorObject} error */
