@@ -20,7 +20,7 @@ _SKIPPED = pytest.StashKey[list[str]]()
 _NOT_HERE = pytest.StashKey[dict[str, int]]()
 
 # How many run at once with `-n auto`: a test waits for a server half of the time or more, and a machine has only so much memory.
-_JOBS_PER_CORE, _MOST_JOBS = 3, 8
+_JOBS_PER_CORE, _MOST_JOBS = 2, 8
 
 # The marker of tests that have a make target of their own.
 _ON_DEMAND = ("chaos",)
