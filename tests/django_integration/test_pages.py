@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db
 PAGES = [
     f"/{path}"
     for path, view in VIEWS
-    if not iscoroutinefunction(view) and not re.search(r"[<(^]|logout|v1/|/$|^$", path)
+    if not iscoroutinefunction(view) and not re.search(r"[<(^]|logout|v1/|/$|^$|^mcp$|well-known", path)
 ] + ["/", "/login/", "/api/asyncapi/", "/api/docs/"]
 
 

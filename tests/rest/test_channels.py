@@ -78,6 +78,7 @@ def test_a_channels_deletion_reaches_the_room_and_its_rules(admin: Rest, fresh_r
 
 
 def test_a_private_room_is_not_there_for_others(admin: Rest, alice: Rest, anonymous: Rest, fresh_room: str) -> None:
+    began = lately()
     admin.ok("POST", "rooms", {"room": fresh_room, "private": True})
     admin.ok("POST", "channels", {"room": fresh_room, "channel": "secret"})
     admin.ok("POST", f"channels/{fresh_room}:secret/messages", {"message": "hidden"})
@@ -91,7 +92,7 @@ def test_a_private_room_is_not_there_for_others(admin: Rest, alice: Rest, anonym
             assert hidden["code"] == missing["code"], path
             assert hidden["message"].replace(fresh_room, nowhere) == missing["message"]
         assert caller.error("POST", f"channels/{fresh_room}:secret/messages", {"message": "x"})["number"] == 404
-        found = caller.get("messages", text="hidden", after=lately())["results"]
+        found = caller.get("messages", text="hidden", after=began)["results"]
         assert not [row for row in found if row["room"] == fresh_room]
     # A grant opens it, at once.
     grant = admin.ok(

@@ -81,7 +81,7 @@ def test_a_batch_is_published_in_its_order_or_not_at_all(alice: Rest, fresh_room
 async def test_a_private_message_is_for_the_two_sides_only(
     alice: Rest, bob: Rest, anonymous: Rest, wire: Connect, shared_server: BusServer, fresh_room: str
 ) -> None:
-    target = f"{fresh_room}-target"
+    target, began = f"{fresh_room}-target", lately()
     receiver = await wire(shared_server, client_id=target, room=f"{fresh_room}:a")
     sent = alice.ok("POST", "messages", {"type": "private", "to": target, "message": "psst"})
     assert (sent["room"], sent["channel"]) == ("pm", target)
@@ -92,7 +92,7 @@ async def test_a_private_message_is_for_the_two_sides_only(
         assert other.error("GET", f"channels/pm:{target}/messages/{sent['seq']}")["code"] == "NOT_FOUND"
         assert other.error("GET", f"channels/pm:{target}")["code"] == "CHANNEL_NOT_FOUND"
         assert not [
-            row for row in other.get("messages", text="psst", after=lately())["results"] if row["channel"] == target
+            row for row in other.get("messages", text="psst", after=began)["results"] if row["channel"] == target
         ]
     # The answer goes to the sender's own inbox, which only the sender reads.
     await receiver.send({"type": "private", "to": ["rest-alice"], "message": f"for {fresh_room}", "ack": True})

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -54,6 +55,15 @@ async def test_a_stream_of_a_private_room_is_for_a_stranger_as_none(
     for action in ("join", "publish", "history"):
         console.grant("token", f"planner {fresh_room}", action, f"{fresh_room}:*")
     owner = await wire(public_server, token=token, room=f"{fresh_room}:plans")
+
+    async def may_publish() -> bool:
+        with suppress(WireError):
+            await owner.publish("hello", ack=True, room=fresh_room, channel="plans")
+            return True
+        return False
+
+    # The grants came one after the other, and the server may not know yet of the last ones.
+    await wait_for(may_publish, "the owner may publish")
     of, none = await opened(owner, fresh_room, "plans"), new_id()
     await append(owner, of, 1, "secret ")
     stranger = await wire(public_server)
