@@ -69,21 +69,11 @@ def _append_to(connection: Connection, inbound: Inbound, append: Append, ref: Ch
         node.permissions.check(client, PUBLISH, ref)
     except BusError as problem:
         raise _as_of_a_stream(problem, append.of) from None
-    node.publisher.publish(
-        inbound,
-        (ref,),
-        client.client_id,
-        connection.acknowledge if inbound.ack else connection.refuse,
-        exclude=client,
-        owner=client.owner,
-        actor=client.actor,
-    )
+    connection.publish(inbound, ref)
     if append.end is not None:
         client.streams.pop(append.of, None)
     if inbound.type not in client.noted:
         activity.announce(node, client, inbound.type, ref.address)
-    if node.traces:
-        connection.trace(inbound.kind, ref.address)
 
 
 def _remember(connection: Connection, of: str, address: Address) -> None:

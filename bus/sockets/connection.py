@@ -13,6 +13,7 @@ import msgspec
 from ..auth import identity
 from ..auth.permissions import Actor
 from ..conf.settings import anonymous_allowed
+from ..directory.channels import ChannelRef
 from ..monitoring import metrics
 from ..node import ClientState, Node
 from ..protocol import frames
@@ -159,6 +160,24 @@ class Connection(Answers):
         """Watch the identity's permissions, and let its connections share one rate limit."""
         self.node.rights.identified(self.client)
         self.session.share(self.node.admission.rate_of(self.client))
+
+    def publish(self, inbound: Inbound, ref: ChannelRef) -> None:
+        """Publish to one log, and answer after the commit. Nothing waits here. The caller has checked the client's right.
+
+        Raises ``BusError`` as ``Publisher.publish``.
+        """
+        client = self.client
+        self.node.publisher.publish(
+            inbound,
+            (ref,),
+            client.client_id,
+            self.acknowledge if inbound.ack else self.refuse,
+            exclude=client,
+            owner=client.owner,
+            actor=client.actor,
+        )
+        if self.node.traces:
+            self.trace(inbound.kind, ref.address)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

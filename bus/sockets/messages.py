@@ -62,23 +62,13 @@ async def publish(connection: Connection, inbound: Inbound) -> None:
 def _publish_to(connection: Connection, inbound: Inbound, ref: ChannelRef) -> None:
     node, client = connection.node, connection.client
     node.permissions.check(client, PUBLISH, ref)
-    node.publisher.publish(
-        inbound,
-        (ref,),
-        client.client_id,
-        connection.acknowledge if inbound.ack else connection.refuse,
-        exclude=client,
-        owner=client.owner,
-        actor=client.actor,
-    )
+    connection.publish(inbound, ref)
     if inbound.stream is not None:
         appends.remember(connection, inbound, ref.address)
     elif inbound.ask is not None:
         node.questions.expect(inbound.ask.timeout)
     if inbound.type not in client.noted:
         activity.announce(node, client, inbound.type, ref.address)
-    if node.traces:
-        connection.trace(inbound.kind, ref.address)
 
 
 async def _publish_private(connection: Connection, inbound: Inbound, targets: Sequence[str]) -> None:

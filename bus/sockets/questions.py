@@ -33,14 +33,4 @@ async def reply(connection: Connection, inbound: Inbound, said: Reply) -> None:
     inbound.asked = await node.runtime.run(find_question, client.actor, said)
     ref = await node.channels.resolve(inbox(inbound.asked.asker), SYSTEM)
     node.permissions.check(client, PUBLISH, ref)
-    node.publisher.publish(
-        inbound,
-        (ref,),
-        client.client_id,
-        connection.acknowledge if inbound.ack else connection.refuse,
-        exclude=client,
-        owner=client.owner,
-        actor=client.actor,
-    )
-    if node.traces:
-        connection.trace(inbound.kind, ref.address)
+    connection.publish(inbound, ref)
