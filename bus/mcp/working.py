@@ -7,10 +7,7 @@ from typing import Any
 import msgspec
 
 from ..api.waiting import Waiter
-from ..auth.permissions import JOIN, PUBLISH, require
-from ..directory.channels import ensure
-from ..services import work
-from ..services.work import Worker
+from ..services import working
 from ..shapes import Claims
 from . import arguments
 from .caller import Caller, Later, Result, shown
@@ -18,17 +15,12 @@ from .caller import Caller, Later, Result, shown
 
 def claim(caller: Caller, given: arguments.Claim) -> Later:
     """Claim jobs, or wait for one."""
-    address, actor, worker = caller.address(given.address), caller.actor, _worker(caller)
+    address, worker = caller.address(given.address), working.worker_of(caller.actor)
     have = None if given.have is None else tuple(given.have)
     empty: list[Claims] = []
 
     def look() -> Result | None:
-        ref, _ = ensure(address, actor, create=False, action=JOIN)
-        for action in (JOIN, PUBLISH):
-            require(actor, action, address, private=ref.private)
-        if ref.work is None:
-            raise work.no_work(address)
-        found: Claims = work.carry_out(work.Claim(ref, given.max, worker, have))
+        found = working.claim_jobs(address, most=given.max, have=have, actor=caller.actor)
         if not found.claims:
             empty[:] = [found]
         return _told(found) if found.claims else None
@@ -56,27 +48,22 @@ def _told(found: Claims) -> Result:
 
 def renew(caller: Caller, given: arguments.Renew) -> Result:
     """Begin a lease anew."""
-    return _answer(work.carry_out(work.Renew(given.claim, _worker(caller))))
+    return _answer(working.renew_claim(given.claim, actor=caller.actor))
 
 
 def done(caller: Caller, given: arguments.Done) -> Result:
     """End a job as done."""
-    result = None if given.result is None else msgspec.json.encode(given.result)
-    return _answer(work.carry_out(work.Done(given.claim, result, _worker(caller))))
+    return _answer(working.finish_job(given.claim, given.result, actor=caller.actor))
 
 
 def release(caller: Caller, given: arguments.Release) -> Result:
     """Give a job back."""
-    return _answer(work.carry_out(work.Release(given.claim, given.delay, given.error, _worker(caller))))
+    return _answer(working.release_job(given.claim, delay=given.delay, error=given.error, actor=caller.actor))
 
 
 def reject(caller: Caller, given: arguments.Reject) -> Result:
     """Declare a job dead."""
-    return _answer(work.carry_out(work.Reject(given.claim, given.error, _worker(caller))))
-
-
-def _worker(caller: Caller) -> Worker:
-    return Worker(caller.actor.client_id, caller.actor.principal, rest=True)
+    return _answer(working.reject_job(given.claim, error=given.error, actor=caller.actor))
 
 
 def _answer(answer: Any) -> Result:

@@ -44,7 +44,7 @@ from .work_sweep import sweep
 
 __all__ = [
     "LONGEST_DELAY", "Claim", "Done", "Operation", "Outcome", "Reject", "Release", "Renew", "Worker", "announce_work", "apply",
-    "carry_out", "discard", "no_work", "overview", "ready_now", "retry", "sweep",
+    "discard", "no_work", "overview", "ready_now", "retry", "sweep",
 ]  # fmt: skip
 
 #: Seconds that a group which met a lock has, after its patience, to find out which operations need the lock.
@@ -80,16 +80,6 @@ def apply(operations: Sequence[Operation]) -> Outcome:
         for place, answer in zip(places, outcomes[-1].answers, strict=True):
             answers[place] = answer
     return joined(outcomes)._replace(answers=answers)
-
-
-def carry_out(operation: Operation) -> Any:
-    """Carry out one operation, tell of it, and return its answer. Raises ``BusError`` as :func:`apply` answers."""
-    outcome = apply([operation])
-    announce_work(outcome)
-    (answer,) = outcome.answers
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
 
 
 def _apply(operations: Sequence[Operation], seconds: float) -> Outcome:
