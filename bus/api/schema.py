@@ -130,6 +130,14 @@ ADDRESS = path(
     "science:explore",
 )
 CLIENT_ID = path("client_id", "Id of a client.", r"^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,63}$", "my-client-1")
+SPEAKER = OpenApiParameter(
+    "client_id",
+    {"type": "string", "pattern": r"^[A-Za-z0-9_.@-]{1,64}$"},
+    OpenApiParameter.QUERY,
+    description="Publish under this client_id, which must be yours or unused. The default is your name.",
+)
+#: The errors of an operation with :data:`SPEAKER`.
+SPEAKER_ERRORS = (ErrorCode.INVALID_NAME, ErrorCode.CLIENT_ID_IN_USE)
 OF = path(
     "of",
     "Id of the message that opened the stream. Write a slash within it as `%252F`.",

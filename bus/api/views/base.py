@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from ...auth.permissions import Actor
 from ...db.faults import without_transaction
+from ...directory import clients as client_directory
 from ...protocol.errors import BusError, ErrorCode
 from ...protocol.names import Address, parse_address
 from ...protocol.routing import invalid_name
@@ -97,6 +98,13 @@ class BusView(APIView):
     def actor(self) -> Actor:
         """The actor of the request."""
         return actor_of(self.request)
+
+    def speaker(self) -> tuple[Actor, bool]:
+        """The caller under the client_id of the query (``schema.SPEAKER``), and whether the id has to be taken first.
+
+        Raises ``BusError`` INVALID_NAME, CLIENT_ID_IN_USE or FORBIDDEN.
+        """
+        return client_directory.speaker(self.actor, self.request.query_params.get("client_id") or None)
 
     def read(self, serializer: type[Serializer[Any]]) -> dict[str, Any]:
         """The checked body. Raises DRF's ``ValidationError`` with every fault."""

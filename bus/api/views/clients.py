@@ -13,7 +13,7 @@ from ...services import clients as client_service
 from ...services import statuses
 from ...services.statuses import Said
 from ..queries import ClientFilter
-from ..schema import CLIENT_ID, operation, query
+from ..schema import CLIENT_ID, SPEAKER_ERRORS, operation, query
 from ..serializers import clients as bodies
 from .base import DOOR, BusView, address_of, decode_cursor, encode_cursor, page
 
@@ -73,9 +73,8 @@ class ClientStatus(BusView):
         request=bodies.NewStatus,
         parameters=[CLIENT_ID],
         errors=(
-            ErrorCode.INVALID_NAME,
+            *SPEAKER_ERRORS,
             ErrorCode.CHANNEL_NOT_FOUND,
-            ErrorCode.CLIENT_ID_IN_USE,
             ErrorCode.LIMIT_REACHED,
         ),
     )
@@ -97,7 +96,7 @@ class ClientStatus(BusView):
         tag="clients",
         status=204,
         parameters=[CLIENT_ID],
-        errors=(ErrorCode.INVALID_NAME, ErrorCode.CLIENT_ID_IN_USE),
+        errors=SPEAKER_ERRORS,
     )
     def delete(self, request: Request, client_id: str) -> Response:
         """End the status of a client of your identity."""

@@ -14,7 +14,6 @@ from rest_framework.response import Response
 from ... import shapes
 from ...commands.base import LOOK
 from ...conf.settings import config
-from ...directory import clients as client_directory
 from ...models import Message
 from ...protocol.dialects import decode_object, normalise, read_closely
 from ...protocol.errors import BusError, ErrorCode
@@ -28,17 +27,11 @@ from ...publishing.plan import at, limits_of
 from ...services import history
 from ..bodies import FramesParser
 from ..queries import ChannelMessageFilter, MessageFilter
-from ..schema import ADDRESS, operation, query
+from ..schema import ADDRESS, SPEAKER, operation, query
 from ..serializers import messages as bodies
 from ..throttling import spend
 from .base import BusView, address_of, page
 
-SPEAKER = OpenApiParameter(
-    "client_id",
-    {"type": "string", "pattern": r"^[A-Za-z0-9_.@-]{1,64}$"},
-    OpenApiParameter.QUERY,
-    description="Publish under this client_id, which must be yours or unused. The default is your name.",
-)
 SEQ = OpenApiParameter("seq", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Position in the log.")
 
 #: The answer of a POST: of one message, or of a batch.
@@ -92,7 +85,7 @@ class _MessageView(BusView):
         if initial is not None:
             for index, inbound in enumerate(frames_in):
                 _keep_to(inbound, initial, index if batch else None)
-        speaker, new = client_directory.speaker(actor, self.request.query_params.get("client_id") or None)
+        speaker, new = self.speaker()
         delivery = publish_frames(frames_in, actor=speaker, initial=initial, may_wait=True, new_sender=new)
         known = bool(delivery.published) and all(published.duplicate for published in delivery.published)
         status = 200 if known else 201

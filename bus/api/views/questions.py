@@ -15,7 +15,6 @@ from rest_framework.response import Response
 from ... import shapes
 from ...auth.permissions import Actor
 from ...conf.settings import config
-from ...directory import clients as client_directory
 from ...models import Question
 from ...protocol.asking import REPLY
 from ...protocol.dialects import decode_object, normalise
@@ -30,12 +29,12 @@ from ...publishing.plan import limits_of
 from ...services import asks
 from ..asking import end_of, wait_for_end
 from ..bodies import FramesParser
-from ..schema import operation, path
+from ..schema import SPEAKER, SPEAKER_ERRORS, operation, path
 from ..serializers import questions as bodies
 from ..throttling import spend
 from ..waiting import Answer, Waiter, answer, seconds_of, wait_for
 from .base import BusView
-from .messages import PUBLISH_ERRORS, SPEAKER
+from .messages import PUBLISH_ERRORS
 
 ASK = path("ask", "Id of the question's message.", r"^[A-Za-z0-9_.:@-]{1,160}$", "arq_q1")
 WAIT = OpenApiParameter(
@@ -55,10 +54,6 @@ class _QuestionView(BusView):
     """A view whose caller may speak under another client_id of its own."""
 
     parser_classes = [FramesParser]
-
-    def speaker(self) -> tuple[Actor, bool]:
-        """The caller with its client_id, and whether the id has to be taken first."""
-        return client_directory.speaker(self.actor, self.request.query_params.get("client_id") or None)
 
     def body(self, keys: frozenset[str]) -> tuple[bytes, Raw]:
         """The body, and its keys. Raises ``BusError`` INVALID_JSON, or VALIDATION_ERROR for another key than ``keys``."""
@@ -168,8 +163,7 @@ class OneQuestion(_QuestionView):
         errors=(
             ErrorCode.QUESTION_NOT_FOUND,
             ErrorCode.ASK_TIMEOUT,
-            ErrorCode.INVALID_NAME,
-            ErrorCode.CLIENT_ID_IN_USE,
+            *SPEAKER_ERRORS,
             ErrorCode.RESTARTING,
         ),
         more={202: shapes.Question},
@@ -192,12 +186,7 @@ class Reply(_QuestionView):
         status=201,
         request=bodies.ReplyToSend,
         parameters=[ASK, SPEAKER],
-        errors=(
-            ErrorCode.QUESTION_NOT_FOUND,
-            ErrorCode.QUESTION_ENDED,
-            ErrorCode.INVALID_NAME,
-            ErrorCode.CLIENT_ID_IN_USE,
-        ),
+        errors=(ErrorCode.QUESTION_NOT_FOUND, ErrorCode.QUESTION_ENDED, *SPEAKER_ERRORS),
         more={200: shapes.Published},
     )
     def post(self, request: Request, ask: str) -> Response:

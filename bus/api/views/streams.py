@@ -11,7 +11,6 @@ from rest_framework.response import Response
 
 from ... import shapes
 from ...conf.settings import config
-from ...directory import clients as client_directory
 from ...directory.streams import find_stream
 from ...protocol.appends import APPEND
 from ...protocol.dialects import decode_object, normalise
@@ -25,19 +24,17 @@ from ...publishing.django import publish_frames
 from ...publishing.plan import limits_of
 from ...services import growing
 from ..bodies import FramesParser
-from ..schema import OF, operation
+from ..schema import OF, SPEAKER, SPEAKER_ERRORS, operation
 from ..serializers import streams as bodies
 from ..throttling import spend
 from .base import DOOR, BusView
-from .messages import SPEAKER
 
 APPEND_ERRORS = (
     ErrorCode.STREAM_NOT_FOUND,
     ErrorCode.STREAM_GAP,
     ErrorCode.STREAM_ENDED,
     ErrorCode.STREAM_LOST,
-    ErrorCode.INVALID_NAME,
-    ErrorCode.CLIENT_ID_IN_USE,
+    *SPEAKER_ERRORS,
 )
 #: The keys of an append's body, and of an end's.
 _PART_KEYS = frozenset({"n", "delta", "part", "took", "token"})
@@ -75,15 +72,7 @@ class OneStream(BusView):
         )
 
 
-class _OwnersView(BusView):
-    """A view whose caller may publish under another client_id of its own."""
-
-    def speaker(self) -> Any:
-        """The caller with the client_id that it publishes under."""
-        return client_directory.speaker(self.actor, self.request.query_params.get("client_id") or None)[0]
-
-
-class _AppendView(_OwnersView):
+class _AppendView(BusView):
     parser_classes = [FramesParser]
 
     def append(self, of: str, keys: frozenset[str]) -> shapes.Published:
@@ -92,7 +81,7 @@ class _AppendView(_OwnersView):
         # The first token of the request was taken already, so only the bytes are left.
         spend(self.actor, 0, len(data))
         inbound = read_append(data if isinstance(data, bytes) else b"", unquote(of), keys)
-        return publish_frames([inbound], actor=self.speaker()).published[0]
+        return publish_frames([inbound], actor=self.speaker()[0]).published[0]
 
 
 def read_append(data: bytes, of: str, keys: frozenset[str]) -> Inbound:
@@ -171,7 +160,7 @@ class Stop(BusView):
         return Response(growing.stop_stream(unquote(of), actor=self.actor, door=DOOR))
 
 
-class Adopt(_OwnersView):
+class Adopt(BusView):
     """``/streams/{of}/adopt``."""
 
     @operation(
@@ -181,14 +170,9 @@ class Adopt(_OwnersView):
         tag="streams",
         request=bodies.StreamAdoption,
         parameters=[OF, SPEAKER],
-        errors=(
-            ErrorCode.STREAM_NOT_FOUND,
-            ErrorCode.STREAM_ENDED,
-            ErrorCode.INVALID_NAME,
-            ErrorCode.CLIENT_ID_IN_USE,
-        ),
+        errors=(ErrorCode.STREAM_NOT_FOUND, ErrorCode.STREAM_ENDED, *SPEAKER_ERRORS),
     )
     def post(self, request: Request, of: str) -> Response:
         """Become the owner of an open stream of your own identity. The appends of the old owner are refused from then on."""
         keep = self.read(bodies.StreamAdoption).get("keep", True)
-        return Response(growing.adopt_stream(unquote(of), keep=keep, actor=self.speaker(), door=DOOR))
+        return Response(growing.adopt_stream(unquote(of), keep=keep, actor=self.speaker()[0], door=DOOR))

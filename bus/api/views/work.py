@@ -13,17 +13,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from ... import shapes
-from ...auth.permissions import Actor
 from ...commands.base import LOOK
 from ...directory import clients as client_directory
 from ...protocol.errors import ErrorCode
 from ...services import work as service
 from ...services import working
-from ..schema import ADDRESS, operation, path
+from ..schema import ADDRESS, SPEAKER, SPEAKER_ERRORS, operation, path
 from ..serializers import work as bodies
 from ..waiting import Answer, Waiter, answer, seconds_of, wait_for
 from .base import DOOR, BusView, address_of
-from .messages import SPEAKER
 
 CLAIM = path(
     "claim", "A claim, as it was answered.", r"^arq_clm_[0-9]+_[0-9]+_[0-9a-f]+$", "arq_clm_17_3_5b0c9a1f22d4e8b7"
@@ -33,15 +31,11 @@ WAIT = OpenApiParameter(
     "wait", {"type": "number", "minimum": 0, "maximum": 25}, OpenApiParameter.QUERY,
     description="Seconds to wait for the first job when none is ready. The default is 0.",
 )  # fmt: skip
-ENDS = (ErrorCode.CLAIM_NOT_FOUND, ErrorCode.CLAIM_LOST, ErrorCode.INVALID_NAME, ErrorCode.CLIENT_ID_IN_USE)
+ENDS = (ErrorCode.CLAIM_NOT_FOUND, ErrorCode.CLAIM_LOST, *SPEAKER_ERRORS)
 
 
 class _WorkerView(BusView):
-    """A view whose caller may work under another client_id of its own."""
-
-    def worker(self) -> tuple[Actor, bool]:
-        """The caller with its client_id, and whether the id has to be taken first."""
-        return client_directory.speaker(self.actor, self.request.query_params.get("client_id") or None)
+    """A view of claims, whose body may be left out."""
 
     def body(self, serializer: Any) -> dict[str, Any]:
         """The checked body. No body counts as an empty one."""
@@ -59,9 +53,8 @@ class Claims(_WorkerView):
         request=bodies.ClaimRequest,
         parameters=[ADDRESS, SPEAKER, WAIT],
         errors=(
-            ErrorCode.INVALID_NAME,
+            *SPEAKER_ERRORS,
             ErrorCode.CHANNEL_NOT_FOUND,
-            ErrorCode.CLIENT_ID_IN_USE,
             ErrorCode.LIMIT_REACHED,
             ErrorCode.BUSY,
             ErrorCode.RESTARTING,
@@ -78,7 +71,7 @@ class Claims(_WorkerView):
         given = self.body(bodies.ClaimRequest)
         most = given.get("max", 1)
         have = tuple(given["have"]) if "have" in given else None
-        actor, new = self.worker()
+        actor, new = self.speaker()
 
         def look() -> Answer | None:
             with transaction.atomic():
@@ -109,7 +102,7 @@ class Renew(_WorkerView):
     def post(self, request: Request, claim: str) -> Response:
         """Begin the lease of your claim anew. Do so well before it ends."""
         self.body(bodies.Nothing)
-        return Response(working.renew_claim(unquote(claim), actor=self.worker()[0]))
+        return Response(working.renew_claim(unquote(claim), actor=self.speaker()[0]))
 
 
 class Done(_WorkerView):
@@ -128,7 +121,7 @@ class Done(_WorkerView):
     def post(self, request: Request, claim: str) -> Response:
         """End your job as done. A repeated request has the answer of the first."""
         given = self.body(bodies.WorkResult)
-        return Response(working.finish_job(unquote(claim), given.get("result"), actor=self.worker()[0]))
+        return Response(working.finish_job(unquote(claim), given.get("result"), actor=self.speaker()[0]))
 
 
 class Release(_WorkerView):
@@ -147,7 +140,7 @@ class Release(_WorkerView):
         """Give your job back, so that another worker gets it. After the last attempt it is dead."""
         given = self.body(bodies.WorkReturn)
         delay, error = given.get("delay", 0.0), given.get("error")
-        return Response(working.release_job(unquote(claim), delay=delay, error=error, actor=self.worker()[0]))
+        return Response(working.release_job(unquote(claim), delay=delay, error=error, actor=self.speaker()[0]))
 
 
 class Reject(_WorkerView):
@@ -165,7 +158,7 @@ class Reject(_WorkerView):
     def post(self, request: Request, claim: str) -> Response:
         """End your job as dead: no other worker gets it."""
         given = self.body(bodies.WorkError)
-        return Response(working.reject_job(unquote(claim), error=given.get("error"), actor=self.worker()[0]))
+        return Response(working.reject_job(unquote(claim), error=given.get("error"), actor=self.speaker()[0]))
 
 
 class Overview(BusView):
