@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -231,15 +231,7 @@ class Work(AsyncIterator[Job]):
         An ``async`` function runs in the loop and a plain one in a thread. An exception releases its job, and the others go on.
         A cancellation of this call releases all running jobs. Raises what ends the iterator: ``Forbidden``, ``ChannelNotFound`` …
         """
-        tasks = [asyncio.ensure_future(self._loop_over(handler)) for _ in range(self.concurrency)]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        await together(self._loop_over(handler) for _ in range(self.concurrency))
 
     async def _loop_over(self, handler: Callable[[Job], Any]) -> None:
         async for job in self:
@@ -248,6 +240,22 @@ class Work(AsyncIterator[Job]):
                 if result is not None:
                     job.result(result)
             del job  # Otherwise this frame would keep it while it waits for the next one.
+
+
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run these at once until all have ended. The first exception ends the others, and so does a cancellation. Raises it.
+
+    A task group would raise a group of exceptions.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def called(handler: Callable[[Any], Any], argument: Any) -> Any:

@@ -15,7 +15,7 @@ import typer
 from ...bus import Bus
 from ...errors import ChannelExists, Unsendable
 from ...jobs import Job, back_off
-from ...work import Work
+from ...work import Work, together
 from .. import output
 from ..lookup import must_be_there
 from ..options import DEFAULT_URL, ClientId, IdentityFile, Json, Token, Url, carry_out, check_target, connected
@@ -113,15 +113,7 @@ async def _run_all(jobs: Work, program: Program, count: int | None, *, json_line
             _report(job, error, json_lines=json_lines)
             del job  # It must not live on while this waits for the next one.
 
-    tasks = [asyncio.ensure_future(one()) for _ in range(min(jobs.concurrency, count or jobs.concurrency))]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+    await together(one() for _ in range(min(jobs.concurrency, count or jobs.concurrency)))
 
 
 def _report(job: Job, error: str | None, *, json_lines: bool) -> None:
