@@ -111,7 +111,7 @@ def discard(actor: Actor, address: Address, seq: int, *, door: str = "socket") -
 def _operate(actor: Actor, address: Address, seq: int, action: str, door: str) -> shapes.JobState:
     ref = _work_channel(actor, address, MANAGE)
     try:
-        with transaction.atomic(), own_patience(PATIENCE):
+        with own_patience(PATIENCE), transaction.atomic():
             batch = WorkBatch()
             batch.meet([ref])
             jobs = Job.objects.select_for_update(of=("self",), no_key=True)

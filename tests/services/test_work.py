@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -377,6 +377,17 @@ def test_a_locked_job_holds_up_nobody_but_itself(channel: Channel, node: Node) -
         assert answers[0].code == "UNAVAILABLE"
         assert (answers[1].state, len(answers[2].claims)) == ("done", 1)
     assert one(Done(mine, None, REST)).state == "done"
+
+
+@pytest.mark.cluster
+def test_an_operator_does_not_wait_for_a_locked_job(channel: Channel) -> None:
+    put()
+    with in_another_thread(lambda: Job.objects.select_for_update().get()):
+        with pytest.raises(BusError, match="UNAVAILABLE"):
+            work.discard(SYSTEM, NEW, 1)
+        with transaction.atomic(), pytest.raises(BusError, match="UNAVAILABLE"):
+            work.retry(SYSTEM, NEW, 1)
+    assert work.discard(SYSTEM, NEW, 1).state == "discarded"
 
 
 @pytest.mark.cluster
