@@ -11,7 +11,7 @@ PORT ?= 8765
 TELEMETRY_PORT ?= 8766
 # More arguments for pytest, e.g. `make test ARGS="-k history -x"`.
 ARGS ?=
-# How many tests run at once: three per core; 0 runs them one by one in this process, which a debugger needs.
+# How many tests run at once: two per core; 0 runs them one by one in this process, which a debugger needs.
 JOBS ?= auto
 
 VENV ?= .venv
