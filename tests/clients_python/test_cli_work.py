@@ -39,6 +39,8 @@ if text == "child":
     subprocess.Popen(["sleep", "60"])
 if text == "much":
     print("x" * 400_000)
+if text == "null":
+    sys.exit(print(json.dumps("\\0")))
 print(json.dumps({"said": text, "attempt": int(os.environ["ARQONBUS_JOB_ATTEMPT"]), "seq": message["seq"]}))
 """
 
@@ -95,6 +97,19 @@ def test_a_program_does_the_jobs(cli: Cli, boss: sync.Bus, fresh_room: str, tmp_
     )
     assert timed.returncode == 0
     assert queue(boss, address, dead_count=1)["dead"][0]["errors"][-1]["error"] == "The program took longer than 0.1 s."
+
+
+def test_a_result_that_no_server_takes_runs_no_second_time(
+    cli: Cli, boss: sync.Bus, fresh_room: str, tmp_path: Path
+) -> None:
+    address = f"{fresh_room}:new"
+    boss.create_channel(address, work=True)
+    for text in ("much", "null"):
+        boss.publish(address, text)
+    done = cli("work", address, "-n", "2", "--json", "--", *program(tmp_path))
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["state"], row["attempt"]) for row in rows] == [("dead", 1), ("dead", 1)], done.stderr
+    assert "The result has more than" in rows[0]["error"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -98,6 +98,28 @@ async def test_a_failed_job_is_released_and_the_loop_goes_on(
     await state(boss, address, dead=0, ready=0)
 
 
+async def test_a_result_that_the_server_refuses_runs_no_second_time(
+    boss: arqonbus.Bus, client: Connect, fresh_room: str
+) -> None:
+    address, worker = await made(boss, f"{fresh_room}:new", 2), await client()
+    jobs = worker.work(address)
+    for result in ("x" * 200_000, {"null": "\0"}):
+        async with await jobs.get(WAIT) as job:
+            job.result(result)
+        assert (job.state, job.attempt, isinstance(job.error, arqonbus.ServerError)) == ("dead", 1, True)
+    dead = (await state(boss, address, dead=2, ready=0))["dead"]
+    assert all(str(row["errors"][0]["error"]).startswith("The result was refused. ") for row in dead)
+
+
+async def test_a_job_that_expired_is_released_once(boss: arqonbus.Bus, client: Connect, fresh_room: str) -> None:
+    address, worker = await made(boss, f"{fresh_room}:new", 1, lease=1, hold=1), await client()
+    jobs = worker.work(address)
+    job = await jobs.get(WAIT)
+    await state(boss, address, ready=1)
+    await job.release()
+    assert (job.state, bool(job.lost), jobs.busy) == ("released", False, 0)
+
+
 async def test_a_function_does_several_at_once(boss: arqonbus.Bus, client: Connect, fresh_room: str) -> None:
     address, worker = await made(boss, f"{fresh_room}:new", 10), await client()
     jobs = worker.work(address, concurrency=4)

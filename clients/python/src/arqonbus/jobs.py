@@ -32,6 +32,8 @@ STOPPED = "The worker was stopped."
 DROPPED = "The worker took the job and dropped it. `async with job` ends a job."
 
 RUNNING, DONE, RELEASED, DEAD, LOST = "running", "done", "released", "dead", "lost"
+#: Why a claim may be lost without a loss for its job: an expired one may still be done, and a released one is out again.
+HARMLESS = {"renew": ("expired", "done"), "release": ("expired", "done", "cancelled")}
 
 
 def back_off(attempt: int) -> float:
@@ -165,7 +167,7 @@ class Job:
         try:
             return await self._claims.bus._command(command, {"claim": self.claim, **parameters})
         except (ClaimLost, ClaimNotFound) as problem:
-            if not (isinstance(problem, ClaimLost) and problem.why in ("expired", "done") and command == "renew"):
+            if not (isinstance(problem, ClaimLost) and problem.why in HARMLESS.get(command, ())):
                 self._lose(problem, cancel=False)
             raise
 
@@ -234,19 +236,23 @@ class Job:
                     "the job %s #%s is lost, and its result does not count: %s", self.message.address, self.seq, lost
                 )
             except (ValidationFailed, FrameTooLarge) as problem:
+                # Another attempt would end in the same way.
                 self.error = problem
-                await self._failed(problem)
+                await self._failed(problem, final=True)
             except TimeoutError:
                 continue
             return
 
-    async def _failed(self, error: BaseException) -> None:
-        """Release the job after an exception, with a pause that grows."""
+    async def _failed(self, error: BaseException, *, final: bool = False) -> None:
+        """Release the job after an exception, with a pause that grows. ``final``: its result is refused, so reject it."""
         pause = back_off(self.attempt)
         try:
             while True:
                 with suppress(TimeoutError):
-                    await self.release(delay=pause, error=error)
+                    if final:
+                        await self.reject(f"The result was refused. {error}")
+                    else:
+                        await self.release(delay=pause, error=error)
                     break
         except (ClaimLost, ClaimNotFound) as lost:
             logger.warning(
@@ -302,9 +308,10 @@ class Job:
         self.claim, self.attempt = str(row["claim"]), int(row["attempt"])
 
     def _end(self, state: str) -> None:
-        self.state = state
-        self._claims.ended(self)
-        self._freed()
+        running, self.state = self.state == RUNNING, state
+        if running:
+            self._claims.ended(self)
+            self._freed()
 
     def _forget(self) -> None:
         """The client gives the job back before anybody has it."""

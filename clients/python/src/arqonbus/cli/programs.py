@@ -30,6 +30,10 @@ class ProgramFailed(Exception):
     """The program did not end with 0. The text is the last line of its standard error."""
 
 
+class ResultTooLong(ProgramFailed):
+    """The program wrote more than a result can be. Another attempt would end in the same way."""
+
+
 @dataclass(frozen=True)
 class Program:
     """A program with its arguments. ``timeout`` is the time of one job in seconds (None: no limit)."""
@@ -42,7 +46,7 @@ class Program:
         """Run the program for a job and return its result: the JSON or the text of its standard output, or None.
 
         The job is cancelled with this call: the program and its children get SIGTERM, and SIGKILL after a few seconds. Raises
-        ``ProgramFailed``, and ``OSError`` if the program cannot be started.
+        ``ProgramFailed`` (``ResultTooLong``), and ``OSError`` if the program cannot be started.
         """
         process = await asyncio.create_subprocess_exec(
             *self.command,
@@ -77,12 +81,12 @@ class Program:
         return result_of(bytes(output))
 
     async def _result(self, process: asyncio.subprocess.Process, output: bytearray) -> None:
-        """Read standard output. Raises ``ProgramFailed`` if it is too long for a result."""
+        """Read standard output. Raises ``ResultTooLong``."""
         assert process.stdout is not None
         while data := await process.stdout.read(65_536):
             output += data
             if len(output) > self.most:
-                raise ProgramFailed(
+                raise ResultTooLong(
                     f"The result has more than {self.most} bytes. Store it elsewhere, and write its address."
                 )
 

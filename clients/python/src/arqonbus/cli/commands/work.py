@@ -19,7 +19,7 @@ from ...work import Work, together
 from .. import output
 from ..lookup import must_be_there
 from ..options import DEFAULT_URL, ClientId, IdentityFile, Json, Token, Url, carry_out, check_target, connected
-from ..programs import RESULT, Program, ProgramFailed
+from ..programs import RESULT, Program, ProgramFailed, ResultTooLong
 
 #: The exit code of a worker that SIGTERM ended.
 TERMINATED = 143
@@ -107,7 +107,10 @@ async def _run_all(jobs: Work, program: Program, count: int | None, *, json_line
             async with job:
                 try:
                     job.result(await program.run(job))
-                except (ProgramFailed, OSError, Unsendable) as problem:
+                except (ResultTooLong, Unsendable) as problem:
+                    error = str(problem)
+                    await job.reject(error)
+                except (ProgramFailed, OSError) as problem:
                     error = str(problem)
                     await job.release(delay=back_off(job.attempt), error=error)
             _report(job, error, json_lines=json_lines)
