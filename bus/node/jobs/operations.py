@@ -46,6 +46,11 @@ class Operations(Batcher[Operation]):
         overdue = self._runtime.loop.call_later(self._patience, _give_up, answer)
         try:
             return await answer
+        except asyncio.CancelledError:
+            # The answer may have come in the same turn. Then it is there already, and nobody reads it.
+            if answer.done() and not answer.cancelled() and answer.exception() is None:
+                self.unheard(operation, answer.result())
+            raise
         except DatabaseError:
             raise unavailable() from None
         finally:

@@ -24,7 +24,7 @@ from .notices import WorkNotices
 from .operations import Operations
 from .waits import Waits
 
-#: Seconds between two looks for ready jobs that no notification told of, and between two sweeps of leases.
+#: Seconds between two looks for ready jobs that no notification told of, and between two sweeps.
 LOOK = 1.0
 #: Claims that a process remembers for each connection.
 REMEMBERED = 1000
@@ -193,7 +193,7 @@ class Work:
         self._waits.ready([(channel_id, self._waits.waiting)])
 
     async def sweep(self) -> float:
-        """Renew the leases of connected clients, and take jobs from workers that are gone.
+        """Take jobs from workers that are gone, or that have them for too long.
 
         Returns the seconds until the next sweep.
         """

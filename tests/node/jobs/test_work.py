@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -13,7 +14,7 @@ from bus.models import Channel, Job, Room
 from bus.node import Node
 from bus.protocol.names import Address
 from bus.protocol.registration import Resume
-from bus.services.work import Done, Worker
+from bus.services.work import Claim, Done, Operation, Worker
 from tests.harness.waiting import wait_for
 from tests.node.conftest import NodeClient
 
@@ -84,3 +85,26 @@ async def test_what_one_answer_brought_is_in_no_other_answer_on_the_connection(n
     assert [one.claim for one in answer.claims] == [got.claim, other.claim]
     await node.work.carry_out(Done(got.claim, None, Worker("ada")), again.state)
     assert list(node.work._heard[again.state]) == [other.claim]
+
+
+async def test_jobs_whose_answer_comes_as_its_caller_is_cancelled_are_out_again(
+    node: Node, client: NodeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations = node.work._operations
+    submit = operations.submit
+
+    def submitted(operation: Operation) -> asyncio.Future[Any]:
+        answer = submit(operation)
+        if isinstance(operation, Claim):
+            # It runs before the step in which the claim reads its answer.
+            answer.add_done_callback(lambda _: claiming.cancel())
+        return answer
+
+    await let_one_be_due(node)
+    monkeypatch.setattr(operations, "submit", submitted)
+    claiming = asyncio.create_task(node.work.claim(client.state, JOBS, 1, 0))
+    with pytest.raises(asyncio.CancelledError):
+        await claiming
+    monkeypatch.undo()
+    (job,) = (await node.work.claim(client.state, JOBS, 1, 25)).claims
+    assert job.attempt == 1
