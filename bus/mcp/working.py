@@ -20,7 +20,10 @@ def claim(caller: Caller, given: arguments.Claim) -> Later:
     empty: list[Claims] = []
 
     def look() -> Result | None:
-        found = working.claim_jobs(address, most=given.max, have=have, actor=caller.actor)
+        nonlocal have
+        # It counts once. Later the caller may have got jobs by another call.
+        known, have = have, None
+        found = working.claim_jobs(address, most=given.max, have=known, actor=caller.actor)
         if not found.claims:
             empty[:] = [found]
         return _told(found) if found.claims else None

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
+from pytest_django.fixtures import Settings
 
+from bus import services
+from bus.api import waiting
+from bus.auth.permissions import Actor
+from bus.mcp.protocol import STATELESS
+from bus.models import AccessToken, Channel, Room
 from tests.harness.server import BusServer
+from tests.mcp.conftest import request as tool_call
 from tests.rest.conftest import CallAs, Rest
 
 NEVER = {"claims": [], "ready": 0}
@@ -193,3 +202,41 @@ def test_an_anonymous_worker_may_work_too(
     put(admin, jobs, "one")
     (mine,) = claim(anonymous, jobs)
     assert call_as(shared_server).ok("POST", f"claims/{mine['claim']}/done", status=200)["state"] == "done"
+
+
+def over_rest(secret: str) -> Any:
+    """The answer to a claim that waits, in a process without the application of the bus."""
+    path = "/api/v1/channels/jobs:new/claims?wait=5&client_id=worker"
+    headers = {"Authorization": f"Bearer {secret}"}
+    return Client().post(path, {"have": []}, content_type="application/json", headers=headers).json()
+
+
+def over_mcp(secret: str) -> Any:
+    """The same of a tool."""
+    call = tool_call("tools/call", name="claim", arguments={"address": "jobs:new", "timeout_seconds": 5, "have": []})
+    headers = {
+        "Authorization": f"Bearer {secret}", "Accept": "application/json", "Arqonbus-Client-Id": "worker",
+        "MCP-Protocol-Version": STATELESS, "Mcp-Method": "tools/call", "Mcp-Name": "claim",
+    }  # fmt: skip
+    answer = Client().post("/mcp", call, content_type="application/json", headers=headers)
+    return answer.json()["result"]["structuredContent"]
+
+
+@pytest.mark.embedded
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("claimed_over", [over_rest, over_mcp])
+def test_what_another_request_got_during_a_wait_is_not_given_again(
+    claimed_over: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.ARQONBUS = {"client_ids_per_principal": 1}
+    Channel.objects.create(room=Room.objects.create(name="jobs"), name="new", work={"lease": 30.0})
+    token, secret = AccessToken.issue("worker")
+    worker = Actor(principal=f"token:{token.pk}", client_id="worker")
+
+    def poll(look: waiting.Look, seconds: float) -> waiting.Answer | None:
+        services.publish("jobs:new", {})
+        assert len(services.claim_jobs("jobs:new", actor=worker).claims) == 1
+        return look()
+
+    monkeypatch.setattr(waiting, "poll", poll)
+    assert claimed_over(secret) == NEVER

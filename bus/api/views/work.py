@@ -74,15 +74,18 @@ class Claims(_WorkerView):
         actor, new = self.speaker()
 
         def look() -> Answer | None:
+            nonlocal have, new
+            # Both count once. Later the caller may have got jobs by another request.
+            known, have, taking, new = have, None, new, False
             with transaction.atomic():
-                if new:
+                if taking:
                     client_directory.take_id(actor)
-                found = working.claim_jobs(where, most=most, have=have, actor=actor)
+                found = working.claim_jobs(where, most=most, have=known, actor=actor)
             return answer(found) if found.claims else None
 
         async def wait(waiter: Waiter, seconds: float) -> Answer | None:
             worker = working.worker_of(actor)
-            found = await waiter.node.work.claim(waiter.client, where, most, seconds, have, worker)
+            found = await waiter.node.work.claim(waiter.client, where, most, seconds, worker=worker)
             return answer(found) if found.claims else None
 
         return wait_for(
