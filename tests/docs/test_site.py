@@ -95,6 +95,7 @@ def test_a_server_tells_language_models_its_own_addresses_and_commands(shared_se
     text = body.decode()
     assert status == 200
     assert f"ws://{shared_server.host}:{shared_server.port}/" in text
+    assert f"{shared_server.http_url}/mcp " in text
     assert "- `history`: Past messages" in text
     for link in re.findall(r"\]\((http[^)]+)\)", text):
         assert shared_server.get(link.removeprefix(shared_server.http_url))[0] == 200, link
