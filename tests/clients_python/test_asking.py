@@ -222,6 +222,29 @@ async def test_a_broken_line_loses_neither_question_nor_answer(client: Connect) 
     assert (await asking).payload == {"n": 1}
 
 
+async def test_a_reply_that_nobody_confirmed_is_sent_again(client: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    responder, asker = await client(), await client()
+    lost: list[str] = []
+    assert responder._link is not None
+    send = responder._link.send
+
+    async def without_the_first_reply(text: str) -> bool:
+        if '"type":"reply"' in text.replace(" ", "") and not lost:
+            lost.append(text)
+            return True
+        return await send(text)
+
+    monkeypatch.setattr(responder._link, "send", without_the_first_reply)
+
+    @responder.answers
+    async def answer(question: Message) -> dict[str, Any]:
+        monkeypatch.setattr(responder, "_timeout", 0.3)
+        return {"n": 1}
+
+    assert (await asker.ask(responder.client_id, {"n": 1}, timeout=WAIT)).payload == {"n": 1}
+    assert lost
+
+
 async def test_each_answer_reaches_its_asker_only(client: Connect) -> None:
     buses = [await client() for _ in range(8)]
 

@@ -131,7 +131,7 @@ class Responder:
 
     async def _reply(self, question: Message, payload: dict[str, Any], error: str | None) -> None:
         try:
-            await self._bus.reply(question, payload, error=error)
+            await self._send(question, payload, error)
         except (QuestionEnded, QuestionNotFound) as problem:
             logger.debug("the reply to %s came too late: %s", question.id, problem)
         except (TypeError, ValueError, ServerError) as problem:
@@ -140,3 +140,17 @@ class Responder:
                 await self._reply(question, {}, said(problem))
         except (ArqonBusError, TimeoutError) as problem:
             logger.warning("the reply to %s was not confirmed: %s", question.id, problem)
+
+    async def _send(self, question: Message, payload: dict[str, Any], error: str | None) -> None:
+        """Send the reply, however long the server is away: a repeat is no second one.
+
+        Raises ``TimeoutError`` once the time of the question is over, and what :meth:`Bus.reply` raises.
+        """
+        while True:
+            try:
+                await self._bus.reply(question, payload, error=error)
+            except TimeoutError:
+                if self._deadlines.over(question):
+                    raise
+            else:
+                return
