@@ -310,8 +310,10 @@ async def test_an_agent_works_asks_and_answers(
             assert (question["text"], question["id"], question["reply_to"]) == (
                 "why?", opened["question"], f"one-{fresh_room}",
             )  # fmt: skip
-            await two.call("reply", to_message=question["id"], text="because")
+            replied = await two.call("reply", to_message=question["id"], text="because")
+            assert await two.call("reply", to_message=question["id"], text="because") == replied | {"duplicate": True}
             answered = await one.call("ask", question=opened["question"], timeout_seconds=WAIT)
+            assert answered["answer"]["id"] == replied["id"]
             assert (answered["state"], answered["answer"]["text"]) == ("answered", "because")
             await two.call("join", address=talk)
             failed = asyncio.create_task(one.call("ask", to=f"two-{fresh_room}", text="how?", timeout_seconds=WAIT))

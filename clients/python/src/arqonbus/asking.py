@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from . import tracing
 from .errors import AskFailed, AskTimeout, Forbidden, NotFound
-from .messages import INBOX_ROOM, WHOLE, Message, split_address
+from .messages import INBOX_ROOM, WHOLE, Message, Receipt, split_address
 from .publishing import Publishing
 from .questions import Questions, is_question
 from .requests import within
@@ -112,14 +112,15 @@ class Asking(Publishing):
         error: str | None = None,
         id: str | None = None,
         timeout: float | None = None,
-    ) -> None:
+    ) -> Receipt:
         """Reply to a question: its message, or the id of it. ``error`` says that there is no answer, and why.
 
+        Return the receipt of the reply.
         Raises ``QuestionEnded`` if its time is over or another reply came before, and ``QuestionNotFound``.
         """
         to_message = question if isinstance(question, str) else question.id
         asker = None if isinstance(question, str) else question.reply_to
-        frame: dict[str, Any] = {"type": "reply", "to_message": to_message, "payload": dict(payload or {}), "ack": True}
+        frame: dict[str, Any] = {"type": "reply", "to_message": to_message, "payload": dict(payload or {})}
         # A repeat of another process is no second reply, so it has the same id.
         frame["id"] = id or f"arq_{hashlib.sha256(f'{asker}/{to_message}'.encode()).hexdigest()[:32]}"
         if asker is not None:
@@ -129,7 +130,7 @@ class Asking(Publishing):
         if error is not None:
             frame["error"] = error
         tracing.inject(frame)
-        await self._request(frame, repeat=True, timeout=timeout)
+        return await self._publish(frame, ack=True, timeout=timeout)
 
     @overload
     def answers(self, handler: H, *, concurrency: int = 16) -> H: ...

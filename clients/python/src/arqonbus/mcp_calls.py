@@ -271,8 +271,9 @@ class Calls:
         if text is None and payload is None and error is None:
             raise _wrong("text", "Give `text`, `payload` or `error`.")
         bus = await self._agent.bus()
-        await told(bus.reply(to_message, payload, message=text, error=error))
-        return {"to_message": to_message, "id": f"arq_{to_message.removeprefix('arq_')}_reply"}
+        receipt = await told(bus.reply(to_message, payload, message=text, error=error))
+        result: Result = {"to_message": to_message, "id": receipt.id}
+        return {**result, "duplicate": True} if receipt.duplicate else result
 
     def close(self) -> None:
         """End the questions that wait."""

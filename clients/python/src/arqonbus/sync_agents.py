@@ -86,9 +86,11 @@ class Agent:
         error: str | None = None,
         id: str | None = None,
         timeout: float | None = None,
-    ) -> None:
+    ) -> messages.Receipt:
         """Reply to a question: its message, or the id of it. See :meth:`arqonbus.Bus.reply`."""
-        self._loop.call(self._inner.reply(question, payload, message=message, error=error, id=id, timeout=timeout))
+        return self._loop.call(
+            self._inner.reply(question, payload, message=message, error=error, id=id, timeout=timeout)
+        )
 
     @overload
     def answers(self, handler: H, *, concurrency: int = 16) -> H: ...
