@@ -11,17 +11,12 @@ from .. import shapes
 from ..protocol.errors import BusError, ErrorCode
 from ..services import work as service
 from ..services.work import Done, Operation, Reject, Release, Renew, Worker
+from ..services.work_operations import LONGEST_ERROR, LONGEST_TOKEN, MOST_JOBS, MOST_KNOWN
 from .base import LOOK, Answer, Context, Parameters, command
 from .channels import ChannelParameters, target
 
 #: The longest that a claim waits, in seconds.
 LONGEST_WAIT = 25.0
-#: Jobs that one claim gets at most.
-MOST_JOBS = 100
-#: Claims that a worker may name when it comes back.
-MOST_KNOWN = 1000
-#: The longest claim token, and the longest text of an error.
-LONGEST_TOKEN, LONGEST_ERROR = 64, 2000
 
 
 class ClaimParameters(ChannelParameters):

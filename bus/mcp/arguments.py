@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from ..api.waiting import LONGEST
+from ..services.work_operations import LONGEST_ERROR, MOST_JOBS, MOST_KNOWN
 
 Address = Annotated[str, Meta(description="Channel as room:channel, such as science:explore.", max_length=200)]
 Heard = Annotated[
@@ -21,7 +22,7 @@ Id = Annotated[
 ]
 Wait = Annotated[float, Meta(ge=0, le=LONGEST, description="Seconds to wait.")]
 Token = Annotated[str, Meta(description="The `claim` of a job that you have.", max_length=128)]
-Failure = Annotated[str, Meta(description="Why it failed, for whoever looks into it.", max_length=2000)]
+Failure = Annotated[str, Meta(description="Why it failed, for whoever looks into it.", max_length=LONGEST_ERROR)]
 ClientId = Annotated[str, Meta(min_length=1, max_length=64)]
 Seq = Annotated[int, Meta(ge=0, le=2**53)]
 
@@ -90,14 +91,14 @@ class Claim(Arguments):
     """Arguments of ``claim``."""
 
     address: Address
-    max: Annotated[int, Meta(ge=1, le=100, description="Maximum number of jobs.")] = 1
+    max: Annotated[int, Meta(ge=1, le=MOST_JOBS, description="Maximum number of jobs.")] = 1
     timeout_seconds: Wait = 20.0
     have: (
         Annotated[
             list[Token],
             Meta(
                 description="The claims that you have here. Your others come again, as after a lost answer.",
-                max_length=1000,
+                max_length=MOST_KNOWN,
             ),
         ]
         | None

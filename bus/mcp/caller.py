@@ -88,6 +88,11 @@ def caller_of(request: HttpRequest, actor: Actor, trace: dict[str, str], *, acts
     return Caller(speaker, trace)
 
 
+def wrong(argument: str, message: str) -> BusError:
+    """The error for a wrong argument of a tool."""
+    return BusError(ErrorCode.VALIDATION_ERROR, message, [{"field": argument, "message": message}])
+
+
 def shown(frame: bytes | dict[str, Any]) -> Result:
     """A message as a model gets it: what matters of its frame."""
     found: dict[str, Any] = msgspec.json.decode(frame) if isinstance(frame, bytes) else frame

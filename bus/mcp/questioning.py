@@ -11,11 +11,10 @@ from ..api.asking import end_of, wait_for_end
 from ..api.waiting import Waiter
 from ..models import Question, digest
 from ..protocol.asking import REPLY
-from ..protocol.errors import BusError, ErrorCode
 from ..publishing.django import publish_frames
 from ..services import asks
 from . import arguments
-from .caller import Caller, Later, Result, shown
+from .caller import Caller, Later, Result, shown, wrong
 
 #: The longest id that a message may have, in characters.
 LONGEST_ID = 128
@@ -37,9 +36,9 @@ def ask(caller: Caller, given: arguments.Ask) -> Later:
 def _asked(caller: Caller, given: arguments.Ask) -> Question:
     """Publish the question. One that was asked before under its id is the same question."""
     if (given.to is None) == (given.address is None):
-        raise _wrong("to", "Give `to` (a client_id), `address` (a work channel), or `question`.")
+        raise wrong("to", "Give `to` (a client_id), `address` (a work channel), or `question`.")
     if given.text is None and given.payload is None:
-        raise _wrong("text", "Give `text`, `payload`, or both.")
+        raise wrong("text", "Give `text`, `payload`, or both.")
     place = {"type": "private", "to": given.to} if given.to is not None else {"room": given.address}
     inbound = caller.frame(
         **place,
@@ -69,7 +68,7 @@ def _told(found: shapes.Question | None) -> Result | None:
 def reply(caller: Caller, given: arguments.Reply) -> Result:
     """Answer a question. A repeated reply has the id of the first one."""
     if given.text is None and given.payload is None and given.error is None:
-        raise _wrong("text", "Give `text`, `payload` or `error`.")
+        raise wrong("text", "Give `text`, `payload` or `error`.")
     named = f"{given.to_message}_reply"
     inbound = caller.frame(
         type=REPLY,
@@ -81,7 +80,3 @@ def reply(caller: Caller, given: arguments.Reply) -> Result:
     )
     published = publish_frames([inbound], actor=caller.actor).published[0]
     return {"to_message": given.to_message, "id": published.id, **({"duplicate": True} if published.duplicate else {})}
-
-
-def _wrong(field: str, message: str) -> BusError:
-    return BusError(ErrorCode.VALIDATION_ERROR, message, [{"field": field, "message": message}])

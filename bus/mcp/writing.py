@@ -9,22 +9,21 @@ import msgspec
 from ..api.throttling import spend
 from ..directory.streams import find_stream
 from ..protocol.appends import APPEND
-from ..protocol.errors import BusError, ErrorCode
 from ..publishing.django import publish_frames
 from ..services import growing
 from ..shapes import Published
 from . import arguments
-from .caller import INBOX, Caller, Result, shown
+from .caller import INBOX, Caller, Result, shown, wrong
 
 
 def publish(caller: Caller, given: arguments.Publish) -> Result:
     """Publish a message."""
     if given.text is None and given.payload is None:
-        raise _wrong("text", "Give `text`, `payload`, or both.")
+        raise wrong("text", "Give `text`, `payload`, or both.")
     if (given.address is None) == (given.to is None):
-        raise _wrong("address", "Give `address`, or `to` for a private message.")
+        raise wrong("address", "Give `address`, or `to` for a private message.")
     if given.address == INBOX:
-        raise _wrong("address", "An inbox gets private messages. Give `to`.")
+        raise wrong("address", "An inbox gets private messages. Give `to`.")
     content = {"message": given.text, "payload": given.payload, "id": given.id}
     if given.to is None:
         inbound = caller.frame(room=given.address, deliver_at=given.deliver_at, **content)
@@ -52,7 +51,7 @@ def _told(published: Published) -> Result:
 def append(caller: Caller, given: arguments.Append) -> Result:
     """Open an answer that grows, or go on with one, and perhaps end it."""
     if (given.address is None) == (given.of is None):
-        raise _wrong("address", "Give `address` to open an answer, or `of` to go on with one.")
+        raise wrong("address", "Give `address` to open an answer, or `of` to go on with one.")
     token: str | None = given.token
     adopted: Result = {}
     if given.of is None:
@@ -110,7 +109,3 @@ def _grown(place: Any) -> Result:
         "stop_requested": place.stopping,
         "steers": [shown(msgspec.json.encode(steer, enc_hook=str)) for steer in steers],
     }
-
-
-def _wrong(field: str, message: str) -> BusError:
-    return BusError(ErrorCode.VALIDATION_ERROR, message, [{"field": field, "message": message}])

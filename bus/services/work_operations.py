@@ -17,6 +17,10 @@ from ..protocol.names import Address
 LONGEST_DELAY = 366 * 86400.0
 #: The longest text of an error, in characters. The rest of a longer one is left out.
 LONGEST_ERROR = 2000
+#: The longest token of a claim, in characters.
+LONGEST_TOKEN = 64
+#: Jobs that a worker gets at once, and claims that it may say it has.
+MOST_JOBS, MOST_KNOWN = 100, 1000
 
 
 class Worker(NamedTuple):

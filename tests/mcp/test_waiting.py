@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
@@ -119,9 +118,8 @@ def test_without_an_identity_the_agent_keeps_its_place_itself(shared_server: Bus
 
         door.call("publish", address=address, text="one")
         assert heard() == {"message": None, "mark": 1, "skipped": 0}
-        found = heard(mark=0)
-        assert (found["mark"], json.dumps(found["message"])) == (1, json.dumps(found["message"]))
-        assert heard(mark=1)["message"] is None
+        # It said this itself.
+        assert heard(mark=0) == {"message": None, "mark": 1, "skipped": 0}
 
 
 async def test_a_cancelled_wait_and_a_server_that_stops_cost_nothing(

@@ -66,6 +66,17 @@ class WholeField(serializers.IntegerField):
         return number
 
 
+class NumberField(serializers.FloatField):
+    """A JSON number."""
+
+    def to_internal_value(self, data: Any) -> float:
+        """The number. Refuses a text with digits, and a boolean."""
+        if isinstance(data, (bool, str)):
+            self.fail("invalid")
+        number: float = super().to_internal_value(data)
+        return number
+
+
 @extend_schema_field({"type": "object", "additionalProperties": True})
 class ObjectField(serializers.JSONField):
     """A JSON object."""

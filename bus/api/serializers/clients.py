@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from rest_framework import serializers
-
-from .base import StrictSerializer, TextField, WholeField
+from .base import NumberField, StrictSerializer, TextField, WholeField
 
 
 class Disconnection(StrictSerializer):
     """The reason for a disconnect."""
 
     reason = TextField(max_length=200, required=False, allow_blank=True, help_text="Text for the client.")
-
-
-class SecondsField(serializers.FloatField):
-    """A number of seconds."""
-
-    def to_internal_value(self, data: Any) -> float:
-        """The seconds. Refuses a text with digits, and a boolean."""
-        if isinstance(data, (bool, str)):
-            self.fail("invalid")
-        seconds: float = super().to_internal_value(data)
-        return seconds
 
 
 class NewStatus(StrictSerializer):
@@ -37,7 +22,7 @@ class NewStatus(StrictSerializer):
     tokens = WholeField(
         min_value=0, max_value=2**53 - 1, required=False, allow_null=True, help_text="Tokens that it has used so far."
     )
-    ttl = SecondsField(min_value=1, max_value=3600, help_text="Seconds after which the status ends by itself.")
+    ttl = NumberField(min_value=1, max_value=3600, help_text="Seconds after which the status ends by itself.")
     channel = TextField(
         max_length=130,
         required=False,

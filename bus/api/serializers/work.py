@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rest_framework import serializers
 
 from ...services.work import LONGEST_DELAY
-from ...services.work_operations import LONGEST_ERROR
-from .base import StrictSerializer, TextField, WholeField
-
-#: Jobs that one request gets at most, and claims that it may name.
-MOST_JOBS, MOST_KNOWN = 100, 1000
-
-
-class NumberField(serializers.FloatField):
-    """A JSON number."""
-
-    def to_internal_value(self, data: Any) -> float:
-        """The number. Refuses a text with digits, and a boolean."""
-        if isinstance(data, (bool, str)):
-            self.fail("invalid")
-        number: float = super().to_internal_value(data)
-        return number
+from ...services.work_operations import LONGEST_ERROR, LONGEST_TOKEN, MOST_JOBS, MOST_KNOWN
+from .base import NumberField, StrictSerializer, TextField, WholeField
 
 
 class ClaimRequest(StrictSerializer):
@@ -32,7 +16,7 @@ class ClaimRequest(StrictSerializer):
         min_value=1, max_value=MOST_JOBS, required=False, help_text="Maximum number of jobs. The default is 1."
     )
     have = serializers.ListField(
-        child=TextField(max_length=64),
+        child=TextField(max_length=LONGEST_TOKEN),
         required=False,
         max_length=MOST_KNOWN,
         help_text="After a lost answer: the claims that you know. Others of yours in this channel are answered again.",
