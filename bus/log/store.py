@@ -348,7 +348,8 @@ def _before_the_needed(floors: Sequence[tuple[int, int]]) -> list[tuple[int, int
     for needed in (
         Stream.objects.filter(state=OPEN),
         Question.objects.filter(state=Question.State.OPEN),
-        Job.objects.filter(state__in=KEPT),
+        # One query for each state, because each has its index. A list of states would read the jobs that are done, too.
+        *(Job.objects.filter(state=state) for state in KEPT),
     ):
         rows = needed.filter(channel_id__in=channel_ids).order_by().values_list("channel_id").annotate(Min("seq"))
         for channel_id, seq in rows:

@@ -68,7 +68,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
-                'indexes': [models.Index(condition=models.Q(('state', 'ready')), fields=['channel', 'due_at', 'id'], name='bus_job_ready'), models.Index(condition=models.Q(('state', 'claimed')), fields=['lease_until'], name='bus_job_lease'), models.Index(condition=models.Q(('state', 'claimed')), fields=['client_id'], name='bus_job_of_client'), models.Index(condition=models.Q(('state', 'dead')), fields=['channel'], name='bus_job_dead'), models.Index(condition=models.Q(('ended_at__isnull', False)), fields=['ended_at'], name='bus_job_ended')],
+                'indexes': [models.Index(condition=models.Q(('state', 'ready')), fields=['channel', 'due_at', 'id'], name='bus_job_ready'), models.Index(condition=models.Q(('state', 'claimed')), fields=['channel'], name='bus_job_claimed'), models.Index(condition=models.Q(('state', 'claimed')), fields=['client_id'], name='bus_job_of_client'), models.Index(condition=models.Q(('state', 'dead')), fields=['channel'], name='bus_job_dead'), models.Index(condition=models.Q(('ended_at__isnull', False)), fields=['ended_at'], name='bus_job_ended')],
                 'constraints': [models.UniqueConstraint(fields=('channel', 'seq'), name='bus_job_channel_seq')],
             },
         ),

@@ -59,7 +59,7 @@ class Job(models.Model):
         constraints = [models.UniqueConstraint(fields=["channel", "seq"], name="bus_job_channel_seq")]
         indexes = [
             models.Index(fields=["channel", "due_at", "id"], condition=models.Q(state="ready"), name="bus_job_ready"),
-            models.Index(fields=["lease_until"], condition=models.Q(state="claimed"), name="bus_job_lease"),
+            models.Index(fields=["channel"], condition=models.Q(state="claimed"), name="bus_job_claimed"),
             models.Index(fields=["client_id"], condition=models.Q(state="claimed"), name="bus_job_of_client"),
             models.Index(fields=["channel"], condition=models.Q(state="dead"), name="bus_job_dead"),
             # Not by the states: SQLite would not see that a query for several of them is a query for these rows.

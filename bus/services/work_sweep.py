@@ -24,6 +24,8 @@ SWEPT = 200
 PATIENCE = 0.02
 #: Seconds that a sweep which met a lock has besides, to find out which jobs need the lock.
 RETRIES = 0.1
+#: The oldest claims come first. SQLite would read all jobs for an order by their ids, also those that ended.
+_ORDER = ("claimed_at", "id")
 
 
 def sweep() -> Outcome:
@@ -38,7 +40,7 @@ def sweep() -> Outcome:
         now = statements().now(wrapper.cursor, None)
     alive = nodes.alive_ids()
     more = _note_the_gone(now, alive)
-    overdue = _overdue(now, alive).order_by("id")
+    overdue = _overdue(now, alive)
     if not overdue.exists():
         return Outcome([], [], {}, more)
     patience = Patience(PATIENCE, RETRIES)
@@ -70,7 +72,7 @@ def _expire(
         overdue = _overdue(batch.now, alive)
         if keys is not None:
             overdue = overdue.filter(pk__in=keys)
-        jobs = list(locking(overdue).order_by("id")[:SWEPT])
+        jobs = list(locking(overdue).order_by(*_ORDER)[:SWEPT])
         batch.look_up(jobs)
         for job in jobs:
             if deaths or job.attempt < batch.rule(job).attempts:
@@ -106,8 +108,8 @@ def _connected(alive: Collection[str]) -> QuerySet[Client]:
 def _note_the_gone(now: datetime, alive: Collection[str]) -> bool:
     """Note since when workers have no connection, and forget it for those that are back. Returns whether there may be more."""
     claimed = Job.objects.filter(state=CLAIMED, rest=False)
-    gone = claimed.filter(~Exists(_connected(alive)), gone_at=None).order_by("id")
-    back = claimed.filter(Exists(_connected(alive)), gone_at__isnull=False).order_by("id")
+    gone = claimed.filter(~Exists(_connected(alive)), gone_at=None).order_by(*_ORDER)
+    back = claimed.filter(Exists(_connected(alive)), gone_at__isnull=False).order_by(*_ORDER)
     if not gone.exists() and not back.exists():
         return False
     with transaction.atomic():

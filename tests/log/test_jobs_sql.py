@@ -6,12 +6,13 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from bus import services
 from bus.directory.channels import ref_of
-from bus.log.jobs import DISCARDED, DONE
-from bus.models import Channel, Job, Room
+from bus.log.jobs import CLAIMED, DISCARDED, DONE, KEPT
+from bus.models import Channel, Job, Node, Room
 from bus.protocol.names import Address
 from bus.services import work
 from bus.services.work import Claim, Worker
@@ -55,3 +56,26 @@ def test_sqlite_finds_the_ended_jobs_by_their_index() -> None:
     # The only partial index on several states: SQLite proves nothing of a list of parameters.
     old = Job.objects.filter(state__in=(DONE, DISCARDED), ended_at__lt=timezone.now()).order_by("ended_at")
     assert "bus_job_ended" in old.explain()
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("state", KEPT)
+def test_sqlite_reads_no_ended_job_to_find_those_that_a_channel_keeps(state: str) -> None:
+    assert f"bus_job_{state}" in Job.objects.filter(channel_id__in=[1], state=state).explain()
+
+
+@pytest.mark.embedded
+def test_sqlite_reads_no_ended_job_to_sweep() -> None:
+    rule = {"lease": 30.0, "attempts": 2, "hold": 3600.0, "dead": None}
+    channel = Channel.objects.create(room=Room.objects.create(name=JOBS.room), name=JOBS.channel, work=rule)
+    over = timezone.now() - timedelta(hours=1)
+    Node.objects.create(id="n1", host="h", pid=1, version="1", started_at=over)
+    for seq, rest in ((1, True), (2, False)):
+        Job.objects.create(channel=channel, seq=seq, uid=f"job-{seq}", state=CLAIMED, rest=rest, hold_until=over)
+    with CaptureQueriesContext(connection) as seen:
+        assert len(work.sweep().changes) == 2
+    reads = [query["sql"] for query in seen if query["sql"].startswith("SELECT") and 'FROM "bus_job"' in query["sql"]]
+    with connection.cursor() as cursor:
+        plans = [cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall() for sql in reads]
+    assert len(plans) > 4
+    assert [step[3] for plan in plans for step in plan if step[3] == "SCAN bus_job"] == []
