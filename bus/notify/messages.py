@@ -286,6 +286,8 @@ def size_of(notification: Notification) -> int:
         return sum(_ROW_BYTES + len(row.frame) for row in notification.parts)
     if isinstance(notification, WorkChanged):
         return _ROW_BYTES * len(notification.changes)
+    if isinstance(notification, QuestionsEnded):
+        return sum(_ROW_BYTES + len(question.frame) for question in notification.questions)
     return _ROW_BYTES + (len(notification.frame) if isinstance(notification, PresenceNotice | StreamSignal) else 0)
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import msgspec
 from asgiref.sync import sync_to_async
 from django.db import transaction
-from django.db.models import Min
 from django.db.models.functions import Now
 
 from ..auth.permissions import SYSTEM, Actor
@@ -28,7 +27,7 @@ from ..publishing import django as publishing
 from ..shapes import Published
 from ..shapes import Question as QuestionState
 
-#: Questions that one sweep ends, and rows that one transaction removes.
+#: Questions that one sweep ends, that one notification tells of, and rows that one transaction removes.
 SWEPT = 500
 
 
@@ -179,12 +178,12 @@ def timeout_of(row: Question) -> BusError:
 
 def look(waiting: Collection[int]) -> Look:
     """Look whether a deadline has passed, and which of the questions ``waiting``, by row, have ended. It only reads."""
-    first = Question.objects.filter(state=OPEN, deadline__lte=Now()).aggregate(first=Min("deadline"))["first"]
+    overdue = Question.objects.filter(state=OPEN, deadline__lte=Now()).exists()
     ended: set[int] = set()
     if waiting:
         still = Question.objects.filter(pk__in=waiting, state=OPEN).values_list("pk", flat=True)
         ended = set(waiting) - set(still)
-    return Look(first is not None, ended)
+    return Look(overdue, ended)
 
 
 def expire() -> list[Expired]:
@@ -212,8 +211,8 @@ def end_in(channel: Channel) -> None:
         )
         ended.append(EndedQuestion(row.pk, row.client_id, row.principal, frames.error(error, row.request_id or None)))
     Question.objects.filter(channel=channel).delete()
-    if ended:
-        dispatch.notify_on_commit(QuestionsEnded(ended))
+    for first in range(0, len(ended), SWEPT):
+        dispatch.notify_on_commit(QuestionsEnded(ended[first : first + SWEPT]))
 
 
 def disown(client_ids: Collection[str]) -> set[str]:

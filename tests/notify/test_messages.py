@@ -16,14 +16,19 @@ from bus.notify.messages import (
     ChannelChanged,
     CommittedMessage,
     Dismiss,
+    EndedQuestion,
     EphemeralFrame,
     EphemeralPublished,
     Notification,
     PartRow,
     PresenceNotice,
     Published,
+    QuestionsEnded,
     StreamParts,
     StreamSignal,
+    WorkChange,
+    WorkChanged,
+    WorkReady,
     by_group,
     from_layer,
     shard_group,
@@ -45,6 +50,9 @@ COMMITTED = st.builds(
 EPHEMERAL = st.builds(EphemeralFrame, IDS, FRAMES, st.text(max_size=5))
 PARTS = st.builds(PartRow, IDS, st.just("arq_a1"), IDS, IDS, FRAMES, st.booleans())
 EVENTS = st.sampled_from(["opened", "reset", "stop", "steer"])
+CHANGES = st.builds(
+    WorkChange, IDS, st.just("done"), IDS, IDS, st.none() | st.text(max_size=9), st.just("2026-01-01T00:00:00.000Z")
+)
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "published": st.builds(Published, st.lists(COMMITTED, min_size=1, max_size=20)),
     "ephemeral": st.builds(EphemeralPublished, st.lists(EPHEMERAL, min_size=1, max_size=20)),
@@ -59,6 +67,14 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
         st.booleans(),
         FRAMES,
         IDS,
+    ),
+    "ready": st.builds(WorkReady, st.lists(st.tuples(IDS, IDS), min_size=1, max_size=20)),
+    "work": st.builds(WorkChanged, st.lists(CHANGES, min_size=1, max_size=20)),
+    "ended": st.builds(
+        QuestionsEnded,
+        st.lists(
+            st.builds(EndedQuestion, IDS, st.text(max_size=9), st.text(max_size=9), FRAMES), min_size=1, max_size=20
+        ),
     ),
     "dismiss": st.builds(Dismiss, st.text(), st.text(), st.just(4403), st.sampled_from(ErrorCode), st.text()),
 }
@@ -90,6 +106,8 @@ def test_every_part_goes_to_the_group_of_its_channel_and_none_is_lost(notificati
             wanted = {shard_group(part.channel_id, shards)}
         elif isinstance(part, StreamParts):
             wanted = {CONTROL_GROUP if row.inbox else shard_group(row.channel_id, shards) for row in part.parts}
+        elif isinstance(part, WorkChanged):
+            wanted = {shard_group(change.channel_id, shards) for change in part.changes}
         elif isinstance(part, StreamSignal) and part.event in ("opened", "reset") and not part.inbox:
             wanted = {shard_group(part.channel_id, shards)}
         else:

@@ -17,6 +17,7 @@ from bus import log, services
 from bus.auth.permissions import Actor, table
 from bus.conf.settings import config
 from bus.models import Channel, Client, Grant, Job, Message, Node, Question, Room, Stream
+from bus.notify import dispatch
 from bus.protocol.errors import BusError
 from bus.services import asks, clients, work
 from bus.services.sweeping import sweep_clients
@@ -299,3 +300,16 @@ def test_a_plain_channel_is_not_asked(jobs: Channel) -> None:
 
 
 ADA_ADMIN = Actor(principal="user:1", client_id="ada", admin=True)
+
+
+def test_a_channel_that_goes_tells_of_its_open_questions_in_parts(
+    jobs: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asks, "SWEPT", 2)
+    told: list[int] = []
+    monkeypatch.setattr(dispatch, "notify_on_commit", lambda part: told.append(len(part.questions)))
+    for _ in range(3):
+        services.ask("jobs:new", {}, actor=ADA)
+    with transaction.atomic():
+        asks.end_in(jobs)
+    assert (told, Question.objects.count()) == ([2, 1], 0)
