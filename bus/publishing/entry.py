@@ -88,7 +88,7 @@ def entries(
         elif inbound.asked is not None:
             effect, keys = answer_of(inbound, inbound.asked)
             tail = keys + tail
-        does = effect if ref.work is None else job_of(inbound, ref, effect)
+        does = effect if ref.work is None else job_of(inbound, effect)
         head = frames.message_head(uid, kind, address, sender)
         without = None if private and address.channel == sender else exclude
         made.append(Entry(ref.id, head, tail, uid, kind, sender, key, done, without, ref, message_id, owner, does))

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 from django.utils import timezone
 
-from ..directory.channels import ChannelRef
 from ..log import Entry
 from ..log.effects import Effect
 from ..log.job_effects import NewJob
@@ -20,14 +19,11 @@ from ..protocol.values import moment_of
 LONGEST_DELAY = timedelta(days=366)
 
 
-def job_of(inbound: Inbound, ref: ChannelRef, effect: Effect | None) -> Effect | None:
-    """What a message does in the log of ``ref``, where it may also have an ``effect`` of its own.
+def job_of(inbound: Inbound, effect: Effect | None) -> NewJob:
+    """Return the job that a message to a work channel becomes. ``effect`` is what the message does besides: it may ask.
 
-    In a work channel it becomes a job. Raises ``BusError`` VALIDATION_ERROR for a streamed message there, or for a wrong
-    ``deliver_at``.
+    Raises ``BusError`` VALIDATION_ERROR for a streamed message, or for a wrong ``deliver_at``.
     """
-    if ref.work is None:
-        return effect
     if effect is not None and not isinstance(effect, Asking):
         field = "steer" if inbound.steer is not None else "stream"
         message = "A message of a work channel is a job. It cannot grow, and it steers nothing."
