@@ -138,6 +138,9 @@ const isBusy = (problem) => BUSY_CODES.includes(problem?.code);
 
 const isTransient = (problem) => problem instanceof TimedOut || TRANSIENT_CODES.includes(problem?.code);
 
+const isRefusedForGood = (problem) =>
+  problem instanceof ServerError ? [400, 413].includes(problem.number) : !(problem instanceof ArqonBusError);
+
 const errorText = (problem) =>
   [...String(problem instanceof Error ? problem : ((problem)?.message ?? problem))]
     .slice(0, 2_000)
@@ -2626,13 +2629,29 @@ class JobWorker {
     } catch (problem) {
       if (job.state === "lost" && problem === job.lost.reason) return;
       report(problem);
-      if (job.state !== "claimed") return;
-      const delay = Math.min(LONGEST_DELAY, 1_000 * 2 ** job.attempt);
-      await job._surely(() => job.release({ delay, error: errorText(problem) }));
+      if (job.state === "claimed") await this.#release(job, problem);
       return;
     }
-    if (job.state === "claimed") await job._surely(() => job.done(result));
-    else if (job.state === "lost") throw job.lost.reason;
+    if (job.state === "lost") throw job.lost.reason;
+    if (job.state === "claimed") await this.#done(job, result);
+  }
+
+  async #done(job, result) {
+    try {
+      await job._surely(() => job.done(result));
+    } catch (problem) {
+      if (job.state === "claimed" && problem !== this.claims.line.failure) {
+        if (isRefusedForGood(problem))
+          await job._surely(() => job.reject(`The result was refused. ${errorText(problem)}`));
+        else await this.#release(job, problem);
+      }
+      throw problem;
+    }
+  }
+
+  async #release(job, problem) {
+    const delay = Math.min(LONGEST_DELAY, 1_000 * 2 ** job.attempt);
+    await job._surely(() => job.release({ delay, error: errorText(problem) }));
   }
 }
 
@@ -3688,6 +3707,8 @@ function payloadOf(value) {
   return (isObject ? value : { result: value });
 }
 
+const isUnsendable = (problem) => problem instanceof ServerError || !(problem instanceof ArqonBusError);
+
 class Responder {
   #running = new Set();
   #open = new Set();
@@ -3784,7 +3805,7 @@ class Responder {
         const { code, retryAfter = null } = (problem);
         if (OVER.includes(code)) return;
         if (isTransient(problem) && !this.#deadlines.over(question)) await sleep(delay.pause(retryAfter));
-        else if (problem instanceof ServerError && answer[1] === null) answer = [{}, errorText(problem)];
+        else if (answer[1] === null && isUnsendable(problem)) answer = [{}, errorText(problem)];
         else throw problem;
       }
     }

@@ -162,6 +162,13 @@ export const isBusy = (problem) => BUSY_CODES.includes(problem?.code);
 export const isTransient = (problem) => problem instanceof TimedOut || TRANSIENT_CODES.includes(problem?.code);
 
 /**
+ * Whether a value can never be sent: it is no JSON, or the server refuses it.
+ * @param {unknown} problem
+ */
+export const isRefusedForGood = (problem) =>
+  problem instanceof ServerError ? [400, 413].includes(problem.number) : !(problem instanceof ArqonBusError);
+
+/**
  * A text about a problem of the application that fits into the server's limit.
  * @param {unknown} problem
  */

@@ -1,7 +1,7 @@
 /** Runs a handler for each job of a work channel. */
 
 import { report } from "./application.js";
-import { BusClosed, ConnectionLost, errorText, isTransient } from "./errors.js";
+import { BusClosed, ConnectionLost, errorText, isRefusedForGood, isTransient } from "./errors.js";
 import { Backoff } from "./pacing.js";
 import { sleep } from "./timing.js";
 
@@ -128,12 +128,37 @@ export class JobWorker {
       // The end of the work is no fault of the handler.
       if (job.state === "lost" && problem === job.lost.reason) return;
       report(problem);
-      if (job.state !== "claimed") return;
-      const delay = Math.min(LONGEST_DELAY, 1_000 * 2 ** job.attempt);
-      await job._surely(() => job.release({ delay, error: errorText(problem) }));
+      if (job.state === "claimed") await this.#release(job, problem);
       return;
     }
-    if (job.state === "claimed") await job._surely(() => job.done(result));
-    else if (job.state === "lost") throw job.lost.reason;
+    if (job.state === "lost") throw job.lost.reason;
+    if (job.state === "claimed") await this.#done(job, result);
+  }
+
+  /**
+   * @param {Job} job
+   * @param {unknown} result what its handler returned
+   */
+  async #done(job, result) {
+    try {
+      await job._surely(() => job.done(result));
+    } catch (problem) {
+      if (job.state === "claimed" && problem !== this.claims.line.failure) {
+        // Another attempt would end in the same way.
+        if (isRefusedForGood(problem))
+          await job._surely(() => job.reject(`The result was refused. ${errorText(problem)}`));
+        else await this.#release(job, problem);
+      }
+      throw problem;
+    }
+  }
+
+  /**
+   * @param {Job} job
+   * @param {unknown} problem
+   */
+  async #release(job, problem) {
+    const delay = Math.min(LONGEST_DELAY, 1_000 * 2 ** job.attempt);
+    await job._surely(() => job.release({ delay, error: errorText(problem) }));
   }
 }

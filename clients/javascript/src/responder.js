@@ -2,7 +2,7 @@
 
 import { report } from "./application.js";
 import { Deadlines } from "./deadlines.js";
-import { BusClosed, ServerError, errorText, isTransient } from "./errors.js";
+import { ArqonBusError, BusClosed, ServerError, errorText, isTransient } from "./errors.js";
 import { Backoff, Semaphore } from "./pacing.js";
 import { sleep } from "./timing.js";
 
@@ -24,6 +24,12 @@ export function payloadOf(value) {
   const isObject = typeof value === "object" && !Array.isArray(value);
   return /** @type {JsonObject} */ (isObject ? value : { result: value });
 }
+
+/**
+ * Whether a reply was refused, by the server or because it is no JSON.
+ * @param {unknown} problem
+ */
+const isUnsendable = (problem) => problem instanceof ServerError || !(problem instanceof ArqonBusError);
 
 /** A handler that answers. `bus.answers` makes it. */
 export class Responder {
@@ -141,7 +147,7 @@ export class Responder {
         const { code, retryAfter = null } = /** @type {any} */ (problem);
         if (OVER.includes(code)) return;
         if (isTransient(problem) && !this.#deadlines.over(question)) await sleep(delay.pause(retryAfter));
-        else if (problem instanceof ServerError && answer[1] === null) answer = [{}, errorText(problem)];
+        else if (answer[1] === null && isUnsendable(problem)) answer = [{}, errorText(problem)];
         else throw problem;
       }
     }

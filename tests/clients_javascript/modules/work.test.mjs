@@ -1,26 +1,17 @@
-// Leased work and questions, at a server without sockets.
+// Leased work, at a server without sockets.
 
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 
-import { Asks, asking } from "../../../clients/javascript/src/asks.js";
 import { Claims } from "../../../clients/javascript/src/claims.js";
-import { AskFailed, BusClosed, ClaimLost, ServerError } from "../../../clients/javascript/src/errors.js";
+import { BusClosed, ClaimLost, ServerError } from "../../../clients/javascript/src/errors.js";
 import { JobWorker } from "../../../clients/javascript/src/job-worker.js";
 import { Line } from "../../../clients/javascript/src/line.js";
-import { Message } from "../../../clients/javascript/src/message.js";
 import { Requests } from "../../../clients/javascript/src/requests.js";
-import { Responder, payloadOf } from "../../../clients/javascript/src/responder.js";
+import { quietly, until } from "./waiting.mjs";
 
 const ADDRESS = "jobs:new";
 const settled = () => new Promise(setImmediate);
-
-async function until(condition) {
-  for (const end = Date.now() + 10_000; !condition();) {
-    assert.ok(Date.now() < end, "it did not happen");
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
 
 /** @type {Desk[]} */
 const desks = [];
@@ -130,18 +121,6 @@ class Desk {
 const lost = (why, by = null) =>
   new ClaimLost({ code: "CLAIM_LOST", number: 409, message: "lost", details: [{ claim: "c", why, by, seq: 1 }] });
 
-/** Quiet: what a handler throws is expected. */
-async function quietly(work) {
-  const { reportError } = globalThis;
-  const reported = [];
-  globalThis.reportError = (problem) => reported.push(problem);
-  try {
-    await work(reported);
-  } finally {
-    globalThis.reportError = reportError;
-  }
-}
-
 test("a worker runs at most so many handlers, and what they return is the result", async () => {
   const desk = new Desk();
   await desk.connect();
@@ -244,6 +223,29 @@ test("what a worker could not finish is an error of the bus, and it goes on", as
   await worker.close();
 });
 
+test("a job whose result nobody can take is dead at once, and after another fault it is out again", async () => {
+  const desk = new Desk();
+  await desk.connect();
+  const errors = [];
+  const worker = new JobWorker(desk.claims, ADDRESS, (job) => job.payload.big && 3n, {
+    onError: (problem) => errors.push(problem.code ?? problem.name),
+  });
+  desk.refusals.push(new ServerError({ code: "FRAME_TOO_LARGE", number: 413, message: "It is too large." }));
+  desk.offer({ n: 1 });
+  await until(() => errors.length === 1);
+  desk.offer({ big: true });
+  await until(() => errors.length === 2);
+  desk.refusals.push(new ServerError({ code: "INTERNAL_ERROR", number: 500 }));
+  desk.offer({ n: 3 });
+  await until(() => errors.length === 3);
+  assert.deepEqual(errors, ["FRAME_TOO_LARGE", "TypeError", "INTERNAL_ERROR"]);
+  const [first, second] = desk.said("reject");
+  assert.equal(first.error, "The result was refused. ServerError: FRAME_TOO_LARGE: It is too large.");
+  assert.match(second.error, /BigInt/);
+  assert.equal(desk.said("release")[0].delay, 2);
+  await worker.close();
+});
+
 test("a finish is repeated while the server is busy", async () => {
   const desk = new Desk();
   await desk.connect();
@@ -275,126 +277,4 @@ test("a worker ends with its bus, and with a refusal", async () => {
   desk.close(end);
   await worker.ended;
   assert.equal(worker.failure, end);
-});
-
-// --- questions ---
-
-const reply = (correlation, rest = {}) => ({
-  id: `r-${correlation}`,
-  type: "reply",
-  from: "adder",
-  correlation,
-  ...rest,
-});
-
-test("each reply reaches its own question, once", async () => {
-  const asks = new Asks();
-  const [one, two] = [asks.wait("q1", 1_000), asks.wait("q2", 1_000)];
-  assert.equal(asks.take(reply("q2", { payload: { sum: 2 } })), true);
-  assert.equal(asks.take(reply("q2")), true);
-  assert.equal(asks.take(reply("q3")), false);
-  assert.equal(asks.take({ type: "private", id: "p" }), false);
-  assert.equal((await two).payload.sum, 2);
-  asks.take(reply("q1", { error: "cannot" }));
-  const problem = await one.catch((each) => each);
-  assert.ok(problem instanceof AskFailed);
-  assert.deepEqual([problem.reason, problem.reply.sender], ["cannot", "adder"]);
-});
-
-test("the server says who did not answer in time", async () => {
-  const asks = new Asks();
-  const asked = asks.wait("q1", 1_000);
-  asks.refused({ type: "error", request_id: "q1", code: "ASK_TIMEOUT", details: [{ to: "adder" }] });
-  const problem = await asked.catch((each) => each);
-  assert.deepEqual([problem.code, problem.details[0].to], ["ASK_TIMEOUT", "adder"]);
-});
-
-test("a question goes to one client, or to a work channel", () => {
-  const options = { timeout: 2_500, durable: false };
-  assert.deepEqual(asking({}, "adder", options), { type: "private", to: ["adder"], ask: { timeout: 2.5 } });
-  assert.deepEqual(asking({ type: "event" }, "jobs:new", { ...options, durable: true }), {
-    ...{ type: "event", room: "jobs", channel: "new" },
-    ask: { timeout: 2.5, durable: true },
-  });
-});
-
-test("what a handler returns is the payload of its reply", () => {
-  assert.deepEqual(
-    [payloadOf(undefined), payloadOf({ a: 1 }), payloadOf("a"), payloadOf([1])],
-    [{}, { a: 1 }, { result: "a" }, { result: [1] }],
-  );
-});
-
-/** The questions `seqs` and what a responder did with them. */
-function responding(handler, { asked = new Date(), refusals = [], now = null } = {}) {
-  const [replies, reached] = [[], []];
-  const questions = [1, 2, 3].map(
-    (seq) =>
-      new Message({
-        ...{ id: `arq_${seq}`, type: "private", room: "pm", channel: "me", from: "asker", seq, payload: { seq } },
-        ...(seq === 2 ? {} : { ask: { timeout: 20 }, reply_to: "asker", correlation: `q${seq}` }),
-        timestamp: asked.toISOString(),
-      }),
-  );
-  const inbox = {
-    position: null,
-    async *[Symbol.asyncIterator]() {
-      for (const each of questions) {
-        inbox.position = { seq: each.seq, epoch: "a" };
-        yield each;
-      }
-    },
-  };
-  const responder = new Responder(inbox, handler, {
-    concurrency: 2,
-    marks: { reached: ({ seq }) => reached.push(seq), close: () => {} },
-    reply: async (question, payload, error) => {
-      if (refusals.length) throw new ServerError({ code: refusals.shift(), number: 409 });
-      replies.push([question.id, payload, error]);
-    },
-    ping: async () => ({ timestamp: (now ?? new Date()).toISOString() }),
-    onError: assert.fail,
-  });
-  return { responder, replies, reached };
-}
-
-test("a responder answers questions only, and marks what is dealt with", async () => {
-  let free;
-  const held = new Promise((resolve) => (free = resolve));
-  const { responder, replies, reached } = responding(async ({ payload }) => {
-    if (payload.seq === 1) await held;
-    return payload.seq * 10;
-  });
-  await until(() => replies.length === 1);
-  // The first question is open, so nothing behind it counts.
-  assert.deepEqual(reached, []);
-  free();
-  await responder.ended;
-  assert.deepEqual(replies, [
-    ["arq_3", { result: 30 }, null],
-    ["arq_1", { result: 10 }, null],
-  ]);
-  assert.equal(reached.at(-1), 3);
-});
-
-test("the asker gets the error of the handler, and an old question is passed over", async () => {
-  await quietly(async () => {
-    const { responder, replies } = responding(() => {
-      throw new RangeError("too much");
-    });
-    await responder.ended;
-    assert.deepEqual(replies[0], ["arq_1", {}, "RangeError: too much"]);
-  });
-  const { responder, replies, reached } = responding(() => 1, { asked: new Date(Date.now() - 3_600_000) });
-  await responder.ended;
-  assert.deepEqual([replies, reached.at(-1)], [[], 3]);
-  const open = responding(() => 1, { asked: new Date(0), now: new Date(10_000) });
-  await open.responder.ended;
-  assert.equal(open.replies.length, 2);
-});
-
-test("a question that has ended needs no reply, and one that does not fit gets the error", async () => {
-  const { responder, replies } = responding(() => 1, { refusals: ["QUESTION_ENDED", "FRAME_TOO_LARGE"] });
-  await responder.ended;
-  assert.deepEqual(replies, [["arq_3", {}, "ServerError: FRAME_TOO_LARGE"]]);
 });
