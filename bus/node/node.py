@@ -316,6 +316,7 @@ class Node:
         runtime.stop_repeating()
         self.rights.stop()
         self.streams.stop()
+        self.questions.stop()
         await drain.within(1.0, drain.clear_presence(runtime, self.announcer, self.notices), "presence")
         self.notices.stop()
         self.work.stop()

@@ -75,6 +75,12 @@ class Questions:
         self._set_timer()
         self._runtime.spawn(self._look_now())
 
+    def stop(self) -> None:
+        """Look at no more deadlines. The other processes do."""
+        self._deadlines.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
     async def _look_now(self) -> None:
         try:
             await self.look()
