@@ -120,6 +120,7 @@ def sweep_inboxes(age: float) -> int:
             channel = abandoned.select_for_update(of=("self",), skip_locked=True).filter(pk=key).first()
             if channel is not None and (gone or not Client.objects.filter(client_id=name).exists()):
                 remove(channel)
+                # The client keeps its open questions and its jobs: without its proof nobody gets a generated id.
                 rows = Client.objects.filter(pk__in=[client.pk for client in gone])
                 rows.exclude(principal="").delete()  # Anonymous clients are removed later (`sweep_clients`).
                 rows.update(inbox_epoch=new_epoch())

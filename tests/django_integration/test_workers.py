@@ -59,6 +59,22 @@ def test_the_result_of_the_function_ends_the_job() -> None:
     assert job().client_id.startswith("worker-")
 
 
+def test_a_claim_that_is_refused_for_a_while_does_not_end_the_command(settings: Any) -> None:
+    services.publish_all([(NEW, {})] * 3)
+    done: list[int] = []
+
+    @work_on("jobs:new")
+    def first(job: workers.Job) -> None:
+        name = Job.objects.get(seq=job.seq).client_id
+        services.claim_jobs(NEW, actor=as_worker(name))
+        settings.ARQONBUS = {**settings.ARQONBUS, "claims": 1}
+        done.append(job.seq)
+
+    said = io.StringIO()
+    call_command("runworkers", until_empty=True, stdout=io.StringIO(), stderr=said)
+    assert (done, said.getvalue()) == ([1], "You have 1 jobs, which is the limit. End one first.\n")
+
+
 def test_the_function_and_the_end_of_its_job_are_one_transaction() -> None:
     services.publish(NEW, {"n": 1})
 

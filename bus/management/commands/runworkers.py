@@ -102,3 +102,8 @@ class Command(StoreCommand):
             self.stderr.write(database.in_words(problem))
             connection.close()
             return False
+        except BusError as problem:
+            if not problem.kind.retry:
+                raise
+            self.stderr.write(problem.message)
+            return False
