@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from ..auth.permissions import Actor
 from ..models import Job, Message
+from ..protocol.errors import BusError
 from ..protocol.names import Address, parse_address
 from ..services import work
 from .base import DOOR, InputFilter, ReadOnlyAdmin, actor_of, counted, list_link, pretty, readable_channels
@@ -85,11 +86,18 @@ class JobAdmin(ReadOnlyAdmin[Job]):
         self._each(request, queryset, work.discard, "discarded")
 
     def _each(self, request: HttpRequest, jobs: QuerySet[Job], act: Callable[..., object], what: str) -> None:
+        """Call ``act`` for each job. Those that refuse it stay as they are."""
         actor: Actor = actor_of(request)
-        rows = list(jobs.select_related("channel__room").order_by("id"))
-        for job in rows:
-            act(actor, Address(job.channel.room.name, job.channel.name), job.seq, door=DOOR)
-        self.message_user(request, f"{counted(len(rows), 'job')} {'is' if len(rows) == 1 else 'are'} {what}.")
+        done, refused = 0, ""
+        for job in jobs.select_related("channel__room").order_by("id"):
+            try:
+                act(actor, Address(job.channel.room.name, job.channel.name), job.seq, door=DOOR)
+                done += 1
+            except BusError as problem:
+                refused = problem.message
+        self.message_user(request, f"{counted(done, 'job')} {'is' if done == 1 else 'are'} {what}.", messages.SUCCESS)
+        if refused:
+            self.message_user(request, refused, messages.WARNING)
 
     def has_manage_permission(self, request: HttpRequest) -> bool:
         """Allow the actions to whoever may change jobs."""

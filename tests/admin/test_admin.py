@@ -19,7 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from bus.models import AccessToken, AuditEntry, Channel, Client, Grant, Job, Membership, Message, Node, Room
-from bus.services import claim_jobs, publish, reject_job, send_private
+from bus.services import claim_jobs, finish_job, publish, reject_job, send_private
 from bus.services.tokens import create as create_token
 from tests.admin.conftest import PASSWORD, Pages
 from tests.conftest import Connect
@@ -453,7 +453,14 @@ def test_jobs_are_found_retried_and_discarded(browser: Browser) -> None:
     browser.post("/admin/bus/job/", {"action": "retry", "_selected_action": [dead.pk]})
     assert list(Job.objects.values_list("state", flat=True)) == ["ready", "ready"]
     browser.post("/admin/bus/job/", {"action": "discard", "_selected_action": keys})
-    assert list(Job.objects.values_list("state", flat=True)) == ["discarded", "discarded"]
+    assert [job.state for job in Job.objects.order_by("seq")] == ["discarded", "discarded"]
     assert audit()[0][:2] == ("admin", "discard_job")
+    publish("jobs:new", message="z")
+    finish_job(claim_jobs("jobs:new").claims[0].claim)
+    keys.insert(1, Job.objects.get(seq=3).pk)
+    page = browser.post("/admin/bus/job/", {"action": "retry", "_selected_action": keys}, follow=True)
+    assert "2 jobs are ready again." in told(page)
+    assert "The job is done." in told(page)
+    browser.post("/admin/bus/job/", {"action": "discard", "_selected_action": keys})
     staff("view_job", "change_job").post("/admin/bus/job/", {"action": "retry", "_selected_action": keys})
-    assert list(Job.objects.values_list("state", flat=True)) == ["discarded", "discarded"]
+    assert [job.state for job in Job.objects.order_by("seq")] == ["discarded", "discarded", "done"]
