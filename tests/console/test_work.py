@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from playwright.async_api import Page, expect
 
 import arqonbus
 from tests.harness.server import BusServer
+from tests.harness.waiting import wait_for
 
 from .conftest import Connect, OpenConsole
 
@@ -115,16 +114,13 @@ async def test_what_is_new_is_counted_until_the_visitor_looks_also_after_a_reloa
     await search.fill(fresh_room)
     await expect(row).to_have_attribute("aria-current", "page")
 
-    async def marked() -> None:
-        while True:
-            rows = (await reader._command("list_channels", {"room": fresh_room}))["channels"]
-            if any(each["channel"] == "news" and each.get("unread") == 0 for each in rows):
-                return
-            await asyncio.sleep(0.1)
-
     reader = await client(server, client_id=f"reader-{fresh_room}", token=token)
-    async with asyncio.timeout(20):
-        await marked()
+
+    async def marked() -> bool:
+        rows = (await reader._command("list_channels", {"room": fresh_room}))["channels"]
+        return any(each["channel"] == "news" and each.get("unread") == 0 for each in rows)
+
+    await wait_for(marked, "the page marks what is in sight", deadline=20)
     await opened.go(f"messages/{fresh_room}:other")
     await page.reload()
     await search.fill(fresh_room)
