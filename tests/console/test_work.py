@@ -85,6 +85,24 @@ async def test_what_becomes_of_jobs_is_a_line_of_the_timeline_and_no_message(
     await expect(pane.locator(".json")).to_contain_text('"n": 1')
 
 
+async def test_a_queue_that_was_left_before_it_began_asks_for_nothing(
+    console: OpenConsole, shared_server: BusServer
+) -> None:
+    page = await (await console(shared_server)).open("messages")
+    asked = await page.evaluate(
+        """async () => {
+            const { Queue } = await import("/static/arqonbus/console/views/messages/queue.js");
+            let asked = 0;
+            const bus = { connected: true, workOverview: async () => Promise.reject(new Error(`${(asked += 1)}`)) };
+            const queue = new Queue({ session: { bus } }, "jobs:new", {});
+            queue.close();
+            queue.start();
+            return asked;
+        }"""
+    )
+    assert asked == 0
+
+
 async def test_a_visitor_without_the_right_sees_the_queue_and_no_button(
     console: OpenConsole, client: Connect, shared_server: BusServer, fresh_room: str
 ) -> None:

@@ -22,6 +22,7 @@ export class Queue {
   overview = null;
   /** @type {{ now: () => unknown, stop: () => void } | null} */
   #loop = null;
+  #over = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #soon;
   /** What the pane shows and since when, so that it is not drawn anew without a reason. */
@@ -62,12 +63,14 @@ export class Queue {
 
   /** The channel is a work channel: show its figures from now on. */
   start() {
-    if (this.#loop) return;
+    // The page may learn about the channel when the visitor is elsewhere already.
+    if (this.#loop || this.#over) return;
     this.element.hidden = false;
     this.#loop = repeat(() => this.#load(), PAUSE);
   }
 
   close() {
+    this.#over = true;
     clearTimeout(this.#soon);
     this.#loop?.stop();
     this.#loop = null;
