@@ -156,11 +156,9 @@ class QuestionBatch:
                     to=asking.to,
                     client_id=asking.client_id,
                     principal=asking.principal,
-                    rest=asking.rest,
                     correlation=asking.correlation,
                     request_id=asking.request_id,
                     trace=asking.trace,
-                    durable=asking.durable,
                     asked_at=Now(),
                     deadline=Now() + timedelta(seconds=asking.timeout),
                 )

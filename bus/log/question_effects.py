@@ -11,15 +11,12 @@ from .effects import Effect
 class Asking(Effect):
     """The entry's message asks a question, whose name is the entry's ``uid``.
 
-    ``to`` is the client that may reply; empty for a work channel. ``client_id`` and ``principal`` are the asker's. ``rest``
-    says that no connection takes the reply. The question ends ``timeout`` seconds after its transaction. ``correlation``,
-    ``request_id`` and ``trace`` are kept for the reply, and for the error at the deadline. ``most`` is how many open questions
-    the asker may have; 0 means no limit.
+    ``to`` is the client that may reply; empty for a work channel. ``client_id`` and ``principal`` are the asker's. The
+    question ends ``timeout`` seconds after its transaction. ``correlation``, ``request_id`` and ``trace`` are kept for the
+    reply, and for the error at the deadline. ``most`` is how many open questions the asker may have; 0 means no limit.
     """
 
-    __slots__ = (
-        "client_id", "correlation", "durable", "most", "principal", "request_id", "rest", "timeout", "to", "trace",
-    )  # fmt: skip
+    __slots__ = ("client_id", "correlation", "most", "principal", "request_id", "timeout", "to", "trace")
 
     def __init__(
         self,
@@ -29,8 +26,6 @@ class Asking(Effect):
         *,
         timeout: float,
         correlation: str,
-        durable: bool = False,
-        rest: bool = False,
         request_id: str = "",
         trace: str = "",
         most: int = 0,
@@ -41,8 +36,6 @@ class Asking(Effect):
         self.principal = principal
         self.timeout = timeout
         self.correlation = correlation
-        self.durable = durable
-        self.rest = rest
         self.request_id = request_id
         self.trace = trace
         self.most = most

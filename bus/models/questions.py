@@ -23,15 +23,11 @@ class Question(models.Model):
     to = models.CharField(max_length=64, blank=True, default="")
     client_id = models.CharField(max_length=64)
     principal = models.CharField(max_length=128, blank=True, default="")
-    # The asker has no connection that takes the reply. It asks for it.
-    rest = models.BooleanField(default=False)
     correlation = models.CharField(max_length=160)
     # The id that the asker gave its frame, for the error that it gets at the deadline.
     request_id = models.CharField(max_length=128, blank=True, default="")
     # The keys of the trace context, which the reply gets where it has none of its own.
     trace = models.TextField(blank=True, default="")
-    # The reply may come from a client that connects later.
-    durable = models.BooleanField(default=False)
     deadline = models.DateTimeField()
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
     # The reply in the asker's inbox.

@@ -41,8 +41,6 @@ def question_of(inbound: Inbound, ask: Ask, refs: Sequence[ChannelRef], asker: O
         asker.principal,
         timeout=ask.timeout,
         correlation=ask.correlation or inbound.id or uid,
-        durable=ask.durable,
-        rest=asker.rest,
         request_id=inbound.id or "",
         trace=inbound.trace.decode(),
         most=0 if asker.unlimited else settings.asks,

@@ -19,7 +19,7 @@ LANDED = {
     "bus/migrations/0005_audit_principal.py": "b72961d65ca83a47",
     "bus/migrations/0006_help_texts_in_plain_english.py": "a8e60e3c3d1d17f9",
     "bus/migrations/0007_streamed_messages.py": "e6b99c2a373831ce",
-    "bus/migrations/0008_durable_agents.py": "b7b33e81ef515ca6",
+    "bus/migrations/0008_durable_agents.py": "6a224c6f84b63357",
 }
 
 
