@@ -39,6 +39,9 @@ LONGEST_DELAY = 3600.0
 #: What a renewal says if the claim does not come back.
 GONE = frozenset({ErrorCode.CLAIM_LOST, ErrorCode.CLAIM_NOT_FOUND})
 
+#: What a result is refused with. Another attempt would end in the same way.
+UNSENDABLE = frozenset({ErrorCode.VALIDATION_ERROR, ErrorCode.FRAME_TOO_LARGE})
+
 
 class Rejected(Exception):
     """Raise this in a worker for a job that nobody can do. Its text is the error of the job."""
@@ -108,7 +111,7 @@ def _do(registered: Registered, claim: Claim, actor: Actor) -> None:
     try:
         with _renewed(claim, actor), transaction.atomic():
             result = registered.function(job)
-            finish_job(claim.claim, result, actor=actor)
+            _finish(claim, result, actor)
     except Rejected as problem:
         why = str(problem)
         _end(registered, job, lambda: reject_job(claim.claim, error=why, actor=actor))
@@ -121,6 +124,16 @@ def _do(registered: Registered, claim: Claim, actor: Actor) -> None:
         _log(registered, job, "failed", f"{type(problem).__name__}\n{where}".rstrip())
         delay, error = min(2.0**claim.attempt, LONGEST_DELAY), f"{type(problem).__name__}: {problem}"
         _end(registered, job, lambda: release_job(claim.claim, delay=delay, error=error, actor=actor))
+
+
+def _finish(claim: Claim, result: Any, actor: Actor) -> None:
+    """End a job as done. Raises ``Rejected`` for a result that no attempt can send, and ``BusError``."""
+    try:
+        finish_job(claim.claim, result, actor=actor)
+    except BusError as problem:
+        if problem.code not in UNSENDABLE:
+            raise
+        raise Rejected(f"The result was refused. {problem}") from problem
 
 
 def _end(registered: Registered, job: Job, end: Callable[[], object]) -> None:

@@ -142,17 +142,26 @@ def test_a_renewal_that_fails_for_a_moment_is_tried_again_until_the_claim_is_los
     assert asked == said
 
 
-def test_a_rejected_job_is_dead_and_an_unwritable_result_is_a_failure() -> None:
+@pytest.mark.parametrize("result", [object(), "x" * 200_000], ids=["no JSON", "too large"])
+def test_a_result_that_can_never_be_sent_ends_the_job_and_leaves_nothing_of_its_function(result: Any) -> None:
     services.publish(NEW, {"n": 1})
 
-    def unwritable(job: workers.Job) -> Any:
-        return object()
+    def unsendable(job: workers.Job) -> Any:
+        Room.objects.create(name="half")
+        return result
+
+    assert once(unsendable)
+    (failure,) = job().errors
+    assert (job().state, failure["error"].startswith("The result was refused. ")) == ("dead", True)
+    assert not Room.objects.filter(name="half").exists()
+
+
+def test_a_rejected_job_is_dead() -> None:
+    services.publish(NEW, {"n": 1})
 
     def rejects(job: workers.Job) -> None:
         raise Rejected("not a number")
 
-    assert once(unwritable)
-    Job.objects.update(due_at="2020-01-01T00:00:00Z")
     assert once(rejects)
     assert (job().state, job().errors[-1]["error"]) == ("dead", "not a number")
     assert not once(rejects)
