@@ -22,8 +22,8 @@ from ..protocol.limits import holder_of
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_name
 from ..protocol.routing import channel_not_found
 
-JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE = "join", "publish", "history", "presence", "manage"
-ACTIONS = (JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE)
+JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE, DECIDE = "join", "publish", "history", "presence", "manage", "decide"
+ACTIONS = (JOIN, PUBLISH, HISTORY, PRESENCE, MANAGE, DECIDE)
 
 #: In a pattern: the caller, by its :attr:`Actor.own_name`.
 ME = "{me}"
@@ -238,7 +238,7 @@ def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Se
 
     The checks in their order: the scopes of a token bound it. Only the owner reads an inbox, and no admin does. Admins may do
     everything else. A rule that denies wins over rules that allow. Without a rule, public rooms allow everything but
-    managing, private rooms allow nothing, and everybody may write to an inbox.
+    managing and deciding, private rooms allow nothing, and everybody may write to an inbox.
     """
     if actor.scopes is not None and action not in actor.scopes:
         return False
@@ -257,7 +257,7 @@ def can(actor: Actor, action: str, address: Address, *, private: bool, rules: Se
             allowed = True
     if allowed is not None:
         return allowed
-    if action == MANAGE:
+    if action in (MANAGE, DECIDE):
         return False
     if inbox:
         return True

@@ -7,7 +7,10 @@ moves it. Its lock on the row gives the messages of many writers one order (docs
 from __future__ import annotations
 
 from .access import AccessChange, AccessToken, Grant, UsedTicket
+from .amendments import Amendment, Erasure
 from .clients import Client, Membership, Node
+from .decisions import Decision
+from .handlers import Handler, HandlerPosition
 from .log import Channel, Message, PublishKey, Room, validate_name
 from .marks import Mark
 from .questions import Question
@@ -19,11 +22,16 @@ from .work import Job
 __all__ = [
     "AccessChange",
     "AccessToken",
+    "Amendment",
     "AuditEntry",
     "Channel",
     "Client",
     "Counter",
+    "Decision",
+    "Erasure",
     "Grant",
+    "Handler",
+    "HandlerPosition",
     "Job",
     "Mark",
     "Membership",

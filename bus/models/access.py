@@ -72,6 +72,7 @@ class Grant(models.Model):
         HISTORY = "history", "read history"
         PRESENCE = "presence", "see members"
         MANAGE = "manage", "manage"
+        DECIDE = "decide", "decide"
         ANY = "*", "everything"
 
     subject = models.CharField(max_length=16, choices=Subject)

@@ -51,6 +51,11 @@ class Channel(models.Model):
         INBOX = "inbox", "inbox"
         EVERYONE = "everyone", "everybody"
 
+    class Presence(models.TextChoices):
+        NAMES = "names", "names"
+        COUNTS = "counts", "counts"
+        NONE = "none", "nothing"
+
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="channels")
     name = models.CharField(max_length=64)
     kind = models.CharField(max_length=8, choices=Kind, default=Kind.CHANNEL, editable=False)
@@ -71,6 +76,13 @@ class Channel(models.Model):
         null=True,
         blank=True,
         help_text='Each message goes to one worker. The rule, such as {"lease": 30, "attempts": 5}. Empty: to all members.',
+    )
+    presence = models.CharField(  # noqa: DJ001 - null: nothing was chosen.
+        max_length=6,
+        choices=Presence,
+        null=True,
+        blank=True,
+        help_text="What members learn of one another: names, only how many they are, or nothing. Empty: names.",
     )
     hardcoded = models.BooleanField(default=False, editable=False)
     auto_created = models.BooleanField(default=False, editable=False)
@@ -121,6 +133,8 @@ class Message(models.Model):
     sender = models.CharField(max_length=64)
     created_at = models.DateTimeField(db_index=True)
     frame = models.TextField()
+    # How many handlers, one after the other, led to the message. Handlers that publish to one another are stopped by it.
+    hops = models.PositiveSmallIntegerField(default=0, db_default=0, editable=False)
 
     class Meta:
         ordering = ["-id"]

@@ -7,7 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.auth.permissions import ACTIONS, HISTORY, JOIN, MANAGE, PRESENCE, PUBLISH, SYSTEM, Actor, Rule, can, require
+from bus.auth.permissions import (
+    ACTIONS,
+    DECIDE,
+    HISTORY,
+    JOIN,
+    MANAGE,
+    PRESENCE,
+    PUBLISH,
+    SYSTEM,
+    Actor,
+    Rule,
+    can,
+    require,
+)
 from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.names import EVERYONE, Address
 
@@ -103,7 +116,7 @@ def test_without_rules_public_rooms_are_open_and_private_ones_closed(
     actor: Actor, action: str, address: Address, private: bool
 ) -> None:
     within = actor.scopes is None or action in actor.scopes
-    open_to_all = action != MANAGE and not private
+    open_to_all = action not in (MANAGE, DECIDE) and not private
     assert can(actor, action, address, private=private, rules=()) is (within and (actor.admin or open_to_all))
 
 
