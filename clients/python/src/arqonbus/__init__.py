@@ -20,6 +20,7 @@ from .answers import Answer
 from .backoff import Backoff
 from .bus import Bus
 from .connecting import connect
+from .decisions import Decision
 from .errors import (
     ArqonBusError,
     AskFailed,
@@ -29,8 +30,10 @@ from .errors import (
     ClosedByServer,
     ConnectionFailed,
     ConnectionLost,
+    DecisionEnded,
     IdentityInUse,
     NoResponder,
+    RejectedBefore,
     ServerError,
     StreamEnded,
     StreamLost,
@@ -56,6 +59,8 @@ __all__ = [
     "ClosedByServer",
     "ConnectionFailed",
     "ConnectionLost",
+    "Decision",
+    "DecisionEnded",
     "IdentityInUse",
     "Job",
     "Message",
@@ -63,6 +68,7 @@ __all__ = [
     "Page",
     "Position",
     "Receipt",
+    "RejectedBefore",
     "ServerError",
     "State",
     "Steer",

@@ -14,6 +14,7 @@ from .asking import Asking
 from .backoff import Backoff
 from .claims import Claims
 from .commands import Joined
+from .deciding import Deciding
 from .errors import BusClosed
 from .growing import Growing
 from .heard import Heard, joinable
@@ -35,7 +36,7 @@ from .working import Working
 PARTING = 3.0
 
 
-class Bus(Streaming, Working, Asking, Presence):
+class Bus(Streaming, Working, Asking, Deciding, Presence):
     """A client of the bus. :func:`arqonbus.connect` returns it. Use it in one event loop."""
 
     def __init__(

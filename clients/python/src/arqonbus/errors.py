@@ -15,10 +15,11 @@
         ├── Unauthenticated (401)
         ├── Forbidden (403)         OriginRefused, Revoked
         ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound, StreamNotFound,
-        │                           ClaimNotFound, NoResponder, QuestionNotFound
+        │                           ClaimNotFound, NoResponder, QuestionNotFound, DecisionNotFound
         ├── MethodNotAllowed (405), NotAcceptable (406)     over HTTP only
         ├── Conflict (409)          RoomExists, ChannelExists, ChannelNotEmpty, ChannelProtected, NotAMember, ClientIdInUse,
-        │                           StreamGap, StreamEnded, StreamLost, ClaimLost, QuestionEnded, …
+        │                           StreamGap, StreamEnded, StreamLost, ClaimLost, QuestionEnded, DecisionEnded,
+        │                           RejectedBefore, AlreadyUsed, …
         ├── FrameTooLarge (413), UnsupportedMediaType (415)
         ├── TooMuch (429)           RateLimited, LimitReached, Busy, TooSlow
         ├── ServerFault (5xx)       InternalError, Unavailable, OutcomeUnknown, Restarting
@@ -162,6 +163,12 @@ class QuestionNotFound(NotFound):
         return str(self.first_detail.get("message") or "")
 
 
+class DecisionNotFound(NotFound):
+    """There is no such decision for this client."""
+
+    code = "DECISION_NOT_FOUND"
+
+
 class RoomExists(Conflict):
     """The room already exists."""
 
@@ -253,6 +260,39 @@ class QuestionEnded(Conflict):
 
     def _faults(self) -> str:
         return str(self.first_detail.get("state") or "")
+
+
+class DecisionEnded(Conflict):
+    """The decision was made before, or withdrawn, or its time is over. ``details`` has its state, by whom and when."""
+
+    code = "DECISION_ENDED"
+
+    @property
+    def by(self) -> str | None:
+        """Who decided, if somebody did."""
+        by = self.first_detail.get("by")
+        return by if isinstance(by, str) and by else None
+
+    def _faults(self) -> str:
+        return " ".join(filter(None, (str(self.first_detail.get("state") or ""), self.by and f"by {self.by}")))
+
+
+class RejectedBefore(Conflict):
+    """A person said no to the same action with the same args within the last hour."""
+
+    code = "REJECTED_BEFORE"
+
+    @property
+    def decision(self) -> str | None:
+        """The name of the decision that was rejected."""
+        decision = self.first_detail.get("decision")
+        return decision if isinstance(decision, str) else None
+
+
+class AlreadyUsed(Conflict):
+    """The decision was used before, so its action is not to be done again."""
+
+    code = "ALREADY_USED"
 
 
 class RateLimited(TooMuch):

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
-from . import bus as buses
 from . import messages, work
-from .blocking import Loop
 from .errors import AskFailed
 from .marks import Marked
+from .sync_decisions import Deciding
 from .sync_jobs import Work
 from .sync_messages import Answer, Message, blocking
 
 H = TypeVar("H", bound=Callable[[Message | Answer], Any])
 
 
-class Agent:
+class Agent(Deciding):
     """What workers and agents do on the bus."""
-
-    _loop: Loop
-    _inner: buses.Bus
 
     # --- marks ----------------------------------------------------------------------------------------------------------
 
