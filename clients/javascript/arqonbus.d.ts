@@ -434,6 +434,67 @@ export interface WorkOverview {
   manage?: boolean;
 }
 
+/** What a person may answer. */
+export type DecisionAnswer = "approve" | "edit" | "reject" | "respond";
+export type DecisionState = "pending" | "approved" | "edited" | "rejected" | "responded" | "expired" | "cancelled";
+
+/** A question to people, as the server has it. */
+export interface Decision {
+  /** Its name. */
+  decision: string;
+  room: string;
+  channel: string;
+  key: string;
+  title: string;
+  action: string;
+  /** After an `edit` those of the person. */
+  args: JsonObject;
+  /** Those that were asked for. */
+  asked_args: JsonObject;
+  allow: DecisionAnswer[];
+  schema: JsonObject | null;
+  state: DecisionState;
+  answer: DecisionAnswer | null;
+  comment: string;
+  /** The client that asks. */
+  asker: string;
+  /** Who decided. */
+  by: string | null;
+  created_at: string;
+  expires_at: string;
+  ended_at: string | null;
+  consumed_at: string | null;
+  may_decide?: boolean;
+}
+
+export interface DecisionOptions {
+  /** Names the question among your own. */
+  key: string;
+  /** What people read. */
+  title: string;
+  /** What you will do, with `args`. */
+  action: string;
+  args?: JsonObject;
+  /** `["approve", "reject"]` by default. */
+  allow?: DecisionAnswer[];
+  /** A JSON schema of edited args. */
+  schema?: JsonObject;
+  /** After how many milliseconds it ends without an answer. An hour by default. */
+  expires?: number;
+  /** How it ends then. `"reject"` by default. */
+  onExpiry?: "reject" | "approve" | "none";
+}
+
+export interface DecisionFilter {
+  address?: string;
+  room?: string;
+  state?: DecisionState;
+  /** Only your own questions. */
+  mine?: boolean;
+  /** Only those that you may decide now. */
+  toDecide?: boolean;
+}
+
 export interface AskOptions extends Pick<PublishOptions, "payload" | "metadata" | "id" | "type"> {
   /** How long the other side has. 30,000 by default. */
   timeout?: number;
@@ -697,6 +758,24 @@ export declare class Bus {
     payload?: JsonObject,
     options?: { error?: string | null; id?: string },
   ): Promise<Receipt>;
+  /** Ask people to decide, and wait until one of them has, also across breaks and restarts. */
+  decideByHuman(address: string, options: DecisionOptions & { timeout?: number | null }): Promise<Decision>;
+  /** Ask people to decide. Resolves with the pending decision. */
+  requestDecision(address: string, options: DecisionOptions): Promise<Decision>;
+  /** A decision once it has ended, or as it is after `wait` milliseconds, at most 25,000. */
+  awaitDecision(decision: string | Decision, options?: { wait?: number }): Promise<Decision>;
+  /** The first answer counts. */
+  decide(
+    decision: string | Decision,
+    answer: DecisionAnswer,
+    options?: { args?: JsonObject; comment?: string },
+  ): Promise<Decision>;
+  /** Withdraw a question. */
+  cancelDecision(decision: string | Decision): Promise<Decision>;
+  /** Use a decision of your own, once. */
+  consumeDecision(decision: string | Decision): Promise<Decision>;
+  /** The decisions that you may see, the newest first. */
+  listDecisions(filter?: DecisionFilter): AsyncGenerator<Decision, void, undefined>;
   /** Say what this client is doing. What is not given is cleared. */
   setStatus(options?: StatusOptions): Promise<void>;
 

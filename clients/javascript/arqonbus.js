@@ -2532,251 +2532,6 @@ class Claims {
   }
 }
 
-// --- job-worker.js ---
-
-const LONGEST_DELAY = 300_000;
-const BUSY = "LIMIT_REACHED";
-
-function giveBack(jobs) {
-  for (const job of jobs) job._surely(() => job.release()).catch(() => {});
-}
-
-class JobWorker {
-  #running = new Set();
-  #delay = new Backoff();
-  #close = () => {};
-  #closing = new Promise((resolve) => (this.#close = resolve));
-
-  constructor(claims, address, handler, { concurrency = 1, wait = 25_000, onError }) {
-    if (!(Number.isInteger(concurrency) && concurrency >= 1)) throw new RangeError("`concurrency` must be 1 or more.");
-    if (typeof handler !== "function") throw new TypeError("A handler is a function: `bus.work(address, (job) => …)`.");
-    this.claims = claims;
-    this.address = address;
-    this.handler = handler;
-    this.concurrency = concurrency;
-    this.wait = wait;
-    this.onError = onError;
-    this.failure = null;
-    this.closed = false;
-    this.ended = this.#run();
-  }
-
-  get running() {
-    return this.#running.size;
-  }
-
-  async close() {
-    this.closed = true;
-    this.#close();
-    await Promise.all(this.#running);
-  }
-
-  async #run() {
-    try {
-      while (!this.closed) await this.#claimOnce();
-    } catch (problem) {
-      this.failure = problem;
-      this.closed = true;
-      if (!(problem instanceof BusClosed)) this.onError(problem);
-    }
-    await Promise.all(this.#running);
-  }
-
-  async #claimOnce() {
-    const max = Math.min(100, this.concurrency - this.#running.size);
-    if (max <= 0) {
-      await Promise.race([...this.#running, this.#closing]);
-      return;
-    }
-    const began = performance.now();
-    const claiming = this.claims.claim(this.address, { max, wait: this.wait });
-    let jobs;
-    try {
-      jobs = await Promise.race([claiming, this.#closing.then(() => [])]);
-    } catch (problem) {
-      await this.#refused(problem);
-      return;
-    }
-    if (this.closed) claiming.then(giveBack, () => {});
-    else if (jobs.length) {
-      this.#delay.reset();
-      for (const job of jobs) this.#start(job);
-    } else if (performance.now() - began < this.wait / 2) await this.#pause(null);
-  }
-
-  async #refused(problem) {
-    if (problem === this.claims.line.failure) throw problem;
-    if (problem instanceof ConnectionLost) return;
-    if (!isTransient(problem) && problem?.code !== BUSY) throw problem;
-    await this.#pause(problem.retryAfter ?? null);
-  }
-
-  async #pause(retryAfter) {
-    await Promise.race([sleep(this.#delay.pause(retryAfter)), this.#closing]);
-  }
-
-  #start(job) {
-    const running = this.#handle(job)
-      .catch((problem) => problem instanceof BusClosed || this.onError(problem))
-      .then(() => void this.#running.delete(running));
-    this.#running.add(running);
-  }
-
-  async #handle(job) {
-    let result;
-    try {
-      result = await this.handler(job, this);
-    } catch (problem) {
-      if (job.state === "lost" && problem === job.lost.reason) return;
-      report(problem);
-      if (job.state === "claimed") await this.#release(job, problem);
-      return;
-    }
-    if (job.state === "lost") throw job.lost.reason;
-    if (job.state === "claimed") await this.#done(job, result);
-  }
-
-  async #done(job, result) {
-    try {
-      await job._surely(() => job.done(result));
-    } catch (problem) {
-      if (job.state === "claimed" && problem !== this.claims.line.failure) {
-        if (isRefusedForGood(problem))
-          await job._surely(() => job.reject(`The result was refused. ${errorText(problem)}`));
-        else await this.#release(job, problem);
-      }
-      throw problem;
-    }
-  }
-
-  async #release(job, problem) {
-    const delay = Math.min(LONGEST_DELAY, 1_000 * 2 ** job.attempt);
-    await job._surely(() => job.release({ delay, error: errorText(problem) }));
-  }
-}
-
-// --- marks.js ---
-
-class Marks {
-  #kept = new Map();
-  #readers = new Map();
-  #refused = new Map();
-  #sending = new Map();
-
-  constructor(send, onError) {
-    this.send = send;
-    this.onError = onError;
-  }
-
-  learn(address, { seq, epoch }) {
-    this.#kept.set(address, { seq, epoch: epoch ?? null });
-  }
-
-  get(address) {
-    return this.#kept.get(address) ?? null;
-  }
-
-  reader(address) {
-    const reader = new MarkReader(this, address);
-    const others = this.#readers.get(address) ?? new Set();
-    if (!others.size) this.#refused.delete(address);
-    this.#readers.set(address, others.add(reader));
-    return reader;
-  }
-
-  remove(reader) {
-    const others = this.#readers.get(reader.address);
-    if (!others?.delete(reader)) return;
-    if (others.size) this.move(reader.address);
-    else this.#readers.delete(reader.address);
-  }
-
-  move(address) {
-    if (this.#sending.has(address) || !this.#due(address)) return;
-    const sending = this.#send(address)
-      .catch((problem) => (problem instanceof BusClosed ? undefined : this.onError(problem)))
-      .finally(() => {
-        this.#sending.delete(address);
-        this.move(address);
-      });
-    this.#sending.set(address, sending);
-  }
-
-  async settled(address) {
-    await this.#sending.get(address);
-  }
-
-  #due(address) {
-    const readers = [...(this.#readers.get(address) ?? [])];
-    if (!readers.length || readers.some((each) => each.place === null)) return null;
-    const places = readers.map((each) => (each.place));
-    const slowest = places.reduce((one, other) => (other.seq < one.seq ? other : one));
-    const [kept, refused] = [this.#kept.get(address), this.#refused.get(address)];
-    if (refused && !isAnotherLog(refused, slowest)) return null;
-    return !kept || isAnotherLog(kept, slowest) || slowest.seq > kept.seq ? slowest : null;
-  }
-
-  async #send(address) {
-    const delay = new Backoff();
-    for (let due; (due = this.#due(address));) {
-      try {
-        const { seq, epoch } = await this.send(address, due);
-        this.learn(address, { seq: Math.max(seq, due.seq), epoch });
-      } catch (problem) {
-        if (!isTransient(problem)) {
-          this.#refused.set(address, due);
-          throw problem;
-        }
-        await sleep(delay.pause((problem).retryAfter ?? null));
-      }
-    }
-  }
-}
-
-class MarkReader {
-  constructor(marks, address) {
-    this.marks = marks;
-    this.address = address;
-    this.place = null;
-  }
-
-  reached(place) {
-    const { place: before } = this;
-    if (before && before.seq >= place.seq && !isAnotherLog(before, place)) return;
-    this.place = { ...place };
-    this.marks.move(this.address);
-  }
-
-  close() {
-    this.marks.remove(this);
-  }
-}
-
-// --- outgoing.js ---
-
-function messageFrame(type, message, { payload, metadata, deliverAt, id = newId() }) {
-  const frame = { type, id };
-  if (message !== null && typeof message === "object") {
-    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
-    frame.payload = message;
-  } else {
-    if (message !== undefined && message !== null) frame.message = message;
-    if (payload !== undefined) frame.payload = payload;
-  }
-  if (metadata !== undefined) frame.metadata = metadata;
-  if (deliverAt !== undefined && deliverAt !== null) frame.deliver_at = sinceTime(deliverAt);
-  return frame;
-}
-
-function addressed(frame, address) {
-  if (address === null || address === undefined) return frame;
-  const [room, channel] = splitAddress(address);
-  if (room === INBOX_ROOM) return Object.assign(frame, { type: "private", to: [channel] });
-  frame.room = room;
-  if (channel !== ALL) frame.channel = channel;
-  return frame;
-}
-
 // --- commands.js ---
 
 class Commands {
@@ -2881,6 +2636,31 @@ class Commands {
   _kept(frame) {
     return new Message(frame);
   }
+}
+
+// --- outgoing.js ---
+
+function messageFrame(type, message, { payload, metadata, deliverAt, id = newId() }) {
+  const frame = { type, id };
+  if (message !== null && typeof message === "object") {
+    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
+    frame.payload = message;
+  } else {
+    if (message !== undefined && message !== null) frame.message = message;
+    if (payload !== undefined) frame.payload = payload;
+  }
+  if (metadata !== undefined) frame.metadata = metadata;
+  if (deliverAt !== undefined && deliverAt !== null) frame.deliver_at = sinceTime(deliverAt);
+  return frame;
+}
+
+function addressed(frame, address) {
+  if (address === null || address === undefined) return frame;
+  const [room, channel] = splitAddress(address);
+  if (room === INBOX_ROOM) return Object.assign(frame, { type: "private", to: [channel] });
+  frame.room = room;
+  if (channel !== ALL) frame.channel = channel;
+  return frame;
 }
 
 // --- outflow.js ---
@@ -3671,6 +3451,313 @@ class Publisher extends Commands {
   }
 }
 
+// --- decisions.js ---
+
+const LONGEST_WAIT = 25_000;
+const AT_ONCE = 1_000;
+
+const named = (decision) => (typeof decision === "string" ? decision : decision.decision);
+
+class Deciding extends Publisher {
+  async decideByHuman(address, { timeout = null, ...options }) {
+    const until = timeout === null ? Infinity : performance.now() + timeout;
+    let found;
+    try {
+      found = await this.requestDecision(address, options);
+    } catch (problem) {
+      const rejected = problem instanceof ServerError && problem.code === "REJECTED_BEFORE" && problem.details[0];
+      if (!rejected?.decision) throw problem;
+      return this.awaitDecision(rejected.decision, { wait: 0 });
+    }
+    const pause = new Backoff();
+    while (found.state === "pending") {
+      const left = until - performance.now();
+      if (left <= 0) throw new TimedOut(`Nobody decided "${options.title}" in time.`);
+      const next = await this.#look(found.decision, Math.min(LONGEST_WAIT, left), pause);
+      found = next ?? found;
+    }
+    return found;
+  }
+
+  async #look(decision, wait, pause) {
+    const began = performance.now();
+    let found = null;
+    let retryAfter = null;
+    try {
+      found = await this.awaitDecision(decision, { wait });
+    } catch (problem) {
+      const again = problem instanceof TimedOut || problem instanceof ConnectionLost;
+      if (!again && !(problem instanceof ServerError && problem.retry)) throw problem;
+      retryAfter = problem instanceof ServerError ? problem.retryAfter : null;
+    }
+    if (found && (found.state !== "pending" || performance.now() - began >= Math.min(wait, AT_ONCE))) pause.reset();
+    else await sleep(Math.min(wait, pause.pause(retryAfter)));
+    return found;
+  }
+
+  requestDecision(address, { key, title, action, args = {}, allow, schema, expires, onExpiry }) {
+    const [room, channel] = splitAddress(address);
+    const given = { allow, schema, expires: expires === undefined ? undefined : expires / 1000, on_expiry: onExpiry };
+    const rest = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    const parameters = { channel: `${room}:${channel}`, key, title, action, args, ...rest };
+    return this.command("request_decision", parameters, { repeat: true });
+  }
+
+  awaitDecision(decision, { wait = LONGEST_WAIT } = {}) {
+    const parameters = { decision: named(decision), wait: wait / 1000 };
+    return this.command("await_decision", parameters, { repeat: true, timeout: wait + this._settings.timeout });
+  }
+
+  decide(decision, answer, { args, comment } = {}) {
+    const parameters = {
+      decision: named(decision),
+      answer,
+      ...(args ? { args } : {}),
+      ...(comment ? { comment } : {}),
+    };
+    return this.command("decide", parameters, { repeat: true });
+  }
+
+  cancelDecision(decision) {
+    return this.command("cancel_decision", { decision: named(decision) }, { repeat: true });
+  }
+
+  consumeDecision(decision) {
+    return this.command("consume_decision", { decision: named(decision) });
+  }
+
+  async *listDecisions({ address, room, state, mine, toDecide } = {}) {
+    const given = { channel: address, room, state, mine, to_decide: toDecide };
+    const wanted = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    for (let after = undefined; after !== null;) {
+      const parameters = { ...wanted, limit: MAX_PAGE, ...(after === undefined ? {} : { after }) };
+      const page = await this.command("list_decisions", parameters, { repeat: true });
+      yield* page.decisions;
+      after = page.next ?? null;
+    }
+  }
+}
+
+// --- job-worker.js ---
+
+const LONGEST_DELAY = 300_000;
+const BUSY = "LIMIT_REACHED";
+
+function giveBack(jobs) {
+  for (const job of jobs) job._surely(() => job.release()).catch(() => {});
+}
+
+class JobWorker {
+  #running = new Set();
+  #delay = new Backoff();
+  #close = () => {};
+  #closing = new Promise((resolve) => (this.#close = resolve));
+
+  constructor(claims, address, handler, { concurrency = 1, wait = 25_000, onError }) {
+    if (!(Number.isInteger(concurrency) && concurrency >= 1)) throw new RangeError("`concurrency` must be 1 or more.");
+    if (typeof handler !== "function") throw new TypeError("A handler is a function: `bus.work(address, (job) => …)`.");
+    this.claims = claims;
+    this.address = address;
+    this.handler = handler;
+    this.concurrency = concurrency;
+    this.wait = wait;
+    this.onError = onError;
+    this.failure = null;
+    this.closed = false;
+    this.ended = this.#run();
+  }
+
+  get running() {
+    return this.#running.size;
+  }
+
+  async close() {
+    this.closed = true;
+    this.#close();
+    await Promise.all(this.#running);
+  }
+
+  async #run() {
+    try {
+      while (!this.closed) await this.#claimOnce();
+    } catch (problem) {
+      this.failure = problem;
+      this.closed = true;
+      if (!(problem instanceof BusClosed)) this.onError(problem);
+    }
+    await Promise.all(this.#running);
+  }
+
+  async #claimOnce() {
+    const max = Math.min(100, this.concurrency - this.#running.size);
+    if (max <= 0) {
+      await Promise.race([...this.#running, this.#closing]);
+      return;
+    }
+    const began = performance.now();
+    const claiming = this.claims.claim(this.address, { max, wait: this.wait });
+    let jobs;
+    try {
+      jobs = await Promise.race([claiming, this.#closing.then(() => [])]);
+    } catch (problem) {
+      await this.#refused(problem);
+      return;
+    }
+    if (this.closed) claiming.then(giveBack, () => {});
+    else if (jobs.length) {
+      this.#delay.reset();
+      for (const job of jobs) this.#start(job);
+    } else if (performance.now() - began < this.wait / 2) await this.#pause(null);
+  }
+
+  async #refused(problem) {
+    if (problem === this.claims.line.failure) throw problem;
+    if (problem instanceof ConnectionLost) return;
+    if (!isTransient(problem) && problem?.code !== BUSY) throw problem;
+    await this.#pause(problem.retryAfter ?? null);
+  }
+
+  async #pause(retryAfter) {
+    await Promise.race([sleep(this.#delay.pause(retryAfter)), this.#closing]);
+  }
+
+  #start(job) {
+    const running = this.#handle(job)
+      .catch((problem) => problem instanceof BusClosed || this.onError(problem))
+      .then(() => void this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  async #handle(job) {
+    let result;
+    try {
+      result = await this.handler(job, this);
+    } catch (problem) {
+      if (job.state === "lost" && problem === job.lost.reason) return;
+      report(problem);
+      if (job.state === "claimed") await this.#release(job, problem);
+      return;
+    }
+    if (job.state === "lost") throw job.lost.reason;
+    if (job.state === "claimed") await this.#done(job, result);
+  }
+
+  async #done(job, result) {
+    try {
+      await job._surely(() => job.done(result));
+    } catch (problem) {
+      if (job.state === "claimed" && problem !== this.claims.line.failure) {
+        if (isRefusedForGood(problem))
+          await job._surely(() => job.reject(`The result was refused. ${errorText(problem)}`));
+        else await this.#release(job, problem);
+      }
+      throw problem;
+    }
+  }
+
+  async #release(job, problem) {
+    const delay = Math.min(LONGEST_DELAY, 1_000 * 2 ** job.attempt);
+    await job._surely(() => job.release({ delay, error: errorText(problem) }));
+  }
+}
+
+// --- marks.js ---
+
+class Marks {
+  #kept = new Map();
+  #readers = new Map();
+  #refused = new Map();
+  #sending = new Map();
+
+  constructor(send, onError) {
+    this.send = send;
+    this.onError = onError;
+  }
+
+  learn(address, { seq, epoch }) {
+    this.#kept.set(address, { seq, epoch: epoch ?? null });
+  }
+
+  get(address) {
+    return this.#kept.get(address) ?? null;
+  }
+
+  reader(address) {
+    const reader = new MarkReader(this, address);
+    const others = this.#readers.get(address) ?? new Set();
+    if (!others.size) this.#refused.delete(address);
+    this.#readers.set(address, others.add(reader));
+    return reader;
+  }
+
+  remove(reader) {
+    const others = this.#readers.get(reader.address);
+    if (!others?.delete(reader)) return;
+    if (others.size) this.move(reader.address);
+    else this.#readers.delete(reader.address);
+  }
+
+  move(address) {
+    if (this.#sending.has(address) || !this.#due(address)) return;
+    const sending = this.#send(address)
+      .catch((problem) => (problem instanceof BusClosed ? undefined : this.onError(problem)))
+      .finally(() => {
+        this.#sending.delete(address);
+        this.move(address);
+      });
+    this.#sending.set(address, sending);
+  }
+
+  async settled(address) {
+    await this.#sending.get(address);
+  }
+
+  #due(address) {
+    const readers = [...(this.#readers.get(address) ?? [])];
+    if (!readers.length || readers.some((each) => each.place === null)) return null;
+    const places = readers.map((each) => (each.place));
+    const slowest = places.reduce((one, other) => (other.seq < one.seq ? other : one));
+    const [kept, refused] = [this.#kept.get(address), this.#refused.get(address)];
+    if (refused && !isAnotherLog(refused, slowest)) return null;
+    return !kept || isAnotherLog(kept, slowest) || slowest.seq > kept.seq ? slowest : null;
+  }
+
+  async #send(address) {
+    const delay = new Backoff();
+    for (let due; (due = this.#due(address));) {
+      try {
+        const { seq, epoch } = await this.send(address, due);
+        this.learn(address, { seq: Math.max(seq, due.seq), epoch });
+      } catch (problem) {
+        if (!isTransient(problem)) {
+          this.#refused.set(address, due);
+          throw problem;
+        }
+        await sleep(delay.pause((problem).retryAfter ?? null));
+      }
+    }
+  }
+}
+
+class MarkReader {
+  constructor(marks, address) {
+    this.marks = marks;
+    this.address = address;
+    this.place = null;
+  }
+
+  reached(place) {
+    const { place: before } = this;
+    if (before && before.seq >= place.seq && !isAnotherLog(before, place)) return;
+    this.place = { ...place };
+    this.marks.move(this.address);
+  }
+
+  close() {
+    this.marks.remove(this);
+  }
+}
+
 // --- deadlines.js ---
 
 const BETWEEN_SERVERS = 1_000;
@@ -3814,7 +3901,7 @@ class Responder {
 
 // --- teamwork.js ---
 
-class Teamwork extends Publisher {
+class Teamwork extends Deciding {
   #claims;
   #hooks;
   #onError;

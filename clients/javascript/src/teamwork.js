@@ -3,12 +3,12 @@
 import { splitAddress } from "./addresses.js";
 import { Asks, asking } from "./asks.js";
 import { Claims } from "./claims.js";
+import { Deciding } from "./decisions.js";
 import { isTransient } from "./errors.js";
 import { newId } from "./frames.js";
 import { JobWorker } from "./job-worker.js";
 import { Marks } from "./marks.js";
 import { messageFrame } from "./outgoing.js";
-import { Publisher } from "./publisher.js";
 import { Responder } from "./responder.js";
 
 /** @import * as Types from "../arqonbus.d.ts" */
@@ -29,7 +29,7 @@ import { Responder } from "./responder.js";
  */
 
 /** What a client does with others, beside sending them messages. */
-export class Teamwork extends Publisher {
+export class Teamwork extends Deciding {
   #claims;
   /** @type {TeamworkHooks} */
   #hooks;
