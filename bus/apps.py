@@ -39,6 +39,8 @@ class BusConfig(AppConfig):
         for needed in ("django.contrib.auth", "django.contrib.contenttypes"):
             if not apps.is_installed(needed):
                 raise ImproperlyConfigured(f'The bus needs the users of Django. Add "{needed}" to INSTALLED_APPS.')
+        from django.utils.module_loading import autodiscover_modules
+
         from . import receivers
         from .auth.attempts import Attempts, Buckets
         from .auth.permissions import RuleTable
@@ -62,3 +64,5 @@ class BusConfig(AppConfig):
         self.http_refusals = Damper(rate=10.0, burst=100.0)
         checks.register_checks()
         receivers.connect()
+        # The gates of the project: a message must not pass in a process that does not know them.
+        autodiscover_modules("gates")

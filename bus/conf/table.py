@@ -102,6 +102,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     queue_limit: Annotated[int, amount("messages", "Messages that may wait for the log. Above it publishers get BUSY; those with few waiting messages get it last.", ge=1)] = 20000
     queue_bytes: Annotated[int, amount("bytes", "Bytes of messages that may wait for the log. Above it publishers get BUSY.", ge=1)] = 67108864
     store_timeout: Annotated[float, seconds("Seconds after which a waiting publish is refused with UNAVAILABLE.", gt=0)] = 2.0
+    gate_threads: Annotated[int, amount("threads", "Threads of a process that run the gates of the project for messages of sockets, each with a connection to the database. At most 4 times as many, while gates take longer than `gate_timeout`.", ge=1, le=256)] = 4
+    gate_timeout: Annotated[float, seconds("Seconds that a message may wait for the gates of its channel. Then its publisher gets UNAVAILABLE and nothing is kept.", gt=0)] = 2.0
     prune_interval: Annotated[float, seconds("Seconds between removals of old messages (retention) and unused rooms, channels and clients; 0: none, and the database grows.", shortest=OFTEN)] = 60.0
     # Streamed messages
     streams: Annotated[int, amount("streams", "Maximum number of open streams of one client; 0: no limit.")] = 20

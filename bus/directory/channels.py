@@ -10,6 +10,7 @@ from django.db import transaction
 from .. import signals
 from ..auth.permissions import JOIN, Actor, can, require
 from ..conf.settings import config
+from ..gates import gates_of
 from ..models import Channel, Room, new_epoch
 from ..monitoring import metrics
 from ..notify import dispatch
@@ -35,20 +36,24 @@ class ChannelRef(msgspec.Struct, frozen=True):
     presence: bool
     #: The rule of a work channel; None for any other channel.
     work: WorkRule | None = None
+    #: Whether gates of the project decide on its messages (:mod:`bus.gates`).
+    gated: bool = False
 
 
 def ref_of(channel: Channel) -> ChannelRef:
     """Return the properties of a channel's row. Costs a query when ``room`` is not loaded."""
     room = channel.room
+    address = Address(room.name, channel.name)
     return ChannelRef(
         id=channel.id,
-        address=Address(room.name, channel.name),
+        address=address,
         epoch=channel.epoch,
         ephemeral=channel.ephemeral,
         private=room.private,
         presence=(config().presence if room.presence is None else room.presence)
         and channel.kind == Channel.Kind.CHANNEL,
         work=None if channel.work is None else msgspec.convert(channel.work, WorkRule),
+        gated=bool(gates_of(address)),
     )
 
 

@@ -54,6 +54,7 @@ class ErrorCode(StrEnum):
     TAKEN_OVER = "TAKEN_OVER"
     FRAME_TOO_LARGE = "FRAME_TOO_LARGE"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    REFUSED = "REFUSED"
     RATE_LIMITED = "RATE_LIMITED"
     LIMIT_REACHED = "LIMIT_REACHED"
     BUSY = "BUSY"
@@ -122,9 +123,10 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.STREAM_ENDED: ErrorKind(409, "The stream has ended."),
     ErrorCode.CLAIM_LOST: ErrorKind(409, "The claim has ended; `details` says why."),
     ErrorCode.QUESTION_ENDED: ErrorKind(409, "The question has ended; `details` has its state."),
-    # 413, 415, 429: too much data, or an unsupported type.
+    # 413, 415, 422, 429: too much data, an unsupported type, or a message that the project refuses.
     ErrorCode.FRAME_TOO_LARGE: ErrorKind(413, "The frame is larger than the limit."),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, "Send JSON with the header Content-Type: application/json."),
+    ErrorCode.REFUSED: ErrorKind(422, "A gate of the project refused the message; `details` has its code."),
     ErrorCode.RATE_LIMITED: ErrorKind(429, "Too many frames. Wait `retry_after` seconds.", retry=True),
     ErrorCode.LIMIT_REACHED: ErrorKind(429, "A limit is reached; `details` names it.", retry=True),
     ErrorCode.BUSY: ErrorKind(429, "The server has too much data to write. Wait `retry_after` seconds.", retry=True),

@@ -20,7 +20,7 @@
         ├── Conflict (409)          RoomExists, ChannelExists, ChannelNotEmpty, ChannelProtected, NotAMember, ClientIdInUse,
         │                           StreamGap, StreamEnded, StreamLost, ClaimLost, QuestionEnded, DecisionEnded,
         │                           RejectedBefore, AlreadyUsed, …
-        ├── FrameTooLarge (413), UnsupportedMediaType (415)
+        ├── FrameTooLarge (413), UnsupportedMediaType (415), Refused (422)
         ├── TooMuch (429)           RateLimited, LimitReached, Busy, TooSlow
         ├── ServerFault (5xx)       InternalError, Unavailable, OutcomeUnknown, Restarting
         └── AskTimeout (504)        also a TimeoutError
@@ -47,6 +47,7 @@ from .refusals import FrameTooLarge as FrameTooLarge
 from .refusals import MethodNotAllowed as MethodNotAllowed
 from .refusals import NotAcceptable as NotAcceptable
 from .refusals import NotFound as NotFound
+from .refusals import Refused as Refused
 from .refusals import ServerError as ServerError
 from .refusals import ServerFault as ServerFault
 from .refusals import TooMuch as TooMuch
@@ -368,6 +369,7 @@ _BY_NUMBER: dict[int, type[ServerError]] = {
     404: NotFound,
     409: Conflict,
     413: FrameTooLarge,
+    422: Refused,
     429: TooMuch,
 }
 

@@ -115,6 +115,18 @@ class UnsupportedMediaType(ServerError):
     code = "UNSUPPORTED_MEDIA_TYPE"
 
 
+class Refused(ServerError):
+    """422: a gate of the project refused the message. ``why`` is the code that the gate gave, and ``message`` says more."""
+
+    number = 422
+    code = "REFUSED"
+
+    @property
+    def why(self) -> str:
+        """The code of the gate, such as ``TOO_LOW``."""
+        return str(self.first_detail.get("code") or "")
+
+
 class TooMuch(ServerError):
     """429: try again later. ``retry_after`` says when."""
 
