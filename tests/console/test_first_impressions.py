@@ -22,7 +22,18 @@ from .conftest import Connect, OpenConsole
 pytestmark = [pytest.mark.browser, pytest.mark.embedded, pytest.mark.asyncio(loop_scope="session")]
 
 PHONE = {"width": 390, "height": 780}
-VIEWS = ("overview", "messages", "clients", "agents", "telemetry", "commands", "operations", "contracts", "start")
+VIEWS = (
+    "overview",
+    "messages",
+    "clients",
+    "agents",
+    "decisions",
+    "telemetry",
+    "commands",
+    "operations",
+    "contracts",
+    "start",
+)
 
 #: The left edges of the columns: those of the heading's buttons, and those of the first row.
 COLUMNS = """() => {

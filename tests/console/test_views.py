@@ -200,7 +200,7 @@ async def test_the_keyboard_is_enough(
     await page.keyboard.press("?")
     await expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     await page.keyboard.press("Escape")
-    await page.keyboard.press("8")
+    await page.keyboard.press("9")
     await expect(page.get_by_role("heading", name="Contracts")).to_be_visible()
 
 

@@ -89,6 +89,7 @@ const ICONS = {
   agents: ["M3 12h4l3-7 4 14 3-7h4"],
   telemetry: ["M5 12a7 7 0 0 1 14 0M8.5 12a3.5 3.5 0 0 1 7 0M12 12v8"],
   commands: ["M5 7l5 5-5 5M12 17h7"],
+  decisions: ["M12 3l9 9-9 9-9-9zM8.5 12l2.5 2.5 4.5-5"],
   operations: ["M4 5h16v5H4zM4 14h16v5H4zM7.5 7.5h.01M7.5 16.5h.01"],
   contracts: ["M6 3h9l4 4v14H6zM14 3v5h5M9 13h7M9 17h5"],
   start: ["M5 12l14-8-4 16-4-6z"],

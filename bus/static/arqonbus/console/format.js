@@ -131,6 +131,8 @@ export function summary(frame) {
   if (typeof frame.message === "string") return frame.message;
   if (frame.message !== undefined && frame.message !== null) return JSON.stringify(frame.message);
   const payload = frame.payload ?? {};
+  if (/^decision_(requested|made)$/.test(frame.type) && typeof payload.decision?.title === "string")
+    return `${payload.decision.title} · ${payload.decision.state}`;
   if (typeof payload === "object" && Object.keys(payload).length === 1 && typeof payload.message === "string")
     return payload.message;
   const event = frame.eventType

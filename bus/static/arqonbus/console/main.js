@@ -10,6 +10,7 @@ import { agents } from "./views/agents.js";
 import { clients } from "./views/clients.js";
 import { commands } from "./views/commands.js";
 import { contracts } from "./views/contracts.js";
+import { decisions } from "./views/decisions.js";
 import { messages } from "./views/messages.js";
 import { operations } from "./views/operations.js";
 import { overview } from "./views/overview.js";
@@ -22,6 +23,7 @@ const VIEWS = [
   ["messages", "Messages", messages],
   ["clients", "Clients", clients],
   ["agents", "Agents", agents],
+  ["decisions", "Decisions", decisions],
   ["telemetry", "Telemetry", telemetry],
   ["commands", "Commands", commands],
   ["operations", "Operations", operations],

@@ -351,7 +351,8 @@ class Explorer {
     this.answer = null;
     if (item.notice) return this.work.show(item);
     this.answer = item.growing && new AnswerPane(this.app, item.message);
-    showMessage(this.detail, item, this.answer, this.head.info?.epoch, (clientId) => this.composer.answer(clientId));
+    const write = (/** @type {string} */ clientId) => this.composer.answer(clientId);
+    showMessage(this.app, this.detail, item, this.answer, this.head.info?.epoch, write);
   }
 
   async #showMembers() {

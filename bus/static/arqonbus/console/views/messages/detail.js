@@ -1,4 +1,5 @@
 /** What the pane at the side shows: one message, or the members of the channel. */
+import { cardOf } from "../../decision-card.js";
 import { copyButton, h, icon } from "../../dom.js";
 import { ago, count, time } from "../../format.js";
 import { jsonBlock } from "../../json-view.js";
@@ -11,13 +12,14 @@ import { statusLine, statusWord } from "../../status-word.js";
 
 /**
  * Show a message in the pane.
+ * @param {import("../../session.js").App} app
  * @param {DetailPane} pane
  * @param {Item} item
  * @param {AnswerPane | null} answer what grows, if it is a streamed message
  * @param {string | undefined} epoch that of the channel's log, if it is known
  * @param {(clientId: string) => void} write starts a private message to its sender
  */
-export function showMessage(pane, { frame, text, message }, answer, epoch, write) {
+export function showMessage(app, pane, { frame, text, message }, answer, epoch, write) {
   const address = `${frame.room}:${frame.channel}`;
   const link = `${location.origin}${location.pathname}#/messages/${address}?seq=${frame.seq}`;
   const said = typeof frame.message === "string" && !answer ? frame.message : null;
@@ -25,6 +27,7 @@ export function showMessage(pane, { frame, text, message }, answer, epoch, write
     [face(frame.from, true), h("div.grow.cut", h("strong", frame.from), h("div.dim.cut", time(frame.timestamp)))],
     said !== null && h("div", h("div.section-title", "Text"), h("div.said", said)),
     answer && answer.element,
+    cardOf(app, frame),
     h("div", [
       h("div.section-title", "Message"),
       facts([
