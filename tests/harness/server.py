@@ -16,7 +16,7 @@ from tests.harness.backends import Storage, clean_environment
 from tests.harness.processes import ManagedProcess
 from tests.harness.waiting import DeadlineExceededError, free_port, wait_until
 
-ServerKind = Literal["daphne", "runbus", "uvicorn", "websocket_bus"]
+ServerKind = Literal["daphne", "runbus", "uvicorn", "websocket_bus", "granian", "hypercorn"]
 KINDS: tuple[ServerKind, ...] = ("daphne", "runbus", "uvicorn", "websocket_bus")
 
 APPLICATION = "arqonbus_site.asgi:application"
@@ -28,8 +28,8 @@ DEFAULT_ENV = {"ARQONBUS_RATE_LIMIT": "0", "ALLOWED_HOSTS": "localhost,127.0.0.1
 class BusServer:
     """A server process with its own ports, log and environment.
 
-    `kind` is the command: plain `daphne`, `manage.py runbus` (a telemetry port of its own), `uvicorn`, or
-    `python websocket_bus.py`. Several servers with one `storage` are a cluster. `arguments` are added to the
+    `kind` is the command: plain `daphne`, `manage.py runbus` (a telemetry port of its own), `uvicorn`, `granian`, `hypercorn`,
+    or `python websocket_bus.py`. Several servers with one `storage` are a cluster. `arguments` are added to the
     command line, `env` to the environment (`ARQONBUS_…` settings as text).
     """
 
@@ -62,6 +62,11 @@ class BusServer:
             return [sys.executable, "-m", "daphne", "-b", self.host, "-p", port, APPLICATION]
         if self.kind == "uvicorn":
             return [sys.executable, "-m", "uvicorn", APPLICATION, "--host", self.host, "--port", port]
+        if self.kind == "granian":
+            address = ["--host", self.host, "--port", port]
+            return [sys.executable, "-m", "granian", "--interface", "asgi", *address, APPLICATION]
+        if self.kind == "hypercorn":
+            return [sys.executable, "-m", "hypercorn", "--bind", f"{self.host}:{port}", APPLICATION]
         program = ["manage.py", "runbus"] if self.kind == "runbus" else ["websocket_bus.py"]
         ports = ["--host", self.host, "--port", port, "--telemetry-port", str(self.telemetry_port)]
         return [sys.executable, *program, *ports]
