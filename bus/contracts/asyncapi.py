@@ -91,6 +91,21 @@ BUS = Socket(
             ),
         ),
         Message("reply", frames.Reply, ({"type": "reply", "to_message": "arq_q1", "payload": {"sum": 3}},)),
+        Message(
+            "amend",
+            frames.Amend,
+            (
+                {
+                    "type": "amend",
+                    "channel": "science:explore",
+                    "of": "arq_7f3a",
+                    "of_seq": 42,
+                    "do": "edit",
+                    "message": "hi",
+                },
+                {"type": "amend", "channel": "science:explore", "of": "arq_7f3a", "do": "react", "reaction": "👍"},
+            ),
+        ),
     ),
     sends=(
         Message("notice", frames.Notice),
@@ -149,6 +164,7 @@ BUS = Socket(
         "system": ("ack", "error"),
         "append": ("ack", "error"),
         "reply": ("ack", "error"),
+        "amend": ("ack", "error"),
     },
     commands=True,
 )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
+from ..protocol.amending import LONGEST_REACTION
 from ..protocol.appends import LONGEST_TOKEN, LONGEST_UID, MOST_PARTS, MOST_TAKEN
 from ..protocol.asking import LONGEST_ERROR
 from ..protocol.names import CLIENT_ID_RULE, NAME_RULE
@@ -187,6 +188,30 @@ class Reply(msgspec.Struct, kw_only=True):
     metadata: Object | None = None
     id: Annotated[FrameId | int | None, Meta(description="A repeated id is published once.")] = None
     ack: Annotated[bool | None, Meta(description="Send an ack when the reply is durable.")] = None
+    version: Annotated[Literal["1.0"] | None, Meta(description="`id` is then required and begins with arq_.")] = None
+
+
+class Amend(msgspec.Struct, kw_only=True):
+    """A change of another message in the same channel: an edit, a delete, or a reaction. It is a message of its own."""
+
+    type: Literal["amend"]
+    of: Annotated[str, Meta(min_length=1, max_length=LONGEST_UID, description="The `id` of the message.")]
+    do: Literal["edit", "delete", "react", "unreact"]
+    of_seq: Annotated[
+        Annotated[int, Meta(ge=1)] | None, Meta(description="The `seq` of the message. With it the server finds any.")
+    ] = None
+    reaction: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=LONGEST_REACTION)] | None,
+        Meta(description="For react and unreact: an emoji, or a short text."),
+    ] = None
+    room: RoomText | None = None
+    channel: ChannelText | None = None
+    message: Annotated[Any, Meta(description="For an edit: the new text.")] = None
+    payload: Annotated[Object | None, Meta(description="For an edit: the new payload.")] = None
+    metadata: Object | None = None
+    id: Annotated[FrameId | int | None, Meta(description="A repeated id is published once.")] = None
+    ack: Annotated[bool | None, Meta(description="Send an ack when the amendment is durable.")] = None
+    echo: Annotated[bool | None, Meta(description="Deliver the amendment to the sender too.")] = None
     version: Annotated[Literal["1.0"] | None, Meta(description="`id` is then required and begins with arq_.")] = None
 
 

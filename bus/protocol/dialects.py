@@ -9,11 +9,13 @@ from __future__ import annotations
 import msgspec
 
 from ..version import PROTOCOL
+from .amending import is_amendment, read_amendment
 from .appends import is_append, read_append, read_streaming
 from .asking import is_reply, read_ask, read_reply
 from .errors import ErrorCode
 from .faults import Faults, FrameError, shortened
 from .inbound import (
+    KIND_AMEND,
     KIND_APPEND,
     KIND_COMMAND,
     KIND_PRIVATE,
@@ -46,7 +48,8 @@ KEY_ALIASES: dict[str, str] = {
 #: Aliases of types, each with its canonical type.
 TYPE_ALIASES = {"message": "event"}
 
-#: The only types of a frame with ``version``. An ``append`` needs the key ``of`` besides, and a ``reply`` needs ``to_message``.
+#: The only types of a frame with ``version``. An ``append`` needs the key ``of`` besides, a ``reply``
+#: ``to_message``, and an ``amend`` both ``of`` and ``do``.
 V1_TYPES = frozenset({"event", "private", "system", "command", "telemetry", "register"})
 #: The types that only the server sends. A client that sent them too would confuse the other clients.
 SERVER_TYPES = frozenset({"ack", "error", "command_response", "stream_end"})
@@ -57,6 +60,8 @@ KINDS = {
     "telemetry": KIND_TELEMETRY,
     "register": KIND_REGISTER,
 }
+#: The kinds whose frames show them by other keys besides the type.
+_OF_THEIR_OWN = frozenset({KIND_APPEND, KIND_REPLY, KIND_AMEND})
 #: v1 clients address their commands to this channel, which has no log and no members.
 CONTROL = "control"
 
@@ -130,9 +135,11 @@ def normalise(
         frame_type = default
     appends = is_append(frame_type, raw.get("of"))
     replies = is_reply(frame_type, raw.get("to_message"))
-    if versioned:
-        _check_v1(raw, frame_type, request_id, faults, of_its_own=appends or replies)
     kind = KIND_APPEND if appends else KIND_REPLY if replies else KINDS.get(frame_type, KIND_PUBLISH)
+    if is_amendment(frame_type, raw):
+        kind = KIND_AMEND
+    if versioned:
+        _check_v1(raw, frame_type, request_id, faults, of_its_own=kind in _OF_THEIR_OWN)
     inbound = Inbound(kind=kind, type=frame_type, id=request_id)
     if appends:
         if numbers:
@@ -218,7 +225,7 @@ def _check_v1(
 ) -> None:
     """Check the rules of v1: the type, and an id that begins with ``arq_``. Raises :class:`FrameError` for an unknown type.
 
-    ``of_its_own`` is true for an append and a reply, whose type counts together with another key.
+    ``of_its_own`` is true for an append, a reply and an amendment, whose types count together with other keys.
     """
     if frame_type not in V1_TYPES and not of_its_own:
         raise FrameError(
@@ -315,6 +322,8 @@ def _read_content(raw: dict[str, msgspec.Raw], inbound: Inbound, faults: Faults)
         known = _TELEMETRY_KEYS
     elif inbound.kind == KIND_REPLY:
         known |= read_reply(raw, inbound, faults)
+    elif inbound.kind == KIND_AMEND:
+        known |= read_amendment(raw, inbound, faults)
     else:
         if "stream" in raw or "steer" in raw:
             known |= read_streaming(raw, inbound, faults)

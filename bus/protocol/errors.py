@@ -40,6 +40,7 @@ class ErrorCode(StrEnum):
     CHANNEL_NOT_EMPTY = "CHANNEL_NOT_EMPTY"
     CHANNEL_PROTECTED = "CHANNEL_PROTECTED"
     NOT_A_MEMBER = "NOT_A_MEMBER"
+    MESSAGE_NOT_FOUND = "MESSAGE_NOT_FOUND"
     STREAM_NOT_FOUND = "STREAM_NOT_FOUND"
     STREAM_GAP = "STREAM_GAP"
     STREAM_LOST = "STREAM_LOST"
@@ -98,6 +99,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.TARGET_NOT_FOUND: ErrorKind(
         404, "Some targets are unknown; `details` names them. The other targets got the message."
     ),
+    ErrorCode.MESSAGE_NOT_FOUND: ErrorKind(404, "There is no such message, or it was deleted."),
     ErrorCode.STREAM_NOT_FOUND: ErrorKind(404, "There is no such stream."),
     ErrorCode.CLAIM_NOT_FOUND: ErrorKind(404, "You have no such claim."),
     ErrorCode.NO_RESPONDER: ErrorKind(404, "Nobody is there to answer; `details` names who was asked."),

@@ -10,7 +10,7 @@ from .registration import Registration
 from .routing import Route
 
 #: The kinds of an :class:`Inbound`. Clients choose the types of their events, but there are only these kinds.
-KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER, KIND_APPEND, KIND_REPLY = (
+KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER, KIND_APPEND, KIND_REPLY, KIND_AMEND = (
     "publish",
     "private",
     "command",
@@ -18,6 +18,7 @@ KIND_PUBLISH, KIND_PRIVATE, KIND_COMMAND, KIND_TELEMETRY, KIND_REGISTER, KIND_AP
     "register",
     "append",
     "reply",
+    "amend",
 )
 #: The modes of a streamed message: it grows by texts, or by JSON objects.
 MODE_TEXT, MODE_PARTS = MODES = ("text", "parts")
@@ -83,6 +84,26 @@ class Asked(msgspec.Struct, frozen=True):
     trace: bytes = b""
 
 
+class Amend(msgspec.Struct, frozen=True):
+    """What makes a message an amendment of the message with the id ``of``, whose seq is ``of_seq`` where the sender says it.
+
+    ``do`` is ``edit``, ``delete``, ``react`` or ``unreact``. ``edits`` are the keys that an edit gives.
+    """
+
+    of: str
+    do: str
+    of_seq: int | None = None
+    reaction: str = ""
+    edits: tuple[str, ...] = ()
+
+
+class Amended(msgspec.Struct, frozen=True):
+    """The message that an amendment changes, as the log has it. ``others`` says that it is not the sender's own one."""
+
+    seq: int
+    others: bool = False
+
+
 class Inbound(msgspec.Struct):
     """One frame in canonical form. ``payload``, ``message`` and ``metadata`` are JSON texts as the sender wrote them."""
 
@@ -116,6 +137,10 @@ class Inbound(msgspec.Struct):
     reply: Reply | None = None
     #: The question that a reply answers. ``bus.directory.questions`` finds it.
     asked: Asked | None = None
+    #: What makes a message an amendment.
+    amend: Amend | None = None
+    #: The message that an amendment changes. ``bus.directory.messages`` finds it.
+    amended: Amended | None = None
     #: The JSON keys of the trace context, each after a comma; empty for none.
     trace: bytes = b""
     #: When a job of a work channel is due, as its sender wrote it: ISO text, or the JSON of a value that is no text.

@@ -9,6 +9,14 @@ from msgspec import UNSET, Meta, UnsetType, field
 from .base import Object, Page, Seq, Shape, WireTime
 
 
+class Amended(Shape, frozen=True, kw_only=True):
+    """Which amendment changed a message, when, and by whom."""
+
+    seq: Seq
+    at: WireTime
+    by: str
+
+
 class Message(Shape, frozen=True, kw_only=True):
     """A delivered message: event, private, system, telemetry, or a type of the sender's own."""
 
@@ -28,8 +36,22 @@ class Message(Shape, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     steer: Annotated[str, Meta(description="Id of the streamed message that it steers.")] | UnsetType = UNSET
-    of: Annotated[str, Meta(description="In a `stream_end`: id of the opening message.")] | UnsetType = UNSET
-    of_seq: Annotated[int, Meta(description="In a `stream_end`: seq of the opening message.")] | UnsetType = UNSET
+    of: (
+        Annotated[
+            str, Meta(description="In a `stream_end`: id of the opening message. In an amendment: of its message.")
+        ]
+        | UnsetType
+    ) = UNSET
+    of_seq: Annotated[int, Meta(description="The seq of the message with the id `of`.")] | UnsetType = UNSET
+    do: (
+        Annotated[Literal["edit", "delete", "react", "unreact"], Meta(description="What an amendment does.")]
+        | UnsetType
+    ) = UNSET
+    edits: (
+        Annotated[list[Literal["message", "payload"]], Meta(description="In an edit: the keys that it gives.")]
+        | UnsetType
+    ) = UNSET
+    reaction: Annotated[str, Meta(description="In an amendment: the reaction.")] | UnsetType = UNSET
     untaken: (
         Annotated[list[str], Meta(description="In a `stream_end`: ids of steers that the owner did not take.")]
         | UnsetType
@@ -57,6 +79,12 @@ class Message(Shape, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    edited: Annotated[Amended, Meta(description="Folded: the newest edit.")] | UnsetType = UNSET
+    deleted: Annotated[Amended, Meta(description="Folded: the delete. No content is left.")] | UnsetType = UNSET
+    reactions: (
+        Annotated[dict[str, list[str]], Meta(description="Folded: the reactions, each with its clients.")] | UnsetType
+    ) = UNSET
+    erased: Annotated[Literal[True], Meta(description="The content was erased.")] | UnsetType = UNSET
 
 
 class MessageList(Page[Message], frozen=True, kw_only=True):

@@ -14,8 +14,8 @@
         ├── BadRequest (400)        ValidationFailed (Unsendable: refused by the client itself), InvalidJson, InvalidName, …
         ├── Unauthenticated (401)
         ├── Forbidden (403)         OriginRefused, Revoked
-        ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound, StreamNotFound,
-        │                           ClaimNotFound, NoResponder, QuestionNotFound, DecisionNotFound
+        ├── NotFound (404)          RoomNotFound, ChannelNotFound, ClientNotFound, TargetNotFound, MessageNotFound,
+        │                           StreamNotFound, ClaimNotFound, NoResponder, QuestionNotFound, DecisionNotFound
         ├── MethodNotAllowed (405), NotAcceptable (406)     over HTTP only
         ├── Conflict (409)          RoomExists, ChannelExists, ChannelNotEmpty, ChannelProtected, NotAMember, ClientIdInUse,
         │                           StreamGap, StreamEnded, StreamLost, ClaimLost, QuestionEnded, DecisionEnded,
@@ -135,6 +135,12 @@ class TargetNotFound(NotFound):
     """Some targets of a private message are unknown; ``details`` names them. The others received the message."""
 
     code = "TARGET_NOT_FOUND"
+
+
+class MessageNotFound(NotFound):
+    """There is no such message, or it was deleted."""
+
+    code = "MESSAGE_NOT_FOUND"
 
 
 class StreamNotFound(NotFound):
