@@ -1,4 +1,4 @@
-# One word per job. `make help` lists them. Needs Python 3.11-3.13 and make, nothing else.
+# One word per job. `make help` lists them. Needs Python 3.11-3.14 and make, nothing else.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -26,8 +26,8 @@ PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --requir
 unexport PYTHONDONTWRITEBYTECODE
 
 # The first Python of the supported range; PYTHON=/path/to/python chooses another.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
-	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo "$$p"; break; }; \
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && { echo "$$p"; break; }; \
 	done)
 
 .PHONY: help
@@ -72,7 +72,7 @@ demo: migrate ## serve with a few demo agents that publish in the science room
 	@exec $(PY) manage.py demo --host $(HOST) --port $(PORT) --telemetry-port $(TELEMETRY_PORT)
 
 .PHONY: test
-test: test-protocol test-embedded test-cluster ## run all tests on SQLite + memory layer, then on a real PostgreSQL + Redis
+test: test-protocol test-embedded test-cluster test-pythons ## run all tests on SQLite + memory layer, then on a real PostgreSQL + Redis
 
 .PHONY: test-protocol
 test-protocol: $(DEV_READY) ## run the pure tests of the protocol, which must cover all of its branches
@@ -92,6 +92,22 @@ test-embedded: $(DEV_READY) npm
 .PHONY: test-cluster
 test-cluster: $(DEV_READY) npm
 	$(PYTEST_MANY) --backend=cluster $(ARGS)
+
+# Each other Python of the range that this machine has, with the newest Django for it: the pure tests, and a server that starts.
+# The lock files are for the oldest Python, so these environments take the newest versions in the ranges.
+.PHONY: test-pythons
+test-pythons: $(DEV_READY) ## run the pure tests and a smoke test on every other supported Python of this machine
+	@own=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); found=; \
+	for version in 3.11 3.12 3.13 3.14; do \
+		[ "$$version" != "$$own" ] && "python$$version" -c 'import venv, ensurepip' 2>/dev/null || continue; \
+		found="$$found $$version"; folder=var/pythons/$$version; \
+		[ -e $$folder/.installed ] || { python$$version -m venv $$folder && \
+			$$folder/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt && touch $$folder/.installed; }; \
+		$$folder/bin/python -c 'import sys, django; print("Python", sys.version.split()[0], "with Django", django.__version__)'; \
+		$$folder/bin/python -m pytest --backend=embedded --quiet tests/protocol tests/wire/test_envelope.py \
+			'tests/servers/test_serve.py::test_every_command_starts_bus_telemetry_and_pages[daphne]'; \
+	done; \
+	echo "Python $$own runs all tests. Other supported versions here:$${found:- none}."
 
 .PHONY: lint
 lint: $(DEV_READY) lint-js ## run ruff, mypy, import layers, JavaScript checks, missing migrations, the documentation's build
@@ -234,9 +250,9 @@ clean: ## delete the environment, the caches and the development database
 
 # The environment. A stamp file per set of requirements makes the second run quick.
 $(PY):
-	@test -n "$(PYTHON)" || { echo "ArqonBus needs Python 3.11, 3.12 or 3.13: install one, or say PYTHON=/path/to/python."; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
-		|| { echo "ArqonBus needs Python 3.11, 3.12 or 3.13, and PYTHON=$(PYTHON) is none of them."; exit 1; }
+	@test -n "$(PYTHON)" || { echo "ArqonBus needs Python 3.11, 3.12, 3.13 or 3.14: install one, or say PYTHON=/path/to/python."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
+		|| { echo "ArqonBus needs Python 3.11, 3.12, 3.13 or 3.14, and PYTHON=$(PYTHON) is none of them."; exit 1; }
 	@mkdir -p "$(dir $(VENV))" && test -w "$(dir $(VENV))" \
 		|| { echo "The folder $(abspath $(dir $(VENV))) cannot be written to; the environment $(VENV) goes there."; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) --version) …"
