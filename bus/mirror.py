@@ -19,10 +19,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
-from django.db.models import Model
+import msgspec
+from django.db.models import Manager, Model, QuerySet
 from django.db.models.signals import post_delete, post_save
 
 from .db import inheritance as family
+from .live import Position, position
 from .protocol.errors import BusError, ErrorCode
 from .services import Published, publish
 
@@ -33,6 +35,21 @@ EVENTS = ("created", "updated", "deleted")
 
 #: The decorated function. It returns a row's public values, or None for a row that must not be published.
 Describe = Callable[[M], dict[str, Any] | None]
+
+#: The rows of a snapshot, or a function that returns them.
+Rows = QuerySet[M] | Manager[M] | Callable[[], QuerySet[M] | Manager[M]]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The rows of a mirror at one moment, and the position in its channel at which the later changes begin."""
+
+    #: Each row as the mirror's messages have it: ``{"pk": 7, "data": {…}}``.
+    state: list[dict[str, Any]]
+    position: Position
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the snapshot as the JavaScript client's ``snapshot`` takes it: ``{"state": …, "position": …}``."""
+        return {"state": self.state, "position": self.position.as_json()}
 
 
 class Mirror(Generic[M]):
@@ -45,12 +62,14 @@ class Mirror(Generic[M]):
         channel: str | Callable[[M], str],
         events: frozenset[str],
         durable: bool,
+        snapshot: Rows[M] | None = None,
     ) -> None:
         self.model = model
         self.events = events
         self._describe = describe
         self._channel = channel
         self._durable = durable
+        self._snapshot = snapshot
         self.__doc__ = describe.__doc__
 
     def __call__(self, row: M) -> dict[str, Any] | None:
@@ -66,11 +85,10 @@ class Mirror(Generic[M]):
         data = self._describe(row)
         if data is None:
             return None
-        key = family.key_in(row, self.model)
         payload: dict[str, Any] = {
             "event": event,
             "model": self.model._meta.label_lower,
-            "pk": key if isinstance(key, int) else str(key),
+            "pk": self._key(row),
             "data": data,
         }
         if changed is not None:
@@ -82,6 +100,27 @@ class Mirror(Generic[M]):
             if problem.code == ErrorCode.TARGET_NOT_FOUND:
                 return None
             raise
+
+    def _key(self, row: M) -> int | str:
+        key = family.key_in(row, self.model)
+        return key if isinstance(key, int) else str(key)
+
+    def snapshot(self, rows: Rows[M] | None = None, *, address: str | None = None) -> Snapshot:
+        """Return the mirrored rows, and the position at which the later changes begin (:func:`bus.live.position`).
+
+        ``rows`` are those of the decorator's ``snapshot`` by default. A mirror whose channel is a function needs ``address``.
+        Raises ``ValueError`` without rows or address, and as :func:`bus.live.position`.
+        """
+        chosen: Any = self._snapshot if rows is None else rows
+        where = address or ("" if callable(self._channel) else self._channel)
+        if chosen is None or not where:
+            lacks = "address" if not where else "rows"
+            raise ValueError(f"The snapshot of {self.model.__name__} needs its {lacks}.")
+        found: QuerySet[M] = (chosen() if not hasattr(chosen, "all") else chosen).all()
+        with position(where) as at:
+            described = [(row, self._describe(row)) for row in found.iterator(chunk_size=2000)]
+            state = [{"pk": self._key(row), "data": data} for row, data in described if data is not None]
+        return Snapshot(state, at)
 
     def connect(self) -> None:
         """Connect to the signals of the model and its relatives. The decorator calls this."""
@@ -129,6 +168,7 @@ def mirror(
     channel: str | Callable[[M], str],
     events: Iterable[str] = EVENTS,
     durable: bool = True,
+    snapshot: Rows[M] | None = None,
 ) -> Callable[[Describe[M]], Mirror[M]]:
     """Publish creations, updates and deletions of ``model`` to ``channel``. The decorated function describes a row.
 
@@ -137,7 +177,8 @@ def mirror(
     ``channel`` is an address such as ``"shop:orders"``, or a function of the row. The type of the message is ``model``. Its
     payload is ``{"event": "created", "model": "shop.order", "pk": 7, "data": {…}}``. If the row was saved with
     ``update_fields``, it has ``changed`` with their names. ``durable=False`` writes the message after the commit instead of in
-    the transaction. Raises ``ValueError`` for an unknown event, and for an abstract model, which has no rows.
+    the transaction. ``snapshot`` are the rows that :meth:`Mirror.snapshot` shows, such as ``Order.objects.filter(open=True)``.
+    Raises ``ValueError`` for an unknown event, and for an abstract model, which has no rows.
     """
     if model._meta.abstract:
         raise ValueError(f"{model.__name__} is abstract and has no rows. Mirror the models that inherit from it")
@@ -146,7 +187,7 @@ def mirror(
         raise ValueError(f"unknown events {sorted(unknown)}. The events are {', '.join(EVENTS)}")
 
     def decorate(describe: Describe[M]) -> Mirror[M]:
-        made = Mirror(model, describe, channel, chosen, durable)
+        made = Mirror(model, describe, channel, chosen, durable, snapshot)
         made.connect()
         return made
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path, re_path
 
-from .api import operations
+from .api import fragments, operations
 from .console import docs
 from .console import views as console
 from .contracts import views as contracts
@@ -33,5 +33,7 @@ urlpatterns = [
     # Clients look for the document of `/mcp` here, or where the answer with status 401 says.
     path(".well-known/oauth-protected-resource", metadata.page, name="mcp-metadata"),
     path(".well-known/oauth-protected-resource/mcp", metadata.page),
+    path("live/reload", fragments.reload, name="live-reload"),
+    path("live/<str:look>/events", fragments.fragments, name="live"),
     path("api/", include("bus.api.urls")),
 ]

@@ -45,6 +45,16 @@ class _Head(msgspec.Struct):
 _heads = msgspec.json.Decoder(_Head)
 
 
+def read(frame: bytes) -> tuple[bytes, _Head]:
+    """A frame that every parser can read, and the keys of it that its event needs."""
+    try:
+        return frame, _heads.decode(frame)
+    except msgspec.DecodeError:
+        # The frame is from a process of an older version.
+        frame = legible(frame)
+        return frame, _heads.decode(frame)
+
+
 class ChannelFollower(Follower):
     """A follower of a channel's messages from ``since`` on: a seq or an ISO time of the log with ``epoch``, or ``mark``.
 
@@ -64,6 +74,8 @@ class ChannelFollower(Follower):
     ) -> None:
         super().__init__(node, actor, ref, scope)
         self.client.inbox_floor = floor
+        #: Whether the log reached back to the follower's position.
+        self.recovered = True
         self._since = since
         self._epoch = epoch
         self._stream: Stream
@@ -83,6 +95,7 @@ class ChannelFollower(Follower):
         if since is not None:
             place = await node.replays.start_for(client, ref, self._stream, since, epoch)
             position, told["recovered"], first = place
+            self.recovered = place.recovered
             if first is not None:
                 told["first_seq"] = first
         if position is None:
@@ -117,12 +130,7 @@ class ChannelFollower(Follower):
 
     def events_of(self, frame: bytes) -> bytes:
         """The event of a message, or of another frame for members."""
-        try:
-            head = _heads.decode(frame)
-        except msgspec.DecodeError:
-            # The frame is from a process of an older version.
-            frame = legible(frame)
-            head = _heads.decode(frame)
+        frame, head = read(frame)
         if head.seq is not None:
             return event(frame, id=self._id(head.seq))
         if head.type == "append":

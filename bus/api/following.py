@@ -75,6 +75,10 @@ class Follower(Guest):
         """The events of a frame, which may be none."""
         raise NotImplementedError
 
+    async def events(self, frames: list[bytes]) -> bytes:
+        """The events of some frames."""
+        return b"".join(map(self.events_of, frames))
+
     @property
     def over(self) -> bool:
         """Whether the last event was given, so that the answer ends."""
@@ -135,7 +139,7 @@ class Follower(Guest):
             while not self.over:
                 frames = await self.writer.next_frames(patience)
                 if frames:
-                    yield b"".join(map(self.events_of, frames))
+                    yield await self.events(frames)
                 elif self.writer.closed:
                     break
                 else:

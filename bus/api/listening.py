@@ -27,7 +27,7 @@ Rest = Callable[[Any, Any], Awaitable[None]]
 _KEY = "arqonbus.listening"
 
 #: What the paths of event streams have in them, below any prefix of a project.
-_PATHS = ("/api/v1/channels/", "/api/v1/streams/")
+_PATHS = ("/api/v1/channels/", "/api/v1/streams/", "/live/")
 #: What the paths of REST have in them. A request that waits there has ``wait`` in its query.
 _API = "/api/v1/"
 

@@ -24,6 +24,8 @@ connections_total = Counter("arqonbus_connections_opened", "Connections opened",
 disconnects = Counter("arqonbus_disconnects", "Connections closed, by code", ["code"], registry=registry)
 errors = Counter("arqonbus_errors", "Errors sent to clients, by code", ["code"], registry=registry)
 limits = Counter("arqonbus_limits_reached", "Connections refused or closed by a limit", ["limit"], registry=registry)
+fragments = Counter("arqonbus_fragments_rendered", "Messages rendered as HTML for live pages", registry=registry)
+fragments_failed = Counter("arqonbus_fragments_failed", "Renderings for live pages that failed", registry=registry)
 commands = Counter("arqonbus_commands", "Successful commands", ["command"], registry=registry)
 
 

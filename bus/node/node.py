@@ -53,6 +53,7 @@ from .marks import Marks
 from .notifications import Notifications
 from .permissions import Permissions
 from .questions import Questions
+from .renderings import Renderings
 from .runtime import Runtime
 from .threads import unavailable
 from .upkeep import drain, sigterm
@@ -101,6 +102,8 @@ class Node:
             self.work,
         )
         self._build_upkeep()
+        #: The messages of live pages as HTML.
+        self.renderings = Renderings(runtime)
         #: Whether the path of each message is logged.
         self.traces = logger.isEnabledFor(logging.DEBUG)
         #: Bounds the log lines about refused frames and commands, so that a flood of them is no flood of lines.

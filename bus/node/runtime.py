@@ -63,6 +63,7 @@ class Runtime:
         self._reader = DatabaseThreads(1, "arqonbus-read")
         self._asker = DatabaseThreads(1, "arqonbus-ask")
         self._watcher = DatabaseThreads(1, "arqonbus-watch")
+        self._renderer = DatabaseThreads(1, "arqonbus-render")
         self._repeated: list[asyncio.Task[None]] = []
         #: The tasks that :meth:`spawn` started and that have not ended.
         self.short_tasks: set[asyncio.Task[None]] = set()
@@ -84,6 +85,10 @@ class Runtime:
         """Read for the streams, in a thread that no client's question holds up. Raises the database's error."""
         return await self._in(self._watcher, partial(database_read, function, *args))
 
+    async def render(self, function: Callable[[*Args], Result], /, *args: *Args) -> Result:
+        """Run a template of the project. Its queries hold up other templates only. Raises what ``function`` raises."""
+        return await self._in(self._renderer, partial(database_read, function, *args))
+
     async def run_writer(self, function: Callable[[*Args], Result], /, *args: *Args) -> Result:
         """Write, in turn with the log's commits. Raises the database's error."""
         return await self._in(self.writer, partial(database_call, function, *args))
@@ -98,7 +103,7 @@ class Runtime:
 
     def end_threads(self) -> list[Future[None]]:
         """Take no more work. The futures are done when the threads have closed their connections."""
-        threads = (self.writer, self.apart, self._reader, self._asker, self._watcher)
+        threads = (self.writer, self.apart, self._reader, self._asker, self._watcher, self._renderer)
         return [closed for pool in threads for closed in pool.end()]
 
     # --- background tasks ---------------------------------------------------------------------------------------------
