@@ -24,3 +24,6 @@ message_published = Signal()
 client_active = Signal()
 #: ``node`` (its id), ``stats`` (a dict). Each node sends it every ``telemetry_interval``.
 server_stats = Signal()
+#: ``decision`` (``shapes.Decision``): somebody decided, its time is over, or it was cancelled. It is sent after the commit, in
+#: the thread that ended it, so a receiver may query. Of several receivers the one acts that consumes the decision.
+decision_made = Signal()

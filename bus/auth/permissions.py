@@ -203,6 +203,10 @@ class RuleTable:
         rows = Grant.objects.values_list("subject", "subject_name", "action", "pattern", "allow")
         return tuple(Rule(*row) for row in rows)
 
+    def fresh(self) -> tuple[Rule, ...]:
+        """All rules as the database has them now, for an answer that must not be a moment old. Costs a query."""
+        return self._query()
+
     def changed(self, using: str) -> None:
         """Note a change in the transaction of database ``using``, which sees it now. Others see it after the commit."""
         connection = connections[using]

@@ -55,6 +55,14 @@ class Process(Protocol):
         """Renew or end a claim of the caller."""
         ...
 
+    async def decide(self, function: Callable[[], Any]) -> Any:
+        """Call a service that writes a decision. It may wait for the row of a channel."""
+        ...
+
+    async def await_decision(self, uid: str, wait: float) -> Any:
+        """Return a decision as the caller sees it, at its end or after ``wait`` seconds."""
+        ...
+
     async def set_status(self, said: Said) -> Any:
         """Set the caller's status."""
         ...

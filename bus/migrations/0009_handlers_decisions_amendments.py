@@ -102,7 +102,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
-                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['expires_at'], name='bus_decision_expires'), models.Index(fields=['channel', '-id'], name='bus_decision_channel'), models.Index(condition=models.Q(('state', 'rejected')), fields=['digest', 'ended_at'], name='bus_decision_rejected')],
+                'indexes': [models.Index(condition=models.Q(('state', 'pending')), fields=['expires_at'], name='bus_decision_expires'), models.Index(fields=['channel', '-id'], name='bus_decision_channel'), models.Index(fields=['digest', 'ended_at'], name='bus_decision_digest'), models.Index(condition=models.Q(('answer', ''), ('ended_at__isnull', False)), fields=['ended_at'], name='bus_decision_unanswered')],
                 'constraints': [models.UniqueConstraint(condition=models.Q(('state', 'pending')), fields=('principal', 'client_id', 'key'), name='bus_decision_pending_key')],
             },
         ),

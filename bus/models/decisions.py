@@ -77,8 +77,11 @@ class Decision(models.Model):
         indexes = [
             models.Index(fields=["expires_at"], condition=models.Q(state="pending"), name="bus_decision_expires"),
             models.Index(fields=["channel", "-id"], name="bus_decision_channel"),
+            models.Index(fields=["digest", "ended_at"], name="bus_decision_digest"),
             models.Index(
-                fields=["digest", "ended_at"], condition=models.Q(state="rejected"), name="bus_decision_rejected"
+                fields=["ended_at"],
+                condition=models.Q(answer="", ended_at__isnull=False),
+                name="bus_decision_unanswered",
             ),
         ]
 

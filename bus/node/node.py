@@ -42,6 +42,7 @@ from .clients.registration import Registrations
 from .clients.resumption import Resumptions
 from .clients.rights import Rights
 from .clients.statuses import Statuses
+from .decisions import Decisions
 from .delivery.channels import Channels
 from .delivery.growing import Growing
 from .delivery.owners import Owners
@@ -100,6 +101,7 @@ class Node:
             self.owners,
             self.questions,
             self.work,
+            self.decisions,
         )
         self._build_upkeep()
         #: The messages of live pages as HTML.
@@ -111,7 +113,7 @@ class Node:
         #: Bounds the bytes of unfinished messages of all unregistered connections.
         self.fragments = FragmentBudget(UNREGISTERED_BYTES)
         #: Called when the drain begins.
-        self.on_drain: list[Callable[[], None]] = [self.work.drain]
+        self.on_drain: list[Callable[[], None]] = [self.work.drain, self.decisions.drain]
         self._started: asyncio.Future[None] | None = None
         self._complained = False
 
@@ -123,6 +125,7 @@ class Node:
         self.growing = Growing(runtime, self.hub, self.streams)
         self.owners = Owners(runtime, self.clients, self.hub, self.channels, self.permissions)
         self.questions = Questions(runtime, self.clients, self.hub, self.broker)
+        self.decisions = Decisions(runtime)
         self.watch = Watch(
             runtime,
             self.clients,
@@ -264,6 +267,7 @@ class Node:
         repeat, settings = self.runtime.repeat, self.runtime.settings
         repeat(self.watch.compare)
         repeat(self.questions.look)
+        repeat(self.decisions.look)
         repeat(self.heartbeat.beat)
         repeat(self.housekeeping.tidy)
         repeat(self.housekeeping.end_overdue)

@@ -13,6 +13,7 @@ from .client import Clients, ClientState
 from .clients.memberships import Memberships
 from .clients.presence import Notices
 from .clients.rights import Rights
+from .decisions import Decisions
 from .delivery.channels import Channels
 from .delivery.growing import Growing
 from .delivery.owners import Owners
@@ -39,6 +40,7 @@ class Notifications:
         owners: Owners,
         questions: Questions,
         work: Work,
+        decisions: Decisions,
     ) -> None:
         self._clients = clients
         self._channels = channels
@@ -62,6 +64,7 @@ class Notifications:
             messages.QuestionsEnded: questions.receive,
             messages.WorkReady: work.ready,
             messages.WorkChanged: work.changed,
+            messages.DecisionsEnded: decisions.receive,
         }
 
     def receive(self, notification: messages.Notification) -> None:

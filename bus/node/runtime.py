@@ -60,6 +60,8 @@ class Runtime:
         self.writer = DatabaseThreads(1, "arqonbus-log")
         #: Waits for channels whose row another transaction holds; has a connection only meanwhile.
         self.apart = DatabaseThreads(1, "arqonbus-apart")
+        #: Writes decisions, which may wait for the row of a channel.
+        self._decider = DatabaseThreads(1, "arqonbus-decide")
         self._reader = DatabaseThreads(1, "arqonbus-read")
         self._asker = DatabaseThreads(1, "arqonbus-ask")
         self._watcher = DatabaseThreads(1, "arqonbus-watch")
@@ -93,6 +95,10 @@ class Runtime:
         """Write, in turn with the log's commits. Raises the database's error."""
         return await self._in(self.writer, partial(database_call, function, *args))
 
+    async def run_decider(self, function: Callable[[*Args], Result], /, *args: *Args) -> Result:
+        """Write a decision. It may wait for the row of a channel, and holds up only other decisions."""
+        return await self._in(self._decider, partial(database_call, function, *args))
+
     async def writer_idle(self) -> None:
         """Return once the writing thread has finished the transaction it works on now, and its callbacks have run."""
         await self._in(self.writer, lambda: None)
@@ -103,7 +109,7 @@ class Runtime:
 
     def end_threads(self) -> list[Future[None]]:
         """Take no more work. The futures are done when the threads have closed their connections."""
-        threads = (self.writer, self.apart, self._reader, self._asker, self._watcher, self._renderer)
+        threads = (self.writer, self.apart, self._decider, self._reader, self._asker, self._watcher, self._renderer)
         return [closed for pool in threads for closed in pool.end()]
 
     # --- background tasks ---------------------------------------------------------------------------------------------

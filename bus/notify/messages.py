@@ -195,6 +195,12 @@ class QuestionsEnded(msgspec.Struct, tag="qe", array_like=True):
     questions: list[EndedQuestion]
 
 
+class DecisionsEnded(msgspec.Struct, tag="de", array_like=True):
+    """Decisions ended: their rows. Whoever waits for one looks at it."""
+
+    decisions: list[int]
+
+
 Notification = (
     Published
     | EphemeralPublished
@@ -208,6 +214,7 @@ Notification = (
     | WorkReady
     | WorkChanged
     | QuestionsEnded
+    | DecisionsEnded
 )
 
 

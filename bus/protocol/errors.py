@@ -51,6 +51,10 @@ class ErrorCode(StrEnum):
     ASK_TIMEOUT = "ASK_TIMEOUT"
     QUESTION_NOT_FOUND = "QUESTION_NOT_FOUND"
     QUESTION_ENDED = "QUESTION_ENDED"
+    DECISION_NOT_FOUND = "DECISION_NOT_FOUND"
+    DECISION_ENDED = "DECISION_ENDED"
+    REJECTED_BEFORE = "REJECTED_BEFORE"
+    ALREADY_USED = "ALREADY_USED"
     CLIENT_ID_IN_USE = "CLIENT_ID_IN_USE"
     TAKEN_OVER = "TAKEN_OVER"
     FRAME_TOO_LARGE = "FRAME_TOO_LARGE"
@@ -104,6 +108,7 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.CLAIM_NOT_FOUND: ErrorKind(404, "You have no such claim."),
     ErrorCode.NO_RESPONDER: ErrorKind(404, "Nobody is there to answer; `details` names who was asked."),
     ErrorCode.QUESTION_NOT_FOUND: ErrorKind(404, "There is no such question for you."),
+    ErrorCode.DECISION_NOT_FOUND: ErrorKind(404, "There is no such decision for you."),
     ErrorCode.NOT_FOUND: ErrorKind(404, "There is nothing at this address."),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(
         405, "This address does not support the method. The `Allow` header lists the supported ones."
@@ -125,6 +130,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.STREAM_ENDED: ErrorKind(409, "The stream has ended."),
     ErrorCode.CLAIM_LOST: ErrorKind(409, "The claim has ended; `details` says why."),
     ErrorCode.QUESTION_ENDED: ErrorKind(409, "The question has ended; `details` has its state."),
+    ErrorCode.DECISION_ENDED: ErrorKind(409, "The decision has ended; `details` says how, and by whom."),
+    ErrorCode.REJECTED_BEFORE: ErrorKind(409, "Somebody said no to this within the last hour; `details` has it."),
+    ErrorCode.ALREADY_USED: ErrorKind(409, "The answer was used before; `details` says when."),
     # 413, 415, 422, 429: too much data, an unsupported type, or a message that the project refuses.
     ErrorCode.FRAME_TOO_LARGE: ErrorKind(413, "The frame is larger than the limit."),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, "Send JSON with the header Content-Type: application/json."),

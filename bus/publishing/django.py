@@ -359,13 +359,15 @@ def _inbound(payload: dict[str, Any] | None, message: str | None, *, type: str, 
     return inbound
 
 
-def encoded(value: Any, field: str) -> bytes:
-    """The JSON of a value of Django code. Raises ``BusError`` VALIDATION_ERROR on ``field`` for one that no frame may have."""
+def encoded(value: Any, field: str, levels: int = 1) -> bytes:
+    """The JSON of a value of Django code, which stands so many ``levels`` deep in its frame.
+
+    Raises ``BusError`` VALIDATION_ERROR on ``field`` for one that no frame may have.
+    """
     data, fault = b"", None
     try:
         data = frames.encode(value)
-        # Inside its frame the payload is one level deeper.
-        fault = wrong_with(data, config().frame_depth - 1)
+        fault = wrong_with(data, config().frame_depth - levels)
     except (TypeError, ValueError, OverflowError, RecursionError) as problem:
         fault = str(problem)[:200]
     if fault is not None:

@@ -20,6 +20,17 @@ from ..publishing.django import (
 )
 from ..shapes import Published
 from .asks import aask, aquestion, areply, ask, question, reply
+from .decision_requests import arequest_decision, request_decision
+from .decisions import (
+    acancel_decision,
+    aconsume_decision,
+    adecide,
+    adecision,
+    cancel_decision,
+    consume_decision,
+    decide,
+    decision,
+)
 from .growing import (
     StreamWriter,
     aadopt_stream,
@@ -56,7 +67,11 @@ __all__ = [
     "aask",
     "abroadcast_to_channel",
     "abroadcast_to_room",
+    "acancel_decision",
     "aclaim_jobs",
+    "aconsume_decision",
+    "adecide",
+    "adecision",
     "adopt_stream",
     "aend_stream",
     "afinish_job",
@@ -70,13 +85,18 @@ __all__ = [
     "arelease_job",
     "arenew_claim",
     "areply",
+    "arequest_decision",
     "asend_private",
     "ask",
     "astop_stream",
     "aunread",
     "broadcast_to_channel",
     "broadcast_to_room",
+    "cancel_decision",
     "claim_jobs",
+    "consume_decision",
+    "decide",
+    "decision",
     "end_stream",
     "finish_job",
     "mark",
@@ -88,6 +108,7 @@ __all__ = [
     "release_job",
     "renew_claim",
     "reply",
+    "request_decision",
     "send_private",
     "stop_stream",
     "stream",

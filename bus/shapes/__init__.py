@@ -8,6 +8,7 @@ from __future__ import annotations
 from .access import AuditEntry, AuditList, Grant, GrantList, Me, Ticket, Token, TokenList
 from .base import Epoch, Object, Page, Seq, Shape, WireTime
 from .clients import Client, ClientList
+from .decisions import Decision, DecisionList, Decisions
 from .errors import ErrorAnswer, Fault
 from .marks import Mark
 from .messages import Message, MessageList
@@ -47,6 +48,9 @@ __all__ = [
     "Client",
     "ClientList",
     "DeadJob",
+    "Decision",
+    "DecisionList",
+    "Decisions",
     "Delivery",
     "Epoch",
     "ErrorAnswer",

@@ -49,6 +49,12 @@ class ProcessView(Process):
     async def work(self, operation: Any) -> Any:
         return await self._node.work.carry_out(operation, self._client)
 
+    async def decide(self, function: Callable[[], Any]) -> Any:
+        return await self._node.decisions.write(function)
+
+    async def await_decision(self, uid: str, wait: float) -> Any:
+        return await self._node.decisions.wait(self._client.actor, uid, wait)
+
     async def set_status(self, said: Said) -> Any:
         return await self._node.statuses.set(self._client, said)
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from ... import log
 from ...protocol.errors import TAKEN_OVER, BusError, ErrorCode
 from ...protocol.state import State
-from ...services import asks, statuses, sweeping
+from ...services import asks, decision_expiry, statuses, sweeping
 from ...services import connections as connection_service
 from ...services import nodes as node_service
 from ...services import streams as streamed
@@ -108,6 +108,6 @@ class Housekeeping:
             deleted = PRUNE_STEP
             while deleted == PRUNE_STEP:
                 deleted = await self._runtime.run_writer(log.drop, channel_id, floor, PRUNE_STEP)
-        for forget in (log.forget_keys, asks.forget, log.forget_jobs):
+        for forget in (log.forget_keys, asks.forget, log.forget_jobs, decision_expiry.forget):
             while await self._runtime.run_writer(forget, settings.idempotency_window, PRUNE_STEP) == PRUNE_STEP:
                 pass
