@@ -61,6 +61,12 @@ class Inline:
     async def work(self, operation: Any) -> Any:
         raise NotImplementedError
 
+    async def decide(self, function: Callable[[], Any]) -> Any:
+        raise NotImplementedError
+
+    async def await_decision(self, uid: str, wait: float) -> Any:
+        raise NotImplementedError
+
     async def set_status(self, said: Said) -> Any:
         raise NotImplementedError
 
