@@ -38,7 +38,8 @@ class RequestParameters(ChannelParameters):
         str, Meta(max_length=LONGEST_TITLE, description="The question in one line, for people. It is required.")
     ] = ""
     action: Annotated[
-        str, Meta(max_length=LONGEST_ACTION, description="What you want to do, such as a tool. It is required.")
+        str,
+        Meta(max_length=LONGEST_ACTION, description="The action that you want to do, such as a tool. It is required."),
     ] = ""
     args: Annotated[Object, Meta(description="The arguments of the action.")] = msgspec.field(default_factory=dict)
     allow: Annotated[
@@ -49,7 +50,9 @@ class RequestParameters(ChannelParameters):
     expires: Annotated[
         float, Meta(ge=SHORTEST, le=LONGEST, description="Seconds until nobody may decide any more.")
     ] = 3600.0
-    on_expiry: Annotated[OnExpiry, Meta(description="What that means: a no, a yes, or the state `expired`.")] = "reject"
+    on_expiry: Annotated[
+        OnExpiry, Meta(description="The meaning of that end: a no, a yes, or the state `expired`.")
+    ] = "reject"
 
 
 @command(

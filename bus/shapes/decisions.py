@@ -21,7 +21,7 @@ class Decision(Shape, frozen=True, kw_only=True):
     channel: str
     key: Annotated[str, Meta(description="The asker's own name of the question.")]
     title: Annotated[str, Meta(description="The question in one line, for people.")]
-    action: Annotated[str, Meta(description="What the asker wants to do, such as the name of a tool.")]
+    action: Annotated[str, Meta(description="The action that the asker wants to do, such as a tool.")]
     args: Annotated[Object, Meta(description="The arguments of the action. After `edited`, those of the decider.")]
     asked_args: Annotated[Object, Meta(description="The arguments as the asker sent them.")]
     allow: Annotated[list[Answer], Meta(description="The answers that people may give.")]
@@ -33,7 +33,7 @@ class Decision(Shape, frozen=True, kw_only=True):
     by: Annotated[
         str | None, Meta(description="The name of who decided or cancelled; null: nobody yet, or the expiry.")
     ]
-    on_expiry: Annotated[OnExpiry, Meta(description="What the end of the time means: a no, a yes, or neither.")]
+    on_expiry: Annotated[OnExpiry, Meta(description="The meaning of the end of the time: a no, a yes, or neither.")]
     created_at: WireTime
     expires_at: WireTime
     ended_at: WireTime | None
