@@ -39,6 +39,7 @@ from django.db import connection, connections
 from django.test import override_settings
 
 from .consumers import BusConsumer
+from .handlers.rehearsal import run_handlers as run_handlers
 from .models import Message
 from .node import current
 from .node.upkeep.sigterm import SIGNALS

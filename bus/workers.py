@@ -17,17 +17,16 @@ exception gives the job back, with a longer delay after each attempt. :class:`Re
 from __future__ import annotations
 
 import logging
-import threading
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import msgspec
-from django.db import Error as DatabaseError
-from django.db import connection, transaction
+from django.db import transaction
 
 from .auth.permissions import SYSTEM, Actor
+from .db.repeating import repeated
+from .monitoring.failures import where
 from .protocol.errors import BusError, ErrorCode
 from .services import claim_jobs, finish_job, reject_job, release_job, renew_claim
 from .shapes import Claim
@@ -120,8 +119,7 @@ def _do(registered: Registered, claim: Claim, actor: Actor) -> None:
             _lost(registered, job, problem)
             return
         # The text of an exception may hold data of the message. It stands in the job's errors, and not in the log.
-        where = "".join(traceback.format_tb(problem.__traceback__))
-        _log(registered, job, "failed", f"{type(problem).__name__}\n{where}".rstrip())
+        _log(registered, job, "failed", where(problem))
         delay, error = min(2.0**claim.attempt, LONGEST_DELAY), f"{type(problem).__name__}: {problem}"
         _end(registered, job, lambda: release_job(claim.claim, delay=delay, error=error, actor=actor))
 
@@ -154,30 +152,15 @@ def _log(registered: Registered, job: Job, what: str, why: str) -> None:
     logger.warning("%s #%d, attempt %d %s: %s", registered.channel, job.seq, job.attempt, what, why, extra=fields)
 
 
-@contextmanager
-def _renewed(claim: Claim, actor: Actor) -> Iterator[None]:
-    """Renew a claim from another thread for as long as the block lasts. A lost one shows at its end."""
-    over = threading.Event()
+def _renewed(claim: Claim, actor: Actor) -> AbstractContextManager[None]:
+    """Renew a claim from another thread for as long as a block lasts. A lost one shows at its end."""
 
-    def renew() -> None:
+    def renew() -> bool:
         try:
-            while not over.wait(claim.lease / 3):
-                try:
-                    renew_claim(claim.claim, actor=actor)
-                except BusError as problem:
-                    if problem.code in GONE:
-                        return
-                    # Somebody may hold the row for a moment. It is asked again.
-                except DatabaseError:
-                    # On SQLite the function's transaction may hold the database. It is asked again.
-                    connection.close()
-        finally:
-            connection.close()
+            renew_claim(claim.claim, actor=actor)
+        except BusError as problem:
+            # Where the claim may come back, somebody holds its row for a moment. It is asked again.
+            return problem.code not in GONE
+        return True
 
-    thread = threading.Thread(target=renew, name="arqonbus-renew", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return repeated(claim.lease / 3, renew)

@@ -18,6 +18,7 @@ from ..log import heads
 from ..monitoring import metrics
 from ..node import Node, current
 from ..protocol.errors import BusError
+from ..services import handlers as handler_service
 from ..services import nodes, totals
 from ..shapes import Process
 from ..version import PROTOCOL, VERSION
@@ -108,7 +109,10 @@ async def _cluster(node: Node) -> Iterable[Metric]:
     """The figures from the database. Empty while it does not answer, so that the other figures stay available."""
     rows = await _in_time(node, _living)
     stats = await _in_time(node, totals.stats) if rows is not None else None
-    return metrics.of_cluster(len(rows), stats) if rows is not None and stats is not None else ()
+    if rows is None or stats is None:
+        return ()
+    handlers = await _in_time(node, handler_service.figures)
+    return [*metrics.of_cluster(len(rows), stats), *metrics.of_handlers(handlers or ())]
 
 
 async def _in_time(node: Node, read: Callable[[], Read]) -> Read | None:

@@ -16,8 +16,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseError
 from django.urls import NoReverseMatch, reverse
-from django.utils.module_loading import import_string
+from django.utils.module_loading import autodiscover_modules, import_string
 
+from .. import handlers
 from ..conf.settings import LAYER_HINT, anonymous_allowed, config, in_memory_layer
 from ..conf.table import Config
 from . import project as host_checks
@@ -49,6 +50,7 @@ def register_checks() -> None:
     _register(check_sqlite, Tags.compatibility)
     _register(check_servers, Tags.compatibility)
     _register(check_apps, Tags.compatibility)
+    _register(check_handlers, Tags.compatibility)
     for check in _OF_THE_PROJECT:
         _register(check, Tags.compatibility)
     _register(check_application, Tags.urls)
@@ -215,6 +217,15 @@ def check_apps(**_: Any) -> list[CheckMessage]:
         )
         for app, missing in what.items()
         if not apps.is_installed(app)
+    ]
+
+
+def check_handlers(**_: Any) -> list[CheckMessage]:
+    """E020, W020: a handler cannot run, or is where ``runhandlers`` does not find it."""
+    autodiscover_modules("handlers")
+    return [
+        *(Error(text, hint=hint, id="bus.E020") for text, hint in handlers.problems(handlers.REGISTERED)),
+        *(Caution(text, hint=hint, id="bus.W020") for text, hint in handlers.misplaced(handlers.REGISTERED)),
     ]
 
 

@@ -18,6 +18,7 @@ from ..realtime.frame import LoggedFrame
 from .batches import Batches
 from .effects import OPEN, Part
 from .entry import Entry, id_taken
+from .hops import keep as keep_hops
 from .job_batch import with_jobs
 from .jobs import KEPT, forget_jobs
 from .sql import for_vendor
@@ -70,6 +71,7 @@ def append_batch(
         try:
             with transaction.atomic():
                 passed = _append(entries, window, patience, pass_over)
+                keep_hops(entries)
                 if before_commit is not None:
                     before_commit()
                 committing = outermost

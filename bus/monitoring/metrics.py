@@ -238,6 +238,43 @@ def of_cluster(nodes: int, stats: Stats) -> Iterator[Metric]:
         )
 
 
+class HandlerFigures(Protocol):
+    """The figures of a handler of the project over all its channels."""
+
+    @property
+    def name(self) -> str:
+        """The name of the handler."""
+
+    @property
+    def running(self) -> bool:
+        """Whether a process said lately that it runs the handler."""
+
+
+#: Figures of handlers of the project, from the database: name, whether it only grows, and meaning.
+_HANDLERS = (
+    ("lag", False, "Messages that a handler has not handled"),
+    ("handled", True, "Messages that a handler handled"),
+    ("failed", True, "Attempts of a handler that failed"),
+    ("lost", True, "Messages that were removed before a handler came to them"),
+    ("waiting", False, "Channels in which a handler waits for another attempt"),
+    ("stopped", False, "Channels in which a handler stands still"),
+    ("running", False, "Whether a process runs the handler"),
+)
+
+
+def of_handlers(rows: Sequence[HandlerFigures]) -> Iterator[Metric]:
+    """Yield the figures of handlers (``services.handlers.figures``). Without handlers there are none."""
+    if not rows:
+        return
+    for name, grows, text in _HANDLERS:
+        family: CounterMetricFamily | GaugeMetricFamily = (CounterMetricFamily if grows else GaugeMetricFamily)(
+            f"arqonbus_handler_{name}", text, labels=["handler"]
+        )
+        for row in rows:
+            family.add_metric([row.name], float(getattr(row, name)))
+        yield family
+
+
 def of_registry(labels: Mapping[str, str]) -> Iterator[Metric]:
     """Yield the metrics of the registry, with ``labels`` on each sample."""
     for family in registry.collect():

@@ -55,6 +55,7 @@ class ErrorCode(StrEnum):
     DECISION_ENDED = "DECISION_ENDED"
     REJECTED_BEFORE = "REJECTED_BEFORE"
     ALREADY_USED = "ALREADY_USED"
+    LOOP_DETECTED = "LOOP_DETECTED"
     CLIENT_ID_IN_USE = "CLIENT_ID_IN_USE"
     TAKEN_OVER = "TAKEN_OVER"
     FRAME_TOO_LARGE = "FRAME_TOO_LARGE"
@@ -133,6 +134,9 @@ ERRORS: dict[ErrorCode, ErrorKind] = {
     ErrorCode.DECISION_ENDED: ErrorKind(409, "The decision has ended; `details` says how, and by whom."),
     ErrorCode.REJECTED_BEFORE: ErrorKind(409, "Somebody said no to this within the last hour; `details` has it."),
     ErrorCode.ALREADY_USED: ErrorKind(409, "The answer was used before; `details` says when."),
+    ErrorCode.LOOP_DETECTED: ErrorKind(
+        409, "A handler publishes to what it listens to, directly or through other handlers. Nothing was published."
+    ),
     # 413, 415, 422, 429: too much data, an unsupported type, or a message that the project refuses.
     ErrorCode.FRAME_TOO_LARGE: ErrorKind(413, "The frame is larger than the limit."),
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, "Send JSON with the header Content-Type: application/json."),

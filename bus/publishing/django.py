@@ -20,7 +20,7 @@ from ..auth.permissions import PUBLISH, SYSTEM, Actor, can, require
 from ..conf.settings import config
 from ..directory.channels import ChannelRef, ensure, find_all
 from ..directory.clients import known, take_id
-from ..log import Entry
+from ..log import Entry, hops
 from ..models import wire_time
 from ..notify import dispatch
 from ..protocol import frames
@@ -169,6 +169,8 @@ def _publish(
     if any(inbound.reply is not None for inbound in frames_in):
         routes = questions.placed(frames_in, routes, actor)
     late = not durable and connection.in_atomic_block
+    if late:
+        hops.check()
     there, unknown = _targets(routes, actor.client_id if new_sender else "")
     for inbound, planned in zip(frames_in, routes, strict=True):
         if inbound.ask is not None and planned.targets:

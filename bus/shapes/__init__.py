@@ -15,7 +15,7 @@ from .messages import Message, MessageList
 from .published import Delivery, Published
 from .questions import Question
 from .rooms import ActiveChannel, Card, Channel, ChannelInfo, ChannelList, Participant, Room, RoomList
-from .server import Process, ProcessList, Server, ServerStats, Stats
+from .server import HandlerList, HandlerPosition, HandlerState, Process, ProcessList, Server, ServerStats, Stats
 from .status import AgentCard, Status, StatusOf
 from .streams import AdoptedStream, StoppedStream, Stream, StreamPlace
 from .work import (
@@ -59,6 +59,9 @@ __all__ = [
     "Finished",
     "Grant",
     "GrantList",
+    "HandlerList",
+    "HandlerPosition",
+    "HandlerState",
     "JobState",
     "Mark",
     "Me",

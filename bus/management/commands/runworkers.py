@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import socket
-import threading
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -18,9 +14,8 @@ from ... import workers
 from ...db import faults as database
 from ...protocol.errors import BusError, ErrorCode
 from ..base import StoreCommand
+from ..crew import Crew, process_name
 
-#: They end the command once its jobs are finished.
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 #: Seconds between two looks for jobs when there were none.
 PAUSE = 0.5
 #: Errors of a channel that is missing, or that has no work.
@@ -54,46 +49,29 @@ class Command(StoreCommand):
             raise CommandError("No app has a module workers with a function that @work_on decorates.")
         if options["threads"] < 1:
             raise CommandError("--threads must be at least 1.")
-        self._stop = threading.Event()
-        self._problem: Exception | None = None
-        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40]
-        name = f"worker-{host}-{os.getpid()}"
+        self._crew = Crew()
+        name = process_name("worker")
         for one in registered:
             self.stdout.write(f"{one.function.__module__}.{one.function.__qualname__} works on {one.channel}.")
-        threads = [
-            threading.Thread(
-                target=self._work, args=(registered, f"{name}-{n}", options["until_empty"]), name=f"work-{n}"
-            )
-            for n in range(options["threads"])
-        ]
-        before = {number: signal.signal(number, lambda *_: self._stop.set()) for number in SIGNALS}
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        if self._problem is not None:
-            raise self._problem
+        self._crew.run(
+            [partial(self._work, registered, f"{name}-{n}", options["until_empty"]) for n in range(options["threads"])]
+        )
 
     def _work(self, registered: list[workers.Registered], name: str, until_empty: bool) -> None:
         actor = workers.as_worker(name)
         try:
-            while not self._stop.is_set():
+            while not self._crew.stopping.is_set():
                 # Each function gets its turn, however many jobs another one has.
-                found = [self._try(one, actor) for one in registered if not self._stop.is_set()]
+                found = [self._try(one, actor) for one in registered if not self._crew.stopping.is_set()]
                 if not any(found):
                     if until_empty:
                         return
-                    self._stop.wait(PAUSE)
+                    self._crew.stopping.wait(PAUSE)
         except BusError as problem:
             # A wrong channel is a fault of the project. The other threads end with it.
-            self._problem = CommandError(f"{problem.message} {HINT}") if problem.code in NO_WORK else problem
-            self._stop.set()
-        finally:
-            connection.close()
+            if problem.code in NO_WORK:
+                raise CommandError(f"{problem.message} {HINT}") from problem
+            raise
 
     def _try(self, one: workers.Registered, actor: Any) -> bool:
         try:

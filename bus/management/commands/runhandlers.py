@@ -1,0 +1,120 @@
+"""``manage.py runhandlers``: run the handlers of the project."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import Error as DatabaseError
+from django.db import connection
+from django.utils.module_loading import autodiscover_modules
+
+from ... import handlers
+from ...auth.permissions import SYSTEM
+from ...db import faults as database
+from ...handlers.board import PAUSE, Board
+from ...protocol.names import parse_address
+from ...services import handlers as service
+from ..base import StoreCommand
+from ..crew import Crew, process_name
+
+#: Seconds until the next try after an error of the database.
+AFTER_AN_ERROR = 1.0
+#: The name of management commands in the audit log.
+DOOR = "command"
+
+
+class Command(StoreCommand):
+    """Run the handlers until SIGTERM or SIGINT. A message that is being handled is finished first."""
+
+    help = (
+        "Run the functions that @on registered in the handlers modules of the apps. "
+        "Several of these processes share the channels."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the command's arguments."""
+        parser.add_argument("names", nargs="*", metavar="NAME", help="Only these handlers. The default is all.")
+        parser.add_argument("--threads", type=int, default=1, help="Messages at the same time. The default is 1.")
+        parser.add_argument("--until-empty", action="store_true", help="End when no message is left to handle now.")
+        parser.add_argument("--list", action="store_true", help="Only show how far each handler is.")
+        parser.add_argument(
+            "--retry", metavar="ROOM:CHANNEL", help="Only let the named handler try its next message there at once."
+        )
+        parser.add_argument(
+            "--skip", metavar="ROOM:CHANNEL", help="Only let the named handler pass over its next message there."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run, or change one position. Raises ``CommandError`` without a handler, and for one that cannot run."""
+        if options["list"]:
+            self._list()
+            return
+        for action, change in (("retry", service.retry), ("skip", service.skip)):
+            if options[action] is not None:
+                self._change(change, options["names"], options[action])
+                return
+        chosen = self._chosen(options["names"])
+        if options["threads"] < 1:
+            raise CommandError("--threads must be at least 1.")
+        self._crew = Crew()
+        board = Board(chosen)
+        for one in chosen:
+            self.stdout.write(f"{one.place} handles {one.pattern} as {one.name}.")
+        self.stdout.flush()
+        name = process_name("handlers")
+        self._crew.run(
+            [partial(self._work, board, f"{name}-{n}", options["until_empty"]) for n in range(options["threads"])]
+        )
+
+    @staticmethod
+    def _chosen(names: list[str]) -> list[handlers.Registered]:
+        autodiscover_modules("handlers")
+        chosen = [one for one in handlers.REGISTERED if not names or one.name in names]
+        if missing := sorted(set(names) - {one.name for one in chosen}):
+            raise CommandError(f"No handler has the name {', '.join(missing)}.")
+        if not chosen:
+            raise CommandError("No app has a module handlers with a function that @on decorates.")
+        if problems := [f"{text} {hint}" for text, hint in handlers.problems(chosen)]:
+            raise CommandError("\n".join(problems))
+        return chosen
+
+    def _work(self, board: Board, holder: str, until_empty: bool) -> None:
+        stopping = self._crew.stopping
+        while not stopping.is_set():
+            try:
+                if board.work_once(holder):
+                    continue
+                if until_empty and board.empty():
+                    return
+                stopping.wait(PAUSE)
+            except DatabaseError as problem:
+                self.stderr.write(database.in_words(problem))
+                connection.close()
+                stopping.wait(AFTER_AN_ERROR)
+
+    def _list(self) -> None:
+        rows = [
+            [
+                row.name,
+                row.pattern,
+                "yes" if row.running else "no",
+                *map(str, (row.lag, row.handled, row.failed, row.lost)),
+            ]
+            for row in service.rows()
+        ]
+        self.table(["NAME", "PATTERN", "RUNS", "BEHIND", "HANDLED", "FAILED", "LOST"], rows)
+        for row in service.rows():
+            for at in row.positions:
+                state = "stopped" if at.state == "stopped" else f"next attempt at {at.retry_at}"
+                self.stdout.write(f"{row.name} at {at.room}:{at.channel} after #{at.seq}: {state}, {at.error}")
+
+    def _change(self, change: Any, names: list[str], place: str) -> None:
+        if len(names) != 1:
+            raise CommandError("Name one handler, such as: manage.py runhandlers billing --retry shop:orders")
+        address = parse_address(place)
+        if address is None:
+            raise CommandError(f"{place!r} is not an address. Use room:channel.")
+        change(SYSTEM, names[0], address, door=DOOR)
+        self.stdout.write(f"{names[0]} goes on at {address}.")
