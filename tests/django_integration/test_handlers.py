@@ -142,7 +142,7 @@ def test_with_stop_a_handler_waits_for_an_operator() -> None:
     def billing(message: HandledMessage) -> None:
         count()
         if broken:
-            raise ValueError
+            raise ValueError("sesame")
 
     publish_all([(ORDERS, {}), (ORDERS, {}), (ORDERS, {})])
     run_handlers(raises=False)
@@ -215,7 +215,7 @@ async def test_an_asynchronous_handler_runs_under_a_lease_and_without_a_transact
         got.append((await sync_to_async(at)()).holder)
         await apublish("shop:billed", message.payload)
         if message.payload.get("fails"):
-            raise ValueError
+            raise ValueError("sesame")
 
     def test() -> None:
         publish_all([(ORDERS, {}), (ORDERS, {"fails": 1})])
@@ -274,13 +274,13 @@ def test_in_the_transaction_of_a_test_case_handlers_run_too() -> None:
     def billing(message: HandledMessage) -> None:
         count()
         if message.payload.get("fails"):
-            raise ValueError
+            raise ValueError("sesame")
 
     with transaction.atomic():
         publish(ORDERS, {})
         assert run_handlers("billing") == 1
         publish(ORDERS, {"fails": True})
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="sesame"):
             run_handlers()
         assert counted() == 1
         transaction.set_rollback(True)
