@@ -45,7 +45,7 @@ class NewChannelForm(ChannelForm):
     class Meta:
         model = Channel
         fields = [
-            "name", "description", "type", "ephemeral", "retention_count", "retention_age", "work", "metadata",
+            "name", "description", "type", "ephemeral", "retention_count", "retention_age", "presence", "work", "metadata",
         ]  # fmt: skip
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -88,6 +88,7 @@ class ChannelAdmin(BusModelAdmin[Channel]):
             "Stored messages",
             {"fields": ["ephemeral", "retention_count", "retention_age", "head", "epoch", "touched_at"]},
         ),
+        ("Presence", {"fields": ["presence"]}),
         ("Leased work", {"fields": ["work"]}),
         ("Metadata", {"fields": ["metadata"]}),
         ("Origin", {"fields": ["hardcoded", "created_at", "created_by"]}),
@@ -95,6 +96,7 @@ class ChannelAdmin(BusModelAdmin[Channel]):
     new_fieldsets = [
         (None, {"fields": ["room_name", "name", "description", "type"]}),
         ("Stored messages", {"fields": ["ephemeral", "retention_count", "retention_age"]}),
+        ("Presence", {"fields": ["presence"]}),
         ("Leased work", {"fields": ["work"]}),
         ("Metadata", {"fields": ["metadata"]}),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Annotated, Any, Protocol
@@ -34,9 +34,27 @@ class Process(Protocol):
         ...
 
     async def join(
-        self, address: Address, since: int | str | None, epoch: str | None, *, parts: bool | None = None
+        self,
+        address: Address,
+        since: int | str | None,
+        epoch: str | None,
+        *,
+        parts: bool | None = None,
+        last: int | None = None,
     ) -> Any:
         """Make the caller a member. ``parts`` as in the command ``join_channel``; None leaves it as it is."""
+        ...
+
+    async def follow(self, room: str, positions: Mapping[str, tuple[int, str | None]]) -> Any:
+        """Let the caller follow a room, from its positions in the channels."""
+        ...
+
+    async def unfollow(self, room: str) -> list[str]:
+        """End the following of a room. Return the rooms that are left."""
+        ...
+
+    async def begin(self, begun: Any) -> None:
+        """Send what follows the answer to a join or a follow."""
         ...
 
     async def leave(self, address: Address) -> list[str]:

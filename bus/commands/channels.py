@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -71,6 +71,10 @@ class CreateParameters(ChannelParameters):
         Retention | None, Meta(description="Limits of the history. The default is the setting of the server.")
     ] = None
     type: Annotated[str, Meta(max_length=32, description="Your own word for the kind of channel.")] = "custom"
+    presence: Annotated[
+        Literal["names", "counts", "none"] | None,
+        Meta(description="How much members learn of one another. The default is names, as the room says."),
+    ] = None
     work: Annotated[
         dict[str, Any] | None,
         Meta(
@@ -117,6 +121,7 @@ async def create_channel(context: Context, parameters: CreateParameters) -> Answ
             retention_age=retention.age,
             type=parameters.type,
             work=parameters.work,
+            presence=parameters.presence,
         )
         return CreatedResult(room=address.room, channel=address.channel, metadata=channel.public_metadata())
 
@@ -154,6 +159,10 @@ class JoinParameters(ChannelParameters):
         Meta(description="Replay the messages after this seq, ISO time, or `mark` (your own mark) first."),
     ] = None
     epoch: Annotated[str | None, Meta(description="The epoch that `since` belongs to.")] = None
+    last: Annotated[
+        Annotated[int, Meta(ge=0, le=100)] | None,
+        Meta(description="The answer has so many of the newest messages. The later ones follow. Not with `since`."),
+    ] = None
     parts: Annotated[
         bool | None,
         Meta(
@@ -175,7 +184,7 @@ class JoinedResult(Shape, frozen=True, kw_only=True):
     room: str
     channel: str
     created: bool
-    participants: int
+    participants: Annotated[int | None, Meta(description="Null where members do not learn how many they are.")]
     epoch: Epoch
     seq: Annotated[Seq, Meta(description="The newest seq.")]
     recovered: Annotated[
@@ -191,6 +200,16 @@ class JoinedResult(Shape, frozen=True, kw_only=True):
     mark: (
         Annotated[Seq, Meta(description="With `since` mark: the seq after which the messages follow.")] | UnsetType
     ) = UNSET
+    messages: (
+        Annotated[
+            list[shapes.Message] | None,
+            Meta(
+                description="With `last`: the newest messages up to `seq`, oldest first, or as many as fit. "
+                "Null without the right to history."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 @command(
@@ -202,7 +221,14 @@ class JoinedResult(Shape, frozen=True, kw_only=True):
 async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
     """Join a channel, and optionally replay missed messages."""
     address = target(context, parameters)
-    joined = await context.process.join(address, seq_of(parameters.since), parameters.epoch, parts=parameters.parts)
+    since, last = seq_of(parameters.since), parameters.last
+    if since is not None and last is not None:
+        raise BusError(
+            ErrorCode.VALIDATION_ERROR,
+            "Give either `since` or `last`.",
+            [{"field": "last", "message": "This is not possible with `since`."}],
+        )
+    joined = await context.process.join(address, since, parameters.epoch, parts=parameters.parts, last=last)
     result = JoinedResult(
         room=address.room,
         channel=address.channel,
@@ -214,8 +240,14 @@ async def join_channel(context: Context, parameters: JoinParameters) -> Answer:
         positions=joined.positions,
         first_seq=UNSET if joined.first_seq is None else joined.first_seq,
         mark=UNSET if joined.mark is None else joined.mark,
+        messages=UNSET if last is None else _kept(joined.messages),
     )
     return Answer(f"Joined {address}", result, follow=joined)
+
+
+def _kept(frames: list[bytes] | None) -> list[shapes.Message] | None:
+    """The messages of an answer. The kept bytes go out as they are."""
+    return None if frames is None else cast("list[shapes.Message]", [msgspec.Raw(frame) for frame in frames])
 
 
 class LeftResult(Shape, frozen=True, kw_only=True):
@@ -275,4 +307,5 @@ async def channel_info(context: Context, parameters: ChannelParameters) -> Answe
     """Show a channel's members, metadata and newest seq."""
     address = target(context, parameters)
     info: shapes.ChannelInfo = await context.process.ask(lambda: channel_lists.channel_info(context.actor, address))
-    return Answer(f"{address} has {info.participant_count} members", info)
+    told = "" if info.participant_count is None else f" has {info.participant_count} members"
+    return Answer(f"{address}{told}", info)

@@ -75,6 +75,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     bad_credentials: Annotated[float, amount("tries", "Wrong tokens, JWTs and tickets at once from one network address, and then one a second. Known valid ones always pass; 0: no limit.")] = 30.0
     logins: Annotated[float, amount("tries", "Password log-ins at once from one network address, and then one every three seconds; 0: no limit.")] = 10.0
     memberships: Annotated[int, amount("channels", "Maximum number of channels that one client may join; 0: no limit.")] = 100
+    followed: Annotated[int, amount("channels", "Maximum number of channels that one connection may follow through their rooms.", ge=1, le=10000)] = 1000
     channels_per_client: Annotated[int, amount("channels", "Maximum number of channels that one identity may create by joining or publishing; 0: no limit.")] = 1000
     client_ids_per_principal: Annotated[int, amount("client_ids", "Maximum number of client_ids of one identity, connected or not; 0: no limit.")] = 10000
     connections: Annotated[int, amount("connections", "Maximum number of connections of one process; 0: no limit.")] = 20000

@@ -378,7 +378,7 @@ class Registered(msgspec.Struct, kw_only=True, tag_field="event", tag="registere
     channel: str
     channels: Annotated[dict[str, LogState], Meta(description="All logs that this client receives, by address.")]
     resume_token: str
-    participants: int
+    participants: Annotated[int | None, Meta(description="Null where members do not learn how many they are.")]
     marks: (
         Annotated[dict[str, MarkPlace], Meta(description="Your marks, by address of the log; the newest 200.")]
         | UnsetType
@@ -424,6 +424,32 @@ class Unsubscribed(msgspec.Struct, kw_only=True, tag_field="event", tag="unsubsc
     room: str
     channel: str
     reason: str
+
+
+class FollowedNotice(msgspec.Struct, kw_only=True, tag_field="event", tag="followed"):
+    """A channel of a room that you follow is followed, too. Its messages after ``seq`` come next."""
+
+    room: str
+    channel: Annotated[str, Meta(description="`*` is the log of the whole room.")]
+    epoch: Epoch
+    seq: Seq
+    recovered: Annotated[bool, Meta(description="False: older messages are gone.")] | UnsetType = UNSET
+    first_seq: Seq | UnsetType = UNSET
+
+
+class Unfollowed(msgspec.Struct, kw_only=True, tag_field="event", tag="unfollowed"):
+    """A channel is no longer followed: your access was revoked (REVOKED), or the channel was deleted (DELETED)."""
+
+    room: str
+    channel: str
+    reason: str
+
+
+class FollowTruncated(msgspec.Struct, kw_only=True, tag_field="event", tag="follow_truncated"):
+    """The room has more channels than you may follow. The newest ones are left out."""
+
+    room: str
+    limit: Annotated[int, Meta(description="Maximum number of followed channels of a connection.")]
 
 
 class StopRequested(msgspec.Struct, kw_only=True, tag_field="event", tag="stop_requested"):
@@ -472,6 +498,9 @@ class Notice(msgspec.Struct, kw_only=True):
         | ClientUpdated
         | Presence
         | Unsubscribed
+        | FollowedNotice
+        | Unfollowed
+        | FollowTruncated
         | StopRequested
         | Steer
         | Work

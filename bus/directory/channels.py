@@ -33,27 +33,38 @@ class ChannelRef(msgspec.Struct, frozen=True):
     epoch: str
     ephemeral: bool
     private: bool
+    #: Whether members are told by name who joins and leaves.
     presence: bool
     #: The rule of a work channel; None for any other channel.
     work: WorkRule | None = None
     #: Whether gates of the project decide on its messages (:mod:`bus.gates`).
     gated: bool = False
+    #: Whether members are told only how many join and leave.
+    counted: bool = False
+    #: Whether members do not learn how many they are.
+    uncounted: bool = False
 
 
 def ref_of(channel: Channel) -> ChannelRef:
     """Return the properties of a channel's row. Costs a query when ``room`` is not loaded."""
     room = channel.room
     address = Address(room.name, channel.name)
+    presence = channel.presence if channel.kind == Channel.Kind.CHANNEL else Channel.Presence.NONE
+    if presence is None:
+        told = config().presence if room.presence is None else room.presence
+    else:
+        told = presence == Channel.Presence.NAMES
     return ChannelRef(
         id=channel.id,
         address=address,
         epoch=channel.epoch,
         ephemeral=channel.ephemeral,
         private=room.private,
-        presence=(config().presence if room.presence is None else room.presence)
-        and channel.kind == Channel.Kind.CHANNEL,
+        presence=told,
         work=None if channel.work is None else msgspec.convert(channel.work, WorkRule),
         gated=bool(gates_of(address)),
+        counted=presence == Channel.Presence.COUNTS,
+        uncounted=presence == Channel.Presence.NONE,
     )
 
 
@@ -141,6 +152,9 @@ def ensure(address: Address, actor: Actor, *, create: bool = True, action: str =
     channel.room = room
     if made and kind == Channel.Kind.CHANNEL:
         announce_created(channel, actor)
+    elif made and kind == Channel.Kind.ROOM:
+        # For those who follow the room.
+        dispatch.notify_on_commit(notifications.ChannelChanged(address.room, address.channel))
     return ref_of(channel), made
 
 

@@ -29,7 +29,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='channel',
             name='presence',
-            field=models.CharField(blank=True, choices=[('names', 'names'), ('counts', 'counts'), ('none', 'nothing')], help_text='What members learn of one another: names, only how many they are, or nothing. Empty: names.', max_length=6, null=True),
+            field=models.CharField(blank=True, choices=[('names', 'names'), ('counts', 'counts'), ('none', 'nothing')], help_text='How much members learn of one another: names, only how many they are, or nothing. Empty: names.', max_length=6, null=True),
         ),
         migrations.AddField(
             model_name='message',

@@ -82,7 +82,7 @@ class Channel(models.Model):
         choices=Presence,
         null=True,
         blank=True,
-        help_text="What members learn of one another: names, only how many they are, or nothing. Empty: names.",
+        help_text="How much members learn of one another: names, only how many they are, or nothing. Empty: names.",
     )
     hardcoded = models.BooleanField(default=False, editable=False)
     auto_created = models.BooleanField(default=False, editable=False)
@@ -120,6 +120,7 @@ class Channel(models.Model):
             "ephemeral": self.ephemeral,
             "retention": {"count": self.retention_count, "age": self.retention_age},
             **({} if self.work is None else {"work": self.work}),
+            **({} if self.presence is None else {"presence": self.presence}),
         }
 
 

@@ -34,6 +34,7 @@ class ClientState(Lifecycle):
         "close_code",
         "connection_id",
         "drop",
+        "followed",
         "inbox_floor",
         "inbox_id",
         "initial",
@@ -73,6 +74,8 @@ class ClientState(Lifecycle):
         self.initial: Address = default_address()
         #: The channels that it is a member of, by channel id.
         self.memberships: dict[int, ChannelRef] = {}
+        #: The logs that it gets because it follows their rooms, by channel id (``clients.observers``).
+        self.followed: dict[int, ChannelRef] = {}
         #: How many channels of each room it is a member of. Members also receive the log of the whole room.
         self.rooms: dict[str, int] = {}
         #: The logs that it catches up with, by channel id, each with the replay. A replay ends when it is taken out.
@@ -126,6 +129,8 @@ class ClientState(Lifecycle):
             return True
         if channel_id in self.memberships:
             return channel_id not in without
+        if channel_id in self.followed:
+            return True
         here = [ref.id for ref in self.memberships.values() if ref.address.room == room]
         return not here or any(ref_id not in without for ref_id in here)
 
@@ -133,6 +138,14 @@ class ClientState(Lifecycle):
         """Note whether it wants the parts of streamed messages in a channel."""
         others = self.without_parts - {channel_id}
         self.without_parts = others if wanted else others | {channel_id}
+
+    def receives_as(self, channel_id: int) -> ChannelRef | None:
+        """Return the channel that it is a member of, or gets because it follows the room. None for any other one."""
+        return self.memberships.get(channel_id) or self.followed.get(channel_id)
+
+    def is_member_of(self, ref: ChannelRef) -> bool:
+        """Return whether it gets this log as a member, of the channel or of any channel of the room."""
+        return ref.id in self.memberships or (ref.address.is_whole_room and ref.address.room in self.rooms)
 
     def last_active(self) -> datetime:
         """Return when the client last sent a frame, to the precision of a heartbeat. The clock is not read for each frame."""

@@ -36,6 +36,7 @@ from .clients.departures import Departures
 from .clients.identities import Identities
 from .clients.members import Members
 from .clients.memberships import Memberships
+from .clients.observers import Observers
 from .clients.presence import Notices
 from .clients.presence_tables import PresenceTables
 from .clients.registration import Registrations
@@ -95,6 +96,7 @@ class Node:
             self.watch,
             self.announcer,
             self.memberships,
+            self.observers,
             self.notices,
             self.rights,
             self.growing,
@@ -143,9 +145,10 @@ class Node:
         streams, replays = self.streams, self.replays
         self.presence_tables = tables = PresenceTables(runtime)
         self.notices = notices = Notices(runtime, self.hub, self.broker, self.permissions)
-        self.memberships = memberships = Memberships(clients, self.hub, channels, tables, notices)
+        self.observers = Observers(runtime, self.hub, streams, replays, self.permissions)
+        self.memberships = memberships = Memberships(clients, self.hub, channels, tables, notices, self.observers)
         self.admission = Admission(runtime, clients)
-        self.rights = rights = Rights(runtime, clients, channels, self.permissions, memberships)
+        self.rights = rights = Rights(runtime, clients, channels, self.permissions, memberships, self.observers)
         self.statuses = Statuses(runtime, notices)
         self.marks = Marks(runtime, channels, self.permissions)
         self.members = Members(runtime, channels, streams, replays, self.marks, rights, memberships, tables, notices)
@@ -273,6 +276,7 @@ class Node:
         repeat(self.housekeeping.end_overdue)
         repeat(self.housekeeping.end_statuses)
         repeat(self.rights.look)
+        repeat(self.observers.look)
         repeat(self.admission.close_unregistered)
         repeat(self.work.look)
         repeat(self.work.sweep)
@@ -322,6 +326,7 @@ class Node:
         await drain.within(1.0, closing, "closing handshakes")
         runtime.stop_repeating()
         self.rights.stop()
+        self.observers.stop()
         self.streams.stop()
         self.questions.stop()
         await drain.within(1.0, drain.clear_presence(runtime, self.announcer, self.notices), "presence")

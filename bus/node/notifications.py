@@ -11,6 +11,7 @@ from ..protocol.names import INBOX_ROOM, Address
 from ..publishing.announce import Announcer
 from .client import Clients, ClientState
 from .clients.memberships import Memberships
+from .clients.observers import Observers
 from .clients.presence import Notices
 from .clients.rights import Rights
 from .decisions import Decisions
@@ -34,6 +35,7 @@ class Notifications:
         watch: Watch,
         announcer: Announcer,
         memberships: Memberships,
+        observers: Observers,
         notices: Notices,
         rights: Rights,
         growing: Growing,
@@ -47,6 +49,7 @@ class Notifications:
         self._streams = streams
         self._watch = watch
         self._memberships = memberships
+        self._observers = observers
         self._questions = questions
         self._work = work
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -92,6 +95,8 @@ class Notifications:
         if notification.deleted:
             self._memberships.drop_log(notification.deleted, None)
             self._work.wake_all(notification.deleted)
+        elif notification.channel:
+            self._observers.changed(notification.room)
 
     def _dismiss(self, notification: messages.Dismiss) -> None:
         for client in self._dismissed(notification):

@@ -13,14 +13,17 @@ from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, parse_address, whole_room
 from ..protocol.routing import channel_not_found, invalid_name
 from . import marks
-from .channels import may_see, participants
+from .channels import may_see, participants, presence_for
 from .clients import present, status_of
 from .visibility import channels_for
 from .walking import sealed, unsealed, walk
 
 
-def describe(channel: Channel, members: int, mark: marks.Place | None = None) -> shapes.Channel:
-    """Return the row of ``list_channels`` for a channel with ``members`` members, and with the caller's ``mark``."""
+def describe(channel: Channel, members: int | None, mark: marks.Place | None = None) -> shapes.Channel:
+    """Return the row of ``list_channels`` for a channel with ``members`` members, and with the caller's ``mark``.
+
+    ``members`` is None for a caller that may not learn how many there are.
+    """
     marked = mark is not None and mark.epoch == channel.epoch
     return shapes.Channel(
         room=channel.room.name,
@@ -33,6 +36,7 @@ def describe(channel: Channel, members: int, mark: marks.Place | None = None) ->
         hardcoded=channel.hardcoded,
         ephemeral=channel.ephemeral,
         work=msgspec.UNSET if channel.work is None else msgspec.convert(channel.work, shapes.WorkRule),
+        presence=msgspec.UNSET if channel.presence is None else msgspec.convert(channel.presence, shapes.Presence),
         messages=channel.head,
         last_activity=wire_time(channel.touched_at),
         unread=max(channel.head - mark.seq, 0) if marked and mark is not None else msgspec.UNSET,
@@ -96,9 +100,17 @@ def page(
     seen, more, shown = walk(channels, ("room__name", "name"), _cursor(after), limit, show)
     counts = participants([channel.id for channel in seen])
     kept = marks.of_channels(holder, [channel.id for channel in seen]) if holder is not None and seen else {}
-    rows = [describe(channel, counts.get(channel.id, 0), kept.get(channel.id)) for channel in seen]
+    rows = [
+        describe(channel, _known(actor, channel, counts.get(channel.id, 0)), kept.get(channel.id)) for channel in seen
+    ]
     cursor = None if more is None else ":".join(more)
     return rows, cursor if cursor is None or shown else sealed(cursor)
+
+
+def _known(actor: Actor, channel: Channel, members: int) -> int | None:
+    """Return the number of members, or None for an actor that may not learn it."""
+    learns = presence_for(actor, channel.presence, channel.address, private=channel.room.private)
+    return None if learns == Channel.Presence.NONE else members
 
 
 def channel_info(actor: Actor, address: Address) -> shapes.ChannelInfo:
@@ -111,7 +123,9 @@ def channel_info(actor: Actor, address: Address) -> shapes.ChannelInfo:
         raise channel_not_found(address)
     people: list[shapes.Participant] = []
     now = timezone.now()
-    if can(actor, PRESENCE, address, private=channel.room.private):
+    private = channel.room.private
+    learns = presence_for(actor, channel.presence, address, private=private)
+    if learns == Channel.Presence.NAMES and can(actor, PRESENCE, address, private=private):
         memberships = (
             Membership.objects.filter(present(now, prefix="client__"), channel=channel)
             .select_related("client")
@@ -133,7 +147,7 @@ def channel_info(actor: Actor, address: Address) -> shapes.ChannelInfo:
         room=address.room,
         channel=address.channel,
         participants=people,
-        participant_count=participants([channel.id]).get(channel.id, 0),
+        participant_count=_known(actor, channel, participants([channel.id]).get(channel.id, 0)),
         metadata=channel.public_metadata(),
         epoch=channel.epoch,
         seq=channel.head,

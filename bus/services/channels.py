@@ -17,10 +17,10 @@ from ..notify import messages as notifications
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, Address, is_name
 from ..protocol.routing import channel_not_found, invalid_name
-from . import asks, audit, totals, work_rules
+from . import asks, audit, rights, totals, work_rules
 
 #: The fields of a channel that can be changed later.
-CHANGEABLE = ("description", "metadata", "type", "ephemeral", "retention_count", "retention_age", "work")
+CHANGEABLE = ("description", "metadata", "type", "ephemeral", "retention_count", "retention_age", "work", "presence")
 
 
 def create_channel(
@@ -34,14 +34,18 @@ def create_channel(
     retention_age: int | None = None,
     type: str = "custom",
     work: Mapping[str, Any] | None = None,
+    presence: str | None = None,
     hardcoded: bool = False,
     door: str = "socket",
 ) -> Channel:
     """Create a channel, and its room if that is missing. ``work`` is the rule of a work channel (``shapes.WorkRule``).
 
+    ``presence`` says what members learn of one another (``Channel.Presence``); None: as the room says.
+
     Admins only. Raises ``BusError`` FORBIDDEN, INVALID_NAME, CHANNEL_EXISTS, or VALIDATION_ERROR for a wrong rule.
     """
     check_channel_name(address)
+    _check_presence(presence)
     room = Room.objects.filter(name=address.room).first()
     require(actor, MANAGE, address, private=bool(room and room.private))
     try:
@@ -60,6 +64,7 @@ def create_channel(
                 retention_count=retention_count,
                 retention_age=retention_age,
                 work=None if work is None else work_rules.checked(actor, address, work, ephemeral=ephemeral),
+                presence=presence,
                 type=type,
                 hardcoded=hardcoded,
                 created_by=actor.client_id or actor.name,
@@ -80,6 +85,15 @@ def check_channel_name(address: Address) -> None:
         raise invalid_name("room", address.room)
     if not is_name(address.channel):
         raise invalid_name("channel", address.channel)
+
+
+def _check_presence(presence: str | None) -> None:
+    if presence is not None and presence not in Channel.Presence.values:
+        raise BusError(
+            ErrorCode.VALIDATION_ERROR,
+            "`presence` must be names, counts or none.",
+            [{"field": "presence", "message": "This must be names, counts or none."}],
+        )
 
 
 def delete_channel(actor: Actor, address: Address, *, door: str = "socket") -> None:
@@ -119,6 +133,7 @@ def update_channel(actor: Actor, address: Address, changes: dict[str, Any], *, d
 
     Admins only. Raises ``BusError`` FORBIDDEN, CHANNEL_NOT_FOUND, or VALIDATION_ERROR for a rule that cannot be.
     """
+    _check_presence(changes.get("presence"))
     with transaction.atomic():
         channel = Channel.objects.select_related("room").filter(room__name=address.room, name=address.channel).first()
         require(actor, MANAGE, address, private=bool(channel and channel.room.private))
@@ -133,6 +148,9 @@ def update_channel(actor: Actor, address: Address, changes: dict[str, Any], *, d
             channel.auto_created = False
             channel.save(update_fields=[*changed, "auto_created"])
             audit.record(actor, door, "update_channel", str(address), **{field: changes[field] for field in changed})
+        if "presence" in changed:
+            # Each process knows the members' channel as it was. They must not be named any more from now on.
+            rights.changed(f"room:{address.room}")
     return channel
 
 
@@ -195,6 +213,16 @@ def participants(channel_ids: list[int]) -> dict[int, int]:
         .values_list("channel_id", "members")
     )
     return dict(rows)
+
+
+def presence_for(actor: Actor, presence: str | None, address: Address, *, private: bool) -> str:
+    """Return what ``actor`` learns of the members of a channel with this ``presence``: ``names``, ``counts`` or ``none``.
+
+    Those who manage the channel learn the names. The right to presence is checked elsewhere.
+    """
+    if presence in (None, Channel.Presence.NAMES) or can(actor, MANAGE, address, private=private):
+        return str(Channel.Presence.NAMES.value)
+    return str(presence)
 
 
 def may_see(actor: Actor, channel: Channel) -> bool:

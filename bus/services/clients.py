@@ -21,7 +21,7 @@ from ..protocol.errors import NOT_ALLOWED, BusError, ErrorCode
 from ..protocol.names import Address, inbox, is_client_id
 from ..protocol.routing import channel_not_found, invalid_name
 from . import audit, belongings, marks
-from .channels import remove
+from .channels import presence_for, remove
 from .visibility import channels_for
 from .walking import sealed, unsealed, walk
 
@@ -182,6 +182,12 @@ def list_clients(
         if found is None or found.kind == Channel.Kind.INBOX:
             raise channel_not_found(channel)
         require(actor, PRESENCE, channel, private=found.room.private)
+        if presence_for(actor, found.presence, channel, private=found.room.private) != Channel.Presence.NAMES:
+            raise BusError(
+                ErrorCode.FORBIDDEN,
+                f"The members of {channel} are not named.",
+                [{"action": PRESENCE, "address": str(channel)}],
+            )
         rows = rows.filter(memberships__channel=found)
     elif not actor.manages:
         # This also bounds the rows that the database scans to find the visible clients.
@@ -224,19 +230,28 @@ def _shown(actor: Actor, clients: list[Client]) -> list[shapes.Client | None]:
     ids = [client.pk for client in clients]
     # An empty list runs the same query. A hidden client is then refused after the same work as one that is not connected.
     links = Membership.objects.filter(channels_for(actor, (PRESENCE,), prefix="channel__"), client__in=ids or [0])
-    fields = ("client_id", "channel_id", "channel__room__name", "channel__name", "channel__room__private")
+    fields = (
+        "client_id", "channel_id", "channel__room__name", "channel__name", "channel__room__private", "channel__presence",
+    )  # fmt: skip
     read = list(links.order_by("client__client_id", "id").values_list(*fields)[: MOST_MEMBERSHIPS + 1])
     if len(read) > MOST_MEMBERSHIPS:
         # The memberships of the last client are incomplete.
         ids = ids[: max(1, ids.index(read[-1][0]))]
     personalities = _personalities(ids) if actor.manages else {}
     allowed: dict[int, bool] = {}
+    named: dict[int, bool] = {}
     seen: dict[int, list[str]] = {}
-    for client_id, channel_id, room, name, private in read:
+    # With the channels that do not name their members: a client learns where it is itself.
+    own_places: dict[int, list[str]] = {}
+    for client_id, channel_id, room, name, private, presence in read:
         if channel_id not in allowed:
-            allowed[channel_id] = can(actor, PRESENCE, Address(room, name), private=private)
+            address = Address(room, name)
+            allowed[channel_id] = can(actor, PRESENCE, address, private=private)
+            named[channel_id] = presence_for(actor, presence, address, private=private) == Channel.Presence.NAMES
         if allowed[channel_id]:
-            seen.setdefault(client_id, []).append(f"{room}:{name}")
+            own_places.setdefault(client_id, []).append(f"{room}:{name}")
+            if named[channel_id]:
+                seen.setdefault(client_id, []).append(f"{room}:{name}")
     answers: list[shapes.Client | None] = []
     now, said = timezone.now(), 0
     for client in clients[: len(personalities) if actor.manages else len(ids)]:
@@ -253,7 +268,7 @@ def _shown(actor: Actor, clients: list[Client]) -> list[shapes.Client | None]:
                 client_type=client.client_type,
                 screen_name=client.screen_name or None,
                 avatar=client.avatar or None,
-                channels=seen.get(client.pk, []),
+                channels=(own_places if own else seen).get(client.pk, []),
                 connected_at=wire_time(client.connected_at) if client.node_id is not None else None,
                 last_activity=wire_time(client.last_activity),
                 status=status_of(client, now),

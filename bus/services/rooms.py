@@ -161,9 +161,11 @@ def rows(actor: Actor, rooms: list[Room]) -> list[shapes.Room]:
     """Return the rows of rooms, with the number of channels that ``actor`` may see and of connected clients."""
     ids = [room.pk for room in rooms]
     channels = _channels(actor, rooms)
+    members = Membership.objects.filter(channel__room__in=ids, client__node__isnull=False)
+    if not actor.manages:
+        members = members.exclude(channel__presence=Channel.Presence.NONE)
     people = dict(
-        Membership.objects.filter(channel__room__in=ids, client__node__isnull=False)
-        .values("channel__room")
+        members.values("channel__room")
         .annotate(clients=Count("client", distinct=True))
         .values_list("channel__room", "clients")
     )

@@ -33,7 +33,9 @@ def overview(actor: Actor, address: Address) -> shapes.WorkOverview:
     Raises ``BusError`` CHANNEL_NOT_FOUND, FORBIDDEN without the right to join, or VALIDATION_ERROR for a channel without work.
     """
     ref = _work_channel(actor, address, JOIN)
-    names = can(actor, PRESENCE, address, private=ref.private)
+    manages = can(actor, MANAGE, address, private=ref.private)
+    named = manages or not (ref.counted or ref.uncounted)
+    names = named and can(actor, PRESENCE, address, private=ref.private)
     with connection.cursor() as wrapper, connection.wrap_database_errors:
         now = statements().now(wrapper.cursor, None)
     jobs = Job.objects.filter(channel_id=ref.id)
@@ -71,7 +73,7 @@ def overview(actor: Actor, address: Address) -> shapes.WorkOverview:
             for job in dead.order_by("id")[:LISTED]
         ],
         dead_count=dead.count(),
-        manage=can(actor, MANAGE, address, private=ref.private),
+        manage=manages,
     )
 
 

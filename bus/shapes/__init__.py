@@ -14,7 +14,7 @@ from .marks import Mark
 from .messages import Message, MessageList
 from .published import Delivery, Published
 from .questions import Question
-from .rooms import ActiveChannel, Card, Channel, ChannelInfo, ChannelList, Participant, Room, RoomList
+from .rooms import ActiveChannel, Card, Channel, ChannelInfo, ChannelList, Participant, Presence, Room, RoomList
 from .server import HandlerList, HandlerPosition, HandlerState, Process, ProcessList, Server, ServerStats, Stats
 from .status import AgentCard, Status, StatusOf
 from .streams import AdoptedStream, StoppedStream, Stream, StreamPlace
@@ -70,6 +70,7 @@ __all__ = [
     "Object",
     "Page",
     "Participant",
+    "Presence",
     "Process",
     "ProcessList",
     "Published",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
 from .base import Epoch, Object, Page, Seq, Shape, WireTime
 from .status import Status
 from .work import WorkRule
+
+#: What the members of a channel learn of one another.
+Presence = Literal["names", "counts", "none"]
 
 
 class Room(Shape, frozen=True, kw_only=True):
@@ -36,7 +39,9 @@ class Channel(Shape, frozen=True, kw_only=True):
 
     room: str
     channel: str
-    participants: Annotated[int, Meta(description="Number of connected members.")]
+    participants: Annotated[
+        int | None, Meta(description="Number of connected members; null where you may not learn it.")
+    ]
     description: str
     created_at: WireTime
     created_by: str
@@ -46,6 +51,10 @@ class Channel(Shape, frozen=True, kw_only=True):
     work: Annotated[WorkRule, Meta(description="The rule of a work channel. Other channels have none.")] | UnsetType = (
         UNSET
     )
+    presence: (
+        Annotated[Presence, Meta(description="How much members learn of one another. Absent: as the room says.")]
+        | UnsetType
+    ) = UNSET
     messages: Annotated[int, Meta(description="Number of messages so far, which is the newest seq.")]
     last_activity: WireTime | None
     unread: (
@@ -89,13 +98,15 @@ class ChannelInfo(Shape, frozen=True, kw_only=True):
     room: str
     channel: str
     participants: Annotated[
-        list[Participant], Meta(description="At most 1000; empty for callers without the right `presence`.")
+        list[Participant],
+        Meta(description="At most 1000; empty for callers without the right `presence`, and where names are not told."),
     ]
-    participant_count: int
+    participant_count: Annotated[int | None, Meta(description="Null where you may not learn it.")]
     metadata: Annotated[
         Object,
         Meta(
-            description="created_at, created_by, type, hardcoded, description, ephemeral, retention; and your own keys."
+            description="created_at, created_by, type, hardcoded, description, ephemeral, retention, and `work` and "
+            "`presence` where they are set; and your own keys."
         ),
     ]
     epoch: Epoch

@@ -89,7 +89,7 @@ async def _answer(connection: Connection, inbound: Inbound, command: Command, pa
     uid = node.publisher.new_uid()
     connection.send(frames.command_response(uid, inbound.id, command.name, answer.message, answer.result))
     if answer.follow is not None:
-        await node.members.follow(client, answer.follow)
+        await context.process.begin(answer.follow)
     if not watching:
         activity.announce(node, client, command.name, client.initial)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from ..auth.permissions import HISTORY
 from ..commands.base import Process
 from ..node import ClientState, Node
+from ..node.clients.observers import Followed
 from ..protocol.names import Address
 from ..realtime.frame import LoggedFrame
 from ..services.statuses import Said
@@ -33,9 +34,27 @@ class ProcessView(Process):
         return await self._node.runtime.run_writer(function, *args)
 
     async def join(
-        self, address: Address, since: int | str | None, epoch: str | None, *, parts: bool | None = None
+        self,
+        address: Address,
+        since: int | str | None,
+        epoch: str | None,
+        *,
+        parts: bool | None = None,
+        last: int | None = None,
     ) -> Any:
-        return await self._node.members.join(self._client, address, since, epoch, parts=parts)
+        return await self._node.members.join(self._client, address, since, epoch, parts=parts, last=last)
+
+    async def follow(self, room: str, positions: Mapping[str, tuple[int, str | None]]) -> Any:
+        return await self._node.observers.follow(self._client, room, positions)
+
+    async def unfollow(self, room: str) -> list[str]:
+        return self._node.observers.unfollow(self._client, room)
+
+    async def begin(self, begun: Any) -> None:
+        if isinstance(begun, Followed):
+            self._node.observers.begin(self._client, begun)
+        else:
+            await self._node.members.follow(self._client, begun)
 
     async def leave(self, address: Address) -> list[str]:
         return await self._node.members.leave(self._client, address)

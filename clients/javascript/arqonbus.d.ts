@@ -794,6 +794,8 @@ export declare class Bus {
       ephemeral?: boolean;
       retention?: { count?: number; age?: number };
       work?: WorkRule;
+      /** How much members learn of one another. */
+      presence?: "names" | "counts" | "none";
       type?: string;
     },
   ): Promise<JsonObject>;

@@ -2565,11 +2565,12 @@ class Commands {
     return (await this.command("help", command ? { command } : {}, { repeat: true })).commands;
   }
 
-  createChannel(address, { description = "", metadata, ephemeral = false, retention, work, type = "custom" } = {}) {
+  createChannel(address, { description = "", metadata, ephemeral = false, retention, work, presence, type = "custom" } = {}) {
     const parameters = { channel: address, description, type };
     if (metadata) parameters.metadata = metadata;
     if (ephemeral) parameters.ephemeral = true;
     if (retention) parameters.retention = retention;
+    if (presence) parameters.presence = presence;
     if (work) parameters.work = work;
     return this.command("create_channel", parameters);
   }

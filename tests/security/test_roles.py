@@ -67,6 +67,9 @@ MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
         "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
         "system": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
     },
+    # A room that one may not see is followed like one that is not there yet.
+    "follow": {"public": EVERYBODY, "private": EVERYBODY, "hardcoded": EVERYBODY, "system": EVERYBODY},
+    "unfollow": {"public": EVERYBODY, "private": EVERYBODY, "hardcoded": EVERYBODY, "system": EVERYBODY},
     # What one may read, one may mark.
     "mark": {
         "public": EVERYBODY,
@@ -166,8 +169,10 @@ async def act(client: WireClient, action: str, room: str, channel: str, admin: W
         return OK
     if action in ("ping", "help", "status", "set_status", "list_clients"):
         asked = {}
-    elif action == "list_channels":
+    elif action in ("list_channels", "follow", "unfollow"):
         asked = {"room": room}
+        if action == "unfollow":
+            await client.request("follow", room=room)
     elif action.endswith("_stream"):
         await admin.publish(room=room, channel=channel, message_id=f"arq_{name}", stream={}, ack=True)
         asked = {"of": f"arq_{name}"}

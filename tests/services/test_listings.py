@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,8 +45,23 @@ class Inline:
     ask = run_writer = run
 
     async def join(
-        self, address: Address, since: int | str | None, epoch: str | None, *, parts: bool | None = None
+        self,
+        address: Address,
+        since: int | str | None,
+        epoch: str | None,
+        *,
+        parts: bool | None = None,
+        last: int | None = None,
     ) -> Any:
+        raise NotImplementedError
+
+    async def follow(self, room: str, positions: Mapping[str, tuple[int, str | None]]) -> Any:
+        raise NotImplementedError
+
+    async def unfollow(self, room: str) -> list[str]:
+        raise NotImplementedError
+
+    async def begin(self, begun: Any) -> None:
         raise NotImplementedError
 
     async def leave(self, address: Address) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rest_framework.serializers import ChoiceField
+
 from ...protocol.names import NAME_RULE
 from .base import FlagField, ObjectField, StrictSerializer, TextField, WholeField
 
@@ -26,6 +28,12 @@ class ChannelChanges(StrictSerializer):
     type = TextField(max_length=32, required=False, help_text="Your own word for the kind of channel.")
     ephemeral = FlagField(required=False, help_text="Deliver messages without storing them: no seq, no history.")
     retention = Retention(required=False, help_text="Limits of the history.")
+    presence = ChoiceField(
+        choices=["names", "counts", "none"],
+        required=False,
+        allow_null=True,
+        help_text="How much members learn of one another. null: names, as the room says.",
+    )
     work = ObjectField(
         required=False,
         allow_null=True,

@@ -13,7 +13,7 @@ from ...protocol.registration import MARK
 from ...realtime.hub import Hub, Stream
 from ..client import ClientState
 from ..delivery.channels import Channels
-from ..delivery.replay import Replays, Start
+from ..delivery.replay import Latest, Replays, Start
 from ..delivery.streams import Streams, Vanished
 from ..marks import Marks
 from ..runtime import Runtime
@@ -31,7 +31,8 @@ class Joined(msgspec.Struct):
     """The answer to a join, before the missed messages are sent."""
 
     ref: ChannelRef
-    participants: int
+    #: None where members do not learn how many they are.
+    participants: int | None
     epoch: str
     seq: int
     recovered: bool | None
@@ -46,6 +47,15 @@ class Joined(msgspec.Struct):
     positions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     #: The seq after which the messages follow, for a client that begins at its mark.
     mark: int | None = None
+    #: The newest messages up to ``seq``, oldest first, if they were asked for and may be read.
+    messages: list[bytes] | None = None
+
+    def begin_after(self, latest: Latest) -> None:
+        """Put the newest messages into the answer. The later ones follow it."""
+        self.messages = latest.messages
+        if self.position is not None:
+            self.seq = self.position = latest.head
+            self.positions[str(self.ref.address)] = {"epoch": self.epoch, "seq": latest.head}
 
 
 class Members:
@@ -82,10 +92,12 @@ class Members:
         epoch: str | None,
         *,
         parts: bool | None = None,
+        last: int | None = None,
     ) -> Joined:
         """Make ``client`` a member. The caller sends the answer, then calls :meth:`follow`.
 
         ``since`` is a seq, an ISO time, or ``mark`` for the client's own mark.
+        ``last`` is the number of the newest messages that the answer has.
         ``parts`` says whether it wants the parts of streamed messages; None leaves that as it is, and a new member wants them.
 
         Raises ``BusError`` INVALID_NAME, CHANNEL_NOT_FOUND, FORBIDDEN, LIMIT_REACHED, UNAVAILABLE.
@@ -106,7 +118,7 @@ class Members:
             ref, created = await self._channels.ensure(address, client.actor)
             await self._rights.check_join(client, ref)
             try:
-                joined = await self._join(client, ref, since, epoch, created=created, parts=parts)
+                joined = await self._join(client, ref, since, epoch, created=created, parts=parts, last=last)
             except Vanished:
                 continue
             if joined is not None:
@@ -128,6 +140,7 @@ class Members:
         *,
         created: bool,
         parts: bool | None,
+        last: int | None,
     ) -> Joined | None:
         """Join a channel that was found. Return None when it was deleted meanwhile."""
         member = ref.id in client.memberships
@@ -138,6 +151,7 @@ class Members:
         start: Start | None = None
         if since is not None:
             start = await self._replays.start_for(client, ref, stream, since, epoch)
+        latest = await self._replays.latest(client, ref, stream, last) if last is not None else None
         try:
             participants = await self._tables.join(client, ref)
         except BusError:
@@ -154,19 +168,27 @@ class Members:
             self._memberships.add(client, ref)
             self._rights.recheck_if_changed(client, ref)
             self._want_parts(client, ref, parts)
+            if since is not None:
+                self._stop(client, stream)
             if room_log.id not in client.replays:
                 self._hub.add(room_log, client, parts=client.wants_parts(room_log.id, room_log.room))
         else:
             self._want_parts(client, ref, parts)
             if since is not None:
-                client.replays.pop(stream.id, None)
-                self._hub.remove(stream, client)  # Until it has caught up.
+                self._stop(client, stream)
         # The answer names the heads of what was written to the socket before it.
         for open_stream in (stream, room_log):
             self._hub.flush_stream(open_stream)
         joined = self._joined(client, ref, stream, room_log, participants, start, member=member, created=created)
         joined.mark = joined.position if from_mark else None
+        if latest is not None:
+            joined.begin_after(latest)
         return joined
+
+    def _stop(self, client: ClientState, stream: Stream) -> None:
+        """Deliver nothing of a log until the client has caught up with it from another place."""
+        client.replays.pop(stream.id, None)
+        self._hub.remove(stream, client)
 
     async def _mark(self, client: ClientState, ref: ChannelRef) -> tuple[int | None, str | None]:
         """Return the position of the client's mark. Nothing follows from before a join where there can be no mark."""
@@ -199,10 +221,11 @@ class Members:
     ) -> Joined:
         # The client knows better where it stands in a log that it catches up with.
         delivered = [log for log in (stream, room_log) if log.id not in client.replays]
-        position = start.position if start is not None else None if member else stream.head
+        receives = member or client in stream.members or stream.id in client.replays
+        position = start.position if start is not None else None if receives else stream.head
         return Joined(
             ref,
-            participants,
+            None if ref.uncounted else participants,
             stream.epoch,
             stream.head,
             start.recovered if start is not None else None,
@@ -218,17 +241,18 @@ class Members:
 
         Raises ``Closing`` when the stream of the channel cannot be opened any more.
         """
-        if joined.position is None or joined.ref.id not in client.memberships:
+        if joined.ref.id not in client.memberships:
             return
-        stream = self._hub.stream(joined.ref.id)
-        if stream is None:
-            try:
-                (stream,) = await self._streams.open([joined.ref])
-            except BusError:
-                raise Closing(SLOW, unavailable()) from None
-        self._replays.catch_up(client, {stream: joined.position})
+        if joined.position is not None:
+            stream = self._hub.stream(joined.ref.id)
+            if stream is None:
+                try:
+                    (stream,) = await self._streams.open([joined.ref])
+                except BusError:
+                    raise Closing(SLOW, unavailable()) from None
+            self._replays.catch_up(client, {stream: joined.position})
         if joined.new:
-            self._notices.joined(client, joined.ref, joined.participants)
+            self._notices.joined(client, joined.ref, joined.participants or 0)
 
     async def leave(self, client: ClientState, address: Address) -> list[str]:
         """End a membership. Return the addresses of those that are left. Raises ``BusError`` NOT_A_MEMBER, UNAVAILABLE."""

@@ -12,6 +12,7 @@ from ...realtime.hub import Hub
 from ..client import Clients, ClientState
 from ..delivery.channels import Channels
 from ..delivery.streams import rebuilt
+from .observers import Observers
 from .presence import Notices
 from .presence_tables import PresenceTables
 
@@ -20,13 +21,20 @@ class Memberships:
     """Adds and ends memberships. A member of any channel of a room also receives the room's own log."""
 
     def __init__(
-        self, clients: Clients, hub: Hub, channels: Channels, tables: PresenceTables, notices: Notices
+        self,
+        clients: Clients,
+        hub: Hub,
+        channels: Channels,
+        tables: PresenceTables,
+        notices: Notices,
+        observers: Observers,
     ) -> None:
         self._clients = clients
         self._hub = hub
         self._channels = channels
         self._tables = tables
         self._notices = notices
+        self._observers = observers
 
     def add(self, client: ClientState, ref: ChannelRef) -> None:
         """Note a membership in the client's state. Delivery begins when its stream has the client as a member."""
@@ -37,21 +45,29 @@ class Memberships:
         """End a membership in this process: nothing more is delivered, and no frame says so."""
         if client.memberships.pop(ref.id, None) is None:
             return
-        client.replays.pop(ref.id, None)
         client.want_parts(ref.id, wanted=True)
-        stream = self._hub.stream(ref.id)
-        if stream is not None:
-            self._hub.remove(stream, client)
+        self._stop(client, ref.id)
         room = ref.address.room
         client.rooms[room] = client.rooms.get(room, 1) - 1
         if client.rooms[room] <= 0:
             del client.rooms[room]
             for log in self._hub.of_room(room):
-                client.replays.pop(log.id, None)
-                self._hub.remove(log, client)
+                self._stop(client, log.id)
+
+    def _stop(self, client: ClientState, channel_id: int) -> None:
+        """Deliver no more of a log, unless the client follows its room."""
+        stream = self._hub.stream(channel_id)
+        if channel_id in client.followed:
+            if stream is not None and client in stream.members:
+                self._hub.add(stream, client)  # With the parts of streamed messages.
+            return
+        client.replays.pop(channel_id, None)
+        if stream is not None:
+            self._hub.remove(stream, client)
 
     def remove_all(self, client: ClientState) -> list[ChannelRef]:
         """End all memberships of a closed connection, also in its inbox and everybody's log. Return its channels."""
+        self._observers.forget(client)
         refs = list(client.memberships.values())
         for ref in refs:
             self.remove(client, ref)
@@ -89,6 +105,8 @@ class Memberships:
         if stream is None:
             return
         self._channels.forget(Address(stream.room, stream.channel))
+        if problem is None:
+            self._observers.deleted(channel_id, stream.room)
         for member in stream.audience():
             if isinstance(member, ClientState):
                 ref = member.memberships.get(channel_id)

@@ -34,10 +34,12 @@ LISTED = 50
 class _Gathering:
     """The joins, leaves and new statuses of one channel since its last gathered notice."""
 
-    __slots__ = ("address", "joined", "left", "participants", "updated")
+    __slots__ = ("address", "counted", "joined", "left", "participants", "updated")
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        #: Whether members learn only how many join and leave.
+        self.counted = False
         self.joined: dict[str, dict[str, Any]] = {}
         self.left: dict[str, dict[str, Any]] = {}
         self.updated: dict[str, ClientUpdated] = {}
@@ -109,16 +111,18 @@ class Notices:
         if stream is None:
             return
         clients = [
-            member for member in stream.members if isinstance(member, ClientState) and channel_id in member.memberships
+            (member, ref)
+            for member in stream.members
+            if isinstance(member, ClientState) and (ref := member.receives_as(channel_id)) is not None
         ]
         open_to_all = not table().hides_presence and not any(
-            client.actor.scopes is not None or client.memberships[channel_id].private for client in clients
+            client.actor.scopes is not None or ref.private for client, ref in clients
         )
         if open_to_all:
             self._hub.broadcast(stream, frame, exclude)
             return
-        for client in clients:
-            if client is not exclude and self._permissions.may(client, PRESENCE, client.memberships[channel_id]):
+        for client, ref in clients:
+            if client is not exclude and self._permissions.may(client, PRESENCE, ref):
                 self._hub.send(client, frame)
 
     def _send(self, channel_id: int, frame: bytes, exclude: ClientState | None = None) -> None:
@@ -137,7 +141,7 @@ class Notices:
     def _notify(
         self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int, client: ClientState | None
     ) -> None:
-        if not ref.presence:
+        if not (ref.presence or ref.counted):
             return
         if event == "client_left":
             # Members must not hear of a status after its client has left.
@@ -145,7 +149,7 @@ class Notices:
         settings = self._runtime.settings
         busy = settings.presence_coalesce and participants > settings.presence_coalesce_above
         # Behind the gathered notices: sent before them, a client that left would seem to come.
-        if busy or ref.id in self._gathering:
+        if busy or ref.counted or ref.id in self._gathering:
             self._gather(event, card, ref, participants)
             return
         frame = frames.system(event, ref.address, **card, participants=participants)
@@ -153,6 +157,7 @@ class Notices:
 
     def _gather(self, event: str, card: dict[str, Any], ref: ChannelRef, participants: int) -> None:
         gathering = self._gathered(ref.id, ref.address, participants)
+        gathering.counted = ref.counted
         here, there = (
             (gathering.joined, gathering.left) if event == "client_joined" else (gathering.left, gathering.joined)
         )
@@ -177,16 +182,17 @@ class Notices:
         if gathering is None:
             return
         updated: dict[str, Any] = {}
+        named = 0 if gathering.counted else LISTED
         if gathering.updated:
-            listed = list(gathering.updated.values())[:LISTED]
+            listed = list(gathering.updated.values())[:named]
             updated["updated"] = [{**update.card, "status": update.status} for update in listed]
             updated["updated_count"] = len(gathering.updated)
         frame = frames.system(
             "presence",
             gathering.address,
-            joined=list(gathering.joined.values())[:LISTED],
+            joined=list(gathering.joined.values())[:named],
             joined_count=len(gathering.joined),
-            left=list(gathering.left.values())[:LISTED],
+            left=list(gathering.left.values())[:named],
             left_count=len(gathering.left),
             participants=gathering.participants,
             **updated,

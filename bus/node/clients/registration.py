@@ -159,7 +159,7 @@ class Registrations:
                 channel=ref.address.channel,
                 channels=channels,
                 resume_token=client.resume_token,
-                participants=claimed.participants,
+                participants=None if ref.uncounted else claimed.participants,
                 **marks,
             )
         )

@@ -27,6 +27,7 @@ from ..permissions import Permissions
 from ..runtime import Runtime
 from ..threads import unavailable
 from .memberships import Memberships
+from .observers import Observers
 
 logger = logging.getLogger("arqonbus.access")
 
@@ -59,12 +60,14 @@ class Rights:
         channels: Channels,
         permissions: Permissions,
         memberships: Memberships,
+        observers: Observers,
     ) -> None:
         self._runtime = runtime
         self._clients = clients
         self._channels = channels
         self._permissions = permissions
         self._memberships = memberships
+        self._observers = observers
         self._seen: set[int] = set()
         self._latest = 0
         # What :meth:`_work` has to look at: subjects of changes, clients, and clients each with a room.
@@ -246,6 +249,7 @@ class Rights:
             if answer != client.actor:
                 client.actor = answer
             client.allowed.clear()
+            await self._observers.hold(client, rooms)
             refs = await self._not_allowed(client, rooms)
             if refs:
                 lost.append((client, refs))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from django.db import Error as DatabaseError
@@ -13,8 +14,10 @@ from django.db import Error as DatabaseError
 from ... import log
 from ...auth.permissions import HISTORY, can, table
 from ...directory.channels import ChannelRef
+from ...log.pages import Span, Wanted, read_page
 from ...log.store import parse_moment
 from ...protocol.errors import SLOW, BusError, Closing, ErrorCode
+from ...protocol.kept import legible
 from ...protocol.names import Address
 from ...realtime.hub import Hub, Stream
 from ..client import ClientState
@@ -28,6 +31,8 @@ logger = logging.getLogger("arqonbus.node")
 CHUNK_BYTES = 128 * 1024
 #: Bytes of one page. A page of large messages has fewer of them.
 PAGE_BYTES = 4 * 1024 * 1024
+#: Bytes of the newest messages in the answer to a join. The answer contains them twice.
+LATEST_BYTES = 384 * 1024
 #: Seconds that a page read for one client is kept for others that come back with it, and most bytes of all such pages.
 PAGE_LIFE = 5.0
 PAGES_BYTES = 16 * 1024 * 1024
@@ -50,6 +55,13 @@ class Start(NamedTuple):
         return Start(floor, False, max(self.first_seq or 0, floor + 1))
 
 
+class Latest(NamedTuple):
+    """The newest messages of a log up to ``head``, oldest first."""
+
+    head: int
+    messages: list[bytes]
+
+
 class Replays:
     """Brings connections from a position in a log to its head, and then makes them members of its stream."""
 
@@ -67,11 +79,32 @@ class Replays:
 
         Without the right to history that is the head. ``ref`` is the channel as it was when its stream was opened.
         """
-        ref = self._channels.known(ref.address) or client.memberships.get(ref.id, ref)
-        if not can(client.actor, HISTORY, ref.address, private=ref.private, rules=table().loaded):
+        if not self._may_read(client, ref):
             return Start(stream.head, False, stream.head + 1)
         start = await self.start(stream, since, epoch)
         return start.behind(client.inbox_floor) if ref.address.is_inbox else start
+
+    async def latest(self, client: ClientState, ref: ChannelRef, stream: Stream, count: int) -> Latest | None:
+        """Return the newest ``count`` messages, or as many as fit into an answer. None without the right to history.
+
+        Raises the database's error.
+        """
+        if not self._may_read(client, ref):
+            return None
+        head = stream.head
+        low = max(head - count, 0)
+        recent = stream.recent_after(low)
+        if recent is not None and sum(len(frame) for _, frame in recent) <= LATEST_BYTES:
+            return Latest(head, [legible(frame, seq) for seq, frame in recent])
+        span = Span(stream.id, low, head + 1)
+        page = partial(read_page, limit=count, descending=True, most_bytes=LATEST_BYTES)
+        found, _ = await self._runtime.run_watcher(page, [span], Wanted())
+        return Latest(head, [message.frame for message in reversed(found)])
+
+    def _may_read(self, client: ClientState, ref: ChannelRef) -> bool:
+        # ``ref`` is the channel as it was when its stream was opened.
+        ref = self._channels.known(ref.address) or client.memberships.get(ref.id, ref)
+        return can(client.actor, HISTORY, ref.address, private=ref.private, rules=table().loaded)
 
     async def start(self, stream: Stream, since: int | str, epoch: str | None) -> Start:
         """Return where a client continues that was at ``since``, a seq or an ISO time, in the log with this ``epoch``.

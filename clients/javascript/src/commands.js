@@ -79,12 +79,13 @@ export class Commands {
    * @param {NonNullable<Parameters<Types.Bus["createChannel"]>[1]>} [options]
    * @returns {Promise<Types.JsonObject>}
    */
-  createChannel(address, { description = "", metadata, ephemeral = false, retention, work, type = "custom" } = {}) {
+  createChannel(address, { description = "", metadata, ephemeral = false, retention, work, presence, type = "custom" } = {}) {
     /** @type {Frame} */
     const parameters = { channel: address, description, type };
     if (metadata) parameters.metadata = metadata;
     if (ephemeral) parameters.ephemeral = true;
     if (retention) parameters.retention = retention;
+    if (presence) parameters.presence = presence;
     if (work) parameters.work = work;
     return this.command("create_channel", parameters);
   }

@@ -178,12 +178,19 @@ export class Tree {
       min: "1",
       placeholder: "the server's setting",
     });
+    const presence = h("select", { name: "presence" }, [
+      h("option", { value: "" }, "as the room says"),
+      h("option", { value: "names" }, "names"),
+      h("option", { value: "counts" }, "only how many they are"),
+      h("option", { value: "none" }, "nothing"),
+    ]);
     const work = new WorkFields();
     const fault = h("p.fault", { role: "alert" });
     const form = h("form", [
       h("label", "room:channel", address),
       admin && h("label", "Description", description),
       admin && h("label", "Messages to keep", keep),
+      admin && h("label", "How much members learn of one another", presence),
       admin && h("label.check", ephemeral, "Ephemeral: deliver messages, keep none"),
       admin && work.element,
       fault,
@@ -204,6 +211,7 @@ export class Tree {
             description: description.value.trim(),
             ephemeral: ephemeral.checked,
             retention,
+            presence: presence.value || undefined,
             work: work.rule,
           });
         } else await bus.command("join_channel", { channel: address.value.trim() });

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from .answers import as_message
 from .errors import RoomNotFound, ValidationFailed
@@ -32,7 +32,8 @@ class ChannelInfo(TypedDict):
     room: str
     channel: str
     participants: list[Participant]
-    participant_count: int
+    #: None where you may not learn it.
+    participant_count: int | None
     metadata: dict[str, Any]
     epoch: str
     seq: int
@@ -43,7 +44,8 @@ class ChannelRow(TypedDict):
 
     room: str
     channel: str
-    participants: int
+    #: None where you may not learn it.
+    participants: int | None
     description: str
     created_at: str
     created_by: str
@@ -65,7 +67,7 @@ class Joined(TypedDict):
     room: str
     channel: str
     created: bool
-    participants: int
+    participants: int | None
     epoch: str
     seq: int
     recovered: bool | None
@@ -146,11 +148,14 @@ class Commands(ABC):
         retention: dict[str, int] | None = None,
         type: str = "custom",
         work: Mapping[str, Any] | bool = False,
+        presence: Literal["names", "counts", "none"] | None = None,
     ) -> dict[str, Any]:
         """Create a lasting channel (admins). ``retention`` is ``{"count": messages, "age": seconds}``.
 
         ``work`` makes it a work channel, whose messages are jobs: True, or ``{"lease": 30, "attempts": 5, "hold": 3600, "dead":
-        "jobs:dead"}`` (seconds; any of them). Raises ``ChannelExists``, ``InvalidName``, ``Forbidden``.
+        "jobs:dead"}`` (seconds; any of them). ``presence`` says how much members learn of one another.
+
+        Raises ``ChannelExists``, ``InvalidName``, ``Forbidden``.
         """
         parameters: dict[str, Any] = {"channel": address, "description": description, "type": type}
         if metadata:
@@ -159,6 +164,8 @@ class Commands(ABC):
             parameters["ephemeral"] = True
         if retention:
             parameters["retention"] = retention
+        if presence is not None:
+            parameters["presence"] = presence
         if work is not False:
             parameters["work"] = {} if work is True else dict(work)
         return await self._command("create_channel", parameters, repeat=False)

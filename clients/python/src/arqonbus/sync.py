@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from .blocking import Loop
 from .bus import Bus as AsyncBus
@@ -303,6 +303,7 @@ class Bus(Agent):
         retention: dict[str, int] | None = None,
         type: str = "custom",
         work: Mapping[str, Any] | bool = False,
+        presence: Literal["names", "counts", "none"] | None = None,
     ) -> dict[str, Any]:
         """Create a lasting channel (admins). See :meth:`arqonbus.Bus.create_channel`."""
         return self._loop.call(
@@ -314,6 +315,7 @@ class Bus(Agent):
                 retention=retention,
                 type=type,
                 work=work,
+                presence=presence,
             )
         )
 
