@@ -3454,6 +3454,7 @@ class Publisher extends Commands {
 
 // --- decisions.js ---
 
+const LARGEST_PAGE = 100;
 const LONGEST_WAIT = 25_000;
 const AT_ONCE = 1_000;
 
@@ -3531,7 +3532,7 @@ class Deciding extends Publisher {
     const given = { channel: address, room, state, mine, to_decide: toDecide };
     const wanted = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     for (let after = undefined; after !== null;) {
-      const parameters = { ...wanted, limit: MAX_PAGE, ...(after === undefined ? {} : { after }) };
+      const parameters = { ...wanted, limit: LARGEST_PAGE, ...(after === undefined ? {} : { after }) };
       const page = await this.command("list_decisions", parameters, { repeat: true });
       yield* page.decisions;
       after = page.next ?? null;

@@ -1,7 +1,6 @@
 /** Decisions: questions to people. The server keeps them, so that both sides may restart. */
 
 import { splitAddress } from "./addresses.js";
-import { MAX_PAGE } from "./catch-up.js";
 import { ConnectionLost, ServerError, TimedOut } from "./errors.js";
 import { Backoff } from "./pacing.js";
 import { Publisher } from "./publisher.js";
@@ -9,6 +8,8 @@ import { sleep } from "./timing.js";
 
 /** @import * as Types from "../arqonbus.d.ts" */
 
+/** The largest page of decisions. */
+const LARGEST_PAGE = 100;
 /** The longest wait of one request that the server allows, in milliseconds. */
 const LONGEST_WAIT = 25_000;
 /** An answer "not decided yet" that comes sooner than this is one of a server that stops, in milliseconds. */
@@ -140,7 +141,7 @@ export class Deciding extends Publisher {
     const given = { channel: address, room, state, mine, to_decide: toDecide };
     const wanted = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     for (let after = undefined; after !== null;) {
-      const parameters = { ...wanted, limit: MAX_PAGE, ...(after === undefined ? {} : { after }) };
+      const parameters = { ...wanted, limit: LARGEST_PAGE, ...(after === undefined ? {} : { after }) };
       const page = await this.command("list_decisions", parameters, { repeat: true });
       yield* page.decisions;
       after = page.next ?? null;

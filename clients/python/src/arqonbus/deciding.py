@@ -8,13 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 from .backoff import Backoff
-from .commands import PAGE
 from .decisions import Choice, Decision, OnExpiry
 from .errors import ConnectionLost, RejectedBefore, ServerError
 from .messages import new_id, split_address
 from .publishing import Publishing
 from .requests import within
 
+#: The largest page of decisions.
+PAGE = 100
 #: The longest wait of one request, in seconds. The server allows no longer one.
 WAIT = 25.0
 
