@@ -9,6 +9,7 @@ from .console import docs
 from .console import views as console
 from .contracts import views as contracts
 from .mcp import door, metadata
+from .pages import decisions
 
 app_name = "bus"
 
@@ -26,6 +27,8 @@ urlpatterns = [
     path("llms.txt", contracts.llms_txt, name="llms"),
     path("api/asyncapi.json", contracts.asyncapi_json, name="asyncapi-json"),
     path("api/asyncapi/", contracts.asyncapi_page, name="asyncapi"),
+    path("decisions/", decisions.pending_decisions, name="pending-decisions"),
+    path("decisions/<str:decision>/", decisions.decide, name="decide-on-page"),
     path("metrics", operations.metrics_page, name="metrics"),
     path("metrics/cluster", operations.cluster_metrics_page, name="cluster-metrics"),
     path("mcp", door.door, name="mcp"),
