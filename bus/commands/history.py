@@ -14,6 +14,7 @@ from ..protocol.kept import legible
 from ..protocol.names import WHOLE, Address
 from ..protocol.routing import resolve
 from ..services import history as history_service
+from ..services.amendments import MARK as AMENDMENT
 from ..services.folding import MARK
 from ..shapes import Message, Shape
 from .base import LOOK, Answer, Context, Parameters, command
@@ -38,7 +39,7 @@ class HistoryParameters(Parameters):
     type: Annotated[str | None, Meta(description="Only messages of this type.")] = None
     sender: Annotated[str | None, Meta(description="Only messages from this client_id.")] = None
     fold: Annotated[
-        bool, Meta(description="Each streamed message is one message: the opening with the text or parts, and the end.")
+        bool, Meta(description="Each streamed message is one message, and each message has its amendments in it.")
     ] = False
 
 
@@ -77,7 +78,8 @@ async def history(context: Context, parameters: HistoryParameters) -> Answer:
 
 def _from_memory(frames: list[bytes], *, fold: bool) -> bool:
     """Whether the newest messages may be answered from memory: they are small, and none of them has to be folded."""
-    if fold and any(MARK in frame for frame in frames):
+    # The newest messages have no amendments but those among them.
+    if fold and any(MARK in frame or AMENDMENT in frame for frame in frames):
         return False
     return sum(map(len, frames)) <= MOST_BYTES
 

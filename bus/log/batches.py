@@ -1,4 +1,4 @@
-"""What the entries of one transaction do besides their messages: to streamed messages, questions and jobs.
+"""What the entries of one transaction do besides their messages: to streamed messages, questions, jobs and other messages.
 
 Each kind of effect has a batch of its own, which reads and locks its rows at once. A transaction without such an effect makes
 none of them.
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .amend_batch import AmendBatch
+from .amend_effects import Amending
 from .effects import Effect
 from .entry import Entry
 from .job_batch import JobBatch
@@ -29,6 +31,7 @@ class Batches:
         jobs = [entry.effect for entry in effects if isinstance(entry.effect, NewJob)]
         asking = [(entry, question) for entry in effects if (question := _question(entry.effect)) is not None]
         answering = [(entry, entry.effect) for entry in effects if isinstance(entry.effect, Answering)]
+        amending = [(entry, entry.effect) for entry in effects if isinstance(entry.effect, Amending)]
         streamed = [entry for entry in effects if not isinstance(entry.effect, _OTHERS)]
         self.locked: set[int] = set()
         self._writes: list[Callable[[Any], None]] = []
@@ -40,6 +43,9 @@ class Batches:
             self._questions = QuestionBatch(asking, answering, pass_over=pass_over)
             self.locked |= self._questions.locked
             self._writes.append(self._questions.write)
+        if amending:
+            self._amendments = AmendBatch(amending)
+            self._writes.append(self._amendments.write)
         if jobs:
             self._jobs = JobBatch(cursor, jobs)
             self._writes.append(self._jobs.write)
@@ -49,6 +55,8 @@ class Batches:
         effect = entry.effect
         if not isinstance(effect, _OTHERS):
             self._streams.repeated(entry)
+        elif isinstance(effect, Amending):
+            effect.settled = True
         elif (of_question := _of_question(effect)) is not None:
             self._questions.repeated(entry, of_question)
 
@@ -57,6 +65,8 @@ class Batches:
         effect = entry.effect
         if not isinstance(effect, _OTHERS):
             return self._streams.admits(entry)
+        if isinstance(effect, Amending):
+            return self._amendments.admits(entry, effect)
         of_question = _of_question(effect)
         return of_question is None or self._questions.admits(entry, of_question)
 
@@ -65,6 +75,9 @@ class Batches:
         effect = entry.effect
         if not isinstance(effect, _OTHERS):
             return self._streams.keep(entry, seq)
+        if isinstance(effect, Amending):
+            self._amendments.keep(entry, effect, seq)
+            return entry.tail
         if (of_question := _of_question(effect)) is not None:
             self._questions.keep(entry, of_question, seq)
         if isinstance(effect, NewJob):
@@ -78,7 +91,7 @@ class Batches:
 
 
 #: The effects that do nothing to a streamed message.
-_OTHERS = (Asking, Answering, NewJob)
+_OTHERS = (Asking, Answering, NewJob, Amending)
 
 
 def _question(effect: Effect | None) -> Asking | None:

@@ -13,6 +13,7 @@ import msgspec
 from .appends import LONGEST_UID
 from .faults import Faults
 from .frames import encode, quoted
+from .growing import STREAM_END
 from .inbound import Amend, Inbound
 from .values import is_printable
 
@@ -27,8 +28,9 @@ ERASED_END = b'"payload":{},"erased":true}'
 
 #: The keys of an amendment besides those of every message. The server writes ``edits`` itself.
 _KEYS = frozenset({"of", "of_seq", "do", "reaction", "edits"})
-#: The keys of a frame that stay when it is erased. The last ones are those of an amendment.
-_KEPT = ("version", "id", "type", "room", "channel", "from", "timestamp", "seq", "of", "of_seq", "do")
+#: The keys of a frame that stay when it is erased, and those that also stay of an amendment and of the end of a stream.
+_KEPT = ("version", "id", "type", "room", "channel", "from", "timestamp", "seq")
+_KEPT_OF_AMENDMENT, _KEPT_OF_END = ("of", "of_seq", "do"), ("of", "of_seq", "stream", "untaken")
 #: The keys with the content of a message, which a deleted one has no more.
 _CONTENT = ("message", "metadata", "parts", "end_payload", "eventType", "source")
 #: Characters that join others to one emoji. They count as printable in a reaction.
@@ -138,7 +140,12 @@ def erased(frame: bytes) -> bytes:
     if is_erased(frame):
         return frame
     keys = _object.decode(frame)
-    stay = _KEPT if is_amendment(_type_of(keys), keys) else _KEPT[:8]
+    kind = _type_of(keys)
+    stay: tuple[str, ...] = _KEPT
+    if kind == STREAM_END:
+        stay += _KEPT_OF_END
+    elif is_amendment(kind, keys):
+        stay += _KEPT_OF_AMENDMENT
     told = b",".join(b'"%b":%b' % (key.encode(), bytes(keys[key])) for key in stay if key in keys)
     return b"{%b,%b" % (told, ERASED_END)
 

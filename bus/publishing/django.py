@@ -33,7 +33,7 @@ from ..protocol.routing import Route, resolve
 from ..protocol.usual import read
 from ..protocol.values import is_printable, wrong_with
 from ..shapes import Published
-from . import commit, questions, streamed
+from . import amending, commit, questions, streamed
 from .announce import announce, published
 from .entry import entries, random_uid
 from .plan import at, route, sender_of
@@ -136,6 +136,8 @@ def publish_frames(
         _planned(inbound, actor, initial, position if len(frames_in) > 1 else None)
         for position, inbound in enumerate(frames_in)
     ]
+    if any(inbound.amend is not None for inbound in frames_in):
+        planned = amending.placed(frames_in, planned, actor, initial)
     transaction_is_ours = not connection.in_atomic_block
     attempt = 1
     while True:
@@ -196,6 +198,7 @@ def _publish(
                 require(actor, PUBLISH, address, private=True)
         for address in wanted:
             require(actor, PUBLISH, address, private=refs[address].private)
+        amending.look_up(frames_in, addresses, refs, actor)
         sender = sender_of(actor)
         made = [
             entry

@@ -12,6 +12,7 @@ from ..log import Effect, Entry
 from ..protocol import frames
 from ..protocol.inbound import Inbound
 from ..protocol.routing import delivered_type
+from .amending import amending_of
 from .jobs import job_of
 from .questions import answer_of, question_of
 from .streamed import Owner, append_entry, effect_of
@@ -87,6 +88,9 @@ def entries(
             tail = keys + tail
         elif inbound.asked is not None:
             effect, keys = answer_of(inbound, inbound.asked)
+            tail = keys + tail
+        elif inbound.amended is not None:
+            effect, keys = amending_of(inbound, inbound.amended, ref, sender, actor, connected=connected)
             tail = keys + tail
         does = effect if ref.work is None else job_of(inbound, effect)
         head = frames.message_head(uid, kind, address, sender)

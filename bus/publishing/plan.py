@@ -9,7 +9,7 @@ from ..auth.permissions import Actor, require_admin_for
 from ..conf.table import Config
 from ..directory.channels import ChannelRef
 from ..protocol.errors import BusError, ErrorCode
-from ..protocol.inbound import KIND_APPEND, KIND_PRIVATE, KIND_PUBLISH, KIND_REPLY, Inbound
+from ..protocol.inbound import KIND_AMEND, KIND_APPEND, KIND_PRIVATE, KIND_PUBLISH, KIND_REPLY, Inbound
 from ..protocol.limits import Limits
 from ..protocol.names import INBOX_ROOM, WHOLE, Address, is_client_id
 from ..protocol.routing import Route, place
@@ -18,7 +18,7 @@ from ..protocol.routing import Route, place
 INBOXES = Address(INBOX_ROOM, WHOLE)
 #: The initial address of a connection that has no initial channel.
 _NOWHERE = Address("", "")
-#: The route of every append and every reply, whose logs are looked up later.
+#: The route of every append, reply and amendment: something is looked up before they go on.
 LOOKED_UP = Route(_NOWHERE, ())
 
 
@@ -74,8 +74,20 @@ def _private(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
 
 
 def _looked_up(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
-    """The route of an append or a reply: to no log yet. The stream, or the question, is looked up and says where it goes."""
+    """The route of an append, a reply or an amendment: to no log yet. The stream, question or message is looked up first."""
     return LOOKED_UP
+
+
+def place_of(inbound: Inbound, actor: Actor, initial: Address | None) -> Route:
+    """The route of an amendment by its own address. Raises ``BusError`` as :func:`route`.
+
+    A private message cannot be amended, so a route to inboxes is refused with VALIDATION_ERROR.
+    """
+    found = _event(inbound, actor, initial)
+    if found.targets is not None:
+        message = "A private message cannot be amended."
+        raise BusError(ErrorCode.VALIDATION_ERROR, details=[{"field": "of", "message": message}])
+    return found
 
 
 def _private_to(targets: Sequence[str]) -> Route:
@@ -93,6 +105,7 @@ ROUTES: dict[str, Callable[[Inbound, Actor, Address | None], Route]] = {
     KIND_PRIVATE: _private,
     KIND_APPEND: _looked_up,
     KIND_REPLY: _looked_up,
+    KIND_AMEND: _looked_up,
 }
 
 

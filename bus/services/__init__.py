@@ -19,6 +19,18 @@ from ..publishing.django import (
     send_private,
 )
 from ..shapes import Published
+from .amending import (
+    aamend,
+    adelete_message,
+    aedit_message,
+    amend,
+    areact,
+    aunreact,
+    delete_message,
+    edit_message,
+    react,
+    unreact,
+)
 from .asks import aask, aquestion, areply, ask, question, reply
 from .decision_requests import arequest_decision, request_decision
 from .decisions import (
@@ -63,6 +75,7 @@ __all__ = [
     "Published",
     "StreamWriter",
     "aadopt_stream",
+    "aamend",
     "aappend_to_stream",
     "aask",
     "abroadcast_to_channel",
@@ -72,15 +85,19 @@ __all__ = [
     "aconsume_decision",
     "adecide",
     "adecision",
+    "adelete_message",
     "adopt_stream",
+    "aedit_message",
     "aend_stream",
     "afinish_job",
     "amark",
+    "amend",
     "aopen_stream",
     "append_to_stream",
     "apublish",
     "apublish_all",
     "aquestion",
+    "areact",
     "areject_job",
     "arelease_job",
     "arenew_claim",
@@ -89,6 +106,7 @@ __all__ = [
     "asend_private",
     "ask",
     "astop_stream",
+    "aunreact",
     "aunread",
     "broadcast_to_channel",
     "broadcast_to_room",
@@ -97,6 +115,8 @@ __all__ = [
     "consume_decision",
     "decide",
     "decision",
+    "delete_message",
+    "edit_message",
     "end_stream",
     "finish_job",
     "mark",
@@ -104,6 +124,7 @@ __all__ = [
     "publish",
     "publish_all",
     "question",
+    "react",
     "reject_job",
     "release_job",
     "renew_claim",
@@ -112,5 +133,6 @@ __all__ = [
     "send_private",
     "stop_stream",
     "stream",
+    "unreact",
     "unread",
 ]

@@ -1,4 +1,7 @@
-"""Folded history: each streamed message of a page is one message, with its content, its state and its end's payload."""
+"""Folded history: each streamed message of a page is one message, with its content, its state and its end's payload.
+
+Each message has its amendments in it (``amendments``).
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from ..log.snapshots import Whole, wholes
 from ..models import Message, Stream
 from ..protocol.growing import STREAM_END
 from ..protocol.kept import legible
+from .amendments import Amendments
 
 #: What the frames of openings and ends have, and few others.
 MARK = b'"stream":{'
@@ -33,10 +37,16 @@ _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Folding:
-    """The streams of a page of history."""
+    """The streams and the amendments of a page of history.
 
-    def __init__(self, found: Sequence[Found], most_bytes: int) -> None:
+    ``searching`` says that the page was searched for a text. With ``at_end``, amendments stay messages of their own.
+    """
+
+    def __init__(
+        self, found: Sequence[Found], most_bytes: int, *, searching: bool = False, at_end: bool = False
+    ) -> None:
         self._found = found
+        self._amendments = None if at_end else Amendments(found, searching=searching)
         # By the position of a message in the page: the uid of the stream that it opens or ends.
         self._openings: dict[int, str] = {}
         self._ends: dict[int, str] = {}
@@ -63,6 +73,8 @@ class Folding:
     def _count(self, most_bytes: int) -> int:
         total = 0
         for position, message in enumerate(self._found):
+            if self._amendments is not None:
+                total += self._amendments.size(message)
             if position not in self._ends:
                 total += len(message.frame) + self._sizes.get(self._openings.get(position, ""), 0)
             elif self._stream(self._ends, position) is None:
@@ -79,7 +91,7 @@ class Folding:
         return state if state is not None and state.channel_id == self._found[position].channel_id else None
 
     def folded(self, *, filtered: bool) -> list[Found]:
-        """Return the page with one message for each stream.
+        """Return the page with one message for each stream, and each message with its amendments.
 
         Without a filter, an end is left out: its stream stands at the place of its opening. In a ``filtered`` page the end
         may be the only match, so its stream stands there unless the page has its opening. An end whose opening was pruned
@@ -101,7 +113,7 @@ class Folding:
                 page.append(message)
             elif filtered and ended.id in openings and ended.id in contents:
                 page.append(_whole(openings[ended.id], contents[ended.id]))
-        return page
+        return page if self._amendments is None else self._amendments.folded(page)
 
     def ended(self) -> list[Found]:
         """Return the page with each streamed message in the place of its end. One that still grows is left out.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ import msgspec
 from django.db.models import QuerySet
 
 from ..auth.permissions import HISTORY, Actor, can, require
+from ..directory.messages import find_row
 from ..log import seq_before
 from ..log.pages import Found, Span, Wanted, read_page
 from ..models import Channel, Message, Room
@@ -28,6 +30,8 @@ from .walking import STEP
 
 #: Logs that one page may read, and channels that it may check to find them.
 MOST_LOGS, MOST_CANDIDATES = 200, 2_000
+#: The newest messages of the bus among which one is searched by its id alone, and those with the same id that are looked at.
+NEWEST, MOST_SAME = 50_000, 20
 #: Default limit of the bytes of all frames of a page. A single frame may be larger.
 PAGE_BYTES = 4 * 1024 * 1024
 
@@ -41,7 +45,8 @@ class Question(msgspec.Struct, frozen=True):
     ``before`` and ``after`` are a seq (of one log) or a time. Both are exclusive. ``most_bytes`` limits the bytes of the
     frames of a page, unless it is a single frame. ``inbox_floor`` is set when the actor is connected as its
     ``client_id``. Above this seq the inbox of that id is its own. With ``fold``, a streamed message is one message
-    (``folding``). A page may then be shorter. With ``at_end`` too, it stands where it ended, and not at all while it grows.
+    (``folding``), and each message has its amendments. A page may then be shorter. With ``at_end`` too, a streamed message
+    stands where it ended, and not at all while it grows, and amendments stay messages of their own.
     """
 
     address: Address | None
@@ -122,11 +127,12 @@ def page(actor: Actor, question: Question) -> Page:
     read = partial(read_page, spans, wanted, descending=question.descending, most_bytes=question.most_bytes)
     found, left = read(limit=question.limit)
     if question.fold:
-        folding = Folding(found, question.most_bytes)
+        fold = partial(Folding, searching=question.text is not None, at_end=question.at_end)
+        folding = fold(found, question.most_bytes)
         if folding.fitting < len(found):
-            # The contents of streams make the page too large. A shorter one also says where the next one begins.
+            # What is folded in makes the page too large. A shorter one also says where the next one begins.
             found, left = read(limit=folding.fitting)
-            folding = Folding(found, question.most_bytes)
+            folding = fold(found, question.most_bytes)
         found = folding.ended() if question.at_end else folding.folded(filtered=not wanted.everything)
     more = [span for span in left if not span.empty]
     if not more:
@@ -136,18 +142,56 @@ def page(actor: Actor, question: Question) -> Page:
     return Page(found, cursor, seq)
 
 
-def message(actor: Actor, address: Address, seq: int) -> bytes:
-    """Return the frame of one message as it was delivered, readable by every JSON parser.
+def message(actor: Actor, address: Address, seq: int, *, fold: bool = False) -> bytes:
+    """Return the frame of one message as it was delivered, readable by every JSON parser; with ``fold`` as in folded history.
 
     Raises as :func:`page`, and NOT_FOUND for a message that does not exist or that ``actor`` may not read.
     """
     for log in _readable(actor, Question(address), {}, whole_room=False):
-        row = Message.objects.filter(channel_id=log.id, seq=seq).values_list("frame", "sender", "created_at").first()
-        if row and seq > log.floor and (log.senders is None or _sent(log.senders, row[1], row[2])):
-            return legible(row[0].encode(), seq)
+        found = _one(log, seq)
+        if found is not None:
+            return _shown(found, fold=fold)
     raise BusError(
         ErrorCode.NOT_FOUND, f"There is no message {seq} in {address}.", [{"address": str(address), "seq": seq}]
     )
+
+
+def message_of(
+    actor: Actor, uid: str, *, address: Address | None = None, seq: int | None = None, fold: bool = False
+) -> bytes:
+    """Return the frame of the message with the id ``uid``, as :func:`message`.
+
+    No index has the ids. With ``address``, the message is searched among the newest of that log, or at its ``seq``. Without it
+    the newest :data:`NEWEST` messages of the bus are searched. Raises as :func:`message`.
+    """
+    if address is not None:
+        for log in _readable(actor, Question(address), {}, whole_room=False):
+            row = find_row(log.id, uid, seq)
+            found = _one(log, row[0]) if row is not None else None
+            if found is not None:
+                return _shown(found, fold=fold)
+    else:
+        newest = Message.objects.order_by("-id").values_list("id", flat=True).first() or 0
+        rows = Message.objects.filter(uid=uid, id__gt=newest - NEWEST).select_related("channel__room").order_by("-id")
+        for row_ in rows.defer("frame")[:MOST_SAME]:
+            with suppress(BusError):
+                return message(actor, row_.channel.address, row_.seq, fold=fold)
+    raise BusError(ErrorCode.NOT_FOUND, "There is no such message.", [{"id": uid}])
+
+
+def _one(log: _Log, seq: int) -> Found | None:
+    """Return a message of a readable log, or None if it does not exist or may not be read."""
+    rows = Message.objects.filter(channel_id=log.id, seq=seq)
+    row = rows.values_list("created_at", "id", "sender", "frame").first()
+    if row is None or seq <= log.floor or (log.senders is not None and not _sent(log.senders, row[2], row[0])):
+        return None
+    return Found(row[0], row[1], log.id, seq, legible(row[3].encode(), seq))
+
+
+def _shown(found: Found, *, fold: bool) -> bytes:
+    page = Folding([found], PAGE_BYTES).folded(filtered=True) if fold else []
+    # An amendment has no place in a folded page. By its own seq, it is shown as it is.
+    return page[0].frame if page else found.frame
 
 
 def _readable(actor: Actor, question: Question, cursor: Mapping[int, int], *, whole_room: bool = True) -> list[_Log]:

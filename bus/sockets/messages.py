@@ -13,7 +13,7 @@ from ..protocol.names import inbox
 from ..protocol.routing import Route
 from ..publishing.announce import Answer
 from ..publishing.plan import INBOXES, Plan, route
-from . import activity, appends, questions
+from . import activity, amendments, appends, questions
 from .connection import Connection
 
 
@@ -39,7 +39,7 @@ def publish_at_once(connection: Connection, inbound: Inbound) -> bool:
 async def publish(connection: Connection, inbound: Inbound) -> None:
     """Publish where :func:`publish_at_once` could not: a private message, or a channel that has to be looked up or made.
 
-    Appends to streamed messages go on in ``appends``, and replies in ``questions``.
+    Appends to streamed messages go on in ``appends``, replies in ``questions``, and amendments in ``amendments``.
 
     Raises ``BusError`` as that does, and CHANNEL_NOT_FOUND, TARGET_NOT_FOUND, NO_RESPONDER, LIMIT_REACHED, UNAVAILABLE.
     """
@@ -48,6 +48,9 @@ async def publish(connection: Connection, inbound: Inbound) -> None:
         return
     if inbound.append is not None:
         await appends.append(connection, inbound)
+        return
+    if inbound.amend is not None:
+        await amendments.amend(connection, inbound, inbound.amend)
         return
     if publish_at_once(connection, inbound):
         return

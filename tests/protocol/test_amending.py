@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from bus.protocol import amending, frames
+from bus.protocol import amending, frames, growing
 from bus.protocol.dialects import read_closely
 from bus.protocol.errors import ErrorCode
 from bus.protocol.faults import FrameError
 from bus.protocol.inbound import KIND_AMEND, KIND_PUBLISH, Amend, Inbound
+from bus.protocol.names import Address
 from bus.protocol.usual import usual
 
 pytestmark = pytest.mark.pure
@@ -117,6 +118,14 @@ def test_other_frames_change_nothing(frame: bytes) -> None:
 def test_an_unknown_word_changes_nothing() -> None:
     frame = frames.encode({**FOLDS[1]["amendments"][0], "do": "twist"})
     assert amending.change_of(frame) is None
+
+
+def test_the_erased_end_of_a_stream_still_ends_it() -> None:
+    tail = growing.stream_end_tail("arq_s1", 1, "text", "complete", 2, [], b'{"a":1}', b"secret")
+    head = growing.stream_end_head("arq_s1", None, Address("a", "b"), "c")
+    told = json.loads(amending.erased(frames.finish_message(head, tail, b"t", 2)))
+    assert (told["of"], told["of_seq"], told["stream"]["state"], told["untaken"]) == ("arq_s1", 1, "complete", [])
+    assert (told["payload"], told["erased"], "message" in told) == ({}, True, False)
 
 
 def test_an_erased_frame_keeps_its_place_alone() -> None:
