@@ -56,7 +56,8 @@ async def test_members_get_each_amendment_and_history_folds_them(
     await alice.publish(ack=True, type="amend", channel=address, **message, do="delete")
     (page,) = (await bob.command("history", channel=address, fold=True))["result"]["messages"]
     assert (page["payload"], "message" in page, page["deleted"]["by"]) == ({}, False, name("alice"))
-    for do in ({"do": "edit", "message": "back"}, {"do": "delete"}, {"do": "react", "reaction": "x"}):
+    late: list[dict[str, Any]] = [{"do": "edit", "message": "back"}, {"do": "delete"}, {"do": "react", "reaction": "x"}]
+    for do in late:
         error = await refused(alice.publish(ack=True, type="amend", channel=address, **message, **do))
         assert error["code"] == "MESSAGE_NOT_FOUND"
 
@@ -67,7 +68,7 @@ async def test_a_message_right_behind_may_be_amended_and_a_repeat_counts_once(
     address = f"{fresh_room}:chat"
     alice = await wire(shared_server, client_id=name("alice"), room=address)
     await alice.send({"id": "m1", "channel": address, "message": "hi"})
-    edit = {"type": "amend", "channel": address, "of": "arq_m1", "do": "edit", "payload": {"a": 1}}
+    edit: dict[str, Any] = {"type": "amend", "channel": address, "of": "arq_m1", "do": "edit", "payload": {"a": 1}}
     first = await alice.publish(ack=True, message_id="e1", **edit)
     again = await alice.publish(ack=True, message_id="e1", **edit)
     assert (again["seq"], again["duplicate"]) == (first["seq"], True)
@@ -81,7 +82,8 @@ async def test_only_the_sender_edits_and_deletes(
     alice = await wire(shared_server, client_id=name("alice"), room=address)
     bob = await wire(shared_server, client_id=name("bob"), room=address)
     message = await said(alice, address)
-    for do in ({"do": "edit", "message": "x"}, {"do": "delete"}):
+    changes: list[dict[str, Any]] = [{"do": "edit", "message": "x"}, {"do": "delete"}]
+    for do in changes:
         error = await refused(bob.publish(ack=True, type="amend", channel=address, **message, **do))
         assert (error["code"], error["details"][0]["action"]) == ("FORBIDDEN", "manage")
     wrong = [
