@@ -6,6 +6,6 @@ remembered message ids, counters, notes of access changes) have no pages.
 
 from __future__ import annotations
 
-from . import access, audit, channels, clients, decisions, jobs, messages, nodes, rooms
+from . import access, audit, channels, clients, decisions, handlers, jobs, messages, nodes, rooms
 
-__all__ = ["access", "audit", "channels", "clients", "decisions", "jobs", "messages", "nodes", "rooms"]
+__all__ = ["access", "audit", "channels", "clients", "decisions", "handlers", "jobs", "messages", "nodes", "rooms"]

@@ -9,7 +9,7 @@ from .docs import DocsPage, JSONDocument, YAMLDocument
 from .errors import nothing_here
 from .events import channel_events
 from .stream_events import stream_events
-from .views import access, channels, clients, marks, messages, questions, rooms, server, streams, work
+from .views import access, channels, clients, handlers, marks, messages, questions, rooms, server, streams, work
 
 app_name = "api"
 
@@ -41,6 +41,7 @@ urlpatterns = [
     re_path(rf"{_ADDRESS}/work$", work.Overview.as_view(), name="channel-work"),
     re_path(rf"{_ADDRESS}/work/(?P<seq>[0-9]{{1,19}})/retry$", work.Retry.as_view(), name="work-retry"),
     re_path(rf"{_ADDRESS}/work/(?P<seq>[0-9]{{1,19}})/discard$", work.Discard.as_view(), name="work-discard"),
+    re_path(rf"{_ADDRESS}/handlers$", handlers.OfChannel.as_view(), name="channel-handlers"),
     re_path(rf"{_ADDRESS}/events$", channel_events, name="channel-events"),
     re_path(rf"{_ADDRESS}/messages$", messages.ChannelMessages.as_view(), name="channel-messages"),
     re_path(rf"{_ADDRESS}$", channels.OneChannel.as_view(), name="channel"),
@@ -69,6 +70,7 @@ urlpatterns = [
     path("v1/grants/<int:id>", access.OneGrant.as_view(), name="grant"),
     *_list("audit", server.Audit),
     *_list("nodes", server.Nodes),
+    *_list("handlers", handlers.Handlers),
     *_list("stats", server.Stats),
     *_list("me", server.Me),
     re_path(r"", nothing_here),

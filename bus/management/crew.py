@@ -28,10 +28,11 @@ class Crew:
         self.stopping = threading.Event()
         self._problem: BaseException | None = None
 
-    def run(self, work: Sequence[Callable[[], None]]) -> None:
+    def run(self, work: Sequence[Callable[[], None]], ready: Callable[[], None]) -> None:
         """Run each of ``work`` in a thread of its own until all have ended. SIGTERM and SIGINT set :attr:`stopping`.
 
-        An exception of one ends the others, and is raised in the end. Must be called in the main thread for the signals.
+        ``ready`` is called once a signal ends the work in order. An exception of one thread ends the others, and is raised in the
+        end. Must be called in the main thread for the signals.
         """
         threads = [
             threading.Thread(target=self._guarded, args=(one,), name=f"work-{number}")
@@ -40,6 +41,7 @@ class Crew:
         main = threading.current_thread() is threading.main_thread()
         before = {number: signal.signal(number, self._stop) for number in SIGNALS} if main else {}
         try:
+            ready()
             for thread in threads:
                 thread.start()
             for thread in threads:

@@ -18,7 +18,20 @@ from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from bus.models import AccessToken, AuditEntry, Channel, Client, Grant, Job, Membership, Message, Node, Room
+from bus.models import (
+    AccessToken,
+    AuditEntry,
+    Channel,
+    Client,
+    Grant,
+    Handler,
+    HandlerPosition,
+    Job,
+    Membership,
+    Message,
+    Node,
+    Room,
+)
 from bus.services import claim_jobs, finish_job, publish, reject_job, send_private
 from bus.services.tokens import create as create_token
 from tests.admin.conftest import PASSWORD, Pages
@@ -27,7 +40,7 @@ from tests.harness.client import WireError
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 
-SHOWN = ["room", "channel", "client", "job", "message", "accesstoken", "grant", "node", "auditentry"]
+SHOWN = ["room", "channel", "client", "job", "handlerposition", "message", "accesstoken", "grant", "node", "auditentry"]
 
 
 def audit() -> list[tuple[str, str, str]]:
@@ -51,6 +64,8 @@ def populate(count: int) -> None:
         Membership.objects.create(client=client, channel=channel)
         publish(f"room-{number}:a", message="x")
         Job.objects.create(channel=channel, seq=1, uid=f"arq_{number}")
+        handler = Handler.objects.create(name=f"handler-{number}", pattern="*")
+        HandlerPosition.objects.create(handler=handler, channel=channel, epoch=channel.epoch)
         Grant.objects.create(subject="everyone", action="join", pattern=f"room-{number}")
         AccessToken.issue(f"token-{number}", user=get_user_model().objects.create_user(f"user-{number}"))
         AuditEntry.objects.create(actor="x", door="admin", action="x", target=str(number))

@@ -20,7 +20,7 @@ from .base import BusView, decode_cursor, encode_cursor, number_of, page
 
 #: The names of the lists and figures. Each is also the name of its address.
 ADDRESSES = (
-    "rooms", "channels", "messages", "clients", "tokens", "tickets", "grants", "audit", "nodes", "stats", "me",
+    "rooms", "channels", "messages", "clients", "tokens", "tickets", "grants", "audit", "nodes", "handlers", "stats", "me",
 )  # fmt: skip
 
 

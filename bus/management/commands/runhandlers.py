@@ -60,13 +60,14 @@ class Command(StoreCommand):
             raise CommandError("--threads must be at least 1.")
         self._crew = Crew()
         board = Board(chosen)
+        name = process_name("handlers")
+        work = [partial(self._work, board, f"{name}-{n}", options["until_empty"]) for n in range(options["threads"])]
+        self._crew.run(work, partial(self._say, chosen))
+
+    def _say(self, chosen: list[handlers.Registered]) -> None:
         for one in chosen:
             self.stdout.write(f"{one.place} handles {one.pattern} as {one.name}.")
         self.stdout.flush()
-        name = process_name("handlers")
-        self._crew.run(
-            [partial(self._work, board, f"{name}-{n}", options["until_empty"]) for n in range(options["threads"])]
-        )
 
     @staticmethod
     def _chosen(names: list[str]) -> list[handlers.Registered]:

@@ -51,11 +51,15 @@ class Command(StoreCommand):
             raise CommandError("--threads must be at least 1.")
         self._crew = Crew()
         name = process_name("worker")
+        work = [
+            partial(self._work, registered, f"{name}-{n}", options["until_empty"]) for n in range(options["threads"])
+        ]
+        self._crew.run(work, partial(self._say, registered))
+
+    def _say(self, registered: list[workers.Registered]) -> None:
         for one in registered:
             self.stdout.write(f"{one.function.__module__}.{one.function.__qualname__} works on {one.channel}.")
-        self._crew.run(
-            [partial(self._work, registered, f"{name}-{n}", options["until_empty"]) for n in range(options["threads"])]
-        )
+        self.stdout.flush()
 
     def _work(self, registered: list[workers.Registered], name: str, until_empty: bool) -> None:
         actor = workers.as_worker(name)

@@ -10,6 +10,7 @@ import { repeat } from "../store.js";
 export function operations(app) {
   const base = app.config.bus_path;
   const nodes = h("div.card-body.table-wrap");
+  const handlers = h("div.card-body.table-wrap");
   const audit = h("div.card-body.table-wrap");
   const refusals = h("div.card-body.table-wrap");
   const note = h("div.banner", { hidden: true });
@@ -20,6 +21,12 @@ export function operations(app) {
   let next = null;
   let first = true;
   const nodesCard = h("section.card", { "aria-label": "Nodes" }, h("div.card-head", h("h2", "Nodes")), nodes);
+  const handlersCard = h(
+    "section.card",
+    { "aria-label": "Handlers", hidden: true },
+    h("div.card-head", h("h2", "Handlers"), h("span.dim", "functions of the project that get messages")),
+    handlers,
+  );
   const auditCard = h(
     "section.card",
     { "aria-label": "Audit log" },
@@ -40,6 +47,7 @@ export function operations(app) {
       "div.scroll",
       h("div.stack", [
         nodesCard,
+        handlersCard,
         h(
           "section.card",
           { "aria-label": "Refusals" },
@@ -74,9 +82,14 @@ export function operations(app) {
       return loadMetrics();
     }
     try {
-      const [{ results }, log] = await Promise.all([app.api("GET", "nodes"), app.api("GET", "audit?limit=50")]);
+      const [{ results }, log, functions] = await Promise.all([
+        app.api("GET", "nodes"),
+        app.api("GET", "audit?limit=50"),
+        app.api("GET", "handlers"),
+      ]);
       note.hidden = true;
       showNodes(results);
+      showHandlers(functions.results);
       showRefusals(results);
       const known = new Set(entries.map((each) => each.id));
       entries = [...log.results.filter((/** @type {Row} */ each) => !known.has(each.id)), ...entries];
@@ -156,6 +169,76 @@ export function operations(app) {
           ])
         : h("p.dim", "No process has reported its figures yet."),
     );
+  }
+
+  /** @param {Row[]} rows */
+  function showHandlers(rows) {
+    handlersCard.hidden = !rows.length;
+    fill(
+      handlers,
+      h("table.plain.broad", [
+        h(
+          "thead",
+          h(
+            "tr",
+            ["Handler", "Channels", "Runs", "Behind", "Handled", "Failed", "Lost", "Stands still"].map((each) =>
+              h("th", each),
+            ),
+          ),
+        ),
+        h(
+          "tbody",
+          rows.map((each) =>
+            h("tr", [
+              h("td", h("strong", each.name)),
+              h("td", h("code", each.pattern)),
+              h(
+                "td",
+                h("span.badge", { class: each.running ? "human" : "error" }, each.running ? "yes" : ago(each.seen_at)),
+              ),
+              h("td", count(each.lag)),
+              h("td", count(each.handled)),
+              h("td", count(each.failed)),
+              h("td", count(each.lost)),
+              h(
+                "td",
+                each.positions.map((/** @type {Row} */ at) => standing(each.name, at)),
+              ),
+            ]),
+          ),
+        ),
+      ]),
+    );
+  }
+
+  /**
+   * A channel in which a handler waits or stands still, with the buttons that help.
+   * @param {string} handler
+   * @param {Row} at
+   */
+  function standing(handler, at) {
+    const place = `${at.room}:${at.channel}`;
+    /** @param {string} what */
+    const help = (what) => async () => {
+      try {
+        await app.api("POST", `channels/${encodeURIComponent(place)}/handlers`, { handler, do: what });
+        await load();
+      } catch (problem) {
+        note.hidden = false;
+        fill(note, explain(problem));
+      }
+    };
+    return h("div", [
+      h("code", `${place} #${at.seq + 1}`),
+      " ",
+      at.state === "stopped" ? "stopped" : `attempt ${at.attempt + 1} at ${time(at.retry_at)}`,
+      ": ",
+      h("span.dim", at.error),
+      " ",
+      h("button.small", { type: "button", onclick: help("retry") }, "Try again"),
+      " ",
+      h("button.small", { type: "button", onclick: help("skip") }, "Skip"),
+    ]);
   }
 
   /** @param {Row[]} rows */
