@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, async_playwright
 
 from tests.harness.backends import Backends, Storage
+from tests.harness.browser import launching
 from tests.harness.client import Dialect, WireClient
 from tests.harness.postgres import PostgresServer
 from tests.harness.redis import RedisServer
@@ -179,6 +182,22 @@ def shared_server(backends: Backends) -> Iterator[BusServer]:
 def admin_token(shared_server: BusServer) -> str:
     """An admin's access token for the session's server."""
     return shared_server.create_token("tests", admin=True)
+
+
+@pytest.fixture(scope="session")
+def superuser(shared_server: BusServer) -> str:
+    """The name of a Django superuser of the session's server, with the password PASSWORD."""
+    shared_server.create_superuser("web-root")
+    return "web-root"
+
+
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """One Chromium of the system for all tests of the session's event loop; each makes contexts of its own."""
+    async with async_playwright() as playwright:
+        made = await playwright.chromium.launch(**launching())
+        yield made
+        await made.close()
 
 
 @pytest.fixture

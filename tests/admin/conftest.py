@@ -12,9 +12,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client as Browser
 
 from bus.services.seed import seed_hardcoded
-from tests.harness.server import BusServer
-
-PASSWORD = "a long enough pass phrase"
+from tests.harness.server import PASSWORD, BusServer
 
 
 @pytest.fixture
@@ -29,20 +27,6 @@ def browser(seeded: None) -> Browser:
     made = Browser()
     made.force_login(get_user_model().objects.create_superuser("root", "", PASSWORD))
     return made
-
-
-@pytest.fixture(scope="session")
-def superuser(shared_server: BusServer) -> str:
-    """A superuser of the shared server; the name."""
-    shared_server.manage(
-        "shell",
-        "--verbosity",
-        "0",
-        "--command",
-        "from django.contrib.auth import get_user_model; "
-        f"get_user_model().objects.create_superuser('web-root', '', {PASSWORD!r})",
-    )
-    return "web-root"
 
 
 class Pages:

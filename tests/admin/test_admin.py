@@ -34,10 +34,10 @@ from bus.models import (
 )
 from bus.services import claim_jobs, finish_job, publish, reject_job, send_private
 from bus.services.tokens import create as create_token
-from tests.admin.conftest import PASSWORD, Pages
+from tests.admin.conftest import Pages
 from tests.conftest import Connect
 from tests.harness.client import WireError
-from tests.harness.server import BusServer
+from tests.harness.server import PASSWORD, BusServer
 from tests.harness.waiting import wait_for
 
 SHOWN = ["room", "channel", "client", "job", "handlerposition", "message", "accesstoken", "grant", "node", "auditentry"]

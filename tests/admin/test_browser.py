@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from tests.admin.conftest import PASSWORD
-from tests.harness.server import BusServer
+from tests.harness.browser import launching
+from tests.harness.server import PASSWORD, BusServer
 from tests.rest.conftest import Rest
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded, pytest.mark.needs("chromium")]
@@ -25,7 +24,7 @@ def complaints() -> list[str]:
 def tab(complaints: list[str]) -> Iterator[Page]:
     """A tab of a browser."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(**launching())
         page = browser.new_page()
         page.set_default_timeout(20_000)
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)

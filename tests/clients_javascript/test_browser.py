@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page
 
 import arqonbus
-from tests.console.conftest import browser
 from tests.harness.browser import expect
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
@@ -17,7 +17,7 @@ from tests.harness.server import BusServer
 from .conftest import Node, Run
 from .test_other_origin import elsewhere
 
-__all__ = ["browser", "elsewhere"]
+__all__ = ["elsewhere"]
 
 pytestmark = [
     pytest.mark.browser,
@@ -54,6 +54,14 @@ def library(server: BusServer) -> str:
     return f"{server.http_url}/static/arqonbus/arqonbus.js"
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A visitor's browser, with cookies and storage of its own."""
+    made = await browser.new_context()
+    yield made
+    await made.close()
+
+
 async def visit(context: BrowserContext, server: BusServer) -> Page:
     """A page of the server's own origin, without anything of the console in it."""
     page = await context.new_page()
@@ -69,9 +77,8 @@ async def connect(page: Page, server: BusServer, url: str | None = None, **optio
 
 
 async def test_a_page_that_is_reloaded_is_the_same_client_with_the_letters_of_the_meantime(
-    browser: Browser, shared_server: BusServer
+    context: BrowserContext, shared_server: BusServer
 ) -> None:
-    context = await browser.new_context()
     page = await visit(context, shared_server)
     me = await connect(page, shared_server, identity="visitor")
     assert me.startswith("me-")
@@ -87,11 +94,11 @@ async def test_a_page_that_is_reloaded_is_the_same_client_with_the_letters_of_th
             " for (let i = 0; i < 3; i += 1) texts.push((await inbox.next()).value.text); return texts; }"
         )
     assert heard == ["letter 0", "letter 1", "letter 2"]
-    await context.close()
 
 
-async def test_who_logs_in_after_somebody_else_is_another_client(browser: Browser, shared_server: BusServer) -> None:
-    context = await browser.new_context()
+async def test_who_logs_in_after_somebody_else_is_another_client(
+    context: BrowserContext, shared_server: BusServer
+) -> None:
     page = await visit(context, shared_server)
     ada, bob = [await asyncio.to_thread(shared_server.create_token, f"identity-{name}") for name in ("ada", "bob")]
     nobody = await connect(page, shared_server, identity="visitor")
@@ -104,11 +111,9 @@ async def test_who_logs_in_after_somebody_else_is_another_client(browser: Browse
     assert clients[3] == clients[4]
     assert all(client.startswith("me-") for client in clients)
     assert len(set(clients)) == 3
-    await context.close()
 
 
-async def test_a_second_tab_is_told_and_waits_if_it_likes(browser: Browser, shared_server: BusServer) -> None:
-    context = await browser.new_context()
+async def test_a_second_tab_is_told_and_waits_if_it_likes(context: BrowserContext, shared_server: BusServer) -> None:
     first, second = await visit(context, shared_server), await visit(context, shared_server)
     me = await connect(first, shared_server, identity="shared")
     assert await connect(second, shared_server, identity="shared") == (
@@ -120,13 +125,11 @@ async def test_a_second_tab_is_told_and_waits_if_it_likes(browser: Browser, shar
     waiting = asyncio.create_task(connect(second, shared_server, identity="shared", wait=None))
     await first.evaluate("bus.close()")
     assert await waiting == me
-    await context.close()
 
 
 async def test_without_locks_the_newest_tab_has_the_identity_and_the_older_one_ends(
-    browser: Browser, shared_server: BusServer
+    context: BrowserContext, shared_server: BusServer
 ) -> None:
-    context = await browser.new_context()
     # As on an origin that is not secure.
     await context.add_init_script("Object.defineProperty(navigator, 'locks', { value: undefined })")
     first, second = await visit(context, shared_server), await visit(context, shared_server)
@@ -136,13 +139,11 @@ async def test_without_locks_the_newest_tab_has_the_identity_and_the_older_one_e
     assert await first.evaluate("bus.failure.closeCode") == 4410
     await second.evaluate("bus.ping()")
     assert await second.evaluate("[bus.state, bus.connections]") == ["connected", 1]
-    await context.close()
 
 
 async def test_where_the_browser_blocks_storage_the_identity_ends_with_the_page_and_it_says_so(
-    browser: Browser, shared_server: BusServer, elsewhere: str
+    context: BrowserContext, shared_server: BusServer, elsewhere: str
 ) -> None:
-    context = await browser.new_context()
     page = await context.new_page()
     await page.goto(elsewhere)
     warnings: list[str] = []
@@ -159,7 +160,6 @@ async def test_where_the_browser_blocks_storage_the_identity_ends_with_the_page_
     assert me.startswith("me-"), me
     assert await frame.evaluate("bus.identityKept") is False
     assert any("no storage is available" in text for text in warnings)
-    await context.close()
 
 
 @pytest.fixture
@@ -183,11 +183,10 @@ def line(node: Run, shared_server: BusServer) -> Callable[[], tuple[Node, str]]:
     ],
 )
 async def test_a_line_that_went_dead_is_found_when_the_browser_tells_of_a_change(
-    browser: Browser, shared_server: BusServer, fresh_room: str, line: Callable[[], tuple[Node, str]], event: str
+    context: BrowserContext, shared_server: BusServer, fresh_room: str, line: Callable[[], tuple[Node, str]], event: str
 ) -> None:
     """With a heartbeat of an hour nothing else can find it."""
     run, url = await asyncio.to_thread(line)
-    context = await browser.new_context()
     page = await visit(context, shared_server)
     await connect(page, shared_server, url, heartbeat=3_600_000)
     await page.evaluate(LISTEN, [f"{fresh_room}:x"])
@@ -214,11 +213,10 @@ async def test_a_line_that_went_dead_is_found_when_the_browser_tells_of_a_change
         run.tell("mend")
         await context.set_offline(False)
         await expect(heard).to_have_text(["one", "two"])
-    await context.close()
 
 
 async def test_subscriptions_that_cross_in_a_page(
-    browser: Browser,
+    context: BrowserContext,
     shared_server: BusServer,
     fresh_room: str,
     line: Callable[[], tuple[Node, str]],
@@ -226,7 +224,6 @@ async def test_subscriptions_that_cross_in_a_page(
 ) -> None:
     run, url = await asyncio.to_thread(line)
     token = await asyncio.to_thread(shared_server.create_token, f"crossing-{fresh_room}")
-    context = await browser.new_context()
     page = await context.new_page()
     # The server's own pages let nobody bring code to them.
     await page.goto(elsewhere)
@@ -254,4 +251,3 @@ async def test_subscriptions_that_cross_in_a_page(
         [library(shared_server), shared_server.url, url, token, fresh_room, model, [101, 102, 103]],
     )
     assert faults == []
-    await context.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -13,11 +13,8 @@ from playwright.async_api import Browser, Page
 
 import arqonbus
 from tests.conftest import StartServer
-from tests.console.conftest import browser
 from tests.harness.browser import expect
 from tests.harness.server import BusServer, http_request
-
-__all__ = ["browser"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.embedded, pytest.mark.asyncio(loop_scope="session")]
 
@@ -64,11 +61,13 @@ def elsewhere() -> Iterator[str]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(browser: Browser, elsewhere: str) -> Page:
+async def page(browser: Browser, elsewhere: str) -> AsyncIterator[Page]:
     """A visitor of that site."""
-    made = await (await browser.new_context()).new_page()
+    context = await browser.new_context()
+    made = await context.new_page()
     await made.goto(elsewhere)
-    return made
+    yield made
+    await context.close()
 
 
 class BackEnd:

@@ -1,4 +1,4 @@
-"""A browser for the session, a page for each test, and clients that make something happen on the bus."""
+"""A page for each test, and clients that make something happen on the bus."""
 
 from __future__ import annotations
 
@@ -12,37 +12,13 @@ from typing import Any, Protocol
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 import arqonbus
 from tests.harness.server import BusServer
 
 # Pictures are taken only when asked for (`make screenshots`).
 collect_ignore = [] if os.environ.get("ARQONBUS_SCREENSHOTS") else ["test_screenshots.py"]
-
-#: What Debian's Chromium needs in a container, and what keeps it from calling home.
-ARGUMENTS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def browser() -> AsyncIterator[Browser]:
-    """Chromium of the system."""
-    program = next((found for found in map(shutil.which, PROGRAMS) if found), None)
-    assert program is not None, "no Chromium: apt-get install chromium"
-    async with async_playwright() as playwright:
-        made = await playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
-        yield made
-        await made.close()
 
 
 class Console:
@@ -68,6 +44,10 @@ class Console:
         """Another view of the open page."""
         await self.page.evaluate("path => { location.hash = `#/${path}` }", path)
 
+    async def close(self) -> None:
+        """Close the page, before its server ends: a page that asks a server which is gone complains."""
+        await self.page.context.close()
+
     def unexpected(self) -> list[str]:
         """What went wrong and was not expected."""
         return [fault for fault in self.faults if not any(text in fault for text in self.allowed)]
@@ -79,23 +59,30 @@ class OpenConsole(Protocol):
     async def __call__(self, server: BusServer, *, token: str | None = None, **context: Any) -> Console: ...
 
 
+@pytest.fixture
+def servers_first(request: pytest.FixtureRequest) -> None:
+    """Make the test's way to servers before its pages and clients, whatever it names first: so the servers end after them."""
+    if "start_server" in request.fixturenames:
+        request.getfixturevalue("start_server")
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def console(browser: Browser) -> AsyncIterator[OpenConsole]:
+async def console(browser: Browser, servers_first: None) -> AsyncIterator[OpenConsole]:
     """Open pages; `context` are options of the browser's context, such as `viewport`."""
-    made: list[tuple[BrowserContext, Console]] = []
+    made: list[Console] = []
 
     async def start(server: BusServer, *, token: str | None = None, **options: Any) -> Console:
         context = await browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         if token is not None:
             await context.add_init_script(f"sessionStorage.setItem('arqonbus.token', {token!r})")
         opened = Console(await context.new_page(), server)
-        made.append((context, opened))
+        made.append(opened)
         return opened
 
     yield start
-    faults = [fault for _, opened in made for fault in opened.unexpected()]
-    for context, _ in made:
-        await context.close()
+    for opened in made:
+        await opened.close()
+    faults = [fault for opened in made for fault in opened.unexpected()]
     assert not faults, faults
 
 
@@ -106,7 +93,7 @@ class Connect(Protocol):
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def client() -> AsyncIterator[Connect]:
+async def client(servers_first: None) -> AsyncIterator[Connect]:
     """Connect clients."""
     async with AsyncExitStack() as stack:
 

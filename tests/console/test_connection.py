@@ -163,7 +163,7 @@ async def test_the_demo_is_alive_in_the_page_and_its_log_in_works_in_admin_and_c
         await expect(page.locator(".detail .facts")).to_contain_text(re.compile("measure P-|waiting for samples"))
         await opened.go("agents")
         await expect(page.get_by_role("img", name=re.compile("agent-iris: .*agent-theo: "))).to_be_visible()
-        await page.goto("about:blank")
+        await opened.close()
     finally:
         code = await asyncio.to_thread(demo.terminate)
         demo.kill()
@@ -234,6 +234,7 @@ async def test_five_minutes_to_a_smile(console: OpenConsole, folder: Path) -> No
         await page.get_by_role("link", name="science:explore", exact=True).click()
         texts = page.locator(".message:not([hidden]) .content")
         await expect(texts).to_have_text(["Hello from JavaScript", "Hello from Python", "Hello from curl"])
+        await opened.close()
     finally:
         make.terminate()
         make.kill()

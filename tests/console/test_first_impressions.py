@@ -13,7 +13,7 @@ from playwright.async_api import Page
 from tests.conftest import StartServer
 from tests.harness.backends import Storage
 from tests.harness.browser import expect
-from tests.harness.server import BusServer
+from tests.harness.server import PASSWORD, BusServer
 from tests.harness.waiting import wait_until
 from tests.reliability.traffic import query
 
@@ -265,16 +265,13 @@ async def test_logging_out_and_disconnecting_work_under_every_csrf_setting(
     (tmp_path / "odd_settings.py").write_text(f"from arqonbus_site.settings import *\n{SETTINGS[kind]}\n")
     path = {"PYTHONPATH": f"{tmp_path}", "DJANGO_SETTINGS_MODULE": "odd_settings"}
     server = await asyncio.to_thread(start_server, env=path)
-    made = (
-        "from django.contrib.auth import get_user_model as m; m().objects.create_superuser('root', password='secret')"
-    )
-    await asyncio.to_thread(server.manage, "shell", "-c", made)
+    await asyncio.to_thread(server.create_superuser, "root")
     victim = await client(server, client_id="victim", reconnect=False)
     opened = await console(server)
     page = opened.page
     await page.goto(f"{server.http_url}/login/")
     await page.get_by_label("User name").fill("root")
-    await page.get_by_label("Password").fill("secret")
+    await page.get_by_label("Password").fill(PASSWORD)
     await page.get_by_role("button", name="Log in").click()
     await page.wait_for_selector("#connection.connected")
     await opened.go("clients/victim")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from tests.clients_python.conftest import CLIENT_SOURCE
 from tests.harness import frameworks
 from tests.harness.backends import clean_environment
 from tests.harness.browser import expect_sync as expect
+from tests.harness.browser import launching
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
 from tests.harness.server import http_request
 from tests.harness.waiting import free_port, wait_until
@@ -81,9 +81,8 @@ def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
 @pytest.fixture
 def page(chat: Chat) -> Iterator[Page]:
     """The page of the chat in a real browser."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(**launching())
         shown = browser.new_page()
         shown.goto(chat.url)
         expect(shown.locator("#state")).to_have_text("connected")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,7 @@ from playwright.sync_api import Page, sync_playwright
 from arqonbus import sync
 from tests.conftest import StartServer
 from tests.harness.browser import expect_sync as expect
+from tests.harness.browser import launching
 from tests.harness.pages import served
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.waiting import wait_until
@@ -21,9 +21,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.embedded]
 @pytest.fixture
 def page() -> Iterator[Page]:
     """A page of the system's Chromium."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(**launching())
         yield browser.new_page()
         browser.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +9,7 @@ from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from tests.conftest import StartServer
 from tests.harness.browser import expect_sync as expect
+from tests.harness.browser import launching
 from tests.harness.pages import served
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.waiting import free_port
@@ -27,9 +27,8 @@ def page_url() -> Iterator[str]:
 @pytest.fixture
 def browser() -> Iterator[Browser]:
     """The system's Chromium."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(**launching())
         yield browser
         browser.close()
 

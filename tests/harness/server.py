@@ -19,6 +19,9 @@ from tests.harness.waiting import DeadlineExceededError, free_port, wait_until
 ServerKind = Literal["daphne", "runbus", "uvicorn", "websocket_bus", "granian", "hypercorn"]
 KINDS: tuple[ServerKind, ...] = ("daphne", "runbus", "uvicorn", "websocket_bus")
 
+#: Of every Django user that the tests make for the pages of a server.
+PASSWORD = "a long enough pass phrase"
+
 APPLICATION = "arqonbus_site.asgi:application"
 
 # Most tests are not about the limit of rate; those that are set it themselves.
@@ -207,6 +210,14 @@ class BusServer:
             f" VALUES ('{name}', '{secret[:12]}', '{digest}', {admin}, '[]', CURRENT_TIMESTAMP)"
         )
         return secret
+
+    def create_superuser(self, name: str) -> None:
+        """Make a Django superuser with the password PASSWORD."""
+        self.manage(
+            *("shell", "--verbosity", "0", "--command"),
+            "from django.contrib.auth import get_user_model; "
+            f"get_user_model().objects.create_superuser({name!r}, '', {PASSWORD!r})",
+        )
 
 
 def http_request(

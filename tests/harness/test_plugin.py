@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,3 +125,29 @@ def test_a_skip_is_no_failure_at_home(run_suite: RunSuite) -> None:
     )
     assert run_suite(suite).returncode == 0
     assert run_suite(suite, "--deselect", "test_little.py::test_skipped", ci="true").returncode == 0
+
+
+def _shared_fixtures(path: Path) -> list[str]:
+    """The names of a module's fixtures that live longer than one test."""
+    functions = (
+        each for each in ast.parse(path.read_text()).body if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    marks = {each.name: " ".join(map(ast.unparse, each.decorator_list)) for each in functions}
+    return [name for name, mark in marks.items() if "fixture" in mark and re.search(r"\bscope=(?!'function')", mark)]
+
+
+def test_no_module_imports_a_fixture_that_several_tests_share() -> None:
+    """Pytest would make it once more for that module, such as a user of one name on the session's server."""
+    paths = {
+        ".".join(path.relative_to(PROJECT_ROOT).with_suffix("").parts): path
+        for path in (PROJECT_ROOT / "tests").rglob("*.py")
+    }
+    shared = {module: names for module, path in paths.items() if (names := _shared_fixtures(path))}
+    assert "superuser" in shared["tests.conftest"]
+    found = []
+    for module, path in paths.items():
+        for each in ast.walk(ast.parse(path.read_text())):
+            if isinstance(each, ast.ImportFrom):
+                start = ".".join([*module.split(".")[: -each.level], each.module or ""]) if each.level else each.module
+                found += [f"{module}: {name.name}" for name in each.names if name.name in shared.get(start or "", ())]
+    assert found == []

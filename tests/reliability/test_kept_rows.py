@@ -16,14 +16,14 @@ import httpx
 import pytest
 
 import arqonbus
-from tests.admin.conftest import PASSWORD, Pages
+from tests.admin.conftest import Pages
 from tests.clients_javascript.conftest import node_flags
 from tests.clients_python.conftest import client_environment, start_cli
 from tests.clients_python.test_mcp import agent
 from tests.conftest import Connect, _servers
 from tests.harness.backends import Backends
 from tests.harness.processes import PROJECT_ROOT
-from tests.harness.server import BusServer
+from tests.harness.server import PASSWORD, BusServer
 from tests.rest.test_events import following
 
 LARGE = "9" * 5000

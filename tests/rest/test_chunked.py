@@ -11,7 +11,6 @@ import httpx
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from tests.admin.conftest import PASSWORD
 from tests.conftest import Connect, StartServer
 from tests.harness.server import BusServer, ServerKind
 from tests.rest.conftest import CallAs, Rest
@@ -44,11 +43,7 @@ def writes() -> set[str]:
 
 def user_token(server: BusServer) -> str:
     """A token of a superuser."""
-    server.manage(
-        *("shell", "--verbosity", "0", "--command"),
-        "from django.contrib.auth import get_user_model; "
-        f"get_user_model().objects.create_superuser('root', '', {PASSWORD!r})",
-    )
+    server.create_superuser("root")
     return server.manage("create_token", "chunks", "--user", "root").strip().splitlines()[-1].strip()
 
 

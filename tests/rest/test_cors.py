@@ -13,11 +13,10 @@ from playwright.async_api import Browser, Page
 
 from tests.clients_javascript.test_other_origin import elsewhere
 from tests.conftest import StartServer
-from tests.console.conftest import browser
 from tests.harness.server import BusServer, ServerKind
 from tests.security.conftest import PRODUCTION
 
-__all__ = ["browser", "elsewhere"]
+__all__ = ["elsewhere"]
 
 pytestmark = [pytest.mark.embedded, pytest.mark.asyncio(loop_scope="session")]
 

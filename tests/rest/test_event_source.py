@@ -14,14 +14,11 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
-from tests.admin.conftest import PASSWORD, Pages
+from tests.admin.conftest import Pages
 from tests.conftest import StartServer
-from tests.console.conftest import browser
 from tests.harness.server import BusServer
 from tests.harness.waiting import free_port, wait_for
 from tests.rest.test_ways_out import HOST
-
-__all__ = ["browser"]
 
 pytestmark = [pytest.mark.embedded, pytest.mark.asyncio(loop_scope="session")]
 
@@ -95,12 +92,7 @@ async def test_an_export_of_the_admin_is_whole_behind_gzip_middleware(
     start_server: StartServer, fresh_room: str
 ) -> None:
     server = await asyncio.to_thread(start_server, env=HOST)
-    await asyncio.to_thread(
-        server.manage,
-        *("shell", "--verbosity", "0", "--command"),
-        "from django.contrib.auth import get_user_model; "
-        f"get_user_model().objects.create_superuser('root', '', {PASSWORD!r})",
-    )
+    await asyncio.to_thread(server.create_superuser, "root")
     batch = {"messages": [{"channel": f"{fresh_room}:a", "message": f"m{n}"} for n in range(400)]}
     for _ in range(3):
         assert (await asyncio.to_thread(server.request, "POST", "/api/v1/messages", batch))[0] == 201

@@ -7,12 +7,11 @@ import re
 import pytest
 from playwright.sync_api import Page
 
-from tests.admin.conftest import PASSWORD, superuser
 from tests.admin.test_browser import complaints, tab
-from tests.harness.server import BusServer
+from tests.harness.server import PASSWORD, BusServer
 from tests.rest.conftest import Rest, lately
 
-__all__ = ["complaints", "superuser", "tab"]
+__all__ = ["complaints", "tab"]
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"}
 

@@ -12,13 +12,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, Route
 
-from tests.console.conftest import browser
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 from tests.rest.conftest import CallAs, Rest
-
-__all__ = ["browser"]
 
 pytestmark = [
     pytest.mark.embedded,

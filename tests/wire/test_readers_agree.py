@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from websockets.sync.client import ClientConnection, connect
 
-from tests.admin.conftest import PASSWORD, Pages
+from tests.admin.conftest import Pages
 from tests.conftest import _servers
 from tests.harness.backends import Backends
 from tests.harness.server import BusServer
@@ -74,10 +74,7 @@ class World:
         self._cases = count()
         self._open_ones = ExitStack()
         self._token = server.create_token("reader", admin=True)
-        code = (
-            "from django.contrib.auth import get_user_model; get_user_model().objects.create_superuser('root', '', %r)"
-        )
-        server.manage("shell", "--verbosity", "0", "--command", code % PASSWORD)
+        server.create_superuser("root")
         self.pages = Pages(server, "root")
         self._open_ones.callback(self.pages.client.close)
         self.url = server.url

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from playwright.async_api import async_playwright
 from websockets.asyncio.client import connect
 
 from tests.conftest import Connect
+from tests.harness.browser import launching
 from tests.harness.client import WireClient
 from tests.harness.server import BusServer
 
 SOURCE = Path(__file__).with_name("readme_client.mjs")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 # What node runs: the client, its frames on standard output, and a line of standard input sent as a frame.
 RUNNER = """
@@ -127,7 +126,7 @@ async def _pass_on(lines: asyncio.StreamReader, frames: asyncio.Queue[dict[str, 
 async def page() -> AsyncIterator[Any]:
     """An empty page of a real Chromium."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = await playwright.chromium.launch(**launching())
         yield await browser.new_page()
         await browser.close()
 
