@@ -99,7 +99,7 @@ async def test_a_page_that_only_watches_writes_nothing_into_what_it_watches(
     opened = await console(server)
     page = await opened.open("clients")
     asked = (
-        "command => arqonbus.session.frames.items"
+        "command => arqonbus.session.frames.items(true)"
         ".filter((each) => each.direction === 'out' && each.label.includes(command)).length >= 3"
     )
 

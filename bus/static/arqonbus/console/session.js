@@ -1,11 +1,12 @@
 /** The console's connections: the bus as an ordinary client, REST with the same identity, and the telemetry socket. */
 import { Backoff, connect } from "../arqonbus.js";
 import { byId } from "./dom.js";
+import { FramesKept } from "./frames-kept.js";
 import { Memory } from "./memory.js";
-import { Meter, Observable, Ring } from "./store.js";
+import { Meter, Observable } from "./store.js";
 
 const TOKEN = "arqonbus.token";
-/** Frames that the command console remembers. */
+/** Frames of each kind that the command console remembers. */
 const FRAMES = 600;
 
 /**
@@ -28,7 +29,10 @@ const FRAMES = 600;
  */
 /** @typedef {Record<string, any>} Frame */
 /** @typedef {"in" | "out"} Direction */
-/** @typedef {{ direction: Direction, text: string, at: number, label: string, own: boolean }} FrameRecord */
+/**
+ * `own`: whether it is a request of the page itself, or an answer to one. `place`: how many came before it.
+ * @typedef {{ direction: Direction, text: string, at: number, label: string, own: boolean, place: number }} FrameRecord
+ */
 /** @typedef {import("../arqonbus.js").State} State */
 
 /**
@@ -130,8 +134,7 @@ export class Session {
     this.bus = /** @type {any} */ (null);
     /** @type {Observable<State>} */
     this.state = new Observable(/** @type {State} */ ("connecting"));
-    /** @type {Ring<FrameRecord>} */
-    this.frames = new Ring(FRAMES);
+    this.frames = new FramesKept(FRAMES);
     this.framesIn = new Meter();
     this.framesOut = new Meter();
     /** Ids of the requests that the visitor made. All others are the page's own. */

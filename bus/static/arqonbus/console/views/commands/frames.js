@@ -46,7 +46,7 @@ export class FramesPane {
     const fresh = this.#seen < 0 ? 0 : frames.total - this.#seen;
     this.#seen = frames.total;
     const before = this.#shown.length;
-    this.#shown = frames.items.filter((each) => this.own.checked || !each.own);
+    this.#shown = frames.items(this.own.checked);
     const added = this.list.element.scrollTop > 0 && fresh ? Math.max(0, this.#shown.length - before) : 0;
     this.list.update(this.#shown.length, added);
   }
