@@ -32,10 +32,9 @@ _STREAM = b'"stream":{'
 
 
 class _Head(msgspec.Struct):
-    """The keys of a frame that a wait needs."""
+    """The place of a frame in its log."""
 
     seq: int | None = None
-    type: str = ""
 
 
 _head = msgspec.json.Decoder(_Head).decode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 import arqonbus
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
-from tests.mcp.conftest import Agent, agent
+from tests.mcp.conftest import agent
 from tests.mcp.test_waiting import waits
 
 WAIT = 20
@@ -125,5 +124,4 @@ async def test_the_text_of_others_stays_data(shared_server: BusServer, fresh_roo
         await other("publish", address=address, text=evil, payload={"jsonrpc": "2.0", "method": evil})
         heard = await one("wait_for_message", address=address, timeout_seconds=WAIT)
         assert heard["message"]["text"] == evil
-        assert json.loads(json.dumps(heard["message"]["payload"]))["method"] == evil
-        assert isinstance(one, Agent)
+        assert heard["message"]["payload"] == {"jsonrpc": "2.0", "method": evil}
