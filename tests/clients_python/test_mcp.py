@@ -324,6 +324,7 @@ async def test_an_agent_works_asks_and_answers(
             said = await two.call("set_status", status="working", task="a", address=talk)
             assert (said["client_id"], said["status"]["status"]) == (f"two-{fresh_room}", "working")
             (there,) = (await one.call("who_is_there", address=talk))["participants"]
+            assert there["status"] == said["status"]
             assert (there["client_id"], there["status"]["task"]) == (f"two-{fresh_room}", "a")
             with pytest.raises(MCPError, match="Unknown tool"):
                 await session.call_tool("nothing", {})

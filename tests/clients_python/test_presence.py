@@ -27,7 +27,7 @@ async def test_a_status_and_a_card_are_found(client: Connect, fresh_room: str, s
     assert [row["client_id"] async for row in other.clients(skill=skill)] == [ada.client_id]
     async with other.subscribe(address, presence=True) as notices:
         await ada.join(address)
-        await ada.set_status("working", task="pull request 7", tokens=12)
+        said = await ada.set_status("working", task="pull request 7", tokens=12)
         seen: dict[str, Any] = {}
         while seen.get("status") is None:
             message = await notices.get(WAIT)
@@ -38,13 +38,16 @@ async def test_a_status_and_a_card_are_found(client: Connect, fresh_room: str, s
             "pull request 7",
             12,
         )
+        assert said == seen["status"]
         assert [row["client_id"] async for row in other.clients(skill=skill, status="working", channel=address)] == [
             ada.client_id
         ]
 
         def found() -> list[str]:
             with sync.connect(shared_server.url) as bus:
-                bus.set_status("looking", ttl=30)
+                looking = bus.set_status("looking", ttl=30)
+                assert looking is not None
+                assert looking["at"] < looking["until"]
                 return [row["client_id"] for row in bus.clients(skill=skill, type="app")]
 
         assert await asyncio.to_thread(found) == [ada.client_id]
@@ -55,7 +58,7 @@ async def test_a_status_and_a_card_are_found(client: Connect, fresh_room: str, s
             return [row["client_id"] async for row in other.clients(skill=skill, status="working")] == [ada.client_id]
 
         await wait_for(again, "the status is there again", deadline=WAIT)
-        await ada.set_status()
+        assert await ada.set_status() is None
         assert [row async for row in other.clients(skill=skill, status="working")] == []
     with pytest.raises(errors.ValidationFailed):
         await ada.set_status("x" * 1000)

@@ -178,10 +178,8 @@ class Calls:
         if address is not None:
             await self._agent.hear(address)
         bus = await self._agent.bus()
-        given = {"status": status, "task": task, "text": text, "tokens": tokens}
-        await told(bus.set_status(status, task=task, text=text, tokens=tokens, ttl=ttl))
-        said = any(value is not None for value in given.values())
-        return {"client_id": bus.client_id, "status": given if said else None}
+        kept = await told(bus.set_status(status, task=task, text=text, tokens=tokens, ttl=ttl))
+        return {"client_id": bus.client_id, "status": kept}
 
     # --- work -------------------------------------------------------------------------------------------------------------
 

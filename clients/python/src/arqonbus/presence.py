@@ -28,22 +28,24 @@ class Presence(Publishing):
         text: str | None = None,
         tokens: int | None = None,
         ttl: float | None = None,
-    ) -> None:
+    ) -> dict[str, Any] | None:
         """Say what this client does now. It replaces the last status; without any argument there is none.
 
         The members of its channels get a notice, and ``clients`` and ``channel_info`` show it. ``tokens`` is a number of your
         own, such as the used ones. The status ends with the connection, or after ``ttl`` seconds. After a reconnect the client
-        says it again.
+        says it again. Returns the status as the others see it, with ``at`` and ``until``, or None if there is none.
         """
         given = {"status": status, "task": task, "text": text, "tokens": tokens}
         told = {name: value for name, value in given.items() if value is not None}
         end = None if ttl is None else asyncio.get_running_loop().time() + ttl
         before, self._status = self._status, (told, end) if told else None
         try:
-            await self._command("set_status", told if ttl is None else {**told, "ttl": ttl})
+            answer = await self._command("set_status", told if ttl is None else {**told, "ttl": ttl})
         except BaseException:
             self._status = before
             raise
+        kept: dict[str, Any] | None = answer["status"]
+        return kept
 
     def _say_status(self) -> None:
         """Say the status again on a new connection."""

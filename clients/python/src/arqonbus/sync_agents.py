@@ -115,9 +115,9 @@ class Agent(Deciding):
         text: str | None = None,
         tokens: int | None = None,
         ttl: float | None = None,
-    ) -> None:
+    ) -> dict[str, Any] | None:
         """Say what this client does now. See :meth:`arqonbus.Bus.set_status`."""
-        self._loop.call(self._inner.set_status(status, task=task, text=text, tokens=tokens, ttl=ttl))
+        return self._loop.call(self._inner.set_status(status, task=task, text=text, tokens=tokens, ttl=ttl))
 
     def clients(
         self,
