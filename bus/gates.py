@@ -119,6 +119,10 @@ class GateMessage:
     def metadata(self, value: dict[str, Any] | None) -> None:
         self._metadata = value
 
+    def contents(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """Payload, text and metadata as JSON. Raises ``TypeError`` or ``ValueError`` for a value that JSON does not have."""
+        return _encoded(self._payload), _encoded(self._message), _encoded(self._metadata)
+
     def swallow(self) -> None:
         """Keep no message. The publisher's ack has ``"kept": false``; the rows of the gate are kept."""
         self.swallowed = True
@@ -126,6 +130,10 @@ class GateMessage:
 
 def _decoded(text: bytes | None) -> Any:
     return None if text is None else msgspec.json.decode(text)
+
+
+def _encoded(value: Any) -> bytes | None:
+    return None if value is None else msgspec.json.encode(value)
 
 
 class Gate(NamedTuple):

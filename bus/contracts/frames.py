@@ -253,6 +253,13 @@ class Ack(msgspec.Struct, kw_only=True):
         Annotated[bool, Meta(description="This id was published before; `seq` is that of the first message.")]
         | UnsetType
     ) = UNSET
+    kept: (
+        Annotated[
+            Literal[False],
+            Meta(description="A gate of the project swallowed the message: it is in no log. `seq` is null."),
+        ]
+        | UnsetType
+    ) = UNSET
     unproven: (
         Annotated[
             list[str],

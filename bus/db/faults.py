@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,13 @@ READ_ONLY = "25006"
 #: server is the wrong one, stops, starts, or lost the database. Class 08 is that of connection errors.
 _OF_NO_USE = frozenset({READ_ONLY, "57P01", "57P02", "57P03", "57P04", "57P05"})
 _CONNECTIONS = "08"
+
+#: SQLSTATEs of transactions that PostgreSQL rolled back in favour of another one.
+_UNDONE = frozenset({"40001", "40P01"})
+#: SQLSTATEs of a statement that was cancelled after its time, and of a lock that was not available in time.
+_TOO_SLOW = frozenset({"57014", "55P03"})
+#: SQLite's result codes for a lock of another connection, also one that makes a transaction's reads too old to write.
+_SQLITE_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 #: The shortest time in seconds between two renewals of all sessions of a pool.
 _DRAINS = 1.0
@@ -84,6 +92,17 @@ def of_no_use(problem: BaseException | None) -> bool:
     """Return whether the error means that the session is useless, rather than the statement wrong."""
     state = state_of(problem)
     return state in _OF_NO_USE or state.startswith(_CONNECTIONS)
+
+
+def outrun(problem: BaseException | None) -> bool:
+    """Return whether another transaction was first, so that the same one may succeed when it is run again."""
+    code = getattr(getattr(problem, "__cause__", None), "sqlite_errorcode", 0)
+    return state_of(problem) in _UNDONE or code & 0xFF in _SQLITE_BUSY
+
+
+def too_slow(problem: BaseException | None) -> bool:
+    """Return whether PostgreSQL ended a statement that ran, or waited for a lock, for too long."""
+    return state_of(problem) in _TOO_SLOW
 
 
 def give_back(problem: BaseException | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from .effects import Effect, Ending, Opening, Part, Snapshot, Steer, StreamState
 from .entry import Entry, id_taken
 from .jobs import forget_jobs
+from .keys import remember_swallowed, used_keys
 from .passed import Passed
 from .store import (
     CommitInDoubt,
@@ -56,7 +57,9 @@ __all__ = [
     "prunable",
     "prune",
     "read_after",
+    "remember_swallowed",
     "seq_before",
+    "used_keys",
     "verify",
     "went_back",
 ]

@@ -17,12 +17,13 @@ class Entry:
     ``epoch``, ``frame`` and ``duplicate``, or ``error``. Then ``done`` is called in the event loop with the entry.
     ``context`` and ``request_id`` belong to the caller. ``owner`` is the principal or the network address that published
     the entry. While the entry waits, it counts for that owner. ``effect`` is what the entry does to a streamed message.
-    An entry whose effect is a part without an end inserts no message: its ``seq`` and ``frame`` stay empty.
+    An entry whose effect is a part without an end inserts no message: its ``seq`` and ``frame`` stay empty. ``swallowed`` says
+    that a gate wants the message in no log.
     """
 
     __slots__ = (
         "channel_id", "context", "done", "duplicate", "effect", "epoch", "error", "exclude", "frame", "head", "key", "owner",
-        "queued_at", "request_id", "sender", "seq", "tail", "type", "uid",
+        "queued_at", "request_id", "sender", "seq", "swallowed", "tail", "type", "uid",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,7 @@ class Entry:
         self.epoch = ""
         self.frame: bytes = b""
         self.duplicate = False
+        self.swallowed = False
         self.error: BusError | None = None
 
 

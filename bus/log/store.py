@@ -21,6 +21,7 @@ from .entry import Entry, id_taken
 from .hops import keep as keep_hops
 from .job_batch import with_jobs
 from .jobs import KEPT, forget_jobs
+from .keys import SWALLOWED
 from .sql import for_vendor
 from .streamed_row import has_part
 
@@ -127,6 +128,9 @@ def _append(entries: Sequence[Entry], window: float, patience: float | None, pas
                     entry.error = id_taken()
                     continue
                 entry.duplicate = True
+                if seq == SWALLOWED:
+                    entry.swallowed = True
+                    continue
                 entry.seq = seq
                 if batches is not None and entry.effect is not None:
                     batches.repeated(entry)

@@ -321,7 +321,7 @@ class Node:
             begun()
         runtime, settings = self.runtime, self.runtime.settings
         logger.info("stopping: closing %d connections", len(self.clients.by_connection), extra={"event": "drain"})
-        await drain.within(settings.drain_timeout, drain.finish_work(self.traffic, self.log), "accepted work")
+        await drain.within(settings.drain_timeout, drain.finish_work(self.traffic, self.publisher), "accepted work")
         closing = drain.close_sockets(self.clients, self.hub, self.log, settings.retry_spread)
         await drain.within(1.0, closing, "closing handshakes")
         runtime.stop_repeating()
@@ -334,13 +334,14 @@ class Node:
         self.work.stop()
         apps.get_app_config("bus").nodes.discard(self)  # type: ignore[attr-defined]
         await self.broker.stop()
-        await drain.within(1.0, drain.all_done(runtime.end_threads()), "database connections")
+        ending = [*runtime.end_threads(), *self.publisher.end_threads()]
+        await drain.within(1.0, drain.all_done(ending), "database connections")
         logger.info("node %s stopped", runtime.node_id, extra={"event": "node_stopped", "node": runtime.node_id})
 
     async def _own_delivered(self) -> None:
         """Return once the commit that runs now, if any, is delivered to the streams."""
         await self.runtime.writer_idle()
-        await self.log.landed()
+        await self.publisher.landed()
 
     # --- from other threads -------------------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ def published(entry: Entry, *, unproven: bool = False) -> Published:
     """The result of a committed entry, for a publisher without a socket."""
     address: Address = entry.context.address
     made = Published(entry.uid, address.room, address.channel, entry.seq, entry.duplicate, unproven)
+    if entry.swallowed:
+        return msgspec.structs.replace(made, kept=False)
     if entry.effect is None:
         return made
     return msgspec.structs.replace(made, stream=streamed.place_of(entry), steered=streamed.steered(entry))

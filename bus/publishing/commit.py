@@ -31,7 +31,8 @@ def passed() -> Passed:
 def pass_by(entry: Entry, ids: Passed, stamp: bytes) -> None:
     """Give an entry of an ephemeral channel its frame, or mark it as a duplicate if ``ids`` has its key.
 
-    ``stamp`` is the time as ISO text. Raises ``BusError`` VALIDATION_ERROR if the sender has used the id in another channel.
+    A swallowed entry gets no frame. ``stamp`` is the time as ISO text. Raises ``BusError`` VALIDATION_ERROR if the sender has
+    used the id in another channel.
     """
     if entry.key is not None:
         before = ids.admit(entry.key, entry.channel_id)
@@ -40,6 +41,8 @@ def pass_by(entry: Entry, ids: Passed, stamp: bytes) -> None:
                 raise id_taken()
             entry.duplicate = True
             return
+    if entry.swallowed:
+        return
     entry.frame = frames.finish_message(entry.head, entry.tail, stamp, None)
 
 

@@ -6,26 +6,20 @@ writes the message too, so it is as durable as the other changes. With ``durable
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
-import msgspec
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, connection
 from django.utils import timezone
 
-from ..auth.permissions import PUBLISH, SYSTEM, Actor, can, require
+from ..auth.permissions import SYSTEM, Actor
 from ..conf.settings import config
-from ..directory.channels import ChannelRef, ensure, find_all
-from ..directory.clients import known, take_id
-from ..log import Entry, hops
-from ..models import wire_time
-from ..notify import dispatch
 from ..protocol import frames
 from ..protocol.appends import APPEND, LONGEST_UID
-from ..protocol.errors import BusError, ErrorCode, target_not_found
+from ..protocol.errors import BusError, ErrorCode
 from ..protocol.growing import STREAM_END
 from ..protocol.inbound import KIND_PRIVATE, KIND_PUBLISH, MODES, PAYLOAD_RULE, Inbound
 from ..protocol.names import DEFAULT_ADDRESS, WHOLE, Address
@@ -33,17 +27,9 @@ from ..protocol.routing import Route, resolve
 from ..protocol.usual import read
 from ..protocol.values import is_printable, wrong_with
 from ..shapes import Published
-from . import amending, commit, questions, streamed
-from .announce import announce, published
-from .entry import entries, random_uid
-from .plan import at, route, sender_of
-
-
-class Delivery(msgspec.Struct, frozen=True):
-    """The result of messages that were published together: the place of each copy, and the unknown targets."""
-
-    published: list[Published]
-    unknown_targets: list[str]
+from . import amending, streamed
+from .batch import Batch, Delivery, Terms
+from .plan import at, route
 
 
 def publish(
@@ -139,10 +125,17 @@ def publish_frames(
     if any(inbound.amend is not None for inbound in frames_in):
         planned = amending.placed(frames_in, planned, actor, initial)
     transaction_is_ours = not connection.in_atomic_block
+    terms = Terms(
+        durable=durable,
+        create=create,
+        may_wait=may_wait,
+        new_sender=new_sender,
+        deadline=time.monotonic() + config().gate_timeout,
+    )
     attempt = 1
     while True:
         try:
-            return _publish(frames_in, planned, actor, durable, create, may_wait, new_sender)
+            return Batch(frames_in, planned, actor, terms).publish()
         except IntegrityError:
             # Another process used one of the ids, or removed a channel, between our query and our insert. Retry.
             if not transaction_is_ours or attempt == 3:
@@ -155,101 +148,6 @@ def _planned(inbound: Inbound, actor: Actor, initial: Address | None, index: int
         return route(inbound, actor, initial)
     except BusError as problem:
         raise problem if index is None else at(problem, index) from None
-
-
-def _publish(
-    frames_in: Sequence[Inbound],
-    routes: Sequence[Route],
-    actor: Actor,
-    durable: bool,
-    create: bool,
-    may_wait: bool,
-    new_sender: bool,
-) -> Delivery:
-    if any(inbound.append is not None for inbound in frames_in):
-        routes = streamed.placed(frames_in, routes, actor)
-    if any(inbound.reply is not None for inbound in frames_in):
-        routes = questions.placed(frames_in, routes, actor)
-    late = not durable and connection.in_atomic_block
-    if late:
-        hops.check()
-    there, unknown = _targets(routes, actor.client_id if new_sender else "")
-    for inbound, planned in zip(frames_in, routes, strict=True):
-        if inbound.ask is not None and planned.targets:
-            questions.reach(planned.targets, questions.responders(inbound.ask, planned.targets, there))
-    addresses = [planned.addresses(unknown) for planned in routes]
-    wanted = list(dict.fromkeys(address for some in addresses for address in some))
-    if not wanted:
-        raise target_not_found(unknown, len(unknown))
-    refs = find_all(set(wanted))
-    # A hidden channel takes the way of a missing one, so that both are refused after the same work.
-    missing = [
-        address
-        for address in wanted
-        if (ref := refs.get(address)) is None or (ref.private and not can(actor, PUBLISH, address, private=True))
-    ]
-    several = sum(map(len, addresses)) > 1
-    # One message to an existing channel only needs the transaction of the log itself, which waits for no lock of ours.
-    with commit.one_transaction() if missing or new_sender or (several and not late) else commit.outcome_told():
-        for address in missing:
-            refs[address], _ = ensure(address, actor, create=create, action=PUBLISH)
-            if refs[address].private:
-                # At once, as for a missing channel: the rest of a batch must not cost more after a hidden one.
-                require(actor, PUBLISH, address, private=True)
-        for address in wanted:
-            require(actor, PUBLISH, address, private=refs[address].private)
-        amending.look_up(frames_in, addresses, refs, actor)
-        sender = sender_of(actor)
-        made = [
-            entry
-            for inbound, some in zip(frames_in, addresses, strict=True)
-            for entry in entries(
-                inbound, [refs[address] for address in some], sender, random_uid, actor=actor, connected=False
-            )
-        ]
-        kept = [entry for entry in made if not entry.context.ephemeral]
-        if may_wait and len(kept) < len(made) and dispatch.overloaded():
-            raise BusError(ErrorCode.BUSY, retry_after=0.1)
-        commit.foresee_repeats(made)
-        if new_sender:
-            take_id(actor)
-        if kept and not late:
-            commit.append(kept)
-        transaction.on_commit(partial(_after_commit, made, kept if late else []))
-    return Delivery(
-        [published(entry, unproven=_is_unproven(entry.context, there)) for entry in made],
-        unknown,
-    )
-
-
-def _targets(routes: Sequence[Route], also: str) -> tuple[Mapping[str, bool], list[str]]:
-    """The known targets of private messages (the value says whether they are unproven), and the unknown ones.
-
-    ``also`` is the client id that the sender is about to take; it counts as known.
-    """
-    targets = list(dict.fromkeys(target for planned in routes for target in planned.targets or ()))
-    if not targets:
-        return {}, []
-    there = {also: False, **known(targets)}
-    return there, [target for target in targets if target not in there]
-
-
-def _is_unproven(ref: ChannelRef, there: Mapping[str, bool]) -> bool:
-    return ref.address.is_inbox and there.get(ref.address.channel, False)
-
-
-def _after_commit(made: Sequence[Entry], late: Sequence[Entry]) -> None:
-    if late:
-        commit.append_late(late)
-    stamp = (wire_time(timezone.now()) or "").encode()
-    for entry in made:
-        if entry.context.ephemeral and not entry.duplicate:
-            try:
-                commit.pass_by(entry, commit.passed(), stamp)
-            except BusError as problem:
-                entry.error = problem
-                commit.log_refused(entry, problem)
-    announce(made)
 
 
 def broadcast_to_channel(

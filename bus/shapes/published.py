@@ -38,6 +38,10 @@ class Published(Shape, frozen=True):
     steered: (
         Annotated[bool, Meta(description="For a steer: whether the streamed message was still open.")] | UnsetType
     ) = UNSET
+    kept: (
+        Annotated[bool, Meta(description="False for a message that a gate of the project swallowed: it is in no log.")]
+        | UnsetType
+    ) = UNSET
 
 
 class Delivery(Shape, frozen=True, kw_only=True):

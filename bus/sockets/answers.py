@@ -52,6 +52,8 @@ class Answers:
             self._refused(entry, entry.error)
         elif not self.writer.closed:
             growth = b"" if entry.effect is None else told(entry)
+            if entry.swallowed:
+                growth = b',"kept":false'
             self.send(
                 frames.ack(entry.request_id, entry.context.address, entry.seq, duplicate=entry.duplicate, growth=growth)
             )

@@ -12,6 +12,7 @@ from django.db import Error as DatabaseError
 from ...log import LogWriter
 from ...protocol.errors import RESTART, BusError, ErrorCode
 from ...publishing.announce import Announcer
+from ...publishing.loop import Publisher
 from ...realtime.hub import Hub
 from ...services import nodes as node_service
 from ...services import totals
@@ -31,13 +32,13 @@ async def within(seconds: float, work: Coroutine[None, None, None], what: str) -
         logger.warning("%s took longer than %g s", what, seconds, extra={"event": "drain_timeout"})
 
 
-async def finish_work(traffic: Traffic, log: LogWriter) -> None:
+async def finish_work(traffic: Traffic, publisher: Publisher) -> None:
     """Wait until every frame that was read from the sockets is committed and answered."""
     # Let the frames that the sockets have delivered reach the log through the connections.
     await asyncio.sleep(0.05)
     while traffic.in_progress:  # noqa: ASYNC110 - ends with the last of many handlers
         await asyncio.sleep(0.01)
-    await log.drained()
+    await publisher.drained()
 
 
 async def close_sockets(clients: Clients, hub: Hub, log: LogWriter, spread: float) -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 async def test_accepted_work_is_committed(node: Node, log: Log) -> None:
     node.traffic.in_progress = 1
-    finishing = asyncio.ensure_future(drain.finish_work(node.traffic, node.log))
+    finishing = asyncio.ensure_future(drain.finish_work(node.traffic, node.publisher))
     # A frame that is still worked on publishes yet.
     node.log.append(entry(log.ref, "last"))
     node.traffic.in_progress = 0
