@@ -21,7 +21,7 @@ from ..protocol.errors import BusError, ErrorCode, target_not_found
 from ..protocol.inbound import Inbound
 from ..protocol.routing import Route
 from ..shapes import Published
-from . import commit, gating, questions, streamed
+from . import amending, commit, gating, questions, streamed
 from .announce import announce, published
 from .entry import entries, random_uid
 from .plan import sender_of
@@ -100,7 +100,7 @@ class Batch:
         return gating.in_transaction(self._write, self._gated, deadline=self._terms.deadline)
 
     def _prepare(self) -> None:
-        """Make the missing channels, and check the rights."""
+        """Make the missing channels, check the rights, and find the messages that are amended."""
         actor = self._actor
         for address in self._missing:
             self._refs[address], _ = ensure(address, actor, create=self._terms.create, action=PUBLISH)
@@ -109,6 +109,7 @@ class Batch:
                 require(actor, PUBLISH, address, private=True)
         for address in self._wanted:
             require(actor, PUBLISH, address, private=self._refs[address].private)
+        amending.look_up(self._frames, self._addresses, self._refs, actor)
 
     def _write(self) -> list[Entry]:
         """Make the entries and write them. Gates decide before."""
