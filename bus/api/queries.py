@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.utils.urls import replace_query_param
 
 from ..log.store import parse_moment
-from ..models import AuditEntry, Channel, Client, Grant, Message, Room
+from ..models import AuditEntry, Channel, Client, Decision, Grant, Message, Room
 from ..protocol.errors import BusError, ErrorCode
 from ..services.clients import with_skill, with_status
 
@@ -274,6 +274,20 @@ class GrantFilter(ListFilter):
         fields: list[str] = []
 
 
+class DecisionFilter(ListFilter):
+    """The parameters of the list of decisions."""
+
+    address = _text(method="nothing", longest=130, help_text="Decisions of this channel, as room:channel.")
+    room = _text(method="nothing", longest=64, help_text="Decisions of the channels of this room.")
+    state = filters.ChoiceFilter(method="nothing", choices=Decision.State.choices, help_text="Decisions in this state.")
+    mine = FlagFilter(method="nothing", help_text="true: only those that you asked for.")
+    to_decide = FlagFilter(method="nothing", help_text="true: only the pending ones that you may decide.")
+
+    class Meta:
+        model = Decision
+        fields: list[str] = []
+
+
 class AuditFilter(ListFilter):
     """The parameters of the audit log."""
 
@@ -282,7 +296,8 @@ class AuditFilter(ListFilter):
     action = _text(longest=32, help_text="Action, such as create_channel.")
     target = _text(lookup="icontains", longest=200, help_text="Text in the target of the action.")
     door = filters.ChoiceFilter(
-        choices=[(door, door) for door in ("socket", "rest", "admin", "command")], help_text="Interface of the request."
+        choices=[(door, door) for door in ("socket", "rest", "mcp", "admin", "command", "code", "server")],
+        help_text="Interface of the request.",
     )
     before = TimeFilter("at", "lt", help_text="Before this ISO time.")
     after = TimeFilter("at", "gt", help_text="After this ISO time.")

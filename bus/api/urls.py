@@ -9,7 +9,20 @@ from .docs import DocsPage, JSONDocument, YAMLDocument
 from .errors import nothing_here
 from .events import channel_events
 from .stream_events import stream_events
-from .views import access, channels, clients, handlers, marks, messages, questions, rooms, server, streams, work
+from .views import (
+    access,
+    channels,
+    clients,
+    decisions,
+    handlers,
+    marks,
+    messages,
+    questions,
+    rooms,
+    server,
+    streams,
+    work,
+)
 
 app_name = "api"
 
@@ -17,6 +30,7 @@ app_name = "api"
 _ADDRESS = r"^v1/channels/(?P<address>[^:]+:.*)"
 _ROOM = r"^v1/rooms/(?P<room>.+)"
 _ASK = r"^v1/asks/(?P<ask>.+)"
+_DECISION = r"^v1/decisions/(?P<decision>[^/]+)"
 _CLAIM = r"^v1/claims/(?P<claim>[^/]+)"
 _STREAM = r"^v1/streams/(?P<of>.+)"
 
@@ -38,6 +52,7 @@ urlpatterns = [
     re_path(rf"{_ADDRESS}/messages/(?P<seq>[0-9]{{1,19}})$", messages.OneMessage.as_view(), name="channel-message"),
     re_path(rf"{_ADDRESS}/mark$", marks.OwnMark.as_view(), name="channel-mark"),
     re_path(rf"{_ADDRESS}/claims$", work.Claims.as_view(), name="channel-claims"),
+    re_path(rf"{_ADDRESS}/decisions$", decisions.ChannelDecisions.as_view(), name="channel-decisions"),
     re_path(rf"{_ADDRESS}/work$", work.Overview.as_view(), name="channel-work"),
     re_path(rf"{_ADDRESS}/work/(?P<seq>[0-9]{{1,19}})/retry$", work.Retry.as_view(), name="work-retry"),
     re_path(rf"{_ADDRESS}/work/(?P<seq>[0-9]{{1,19}})/discard$", work.Discard.as_view(), name="work-discard"),
@@ -59,6 +74,11 @@ urlpatterns = [
     *_list("ask", questions.Ask),
     re_path(rf"{_ASK}/reply$", questions.Reply.as_view(), name="ask-reply"),
     re_path(rf"{_ASK}$", questions.OneQuestion.as_view(), name="ask-one"),
+    *_list("decisions", decisions.Decisions),
+    re_path(rf"{_DECISION}/decide$", decisions.Decide.as_view(), name="decision-decide"),
+    re_path(rf"{_DECISION}/consume$", decisions.Consume.as_view(), name="decision-consume"),
+    re_path(rf"{_DECISION}/cancel$", decisions.Cancel.as_view(), name="decision-cancel"),
+    re_path(rf"{_DECISION}$", decisions.OneDecision.as_view(), name="decision"),
     *_list("clients", clients.Clients),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)/disconnect$", clients.Disconnect.as_view(), name="client-disconnect"),
     re_path(r"^v1/clients/(?P<client_id>[^/]+)/status$", clients.ClientStatus.as_view(), name="client-status"),

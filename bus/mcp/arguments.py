@@ -8,7 +8,12 @@ import msgspec
 from msgspec import Meta
 
 from ..api.waiting import LONGEST
+from ..services.decision_requests import LONGEST as LONGEST_TIME
+from ..services.decision_requests import LONGEST_ACTION, LONGEST_KEY, LONGEST_TITLE, SHORTEST
+from ..services.decisions import LONGEST_COMMENT
 from ..services.work_operations import LONGEST_ERROR, MOST_JOBS, MOST_KNOWN
+from ..shapes.decisions import Answer as Choice
+from ..shapes.decisions import OnExpiry, State
 
 Address = Annotated[str, Meta(description="Channel as room:channel, such as science:explore.", max_length=200)]
 Heard = Annotated[
@@ -161,6 +166,67 @@ class Reply(Arguments):
     text: Text | None = None
     payload: Payload | None = None
     error: Annotated[str, Meta(description="Why there is no answer.", max_length=2000)] | None = None
+
+
+Decision = Annotated[str, Meta(description="The `decision` of a result.", max_length=40)]
+
+
+class RequestDecision(Arguments):
+    """Arguments of ``request_decision``."""
+
+    address: Address
+    key: Annotated[str, Meta(description="Your own name of the question, such as refund-7.", max_length=LONGEST_KEY)]
+    title: Annotated[str, Meta(description="The question in one line, for people.", max_length=LONGEST_TITLE)]
+    action: Annotated[str, Meta(description="The action, such as the name of a tool.", max_length=LONGEST_ACTION)]
+    args: Annotated[dict[str, Any], Meta(description="The arguments of the action.")] = msgspec.field(
+        default_factory=dict
+    )
+    allow: Annotated[
+        list[Choice], Meta(description="The answers that people may give.", min_length=1, max_length=4)
+    ] = msgspec.field(default_factory=lambda: ["approve", "reject"])
+    schema: Annotated[dict[str, Any], Meta(description="JSON Schema of arguments that a person edits.")] | None = None
+    expires: Annotated[
+        float, Meta(ge=SHORTEST, le=LONGEST_TIME, description="Seconds until nobody may decide any more.")
+    ] = 3600.0
+    on_expiry: Annotated[
+        OnExpiry, Meta(description="The meaning of that end: a no, a yes, or the state `expired`.")
+    ] = "reject"
+    timeout_seconds: Wait = 20.0
+
+
+class AwaitDecision(Arguments):
+    """Arguments of ``await_decision``."""
+
+    decision: Decision
+    timeout_seconds: Wait = 20.0
+
+
+class OneDecision(Arguments):
+    """Arguments of ``consume_decision`` and ``cancel_decision``."""
+
+    decision: Decision
+
+
+class ListDecisions(Arguments):
+    """Arguments of ``list_decisions``."""
+
+    address: Annotated[Address, Meta(description="Only those of this channel.")] | None = None
+    state: Annotated[State, Meta(description="Only those in this state.")] | None = None
+    mine: Annotated[bool, Meta(description="Only those that you asked for.")] = False
+    to_decide: Annotated[bool, Meta(description="Only the pending ones that you may decide.")] = False
+    limit: Annotated[int, Meta(ge=1, le=100, description="Maximum number of decisions.")] = 20
+    after: Annotated[str, Meta(description="The `next` of the previous page.", max_length=40)] | None = None
+
+
+class Decide(Arguments):
+    """Arguments of ``decide``."""
+
+    decision: Decision
+    answer: Annotated[Choice, Meta(description="Your answer.")]
+    args: Annotated[dict[str, Any], Meta(description="With `edit`: the arguments as you want them.")] | None = None
+    comment: Annotated[
+        str, Meta(description="Your words. With `respond` they are the answer.", max_length=LONGEST_COMMENT)
+    ] = ""
 
 
 class WhoIsThere(Arguments):

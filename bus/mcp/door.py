@@ -24,7 +24,7 @@ from ..protocol.numbers import as_text, out_of_range, unusual
 from ..protocol.values import holds_text
 from ..sockets.origin import origin_allowed
 from ..version import VERSION
-from . import metadata, people, protocol, questioning, reading, tools, working, writing
+from . import deciding, metadata, people, protocol, questioning, reading, tools, working, writing
 from .caller import Caller, Later, Result, caller_of
 from .protocol import INITIALIZE, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, PARSE_ERROR, Refused, Request
 
@@ -51,6 +51,12 @@ RUN: dict[str, Callable[[Caller, Any], Result | Later]] = {
     "reject": working.reject,
     "ask": questioning.ask,
     "reply": questioning.reply,
+    "request_decision": deciding.request_decision,
+    "await_decision": deciding.await_decision,
+    "consume_decision": deciding.consume_decision,
+    "cancel_decision": deciding.cancel_decision,
+    "list_decisions": deciding.list_decisions,
+    "decide": deciding.decide,
 }
 
 

@@ -20,7 +20,8 @@ logger = logging.getLogger("arqonbus.audit")
 def record(actor: Actor, door: str, action: str, target: str, **details: Any) -> None:
     """Add an entry to the audit log and a line to the process's log.
 
-    ``door`` is socket, rest, admin or command. ``details`` can be any values that JSON can hold.
+    ``door`` is socket, rest, mcp, admin, command, code (of the project) or server (by itself). ``details`` can be any values
+    that JSON can hold.
     """
     who = actor.name if actor.name == actor.client_id or not actor.client_id else f"{actor.name} ({actor.client_id})"
     AuditEntry.objects.create(

@@ -81,7 +81,12 @@ def request_decision(
     REJECTED_BEFORE if a person said no to the same within the last hour.
     """
     where = publishing.address_of(address)
-    asked = _Asked(where, key, title, action, args or {}, tuple(allow), schema, expires, on_expiry)
+    asked = Asked(where, key, title, action, args or {}, tuple(allow), schema, expires, on_expiry)
+    return ask(asked, actor, new_sender=new_sender, door=door)[0]
+
+
+def ask(asked: Asked, actor: Actor, *, new_sender: bool = False, door: str) -> tuple[shapes.Decision, bool]:
+    """As :func:`request_decision`. Return the decision, and whether it is a new one."""
     asked.check()
     transaction_is_ours = not connection.in_atomic_block
     attempt = 1
@@ -98,18 +103,18 @@ def request_decision(
             attempt += 1
 
 
-class _Asked(msgspec.Struct):
-    """What an asker sent."""
+class Asked(msgspec.Struct):
+    """What an asker sent. The fields are those of :func:`request_decision`."""
 
     address: Address
     key: str
     title: str
     action: str
-    args: dict[str, Any]
-    allow: tuple[str, ...]
-    schema: dict[str, Any] | None
-    expires: float | timedelta
-    on_expiry: str
+    args: dict[str, Any] = {}
+    allow: tuple[str, ...] = (APPROVE, REJECT)
+    schema: dict[str, Any] | None = None
+    expires: float | timedelta = 3600.0
+    on_expiry: str = REJECT
     raw: bytes = b""
 
     @property
@@ -146,14 +151,14 @@ class _Asked(msgspec.Struct):
             decision_schemas.checked(self.schema)
 
 
-def _request(asked: _Asked, actor: Actor, door: str) -> shapes.Decision:
+def _request(asked: Asked, actor: Actor, door: str) -> tuple[shapes.Decision, bool]:
     sender = sender_of(actor)
     ref = _channel(asked.address, actor)
     # Requests of one channel come one after another, so each counts the others.
     lock_channel(ref.id)
     before = _before(asked, actor, sender, ref)
     if before is not None:
-        return shape_of(before, actor)
+        return shape_of(before, actor), False
     _check_limits(actor, sender, ref)
     now = timezone.now()
     row = Decision.objects.create(
@@ -184,7 +189,7 @@ def _request(asked: _Asked, actor: Actor, door: str) -> shapes.Decision:
     audit.record(
         actor, door, "request_decision", row.uid, address=str(asked.address), expires_at=wire_time(row.expires_at)
     )
-    return shape_of(row, actor)
+    return shape_of(row, actor), True
 
 
 def _channel(address: Address, actor: Actor) -> ChannelRef:
@@ -196,7 +201,7 @@ def _channel(address: Address, actor: Actor) -> ChannelRef:
     return ref
 
 
-def _before(asked: _Asked, actor: Actor, sender: str, ref: ChannelRef) -> Decision | None:
+def _before(asked: Asked, actor: Actor, sender: str, ref: ChannelRef) -> Decision | None:
     """Return the decision that the actor has under the key already, or None.
 
     Raises ``BusError`` VALIDATION_ERROR for a pending one about something else, and REJECTED_BEFORE.

@@ -273,6 +273,44 @@ class Calls:
         result: Result = {"to_message": to_message, "id": receipt.id}
         return {**result, "duplicate": True} if receipt.duplicate else result
 
+    # --- decisions --------------------------------------------------------------------------------------------------------
+
+    async def request_decision(self, address: str, timeout_seconds: float, **given: Any) -> Result:
+        """Ask people, and wait for the answer."""
+        asked = await self._command("request_decision", channel=address, **given)
+        return await self.await_decision(asked["decision"], timeout_seconds) if asked["state"] == "pending" else asked
+
+    async def await_decision(self, decision: str, timeout_seconds: float) -> Result:
+        """Wait for the end of a decision."""
+        bus = await self._agent.bus()
+        return (await told(bus.await_decision(decision, wait=timeout_seconds))).raw
+
+    async def consume_decision(self, decision: str) -> Result:
+        """Use the answer, once."""
+        return (await told((await self._agent.bus()).consume_decision(decision))).raw
+
+    async def cancel_decision(self, decision: str) -> Result:
+        """Withdraw a question."""
+        return await self._command("cancel_decision", decision=decision)
+
+    async def list_decisions(
+        self,
+        limit: int,
+        address: str | None = None,
+        state: str | None = None,
+        mine: bool = False,
+        to_decide: bool = False,
+        after: str | None = None,
+    ) -> Result:
+        """Return a page of decisions."""
+        return await self._command(
+            "list_decisions", channel=address, state=state, mine=mine, to_decide=to_decide, limit=limit, after=after
+        )
+
+    async def decide(self, decision: str, answer: str, args: Result | None = None, comment: str = "") -> Result:
+        """Decide for somebody else."""
+        return await self._command("decide", decision=decision, answer=answer, args=args, comment=comment)
+
     def close(self) -> None:
         """End the questions that wait."""
         for task in self._questions.values():
