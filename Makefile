@@ -165,8 +165,8 @@ client: $(PY) ## build the JavaScript client's one file from its modules
 	@$(PY) clients/javascript/build.py
 
 .PHONY: screenshots
-screenshots: $(DEV_READY) ## take the documentation's pictures of the console again (needs Chromium)
-	ARQONBUS_SCREENSHOTS=docs/images $(PY) -m pytest --backend=embedded tests/console/test_screenshots.py
+screenshots: $(DEV_READY) ## take the documentation's pictures of the console and of the support desk again (needs Chromium)
+	ARQONBUS_SCREENSHOTS=docs/images $(PY) -m pytest --backend=embedded tests/console/test_screenshots.py tests/examples/test_support_desk.py
 
 # The JavaScript is checked by npm packages, which package-lock.json pins. They need a recent node; without one the checks of
 # the JavaScript are left out, except in CI.

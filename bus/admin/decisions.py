@@ -7,7 +7,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
@@ -17,8 +17,8 @@ from django.views.decorators.http import require_POST
 from ..models import Decision, Message
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import parse_address
+from ..services import decision_lists
 from ..services import decisions as service
-from ..services.visibility import channels_for
 from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, counted, list_link, pretty
 
 
@@ -92,12 +92,8 @@ class DecisionAdmin(ReadOnlyAdmin[Decision]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Decision]:
         """Return the decisions that the user may see: of its channels, of those where it decides, and its own."""
-        actor = actor_of(request)
         rows = super().get_queryset(request).select_related("channel__room")
-        if actor.admin:
-            return rows
-        seen = [channels_for(actor, prefix="channel__"), channels_for(actor, ("decide",), prefix="channel__")]
-        return rows.filter(seen[0] | seen[1] | Q(principal=actor.principal))
+        return decision_lists.visible(actor_of(request), rows)
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 

@@ -67,15 +67,23 @@ def _filtered(actor: Actor, wanted: Wanted) -> QuerySet[Decision]:
             found = found.filter(channel__name=wanted.place.channel)
     if wanted.state is not None:
         found = found.filter(state=wanted.state)
-    mine = Q(principal=actor.principal) if actor.principal else Q(principal="", client_id=actor.client_id)
     if wanted.mine:
-        found = found.filter(mine)
+        found = found.filter(_own(actor))
     if wanted.to_decide:
         return found.filter(channels_for(actor, (DECIDE,), prefix="channel__"), state=PENDING)
-    visible = channels_for(actor, prefix="channel__")
+    return visible(actor, found)
+
+
+def _own(actor: Actor) -> Q:
+    return Q(principal=actor.principal) if actor.principal else Q(principal="", client_id=actor.client_id)
+
+
+def visible(actor: Actor, found: QuerySet[Decision]) -> QuerySet[Decision]:
+    """Return those of ``found`` that ``actor`` may see, by its rights in their channels, and those that it asked for."""
+    looking = channels_for(actor, prefix="channel__")
     deciding = channels_for(actor, (DECIDE,), prefix="channel__")
     # An empty filter lets everything through, and Django would drop it from an "or".
-    return found if EVERYTHING in (visible, deciding) else found.filter(mine | visible | deciding)
+    return found if EVERYTHING in (looking, deciding) else found.filter(_own(actor) | looking | deciding)
 
 
 def _shown(actor: Actor, row: Decision, wanted: Wanted) -> bool:

@@ -3,7 +3,7 @@
  * It needs no inline script and no inline style. Forms that somebody fills in stay as they are.
  */
 
-const PAUSE = 4_000;
+const PAUSE = 2_500;
 const HEADERS = { "X-ArqonBus-Part": "decisions" };
 
 class Part {

@@ -1,0 +1,1 @@
+"""An app for a support desk: agents draft answers, and people approve them."""
