@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from django.apps import apps
+from django.utils.module_loading import autodiscover_modules
 
 from ..auth.permissions import matches
 from ..conf.settings import config
@@ -157,6 +158,22 @@ def on(
         return function
 
     return register
+
+
+def chosen(names: Collection[str] = ()) -> list[Registered]:
+    """Import the modules ``handlers`` of the apps, and return the handlers with these names; without names, all.
+
+    Raises ``ValueError`` without a handler, for an unknown name, and for a handler that cannot run.
+    """
+    autodiscover_modules("handlers")
+    found = [one for one in REGISTERED if not names or one.name in names]
+    if missing := sorted(set(names) - {one.name for one in found}):
+        raise ValueError(f"No handler has the name {', '.join(missing)}.")
+    if not found:
+        raise ValueError("No app has a module handlers with a function that @on decorates.")
+    if wrong := [f"{text} {hint}" for text, hint in problems(found)]:
+        raise ValueError("\n".join(wrong))
+    return found
 
 
 class Problem(NamedTuple):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from django.utils.module_loading import autodiscover_modules
-
-from . import positions, registry
+from . import positions
 from .handling import Outcome, handle_next
+from .registry import chosen
 
 #: Messages after which a run counts as endless.
 MOST = 10_000
@@ -18,15 +17,9 @@ def run_handlers(*names: str, raises: bool = True) -> int:
     that the test published. It also works inside the transaction of a ``TestCase``. The exception of a handler is raised.
     With ``raises=False`` failures are as in production, and the next attempt comes at once.
 
-    Raises ``ValueError`` for an unknown name or a handler that cannot run, and ``AssertionError`` for an endless run.
+    Raises ``ValueError`` as :func:`~bus.handlers.chosen`, and ``AssertionError`` for an endless run.
     """
-    autodiscover_modules("handlers")
-    chosen = [one for one in registry.REGISTERED if not names or one.name in names]
-    if unknown := set(names) - {one.name for one in chosen}:
-        raise ValueError(f"no handler has the name {', '.join(sorted(unknown))}")
-    for problem in registry.problems(chosen):
-        raise ValueError(f"{problem.text} {problem.hint}")
-    handlers = {found.pk: (found, one) for one in chosen for found in [positions.begin(one, since="start")]}
+    handlers = {found.pk: (found, one) for one in chosen(names) for found in [positions.begin(one, since="start")]}
     handled = looks = 0
     while True:
         for found, one in handlers.values():

@@ -28,8 +28,9 @@ STOP_WITHIN = 12.0
 
 
 class _Worker:
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, command: Sequence[str]) -> None:
         self.number = number
+        self.command = command
         self.process: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
         self.start_at = 0.0
@@ -39,11 +40,10 @@ class _Worker:
 
 
 class Workers:
-    """Keeps ``count`` processes of ``command`` alive; they inherit ``sockets``. SIGHUP restarts them one after another."""
+    """Keeps a process of each of ``commands`` alive; they inherit ``sockets``. SIGHUP restarts them one after another."""
 
-    def __init__(self, count: int, command: Sequence[str], sockets: Sequence[socket.socket]) -> None:
-        self._workers = [_Worker(number) for number in range(count)]
-        self._command = list(command)
+    def __init__(self, commands: Sequence[Sequence[str]], sockets: Sequence[socket.socket]) -> None:
+        self._workers = [_Worker(number, command) for number, command in enumerate(commands)]
         self._sockets = sockets
         self._stopping = threading.Event()
         self._restart = False
@@ -74,7 +74,7 @@ class Workers:
         worker.ready, report = os.pipe()
         # A worker has a session of its own: Ctrl+C reaches the parent alone, which stops the workers in order.
         worker.process = subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, *self._command, f"--ready-fd={report}"],
+            [sys.executable, *worker.command, f"--ready-fd={report}"],
             pass_fds=[*(made.fileno() for made in self._sockets), report],
             env={
                 **os.environ,
@@ -136,3 +136,10 @@ class Workers:
             if ended != -signal.SIGTERM:  # A worker ends so that was not ready yet to stop in order.
                 status = status or abs(ended)
         return status
+
+
+def report_ready(handle: int) -> None:
+    """Write to the parent's pipe that this worker serves. A negative ``handle`` means that there is no parent."""
+    if handle >= 0:
+        os.write(handle, b"1")
+        os.close(handle)

@@ -308,7 +308,7 @@ def test_handlers_that_cannot_run_are_named() -> None:
         run("inboxes")
     with pytest.raises(CommandError, match="No handler has the name other"):
         run("other")
-    with pytest.raises(ValueError, match="no handler has the name other"):
+    with pytest.raises(ValueError, match="No handler has the name other"):
         run_handlers("other")
     with pytest.raises(ValueError, match="one inbox"):
         run_handlers("inboxes")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import Connect, StartServer
@@ -17,6 +20,8 @@ from tests.harness.server import BusServer
 from tests.harness.waiting import wait_for
 
 CHANNELS = ("a", "b", "c")
+#: The site with the handler that counts.
+SITE = {"DJANGO_SETTINGS_MODULE": "tests.reliability.counting.settings"}
 #: A busy machine may take this many seconds to start a process and to handle a few messages.
 BUSY = 120.0
 
@@ -24,21 +29,21 @@ BUSY = 120.0
 class Counting:
     """Processes with the handler of `tests.reliability.counting`, and what they wrote down."""
 
-    def __init__(self, server: BusServer, storage: Storage, folder: Path) -> None:
+    def __init__(self, storage: Storage, folder: Path) -> None:
         folder.mkdir(parents=True)
-        self.server, self.storage, self.folder = server, storage, folder
+        self.storage, self.folder = storage, folder
         self.processes: list[ManagedProcess] = []
         number = "INTEGER PRIMARY KEY AUTOINCREMENT" if storage.sqlite_path else "serial PRIMARY KEY"
         storage.execute("CREATE TABLE counted (n INTEGER NOT NULL)")
         storage.execute("INSERT INTO counted VALUES (0)")
         storage.execute(f"CREATE TABLE handled (id {number}, channel TEXT, seq BIGINT, pid BIGINT)")
 
-    def run(self, threads: int = 2) -> ManagedProcess:
+    def run(self, server: BusServer, threads: int = 2) -> ManagedProcess:
         """Start one more `runhandlers`, without waiting."""
         process = ManagedProcess(
             [sys.executable, "manage.py", "runhandlers", "--skip-checks", "--threads", str(threads)],
             log_path=self.folder / f"handlers-{len(self.processes)}.log",
-            env={**self.server.process.env, "DJANGO_SETTINGS_MODULE": "tests.reliability.counting.settings"},
+            env={**server.process.env, **SITE},
         )
         process.start()
         self.processes.append(process)
@@ -90,17 +95,19 @@ async def publish(client: WireClient, messages: int) -> None:
         )
 
 
-async def run_through(counting: Counting, wire: Connect, messages: int, kills: int, seed: int) -> None:
+async def run_through(
+    counting: Counting, server: BusServer, wire: Connect, messages: int, kills: int, seed: int
+) -> None:
     """Publish messages while one `runhandlers` is killed some times, each time after some more messages."""
     rng = random.Random(seed)
-    client = await wire(counting.server, room="lab:door")
+    client = await wire(server, room="lab:door")
     publishing = asyncio.create_task(publish(client, messages))
     for number in range(kills):
-        process = await asyncio.to_thread(counting.run)
+        process = await asyncio.to_thread(counting.run, server)
         await counting.reach(messages * number // kills + rng.randint(1, messages // kills))
         # In the middle of whatever it does.
         await asyncio.to_thread(process.kill)
-    last = await asyncio.to_thread(counting.run)
+    last = await asyncio.to_thread(counting.run, server)
     await publishing
     await counting.reach(messages)
     await wait_for(lambda: " as counter." in last.log(), "the last process is ready", deadline=BUSY)
@@ -108,14 +115,25 @@ async def run_through(counting: Counting, wire: Connect, messages: int, kills: i
     counting.assert_exact(messages)
 
 
-async def test_a_counter_is_exact_however_often_its_handler_is_killed(
+async def test_a_counter_is_exact_although_the_handlers_beside_a_server_are_killed(
     start_server: StartServer, storage: Storage, backends: Backends, wire: Connect
 ) -> None:
-    counting = Counting(await asyncio.to_thread(start_server), storage, backends.new_path("handlers"))
-    try:
-        await run_through(counting, wire, 150, 2, 1)
-    finally:
-        await counting.stop()
+    counting = Counting(storage, backends.new_path("handlers"))
+    server = await asyncio.to_thread(start_server, "runbus", env=SITE, arguments=("--handlers", "1"))
+    client = await wire(server, room="lab:door")
+    publishing = asyncio.create_task(publish(client, 120))
+    await counting.reach(10)
+    # In the middle of whatever it does.
+    killed = counting.handled()[-1][2]
+    os.kill(killed, signal.SIGKILL)
+    await publishing
+    await publish(client, 3)
+    await counting.reach(123)
+    counting.assert_exact(123)
+    last = psutil.Process(counting.handled()[-1][2])
+    assert last.pid != killed
+    assert await asyncio.to_thread(server.terminate, BUSY) == 0
+    assert not last.is_running()
 
 
 @pytest.mark.chaos
@@ -123,9 +141,10 @@ async def test_a_counter_is_exact_however_often_its_handler_is_killed(
 async def test_a_counter_of_5000_messages_is_exact_with_a_kill_about_every_second(
     start_server: StartServer, storage: Storage, backends: Backends, wire: Connect
 ) -> None:
-    counting = Counting(await asyncio.to_thread(start_server), storage, backends.new_path("handlers"))
+    server = await asyncio.to_thread(start_server)
+    counting = Counting(storage, backends.new_path("handlers"))
     try:
-        await run_through(counting, wire, 5000, 40, 2)
+        await run_through(counting, server, wire, 5000, 40, 2)
     finally:
         await counting.stop()
 
@@ -135,10 +154,11 @@ async def test_a_counter_of_5000_messages_is_exact_with_a_kill_about_every_secon
 async def test_two_processes_share_the_channels_and_each_message_is_handled_by_one(
     start_server: StartServer, storage: Storage, backends: Backends, wire: Connect
 ) -> None:
-    counting = Counting(await asyncio.to_thread(start_server), storage, backends.new_path("handlers"))
-    client = await wire(counting.server, room="lab:door")
+    server = await asyncio.to_thread(start_server)
+    counting = Counting(storage, backends.new_path("handlers"))
+    client = await wire(server, room="lab:door")
     try:
-        two = [counting.run() for _ in range(2)]
+        two = [counting.run(server) for _ in range(2)]
         published = 0
         while published < 3000 or not all(counting.handled_by(process) for process in two):
             await publish(client, 300)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import sys
 from collections.abc import Callable
@@ -12,11 +11,12 @@ from typing import Any
 from django.core.checks import ERROR
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from ... import handlers
 from ...checks import bus as checks
 from ...servers import banner, preflight
 from ...servers import serve as servers
 from ...servers.listeners import CannotListen, listen
-from ...servers.workers import Workers
+from ...servers.workers import Workers, report_ready
 
 
 class Command(BaseCommand):
@@ -24,7 +24,8 @@ class Command(BaseCommand):
 
     help = (
         "Serve the bus, with its console, REST and admin, on one port, and telemetry on another. "
-        "With --workers, several processes share the ports. They need PostgreSQL and Redis."
+        "With --workers, several processes share the ports. They need PostgreSQL and Redis. "
+        "With --handlers, a process beside them runs the handlers of the project."
     )
     requires_system_checks = []  # noqa: RUF012 - Django's own form
 
@@ -38,6 +39,9 @@ class Command(BaseCommand):
             "--telemetry-port", type=int, default=8766, help="Port of telemetry (8766). 0 means no telemetry port."
         )
         parser.add_argument("--workers", type=int, default=1, help="Number of processes that share the ports (1).")
+        parser.add_argument(
+            "--handlers", type=int, default=0, help="Threads of a process that runs the project's handlers (0: none)."
+        )
         parser.add_argument(
             "--server",
             choices=servers.SERVERS,
@@ -57,7 +61,14 @@ class Command(BaseCommand):
             return
         if options["workers"] < 1:
             raise CommandError("--workers must be 1 or more.")
+        if options["handlers"] < 0:
+            raise CommandError("--handlers must be 0 or more.")
         self._look_at_settings()
+        if options["handlers"]:
+            try:
+                handlers.chosen()
+            except ValueError as problem:
+                raise CommandError(str(problem)) from None
         try:
             preflight.asgi_application()
             preflight.check_database()
@@ -77,25 +88,27 @@ class Command(BaseCommand):
             workers=options["workers"],
             server=options["server"],
         )
-        if options["workers"] == 1:
+        if options["workers"] == 1 and not options["handlers"]:
             listening = servers.Listening(bus, telemetry)
             self._serve(options["server"], listening, opened=lambda: self._print(lines), leave_port=False)
             return
         self._print(lines)
-        command = [
-            "-c",
-            "from django.core.management import execute_from_command_line; execute_from_command_line()",
-            "runbus",
+        manage = ["-c", "from django.core.management import execute_from_command_line; execute_from_command_line()"]
+        serving = [
+            *(*manage, "runbus"),
             f"--server={options['server']}",
             f"--bus-fds={_numbers(bus)}",
             f"--telemetry-fds={_numbers(telemetry)}",
         ]
-        sys.exit(Workers(options["workers"], command, [*bus, *telemetry]).run())
+        commands = [serving] * options["workers"]
+        if options["handlers"]:
+            commands.append([*manage, "runhandlers", "--skip-checks", f"--threads={options['handlers']}"])
+        sys.exit(Workers(commands, [*bus, *telemetry]).run())
 
     def _work(self, options: dict[str, Any]) -> None:
         """Serve as one of several workers, on the parent's sockets."""
         listening = servers.Listening(_adopted(options["bus_fds"]), _adopted(options["telemetry_fds"]))
-        self._serve(options["server"], listening, ready=lambda: _report_ready(options["ready_fd"]), leave_port=True)
+        self._serve(options["server"], listening, ready=lambda: report_ready(options["ready_fd"]), leave_port=True)
 
     def _look_at_settings(self) -> None:
         """Print a warning for each unwise setting. Raises ``CommandError`` with a line for each impossible one."""
@@ -122,13 +135,6 @@ class Command(BaseCommand):
         servers.serve(
             server, preflight.asgi_application(), listening, opened=opened, ready=ready, leave_port=leave_port
         )
-
-
-def _report_ready(handle: int) -> None:
-    """Write to the parent's pipe that this worker serves."""
-    if handle >= 0:
-        os.write(handle, b"1")
-        os.close(handle)
 
 
 def _numbers(sockets: list[socket.socket]) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import Error as DatabaseError
 from django.db import connection
-from django.utils.module_loading import autodiscover_modules
 
 from ... import handlers
 from ...auth.permissions import SYSTEM
 from ...db import faults as database
 from ...handlers.board import PAUSE, Board
 from ...protocol.names import parse_address
+from ...servers.workers import report_ready
 from ...services import handlers as service
 from ..base import StoreCommand
 from ..crew import Crew, process_name
@@ -46,6 +48,9 @@ class Command(StoreCommand):
             "--skip", metavar="ROOM:CHANNEL", help="Only let the named handler pass over its next message there."
         )
 
+        # A parent that keeps this process alive hears through this file descriptor that it runs.
+        parser.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Run, or change one position. Raises ``CommandError`` without a handler, and for one that cannot run."""
         if options["list"]:
@@ -55,35 +60,29 @@ class Command(StoreCommand):
             if options[action] is not None:
                 self._change(change, options["names"], options[action])
                 return
-        chosen = self._chosen(options["names"])
         if options["threads"] < 1:
             raise CommandError("--threads must be at least 1.")
+        try:
+            chosen = handlers.chosen(options["names"])
+        except ValueError as problem:
+            raise CommandError(str(problem)) from None
         self._crew = Crew()
         board = Board(chosen)
         name = process_name("handlers")
         work = [partial(self._work, board, f"{name}-{n}", options["until_empty"]) for n in range(options["threads"])]
-        self._crew.run(work, partial(self._say, chosen))
+        self._parent = os.getppid() if options["ready_fd"] >= 0 else None
+        self._crew.run(work, partial(self._begin, chosen, options["ready_fd"]))
 
-    def _say(self, chosen: list[handlers.Registered]) -> None:
+    def _begin(self, chosen: list[handlers.Registered], ready_fd: int) -> None:
         for one in chosen:
             self.stdout.write(f"{one.place} handles {one.pattern} as {one.name}.")
         self.stdout.flush()
-
-    @staticmethod
-    def _chosen(names: list[str]) -> list[handlers.Registered]:
-        autodiscover_modules("handlers")
-        chosen = [one for one in handlers.REGISTERED if not names or one.name in names]
-        if missing := sorted(set(names) - {one.name for one in chosen}):
-            raise CommandError(f"No handler has the name {', '.join(missing)}.")
-        if not chosen:
-            raise CommandError("No app has a module handlers with a function that @on decorates.")
-        if problems := [f"{text} {hint}" for text, hint in handlers.problems(chosen)]:
-            raise CommandError("\n".join(problems))
-        return chosen
+        report_ready(ready_fd)
 
     def _work(self, board: Board, holder: str, until_empty: bool) -> None:
         stopping = self._crew.stopping
-        while not stopping.is_set():
+        # Without the parent that started it, nobody would ever end this process.
+        while not stopping.is_set() and self._parent in (None, os.getppid()):
             try:
                 if board.work_once(holder):
                     continue
