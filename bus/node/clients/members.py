@@ -181,8 +181,10 @@ class Members:
             self._hub.flush_stream(open_stream)
         joined = self._joined(client, ref, stream, room_log, participants, start, member=member, created=created)
         joined.mark = joined.position if from_mark else None
-        if latest is not None:
-            joined.begin_after(latest)
+        if latest is not None and last is not None:
+            # What came while the membership was written.
+            newer = stream.recent_after(latest.head)
+            joined.begin_after(latest if newer is None else latest.with_newer(newer, last))
         return joined
 
     def _stop(self, client: ClientState, stream: Stream) -> None:

@@ -61,6 +61,19 @@ class Latest(NamedTuple):
     head: int
     messages: list[bytes]
 
+    def with_newer(self, newer: Rows, count: int) -> Latest:
+        """Return the newest ``count`` messages of both, or as many as fit into an answer."""
+        if not newer:
+            return self
+        both = [*self.messages, *(legible(frame, seq) for seq, frame in newer)][-count:] if count else []
+        size = 0
+        for at in range(len(both) - 1, -1, -1):
+            size += len(both[at])
+            if size > LATEST_BYTES and at < len(both) - 1:
+                both = both[at + 1 :]
+                break
+        return Latest(newer[-1][0], both)
+
 
 class Replays:
     """Brings connections from a position in a log to its head, and then makes them members of its stream."""

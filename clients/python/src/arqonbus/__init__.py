@@ -39,6 +39,8 @@ from .errors import (
     StreamLost,
     StreamReset,
 )
+from .folding import Fold
+from .following import RoomSubscription
 from .jobs import Job
 from .messages import Message, Page, Position, Receipt
 from .states import State
@@ -61,6 +63,7 @@ __all__ = [
     "ConnectionLost",
     "Decision",
     "DecisionEnded",
+    "Fold",
     "IdentityInUse",
     "Job",
     "Message",
@@ -69,6 +72,7 @@ __all__ = [
     "Position",
     "Receipt",
     "RejectedBefore",
+    "RoomSubscription",
     "ServerError",
     "State",
     "Steer",

@@ -10,12 +10,14 @@ from contextlib import suppress
 from typing import Any
 
 from . import errors
+from .amending import Amending
 from .asking import Asking
 from .backoff import Backoff
 from .claims import Claims
 from .commands import Joined
 from .deciding import Deciding
 from .errors import BusClosed
+from .following import Following, Followings
 from .growing import Growing
 from .heard import Heard, joinable
 from .identity import Identity
@@ -36,7 +38,7 @@ from .working import Working
 PARTING = 3.0
 
 
-class Bus(Streaming, Working, Asking, Deciding, Presence):
+class Bus(Streaming, Working, Asking, Deciding, Presence, Amending, Following):
     """A client of the bus. :func:`arqonbus.connect` returns it. Use it in one event loop."""
 
     def __init__(
@@ -75,6 +77,7 @@ class Bus(Streaming, Working, Asking, Deciding, Presence):
         self._growing = Growing()
         self._streams = Streams()
         self._marks = Marks(self)
+        self._followings = Followings(self, self._heard)
         self._claims: dict[str, Claims] = {}
         self._works: weakref.WeakSet[Work] = weakref.WeakSet()
         self._questions = Questions()
@@ -153,6 +156,7 @@ class Bus(Streaming, Working, Asking, Deciding, Presence):
 
     def _is_back(self) -> None:
         self._memberships.back()
+        self._followings.back()
         self._streams.back()
         self._works_back()
         self._say_status()
@@ -220,7 +224,9 @@ class Bus(Streaming, Working, Asking, Deciding, Presence):
                 else errors.Revoked(f"Your access to {address} was withdrawn."),
             )
             return
-        for subscription in list(self._heard.listeners(address)):
+        if self._followings.notice(address, payload):
+            return
+        for subscription in [*self._heard.listeners(address), *self._heard.followers(address)]:
             subscription._notice(frame)
 
     # --- channels and subscriptions -----------------------------------------------------------------------------------
@@ -237,6 +243,8 @@ class Bus(Streaming, Working, Asking, Deciding, Presence):
         grow: bool = True,
         buffer: int | None = None,
         auto_mark: bool = False,
+        last: int | None = None,
+        fold: bool = False,
     ) -> Subscription:
         """Subscribe to ``room:channel``: each message once and in order, also after reconnects. See :class:`Subscription`.
 
@@ -249,6 +257,10 @@ class Bus(Streaming, Working, Asking, Deciding, Presence):
 
         ``since="mark"`` starts behind this client's mark, which the server keeps. The first time it starts now. With
         ``auto_mark`` the mark moves behind a message when you request the next one, or when the block ends without an error.
+
+        With ``last`` it starts with so many of the newest messages (at most 100), which come with the answer to the join. With
+        ``fold``, :attr:`Message.folded` is the message with its edits, deletion and reactions up to here. ``fold`` implies
+        ``echo``.
         """
         return Subscription(
             self,
@@ -261,6 +273,8 @@ class Bus(Streaming, Working, Asking, Deciding, Presence):
             grow=grow,
             buffer=buffer or self._buffer,
             auto_mark=auto_mark,
+            last=last,
+            fold=fold,
         )
 
     def inbox(

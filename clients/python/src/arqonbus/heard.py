@@ -34,6 +34,8 @@ class Heard:
         self._withheld: dict[str, int] = {}
         self.by_address: dict[str, weakref.WeakSet[Subscription]] = {}
         self.all: weakref.WeakSet[Subscription] = weakref.WeakSet()
+        #: The subscriptions to whole rooms, by room.
+        self.by_room: dict[str, weakref.WeakSet[Subscription]] = {}
 
     # --- subscriptions ------------------------------------------------------------------------------------------------
 
@@ -62,9 +64,14 @@ class Heard:
 
     def hearing(self, address: str) -> Iterable[Subscription]:
         """Return the subscriptions that receive a log. A room's log goes to all of its channels."""
+        followers = self.followers(address) if self.by_room else ()
         if address.endswith(f":{WHOLE}"):
-            return [subscription for subscription in self.all if subscription._wants(address)]
-        return list(self.listeners(address))
+            return [*(subscription for subscription in self.all if subscription._wants(address)), *followers]
+        return [*self.listeners(address), *followers]
+
+    def followers(self, address: str) -> Iterable[Subscription]:
+        """Return the subscriptions to the whole room of an address."""
+        return list(self.by_room.get(address.partition(":")[0], ()))
 
     def fail(self, address: str, error: Exception) -> None:
         """End the subscriptions of an address with an error."""

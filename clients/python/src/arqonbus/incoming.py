@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .answers import Answer
 from .cursor import Cursor
+from .folding import Fold
 from .growing import Growth
 from .marks import Follower
 from .messages import INBOX_ROOM, WHOLE, Message, Position, split_address
@@ -31,6 +32,7 @@ class Incoming:
         parts: bool,
         grow: bool,
         buffer: int,
+        fold: bool,
         wants: Callable[[dict[str, Any]], bool] | None,
     ) -> None:
         if buffer < 1:
@@ -52,6 +54,8 @@ class Incoming:
         self.gaps = 0
         #: Waiting messages, each with the epoch of its log. A number is the seq of an end, or of a message that is passed over.
         self._queue: deque[tuple[Message | int, str | None]] = deque()
+        #: How the messages stand now, where the reader wants to know it.
+        self._fold = Fold() if fold else None
         #: The streamed messages whose opening this subscription has seen, and whose end it has not.
         self._growing: dict[str, Growth] = {}
         self._cursors: dict[str, Cursor] = {}
@@ -211,6 +215,8 @@ class Incoming:
             self._put(Message.of(frame), None)
 
     def _put(self, message: Message, epoch: str | None) -> None:
+        if self._fold is not None:
+            message.fold(self._fold.take(message))
         self._queue.append((message, epoch))
         self._arrived.set()
 

@@ -139,6 +139,9 @@ class Memberships:
                     if given_up.is_set() or subscription.closed:
                         return
                     epoch = result["epoch"]
+                    if subscription.last is not None:
+                        self._begin_with(subscription, result)
+                        return
                     if since is None:
                         # Another iterator's `since` makes the server repeat older messages. This subscription skips them.
                         subscription._begin(address, Position(result["seq"], epoch))
@@ -149,9 +152,21 @@ class Memberships:
                     self._add(subscription)
 
                 parts = subscription.parts or self._hears_parts(address)
-                await self._join(address, MARK if marked else since, activate, parts=parts)
+                start = MARK if marked else since
+                await self._join(address, start, activate, parts=parts, last=subscription.last)
         finally:
             self._opened(address)
+
+    def _begin_with(self, subscription: Subscription, result: dict[str, Any]) -> None:
+        """Start with the newest messages, which are in the answer."""
+        address, messages = subscription.address, result.get("messages") or []
+        start = messages[0]["seq"] - 1 if messages else result["seq"]
+        subscription._begin(address, Position(start, result["epoch"]))
+        self._add(subscription)
+        for frame in messages:
+            subscription._offer(address, frame)
+        if messages and messages[-1]["seq"] < result["seq"]:
+            subscription._follow(address, result["seq"])
 
     def _opened(self, address: str) -> None:
         self._opening[address] -= 1
@@ -201,12 +216,13 @@ class Memberships:
         *,
         parts: bool = True,
         ours: bool = False,
+        last: int | None = None,
     ) -> Joined:
         """Join a channel, perhaps from its mark. ``activate`` gets the result and the start, before any later frame is handled.
 
         Without ``parts`` the server sends no parts of streamed messages.
         """
-        parameters: dict[str, Any] = {"channel": address}
+        parameters: dict[str, Any] = {"channel": address} if last is None else {"channel": address, "last": last}
         if not parts or address in self._quiet:
             parameters["parts"] = parts
             (self._quiet.discard if parts else self._quiet.add)(address)

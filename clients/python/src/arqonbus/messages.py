@@ -30,8 +30,9 @@ Since = Position | int | str | datetime | timedelta | None
 class _Received:
     """What a message knows and its copies do not: the bus that received it."""
 
-    __slots__ = ("_bus",)
+    __slots__ = ("_bus", "_folded")
     _bus: Any
+    _folded: Any
 
     @property
     def bus(self) -> Any:
@@ -41,6 +42,10 @@ class _Received:
     def received(self, bus: Any) -> None:
         """Note the bus that received this message."""
         object.__setattr__(self, "_bus", bus)
+
+    def fold(self, folded: Any) -> None:
+        """Note how the message stands now."""
+        object.__setattr__(self, "_folded", folded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +177,61 @@ class Message(_Received):
             raise RuntimeError("This message is no question.")
         await self.bus.reply(self, payload, message=message, error=error)
 
+    @property
+    def amends(self) -> str | None:
+        """The id of the message that this amendment changes, or None. ``raw["do"]`` says how."""
+        return _text(self.raw.get("of")) if self.type == "amend" and "of_seq" in self.raw else None
+
+    @property
+    def edited(self) -> dict[str, Any] | None:
+        """The ``seq``, ``at`` and ``by`` of the newest edit, or None."""
+        return _object(self.raw.get("edited"))
+
+    @property
+    def deleted(self) -> dict[str, Any] | None:
+        """The ``seq``, ``at`` and ``by`` of the deletion, or None."""
+        return _object(self.raw.get("deleted"))
+
+    @property
+    def reactions(self) -> dict[str, list[str]]:
+        """The client ids of each reaction."""
+        return _object(self.raw.get("reactions")) or {}
+
+    @property
+    def erased(self) -> bool:
+        """Whether the content was erased for good."""
+        return self.raw.get("erased") is True
+
+    @property
+    def folded(self) -> Self | None:
+        """The message with its amendments up to here, or for an amendment the message that it changes.
+
+        A subscription with ``fold`` knows it. It is None for an amendment of a message that the subscription did not get.
+        Elsewhere it is the message itself.
+        """
+        return getattr(self, "_folded", self if self.amends is None else None)
+
+    async def edit(self, text: str | None = None, *, payload: Mapping[str, Any] | None = None) -> Receipt:
+        """Replace the text, the payload, or both. See :meth:`arqonbus.Bus.edit`. Raises ``RuntimeError`` without a bus."""
+        return await self._own_bus().edit(self, text, payload=payload)  # type: ignore[no-any-return]
+
+    async def delete(self) -> Receipt:
+        """Delete this message for its readers. See :meth:`arqonbus.Bus.delete`."""
+        return await self._own_bus().delete(self)  # type: ignore[no-any-return]
+
+    async def react(self, reaction: str) -> Receipt:
+        """React to this message. See :meth:`arqonbus.Bus.react`."""
+        return await self._own_bus().react(self, reaction)  # type: ignore[no-any-return]
+
+    async def unreact(self, reaction: str) -> Receipt:
+        """Take the own reaction back. See :meth:`arqonbus.Bus.unreact`."""
+        return await self._own_bus().unreact(self, reaction)  # type: ignore[no-any-return]
+
+    def _own_bus(self) -> Any:
+        if self.bus is None:
+            raise RuntimeError("This message was not received by a bus. Use the methods of the bus.")
+        return self.bus
+
     @classmethod
     def of(cls, frame: dict[str, Any], *, after_gap: bool = False, bus: Any = None) -> Self:
         """Build a message from a delivered frame."""
@@ -220,6 +280,10 @@ class Page:
 
     messages: list[Message]
     next: int | str | None
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
 
 
 def _text(value: Any) -> str | None:

@@ -51,6 +51,8 @@ class Subscription(Incoming, AsyncIterator[Message]):
         parts: bool = True,
         grow: bool = True,
         buffer: int = 1000,
+        last: int | None = None,
+        fold: bool = False,
         keep: Callable[[Position], Awaitable[None]] | None = None,
         auto_mark: bool = False,
         wants: Callable[[dict[str, Any]], bool] | None = None,
@@ -58,15 +60,21 @@ class Subscription(Incoming, AsyncIterator[Message]):
         super().__init__(
             bus,
             address,
-            echo=echo,
+            # A message can only be folded with the amendments of this client, too.
+            echo=echo or fold,
             broadcasts=broadcasts,
             presence=presence,
             parts=parts,
             grow=grow,
             buffer=buffer,
+            fold=fold,
             wants=wants,
         )
+        if last is not None and since is not None:
+            raise ValueError("Give either `since` or `last`.")
         self.since = since
+        #: How many of the newest messages it begins with.
+        self.last = last
         self._opened = False
         self._opening = asyncio.Lock()
         self._reading = asyncio.Lock()
@@ -166,6 +174,7 @@ class Subscription(Incoming, AsyncIterator[Message]):
                     self._place = Position(message.seq, epoch)
                     if self._keep is not None or self._follower is not None:
                         self._undone = self.position
+                self._took(message, epoch)
                 return message
             if self._closed:
                 raise StopAsyncIteration
@@ -187,6 +196,9 @@ class Subscription(Incoming, AsyncIterator[Message]):
                 return await self.__anext__()
         except StopAsyncIteration:
             raise BusClosed("The subscription is closed.") from None
+
+    def _took(self, message: Message, epoch: str | None) -> None:
+        """Note that the reader takes a message of the log with this epoch."""
 
     def _pass_ends(self) -> None:
         """Go on to the end of the last message, if it was a streamed one and the end has arrived."""

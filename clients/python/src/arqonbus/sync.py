@@ -30,6 +30,8 @@ from .states import State
 from .stream import Stream as AsyncStream
 from .subscription import Subscription as AsyncSubscription
 from .sync_agents import Agent
+from .sync_amending import Amending
+from .sync_amending import RoomSubscription as RoomSubscription
 from .sync_jobs import Job as Job
 from .sync_jobs import Work as Work
 from .sync_messages import Answer as Answer
@@ -84,7 +86,7 @@ class Subscription(Iterator[Message | Answer]):
         return self._inner.gaps
 
 
-class Bus(Agent):
+class Bus(Agent, Amending):
     """A blocking client. :func:`connect` returns it. It has the methods of :class:`arqonbus.Bus`."""
 
     def __init__(self, loop: Loop, inner: AsyncBus) -> None:
@@ -195,6 +197,8 @@ class Bus(Agent):
         grow: bool = True,
         buffer: int | None = None,
         auto_mark: bool = False,
+        last: int | None = None,
+        fold: bool = False,
     ) -> Subscription:
         """Subscribe to a channel. See :meth:`arqonbus.Bus.subscribe`."""
 
@@ -209,6 +213,8 @@ class Bus(Agent):
                 grow=grow,
                 buffer=buffer,
                 auto_mark=auto_mark,
+                last=last,
+                fold=fold,
             )
 
         return Subscription(self._loop, self._loop.call(make()))

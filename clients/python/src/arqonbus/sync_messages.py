@@ -30,6 +30,22 @@ class Message(messages.Message):
         """Reply to this question. See :meth:`arqonbus.Bus.reply`."""
         self.loop.call(super().reply(payload, message=message, error=error))
 
+    def edit(self, text: str | None = None, *, payload: Mapping[str, Any] | None = None) -> messages.Receipt:  # type: ignore[override] # blocking
+        """Replace the text, the payload, or both. See :meth:`arqonbus.Bus.edit`."""
+        return self.loop.call(super().edit(text, payload=payload))
+
+    def delete(self) -> messages.Receipt:  # type: ignore[override] # blocking
+        """Delete this message for its readers. See :meth:`arqonbus.Bus.delete`."""
+        return self.loop.call(super().delete())
+
+    def react(self, reaction: str) -> messages.Receipt:  # type: ignore[override] # blocking
+        """React to this message. See :meth:`arqonbus.Bus.react`."""
+        return self.loop.call(super().react(reaction))
+
+    def unreact(self, reaction: str) -> messages.Receipt:  # type: ignore[override] # blocking
+        """Take the own reaction back. See :meth:`arqonbus.Bus.unreact`."""
+        return self.loop.call(super().unreact(reaction))
+
     def deltas(self) -> Iterator[Any]:  # type: ignore[override] # blocking
         """Yield the text once. A streamed message yields its pieces while they arrive."""
         if self.text:
@@ -70,9 +86,17 @@ def blocking(loop: Loop, message: messages.Message) -> Message | Answer:
         plain = Message(**values)
         object.__setattr__(plain, "loop", loop)
         plain.received(message.bus)
+        _fold(loop, message, plain)
         return plain
     answer = Answer(**values)
     object.__setattr__(answer, "growth", message.growth)
     object.__setattr__(answer, "loop", loop)
     answer.received(message.bus)
+    _fold(loop, message, answer)
     return answer
+
+
+def _fold(loop: Loop, message: messages.Message, copy: Message | Answer) -> None:
+    """Give a copy what the message knows of its amendments."""
+    now = message.folded
+    copy.fold(copy if now is message else None if now is None else blocking(loop, now))
