@@ -1,0 +1,133 @@
+"""Amendments in the Python client: the rule of the server, and what subscriptions and pages show of them."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+import arqonbus
+from arqonbus import Fold, Message, errors, sync
+from arqonbus.folding import folded
+from tests.clients_python.conftest import Connect
+from tests.harness.processes import PROJECT_ROOT
+from tests.harness.server import BusServer
+
+WAIT = 20.0
+
+FOLDS = json.loads((PROJECT_ROOT / "tests" / "protocol" / "folds.json").read_text())
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("case", FOLDS, ids=[case["name"] for case in FOLDS])
+def test_a_message_is_folded_as_on_the_server(case: dict[str, Any]) -> None:
+    before = json.dumps([case["message"], case["amendments"]])
+    assert folded(case["message"], case["amendments"]) == case["folded"]
+    assert list(folded(case["message"], case["amendments"]).get("reactions", {})) == list(
+        case["folded"].get("reactions", {})
+    )
+    assert json.dumps([case["message"], case["amendments"]]) == before
+    fold = Fold()
+    fold.take(Message.of(case["message"]))
+    for amendment in random.Random(1).sample(case["amendments"], len(case["amendments"])):
+        fold.take(Message.of(amendment))
+    assert next(message for message in fold.messages if message.id == case["message"]["id"]).raw == case["folded"]
+
+
+@pytest.mark.pure
+def test_a_fold_remembers_the_newest_messages() -> None:
+    fold = Fold(keep=2)
+    frames = [{"id": f"m{n}", "room": "a", "channel": "b", "from": "me", "seq": n, "payload": {}} for n in (1, 2, 3)]
+    for frame in frames:
+        fold.take(Message.of(frame))
+    react = {**frames[0], "type": "amend", "of": "m1", "of_seq": 1, "do": "react", "reaction": "x", "seq": 4}
+    assert fold.take(Message.of(react)) is None
+    assert [message.id for message in fold.messages] == ["m2", "m3"]
+    with pytest.raises(ValueError, match="keep"):
+        Fold(keep=0)
+
+
+async def test_live_late_and_history_readers_see_one_state(
+    shared_server: BusServer, client: Connect, fresh_room: str
+) -> None:
+    address = f"{fresh_room}:chat"
+    alice, bob = await client(client_id=f"alice-{fresh_room}"), await client()
+    async with bob.subscribe(address, fold=True) as live:
+        first = await alice.publish(address, "helo")
+        second = await alice.publish(address, "second", payload={"n": 1})
+        seen = await live.get(WAIT)
+        assert seen.folded is seen
+        assert (await live.get(WAIT)).text == "second"
+        await alice.edit(first, "hello")
+        await seen.react("👍")
+        await alice.react(first.id, "👍", address=address)
+        await alice.delete(second)
+        edited = await live.get(WAIT)
+        assert edited.amends == first.id
+        assert edited.folded is not None
+        assert (edited.folded.text, edited.folded.seq) == ("hello", first.seq)
+        assert edited.folded.edited == {"seq": 3, "at": edited.raw["timestamp"], "by": alice.client_id}
+        for _ in range(2):
+            last = await live.get(WAIT)
+        assert last.folded is not None
+        assert last.folded.reactions == {"👍": [bob.client_id, alice.client_id]}
+        gone = (await live.get(WAIT)).folded
+        assert gone is not None
+        assert (gone.text, gone.payload, bool(gone.deleted)) == ("", {}, True)
+        await seen.unreact("👍")
+        state = (await live.get(WAIT)).folded
+    with pytest.raises(errors.Forbidden):
+        await bob.edit(first, "mine now")
+    with pytest.raises(errors.MessageNotFound):
+        await bob.react("arq_nothing", "x", address=address)
+    page = await bob.history_page(address)
+    assert [message.raw for message in page.messages] == [state and state.raw, gone.raw]
+    async with bob.subscribe(address, since=0, fold=True) as late:
+        states = {}
+        for _ in range(7):
+            message = (await late.get(WAIT)).folded
+            assert message is not None
+            states[message.seq] = message.raw
+    assert list(states.values()) == [message.raw for message in page.messages]
+    fold = Fold()
+    for message in (await bob.history_page(address, fold=False)).messages:
+        fold.take(message)
+    assert [message.raw for message in fold.messages] == list(states.values())
+
+
+@pytest.mark.embedded
+def test_the_blocking_client_amends_and_folds(shared_server: BusServer, fresh_room: str) -> None:
+    address = f"{fresh_room}:chat"
+    with sync.connect(shared_server.url) as bus, bus.subscribe(address, fold=True) as messages:
+        bus.publish(address, "helo")
+        message = messages.get(WAIT)
+        assert message.folded is message
+        message.edit("hello")
+        edited = messages.get(WAIT)
+        assert edited.folded is not None
+        assert edited.folded.text == "hello"
+        message.react("👍")
+        reacted = messages.get(WAIT).folded
+        assert reacted is not None
+        assert reacted.reactions == {"👍": [bus.client_id]}
+        bus.unreact(message, "👍")
+        bus.delete(message)
+        assert messages.get(WAIT).amends == message.id
+        gone = messages.get(WAIT).folded
+        assert gone is not None
+        assert gone.deleted is not None
+
+
+@pytest.mark.embedded
+async def test_wrong_amendments_are_refused_before_they_are_sent(client: Connect) -> None:
+    bus = await client()
+    for wrong in (bus.edit("arq_x", address="a:b"), bus.delete("arq_x"), bus.react("", "x", address="a:b")):
+        with pytest.raises(ValueError, match=r"text|address|id"):
+            await wrong
+    with pytest.raises(TypeError):
+        await bus.delete(5, address="a:b")  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError):
+        await Message.of({"id": "x"}).edit("y")
+    assert arqonbus.Fold is Fold
