@@ -50,7 +50,7 @@ export default [
     rules: { "no-console": ["error", { allow: ["warn", "error"] }] },
   },
   {
-    files: ["bus/static/arqonbus/console/**", "examples/**"],
+    files: ["bus/static/arqonbus/**", "examples/**"],
     languageOptions: { globals: globals.browser },
     rules: {
       "no-console": "error",

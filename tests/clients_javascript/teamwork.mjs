@@ -3,6 +3,13 @@ import { AskFailed, Backoff, ClaimLost, connect } from "../../clients/javascript
 
 const backoff = () => new Backoff({ first: 20, most: 100 });
 
+/** Everything that an asynchronous generator gives. */
+async function all(source) {
+  const rows = [];
+  for await (const row of source) rows.push(row);
+  return rows;
+}
+
 export const teamwork = ({ url, given, say, until, listen }) => ({
   async marks() {
     // One visit after another: at the first one nothing of the past comes, and later what came in between.
@@ -165,6 +172,52 @@ export const teamwork = ({ url, given, say, until, listen }) => ({
     say("work", { result: (await asker.ask(given.address, { n: 21 })).payload });
     await worker.close();
     await responder.close();
+    process.exit(0);
+  },
+
+  async decides() {
+    const [agent, person] = [await connect(url), await connect(url, { token: given.token })];
+    const waiting = async (count = 1) => {
+      for (;;) {
+        const rows = await all(person.listDecisions({ address: given.address, toDecide: true }));
+        if (rows.length >= count) return rows;
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    };
+    const allow = ["approve", "edit", "respond", "reject"];
+    const refund = { key: "refund", title: "Refund?", action: "refund", args: { amount: 20 }, allow };
+    const asked = agent.decideByHuman(given.address, refund);
+    const [row] = await waiting();
+    const own = await agent.decide(row, "approve").catch((problem) => problem.code);
+    const silent = await person.decide(row, "respond").catch((problem) => problem.code);
+    await person.decide(row, "edit", { args: { amount: 15 }, comment: "the rest" });
+    const edited = await asked;
+    const again = await agent.decideByHuman(given.address, refund);
+    await agent.consumeDecision(edited);
+    const used = await agent.consumeDecision(edited).catch((problem) => problem.code);
+    const drop = { key: "drop", title: "Drop?", action: "drop", expires: 60_000 };
+    await person.decide(await agent.requestDecision(given.address, drop), "reject");
+    const refused = await agent.requestDecision(given.address, drop).catch((problem) => problem.code);
+    const no = await agent.decideByHuman(given.address, drop);
+    const late = await agent
+      .decideByHuman(given.address, { ...drop, key: "late", timeout: 50 })
+      .catch((problem) => problem.name);
+    const left = await agent.cancelDecision((await waiting())[0]);
+    say("decides", {
+      row: [row.title, row.args, row.may_decide],
+      refusals: [own, silent, used, refused],
+      edited: [edited.state, edited.args, edited.comment, again.decision === edited.decision],
+      no: no.state,
+      late: [late, left.state],
+      own: (await all(agent.listDecisions({ address: given.address, mine: true }))).map((each) => each.state),
+    });
+    // A wait that goes on when the server comes back.
+    const kept = agent.decideByHuman(given.address, { ...drop, key: "kept", args: { n: 1 } });
+    const [later] = await waiting();
+    say("waits");
+    await new Promise((resolve) => process.stdin.once("data", resolve));
+    await person.decide(later, "approve");
+    say("kept", { state: (await kept).state });
     process.exit(0);
   },
 

@@ -70,6 +70,27 @@ def test_a_worker_that_lost_its_job_hears_why_and_an_operator_decides_about_dead
     assert said["delayed"] == 1
 
 
+def test_people_decide_and_a_program_gets_their_answer(node: Run, shared_server: BusServer, fresh_room: str) -> None:
+    token = admin(shared_server, fresh_room)
+    said = node("decides", shared_server, address=f"{fresh_room}:approvals", token=token).expect("decides")
+    assert said["row"] == ["Refund?", {"amount": 20}, True]
+    assert said["refusals"] == ["FORBIDDEN", "VALIDATION_ERROR", "ALREADY_USED", "REJECTED_BEFORE"]
+    assert said["edited"] == ["edited", {"amount": 15}, "the rest", True]
+    assert said["no"] == "rejected"
+    assert said["late"] == ["TimedOut", "cancelled"]
+    assert said["own"] == ["cancelled", "rejected", "edited"]
+
+
+@pytest.mark.chaos
+def test_a_program_waits_for_people_over_a_restart(node: Run, start_server: StartServer) -> None:
+    server = start_server()
+    run = node("decides", server, address="desk:approvals", token=admin(server, "desk"))
+    run.expect("waits")
+    server.restart()
+    run.tell("go on")
+    assert run.expect("kept")["state"] == "approved"
+
+
 def test_each_question_gets_its_own_reply_or_says_why_there_is_none(
     node: Run, shared_server: BusServer, fresh_room: str
 ) -> None:

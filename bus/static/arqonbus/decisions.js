@@ -1,6 +1,6 @@
 /**
- * The decisions on a page of a project (`bus/decisions.html`): answers without a new page, and new decisions as they come.
- * It needs no inline script and no inline style. Forms that somebody fills in stay as they are.
+ * The decisions on a page of a project (`bus/decisions.html`): answers without a new page, and new decisions as they
+ * come. It needs no inline script and no inline style. Forms that somebody fills in stay as they are.
  */
 
 const PAUSE = 2_500;
@@ -39,7 +39,7 @@ class Part {
     try {
       const answer = await fetch(form.action, { method: "POST", body, headers: HEADERS });
       if (answer.ok || answer.status === 400) this.#show(await answer.text(), true);
-      else this.#say(answer.status === 403 ? "Your session has changed. Load the page again." : "That failed. Try again.");
+      else this.#say(answer.status === 403 ? "Your session has changed. Load the page again." : "That failed.");
     } catch {
       this.#say("The server does not answer. Try again.");
     } finally {
