@@ -213,7 +213,7 @@ class ChannelMessageFilter(ListFilter):
         choices=[("desc", "newest first"), ("asc", "oldest first")],
         help_text="desc: newest first (default); asc: oldest first.",
     )
-    fold = FlagFilter(method="nothing", help_text="Each streamed message as one message, with its text or parts.")
+    fold = FlagFilter(method="nothing", help_text="Each message with its amendments, and each stream as one message.")
 
     class Meta:
         model = Message

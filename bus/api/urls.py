@@ -17,6 +17,7 @@ from .views import (
     handlers,
     marks,
     messages,
+    one_message,
     questions,
     rooms,
     server,
@@ -49,7 +50,10 @@ urlpatterns = [
     *_list("rooms", rooms.Rooms),
     re_path(rf"{_ROOM}$", rooms.OneRoom.as_view(), name="room"),
     *_list("channels", channels.Channels),
-    re_path(rf"{_ADDRESS}/messages/(?P<seq>[0-9]{{1,19}})$", messages.OneMessage.as_view(), name="channel-message"),
+    re_path(rf"{_ADDRESS}/messages/(?P<seq>[0-9]{{1,19}})$", one_message.OneMessage.as_view(), name="channel-message"),
+    re_path(
+        rf"{_ADDRESS}/messages/(?P<seq>[0-9]{{1,19}})/erase$", one_message.Erase.as_view(), name="channel-message-erase"
+    ),
     re_path(rf"{_ADDRESS}/mark$", marks.OwnMark.as_view(), name="channel-mark"),
     re_path(rf"{_ADDRESS}/claims$", work.Claims.as_view(), name="channel-claims"),
     re_path(rf"{_ADDRESS}/decisions$", decisions.ChannelDecisions.as_view(), name="channel-decisions"),
@@ -61,6 +65,7 @@ urlpatterns = [
     re_path(rf"{_ADDRESS}/messages$", messages.ChannelMessages.as_view(), name="channel-messages"),
     re_path(rf"{_ADDRESS}$", channels.OneChannel.as_view(), name="channel"),
     *_list("messages", messages.Messages),
+    re_path(r"^v1/messages/(?P<uid>.+)$", one_message.OneMessageById.as_view(), name="message"),
     re_path(rf"{_CLAIM}/renew$", work.Renew.as_view(), name="claim-renew"),
     re_path(rf"{_CLAIM}/done$", work.Done.as_view(), name="claim-done"),
     re_path(rf"{_CLAIM}/release$", work.Release.as_view(), name="claim-release"),

@@ -6,7 +6,7 @@ The answer names the work that the connection does after sending it.
 
 from __future__ import annotations
 
-from . import channels, clients, decisions, following, general, history, marks, streams, work  # noqa: F401 - importing registers them
+from . import channels, clients, decisions, erasing, following, general, history, marks, streams, work  # noqa: F401 - importing registers them
 from .base import Answer, Command, Context, registry
 
 __all__ = ["Answer", "Command", "Context", "registry"]

@@ -465,6 +465,21 @@ class StopRequested(msgspec.Struct, kw_only=True, tag_field="event", tag="stop_r
     of: str
 
 
+class ErasedOne(msgspec.Struct, kw_only=True):
+    """A message whose content was erased."""
+
+    seq: Seq
+    id: str
+    of_seq: Annotated[int, Meta(description="For an amendment: the seq of its message.")] | UnsetType = UNSET
+    do: Literal["edit", "delete", "react", "unreact"] | UnsetType = UNSET
+
+
+class Erased(msgspec.Struct, kw_only=True, tag_field="event", tag="erased"):
+    """The content of messages was erased. Drop your copies."""
+
+    messages: list[ErasedOne]
+
+
 class Steer(msgspec.Struct, kw_only=True, tag_field="event", tag="steer"):
     """A message steers your streamed message. Name its id in `took` once you have taken it."""
 
@@ -509,6 +524,7 @@ class Notice(msgspec.Struct, kw_only=True):
         | Unfollowed
         | FollowTruncated
         | StopRequested
+        | Erased
         | Steer
         | Work
     )

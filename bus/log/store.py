@@ -10,14 +10,16 @@ from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Min, Q
 from django.utils import timezone
 
-from ..models import Channel, Job, Message, PublishKey, Question, Stream, new_epoch, wire_time
+from ..models import Amendment, Channel, Job, Message, PublishKey, Question, Stream, new_epoch, wire_time
 from ..protocol import frames
+from ..protocol.amending import is_erased
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..realtime.frame import LoggedFrame
 from .batches import Batches
 from .effects import OPEN, Part
 from .entry import Entry, id_taken
+from .erasures import forget_erasures
 from .hops import keep as keep_hops
 from .job_batch import with_jobs
 from .jobs import KEPT, forget_jobs
@@ -250,8 +252,10 @@ def _lacks(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> bool:
     if head is None or head < seq:
         return head is not None
     kept = Message.objects.filter(channel_id=channel_id, seq=seq).values_list("frame", flat=True).first()
-    # A pruned message proves nothing. A frame that was read from the log may have been repaired on the way.
-    return frame is not None and kept is not None and legible(kept.encode(), seq) != legible(frame, seq)
+    # A pruned message proves nothing, and an erased one neither. A frame that was read from the log may have been repaired.
+    if frame is None or kept is None or is_erased(kept.encode()):
+        return False
+    return legible(kept.encode(), seq) != legible(frame, seq)
 
 
 def moved_since(moment: datetime) -> list[Position]:
@@ -379,6 +383,8 @@ def drop(channel_id: int, floor: int, limit: int) -> int:
     last = min(floor, oldest + limit - 1)
     with transaction.atomic():
         Stream.objects.filter(channel_id=channel_id, seq__lte=last).exclude(state=OPEN)._raw_delete(using="default")
+        # An amendment comes after its message, so it goes with it.
+        Amendment.objects.filter(channel_id=channel_id, of_seq__lte=last)._raw_delete(using="default")
         return Message.objects.filter(channel_id=channel_id, seq__lte=last).delete()[0]
 
 
@@ -398,6 +404,7 @@ def prune(*, default_count: int, default_age: float, window: float, limit: int =
     for forget in (forget_keys, forget_jobs):
         while forget(window, limit) == limit:
             pass
+    forget_erasures(limit)
     return dropped
 
 

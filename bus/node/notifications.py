@@ -65,6 +65,7 @@ class Notifications:
                 owners.tell(signal) if signal.for_owner else growing.receive_signal(signal)
             ),
             messages.QuestionsEnded: questions.receive,
+            messages.Erased: lambda erased: streams.erased(erased.channel_id, erased.messages),
             messages.WorkReady: work.ready,
             messages.WorkChanged: work.changed,
             messages.DecisionsEnded: decisions.receive,

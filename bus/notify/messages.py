@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ..protocol.amending import ErasedMessage
 from ..protocol.errors import ErrorCode
 from ..protocol.names import INBOX_ROOM
 from .seal import seal, unseal
@@ -201,6 +202,14 @@ class DecisionsEnded(msgspec.Struct, tag="de", array_like=True):
     decisions: list[int]
 
 
+class Erased(msgspec.Struct, tag="er", array_like=True):
+    """The content of messages of a channel was erased. No process may remember it."""
+
+    channel_id: int
+    inbox: bool
+    messages: list[ErasedMessage]
+
+
 Notification = (
     Published
     | EphemeralPublished
@@ -215,6 +224,7 @@ Notification = (
     | WorkChanged
     | QuestionsEnded
     | DecisionsEnded
+    | Erased
 )
 
 
@@ -265,7 +275,7 @@ def by_group(notification: Notification, shards: int) -> Iterator[Addressed]:
             changes.setdefault(shard_group(change.channel_id, shards), []).append(change)
         for group, of_group in changes.items():
             yield Addressed(group, WorkChanged(of_group))
-    elif isinstance(notification, StreamSignal) and not notification.for_owner:
+    elif isinstance(notification, Erased) or (isinstance(notification, StreamSignal) and not notification.for_owner):
         yield Addressed(_group(notification.channel_id, shards, inbox=notification.inbox), notification)
     else:
         yield Addressed(CONTROL_GROUP, notification)
@@ -293,6 +303,8 @@ def size_of(notification: Notification) -> int:
         return sum(_ROW_BYTES + len(row.frame) for row in notification.parts)
     if isinstance(notification, WorkChanged):
         return _ROW_BYTES * len(notification.changes)
+    if isinstance(notification, Erased):
+        return _ROW_BYTES * len(notification.messages)
     if isinstance(notification, QuestionsEnded):
         return sum(_ROW_BYTES + len(question.frame) for question in notification.questions)
     return _ROW_BYTES + (len(notification.frame) if isinstance(notification, PresenceNotice | StreamSignal) else 0)

@@ -6,15 +6,16 @@ The fold is the one rule for live, late and history readers. Both clients follow
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from .appends import LONGEST_UID
 from .faults import Faults
-from .frames import encode, quoted
+from .frames import encode, quoted, system
 from .growing import STREAM_END
 from .inbound import Amend, Inbound
+from .names import Address
 from .values import is_printable
 
 #: The type of a frame that changes another message. Without a text ``of`` and a known ``do`` it is an event of that type.
@@ -40,6 +41,15 @@ _NULL, _EMPTY = b"null", msgspec.Raw(b"{}")
 _text = msgspec.json.Decoder(str)
 _number = msgspec.json.Decoder(int)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class ErasedMessage(NamedTuple):
+    """A message that was erased, as members are told of it. An amendment has the seq of its message, and what it did."""
+
+    seq: int
+    id: str
+    of_seq: int = 0
+    do: str = ""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -148,6 +158,17 @@ def erased(frame: bytes) -> bytes:
         stay += _KEPT_OF_AMENDMENT
     told = b",".join(b'"%b":%b' % (key.encode(), bytes(keys[key])) for key in stay if key in keys)
     return b"{%b,%b" % (told, ERASED_END)
+
+
+def erased_notice(at: Address, messages: Iterable[ErasedMessage]) -> bytes:
+    """The notice to members of a channel that the content of messages was erased. They drop their copies."""
+    told = []
+    for message in messages:
+        one: dict[str, Any] = {"seq": message.seq, "id": message.id}
+        if message.do:
+            one |= {"of_seq": message.of_seq, "do": message.do}
+        told.append(one)
+    return system("erased", at, messages=told)
 
 
 def _type_of(keys: dict[str, msgspec.Raw]) -> str:

@@ -43,6 +43,7 @@ from .decisions import (
     decide,
     decision,
 )
+from .erasing import aerase_client, aerase_message, erase_client, erase_message
 from .growing import (
     StreamWriter,
     aadopt_stream,
@@ -89,6 +90,8 @@ __all__ = [
     "adopt_stream",
     "aedit_message",
     "aend_stream",
+    "aerase_client",
+    "aerase_message",
     "afinish_job",
     "amark",
     "amend",
@@ -118,6 +121,8 @@ __all__ = [
     "delete_message",
     "edit_message",
     "end_stream",
+    "erase_client",
+    "erase_message",
     "finish_job",
     "mark",
     "open_stream",

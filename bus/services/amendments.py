@@ -10,7 +10,7 @@ from django.db.models.functions import Length
 
 from ..log.pages import Found
 from ..models import Amendment, Message
-from ..protocol.amending import DELETE, EDIT, REACT, UNREACT, Change, change_of, folded
+from ..protocol.amending import DELETE, EDIT, REACT, UNREACT, Change, change_of, folded, is_erased
 from ..protocol.kept import legible
 
 #: What the frame of an amendment has, and few others.
@@ -41,6 +41,12 @@ class Amendments:
         marked = [place for place, message in zip(here, found, strict=True) if MARK in message.frame]
         # By the place of an amendment in the page: the place of its message.
         self._of = _originals_of(marked) if marked else {}
+        # What an erased amendment did may be unknown. It still has no place in a folded page.
+        self._gone = {
+            place
+            for place, message in zip(here, found, strict=True)
+            if MARK in message.frame and is_erased(message.frame) and change_of(message.frame) is not None
+        }
         wanted = [place for place in here if place not in self._of]
         self._instead: dict[Place, Found] = {}
         if searching and self._of:
@@ -66,9 +72,11 @@ class Amendments:
         left: list[Found] = []
         instead = dict(self._instead)
         for message in page:
-            original = self._of.get(_place(message))
+            place = _place(message)
+            original = self._of.get(place)
             if original is None:
-                left.append(message)
+                if place not in self._gone:
+                    left.append(message)
             elif original in instead:
                 left.append(instead.pop(original))
         changes = _changes({_place(message) for message in left} & self._amended.keys(), self._amended)

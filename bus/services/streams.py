@@ -246,6 +246,18 @@ def end_in(channel_ids: Collection[int]) -> set[int]:
     return {entry.channel_id for entry in ends if entry.uid not in written}
 
 
+def end_now(state: StreamState) -> None:
+    """End an open stream for its owner, because its message is erased. Raises ``BusError`` UNAVAILABLE for a locked one."""
+    refs = _refs([state.channel_id])
+    try:
+        with outcome_told():
+            written = _write([_end(state, refs[state.channel_id], ABORTED)])
+    except Contended as problem:
+        raise _held() from problem
+    if not written:
+        raise _held()
+
+
 # --- streams without an owner ---------------------------------------------------------------------------------------------
 
 

@@ -89,3 +89,9 @@ class Message(Shape, frozen=True, kw_only=True):
 
 class MessageList(Page[Message], frozen=True, kw_only=True):
     """A page of messages. With a filter a page may be shorter than `limit` and still have a next page."""
+
+
+class ErasedMessages(Shape, frozen=True, kw_only=True):
+    """How many messages were erased, with the amendments and everything else that belongs to the message."""
+
+    messages: Annotated[int, Meta(ge=0, description="0: it was erased before.")]

@@ -22,7 +22,7 @@ KINDS = ("public", "private", "hardcoded", "system")
 
 OK, FORBIDDEN = "success", "FORBIDDEN"
 NO_CHANNEL, NO_ROOM, PROTECTED, NOT_IN = "CHANNEL_NOT_FOUND", "ROOM_NOT_FOUND", "CHANNEL_PROTECTED", "NOT_A_MEMBER"
-NO_STREAM, NO_CLAIM = "STREAM_NOT_FOUND", "CLAIM_NOT_FOUND"
+NO_STREAM, NO_CLAIM, NO_MESSAGE = "STREAM_NOT_FOUND", "CLAIM_NOT_FOUND", "MESSAGE_NOT_FOUND"
 
 # For each action, the answers of anonymous, member, publisher and admin. The member's grants on the private room are to join,
 # to read history and to see who is there, the publisher's one more; neither has any on the rooms about the bus itself (system).
@@ -66,6 +66,12 @@ MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
         "private": (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK),
         "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
         "system": (FORBIDDEN, FORBIDDEN, FORBIDDEN, PROTECTED),
+    },
+    "erase_message": {
+        "public": (FORBIDDEN, FORBIDDEN, FORBIDDEN, NO_MESSAGE),
+        "private": (FORBIDDEN, FORBIDDEN, FORBIDDEN, NO_MESSAGE),
+        "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, NO_MESSAGE),
+        "system": (FORBIDDEN, FORBIDDEN, FORBIDDEN, NO_MESSAGE),
     },
     # A room that one may not see is followed like one that is not there yet.
     "follow": {"public": EVERYBODY, "private": EVERYBODY, "hardcoded": EVERYBODY, "system": EVERYBODY},
@@ -176,6 +182,8 @@ async def act(client: WireClient, action: str, room: str, channel: str, admin: W
     elif action.endswith("_stream"):
         await admin.publish(room=room, channel=channel, message_id=f"arq_{name}", stream={}, ack=True)
         asked = {"of": f"arq_{name}"}
+    elif action == "erase_message":
+        asked["id"] = "arq_none"
     elif action == "mark":
         asked["seq"] = 0
     elif action in ("claim", "work", "retry_job", "discard_job"):

@@ -32,6 +32,12 @@ class ChannelMessageToSend(serializers.Serializer[Any]):
     steer = serializers.CharField(
         required=False, max_length=160, help_text="Id of a streamed message whose owner shall get this message first."
     )
+    of = serializers.CharField(required=False, max_length=160, help_text="For type amend: the id of another message.")
+    of_seq = serializers.IntegerField(required=False, min_value=1, help_text="For type amend: its seq.")
+    do = serializers.ChoiceField(
+        required=False, choices=["edit", "delete", "react", "unreact"], help_text="For type amend: what to do with it."
+    )
+    reaction = serializers.CharField(required=False, max_length=64, help_text="For react and unreact.")
 
 
 class MessageToSend(ChannelMessageToSend):

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, PolymorphicProxySerializer
+from drf_spectacular.utils import OpenApiExample, PolymorphicProxySerializer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -32,8 +31,6 @@ from ..serializers import messages as bodies
 from ..throttling import spend
 from .base import BusView, address_of, page
 
-SEQ = OpenApiParameter("seq", OpenApiTypes.INT64, OpenApiParameter.PATH, description="Position in the log.")
-
 #: The answer of a POST: of one message, or of a batch.
 ANSWER = PolymorphicProxySerializer(
     component_name="PublishedOrDelivery",
@@ -48,6 +45,7 @@ PUBLISH_ERRORS = (
     ErrorCode.TARGET_NOT_FOUND,
     ErrorCode.CLIENT_ID_IN_USE,
     ErrorCode.STREAM_NOT_FOUND,
+    ErrorCode.MESSAGE_NOT_FOUND,
     ErrorCode.LIMIT_REACHED,
 )
 
@@ -282,19 +280,3 @@ class ChannelMessages(_MessageView):
     def post(self, request: Request, address: str) -> Response:
         """Publish one message or a batch to this channel. 201: it is durable. 200: it was published before."""
         return self.publish(address_of(address))
-
-
-class OneMessage(BusView):
-    """``/channels/{address}/messages/{seq}``."""
-
-    @operation(
-        "channel_messages_get",
-        "Show a message",
-        shapes.Message,
-        tag="messages",
-        parameters=[ADDRESS, SEQ],
-        errors=(ErrorCode.INVALID_NAME, ErrorCode.ROOM_NOT_FOUND, ErrorCode.CHANNEL_NOT_FOUND, ErrorCode.NOT_FOUND),
-    )
-    def get(self, request: Request, address: str, seq: str) -> Response:
-        """One message, by its position in the log."""
-        return Response(msgspec.Raw(history.message(self.actor, address_of(address), min(int(seq), 2**63 - 1))))

@@ -21,6 +21,7 @@ from ...directory.channels import ChannelRef
 from ...log import Position
 from ...log.effects import StreamState
 from ...notify.broker import Broker
+from ...protocol.amending import ErasedMessage, erased_notice
 from ...protocol.errors import SLOW, BusError, ErrorCode
 from ...protocol.names import Address
 from ...realtime.frame import LoggedFrame
@@ -313,6 +314,22 @@ class Streams:
         for member in stream.audience():
             if isinstance(member, ClientState):
                 member.drop(SLOW, pruned(address))
+
+    def erased(self, stream_id: int, messages: Sequence[ErasedMessage]) -> None:
+        """Forget the content of erased messages, and tell the members of them."""
+        stream = self.hub.streams.get(stream_id)
+        if stream is not None:
+            self.forget_erased(stream_id, [message.seq for message in messages])
+            self.hub.broadcast(stream, erased_notice(Address(stream.room, stream.channel), messages))
+
+    def forget_erased(self, stream_id: int, seqs: Iterable[int]) -> None:
+        """Forget the content of erased messages of a log. Whoever needs one reads it from the log, where it has no content."""
+        stream = self.hub.streams.get(stream_id)
+        if stream is not None:
+            self.hub.forget_recent(stream)
+            early = [seq for seq in seqs if stream.early.pop(seq, None) is not None]
+            if early and stream.head >= 0:
+                self._repair_soon(stream)
 
     # --- catching up ---------------------------------------------------------------------------------------
 

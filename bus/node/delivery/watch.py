@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from ... import log
 from ...directory import inboxes
 from ...directory.channels import inbox_ref
-from ...log import Position
+from ...log import Position, erasures
 from ...models import Channel
 from ...protocol.errors import BusError
 from ...protocol.names import INBOX_ROOM
@@ -54,6 +54,8 @@ class Watch:
         self._owners = owners
         self._drop_log = drop_log
         self._inbox_owners: dict[int, str] = {}
+        # The erasures that the last look found, by their rows.
+        self._erasures: set[int] = set()
         self._last_comparison = runtime.started_at
         self._next_full = 0.0
 
@@ -70,6 +72,7 @@ class Watch:
         await self._attach_inboxes({place.id: place.epoch for place in moved if self._may_be_inbox(place.id)})
         for place in moved:
             self._compare_head(place)
+        self._forget_erased(await self._runtime.run_watcher(erasures.newest))
         full = self._runtime.loop.time() >= self._next_full
         growing = await self._growing.look(since, full=full)
         await self._owners.compare(growing)
@@ -79,6 +82,17 @@ class Watch:
             await self._compare_open_streams()
             await self._find_inboxes()
         return self._runtime.settings.heartbeat
+
+    def _forget_erased(self, newest: Sequence[tuple[int, int, int]]) -> None:
+        """Forget the content of messages that were erased without a notification, or while one of them was on its way."""
+        new = [row for row in newest if row[0] not in self._erasures]
+        if len(new) == erasures.LOOK:
+            # There may be more of them than one look reads.
+            for stream in self._hub.streams.values():
+                self._hub.forget_recent(stream)
+        for _, channel_id, seq in new:
+            self._streams.forget_erased(channel_id, [seq])
+        self._erasures = {row[0] for row in newest}
 
     def _may_be_inbox(self, channel_id: int) -> bool:
         """Return whether a log may be the inbox of a client here. Its stream may be open for another reader already."""

@@ -1,0 +1,165 @@
+"""Erase for the law: one message, or everything that a client sent. Tables, memory and later exports have no text of it then.
+
+The log keeps the place of each message, so nothing that counts by its positions changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.db import transaction
+from django.db.models import Q
+
+from .. import shapes
+from ..auth.permissions import MANAGE, SYSTEM, Actor, require
+from ..directory.channels import find
+from ..directory.messages import find_row
+from ..log import erasures, streamed
+from ..models import Channel, Client, Job, Message
+from ..notify import dispatch
+from ..notify.messages import Erased
+from ..protocol.amending import ERASED_END
+from ..protocol.errors import BusError, ErrorCode
+from ..protocol.names import EVERYONE, INBOX_ROOM, SERVER, Address, parse_address
+from ..protocol.routing import resolve
+from . import audit, streams
+
+#: Messages of one transaction, and of one notice to members.
+STEP = 500
+
+
+def erase_message(
+    address: str | Address,
+    *,
+    seq: int | None = None,
+    id: str | None = None,
+    actor: Actor = SYSTEM,
+    door: str = "django",
+) -> shapes.ErasedMessages:
+    """Erase the content of a message, by its ``seq`` or its ``id``, and everything that belongs to it.
+
+    Its amendments go with it, and so do the whole stream, the result of its job, its dead letters and the arguments of its
+    decision. The message keeps its place, id, sender and time, and has ``erased``. Members are told. ``door`` is for the audit
+    log. Erasing it again does nothing.
+
+    Raises ``BusError`` CHANNEL_NOT_FOUND, MESSAGE_NOT_FOUND, VALIDATION_ERROR, INVALID_NAME, UNAVAILABLE while its stream is
+    being written, or FORBIDDEN without the right to manage the channel.
+    """
+    place = address if isinstance(address, Address) else resolve(address, None, EVERYONE)
+    ref = find(place)
+    require(actor, MANAGE, place, private=ref is None or ref.private)
+    if ref is None:
+        raise BusError(ErrorCode.CHANNEL_NOT_FOUND, f"There is no {place}.", [{"address": str(place)}])
+    if (seq is None) is (id is None):
+        raise BusError(ErrorCode.VALIDATION_ERROR, "Give the `seq` or the `id` of a message.", [{"field": "seq"}])
+    if seq is None and id is not None:
+        row = find_row(ref.id, id, None)
+        seq = None if row is None else row[0]
+    if seq is None or not Message.objects.filter(channel_id=ref.id, seq=seq).exists():
+        raise BusError(ErrorCode.MESSAGE_NOT_FOUND, details=[{"of": id if seq is None else seq}])
+    count = _erase(ref.id, [seq])
+    audit.record(actor, door, "erase_message", str(place), seq=seq, messages=count)
+    return shapes.ErasedMessages(messages=count)
+
+
+def erase_client(client_id: str, *, inbox: bool = False, actor: Actor = SYSTEM, door: str = "django") -> int:
+    """Erase everything that a client sent, in every channel and inbox, and what it says of itself. Return how many messages.
+
+    With ``inbox``, the private messages to the client are erased too. The results that it gave to jobs are blanked. Each
+    transaction erases some messages, so a second call goes on where a first one was interrupted. Raises ``BusError`` FORBIDDEN
+    unless ``actor`` is an admin, and UNAVAILABLE as :func:`erase_message`.
+    """
+    if not actor.manages:
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins may erase what a client sent.")
+    wanted = Q(sender=client_id)
+    if inbox:
+        wanted |= Q(channel__in=Channel.objects.filter(room__name=INBOX_ROOM, name=client_id))
+    count = 0
+    for channel_id, seqs in _groups(wanted):
+        count += _erase(channel_id, seqs)
+    with transaction.atomic():
+        Job.objects.filter(client_id=client_id).exclude(state=Job.State.CLAIMED).update(result="", errors=[])
+        erasures.blank_decisions(Q(client_id=client_id))
+        Client.objects.filter(client_id=client_id).update(
+            screen_name="", avatar="", personality={}, card=None, status=None
+        )
+        audit.record(actor, door, "erase_client", client_id, messages=count, inbox=inbox)
+    return count
+
+
+def _groups(wanted: Q) -> Iterator[tuple[int, list[int]]]:
+    """Yield the messages that are wanted, in groups of one log."""
+    rows = Message.objects.filter(wanted).exclude(frame__endswith=ERASED_END.decode()).order_by("id")
+    last = 0
+    while True:
+        found = list(rows.filter(id__gt=last).values_list("id", "channel_id", "seq")[:STEP])
+        if not found:
+            return
+        last = found[-1][0]
+        groups: dict[int, list[int]] = {}
+        for _, channel_id, seq in found:
+            groups.setdefault(channel_id, []).append(seq)
+        yield from groups.items()
+
+
+def _erase(channel_id: int, seqs: Collection[int]) -> int:
+    """Erase messages of a log, and before them the dead letters that have their content. Return how many messages."""
+    count = sum(_erase(letters, some) for letters, some in _letters(channel_id, seqs).items())
+    for state in streamed.open_in([channel_id]):
+        if state.seq in seqs:
+            streams.end_now(state)
+    with transaction.atomic():
+        list(Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).values_list("pk"))
+        rows = erasures.erase(channel_id, seqs)
+        for start in range(0, len(rows), STEP):
+            dispatch.notify_on_commit(Erased(channel_id, _is_inbox(channel_id), rows[start : start + STEP]))
+    return count + len(rows)
+
+
+def _is_inbox(channel_id: int) -> bool:
+    return Channel.objects.filter(pk=channel_id, room__name=INBOX_ROOM).exists()
+
+
+class _Dead(msgspec.Struct):
+    room: str
+    channel: str
+    seq: int
+
+
+class _Metadata(msgspec.Struct):
+    dead: _Dead
+
+
+class _Letter(msgspec.Struct):
+    metadata: _Metadata
+
+
+_letter = msgspec.json.Decoder(_Letter).decode
+
+
+def _letters(channel_id: int, seqs: Collection[int]) -> dict[int, list[int]]:
+    """Return the dead letters of the jobs of messages, by the ids of their channels."""
+    channel = Channel.objects.select_related("room").filter(pk=channel_id).first()
+    dead = parse_address((channel.work or {}).get("dead") or "") if channel is not None else None
+    if channel is None or dead is None:
+        return {}
+    uids = dict(Message.objects.filter(channel=channel, seq__in=seqs).values_list("seq", "uid"))
+    found: dict[int, list[int]] = {}
+    rows: Any = Message.objects.filter(channel__room__name=dead.room, channel__name=dead.channel, sender=SERVER)
+    for seq, uid in uids.items():
+        about = f'"seq":{seq},"id":{msgspec.json.encode(uid).decode()}'
+        for place, at, frame in rows.filter(frame__contains=about).values_list("channel_id", "seq", "frame"):
+            try:
+                told = _letter(frame).metadata.dead
+            except msgspec.DecodeError:
+                continue
+            if (told.room, told.channel, told.seq) == (channel.room.name, channel.name, seq):
+                found.setdefault(place, []).append(at)
+    return found
+
+
+aerase_message = sync_to_async(erase_message, thread_sensitive=True)
+aerase_client = sync_to_async(erase_client, thread_sensitive=True)
