@@ -14,6 +14,8 @@ from .registry import Registered
 
 #: Seconds between two looks at the database when there was nothing to do.
 PAUSE = 0.2
+#: With many channels a look takes a while. The pause is at least this many times as long, up to the longest one.
+REST, LONGEST_PAUSE = 10, 5.0
 #: Seconds between two looks at all channels, and between two signs of life of a handler.
 SEEN_EVERY = 10.0
 #: Positions that one look finds at most.
@@ -33,11 +35,12 @@ class Board:
         self._at_work: set[int] = set()
         self._looked_at = self._seen_at = -SEEN_EVERY
         self._newest_channel = 0
+        self._pause = PAUSE
 
     def empty(self) -> bool:
         """Look now, and return whether no thread is at work and no position is ready. Raises the database's error."""
         with self._lock:
-            self._looked_at = -PAUSE
+            self._looked_at = -LONGEST_PAUSE
             self._look()
             return not self._at_work and not self._queue
 
@@ -51,10 +54,10 @@ class Board:
             handler = positions.begin(one)
             self._handlers[handler.pk] = (handler, one)
 
-    def work_once(self, holder: str) -> bool:
-        """Handle some messages of one position. Return False if there are none. ``holder`` names the calling thread.
+    def work_once(self, holder: str, stopping: threading.Event) -> bool:
+        """Handle some messages of one position, until ``stopping`` is set. Return False if there are none.
 
-        Raises the database's error.
+        ``holder`` names the calling thread. Raises the database's error.
         """
         taken = self._take()
         if taken is None:
@@ -65,7 +68,7 @@ class Board:
             for _ in range(TURN):
                 result: Result = handle_next(registered, taken.id, holder)
                 outcome = result.outcome
-                if outcome not in (Outcome.HANDLED, Outcome.PASSED):
+                if outcome not in (Outcome.HANDLED, Outcome.PASSED) or stopping.is_set():
                     break
         finally:
             self._give_back(taken.id, more=outcome in (Outcome.HANDLED, Outcome.PASSED))
@@ -86,11 +89,11 @@ class Board:
         with self._lock:
             self._at_work.discard(position_id)
             if more:
-                self._looked_at = -PAUSE
+                self._looked_at = -LONGEST_PAUSE
 
     def _look(self) -> None:
         now = time.monotonic()
-        if now - self._looked_at < PAUSE:
+        if now - self._looked_at < self._pause:
             return
         self._begin()
         everything = now - self._seen_at >= SEEN_EVERY
@@ -103,4 +106,5 @@ class Board:
             positions.seen(self._handlers.keys())
             self._seen_at = now
         self._queue.extend(positions.ready(list(self._handlers), FOUND))
-        self._looked_at = now
+        self._looked_at = time.monotonic()
+        self._pause = min(max(PAUSE, (self._looked_at - now) * REST), LONGEST_PAUSE)

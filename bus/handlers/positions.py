@@ -11,7 +11,7 @@ from django.db.models import Exists, F, Max, OuterRef, Q, QuerySet, Subquery
 from django.utils import timezone
 
 from ..models import Channel, Handler, HandlerPosition, Message
-from ..protocol.names import WHOLE, Address
+from ..protocol.names import INBOX_ROOM, WHOLE, Address
 from .registry import Registered
 
 #: Channels that transactions insert at the same time may appear out of order. As many ids are looked at again.
@@ -75,10 +75,11 @@ def _channels(registered: Registered) -> QuerySet[Channel]:
     """Return the channels with a log whose names do not rule out that the pattern matches."""
     room, _, channel = registered.pattern.partition(":")
     rows = Channel.objects.filter(ephemeral=False).order_by("id")
-    if WHOLE not in room:
-        rows = rows.filter(room__name=room)
-    if channel and WHOLE not in channel:
-        rows = rows.filter(name=channel)
+    if room != INBOX_ROOM:
+        rows = rows.exclude(kind=Channel.Kind.INBOX)
+    for field, part in (("room__name", room), ("name", channel or WHOLE)):
+        first, *_, last = part.split(WHOLE) if WHOLE in part else (part, part)
+        rows = rows.filter(**{f"{field}__startswith": first, f"{field}__endswith": last})
     return rows
 
 

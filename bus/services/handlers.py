@@ -110,6 +110,19 @@ def skip(actor: Actor, name: str, address: Address, *, door: str = "django") -> 
     _change(actor, name, address, door, "handler.skip", skipped=1)
 
 
+def forget(actor: Actor, name: str, *, door: str = "django") -> None:
+    """Remove a handler with its positions, because its function is gone. If it runs again, it begins as a new one.
+
+    Admins only. Raises ``BusError`` FORBIDDEN, or NOT_FOUND for an unknown handler.
+    """
+    if not actor.manages:
+        raise BusError(ErrorCode.FORBIDDEN, "Only admins of the bus may do this.")
+    with transaction.atomic():
+        if not Handler.objects.filter(name=name).delete()[0]:
+            raise BusError(ErrorCode.NOT_FOUND, f"There is no handler {name}.")
+        audit.record(actor, door, "handler.forget", name)
+
+
 def _change(actor: Actor, name: str, address: Address, door: str, action: str, *, skipped: int) -> None:
     with transaction.atomic():
         rows = HandlerPosition.objects.select_related("channel__room").filter(

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from bus import handlers
-from bus.auth.permissions import SYSTEM
+from bus.auth.permissions import SYSTEM, Actor
 from bus.checks.bus import check_handlers
 from bus.handlers import DEAD, HandledMessage, on, positions
 from bus.handlers.handling import Outcome, handle_next
@@ -50,7 +51,7 @@ def counted() -> int:
 
 def count(number: int = 1) -> None:
     row, _ = Counter.objects.get_or_create(name="orders", defaults={"value": 0})
-    Counter.objects.filter(pk=row.pk).update(value=row.value + number)
+    Counter.objects.filter(pk=row.pk).update(value=F("value") + number)
 
 
 def run(*arguments: str, **options: Any) -> str:
@@ -167,6 +168,12 @@ def test_with_stop_a_handler_waits_for_an_operator() -> None:
         ("handler.skip", "command"),
         ("handler.retry", "command"),
     ]
+    assert run("billing", forget=True) == "billing is forgotten.\n"
+    assert not HandlerPosition.objects.exists()
+    with pytest.raises(CommandError, match="There is no handler billing"):
+        run("billing", forget=True)
+    with pytest.raises(BusError, match="FORBIDDEN"):
+        service.forget(Actor(), "billing")
 
 
 def test_handlers_that_publish_to_one_another_are_stopped() -> None:

@@ -48,6 +48,11 @@ class Command(StoreCommand):
             "--skip", metavar="ROOM:CHANNEL", help="Only let the named handler pass over its next message there."
         )
 
+        parser.add_argument(
+            "--forget",
+            action="store_true",
+            help="Only remove the named handler, whose function is gone, with its positions.",
+        )
         # A parent that keeps this process alive hears through this file descriptor that it runs.
         parser.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
 
@@ -55,6 +60,11 @@ class Command(StoreCommand):
         """Run, or change one position. Raises ``CommandError`` without a handler, and for one that cannot run."""
         if options["list"]:
             self._list()
+            return
+        if options["forget"]:
+            name = self._one(options["names"], "--forget")
+            service.forget(SYSTEM, name, door=DOOR)
+            self.stdout.write(f"{name} is forgotten.")
             return
         for action, change in (("retry", service.retry), ("skip", service.skip)):
             if options[action] is not None:
@@ -84,7 +94,7 @@ class Command(StoreCommand):
         # Without the parent that started it, nobody would ever end this process.
         while not stopping.is_set() and self._parent in (None, os.getppid()):
             try:
-                if board.work_once(holder):
+                if board.work_once(holder, stopping):
                     continue
                 if until_empty and board.empty():
                     return
@@ -111,10 +121,15 @@ class Command(StoreCommand):
                 self.stdout.write(f"{row.name} at {at.room}:{at.channel} after #{at.seq}: {state}, {at.error}")
 
     def _change(self, change: Any, names: list[str], place: str) -> None:
-        if len(names) != 1:
-            raise CommandError("Name one handler, such as: manage.py runhandlers billing --retry shop:orders")
+        name = self._one(names, "--retry shop:orders")
         address = parse_address(place)
         if address is None:
             raise CommandError(f"{place!r} is not an address. Use room:channel.")
-        change(SYSTEM, names[0], address, door=DOOR)
-        self.stdout.write(f"{names[0]} goes on at {address}.")
+        change(SYSTEM, name, address, door=DOOR)
+        self.stdout.write(f"{name} goes on at {address}.")
+
+    @staticmethod
+    def _one(names: list[str], what: str) -> str:
+        if len(names) != 1:
+            raise CommandError(f"Name one handler, such as: manage.py runhandlers billing {what}")
+        return names[0]
