@@ -203,6 +203,7 @@ def test_what_the_normaliser_refuses_does_not_match(contract: dict[str, Any], fr
 
 
 #: The commands of work, which need a claim or a job.
+DECISIONS = ("request_decision", "await_decision", "decide", "consume_decision", "cancel_decision")
 WORK = ("claim", "renew", "done", "release", "reject", "work", "retry_job", "discard_job")
 
 
@@ -236,6 +237,7 @@ async def test_every_frame_of_a_session_matches_the_contract(
                 "adopt_stream",
                 "erase_message",
                 *WORK,
+                *DECISIONS,
             ):
                 continue
             assert (await admin.command(command, **parameters))["status"] == "success", command
@@ -247,6 +249,7 @@ async def test_every_frame_of_a_session_matches_the_contract(
         await admin.publish("attention", ack=True, type="system", room=room)
         await _grow(admin, guest, f"a-{room}", {"room": room, "channel": "talk"})
         await _work(admin, {"room": room, "channel": "jobs"})
+        await _decide(admin, guest, {"room": room, "channel": "talk"})
         await guest.send("this is no JSON")
         await guest.command("delete_channel", room=room, channel="made")
         await guest.command("no_such_command")
@@ -264,6 +267,20 @@ async def test_every_frame_of_a_session_matches_the_contract(
         assert answered == set(registry)
         kinds = {frame["type"] for frame in frames}
         assert kinds >= {"system", "event", "private", "ack", "error", "command_response"}
+
+
+async def _decide(decider: WireClient, asker: WireClient, place: dict[str, Any]) -> None:
+    """Decisions with an answer that is used, and one that is withdrawn."""
+    question: dict[str, Any] = {**place, "title": "May I?", "action": "pay", "args": {"sum": 3}}
+    made, other = [
+        (await asker.command("request_decision", key=key, **question))["result"]["decision"] for key in ("a", "b")
+    ]
+    await decider.command("decide", decision=made, answer="approve")
+    await asker.command("await_decision", decision=made)
+    await asker.command("consume_decision", decision=made)
+    await asker.command("consume_decision", decision=made)
+    await asker.command("cancel_decision", decision=other)
+    await decider.command("decide", decision=other, answer="approve")
 
 
 async def _work(worker: WireClient, place: dict[str, Any]) -> None:

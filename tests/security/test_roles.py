@@ -23,6 +23,7 @@ KINDS = ("public", "private", "hardcoded", "system")
 OK, FORBIDDEN = "success", "FORBIDDEN"
 NO_CHANNEL, NO_ROOM, PROTECTED, NOT_IN = "CHANNEL_NOT_FOUND", "ROOM_NOT_FOUND", "CHANNEL_PROTECTED", "NOT_A_MEMBER"
 NO_STREAM, NO_CLAIM, NO_MESSAGE = "STREAM_NOT_FOUND", "CLAIM_NOT_FOUND", "MESSAGE_NOT_FOUND"
+NO_DECISION, PENDING = "DECISION_NOT_FOUND", "VALIDATION_ERROR"
 
 # For each action, the answers of anonymous, member, publisher and admin. The member's grants on the private room are to join,
 # to read history and to see who is there, the publisher's one more; neither has any on the rooms about the bus itself (system).
@@ -108,6 +109,29 @@ MATRIX: dict[str, dict[str, tuple[str, str, str, str]]] = {
     **{action: dict.fromkeys(KINDS, (FORBIDDEN, FORBIDDEN, FORBIDDEN, OK)) for action in ("retry_job", "discard_job")},
     # Nobody has another one's claim, wherever it is.
     **{action: dict.fromkeys(KINDS, (NO_CLAIM,) * 4) for action in ("renew", "done", "release", "reject")},
+    "request_decision": {
+        "public": EVERYBODY,
+        "private": (NO_CHANNEL, FORBIDDEN, OK, OK),
+        "hardcoded": EVERYBODY,
+        "system": (NO_CHANNEL, NO_CHANNEL, NO_CHANNEL, OK),
+    },
+    # Of a decision that an admin asks for there. Nobody decides its own.
+    "await_decision": {
+        "public": EVERYBODY,
+        "private": (NO_DECISION, OK, OK, OK),
+        "hardcoded": EVERYBODY,
+        "system": (NO_DECISION, NO_DECISION, NO_DECISION, OK),
+    },
+    **{
+        action: {
+            "public": (FORBIDDEN, FORBIDDEN, FORBIDDEN, own),
+            "private": (NO_DECISION, FORBIDDEN, FORBIDDEN, own),
+            "hardcoded": (FORBIDDEN, FORBIDDEN, FORBIDDEN, own),
+            "system": (NO_DECISION, NO_DECISION, NO_DECISION, own),
+        }
+        for action, own in (("decide", FORBIDDEN), ("consume_decision", PENDING), ("cancel_decision", OK))
+    },
+    "list_decisions": dict.fromkeys(KINDS, EVERYBODY),
     # The same for all, whatever it is asked about; what it shows is asserted below.
     "set_status": dict.fromkeys(KINDS, EVERYBODY),
     "list_clients": dict.fromkeys(KINDS, EVERYBODY),
@@ -200,6 +224,12 @@ async def act(client: WireClient, action: str, room: str, channel: str, admin: W
         await admin.publish(room=room, channel=f"work-{name}", ack=True)
         (job,) = (await admin.request("claim", room=room, channel=f"work-{name}"))["claims"]
         asked = {"claim": job["claim"] if client.registered["role"] != "admin" else f"{job['claim'][:-1]}_"}
+    elif action.endswith("decision") or action == "decide":
+        question = {"key": name, "title": "May it?", "action": "act"}
+        asked |= question
+        if action != "request_decision":
+            made = await admin.request("request_decision", room=room, channel=channel, **question)
+            asked = {"decision": made["decision"], **({"answer": "approve"} if action == "decide" else {})}
     elif action == "create_channel":
         asked["channel"] = f"new-{name}"
     elif action == "delete_channel" and not room.startswith(("science", "integriguard")):
