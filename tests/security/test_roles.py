@@ -225,7 +225,7 @@ async def act(client: WireClient, action: str, room: str, channel: str, admin: W
         (job,) = (await admin.request("claim", room=room, channel=f"work-{name}"))["claims"]
         asked = {"claim": job["claim"] if client.registered["role"] != "admin" else f"{job['claim'][:-1]}_"}
     elif action.endswith("decision") or action == "decide":
-        question = {"key": name, "title": "May it?", "action": "act"}
+        question: dict[str, Any] = {"key": name, "title": "May it?", "action": "act"}
         asked |= question
         if action != "request_decision":
             made = await admin.request("request_decision", room=room, channel=channel, **question)
