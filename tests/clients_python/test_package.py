@@ -15,13 +15,14 @@ from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 
 # One back end is enough: what is installed is the same, and the plugin's server always uses SQLite.
-pytestmark = pytest.mark.embedded
+# Wheels are built and installed in between, which takes a busy machine its time.
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 
 
 def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a program with nothing of the checkout in its environment."""
     clean = {key: value for key, value in clean_environment(env).items() if key != "PYTHONPATH" or "PYTHONPATH" in env}
-    return subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, timeout=200)
 
 
 @pytest.fixture(scope="session")

@@ -310,7 +310,7 @@ def check(world: World, frames: int) -> None:
     ("world", "frames"),
     [
         pytest.param(False, 120, id="python"),
-        pytest.param(True, 600, id="node", marks=pytest.mark.needs("node")),
+        pytest.param(True, 600, id="node", marks=[pytest.mark.needs("node"), pytest.mark.timeout(300)]),
         pytest.param(
             True, 100_000, id="many", marks=[pytest.mark.needs("node"), pytest.mark.chaos, pytest.mark.timeout(5400)]
         ),
