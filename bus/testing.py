@@ -43,6 +43,7 @@ from .handlers.rehearsal import run_handlers as run_handlers
 from .models import Message
 from .node import current
 from .node.upkeep.sigterm import SIGNALS
+from .protocol.errors import BusError, ErrorCode
 from .protocol.names import WHOLE, parse_address
 
 #: Seconds that ``expect`` waits by default.
@@ -281,6 +282,26 @@ def assert_published(
     found = Publications()
     yield found
     _judge(found, before, address, count, type, fields)
+
+
+@contextmanager
+def assert_refused(code: str) -> Iterator[BusError]:
+    """Assert that a gate refuses what the block publishes, with the ``code`` of its ``Refuse``.
+
+    The block calls ``publish`` with an ``actor``. Yields the error, whose ``message`` has the gate's text after the block. Raises
+    ``AssertionError`` if nothing was refused, or with another code; other errors pass.
+    """
+    found = BusError(ErrorCode.REFUSED)
+    try:
+        yield found
+    except BusError as problem:
+        if problem.code != ErrorCode.REFUSED:
+            raise
+        found.message, found.details = problem.message, problem.details
+        codes = [detail.get("code") for detail in problem.details]
+        assert codes == [code], f"refused with {codes[0]}, expected was {code}"
+        return
+    raise AssertionError(f"nothing was refused; {code} was expected")
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from django.db import Error as DatabaseError
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import autodiscover_modules, import_string
 
-from .. import handlers
+from .. import gates, handlers
 from ..conf.settings import LAYER_HINT, anonymous_allowed, config, in_memory_layer
 from ..conf.table import Config
 from . import project as host_checks
@@ -50,6 +50,7 @@ def register_checks() -> None:
     _register(check_sqlite, Tags.compatibility)
     _register(check_servers, Tags.compatibility)
     _register(check_apps, Tags.compatibility)
+    _register(check_gates, Tags.compatibility)
     _register(check_handlers, Tags.compatibility)
     for check in _OF_THE_PROJECT:
         _register(check, Tags.compatibility)
@@ -82,6 +83,7 @@ def before_serving() -> list[CheckMessage]:
         check_layer,
         check_sqlite,
         check_apps,
+        check_gates,
         *_OF_THE_PROJECT,
         check_application,
         check_urls,
@@ -97,7 +99,7 @@ def refuse_to_serve() -> None:
         return  # A running check imports the application. The other checks report their errors themselves.
     found = check_settings()
     if not found:
-        found = [message for check in (check_layer, check_sqlite, *_OF_THE_PROJECT) for message in check()]
+        found = [message for check in (check_layer, check_sqlite, check_gates, *_OF_THE_PROJECT) for message in check()]
     if wrong := [f"{message.msg} {message.hint}" for message in found if message.level >= ERROR]:
         raise ImproperlyConfigured("\n".join(wrong))
 
@@ -217,6 +219,19 @@ def check_apps(**_: Any) -> list[CheckMessage]:
         )
         for app, missing in what.items()
         if not apps.is_installed(app)
+    ]
+
+
+def check_gates(**_: Any) -> list[CheckMessage]:
+    """E015: a gate can never run, or would fail on each message."""
+    return [
+        Error(
+            f"The gate {gate.name} cannot run. {fault}",
+            hint='A gate is `@before("room:channel")` on a function (message, actor) in the module `gates` of an app.',
+            id="bus.E015",
+        )
+        for gate in gates.registered()
+        if (fault := gate.fault()) is not None
     ]
 
 
