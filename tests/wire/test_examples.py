@@ -100,6 +100,7 @@ async def test_the_example_is_true(
         text = re.sub(r'(?<=["+:])(ada|bob|carol|admin)(?=")', lambda match: name(match[0]), text)
         text = text.replace("RESUME_TOKEN", tokens.get(f"{who} token", ""))
         text = text.replace("YOUR_CLAIM", tokens.get(f"{who} claim", ""))
+        text = text.replace("YOUR_DECISION", tokens.get("decision", ""))
         return text.replace("EPOCH", tokens.get(f"{who} epoch", ""))
 
     assert steps
@@ -127,6 +128,8 @@ async def test_the_example_is_true(
             got = await _gets(people[who], json.loads(own(value, who)))
             for claimed in (got.get("result") or {}).get("claims", []):
                 tokens[f"{who} claim"] = claimed["claim"]
+            if (named := (got.get("result") or {}).get("decision")) is not None:
+                tokens["decision"] = named
 
 
 async def _gets(client: WireClient, expected: dict[str, Any]) -> dict[str, Any]:
