@@ -144,6 +144,28 @@ export declare class Message {
   readonly afterGap: boolean;
   /** The frame as it arrived. */
   readonly raw: JsonObject;
+  /** Of an amendment: the id of the message that it changes. `raw.do` says how. Null for any other message. */
+  readonly amends: string | null;
+  /** The newest edit, or null. */
+  readonly edited: AmendmentMark | null;
+  /** The deletion, or null. */
+  readonly deleted: AmendmentMark | null;
+  /** The client ids of each reaction. */
+  readonly reactions: Record<string, string[]>;
+  /** Whether the content was erased for good. */
+  readonly erased: boolean;
+  /**
+   * The message with its amendments up to here; of an amendment, the message that it changes. A subscription with `fold`
+   * knows it. It is null for an amendment of a message that did not come. Elsewhere it is the message itself.
+   */
+  readonly folded: Message | null;
+  /** Replace the text, or with an object the payload. See `Bus.edit`. */
+  edit(content: string | JsonObject): Promise<Receipt>;
+  /** Delete this message for its readers. See `Bus.delete`. */
+  delete(): Promise<Receipt>;
+  react(reaction: string): Promise<Receipt>;
+  /** Take the own reaction back. */
+  unreact(reaction: string): Promise<Receipt>;
 
   /** Whether the sender waits for a reply: see `bus.reply`. */
   readonly question: boolean;
@@ -260,8 +282,43 @@ export interface Page {
   next: number | string | null;
 }
 
+/** Which amendment changed a message, when, and whose it is. */
+export interface AmendmentMark {
+  seq: number;
+  at: string;
+  by: string;
+}
+
+/** What can be amended: a message, the receipt of one, or its address and id. */
+export type Amended = Message | Receipt | { address: string; id: string };
+
+export interface AmendOptions {
+  /** An id of your own. A repeat with the same id changes nothing. */
+  id?: string;
+  /** Milliseconds to wait for the answer. */
+  timeout?: number;
+}
+
+/** A message with its amendments, which are frames in any order. */
+export declare function fold(frame: JsonObject, amendments: Iterable<JsonObject>): JsonObject;
+
+/** The messages of channels as they stand now. Hand every received message to `take`. */
+export declare class Fold {
+  /** `keep` is the number of messages that it remembers. 10,000 by default. */
+  constructor(options?: { keep?: number });
+  readonly keep: number;
+  /** The remembered messages as they stand now, in the order in which they came. */
+  readonly messages: Message[];
+  /** The message as it stands now, or for an amendment the message that it changes. Null if that is not remembered. */
+  take(message: Message): Message | null;
+}
+
 export interface SubscribeOptions {
   since?: Since;
+  /** Begin with so many of the newest messages, at most 100. They come with the answer to the join. Not with `since`. */
+  last?: number | null;
+  /** Let `message.folded` show each message with its amendments. It implies `echo`. */
+  fold?: boolean;
   /** Move the mark behind each message when the next one is asked for. A listener is waited for. */
   autoMark?: boolean;
   /** Also deliver this client's own messages. */
@@ -304,6 +361,26 @@ export declare class Subscription implements AsyncIterableIterator<Message> {
   next(): Promise<IteratorResult<Message, undefined>>;
   return(value?: undefined): Promise<IteratorResult<Message, undefined>>;
   [Symbol.asyncIterator](): this;
+}
+
+export interface FollowOptions {
+  /** The `positions` of an earlier subscription to the room. */
+  since?: Record<string, Position>;
+  echo?: boolean;
+  presence?: boolean;
+  parts?: boolean;
+  fold?: boolean;
+  buffer?: number;
+}
+
+/** Messages of all channels of a room, each exactly once and in the order of its channel. */
+export declare class RoomSubscription extends Subscription {
+  /** Whether the room has more channels than one connection may follow. */
+  readonly truncated: boolean;
+  /** The names of the channels that are followed now. `*` is the log of the whole room. */
+  readonly channels: string[];
+  /** The places behind the last messages that were handed out, by the name of the channel. */
+  readonly positions: Record<string, Position>;
 }
 
 export interface PublishOptions {
@@ -603,7 +680,7 @@ export interface Status {
 export interface ChannelRow {
   room: string;
   channel: string;
-  participants: number;
+  participants: number | null;
   description: string;
   created_at: string;
   created_by: string;
@@ -634,7 +711,7 @@ export interface ChannelInfo {
   room: string;
   channel: string;
   participants: Participant[];
-  participant_count: number;
+  participant_count: number | null;
   metadata: JsonObject;
   epoch: string;
   seq: number;
@@ -644,7 +721,7 @@ export interface Joined {
   room: string;
   channel: string;
   created: boolean;
-  participants: number;
+  participants: number | null;
   epoch: string;
   seq: number;
   recovered: boolean | null;
@@ -654,6 +731,8 @@ export interface Joined {
   first_seq?: number;
   /** With `since: "mark"`: the mark. */
   mark?: number;
+  /** With `last`: the newest messages as they were sent; null without the right to history. */
+  messages?: JsonObject[] | null;
 }
 
 export interface CommandDescription {
@@ -729,6 +808,23 @@ export declare class Bus {
     callback: (text: string, delta: any, message: Message) => unknown,
   ): Promise<StreamState | null>;
   private(to: string | string[], message?: unknown, options?: PublishOptions): Promise<Receipt>;
+  /** Follow all channels of a room that this client may join, also those to come. Nobody sees it there. */
+  follow(room: string, listener: Listener): RoomSubscription;
+  follow(room: string, options?: FollowOptions, listener?: Listener | null): RoomSubscription;
+  /** Replace the text of a message, with an object its payload, or with `payload` too both. */
+  edit(
+    message: Amended,
+    content: string | JsonObject,
+    options?: AmendOptions & { payload?: JsonObject },
+  ): Promise<Receipt>;
+  /** Delete a message for its readers. */
+  delete(message: Amended, options?: AmendOptions): Promise<Receipt>;
+  /** React to a message, with an emoji or another short text. */
+  react(message: Amended, reaction: string, options?: AmendOptions): Promise<Receipt>;
+  /** Take the own reaction back. */
+  unreact(message: Amended, reaction: string, options?: AmendOptions): Promise<Receipt>;
+  /** Erase what a message and its amendments say, for good (managers only). */
+  eraseMessage(address: string, seq: number): Promise<JsonObject>;
   subscribe(address: string, listener: Listener): Subscription;
   subscribe(address: string, options?: SubscribeOptions, listener?: Listener | null): Subscription;
   inbox(listener: Listener): Subscription;

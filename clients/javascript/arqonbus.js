@@ -1051,192 +1051,6 @@ class Connection {
   }
 }
 
-// --- line.js ---
-
-class Line {
-  constructor() {
-    this.link = null;
-    this.up = false;
-    this.failure = null;
-    this.waiters = new Set();
-  }
-
-  get connected() {
-    return this.up && !this.failure;
-  }
-
-  async whenUp() {
-    while (!this.up && !this.failure) await this.change();
-    if (this.failure) throw this.failure;
-  }
-
-  change(waiting = {}) {
-    return new Promise((resolve) => {
-      this.waiters.add(resolve);
-      waiting.forget = () => {
-        this.waiters.delete(resolve);
-        resolve();
-      };
-    });
-  }
-
-  wakeAll() {
-    for (const wake of this.waiters) wake();
-    this.waiters.clear();
-  }
-}
-
-// --- positions.js ---
-
-const MARK = "mark";
-
-const isPosition = (value) =>
-  typeof value === "object" && value !== null && "seq" in value && typeof value.seq === "number";
-
-const placeIn = (row, seq = row.seq) => ({ seq, epoch: row.epoch || null });
-
-const isAnotherLog = (before, after) => Boolean(before.epoch && after.epoch && before.epoch !== after.epoch);
-
-const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s?(Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
-
-function isoTime(text) {
-  const [whole, day, clock = "00:00:00", zone = "Z"] = ISO_TIME.exec(String(text).trim()) ?? [];
-  if (!whole) return null;
-  const [, sign, hours, minutes = "00"] = /^([+-])(\d\d):?(\d\d)?$/.exec(zone) ?? [];
-  const time = `${day}T${clock.replace(",", ".")}${sign ? `${sign}${hours}:${minutes}` : "Z"}`;
-  return Number.isNaN(Date.parse(time)) ? null : time;
-}
-
-function sinceTime(since) {
-  const time = since instanceof Date ? (Number.isNaN(since.getTime()) ? null : since.toISOString()) : isoTime(since);
-  if (time === null) throw new RangeError(`${JSON.stringify(since)} is not an ISO time.`);
-  return time;
-}
-
-// --- logs.js ---
-
-const resumedPlace = (row, asked) => placeIn(row, row.recovered === false ? Number(row.first_seq) - 1 : asked);
-
-class Logs {
-  constructor(onDropped = () => {}) {
-    this.onDropped = onDropped;
-    this.places = new Map();
-    this.live = new Set();
-    this.first = new Map();
-    this.byAddress = new Map();
-    this.all = new Set();
-  }
-
-  add(subscription) {
-    const { address } = subscription;
-    const others = this.byAddress.get(address) ?? new Set();
-    this.byAddress.set(address, others.add(subscription));
-    this.all.add(subscription);
-    for (const log of [`${subscription.room}:${ALL}`, `${ALL}:${ALL}`]) {
-      const place = this.places.get(log);
-      if (log !== address && place && this.live.has(log) && subscription._receives(log)) {
-        subscription._startAt(log, place);
-      }
-    }
-  }
-
-  remove(subscription) {
-    this.all.delete(subscription);
-    const others = this.byAddress.get(subscription.address);
-    others?.delete(subscription);
-    if (others && !others.size) this.byAddress.delete(subscription.address);
-  }
-
-  subscriptionsOf(address) {
-    return [...(this.byAddress.get(address) ?? [])];
-  }
-
-  receivers(address) {
-    if (address.endsWith(`:${ALL}`)) return [...this.all].filter((each) => each._receives(address));
-    return this.byAddress.get(address) ?? [];
-  }
-
-  continueAt(address, place, lost = false) {
-    const silent = !this.live.has(address);
-    this.places.set(address, place);
-    this.live.add(address);
-    for (const subscription of this.receivers(address)) subscription._continueAt(address, place, { lost, silent });
-  }
-
-  learn(address, place) {
-    const before = this.places.get(address);
-    if (!before || !this.live.has(address) || isAnotherLog(before, place)) this.continueAt(address, place);
-  }
-
-  joined(address, answer, since, own) {
-    if (since === null) this.learn(address, placeIn(answer));
-    else this.continueAt(address, resumedPlace(answer, since.seq), answer.recovered === false && own);
-    for (const [log, row] of Object.entries(answer.positions ?? {})) {
-      if (log !== address) this.learn(log, placeIn(row));
-    }
-  }
-
-  registered(channels, asked, wanted) {
-    this.live.clear();
-    for (const [address, row] of Object.entries(channels)) {
-      const before = asked[address];
-      const lost = row.recovered === false;
-      if (lost) this.first.set(address, Number(row.first_seq));
-      if (before === undefined) this.continueAt(address, placeIn(row));
-      else this.continueAt(address, resumedPlace(row, before.seq), lost);
-    }
-    for (const address of [...this.places.keys()]) {
-      if (!this.live.has(address) && !this.#returns(address, wanted)) this.#drop(address);
-    }
-  }
-
-  positions(wanted) {
-    const positions = {};
-    for (const [address, { seq, epoch }] of this.places) {
-      if (this.#returns(address, wanted)) positions[address] = { epoch: epoch ?? "", seq };
-    }
-    return positions;
-  }
-
-  #returns(address, wanted) {
-    const [room] = splitAddress(address);
-    if (isJoinable(address)) return wanted.has(address);
-    if (room === INBOX_ROOM || room === ALL || [...this.receivers(address)].length > 0) return true;
-    return [...wanted].some((each) => each.startsWith(`${room}:`));
-  }
-
-  advance(address, seq) {
-    const place = this.places.get(address);
-    if (place && seq <= place.seq) return;
-    this.places.set(address, { seq, epoch: place?.epoch ?? null });
-    this.live.add(address);
-  }
-
-  startOf(address, since) {
-    const place = this.places.get(address);
-    if (!place) return { place: { seq: since.seq, epoch: since.epoch ?? null }, lost: false };
-    const first = this.first.get(address) ?? 1;
-    const chosen = since.seq <= 0 || since.epoch === null || since.epoch === undefined;
-    const another = !chosen && since.epoch !== place.epoch;
-    const beyond = address.startsWith(`${INBOX_ROOM}:`) && since.seq > place.seq;
-    const lost = another || beyond || since.seq < first - 1;
-    return { place: { seq: lost ? first - 1 : since.seq, epoch: place.epoch }, lost };
-  }
-
-  forget(address, members) {
-    this.#drop(address);
-    const [room] = splitAddress(address);
-    if (![...members].some((other) => other.startsWith(`${room}:`))) this.#drop(`${room}:${ALL}`);
-  }
-
-  #drop(address) {
-    this.places.delete(address);
-    this.live.delete(address);
-    this.first.delete(address);
-    this.onDropped(address);
-  }
-}
-
 // --- pacing.js ---
 
 class Backoff {
@@ -1333,541 +1147,31 @@ class KeyedQueue {
   }
 }
 
-// --- memberships.js ---
+// --- positions.js ---
 
-class Memberships {
-  #queue = new KeyedQueue();
+const MARK = "mark";
 
-  constructor({ line, connection, requests, commands, logs, marks }, onError) {
-    this.line = line;
-    this.connection = connection;
-    this.requests = requests;
-    this.commands = commands;
-    this.logs = logs;
-    this.marks = marks;
-    this.onError = onError;
-    this.kept = new Map();
-    this.quiet = new Set();
-    this.members = new Set();
-    this.opening = new Map();
-  }
+const isPosition = (value) =>
+  typeof value === "object" && value !== null && "seq" in value && typeof value.seq === "number";
 
-  wanted() {
-    const addresses = [...this.kept.keys(), ...this.logs.byAddress.keys(), ...this.opening.keys()];
-    return new Set(addresses.filter((address) => isJoinable(address) && this.#isNeeded(address)));
-  }
+const placeIn = (row, seq = row.seq) => ({ seq, epoch: row.epoch || null });
 
-  #isNeeded(address) {
-    return this.#isUsed(address) || [...(this.opening.get(address) ?? [])].some((each) => !each.closed);
-  }
+const isAnotherLog = (before, after) => Boolean(before.epoch && after.epoch && before.epoch !== after.epoch);
 
-  #isUsed(address) {
-    return this.kept.has(address) || this.logs.byAddress.has(address);
-  }
+const ISO_TIME = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s?(Z|[+-]\d\d(?::?\d\d)?)?)?$/i;
 
-  #wantsParts(address) {
-    const readers = [...this.logs.subscriptionsOf(address), ...(this.opening.get(address) ?? [])];
-    return this.kept.get(address) === true || readers.some((each) => each.parts && !each.closed);
-  }
-
-  join(address, { parts = true } = {}) {
-    return this.#queue.run(address, async () => {
-      const joined = await this.#join(address, null, { parts: parts || this.#wantsParts(address) });
-      this.kept.set(address, parts);
-      return joined;
-    });
-  }
-
-  leave(address) {
-    this.kept.delete(address);
-    return this.#queue.run(address, async () => {
-      const channels = await this.#leave(address);
-      for (const subscription of this.logs.subscriptionsOf(address)) {
-        subscription._finish();
-        this.logs.remove(subscription);
-      }
-      return channels;
-    });
-  }
-
-  async #leave(address) {
-    const result = await this.requests.command("leave_channel", { channel: address });
-    this.#forget(address);
-    return result.channels;
-  }
-
-  async #join(address, since, { own = false, parts = this.#wantsParts(address), onJoined = null } = {}) {
-    const parameters = { channel: address };
-    if (!parts) parameters.parts = false;
-    if (since === MARK) parameters.since = MARK;
-    else if (since) {
-      parameters.since = since.seq;
-      if (typeof since.epoch === "string") parameters.epoch = since.epoch;
-      else if (own && since.seq > 0) parameters.epoch = "";
-    }
-    const onAnswer = ({ result }) => {
-      this.members.add(address);
-      if (parts) this.quiet.delete(address);
-      else this.quiet.add(address);
-      if (since === MARK) this.#marked(address, result);
-      this.logs.joined(address, result, since === MARK ? { seq: result.mark } : since, own);
-      onJoined?.(result);
-    };
-    const frame = { type: "command", id: newId(), command: "join_channel", parameters };
-    try {
-      return (await this.requests.request(frame, { repeat: true, onAnswer })).result;
-    } catch (problem) {
-      if (problem instanceof TimedOut) this.members.add(address);
-      throw problem;
-    }
-  }
-
-  #marked(address, result) {
-    result.mark ??= result.seq;
-    this.marks.learn(address, placeIn(result, result.recovered === false ? 0 : result.mark));
-  }
-
-  async #leaveUnused(address) {
-    if (!isJoinable(address) || this.#isNeeded(address) || !this.members.has(address)) return;
-    await this.#queue.run(address, async () => {
-      if (this.#isNeeded(address) || !this.members.has(address) || address === this.connection.address) return;
-      if (!this.line.connected) return;
-      try {
-        await this.#leave(address);
-      } catch (problem) {
-        if (!(problem instanceof ArqonBusError)) throw problem;
-      }
-    });
-  }
-
-  #forget(address) {
-    this.members.delete(address);
-    this.logs.forget(address, this.members);
-  }
-
-  ended(address, error) {
-    const kept = this.kept.delete(address);
-    this.#forget(address);
-    for (const subscription of this.logs.subscriptionsOf(address)) {
-      subscription._fail(error);
-      this.logs.remove(subscription);
-    }
-    if (kept) this.onError(error);
-  }
-
-  registered(channels, asked) {
-    this.members = new Set(Object.keys(channels).filter(isJoinable));
-    this.quiet.clear();
-    this.logs.registered(channels, asked, this.wanted());
-  }
-
-  reconcile() {
-    for (const address of new Set([...this.kept.keys(), ...this.logs.byAddress.keys()])) {
-      if (!isJoinable(address)) continue;
-      if (!this.members.has(address)) this.#queue.run(address, () => this.#rejoin(address)).catch(report);
-      else if (!this.#wantsParts(address)) this.#queue.run(address, () => this.#hush(address)).catch(report);
-    }
-    for (const address of this.members) this.#leaveUnused(address).catch(report);
-  }
-
-  async #hush(address) {
-    if (this.quiet.has(address) || this.#wantsParts(address) || !this.#isUsed(address)) return;
-    try {
-      await this.#join(address, null, { parts: false });
-    } catch (problem) {
-      if (!(problem instanceof ArqonBusError)) throw problem;
-    }
-  }
-
-  async #rejoin(address) {
-    const { connection, line } = this;
-    const { connections } = connection;
-    const delay = new Backoff();
-    const isMissing = () => this.#isUsed(address) && !this.members.has(address);
-    while (line.connected && connections === connection.connections && isMissing()) {
-      try {
-        await this.#join(address, this.logs.places.get(address) ?? null, { own: true });
-      } catch (problem) {
-        if (isTransient(problem)) {
-          this.members.delete(address);
-          await sleep(delay.pause((problem).retryAfter ?? null));
-        } else if (problem instanceof ServerError) this.ended(address, problem);
-        else return; // The next connection tries it again.
-      }
-    }
-  }
-
-  async attach(subscription) {
-    const { address } = subscription;
-    const opening = this.opening.get(address) ?? new Set();
-    this.opening.set(address, opening.add(subscription));
-    try {
-      await this.line.whenUp();
-      if (subscription.joinable) await this.#queue.run(address, () => this.#enter(subscription));
-      else await this.#startWithoutJoin(subscription);
-    } finally {
-      opening.delete(subscription);
-      if (!opening.size) this.opening.delete(address);
-      this.#leaveUnused(address).catch(report);
-    }
-  }
-
-  async detach(subscription) {
-    this.logs.remove(subscription);
-    await this.#leaveUnused(subscription.address);
-  }
-
-  async #enter(subscription) {
-    if (subscription.closed) return;
-    const { address } = subscription;
-    const marked = subscription.since === MARK;
-    const since = marked ? MARK : await this.#positionOf(address, subscription.since);
-    if (subscription.closed) return;
-    const onJoined = (result) => {
-      if (subscription.closed) return;
-      const seq = since === MARK ? Number(result.mark) : since?.seq;
-      if (seq === undefined) subscription._startAt(address, placeIn(result));
-      else subscription._startAt(address, resumedPlace(result, seq), result.recovered === false && seq > 0);
-      this.logs.add(subscription);
-    };
-    await this.#join(address, since, { onJoined });
-  }
-
-  async #startWithoutJoin(subscription) {
-    const { address } = subscription;
-    const marked = subscription.since === MARK;
-    const since = marked ? await this.#markOf(address) : await this.#positionOf(address, subscription.since);
-    if (subscription.closed) return;
-    const current = this.logs.places.get(address);
-    if (since) {
-      const { place, lost } = this.logs.startOf(address, since);
-      subscription._startAt(address, place, lost);
-      subscription._catchUpTo(address, current?.seq ?? 0);
-    } else if (current) subscription._startAt(address, current);
-    this.logs.add(subscription);
-  }
-
-  async #markOf(address) {
-    const place = this.logs.places.get(address) ?? { seq: 0, epoch: null };
-    const mark = this.marks.get(address);
-    if (mark && !isAnotherLog(mark, place)) return mark;
-    if (mark) return { ...mark, seq: Math.max(1, mark.seq) };
-    const parameters = { channel: address, seq: place.seq, begin: true };
-    this.marks.learn(address, await this.commands.command("mark", parameters, { repeat: true }));
-    return this.#markOf(address);
-  }
-
-  async #positionOf(address, since) {
-    if (since === null || since === undefined || isPosition(since)) return since ?? null;
-    if (typeof since === "number") return { seq: since, epoch: null };
-    const after = sinceTime(since);
-    try {
-      const head = await this.#headOf(address);
-      const page = await this.commands.historyPage(address, { after, limit: 1, fold: false });
-      const first = page.messages[0]?.seq ?? null;
-      return { seq: first === null ? head : Math.min(head, first - 1), epoch: null };
-    } catch (problem) {
-      if (problem instanceof ServerError && problem.number === 404) return { seq: 0, epoch: null };
-      throw problem;
-    }
-  }
-
-  async #headOf(address) {
-    if (isJoinable(address)) return (await this.commands.channelInfo(address)).seq;
-    return this.logs.places.get(address)?.seq ?? 0;
-  }
+function isoTime(text) {
+  const [whole, day, clock = "00:00:00", zone = "Z"] = ISO_TIME.exec(String(text).trim()) ?? [];
+  if (!whole) return null;
+  const [, sign, hours, minutes = "00"] = /^([+-])(\d\d):?(\d\d)?$/.exec(zone) ?? [];
+  const time = `${day}T${clock.replace(",", ".")}${sign ? `${sign}${hours}:${minutes}` : "Z"}`;
+  return Number.isNaN(Date.parse(time)) ? null : time;
 }
 
-// --- message.js ---
-
-const objectOr = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
-
-class Message {
-  constructor(frame, afterGap = false, growth = Growth.in(frame)) {
-    const end = isStreamEnd(frame);
-    this._growth = growth;
-    this.id = String((end ? frame.of : frame.id) ?? "");
-    this.type = end ? "event" : String(frame.type ?? "event");
-    this.late = end || frame.late === true;
-    this.room = String(frame.room ?? "");
-    this.channel = String(frame.channel ?? "");
-    this.sender = String(frame.from ?? "");
-    this.seq = Number.isInteger(frame.seq) ? frame.seq : null;
-    this.payload = end ? {} : objectOr(frame.payload);
-    this.content = frame.message ?? null;
-    this.metadata = objectOr(frame.metadata);
-    this.afterGap = afterGap;
-    this.raw = frame;
-    this._mark = null;
-  }
-
-  async mark() {
-    if (!this._mark || this.seq === null) throw new TypeError("Only a message of a log of this bus can be marked.");
-    return this._mark(this.address, this.seq);
-  }
-
-  get timestamp() {
-    const time = isoTime(this.raw.timestamp);
-    return time === null ? null : new Date(time);
-  }
-
-  get text() {
-    if (this._growth) return this._growth.text;
-    if (typeof this.content === "string") return this.content;
-    return typeof this.payload.message === "string" ? this.payload.message : "";
-  }
-
-  get address() {
-    return `${this.room}:${this.channel}`;
-  }
-
-  get event() {
-    return this.type === "system" && typeof this.payload.event === "string" ? this.payload.event : null;
-  }
-
-  get unreadable() {
-    return this.raw.unreadable === true;
-  }
-
-  get private() {
-    return this.room === INBOX_ROOM;
-  }
-
-  get question() {
-    return typeof this.raw.reply_to === "string" && objectOr(this.raw.ask) === this.raw.ask;
-  }
-
-  get replyTo() {
-    return this.question ? String(this.raw.reply_to) : null;
-  }
-
-  get correlation() {
-    return typeof this.raw.correlation === "string" ? this.raw.correlation : null;
-  }
-
-  get error() {
-    return this.type === "reply" && typeof this.raw.error === "string" ? this.raw.error : null;
-  }
-
-  get state() {
-    return this._growth && this._growth.state;
-  }
-
-  get mode() {
-    return this._growth && this._growth.mode;
-  }
-
-  get parts() {
-    return this._growth ? this._growth.parts : [];
-  }
-
-  get have() {
-    return this._growth ? this._growth.have : 0;
-  }
-
-  get endPayload() {
-    return this._growth && this._growth.endPayload;
-  }
-
-  get endSeq() {
-    return this._growth && this._growth.endSeq;
-  }
-
-  get untaken() {
-    return this._growth ? this._growth.untaken : [];
-  }
-
-  get steer() {
-    return typeof this.raw.steer === "string" ? this.raw.steer : null;
-  }
-
-  get ended() {
-    return this._growth ? this._growth.ended() : Promise.resolve(null);
-  }
-
-  async *deltas() {
-    if (this._growth) yield* this._growth.deltas();
-    else if (this.text) yield this.text;
-  }
-}
-
-// --- requests.js ---
-
-const HIGH_WATER = 1024 * 1024;
-
-class Requests {
-  #pending = new Map();
-  #pacer = new Pacer();
-  #limits = {};
-  #repeating = false;
-
-  constructor(line, timeout, onError) {
-    this.line = line;
-    this.timeout = timeout;
-    this.onError = onError;
-  }
-
-  setLimits(limits) {
-    this.#pacer.limit(limits.frames_per_second);
-    this.#limits = { bytes: limits.frame_bytes ?? 0, depth: limits.depth ?? 0 };
-  }
-
-  async command(name, parameters = {}, { repeat = false, timeout = undefined, id = newId() } = {}) {
-    const answer = await this.request({ type: "command", id, command: name, parameters }, { repeat, timeout });
-    return answer.result;
-  }
-
-  async request(frame, { repeat, timeout = this.timeout, onAnswer = null }) {
-    const text = this.encode(frame);
-    const delay = new Backoff();
-    const until = performance.now() + timeout;
-    for (;;) {
-      try {
-        return await this.#once(frame.id, text, repeat, onAnswer, until);
-      } catch (problem) {
-        const pause = delay.pause((problem).retryAfter ?? null);
-        if (!repeat || !isBusy(problem) || performance.now() + pause >= until) throw problem;
-        await sleep(pause);
-      }
-    }
-  }
-
-  #once(id, text, repeat, onAnswer, until) {
-    return new Promise((resolve, reject) => {
-      if (this.#pending.has(id)) throw new RangeError(`A request with the id ${id} is waiting for its answer already.`);
-      const settled = (finish) => (value) => {
-        clearTimeout(timer);
-        pending.forget?.();
-        if (this.#pending.get(id) === pending) this.#pending.delete(id);
-        pending.done = true;
-        finish(value);
-      };
-      const pending = {
-        ...{ id, text, repeat, onAnswer, sent: false, done: false },
-        resolve: settled(resolve),
-        reject: settled(reject),
-      };
-      const late = () => pending.reject(new TimedOut("The server did not answer in time."));
-      const timer = setTimeout(late, Math.max(0, until - performance.now()));
-      this.#pending.set(id, pending);
-      this.#dispatch(pending).catch(pending.reject);
-    });
-  }
-
-  send(text, timeout = this.timeout) {
-    return new Promise((resolve, reject) => {
-      const sending = { text, sent: false, done: false };
-      const settled = (finish) => (value) => {
-        clearTimeout(timer);
-        sending.done = true;
-        sending.forget?.();
-        finish(value);
-      };
-      const fail = settled(reject);
-      const timer = setTimeout(() => fail(new TimedOut("There was no connection in time.")), timeout);
-      this.#dispatch(sending).then(settled(resolve), fail);
-    });
-  }
-
-  encode(frame) {
-    if (this.line.failure) throw this.line.failure;
-    let text;
-    try {
-      text = typeof frame === "string" ? frame : JSON.stringify(frame);
-    } catch (problem) {
-      if (problem instanceof RangeError) throw tooDeep(this.#limits.depth);
-      throw problem;
-    }
-    const fault = frameFault(text, this.#limits, typeof frame === "string" ? rewriteJson(text) : text);
-    if (fault) throw fault;
-    return text;
-  }
-
-  async #dispatch(pending) {
-    while (!pending.sent && !pending.done) {
-      if (this.line.failure) throw this.line.failure;
-      if (!this.line.up) {
-        await this.line.change(pending);
-        continue;
-      }
-      await this.#turn();
-      const { link } = this.line;
-      if (!link || !this.line.up || pending.sent || pending.done) continue;
-      if (pending.repeat) pending.sent = true;
-      pending.sent = link.send(pending.text) || pending.sent;
-      if (!pending.sent) await link.ended;
-    }
-  }
-
-  async #turn() {
-    await this.#pacer.turn();
-    while (this.line.link && this.line.link.socket.bufferedAmount > HIGH_WATER) await sleep(10);
-  }
-
-  answered(frame) {
-    const failed = frame.type === "error" || frame.status === "error";
-    if (frame.request_id != null) this.#settle(frame, failed);
-    else if (failed) this.#refused(refusal(frame.error));
-  }
-
-  #settle(frame, failed) {
-    const pending = this.#pending.get(String(frame.request_id));
-    if (!pending) return;
-    if (failed && pending.repeat && frame.error?.code === "RESTARTING") return;
-    if (failed) pending.reject(refusal(frame.error));
-    else {
-      pending.onAnswer?.(frame);
-      pending.resolve(frame);
-    }
-  }
-
-  #refused(problem) {
-    if (problem.code === "RATE_LIMITED") {
-      this.#pacer.hold(problem.retryAfter ?? 1_000);
-      if (this.line.link && !this.#repeating) this.#repeatUnanswered(this.line.link);
-    }
-    this.onError(problem);
-  }
-
-  async #repeatUnanswered(link) {
-    this.#repeating = true;
-    await this.#pacer.turn();
-    this.#repeating = false;
-    for (const pending of this.#repeatable().filter((each) => each.sent)) {
-      await this.#pacer.turn();
-      if (this.#pending.get(pending.id) === pending && !link.send(pending.text)) return;
-    }
-  }
-
-  #repeatable() {
-    return [...this.#pending.values()].filter((each) => each.repeat);
-  }
-
-  async sendAgain(link) {
-    for (const pending of this.#repeatable()) {
-      const fault = frameFault(pending.text, this.#limits);
-      if (fault) {
-        pending.reject(fault);
-        continue;
-      }
-      await this.#pacer.turn();
-      if (!link.send(pending.text)) return false;
-      pending.sent = true;
-    }
-    return true;
-  }
-
-  connectionLost() {
-    for (const pending of [...this.#pending.values()]) {
-      if (pending.sent && !pending.repeat) {
-        pending.reject(new ConnectionLost("The connection was lost before the answer came."));
-      }
-    }
-  }
-
-  fail(error) {
-    for (const pending of [...this.#pending.values()]) pending.reject(error);
-  }
+function sinceTime(since) {
+  const time = since instanceof Date ? (Number.isNaN(since.getTime()) ? null : since.toISOString()) : isoTime(since);
+  if (time === null) throw new RangeError(`${JSON.stringify(since)} is not an ISO time.`);
+  return time;
 }
 
 // --- catch-up.js ---
@@ -1940,6 +1244,283 @@ class Cursor {
     this.last = seq;
     this.lagging = false;
     this.gap = true;
+  }
+}
+
+// --- message.js ---
+
+const objectOr = (value) => (value !== null && typeof value === "object" && !Array.isArray(value) ? value : {});
+
+class Message {
+  constructor(frame, afterGap = false, growth = Growth.in(frame)) {
+    const end = isStreamEnd(frame);
+    this._growth = growth;
+    this.id = String((end ? frame.of : frame.id) ?? "");
+    this.type = end ? "event" : String(frame.type ?? "event");
+    this.late = end || frame.late === true;
+    this.room = String(frame.room ?? "");
+    this.channel = String(frame.channel ?? "");
+    this.sender = String(frame.from ?? "");
+    this.seq = Number.isInteger(frame.seq) ? frame.seq : null;
+    this.payload = end ? {} : objectOr(frame.payload);
+    this.content = frame.message ?? null;
+    this.metadata = objectOr(frame.metadata);
+    this.afterGap = afterGap;
+    this.raw = frame;
+    this._mark = null;
+    this._bus = null;
+    this._folded = undefined;
+  }
+
+  async mark() {
+    if (!this._mark || this.seq === null) throw new TypeError("Only a message of a log of this bus can be marked.");
+    return this._mark(this.address, this.seq);
+  }
+
+  get timestamp() {
+    const time = isoTime(this.raw.timestamp);
+    return time === null ? null : new Date(time);
+  }
+
+  get text() {
+    if (this._growth) return this._growth.text;
+    if (typeof this.content === "string") return this.content;
+    return typeof this.payload.message === "string" ? this.payload.message : "";
+  }
+
+  get address() {
+    return `${this.room}:${this.channel}`;
+  }
+
+  get event() {
+    return this.type === "system" && typeof this.payload.event === "string" ? this.payload.event : null;
+  }
+
+  get unreadable() {
+    return this.raw.unreadable === true;
+  }
+
+  get private() {
+    return this.room === INBOX_ROOM;
+  }
+
+  get amends() {
+    const amends = this.type === "amend" && typeof this.raw.of === "string" && Number.isInteger(this.raw.of_seq);
+    return amends ? String(this.raw.of) : null;
+  }
+
+  get edited() {
+    return objectOr(this.raw.edited) === this.raw.edited ? this.raw.edited : null;
+  }
+
+  get deleted() {
+    return objectOr(this.raw.deleted) === this.raw.deleted ? this.raw.deleted : null;
+  }
+
+  get reactions() {
+    return (objectOr(this.raw.reactions));
+  }
+
+  get erased() {
+    return this.raw.erased === true;
+  }
+
+  get folded() {
+    if (this._folded !== undefined) return this._folded;
+    return this.amends === null ? this : null;
+  }
+
+  async edit(content) {
+    return this.#owner.edit(this, content);
+  }
+
+  async delete() {
+    return this.#owner.delete(this);
+  }
+
+  async react(reaction) {
+    return this.#owner.react(this, reaction);
+  }
+
+  async unreact(reaction) {
+    return this.#owner.unreact(this, reaction);
+  }
+
+  get #owner() {
+    if (!this._bus) throw new TypeError("This message was not received by a bus. Use the methods of the bus.");
+    return this._bus;
+  }
+
+  get question() {
+    return typeof this.raw.reply_to === "string" && objectOr(this.raw.ask) === this.raw.ask;
+  }
+
+  get replyTo() {
+    return this.question ? String(this.raw.reply_to) : null;
+  }
+
+  get correlation() {
+    return typeof this.raw.correlation === "string" ? this.raw.correlation : null;
+  }
+
+  get error() {
+    return this.type === "reply" && typeof this.raw.error === "string" ? this.raw.error : null;
+  }
+
+  get state() {
+    return this._growth && this._growth.state;
+  }
+
+  get mode() {
+    return this._growth && this._growth.mode;
+  }
+
+  get parts() {
+    return this._growth ? this._growth.parts : [];
+  }
+
+  get have() {
+    return this._growth ? this._growth.have : 0;
+  }
+
+  get endPayload() {
+    return this._growth && this._growth.endPayload;
+  }
+
+  get endSeq() {
+    return this._growth && this._growth.endSeq;
+  }
+
+  get untaken() {
+    return this._growth ? this._growth.untaken : [];
+  }
+
+  get steer() {
+    return typeof this.raw.steer === "string" ? this.raw.steer : null;
+  }
+
+  get ended() {
+    return this._growth ? this._growth.ended() : Promise.resolve(null);
+  }
+
+  async *deltas() {
+    if (this._growth) yield* this._growth.deltas();
+    else if (this.text) yield this.text;
+  }
+}
+
+// --- folding.js ---
+
+const DOES = ["edit", "delete", "react", "unreact"];
+const MOST_REMEMBERED = 10_000;
+const CONTENT = ["message", "metadata", "parts", "end_payload", "eventType", "source"];
+
+const isAmendment = (frame) =>
+  frame.type === "amend" && Number.isInteger(frame.of_seq) && DOES.includes(frame.do) && Number.isInteger(frame.seq);
+
+const markOf = ({ seq, timestamp = "", from = "" }) => ({ seq, at: timestamp, by: from });
+
+function isEqual(one, other) {
+  if (one === other) return true;
+  if (typeof one !== "object" || typeof other !== "object" || one === null || other === null) return false;
+  const keys = Object.keys(one);
+  if (Array.isArray(one) !== Array.isArray(other) || keys.length !== Object.keys(other).length) return false;
+  return keys.every((key) => Object.hasOwn(other, key) && isEqual(one[key], other[key]));
+}
+
+function twinOf(frame) {
+  const payload = frame.payload ?? {};
+  const key = Object.hasOwn(payload, "message") ? "message" : "content";
+  const both = Object.hasOwn(payload, key) && Object.hasOwn(frame, "message");
+  return both && isEqual(payload[key], frame.message) ? key : null;
+}
+
+function applyEdit(frame, edit) {
+  frame.edited = markOf(edit);
+  if (edit.erased === true) {
+    frame.payload = {};
+    delete frame.message;
+    return;
+  }
+  const twin = twinOf(frame);
+  const text = edit.message ?? null;
+  if ((edit.edits ?? []).includes("payload")) {
+    frame.payload = edit.payload ?? {};
+    if (text !== null) frame.message = text;
+    else if (twin) delete frame.message;
+  } else if (text !== null) {
+    frame.message = text;
+    if (twin) frame.payload = { ...frame.payload, [twin]: text };
+  }
+}
+
+function fold(frame, amendments) {
+  if (frame.erased === true) return frame;
+  let edit = null;
+  const reactions = new Map();
+  const bySeq = new Map([...amendments].filter(isAmendment).map((each) => [each.seq, each]));
+  for (const [seq, each] of [...bySeq].sort(([one], [other]) => one - other)) {
+    if (each.do === "delete") {
+      const left = Object.fromEntries(Object.entries(frame).filter(([key]) => !CONTENT.includes(key)));
+      return { ...left, payload: {}, deleted: markOf(each) };
+    }
+    if (each.do === "edit") edit = each;
+    else if (each.reaction) {
+      const clients = reactions.get(each.reaction) ?? new Map();
+      reactions.set(each.reaction, clients);
+      if (each.do === "unreact") clients.delete(each.from);
+      else if (!clients.has(each.from)) clients.set(each.from, seq);
+    }
+  }
+  const told = [...reactions]
+    .filter(([, clients]) => clients.size)
+    .map(([reaction, clients]) => ({ reaction, clients: [...clients].sort(([, one], [, other]) => one - other) }))
+    .sort((one, other) => one.clients[0][1] - other.clients[0][1]);
+  if (!edit && !told.length) return frame;
+  const result = { ...frame };
+  if (edit) applyEdit(result, edit);
+  if (told.length) {
+    const entries = told.map(({ reaction, clients }) => [reaction, clients.map(([client]) => client)]);
+    result.reactions = Object.fromEntries(entries);
+  }
+  return result;
+}
+
+class Fold {
+  #kept = new Map();
+
+  constructor({ keep = MOST_REMEMBERED } = {}) {
+    if (!(keep >= 1)) throw new RangeError("`keep` must be 1 or more.");
+    this.keep = keep;
+  }
+
+  get messages() {
+    return [...this.#kept.values()].map((each) => each.now);
+  }
+
+  take(message) {
+    if (message.seq === null) return message;
+    if (isAmendment(message.raw)) return this.#amend(`${message.address} ${message.raw.of_seq}`, message.raw);
+    const key = `${message.address} ${message.seq}`;
+    if (!this.#kept.has(key)) {
+      this.#kept.set(key, { first: message, now: message, amendments: new Map() });
+      if (this.#kept.size > this.keep) this.#kept.delete((this.#kept.keys().next().value));
+    }
+    return this.#kept.get(key)?.now ?? message;
+  }
+
+  #amend(key, amendment) {
+    const kept = this.#kept.get(key);
+    if (!kept) return null;
+    if (!kept.amendments.has(amendment.seq)) {
+      kept.amendments.set(amendment.seq, amendment);
+      const { first } = kept;
+      const frame = first.state !== null && first.text ? { ...first.raw, message: first.text } : first.raw;
+      kept.now = new Message(fold(frame, kept.amendments.values()), first.afterGap, null);
+      kept.now._mark = first._mark;
+      kept.now._bus = first._bus;
+    }
+    return kept.now;
   }
 }
 
@@ -2032,15 +1613,28 @@ class Subscription {
   constructor(
     host,
     address,
-    { since = null, echo = false, broadcasts = true, presence = false, parts = true, autoMark = false, buffer },
+    {
+      since = null,
+      last = null,
+      echo = false,
+      broadcasts = true,
+      presence = false,
+      parts = true,
+      autoMark = false,
+      fold = false,
+      buffer,
+    },
   ) {
     if (!(buffer >= 1)) throw new RangeError("`buffer` must be 1 or more.");
+    if (last !== null && since !== null) throw new TypeError("Give either `since` or `last`.");
     const [room, channel] = splitAddress(address);
     this.room = room;
     this.channel = channel;
     this.address = `${this.room}:${this.channel}`;
     this.since = since;
-    this.echo = echo;
+    this.last = last;
+    this.echo = echo || fold;
+    this._fold = fold ? new Fold() : null;
     this.broadcasts = broadcasts;
     this.presence = presence;
     this.parts = parts;
@@ -2263,6 +1857,8 @@ class Subscription {
 
   #put(message, epoch) {
     message._mark = this._host.mark;
+    message._bus = this._host.bus;
+    if (this._fold) message._folded = this._fold.take(message);
     this._handout.put(message, epoch);
     this._wake?.();
   }
@@ -2274,6 +1870,784 @@ class Subscription {
 
   _listen(listener) {
     return listen(this, listener, (problem) => this._host.onError(problem, this));
+  }
+}
+
+// --- following.js ---
+
+class RoomSubscription extends Subscription {
+  constructor(host, room, { since, ...options }) {
+    if (!room || String(room).includes(":") || room === ALL || room === INBOX_ROOM) {
+      throw new TypeError(`${JSON.stringify(room)} is not the name of a room.`);
+    }
+    super(host, `${room}:${ALL}`, options);
+    this.truncated = false;
+    this._places = new Map(Object.entries(since ?? {}));
+    this._from = new Map(this._places);
+  }
+
+  get positions() {
+    return Object.fromEntries(this._places);
+  }
+
+  get channels() {
+    return [...this._cursors.keys()].map(nameOf);
+  }
+
+  async next() {
+    const result = await super.next();
+    const message = result.value;
+    if (message && message.seq !== null && message.room === this.room) {
+      const epoch = this._cursors.get(message.address)?.epoch ?? "";
+      this._places.set(message.channel, { seq: message.seq, epoch });
+    }
+    return result;
+  }
+
+  _receives(address) {
+    return false; // It receives its room as a follower.
+  }
+
+  _deliver(address, frame) {
+    if (this._cursors.has(address) || !Number.isInteger(frame.seq)) super._deliver(address, frame);
+  }
+
+  _grows(growth) {
+    if (this._cursors.has(growth.address)) super._grows(growth);
+  }
+
+  _continueAt(address, place, { lost }) {
+    const cursor = this._cursors.get(address);
+    if (cursor && (lost || cursor.isAnotherLog(place))) this._startAt(address, place, true);
+  }
+
+  _asked() {
+    const asked = new Map([...this._from].filter(([name]) => !this._cursors.has(`${this.room}:${name}`)));
+    for (const [address, { last, head, epoch }] of this._cursors) {
+      if (last !== null) asked.set(nameOf(address), { seq: Math.max(last, head), epoch });
+    }
+    return asked;
+  }
+
+  _answered({ channels, truncated }, asked) {
+    this.truncated = truncated;
+    for (const [name, row] of Object.entries(channels)) {
+      const address = `${this.room}:${name}`;
+      const place = asked.get(name);
+      const cursor = this._cursors.get(address);
+      const unread = () => (row.recovered ?? null) === null && row.seq > (cursor?.last ?? place?.seq ?? 0);
+      if (row.recovered === false) {
+        this._startAt(address, placeIn(row, Number(row.first_seq) - 1), Boolean(place && place.seq > 0));
+      } else if (!place) this._startAt(address, placeIn(row));
+      else if (cursor?.isAnotherLog(placeIn(row))) this._startAt(address, placeIn(row), true);
+      else {
+        if (!cursor) this._startAt(address, placeIn(row, place.seq));
+        if (unread()) {
+          if (name === ALL) this._startAt(address, placeIn(row), true);
+          else this._catchUpTo(address, row.seq);
+        }
+      }
+    }
+    for (const address of [...this._cursors.keys()]) if (!(nameOf(address) in channels)) this._cursors.delete(address);
+  }
+
+  _begins(notice) {
+    const address = `${this.room}:${notice.channel}`;
+    if (this._cursors.has(address)) return;
+    const before = this._places.get(notice.channel);
+    const gap = before !== undefined && (before.epoch ?? "") === notice.epoch && before.seq < notice.seq;
+    this._startAt(address, placeIn(notice), notice.recovered === false || gap);
+  }
+}
+
+const nameOf = (address) => address.slice(address.indexOf(":") + 1);
+
+class Followings {
+  #queue = new KeyedQueue();
+
+  constructor({ line, requests, logs }) {
+    this.line = line;
+    this.requests = requests;
+    this.logs = logs;
+  }
+
+  async attach(subscription) {
+    await this.line.whenUp();
+    try {
+      await this.#queue.run(subscription.room, () => this.#follow((subscription)));
+    } catch (problem) {
+      await this.detach(subscription);
+      throw problem;
+    }
+  }
+
+  async #follow(subscription) {
+    if (subscription.closed) return;
+    const { room } = subscription;
+    const asked = subscription._asked();
+    const onAnswer = ({ result }) => {
+      if (subscription.closed) return;
+      this.logs.addFollower(subscription);
+      subscription._answered(result, asked);
+    };
+    const parameters = { room, positions: Object.fromEntries(asked) };
+    await this.requests.request(
+      { type: "command", id: newId(), command: "follow", parameters },
+      { repeat: false, onAnswer },
+    );
+  }
+
+  reconnected() {
+    for (const [room, subscriptions] of this.logs.byRoom) {
+      for (const each of subscriptions) this.#queue.run(room, () => this.#again(each)).catch(report);
+    }
+  }
+
+  async #again(subscription) {
+    try {
+      await this.#follow((subscription));
+    } catch (problem) {
+      if (!(problem instanceof ServerError || problem instanceof TimedOut)) return;
+      this.logs.removeFollower(subscription);
+      subscription._fail(problem);
+    }
+  }
+
+  notice(address, payload) {
+    if (!["followed", "unfollowed", "follow_truncated"].includes(payload?.event)) return false;
+    for (const each of this.logs.followersOf(address)) {
+      const subscription = (each);
+      if (payload.event === "followed") subscription._begins((payload));
+      else if (payload.event === "unfollowed") subscription._cursors.delete(address);
+      else subscription.truncated = true;
+    }
+    return true;
+  }
+
+  async detach(subscription) {
+    const { room } = subscription;
+    this.logs.removeFollower(subscription);
+    await this.#queue.run(room, async () => {
+      if (this.logs.byRoom.has(room) || !this.line.connected) return;
+      try {
+        await this.requests.command("unfollow", { room });
+      } catch (problem) {
+        if (!(problem instanceof ArqonBusError)) throw problem;
+      }
+    });
+  }
+}
+
+// --- line.js ---
+
+class Line {
+  constructor() {
+    this.link = null;
+    this.up = false;
+    this.failure = null;
+    this.waiters = new Set();
+  }
+
+  get connected() {
+    return this.up && !this.failure;
+  }
+
+  async whenUp() {
+    while (!this.up && !this.failure) await this.change();
+    if (this.failure) throw this.failure;
+  }
+
+  change(waiting = {}) {
+    return new Promise((resolve) => {
+      this.waiters.add(resolve);
+      waiting.forget = () => {
+        this.waiters.delete(resolve);
+        resolve();
+      };
+    });
+  }
+
+  wakeAll() {
+    for (const wake of this.waiters) wake();
+    this.waiters.clear();
+  }
+}
+
+// --- logs.js ---
+
+const resumedPlace = (row, asked) => placeIn(row, row.recovered === false ? Number(row.first_seq) - 1 : asked);
+
+class Logs {
+  constructor(onDropped = () => {}) {
+    this.onDropped = onDropped;
+    this.places = new Map();
+    this.live = new Set();
+    this.first = new Map();
+    this.byAddress = new Map();
+    this.all = new Set();
+    this.byRoom = new Map();
+  }
+
+  add(subscription) {
+    const { address } = subscription;
+    const others = this.byAddress.get(address) ?? new Set();
+    this.byAddress.set(address, others.add(subscription));
+    this.all.add(subscription);
+    for (const log of [`${subscription.room}:${ALL}`, `${ALL}:${ALL}`]) {
+      const place = this.places.get(log);
+      if (log !== address && place && this.live.has(log) && subscription._receives(log)) {
+        subscription._startAt(log, place);
+      }
+    }
+  }
+
+  remove(subscription) {
+    this.all.delete(subscription);
+    const others = this.byAddress.get(subscription.address);
+    others?.delete(subscription);
+    if (others && !others.size) this.byAddress.delete(subscription.address);
+  }
+
+  subscriptionsOf(address) {
+    return [...(this.byAddress.get(address) ?? [])];
+  }
+
+  receivers(address) {
+    const followers = this.followersOf(address);
+    if (address.endsWith(`:${ALL}`)) return [...[...this.all].filter((each) => each._receives(address)), ...followers];
+    const readers = this.byAddress.get(address) ?? [];
+    return followers.length ? [...readers, ...followers] : readers;
+  }
+
+  followersOf(address) {
+    return this.byRoom.size ? [...(this.byRoom.get(splitAddress(address)[0]) ?? [])] : [];
+  }
+
+  addFollower(subscription) {
+    const { room } = subscription;
+    this.byRoom.set(room, (this.byRoom.get(room) ?? new Set()).add(subscription));
+    this.all.add(subscription);
+  }
+
+  removeFollower(subscription) {
+    this.all.delete(subscription);
+    const others = this.byRoom.get(subscription.room);
+    others?.delete(subscription);
+    if (others && !others.size) this.byRoom.delete(subscription.room);
+  }
+
+  continueAt(address, place, lost = false) {
+    const silent = !this.live.has(address);
+    this.places.set(address, place);
+    this.live.add(address);
+    for (const subscription of this.receivers(address)) subscription._continueAt(address, place, { lost, silent });
+  }
+
+  learn(address, place) {
+    const before = this.places.get(address);
+    if (!before || !this.live.has(address) || isAnotherLog(before, place)) this.continueAt(address, place);
+  }
+
+  joined(address, answer, since, own) {
+    if (since === null) this.learn(address, placeIn(answer));
+    else this.continueAt(address, resumedPlace(answer, since.seq), answer.recovered === false && own);
+    for (const [log, row] of Object.entries(answer.positions ?? {})) {
+      if (log !== address) this.learn(log, placeIn(row));
+    }
+  }
+
+  registered(channels, asked, wanted) {
+    this.live.clear();
+    for (const [address, row] of Object.entries(channels)) {
+      const before = asked[address];
+      const lost = row.recovered === false;
+      if (lost) this.first.set(address, Number(row.first_seq));
+      if (before === undefined) this.continueAt(address, placeIn(row));
+      else this.continueAt(address, resumedPlace(row, before.seq), lost);
+    }
+    for (const address of [...this.places.keys()]) {
+      if (!this.live.has(address) && !this.#returns(address, wanted)) this.#drop(address);
+    }
+  }
+
+  positions(wanted) {
+    const positions = {};
+    for (const [address, { seq, epoch }] of this.places) {
+      if (this.#returns(address, wanted)) positions[address] = { epoch: epoch ?? "", seq };
+    }
+    return positions;
+  }
+
+  #returns(address, wanted) {
+    const [room] = splitAddress(address);
+    if (isJoinable(address)) return wanted.has(address);
+    if (room === INBOX_ROOM || room === ALL || [...this.receivers(address)].length > 0) return true;
+    return [...wanted].some((each) => each.startsWith(`${room}:`));
+  }
+
+  advance(address, seq) {
+    const place = this.places.get(address);
+    if (place && seq <= place.seq) return;
+    this.places.set(address, { seq, epoch: place?.epoch ?? null });
+    this.live.add(address);
+  }
+
+  startOf(address, since) {
+    const place = this.places.get(address);
+    if (!place) return { place: { seq: since.seq, epoch: since.epoch ?? null }, lost: false };
+    const first = this.first.get(address) ?? 1;
+    const chosen = since.seq <= 0 || since.epoch === null || since.epoch === undefined;
+    const another = !chosen && since.epoch !== place.epoch;
+    const beyond = address.startsWith(`${INBOX_ROOM}:`) && since.seq > place.seq;
+    const lost = another || beyond || since.seq < first - 1;
+    return { place: { seq: lost ? first - 1 : since.seq, epoch: place.epoch }, lost };
+  }
+
+  forget(address, members) {
+    this.#drop(address);
+    const [room] = splitAddress(address);
+    if (![...members].some((other) => other.startsWith(`${room}:`))) this.#drop(`${room}:${ALL}`);
+  }
+
+  #drop(address) {
+    this.places.delete(address);
+    this.live.delete(address);
+    this.first.delete(address);
+    this.onDropped(address);
+  }
+}
+
+// --- memberships.js ---
+
+class Memberships {
+  #queue = new KeyedQueue();
+
+  constructor({ line, connection, requests, commands, logs, marks }, onError) {
+    this.line = line;
+    this.connection = connection;
+    this.requests = requests;
+    this.commands = commands;
+    this.logs = logs;
+    this.marks = marks;
+    this.onError = onError;
+    this.kept = new Map();
+    this.quiet = new Set();
+    this.members = new Set();
+    this.opening = new Map();
+  }
+
+  wanted() {
+    const addresses = [...this.kept.keys(), ...this.logs.byAddress.keys(), ...this.opening.keys()];
+    return new Set(addresses.filter((address) => isJoinable(address) && this.#isNeeded(address)));
+  }
+
+  #isNeeded(address) {
+    return this.#isUsed(address) || [...(this.opening.get(address) ?? [])].some((each) => !each.closed);
+  }
+
+  #isUsed(address) {
+    return this.kept.has(address) || this.logs.byAddress.has(address);
+  }
+
+  #wantsParts(address) {
+    const readers = [...this.logs.subscriptionsOf(address), ...(this.opening.get(address) ?? [])];
+    return this.kept.get(address) === true || readers.some((each) => each.parts && !each.closed);
+  }
+
+  join(address, { parts = true } = {}) {
+    return this.#queue.run(address, async () => {
+      const joined = await this.#join(address, null, { parts: parts || this.#wantsParts(address) });
+      this.kept.set(address, parts);
+      return joined;
+    });
+  }
+
+  leave(address) {
+    this.kept.delete(address);
+    return this.#queue.run(address, async () => {
+      const channels = await this.#leave(address);
+      for (const subscription of this.logs.subscriptionsOf(address)) {
+        subscription._finish();
+        this.logs.remove(subscription);
+      }
+      return channels;
+    });
+  }
+
+  async #leave(address) {
+    const result = await this.requests.command("leave_channel", { channel: address });
+    this.#forget(address);
+    return result.channels;
+  }
+
+  async #join(address, since, { own = false, parts = this.#wantsParts(address), onJoined = null, last = null } = {}) {
+    const parameters = last === null ? { channel: address } : { channel: address, last };
+    if (!parts) parameters.parts = false;
+    if (since === MARK) parameters.since = MARK;
+    else if (since) {
+      parameters.since = since.seq;
+      if (typeof since.epoch === "string") parameters.epoch = since.epoch;
+      else if (own && since.seq > 0) parameters.epoch = "";
+    }
+    const onAnswer = ({ result }) => {
+      this.members.add(address);
+      if (parts) this.quiet.delete(address);
+      else this.quiet.add(address);
+      if (since === MARK) this.#marked(address, result);
+      this.logs.joined(address, result, since === MARK ? { seq: result.mark } : since, own);
+      onJoined?.(result);
+    };
+    const frame = { type: "command", id: newId(), command: "join_channel", parameters };
+    try {
+      return (await this.requests.request(frame, { repeat: true, onAnswer })).result;
+    } catch (problem) {
+      if (problem instanceof TimedOut) this.members.add(address);
+      throw problem;
+    }
+  }
+
+  #marked(address, result) {
+    result.mark ??= result.seq;
+    this.marks.learn(address, placeIn(result, result.recovered === false ? 0 : result.mark));
+  }
+
+  async #leaveUnused(address) {
+    if (!isJoinable(address) || this.#isNeeded(address) || !this.members.has(address)) return;
+    await this.#queue.run(address, async () => {
+      if (this.#isNeeded(address) || !this.members.has(address) || address === this.connection.address) return;
+      if (!this.line.connected) return;
+      try {
+        await this.#leave(address);
+      } catch (problem) {
+        if (!(problem instanceof ArqonBusError)) throw problem;
+      }
+    });
+  }
+
+  #forget(address) {
+    this.members.delete(address);
+    this.logs.forget(address, this.members);
+  }
+
+  ended(address, error) {
+    const kept = this.kept.delete(address);
+    this.#forget(address);
+    for (const subscription of this.logs.subscriptionsOf(address)) {
+      subscription._fail(error);
+      this.logs.remove(subscription);
+    }
+    if (kept) this.onError(error);
+  }
+
+  registered(channels, asked) {
+    this.members = new Set(Object.keys(channels).filter(isJoinable));
+    this.quiet.clear();
+    this.logs.registered(channels, asked, this.wanted());
+  }
+
+  reconcile() {
+    for (const address of new Set([...this.kept.keys(), ...this.logs.byAddress.keys()])) {
+      if (!isJoinable(address)) continue;
+      if (!this.members.has(address)) this.#queue.run(address, () => this.#rejoin(address)).catch(report);
+      else if (!this.#wantsParts(address)) this.#queue.run(address, () => this.#hush(address)).catch(report);
+    }
+    for (const address of this.members) this.#leaveUnused(address).catch(report);
+  }
+
+  async #hush(address) {
+    if (this.quiet.has(address) || this.#wantsParts(address) || !this.#isUsed(address)) return;
+    try {
+      await this.#join(address, null, { parts: false });
+    } catch (problem) {
+      if (!(problem instanceof ArqonBusError)) throw problem;
+    }
+  }
+
+  async #rejoin(address) {
+    const { connection, line } = this;
+    const { connections } = connection;
+    const delay = new Backoff();
+    const isMissing = () => this.#isUsed(address) && !this.members.has(address);
+    while (line.connected && connections === connection.connections && isMissing()) {
+      try {
+        await this.#join(address, this.logs.places.get(address) ?? null, { own: true });
+      } catch (problem) {
+        if (isTransient(problem)) {
+          this.members.delete(address);
+          await sleep(delay.pause((problem).retryAfter ?? null));
+        } else if (problem instanceof ServerError) this.ended(address, problem);
+        else return; // The next connection tries it again.
+      }
+    }
+  }
+
+  async attach(subscription) {
+    const { address } = subscription;
+    const opening = this.opening.get(address) ?? new Set();
+    this.opening.set(address, opening.add(subscription));
+    try {
+      await this.line.whenUp();
+      if (subscription.joinable) await this.#queue.run(address, () => this.#enter(subscription));
+      else await this.#startWithoutJoin(subscription);
+    } finally {
+      opening.delete(subscription);
+      if (!opening.size) this.opening.delete(address);
+      this.#leaveUnused(address).catch(report);
+    }
+  }
+
+  async detach(subscription) {
+    this.logs.remove(subscription);
+    await this.#leaveUnused(subscription.address);
+  }
+
+  async #enter(subscription) {
+    if (subscription.closed) return;
+    const { address } = subscription;
+    const marked = subscription.since === MARK;
+    const since = marked ? MARK : await this.#positionOf(address, subscription.since);
+    if (subscription.closed) return;
+    const onJoined = (result) => {
+      if (subscription.closed) return;
+      const seq = since === MARK ? Number(result.mark) : since?.seq;
+      if (subscription.last !== null) startWith(subscription, result);
+      else if (seq === undefined) subscription._startAt(address, placeIn(result));
+      else subscription._startAt(address, resumedPlace(result, seq), result.recovered === false && seq > 0);
+      this.logs.add(subscription);
+    };
+    await this.#join(address, since, { onJoined, last: subscription.last });
+  }
+
+  async #startWithoutJoin(subscription) {
+    const { address } = subscription;
+    const marked = subscription.since === MARK;
+    const since = marked ? await this.#markOf(address) : await this.#positionOf(address, subscription.since);
+    if (subscription.closed) return;
+    const current = this.logs.places.get(address);
+    if (since) {
+      const { place, lost } = this.logs.startOf(address, since);
+      subscription._startAt(address, place, lost);
+      subscription._catchUpTo(address, current?.seq ?? 0);
+    } else if (current) subscription._startAt(address, current);
+    this.logs.add(subscription);
+  }
+
+  async #markOf(address) {
+    const place = this.logs.places.get(address) ?? { seq: 0, epoch: null };
+    const mark = this.marks.get(address);
+    if (mark && !isAnotherLog(mark, place)) return mark;
+    if (mark) return { ...mark, seq: Math.max(1, mark.seq) };
+    const parameters = { channel: address, seq: place.seq, begin: true };
+    this.marks.learn(address, await this.commands.command("mark", parameters, { repeat: true }));
+    return this.#markOf(address);
+  }
+
+  async #positionOf(address, since) {
+    if (since === null || since === undefined || isPosition(since)) return since ?? null;
+    if (typeof since === "number") return { seq: since, epoch: null };
+    const after = sinceTime(since);
+    try {
+      const head = await this.#headOf(address);
+      const page = await this.commands.historyPage(address, { after, limit: 1, fold: false });
+      const first = page.messages[0]?.seq ?? null;
+      return { seq: first === null ? head : Math.min(head, first - 1), epoch: null };
+    } catch (problem) {
+      if (problem instanceof ServerError && problem.number === 404) return { seq: 0, epoch: null };
+      throw problem;
+    }
+  }
+
+  async #headOf(address) {
+    if (isJoinable(address)) return (await this.commands.channelInfo(address)).seq;
+    return this.logs.places.get(address)?.seq ?? 0;
+  }
+}
+
+function startWith(subscription, joined) {
+  const { address } = subscription;
+  const { seq } = joined;
+  const frames = (joined.messages ?? []);
+  subscription._startAt(address, placeIn(joined, frames.length ? frames[0].seq - 1 : seq));
+  for (const frame of frames) subscription._deliver(address, frame);
+  if (frames.length && frames[frames.length - 1].seq < seq) subscription._catchUpTo(address, seq);
+}
+
+// --- requests.js ---
+
+const HIGH_WATER = 1024 * 1024;
+
+class Requests {
+  #pending = new Map();
+  #pacer = new Pacer();
+  #limits = {};
+  #repeating = false;
+
+  constructor(line, timeout, onError) {
+    this.line = line;
+    this.timeout = timeout;
+    this.onError = onError;
+  }
+
+  setLimits(limits) {
+    this.#pacer.limit(limits.frames_per_second);
+    this.#limits = { bytes: limits.frame_bytes ?? 0, depth: limits.depth ?? 0 };
+  }
+
+  async command(name, parameters = {}, { repeat = false, timeout = undefined, id = newId() } = {}) {
+    const answer = await this.request({ type: "command", id, command: name, parameters }, { repeat, timeout });
+    return answer.result;
+  }
+
+  async request(frame, { repeat, timeout = this.timeout, onAnswer = null }) {
+    const text = this.encode(frame);
+    const delay = new Backoff();
+    const until = performance.now() + timeout;
+    for (;;) {
+      try {
+        return await this.#once(frame.id, text, repeat, onAnswer, until);
+      } catch (problem) {
+        const pause = delay.pause((problem).retryAfter ?? null);
+        if (!repeat || !isBusy(problem) || performance.now() + pause >= until) throw problem;
+        await sleep(pause);
+      }
+    }
+  }
+
+  #once(id, text, repeat, onAnswer, until) {
+    return new Promise((resolve, reject) => {
+      if (this.#pending.has(id)) throw new RangeError(`A request with the id ${id} is waiting for its answer already.`);
+      const settled = (finish) => (value) => {
+        clearTimeout(timer);
+        pending.forget?.();
+        if (this.#pending.get(id) === pending) this.#pending.delete(id);
+        pending.done = true;
+        finish(value);
+      };
+      const pending = {
+        ...{ id, text, repeat, onAnswer, sent: false, done: false },
+        resolve: settled(resolve),
+        reject: settled(reject),
+      };
+      const late = () => pending.reject(new TimedOut("The server did not answer in time."));
+      const timer = setTimeout(late, Math.max(0, until - performance.now()));
+      this.#pending.set(id, pending);
+      this.#dispatch(pending).catch(pending.reject);
+    });
+  }
+
+  send(text, timeout = this.timeout) {
+    return new Promise((resolve, reject) => {
+      const sending = { text, sent: false, done: false };
+      const settled = (finish) => (value) => {
+        clearTimeout(timer);
+        sending.done = true;
+        sending.forget?.();
+        finish(value);
+      };
+      const fail = settled(reject);
+      const timer = setTimeout(() => fail(new TimedOut("There was no connection in time.")), timeout);
+      this.#dispatch(sending).then(settled(resolve), fail);
+    });
+  }
+
+  encode(frame) {
+    if (this.line.failure) throw this.line.failure;
+    let text;
+    try {
+      text = typeof frame === "string" ? frame : JSON.stringify(frame);
+    } catch (problem) {
+      if (problem instanceof RangeError) throw tooDeep(this.#limits.depth);
+      throw problem;
+    }
+    const fault = frameFault(text, this.#limits, typeof frame === "string" ? rewriteJson(text) : text);
+    if (fault) throw fault;
+    return text;
+  }
+
+  async #dispatch(pending) {
+    while (!pending.sent && !pending.done) {
+      if (this.line.failure) throw this.line.failure;
+      if (!this.line.up) {
+        await this.line.change(pending);
+        continue;
+      }
+      await this.#turn();
+      const { link } = this.line;
+      if (!link || !this.line.up || pending.sent || pending.done) continue;
+      if (pending.repeat) pending.sent = true;
+      pending.sent = link.send(pending.text) || pending.sent;
+      if (!pending.sent) await link.ended;
+    }
+  }
+
+  async #turn() {
+    await this.#pacer.turn();
+    while (this.line.link && this.line.link.socket.bufferedAmount > HIGH_WATER) await sleep(10);
+  }
+
+  answered(frame) {
+    const failed = frame.type === "error" || frame.status === "error";
+    if (frame.request_id != null) this.#settle(frame, failed);
+    else if (failed) this.#refused(refusal(frame.error));
+  }
+
+  #settle(frame, failed) {
+    const pending = this.#pending.get(String(frame.request_id));
+    if (!pending) return;
+    if (failed && pending.repeat && frame.error?.code === "RESTARTING") return;
+    if (failed) pending.reject(refusal(frame.error));
+    else {
+      pending.onAnswer?.(frame);
+      pending.resolve(frame);
+    }
+  }
+
+  #refused(problem) {
+    if (problem.code === "RATE_LIMITED") {
+      this.#pacer.hold(problem.retryAfter ?? 1_000);
+      if (this.line.link && !this.#repeating) this.#repeatUnanswered(this.line.link);
+    }
+    this.onError(problem);
+  }
+
+  async #repeatUnanswered(link) {
+    this.#repeating = true;
+    await this.#pacer.turn();
+    this.#repeating = false;
+    for (const pending of this.#repeatable().filter((each) => each.sent)) {
+      await this.#pacer.turn();
+      if (this.#pending.get(pending.id) === pending && !link.send(pending.text)) return;
+    }
+  }
+
+  #repeatable() {
+    return [...this.#pending.values()].filter((each) => each.repeat);
+  }
+
+  async sendAgain(link) {
+    for (const pending of this.#repeatable()) {
+      const fault = frameFault(pending.text, this.#limits);
+      if (fault) {
+        pending.reject(fault);
+        continue;
+      }
+      await this.#pacer.turn();
+      if (!link.send(pending.text)) return false;
+      pending.sent = true;
+    }
+    return true;
+  }
+
+  connectionLost() {
+    for (const pending of [...this.#pending.values()]) {
+      if (pending.sent && !pending.repeat) {
+        pending.reject(new ConnectionLost("The connection was lost before the answer came."));
+      }
+    }
+  }
+
+  fail(error) {
+    for (const pending of [...this.#pending.values()]) pending.reject(error);
   }
 }
 
@@ -2532,6 +2906,31 @@ class Claims {
   }
 }
 
+// --- outgoing.js ---
+
+function messageFrame(type, message, { payload, metadata, deliverAt, id = newId() }) {
+  const frame = { type, id };
+  if (message !== null && typeof message === "object") {
+    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
+    frame.payload = message;
+  } else {
+    if (message !== undefined && message !== null) frame.message = message;
+    if (payload !== undefined) frame.payload = payload;
+  }
+  if (metadata !== undefined) frame.metadata = metadata;
+  if (deliverAt !== undefined && deliverAt !== null) frame.deliver_at = sinceTime(deliverAt);
+  return frame;
+}
+
+function addressed(frame, address) {
+  if (address === null || address === undefined) return frame;
+  const [room, channel] = splitAddress(address);
+  if (room === INBOX_ROOM) return Object.assign(frame, { type: "private", to: [channel] });
+  frame.room = room;
+  if (channel !== ALL) frame.channel = channel;
+  return frame;
+}
+
 // --- commands.js ---
 
 class Commands {
@@ -2565,7 +2964,8 @@ class Commands {
     return (await this.command("help", command ? { command } : {}, { repeat: true })).commands;
   }
 
-  createChannel(address, { description = "", metadata, ephemeral = false, retention, work, presence, type = "custom" } = {}) {
+  createChannel(address, options = {}) {
+    const { description = "", metadata, ephemeral = false, retention, work, presence, type = "custom" } = options;
     const parameters = { channel: address, description, type };
     if (metadata) parameters.metadata = metadata;
     if (ephemeral) parameters.ephemeral = true;
@@ -2637,31 +3037,6 @@ class Commands {
   _kept(frame) {
     return new Message(frame);
   }
-}
-
-// --- outgoing.js ---
-
-function messageFrame(type, message, { payload, metadata, deliverAt, id = newId() }) {
-  const frame = { type, id };
-  if (message !== null && typeof message === "object") {
-    if (payload !== undefined) throw new TypeError("Give the payload once: as `message` or as `payload`.");
-    frame.payload = message;
-  } else {
-    if (message !== undefined && message !== null) frame.message = message;
-    if (payload !== undefined) frame.payload = payload;
-  }
-  if (metadata !== undefined) frame.metadata = metadata;
-  if (deliverAt !== undefined && deliverAt !== null) frame.deliver_at = sinceTime(deliverAt);
-  return frame;
-}
-
-function addressed(frame, address) {
-  if (address === null || address === undefined) return frame;
-  const [room, channel] = splitAddress(address);
-  if (room === INBOX_ROOM) return Object.assign(frame, { type: "private", to: [channel] });
-  frame.room = room;
-  if (channel !== ALL) frame.channel = channel;
-  return frame;
 }
 
 // --- outflow.js ---
@@ -3385,6 +3760,10 @@ class Publisher extends Commands {
     this._streams = new Streams(parts);
   }
 
+  _echoes(address) {
+    return this.#echoes(address);
+  }
+
   async publish(address, message, options = {}) {
     const frame = addressed(messageFrame(options.type ?? "event", message, options), address);
     if (options.steer !== undefined && options.steer !== null) frame.steer = streamId(options.steer);
@@ -3452,6 +3831,45 @@ class Publisher extends Commands {
   }
 }
 
+// --- amending.js ---
+
+class Amending extends Publisher {
+  async edit(message, content, options = {}) {
+    const { message: text, payload } = messageFrame("amend", content, { payload: options.payload });
+    if (text === undefined && payload === undefined) throw new TypeError("An edit needs a text, a payload, or both.");
+    const given = { ...(text === undefined ? {} : { message: text }), ...(payload === undefined ? {} : { payload }) };
+    return this.#amend(message, "edit", given, options);
+  }
+
+  async delete(message, options = {}) {
+    return this.#amend(message, "delete", {}, options);
+  }
+
+  async react(message, reaction, options = {}) {
+    return this.#amend(message, "react", { reaction }, options);
+  }
+
+  async unreact(message, reaction, options = {}) {
+    return this.#amend(message, "unreact", { reaction }, options);
+  }
+
+  eraseMessage(address, seq) {
+    return this.command("erase_message", { channel: address, seq });
+  }
+
+  async #amend(message, what, given, options) {
+    const { id, room, channel, seq = null } = (message ?? {});
+    const address = (message)?.address ?? (room && `${room}:${channel}`);
+    if (typeof id !== "string" || !id || typeof address !== "string") {
+      throw new TypeError("Give a message, its receipt, or an object with its `address` and `id`.");
+    }
+    const frame = addressed({ ...messageFrame("amend", undefined, options), of: id, do: what, ...given }, address);
+    if (seq !== null) frame.of_seq = seq;
+    if (this._echoes(address)) frame.echo = true;
+    return this._publish(frame, { ...options, ack: true });
+  }
+}
+
 // --- decisions.js ---
 
 const LARGEST_PAGE = 100;
@@ -3460,7 +3878,7 @@ const AT_ONCE = 1_000;
 
 const named = (decision) => (typeof decision === "string" ? decision : decision.decision);
 
-class Deciding extends Publisher {
+class Deciding extends Amending {
   async decideByHuman(address, { timeout = null, ...options }) {
     const until = timeout === null ? Infinity : performance.now() + timeout;
     let found;
@@ -4046,6 +4464,7 @@ class Bus extends Teamwork {
         onFrame: (frame) => this.#receive(frame),
         onConnected: () => {
           memberships.reconcile();
+          if (connection.connections > 1) followings.reconnected();
           this._streams.goOn();
           this.#answers.reconnected();
           if (connection.connections > 1) this._resumeTeamwork();
@@ -4062,6 +4481,8 @@ class Bus extends Teamwork {
       { line, connection, requests, commands: this, logs: this.#logs, marks },
       onError,
     );
+    const followings = new Followings({ line, requests, logs: this.#logs });
+    this._followings = followings;
     this._connection = connection;
     this._memberships = memberships;
     this._host = {
@@ -4079,7 +4500,12 @@ class Bus extends Teamwork {
       detach: (subscription) => memberships.detach(subscription),
       historyFrames: (address, after, limit) => this._historyFrames(address, after, limit),
       onError: (problem, subscription) => this._emit("error", problem, subscription),
+      bus: this,
     };
+    this._roomHost = Object.create(this._host, {
+      attach: { value: (subscription) => followings.attach(subscription) },
+      detach: { value: (subscription) => followings.detach(subscription) },
+    });
   }
 
   get clientId() {
@@ -4207,6 +4633,7 @@ class Bus extends Teamwork {
     const message =
       grows || this.#answers.get(frame.id) ? new Message(frame, false, this.#answers.take(frame)) : super._kept(frame);
     message._mark = this._host.mark;
+    message._bus = this;
     return message;
   }
 
@@ -4217,13 +4644,23 @@ class Bus extends Teamwork {
           ? { code: "CHANNEL_NOT_FOUND", number: 404, message: `${address} was deleted.` }
           : { code: "REVOKED", number: 403, message: `Your access to ${address} was withdrawn.` };
       this._memberships.ended(address, new ServerError(error));
-    } else for (const subscription of this.#logs.subscriptionsOf(address)) subscription._deliverNotice(frame);
+    } else if (!this._followings.notice(address, frame.payload)) {
+      const readers = [...this.#logs.subscriptionsOf(address), ...this.#logs.followersOf(address)];
+      for (const subscription of readers) subscription._deliverNotice(frame);
+    }
     this._emit("notice", frame);
   }
 
   subscribe(address, options = {}, listener = null) {
     if (typeof options === "function") [options, listener] = [{}, options];
     const subscription = new Subscription(this._host, address, { buffer: this._buffer, ...options });
+    if (listener) subscription._listen(listener);
+    return subscription;
+  }
+
+  follow(room, options = {}, listener = null) {
+    if (typeof options === "function") [options, listener] = [{}, options];
+    const subscription = new RoomSubscription(this._roomHost, room, { buffer: this._buffer, ...options });
     if (listener) subscription._listen(listener);
     return subscription;
   }
@@ -4436,12 +4873,14 @@ export {
   ClosedByServer,
   ConnectionFailed,
   ConnectionLost,
+  Fold,
   IdentityInUse,
   Job,
   JobWorker,
   Message,
   OutStream,
   Responder,
+  RoomSubscription,
   ServerError,
   Steer,
   StreamReset,
@@ -4450,5 +4889,6 @@ export {
   VERSION,
   comesBack,
   connect,
+  fold,
   splitAddress,
 };

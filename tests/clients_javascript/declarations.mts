@@ -6,7 +6,7 @@ import type * as declared from "../../clients/javascript/arqonbus.js";
 // Applications do not construct these, so only their instances are compared.
 modules satisfies Omit<
     typeof declared,
-    "Bus" | "Job" | "JobWorker" | "OutStream" | "Responder" | "Steer" | "Subscription"
+    "Bus" | "Job" | "JobWorker" | "OutStream" | "Responder" | "Steer" | "RoomSubscription" | "Subscription"
 >;
 export const bus = (made: modules.Bus): declared.Bus => made;
 export const job = (made: modules.Job): declared.Job => made;
@@ -14,6 +14,7 @@ export const worker = (made: modules.JobWorker): declared.JobWorker => made;
 export const responder = (made: modules.Responder): declared.Responder => made;
 export const stream = (made: modules.OutStream): declared.OutStream => made;
 export const steer = (made: modules.Steer): declared.Steer => made;
+export const room = (made: modules.RoomSubscription): declared.RoomSubscription => made;
 export const subscription = (made: modules.Subscription): declared.Subscription => made;
 
 // @ts-expect-error the comparison would find a method that is missing

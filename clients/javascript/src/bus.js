@@ -5,6 +5,7 @@ import { Answers } from "./answers.js";
 import { Listeners, callListener } from "./application.js";
 import { Connection } from "./connection.js";
 import { BusClosed, ServerError } from "./errors.js";
+import { Followings, RoomSubscription } from "./following.js";
 import { isAppend, isOpening, isStreamEnd } from "./growth.js";
 import { Line } from "./line.js";
 import { Logs } from "./logs.js";
@@ -14,12 +15,12 @@ import { Requests } from "./requests.js";
 import { Subscription } from "./subscription.js";
 import { Teamwork } from "./teamwork.js";
 
-/** @import { ConnectOptions, JoinOptions, Listener, SubscribeOptions } from "../arqonbus.d.ts" */
+/** @import { ConnectOptions, FollowOptions, JoinOptions, Listener, SubscribeOptions } from "../arqonbus.d.ts" */
 /** @import { ConnectionSettings } from "./connection.js" */
 /** @import { Frame } from "./frames.js" */
 /** @import { Identity } from "./identity.js" */
 /** @import { Dial } from "./link.js" */
-/** @import { SubscriptionHost } from "./subscription.js" */
+/** @import { SubscriptionHost } from "./listening.js" */
 
 /**
  * @typedef {object} BusSettings
@@ -79,6 +80,7 @@ export class Bus extends Teamwork {
         onFrame: (frame) => this.#receive(frame),
         onConnected: () => {
           memberships.reconcile();
+          if (connection.connections > 1) followings.reconnected();
           this._streams.goOn();
           this.#answers.reconnected();
           if (connection.connections > 1) this._resumeTeamwork();
@@ -95,6 +97,8 @@ export class Bus extends Teamwork {
       { line, connection, requests, commands: this, logs: this.#logs, marks },
       onError,
     );
+    const followings = new Followings({ line, requests, logs: this.#logs });
+    this._followings = followings;
     this._connection = connection;
     this._memberships = memberships;
     /** @type {SubscriptionHost} */
@@ -113,7 +117,13 @@ export class Bus extends Teamwork {
       detach: (subscription) => memberships.detach(subscription),
       historyFrames: (address, after, limit) => this._historyFrames(address, after, limit),
       onError: (problem, subscription) => this._emit("error", problem, subscription),
+      bus: this,
     };
+    /** @type {SubscriptionHost} */
+    this._roomHost = Object.create(this._host, {
+      attach: { value: (/** @type {Subscription} */ subscription) => followings.attach(subscription) },
+      detach: { value: (/** @type {Subscription} */ subscription) => followings.detach(subscription) },
+    });
   }
 
   // --- state ---
@@ -290,6 +300,7 @@ export class Bus extends Teamwork {
     const message =
       grows || this.#answers.get(frame.id) ? new Message(frame, false, this.#answers.take(frame)) : super._kept(frame);
     message._mark = this._host.mark;
+    message._bus = this;
     return message;
   }
 
@@ -304,7 +315,10 @@ export class Bus extends Teamwork {
           ? { code: "CHANNEL_NOT_FOUND", number: 404, message: `${address} was deleted.` }
           : { code: "REVOKED", number: 403, message: `Your access to ${address} was withdrawn.` };
       this._memberships.ended(address, new ServerError(error));
-    } else for (const subscription of this.#logs.subscriptionsOf(address)) subscription._deliverNotice(frame);
+    } else if (!this._followings.notice(address, frame.payload)) {
+      const readers = [...this.#logs.subscriptionsOf(address), ...this.#logs.followersOf(address)];
+      for (const subscription of readers) subscription._deliverNotice(frame);
+    }
     this._emit("notice", frame);
   }
 
@@ -321,6 +335,21 @@ export class Bus extends Teamwork {
   subscribe(address, options = {}, listener = null) {
     if (typeof options === "function") [options, listener] = [{}, options];
     const subscription = new Subscription(this._host, address, { buffer: this._buffer, ...options });
+    if (listener) subscription._listen(listener);
+    return subscription;
+  }
+
+  /**
+   * The messages of all channels of a room that this client may join, also of those to come. Nobody sees it there.
+   * `since` are the `positions` of an earlier subscription; a channel that it lacks starts now. A channel that comes
+   * into being starts with its first message.
+   * @param {string} room
+   * @param {FollowOptions | Listener} [options]
+   * @param {Listener | null} [listener]
+   */
+  follow(room, options = {}, listener = null) {
+    if (typeof options === "function") [options, listener] = [{}, options];
+    const subscription = new RoomSubscription(this._roomHost, room, { buffer: this._buffer, ...options });
     if (listener) subscription._listen(listener);
     return subscription;
   }

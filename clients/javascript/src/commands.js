@@ -79,7 +79,8 @@ export class Commands {
    * @param {NonNullable<Parameters<Types.Bus["createChannel"]>[1]>} [options]
    * @returns {Promise<Types.JsonObject>}
    */
-  createChannel(address, { description = "", metadata, ephemeral = false, retention, work, presence, type = "custom" } = {}) {
+  createChannel(address, options = {}) {
+    const { description = "", metadata, ephemeral = false, retention, work, presence, type = "custom" } = options;
     /** @type {Frame} */
     const parameters = { channel: address, description, type };
     if (metadata) parameters.metadata = metadata;

@@ -1,9 +1,9 @@
 /** Decisions: questions to people. The server keeps them, so that both sides may restart. */
 
 import { splitAddress } from "./addresses.js";
+import { Amending } from "./amending.js";
 import { ConnectionLost, ServerError, TimedOut } from "./errors.js";
 import { Backoff } from "./pacing.js";
-import { Publisher } from "./publisher.js";
 import { sleep } from "./timing.js";
 
 /** @import * as Types from "../arqonbus.d.ts" */
@@ -19,7 +19,7 @@ const AT_ONCE = 1_000;
 const named = (decision) => (typeof decision === "string" ? decision : decision.decision);
 
 /** The methods for decisions, as their asker and as their decider. */
-export class Deciding extends Publisher {
+export class Deciding extends Amending {
   /**
    * Ask people to decide, and wait until one of them has, also across breaks and restarts. The same `key` and `args`
    * find the same decision again, also one that was made while this client was away, and a "no" of the last hour.

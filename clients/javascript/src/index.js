@@ -31,6 +31,8 @@ export {
   TimedOut,
   comesBack,
 } from "./errors.js";
+export { Fold, fold } from "./folding.js";
+export { RoomSubscription } from "./following.js";
 export { JobWorker } from "./job-worker.js";
 export { Job } from "./jobs.js";
 export { Message } from "./message.js";

@@ -34,6 +34,8 @@ export class Logs {
     this.byAddress = new Map();
     /** @type {Set<Subscription>} */
     this.all = new Set();
+    /** @type {Map<string, Set<Subscription>>} the subscriptions to whole rooms, by room */
+    this.byRoom = new Map();
   }
 
   // --- subscriptions ---
@@ -80,8 +82,35 @@ export class Logs {
    * @returns {Iterable<Subscription>}
    */
   receivers(address) {
-    if (address.endsWith(`:${ALL}`)) return [...this.all].filter((each) => each._receives(address));
-    return this.byAddress.get(address) ?? [];
+    const followers = this.followersOf(address);
+    if (address.endsWith(`:${ALL}`)) return [...[...this.all].filter((each) => each._receives(address)), ...followers];
+    const readers = this.byAddress.get(address) ?? [];
+    return followers.length ? [...readers, ...followers] : readers;
+  }
+
+  // --- followed rooms ---
+
+  /**
+   * The subscriptions to the whole room of an address.
+   * @param {string} address
+   */
+  followersOf(address) {
+    return this.byRoom.size ? [...(this.byRoom.get(splitAddress(address)[0]) ?? [])] : [];
+  }
+
+  /** @param {Subscription} subscription one to a whole room */
+  addFollower(subscription) {
+    const { room } = subscription;
+    this.byRoom.set(room, (this.byRoom.get(room) ?? new Set()).add(subscription));
+    this.all.add(subscription);
+  }
+
+  /** @param {Subscription} subscription one to a whole room that has ended */
+  removeFollower(subscription) {
+    this.all.delete(subscription);
+    const others = this.byRoom.get(subscription.room);
+    others?.delete(subscription);
+    if (others && !others.size) this.byRoom.delete(subscription.room);
   }
 
   // --- places ---

@@ -11,6 +11,7 @@ import { sleep } from "./timing.js";
 
 /** @import { Joined, Position, Since } from "../arqonbus.d.ts" */
 /** @import { Connection } from "./connection.js" */
+/** @import { Frame } from "./frames.js" */
 /** @import { Line } from "./line.js" */
 /** @import { LogAnswer, Logs } from "./logs.js" */
 /** @import { Marks } from "./marks.js" */
@@ -121,14 +122,15 @@ export class Memberships {
   /**
    * @param {string} address
    * @param {Position | typeof MARK | null} since
-   * @param {{ own?: boolean, parts?: boolean, onJoined?: ((result: Joined) => void) | null }} [options] `own`: `since`
+   * @param {{ own?: boolean, parts?: boolean, onJoined?: ((result: Joined) => void) | null,
+   *   last?: number | null }} [options] `own`: `since`
    *   is the client's own place, and not that of a new subscription; `onJoined` runs before any frame that follows the
    *   answer
    * @returns {Promise<Joined>}
    */
-  async #join(address, since, { own = false, parts = this.#wantsParts(address), onJoined = null } = {}) {
-    /** @type {{ channel: string, since?: number | string, epoch?: string, parts?: boolean }} */
-    const parameters = { channel: address };
+  async #join(address, since, { own = false, parts = this.#wantsParts(address), onJoined = null, last = null } = {}) {
+    /** @type {{ channel: string, since?: number | string, epoch?: string, parts?: boolean, last?: number }} */
+    const parameters = last === null ? { channel: address } : { channel: address, last };
     if (!parts) parameters.parts = false;
     if (since === MARK) parameters.since = MARK;
     else if (since) {
@@ -307,11 +309,12 @@ export class Memberships {
       if (subscription.closed) return;
       // Because of another iterator's `since` the server may send older messages again. They are not for this one.
       const seq = since === MARK ? Number(result.mark) : since?.seq;
-      if (seq === undefined) subscription._startAt(address, placeIn(result));
+      if (subscription.last !== null) startWith(subscription, result);
+      else if (seq === undefined) subscription._startAt(address, placeIn(result));
       else subscription._startAt(address, resumedPlace(result, seq), result.recovered === false && seq > 0);
       this.logs.add(subscription);
     };
-    await this.#join(address, since, { onJoined });
+    await this.#join(address, since, { onJoined, last: subscription.last });
   }
 
   /**
@@ -375,4 +378,18 @@ export class Memberships {
     if (isJoinable(address)) return (await this.commands.channelInfo(address)).seq;
     return this.logs.places.get(address)?.seq ?? 0;
   }
+}
+
+/**
+ * Start a subscription with the newest messages, which came with the answer to the join.
+ * @param {Subscription} subscription
+ * @param {Joined} joined
+ */
+function startWith(subscription, joined) {
+  const { address } = subscription;
+  const { seq } = joined;
+  const frames = /** @type {Frame[]} */ (joined.messages ?? []);
+  subscription._startAt(address, placeIn(joined, frames.length ? frames[0].seq - 1 : seq));
+  for (const frame of frames) subscription._deliver(address, frame);
+  if (frames.length && frames[frames.length - 1].seq < seq) subscription._catchUpTo(address, seq);
 }

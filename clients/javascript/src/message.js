@@ -49,6 +49,10 @@ export class Message {
     this.raw = frame;
     /** @type {((address: string, seq: number) => Promise<import("../arqonbus.d.ts").Marked>) | null} moves the mark */
     this._mark = null;
+    /** @type {import("./bus.js").Bus | null} the bus that received it */
+    this._bus = null;
+    /** @type {Message | null | undefined} how it stands now, where its reader folds */
+    this._folded = undefined;
   }
 
   /**
@@ -92,6 +96,78 @@ export class Message {
   /** Whether it arrived through an inbox. */
   get private() {
     return this.room === INBOX_ROOM;
+  }
+
+  // --- amendments ---
+
+  /** Of an amendment: the id of the message that it changes. Null for any other message. */
+  get amends() {
+    const amends = this.type === "amend" && typeof this.raw.of === "string" && Number.isInteger(this.raw.of_seq);
+    return amends ? String(this.raw.of) : null;
+  }
+
+  /** The `seq`, `at` and `by` of the newest edit, or null. */
+  get edited() {
+    return objectOr(this.raw.edited) === this.raw.edited ? this.raw.edited : null;
+  }
+
+  /** The `seq`, `at` and `by` of the deletion, or null. */
+  get deleted() {
+    return objectOr(this.raw.deleted) === this.raw.deleted ? this.raw.deleted : null;
+  }
+
+  /** The client ids of each reaction. */
+  get reactions() {
+    return /** @type {Record<string, string[]>} */ (objectOr(this.raw.reactions));
+  }
+
+  /** Whether the content was erased for good. */
+  get erased() {
+    return this.raw.erased === true;
+  }
+
+  /**
+   * The message with its amendments up to here; of an amendment, the message that it changes. A subscription with
+   * `fold` knows it. It is null for an amendment of a message that did not come. Elsewhere it is the message itself.
+   * @returns {Message | null}
+   */
+  get folded() {
+    if (this._folded !== undefined) return this._folded;
+    return this.amends === null ? this : null;
+  }
+
+  /**
+   * Replace the text, or with an object the payload. See `bus.edit`.
+   * @param {string | import("../arqonbus.d.ts").JsonObject} content
+   */
+  async edit(content) {
+    return this.#owner.edit(this, content);
+  }
+
+  /** Delete this message for its readers. See `bus.delete`. */
+  async delete() {
+    return this.#owner.delete(this);
+  }
+
+  /**
+   * React to this message.
+   * @param {string} reaction
+   */
+  async react(reaction) {
+    return this.#owner.react(this, reaction);
+  }
+
+  /**
+   * Take the own reaction back.
+   * @param {string} reaction
+   */
+  async unreact(reaction) {
+    return this.#owner.unreact(this, reaction);
+  }
+
+  get #owner() {
+    if (!this._bus) throw new TypeError("This message was not received by a bus. Use the methods of the bus.");
+    return this._bus;
   }
 
   // --- questions and replies ---

@@ -40,6 +40,14 @@ export class Publisher extends Commands {
   }
 
   /**
+   * Whether the client's own messages are to come back.
+   * @param {string | null | undefined} address
+   */
+  _echoes(address) {
+    return this.#echoes(address);
+  }
+
+  /**
    * Publish to `room:channel`, to `room` for everybody in it, or with null to the initial channel.
    *
    * `message` is a text, or an object, which is the payload. With `ack` it resolves when the message is durable. The

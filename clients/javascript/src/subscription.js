@@ -6,32 +6,18 @@ import { MAX_PAGE, catchUp } from "./catch-up.js";
 import { Cursor } from "./cursor.js";
 import { BusClosed, isTransient } from "./errors.js";
 import { isStreamEnd } from "./growth.js";
+import { Fold } from "./folding.js";
 import { Handout } from "./handout.js";
 import { listen } from "./listening.js";
 import { Message } from "./message.js";
 import { sleep } from "./timing.js";
 
-/** @import { Listener, Marked, Position, Since, SubscribeOptions } from "../arqonbus.d.ts" */
-/** @import { Answers } from "./answers.js" */
+/** @import { Listener, Position, Since, SubscribeOptions } from "../arqonbus.d.ts" */
 /** @import { Frame } from "./frames.js" */
 /** @import { Growth } from "./growth.js" */
-/** @import { MarkReader, Marks } from "./marks.js" */
+/** @import { SubscriptionHost } from "./listening.js" */
+/** @import { MarkReader } from "./marks.js" */
 /** @import { Place } from "./positions.js" */
-
-/**
- * What a subscription needs of its bus.
- * @typedef {object} SubscriptionHost
- * @property {string} clientId
- * @property {boolean} closed whether the bus has ended
- * @property {Answers} answers the streamed messages that grow
- * @property {Marks} marks
- * @property {(address: string, seq: number) => Promise<Marked>} mark
- * @property {(frame: Frame) => boolean} takesReply whether a message is the reply to a question of this client
- * @property {(subscription: Subscription) => Promise<void>} attach starts the delivery, and joins the channel
- * @property {(subscription: Subscription) => Promise<void>} detach ends the delivery, and leaves an unused channel
- * @property {(address: string, after: number, limit: number) => Promise<Frame[]>} historyFrames
- * @property {(problem: unknown, subscription: Subscription) => void} onError
- */
 
 /**
  * Messages of one channel, each exactly once and in order, however often the connection breaks. `bus.subscribe` makes
@@ -50,16 +36,30 @@ export class Subscription {
   constructor(
     host,
     address,
-    { since = null, echo = false, broadcasts = true, presence = false, parts = true, autoMark = false, buffer },
+    {
+      since = null,
+      last = null,
+      echo = false,
+      broadcasts = true,
+      presence = false,
+      parts = true,
+      autoMark = false,
+      fold = false,
+      buffer,
+    },
   ) {
     if (!(buffer >= 1)) throw new RangeError("`buffer` must be 1 or more.");
+    if (last !== null && since !== null) throw new TypeError("Give either `since` or `last`.");
     const [room, channel] = splitAddress(address);
     this.room = room;
     this.channel = channel;
     this.address = `${this.room}:${this.channel}`;
     /** @type {Since} */
     this.since = since;
-    this.echo = echo;
+    this.last = last;
+    // A message can only be folded with the amendments of this client, too.
+    this.echo = echo || fold;
+    this._fold = fold ? new Fold() : null;
     this.broadcasts = broadcasts;
     this.presence = presence;
     this.parts = parts;
@@ -375,6 +375,8 @@ export class Subscription {
    */
   #put(message, epoch) {
     message._mark = this._host.mark;
+    message._bus = this._host.bus;
+    if (this._fold) message._folded = this._fold.take(message);
     this._handout.put(message, epoch);
     this._wake?.();
   }

@@ -64,7 +64,7 @@ export class Rooms {
       const room = rooms.get(row.room) ?? { room: row.room, channels: [], participants: 0, messages: 0, unread: 0 };
       rooms.set(row.room, room);
       room.channels.push(entry);
-      room.participants += row.participants;
+      room.participants += row.participants ?? 0;
       room.messages += entry.messages;
       room.unread += entry.unread ?? 0;
     }

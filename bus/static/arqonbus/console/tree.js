@@ -211,7 +211,7 @@ export class Tree {
             description: description.value.trim(),
             ephemeral: ephemeral.checked,
             retention,
-            presence: presence.value || undefined,
+            presence: /** @type {"names" | "counts" | "none"} */ (presence.value) || undefined,
             work: work.rule,
           });
         } else await bus.command("join_channel", { channel: address.value.trim() });

@@ -41,7 +41,7 @@ export class ChannelHead {
     try {
       this.info = await this.app.session.bus.channelInfo(this.address);
       const { metadata, participant_count: members } = this.info;
-      fill(this.members, counted(members, "member"));
+      fill(this.members, members === null ? "" : counted(members, "member"));
       // Built-in channels cannot be deleted, so they have no button for it.
       this.remove.hidden = Boolean(metadata.hardcoded);
       const ephemeral = metadata.ephemeral ? "ephemeral: nothing is kept" : "";
