@@ -34,6 +34,7 @@ PAGES = [
     "docs/how-to.md",
     "docs/llm-answers.md",
     "docs/agents.md",
+    "docs/decisions.md",
     "docs/clients.md",
     "clients/python/README.md",
 ]
