@@ -21,7 +21,7 @@ Environment variables set all options. Without any variable ArqonBus runs in dev
 - Yes is `1` (or `true`, `yes`, `on`), and no is `0` (or `false`, `no`, `off`). Items of a list are separated by commas.
 - `manage.py check` warns of unwise combinations. `manage.py check --deploy` warns of more.
 - A Django project that includes the app `bus` sets the same values in `settings.ARQONBUS`, in lower case and without the
-  prefix: `ARQONBUS = {"rate_limit": 50}`.
+  prefix: `ARQONBUS = {"rate_limit": 50}`. `ARQONBUS_RATE_LIMIT = 50` in its settings file does the same.
 
 ## The site
 """

@@ -249,7 +249,7 @@ async def live_bus(application: Any = None, *, anonymous: bool = True) -> AsyncI
             'DATABASES["default"]["TEST"] = {"NAME": BASE_DIR / "test.sqlite3"}.'
         )
     values = dict(getattr(settings, "ARQONBUS", {}))
-    if anonymous:
+    if anonymous and not hasattr(settings, "ARQONBUS_ANONYMOUS"):
         values["anonymous"] = True
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in SIGNALS} if main else {}

@@ -157,9 +157,9 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
         """Forbid deletion, so that revoked tokens stay visible."""
         return False
 
-    def get_actions(self, request: HttpRequest) -> Any:
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
         """Offer to revoke only to users with the permission."""
-        return super().get_actions(request) if request.user.has_perm("bus.change_accesstoken") else {}
+        return request.user.has_perm("bus.change_accesstoken")
 
     def save_model(self, request: HttpRequest, obj: AccessToken, form: Any, change: bool) -> None:
         """Create the token through the service. Only the request holds the secret."""
@@ -189,7 +189,7 @@ class AccessTokenAdmin(BusModelAdmin[AccessToken]):
         }
         return no_store(TemplateResponse(request, "admin/bus/accesstoken/made.html", context))
 
-    @admin.action(description="Revoke the selected tokens")
+    @admin.action(permissions=["revoke"], description="Revoke the selected tokens")
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[AccessToken]) -> None:
         """Revoke the chosen tokens at once, and close the connections that use them."""
         with transaction.atomic():

@@ -177,11 +177,11 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
 
     # --- disconnecting -----------------------------------------------------------------------------------------------
 
-    def get_actions(self, request: HttpRequest) -> Any:
+    def has_act_permission(self, request: HttpRequest) -> bool:
         """Offer the actions only to users who may act."""
-        return super().get_actions(request) if self.may_act(request) else {}
+        return self.may_act(request)
 
-    @admin.action(description="Disconnect the selected clients")
+    @admin.action(permissions=["act"], description="Disconnect the selected clients")
     def disconnect_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
         """Disconnect the chosen clients."""
         gone = 0
@@ -194,7 +194,7 @@ class ClientAdmin(ReadOnlyAdmin[Client]):
                     raise
         self.message_user(request, f"{counted(gone, 'client')} disconnected.", messages.SUCCESS)
 
-    @admin.action(description="Forget the selected disconnected clients and their inboxes")
+    @admin.action(permissions=["act"], description="Forget the selected disconnected clients and their inboxes")
     def forget_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> None:
         """Delete the chosen clients with their inboxes. Connected ones stay."""
         forgotten, refused = 0, ""

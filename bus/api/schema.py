@@ -69,9 +69,10 @@ class StructExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-ca
         _, components = msgspec.json.schema_components([self.target], ref_template="#/components/schemas/{name}")
         for schema in components.values():
             for field in schema["properties"].values():
-                if "enum" in field:
-                    # drf-spectacular needs the type of each enum.
-                    field["type"] = "boolean" if field["enum"] == [True] else "string"
+                for part in (field, field.get("items", {})):
+                    if "enum" in part:
+                        # drf-spectacular needs the type of each enum.
+                        part["type"] = "boolean" if part["enum"] == [True] else "string"
         own: dict[str, Any] = components.pop(self.target.__name__)
         for name, schema in components.items():
             kind = ResolvedComponent.SCHEMA

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, timedelta
 from importlib import import_module
 from typing import Any
 
@@ -24,7 +24,7 @@ from django.utils import timezone
 from ..conf.settings import config
 from ..models import AccessChange, AccessToken, digest
 from ..protocol.errors import BusError, ErrorCode
-from . import jwts, tickets
+from . import jwts, own, tickets
 from .permissions import ACTIONS, Actor
 
 ANONYMOUS = Actor()
@@ -37,7 +37,7 @@ MODEL_BACKEND = "django.contrib.auth.backends.ModelBackend"
 #: One text for every reason. Different texts would tell strangers which tokens and users exist.
 REFUSED = "The credentials are not valid."
 
-TOKEN, JWT, TICKET = "token", "jwt", "ticket"
+TOKEN, JWT, TICKET, OWN = "token", "jwt", "ticket", "own"
 
 #: Longest subject of a JWT that is a principal by itself, in characters. A digest with its prefix has 105.
 LONGEST_SUBJECT = 100
@@ -54,20 +54,24 @@ def _refused(reason: str) -> BusError:
 
 
 def kind_of(bearer: str) -> str:
-    """The kind of a bearer's text: TOKEN, JWT or TICKET. Each is checked at another moment (``bus.sockets.handshake``)."""
+    """The kind of a bearer's text: TOKEN, JWT, TICKET or OWN. Each is checked in another place (``bus.sockets.handshake``)."""
     if bearer.startswith(tickets.PREFIX):
         return TICKET
+    if own.enabled() and not bearer.startswith(AccessToken.PREFIX):
+        return OWN
     if bearer.count(".") == 2 and not bearer.startswith(AccessToken.PREFIX):
         return JWT
     return TOKEN
 
 
 def from_bearer(bearer: str) -> Actor:
-    """The actor of an access token, a JWT or a ticket. Raises ``BusError`` UNAUTHENTICATED, with one text for every reason.
+    """The actor of an access token, a JWT, a ticket or a text of the project's own.
+
+    Raises ``BusError`` UNAUTHENTICATED, with one text for every reason.
 
     Do not call this in an event loop: it queries the database, and a JWT may wait for the keys of its issuer.
     """
-    return {TOKEN: from_token, JWT: from_jwt, TICKET: from_ticket}[kind_of(bearer)](bearer)
+    return {TOKEN: from_token, JWT: from_jwt, TICKET: from_ticket, OWN: from_own}[kind_of(bearer)](bearer)
 
 
 def from_user(user: Any, *, admin: bool | None = None) -> Actor:
@@ -194,9 +198,7 @@ def from_jwt(text: str) -> Actor:
         raise _refused(f"JWT: {problem}") from None
     settings = config()
     subject: str = claims["sub"]
-    # A subject that is too long for a principal becomes a digest. With a part of the subject in front it is longer than every
-    # subject that is used unchanged, so no subject equals the digest of another.
-    short = subject if len(subject) <= LONGEST_SUBJECT else f"{subject[:40]}~{digest(subject)}"
+    short = _short(subject)
     scopes = _texts(claims.get(settings.jwt_scope_claim)) if settings.jwt_scope_claim else None
     return Actor(
         principal=f"jwt:{short}",
@@ -211,10 +213,61 @@ def from_jwt(text: str) -> Actor:
     )
 
 
+def _short(subject: str) -> str:
+    """A subject as a part of a principal. One that is too long for a principal becomes a digest.
+
+    With a part of the subject in front it is longer than every subject that is used unchanged, so none equals the digest of
+    another.
+    """
+    return subject if len(subject) <= LONGEST_SUBJECT else f"{subject[:40]}~{digest(subject)}"
+
+
 def _texts(value: Any) -> Iterable[str]:
     """The printable texts of a claim: a list, or one text with spaces between."""
     items = value.split() if isinstance(value, str) else value if isinstance(value, list) else []
     return [item for item in items if isinstance(item, str) and item.isprintable()]
+
+
+def from_own(bearer: str) -> Actor:
+    """The actor of a text that the project's own function knows, or else of a JWT or an access token.
+
+    Raises ``BusError`` UNAUTHENTICATED, and what :func:`bus.auth.own.identified` raises.
+    """
+    found = own.identified(bearer)
+    if found is None:
+        # An access token has its prefix, and came another way.
+        return from_jwt(bearer) if bearer.count(".") == 2 and jwts.enabled() else _refuse("unknown to the project")
+    actor = _of_own(found, bearer)
+    return _refuse("an inactive user, or no subject") if actor.anonymous else actor
+
+
+def _refuse(reason: str) -> Actor:
+    raise _refused(reason)
+
+
+def _of_own(found: own.Identified, bearer: str) -> Actor:
+    """The actor of somebody whom the project's function identified. Anonymous for an inactive user or without a subject."""
+    actor = ANONYMOUS
+    if found.user is not None:
+        actor = from_user(found.user, admin=found.admin)
+    elif found.subject:
+        short = _short(found.subject)
+        # The mark keeps a subject of the project apart from Django users and issuers.
+        name = f"own:{short}"
+        actor = Actor(principal=name, name=found.subject[:150], user=name, admin=bool(found.admin))
+    if actor.anonymous:
+        return actor
+    expires_at = found.expires_at
+    if expires_at is not None and timezone.is_naive(expires_at):
+        expires_at = expires_at.replace(tzinfo=UTC)
+    return msgspec.structs.replace(
+        actor,
+        groups=actor.groups if found.groups is None else frozenset(found.groups),
+        scopes=None if found.scopes is None else frozenset(found.scopes) & frozenset(ACTIONS),
+        expires_at=expires_at.timestamp() if expires_at is not None else None,
+        credential=f"own:{digest(bearer)[:32]}",
+        bearer=bearer,
+    )
 
 
 def from_ticket(text: str) -> Actor:
@@ -234,7 +287,7 @@ def from_ticket(text: str) -> Actor:
 def renewed(actors: Sequence[Actor]) -> list[Actor | BusError]:
     """Each identity as it is now, or the error that ends it: UNAUTHENTICATED (expired, logged out) or REVOKED.
 
-    The number of queries does not depend on the number of actors.
+    The number of queries does not depend on the number of actors, but for those whom the project's own function knows.
     """
     known = _Known(actors)
     return [known.renewed(actor) for actor in actors]
@@ -273,6 +326,8 @@ class _Known:
             if token is None or not token.is_good():
                 return BusError(ErrorCode.REVOKED)
             return self._here(actor, _of_token(token, self._owner(actor.principal)))
+        if actor.bearer:
+            return self._asked_again(actor)
         if actor.principal.startswith("user:"):
             now = self._owner(actor.principal)
             if now.anonymous:
@@ -288,6 +343,15 @@ class _Known:
                 ),
             )
         return actor
+
+    def _asked_again(self, actor: Actor) -> Actor | BusError:
+        try:
+            found = own.identified(actor.bearer) if own.enabled() else None
+        except BusError:
+            # A fault of the project's function ends nobody's access.
+            return actor
+        now = ANONYMOUS if found is None else _of_own(found, actor.bearer)
+        return BusError(ErrorCode.REVOKED) if now.principal != actor.principal else self._here(actor, now)
 
     def _owner(self, principal: str) -> Actor:
         admin = None if self._admins is None else principal in self._admins

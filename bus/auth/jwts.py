@@ -163,7 +163,7 @@ def _source() -> _Fixed | _Set:
 
 
 def _forget(*, setting: str, **_: Any) -> None:
-    if setting == "ARQONBUS":
+    if setting.startswith("ARQONBUS"):
         _source.cache_clear()
 
 

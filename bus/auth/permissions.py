@@ -48,6 +48,8 @@ class Actor(msgspec.Struct, frozen=True):
     credential: str = ""
     # Digest of the password behind a session. A change of the password ends the session.
     proof: str = ""
+    # The text that the project's own function knows, to ask the function again. It stays in this process.
+    bearer: str = ""
     # The connection comes from a page of another site, so it needs credentials.
     foreign: bool = False
     # The network address. Limits of anonymous clients count by it.

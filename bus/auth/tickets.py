@@ -48,7 +48,9 @@ def issue(actor: Actor) -> Ticket:
     if actor.anonymous or actor.system:
         raise BusError(ErrorCode.UNAUTHENTICATED, "Authenticate first: only authenticated clients get tickets.")
     expires_at = time.time() + config().ticket_lifetime
-    content = _Content(secrets.token_hex(12), expires_at, msgspec.structs.replace(actor, client_id="", client_type=""))
+    content = _Content(
+        secrets.token_hex(12), expires_at, msgspec.structs.replace(actor, client_id="", client_type="", bearer="")
+    )
     body = urlsafe_b64encode(msgspec.json.encode(content)).rstrip(b"=").decode()
     return Ticket(PREFIX + _signer().sign(body), expires_at)
 

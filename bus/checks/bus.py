@@ -38,6 +38,7 @@ _OF_THE_PROJECT = (
     host_checks.check_middleware,
     host_checks.check_sessions,
     host_checks.check_templates,
+    host_checks.check_identify,
 )
 
 

@@ -20,8 +20,10 @@ from django.template.loader import get_template
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
+from ..auth import own
 from ..auth.identity import sessions_kept
 from ..conf import routes
+from ..conf.settings import config
 
 #: The databases that the bus supports, by Django's name.
 DATABASES = ("sqlite", "postgresql")
@@ -167,6 +169,15 @@ def check_sessions(**_: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+def check_identify(**_: Any) -> list[CheckMessage]:
+    """E015: ARQONBUS_IDENTIFY names no function."""
+    path = config().identify
+    fault = own.problem_of(path) if path else None
+    if fault is None:
+        return []
+    return [Error(fault, hint='Name a function, such as ARQONBUS_IDENTIFY = "shop.tokens.identify".', id="bus.E015")]
 
 
 def check_templates(**_: Any) -> list[CheckMessage]:

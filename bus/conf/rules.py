@@ -44,6 +44,12 @@ def _jwt_key(value: str, whole: Config) -> str | None:
     return "and ARQONBUS_JWT_JWKS are both set; set only one of them" if whole.jwt_jwks else None
 
 
+def _identify(value: str, whole: Config) -> str | None:
+    parts = value.split(".")
+    dotted = not value or (len(parts) > 1 and all(part.isidentifier() for part in parts))
+    return None if dotted else f"is {value!r}; it must be the dotted path of a function, such as shop.tokens.identify"
+
+
 def _jwks(value: str, whole: Config) -> str | None:
     if not value or "://" not in value:
         return None if not value or Path(value).is_file() else f"is {value!r}; there is no such file"
@@ -86,6 +92,7 @@ def _node_timeout(value: float, whole: Config) -> str | None:
 RULES: dict[str, Callable[[Any, Config], str | None]] = {
     "send_buffer": _send_buffer,
     "jwt_algorithms": _algorithms,
+    "identify": _identify,
     "jwt_key": _jwt_key,
     "jwt_jwks": _jwks,
     "allowed_origins": _origins,

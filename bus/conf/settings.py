@@ -1,7 +1,7 @@
 """The settings in force, checked.
 
-The ready project reads ``ARQONBUS_<NAME>`` from the environment into ``settings.ARQONBUS``; another project fills that
-dict itself. :func:`config` returns the checked values.
+The ready project reads ``ARQONBUS_<NAME>`` from the environment into ``settings.ARQONBUS``. Another project fills that dict
+itself, or sets ``ARQONBUS_<NAME>`` in its settings file. :func:`config` returns the checked values.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from .rules import RULES
 from .table import Config
 
 _FIELDS = parsing.fields_of(Config)
+
+#: The dict with all settings, and what the name of a single one begins with.
+PREFIX = "ARQONBUS"
 
 
 def from_environment(environment: Mapping[str, str], prefix: str = "ARQONBUS_") -> dict[str, Any]:
@@ -70,7 +73,20 @@ def _near(setting: str, named: Callable[[str], str]) -> str:
 def config() -> Config:
     """The settings in force, read once."""
     # The ready-made project has checked the environment before. A fault here comes from a settings file.
-    return build(getattr(settings, "ARQONBUS", {}), entry)
+    return build(getattr(settings, PREFIX, {}) | _alone(), entry)
+
+
+def _alone() -> dict[str, Any]:
+    """The settings that the settings file has by themselves, as ``ARQONBUS_<NAME>``."""
+    together = getattr(settings, PREFIX, {})
+    found: dict[str, Any] = {}
+    for name in dir(settings):
+        if name.startswith(f"{PREFIX}_"):
+            setting = name.removeprefix(f"{PREFIX}_").lower()
+            if setting in together:
+                raise ImproperlyConfigured(f"The settings have both {name} and {entry(setting)}. Remove one of them.")
+            found[setting] = getattr(settings, name)
+    return found
 
 
 def anonymous_allowed() -> bool:
@@ -114,7 +130,7 @@ def default_address() -> Address:
 
 
 def _forget(*, setting: str, **_: Any) -> None:
-    if setting == "ARQONBUS":
+    if setting.startswith(PREFIX):
         config.cache_clear()
 
 

@@ -49,6 +49,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     handshake_timeout: Annotated[float, seconds("Seconds a new connection has to send its complete request or handshake; 0: the server's own limit.")] = 10.0
     resume_window: Annotated[float, seconds("Seconds for which a resume token is valid after a disconnect. An anonymous client is forgotten after the same time.")] = 86400.0
     ticket_lifetime: Annotated[float, seconds("Seconds for which a ticket is valid. A ticket opens one connection of a browser.", gt=0)] = 30.0
+    identify: Annotated[str, about("Dotted path of a function of the project that returns the user of a bearer text, for its own tokens; empty: none.")] = ""
     jwt_key: Annotated[str, about("Key for JWT: a shared secret (HS256) or a PEM public key (RS256, ES256); empty: no JWT.")] = ""
     jwt_jwks: Annotated[str, about("Path or https URL of a JWKS document with the keys for JWT.")] = ""
     jwt_jwks_refresh: Annotated[float, seconds("Seconds after which the JWKS document is read again.", ge=0.05)] = 300.0

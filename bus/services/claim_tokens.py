@@ -57,4 +57,4 @@ def _is_number(text: str) -> bool:
 def _signature(key: str, job: int, number: int, worker: Worker) -> str:
     # A principal may end a job under any of its client ids.
     who = worker.principal or f"client:{worker.client_id}"
-    return salted_hmac("arqonbus.claim", f"{job}/{number}/{who}", secret=key).hexdigest()[:LENGTH]
+    return salted_hmac("arqonbus.claim", f"{job}/{number}/{who}", secret=key, algorithm="sha256").hexdigest()[:LENGTH]

@@ -11,7 +11,7 @@ from .clients import Client, ClientList
 from .decisions import Decision, DecisionList, Decisions
 from .errors import ErrorAnswer, Fault
 from .marks import Mark
-from .messages import ErasedMessages, Message, MessageList
+from .messages import Amended, ErasedMessages, Message, MessageList
 from .published import Delivery, Published
 from .questions import Question
 from .rooms import ActiveChannel, Card, Channel, ChannelInfo, ChannelList, Participant, Presence, Room, RoomList
@@ -36,6 +36,7 @@ __all__ = [
     "ActiveChannel",
     "AdoptedStream",
     "AgentCard",
+    "Amended",
     "AuditEntry",
     "AuditList",
     "Card",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from channels.db import database_sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -82,6 +83,9 @@ async def _actor_of(bearer: str, kind: str, node: Node) -> Actor:
                 return await asyncio.to_thread(identity.from_jwt, bearer)
             case identity.TICKET:
                 actor: Actor = await node.runtime.run_writer(identity.from_ticket, bearer)
+            case identity.OWN:
+                # The project's function may take its time, which must block neither the loop nor the node's threads.
+                actor = await database_sync_to_async(identity.from_own, thread_sensitive=False)(bearer)
             case _:
                 actor = await node.runtime.run(identity.from_token, bearer)
     except DatabaseError:

@@ -41,6 +41,19 @@ def ids(found: list[CheckMessage]) -> list[str | None]:
     return [message.id for message in found]
 
 
+def test_a_function_that_cannot_identify_anybody_is_named(settings: Settings) -> None:
+    for dotted, said in (
+        ("shop.nowhere.identify", "cannot be imported"),
+        ("bus.version.VERSION", "no plain function"),
+        ("bus.sockets.handshake.identify", "no plain function"),
+    ):
+        settings.ARQONBUS = {"identify": dotted}
+        (found,) = host_checks.check_identify()
+        assert (found.id, said in found.msg) == ("bus.E015", True), found
+    settings.ARQONBUS = {"identify": "bus.auth.identity.from_jwt"}
+    assert host_checks.check_identify() == []
+
+
 def test_times_without_a_zone(settings: Settings) -> None:
     assert ids(host_checks.check_times()) == []
     settings.USE_TZ = False

@@ -60,6 +60,7 @@ def wrong(field: Field) -> list[str]:
         "log_format": ["xml"],
         "log_level": ["LOUD"],
         "writer": ["quill"],
+        "identify": ["identify", "shop.tokens.", "shop tokens.identify"],
         "jwt_key": ["short", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"],
         "jwt_jwks": ["/nowhere/keys.json", "http://keys.example/jwks.json", "ftp://keys.example/jwks.json"],
         "jwt_algorithms": ["none", "HS256,none", " "],
@@ -220,3 +221,16 @@ def test_processes_that_cannot_hear_each_other_are_found(settings: Settings) -> 
     assert ("bus.W005" in found) == settings.DATABASES["default"]["ENGINE"].endswith("sqlite3")
     assert checks.check_nodes(databases=None) == []
     assert os.environ.get("DATABASE_URL")
+
+
+def test_a_settings_file_may_have_a_setting_by_itself(settings: Settings) -> None:
+    settings.ARQONBUS = {"presence": False}
+    settings.ARQONBUS_RATE_LIMIT = 5
+    assert (conf.config().presence, conf.config().rate_limit) == (False, 5)
+    settings.ARQONBUS_PRESENCE = True
+    with pytest.raises(ImproperlyConfigured, match=r'both ARQONBUS_PRESENCE and ARQONBUS\["presence"\]'):
+        conf.config()
+    del settings.ARQONBUS_PRESENCE
+    settings.ARQONBUS_RATE_LIMITS = 5
+    with pytest.raises(ImproperlyConfigured, match="Did you mean"):
+        conf.config()
