@@ -106,7 +106,7 @@ async def test_every_write_of_the_document_does_the_same_when_its_body_is_chunke
     doing = {"status": "working", "ttl": 60, "channel": f"{room}:a"}
     told = await write("clients_status", "PUT", f"clients/{room}-agent/status", doing)
     assert told["status"]["status"] == "working"
-    wanted = {"handler": "nobody", "do": "retry"}
+    wanted = {"handler": "nobody", "next": "retry"}
     await write("handlers_help", "POST", f"channels/{room}:a/handlers", wanted, 404)
     client = await wire(server, client_id=f"{room}-away")
     await write("clients_disconnect", "POST", f"clients/{room}-away/disconnect", {"reason": "go"}, 204)

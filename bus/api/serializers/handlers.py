@@ -11,6 +11,6 @@ class HandlerHelp(StrictSerializer):
     """What a handler shall do with its next message."""
 
     handler = TextField(max_length=100, help_text="The name of the handler.")
-    do = serializers.ChoiceField(
+    next = serializers.ChoiceField(
         choices=["retry", "skip"], help_text="`retry`: try the message again at once. `skip`: go on behind it."
     )

@@ -40,6 +40,6 @@ class OfChannel(BusView):
     def post(self, request: Request, address: str) -> Response:
         """Let a handler try its next message of the channel again at once, or go on behind it. Needs the right to manage."""
         given = self.read(bodies.HandlerHelp)
-        act = service.retry if given["do"] == "retry" else service.skip
+        act = service.retry if given["next"] == "retry" else service.skip
         act(self.actor, given["handler"], address_of(address), door=DOOR)
         return Response(status=204)

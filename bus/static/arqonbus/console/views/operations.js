@@ -221,7 +221,7 @@ export function operations(app) {
     /** @param {string} what */
     const help = (what) => async () => {
       try {
-        await app.api("POST", `channels/${encodeURIComponent(place)}/handlers`, { handler, do: what });
+        await app.api("POST", `channels/${encodeURIComponent(place)}/handlers`, { handler, next: what });
         await load();
       } catch (problem) {
         note.hidden = false;
