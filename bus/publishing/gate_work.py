@@ -42,8 +42,13 @@ def keep(candidates: Sequence[Candidate], flight: Flight, *, left: float, timeou
             for candidate in candidates:
                 keep([candidate], flight, left=left, timeout=timeout, window=window)
             return
-        # The database's own words may quote the message, so only the type of the error is logged.
-        logger.warning("cannot keep a message: %s", type(problem).__name__, extra={"event": "append_failed"})
+        if not isinstance(problem, (OperationalError, InterfaceError)):
+            # The database's own words may quote the message, so only the type of the error is logged.
+            logger.error(
+                "cannot store a message: %s",
+                type(problem).__name__,
+                extra={"event": "append_failed", "channel_id": entries[0].channel_id},
+            )
         _refuse(entries, BusError(ErrorCode.UNAVAILABLE, retry_after=1.0))
     except BaseException as problem:  # noqa: BLE001 - whatever it is, each publisher gets an answer
         _refuse(entries, gating.failed(candidates[0].gates, problem))
