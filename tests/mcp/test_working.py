@@ -125,3 +125,29 @@ async def test_the_text_of_others_stays_data(shared_server: BusServer, fresh_roo
         heard = await one("wait_for_message", address=address, timeout_seconds=WAIT)
         assert heard["message"]["text"] == evil
         assert heard["message"]["payload"] == {"jsonrpc": "2.0", "method": evil}
+
+
+async def test_a_person_decides_what_an_agent_may_do(
+    shared_server: BusServer, fresh_room: str, admin_token: str
+) -> None:
+    tokens = await two(shared_server, fresh_room)
+    place = {"address": f"{fresh_room}:desk"}
+    question: dict[str, Any] = {**place, "key": "k", "title": "Refund?", "action": "refund", "args": {"amount": 20}}
+    async with agent(shared_server, token=tokens[0]) as one, agent(shared_server, token=admin_token) as boss:
+        asked = await one("request_decision", **question, allow=["edit", "reject"], timeout_seconds=0)
+        uid = asked["decision"]
+        assert await one.refused("decide", decision=uid, answer="edit", args={}) == "FORBIDDEN"
+        assert await one.refused("consume_decision", decision=uid) == "VALIDATION_ERROR"
+        waiting = asyncio.create_task(one("await_decision", decision=uid, timeout_seconds=WAIT))
+        (found,) = (await boss("list_decisions", **place, to_decide=True))["decisions"]
+        assert found["decision"] == uid
+        assert await boss.refused("decide", decision=uid, answer="approve") == "VALIDATION_ERROR"
+        await boss("decide", decision=uid, answer="edit", args={"amount": 10})
+        told = await waiting
+        assert (told["state"], told["args"]) == ("edited", {"amount": 10})
+        # A restarted agent asks again, and has the answer at once.
+        assert (await one("request_decision", **question, timeout_seconds=WAIT))["decision"] == uid
+        assert (await one("consume_decision", decision=uid))["consumed_at"]
+        assert await one.refused("consume_decision", decision=uid) == "ALREADY_USED"
+        other = await one("request_decision", **{**question, "key": "other"}, timeout_seconds=0)
+        assert (await one("cancel_decision", decision=other["decision"]))["state"] == "cancelled"

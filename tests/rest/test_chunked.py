@@ -98,6 +98,12 @@ async def test_every_write_of_the_document_does_the_same_when_its_body_is_chunke
     question = {"to": me, "durable": True, "payload": {"a": 1}}
     asked = (await write("ask", "POST", "ask", question, 202))["ask"]
     await write("asks_reply", "POST", f"asks/{asked}/reply", {"payload": {"sum": 3}}, 201)
+    question = {"key": "k", "title": "May I?", "action": "act", "args": {"n": 1}}
+    await write("decisions_request", "POST", f"channels/{room}:a/decisions", question, 201)
+    guest = await wire(server, client_id=f"{room}-asker")
+    asked = (await guest.request("request_decision", channel="science:explore", **question))["decision"]
+    made = await write("decisions_decide", "POST", f"decisions/{asked}/decide", {"answer": "approve"})
+    assert made["state"] == "approved"
     rule = {"subject": "everyone", "subject_name": "", "action": "join", "pattern": f"{room}:*", "allow": True}
     grant = await write("grants_create", "POST", "grants", rule, 201)
     assert (await write("grants_update", "PATCH", f"grants/{grant['id']}", {"allow": False}))["allow"] is False
