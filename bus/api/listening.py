@@ -48,6 +48,7 @@ def body_of(scope: Any, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
 
     async def send_all(start: Any, send: Any) -> None:
         await send(start)
+        del start  # Its headers would stay in memory as long as the answer.
         async with aclosing(events) as chunks:
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -163,7 +164,9 @@ class _Listening:
 
     async def _finish(self, rest: Rest) -> None:
         """Send the rest until it ends, or until the client is gone."""
-        tasks = [asyncio.ensure_future(rest(self._start, self._send)), asyncio.create_task(self._left())]
+        start, self._start = self._start, None
+        tasks = [asyncio.ensure_future(rest(start, self._send)), asyncio.create_task(self._left())]
+        del start
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
