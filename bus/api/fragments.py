@@ -84,7 +84,10 @@ class FragmentFollower(ChannelFollower):
         return b"retry: %d\n\n" % RETRY
 
     async def events(self, frames: list[bytes]) -> bytes:
-        """The fragments of the messages among ``frames``."""
+        """The fragments of the messages among ``frames``; the order to load the page again, once one of them was erased."""
+        if any(map(_erases, frames)):
+            self._stale = True
+            return self.first()
         messages = [frame for frame in frames if self._is_message(frame)]
         if not messages:
             return b""
@@ -107,6 +110,14 @@ class FragmentFollower(ChannelFollower):
             return event(said, id=place, name="failed")
         # A message without a look moves the position alone.
         return fragment(made.html, id=place) if made.html or place else b""
+
+
+def _erases(frame: bytes) -> bool:
+    """Whether a frame is the server's notice of erased messages, which the page may show."""
+    if b'"erased"' not in frame or read(frame)[1].type != "system":
+        return False
+    payload = msgspec.json.decode(frame).get("payload")
+    return isinstance(payload, dict) and payload.get("event") == "erased"
 
 
 def _fresh(request: HttpRequest) -> HttpRequest:

@@ -17,8 +17,12 @@ from django.urls import get_script_prefix, set_script_prefix
 from django.utils import timezone, translation
 from django.utils.dateparse import parse_datetime
 
+from ..auth.permissions import SYSTEM
+from ..protocol.amending import AMEND
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
+from ..protocol.names import Address
+from ..services import history
 
 #: Characters of a signed look that anybody is let to ask for.
 LONGEST = 2000
@@ -26,6 +30,10 @@ _SALT = "bus.live"
 
 #: What a context processor of Django gives to a page, and a rendering for everybody cannot have.
 PERSONAL = ("request", "user", "perms", "csrf_token", "messages")
+
+
+#: What happens to a row that the page has already.
+REPLACING = ("updated", "deleted")
 
 
 class SharedRenderingError(Exception):
@@ -106,7 +114,9 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
 
         Raises what the template raises, :class:`SharedRenderingError`, and ``ValueError`` for HTML that cannot be swapped.
         """
-        message = msgspec.json.decode(legible(frame))
+        message, order = _subject(msgspec.json.decode(legible(frame)))
+        if message is None:
+            return ""
         message["sender"] = message.get("from")
         message["at"] = parse_datetime(message.get("timestamp") or "")
         payload = message.get("payload")
@@ -123,8 +133,25 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
             set_script_prefix(before)
         if used:
             raise SharedRenderingError(_said(used[0]))
-        event = payload.get("event") if message.get("type") == "model" and isinstance(payload, dict) else None
-        return _swapped(made, event) if made and event in ("updated", "deleted") else made
+        return _swapped(made, order) if made and order in REPLACING else made
+
+
+def _subject(message: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """Return the message that a fragment shows, and what happened to it.
+
+    That is the message itself, or the one that it amends, with all amendments. None means one that is gone.
+    """
+    if message.get("type") == AMEND and isinstance(message.get("of_seq"), int):
+        try:
+            kept = history.message(SYSTEM, Address(message["room"], message["channel"]), message["of_seq"], fold=True)
+        except BusError:
+            return None, ""
+        found: dict[str, Any] = msgspec.json.decode(kept)
+        return found, "deleted" if "deleted" in found else "updated"
+    payload = message.get("payload")
+    if message.get("type") == "model" and isinstance(payload, dict):
+        return message, str(payload.get("event"))
+    return message, ""
 
 
 def _plain_zone() -> bool:

@@ -108,6 +108,7 @@ class Node:
         self._build_upkeep()
         #: The messages of live pages as HTML.
         self.renderings = Renderings(runtime)
+        self.streams.on_erased = self.renderings.forget
         #: Whether the path of each message is logged.
         self.traces = logger.isEnabledFor(logging.DEBUG)
         #: Bounds the log lines about refused frames and commands, so that a flood of them is no flood of lines.

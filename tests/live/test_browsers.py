@@ -7,12 +7,9 @@ import asyncio
 import pytest
 from playwright.async_api import Browser, Error, Page
 
-from tests.console.conftest import browser
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.waiting import wait_for
 from tests.live.conftest import LiveServer
-
-__all__ = ["browser"]
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

@@ -92,6 +92,8 @@ class Streams:
         self.on_open: Callable[[Stream, list[StreamState]], None] = lambda stream, growing: None
         #: Called with the id of a log that lost messages and therefore has a new epoch.
         self.on_other_log: Callable[[int], None] = lambda stream_id: None
+        #: Called after messages were erased.
+        self.on_erased: Callable[[], None] = lambda: None
         #: Holes that were found, and messages that were read from the log to fill them.
         self.gaps = self.repaired = 0
 
@@ -324,6 +326,7 @@ class Streams:
 
     def forget_erased(self, stream_id: int, seqs: Iterable[int]) -> None:
         """Forget the content of erased messages of a log. Whoever needs one reads it from the log, where it has no content."""
+        self.on_erased()
         stream = self.hub.streams.get(stream_id)
         if stream is not None:
             self.hub.forget_recent(stream)

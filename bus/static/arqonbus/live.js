@@ -25,14 +25,15 @@ function show(list, html) {
 }
 
 /**
- * Load the page again, but only once for the same position: a page from a cache would go on doing so.
+ * Load the page again, but only once a minute for the same position: a page from a cache would go on doing so.
  * @param {Element} list
  * @param {string} url
  */
 function reload(list, url) {
   const key = "arqonbus.live.reloaded";
-  if (sessionStorage.getItem(key) === url) return tell(list, "stale");
-  sessionStorage.setItem(key, url);
+  const [before, time] = JSON.parse(sessionStorage.getItem(key) ?? "[]");
+  if (before === url && Date.now() - time < 60_000) return tell(list, "stale");
+  sessionStorage.setItem(key, JSON.stringify([url, Date.now()]));
   location.reload();
 }
 

@@ -10,6 +10,7 @@ import time
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils import translation
 from django.views.decorators.csrf import csrf_exempt
 
 from bus.live import position
@@ -40,9 +41,13 @@ def rows(request: HttpRequest) -> JsonResponse:
 def talk(request: HttpRequest) -> HttpResponse:
     """A page about the messages of any channel, with any template: those that the query names."""
     wanted = request.GET
-    with position(wanted["channel"]) as at:
+    with position(wanted["channel"]) as at, translation.override(wanted.get("language", "en")):
         context = {**wanted.dict(), "at": at, "scripts": SCRIPTS[wanted.get("by", "own")]}
         return render(request, "live/talk.html", context)
+
+
+#: Ends the changes.
+STOP = threading.Event()
 
 
 @csrf_exempt
@@ -53,6 +58,8 @@ def churn(request: HttpRequest) -> HttpResponse:
         Row.objects.create(text=text)
     for channel, payload in wanted.get("publish", ()):
         publish(channel, payload)
+    if wanted.get("stop"):
+        STOP.set()
     if wanted.get("rate"):
         threading.Thread(target=_change, args=(wanted["rate"], wanted["seconds"]), daemon=True).start()
     return HttpResponse()
@@ -63,7 +70,8 @@ def _change(rate: float, seconds: float) -> None:
     try:
         begun = time.monotonic()
         for number in range(int(rate * seconds)):
-            time.sleep(max(0.0, begun + number / rate - time.monotonic()))
+            if STOP.wait(max(0.0, begun + number / rate - time.monotonic())):
+                break
             known = list(Row.objects.values_list("pk", flat=True))
             chance = random.random()
             if len(known) < 20 or (chance < 0.3 and len(known) < 60):
