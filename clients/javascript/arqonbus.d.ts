@@ -142,6 +142,8 @@ export declare class Message {
   readonly unreadable: boolean;
   /** Messages before this one are lost to this reader: they were pruned, or their log was rebuilt. */
   readonly afterGap: boolean;
+  /** The state of the application, in a message of a subscription with `snapshot`; undefined in any other. */
+  readonly snapshot: any;
   /** The frame as it arrived. */
   readonly raw: JsonObject;
   /** Of an amendment: the id of the message that it changes. `raw.do` says how. Null for any other message. */
@@ -313,8 +315,19 @@ export declare class Fold {
   take(message: Message): Message | null;
 }
 
+/** A state of the application, and the position at which the later messages begin. */
+export interface Snapshot {
+  state: unknown;
+  position: Position;
+}
+
 export interface SubscribeOptions {
   since?: Since;
+  /**
+   * Called at first, and whenever messages are lost. Each state comes as a message of its own (`message.snapshot`), and
+   * the messages that it does not know of follow.
+   */
+  snapshot?: () => Snapshot | Promise<Snapshot>;
   /** Begin with so many of the newest messages, at most 100. They come with the answer to the join. Not with `since`. */
   last?: number | null;
   /** Let `message.folded` show each message with its amendments. It implies `echo`. */

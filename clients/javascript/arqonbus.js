@@ -1266,6 +1266,7 @@ class Message {
     this.content = frame.message ?? null;
     this.metadata = objectOr(frame.metadata);
     this.afterGap = afterGap;
+    this.snapshot = undefined;
     this.raw = frame;
     this._mark = null;
     this._bus = null;
@@ -1551,6 +1552,11 @@ class Handout {
     const { seq } = message.raw;
     const own = message.address === this.address && Number.isInteger(seq);
     this.#queue.push({ message, seq: own ? seq : null, epoch });
+  }
+
+  dropOwn() {
+    for (const { message, seq } of this.#queue) if (message && seq !== null) this.#growing.delete(message.id);
+    this.#queue = this.#queue.filter(({ seq }) => seq === null);
   }
 
   nameLog(epoch) {
@@ -2648,6 +2654,117 @@ class Requests {
 
   fail(error) {
     for (const pending of [...this.#pending.values()]) pending.reject(error);
+  }
+}
+
+// --- snapshots.js ---
+
+class SnapshotSubscription extends Subscription {
+  #snapshot;
+  #begun = null;
+  #state = null;
+  #stale = false;
+  #known = -1;
+  #pending = null;
+  #turn = Promise.resolve();
+  #wakeUp = () => {};
+
+  constructor(host, address, { snapshot, ...options }) {
+    if ((options.since ?? options.last ?? null) !== null) throw new TypeError("A snapshot says itself where to begin.");
+    super(host, address, options);
+    this.#snapshot = snapshot;
+    let gaps = 0;
+    const set = (count) => {
+      gaps = count;
+      this.#missed();
+    };
+    Object.defineProperty(this, "gaps", { get: () => gaps, set, enumerable: true });
+  }
+
+  async open() {
+    if (!this._closed) {
+      this.#begun ??= this.#ask().then((found) => {
+        this.since = found.position;
+        this.#take(found);
+      });
+      try {
+        await Promise.race([this.#begun, this._over]);
+      } catch (problem) {
+        this.#begun = null;
+        throw problem;
+      }
+    }
+    return super.open();
+  }
+
+  next() {
+    const mine = this.#turn.then(() => this.#read());
+    this.#turn = mine.catch(() => {});
+    return mine;
+  }
+
+  async #read() {
+    for (;;) {
+      this.#pending ??= super.next();
+      const woken = new Promise((resolve) => (this.#wakeUp = () => resolve(null)));
+      if (this.#stale) await this.#renew();
+      else if (!this.#state) {
+        try {
+          const result = await Promise.race([this.#pending, woken]);
+          if (result && !this.#stale && !this.#state) {
+            this.#pending = null;
+            if (result.done || !this.#isKnown(result.value)) return result;
+          }
+        } catch (problem) {
+          this.#pending = null;
+          throw problem;
+        }
+      }
+      const value = this.#state;
+      this.#state = null;
+      if (value) return { done: false, value };
+    }
+  }
+
+  #isKnown({ address, seq }) {
+    return address === this.address && seq !== null && seq <= this.#known;
+  }
+
+  #missed() {
+    this.#stale = true;
+    this._handout.dropOwn();
+    this.#wakeUp();
+  }
+
+  async #renew() {
+    const delay = new Backoff();
+    while (this.#stale && !this._closed) {
+      this.#stale = false;
+      try {
+        const found = await Promise.race([this.#ask(), this._over]);
+        if (found && !this.#stale) this.#take(found);
+      } catch (problem) {
+        this.#stale = true;
+        this._host.onError(problem, this);
+        await Promise.race([sleep(delay.pause()), this._over]);
+      }
+    }
+    if (this._closed) this.#stale = false;
+  }
+
+  async #ask() {
+    const found = await this.#snapshot();
+    if (!isPosition(found?.position)) throw new TypeError("A snapshot is { state, position: { epoch, seq } }.");
+    return found;
+  }
+
+  #take({ state, position }) {
+    const { seq, epoch } = position;
+    this.#known = seq;
+    this._handout.taken = { seq, epoch: epoch ?? null };
+    this.#state = new Message({ type: "snapshot", room: this.room, channel: this.channel });
+    this.#state.snapshot = state;
+    this.#wakeUp();
   }
 }
 
@@ -4653,7 +4770,11 @@ class Bus extends Teamwork {
 
   subscribe(address, options = {}, listener = null) {
     if (typeof options === "function") [options, listener] = [{}, options];
-    const subscription = new Subscription(this._host, address, { buffer: this._buffer, ...options });
+    const settings = { buffer: this._buffer, ...options };
+    const { snapshot } = settings;
+    const subscription = snapshot
+      ? new SnapshotSubscription(this._host, address, { ...settings, snapshot })
+      : new Subscription(this._host, address, settings);
     if (listener) subscription._listen(listener);
     return subscription;
   }

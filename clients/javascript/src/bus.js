@@ -12,6 +12,7 @@ import { Logs } from "./logs.js";
 import { Memberships } from "./memberships.js";
 import { Message } from "./message.js";
 import { Requests } from "./requests.js";
+import { SnapshotSubscription } from "./snapshots.js";
 import { Subscription } from "./subscription.js";
 import { Teamwork } from "./teamwork.js";
 
@@ -334,7 +335,11 @@ export class Bus extends Teamwork {
    */
   subscribe(address, options = {}, listener = null) {
     if (typeof options === "function") [options, listener] = [{}, options];
-    const subscription = new Subscription(this._host, address, { buffer: this._buffer, ...options });
+    const settings = { buffer: this._buffer, ...options };
+    const { snapshot } = settings;
+    const subscription = snapshot
+      ? new SnapshotSubscription(this._host, address, { ...settings, snapshot })
+      : new Subscription(this._host, address, settings);
     if (listener) subscription._listen(listener);
     return subscription;
   }

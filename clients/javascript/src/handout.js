@@ -49,6 +49,12 @@ export class Handout {
     this.#queue.push({ message, seq: own ? seq : null, epoch });
   }
 
+  /** Forget the messages of the subscription's own log that wait. */
+  dropOwn() {
+    for (const { message, seq } of this.#queue) if (message && seq !== null) this.#growing.delete(message.id);
+    this.#queue = this.#queue.filter(({ seq }) => seq === null);
+  }
+
   /**
    * The server named the log that was read up to here.
    * @param {string} epoch

@@ -45,6 +45,11 @@ export class Message {
     this.metadata = objectOr(frame.metadata);
     /** Messages before this one are lost to this reader: they were pruned, or their log was rebuilt. */
     this.afterGap = afterGap;
+    /**
+     * The state of the application, in a message of a subscription with `snapshot`.
+     * @type {any}
+     */
+    this.snapshot = undefined;
     /** The frame as it arrived. */
     this.raw = frame;
     /** @type {((address: string, seq: number) => Promise<import("../arqonbus.d.ts").Marked>) | null} moves the mark */
