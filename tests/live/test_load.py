@@ -81,6 +81,7 @@ async def test_two_thousand_viewers_are_few_threads_and_little_memory(
 
 @pytest.mark.chaos
 @pytest.mark.browser
+@pytest.mark.timeout(600)
 @pytest.mark.asyncio(loop_scope="session")
 async def test_two_hundred_pages_end_with_the_rows_of_the_table(browser: Browser, own_site: LiveServer) -> None:
     site = own_site
