@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
+from django.test import Client
 from django.utils import timezone
 
 from bus import handlers
@@ -20,6 +22,7 @@ from bus.handlers import DEAD, HandledMessage, on, positions
 from bus.handlers.handling import Outcome, handle_next
 from bus.log import hops
 from bus.models import AuditEntry, Channel, Counter, HandlerPosition, Membership, Message, Room
+from bus.monitoring import metrics
 from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.names import Address
 from bus.services import apublish, publish, publish_all
@@ -324,3 +327,56 @@ def test_handlers_that_cannot_run_are_named() -> None:
         run()
     on("pm:alice", name="inbox")(lambda message: None)
     assert not [message for message in check_handlers() if message.id == "bus.E020"]
+
+
+def test_operators_see_a_handler_that_stands_still_and_help_it(admin_client: Client) -> None:
+    @on("shop:*", name="billing", attempts=1, on_error="stop")
+    def billing(message: HandledMessage) -> None:
+        raise ValueError("sesame")
+
+    publish_all([(ORDERS, {}), (ORDERS, {}), (ORDERS, {})])
+    run_handlers(raises=False)
+    lines = metrics.page(metrics.of_handlers(service.figures())).decode()
+    for line in ("lag", "failed_total", "stopped", "running"):
+        assert f'arqonbus_handler_{line}{{handler="billing"}} {3.0 if line == "lag" else 1.0}' in lines
+    (row,) = admin_client.get("/api/v1/handlers").json()["results"]
+    assert (row["name"], row["lag"], row["positions"][0]["error"].split()[0]) == ("billing", 3, "ValueError")
+    path, wanted = "/api/v1/channels/shop:orders/handlers", {"handler": "billing", "next": "skip"}
+    assert admin_client.post(path, wanted, content_type="application/json").status_code == 204
+    assert (at().seq, at().state) == (1, "running")
+    run_handlers(raises=False)
+    assert Client().get("/api/v1/handlers").status_code in (401, 403)
+    assert Client().post(path, wanted, content_type="application/json").status_code in (401, 403)
+    assert at().state == "stopped"
+    page = "/admin/bus/handlerposition/"
+    for action in ("retry", "skip"):
+        told = admin_client.post(page, {"action": action, "_selected_action": [at().pk]}, follow=True)
+        assert "1 handler goes on." in told.content.decode()
+        assert at().state == "running"
+    assert at().seq == 2
+    run_handlers(raises=False)
+    admin_client.post(page, {"action": "skip", "_selected_action": [at().pk]})
+    told = admin_client.post(page, {"action": "skip", "_selected_action": [at().pk]}, follow=True)
+    assert "has no message to skip" in told.content.decode()
+
+
+# On SQLite the transaction of the handler has the whole database.
+@pytest.mark.cluster
+def test_a_position_that_is_at_work_is_left_alone() -> None:
+    @on("shop:*", name="billing", attempts=1, on_error="stop")
+    def billing(message: HandledMessage) -> None:
+        with ThreadPoolExecutor(1) as thread:
+            refused.append(thread.submit(helped).result(30))
+
+    def helped() -> Any:
+        try:
+            service.retry(SYSTEM, "billing", ORDERS)
+        except BusError as problem:
+            return problem.code
+        finally:
+            connection.close()
+
+    refused: list[Any] = []
+    publish(ORDERS, {})
+    run_handlers()
+    assert refused == [ErrorCode.BUSY]
