@@ -15,10 +15,11 @@ from django.urls import path, reverse
 from django.views.decorators.http import require_POST
 
 from ..models import Decision, Message
-from ..protocol.errors import BusError, ErrorCode
+from ..protocol.errors import BusError
 from ..protocol.names import parse_address
 from ..services import decision_lists
 from ..services import decisions as service
+from ..services.decision_values import object_written, words_of
 from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, counted, list_link, pretty
 
 
@@ -109,12 +110,12 @@ class DecisionAdmin(ReadOnlyAdmin[Decision]):
         row = get_object_or_404(self.get_queryset(request), pk=pk)
         answer = request.POST.get("answer", "")
         try:
-            args = _object(request.POST.get("args", "")) if answer == "edit" else None
+            args = object_written(request.POST.get("args", ""), "args") if answer == "edit" else None
             comment = request.POST.get("comment", "").strip()
             made = service.decide(row.uid, answer, args=args, comment=comment, actor=actor_of(request), door=DOOR)
             self.message_user(request, f"“{row.title}” is {made.state}.", messages.SUCCESS)
         except BusError as problem:
-            self.message_user(request, problem.message.replace("`", ""), messages.ERROR)
+            self.message_user(request, words_of(problem), messages.ERROR)
         return HttpResponseRedirect(reverse("admin:bus_decision_change", args=[pk]))
 
     def change_view(
@@ -148,7 +149,7 @@ class DecisionAdmin(ReadOnlyAdmin[Decision]):
                 service.decide(uid, answer, actor=actor_of(request), door=DOOR)
                 done += 1
             except BusError as problem:
-                refused = problem.message.replace("`", "")
+                refused = words_of(problem)
         word = "approved" if answer == "approve" else "rejected"
         self.message_user(
             request, f"{counted(done, 'decision')} {'is' if done == 1 else 'are'} {word}.", messages.SUCCESS
@@ -181,16 +182,6 @@ class DecisionAdmin(ReadOnlyAdmin[Decision]):
     def message_link(self, row: Decision) -> Any:
         """Link to the messages of the channel."""
         return list_link(Message, "messages", room=row.channel.room.name, channel=row.channel.name)
-
-
-def _object(text: str) -> dict[str, Any]:
-    """Return the args that a person wrote. Raises ``BusError`` VALIDATION_ERROR."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        raise BusError(ErrorCode.VALIDATION_ERROR, "The arguments are not JSON.") from None
-    found: dict[str, Any] = value  # The service refuses anything but an object.
-    return found
 
 
 def _indented(text: str) -> str:

@@ -29,6 +29,7 @@ from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import parse_address
 from ..services import decision_lists
 from ..services import decisions as service
+from ..services.decision_values import object_written, words_of
 from ..sockets.origin import request_address
 
 #: Name of these pages in the audit log.
@@ -87,7 +88,7 @@ def context(request: HttpRequest, place: str = "", **more: Any) -> dict[str, Any
         actor = actor_of(request)
         asked = pending(actor, place) if actor.principal else []
     except BusError as problem:
-        return {"known": False, "asked": [], "said": "", "problem": problem.message, **more}
+        return {"known": False, "asked": [], "said": "", "problem": words_of(problem), **more}
     source = reverse("bus:pending-decisions")
     return {
         "known": bool(actor.principal),
@@ -117,7 +118,7 @@ def decide(request: HttpRequest, decision: str) -> HttpResponse:
     try:
         said = _decide(request, decision)
     except BusError as refused:
-        problem = refused.message.replace("`", "")
+        problem = words_of(refused)
     if PART in request.headers:
         place = request.POST.get("in", "")
         status = 400 if problem else 200
@@ -131,12 +132,7 @@ def decide(request: HttpRequest, decision: str) -> HttpResponse:
 def _decide(request: HttpRequest, decision: str) -> str:
     """Decide as the form says. Raises ``BusError``."""
     answer = request.POST.get("answer", "")
-    args = None
-    if answer == "edit":
-        try:
-            args = msgspec.json.decode(request.POST.get("args", ""))
-        except ValueError:
-            raise BusError(ErrorCode.VALIDATION_ERROR, "The arguments are not JSON.") from None
+    args = object_written(request.POST.get("args", ""), "args") if answer == "edit" else None
     comment = request.POST.get("comment", "").strip()
     service.decide(decision, answer, args=args, comment=comment, actor=actor_of(request), door=DOOR)
     return SAID.get(answer, "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from ..conf.settings import config
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.values import holds_nul
@@ -26,6 +28,20 @@ def object_of(value: Any, field: str) -> bytes:
     if holds_nul(value):
         raise invalid((field, "NUL characters are not allowed."))
     return data
+
+
+def object_written(text: str, field: str) -> Any:
+    """Return the JSON that a person wrote into a form. Raises ``BusError`` VALIDATION_ERROR on ``field`` for other text."""
+    try:
+        return msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        raise invalid((field, f"`{field}` is not JSON.")) from None
+
+
+def words_of(problem: BusError) -> str:
+    """Return an error as people read it on a page: its message, and the faults that the message leaves out."""
+    faults = (str(each["message"]) for each in problem.details or () if isinstance(each, dict) and "message" in each)
+    return " ".join([problem.message, *(each for each in faults if each not in problem.message)]).replace("`", "")
 
 
 def invalid(*faults: tuple[str, str]) -> BusError:

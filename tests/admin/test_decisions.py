@@ -61,6 +61,12 @@ def test_who_may_change_decisions_decides_on_the_page_of_one(asked: Any, ann: An
     too_much = browser.post(decide, {"answer": "edit", "args": '{"amount": 99}'}, follow=True)
     assert "50" in too_much.text
     assert "not JSON" in browser.post(decide, {"answer": "edit", "args": "{"}, follow=True).text
+    deep = '{"a":' * 50_000 + "1" + "}" * 50_000
+    for text in (deep, '{"a": 1e999}', "[1]", '{"a": "\\u0000"}', "NaN", '"x"'):
+        refused = browser.post(decide, {"answer": "edit", "args": text}, follow=True)
+        assert (refused.status_code, 'class="error"' in refused.text) == (200, True), text[:20]
+    for answer in ("", "maybe", "respond"):
+        assert 'class="error"' in browser.post(decide, {"answer": answer}, follow=True).text
     done = browser.post(decide, {"answer": "edit", "args": '{"amount": 15}', "comment": "the rest"}, follow=True)
     assert "is edited" in done.text
     assert "Approve with these arguments" not in done.text
@@ -131,6 +137,15 @@ def test_the_forms_of_a_page_decide_with_and_without_the_script(asked: Any, ann:
     assert elsewhere["Location"] == "/"
     part = {"X-ArqonBus-Part": "decisions"}
     assert second.uid in browser.get("/decisions/", headers=part).text
+    # A server with the middleware of the bus refuses a NUL in a URL before any view.
+    for path in ("/decisions/?in=%00", "/decisions/?in=nowhere", "/decisions/?in=" + "x" * 3000):
+        assert browser.get(path, headers=part).status_code < 500
+    for uid in ("nobody", "%00", "x" * 300):
+        assert browser.post(f"/decisions/{uid}/", {"answer": "approve"}, headers=part).status_code == 400
+    assert (
+        browser.post(f"/decisions/{second.uid}/", {"answer": "reject", "comment": "\x00"}, headers=part).status_code
+        == 400
+    )
     wrong = browser.post(f"/decisions/{second.uid}/", {"answer": "edit", "args": "{"}, headers=part)
     assert (wrong.status_code, "not JSON" in wrong.text, second.uid in wrong.text) == (400, True, True)
     done = browser.post(f"/decisions/{second.uid}/", {"answer": "reject", "comment": "no"}, headers=part)
