@@ -1,0 +1,1 @@
+"""Optional apps of the bus. A project adds those that it wants to ``INSTALLED_APPS``."""
