@@ -16,6 +16,9 @@ from tests.harness.events import EventListener
 from tests.harness.server import BusServer
 from tests.harness.waiting import wait_until
 
+#: What the pages show does not depend on the database, and starting a server costs seconds.
+pytestmark = pytest.mark.embedded
+
 ENDED = {"succeeded", "failed", "cancelled"}
 
 

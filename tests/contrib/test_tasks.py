@@ -42,7 +42,7 @@ def states(key: str) -> list[Any]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("task", [queues.count, queues.count_asleep], ids=["def", "async"])
 def test_a_task_of_django_is_told_from_queue_to_end(told_by_django: None, settings: Any, task: Any) -> None:
-    settings.ARQONBUS_TASKS = {"interval": 0, "retention_count": 7}
+    settings.BUS_TASKS = {"interval": 0, "retention_count": 7}
     key = task.enqueue(3).id
     assert states(key) == [("queued", None), ("running", None), *(("running", n) for n in (1, 2, 3)), ("succeeded", 3)]
     assert {one["name"] for one in told(key)} == {task.module_path}
@@ -54,7 +54,7 @@ def test_a_task_of_django_is_told_from_queue_to_end(told_by_django: None, settin
 
 @pytest.mark.django_db
 def test_a_loop_may_say_each_step(told_by_django: None, settings: Any) -> None:
-    settings.ARQONBUS_TASKS = {"interval": 3600}
+    settings.BUS_TASKS = {"interval": 3600}
     key = queues.count.enqueue(1000).id
     assert states(key)[2:] == [("running", 1), ("running", 1000), ("succeeded", 1000)]
 
@@ -69,9 +69,9 @@ def test_a_failure_is_told_without_its_text(told_by_django: None) -> None:
 
 @pytest.mark.django_db
 def test_a_task_runs_also_where_the_bus_cannot_tell_of_it(told_by_django: None, settings: Any) -> None:
-    settings.ARQONBUS_TASKS = {"channel": lambda run: "no address"}
+    settings.BUS_TASKS = {"channel": lambda run: "no address"}
     assert str(queues.count.enqueue(2).status) == "SUCCESSFUL"
-    settings.ARQONBUS_TASKS = {"channel": lambda run: None}
+    settings.BUS_TASKS = {"channel": lambda run: None}
     assert str(queues.count.enqueue(2).status) == "SUCCESSFUL"
     assert not Message.objects.exists()
 
@@ -79,7 +79,7 @@ def test_a_task_runs_also_where_the_bus_cannot_tell_of_it(told_by_django: None, 
 @pytest.mark.django_db
 def test_a_project_chooses_the_channel(told_by_django: None, settings: Any) -> None:
     Room.objects.create(name="users")
-    settings.ARQONBUS_TASKS = {"channel": lambda run: f"users:user-{run.args[0]}/{run.id}"}
+    settings.BUS_TASKS = {"channel": lambda run: f"users:user-{run.args[0]}/{run.id}"}
     key = queues.count.enqueue(2).id
     assert Message.objects.filter(channel__room__name="users", channel__name=f"user-2/{key}").count() >= 3
     assert not Room.objects.get(name="users").private
@@ -107,6 +107,6 @@ def test_any_id_has_a_channel() -> None:
     [{"rooms": "x"}, {"channel": "no.such.function"}, {"channel": 7}, {"retention_count": 0}, {"interval": -1}, []],
 )
 def test_wrong_settings_are_named(settings: Any, wrong: Any) -> None:
-    settings.ARQONBUS_TASKS = wrong
-    with pytest.raises(ImproperlyConfigured, match="ARQONBUS_TASKS"):
+    settings.BUS_TASKS = wrong
+    with pytest.raises(ImproperlyConfigured, match="BUS_TASKS"):
         config()

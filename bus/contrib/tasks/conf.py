@@ -1,4 +1,4 @@
-"""The settings of the app: ``ARQONBUS_TASKS`` of the project."""
+"""The settings of the app: ``BUS_TASKS`` of the project."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.utils.module_loading import import_string
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The values of ``ARQONBUS_TASKS``, a dict. Each one has a default."""
+    """The values of ``BUS_TASKS``, a dict. Each one has a default."""
 
     #: A function of a ``Run`` that returns the address of its channel, or None for a task to be silent about.
     channel: Any = None
@@ -31,21 +31,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def config() -> Config:
     """Return the settings. Raises ``ImproperlyConfigured`` for wrong ones."""
     try:
-        found = msgspec.convert(getattr(settings, "ARQONBUS_TASKS", {}), Config)
+        found = msgspec.convert(getattr(settings, "BUS_TASKS", {}), Config)
         channel: Callable[..., Any] | None = (
             import_string(found.channel) if isinstance(found.channel, str) else found.channel
         )
     except (msgspec.ValidationError, ImportError) as problem:
-        raise ImproperlyConfigured(f"ARQONBUS_TASKS is wrong: {problem}") from None
+        raise ImproperlyConfigured(f"BUS_TASKS is wrong: {problem}") from None
     if channel is not None and not callable(channel):
-        raise ImproperlyConfigured("ARQONBUS_TASKS is wrong: `channel` must be a function, or its dotted path.")
+        raise ImproperlyConfigured("BUS_TASKS is wrong: `channel` must be a function, or its dotted path.")
     if min(found.retention_count, found.retention_age) < 1 or found.interval < 0:
-        raise ImproperlyConfigured("ARQONBUS_TASKS is wrong: the retention is at least 1, and the interval at least 0.")
+        raise ImproperlyConfigured("BUS_TASKS is wrong: the retention is at least 1, and the interval at least 0.")
     return msgspec.structs.replace(found, channel=channel)
 
 
 def _forget(*, setting: str, **_: Any) -> None:
-    if setting == "ARQONBUS_TASKS":
+    if setting == "BUS_TASKS":
         config.cache_clear()
 
 

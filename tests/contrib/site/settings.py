@@ -9,4 +9,4 @@ from tests.contrib.queues import TASKS
 _BACKPORT = ["django_tasks"] if TASKS == "django_tasks" else []
 INSTALLED_APPS = [*_APPS, *_BACKPORT, "bus.contrib.tasks", "tests.contrib.site"]
 ROOT_URLCONF = "tests.contrib.site.urls"
-ARQONBUS_TASKS = {"interval": 0}
+BUS_TASKS = {"interval": 0}

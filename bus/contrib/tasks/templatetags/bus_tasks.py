@@ -48,7 +48,7 @@ def bus_progress(task: Any, template_name: str = "bus/tasks/progress.html") -> S
 def _asked(task: Any) -> Run | str:
     if isinstance(task, str):
         return task
-    described = getattr(task, "task", None)
+    described: Any = getattr(task, "task", None)
     if hasattr(described, "module_path"):
         return Run(str(task.id), described.module_path, tuple(task.args), dict(task.kwargs))
     return str(task.id)
