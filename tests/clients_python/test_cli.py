@@ -363,3 +363,29 @@ def test_what_others_say_does_not_move_a_terminal(cli: Cli, speaker: sync.Bus, f
     assert not set(ODD) & set(shown)
     # One line is the message's; what follows is set in.
     assert [line[:4] for line in shown.splitlines()[1:]] == ["    "]
+
+
+def test_rooms_are_followed_and_messages_amended(cli: Cli, shared_server: BusServer, fresh_room: str) -> None:
+    address = f"{fresh_room}:talk"
+    said = {"client_id": f"cli-{fresh_room}"}
+    following = start_cli("follow", fresh_room, "-n", "4", "--json", env=client_environment(shared_server))
+    assert following.stderr is not None
+    assert "following" in following.stderr.readline()
+    with sync.connect(shared_server.url, **said) as bus:
+        bus.publish(address, "helo")
+        bus.publish(address, "second")
+        assert cli("amend", address, "2", "--react", "👍").returncode == 0
+        assert cli("amend", address, "1", "--edit", "mine").returncode == 4
+        assert cli("amend", address, "9", "--delete").returncode == 5
+        assert cli("amend", address, "1").returncode == 2
+        bus.edit(bus.history_page(address).messages[0], "hello")
+    out, _ = following.communicate(timeout=30)
+    assert [frame["seq"] for frame in objects(out)] == [1, 2, 3, 4]
+    shown = cli("history", address).stdout
+    assert "hello  (edited)" in shown
+    assert "second  👍 1" in shown
+    last = cli("tail", address, "--last", "2", "-n", "2")
+    assert "[react of #2]  👍" in last.stdout
+    assert "[edit of #1]  hello" in last.stdout
+    assert cli("tail", address, "--last", "2", "--since", "0").returncode == 2
+    assert cli("follow", address).returncode == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import random
 from typing import Any
@@ -12,6 +14,7 @@ import arqonbus
 from arqonbus import Fold, Message, errors, sync
 from arqonbus.folding import folded
 from tests.clients_python.conftest import Connect
+from tests.conftest import StartServer
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
 
@@ -133,3 +136,57 @@ async def test_wrong_amendments_are_refused_before_they_are_sent(client: Connect
     with pytest.raises(RuntimeError):
         await Message.of({"id": "x"}).edit("y")
     assert arqonbus.Fold is Fold
+
+
+async def test_a_thousand_amendments_by_many_fold_to_one_state_for_all_readers(
+    start_server: StartServer, client: Connect, fresh_room: str
+) -> None:
+    address, dice = f"{fresh_room}:chat", random.Random(15)
+    servers = [start_server(), start_server()]
+    writers = [await client(servers[n % 2]) for n in range(10)]
+    readers = [await client(server) for server in servers]
+    live = [reader.subscribe(address, fold=True, buffer=100) for reader in readers]
+    for subscription in live:
+        await subscription.open()
+    sent = [(await writers[n % 10].publish(address, f"message {n}"), n % 10) for n in range(100)]
+
+    async def amend(number: int, seed: int) -> int:
+        """Amend a hundred times, and return how many amendments were accepted."""
+        chosen, accepted, bus = random.Random(seed), 0, writers[number]
+        for n in range(100):
+            receipt, owner = chosen.choice(sent)
+            with contextlib.suppress(errors.MessageNotFound):  # It is deleted.
+                if owner == number and chosen.random() < 0.1:
+                    await bus.delete(receipt)
+                elif owner == number:
+                    await bus.edit(receipt, f"edit {number}.{n}")
+                elif chosen.random() < 0.7:
+                    await bus.react(receipt, chosen.choice("👍👎🎉"))
+                else:
+                    await bus.unreact(receipt, chosen.choice("👍👎🎉"))
+                accepted += 1
+        return accepted
+
+    async def read(subscription: arqonbus.Subscription, number: int) -> dict[int, Any]:
+        """The last state of each message, after so many messages."""
+        states: dict[int, Any] = {}
+        for _ in range(number):
+            message = (await subscription.get(60)).folded
+            assert message is not None
+            assert message.seq is not None
+            states[message.seq] = message.raw
+        return states
+
+    accepted = sum(await asyncio.gather(*(amend(number, dice.randrange(1 << 30)) for number in range(10))))
+    total = 100 + accepted
+    seen = [await read(subscription, total) for subscription in live]
+    late = await read(readers[1].subscribe(address, since=0, fold=True), total)
+    fold = Fold()
+    async for message in readers[0].history(address, fold=False):
+        fold.take(message)
+    pages = [message async for message in readers[0].history(address)]
+    # What came before a deletion changes nothing about it, so all have the same.
+    assert seen[0] == seen[1] == late == {message.seq: message.raw for message in fold.messages}
+    assert {message.seq: message.raw for message in pages} == late
+    assert any(message.deleted for message in pages)
+    assert any(message.edited and message.reactions for message in pages)

@@ -10,8 +10,10 @@ import typer
 from .._version import __version__
 from ..errors import BusClosed
 from . import failures, output
+from .commands.amend import amend
 from .commands.ask import ask
 from .commands.bench import bench
+from .commands.follow import follow
 from .commands.history import history
 from .commands.overview import channels, status, who
 from .commands.publishing import pub
@@ -33,7 +35,7 @@ app = typer.Typer(
 )
 
 
-for _command in (tail, pub, stream, ask, work, jobs, history, status, channels, who, bench):
+for _command in (tail, follow, pub, amend, stream, ask, work, jobs, history, status, channels, who, bench):
     app.command(cls=Command)(_command)
 
 

@@ -84,16 +84,26 @@ def line_of(message: Message) -> Text:
         " ",
         (plain(message.sender), f"bold {colour}"),
     )
-    if message.type != "event":
+    if message.amends is not None:
+        line.append(f" [{plain(str(message.raw.get('do')))} of #{message.raw.get('of_seq')}]", "yellow")
+    elif message.type != "event":
         line.append(f" [{plain(message.type)}]", "yellow")
     line.append("  ")
     extra = {key: value for key, value in message.payload.items() if not (key == "message" and value == message.text)}
     if message.text:
         line.append(plain(message.text).replace("\n", "\n    "))
-    if extra or not message.text:
+    if isinstance(message.raw.get("reaction"), str):
+        line.append(plain(message.raw["reaction"]))
+    elif message.deleted or message.erased or message.raw.get("do") == "delete":
+        line.append("(deleted)" if message.deleted else "(erased)" if message.erased else "", "dim")
+    elif extra or not message.text:
         if message.text:
             line.append("  ")
         line.append(plain(json.dumps(extra, ensure_ascii=False)), "dim" if message.text else "")
+    if message.edited:
+        line.append("  (edited)", "dim")
+    for reaction, clients in message.reactions.items():
+        line.append(f"  {plain(reaction)} {len(clients)}", "dim")
     if message.parts:
         line.append(f"  ({len(message.parts)} parts)", "dim")
     if message.state not in (None, "complete"):

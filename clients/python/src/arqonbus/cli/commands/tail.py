@@ -40,6 +40,9 @@ def tail(
             help="Stop after this many seconds. With --count, exit with 7 if fewer messages arrived.",
         ),
     ] = None,
+    last: Annotated[
+        int | None, typer.Option("--last", min=0, max=100, help="Begin with so many of the newest messages.")
+    ] = None,
     presence: Annotated[bool, typer.Option("--presence", help="Show joins and leaves too.")] = False,
     create: Create = False,
     url: Url = DEFAULT_URL,
@@ -53,6 +56,8 @@ def tail(
     --since mark starts behind your mark, which the server keeps and which moves with what is shown: with a token or --identity.
     A streamed message grows in place on a terminal. Elsewhere it is one line at its end. With --json each frame is a line.
     """
+    if last is not None and (since is not None or "inbox" in addresses):
+        raise typer.BadParameter("--last is for channels, and not together with --since.")
     marked = since == MARK
     start = MARK if marked else parse_since(since)
 
@@ -64,7 +69,9 @@ def tail(
             subscriptions = [
                 bus.inbox(since=start, grow=not json_lines, auto_mark=marked)
                 if address == "inbox"
-                else bus.subscribe(address, since=start, presence=presence, grow=not json_lines, auto_mark=marked)
+                else bus.subscribe(
+                    address, since=start, last=last, presence=presence, grow=not json_lines, auto_mark=marked
+                )
                 for address in addresses
             ]
             for subscription in subscriptions:
