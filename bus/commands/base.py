@@ -130,6 +130,10 @@ class Answer(msgspec.Struct):
 class Parameters(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """Base of every command's parameters."""
 
+    def cost(self) -> int:
+        """The cost in frames that these parameters add to that of the command."""
+        return 0
+
 
 #: Cost, in frames, of commands that read many rows: a page of a list, and one channel or log.
 LISTING, LOOK = 10, 4

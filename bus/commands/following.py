@@ -33,6 +33,10 @@ class FollowParameters(Parameters):
         ),
     ] = msgspec.field(default_factory=dict)
 
+    def cost(self) -> int:
+        """Each position may need a read of its log."""
+        return len(self.positions) // 10
+
 
 class FollowedChannel(Shape, frozen=True, kw_only=True):
     """A followed log."""

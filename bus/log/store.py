@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Min, Q
+from django.db.models import F, Min, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from ..models import Amendment, Channel, Job, Message, PublishKey, Question, Stream, new_epoch, wire_time
@@ -291,6 +291,12 @@ def first_seq(channel_id: int) -> int | None:
     """Return the oldest remaining seq; None for an empty log."""
     value: int | None = Message.objects.filter(channel_id=channel_id).aggregate(first=Min("seq"))["first"]
     return value
+
+
+def first_seqs(channel_ids: Sequence[int]) -> dict[int, int | None]:
+    """Return the oldest remaining seq of each log, None for an empty one. One query, with an index look-up for each log."""
+    oldest = Message.objects.filter(channel_id=OuterRef("pk")).order_by("seq").values("seq")[:1]
+    return dict(Channel.objects.filter(id__in=channel_ids).values_list("id", Subquery(oldest)))
 
 
 def seq_before(channel_id: int, moment: datetime) -> int:

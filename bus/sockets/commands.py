@@ -36,6 +36,8 @@ async def run(connection: Connection, inbound: Inbound) -> None:
         command = find(inbound.command)
         connection.session.ask(command.cost)
         parameters = command.read(inbound.parameters, inbound.hints)
+        if cost := parameters.cost():
+            connection.session.ask(cost)
     except BusError as problem:
         _refuse(connection, inbound, problem)
         return

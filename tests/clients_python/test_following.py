@@ -48,12 +48,11 @@ async def test_a_followed_room_brings_all_channels_and_those_to_come(
         bus.follow("a:b")
 
 
-async def test_a_follower_goes_on_after_a_restart_without_a_hole(
+async def test_a_follower_goes_on_after_a_restart_while_another_process_makes_channels(
     start_server: StartServer, client: Connect, fresh_room: str
 ) -> None:
-    server = start_server()
-    quick = Backoff(first=0.02, most=0.2)
-    bus, speaker = await client(server, backoff=quick), await client(server, backoff=quick)
+    server, other = start_server(), start_server()
+    bus, speaker = await client(server, backoff=Backoff(first=0.02, most=0.2)), await client(other)
     got: list[Message] = []
 
     async def read() -> None:

@@ -130,6 +130,7 @@ async def node(transactional_db: None) -> AsyncIterator[Node]:
     await made.broker.start()
     yield made
     made.rights.stop()
+    made.observers.stop()
     made.streams.stop()
     made.notices.stop()
     for task in made.runtime.short_tasks:

@@ -209,11 +209,16 @@ class Observers:
         opened: Mapping[Stream, ChannelRef],
         positions: Mapping[str, tuple[int, str | None]],
     ) -> dict[Stream, Start]:
+        wanted = {
+            stream: ref
+            for stream, ref in opened.items()
+            if ref.address.channel in positions and not self._receives(client, stream)
+        }
+        left = await self._replays.first_left(wanted)
         starts = {}
-        for stream, ref in opened.items():
-            position = positions.get(ref.address.channel)
-            if position is not None and not self._receives(client, stream):
-                starts[stream] = await self._replays.start_for(client, ref, stream, *position)
+        for stream, ref in wanted.items():
+            since, epoch = positions[ref.address.channel]
+            starts[stream] = await self._replays.start_for(client, ref, stream, since, epoch, left=left.get(stream.id))
         return starts
 
     def _register(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
@@ -86,7 +86,14 @@ class Replays:
         self._pages = Pages(runtime, hub, streams)
 
     async def start_for(
-        self, client: ClientState, ref: ChannelRef, stream: Stream, since: int | str, epoch: str | None
+        self,
+        client: ClientState,
+        ref: ChannelRef,
+        stream: Stream,
+        since: int | str,
+        epoch: str | None,
+        *,
+        left: int | None = None,
     ) -> Start:
         """Return where ``client`` continues in a log, as :meth:`start` and within its rights.
 
@@ -94,7 +101,7 @@ class Replays:
         """
         if not self._may_read(client, ref):
             return Start(stream.head, False, stream.head + 1)
-        start = await self.start(stream, since, epoch)
+        start = await self.start(stream, since, epoch, left=left)
         return start.behind(client.inbox_floor) if ref.address.is_inbox else start
 
     async def latest(self, client: ClientState, ref: ChannelRef, stream: Stream, count: int) -> Latest | None:
@@ -119,8 +126,10 @@ class Replays:
         ref = self._channels.known(ref.address) or client.memberships.get(ref.id, ref)
         return can(client.actor, HISTORY, ref.address, private=ref.private, rules=table().loaded)
 
-    async def start(self, stream: Stream, since: int | str, epoch: str | None) -> Start:
+    async def start(self, stream: Stream, since: int | str, epoch: str | None, *, left: int | None = None) -> Start:
         """Return where a client continues that was at ``since``, a seq or an ISO time, in the log with this ``epoch``.
+
+        ``left`` is the first message that is left, if the caller knows it (:meth:`first_left`).
 
         Raises ``BusError`` VALIDATION_ERROR for an unreadable time, and the database's error.
         """
@@ -133,7 +142,8 @@ class Replays:
             await self._streams.read_on(stream)
         if same and since <= stream.head and stream.recent_after(since) is not None:
             return Start(since, True)
-        left = await self._first_left(stream)
+        if left is None:
+            left = await self._first_left(stream)
         if same and left - 1 <= since <= stream.head:
             return Start(since, True)
         return Start(left - 1, False, left)
@@ -150,6 +160,14 @@ class Replays:
             # Nothing tells whether there were messages between that time and the first one that is left.
             return Start(left - 1, False, left)
         return Start(position, True)
+
+    async def first_left(self, streams: Collection[Stream]) -> dict[int, int]:
+        """Return the first message that is left in each log, by channel id. One query for all; raises the database's error."""
+        if not streams:
+            return {}
+        heads = {stream.id: stream.head for stream in streams}
+        found = await self._runtime.run_watcher(log.first_seqs, list(heads))
+        return {channel_id: heads[channel_id] + 1 if first is None else first for channel_id, first in found.items()}
 
     async def _first_left(self, stream: Stream) -> int:
         first = await self._runtime.run_watcher(log.first_seq, stream.id)

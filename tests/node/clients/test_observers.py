@@ -94,6 +94,7 @@ async def test_a_new_channel_without_a_notification_is_found_with_all_of_its_mes
     room = log.ref.address.room
     client = await _observer(node, "robot")
     await _follow(node, client, room)
+    await _idle(node)  # Its own look for changes must not find the channel while it is still empty.
 
     def make() -> Channel:
         return Channel.objects.create(room=Room.objects.get(name=room), name="later")
