@@ -18,7 +18,8 @@ from ..conf.settings import config
 from ..directory.channels import ensure
 from ..log.effects import TEXT
 from ..log.store import parse_moment
-from ..models import Channel, Message, Room, Stream
+from ..models import Amendment, Channel, Message, Room, Stream
+from ..protocol.amending import AMEND, DELETE, EDIT, LONGEST_REACTION, change_of
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.growing import STREAM_END
 from ..protocol.kept import legible
@@ -178,6 +179,7 @@ def _append(actor: Actor, waiting: Sequence[tuple[int, Line, str, datetime]], ta
         if rows:
             Message.objects.bulk_create(rows)
             _restore_streams(channel, rows)
+            _restore_amendments(channel, rows)
             channel.auto_created = False
             # The servers look for logs that moved lately. A history before a given time skips channels that were created
             # after it.
@@ -204,6 +206,12 @@ class _End(msgspec.Struct):
     stream: _Told
     message: msgspec.Raw = msgspec.Raw(b'""')
     parts: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Amendment(msgspec.Struct):
+    """The key of an amendment that names its message."""
+
+    of_seq: int = 0
 
 
 def _restore_streams(channel: Channel, rows: Sequence[Message]) -> None:
@@ -238,6 +246,32 @@ def _restore_streams(channel: Channel, rows: Sequence[Message]) -> None:
             if end.of_seq < row.seq and openings.get(end.of_seq) == end.of
         ],
         ignore_conflicts=True,
+    )
+
+
+def _restore_amendments(channel: Channel, rows: Sequence[Message]) -> None:
+    """Note which imported messages amend others, so that a folded history shows them in these. Their principals are unknown."""
+    changes = [
+        (row, of_seq, change)
+        for row in rows
+        if row.type == AMEND
+        and (change := change_of(row.frame.encode())) is not None
+        and 0 < (of_seq := msgspec.json.decode(row.frame, type=_Amendment).of_seq) < row.seq
+    ]
+    Amendment.objects.bulk_create(
+        [
+            Amendment(
+                channel=channel,
+                seq=row.seq,
+                of_seq=of_seq,
+                do=change.do,
+                reaction=change.reaction[:LONGEST_REACTION],
+                client_id=row.sender,
+            )
+            for row, of_seq, change in changes
+            # What an erased reaction was is unknown.
+            if change.do in (EDIT, DELETE) or change.reaction
+        ]
     )
 
 

@@ -209,6 +209,20 @@ def test_everything_that_a_client_sent_goes() -> None:
     assert AuditEntry.objects.filter(action="erase_client", target="ada", door="command").count() == 2
 
 
+def test_an_import_knows_amendments_and_what_was_erased(chat: Channel) -> None:
+    one, two = say(text="one"), say(text="two")
+    services.edit_message(CHAT, one.id, message="eins", actor=ADA)
+    services.react(CHAT, one.id, "👍", actor=BOB)
+    services.delete_message(CHAT, two.id, actor=ADA)
+    services.erase_message(CHAT, seq=services.react(CHAT, one.id, "x", actor=BOB).seq)
+    services.publish(CHAT, type="amend", message="an event")
+    before, lines = folded(), [line.encode() for line in archive.lines(chat)]
+    chat.delete()
+    assert sum(archive.take_in(SYSTEM, enumerate(lines, 1), door="test")) == len(lines)
+    assert folded() == before
+    assert Amendment.objects.count() == 3
+
+
 def test_notes_of_erasures_are_forgotten_after_a_day() -> None:
     say()
     services.erase_message(CHAT, seq=1)

@@ -319,9 +319,9 @@ class Streams:
 
     def erased(self, stream_id: int, messages: Sequence[ErasedMessage]) -> None:
         """Forget the content of erased messages, and tell the members of them."""
+        self.forget_erased(stream_id, [message.seq for message in messages])
         stream = self.hub.streams.get(stream_id)
         if stream is not None:
-            self.forget_erased(stream_id, [message.seq for message in messages])
             self.hub.broadcast(stream, erased_notice(Address(stream.room, stream.channel), messages))
 
     def forget_erased(self, stream_id: int, seqs: Iterable[int]) -> None:
