@@ -139,12 +139,28 @@ async def test_operations_show_the_processes_with_their_figures_to_admins_and_sa
     bus = await client(shared_server)
     await bus.publish("a room:x", "?", ack=False)
     await (await client(shared_server, token=admin_token)).create_channel(f"{fresh_room}:made")
+    await bus.publish(f"{fresh_room}:made", "!")
+    stopped = "name, pattern, started_at, seen_at) VALUES ('billing', '*', CURRENT_TIMESTAMP, CURRENT_TIMESTAMP)"
+    shared_server.storage.execute(f"INSERT INTO bus_handler ({stopped}")
+    shared_server.storage.execute(
+        "INSERT INTO bus_handlerposition"
+        " (handler_id, channel_id, seq, epoch, holder, attempt, state, error, handled, failed, lost, moved_at)"
+        " SELECT h.id, c.id, 0, '', '', 5, 'stopped', 'KeyError (9f2c)', 0, 5, 0, CURRENT_TIMESTAMP"
+        f" FROM bus_handler h, bus_channel c JOIN bus_room r ON c.room_id = r.id WHERE r.name = '{fresh_room}'"
+    )
     page = await (await console(shared_server, token=admin_token)).open("operations")
+    handlers = page.get_by_role("region", name="Handlers")
+    await expect(handlers.get_by_text(f"{fresh_room}:made #1")).to_be_visible()
+    await expect(handlers.get_by_text("KeyError (9f2c)")).to_be_visible()
+    await handlers.get_by_role("button", name="Skip").click()
+    await expect(handlers.get_by_text("KeyError (9f2c)")).to_have_count(0)
     nodes = page.get_by_role("region", name="Nodes")
     await expect(nodes.get_by_text(re.compile(rf":{shared_server.pid}$"))).to_be_visible()
     await expect(nodes.get_by_text("database ok")).to_be_visible()
     await expect(page.get_by_role("region", name="Refusals").get_by_text("INVALID_NAME")).to_be_visible()
-    await expect(page.get_by_role("region", name="Audit log").get_by_text(f"{fresh_room}:made")).to_be_visible()
+    audit = page.get_by_role("region", name="Audit log")
+    await expect(audit.get_by_text(f"{fresh_room}:made").last).to_be_visible()
+    await expect(audit.get_by_text("handler.skip")).to_be_visible()
     # And asks for nothing that would be refused: the browser's console stays clean.
     page = await (await console(shared_server)).open("operations")
     await expect(page.get_by_text("Processes and the audit log are for admins.")).to_be_visible()
