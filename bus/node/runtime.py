@@ -13,6 +13,7 @@ from functools import partial
 from typing import Protocol, TypeVar, TypeVarTuple
 
 from django.db import Error as DatabaseError
+from django.db import connection
 
 from ..conf.settings import config
 from .threads import DatabaseThreads, database_call, database_question, database_read
@@ -96,8 +97,12 @@ class Runtime:
         return await self._in(self.writer, partial(database_call, function, *args))
 
     async def run_decider(self, function: Callable[[*Args], Result], /, *args: *Args) -> Result:
-        """Write a decision. It may wait for the row of a channel, and holds up only other decisions."""
-        return await self._in(self._decider, partial(database_call, function, *args))
+        """Write a decision. It may wait for the row of a channel, and holds up only other decisions.
+
+        SQLite has no such locks and only one writer, so there it takes its turn with the log's commits.
+        """
+        executor = self._decider if connection.vendor == "postgresql" else self.writer
+        return await self._in(executor, partial(database_call, function, *args))
 
     async def writer_idle(self) -> None:
         """Return once the writing thread has finished the transaction it works on now, and its callbacks have run."""

@@ -197,6 +197,8 @@ def remove(channel: Channel) -> None:
     channel.streams.all()._raw_delete(using="default")
     asks.end_in(channel)
     channel.jobs.all()._raw_delete(using="default")
+    # Requests that wait for one find out at their next look.
+    channel.decisions.all()._raw_delete(using="default")
     channel.messages.all()._raw_delete(using="default")
     channel.delete()
     # The total of all messages stays the same when their channel goes.

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from ..models import Decision
@@ -50,6 +51,11 @@ def sweep() -> int:
             if row is not None and is_late(row):
                 expire(row)
     return len(uids)
+
+
+def wanted() -> QuerySet[Decision]:
+    """Return the decisions that somebody may still wait for: the pending ones, and those that ended lately."""
+    return Decision.objects.filter(Q(state=PENDING) | Q(ended_at__gt=Now() - timedelta(seconds=KEPT)))
 
 
 def disown(client_ids: Collection[str]) -> set[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from asgiref.sync import sync_to_async
 from django.db import IntegrityError, connection
+from django.db.models import Q
 from django.utils import timezone
 
 from .. import shapes
@@ -49,7 +50,7 @@ SHORTEST, LONGEST = 1.0, 30 * 86400.0
 NO_LASTS = 3600.0
 #: Seconds after its end for which an answer that was not used is found by its key.
 ANSWER_LASTS = 7 * 86400.0
-#: Pending decisions of a channel, of one asker, and of all anonymous askers of a channel.
+#: Pending decisions of a channel, of one asker, and of all anonymous askers of a channel. The last ones count for an hour more.
 MOST_IN_CHANNEL, MOST_OF_ASKER, MOST_OF_STRANGERS = 10_000, 1000, 100
 
 
@@ -208,7 +209,8 @@ def _before(asked: Asked, actor: Actor, sender: str, ref: ChannelRef) -> Decisio
     """
     own = rows().filter(principal=actor.principal, client_id=sender, key=asked.key)
     pending = own.filter(state=PENDING).first()
-    if pending is not None and not is_late(pending):
+    # A late one of another channel ends with the next sweep: two rows of channels are not locked here.
+    if pending is not None and (pending.channel_id != ref.id or not is_late(pending)):
         if pending.channel_id != ref.id or pending.digest != asked.digest:
             message = "You asked something else with this key, and it is pending."
             raise BusError(
@@ -240,9 +242,14 @@ def _check_limits(actor: Actor, sender: str, ref: ChannelRef) -> None:
     if actor.system:
         return
     here = Decision.objects.filter(channel_id=ref.id, state=PENDING)
-    counts = [(here, MOST_IN_CHANNEL), (here.filter(principal=""), MOST_OF_STRANGERS)]
-    if not actor.anonymous:
-        counts[1] = (Decision.objects.filter(principal=actor.principal, state=PENDING), MOST_OF_ASKER)
+    counts = [(here, MOST_IN_CHANNEL)]
+    if actor.anonymous:
+        # Those that nobody answered count for an hour more. Otherwise short ones would fill the tables.
+        lately = Q(state=PENDING) | Q(ended_at__gt=timezone.now() - timedelta(seconds=NO_LASTS))
+        theirs = Decision.objects.filter(lately, channel_id=ref.id, principal="", answer="")
+        counts.append((theirs, MOST_OF_STRANGERS))
+    else:
+        counts.append((Decision.objects.filter(principal=actor.principal, state=PENDING), MOST_OF_ASKER))
     for found, most in counts:
         if found[:most].count() >= most:
             metrics.limits.labels("decisions").inc()

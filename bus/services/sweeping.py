@@ -14,6 +14,7 @@ from ..models import Channel, Client, Mark, Membership, Message, Room, new_epoch
 from ..protocol.errors import BusError
 from .channels import remove
 from .clients import remove_all
+from .decision_expiry import wanted
 
 #: Clients that one transaction removes. Between two transactions, publishers can write.
 CLIENTS = 50
@@ -22,8 +23,9 @@ CLIENTS = 50
 def sweep_channels(age: float) -> int:
     """Remove idle channels and rooms that were created automatically. Return how many channels were removed.
 
-    A channel is idle without members, without messages, without marks and without a change for ``age`` seconds. Whoever
-    has a mark comes back for later messages, so the log must stay. History stays for as long as the retention says. A room
+    A channel is idle without members, without messages, without marks, without decisions that somebody may wait for, and without
+    a change for ``age`` seconds. Whoever has a mark comes back for later messages, so the log must stay. History stays for as
+    long as the retention says. A room
     goes when it has no channels left. :func:`sweep_inboxes` removes inboxes.
     """
     idle_since = timezone.now() - timedelta(seconds=age)
@@ -33,7 +35,8 @@ def sweep_channels(age: float) -> int:
         .filter(kind=Channel.Kind.CHANNEL, auto_created=True, touched_at__lt=idle_since, created_at__lt=idle_since)
         .filter(~Exists(Membership.objects.filter(channel=OuterRef("pk"))))
         .filter(~Exists(Message.objects.filter(channel=OuterRef("pk"))))
-        .filter(~Exists(Mark.objects.filter(channel=OuterRef("pk"))))[:200]
+        .filter(~Exists(Mark.objects.filter(channel=OuterRef("pk"))))
+        .filter(~Exists(wanted().filter(channel=OuterRef("pk"))))[:200]
     ):
         address = channel.address
         with transaction.atomic():
@@ -41,6 +44,8 @@ def sweep_channels(age: float) -> int:
             idle = Channel.objects.select_for_update(skip_locked=True).filter(pk=channel.pk, touched_at__lt=idle_since)
             locked = idle.first()
             if locked is None or locked.memberships.exists() or locked.marks.exists():
+                continue
+            if wanted().filter(channel=locked).exists():
                 continue
             locked.room = channel.room
             remove(locked)

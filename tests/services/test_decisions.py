@@ -20,6 +20,7 @@ from bus.protocol.errors import BusError
 from bus.services import decision_expiry, decision_lists
 from bus.services.belongings import disown
 from bus.services.decision_lists import Wanted
+from bus.services.sweeping import sweep_channels
 from bus.signals import decision_made
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -283,3 +284,43 @@ def test_a_caller_that_rolls_back_has_asked_and_decided_nothing() -> None:
         transaction.set_rollback(True)
     assert Decision.objects.get().state == "pending"
     assert Message.objects.count() == 1
+
+
+def test_strangers_fill_no_table() -> None:
+    asked = ask(GUEST)
+    services.cancel_decision(asked.decision, actor=GUEST)
+    for number in range(99):
+        services.cancel_decision(ask(GUEST, key=f"k{number}").decision, actor=GUEST)
+    code, detail = refused(ask, replace(GUEST, client_id="other"))
+    assert (code, detail["limit"]) == ("LIMIT_REACHED", "decisions")
+    assert ask(BOT).state == "pending"
+    in_the_past(asked.decision, ended_at=timedelta(hours=2))
+    assert ask(GUEST).state == "pending"
+
+
+def test_an_idle_channel_waits_for_its_decisions() -> None:
+    asked = ask()
+    Message.objects.all()._raw_delete(using="default")
+    Channel.objects.update(
+        auto_created=True,
+        touched_at=timezone.now() - timedelta(days=30),
+        created_at=timezone.now() - timedelta(days=30),
+    )
+    assert sweep_channels(60) == 0
+    in_the_past(asked.decision, expires_at=timedelta(days=29))
+    decision_expiry.sweep()
+    in_the_past(asked.decision, ended_at=timedelta(days=8))
+    Message.objects.all()._raw_delete(using="default")
+    Channel.objects.update(touched_at=old)
+    assert sweep_channels(60) == 1
+    assert not Decision.objects.exists()
+
+
+def test_what_nobody_answered_is_forgotten() -> None:
+    kept, gone = ask(), ask(key="gone")
+    services.decide(kept.decision, "approve", actor=ANN)
+    services.cancel_decision(gone.decision, actor=BOT)
+    for one in (kept, gone):
+        in_the_past(one.decision, ended_at=timedelta(days=8))
+    assert decision_expiry.forget(0, 100) == 1
+    assert Decision.objects.get().uid == kept.decision
