@@ -25,8 +25,7 @@ def sweep_channels(age: float) -> int:
 
     A channel is idle without members, without messages, without marks, without decisions that somebody may wait for, and without
     a change for ``age`` seconds. Whoever has a mark comes back for later messages, so the log must stay. History stays for as
-    long as the retention says. A room
-    goes when it has no channels left. :func:`sweep_inboxes` removes inboxes.
+    long as the retention says. A room goes when it has no channels left. :func:`sweep_inboxes` removes inboxes.
     """
     idle_since = timezone.now() - timedelta(seconds=age)
     swept = 0

@@ -301,11 +301,8 @@ def test_strangers_fill_no_table() -> None:
 def test_an_idle_channel_waits_for_its_decisions() -> None:
     asked = ask()
     Message.objects.all()._raw_delete(using="default")
-    Channel.objects.update(
-        auto_created=True,
-        touched_at=timezone.now() - timedelta(days=30),
-        created_at=timezone.now() - timedelta(days=30),
-    )
+    old = timezone.now() - timedelta(days=30)
+    Channel.objects.update(auto_created=True, touched_at=old, created_at=old)
     assert sweep_channels(60) == 0
     in_the_past(asked.decision, expires_at=timedelta(days=29))
     decision_expiry.sweep()
