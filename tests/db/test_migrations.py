@@ -20,7 +20,7 @@ LANDED = {
     "bus/migrations/0006_help_texts_in_plain_english.py": "a8e60e3c3d1d17f9",
     "bus/migrations/0007_streamed_messages.py": "e6b99c2a373831ce",
     "bus/migrations/0008_durable_agents.py": "6a224c6f84b63357",
-    "bus/migrations/0009_handlers_decisions_amendments.py": "73c42b3cb540f150",
+    "bus/migrations/0009_handlers_decisions_amendments.py": "ec8742e3c764db5c",
 }
 
 
