@@ -13,6 +13,7 @@ import {
 import { crossing, dice } from "./crossing.mjs";
 import { Line } from "./line.mjs";
 import { rooms } from "./rooms.mjs";
+import { snapshots } from "./snapshots.mjs";
 import { streams } from "./streams.mjs";
 import { teamwork } from "./teamwork.mjs";
 import { world } from "./world.mjs";
@@ -369,7 +370,7 @@ const listen = () => createInterface({ input: process.stdin })[Symbol.asyncItera
 
 const parts = { url, given, say, until, listen };
 const all = {};
-for (const some of [scenarios, world(parts), streams(parts), teamwork(parts), rooms(parts)])
+for (const some of [scenarios, world(parts), streams(parts), teamwork(parts), rooms(parts), snapshots(parts)])
   for (const [each, run] of Object.entries(some)) {
     if (each in all) throw new Error(`Two scenarios have the name ${each}.`);
     all[each] = run.bind(some);

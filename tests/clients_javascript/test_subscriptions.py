@@ -50,6 +50,18 @@ def test_who_comes_back_to_a_channel_that_was_made_anew_hears_all_of_it_and_is_t
     run.finish()
 
 
+def test_a_snapshot_is_taken_at_first_and_whenever_messages_are_lost(
+    node: Run, shared_server: BusServer, admin_token: str, fresh_room: str
+) -> None:
+    run = node("snapshot", shared_server, address=f"{fresh_room}:x", clientId=f"page-{fresh_room}", token=admin_token)
+    said = run.expect("snapshot")
+    assert said["heard"] == [["one", "two"], "meanwhile", "three", ["anew"], "on"]
+    assert said["errors"] == ["The view is away for a moment."]
+    assert (said["calls"], said["gaps"], said["seq"]) == (3, 1, 2)
+    assert run.expect("closed")["done"]
+    run.finish()
+
+
 def _remove(storage: Storage, server: BusServer, room: str, client_id: str) -> None:
     """Take the channel away from its member; nobody but the next publisher finds out."""
     for table in ("bus_message", "bus_membership", "bus_publishkey"):

@@ -10,7 +10,6 @@ from playwright.async_api import Browser
 
 from tests.harness.backends import Backends, Storage
 from tests.harness.server import ServerKind
-from tests.harness.waiting import wait_for
 from tests.live.conftest import LiveServer, make_table, serve
 from tests.live.test_browsers import SCRIPTS, Shown, same, show
 from tests.live.viewers import Viewer, come
@@ -98,7 +97,7 @@ async def test_two_hundred_pages_end_with_the_rows_of_the_table(browser: Browser
     await asyncio.gather(*(viewer.hears("the end") for viewer in viewers))
     rows = await asyncio.to_thread(site.rows)
     for viewer in viewers:
-        await wait_for(lambda viewer=viewer: viewer.rows == rows, "a viewer sees the rows")  # type: ignore[misc]
+        assert viewer.rows == rows, [set(viewer.rows.items()) ^ set(rows.items()), viewer.url, viewer.position]
     await same(site, shown, "after many changes")
     for page in shown:
         assert (await page.page.title(), page.faults, page.loads) == ("Rows", [], 1)

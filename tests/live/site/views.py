@@ -7,7 +7,7 @@ import random
 import threading
 import time
 
-from django.db import connection
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import translation
@@ -74,14 +74,16 @@ def _change(rate: float, seconds: float) -> None:
                 break
             known = list(Row.objects.values_list("pk", flat=True))
             chance = random.random()
-            if len(known) < 20 or (chance < 0.3 and len(known) < 60):
-                Row.objects.create(text=f"made {number}")
-            elif chance < 0.55:
-                Row.objects.get(pk=random.choice(known)).delete()
-            else:
-                row = Row.objects.get(pk=random.choice(known))
-                row.text = f"changed {number}"
-                row.save()
+            # A row and its message are committed together.
+            with transaction.atomic():
+                if len(known) < 20 or (chance < 0.3 and len(known) < 60):
+                    Row.objects.create(text=f"made {number}")
+                elif chance < 0.55:
+                    Row.objects.get(pk=random.choice(known)).delete()
+                else:
+                    row = Row.objects.get(pk=random.choice(known))
+                    row.text = f"changed {number}"
+                    row.save()
         Row.objects.create(text="the end")
     finally:
         connection.close()
