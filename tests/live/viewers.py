@@ -11,7 +11,9 @@ from types import TracebackType
 from tests.harness.waiting import wait_for
 from tests.live.conftest import LiveServer
 
-_ROW = re.compile(r'<tr(?: hx-swap-oob="true")? id="row-(\d+)"( hx-swap-oob="(delete)")?>(?:<td>(.*?)</td>)?</tr>', re.DOTALL)
+_ROW = re.compile(
+    r'<tr(?: hx-swap-oob="true")? id="row-(\d+)"( hx-swap-oob="(delete)")?>(?:<td>(.*?)</td>)?</tr>', re.DOTALL
+)
 _URL = re.compile(r'data-bus-live="([^"]+)"')
 
 
