@@ -162,3 +162,13 @@ def test_an_edit_that_says_nothing_changes_nothing() -> None:
     edited = {"seq": 2, "at": "t", "by": "alice"}
     found = amending.folded(frame, [amending.Change(2, "edit", "alice", "t")])
     assert json.loads(found) == {**FOLDS[0]["message"], "edited": edited}
+
+
+def test_members_are_told_which_messages_were_erased() -> None:
+    erased = [amending.ErasedMessage(1, "arq_m1"), amending.ErasedMessage(4, "arq_a4", 1, "edit")]
+    told = json.loads(amending.erased_notice(Address("a", "b"), erased))
+    assert (told["type"], told["room"], told["channel"]) == ("system", "a", "b")
+    assert told["payload"] == {
+        "event": "erased",
+        "messages": [{"seq": 1, "id": "arq_m1"}, {"seq": 4, "id": "arq_a4", "of_seq": 1, "do": "edit"}],
+    }
