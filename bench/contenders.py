@@ -83,6 +83,8 @@ class Bus(Contender):
 
     def __init__(self, files: Callable[[], BusFiles]) -> None:
         self._files = files
+        #: Further variables of the server's environment.
+        self.more: dict[str, str] = {}
 
     @abc.abstractmethod
     def argv(self, port: int) -> list[str]:
@@ -103,6 +105,7 @@ class Bus(Contender):
             DEBUG="1",
             ARQONBUS_RATE_LIMIT="0",
             ARQONBUS_RETENTION_COUNT="0",
+            **self.more,
         )
         server = servers.start(self.argv(port), folder, port, env=env)
         server.extra["token"] = token

@@ -45,6 +45,8 @@ def _told(published: Published) -> Result:
         "address": f"{published.room}:{published.channel}",
         "seq": published.seq,
     }
+    if published.kept is False:
+        told["kept"] = False
     return {**told, "duplicate": True} if published.duplicate else told
 
 

@@ -276,6 +276,8 @@ export interface Receipt {
   duplicate: boolean;
   /** Of a steer: whether the streamed message was still open. */
   steered?: boolean;
+  /** False if a gate of the project swallowed the message, which nobody gets. */
+  kept?: false;
 }
 
 export interface Page {

@@ -3905,6 +3905,7 @@ class Publisher extends Commands {
       const answer = await this._requests.request({ ...frame, ack: true }, { repeat: true, timeout });
       const { room, channel, seq = null, duplicate = false } = answer;
       const receipt = { id: frame.id, room, channel, seq, duplicate };
+      if (answer.kept === false) receipt.kept = false;
       return typeof answer.steered === "boolean" ? { ...receipt, steered: answer.steered } : receipt;
     } finally {
       this.#unacked.release();

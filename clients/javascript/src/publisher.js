@@ -93,7 +93,9 @@ export class Publisher extends Commands {
       }
       const answer = await this._requests.request({ ...frame, ack: true }, { repeat: true, timeout });
       const { room, channel, seq = null, duplicate = false } = answer;
+      /** @type {Receipt} */
       const receipt = { id: frame.id, room, channel, seq, duplicate };
+      if (answer.kept === false) receipt.kept = false;
       return typeof answer.steered === "boolean" ? { ...receipt, steered: answer.steered } : receipt;
     } finally {
       this.#unacked.release();

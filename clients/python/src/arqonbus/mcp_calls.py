@@ -59,6 +59,8 @@ class Calls:
         else:
             receipt = await told(bus.publish(address, text, payload=payload, id=id, deliver_at=deliver_at))
         result: Result = {"id": receipt.id, "address": f"{receipt.room}:{receipt.channel}", "seq": receipt.seq}
+        if not receipt.kept:
+            result["kept"] = False
         return {**result, "duplicate": True} if receipt.duplicate else result
 
     async def history(

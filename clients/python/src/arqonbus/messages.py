@@ -262,7 +262,8 @@ class Receipt:
 
     ``duplicate``: this id was published before. ``unproven``: absent targets of a private message. They receive it only if they
     prove their identity within a day, by their resume token (see ``connect(identity=…)``). ``steered``: whether the steered
-    stream was open, so that its owner gets the message. None for a message that steers nothing.
+    stream was open, so that its owner gets the message. None for a message that steers nothing. ``kept``: False if a gate of the
+    project swallowed the message, which nobody gets.
     """
 
     id: str
@@ -272,6 +273,7 @@ class Receipt:
     duplicate: bool = False
     unproven: tuple[str, ...] = ()
     steered: bool | None = None
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True)

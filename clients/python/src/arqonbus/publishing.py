@@ -146,6 +146,7 @@ class Publishing(Connection, Commands):
             bool(answer.get("duplicate", False)),
             tuple(answer.get("unproven") or ()),
             answer.get("steered"),
+            kept=answer.get("kept", True) is not False,
         )
 
     async def _command(

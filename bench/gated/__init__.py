@@ -1,0 +1,1 @@
+"""An app with a gate that takes longer than its limit, for ``bench.gates``."""
