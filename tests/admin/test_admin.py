@@ -32,7 +32,7 @@ from bus.models import (
     Node,
     Room,
 )
-from bus.services import claim_jobs, finish_job, publish, reject_job, send_private
+from bus.services import claim_jobs, finish_job, publish, reject_job, request_decision, send_private
 from bus.services.tokens import create as create_token
 from tests.admin.conftest import Pages
 from tests.conftest import Connect
@@ -40,7 +40,19 @@ from tests.harness.client import WireError
 from tests.harness.server import PASSWORD, BusServer
 from tests.harness.waiting import wait_for
 
-SHOWN = ["room", "channel", "client", "job", "handlerposition", "message", "accesstoken", "grant", "node", "auditentry"]
+SHOWN = [
+    "room",
+    "channel",
+    "client",
+    "job",
+    "decision",
+    "handlerposition",
+    "message",
+    "accesstoken",
+    "grant",
+    "node",
+    "auditentry",
+]
 
 
 def audit() -> list[tuple[str, str, str]]:
@@ -64,6 +76,7 @@ def populate(count: int) -> None:
         Membership.objects.create(client=client, channel=channel)
         publish(f"room-{number}:a", message="x")
         Job.objects.create(channel=channel, seq=1, uid=f"arq_{number}")
+        request_decision(f"room-{number}:a", key=f"k{number}", title="May I?", action="go")
         handler = Handler.objects.create(name=f"handler-{number}", pattern="*")
         HandlerPosition.objects.create(handler=handler, channel=channel, epoch=channel.epoch)
         Grant.objects.create(subject="everyone", action="join", pattern=f"room-{number}")
