@@ -250,6 +250,7 @@ async def test_every_frame_of_a_session_matches_the_contract(
         await _grow(admin, guest, f"a-{room}", {"room": room, "channel": "talk"})
         await _work(admin, {"room": room, "channel": "jobs"})
         await _decide(admin, guest, {"room": room, "channel": "talk"})
+        await admin.command("erase_message", room=room, channel="talk", seq=1)
         await guest.send("this is no JSON")
         await guest.command("delete_channel", room=room, channel="made")
         await guest.command("no_such_command")
