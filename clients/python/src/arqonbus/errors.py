@@ -302,6 +302,12 @@ class AlreadyUsed(Conflict):
     code = "ALREADY_USED"
 
 
+class LoopDetected(Conflict):
+    """A handler of the server's project publishes to what it listens to. Clients do not get this error."""
+
+    code = "LOOP_DETECTED"
+
+
 class RateLimited(TooMuch):
     """The client sent too many frames."""
 
