@@ -31,6 +31,7 @@ class Viewer:
         self.orders: list[str] = []
         self.position = ""
         self._reading: asyncio.Task[None] | None = None
+        self._writer: asyncio.StreamWriter | None = None
 
     async def __aenter__(self) -> Viewer:
         await self.load()
@@ -46,7 +47,7 @@ class Viewer:
         """Load the page."""
         reader, writer = await self._ask(self._path)
         text = (await reader.read()).decode()
-        writer.close()
+        await _close(writer)
         assert text.startswith("HTTP/1.1 200"), text
         self._show(text)
         found = _URL.search(text)
@@ -59,13 +60,15 @@ class Viewer:
         reader, writer = await self._ask(self.url, f"Accept: text/event-stream\r\n{extra}")
         self.status = int((await reader.readline()).split()[1])
         await reader.readuntil(b"\r\n\r\n")
-        self._reading = asyncio.create_task(self._read(reader, writer))
+        self._writer = writer
+        self._reading = asyncio.create_task(self._read(reader))
 
     async def leave(self) -> None:
         """Close the stream."""
-        if self._reading is not None:
+        if self._reading is not None and self._writer is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
+            await _close(self._writer)
 
     async def _ask(self, path: str, headers: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(self._server.host, self._server.port)
@@ -74,20 +77,19 @@ class Viewer:
         )
         return reader, writer
 
-    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _read(self, reader: asyncio.StreamReader) -> None:
         name, data = "", list[str]()
-        with contextlib.closing(writer):
-            async for line in reader:
-                field, _, value = line.decode().rstrip("\r\n").partition(": ")
-                if field == "event":
-                    name = value
-                elif field == "id":
-                    self.position = value
-                elif field == "data":
-                    data.append(value)
-                elif not field and (name or data):
-                    self._take(name, "\n".join(data))
-                    name, data = "", []
+        async for line in reader:
+            field, _, value = line.decode().rstrip("\r\n").partition(": ")
+            if field == "event":
+                name = value
+            elif field == "id":
+                self.position = value
+            elif field == "data":
+                data.append(value)
+            elif not field and (name or data):
+                self._take(name, "\n".join(data))
+                name, data = "", []
 
     def _take(self, name: str, text: str) -> None:
         if name:
@@ -106,6 +108,12 @@ class Viewer:
     async def hears(self, text: str) -> None:
         """Wait for a fragment with this text."""
         await wait_for(lambda: any(text in each for each in self.seen), f"a viewer hears {text}", deadline=60)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def come(server: LiveServer, count: int, path: str = "/rows/", at_once: int = 50) -> list[Viewer]:
