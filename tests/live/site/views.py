@@ -61,6 +61,7 @@ def churn(request: HttpRequest) -> HttpResponse:
     if wanted.get("stop"):
         STOP.set()
     if wanted.get("rate"):
+        STOP.clear()
         threading.Thread(target=_change, args=(wanted["rate"], wanted["seconds"]), daemon=True).start()
     return HttpResponse()
 
