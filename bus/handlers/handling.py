@@ -15,6 +15,7 @@ from ..db.repeating import repeated
 from ..log import first_seq, hops
 from ..models import Channel, HandlerPosition, Message, Room
 from ..monitoring.failures import new_reference, where
+from ..protocol.amending import ERASED_END, is_erased
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..protocol.names import SERVER, Address
@@ -153,8 +154,10 @@ class _Transaction(_Attempt):
             raise problem
         with hops.handling(), transaction.atomic():
             position = HandlerPosition.objects.select_for_update().filter(pk=self.position_id).first()
-            if position is not None and position.seq == found.message.seq - 1:
-                self.failed(position, problem)
+            if position is not None and position.seq < found.message.seq:
+                # What the transaction passed over is passed over again.
+                if self.next_of(position) and self.found is not None and self.found.message.seq == found.message.seq:
+                    self.failed(position, problem)
                 return
         # The message is handled. What runs after the commit has failed, as nobody can undo.
         _log_failure(self.registered, found.message, problem)
@@ -228,6 +231,10 @@ def _next(position: HandlerPosition, registered: Registered) -> _Found | None:
         return None
     head, position.epoch, room, name = row
     address = Address(room, name)
+    if not registered.covers(address):
+        # The pattern was another one when the position was made.
+        _move(position, head)
+        return None
     if position.seq > head:
         # The log is of an older state of the database than the position. What was handled cannot be known.
         oldest = first_seq(position.channel_id)
@@ -240,15 +247,23 @@ def _next(position: HandlerPosition, registered: Registered) -> _Found | None:
         _log_hole(registered, address, f"{gone} messages were removed before it came to them", gone)
         position.lost += gone
         _move(position, position.seq + gone)
-    if found is not None and registered.types is not None and found[1] not in registered.types:
+    if found is not None and not _gets(registered, found[1], found[4]):
         last = min(position.seq + PASSED, head)
-        found = kept.filter(type__in=registered.types, seq__lte=last).values_list(*columns).first()
+        wanted = kept.filter(seq__lte=last).exclude(frame__endswith=ERASED_END.decode())
+        if registered.types is not None:
+            wanted = wanted.filter(type__in=registered.types)
+        found = wanted.values_list(*columns).first()
         _move(position, last if found is None else found[0] - 1)
     if found is None:
         return None
     seq, _, uid, had, frame = found
     message = HandledMessage(legible(frame.encode(), seq), address, seq, position.attempt + 1)
     return _Found(message, uid, had)
+
+
+def _gets(registered: Registered, kind: str, frame: str) -> bool:
+    """Return whether a handler gets a message. One whose content was erased has nothing to handle."""
+    return (registered.types is None or kind in registered.types) and not is_erased(frame.encode())
 
 
 def _move(position: HandlerPosition, seq: int) -> None:

@@ -5,7 +5,7 @@ The log keeps the place of each message, so nothing that counts by its positions
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -22,8 +22,9 @@ from ..models import Channel, Client, Job, Message
 from ..notify import dispatch
 from ..notify.messages import Erased
 from ..protocol.amending import ERASED_END
+from ..protocol.asking import REPLY
 from ..protocol.errors import BusError, ErrorCode
-from ..protocol.names import EVERYONE, INBOX_ROOM, SERVER, Address, parse_address
+from ..protocol.names import EVERYONE, INBOX_ROOM, SERVER, Address
 from ..protocol.routing import resolve
 from . import audit, streams
 
@@ -41,9 +42,9 @@ def erase_message(
 ) -> shapes.ErasedMessages:
     """Erase the content of a message, by its ``seq`` or its ``id``, and everything that belongs to it.
 
-    Its amendments go with it, and so do the whole stream, the result of its job, its dead letters and the arguments of its
-    decision. The message keeps its place, id, sender and time, and has ``erased``. Members are told. ``door`` is for the audit
-    log. Erasing it again does nothing.
+    Its amendments go with it, and so do the whole stream, the result and the reply of its job, its dead letters and the
+    arguments of its decision. The message keeps its place, id, sender and time, and has ``erased``. Members are told. ``door``
+    is for the audit log. Erasing it again does nothing.
 
     Raises ``BusError`` CHANNEL_NOT_FOUND, MESSAGE_NOT_FOUND, VALIDATION_ERROR, INVALID_NAME, UNAVAILABLE while its stream is
     being written, or FORBIDDEN without the right to manage the channel.
@@ -80,8 +81,8 @@ def erase_client(client_id: str, *, inbox: bool = False, actor: Actor = SYSTEM, 
     count = 0
     for channel_id, seqs in _groups(wanted):
         count += _erase(channel_id, seqs)
+    count += _erase_work(client_id)
     with transaction.atomic():
-        Job.objects.filter(client_id=client_id).exclude(state=Job.State.CLAIMED).update(result="", errors=[])
         erasures.blank_decisions(Q(client_id=client_id))
         Client.objects.filter(client_id=client_id).update(
             screen_name="", avatar="", personality={}, card=None, status=None
@@ -106,8 +107,8 @@ def _groups(wanted: Q) -> Iterator[tuple[int, list[int]]]:
 
 
 def _erase(channel_id: int, seqs: Collection[int]) -> int:
-    """Erase messages of a log, and before them the dead letters that have their content. Return how many messages."""
-    count = sum(_erase(letters, some) for letters, some in _letters(channel_id, seqs).items())
+    """Erase messages of a log, and before them other messages that have their content. Return how many messages."""
+    count = sum(_erase(place, some) for place, some in _copies(channel_id, seqs).items())
     for state in streamed.open_in([channel_id]):
         if state.seq in seqs:
             streams.end_now(state)
@@ -123,10 +124,15 @@ def _is_inbox(channel_id: int) -> bool:
     return Channel.objects.filter(pk=channel_id, room__name=INBOX_ROOM).exists()
 
 
+class _Failure(msgspec.Struct):
+    by: str = ""
+
+
 class _Dead(msgspec.Struct):
     room: str
     channel: str
     seq: int
+    errors: list[_Failure] = []
 
 
 class _Metadata(msgspec.Struct):
@@ -137,28 +143,70 @@ class _Letter(msgspec.Struct):
     metadata: _Metadata
 
 
+class _Reply(msgspec.Struct):
+    to_message: str
+
+
 _letter = msgspec.json.Decoder(_Letter).decode
+_reply = msgspec.json.Decoder(_Reply).decode
 
 
-def _letters(channel_id: int, seqs: Collection[int]) -> dict[int, list[int]]:
-    """Return the dead letters of the jobs of messages, by the ids of their channels."""
+def _copies(channel_id: int, seqs: Collection[int]) -> dict[int, list[int]]:
+    """Return the other messages with the content of jobs, by the ids of their channels: dead letters, and replies."""
     channel = Channel.objects.select_related("room").filter(pk=channel_id).first()
-    dead = parse_address((channel.work or {}).get("dead") or "") if channel is not None else None
-    if channel is None or dead is None:
+    if channel is None or (channel.work is None and not Job.objects.filter(channel=channel).exists()):
         return {}
-    uids = dict(Message.objects.filter(channel=channel, seq__in=seqs).values_list("seq", "uid"))
     found: dict[int, list[int]] = {}
-    rows: Any = Message.objects.filter(channel__room__name=dead.room, channel__name=dead.channel, sender=SERVER)
-    for seq, uid in uids.items():
-        about = f'"seq":{seq},"id":{msgspec.json.encode(uid).decode()}'
-        for place, at, frame in rows.filter(frame__contains=about).values_list("channel_id", "seq", "frame"):
-            try:
-                told = _letter(frame).metadata.dead
-            except msgspec.DecodeError:
-                continue
-            if (told.room, told.channel, told.seq) == (channel.room.name, channel.name, seq):
+    # In every channel: the rule may have named another one for dead letters.
+    start = msgspec.json.encode({"dead": {"room": channel.room.name, "channel": channel.name}}).decode().rstrip("}")
+    for place, at, dead in _dead_letters(start.removeprefix("{")):
+        if (dead.room, dead.channel) == (channel.room.name, channel.name) and dead.seq in seqs:
+            found.setdefault(place, []).append(at)
+    jobs = Message.objects.filter(channel=channel, seq__in=seqs).values_list("uid", "sender")
+    askers: dict[str, set[str]] = {}
+    for uid, sender in jobs:
+        askers.setdefault(sender, set()).add(uid)
+    for asker, uids in askers.items():
+        replies = Message.objects.filter(channel__room__name=INBOX_ROOM, channel__name=asker, type=REPLY)
+        for place, at, frame in replies.values_list("channel_id", "seq", "frame").iterator():
+            if _told(_reply, frame, "to_message") in uids:
                 found.setdefault(place, []).append(at)
     return found
+
+
+def _dead_letters(part: str) -> Iterator[tuple[int, int, _Dead]]:
+    """Yield the dead letters with a text in their frames: the id of the channel, the seq, and what it says of its job."""
+    rows = Message.objects.filter(sender=SERVER, frame__contains=part).values_list("channel_id", "seq", "frame")
+    for channel_id, seq, frame in rows.iterator():
+        metadata = _told(_letter, frame, "metadata")
+        if metadata is not None:
+            yield channel_id, seq, metadata.dead
+
+
+def _told(decode: Callable[[str], Any], frame: str, key: str) -> Any:
+    """Return the value of a key of a frame; None for a frame of another kind."""
+    try:
+        return getattr(decode(frame), key)
+    except msgspec.DecodeError:
+        return None
+
+
+def _erase_work(client_id: str) -> int:
+    """Erase what a client said of its jobs: results, errors, and the dead letters that tell of them. Return how many letters."""
+    Job.objects.filter(client_id=client_id).exclude(state=Job.State.CLAIMED).update(result="")
+    for pk in Job.objects.exclude(errors=[]).values_list("pk", flat=True):
+        with transaction.atomic():
+            job = Job.objects.select_for_update(no_key=True).filter(pk=pk).first()
+            if job is not None and any(failure.get("by") == client_id for failure in job.errors):
+                job.errors = [
+                    {**failure, "error": ""} if failure.get("by") == client_id else failure for failure in job.errors
+                ]
+                job.save(update_fields=["errors"])
+    letters: dict[int, list[int]] = {}
+    for channel_id, seq, dead in _dead_letters(f'"by":{msgspec.json.encode(client_id).decode()}'):
+        if any(failure.by == client_id for failure in dead.errors):
+            letters.setdefault(channel_id, []).append(seq)
+    return sum(_erase(channel_id, seqs) for channel_id, seqs in letters.items())
 
 
 aerase_message = sync_to_async(erase_message, thread_sensitive=True)

@@ -15,7 +15,7 @@ from django.db.models import F
 from django.test import Client
 from django.utils import timezone
 
-from bus import handlers
+from bus import handlers, services
 from bus.auth.permissions import SYSTEM, Actor
 from bus.checks.bus import check_handlers
 from bus.handlers import DEAD, HandledMessage, on, positions
@@ -137,6 +137,53 @@ def test_a_commit_that_fails_counts_as_a_failure_of_its_message() -> None:
     assert run_handlers(raises=False) == 0
     assert [letter["error"] for letter in dead()] == ["IntegrityError"]
     assert (at().seq, at().failed) == (1, 2)
+
+
+def test_a_commit_that_fails_behind_messages_that_were_passed_over_counts_too() -> None:
+    @on("shop:orders", name="billing", attempts=2, types=["order"])
+    def billing(message: HandledMessage) -> None:
+        Membership.objects.bulk_create([Membership(client_id=77, channel_id=78)])
+
+    publish_all([(ORDERS, {}), (ORDERS, {})])
+    publish(ORDERS, {}, type="order")
+    (handler,) = handlers.chosen()
+    found = positions.begin(handler, since="start")
+    positions.discover(found, handler)
+    for _ in range(2):
+        assert handle_next(handler, at().pk, "test").outcome is Outcome.FAILED
+    assert [letter["error"] for letter in dead()] == ["IntegrityError"]
+    assert (at().seq, at().failed) == (3, 2)
+
+
+def test_an_erased_message_is_passed_over() -> None:
+    got: list[int] = []
+
+    @on("shop:orders", name="billing", on_error="stop", attempts=1)
+    def billing(message: HandledMessage) -> None:
+        got.append(message.payload["n"])
+
+    for n in range(1, 4):
+        publish(ORDERS, {"n": n})
+    services.erase_message(ORDERS, seq=1)
+    services.erase_message(ORDERS, seq=3)
+    assert run_handlers() == 1
+    assert (got, at().seq, at().lost) == ([2], 3, 0)
+
+
+def test_a_pattern_that_was_narrowed_leaves_the_other_channels_alone() -> None:
+    got: list[str] = []
+
+    @on("shop:*", name="billing")
+    def billing(message: HandledMessage) -> None:
+        got.append(message.address)
+
+    publish_all([(ORDERS, {}), ("shop:other", {})])
+    assert run_handlers() == 2
+    handlers.REGISTERED[0] = handlers.REGISTERED[0]._replace(pattern="shop:orders")
+    publish_all([(ORDERS, {}), ("shop:other", {})])
+    assert run_handlers() == 1
+    assert sorted(got) == ["shop:orders", "shop:orders", "shop:other"]
+    assert at(Address("shop", "other")).seq == 2
 
 
 def test_with_stop_a_handler_waits_for_an_operator() -> None:

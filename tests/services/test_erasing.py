@@ -239,3 +239,35 @@ def test_amendments_are_pruned_with_their_messages() -> None:
     channel = Channel.objects.get(name="chat")
     assert log.drop(channel.pk, 1, 10) == 1
     assert not Amendment.objects.exists()
+
+
+def test_a_job_loses_its_letter_in_a_former_channel_and_the_reply_with_its_result() -> None:
+    room = Room.objects.create(name="jobs")
+    jobs = Channel.objects.create(room=room, name="new", work={**RULE, "dead": "jobs:dead", "attempts": 1})
+    say("jobs:new")
+    (claim,) = services.claim_jobs("jobs:new", actor=BOB).claims
+    services.reject_job(claim.claim, error=SECRET, actor=BOB)
+    services.ask("jobs:new", {"n": 1}, actor=ADA)
+    (claim,) = services.claim_jobs("jobs:new", actor=BOB).claims
+    services.finish_job(claim.claim, result={"a": SECRET}, actor=BOB)
+    jobs.work = {**RULE, "dead": "jobs:other"}
+    jobs.save()
+    assert Message.objects.filter(channel__name="ada", type="reply").count() == 1
+    services.erase_message("jobs:new", seq=1)
+    services.erase_message("jobs:new", seq=2)
+    assert places_of_the_secret() == []
+
+
+def test_the_errors_of_a_worker_go_with_it() -> None:
+    room = Room.objects.create(name="jobs")
+    Channel.objects.create(room=room, name="new", work={**RULE, "dead": "jobs:dead", "attempts": 1})
+    Channel.objects.create(room=room, name="again", work={**RULE, "attempts": 3})
+    for address in ("jobs:new", "jobs:again"):
+        say(address, text="fine")
+        (claim,) = services.claim_jobs(address, actor=BOB).claims
+        services.reject_job(claim.claim, error=SECRET, actor=BOB)
+    Job.objects.filter(channel__name="again").update(client_id="", state=Job.State.READY)
+    assert set(places_of_the_secret()) == {"Job.errors", "Message.frame"}
+    services.erase_client("bob")
+    assert places_of_the_secret() == []
+    assert frame(1, Address("jobs", "new"))["message"] == "fine"
