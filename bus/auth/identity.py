@@ -326,8 +326,8 @@ class _Known:
             if token is None or not token.is_good():
                 return BusError(ErrorCode.REVOKED)
             return self._here(actor, _of_token(token, self._owner(actor.principal)))
-        if actor.bearer:
-            return self._asked_again(actor)
+        if kind == "own":
+            return self._asked_again(actor) if actor.bearer else self._of_ticket(actor)
         if actor.principal.startswith("user:"):
             now = self._owner(actor.principal)
             if now.anonymous:
@@ -352,6 +352,11 @@ class _Known:
             return actor
         now = ANONYMOUS if found is None else _of_own(found, actor.bearer)
         return BusError(ErrorCode.REVOKED) if now.principal != actor.principal else self._here(actor, now)
+
+    def _of_ticket(self, actor: Actor) -> Actor | BusError:
+        """Somebody whom the project's function knew when it got a ticket. Its rights stay as the function bounded them."""
+        gone = actor.principal.startswith("user:") and self._owner(actor.principal).anonymous
+        return BusError(ErrorCode.REVOKED) if gone else actor
 
     def _owner(self, principal: str) -> Actor:
         admin = None if self._admins is None else principal in self._admins

@@ -10,6 +10,7 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
+from ..auth.identity import from_user
 from ..auth.permissions import ACTIONS, MANAGE, Actor
 from ..models import AccessToken
 from ..protocol.errors import BusError, ErrorCode
@@ -30,16 +31,18 @@ def create(
 
     ``user`` is the Django user for whom the token acts. ``scopes`` are the actions that it allows; none: every action of
     its user. Admins create any token. Other users create tokens for themselves, without ``admin``. An actor with scopes
-    can only grant scopes of its own. A token never outlives the token of its creator. Raises ``BusError`` FORBIDDEN or
-    VALIDATION_ERROR.
+    can only grant scopes of its own, and one whom the project's function gave less than its user has can grant none. A token
+    never outlives the token of its creator. Raises ``BusError`` FORBIDDEN or VALIDATION_ERROR.
     """
     scopes = list(scopes)
-    if actor.credential.startswith("token:") and actor.expires_at is not None:
+    if actor.credential.startswith(("token:", "own:")) and actor.expires_at is not None:
         # A new token must not outlive the token that creates it.
         end = datetime.fromtimestamp(actor.expires_at, UTC)
         expires_at = min(expires_at, end) if expires_at is not None else end
     if not (actor.manages or (_is(actor, user) and not admin)):
         raise BusError(ErrorCode.FORBIDDEN, "Only admins may create tokens for others, or admin tokens.")
+    if not actor.manages and actor.credential.startswith("own:") and _is_bounded(actor, user):
+        raise BusError(ErrorCode.FORBIDDEN, "Your own token has not all rights of its user, so it creates no others.")
     if actor.scopes is not None and not (scopes and actor.scopes.issuperset(scopes)):
         raise BusError(
             ErrorCode.FORBIDDEN,
@@ -66,6 +69,12 @@ def create(
 
 def _is(actor: Actor, user: Any) -> bool:
     return user is not None and actor.principal == f"user:{user.pk}"
+
+
+def _is_bounded(actor: Actor, user: Any) -> bool:
+    """Return whether an actor has not all rights of its user, which a new token would have."""
+    whole = from_user(user)
+    return not (actor.admin >= whole.admin and actor.groups >= whole.groups)
 
 
 def acts_whole(actor: Actor) -> bool:
