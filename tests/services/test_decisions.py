@@ -176,7 +176,9 @@ def test_expiry_ends_as_the_asker_said() -> None:
         code, detail = refused(services.decide, asked.decision, "approve", actor=ANN)
         assert (code, detail["state"], detail["by"]) == ("DECISION_ENDED", state, None)
         # That end counts, so the sweep has nothing left.
-        assert services.decision(asked.decision).state == state
+        ended = services.decision(asked.decision)
+        # Nobody looked at it, which `answer` shows, also where the asker chose that the end is a yes.
+        assert (ended.state, ended.answer) == (state, None)
     asked = ask(key="d")
     in_the_past(asked.decision, expires_at=timedelta(seconds=1))
     assert decision_expiry.look([]).overdue

@@ -14,7 +14,7 @@ SERVER = "arqonbus_server"
 def write_ticket(message: HandledMessage) -> None:
     """Write the ticket of an approved answer, in the transaction that moves this handler on: once, whatever is killed."""
     decision = message.payload["decision"]
-    if message.sender != SERVER or decision["action"] != ANSWER or decision["state"] not in ("approved", "edited"):
+    if message.sender != SERVER or decision["action"] != ANSWER or decision["answer"] not in ("approve", "edit"):
         return
     Ticket.objects.create(
         decision=decision["decision"],
