@@ -54,12 +54,12 @@ CHANGES = st.builds(
     WorkChange, IDS, st.just("done"), IDS, IDS, st.none() | st.text(max_size=9), st.just("2026-01-01T00:00:00.000Z")
 )
 KINDS: dict[str, st.SearchStrategy[Any]] = {
-    "published": st.builds(Published, st.lists(COMMITTED, min_size=1, max_size=20)),
-    "ephemeral": st.builds(EphemeralPublished, st.lists(EPHEMERAL, min_size=1, max_size=20)),
+    "published": st.builds(Published, st.lists(COMMITTED, min_size=1, max_size=4)),
+    "ephemeral": st.builds(EphemeralPublished, st.lists(EPHEMERAL, min_size=1, max_size=4)),
     "notice": st.builds(PresenceNotice, IDS, FRAMES),
     "changed": st.builds(ChannelChanged, st.text(max_size=9), st.text(max_size=9), IDS),
     "access": st.builds(AccessChanged, st.text(max_size=9), IDS),
-    "parts": st.builds(StreamParts, st.lists(PARTS, min_size=1, max_size=20)),
+    "parts": st.builds(StreamParts, st.lists(PARTS, min_size=1, max_size=4)),
     "signal": st.builds(
         StreamSignal,
         EVENTS,
@@ -68,12 +68,12 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
         FRAMES,
         IDS,
     ),
-    "ready": st.builds(WorkReady, st.lists(st.tuples(IDS, IDS), min_size=1, max_size=20)),
-    "work": st.builds(WorkChanged, st.lists(CHANGES, min_size=1, max_size=20)),
+    "ready": st.builds(WorkReady, st.lists(st.tuples(IDS, IDS), min_size=1, max_size=4)),
+    "work": st.builds(WorkChanged, st.lists(CHANGES, min_size=1, max_size=4)),
     "ended": st.builds(
         QuestionsEnded,
         st.lists(
-            st.builds(EndedQuestion, IDS, st.text(max_size=9), st.text(max_size=9), FRAMES), min_size=1, max_size=20
+            st.builds(EndedQuestion, IDS, st.text(max_size=9), st.text(max_size=9), FRAMES), min_size=1, max_size=4
         ),
     ),
     "dismiss": st.builds(Dismiss, st.text(), st.text(), st.just(4403), st.sampled_from(ErrorCode), st.text()),
@@ -81,7 +81,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
 NOTIFICATIONS = st.one_of(*KINDS.values())
 
 
-@given(st.lists(NOTIFICATIONS, max_size=10))
+@given(st.lists(NOTIFICATIONS, max_size=6))
 def test_notifications_cross_the_layer_as_they_are(notifications: list[Notification]) -> None:
     message = to_layer(notifications, "specific.abc!def")
     assert message["sender"] == "specific.abc!def"

@@ -39,7 +39,13 @@ def tell(run: Run, state: State, *, error: str = "") -> bool:
                 _prepare(where)
             publish(where, _payload(run, state, error), type=TYPE)
     except Exception as problem:  # Whatever it is, the task goes on.
-        logger.warning("The bus could not tell of the task %s: %s", run.id, state, exc_info=without_text(problem))
+        logger.warning(
+            "the bus could not tell of the task %s: %s",
+            run.id,
+            state,
+            exc_info=without_text(problem),
+            extra={"event": "task_untold", "state": state},
+        )
         return False
     return True
 
