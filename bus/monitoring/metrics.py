@@ -263,9 +263,7 @@ _HANDLERS = (
 
 
 def of_handlers(rows: Sequence[HandlerFigures]) -> Iterator[Metric]:
-    """Yield the figures of handlers (``services.handlers.figures``). Without handlers there are none."""
-    if not rows:
-        return
+    """Yield the figures of handlers (``services.handlers.figures``). Without handlers they have names and no samples."""
     for name, grows, text in _HANDLERS:
         family: CounterMetricFamily | GaugeMetricFamily = (CounterMetricFamily if grows else GaugeMetricFamily)(
             f"arqonbus_handler_{name}", text, labels=["handler"]
