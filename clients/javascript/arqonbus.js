@@ -1419,6 +1419,14 @@ const CONTENT = ["message", "metadata", "parts", "end_payload", "eventType", "so
 const isAmendment = (frame) =>
   frame.type === "amend" && Number.isInteger(frame.of_seq) && DOES.includes(frame.do) && Number.isInteger(frame.seq);
 
+const PLACE = ["version", "id", "type", "room", "channel", "from", "timestamp", "seq", "of", "of_seq", "do"];
+
+const erasedOf = (frame) => ({
+  ...Object.fromEntries(Object.entries(frame).filter(([key]) => PLACE.includes(key))),
+  payload: {},
+  erased: true,
+});
+
 const markOf = ({ seq, timestamp = "", from = "" }) => ({ seq, at: timestamp, by: from });
 
 function isEqual(one, other) {
@@ -1503,7 +1511,9 @@ class Fold {
     if (message.seq === null) return message;
     if (isAmendment(message.raw)) return this.#amend(`${message.address} ${message.raw.of_seq}`, message.raw);
     const key = `${message.address} ${message.seq}`;
-    if (!this.#kept.has(key)) {
+    const known = this.#kept.get(key);
+    if (known && message.erased) Object.assign(known, { first: message, now: message, amendments: new Map() });
+    if (!known) {
       this.#kept.set(key, { first: message, now: message, amendments: new Map() });
       if (this.#kept.size > this.keep) this.#kept.delete((this.#kept.keys().next().value));
     }
@@ -1515,13 +1525,35 @@ class Fold {
     if (!kept) return null;
     if (!kept.amendments.has(amendment.seq)) {
       kept.amendments.set(amendment.seq, amendment);
-      const { first } = kept;
-      const frame = first.state !== null && first.text ? { ...first.raw, message: first.text } : first.raw;
-      kept.now = new Message(fold(frame, kept.amendments.values()), first.afterGap, null);
-      kept.now._mark = first._mark;
-      kept.now._bus = first._bus;
+      this.#stand(kept);
     }
     return kept.now;
+  }
+
+  erase(notice) {
+    const told = notice.payload?.event === "erased" ? notice.payload.messages : [];
+    for (const { seq, of_seq } of told ?? []) {
+      const kept = this.#kept.get(`${notice.room}:${notice.channel} ${of_seq ?? seq}`);
+      if (!kept) continue;
+      if (of_seq === undefined) {
+        const erased = new Message(erasedOf(kept.first.raw), kept.first.afterGap, null);
+        Object.assign(erased, { _mark: kept.first._mark, _bus: kept.first._bus });
+        this.take(erased);
+        continue;
+      }
+      const amendment = kept.amendments.get(seq);
+      if (!amendment) continue;
+      kept.amendments.set(seq, erasedOf(amendment));
+      this.#stand(kept);
+    }
+  }
+
+  #stand(kept) {
+    const { first } = kept;
+    const frame = first.state !== null && first.text ? { ...first.raw, message: first.text } : first.raw;
+    kept.now = new Message(fold(frame, kept.amendments.values()), first.afterGap, null);
+    kept.now._mark = first._mark;
+    kept.now._bus = first._bus;
   }
 }
 
@@ -1838,9 +1870,8 @@ class Subscription {
     if (frame.from === this._host.clientId && !this.echo) return;
     if (address.startsWith(`${INBOX_ROOM}:`) && this._host.takesReply(frame)) return;
     if (growth && !ends) this._handout.addGrowing(growth.of);
-    const { gap } = cursor;
+    this.#put(new Message(frame, cursor.gap, growth), cursor.epoch);
     cursor.gap = false;
-    this.#put(new Message(frame, gap, growth), cursor.epoch);
   }
 
   _grows(growth) {
@@ -1853,6 +1884,7 @@ class Subscription {
   }
 
   _deliverNotice(frame) {
+    this._fold?.erase(frame);
     if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
   }
 

@@ -54,6 +54,35 @@ def test_a_fold_remembers_the_newest_messages() -> None:
         Fold(keep=0)
 
 
+@pytest.mark.pure
+def test_a_fold_drops_the_content_of_erased_messages() -> None:
+    frame: dict[str, Any] = {
+        "id": "m1", "type": "event", "room": "a", "channel": "b", "from": "me", "seq": 1, "message": "secret", "payload": {},
+    }  # fmt: skip
+    edit = {**frame, "type": "amend", "of_seq": 1, "do": "edit", "edits": ["message"], "message": "secreter", "seq": 2}
+    fold = Fold()
+    for each in (frame, edit):
+        fold.take(Message.of(each))
+
+    def erase(*messages: dict[str, Any]) -> None:
+        fold.erase({"room": "a", "channel": "b", "payload": {"event": "erased", "messages": messages}})
+
+    erase({"seq": 2, "of_seq": 1, "do": "edit"}, {"seq": 9}, {"seq": 3, "of_seq": 1})
+    fold.erase({**frame, "payload": {"event": "presence", "messages": [{"seq": 1}]}})
+    (message,) = fold.messages
+    assert message.edited is not None
+    assert "secret" not in json.dumps(message.raw)
+    erase({"seq": 1})
+    assert fold.messages[0].erased
+    again = fold.take(Message.of(frame))
+    assert again is not None
+    assert again.erased
+    late = Fold()
+    late.take(Message.of(frame))
+    assert late.take(Message.of({**frame, "message": None, "erased": True})) is late.messages[0]
+    assert late.messages[0].erased
+
+
 async def test_live_late_and_history_readers_see_one_state(
     shared_server: BusServer, client: Connect, fresh_room: str
 ) -> None:

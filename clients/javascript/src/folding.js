@@ -18,6 +18,19 @@ const CONTENT = ["message", "metadata", "parts", "end_payload", "eventType", "so
 export const isAmendment = (frame) =>
   frame.type === "amend" && Number.isInteger(frame.of_seq) && DOES.includes(frame.do) && Number.isInteger(frame.seq);
 
+/** The keys that an erased frame keeps. */
+const PLACE = ["version", "id", "type", "room", "channel", "from", "timestamp", "seq", "of", "of_seq", "do"];
+
+/**
+ * @param {Frame} frame
+ * @returns {Frame}
+ */
+const erasedOf = (frame) => ({
+  ...Object.fromEntries(Object.entries(frame).filter(([key]) => PLACE.includes(key))),
+  payload: {},
+  erased: true,
+});
+
 /** @param {Frame} amendment */
 const markOf = ({ seq, timestamp = "", from = "" }) => ({ seq, at: timestamp, by: from });
 
@@ -141,7 +154,9 @@ export class Fold {
     if (message.seq === null) return message;
     if (isAmendment(message.raw)) return this.#amend(`${message.address} ${message.raw.of_seq}`, message.raw);
     const key = `${message.address} ${message.seq}`;
-    if (!this.#kept.has(key)) {
+    const known = this.#kept.get(key);
+    if (known && message.erased) Object.assign(known, { first: message, now: message, amendments: new Map() });
+    if (!known) {
       this.#kept.set(key, { first: message, now: message, amendments: new Map() });
       if (this.#kept.size > this.keep) this.#kept.delete(/** @type {string} */ (this.#kept.keys().next().value));
     }
@@ -157,13 +172,43 @@ export class Fold {
     if (!kept) return null;
     if (!kept.amendments.has(amendment.seq)) {
       kept.amendments.set(amendment.seq, amendment);
-      const { first } = kept;
-      // The text of a streamed message stands in its parts.
-      const frame = first.state !== null && first.text ? { ...first.raw, message: first.text } : first.raw;
-      kept.now = new Message(fold(frame, kept.amendments.values()), first.afterGap, null);
-      kept.now._mark = first._mark;
-      kept.now._bus = first._bus;
+      this.#stand(kept);
     }
     return kept.now;
+  }
+
+  /**
+   * Drop the content of erased messages. `notice` is the server's frame that names them; any other one changes nothing.
+   * @param {Frame} notice
+   */
+  erase(notice) {
+    const told = notice.payload?.event === "erased" ? notice.payload.messages : [];
+    for (const { seq, of_seq } of told ?? []) {
+      const kept = this.#kept.get(`${notice.room}:${notice.channel} ${of_seq ?? seq}`);
+      if (!kept) continue;
+      if (of_seq === undefined) {
+        const erased = new Message(erasedOf(kept.first.raw), kept.first.afterGap, null);
+        Object.assign(erased, { _mark: kept.first._mark, _bus: kept.first._bus });
+        this.take(erased);
+        continue;
+      }
+      const amendment = kept.amendments.get(seq);
+      if (!amendment) continue;
+      kept.amendments.set(seq, erasedOf(amendment));
+      this.#stand(kept);
+    }
+  }
+
+  /**
+   * Fold a message anew.
+   * @param {{ first: Message, now: Message, amendments: Map<number, Frame> }} kept
+   */
+  #stand(kept) {
+    const { first } = kept;
+    // The text of a streamed message stands in its parts.
+    const frame = first.state !== null && first.text ? { ...first.raw, message: first.text } : first.raw;
+    kept.now = new Message(fold(frame, kept.amendments.values()), first.afterGap, null);
+    kept.now._mark = first._mark;
+    kept.now._bus = first._bus;
   }
 }

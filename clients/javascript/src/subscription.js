@@ -337,9 +337,8 @@ export class Subscription {
     if (frame.from === this._host.clientId && !this.echo) return;
     if (address.startsWith(`${INBOX_ROOM}:`) && this._host.takesReply(frame)) return;
     if (growth && !ends) this._handout.addGrowing(growth.of);
-    const { gap } = cursor;
+    this.#put(new Message(frame, cursor.gap, growth), cursor.epoch);
     cursor.gap = false;
-    this.#put(new Message(frame, gap, growth), cursor.epoch);
   }
 
   /**
@@ -356,10 +355,11 @@ export class Subscription {
   }
 
   /**
-   * A presence notice of the server arrived.
+   * A notice of the server arrived: about presence, or about erased messages.
    * @param {Frame} frame
    */
   _deliverNotice(frame) {
+    this._fold?.erase(frame);
     if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
   }
 

@@ -35,3 +35,21 @@ test("a fold remembers the newest messages", () => {
   );
   assert.throws(() => new Fold({ keep: 0 }), RangeError);
 });
+
+test("a fold drops the content of erased messages", () => {
+  const frame = { id: "m1", room: "a", channel: "b", from: "me", seq: 1, message: "secret", payload: {} };
+  const edit = { ...frame, type: "amend", of_seq: 1, do: "edit", edits: ["message"], message: "secreter", seq: 2 };
+  const notice = (...messages) => ({ room: "a", channel: "b", payload: { event: "erased", messages } });
+  const all = new Fold();
+  for (const each of [frame, edit]) all.take(new Message(each));
+  all.erase({ ...notice({ seq: 1 }), payload: {} });
+  all.erase(notice({ seq: 2, of_seq: 1 }, { seq: 9 }, { seq: 3, of_seq: 1 }));
+  assert.equal(all.messages[0].raw.edited.seq, 2);
+  assert.ok(!JSON.stringify(all.messages).includes("secret"));
+  all.erase(notice({ seq: 1 }));
+  assert.ok(all.messages[0].erased);
+  assert.ok(all.take(new Message(frame)).erased);
+  const late = new Fold();
+  late.take(new Message(frame));
+  assert.ok(late.take(new Message({ ...frame, message: undefined, erased: true })).erased);
+});

@@ -19,6 +19,8 @@ EDIT, DELETE, REACT, UNREACT = DOES = ("edit", "delete", "react", "unreact")
 KEPT = 10_000
 #: The keys with the content of a message. A deleted one has none of them.
 _CONTENT = ("message", "metadata", "parts", "end_payload", "eventType", "source")
+#: The keys that an erased frame keeps.
+_PLACE = ("version", "id", "type", "room", "channel", "from", "timestamp", "seq", "of", "of_seq", "do")
 
 
 def is_amendment(frame: Mapping[str, Any]) -> bool:
@@ -66,6 +68,10 @@ def _mark(amendment: Frame) -> dict[str, Any]:
 def _deleted(frame: Frame, amendment: Frame) -> Frame:
     rest = {key: value for key, value in frame.items() if key not in _CONTENT}
     return {**rest, "payload": {}, "deleted": _mark(amendment)}
+
+
+def _erased(frame: Frame) -> Frame:
+    return {**{key: frame[key] for key in _PLACE if key in frame}, "payload": {}, "erased": True}
 
 
 def _edit(frame: Frame, edit: Frame) -> None:
@@ -146,6 +152,9 @@ class Fold:
         if is_amendment(frame):
             return self._amend((message.address, frame["of_seq"]), frame)
         key = (message.address, message.seq)
+        if key in self._first and message.erased:
+            self._first[key] = self._now[key] = message
+            self._amendments.pop(key, None)
         if key not in self._first:
             self._first[key] = self._now[key] = message
             while len(self._first) > self._keep:
@@ -154,19 +163,39 @@ class Fold:
                 self._amendments.pop(oldest, None)
         return self._now[key]
 
+    def erase(self, notice: Mapping[str, Any]) -> None:
+        """Drop the content of erased messages. ``notice`` is the server's frame that names them; any other changes nothing."""
+        payload = notice.get("payload") or {}
+        for told in payload.get("messages") or () if payload.get("event") == "erased" else ():
+            key = (f"{notice['room']}:{notice['channel']}", told.get("of_seq") or told["seq"])
+            first = self._first.get(key)
+            if first is None:
+                continue
+            if "of_seq" in told:
+                amendment = self._amendments.get(key, {}).get(told["seq"])
+                if amendment is not None:
+                    self._amendments[key][told["seq"]] = _erased(amendment)
+                    self._stand(key)
+            else:
+                self.take(Message.of(_erased(first.raw), after_gap=first.after_gap, bus=first.bus))
+
     def _amend(self, key: tuple[str, int], amendment: Frame) -> Message | None:
-        first = self._first.get(key)
-        if first is None:
+        if key not in self._first:
             return None
         amendments = self._amendments.setdefault(key, {})
         if amendment["seq"] not in amendments:
             amendments[amendment["seq"]] = amendment
-            frame = first.raw
-            if first.state is not None and first.text:
-                frame = {**frame, "message": first.text}  # The text of a streamed message stands in its parts.
-            now = folded(frame, amendments.values())
-            self._now[key] = Message.of(now, after_gap=first.after_gap, bus=first.bus)
+            self._stand(key)
         return self._now[key]
+
+    def _stand(self, key: tuple[str, int]) -> None:
+        """Fold a message anew."""
+        first = self._first[key]
+        frame = first.raw
+        if first.state is not None and first.text:
+            frame = {**frame, "message": first.text}  # The text of a streamed message stands in its parts.
+        now = folded(frame, self._amendments[key].values())
+        self._now[key] = Message.of(now, after_gap=first.after_gap, bus=first.bus)
 
 
 def place_of(message: Message | Receipt | str, address: str | None) -> tuple[str, str, int | None]:

@@ -210,7 +210,9 @@ class Incoming:
         return True
 
     def _notice(self, frame: dict[str, Any]) -> None:
-        """Handle a presence notice of the server."""
+        """Handle a notice of the server about presence or about erased messages."""
+        if self._fold is not None:
+            self._fold.erase(frame)
         if self.presence and len(self._queue) < self.buffer:
             self._put(Message.of(frame), None)
 
