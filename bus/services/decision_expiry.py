@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from datetime import timedelta
 from typing import NamedTuple
 
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from ..models import Decision
+from ..protocol.errors import BusError
 from .decision_rows import CANCELLED, PENDING, expire, is_late, locked
+from .patience import is_locked
+
+logger = logging.getLogger("arqonbus.decisions")
 
 #: Decisions that one sweep ends, each in a transaction of its own.
 SWEPT = 50
+#: Seconds to wait for the row of a channel: others that are due wait meanwhile.
+BRIEF = 0.2
 #: Seconds for which an ended decision that no person answered is kept at least. Its asker may be away.
 KEPT = 7 * 86400.0
 #: Who owns the decisions of a client whose id somebody else got: nobody.
@@ -39,18 +46,40 @@ def look(waiting: Collection[int]) -> Look:
 
 
 def sweep() -> int:
-    """End the decisions whose time is over, at most :data:`SWEPT`. Return how many were found.
+    """End the decisions whose time is over, at most :data:`SWEPT`. Return how many ended.
 
-    Every process may call this at the same time, and a decision ends once.
+    Every process may call this at the same time, and a decision ends once. Those of a channel whose row somebody holds, or
+    that refuses the message, wait for the next sweep. The others do not wait for them.
     """
-    late = Decision.objects.filter(state=PENDING, expires_at__lte=Now()).order_by("expires_at", "pk")
-    uids = list(late.values_list("uid", flat=True)[:SWEPT])
-    for uid in uids:
+    ended, left_out = 0, set[int]()
+    while ended < SWEPT:
+        late = Decision.objects.filter(state=PENDING, expires_at__lte=Now()).exclude(channel_id__in=left_out)
+        found = late.order_by("expires_at", "pk").values_list("uid", "channel_id").first()
+        if found is None:
+            break
+        uid, channel_id = found
+        if _ended(uid):
+            ended += 1
+        else:
+            left_out.add(channel_id)
+    return ended
+
+
+def _ended(uid: str) -> bool:
+    """End a decision whose time is over. Return False if its channel has to wait. Raises the database's error."""
+    try:
         with transaction.atomic():
-            row = locked(uid)
+            row = locked(uid, wait=BRIEF)
             if row is not None and is_late(row):
                 expire(row)
-    return len(uids)
+    except OperationalError as problem:
+        if not is_locked(problem):
+            raise
+        return False
+    except BusError as problem:
+        logger.error("cannot end the decision %s: %s", uid, problem.code, extra={"event": "expiry_failed"})
+        return False
+    return True
 
 
 def wanted() -> QuerySet[Decision]:

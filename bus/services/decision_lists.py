@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
 from django.db.models import Q, QuerySet
 
 from .. import shapes
@@ -16,7 +18,9 @@ from .visibility import EVERYTHING, channels_for
 
 #: Rows that one page looks at, shown or not.
 LOOKED_AT = 500
-#: Bytes of arguments after which a page ends.
+#: Rows that are read at a time.
+READ = 50
+#: Bytes of arguments and schemas after which a page ends.
 MOST_BYTES = 256 * 1024
 
 
@@ -48,15 +52,25 @@ def list_decisions(
     seen: list[shapes.Decision] = []
     size = 0
     last: int | None = None
-    batch = list(found.order_by("-pk")[: LOOKED_AT + 1])
-    for row in batch[:LOOKED_AT]:
-        if len(seen) == limit or size > MOST_BYTES:
+    for count, row in enumerate(_newest(found)):
+        if len(seen) == limit or size > MOST_BYTES or count == LOOKED_AT:
             return seen, str(last)
         last = row.pk
         if _shown(actor, row, wanted):
             seen.append(shape_of(row, actor))
-            size += 2 * len(row.args) + len(row.answer_args or "")
-    return seen, str(last) if len(batch) > LOOKED_AT else None
+            size += 2 * len(row.args) + len(row.answer_args or "") + len(msgspec.json.encode(row.schema))
+    return seen, None
+
+
+def _newest(found: QuerySet[Decision]) -> Iterator[Decision]:
+    """Yield rows, newest first. Few are read at a time, because each may have more than 100 kB."""
+    rest = found.order_by("-pk")
+    while True:
+        batch = list(rest[:READ])
+        yield from batch
+        if len(batch) < READ:
+            return
+        rest = found.filter(pk__lt=batch[-1].pk).order_by("-pk")
 
 
 def _filtered(actor: Actor, wanted: Wanted) -> QuerySet[Decision]:

@@ -37,6 +37,7 @@ from .decision_rows import (
     expire,
     is_late,
     lock_channel,
+    may_look,
     rows,
     shape_of,
 )
@@ -223,19 +224,17 @@ def _before(asked: Asked, actor: Actor, sender: str, ref: ChannelRef) -> Decisio
     no = rows().filter(digest=asked.digest, state=REJECTED, ended_at__gt=since, principal=actor.principal)
     refused = no.exclude(answer="").order_by("-ended_at").first()
     if refused is not None:
-        raise BusError(
-            ErrorCode.REJECTED_BEFORE,
-            details=[
-                {
-                    "decision": refused.uid,
-                    "comment": refused.comment,
-                    "by": refused.decider,
-                    "at": wire_time(refused.ended_at),
-                }
-            ],
-        )
+        raise _rejected_before(refused, actor)
     unused = own.filter(digest=asked.digest, channel_id=ref.id, state__in=USABLE, consumed_at=None)
     return unused.filter(ended_at__gt=timezone.now() - timedelta(seconds=ANSWER_LASTS)).order_by("-pk").first()
+
+
+def _rejected_before(row: Decision, actor: Actor) -> BusError:
+    """The error for who got this "no". All anonymous askers count as one, so another one learns nothing of a hidden channel."""
+    if not may_look(actor, row):
+        return BusError(ErrorCode.REJECTED_BEFORE)
+    told = {"decision": row.uid, "comment": row.comment, "by": row.decider, "at": wire_time(row.ended_at)}
+    return BusError(ErrorCode.REJECTED_BEFORE, details=[told])
 
 
 def _check_limits(actor: Actor, sender: str, ref: ChannelRef) -> None:

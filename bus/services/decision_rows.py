@@ -94,22 +94,25 @@ def find(actor: Actor, uid: str) -> Decision:
     return row
 
 
-def locked(uid: str) -> Decision | None:
+def locked(uid: str, *, wait: float = LOCK_WAIT) -> Decision | None:
     """Return the decision ``uid``, locked until the end of the transaction, or None.
 
-    The row of the channel is locked first, as by the message that tells of the end, and by the removal of the channel.
+    Raises the database's error if others hold the channel's row for ``wait`` seconds. The row of the channel is locked first,
+    as by the message that tells of the end, and by the removal of the channel.
     """
     channel_id = Decision.objects.filter(uid=uid).values_list("channel_id", flat=True).first()
     if channel_id is None:
         return None
-    lock_channel(channel_id)
+    lock_channel(channel_id, wait=wait)
     return rows().select_for_update(of=("self",), no_key=True).filter(uid=uid).first()
 
 
-def lock_channel(channel_id: int) -> None:
-    """Lock the row of a channel until the end of the transaction. Raises the database's error after :data:`LOCK_WAIT`."""
-    with own_patience(LOCK_WAIT):
-        list(Channel.objects.filter(pk=channel_id).select_for_update(no_key=True).values_list("pk"))
+def lock_channel(channel_id: int, *, wait: float = LOCK_WAIT) -> None:
+    """Lock the row of a channel until the end of the transaction. Raises the database's error after ``wait`` seconds."""
+    # The savepoint keeps the transaction whole, so that the error of the lock is the one that the caller sees.
+    with own_patience(wait), transaction.atomic():
+        # By its own order the query would join the room, and lock it as well.
+        list(Channel.objects.filter(pk=channel_id).order_by().select_for_update(no_key=True).values_list("pk"))
 
 
 def is_asker(actor: Actor, row: Decision) -> bool:

@@ -113,7 +113,8 @@ def _erase(channel_id: int, seqs: Collection[int]) -> int:
         if state.seq in seqs:
             streams.end_now(state)
     with transaction.atomic():
-        list(Channel.objects.select_for_update(no_key=True).filter(pk=channel_id).values_list("pk"))
+        # By its own order the query would join the room, and lock it as well.
+        list(Channel.objects.order_by().select_for_update(no_key=True).filter(pk=channel_id).values_list("pk"))
         rows = erasures.erase(channel_id, seqs)
         for start in range(0, len(rows), STEP):
             dispatch.notify_on_commit(Erased(channel_id, _is_inbox(channel_id), rows[start : start + STEP]))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models import F
+from django.db.models.signals import post_init
 from django.utils import timezone
 from msgspec.structs import replace
 
@@ -298,6 +301,68 @@ def test_strangers_fill_no_table() -> None:
     assert ask(BOT).state == "pending"
     in_the_past(asked.decision, ended_at=timedelta(hours=2))
     assert ask(GUEST).state == "pending"
+
+
+def test_a_no_in_a_hidden_channel_tells_other_strangers_nothing() -> None:
+    room = Room.objects.create(name="secret", private=True)
+    Channel.objects.create(room=room, name="plans")
+    Grant.objects.create(subject="client_type", subject_name="guide", action="publish", pattern="secret:*")
+    Grant.objects.create(subject="user", subject_name="jwt:ann", action=DECIDE, pattern="secret:*")
+    table().forget()
+    given: dict[str, Any] = {"key": "k", "title": "t", "action": "a"}
+    guide = Actor(client_id="guide", client_type="guide")
+    asked = services.request_decision("secret:plans", actor=guide, **given)
+    services.decide(asked.decision, "reject", comment="not before May", actor=ANN)
+    assert refused(services.request_decision, "desk:refunds", actor=guide, **given)[1]["comment"] == "not before May"
+    # All strangers count as one, so a new client id does not get around the no.
+    assert refused(services.request_decision, "desk:refunds", actor=GUEST, **given) == ("REJECTED_BEFORE", None)
+
+
+def test_a_page_reads_few_large_rows_at_once() -> None:
+    for number in range(60):
+        ask(key=f"k{number}")
+    read: list[Any] = []
+
+    def note(instance: Any, **_: Any) -> None:
+        read.append(instance.pk)
+
+    post_init.connect(note, sender=Decision)
+    try:
+        rows, after = decision_lists.list_decisions(ANN, limit=2)
+    finally:
+        post_init.disconnect(note, sender=Decision)
+    assert len(rows) == 2
+    assert after is not None
+    assert len(read) <= decision_lists.READ
+    assert len(decision_lists.list_decisions(ANN, limit=100)[0]) == 60
+
+
+@pytest.mark.cluster
+def test_the_time_of_others_ends_while_a_transaction_holds_one_channel() -> None:
+    held = ask()
+    free = services.request_decision("desk:free", key="k", title="t", action="a", actor=BOT)
+    in_the_past(held.decision, expires_at=timedelta(seconds=2))
+    in_the_past(free.decision, expires_at=timedelta(seconds=1))
+    holds, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Channel.objects.filter(name="refunds").update(head=F("head"))
+            holds.set()
+            over.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    try:
+        assert holds.wait(10)
+        assert decision_expiry.sweep() == 1
+        assert services.decision(free.decision).state == "rejected"
+        assert services.decision(held.decision).state == "pending"
+    finally:
+        over.set()
+        thread.join()
+    assert decision_expiry.sweep() == 1
 
 
 def test_an_idle_channel_waits_for_its_decisions() -> None:
