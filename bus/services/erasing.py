@@ -5,7 +5,7 @@ The log keeps the place of each message, so nothing that counts by its positions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -18,7 +18,7 @@ from ..auth.permissions import MANAGE, SYSTEM, Actor, require
 from ..directory.channels import find
 from ..directory.messages import find_row
 from ..log import erasures, streamed
-from ..models import Channel, Client, Job, Message
+from ..models import Channel, Client, Decision, Job, Message
 from ..notify import dispatch
 from ..notify.messages import Erased
 from ..protocol.amending import ERASED_END
@@ -30,6 +30,9 @@ from . import audit, streams
 
 #: Messages of one transaction, and of one notice to members.
 STEP = 500
+
+#: A message: the id of its channel, and its seq.
+Place = tuple[int, int]
 
 
 def erase_message(
@@ -81,7 +84,9 @@ def erase_client(client_id: str, *, inbox: bool = False, actor: Actor = SYSTEM, 
     count = 0
     for channel_id, seqs in _groups(wanted):
         count += _erase(channel_id, seqs)
-    count += _erase_work(client_id)
+    # The server's own messages that quote the client. What they are about may be pruned.
+    for channel_id, seqs in _by_channel([*_erase_jobs(client_id), *_results_of_decisions(client_id)]).items():
+        count += _erase(channel_id, seqs)
     with transaction.atomic():
         erasures.blank_decisions(Q(client_id=client_id))
         Client.objects.filter(client_id=client_id).update(
@@ -133,6 +138,7 @@ class _Dead(msgspec.Struct):
     room: str
     channel: str
     seq: int
+    sender: str = msgspec.field(name="from", default="")
     errors: list[_Failure] = []
 
 
@@ -192,8 +198,8 @@ def _told(decode: Callable[[str], Any], frame: str, key: str) -> Any:
         return None
 
 
-def _erase_work(client_id: str) -> int:
-    """Erase what a client said of its jobs: results, errors, and the dead letters that tell of them. Return how many letters."""
+def _erase_jobs(client_id: str) -> Iterator[Place]:
+    """Blank what a client said of its jobs, and yield the places of the dead letters that quote it or its messages."""
     Job.objects.filter(client_id=client_id).exclude(state=Job.State.CLAIMED).update(result="")
     for pk in Job.objects.exclude(errors=[]).values_list("pk", flat=True):
         with transaction.atomic():
@@ -203,11 +209,24 @@ def _erase_work(client_id: str) -> int:
                     {**failure, "error": ""} if failure.get("by") == client_id else failure for failure in job.errors
                 ]
                 job.save(update_fields=["errors"])
-    letters: dict[int, list[int]] = {}
-    for channel_id, seq, dead in _dead_letters(f'"by":{msgspec.json.encode(client_id).decode()}'):
-        if any(failure.by == client_id for failure in dead.errors):
-            letters.setdefault(channel_id, []).append(seq)
-    return sum(_erase(channel_id, seqs) for channel_id, seqs in letters.items())
+    for channel_id, seq, dead in _dead_letters(f":{msgspec.json.encode(client_id).decode()}"):
+        if dead.sender == client_id or any(failure.by == client_id for failure in dead.errors):
+            yield channel_id, seq
+
+
+def _results_of_decisions(client_id: str) -> Iterator[Place]:
+    """Yield the places of the messages that tell how decisions of a client ended."""
+    rows = Decision.objects.filter(client_id=client_id, made_seq__isnull=False)
+    for channel_id, seq in rows.values_list("channel_id", "made_seq"):
+        if seq is not None and Message.objects.filter(channel_id=channel_id, seq=seq).exists():
+            yield channel_id, seq
+
+
+def _by_channel(places: Iterable[Place]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for channel_id, seq in places:
+        found.setdefault(channel_id, []).append(seq)
+    return found
 
 
 aerase_message = sync_to_async(erase_message, thread_sensitive=True)

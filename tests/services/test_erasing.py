@@ -271,3 +271,18 @@ def test_the_errors_of_a_worker_go_with_it() -> None:
     services.erase_client("bob")
     assert places_of_the_secret() == []
     assert frame(1, Address("jobs", "new"))["message"] == "fine"
+
+
+def test_what_the_server_quotes_of_a_client_goes_although_its_own_messages_are_pruned() -> None:
+    room = Room.objects.create(name="jobs")
+    jobs = Channel.objects.create(room=room, name="new", work={**RULE, "dead": "jobs:dead", "attempts": 1})
+    say("jobs:new")
+    (claim,) = services.claim_jobs("jobs:new", actor=BOB).claims
+    services.reject_job(claim.claim, error="no", actor=BOB)
+    asked = services.request_decision(CHAT, key="k", title=SECRET, action="a", args={}, actor=ADA)
+    services.cancel_decision(asked.decision, actor=ADA)
+    Message.objects.filter(channel=jobs).delete()
+    Message.objects.filter(sender="ada").delete()
+    assert set(places_of_the_secret()) == {"Decision.title", "Message.frame"}
+    services.erase_client("ada")
+    assert places_of_the_secret() == []
