@@ -308,6 +308,11 @@ class Observers:
             ref = client.followed.get(channel_id)
             if ref is not None:
                 self._end(client, ref, "DELETED")
+                # It may have been the last channel with which the log of the room came.
+                logs = [other for other in client.followed.values() if other.address == Address(room, WHOLE)]
+                for log in logs:
+                    if not self._may(client, log):
+                        self._end(client, log, ErrorCode.REVOKED)
 
     async def hold(self, client: ClientState, rooms: Collection[str]) -> None:
         """End what an observer may not have any more, and begin what it may have now. ``rooms`` have changed.

@@ -164,3 +164,16 @@ async def test_the_log_of_the_room_comes_and_goes_with_the_channels(node: Node, 
     await node.runtime.run_writer(lambda: Grant.objects.all().delete())
     await node.rights.look()
     await wait_for(lambda: not client.state.followed, "both have ended")
+
+
+async def test_the_log_of_a_private_room_ends_with_the_last_channel_that_is_deleted(node: Node, log: Log) -> None:
+    room = log.ref.address.room
+    await node.channels.room_log(log.ref)
+    await node.runtime.run_writer(lambda: update_room(SYSTEM, room, {"private": True}, door="command"))
+    client = await _observer(node, "robot")
+    await _rule(node, f"{room}:hall", "robot", allow=True)
+    assert set((await _follow(node, client, room)).channels) == {"hall", "*"}
+    await node.runtime.run_writer(lambda: delete_channel(SYSTEM, log.ref.address))
+    node.memberships.drop_log(log.ref.id, None)
+    assert not client.state.followed
+    await client.event("unfollowed")
