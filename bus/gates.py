@@ -60,7 +60,7 @@ class GateMessage:
 
     ``id`` is the message's ``arq_…`` id, ``address`` is ``room:channel``, and ``sender`` the true client id. ``payload`` is
     a dictionary, ``message`` a text or None, and ``metadata`` a dictionary or None. ``ask`` and ``stream`` say whether the
-    message is a question, and whether it opens a streamed message.
+    message is a question, and whether it opens a streamed message. ``do`` says what an amendment does.
     """
 
     __slots__ = ("_inbound", "_message", "_metadata", "_payload", "address", "channel", "id", "room", "sender", "swallowed",
@@ -88,6 +88,14 @@ class GateMessage:
     def stream(self) -> bool:
         """Whether the message opens a streamed message."""
         return self._inbound.stream is not None
+
+    @property
+    def do(self) -> str | None:
+        """What an amendment does: ``edit``, ``delete``, ``react`` or ``unreact``; None for any other message.
+
+        Only an edit has a payload or a text, and perhaps only one of both.
+        """
+        return None if self._inbound.amend is None else self._inbound.amend.do
 
     @property
     def payload(self) -> dict[str, Any]:

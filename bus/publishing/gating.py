@@ -22,7 +22,7 @@ from ..auth.permissions import Actor
 from ..conf.settings import config
 from ..db import begin, faults
 from ..gates import Gate, GateMessage, Refuse, Swallow, gates_of
-from ..log import Entry, remember_swallowed, used_keys
+from ..log import Entry, id_taken, remember_swallowed, used_keys
 from ..models import Channel
 from ..monitoring.tracebacks import without_text
 from ..protocol import frames
@@ -189,19 +189,32 @@ def pass_gates(candidates: Sequence[Candidate]) -> None:
     changed message that cannot be published, and errors of the database.
     """
     used = used_keys([c.entry.key for c in candidates if c.entry.key is not None], config().idempotency_window)
+    # The messages of a batch may repeat one another.
+    firsts: dict[str, Entry] = {}
     ran = False
     for candidate in candidates:
         candidate.begin()
         entry, gates = candidate.entry, candidate.gates
         if not gates or entry.duplicate or entry.key in used:
             continue
-        candidate.met = ran = True
         try:
+            if entry.key is not None and (first := firsts.setdefault(entry.key, entry)) is not entry:
+                _repeat(entry, first)
+                continue
+            candidate.met = ran = True
             _run(candidate, gates)
         except BusError as problem:
             raise candidate.located(problem) from None
     if ran:
         begin.begin_writing()
+
+
+def _repeat(entry: Entry, first: Entry) -> None:
+    """Treat a message as the repeat of an earlier one in its batch. The log finds a repeat of a message that it keeps."""
+    if first.swallowed:
+        if entry.channel_id != first.channel_id:
+            raise id_taken()
+        entry.duplicate = entry.swallowed = True
 
 
 def settle(candidates: Sequence[Candidate]) -> None:

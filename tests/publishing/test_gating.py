@@ -197,6 +197,27 @@ def test_a_batch_is_kept_as_a_whole_or_not_at_all() -> None:
     assert sorted(row["payload"]["n"] for row in rows()) == [0, 1, 4]
 
 
+@pytest.mark.parametrize("swallows", [False, True])
+def test_a_batch_that_repeats_an_id_meets_the_gate_once(*, swallows: bool) -> None:
+    met: list[int] = []
+
+    def check(message: GateMessage, actor: Actor) -> None:
+        met.append(1)
+        if swallows:
+            message.swallow()
+
+    def send(*channels: str) -> Any:
+        frames = [message_to(Address("shop", name), {"n": 1}, id=f"of {channels[-1]}") for name in channels]
+        return publish_frames(frames, actor=ALICE).published
+
+    with gates.only(("shop:*", check)):
+        first, again = send("bids", "bids")
+        assert (first.duplicate, again.duplicate, again.seq) == (False, True, first.seq)
+        assert (again.kept is False, len(met)) == (swallows, 1)
+        refused(ErrorCode.VALIDATION_ERROR, lambda: send("bids", "asks"))
+    assert len(rows()) == (0 if swallows else 1)
+
+
 def test_a_gate_may_publish_before_its_message_and_a_circle_of_gates_ends(caplog: pytest.LogCaptureFixture) -> None:
     def logs(message: GateMessage, actor: Actor) -> None:
         publish("shop:bids", {"before": message.id})

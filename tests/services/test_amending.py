@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from bus import services
+from bus import gates, services
 from bus.auth.permissions import SYSTEM, Actor, table
 from bus.models import Amendment, AuditEntry, Channel, Client, Room
 from bus.protocol.errors import BusError
@@ -37,6 +37,17 @@ def chat() -> Channel:
     for actor in (ADA, BOB):
         Client.objects.create(client_id=actor.client_id, principal=actor.principal, proven_since=since)
     return Channel.objects.create(room=Room.objects.create(name="team"), name="chat")
+
+
+def test_a_gate_knows_what_an_amendment_does() -> None:
+    done: list[tuple[str | None, dict[str, Any]]] = []
+    with gates.only(("team:*", lambda message, actor: done.append((message.do, message.payload)))):
+        said = say()
+        services.edit_message(CHAT, said.id, payload={"n": 2}, actor=ADA)
+        services.react(CHAT, said.id, "+1", actor=BOB)
+        services.delete_message(CHAT, said.id, actor=ADA)
+    assert [do for do, _ in done] == [None, "edit", "react", "delete"]
+    assert [payload for _, payload in done[1:]] == [{"n": 2}, {}, {}]
 
 
 def say(text: str = "hi", actor: Actor = ADA, **keys: Any) -> services.Published:
