@@ -10,7 +10,7 @@ from collections.abc import Collection
 from datetime import timedelta
 
 import msgspec
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -93,8 +93,13 @@ def _forget(channel_id: int, seqs: Collection[int]) -> None:
 
 
 def blank_decisions(wanted: Q) -> None:
-    """Blank the texts and arguments of decisions. Who decided, and how, stays."""
-    Decision.objects.filter(wanted).update(title="", args="{}", schema=None, comment="")
+    """Blank the texts and arguments of decisions. Who decided, and how, stays.
+
+    Each gets its id as its key: those of one asker must differ.
+    """
+    Decision.objects.filter(wanted).update(
+        key=F("uid"), digest="", title="", action="", args="{}", schema=None, comment=""
+    )
     Decision.objects.filter(wanted, answer_args__isnull=False).update(answer_args="{}")
 
 

@@ -179,13 +179,14 @@ def test_a_job_and_its_dead_letter_go_too() -> None:
 def test_the_arguments_of_a_decision_go_with_its_messages() -> None:
     asked = say(type="decision_requested")
     Decision.objects.create(
-        channel=Channel.objects.get(name="chat"), seq=asked.seq, key="k", digest="d", title=SECRET, action="a",
+        channel=Channel.objects.get(name="chat"), seq=asked.seq, key=SECRET, digest="d", title=SECRET, action=SECRET,
         args=json.dumps({"a": SECRET}), answer_args=json.dumps({"a": SECRET}), comment=SECRET, schema={"a": SECRET},
         client_id="ada", expires_at=timezone.now(),
     )  # fmt: skip
     services.erase_message(CHAT, seq=asked.seq)
     assert places_of_the_secret() == []
-    assert (Decision.objects.get().args, Decision.objects.get().answer_args) == ("{}", "{}")
+    row = Decision.objects.get()
+    assert (row.args, row.answer_args, row.key) == ("{}", "{}", row.uid)
 
 
 def test_everything_that_a_client_sent_goes() -> None:
@@ -279,10 +280,10 @@ def test_what_the_server_quotes_of_a_client_goes_although_its_own_messages_are_p
     say("jobs:new")
     (claim,) = services.claim_jobs("jobs:new", actor=BOB).claims
     services.reject_job(claim.claim, error="no", actor=BOB)
-    asked = services.request_decision(CHAT, key="k", title=SECRET, action="a", args={}, actor=ADA)
+    asked = services.request_decision(CHAT, key=SECRET, title=SECRET, action="a", args={}, actor=ADA)
     services.cancel_decision(asked.decision, actor=ADA)
     Message.objects.filter(channel=jobs).delete()
     Message.objects.filter(sender="ada").delete()
-    assert set(places_of_the_secret()) == {"Decision.title", "Message.frame"}
+    assert set(places_of_the_secret()) == {"Decision.key", "Decision.title", "Message.frame"}
     services.erase_client("ada")
     assert places_of_the_secret() == []
