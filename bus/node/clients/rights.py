@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from channels.db import database_sync_to_async
 from django.db import Error as DatabaseError
 
 from ...auth import identity, tickets
@@ -234,7 +235,7 @@ class Rights:
         With ``renew`` identities are read again. Channels in ``rooms`` are looked up again.
         """
         actors = list({id(client.actor): client.actor for client in clients}.values())
-        answers: list[Actor | BusError] = await self._runtime.run(identity.renewed, actors) if renew else list(actors)
+        answers = await self._renewed(actors) if renew else list(actors)
         now = {id(actor): answer for actor, answer in zip(actors, answers, strict=True)}
         lost: list[tuple[ClientState, list[ChannelRef]]] = []
         for client in clients:
@@ -254,6 +255,14 @@ class Rights:
             if refs:
                 lost.append((client, refs))
         await asyncio.gather(*(self._memberships.withdraw(client, refs) for client, refs in lost))
+
+    async def _renewed(self, actors: list[Actor]) -> list[Actor | BusError]:
+        if any(actor.bearer for actor in actors):
+            # The project's function may take its time for each, and the node's threads have work of all clients to do.
+            apart = database_sync_to_async(identity.renewed, thread_sensitive=False)
+            answers: list[Actor | BusError] = await apart(actors)
+            return answers
+        return await self._runtime.run(identity.renewed, actors)
 
     async def _not_allowed(self, client: ClientState, rooms: Iterable[str]) -> list[ChannelRef]:
         """Return the memberships that ``client`` may not have any more. Raises ``BusError`` UNAVAILABLE."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
+from typing import Any
 
 import msgspec
 import pytest
 from django.db import OperationalError
 
 from bus.auth import identity
+from bus.auth.own import Identified
 from bus.auth.permissions import SYSTEM, Actor
 from bus.models import AccessToken
 from bus.node import Node
@@ -100,6 +104,34 @@ async def test_an_identity_that_was_read_before_the_change_is_read_again(node: N
     await node.rights.catch_up()
     node.rights.identified(late.state)
     await wait_for(lambda: first.closed and late.closed, "both ends")
+
+
+#: What :func:`identify` waits for, and what it says that it waits.
+goes_on, asked = threading.Event(), threading.Event()
+
+
+def identify(bearer: str) -> Identified:
+    """A slow function of a project."""
+    asked.set()
+    goes_on.wait(20)
+    return Identified(subject=bearer)
+
+
+async def test_a_slow_function_of_the_project_holds_up_no_other_client(node: Node, settings: Any) -> None:
+    settings.ARQONBUS = {"identify": f"{__name__}.identify"}
+    client = NodeClient(node, Actor(principal="own:ann", credential="own:1", bearer="ann"))
+    node.rights.identified(client.state)
+    asked.clear()
+    goes_on.clear()
+    try:
+        node.rights.changed(rights.EVERYONE)
+        await wait_for(asked.is_set, "the function is asked")
+        assert await asyncio.wait_for(node.runtime.run(AccessToken.objects.count), 15) == 0
+        assert not goes_on.is_set()
+    finally:
+        goes_on.set()
+    await node.rights.catch_up()
+    assert client.closed is None
 
 
 async def test_a_change_counts_once(node: Node) -> None:
