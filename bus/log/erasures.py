@@ -52,12 +52,22 @@ def erase(channel_id: int, seqs: Collection[int]) -> list[ErasedMessage]:
         for row in rows:
             frame = erased(legible(row.frame.encode(), row.seq))
             row.frame = frame.decode()
-            told = _decode(frame)
-            made.append(ErasedMessage(row.seq, row.uid, told.of_seq, told.do))
+            made.append(_told(row.seq, row.uid, row.frame))
         Message.objects.bulk_update(rows, ["frame"])
         _forget(channel_id, ordered[start : start + CHUNK])
     Erasure.objects.bulk_create([Erasure(channel_id=channel_id, seq=row.seq) for row in made])
     return made
+
+
+def _told(seq: int, uid: str, frame: str) -> ErasedMessage:
+    told = _decode(frame)
+    return ErasedMessage(seq, uid, told.of_seq, told.do)
+
+
+def messages(channel_id: int, seqs: Collection[int]) -> list[ErasedMessage]:
+    """Return erased messages of a log as its members are told of them."""
+    rows = Message.objects.filter(channel_id=channel_id, seq__in=seqs).order_by("seq")
+    return [_told(*row) for row in rows.values_list("seq", "uid", "frame")]
 
 
 def _with_what_belongs(channel_id: int, seqs: set[int]) -> set[int]:

@@ -34,6 +34,9 @@ from ..threads import unavailable
 logger = logging.getLogger("arqonbus.node")
 
 Rows = list[LoggedFrame]
+
+#: Erased messages that a process remembers to have told of.
+MOST_TOLD = 20_000
 Result = TypeVar("Result")
 
 #: Messages read from the log at once.
@@ -94,6 +97,8 @@ class Streams:
         self.on_other_log: Callable[[int], None] = lambda stream_id: None
         #: Called after messages were erased.
         self.on_erased: Callable[[], None] = lambda: None
+        #: The erased messages that members were told of, each with the id of its log.
+        self.told_erased: set[tuple[int, int]] = set()
         #: Holes that were found, and messages that were read from the log to fill them.
         self.gaps = self.repaired = 0
 
@@ -318,11 +323,15 @@ class Streams:
                 member.drop(SLOW, pruned(address))
 
     def erased(self, stream_id: int, messages: Sequence[ErasedMessage]) -> None:
-        """Forget the content of erased messages, and tell the members of them."""
+        """Forget the content of erased messages, and tell the members of them once."""
         self.forget_erased(stream_id, [message.seq for message in messages])
+        fresh = [message for message in messages if (stream_id, message.seq) not in self.told_erased]
+        if len(self.told_erased) > MOST_TOLD:
+            self.told_erased.clear()
+        self.told_erased.update((stream_id, message.seq) for message in fresh)
         stream = self.hub.streams.get(stream_id)
-        if stream is not None:
-            self.hub.broadcast(stream, erased_notice(Address(stream.room, stream.channel), messages))
+        if stream is not None and fresh:
+            self.hub.broadcast(stream, erased_notice(Address(stream.room, stream.channel), fresh))
 
     def forget_erased(self, stream_id: int, seqs: Iterable[int]) -> None:
         """Forget the content of erased messages of a log. Whoever needs one reads it from the log, where it has no content."""

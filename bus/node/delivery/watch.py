@@ -55,7 +55,7 @@ class Watch:
         self._drop_log = drop_log
         self._inbox_owners: dict[int, str] = {}
         # The erasures that the last look found, by their rows.
-        self._erasures: set[int] = set()
+        self._erasures: set[int] | None = None
         self._last_comparison = runtime.started_at
         self._next_full = 0.0
 
@@ -72,7 +72,8 @@ class Watch:
         await self._attach_inboxes({place.id: place.epoch for place in moved if self._may_be_inbox(place.id)})
         for place in moved:
             self._compare_head(place)
-        self._forget_erased(await self._runtime.run_watcher(erasures.newest))
+        for channel_id, seqs in self._forget_erased(await self._runtime.run_watcher(erasures.newest)).items():
+            self._streams.erased(channel_id, await self._runtime.run_watcher(erasures.messages, channel_id, seqs))
         full = self._runtime.loop.time() >= self._next_full
         growing = await self._growing.look(since, full=full)
         await self._owners.compare(growing)
@@ -83,16 +84,24 @@ class Watch:
             await self._find_inboxes()
         return self._runtime.settings.heartbeat
 
-    def _forget_erased(self, newest: Sequence[tuple[int, int, int]]) -> None:
-        """Forget the content of messages that were erased without a notification, or while one of them was on its way."""
-        new = [row for row in newest if row[0] not in self._erasures]
+    def _forget_erased(self, newest: Sequence[tuple[int, int, int]]) -> dict[int, list[int]]:
+        """Forget the content of messages that were erased without a notification, or while one of them was on its way.
+
+        Return those that members here were not told of, by their logs. Nobody asks for those before the first look.
+        """
+        known = self._erasures or set()
+        new = [row for row in newest if row[0] not in known]
         if len(new) == erasures.LOOK:
             # There may be more of them than one look reads.
             for stream in self._hub.streams.values():
                 self._hub.forget_recent(stream)
+        untold: dict[int, list[int]] = {}
         for _, channel_id, seq in new:
             self._streams.forget_erased(channel_id, [seq])
-        self._erasures = {row[0] for row in newest}
+            if channel_id in self._hub.streams and (channel_id, seq) not in self._streams.told_erased:
+                untold.setdefault(channel_id, []).append(seq)
+        first, self._erasures = self._erasures is None, {row[0] for row in newest}
+        return {} if first else untold
 
     def _may_be_inbox(self, channel_id: int) -> bool:
         """Return whether a log may be the inbox of a client here. Its stream may be open for another reader already."""

@@ -10,8 +10,10 @@ from django.utils import timezone
 from bus.auth.permissions import SYSTEM
 from bus.models import Channel, new_epoch
 from bus.node import Node
+from bus.protocol.amending import ErasedMessage
 from bus.protocol.errors import SLOW
 from bus.protocol.names import inbox
+from bus.services.erasing import erase_message
 from tests.node.conftest import Log, NodeClient
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -38,6 +40,23 @@ async def test_an_old_commit_is_found_by_the_comparison_of_all_streams(node: Nod
     node.watch.compare_all_next()
     await node.watch.compare()
     await client.message("late")
+
+
+async def test_members_hear_once_of_an_erase_without_a_notification(node: Node, log: Log) -> None:
+    client = NodeClient(node)
+    (stream,) = await node.streams.open([log.ref])
+    node.hub.add(stream, client.state)
+    await log.publish("one", "two")
+    await node.watch.compare()
+    await node.runtime.run_writer(lambda: erase_message(log.ref.address, seq=1))
+    await node.watch.compare()
+    assert [told["seq"] for told in (await client.event("erased"))["messages"]] == [1]
+    assert stream.recent is None
+    node.streams.erased(log.ref.id, [ErasedMessage(1, "late"), ErasedMessage(2, "other")])
+    await node.watch.compare()
+    await client.frame(lambda frame: "other" in str(frame), "the second notice")
+    told = [frame["payload"]["messages"] for frame in client.frames if frame["type"] == "system"]
+    assert [[each["seq"] for each in some] for some in told] == [[1], [2]]
 
 
 def _touched_long_ago(channel_id: int) -> None:
