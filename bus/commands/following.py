@@ -29,7 +29,8 @@ class FollowParameters(Parameters):
         Annotated[dict[str, Reached], Meta(max_length=10_000)],
         Meta(
             description="The last message that you received of each channel: `seq` and `epoch`, by the channel's name. "
-            "`*` is the log of the whole room. The later messages follow."
+            "`*` is the log of the whole room. The later messages follow. A channel that is younger than all of these begins "
+            "at its first message, and another one without a position now."
         ),
     ] = msgspec.field(default_factory=dict)
 
@@ -47,6 +48,12 @@ class FollowedChannel(Shape, frozen=True, kw_only=True):
         bool | None,
         Meta(description="Whether all messages after your position follow; null without one, and for a member."),
     ] = None
+    new: (
+        Annotated[
+            bool, Meta(description="True if the channel came after your positions: it begins at its first message.")
+        ]
+        | UnsetType
+    ) = UNSET
     first_seq: (
         Annotated[Seq, Meta(description="The first message that is left, if the log was not recovered.")] | UnsetType
     ) = UNSET
@@ -74,6 +81,7 @@ async def follow(context: Context, parameters: FollowParameters) -> Answer:
             epoch=log.epoch,
             seq=log.seq,
             recovered=log.recovered,
+            new=log.new or UNSET,
             first_seq=UNSET if log.first_seq is None else log.first_seq,
         )
         for name, log in followed.channels.items()

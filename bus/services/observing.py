@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from django.db.models import QuerySet
@@ -15,6 +15,9 @@ from .visibility import channels_for
 
 #: Rows read at a time, where hidden channels may be among them.
 CHUNK = 500
+
+#: A channel that was made so long before another moment may have been made in a transaction that ended after it.
+SLOW_COMMIT = timedelta(seconds=60)
 
 
 class Found(NamedTuple):
@@ -73,6 +76,19 @@ def by_ids(channel_ids: Collection[int]) -> list[Found]:
     kinds = (Channel.Kind.CHANNEL, Channel.Kind.ROOM)
     rows = _with_room().filter(id__in=channel_ids, kind__in=kinds)
     return [Found(ref_of(channel), channel.created_at) for channel in rows.order_by("id")]
+
+
+def came_later(found: Collection[Found], placed: Collection[str], known: Collection[int]) -> set[int]:
+    """Return the ids of the channels that a follower with positions has no position of because they came after these.
+
+    ``placed`` are the names with a position. ``known`` are the ids of the channels whose position is one of their log. A
+    follower has positions of all that it followed, so a channel without one came later where it is younger than all of these.
+    """
+    if not placed:
+        return set()
+    times = [one.created_at - SLOW_COMMIT for one in found if one.ref.id in known]
+    without = [one for one in found if one.ref.address.channel not in placed]
+    return {one.ref.id for one in without if not times or one.created_at > max(times)}
 
 
 def privacy(rooms: Collection[str]) -> dict[str, bool]:

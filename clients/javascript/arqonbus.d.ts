@@ -396,7 +396,7 @@ export declare class RoomSubscription extends Subscription {
   readonly truncated: boolean;
   /** The names of the channels that are followed now. `*` is the log of the whole room. */
   readonly channels: string[];
-  /** The places behind the last messages that were handed out, by the name of the channel. */
+  /** The places behind the last messages that were handed out, by the name of the channel. Each followed channel has one. */
   readonly positions: Record<string, Position>;
 }
 

@@ -1913,6 +1913,8 @@ class Subscription {
 
 // --- following.js ---
 
+const UNBORN = Object.freeze({ seq: 0, epoch: "" });
+
 class RoomSubscription extends Subscription {
   constructor(host, room, { since, ...options }) {
     if (!room || String(room).includes(":") || room === ALL || room === INBOX_ROOM) {
@@ -1967,15 +1969,23 @@ class RoomSubscription extends Subscription {
     return asked;
   }
 
+  _startAt(address, place, gap = false) {
+    super._startAt(address, place, gap);
+    const before = this._places.get(nameOf(address));
+    const another = Boolean(before) && typeof before?.epoch === "string" && before.epoch !== place.epoch;
+    if (!before || (another && !gap)) this._places.set(nameOf(address), { seq: place.seq, epoch: place.epoch ?? "" });
+  }
+
   _answered({ channels, truncated }, asked) {
     this.truncated = truncated;
     for (const [name, row] of Object.entries(channels)) {
       const address = `${this.room}:${name}`;
-      const place = asked.get(name);
+      const place = asked.get(name) ?? (row.new ? { seq: 0 } : undefined);
       const cursor = this._cursors.get(address);
       const unread = () => (row.recovered ?? null) === null && row.seq > (cursor?.last ?? place?.seq ?? 0);
       if (row.recovered === false) {
-        this._startAt(address, placeIn(row, Number(row.first_seq) - 1), Boolean(place && place.seq > 0));
+        const lost = Boolean(place && place.seq > 0) || (row.new === true && Number(row.first_seq) > 1);
+        this._startAt(address, placeIn(row, Number(row.first_seq) - 1), lost);
       } else if (!place) this._startAt(address, placeIn(row));
       else if (cursor?.isAnotherLog(placeIn(row))) this._startAt(address, placeIn(row), true);
       else {
@@ -1986,7 +1996,19 @@ class RoomSubscription extends Subscription {
         }
       }
     }
-    for (const address of [...this._cursors.keys()]) if (!(nameOf(address) in channels)) this._cursors.delete(address);
+    for (const address of [...this._cursors.keys()]) if (!(nameOf(address) in channels)) this._ends(address);
+    if (!(ALL in channels)) {
+      for (const places of [this._from, this._places]) if (!places.has(ALL)) places.set(ALL, UNBORN);
+    }
+  }
+
+  _ends(address, deleted = false) {
+    const cursor = this._cursors.get(address);
+    this._cursors.delete(address);
+    if (deleted) for (const places of [this._from, this._places]) places.delete(nameOf(address));
+    else if (cursor && cursor.last !== null) {
+      this._from.set(nameOf(address), { seq: Math.max(cursor.last, cursor.head), epoch: cursor.epoch ?? "" });
+    }
   }
 
   _begins(notice) {
@@ -2056,7 +2078,7 @@ class Followings {
     for (const each of this.logs.followersOf(address)) {
       const subscription = (each);
       if (payload.event === "followed") subscription._begins((payload));
-      else if (payload.event === "unfollowed") subscription._cursors.delete(address);
+      else if (payload.event === "unfollowed") subscription._ends(address, payload.reason === "DELETED");
       else subscription.truncated = true;
     }
     return true;

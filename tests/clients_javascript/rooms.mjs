@@ -31,8 +31,12 @@ export const rooms = ({ url, given, say, until }) => ({
     const { positions, channels, gaps, truncated } = messages;
     await messages.close();
     await speaker.publish(`${room}:b`, "last");
+    await speaker.publish(`${room}:later`, "the first of a new channel");
     const again = await bus.follow(room, { since: positions }).open();
-    const [last] = await take(again, 1);
+    const last = (await take(again, 2)).map((each) => each.text).sort();
+    const places = bus.follow(`${room}-2`);
+    await places.open();
+    const untaken = await bus.follow(room).open();
     say("followed", {
       missing: sent.filter((each) => !heard.includes(each)),
       heard: heard.length,
@@ -40,7 +44,9 @@ export const rooms = ({ url, given, say, until }) => ({
       channels: channels.filter((name) => name !== "*").sort(),
       gaps,
       truncated,
-      last: last.text,
+      last,
+      empty: places.positions,
+      places: Object.fromEntries(Object.entries(untaken.positions).map(([name, { seq }]) => [name, seq])),
       connections: bus.connections,
     });
     process.exit(0);

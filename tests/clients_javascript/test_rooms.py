@@ -21,9 +21,11 @@ def test_a_room_is_followed_over_a_restart_without_a_hole(
     server.restart()
     said = run.expect("followed")
     assert (said["missing"], said["heard"], said["gaps"], said["truncated"]) == ([], 24, 0, False)
-    assert said["positions"] == {"a": 9, "b": 8, "c": 8}
+    assert {**said["positions"], "*": 0} == {"a": 9, "b": 8, "c": 8, "*": 0}
     assert said["channels"] == ["a", "b", "c"]
-    assert said["last"] == "last"
+    assert said["last"] == ["last", "the first of a new channel"]
+    assert {**said["places"], "*": 0} == {"a": 9, "b": 9, "c": 8, "later": 1, "*": 0}
+    assert said["empty"] == {"*": {"seq": 0, "epoch": ""}}
     assert said["connections"] == 2
 
 

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -42,8 +42,6 @@ ROOMS = 20
 LOOK = 1.0
 #: How many ids before the newest are looked at again. A transaction that took its id early may commit late.
 OVERLAP = 200
-#: A channel that was made so long before the follow may have been made in a transaction that ended after it began.
-SLOW_COMMIT = timedelta(seconds=60)
 #: Ended channels that an observer remembers. Such a channel goes on at its head when the right to it comes back.
 REMEMBERED = 10_000
 #: How often a follow is tried again when channels are deleted meanwhile.
@@ -57,6 +55,8 @@ class FollowedLog(msgspec.Struct):
     seq: int
     recovered: bool | None = None
     first_seq: int | None = None
+    #: Whether the channel came after the positions, so that it begins at its first message.
+    new: bool = False
 
 
 class Followed(msgspec.Struct):
@@ -68,6 +68,11 @@ class Followed(msgspec.Struct):
     truncated: bool
     #: The positions after which missed messages follow.
     starts: dict[Stream, int]
+
+
+def _is_of(stream: Stream, place: tuple[int, str | None] | None) -> bool:
+    """Return whether a position is one of this log, and not of a former log with its name."""
+    return place is not None and place[1] in (None, stream.epoch)
 
 
 class Observing:
@@ -122,13 +127,15 @@ class Observers:
     async def follow(self, client: ClientState, room: str, positions: Mapping[str, tuple[int, str | None]]) -> Followed:
         """Let ``client`` follow a room. The caller sends the answer, then calls :meth:`begin`.
 
-        ``positions`` has where the client was: each a seq and an epoch, by name of the channel. A channel that it receives
-        already keeps its place. Raises ``BusError`` INVALID_NAME, LIMIT_REACHED, UNAVAILABLE, and the database's error.
+        ``positions`` has where the client was: each a seq and an epoch, by name of the channel. A channel that came after them
+        begins at its first message, and another one without a position now. A channel that it receives already keeps its place.
+
+        Raises ``BusError`` INVALID_NAME, LIMIT_REACHED, UNAVAILABLE, and the database's error.
         """
         if room == INBOX_ROOM or not is_name(room):
             raise invalid_name("room", room, f"{room[:80]!r} is not a room that you can follow.")
         self._check_limits(client, room)
-        since = datetime.now(UTC) - SLOW_COMMIT
+        since = datetime.now(UTC) - observing.SLOW_COMMIT
         limit = self._places(client, room)
         scan = await self._runtime.ask(observing.joinable, client.actor, room, limit)
         if not self._rooms:
@@ -137,9 +144,14 @@ class Observers:
             opened = await self._open([found.ref for found in scan.found])
             for stream in opened:
                 kept.enter_context(self._streams.kept(stream))
-            starts = await self._starts(client, opened, positions)
+            known = {ref.id for stream, ref in opened.items() if _is_of(stream, positions.get(ref.address.channel))}
+            new = observing.came_later(scan.found, positions, known)
+            starts = await self._starts(client, opened, positions, new)
             # Nothing waits from here to the answer: it has the places at which the logs begin.
             followed = self._register(client, room, Observing(scan.newest, since), opened, starts)
+        for ref in opened.values():
+            if ref.id in new and ref.address.channel in followed.channels:
+                followed.channels[ref.address.channel].new = True
         followed.truncated |= scan.truncated
         self._followed[client][room].truncated = followed.truncated
         # What changed since the rows were read.
@@ -208,16 +220,17 @@ class Observers:
         client: ClientState,
         opened: Mapping[Stream, ChannelRef],
         positions: Mapping[str, tuple[int, str | None]],
+        new: Collection[int],
     ) -> dict[Stream, Start]:
         wanted = {
             stream: ref
             for stream, ref in opened.items()
-            if ref.address.channel in positions and not self._receives(client, stream)
+            if (ref.address.channel in positions or ref.id in new) and not self._receives(client, stream)
         }
         left = await self._replays.first_left(wanted)
         starts = {}
         for stream, ref in wanted.items():
-            since, epoch = positions[ref.address.channel]
+            since, epoch = positions.get(ref.address.channel, (0, None))
             starts[stream] = await self._replays.start_for(client, ref, stream, since, epoch, left=left.get(stream.id))
         return starts
 

@@ -18,6 +18,9 @@ import { Subscription } from "./subscription.js";
 /** @import { Requests } from "./requests.js" */
 /** @import { SubscriptionHost } from "./listening.js" */
 
+/** The place in a log that does not exist yet. */
+const UNBORN = Object.freeze({ seq: 0, epoch: "" });
+
 /**
  * Messages of all channels of a room that this client may join, each exactly once and in the order of its channel.
  * `bus.follow` makes them. A channel that comes, or that the client may join from now on, begins by itself.
@@ -35,15 +38,15 @@ export class RoomSubscription extends Subscription {
     super(host, `${room}:${ALL}`, options);
     /** Whether the room has more channels than one connection may follow. */
     this.truncated = false;
-    /** @type {Map<string, Position>} the places behind the messages that were handed out, by channel */
+    /** @type {Map<string, Position>} the places behind the messages that were handed out, or where channels began */
     this._places = new Map(Object.entries(since ?? {}));
-    /** @type {Map<string, Position>} */
+    /** @type {Map<string, Position>} where to go on in the channels that are not followed now */
     this._from = new Map(this._places);
   }
 
   /**
-   * The places behind the last messages that were handed out, by the name of the channel. Store them, and give them to
-   * `since` later to go on from there.
+   * The places behind the last messages handed out, by the name of the channel. Each followed channel has one,
+   * also before its first message. Store them, and give them to `since` later to go on from there.
    * @returns {Record<string, Position>}
    */
   get positions() {
@@ -118,6 +121,20 @@ export class RoomSubscription extends Subscription {
   }
 
   /**
+   * @override
+   * @param {string} address
+   * @param {Place} place
+   * @param {boolean} [gap]
+   */
+  _startAt(address, place, gap = false) {
+    super._startAt(address, place, gap);
+    const before = this._places.get(nameOf(address));
+    const another = Boolean(before) && typeof before?.epoch === "string" && before.epoch !== place.epoch;
+    // After a gap the older place stays, so that a later page learns of the gap, too.
+    if (!before || (another && !gap)) this._places.set(nameOf(address), { seq: place.seq, epoch: place.epoch ?? "" });
+  }
+
+  /**
    * The server answered: channels begin, or go on.
    * @param {{ channels: Record<string, LogAnswer>, truncated: boolean }} result
    * @param {Map<string, Position>} asked
@@ -126,11 +143,12 @@ export class RoomSubscription extends Subscription {
     this.truncated = truncated;
     for (const [name, row] of Object.entries(channels)) {
       const address = `${this.room}:${name}`;
-      const place = asked.get(name);
+      const place = asked.get(name) ?? (row.new ? { seq: 0 } : undefined);
       const cursor = this._cursors.get(address);
       const unread = () => (row.recovered ?? null) === null && row.seq > (cursor?.last ?? place?.seq ?? 0);
       if (row.recovered === false) {
-        this._startAt(address, placeIn(row, Number(row.first_seq) - 1), Boolean(place && place.seq > 0));
+        const lost = Boolean(place && place.seq > 0) || (row.new === true && Number(row.first_seq) > 1);
+        this._startAt(address, placeIn(row, Number(row.first_seq) - 1), lost);
       } else if (!place) this._startAt(address, placeIn(row));
       else if (cursor?.isAnotherLog(placeIn(row))) this._startAt(address, placeIn(row), true);
       else {
@@ -142,7 +160,25 @@ export class RoomSubscription extends Subscription {
         }
       }
     }
-    for (const address of [...this._cursors.keys()]) if (!(nameOf(address) in channels)) this._cursors.delete(address);
+    for (const address of [...this._cursors.keys()]) if (!(nameOf(address) in channels)) this._ends(address);
+    if (!(ALL in channels)) {
+      // The place in a log that is still to come tells the server that whatever comes is new.
+      for (const places of [this._from, this._places]) if (!places.has(ALL)) places.set(ALL, UNBORN);
+    }
+  }
+
+  /**
+   * A channel ends. Where it comes back, it goes on behind what has arrived.
+   * @param {string} address
+   * @param {boolean} [deleted]
+   */
+  _ends(address, deleted = false) {
+    const cursor = this._cursors.get(address);
+    this._cursors.delete(address);
+    if (deleted) for (const places of [this._from, this._places]) places.delete(nameOf(address));
+    else if (cursor && cursor.last !== null) {
+      this._from.set(nameOf(address), { seq: Math.max(cursor.last, cursor.head), epoch: cursor.epoch ?? "" });
+    }
   }
 
   /**
@@ -230,7 +266,7 @@ export class Followings {
     for (const each of this.logs.followersOf(address)) {
       const subscription = /** @type {RoomSubscription} */ (each);
       if (payload.event === "followed") subscription._begins(/** @type {any} */ (payload));
-      else if (payload.event === "unfollowed") subscription._cursors.delete(address);
+      else if (payload.event === "unfollowed") subscription._ends(address, payload.reason === "DELETED");
       else subscription.truncated = true;
     }
     return true;

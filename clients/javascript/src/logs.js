@@ -9,7 +9,8 @@ import { isAnotherLog, placeIn } from "./positions.js";
 
 /**
  * What the server says about a log in its answer to a join or a registration.
- * @typedef {LogRow & { recovered?: boolean | null, first_seq?: number, positions?: Record<string, LogRow> }} LogAnswer
+ * @typedef {LogRow & { recovered?: boolean | null, first_seq?: number, new?: boolean,
+ *   positions?: Record<string, LogRow> }} LogAnswer
  */
 
 /**

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("arqonbus.client")
 
+#: The place in a log that does not exist yet.
+UNBORN = Position(0, "")
+
 
 class RoomSubscription(Subscription):
     """Messages of all channels of a room that this client may join. :meth:`Bus.follow` returns it.
@@ -38,10 +41,11 @@ class RoomSubscription(Subscription):
         buffer: int,
     ) -> None:
         super().__init__(bus, f"{room}:{WHOLE}", echo=echo, presence=presence, fold=fold, buffer=buffer)
+        # Where to go on in the channels that are not followed now.
         self._from = dict(since or {})
         #: Whether the room has more channels than one connection may follow.
         self.truncated = False
-        # The places after the messages that the reader took, by the name of the channel.
+        # The places after the messages that the reader took, by the name of the channel, and where the other ones began.
         self._places: dict[str, Position] = dict(self._from)
 
     @property
@@ -53,7 +57,8 @@ class RoomSubscription(Subscription):
     def positions(self) -> dict[str, Position]:
         """The places after the last messages that the reader took, by the name of the channel.
 
-        Store them, and pass them to ``since`` in another process to continue.
+        Each followed channel has a place, also before its first message. Store them, and pass them to ``since`` in another
+        process to continue. A channel that came after them begins with its first message.
         """
         return dict(self._places)
 
@@ -94,14 +99,25 @@ class RoomSubscription(Subscription):
                 asked[address.partition(":")[2]] = Position(max(cursor.last, cursor.head), cursor.epoch)
         return {name: {"seq": at.seq, "epoch": at.epoch} for name, at in asked.items()}
 
+    def _begin(self, address: str, at: Position, *, gap: bool = False) -> None:
+        super()._begin(address, at, gap=gap)
+        name = address.partition(":")[2]
+        before = self._places.get(name)
+        # After a gap the older place stays, so that a later process learns of the gap, too.
+        if before is None or (not gap and before.epoch not in (None, at.epoch)):
+            self._places[name] = at
+
     def _answered(self, result: dict[str, Any], asked: Mapping[str, Mapping[str, Any]]) -> None:
         """Begin the channels of an answer, or go on in them, before any later frame is handled."""
         self.truncated = bool(result.get("truncated"))
         for name, row in result["channels"].items():
             address, place = f"{self.room}:{name}", asked.get(name)
             cursor = self._cursors.get(address)
+            if place is None and row.get("new"):
+                place = {"seq": 0, "epoch": row["epoch"]}
             if row.get("recovered") is False:
-                self._begin(address, Position(row["first_seq"] - 1, row["epoch"]), gap=bool(place and place["seq"]))
+                lost = place is not None and (place["seq"] > 0 or (bool(row.get("new")) and row["first_seq"] > 1))
+                self._begin(address, Position(row["first_seq"] - 1, row["epoch"]), gap=lost)
             elif place is None:
                 self._begin(address, Position(row["seq"], row["epoch"]))
             elif cursor is None:
@@ -113,7 +129,11 @@ class RoomSubscription(Subscription):
             elif row.get("recovered") is None and row["seq"] > (cursor.last or 0):
                 self._fill_from(address, row)
         for address in [address for address in self._cursors if address.partition(":")[2] not in result["channels"]]:
-            del self._cursors[address]
+            self._gone(address)
+        if WHOLE not in result["channels"]:
+            # The place in a log that is still to come tells the server that whatever comes is new.
+            self._from.setdefault(WHOLE, UNBORN)
+            self._places.setdefault(WHOLE, UNBORN)
 
     def _fill_from(self, address: str, row: Mapping[str, Any]) -> None:
         """Read from the history what the connection has received already, and this subscription has not."""
@@ -134,9 +154,14 @@ class RoomSubscription(Subscription):
         )
         self._begin(address, Position(seq, payload["epoch"]), gap=gap)
 
-    def _gone(self, address: str) -> None:
-        """Handle the end of a channel."""
-        self._cursors.pop(address, None)
+    def _gone(self, address: str, *, deleted: bool = False) -> None:
+        """Handle the end of a channel. Where it comes back, it goes on behind what has arrived."""
+        cursor, name = self._cursors.pop(address, None), address.partition(":")[2]
+        if deleted:
+            self._from.pop(name, None)
+            self._places.pop(name, None)
+        elif cursor is not None and cursor.last is not None:
+            self._from[name] = Position(max(cursor.last, cursor.head), cursor.epoch)
 
 
 class Followings:
@@ -204,7 +229,7 @@ class Followings:
                 if event == "followed":
                     subscription._begun(str(payload.get("channel")), payload)
                 elif event == "unfollowed":
-                    subscription._gone(address)
+                    subscription._gone(address, deleted=payload.get("reason") == "DELETED")
                 else:
                     subscription.truncated = True
         return True
@@ -250,8 +275,8 @@ class Following(Publishing):
     ) -> RoomSubscription:
         """Follow all channels of a room that this client may join, also those to come. Nobody sees it there.
 
-        ``since`` are the :attr:`RoomSubscription.positions` of an earlier process; a channel that it lacks starts now. Channels
-        that come into being while the room is followed start with their first message. Messages arrive once, and in the order of
+        ``since`` are the :attr:`RoomSubscription.positions` of an earlier process. Channels that come into being after them,
+        and while the room is followed, start with their first message. Messages arrive once, and in the order of
         each channel, also after reconnects. The other arguments are as in :meth:`Bus.subscribe`.
         """
         if not room or ":" in room or room in (INBOX_ROOM, WHOLE):
