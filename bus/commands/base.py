@@ -197,7 +197,9 @@ class Command(msgspec.Struct, frozen=True):
         try:
             msgspec.convert({key: value}, self.parameters, strict=False)
         except msgspec.ValidationError as problem:
-            return {"field": key[:80], "message": str(problem)[:300]}
+            words = allowed_words(self.describe().parameters.get(key, {}))
+            told = f"`{key}` is {words}." if words else str(problem)[:300]
+            return {"field": key[:80], "message": told}
         return None
 
     @lru_cache  # noqa: B019 - ten commands live as long as the process, and a flood of `help` must not build schemas in the loop
@@ -216,6 +218,16 @@ class Command(msgspec.Struct, frozen=True):
             required=definition.get("required", []),
             errors=list(self.errors),
         )
+
+
+def allowed_words(schema: dict[str, Any], mark: str = "") -> str:
+    """Return the words that a parameter may be, such as ``names or none``; empty where it is not one of a few words.
+
+    ``mark`` stands on both sides of each word.
+    """
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+    words = [f"{mark}{word}{mark}" for kind in kinds for word in kind.get("enum", ())]
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def inlined(reference: str, definitions: dict[str, Any]) -> dict[str, Any]:

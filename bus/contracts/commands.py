@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..commands import Command, registry
+from ..commands.base import allowed_words
 from ..protocol.errors import ERRORS, ErrorCode
 
 #: Errors of every command.
@@ -68,6 +69,8 @@ def _literal(value: Any) -> str:
 
 def _type(schema: dict[str, Any]) -> str:
     """The type of a schema in words."""
+    if words := allowed_words(schema, "`"):
+        return words
     if "anyOf" in schema:
         kinds = [_type(kind) for kind in schema["anyOf"] if kind.get("type") != "null"]
         return " or ".join(kinds)

@@ -96,6 +96,20 @@ def erase_client(client_id: str, *, inbox: bool = False, actor: Actor = SYSTEM, 
     return count
 
 
+def knows_of(client_id: str) -> bool:
+    """Return whether there is a client with this id, or anything that it left, also if that is erased."""
+    return any(
+        rows.exists()
+        for rows in (
+            Client.objects.filter(client_id=client_id),
+            Message.objects.filter(sender=client_id),
+            Channel.objects.filter(room__name=INBOX_ROOM, name=client_id),
+            Job.objects.filter(client_id=client_id),
+            Decision.objects.filter(client_id=client_id),
+        )
+    )
+
+
 def _groups(wanted: Q) -> Iterator[tuple[int, list[int]]]:
     """Yield the messages that are wanted, in groups of one log."""
     rows = Message.objects.filter(wanted).exclude(frame__endswith=ERASED_END.decode()).order_by("id")

@@ -52,6 +52,15 @@ async def test_members_do_not_learn_names(
     assert {frame["payload"]["event"] for frame in told} & EVENTS <= ({"presence"} if presence == "counts" else set())
 
 
+async def test_a_wrong_setting_is_answered_with_the_words_that_it_may_be(
+    shared_server: BusServer, wire: Connect, fresh_room: str, admin_token: str
+) -> None:
+    admin = await wire(shared_server, token=admin_token)
+    with pytest.raises(WireError) as refused:
+        await admin.request("create_channel", room=fresh_room, channel="a", presence="bogus")
+    assert refused.value.details == [{"field": "presence", "message": "`presence` is counts, names or none."}]
+
+
 async def test_the_setting_changes_over_rest_and_acts_on_members(
     shared_server: BusServer, wire: Connect, fresh_room: str, admin_token: str
 ) -> None:

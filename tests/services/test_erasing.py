@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from bus import log, services
@@ -200,6 +200,8 @@ def test_everything_that_a_client_sent_goes() -> None:
     )
     services.send_private("ada", message=SECRET, actor=BOB)
     out = io.StringIO()
+    with pytest.raises(CommandError, match="There is no client aad"):
+        call_command("erase_client", "aad", stdout=out)
     call_command("erase_client", "ada", stdout=out)
     assert "Erased 8 messages of ada." in out.getvalue()
     assert places_of_the_secret() == ["Message.frame"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from ...auth.permissions import SYSTEM
 from ...services import erasing
@@ -25,6 +25,8 @@ class Command(StoreCommand):
         parser.add_argument("--inbox", action="store_true", help="also erase the private messages to this client")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Erase, and say how many messages it were."""
+        """Erase, and say how many messages it were. Raises ``CommandError`` for an id that nothing is known of."""
         count = erasing.erase_client(options["client_id"], inbox=options["inbox"], actor=SYSTEM, door="command")
+        if not count and not erasing.knows_of(options["client_id"]):
+            raise CommandError(f"There is no client {options['client_id']}, and nothing of it.")
         self.stdout.write(f"Erased {count} messages of {options['client_id']}.")

@@ -133,7 +133,9 @@ def who(
             )
             for info in found:
                 place = f"{info['room']}:{info['channel']}"
-                output.say(f"{place}: {info['participant_count']} connected, {info['seq']} messages so far")
+                count = info["participant_count"]
+                here = "does not say who is there" if count is None else f"{count} connected"
+                output.say(f"{place}: {here}, {info['seq']} messages so far")
 
     carry_out(url, show())
 
