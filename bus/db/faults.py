@@ -8,8 +8,16 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from django.db import (
+    DataError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    connections,
+    transaction,
+)
 from django.db import Error as DatabaseError
-from django.db import OperationalError, ProgrammingError, connection, connections, transaction
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -156,6 +164,8 @@ def in_words(problem: BaseException) -> str:
         return f"The database cannot be written ({reason}). Free space on its disk, or correct the permissions of its file."
     if isinstance(problem, ProgrammingError) or "no such table" in reason or "no such column" in reason:
         return f"The database lacks the bus's tables ({reason}). Run `manage.py migrate` first."
+    if isinstance(problem, (DataError, IntegrityError)):
+        return f"The database refused a row ({reason})."
     return f"The database does not answer ({reason}). Start it, or correct DATABASE_URL."
 
 

@@ -15,6 +15,6 @@ is called again after a while, and later messages of its channel wait. Asynchron
 
 from __future__ import annotations
 
-from .registry import DEAD, REGISTERED, HandledMessage, Registered, chosen, misplaced, on, problems
+from .registry import DEAD, REGISTERED, HandledMessage, Registered, chosen, known, misplaced, on, problems
 
-__all__ = ["DEAD", "REGISTERED", "HandledMessage", "Registered", "chosen", "misplaced", "on", "problems"]
+__all__ = ["DEAD", "REGISTERED", "HandledMessage", "Registered", "chosen", "known", "misplaced", "on", "problems"]

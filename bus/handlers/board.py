@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -11,6 +12,8 @@ from ..models import Handler
 from . import positions
 from .handling import Outcome, Result, handle_next
 from .registry import Registered
+
+logger = logging.getLogger("arqonbus.handlers")
 
 #: Seconds between two looks at the database when there was nothing to do.
 PAUSE = 0.2
@@ -59,10 +62,10 @@ class Board:
 
         ``holder`` names the calling thread. Raises the database's error.
         """
-        taken = self._take()
-        if taken is None:
+        found = self._take()
+        if found is None:
             return False
-        registered = self._handlers[taken.handler_id][1]
+        taken, registered = found
         outcome = Outcome.EMPTY
         try:
             for _ in range(TURN):
@@ -74,15 +77,15 @@ class Board:
             self._give_back(taken.id, more=outcome in (Outcome.HANDLED, Outcome.PASSED))
         return outcome is not Outcome.BUSY or bool(self._queue)
 
-    def _take(self) -> positions.Ready | None:
+    def _take(self) -> tuple[positions.Ready, Registered] | None:
         with self._lock:
             if not self._queue:
                 self._look()
             while self._queue:
                 taken = self._queue.popleft()
-                if taken.id not in self._at_work:
+                if taken.id not in self._at_work and taken.handler_id in self._handlers:
                     self._at_work.add(taken.id)
-                    return taken
+                    return taken, self._handlers[taken.handler_id][1]
         return None
 
     def _give_back(self, position_id: int, *, more: bool) -> None:
@@ -99,6 +102,7 @@ class Board:
         everything = now - self._seen_at >= SEEN_EVERY
         newest = positions.newest_channel()
         if everything or newest != self._newest_channel:
+            self._drop_forgotten()
             for handler, registered in self._handlers.values():
                 positions.discover(handler, registered, 0 if everything else self._newest_channel)
             self._newest_channel = newest
@@ -108,3 +112,14 @@ class Board:
         self._queue.extend(positions.ready(list(self._handlers), FOUND))
         self._looked_at = time.monotonic()
         self._pause = min(max(PAUSE, (self._looked_at - now) * REST), LONGEST_PAUSE)
+
+    def _drop_forgotten(self) -> None:
+        """Run a handler no longer that somebody forgot. It would begin behind messages that nobody handled."""
+        for gone in self._handlers.keys() - positions.there(self._handlers.keys()):
+            _, registered = self._handlers.pop(gone)
+            self._registered.remove(registered)
+            logger.error(
+                "the handler %s was forgotten while it ran; this process runs it no longer",
+                registered.name,
+                extra={"event": "handler_forgotten", "handler": registered.name},
+            )

@@ -48,6 +48,11 @@ def begin(registered: Registered, *, since: str | None = None) -> Handler:
     return found
 
 
+def there(handler_ids: Collection[int]) -> set[int]:
+    """Return those handlers that nobody has forgotten."""
+    return set(Handler.objects.filter(pk__in=handler_ids).values_list("pk", flat=True))
+
+
 def seen(handler_ids: Collection[int]) -> None:
     """Note that this process runs the handlers."""
     Handler.objects.filter(pk__in=handler_ids).update(seen_at=timezone.now())

@@ -160,20 +160,25 @@ def on(
     return register
 
 
+def known() -> list[Registered]:
+    """Import the modules ``handlers`` of the apps, and return the handlers of the project."""
+    autodiscover_modules("handlers")
+    return list(REGISTERED)
+
+
 def chosen(names: Collection[str] = ()) -> list[Registered]:
     """Import the modules ``handlers`` of the apps, and return the handlers with these names; without names, all.
 
     Raises ``ValueError`` without a handler, for an unknown name, and for a handler that cannot run.
     """
-    autodiscover_modules("handlers")
-    found = [one for one in REGISTERED if not names or one.name in names]
-    if missing := sorted(set(names) - {one.name for one in found}):
+    wanted = [one for one in known() if not names or one.name in names]
+    if missing := sorted(set(names) - {one.name for one in wanted}):
         raise ValueError(f"No handler has the name {', '.join(missing)}.")
-    if not found:
+    if not wanted:
         raise ValueError("No app has a module handlers with a function that @on decorates.")
-    if wrong := [f"{text} {hint}" for text, hint in problems(found)]:
+    if wrong := [f"{text} {hint}" for text, hint in problems(wanted)]:
         raise ValueError("\n".join(wrong))
-    return found
+    return wanted
 
 
 class Problem(NamedTuple):

@@ -110,16 +110,27 @@ def skip(actor: Actor, name: str, address: Address, *, door: str = "django") -> 
     _change(actor, name, address, door, "handler.skip", skipped=1)
 
 
-def forget(actor: Actor, name: str, *, door: str = "django") -> None:
+def forget(actor: Actor, name: str, *, has_function: bool, door: str = "django") -> None:
     """Remove a handler with its positions, because its function is gone. If it runs again, it begins as a new one.
 
-    Admins only. Raises ``BusError`` FORBIDDEN, or NOT_FOUND for an unknown handler.
+    ``has_function`` says whether the project has a function of this name. Admins only. Raises ``BusError`` FORBIDDEN, NOT_FOUND
+    for an unknown handler, or BUSY for one that has a function and that a process runs.
     """
     if not actor.manages:
         raise BusError(ErrorCode.FORBIDDEN, "Only admins of the bus may do this.")
     with transaction.atomic():
-        if not Handler.objects.filter(name=name).delete()[0]:
+        handler = Handler.objects.select_for_update().filter(name=name).first()
+        if handler is None:
             raise BusError(ErrorCode.NOT_FOUND, f"There is no handler {name}.")
+        left = GONE_AFTER - (timezone.now() - handler.seen_at).total_seconds()
+        if has_function and left > 0:
+            raise BusError(
+                ErrorCode.BUSY,
+                f"The handler {name} has a function, and a process runs it. Remove the function, or stop the process and wait "
+                f"{GONE_AFTER:.0f} seconds.",
+                retry_after=left,
+            )
+        handler.delete()
         audit.record(actor, door, "handler.forget", name)
 
 

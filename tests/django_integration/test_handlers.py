@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,9 +20,10 @@ from bus import handlers, services
 from bus.auth.permissions import SYSTEM, Actor
 from bus.checks.bus import check_handlers
 from bus.handlers import DEAD, HandledMessage, on, positions
+from bus.handlers.board import Board
 from bus.handlers.handling import Outcome, handle_next
 from bus.log import hops
-from bus.models import AuditEntry, Channel, Counter, HandlerPosition, Membership, Message, Room
+from bus.models import AuditEntry, Channel, Counter, Handler, HandlerPosition, Membership, Message, Room
 from bus.monitoring import metrics
 from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.names import Address
@@ -218,12 +220,41 @@ def test_with_stop_a_handler_waits_for_an_operator() -> None:
         ("handler.skip", "command"),
         ("handler.retry", "command"),
     ]
+    with pytest.raises(CommandError, match="a process runs it"):
+        run("billing", forget=True)
+    Handler.objects.update(seen_at=timezone.now() - timedelta(seconds=service.GONE_AFTER))
     assert run("billing", forget=True) == "billing is forgotten.\n"
     assert not HandlerPosition.objects.exists()
     with pytest.raises(CommandError, match="There is no handler billing"):
         run("billing", forget=True)
     with pytest.raises(BusError, match="FORBIDDEN"):
-        service.forget(Actor(), "billing")
+        service.forget(Actor(), "billing", has_function=False)
+
+
+def test_a_handler_that_was_forgotten_while_it_ran_runs_no_longer_and_the_others_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    got: list[str] = []
+
+    @on("shop:*", name="stays")
+    @on("shop:*", name="billing")
+    def noted(message: HandledMessage) -> None:
+        got.append(message.address)
+
+    board, never = Board(handlers.chosen()), threading.Event()
+    publish(ORDERS, {})
+    assert "never" in run(list=True).splitlines()[1]
+    assert board.empty()
+    assert "yes" in run(list=True).splitlines()[1]
+    handlers.REGISTERED[:] = [one for one in handlers.REGISTERED if one.name != "billing"]
+    assert run("billing", forget=True) == "billing is forgotten.\n"
+    publish("shop:new", {})
+    assert not board.empty()
+    assert board.work_once("test", never)
+    assert board.empty()
+    assert got == ["shop:new"]
+    assert not Handler.objects.filter(name="billing").exists()
+    assert "billing was forgotten while it ran" in caplog.text
 
 
 def test_handlers_that_publish_to_one_another_are_stopped() -> None:

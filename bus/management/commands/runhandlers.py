@@ -63,7 +63,8 @@ class Command(StoreCommand):
             return
         if options["forget"]:
             name = self._one(options["names"], "--forget")
-            service.forget(SYSTEM, name, door=DOOR)
+            has_function = any(one.name == name for one in handlers.known())
+            service.forget(SYSTEM, name, has_function=has_function, door=DOOR)
             self.stdout.write(f"{name} is forgotten.")
             return
         for action, change in (("retry", service.retry), ("skip", service.skip)):
@@ -105,17 +106,21 @@ class Command(StoreCommand):
                 stopping.wait(AFTER_AN_ERROR)
 
     def _list(self) -> None:
+        states = service.rows()
         rows = [
             [
                 row.name,
                 row.pattern,
                 "yes" if row.running else "no",
+                f"{row.seen_at[:19]}Z",
                 *map(str, (row.lag, row.handled, row.failed, row.lost)),
             ]
-            for row in service.rows()
+            for row in states
         ]
-        self.table(["NAME", "PATTERN", "RUNS", "BEHIND", "HANDLED", "FAILED", "LOST"], rows)
-        for row in service.rows():
+        begun = {row.name for row in states}
+        rows += [[one.name, one.pattern, "never", *"-----"] for one in handlers.known() if one.name not in begun]
+        self.table(["NAME", "PATTERN", "RUNS", "SEEN", "BEHIND", "HANDLED", "FAILED", "LOST"], rows)
+        for row in states:
             for at in row.positions:
                 state = "stopped" if at.state == "stopped" else f"next attempt at {at.retry_at}"
                 self.stdout.write(f"{row.name} at {at.room}:{at.channel} after #{at.seq}: {state}, {at.error}")
