@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +16,7 @@ from rest_framework.response import Response
 
 from ..db import faults as database
 from ..monitoring import metrics
+from ..monitoring.failures import reported
 from ..monitoring.log_lines import Damper, tame
 from ..node.threads import store_error
 from ..protocol.errors import BusError, ErrorCode
@@ -65,9 +65,7 @@ def bus_error(problem: Exception) -> BusError:
         if refusal.code == ErrorCode.UNAVAILABLE:
             logger.error("%s", database.in_words(problem), extra={"event": "store_lost"})
         return refusal
-    reference = secrets.token_hex(6)
-    logger.error("request failed", exc_info=problem, extra={"event": "internal_error", "reference": reference})
-    return BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}])
+    return reported(logger, "request failed", problem=problem, event="internal_error")
 
 
 def flattened(detail: Any, path: str = "") -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ tries its own JWTs. It is called again from time to time (setting ``revalidate``
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
 from inspect import iscoroutinefunction
@@ -31,8 +31,8 @@ from django.utils.module_loading import import_string
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 
 from ..conf.settings import config
-from ..monitoring.failures import where
-from ..protocol.errors import BusError, ErrorCode
+from ..monitoring.failures import reported, where
+from ..protocol.errors import BusError
 
 logger = logging.getLogger("arqonbus.auth")
 
@@ -81,18 +81,50 @@ def function(path: str) -> Callable[[str], Any]:
 def identified(bearer: str) -> Identified | None:
     """Ask the project's function whom ``bearer`` shows; None if it does not know, or refuses.
 
-    Do not call this in an event loop. Raises ``BusError`` INTERNAL_ERROR if the function fails, and the database's errors.
+    Do not call this in an event loop. Raises ``BusError`` INTERNAL_ERROR if the function fails or returns something wrong, and
+    the database's errors.
     """
+    path = config().identify
     try:
-        found = function(config().identify)(bearer)
+        found = function(path)(bearer)
+        wrong = None if found is None else _wrong_with(found)
     except REFUSALS:
         return None
     except (DatabaseError, BusError):
         raise
     except Exception as problem:  # noqa: BLE001 - whatever the project raises
         # The text of the exception may hold the secret.
-        logger.error("the function of ARQONBUS_IDENTIFY failed: %s", where(problem), extra={"event": "identify_failed"})
-        raise BusError(ErrorCode.INTERNAL_ERROR) from None
+        said = f"the function of ARQONBUS_IDENTIFY, {path}, failed"
+        raise reported(logger, said, detail=where(problem), event="identify_failed") from None
+    if wrong is not None:
+        said = f"the function of ARQONBUS_IDENTIFY, {path}, returned a wrong result"
+        raise reported(logger, said, detail=wrong, event="identify_failed")
     if found is None or isinstance(found, Identified):
         return found
     return Identified(found)
+
+
+def _wrong_with(found: Any) -> str | None:
+    """Return what is wrong with a result of the function; None if nothing is. The text names types and no values."""
+    if not isinstance(found, Identified):
+        return None if _is_user(found) else f"it must be a user, an Identified or None, and is {_kind(found)}."
+    # A project's code need not keep to the types.
+    made: Any = found
+    if made.user is not None and not _is_user(made.user):
+        return f"`user` must be a user, and is {_kind(made.user)}."
+    if not isinstance(made.subject, str):
+        return f"`subject` must be a text, and is {_kind(made.subject)}."
+    for name, texts in (("groups", made.groups), ("scopes", made.scopes)):
+        if texts is not None and (isinstance(texts, str) or not isinstance(texts, Iterable)):
+            return f"`{name}` must be a tuple of texts, and is {_kind(texts)}."
+    if made.expires_at is not None and not isinstance(made.expires_at, datetime):
+        return f"`expires_at` must be a datetime, and is {_kind(made.expires_at)}."
+    return None
+
+
+def _is_user(value: Any) -> bool:
+    return hasattr(value, "is_authenticated") and hasattr(value, "is_active")
+
+
+def _kind(value: Any) -> str:
+    return f"of the type {type(value).__name__}"

@@ -9,6 +9,7 @@ from django.db import DataError, IntegrityError, OperationalError, connection
 from django.db import Error as DatabaseError
 
 from ..db import faults as database
+from ..monitoring.failures import reported
 from ..protocol.errors import BusError, ErrorCode
 from .entry import Entry, is_passed
 from .flight import Abandoned, Flight
@@ -175,12 +176,13 @@ class Committer:
                 self._settle([entry], doubt)
             except (DataError, IntegrityError, ValueError, TypeError) as own:
                 # The database's own words may quote the message, so only the type of the error is logged.
-                logger.error(
-                    "cannot store a message: %s",
-                    type(own).__name__,
-                    extra={"event": "append_failed", "channel_id": entry.channel_id},
+                entry.error = reported(
+                    logger,
+                    "cannot store a message",
+                    detail=type(own).__name__,
+                    event="append_failed",
+                    channel_id=entry.channel_id,
                 )
-                entry.error = BusError(ErrorCode.INTERNAL_ERROR)
             except Exception as own:  # noqa: BLE001 - whatever it is, each publisher gets an answer
                 self._fail([entry], ErrorCode.UNAVAILABLE, own)
         flight.passed = passed

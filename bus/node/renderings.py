@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -15,6 +14,7 @@ import msgspec
 from django.db import close_old_connections
 
 from ..monitoring import metrics
+from ..monitoring.failures import new_reference
 from ..monitoring.log_lines import Damper
 from .runtime import Runtime
 
@@ -125,7 +125,7 @@ class Renderings:
             made = Rendered(render(frame))
             metrics.fragments.inc()
         except Exception as problem:  # noqa: BLE001 - a template of the project may raise anything
-            made = Rendered("", secrets.token_hex(6))
+            made = Rendered("", new_reference())
             metrics.fragments_failed.inc()
             left_out = self._damper.admit()
             if left_out is not None:
@@ -138,7 +138,8 @@ class Renderings:
         own = f": {problem}" if type(problem).__module__.startswith("bus.") else ""
         where = "".join(traceback.format_tb(problem.__traceback__))
         logger.error(
-            "a live page's template failed: %s%s\n%s",
+            "a live page's template failed (reference %s): %s%s\n%s",
+            reference,
             type(problem).__name__,
             own,
             where.rstrip(),

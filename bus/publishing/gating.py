@@ -7,7 +7,6 @@ another transaction may have been first. What the first run wrote is rolled back
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,6 +23,7 @@ from ..db import begin, faults
 from ..gates import Gate, GateMessage, Refuse, Swallow, gates_of
 from ..log import Entry, id_taken, remember_swallowed, used_keys
 from ..models import Channel
+from ..monitoring.failures import reported
 from ..monitoring.tracebacks import without_text
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
@@ -243,14 +243,13 @@ def _told_of(candidates: Sequence[Candidate], problem: BusError) -> BusError:
 
 def failed(gates: Sequence[Gate], problem: BaseException) -> BusError:
     """Log what went wrong in a gate, once, and return the error for the publisher, with the reference of the log line."""
-    reference = secrets.token_hex(6)
-    logger.error(
-        "the gate %s failed; the message is not kept",
-        ", ".join(gate.name for gate in gates),
-        exc_info=without_text(problem),
-        extra={"event": "gate_failed", "reference": reference, "pattern": gates[0].pattern if gates else None},
+    return reported(
+        logger,
+        f"the gate {', '.join(gate.name for gate in gates)} failed; the message is not kept",
+        problem=without_text(problem),
+        event="gate_failed",
+        pattern=gates[0].pattern if gates else None,
     )
-    return BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}])
 
 
 def _run(candidate: Candidate, gates: Sequence[Gate]) -> None:

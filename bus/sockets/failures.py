@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import secrets
 
 from django.db import Error as DatabaseError
 
+from ..monitoring.failures import reported
 from ..node.threads import store_error
-from ..protocol.errors import SLOW, BusError, Closing, ErrorCode
+from ..protocol.errors import SLOW, BusError, Closing
 from ..protocol.state import Ended, State
 from .connection import Connection
 
@@ -26,11 +26,7 @@ def failed(connection: Connection, problem: Exception, request_id: str | None) -
     elif isinstance(problem, Ended):
         logger.debug("%s ended while a frame of it was served", connection.label, extra=connection.fields("ended"))
     else:
-        reference = secrets.token_hex(6)
-        logger.error(
-            "a frame failed", exc_info=problem, extra={**connection.fields("internal_error"), "reference": reference}
-        )
-        error = BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}])
+        error = reported(logger, "a frame failed", problem=problem, **connection.fields("internal_error"))
         if connection.client.state is State.JOINING:
             # A client that is half registered cannot go on; it can come back.
             connection.close(SLOW, error)

@@ -89,7 +89,9 @@ def test_an_exception_leaves_one_traceback_without_texts_and_nothing_else(caplog
         problem = refused(ErrorCode.INTERNAL_ERROR, lambda: publish("shop:bids", {"n": "a secret"}, actor=ALICE))
     (record,) = caplog.records
     assert problem.details == [{"reference": record.reference}]  # type: ignore[attr-defined]
+    # A project's own LOGGING shows the text and no other fields.
     text = logging.Formatter().format(record)
+    assert record.reference in text.splitlines()[0]  # type: ignore[attr-defined]
     assert "ValueError" in text
     assert "in broken" in text
     assert "a secret" not in text

@@ -16,6 +16,7 @@ from ...auth.permissions import HISTORY, can, table
 from ...directory.channels import ChannelRef
 from ...log.pages import Span, Wanted, read_page
 from ...log.store import parse_moment
+from ...monitoring.failures import reported
 from ...protocol.errors import SLOW, BusError, Closing, ErrorCode
 from ...protocol.kept import legible
 from ...protocol.names import Address
@@ -196,9 +197,9 @@ class Replays:
                     del client.replays[stream.id]
         except Closing as closing:
             client.drop(closing.close_code, closing.error)
-        except Exception:
-            logger.exception("replay failed", extra={"event": "internal_error", "client": client.client_id})
-            client.drop(SLOW, BusError(ErrorCode.INTERNAL_ERROR, retry_after=1.0))
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the client hears of it and comes back
+            said = {"event": "internal_error", "client": client.client_id}
+            client.drop(SLOW, reported(logger, "replay failed", problem=problem, retry_after=1.0, **said))
 
     def follow(self, client: ClientState, stream: Stream, position: int) -> bool:
         """Send the messages after ``position`` from memory and make ``client`` a member.

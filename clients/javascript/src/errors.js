@@ -97,7 +97,7 @@ export class AskFailed extends ArqonBusError {
 export const CLOSE_CODES = Object.freeze({
   4008: { meaning: "too many invalid frames", reconnect: false },
   4012: { meaning: "the server restarts", reconnect: true },
-  4013: { meaning: "slow reader or overloaded server; resume", reconnect: true },
+  4013: { meaning: "slow reader, or a server that is overloaded or failed; resume", reconnect: true },
   4401: { meaning: "not authenticated", reconnect: false },
   4403: { meaning: "not allowed, or disconnected by an admin", reconnect: false },
   4409: { meaning: "client_id in use", reconnect: false },

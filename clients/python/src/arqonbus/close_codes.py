@@ -15,7 +15,7 @@ class CloseKind(NamedTuple):
 CLOSE_CODES: dict[int, CloseKind] = {
     4008: CloseKind("too many invalid frames", reconnect=False),
     4012: CloseKind("the server restarts", reconnect=True),
-    4013: CloseKind("slow reader or overloaded server; resume", reconnect=True),
+    4013: CloseKind("slow reader, or a server that is overloaded or failed; resume", reconnect=True),
     4401: CloseKind("not authenticated", reconnect=False),
     4403: CloseKind("not allowed, or disconnected by an admin", reconnect=False),
     4409: CloseKind("client_id in use", reconnect=False),
