@@ -21,7 +21,7 @@ from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_safe
 
 from ..conf.settings import anonymous_allowed, config, default_address, documentation, ready_made
 from ..protocol.errors import CLOSE_CODES, ERRORS
@@ -98,7 +98,7 @@ def _bus_port(request: HttpRequest) -> int | None:
 
 @never_cache
 @ensure_csrf_cookie
-@require_GET
+@require_safe
 def console(request: HttpRequest) -> HttpResponse:
     """Show the page. It contains no data of the bus: its script fetches the data with the visitor's rights."""
     if (bus_port := _bus_port(request)) is not None:

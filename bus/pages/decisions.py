@@ -20,7 +20,7 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from .. import shapes
 from ..auth import identity
@@ -103,7 +103,7 @@ def context(request: HttpRequest, place: str = "", **more: Any) -> dict[str, Any
 
 
 @never_cache
-@require_GET
+@require_safe
 def pending_decisions(request: HttpRequest) -> HttpResponse:
     """Answer the part of the page, as the script asks for it."""
     return render(request, "bus/decisions_list.html", context(request, request.GET.get("in", "")))
