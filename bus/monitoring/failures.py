@@ -19,6 +19,7 @@ def reported(
     logger: logging.Logger,
     what: str,
     *,
+    event: str,
     detail: str = "",
     problem: BaseException | None = None,
     retry_after: float | None = None,
@@ -27,7 +28,7 @@ def reported(
     """Log a failure, and return the error INTERNAL_ERROR, which names the line in the log.
 
     The reference stands in the text of the line, because a project's LOGGING need not show other fields. ``detail`` ends the
-    line, ``problem`` adds its traceback. ``retry_after`` is that of the error, in seconds. ``fields`` are those of the line.
+    line, ``problem`` adds its traceback. ``retry_after`` is that of the error, in seconds. ``event`` and ``fields`` are those of the line.
     """
     reference = new_reference()
     logger.error(
@@ -36,7 +37,7 @@ def reported(
         reference,
         f": {detail}" if detail else "",
         exc_info=problem,
-        extra={**fields, "reference": reference},
+        extra={**fields, "event": event, "reference": reference},
         stacklevel=2,
     )
     return BusError(ErrorCode.INTERNAL_ERROR, details=[{"reference": reference}], retry_after=retry_after)

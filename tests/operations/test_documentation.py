@@ -32,6 +32,9 @@ def _logged(path: Path) -> Iterator[tuple[int, set[str]]]:
                     yield node.lineno, {str(value.value)}
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _FIELDS:
             yield node.lineno, {str(argument.value) for argument in node.args if isinstance(argument, ast.Constant)}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "reported":
+            named = [keyword.value for keyword in node.keywords if keyword.arg == "event"]
+            yield node.lineno, {str(value.value) for value in named if isinstance(value, ast.Constant)}
 
 
 def _modules_that_log() -> list[Path]:

@@ -198,8 +198,15 @@ class Replays:
         except Closing as closing:
             client.drop(closing.close_code, closing.error)
         except Exception as problem:  # noqa: BLE001 - whatever it is, the client hears of it and comes back
-            said = {"event": "internal_error", "client": client.client_id}
-            client.drop(SLOW, reported(logger, "replay failed", problem=problem, retry_after=1.0, **said))
+            error = reported(
+                logger,
+                "replay failed",
+                event="internal_error",
+                problem=problem,
+                retry_after=1.0,
+                client=client.client_id,
+            )
+            client.drop(SLOW, error)
 
     def follow(self, client: ClientState, stream: Stream, position: int) -> bool:
         """Send the messages after ``position`` from memory and make ``client`` a member.
