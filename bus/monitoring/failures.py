@@ -28,7 +28,8 @@ def reported(
     """Log a failure, and return the error INTERNAL_ERROR, which names the line in the log.
 
     The reference stands in the text of the line, because a project's LOGGING need not show other fields. ``detail`` ends the
-    line, ``problem`` adds its traceback. ``retry_after`` is that of the error, in seconds. ``event`` and ``fields`` are those of the line.
+    line, ``problem`` adds its traceback, and ``event`` and ``fields`` are its fields. ``retry_after`` is that of the error, in
+    seconds.
     """
     reference = new_reference()
     logger.error(

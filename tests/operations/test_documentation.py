@@ -39,7 +39,7 @@ def _logged(path: Path) -> Iterator[tuple[int, set[str]]]:
 
 def _modules_that_log() -> list[Path]:
     found = [path for name in ("bus", "telemetry", "arqonbus_site") for path in (PROJECT_ROOT / name).rglob("*.py")]
-    return [path for path in found if re.search(r"\blogger\.\w+\(|(?:full_)?fields\(", path.read_text())]
+    return [path for path in found if re.search(r"\blogger\.\w+\(|\breported\(|(?:full_)?fields\(", path.read_text())]
 
 
 @pytest.mark.pure
