@@ -112,7 +112,9 @@ class DecisionAdmin(ReadOnlyAdmin[Decision]):
         try:
             args = object_written(request.POST.get("args", ""), "args") if answer == "edit" else None
             comment = request.POST.get("comment", "").strip()
-            made = service.decide(row.uid, answer, args=args, comment=comment, actor=actor_of(request), door=DOOR)
+            made = service.decide(
+                row.uid, answer, args=args, comment=comment, actor=actor_of(request), door=DOOR, same=True
+            )
             self.message_user(request, f"“{row.title}” is {made.state}.", messages.SUCCESS)
         except BusError as problem:
             self.message_user(request, words_of(problem), messages.ERROR)
@@ -146,7 +148,7 @@ class DecisionAdmin(ReadOnlyAdmin[Decision]):
         done, refused = 0, ""
         for uid in decisions.order_by("id").values_list("uid", flat=True):
             try:
-                service.decide(uid, answer, actor=actor_of(request), door=DOOR)
+                service.decide(uid, answer, actor=actor_of(request), door=DOOR, same=True)
                 done += 1
             except BusError as problem:
                 refused = words_of(problem)

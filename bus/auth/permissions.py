@@ -83,6 +83,15 @@ class Actor(msgspec.Struct, frozen=True):
         return "admin" if self.admin else ("anonymous" if self.anonymous else "user")
 
 
+def checked(actor: object) -> Actor:
+    """Return ``actor``. Raises ``TypeError`` for another object, such as a Django user."""
+    if isinstance(actor, Actor):
+        return actor
+    raise TypeError(
+        f"actor must be an Actor, and not {type(actor).__name__}. Use bus.auth.identity.from_user(user) for a Django user."
+    )
+
+
 SYSTEM = Actor(principal="system", name="arqonbus_server", client_id="arqonbus_server", admin=True, system=True)
 
 

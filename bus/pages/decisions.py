@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -38,6 +37,10 @@ DOOR = "page"
 PART = "X-ArqonBus-Part"
 #: So many decisions stand on a page.
 SHOWN = 50
+#: Where the session keeps what the next page says.
+_NOTE = "arqonbus.decisions.note"
+#: Longest address of a part that is kept, in characters.
+LONGEST_PLACE = 200
 #: What a page says about each answer that counted.
 SAID = {"approve": "Approved.", "edit": "Approved with your changes.", "reject": "Rejected.", "respond": "Answered."}
 
@@ -102,6 +105,23 @@ def context(request: HttpRequest, place: str = "", **more: Any) -> dict[str, Any
     }
 
 
+def note_for(request: HttpRequest, place: str = "") -> dict[str, str]:
+    """Take what the page says about the form that its visitor sent before, for the part of ``place``: once."""
+    session = getattr(request, "session", None)
+    note: dict[str, str] | None = session.get(_NOTE) if session is not None else None
+    if session is None or note is None or note["in"] != place:
+        return {}
+    del session[_NOTE]
+    return {"said": note["said"], "problem": note["problem"]}
+
+
+def _keep_note(request: HttpRequest, *, said: str, problem: str) -> None:
+    """Keep what the next page says. A visitor who may decide has a session."""
+    if getattr(getattr(request, "user", None), "is_authenticated", False) and hasattr(request, "session"):
+        place = request.POST.get("in", "")[:LONGEST_PLACE]
+        request.session[_NOTE] = {"in": place, "said": said, "problem": problem}
+
+
 @never_cache
 @require_safe
 def pending_decisions(request: HttpRequest) -> HttpResponse:
@@ -124,8 +144,7 @@ def decide(request: HttpRequest, decision: str) -> HttpResponse:
         status = 400 if problem else 200
         shown = context(request, place, said=said, problem=problem)
         return render(request, "bus/decisions_list.html", shown, status=status)
-    if hasattr(request, "_messages"):
-        messages.add_message(request, messages.ERROR if problem else messages.SUCCESS, problem or said)
+    _keep_note(request, said=said, problem=problem)
     return HttpResponseRedirect(_way_back(request))
 
 
@@ -134,7 +153,7 @@ def _decide(request: HttpRequest, decision: str) -> str:
     answer = request.POST.get("answer", "")
     args = object_written(request.POST.get("args", ""), "args") if answer == "edit" else None
     comment = request.POST.get("comment", "").strip()
-    service.decide(decision, answer, args=args, comment=comment, actor=actor_of(request), door=DOOR)
+    service.decide(decision, answer, args=args, comment=comment, actor=actor_of(request), door=DOOR, same=True)
     return SAID.get(answer, "")
 
 

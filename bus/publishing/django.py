@@ -15,7 +15,7 @@ from asgiref.sync import sync_to_async
 from django.db import IntegrityError, connection
 from django.utils import timezone
 
-from ..auth.permissions import SYSTEM, Actor
+from ..auth.permissions import SYSTEM, Actor, checked
 from ..conf.settings import config
 from ..protocol import frames
 from ..protocol.appends import APPEND, LONGEST_UID
@@ -118,6 +118,7 @@ def publish_frames(
     Raises ``BusError`` as :func:`publish`, and UNKNOWN_TYPE, LIMIT_REACHED, BUSY, CLIENT_ID_IN_USE. With several frames, the
     details of an error of one frame have its ``index``.
     """
+    checked(actor)
     planned = [
         _planned(inbound, actor, initial, position if len(frames_in) > 1 else None)
         for position, inbound in enumerate(frames_in)

@@ -11,7 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import transaction
 from django.db.models.functions import Now
 
-from ..auth.permissions import SYSTEM, Actor
+from ..auth.permissions import SYSTEM, Actor, checked
 from ..directory.questions import own_questions
 from ..log.question_batch import ANSWERED, OPEN, TIMEOUT, ask_timeout, question_not_found, seconds_between
 from ..models import Channel, Message, Question
@@ -116,7 +116,7 @@ def question(ask: str, *, actor: Actor = SYSTEM) -> QuestionState:
 
     Raises ``BusError`` QUESTION_NOT_FOUND. A question is forgotten some time after its end (setting ``idempotency_window``).
     """
-    found = state_of(find(actor, ask))
+    found = state_of(find(checked(actor), ask))
     frame: Any = found.message
     return (
         msgspec.structs.replace(found, message=msgspec.json.decode(frame)) if isinstance(frame, msgspec.Raw) else found

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from .. import shapes
-from ..auth.permissions import PUBLISH, SYSTEM, Actor, require
+from ..auth.permissions import PUBLISH, SYSTEM, Actor, checked, require
 from ..directory.channels import ChannelRef, ensure
 from ..directory.clients import take_id
 from ..models import Decision, digest, wire_time
@@ -83,6 +83,7 @@ def request_decision(
     REJECTED_BEFORE if a person said no to the same within the last hour.
     """
     where = publishing.address_of(address)
+    checked(actor)
     asked = Asked(where, key, title, action, args or {}, tuple(allow), schema, expires, on_expiry)
     return ask(asked, actor, new_sender=new_sender, door=door)[0]
 

@@ -59,7 +59,9 @@ def ended_before(row: Decision) -> BusError:
     by = f" by {row.decider}" if row.decider else ""
     return BusError(
         ErrorCode.DECISION_ENDED,
-        f"The decision was {row.state}{by} before." if row.state != EXPIRED else "The time of the decision is over.",
+        f"This came too late: the decision was {row.state}{by} before."
+        if row.state != EXPIRED
+        else "This came too late: the time of the decision is over.",
         [
             {
                 "decision": row.uid,

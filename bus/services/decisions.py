@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from .. import shapes
 from ..auth import identity
-from ..auth.permissions import MANAGE, SYSTEM, Actor, can, table
+from ..auth.permissions import MANAGE, SYSTEM, Actor, can, checked, table
 from ..models import Decision, wire_time
 from ..protocol.errors import BusError, ErrorCode
 from ..publishing import commit
@@ -46,7 +46,7 @@ LONGEST_COMMENT = 2000
 
 def decision(uid: str, *, actor: Actor = SYSTEM) -> shapes.Decision:
     """Return a decision as it is now. Raises ``BusError`` DECISION_NOT_FOUND, also for one that ``actor`` may not see."""
-    return shape_of(find(actor, uid), actor)
+    return shape_of(find(checked(actor), uid), actor)
 
 
 # --- decide ---------------------------------------------------------------------------------------------------------------
@@ -60,15 +60,18 @@ def decide(
     comment: str = "",
     actor: Actor,
     door: str = "code",
+    same: bool = False,
 ) -> shapes.Decision:
     """Decide as ``actor``, a person with the right ``decide`` in the channel, and not the asker. The first answer counts.
 
     ``answer`` is ``approve``, ``reject``, ``edit`` with ``args``, or ``respond`` with a ``comment``. A repeat of the same person
-    has the same result. The right is read in the transaction, so a withdrawn one counts at once.
+    has the same result, also with another answer; with ``same`` another answer is DECISION_ENDED, which pages of people show.
+    The right is read in the transaction, so a withdrawn one counts at once.
 
     Raises ``BusError`` DECISION_NOT_FOUND, FORBIDDEN, DECISION_ENDED with how and by whom, and VALIDATION_ERROR for an answer
     that is not allowed or for wrong arguments.
     """
+    checked(actor)
     given = None if args is None else object_of(args, "args")
     _check_answer(answer, given, comment)
     if actor.bearer:
@@ -95,7 +98,7 @@ def decide(
             )
             return shape_of(row, actor)
     # Outside of the transaction, so that the end of its time counts.
-    if row.answer and row.decider_principal == actor.principal:
+    if row.answer and row.decider_principal == actor.principal and (row.answer == answer or not same):
         return shape_of(row, actor)
     raise ended_before(row)
 
@@ -119,7 +122,7 @@ def _check_answer(answer: str, given: bytes | None, comment: str) -> None:
 def _locked(actor: Actor, uid: str) -> Decision:
     """Return a decision that ``actor`` may see, locked. Raises ``BusError`` DECISION_NOT_FOUND."""
     # At first without a lock: nobody holds up what it may not see.
-    find(actor, uid)
+    find(checked(actor), uid)
     row = locked(uid)
     if row is None or not may_look(actor, row):
         raise not_found(uid)

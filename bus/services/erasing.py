@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from .. import shapes
-from ..auth.permissions import MANAGE, SYSTEM, Actor, require
+from ..auth.permissions import MANAGE, SYSTEM, Actor, checked, require
 from ..directory.channels import find
 from ..directory.messages import find_row
 from ..log import erasures, streamed
@@ -54,7 +54,7 @@ def erase_message(
     """
     place = address if isinstance(address, Address) else resolve(address, None, EVERYONE)
     ref = find(place)
-    require(actor, MANAGE, place, private=ref is None or ref.private)
+    require(checked(actor), MANAGE, place, private=ref is None or ref.private)
     if ref is None:
         raise BusError(ErrorCode.CHANNEL_NOT_FOUND, f"There is no {place}.", [{"address": str(place)}])
     if (seq is None) is (id is None):
@@ -76,7 +76,7 @@ def erase_client(client_id: str, *, inbox: bool = False, actor: Actor = SYSTEM, 
     transaction erases some messages, so a second call goes on where a first one was interrupted. Raises ``BusError`` FORBIDDEN
     unless ``actor`` is an admin, and UNAVAILABLE as :func:`erase_message`.
     """
-    if not actor.manages:
+    if not checked(actor).manages:
         raise BusError(ErrorCode.FORBIDDEN, "Only admins may erase what a client sent.")
     wanted = Q(sender=client_id)
     if inbox:

@@ -13,7 +13,7 @@ import msgspec
 from asgiref.sync import sync_to_async
 from django.db import Error as DatabaseError
 
-from ..auth.permissions import SYSTEM, Actor
+from ..auth.permissions import SYSTEM, Actor, checked
 from ..conf.settings import config
 from ..log.effects import Part
 from ..protocol.cutting import cut, json_size
@@ -104,7 +104,7 @@ def stop_stream(of: str, *, actor: Actor = SYSTEM, door: str = "django") -> Stop
 
     Raises ``BusError`` STREAM_NOT_FOUND, or FORBIDDEN without the right to publish there.
     """
-    state = streams.request_stop(actor, of, door=door).state
+    state = streams.request_stop(checked(actor), of, door=door).state
     return StoppedStream(of=state.uid, state=state.state, have=state.have, stopping=state.stopping)
 
 
@@ -118,7 +118,7 @@ def adopt_stream(
     Raises ``BusError`` STREAM_NOT_FOUND, STREAM_ENDED, FORBIDDEN, or INVALID_NAME.
     """
     place = publishing.address_of(address) if address is not None else None
-    state, token = streams.adopt(actor, of, keep=keep, address=place, door=door)
+    state, token = streams.adopt(checked(actor), of, keep=keep, address=place, door=door)
     return AdoptedStream(
         of=state.uid, mode=state.mode, have=state.have, attempt=state.attempt, token=token, stopping=state.stopping
     )

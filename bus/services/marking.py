@@ -6,7 +6,7 @@ from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from .. import shapes
-from ..auth.permissions import HISTORY, SYSTEM, Actor, require
+from ..auth.permissions import HISTORY, SYSTEM, Actor, checked, require
 from ..directory.channels import ChannelRef, ensure, find
 from ..log import heads
 from ..protocol.errors import BusError, ErrorCode
@@ -104,7 +104,7 @@ def _holder(actor: Actor, holder: str | None) -> str:
 
 def _readable(address: str | Address, actor: Actor, holder: str | None, *, make: bool = True) -> tuple[ChannelRef, int]:
     """Return a log whose history the actor may read, and the seq from which on it may. ``make`` makes an inbox."""
-    _holder(actor, holder)
+    _holder(checked(actor), holder)
     where = address_of(address)
     floor = 0
     if where.is_inbox and not actor.system:

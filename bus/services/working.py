@@ -10,7 +10,7 @@ from typing import Any, cast
 from asgiref.sync import sync_to_async
 
 from .. import shapes
-from ..auth.permissions import JOIN, PUBLISH, SYSTEM, Actor, require
+from ..auth.permissions import JOIN, PUBLISH, SYSTEM, Actor, checked, require
 from ..directory.channels import find
 from ..protocol.errors import BusError
 from ..protocol.names import Address
@@ -33,7 +33,7 @@ def claim_jobs(
     place = address_of(address)
     ref = find(place)
     for right in (JOIN, PUBLISH):
-        require(actor, right, place, private=bool(ref and ref.private))
+        require(checked(actor), right, place, private=bool(ref and ref.private))
     if ref is None:
         raise channel_not_found(place)
     if ref.work is None:
@@ -71,7 +71,7 @@ def reject_job(claim: str, *, error: str | None = None, actor: Actor = SYSTEM) -
 
 def worker_of(actor: Actor) -> Worker:
     """Return the worker that ``actor`` is without a socket. Raises ``BusError`` VALIDATION_ERROR for one without a client id."""
-    return Worker(sender_of(actor), actor.principal, rest=True)
+    return Worker(sender_of(checked(actor)), actor.principal, rest=True)
 
 
 def carry_out(operation: Operation) -> Any:

@@ -20,4 +20,5 @@ def decisions_of_visitor(context: template.Context, place: str = "") -> dict[str
             "bus/decisions.html needs the request: render the page with `render(request, ...)`, and have the context processor "
             "django.template.context_processors.request."
         )
-    return decisions.context(request, place or "")
+    place = place or ""
+    return decisions.context(request, place, **decisions.note_for(request, place))

@@ -2562,12 +2562,15 @@ class Requests {
     const text = this.encode(frame);
     const delay = new Backoff();
     const until = performance.now() + timeout;
+    let refused = null;
     for (;;) {
       try {
         return await this.#once(frame.id, text, repeat, onAnswer, until);
       } catch (problem) {
         const pause = delay.pause((problem).retryAfter ?? null);
+        if (refused && problem instanceof TimedOut) problem.message += ` Its last answer was: ${refused.message}`;
         if (!repeat || !isBusy(problem) || performance.now() + pause >= until) throw problem;
+        refused = (problem);
         await sleep(pause);
       }
     }

@@ -154,6 +154,48 @@ def test_the_forms_of_a_page_decide_with_and_without_the_script(asked: Any, ann:
     assert AuditEntry.objects.filter(action="decide", door="page").count() == 2
 
 
+def test_who_answered_before_learns_on_every_page_that_a_second_answer_came_too_late(asked: Any, ann: Any) -> None:
+    ann.user_permissions.add(*Permission.objects.filter(codename__in=["view_decision", "change_decision"]))
+    browser, row, part = logged_in(ann), asked(), {"X-ArqonBus-Part": "decisions"}
+    form = f"/decisions/{row.uid}/"
+    assert "Approved." in browser.post(form, {"answer": "approve"}, headers=part).text
+    late = "too late: the decision was approved by ann before."
+    other = browser.post(form, {"answer": "reject"}, headers=part)
+    assert (other.status_code, late in other.text, "Rejected." in other.text) == (400, True, False)
+    assert "Approved." in browser.post(form, {"answer": "approve"}, headers=part).text
+    in_admin = browser.post(f"/admin/bus/decision/{row.pk}/decide/", {"answer": "reject"}, follow=True)
+    assert late in in_admin.text
+    again = {"action": "reject", "_selected_action": [row.pk]}
+    assert late in browser.post("/admin/bus/decision/?state=all", again, follow=True).text
+
+
+def test_a_form_without_the_script_shows_its_fault_in_the_part_that_it_came_from(asked: Any, ann: Any) -> None:
+    row, browser = asked(allow=["approve", "edit", "respond"]), logged_in(ann)
+    form = f"/decisions/{row.uid}/"
+
+    def page(place: str) -> str:
+        """What a page without Django's messages shows, in the session of the browser."""
+        request = RequestFactory().get("/any/page/")
+        request.user, request.session = ann, browser.session
+        text = (
+            engines["django"].from_string('{% include "bus/decisions.html" %}').render({"decisions_in": place}, request)
+        )
+        request.session.save()
+        return text
+
+    for data, fault in (
+        ({"answer": "edit", "args": "{not json"}, "args is not JSON."),
+        ({"answer": "respond"}, "needs a comment"),
+        ({"answer": "maybe"}, "answer is one of"),
+    ):
+        browser.post(form, {**data, "in": ADDRESS})
+        assert fault not in page("")
+        assert fault in page(ADDRESS)
+        assert fault not in page(ADDRESS)
+    browser.post(form, {"answer": "approve"})
+    assert "Approved." in page("")
+
+
 def test_a_form_of_another_site_decides_nothing(asked: Any, ann: Any) -> None:
     row = asked()
     assert (

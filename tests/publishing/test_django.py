@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.contrib.auth import get_user_model
 from django.db import connection, connections, transaction
 
+from bus import services
 from bus.auth.permissions import Actor
 from bus.models import Channel, Client, Message, Room
 from bus.notify import dispatch
@@ -297,3 +299,21 @@ def test_a_connection_that_is_lost_in_the_commit_leaves_the_outcome_unknown(
         cursor.execute("DROP FUNCTION lose() CASCADE")
     again = publish(f"{fresh_room}:a", message="?", id="m1")
     assert (again.seq, again.duplicate) == (1 if way == "new channel" else 2, False)
+
+
+@pytest.mark.embedded
+@pytest.mark.django_db
+def test_a_user_is_no_actor_and_the_error_names_what_makes_one_of_it(fresh_room: str) -> None:
+    user: Any = get_user_model()(username="ann")
+    address = f"{fresh_room}:users"
+    for call in (
+        lambda: publish(address, {"n": 1}, actor=user),
+        lambda: services.ask(address, {"n": 1}, actor=user),
+        lambda: services.mark(address, 1, actor=user),
+        lambda: services.erase_message(address, seq=1, actor=user),
+        lambda: services.claim_jobs(address, actor=user),
+        lambda: services.decide("none", "approve", actor=user),
+        lambda: services.stop_stream("none", actor=user),
+    ):
+        with pytest.raises(TypeError, match=r"bus\.auth\.identity\.from_user\(user\)"):
+            call()

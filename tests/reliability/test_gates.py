@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+import arqonbus
+from arqonbus.errors import Unavailable
 from tests.conftest import Connect, StartServer
 from tests.harness.client import WireClient, WireError
 from tests.harness.server import BusServer
@@ -56,11 +58,20 @@ async def test_a_gate_that_hangs_costs_its_own_publishers_their_messages_and_nob
         asyncio.ensure_future(refused(bob, f"{fresh_room}2:slow", hangs)),
     ]
     over_rest = asyncio.ensure_future(asyncio.to_thread(post))
+
+    async def by_client() -> None:
+        """Its second attempt would end without an answer, so the refusal of the first one is the error."""
+        async with arqonbus.connect(server.url) as bus:
+            with pytest.raises(Unavailable, match="takes too long; nothing was published"):
+                await bus.publish(f"{fresh_room}3:slow", payload=hangs, timeout=4.5)
+
+    hanging_client = asyncio.ensure_future(by_client())
     # While the gates hang, the same clients go on: through other gates, and through none.
     for n in range(20):
         assert (await alice.publish(room=told, payload={"n": n}, ack=True))["seq"] == n + 1
         await bob.publish(room=open_, payload={"n": n}, ack=True)
     errors = await asyncio.gather(*hanging)
+    await hanging_client
     assert not until.exists()
     assert {error["code"] for error in errors} == {"UNAVAILABLE"}
     assert {error["message"] for error in errors} == {"A gate of this channel takes too long; nothing was published."}
@@ -117,6 +128,9 @@ async def test_what_gates_decide(start_server: StartServer, wire: Connect, fresh
         await alice.publish(room=told, payload={"n": "gone", "do": "swallow"}, message_id="gone", ack=True)
         for _ in range(2)
     ]
+    async with arqonbus.connect(server.url) as bus:
+        receipt = await bus.publish(told, payload={"n": "unseen", "do": "swallow"})
+        assert (receipt.seq, receipt.kept) == (None, False)
     assert [(ack["seq"], ack["kept"], ack.get("duplicate")) for ack in swallowed] == [
         (None, False, None),
         (None, False, True),
@@ -143,7 +157,7 @@ async def test_what_gates_decide(start_server: StartServer, wire: Connect, fresh
         await alice.send({"type": "append", "of": "arq_s", "n": n, "delta": "x", "ack": n == 2, "id": f"s{n}"})
     assert (await alice.expect("ack", request_id="s2"))["stream"]["have"] == 2
 
-    assert rows(server) == [f"{told} {n}" for n in [*range(18), "gone", "new", "two", "rest", "s"]]
+    assert rows(server) == [f"{told} {n}" for n in [*range(18), "gone", "unseen", "new", "two", "rest", "s"]]
 
 
 @pytest.mark.chaos

@@ -89,12 +89,17 @@ export class Requests {
     const text = this.encode(frame);
     const delay = new Backoff();
     const until = performance.now() + timeout;
+    /** @type {Error | null} */
+    let refused = null;
     for (;;) {
       try {
         return await this.#once(frame.id, text, repeat, onAnswer, until);
       } catch (problem) {
         const pause = delay.pause(/** @type {any} */ (problem).retryAfter ?? null);
+        // The outcome is that of the last attempt, and the reason is what the attempts before it learned.
+        if (refused && problem instanceof TimedOut) problem.message += ` Its last answer was: ${refused.message}`;
         if (!repeat || !isBusy(problem) || performance.now() + pause >= until) throw problem;
+        refused = /** @type {Error} */ (problem);
         await sleep(pause);
       }
     }

@@ -89,6 +89,18 @@ test("a busy server is asked again, and its refusal is an error at once", async 
   await assert.rejects(asked, { code: "FORBIDDEN" });
 });
 
+test("a request that was refused, and gets no answer to its repeat in time, says what the last answer was", async () => {
+  const parts = made();
+  const wire = await connect(parts);
+  const asked = parts.requests.command("status", {}, { repeat: true, id: "r1", timeout: 400 });
+  const failed = assert.rejects(asked, (problem) => problem instanceof TimedOut && /UNAVAILABLE: Too slow/.test(problem.message));
+  await settled();
+  const error = { code: "UNAVAILABLE", number: 503, message: "Too slow", retry_after: 0 };
+  answer(parts.requests, "r1", { status: "error", error });
+  await failed;
+  assert.equal(wire.sent.length, 2);
+});
+
 test("an error that answers no request is told, and what is too large is refused before it is sent", async () => {
   const parts = made();
   parts.requests.setLimits({ frame_bytes: 60 });

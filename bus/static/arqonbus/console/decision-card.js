@@ -141,7 +141,10 @@ export class DecisionCard {
     const { bus } = this.app.session;
     const id = this.decision.decision;
     try {
-      this.update(await bus.decide(id, answer, options));
+      const made = await bus.decide(id, answer, options);
+      // A repeat of this visitor gets its first answer, which another page may have sent.
+      if (made.answer !== answer) toast(`This came too late: the decision was ${made.state} by ${made.by} before.`, "bad");
+      this.update(made);
       this.onchange(this.decision);
     } catch (problem) {
       const { code } = /** @type {any} */ (problem);

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
@@ -329,19 +330,28 @@ class Connection(ABC):
         text = self._encoded(frame)
         delay = Backoff()
         seconds = self._timeout if timeout is None else timeout
+        until = time.monotonic() + seconds
         hint = f" You can send it again with the id {frame['id']}." if frame["type"] != "command" else ""
+        told = False
         async with within(seconds, f"There was no answer within {seconds:g} s. The outcome is unknown.{hint}"):
             while True:
                 future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
                 pending = Pending(frame["id"], text, repeat, future, on_answer, again=again)
                 self._requests.add(pending)
+                began = time.monotonic()
                 try:
                     await self._send(pending)
+                    began = time.monotonic()
                     return await pending.future
                 except (errors.Busy, errors.Unavailable, errors.OutcomeUnknown) as problem:
-                    if not repeat:
+                    pause, now = delay.pause(problem.retry_after), time.monotonic()
+                    # An attempt that ends without an answer would hide what this one learned.
+                    if not repeat or now + pause + (now - began) >= until:
                         raise
-                    await asyncio.sleep(delay.pause(problem.retry_after))
+                    if not told and not isinstance(problem, errors.Busy):
+                        logger.warning("the server answered %s; the request is sent again", problem)
+                        told = True
+                    await asyncio.sleep(pause)
                 finally:
                     self._requests.remove(pending)
 
