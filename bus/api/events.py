@@ -127,6 +127,8 @@ class ChannelFollower(Follower):
             self.close(closing.close_code, closing.error)
         except Exception as problem:  # noqa: BLE001 - the reader gets the error and reconnects
             self.close(SLOW, bus_error(problem))
+        finally:
+            self._replay = None
 
     def events_of(self, frame: bytes) -> bytes:
         """The event of a message, or of another frame for members."""

@@ -12,6 +12,7 @@ The views also work without ``bus_application`` (check W009). Each open answer m
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -84,6 +85,8 @@ class _Listening:
     def __init__(self, receive: Any, send: Any) -> None:
         self._receive = receive
         self._send = send
+        # Django has a task of its own, and what stays after it has this context. Django's holds the objects of its thread.
+        self._context = contextvars.copy_context()
         self._receiving: asyncio.Future[Any] | None = None
         self._rest: Rest | None = None
         self._start: Any = None
@@ -98,7 +101,7 @@ class _Listening:
         scope[_KEY] = self
         try:
             try:
-                await http(scope, self._receive_for_django, self._send_for_django)
+                await asyncio.create_task(self._begin(http, scope))
             finally:
                 self._out()
             if self._begun and self._rest is not None and not self._gone:
@@ -107,6 +110,9 @@ class _Listening:
             if self._receiving is not None:
                 self._receiving.cancel()
                 await asyncio.gather(self._receiving, return_exceptions=True)
+
+    async def _begin(self, http: Application, scope: Any) -> None:
+        await http(scope, self._receive_for_django, self._send_for_django)
 
     def leave(self, rest: Rest) -> AsyncGenerator[bytes]:
         """Take over the ``rest``. Returns the empty body for the view's answer."""
@@ -127,7 +133,7 @@ class _Listening:
         connection, such as gunicorn.
         """
         if self._receiving is None:
-            self._receiving = asyncio.ensure_future(self._receive())
+            self._receiving = asyncio.get_running_loop().create_task(self._receive(), context=self._context)
         message = await asyncio.shield(self._receiving)
         self._receiving = None
         return message

@@ -7,7 +7,6 @@ holds back for the client.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from .frame import Batch
@@ -25,7 +24,7 @@ def no_backlog() -> int:
 class EventWriter(Writer):
     """Keeps frames until :meth:`next_frames` takes them."""
 
-    __slots__ = ("_backlog", "_bytes", "_queue", "_ready", "close_code")
+    __slots__ = ("_backlog", "_bytes", "_queue", "_waiter", "close_code")
     name = "events"
 
     def __init__(
@@ -33,9 +32,11 @@ class EventWriter(Writer):
     ) -> None:
         super().__init__(bounds, on_overflow)
         self._backlog = backlog
-        self._queue: deque[bytes] = deque()
+        # A list and a future: an empty deque alone has 760 bytes, and a process may have thousands of streams.
+        self._queue: list[bytes] = []
         self._bytes = 0
-        self._ready = asyncio.Event()
+        # Done as soon as there is something to take; None while nobody waits.
+        self._waiter: asyncio.Future[None] | None = None
         #: The code that :meth:`close` was called with.
         self.close_code: int | None = None
 
@@ -46,7 +47,7 @@ class EventWriter(Writer):
         self._bytes += sum(map(len, batch.payloads))
         if self.buffered() > self.bounds.bytes or len(self._queue) > self.bounds.frames:
             self._overflow()
-        self._ready.set()
+        self._wake()
 
     def buffered(self) -> int:
         return self._bytes + self._backlog()
@@ -63,17 +64,22 @@ class EventWriter(Writer):
         Raises ``TimeoutError`` when the client takes nothing of the server's backlog within the bounds' deadline.
         """
         if not self._queue and not self.closed:
-            self._ready.clear()
+            self._waiter = asyncio.get_running_loop().create_future()
             try:
                 async with asyncio.timeout(patience):
-                    await self._ready.wait()
+                    await self._waiter
             except TimeoutError:
                 return []
+            finally:
+                self._waiter = None
         if self._queue:
             await self._backlog_sent()
-        frames, self._bytes = list(self._queue), 0
-        self._queue.clear()
+        frames, self._queue, self._bytes = self._queue, [], 0
         return frames
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def _backlog_sent(self) -> None:
         """Wait until the server's backlog is at most a quarter of the bound."""
@@ -93,10 +99,9 @@ class EventWriter(Writer):
             self.flush()
             self.closed = True
             self.close_code = code
-            self._ready.set()
+            self._wake()
 
     def abort(self) -> None:
         self.closed = True
-        self._queue.clear()
-        self._bytes = 0
-        self._ready.set()
+        self._queue, self._bytes = [], 0
+        self._wake()
