@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -64,6 +65,7 @@ async def test_a_project_of_these_choices_works(host: Host, browser: Visitor) ->
     await use_rest(host, browser, config)
     await use_sockets(host, browser, config)
     await use_events(host, config)
+    await use_live_page(host, config)
     if not few:
         await use_admin(host, browser)
     assert (await browser.submit_logout(config)).status_code == 302
@@ -155,6 +157,27 @@ async def use_events(host: Host, config: dict[str, Any]) -> None:
         followed = await ada.get(f"streams/{of}/events", params={"as": "agui"})
         assert followed.status_code == 200
         assert [line.count("Hello") for line in followed.text.splitlines() if "delta" in line] == [1]
+
+
+async def use_live_page(host: Host, config: dict[str, Any]) -> None:
+    """A page of the project, and the HTML of a new message below its prefix, as it comes."""
+    headers = {"Authorization": f"Bearer {host.facts['ada_token']}", "Accept-Encoding": "gzip", "Accept-Language": "en"}
+    page_path = "/app/live-page/" if host.choice["prefix"] == "script" else "/live-page/"
+    async with httpx.AsyncClient(timeout=20, trust_env=False, headers=headers) as ada:
+        page = await ada.get(host.url(page_path))
+        assert page.status_code == 200, page.text
+        stream = re.search(r'data-bus-live="([^"]+)"', page.text)
+        assert stream, page.text
+        async with ada.stream("GET", host.url(html.unescape(stream[1]))) as response:
+            assert (response.status_code, response.headers["content-encoding"]) == (200, "identity")
+            sent = await ada.post(
+                host.url(f"{config['api_path']}channels/lab:rest/messages"), json={"payload": {"number": 77}}
+            )
+            row = f'data: <li id="said-{sent.json()["seq"]}">77</li>'
+            async for line in response.aiter_lines():
+                if line == row:
+                    break
+                assert not line.startswith("event:"), line
 
 
 async def use_admin(host: Host, browser: Visitor) -> None:

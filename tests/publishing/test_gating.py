@@ -7,20 +7,23 @@ import json
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
 from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
 
-from bus import gates
+from bus import gates, services
 from bus.auth.permissions import SYSTEM, Actor
 from bus.gates import GateMessage, Refuse, Swallow
-from bus.models import Channel, Message, PublishKey
+from bus.models import Amendment, Channel, Client, Message, PublishKey
 from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.names import Address, inbox
 from bus.publishing.django import message_to, publish, publish_frames
 from bus.services import channels as channel_service
+from bus.services import history
 
 pytestmark = pytest.mark.django_db
 
@@ -255,3 +258,29 @@ def test_a_gate_that_hides_an_error_of_the_database_keeps_nothing() -> None:
         publish("shop:bids", {"n": 1}, actor=ALICE)
     # SQLite undoes the wrong statement alone, and PostgreSQL the whole transaction.
     assert (len(rows()), Group.objects.count()) == ((1, 1) if connection.vendor == "sqlite" else (0, 0))
+
+
+def test_amendments_meet_the_gate_of_their_channel() -> None:
+    seen: list[tuple[str, str | None, str]] = []
+
+    def no_fish(message: GateMessage, actor: Actor) -> None:
+        Group.objects.create(name=f"row {len(seen)}")
+        seen.append((message.type, message.message, actor.name))
+        if message.message == "a fish":
+            raise Refuse("FISH", "No fish.")
+        if message.message:
+            message.message = message.message.upper()
+
+    since = timezone.now() - timedelta(hours=1)
+    Client.objects.create(client_id="alice", principal=ALICE.principal, proven_since=since)
+    with gates.only(("shop:bids", no_fish)):
+        first = publish("shop:bids", message="a bird", actor=ALICE)
+        refused(ErrorCode.REFUSED, lambda: services.edit_message("shop:bids", first.id, message="a fish", actor=ALICE))
+        assert (len(rows()), Group.objects.count(), Amendment.objects.count()) == (1, 1, 0)
+        services.edit_message("shop:bids", first.id, message="a cat", actor=ALICE)
+        services.react("shop:bids", first.id, "!", actor=ALICE)
+    assert seen == [
+        ("event", "a bird", "alice"), ("amend", "a fish", "alice"), ("amend", "a cat", "alice"), ("amend", None, "alice"),
+    ]  # fmt: skip
+    shown = json.loads(history.message(SYSTEM, Address("shop", "bids"), 1, fold=True))
+    assert (shown["message"], shown["reactions"]) == ("A CAT", {"!": ["alice"]})

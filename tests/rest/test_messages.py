@@ -196,3 +196,38 @@ def test_bad_bodies_are_refused_as_on_the_socket(alice: Rest, fresh_room: str) -
     form = alice("POST", path, headers={"Content-Type": "application/x-www-form-urlencoded"}, data={"message": "x"})
     assert form.json()["error"]["code"] == "UNSUPPORTED_MEDIA_TYPE"
     assert alice.get("channels", room=fresh_room)["results"] == []
+
+
+def test_one_message_is_found_by_its_id(alice: Rest, anonymous: Rest, admin: Rest, fresh_room: str) -> None:
+    address = f"{fresh_room}:a"
+    sent = alice.ok("POST", f"channels/{address}/messages", {"message": "frist"})
+    path = f"messages/{sent['id']}"
+    alice.ok(
+        "POST", f"channels/{address}/messages", {"type": "amend", "of": sent["id"], "do": "edit", "message": "first"}
+    )
+    for query in ({}, {"channel": address}, {"channel": address, "seq": 1}):
+        assert alice.get(path, **query)["message"] == "frist"
+        assert alice.get(path, **query, fold=1)["message"] == "first"
+    assert alice.error("GET", path, params={"channel": address, "seq": 2})["code"] == "NOT_FOUND"
+    assert alice.error("GET", f"messages/arq_{fresh_room}", params={"channel": address})["code"] == "NOT_FOUND"
+    for wrong in ({"fold": "maybe"}, {"channel": address, "seq": "x"}):
+        assert alice.error("GET", path, params=wrong)["code"] == "VALIDATION_ERROR"
+    assert alice.error("GET", path, params={"channel": "x"})["code"] == "INVALID_NAME"
+    admin.ok("PATCH", f"rooms/{fresh_room}", {"private": True}, 200)
+    assert anonymous.error("GET", path)["code"] == "NOT_FOUND"
+    assert anonymous.error("GET", path, params={"channel": address})["number"] == 404
+
+
+def test_only_a_manager_erases(alice: Rest, bob: Rest, admin: Rest, fresh_room: str) -> None:
+    path = f"channels/{fresh_room}:a/messages"
+    alice.ok("POST", path, {"message": "a text"})
+    # Its sender may delete it, and the law is for managers.
+    for caller in (alice, bob):
+        assert caller.error("POST", f"{path}/1/erase")["code"] == "FORBIDDEN"
+        assert caller.error("POST", f"{path}/2/erase")["code"] == "FORBIDDEN"
+    assert alice.get(f"{path}/1")["message"] == "a text"
+    assert admin.error("POST", f"{path}/2/erase")["code"] == "MESSAGE_NOT_FOUND"
+    assert admin.error("POST", f"channels/{fresh_room}:b/messages/1/erase")["code"] == "CHANNEL_NOT_FOUND"
+    assert admin.ok("POST", f"{path}/1/erase", status=200)["messages"] == 1
+    assert (alice.get(f"{path}/1")["erased"], "a text" in alice("GET", path).text) == (True, False)
+    assert admin.ok("POST", f"{path}/1/erase", status=200)["messages"] == 0

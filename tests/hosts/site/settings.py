@@ -52,6 +52,7 @@ WHITENOISE_USE_FINDERS = True
 TEMPLATES: list[dict[str, Any]] = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [Path(__file__).parent / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -146,6 +147,7 @@ match CHOICE.get("odds"):
         }
         WHITENOISE_USE_FINDERS = False
     case "eccentric":
+        MIDDLEWARE.insert(1, "django.middleware.gzip.GZipMiddleware")
         APPEND_SLASH = False
         LOGGING_CONFIG = None
         LOGIN_URL = "/nowhere/"

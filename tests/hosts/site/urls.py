@@ -6,12 +6,23 @@ from typing import Any
 
 from django.apps import apps
 from django.conf.urls.i18n import i18n_patterns
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.urls import URLPattern, URLResolver, include, path
 
+from bus.live import position
 from tests.hosts.site.settings import CHOICE
 
-urlpatterns: list[URLPattern | URLResolver] = []
+
+@transaction.non_atomic_requests
+def live(request: HttpRequest) -> HttpResponse:
+    """A page that shows the messages of a channel."""
+    with position("lab:rest") as at:
+        return render(request, "live.html", {"at": at})
+
+
+urlpatterns: list[URLPattern | URLResolver] = [path("live-page/", live)]
 if apps.is_installed("django.contrib.admin"):
     from django.contrib import admin
 

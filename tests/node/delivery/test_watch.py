@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from bus.auth.permissions import SYSTEM
+from bus.log import erasures
 from bus.models import Channel, new_epoch
 from bus.node import Node
 from bus.protocol.amending import ErasedMessage
@@ -97,3 +99,28 @@ async def test_a_new_inbox_is_attached_to_its_client(node: Node, everything: boo
     await node.watch.compare()
     await client.message("letter")
     assert client.state.inbox_id == box.ref.id
+
+
+async def test_an_erasure_without_a_notification_is_found(node: Node, log: Log) -> None:
+    client = NodeClient(node)
+    (stream,) = await node.streams.open([log.ref])
+    node.hub.add(stream, client.state)
+    await log.publish("a text", "another")
+    await node.watch.compare()
+    remembered = stream.recent_after(0)
+    assert remembered is not None
+    assert b"a text" in remembered[0].frame
+    # Another process, whose notification is lost.
+    await node.runtime.run_writer(_erased, log.ref.id)
+    await node.watch.compare()
+    assert stream.recent_after(0) is None
+    late = NodeClient(node)
+    await late.register()
+    await late.join(str(log.ref.address), since=0)
+    await late.message("another")
+    assert (late.texts(), [frame["seq"] for frame in late.frames if frame.get("erased")]) == (["another"], [1])
+
+
+def _erased(channel_id: int) -> None:
+    with transaction.atomic():
+        assert [message.seq for message in erasures.erase(channel_id, [1])] == [1]
