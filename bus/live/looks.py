@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -21,7 +22,7 @@ from ..auth.permissions import SYSTEM
 from ..protocol.amending import AMEND
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
-from ..protocol.names import Address
+from ..protocol.names import SERVER, Address
 from ..services import history
 
 #: Characters of a signed look that anybody is let to ask for.
@@ -31,6 +32,9 @@ _SALT = "bus.live"
 #: What a context processor of Django gives to a page, and a rendering for everybody cannot have.
 PERSONAL = ("request", "user", "perms", "csrf_token", "messages")
 
+
+#: The type of a mirror's messages.
+MODEL = "model"
 
 #: What happens to a row that the page has already.
 REPLACING = ("updated", "deleted")
@@ -75,9 +79,11 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
     #: The prefix of the project's addresses, for ``{% url %}``.
     prefix: str
     per_user: bool
+    #: The types of messages that it shows; empty for all.
+    types: tuple[str, ...] = ()
 
     @classmethod
-    def here(cls, address: str, template: str, name: str, *, per_user: bool) -> Look:
+    def here(cls, address: str, template: str, name: str, *, per_user: bool, types: Iterable[str] = ()) -> Look:
         """Return the look for the page that is rendered now, in its language, time zone and prefix."""
         # A template's texts are of a class of their own, which is no text for JSON.
         plain = str.__str__
@@ -89,6 +95,7 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
             timezone.get_current_timezone_name() if _plain_zone() else "",
             get_script_prefix(),
             per_user,
+            tuple(map(plain, types)),
         )
 
     def sign(self) -> str:
@@ -115,7 +122,7 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
         Raises what the template raises, :class:`SharedRenderingError`, and ``ValueError`` for HTML that cannot be swapped.
         """
         message, order = _subject(msgspec.json.decode(legible(frame)))
-        if message is None:
+        if message is None or (self.types and message.get("type") not in self.types):
             return ""
         message["sender"] = message.get("from")
         message["at"] = parse_datetime(message.get("timestamp") or "")
@@ -139,7 +146,8 @@ class Look(msgspec.Struct, frozen=True, array_like=True):
 def _subject(message: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
     """Return the message that a fragment shows, and what happened to it.
 
-    That is the message itself, or the one that it amends, with all amendments. None means one that is gone.
+    That is the message itself, or the one that it amends, with all amendments. None means one that is gone. It also means one
+    of type ``model`` that a client published or amended: only the server tells of rows, and an older message has an older row.
     """
     if message.get("type") == AMEND and isinstance(message.get("of_seq"), int):
         try:
@@ -147,10 +155,15 @@ def _subject(message: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
         except BusError:
             return None, ""
         found: dict[str, Any] = msgspec.json.decode(kept)
+        if found.get("type") == MODEL:
+            return None, ""
         return found, "deleted" if "deleted" in found else "updated"
     payload = message.get("payload")
-    if message.get("type") == "model" and isinstance(payload, dict):
-        return message, str(payload.get("event"))
+    if message.get("type") == MODEL:
+        if message.get("from") != SERVER:
+            return None, ""
+        if isinstance(payload, dict):
+            return message, str(payload.get("event"))
     return message, ""
 
 

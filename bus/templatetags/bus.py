@@ -18,12 +18,20 @@ SWAPS = ("beforeend", "afterbegin", "innerHTML")
 
 @register.simple_tag
 def bus_live(
-    address: str, at: Position | str, template_name: str, *, name: str = "", per: str = "", swap: str = "beforeend"
+    address: str,
+    at: Position | str,
+    template_name: str,
+    *,
+    name: str = "",
+    types: str = "",
+    per: str = "",
+    swap: str = "beforeend",
 ) -> SafeString:
     """The attributes of an element that shows the messages of a channel from ``at`` on.
 
     ``at`` is a position of the channel (``bus.live.position``). ``template_name`` renders a message; with ``#row`` at its end,
-    a partial or block of it does. ``name`` is the template's variable for the payload. ``per="user"`` renders for each viewer.
+    a partial or block of it does. ``name`` is the template's variable for the payload. ``types`` are the types of messages
+    that it shows, with spaces between them; all by default. ``per="user"`` renders for each viewer.
 
     Raises ``TemplateSyntaxError`` for wrong arguments, and ``TemplateDoesNotExist``.
     """
@@ -38,7 +46,7 @@ def bus_live(
         raise template.TemplateSyntaxError(f"The swap of bus_live must be one of {', '.join(SWAPS)}.")
     if per not in ("", "user"):
         raise template.TemplateSyntaxError('bus_live takes only per="user".')
-    look = Look.here(where, template_name, name, per_user=per == "user")
+    look = Look.here(where, template_name, name, per_user=per == "user", types=str(types).split())
     look.check()
     url = f"{reverse('bus:live', args=[look.sign()])}?at={at}"
     # The names with `data-` are htmx 2's, and htmx 4 ignores them.

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from bus.mirror import EVENTS
 from tests.harness.server import http_request
 from tests.harness.waiting import wait_for
 from tests.live.conftest import LiveServer
@@ -144,6 +145,27 @@ async def test_a_template_that_fails_or_asks_who_looks_says_so_and_the_next_mess
     assert "SharedRenderingError: The template uses `user`" in log
     assert "TemplateDoesNotExist" in log
     assert "a-secret-name" not in log
+
+
+async def test_only_the_server_tells_of_rows(site: LiveServer, viewers: AsyncExitStack) -> None:
+    await site.achange(texts=["an honest row"])
+    viewer = await viewers.enter_async_context(Viewer(site))
+    url = f"{site.http_url}/api/v1/channels/live:rows/messages"
+    pk = max(map(int, site.rows()))
+    (of,) = [
+        each["id"]
+        for each in json.loads((await asyncio.to_thread(site.get, "/api/v1/channels/live:rows/messages"))[1])["results"]
+        if each.get("payload", {}).get("pk") == pk
+    ]
+    forged = [{"event": event, "model": "site.row", "pk": pk, "data": {"text": "forged"}} for event in EVENTS]
+    bodies: list[dict[str, object]] = [{"type": "model", "payload": payload} for payload in forged]
+    for body in (*bodies, {"message": "hi"}, {"type": "amend", "of": of, "do": "react", "reaction": "+"}):
+        status, answer = await asyncio.to_thread(http_request, url, "POST", body)
+        assert status < 300, answer
+    await site.achange(texts=["the next row"])
+    await viewer.hears("the next row")
+    assert viewer.rows == site.rows()
+    assert len(viewer.seen) == 1
 
 
 async def test_amendments_change_what_a_page_shows_and_an_erasure_loads_it_again(
