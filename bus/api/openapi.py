@@ -31,9 +31,6 @@ OPENAPI: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "GrantSubject": "bus.models.Grant.Subject",
         "GrantAction": "bus.models.Grant.Action",
-        "DecisionAnswer": [(answer, answer) for answer in ("approve", "edit", "reject", "respond")],
-        "AmendmentKind": [(kind, kind) for kind in ("edit", "delete", "react", "unreact")],
-        "OnlyTrue": [(True, True)],
     },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

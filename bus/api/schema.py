@@ -71,8 +71,8 @@ class StructExtension(OpenApiSerializerExtension):  # type: ignore[no-untyped-ca
             for field in schema["properties"].values():
                 for part in (field, field.get("items", {})):
                     if "enum" in part:
-                        # drf-spectacular needs the type of each enum.
-                        part["type"] = "boolean" if part["enum"] == [True] else "string"
+                        # drf-spectacular would make a component of each enum, and warn of two with one name.
+                        part["oneOf"] = [{"const": value} for value in part.pop("enum")]
         own: dict[str, Any] = components.pop(self.target.__name__)
         for name, schema in components.items():
             kind = ResolvedComponent.SCHEMA

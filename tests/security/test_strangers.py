@@ -30,7 +30,7 @@ pytestmark = pytest.mark.embedded
 #: Lines of each state, and the most that one of them sends.
 LINES, MOST = 20, 3 * 1024 * 1024
 #: What the process may grow by, for each line and in all: its buffers, and what the allocator keeps of them.
-PER_LINE, SLACK = 300_000, 20 * 1024 * 1024
+PER_LINE, SLACK = 300_000, 24 * 1024 * 1024
 MASK = b"\x0a\xf1\x80\x07"
 
 HOST = b"Host: 127.0.0.1\r\n"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from ...services.decision_requests import LONGEST, LONGEST_ACTION, LONGEST_KEY, LONGEST_TITLE, SHORTEST
 from ...services.decision_rows import STATE_AT_EXPIRY, STATE_OF
 from ...services.decisions import LONGEST_COMMENT
 from .base import NumberField, ObjectField, StrictSerializer, TextField
+
+
+@extend_schema_field({"oneOf": [{"const": answer} for answer in STATE_OF]})
+class AnswerField(serializers.ChoiceField):
+    """One of the answers. Two fields have it, for which drf-spectacular would make two components with a warning."""
 
 
 class DecisionToRequest(StrictSerializer):
@@ -18,7 +24,7 @@ class DecisionToRequest(StrictSerializer):
     action = TextField(max_length=LONGEST_ACTION, help_text="The action that you want to do, such as a tool.")
     args = ObjectField(required=False, help_text="The arguments of the action: an object.")
     allow = serializers.ListField(
-        child=serializers.ChoiceField(choices=list(STATE_OF)),
+        child=AnswerField(choices=list(STATE_OF)),
         required=False,
         min_length=1,
         max_length=len(STATE_OF),
@@ -41,7 +47,7 @@ class DecisionToRequest(StrictSerializer):
 class DecisionToMake(StrictSerializer):
     """Your answer."""
 
-    answer = serializers.ChoiceField(choices=list(STATE_OF))
+    answer = AnswerField(choices=list(STATE_OF))
     args = ObjectField(required=False, allow_null=True, help_text="With `edit`: the arguments as you want them.")
     comment = TextField(
         required=False,
