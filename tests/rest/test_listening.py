@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
+import gc
 import json
 import sys
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +226,40 @@ async def test_the_events_go_out_with_the_head_of_djangos_answer() -> None:
         assert (peer.got[0]["status"], peer.got[0]["headers"]) == (200, [(b"x-middleware", b"1")])
         assert peer.body() == b"one two"
         assert [message.get("more_body", False) for message in peer.got[1:]] == [True, True, False]
+
+
+class Kept:
+    """Something that Django or a middleware keeps in its context."""
+
+
+async def test_what_django_keeps_in_its_context_ends_with_django() -> None:
+    kept: list[weakref.ref[Kept]] = []
+    alive: list[bool] = []
+    inside = contextvars.ContextVar[Kept]("inside")
+
+    async def events() -> AsyncGenerator[bytes]:
+        await asyncio.sleep(0)
+        gc.collect()
+        alive.append(kept[0]() is not None)
+        yield b"one"
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        thing = Kept()
+        kept.append(weakref.ref(thing))
+        inside.set(thing)
+        # Django listens for the end of the connection, too.
+        listener = asyncio.create_task(_listen(receive))
+        await django(events=events)(scope, receive, send)
+        listener.cancel()
+
+    peer = Peer()
+    await peer.ask(application)
+    assert (peer.body(), alive) == (b"one", [False])
+
+
+async def _listen(receive: Any) -> None:
+    while True:
+        await receive()
 
 
 async def test_the_answer_of_a_middleware_goes_out_instead() -> None:
