@@ -177,7 +177,9 @@ def test_what_is_not_there_is_not_made_by_a_slip(cli: Cli, speaker: sync.Bus, fr
     assert speaker.channel_info(f"{fresh_room}:new")["seq"] == (1 if command == "pub" else 0)
 
 
-def test_who_is_in_a_room(cli: Cli, speaker: sync.Bus, fresh_room: str) -> None:
+def test_who_is_in_a_room(
+    shared_server: BusServer, cli: Cli, speaker: sync.Bus, fresh_room: str, admin_token: str
+) -> None:
     speaker.join(f"{fresh_room}:a")
     speaker.join(f"{fresh_room}:b")
     rows = objects(cli("who", fresh_room, "--json").stdout)
@@ -187,6 +189,9 @@ def test_who_is_in_a_room(cli: Cli, speaker: sync.Bus, fresh_room: str) -> None:
     shown = cli("who", fresh_room)
     assert f"{fresh_room}:a" in shown.stdout
     assert f"{fresh_room}:b: 1 connected" in shown.stderr
+    with sync.connect(shared_server.url, token=admin_token) as admin:
+        admin.create_channel(f"{fresh_room}:quiet", presence="none")
+    assert f"{fresh_room}:quiet does not say who is there" in cli("who", f"{fresh_room}:quiet").stderr
 
 
 def test_an_inbox_is_followed_from_where_it_was_left(

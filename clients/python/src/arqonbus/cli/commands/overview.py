@@ -134,8 +134,8 @@ def who(
             for info in found:
                 place = f"{info['room']}:{info['channel']}"
                 count = info["participant_count"]
-                here = "does not say who is there" if count is None else f"{count} connected"
-                output.say(f"{place}: {here}, {info['seq']} messages so far")
+                here = f"{place} does not say who is there" if count is None else f"{place}: {count} connected"
+                output.say(f"{here}, {info['seq']} messages so far")
 
     carry_out(url, show())
 
