@@ -148,6 +148,18 @@ class LogWriter:
         while flight is not None and flight.on_its_way and self._flight_apart is flight:  # noqa: ASYNC110 - a moment
             await asyncio.sleep(0.005)
 
+    async def behind(self) -> None:
+        """Return once the entries that are queued now are in transactions, so that the writing thread reads after them."""
+        now = self._loop.time()
+        while self._waits_since(now):  # noqa: ASYNC110 - a moment, or as long as publishers wait
+            await asyncio.sleep(0.005)
+
+    def _waits_since(self, moment: float) -> bool:
+        if self._queue and self._queue[0].queued_at <= moment:
+            return True
+        apart, held = self._flight_apart, self._held.oldest()
+        return (apart is not None and apart.entries[0].queued_at <= moment) or (held is not None and held <= moment)
+
     def _start(self) -> None:
         self._scheduled = False
         if self._flight is not None or not self._queue:

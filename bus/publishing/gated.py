@@ -117,6 +117,18 @@ class GateQueue:
             while passage.flight.on_its_way and self._flying.get(passage.channel_id) is passage:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 
+    async def behind(self, channel_id: int) -> None:
+        """Return once the messages of a channel that wait now have their results."""
+        now = self._loop.time()
+        while self._waits_since(channel_id, now):  # noqa: ASYNC110 - as long as publishers wait at most
+            await asyncio.sleep(0.005)
+
+    def _waits_since(self, channel_id: int, moment: float) -> bool:
+        queue, passage = self._waiting.get(channel_id), self._flying.get(channel_id)
+        if queue and queue[0].entry.queued_at <= moment:
+            return True
+        return passage is not None and not passage.late and passage.flight.entries[0].queued_at <= moment
+
     def end(self) -> list[Future[None]]:
         """End the threads that are free. The futures are done when these have closed their connections."""
         return self._threads.end()

@@ -88,6 +88,14 @@ class Publisher:
         await self._log.landed()
         await self._gates.landed()
 
+    async def behind(self, channel_id: int) -> None:
+        """Return once the messages of a channel that wait now are in transactions, or were refused.
+
+        What is read in the writing thread afterwards sees them.
+        """
+        await self._gates.behind(channel_id)
+        await self._log.behind()
+
     def end_threads(self) -> list[Future[None]]:
         """Take no more work for gates. The futures are done when the threads have closed their connections."""
         return self._gates.end()

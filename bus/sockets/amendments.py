@@ -36,5 +36,5 @@ async def _find(connection: Connection, ref: ChannelRef, said: Amend) -> Amended
     except BusError as problem:
         if problem.code != ErrorCode.MESSAGE_NOT_FOUND:
             raise
-    await connection.node.log.landed()
+    await connection.node.publisher.behind(ref.id)
     return await runtime.run_writer(find_amended, connection.client.actor, ref, said)

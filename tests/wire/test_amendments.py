@@ -72,6 +72,15 @@ async def test_a_message_right_behind_may_be_amended_and_a_repeat_counts_once(
     first = await alice.publish(ack=True, message_id="e1", **edit)
     again = await alice.publish(ack=True, message_id="e1", **edit)
     assert (again["seq"], again["duplicate"]) == (first["seq"], True)
+    # Also while a transaction of other messages runs, behind which the message still waits.
+    bob = await wire(shared_server, client_id=name("bob"), room=f"{fresh_room}:other")
+    for number in range(30):
+        for _ in range(5):
+            await bob.send({"channel": f"{fresh_room}:other", "message": "x" * 5_000})
+        await alice.send({"id": f"n{number}", "channel": address, "message": "hi"})
+        delete = {"type": "amend", "channel": address, "of": f"arq_n{number}", "do": "delete", "ack": True}
+        await alice.send({"id": f"f{number}", **delete})
+        assert (await alice.expect(type="ack", request_id=f"f{number}"))["seq"]
 
 
 @pytest.mark.embedded
