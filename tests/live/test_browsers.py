@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from playwright.async_api import Browser, Error, Page
+from playwright.async_api import Browser, Error, Page, Route
 
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.waiting import wait_for
@@ -14,8 +14,8 @@ from tests.live.conftest import LiveServer
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 SCRIPTS = ("own", "htmx2", "htmx4")
-ROWS = """() => Object.fromEntries([...document.querySelectorAll("#rows > tr")]
-            .map((row) => [row.id.replace("row-", ""), row.textContent.trim()]))"""
+ROWS = """() => [...document.querySelectorAll("#rows > tr")]
+            .map((row) => [row.id.replace("row-", ""), row.textContent.trim()])"""
 
 
 class Shown:
@@ -35,10 +35,10 @@ class Shown:
     async def rows(self) -> dict[str, str]:
         """What it shows; nothing while it is loaded."""
         try:
-            found: dict[str, str] = await self.page.evaluate(ROWS)
+            found: list[tuple[str, str]] = await self.page.evaluate(ROWS)
         except Error:
             return {}
-        return found
+        return dict(found) if len(dict(found)) == len(found) else {"twice": str(found)}
 
 
 async def show(browser: Browser, site: LiveServer, by: str) -> Shown:
@@ -77,7 +77,16 @@ async def test_each_script_shows_the_rows_survives_a_restart_and_reloads_once(
     for shown in pages:
         assert (await shown.page.title(), shown.faults, shown.loads) == ("Rows", [], 1)
 
+    # A proxy that answers while the server restarts ends the stream for good, and htmx 2 opens another one.
+    refused = asyncio.Event()
+
+    async def refuse(route: Route) -> None:
+        await route.fulfill(status=502)
+        refused.set()
+
+    await pages[SCRIPTS.index("htmx2")].page.route("**/events?at=*", refuse, times=1)
     await asyncio.to_thread(site.restart)
+    await wait_for(refused.is_set, "htmx 2 is refused once")
     await site.achange(texts=["after the restart"])
     await same(site, pages, "after a restart")
     assert [shown.loads for shown in pages] == [1, 1, 1]

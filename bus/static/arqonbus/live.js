@@ -64,9 +64,22 @@ function follow(list) {
   source.addEventListener("failed", ({ data }) => console.error("A message could not be shown:", data));
 }
 
+/**
+ * htmx 2 opens a stream that ended with an error status anew, at the address in the page. So that address moves along.
+ * @param {Event} event of its extension, with the message
+ */
+function move({ target, detail }) {
+  const name = "data-sse-connect";
+  if (!target.hasAttribute("data-bus-live") || !detail.lastEventId) return;
+  const [address] = target.getAttribute(name).split("?at=");
+  target.setAttribute(name, `${address}?at=${detail.lastEventId}`);
+}
+
+document.addEventListener("htmx:sseMessage", move);
+
 let started = false;
 
-/** With htmx on the page, htmx shows the fragments. */
+/** With htmx on the page, htmx shows the fragments, and only the position is kept here. */
 function start() {
   if (started) return;
   started = true;

@@ -21,7 +21,7 @@ from .models import Row, row_on_the_bus
 #: The scripts of a page, by the name in its query.
 SCRIPTS = {
     "own": ["arqonbus/live.js"],
-    "htmx2": ["npm/htmx2/htmx.min.js", "npm/sse2/sse.js"],
+    "htmx2": ["npm/htmx2/htmx.min.js", "npm/sse2/sse.js", "arqonbus/live.js"],
     "htmx4": ["npm/htmx4/htmx.min.js", "npm/htmx4/ext/hx-sse.min.js"],
 }
 
