@@ -315,8 +315,8 @@ export declare class Fold {
   readonly messages: Message[];
   /** The message as it stands now, or for an amendment the message that it changes. Null if that is not remembered. */
   take(message: Message): Message | null;
-  /** Drop the content of erased messages. `notice` is the server's frame that names them (the event `notice`). */
-  erase(notice: JsonObject): void;
+  /** Drop the content of erased messages. `notice` is the server's frame that names them (the event `notice`). It returns what changed. */
+  erase(notice: JsonObject): Message[];
 }
 
 /** A state of the application, and the position at which the later messages begin. */

@@ -1531,7 +1531,8 @@ class Fold {
   }
 
   erase(notice) {
-    const told = notice.payload?.event === "erased" ? notice.payload.messages : [];
+    const changed = new Set();
+    const told = isErasure(notice) ? notice.payload.messages : [];
     for (const { seq, of_seq } of told ?? []) {
       const kept = this.#kept.get(`${notice.room}:${notice.channel} ${of_seq ?? seq}`);
       if (!kept) continue;
@@ -1539,13 +1540,16 @@ class Fold {
         const erased = new Message(erasedOf(kept.first.raw), kept.first.afterGap, null);
         Object.assign(erased, { _mark: kept.first._mark, _bus: kept.first._bus });
         this.take(erased);
+        changed.add(kept);
         continue;
       }
       const amendment = kept.amendments.get(seq);
       if (!amendment) continue;
       kept.amendments.set(seq, erasedOf(amendment));
       this.#stand(kept);
+      changed.add(kept);
     }
+    return [...changed].map(({ now }) => now);
   }
 
   #stand(kept) {
@@ -1556,6 +1560,11 @@ class Fold {
     kept.now._bus = first._bus;
   }
 }
+
+const isErasure = (notice) => notice.payload?.event === "erased";
+
+const erasures = (known, notice) =>
+  known.erase(notice).map((changed) => Object.assign(new Message({ ...notice, erased: true }), { _folded: changed }));
 
 // --- handout.js ---
 
@@ -1884,8 +1893,8 @@ class Subscription {
   }
 
   _deliverNotice(frame) {
-    this._fold?.erase(frame);
-    if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
+    if (this._fold && isErasure(frame)) for (const each of erasures(this._fold, frame)) this.#put(each, null);
+    else if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
   }
 
   #lose(cursor) {
@@ -1896,7 +1905,7 @@ class Subscription {
   #put(message, epoch) {
     message._mark = this._host.mark;
     message._bus = this._host.bus;
-    if (this._fold) message._folded = this._fold.take(message);
+    if (this._fold) message._folded ??= this._fold.take(message);
     this._handout.put(message, epoch);
     this._wake?.();
   }

@@ -167,6 +167,30 @@ async def test_wrong_amendments_are_refused_before_they_are_sent(client: Connect
     assert arqonbus.Fold is Fold
 
 
+@pytest.mark.embedded
+@pytest.mark.parametrize("presence", [False, True])
+async def test_a_folding_subscription_tells_of_an_erasure_without_the_content_and_keeps_its_place(
+    client: Connect, fresh_room: str, admin_token: str, presence: bool
+) -> None:
+    address = f"{fresh_room}:talk"
+    admin, reader = await client(token=admin_token), await client()
+    async with reader.subscribe(address, fold=True, presence=presence) as messages:
+        first = await admin.publish(address, "PERSONAL")
+        await admin.publish(address, "harmless")
+        assert [(await messages.get(WAIT)).text for _ in range(2)] == ["PERSONAL", "harmless"]
+        place = messages.position
+        assert first.seq is not None
+        await admin.erase_message(address, seq=first.seq)
+        told = await messages.get(WAIT)
+        assert (told.type, told.erased, told.seq, told.text) == ("system", True, None, "")
+        assert told.folded is not None
+        assert (told.folded.id, told.folded.seq, told.folded.erased) == (first.id, first.seq, True)
+        assert "PERSONAL" not in json.dumps(told.folded.raw)
+        assert messages.position == place
+        await admin.publish(address, "and on")
+        assert (await messages.get(WAIT)).text == "and on"
+
+
 @pytest.mark.parametrize(("messages", "each"), [(20, 15), pytest.param(100, 100, marks=pytest.mark.chaos)])
 async def test_amendments_by_ten_clients_at_two_processes_fold_to_one_state_for_all_readers(
     start_server: StartServer, client: Connect, fresh_room: str, messages: int, each: int

@@ -179,10 +179,14 @@ export class Fold {
 
   /**
    * Drop the content of erased messages. `notice` is the server's frame that names them; any other one changes nothing.
+   * It returns the remembered messages that change, as they stand now.
    * @param {Frame} notice
+   * @returns {Message[]}
    */
   erase(notice) {
-    const told = notice.payload?.event === "erased" ? notice.payload.messages : [];
+    /** @type {Set<{ first: Message, now: Message, amendments: Map<number, Frame> }>} */
+    const changed = new Set();
+    const told = isErasure(notice) ? notice.payload.messages : [];
     for (const { seq, of_seq } of told ?? []) {
       const kept = this.#kept.get(`${notice.room}:${notice.channel} ${of_seq ?? seq}`);
       if (!kept) continue;
@@ -190,13 +194,16 @@ export class Fold {
         const erased = new Message(erasedOf(kept.first.raw), kept.first.afterGap, null);
         Object.assign(erased, { _mark: kept.first._mark, _bus: kept.first._bus });
         this.take(erased);
+        changed.add(kept);
         continue;
       }
       const amendment = kept.amendments.get(seq);
       if (!amendment) continue;
       kept.amendments.set(seq, erasedOf(amendment));
       this.#stand(kept);
+      changed.add(kept);
     }
+    return [...changed].map(({ now }) => now);
   }
 
   /**
@@ -212,3 +219,15 @@ export class Fold {
     kept.now._bus = first._bus;
   }
 }
+
+/** @param {Frame} notice */
+export const isErasure = (notice) => notice.payload?.event === "erased";
+
+/**
+ * The messages with which a subscription reports an erasure to its reader. They have no place of their own.
+ * @param {Fold} known drops the content
+ * @param {Frame} notice
+ * @returns {Message[]}
+ */
+export const erasures = (known, notice) =>
+  known.erase(notice).map((changed) => Object.assign(new Message({ ...notice, erased: true }), { _folded: changed }));

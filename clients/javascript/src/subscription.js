@@ -6,7 +6,7 @@ import { MAX_PAGE, catchUp } from "./catch-up.js";
 import { Cursor } from "./cursor.js";
 import { BusClosed, isTransient } from "./errors.js";
 import { isStreamEnd } from "./growth.js";
-import { Fold } from "./folding.js";
+import { Fold, erasures, isErasure } from "./folding.js";
 import { Handout } from "./handout.js";
 import { listen } from "./listening.js";
 import { Message } from "./message.js";
@@ -359,8 +359,8 @@ export class Subscription {
    * @param {Frame} frame
    */
   _deliverNotice(frame) {
-    this._fold?.erase(frame);
-    if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
+    if (this._fold && isErasure(frame)) for (const each of erasures(this._fold, frame)) this.#put(each, null);
+    else if (this.presence && this._handout.length < this.buffer) this.#put(new Message(frame), null);
   }
 
   /** @param {Cursor} cursor the log whose messages are lost to the reader */
@@ -376,7 +376,7 @@ export class Subscription {
   #put(message, epoch) {
     message._mark = this._host.mark;
     message._bus = this._host.bus;
-    if (this._fold) message._folded = this._fold.take(message);
+    if (this._fold) message._folded ??= this._fold.take(message);
     this._handout.put(message, epoch);
     this._wake?.();
   }

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { Fold, fold } from "../../../clients/javascript/src/folding.js";
+import { Fold, fold, erasures } from "../../../clients/javascript/src/folding.js";
 import { Message } from "../../../clients/javascript/src/message.js";
 
 const cases = JSON.parse(readFileSync(new URL("../../protocol/folds.json", import.meta.url), "utf8"));
@@ -46,7 +46,8 @@ test("a fold drops the content of erased messages", () => {
   all.erase(notice({ seq: 2, of_seq: 1 }, { seq: 9 }, { seq: 3, of_seq: 1 }));
   assert.equal(all.messages[0].raw.edited.seq, 2);
   assert.ok(!JSON.stringify(all.messages).includes("secret"));
-  all.erase(notice({ seq: 1 }));
+  const [told] = erasures(all, notice({ seq: 1 }));
+  assert.deepEqual([told.erased, told.seq, told.text, told.folded], [true, null, "", all.messages[0]]);
   assert.ok(all.messages[0].erased);
   assert.ok(all.take(new Message(frame)).erased);
   const late = new Fold();

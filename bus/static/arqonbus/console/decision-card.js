@@ -143,7 +143,8 @@ export class DecisionCard {
     try {
       const made = await bus.decide(id, answer, options);
       // A repeat of this visitor gets its first answer, which another page may have sent.
-      if (made.answer !== answer) toast(`This came too late: the decision was ${made.state} by ${made.by} before.`, "bad");
+      const late = `This came too late: the decision was ${made.state} by ${made.by} before.`;
+      if (made.answer !== answer) toast(late, "bad");
       this.update(made);
       this.onchange(this.decision);
     } catch (problem) {

@@ -163,8 +163,12 @@ class Fold:
                 self._amendments.pop(oldest, None)
         return self._now[key]
 
-    def erase(self, notice: Mapping[str, Any]) -> None:
-        """Drop the content of erased messages. ``notice`` is the server's frame that names them; any other changes nothing."""
+    def erase(self, notice: Mapping[str, Any]) -> list[Message]:
+        """Drop the content of erased messages. ``notice`` is the server's frame that names them; any other changes nothing.
+
+        Return the remembered messages that change, as they stand now.
+        """
+        changed: dict[tuple[str, int], None] = {}
         payload = notice.get("payload") or {}
         for told in payload.get("messages") or () if payload.get("event") == "erased" else ():
             key = (f"{notice['room']}:{notice['channel']}", told.get("of_seq") or told["seq"])
@@ -176,8 +180,11 @@ class Fold:
                 if amendment is not None:
                     self._amendments[key][told["seq"]] = _erased(amendment)
                     self._stand(key)
+                    changed[key] = None
             else:
                 self.take(Message.of(_erased(first.raw), after_gap=first.after_gap, bus=first.bus))
+                changed[key] = None
+        return [self._now[key] for key in changed]
 
     def _amend(self, key: tuple[str, int], amendment: Frame) -> Message | None:
         if key not in self._first:

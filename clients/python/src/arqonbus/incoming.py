@@ -211,8 +211,14 @@ class Incoming:
 
     def _notice(self, frame: dict[str, Any]) -> None:
         """Handle a notice of the server about presence or about erased messages."""
-        if self._fold is not None:
-            self._fold.erase(frame)
+        if self._fold is not None and (frame.get("payload") or {}).get("event") == "erased":
+            for changed in self._fold.erase(frame):
+                # It has no place of its own: the mark stays where it is.
+                told = Message.of({**frame, "erased": True}, bus=self._bus)
+                told.fold(changed)
+                self._queue.append((told, None))
+            self._arrived.set()
+            return
         if self.presence and len(self._queue) < self.buffer:
             self._put(Message.of(frame), None)
 
