@@ -20,6 +20,7 @@ from ..models import Decision, digest, wire_time
 from ..monitoring import metrics
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import Address
+from ..protocol.routing import channel_not_found
 from ..protocol.values import is_printable
 from ..publishing import commit
 from ..publishing import django as publishing
@@ -158,7 +159,8 @@ def _request(asked: Asked, actor: Actor, door: str) -> tuple[shapes.Decision, bo
     sender = sender_of(actor)
     ref = _channel(asked.address, actor)
     # Requests of one channel come one after another, so each counts the others.
-    lock_channel(ref.id)
+    if not lock_channel(ref.id):
+        raise channel_not_found(asked.address)
     before = _before(asked, actor, sender, ref)
     if before is not None:
         return shape_of(before, actor), False

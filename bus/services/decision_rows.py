@@ -109,12 +109,15 @@ def locked(uid: str, *, wait: float = LOCK_WAIT) -> Decision | None:
     return rows().select_for_update(of=("self",), no_key=True).filter(uid=uid).first()
 
 
-def lock_channel(channel_id: int, *, wait: float = LOCK_WAIT) -> None:
-    """Lock the row of a channel until the end of the transaction. Raises the database's error after ``wait`` seconds."""
+def lock_channel(channel_id: int, *, wait: float = LOCK_WAIT) -> bool:
+    """Lock the row of a channel until the end of the transaction. Return whether it is there.
+
+    Raises the database's error after ``wait`` seconds.
+    """
     # The savepoint keeps the transaction whole, so that the error of the lock is the one that the caller sees.
     with own_patience(wait), transaction.atomic():
         # By its own order the query would join the room, and lock it as well.
-        list(Channel.objects.filter(pk=channel_id).order_by().select_for_update(no_key=True).values_list("pk"))
+        return bool(Channel.objects.filter(pk=channel_id).order_by().select_for_update(no_key=True).values_list("pk"))
 
 
 def is_asker(actor: Actor, row: Decision) -> bool:

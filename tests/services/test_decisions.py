@@ -20,7 +20,7 @@ from bus.auth import identity
 from bus.auth.permissions import DECIDE, Actor, table
 from bus.models import AccessToken, AuditEntry, Channel, Client, Decision, Grant, Message, Room
 from bus.protocol.errors import BusError
-from bus.services import decision_expiry, decision_lists
+from bus.services import decision_expiry, decision_lists, decision_requests
 from bus.services.belongings import disown
 from bus.services.decision_lists import Wanted
 from bus.services.sweeping import sweep_channels
@@ -388,3 +388,16 @@ def test_what_nobody_answered_is_forgotten() -> None:
         in_the_past(one.decision, ended_at=timedelta(days=8))
     assert decision_expiry.forget(0, 100) == 1
     assert Decision.objects.get().uid == kept.decision
+
+
+def test_a_channel_that_goes_at_the_moment_of_the_question_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = decision_requests._channel
+
+    def found_and_gone(*args: Any) -> Any:
+        ref = found(*args)
+        Channel.objects.filter(pk=ref.id).delete()
+        return ref
+
+    monkeypatch.setattr(decision_requests, "_channel", found_and_gone)
+    assert refused(ask)[0] == "CHANNEL_NOT_FOUND"
+    assert not Decision.objects.exists()
