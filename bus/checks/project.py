@@ -172,12 +172,12 @@ def check_sessions(**_: Any) -> list[CheckMessage]:
 
 
 def check_identify(**_: Any) -> list[CheckMessage]:
-    """E015: ARQONBUS_IDENTIFY names no function."""
+    """E016: ARQONBUS_IDENTIFY names no function."""
     path = config().identify
     fault = own.problem_of(path) if path else None
     if fault is None:
         return []
-    return [Error(fault, hint='Name a function, such as ARQONBUS_IDENTIFY = "shop.tokens.identify".', id="bus.E015")]
+    return [Error(fault, hint='Name a function, such as ARQONBUS_IDENTIFY = "shop.tokens.identify".', id="bus.E016")]
 
 
 def check_templates(**_: Any) -> list[CheckMessage]:

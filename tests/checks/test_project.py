@@ -49,7 +49,7 @@ def test_a_function_that_cannot_identify_anybody_is_named(settings: Settings) ->
     ):
         settings.ARQONBUS = {"identify": dotted}
         (found,) = host_checks.check_identify()
-        assert (found.id, said in found.msg) == ("bus.E015", True), found
+        assert (found.id, said in found.msg) == ("bus.E016", True), found
     settings.ARQONBUS = {"identify": "bus.auth.identity.from_jwt"}
     assert host_checks.check_identify() == []
 
