@@ -67,7 +67,11 @@ async def test_every_tool_works_at_two_servers_in_turn(pair: list[BusServer], fr
     async with arqonbus.connect(pair[0].url, token=admin) as bus:
         await bus.create_channel(talk)
         await bus.create_channel(jobs, work=True)
-    async with agent(*pair, token=tokens[0]) as one, agent(*pair[::-1], token=tokens[1]) as two:
+    async with (
+        agent(*pair, token=tokens[0]) as one,
+        agent(*pair[::-1], token=tokens[1]) as two,
+        agent(*pair, token=admin) as person,
+    ):
         called: set[str] = set()
 
         async def call(who: Agent, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -104,6 +108,16 @@ async def test_every_tool_works_at_two_servers_in_turn(pair: list[BusServer], fr
         assert (said["client_id"], said["status"]["status"]) == ("one", "working")
         (there,) = (await call(two, "who_is_there", address=talk))["participants"]
         assert (there["client_id"], there["status"]["status"]) == ("one", "working")
+        question = {"address": talk, "title": "Pay?", "action": "pay", "args": {"sum": 3}}
+        asked = (await call(one, "request_decision", **question, key="k1", timeout_seconds=0))["decision"]
+        waiting = asyncio.create_task(call(one, "await_decision", decision=asked, timeout_seconds=WAIT))
+        (listed,) = (await call(person, "list_decisions", to_decide=True, address=talk))["decisions"]
+        assert listed["decision"] == asked
+        await call(person, "decide", decision=asked, answer="approve")
+        assert (await waiting)["state"] == "approved"
+        assert (await call(one, "consume_decision", decision=asked))["consumed_at"]
+        asked = (await call(one, "request_decision", **question, key="k2", timeout_seconds=0))["decision"]
+        assert (await call(one, "cancel_decision", decision=asked))["state"] == "cancelled"
         assert called == {name for name, tool in TOOLS.items() if tool.stateless}
     for server in pair:
         assert "Traceback" not in server.log()
