@@ -27,6 +27,7 @@ from ..auth.permissions import HISTORY, Actor, can
 from ..conf.settings import config
 from ..models import Channel
 from ..protocol.errors import BusError
+from ..protocol.names import parse_address
 from ..protocol.values import holds_nul, wrong_with
 from ..sockets.origin import request_address
 
@@ -231,6 +232,23 @@ class InputFilter(admin.SimpleListFilter):
             "kept": kept,
             "clear": changelist.get_query_string(remove=[name]),
         }
+
+
+class AddressFilter(InputFilter):
+    """Filter the rows of a channel by its address, ``room:channel``."""
+
+    title = "channel"
+    parameter_name = "channel"
+    placeholder = "room:channel"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the rows of the given channel."""
+        if not self.value():
+            return queryset
+        address = parse_address(self.value() or "")
+        if address is None:
+            return queryset.none()
+        return queryset.filter(channel__room__name=address.room, channel__name=address.channel)
 
 
 # --- cells --------------------------------------------------------------------------------------------------------------

@@ -16,11 +16,10 @@ from django.views.decorators.http import require_POST
 
 from ..models import Decision, Message
 from ..protocol.errors import BusError
-from ..protocol.names import parse_address
 from ..services import decision_lists
 from ..services import decisions as service
 from ..services.decision_values import object_written, words_of
-from .base import DOOR, InputFilter, ReadOnlyAdmin, UsualFilter, actor_of, counted, list_link, pretty
+from .base import DOOR, AddressFilter, ReadOnlyAdmin, UsualFilter, actor_of, counted, list_link, pretty
 
 
 class StateFilter(UsualFilter):
@@ -44,23 +43,6 @@ class StateFilter(UsualFilter):
         return queryset.filter(state=self.value() or Decision.State.PENDING)
 
 
-class ChannelFilter(InputFilter):
-    """Filter decisions by channel."""
-
-    title = "channel"
-    parameter_name = "channel"
-    placeholder = "desk:approvals"
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Decision]) -> QuerySet[Decision]:
-        """Return the decisions of the given channel."""
-        if not self.value():
-            return queryset
-        address = parse_address(self.value() or "")
-        if address is None:
-            return queryset.none()
-        return queryset.filter(channel__room__name=address.room, channel__name=address.channel)
-
-
 @admin.register(Decision)
 class DecisionAdmin(ReadOnlyAdmin[Decision]):
     """Decisions. Who may change them here and has the right ``decide`` in their channel decides on the page of one."""
@@ -76,7 +58,7 @@ class DecisionAdmin(ReadOnlyAdmin[Decision]):
         "expires_at",
         "ended_at",
     ]
-    list_filter = [StateFilter, ChannelFilter]
+    list_filter = [StateFilter, AddressFilter]
     list_select_related = ["channel__room"]
     search_fields = ["uid", "title", "action", "client_id", "decider"]
     actions = ["approve", "reject"]

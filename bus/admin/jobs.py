@@ -12,26 +12,9 @@ from django.http import HttpRequest
 from ..auth.permissions import Actor
 from ..models import Job, Message
 from ..protocol.errors import BusError
-from ..protocol.names import Address, parse_address
+from ..protocol.names import Address
 from ..services import work
-from .base import DOOR, InputFilter, ReadOnlyAdmin, actor_of, counted, list_link, pretty, readable_channels
-
-
-class JobChannelFilter(InputFilter):
-    """Filter jobs by channel."""
-
-    title = "channel"
-    parameter_name = "channel"
-    placeholder = "jobs:new"
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Return the jobs of the given channel."""
-        if not self.value():
-            return queryset
-        address = parse_address(self.value() or "")
-        if address is None:
-            return queryset.none()
-        return queryset.filter(channel__room__name=address.room, channel__name=address.channel)
+from .base import DOOR, AddressFilter, ReadOnlyAdmin, actor_of, counted, list_link, pretty, readable_channels
 
 
 @admin.register(Job)
@@ -49,7 +32,7 @@ class JobAdmin(ReadOnlyAdmin[Job]):
         "ended_at",
         "message_link",
     ]
-    list_filter = [JobChannelFilter, "state"]
+    list_filter = [AddressFilter, "state"]
     list_select_related = ["channel__room"]
     search_fields = ["uid"]
     fields = [
