@@ -11,6 +11,8 @@ from queue import Empty, SimpleQueue
 
 from django.db import connection
 
+from ..monitoring.tracebacks import without_text
+
 logger = logging.getLogger("arqonbus.gates")
 
 #: Seconds without work after which a thread gives its connection to the database back.
@@ -62,8 +64,10 @@ class GateThreads:
             while (job := self._next()) is not None:
                 try:
                     job()
-                except BaseException:
-                    logger.exception("the work of a gate's thread failed", extra={"event": "internal_error"})
+                except BaseException as problem:
+                    # The text of an exception may quote a message.
+                    text = "the work of a gate's thread failed"
+                    logger.error(text, exc_info=without_text(problem), extra={"event": "internal_error"})
         finally:
             with contextlib.suppress(Exception):
                 connection.close()
