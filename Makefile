@@ -19,6 +19,8 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 RUN_READY := $(VENV)/.installed-run
 DEV_READY := $(VENV)/.installed-dev
+# In CI, what failed among the others runs twice more by itself (tests/harness/again.py).
+AGAIN = $(PY) -m tests.harness.again
 PYTEST_MANY = $(PY) -m pytest --numprocesses=$(JOBS) --dist=worksteal
 PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes
 
@@ -87,11 +89,11 @@ test-compile: $(DEV_READY)
 # Without ARGS, the tests of the protocol are left to test-protocol.
 .PHONY: test-embedded
 test-embedded: $(DEV_READY) npm
-	$(PYTEST_MANY) --backend=embedded $(or $(ARGS),--ignore=tests/protocol)
+	$(PYTEST_MANY) --backend=embedded $(or $(ARGS),--ignore=tests/protocol) || { [ $$? -eq 1 ] && $(AGAIN) --backend=embedded; }
 
 .PHONY: test-cluster
 test-cluster: $(DEV_READY) npm
-	$(PYTEST_MANY) --backend=cluster $(ARGS)
+	$(PYTEST_MANY) --backend=cluster $(ARGS) || { [ $$? -eq 1 ] && $(AGAIN) --backend=cluster; }
 
 # Each other Python of the range that this machine has, with the newest Django for it: the pure tests, and a server that starts.
 # The lock files are for the oldest Python, so these environments take the newest versions in the ranges.

@@ -13,11 +13,11 @@ from tests.harness.server import BusServer
 
 
 def lately() -> str:
-    """This second, for questions over all channels that begin with the test.
+    """This very moment, for questions over all channels that begin with the test.
 
-    One question searches 200 channels at most, and the tests before may have made more in a minute.
+    One question searches 200 channels at most, and the test before may have made more in the same second.
     """
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 class CallAs(Protocol):
