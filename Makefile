@@ -19,6 +19,7 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 RUN_READY := $(VENV)/.installed-run
 DEV_READY := $(VENV)/.installed-dev
+COMPILED := bus/_speed/.built
 # In CI, what failed among the others runs twice more by itself (tests/harness/again.py).
 AGAIN = $(PY) -m tests.harness.again
 PYTEST_MANY = $(PY) -m pytest --numprocesses=$(JOBS) --dist=worksteal
@@ -44,7 +45,7 @@ run: migrate ## install, prepare the database, serve (bus on PORT, telemetry on 
 	@exec $(PY) manage.py runbus --host $(HOST) --port $(PORT) --telemetry-port $(TELEMETRY_PORT)
 
 .PHONY: migrate
-migrate: $(RUN_READY) ## update the tables of the database
+migrate: $(RUN_READY) $(COMPILED) ## update the tables of the database
 	@$(PY) manage.py migrate --verbosity 0
 
 .PHONY: admin
@@ -77,22 +78,22 @@ demo: migrate ## serve with a few demo agents that publish in the science room
 test: test-protocol test-embedded test-cluster test-pythons ## run all tests on SQLite + memory layer, then on a real PostgreSQL + Redis
 
 .PHONY: test-protocol
-test-protocol: $(DEV_READY) ## run the pure tests of the protocol, which must cover all of its branches
+test-protocol: $(DEV_READY) $(COMPILED) ## run the pure tests of the protocol, which must cover all of its branches
 	$(PY) -m pytest --backend=embedded tests/protocol --quiet --cov=bus.protocol --cov-branch --cov-fail-under=100
 
 # Each process of the tests reads all of them. One process alone compiles them first.
 .PHONY: test-compile
-test-compile: $(DEV_READY)
+test-compile: $(DEV_READY) $(COMPILED)
 	@mkdir -p var
 	@$(PY) -m pytest --backend=embedded --collect-only --quiet > var/collected.txt || { cat var/collected.txt; exit 1; }
 
 # Without ARGS, the tests of the protocol are left to test-protocol.
 .PHONY: test-embedded
-test-embedded: $(DEV_READY) npm
+test-embedded: $(DEV_READY) $(COMPILED) npm
 	$(PYTEST_MANY) --backend=embedded $(or $(ARGS),--ignore=tests/protocol) || { [ $$? -eq 1 ] && $(AGAIN) --backend=embedded; }
 
 .PHONY: test-cluster
-test-cluster: $(DEV_READY) npm
+test-cluster: $(DEV_READY) $(COMPILED) npm
 	$(PYTEST_MANY) --backend=cluster $(ARGS) || { [ $$? -eq 1 ] && $(AGAIN) --backend=cluster; }
 
 # Each other Python of the range that this machine has, with the newest Django for it: the pure tests, and a server that starts.
@@ -133,7 +134,7 @@ format-npm: $(NPM_READY)
 	node_modules/.bin/prettier --write --log-level warn $(PRETTY)
 
 .PHONY: chaos
-chaos: $(DEV_READY) ## run long fault injection under load: kill -9, outages of Redis and PostgreSQL
+chaos: $(DEV_READY) $(COMPILED) ## run long fault injection under load: kill -9, outages of Redis and PostgreSQL
 	$(PY) -m pytest --backend=cluster -m chaos $(ARGS)
 	$(PY) -m pytest --backend=embedded -m chaos $(ARGS)
 
@@ -152,7 +153,7 @@ $(AUTOBAHN)/bin/wstest:
 	@$(AUTOBAHN)/bin/pip install --quiet autobahntestsuite
 
 .PHONY: bench
-bench: $(DEV_READY) ## measure this bus and its peers side by side; results go to bench/results
+bench: $(DEV_READY) $(COMPILED) ## measure this bus and its peers side by side; results go to bench/results
 	$(PY) -m bench $(ARGS)
 
 .PHONY: docs
@@ -247,7 +248,7 @@ audit: $(DEV_READY) ## look up every locked package among the known vulnerabilit
 
 .PHONY: clean
 clean: ## delete the environment, the caches and the development database
-	rm -rf $(VENV) var node_modules .coverage .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) var node_modules bus/_speed/*.so $(COMPILED) .coverage .ruff_cache .mypy_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment. A stamp file per set of requirements makes the second run quick.
@@ -264,6 +265,11 @@ $(PY):
 $(RUN_READY): requirements.lock | $(PY)
 	@echo "Installing the server's packages …"
 	@$(PIP_INSTALL) --requirement requirements.lock
+	@touch $@
+
+# The C extension of the usual message. Nothing needs it, but CI tests both ways.
+$(COMPILED): $(wildcard bus/_speed/*.c bus/_speed/*.h bus/_speed/*.py) | $(RUN_READY)
+	@$(PY) -m bus._speed.build $(if $(CI),--required)
 	@touch $@
 
 $(DEV_READY): requirements-dev.lock requirements-redis.lock requirements-agents.lock $(RUN_READY) | $(PY)
