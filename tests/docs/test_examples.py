@@ -35,6 +35,7 @@ PAGES = [
     "docs/llm-answers.md",
     "docs/agents.md",
     "docs/decisions.md",
+    "docs/scaling.md",
     "docs/clients.md",
     "clients/python/README.md",
 ]
