@@ -10,9 +10,9 @@ from bench.workloads import Workload, fan_out, idle, many_channels, mixed, one_t
 
 def all_workloads() -> list[Workload]:
     """Return every workload in the table's order."""
-    with_log = ("bus-daphne", "bus-uvicorn", "centrifuge")
-    ours = ("bus-daphne", "bus-uvicorn")
-    fast = ("bus-daphne", "centrifuge", "nats", "floor")
+    ours = ("bus-daphne", "bus-daphne-python", "bus-uvicorn")
+    with_log = (*ours, "centrifuge")
+    fast = ("bus-daphne", "bus-daphne-python", "centrifuge", "nats", "floor")
     return [
         Workload("fanout", "fan-out 1→1,000, 8 in flight", "delivery", fan_out(1000)),
         Workload("fanout-single", "fan-out 1→1,000, 1 in flight: nothing to join", "delivery", fan_out(1000, 1)),

@@ -163,6 +163,17 @@ class BusOnDaphne(Bus):
         ]
 
 
+class BusInPython(BusOnDaphne):
+    """The bus on the plain `daphne` command, without the compiled path."""
+
+    key = "bus-daphne-python"
+    title = "ArqonBus on daphne, Python path"
+
+    def __init__(self, files: Callable[[], BusFiles]) -> None:
+        super().__init__(files)
+        self.more["ARQONBUS_COMPILED"] = "0"
+
+
 class BusOnUvicorn(Bus):
     """The bus on uvicorn."""
 
@@ -543,6 +554,7 @@ def all_contenders(files: Callable[[], BusFiles]) -> list[Contender]:
     """Return every contender, ours first."""
     return [
         BusOnDaphne(files),
+        BusInPython(files),
         BusOnUvicorn(files),
         BusOnPostgres(files),
         Centrifuge(),
