@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from ..protocol.errors import BusError, ErrorCode
 from .effects import Effect
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """A message before and after its commit.
 
     The caller gives ``channel_id``; ``head`` and ``tail``, the frame's bytes around time and seq; ``uid``, ``type`` and
@@ -19,49 +21,30 @@ class Entry:
     the entry. While the entry waits, it counts for that owner. ``effect`` is what the entry does to a streamed message.
     An entry whose effect is a part without an end inserts no message: its ``seq`` and ``frame`` stay empty. ``swallowed`` says
     that a gate wants the message in no log.
+
+    It is a struct, because that is made in half the time of a class with slots. The order of its arguments is fixed.
     """
 
-    __slots__ = (
-        "channel_id", "context", "done", "duplicate", "effect", "epoch", "error", "exclude", "frame", "head", "key", "owner",
-        "queued_at", "request_id", "sender", "seq", "swallowed", "tail", "type", "uid",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        channel_id: int,
-        head: bytes,
-        tail: bytes,
-        uid: str,
-        type: str,
-        sender: str,
-        key: str | None = None,
-        done: Callable[[Entry], None] | None = None,
-        exclude: Any = None,
-        context: Any = None,
-        request_id: str | None = None,
-        owner: str = "",
-        effect: Effect | None = None,
-    ) -> None:
-        self.channel_id = channel_id
-        self.head = head
-        self.tail = tail
-        self.uid = uid
-        self.type = type
-        self.sender = sender
-        self.key = key
-        self.done = done
-        self.exclude = exclude
-        self.context = context
-        self.request_id = request_id
-        self.owner = owner
-        self.effect = effect
-        self.queued_at = 0.0
-        self.seq: int | None = None
-        self.epoch = ""
-        self.frame: bytes = b""
-        self.duplicate = False
-        self.swallowed = False
-        self.error: BusError | None = None
+    channel_id: int
+    head: bytes
+    tail: bytes
+    uid: str
+    type: str
+    sender: str
+    key: str | None = None
+    done: Callable[[Entry], None] | None = None
+    exclude: Any = None
+    context: Any = None
+    request_id: str | None = None
+    owner: str = ""
+    effect: Effect | None = None
+    queued_at: float = 0.0
+    seq: int | None = None
+    epoch: str = ""
+    frame: bytes = b""
+    duplicate: bool = False
+    swallowed: bool = False
+    error: BusError | None = None
 
 
 def size_of(entry: Entry) -> int:

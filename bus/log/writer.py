@@ -122,10 +122,36 @@ class LogWriter:
         self._queue.append(entry)
         self._bytes += size_of(entry)
         if self._flight is None and not self._scheduled:
-            # The batch starts at the end of this turn, so that messages of one read of the socket share a transaction.
-            self._scheduled = True
-            self._idle.clear()
-            self._loop.call_soon(self._start)
+            self._schedule()
+
+    def append_all(self, entries: Sequence[Entry]) -> list[tuple[Entry, BusError]]:
+        """Queue entries of different messages, in their order, with the same answers as :meth:`append` gives one by one.
+
+        Return those that were refused, each with the error that :meth:`append` would have raised.
+        """
+        size = sum(map(size_of, entries))
+        if self._held or len(self._queue) + len(entries) > self._many or self._bytes + size >= self._many_bytes:
+            refused = []
+            for entry in entries:
+                try:
+                    self.append(entry)
+                except BusError as problem:
+                    refused.append((entry, problem))
+            return refused
+        now = self._loop.time()
+        for entry in entries:
+            entry.queued_at = now
+        self._queue.extend(entries)
+        self._bytes += size
+        if self._flight is None and not self._scheduled and entries:
+            self._schedule()
+        return []
+
+    def _schedule(self) -> None:
+        # The batch starts at the end of this turn, so that messages of one read of the socket share a transaction.
+        self._scheduled = True
+        self._idle.clear()
+        self._loop.call_soon(self._start)
 
     def _append_held(self, entry: Entry, *, further: bool) -> None:
         if not further and self._held.refuses(entry):

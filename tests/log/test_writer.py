@@ -163,6 +163,43 @@ async def test_a_queue_that_is_full_is_said_at_once(writing: Writing, entry: Mak
     assert [uid for _, uid in await kept()] == [*(f"arq_{number}" for number in range(50)), "arq_51"]
 
 
+@pytest.mark.parametrize("before", [0, 20, 30, 49])
+async def test_many_at_once_get_the_answers_of_one_after_another(
+    writing: Writing, entry: MakeEntry, before: int
+) -> None:
+    """The queue has 50 places. Half of them are for the owner of the first messages once others wait, too."""
+
+    def made() -> list[Entry]:
+        some = [entry(f"arq_{number}") for number in range(20)]
+        for number, one in enumerate(some):
+            one.owner = "ab"[number % 2]
+        return some
+
+    answers: list[list[str]] = []
+    for many in (False, True):
+        for number in range(before):
+            first = entry(f"arq_before_{number}")
+            first.owner = "a"
+            writing.writer.append(first)
+        refused: list[str] = []
+        if many:
+            refused = [one.uid for one, problem in writing.writer.append_all(made()) if problem.code == "BUSY"]
+        else:
+            for one in made():
+                try:
+                    writing.writer.append(one)
+                except BusError:
+                    refused.append(one.uid)
+        assert len(writing.writer) == before + 20 - len(refused)
+        await asyncio.wait_for(writing.writer.drained(), 20)
+        answers.append(refused)
+    assert answers[0] == answers[1]
+    assert bool(answers[1]) == (before >= 20)
+    uids = [uid for _, uid in await kept()]
+    assert uids[: len(uids) // 2] == uids[len(uids) // 2 :]
+    assert writing.writer.append_all([]) == []
+
+
 async def test_large_messages_that_wait_are_bounded_in_bytes_and_shared_out_over_transactions(
     writing: Writing, entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
