@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
@@ -173,42 +173,57 @@ def line(node: Run, shared_server: BusServer) -> Callable[[], tuple[Node, str]]:
     return make
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        "offline",
+async def test_a_line_that_went_dead_is_found_when_the_browser_tells_of_a_change(
+    context: BrowserContext, shared_server: BusServer, fresh_room: str, line: Callable[[], tuple[Node, str]]
+) -> None:
+    """With a heartbeat of an hour nothing else can find it. Each kind of change has a page and a line of its own."""
+    kinds = (
         "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))",
         "document.dispatchEvent(new Event('visibilitychange'))",
         "document.dispatchEvent(new Event('resume'))",
-    ],
-)
-async def test_a_line_that_went_dead_is_found_when_the_browser_tells_of_a_change(
-    context: BrowserContext, shared_server: BusServer, fresh_room: str, line: Callable[[], tuple[Node, str]], event: str
+    )
+
+    async def happens(page: Page, kind: str) -> None:
+        await page.evaluate(f"() => {{ {kind}; }}")
+
+    async def hears(kind: str, address: str) -> None:
+        await _finds_a_dead_line(context, shared_server, address, line, lambda page: happens(page, kind))
+
+    await asyncio.gather(*(hears(kind, f"{fresh_room}:{number}") for number, kind in enumerate(kinds)))
+
+
+async def test_a_line_that_went_dead_is_found_when_the_browser_has_no_network(
+    context: BrowserContext, shared_server: BusServer, fresh_room: str, line: Callable[[], tuple[Node, str]]
 ) -> None:
-    """With a heartbeat of an hour nothing else can find it."""
+    async def offline(page: Page) -> None:
+        await context.set_offline(True)
+
+    await _finds_a_dead_line(context, shared_server, f"{fresh_room}:x", line, offline)
+
+
+async def _finds_a_dead_line(
+    context: BrowserContext,
+    server: BusServer,
+    address: str,
+    line: Callable[[], tuple[Node, str]],
+    change: Callable[[Page], Awaitable[None]],
+) -> None:
+    """Check that a page keeps a healthy line after ``change``, and finds a dead one by it."""
     run, url = await asyncio.to_thread(line)
-    page = await visit(context, shared_server)
-    await connect(page, shared_server, url, heartbeat=3_600_000)
-    await page.evaluate(LISTEN, [f"{fresh_room}:x"])
+    page = await visit(context, server)
+    await connect(page, server, url, heartbeat=3_600_000)
+    await page.evaluate(LISTEN, [address])
     state, heard = page.locator("#state"), page.locator("#heard li")
-
-    async def change() -> None:
-        if event == "offline":
-            await context.set_offline(True)
-        else:
-            await page.evaluate(f"() => {{ {event}; }}")
-
-    async with arqonbus.connect(shared_server.url) as other:
-        # A healthy line is asked, and stays.
-        await change()
+    async with arqonbus.connect(server.url) as other:
+        await change(page)
         await context.set_offline(False)
-        await other.publish(f"{fresh_room}:x", "one")
+        await other.publish(address, "one")
         await expect(heard).to_have_text(["one"])
         assert await page.evaluate("bus.connections") == 1
         run.tell("hush")
         await asyncio.to_thread(run.expect, "hush")
-        await other.publish(f"{fresh_room}:x", "two")
-        await change()
+        await other.publish(address, "two")
+        await change(page)
         await expect(state).to_have_text("reconnecting")
         run.tell("mend")
         await context.set_offline(False)
