@@ -17,6 +17,7 @@ from .servers.registry import attach_reader, choose_writer
 from .sockets import dispatch
 from .sockets.connection import Connection
 from .sockets.handshake import Refused, authenticate
+from .sockets.lane import lane_of
 from .sockets.origin import origin_of, peer_address
 
 SUBPROTOCOL = "arqonbus.v1"
@@ -125,4 +126,5 @@ async def _open(connection: Connection, reader: Reader | None, refusal: BusError
             connection.flooded(reason)
             attached.cut()
 
-        reader.begin(connection.writer, partial(dispatch.begin, connection), flooded, connection.registered)
+        begun = partial(dispatch.begin, connection)
+        reader.begin(connection.writer, begun, flooded, connection.registered, lane_of(connection))

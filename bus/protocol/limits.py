@@ -7,6 +7,8 @@ import re
 
 import msgspec
 
+from .._speed import core
+
 # A string is one match, so that its brackets do not count. An unfinished string matches up to the end of the text: otherwise
 # each quote in it would start a search up to the end again. The decoder refuses such a text.
 _STRINGS_AND_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
@@ -44,6 +46,12 @@ class TokenBucket:
         """Take ``amount`` tokens, even below zero. The next :meth:`take` waits until the debt is paid."""
         if self.rate > 0:
             self.level -= amount
+
+
+#: The class above, which defines the other one.
+TokenBucketInPython = TokenBucket
+if core is not None:
+    TokenBucket = core.TokenBucket  # type: ignore[misc]
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import codecs
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from .frame import unmasked
 from .frame_limits import FragmentBudget, FrameLimits
@@ -31,6 +31,17 @@ _BEHIND = 1 << 62
 
 #: Handles a message at once. Returns the work that cannot be done without waiting, else None. Never raises.
 OnMessage = Callable[[bytes], Any]
+
+
+class Lane(Protocol):
+    """The compiled path of one connection: it serves usual frames without a call of Python's for each."""
+
+    #: The longest text, in bytes, that it takes.
+    largest: int
+
+    def take(self, data: bytes, position: int, /) -> int:
+        """Serve the whole, usual frames that begin at ``position``. Return where the first frame begins that it left."""
+        ...
 
 
 class Place(NamedTuple):
@@ -58,8 +69,8 @@ class Reader(abc.ABC):
     """
 
     __slots__ = (
-        "_budget", "_first", "_head", "_inside", "_is_registered", "_largest", "_left", "_limits", "_on_flood", "_on_message",
-        "_parse", "_partial", "_pass_through", "_reason", "_stopped", "_usual", "_writer", "busy",
+        "_budget", "_first", "_head", "_inside", "_is_registered", "_lane", "_largest", "_left", "_limits", "_on_flood",
+        "_on_message", "_parse", "_partial", "_pass_through", "_reason", "_stopped", "_usual", "_writer", "busy",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +85,7 @@ class Reader(abc.ABC):
         """``parse`` is the server's parser, which stands at ``place``. ``budget`` bounds what unregistered clients hold."""
         self._on_message: OnMessage | None = None
         self._writer: Writer | None = None
+        self._lane: Lane | None = None
         #: Whether the owner works on an event from the server's queue.
         self.busy = False
         self._parse = parse
@@ -103,13 +115,19 @@ class Reader(abc.ABC):
         on_message: OnMessage,
         on_flood: Callable[[str], None] | None = None,
         is_registered: Callable[[], bool] | None = None,
+        lane: Lane | None = None,
     ) -> None:
         """Call ``on_message`` with each message from now on, until ``writer`` is closed.
+
+        ``lane`` serves the usual messages instead, where the owner has one.
 
         ``on_flood`` is called once, with the reason, when the client exceeds the limits of ``frame_limits``; nothing more is
         read then. ``is_registered`` says whether the client has registered, which raises those limits.
         """
         self._writer, self._on_message, self._on_flood = writer, on_message, on_flood
+        if lane is not None and self._usual == _TEXT:
+            lane.largest = self._largest
+            self._lane = lane
         if is_registered is not None:
             self._is_registered = is_registered
             if self._limits is not None:
@@ -131,7 +149,7 @@ class Reader(abc.ABC):
     def end(self) -> None:
         """The connection has ended: leave the server's objects as they were."""
         self._pass_through = True
-        self._on_message = self._writer = self._on_flood = None
+        self._on_message = self._writer = self._on_flood = self._lane = None
         self._is_registered = _never
         if self._limits is not None:
             self._limits.message_ended()
@@ -170,8 +188,10 @@ class Reader(abc.ABC):
             data, self._partial = self._partial + data, b""
         size = len(data)
         position = self._continue_frame(data) if self._left or self._head else 0
-        usual = self._usual
+        usual, lane = self._usual, self._lane
         while position < size and not self._pass_through:
+            if lane is not None and self._is_direct():
+                position = lane.take(data, position)
             if size - position < 2:
                 break
             first, second = data[position], data[position + 1]
@@ -281,6 +301,11 @@ class Reader(abc.ABC):
         if self._on_flood is not None:
             self._on_flood(reason)
         return _BEHIND
+
+    def _is_direct(self) -> bool:
+        """Whether the owner may get the next message by a call: nothing that came before it waits."""
+        writer = self._writer
+        return not (writer is None or self.busy or self._inside or writer.closed or self._queued())
 
     def _message(self, payload: bytes) -> None:
         on_message, writer = self._on_message, self._writer

@@ -26,7 +26,7 @@ from typing import Any
 
 from ...realtime.frame import MAX_FRAME, masked_frame
 from ...realtime.frame_limits import FragmentBudget
-from ...realtime.reader import LARGEST, LINGER, OnMessage, Place, Reader
+from ...realtime.reader import LARGEST, LINGER, Lane, OnMessage, Place, Reader
 from ...realtime.writer import Send, Writer
 from ..adapter import Allowed, Pings
 from ..selftest import OPEN, difference, sample
@@ -95,10 +95,11 @@ class DaphneReader(Reader):
         on_message: OnMessage,
         on_flood: Callable[[str], None] | None = None,
         is_registered: Callable[[], bool] | None = None,
+        lane: Lane | None = None,
     ) -> None:
         if self._bounded is not None and is_registered is not None:
             self._bounded.is_registered = is_registered
-        super().begin(writer, on_message, on_flood, is_registered)
+        super().begin(writer, on_message, on_flood, is_registered, lane)
 
     def feed(self, data: bytes) -> None:
         """Read bytes from the transport. While Autobahn closes, it gets all of them."""
