@@ -156,6 +156,10 @@ $(AUTOBAHN)/bin/wstest:
 bench: $(DEV_READY) $(COMPILED) ## measure this bus and its peers side by side; results go to bench/results
 	$(PY) -m bench $(ARGS)
 
+.PHONY: bench-cluster
+bench-cluster: $(DEV_READY) $(COMPILED) ## measure a message with 1, 2 and 4 processes on PostgreSQL and Redis; results go to bench/results
+	$(PY) -m bench.cluster $(ARGS)
+
 .PHONY: docs
 docs: $(DEV_READY) ## build the documentation into var/site; a warning is an error
 	$(MKDOCS)

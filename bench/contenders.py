@@ -98,7 +98,13 @@ class Bus(Contender):
         return self.serve(folder, f"sqlite:///{database}", files.token)
 
     def serve(self, folder: Path, database_url: str, token: str) -> Server:
-        """Start the server over a prepared database, whose admin has ``token``."""
+        """Start the server over a prepared database, whose admin has ``token``, and make the ephemeral channel."""
+        server = self.launch(folder, database_url, token)
+        admin_command(server, "create_channel", room="bench-ephemeral", channel="c0", ephemeral=True)
+        return server
+
+    def launch(self, folder: Path, database_url: str, token: str) -> Server:
+        """Start one more process over a prepared database, whose admin has ``token``."""
         port = machine.free_port()
         env = _environment(
             DATABASE_URL=database_url,
@@ -109,7 +115,6 @@ class Bus(Contender):
         )
         server = servers.start(self.argv(port), folder, port, env=env)
         server.extra["token"] = token
-        admin_command(server, "create_channel", room="bench-ephemeral", channel="c0", ephemeral=True)
         return server
 
     def dialect(self, kind: str) -> Dialect | None:
@@ -505,8 +510,13 @@ class Centrifuge(Contender):
 
     def start(self, folder: Path) -> Server:
         """Start the compiled server."""
+        return self.launch(folder)
+
+    def launch(self, folder: Path, redis: Server | None = None) -> Server:
+        """Start one process, which reaches others over ``redis``."""
         port = machine.free_port()
-        return servers.start([str(build.centrifuge()), str(port)], folder, port)
+        more = [f"127.0.0.1:{redis.port}"] if redis is not None else []
+        return servers.start([str(build.centrifuge()), str(port), *more], folder, port)
 
     def dialect(self, kind: str) -> Dialect | None:
         """Return protocol v1. Nothing is durable: the answer to a publish only says that it was broadcast."""

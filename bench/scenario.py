@@ -57,6 +57,8 @@ class Group:
     publish: str = ""
     alt: str = ""
     altevery: int = 0
+    #: The port of the server's process that the group connects to; 0: the scenario's.
+    port: int = 0
 
 
 @dataclass
@@ -78,6 +80,8 @@ class Scenario:
     limit: int = 0
     need: int = 0
     parallel: int = 64
+    #: Whether the generator says on standard error when the measurement begins and ends.
+    announce: int = 0
     extra: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
@@ -96,6 +100,7 @@ class Scenario:
             "limit",
             "need",
             "parallel",
+            "announce",
         ):
             yield f"{key} {getattr(self, key)}"
         d = self.dialect
@@ -104,6 +109,8 @@ class Scenario:
         for group in self.groups:
             yield f"group {group.name}"
             yield f"count {group.count}"
+            if group.port:
+                yield f"port {group.port}"
             yield f"path {group.path}"
             if d.headers:
                 yield f"headers {_escaped(d.headers)}"

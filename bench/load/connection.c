@@ -128,6 +128,8 @@ void on_readable(Conn *c) {
     if (len == READ_SIZE) drop(c, "frame larger than the generator reads");
 }
 
+static int port_of(const Conn *c) { return c->group->port ? c->group->port : settings.port; }
+
 void on_writable(Conn *c) {
     if (c->state == OPENING) {
         int error = 0;
@@ -145,7 +147,7 @@ void on_writable(Conn *c) {
         int n = snprintf(rest, sizeof rest,
                          " HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                          "Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\nSec-WebSocket-Version: 13\r\n",
-                         settings.host, settings.port);
+                         settings.host, port_of(c));
         buffer_add(&request, rest, (size_t)n);
         if (c->group->headers) render(&request, c->group->headers, c, c->channel, NULL);
         buffer_add(&request, "\r\n", 2);
@@ -160,7 +162,7 @@ void on_writable(Conn *c) {
 }
 
 void open_connection(Conn *c) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)settings.port)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port_of(c))};
     inet_pton(AF_INET, settings.host, &address.sin_addr);
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0) die("socket");

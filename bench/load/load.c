@@ -48,6 +48,11 @@ static double cpu(void) { return server_cpu(settings.server_pids, settings.serve
 
 static double rss_kib(void) { return server_rss_kib(settings.server_pids, settings.server_pid_count); }
 
+/* Says on standard error that the measurement begins or ends, where the caller looks at the servers by itself. */
+static void announce(const char *what) {
+    if (settings.announce) fprintf(stderr, "%s\n", what);
+}
+
 /* Warms up, measures, and waits for what is still under way. Returns what `drain` says. */
 static int measure(Report *r) {
     run.running = 1;
@@ -58,8 +63,10 @@ static int measure(Report *r) {
     r->before = run.counters;
     double server = cpu(), own = own_cpu();
     uint64_t start = now();
+    announce("begin");
     if (settings.mode == COLLECT) collect();
     else run_for(settings.limit ? settings.timeout : settings.seconds);
+    announce("end");
     r->wall = (double)(now() - start) / 1e9;
     r->server_cpu = cpu() - server;
     r->own_cpu = own_cpu() - own;

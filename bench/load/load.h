@@ -31,6 +31,7 @@ typedef struct {
 typedef struct {
     char name[32], *path, *headers, *first, *publish, *alt, *ackmark, *pingmark, *pongtext;
     int count, channels, base, subscriber, hold, carry, altevery, ackall;
+    int port; /* of the server's process that the group connects to; 0: the scenario's */
     Hello hello[MAX_HELLOS];
     int hellos;
     size_t hint; /* where the last mark lay in a frame: the next one usually lies there too */
@@ -39,7 +40,7 @@ typedef struct {
 typedef struct {
     char host[64], *errmark;
     Mode mode;
-    int port, complete_ack, tokens, parallel, frame_size, server_pids[MAX_SERVERS], server_pid_count;
+    int port, announce, complete_ack, tokens, parallel, frame_size, server_pids[MAX_SERVERS], server_pid_count;
     double rate, warmup, seconds, timeout, stall;
     uint64_t limit, need;
     Group groups[MAX_GROUPS];

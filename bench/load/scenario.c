@@ -62,7 +62,8 @@ void read_scenario(void) {
         const char *k = line;
 #define IS(name) (!strcmp(k, name))
         if (IS("host")) snprintf(settings.host, sizeof settings.host, "%s", value);
-        else if (IS("port")) settings.port = atoi(value);
+        else if (IS("port") && !g) settings.port = atoi(value);
+        else if (IS("announce")) settings.announce = atoi(value);
         else if (IS("server_pid")) add_server(atoi(value));
         else if (IS("mode")) settings.mode = mode_named(value);
         else if (IS("complete")) settings.complete_ack = !strcmp(value, "ack");
@@ -84,7 +85,8 @@ void read_scenario(void) {
             g->channels = 1;
         } else if (!g) {
             refuse("unknown key %s", k);
-        } else if (IS("count")) g->count = atoi(value);
+        } else if (IS("port")) g->port = atoi(value);
+        else if (IS("count")) g->count = atoi(value);
         else if (IS("path")) g->path = unescape(value);
         else if (IS("headers")) g->headers = unescape(value);
         else if (IS("first")) g->first = unescape(value);

@@ -1,4 +1,4 @@
-// Centrifuge, the library under Centrifugo, with its memory broker: what its own benchmark example sets up.
+// Centrifuge, the library under Centrifugo, with its memory broker: what its own benchmark example sets up, or its Redis broker.
 // Channels whose name begins with "h:" keep history (500 messages), so that an answer to a publish there means
 // "kept in memory" and a subscriber can recover.
 //
@@ -47,6 +47,18 @@ func main() {
 			reply(centrifuge.HistoryReply{}, nil)
 		})
 	})
+	// A second argument is the address of a Redis, which connects several processes.
+	if len(os.Args) > 2 {
+		shard, err := centrifuge.NewRedisShard(node, centrifuge.RedisShardConfig{Address: os.Args[2]})
+		if err != nil {
+			log.Fatal(err)
+		}
+		broker, err := centrifuge.NewRedisBroker(node, centrifuge.RedisBrokerConfig{Shards: []*centrifuge.RedisShard{shard}})
+		if err != nil {
+			log.Fatal(err)
+		}
+		node.SetBroker(broker)
+	}
 	if err := node.Run(); err != nil {
 		log.Fatal(err)
 	}

@@ -1,0 +1,391 @@
+"""`python -m bench.cluster`: what a message costs with 1, 2 and 4 processes. `make bench-cluster` runs it.
+
+All processes share a PostgreSQL and a Redis, and one core. The load generator has another core. So throughput means little
+here, and CPU time for each message is what counts: in the process of the publishers, in those of the members, in the others,
+in Redis and in PostgreSQL. Centrifuge's Redis engine runs on the same Redis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from bench import build, machine
+from bench.clusters import Cluster, bus_cluster, centrifuge_cluster
+from bench.contenders import Bus, BusFiles, BusInPython, BusOnDaphne, BusOnUvicorn
+from bench.runner import progress
+from bench.scenario import Dialect, Group, Hello, Scenario
+from bench.workloads import RunFailedError
+
+RESULTS = Path(__file__).resolve().parent / "results"
+SIZES = (1, 2, 4)
+#: Members of each channel in each process that has some.
+MEMBERS = 10
+#: Seconds of one look at silent processes.
+IDLE = 4.0
+_COMMAND = re.compile(r"^cmdstat_([^:]+):calls=(\d+)", re.MULTILINE)
+
+
+# ---- what is looked at ----
+
+
+@dataclass(frozen=True)
+class Look:
+    """CPU seconds of each part, and the commands that Redis has served."""
+
+    processes: tuple[float, ...]
+    redis: float
+    postgres: float
+    commands: dict[str, int]
+
+    @classmethod
+    def at(cls, cluster: Cluster) -> Look:
+        """Look at a cluster now."""
+        return cls(
+            tuple(_cpu(server.pid) for server in cluster.processes),
+            _cpu(cluster.redis.pid),
+            machine.family_cpu_seconds(cluster.postgres.pid) if cluster.postgres else 0.0,
+            _commands(cluster.redis.port),
+        )
+
+    def since(self, before: Look) -> Look:
+        """What was used since an earlier look. The look itself is one command."""
+        counted = {name: calls - before.commands.get(name, 0) for name, calls in self.commands.items()}
+        counted.pop("info", None)
+        return Look(
+            tuple(now - then for now, then in zip(self.processes, before.processes, strict=True)),
+            self.redis - before.redis,
+            self.postgres - before.postgres,
+            {name: calls for name, calls in counted.items() if calls},
+        )
+
+
+def _cpu(pid: int) -> float:
+    """Return the CPU time of a process with all its threads, in nanoseconds' steps (clock_getcpuclockid(3))."""
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def _commands(port: int) -> dict[str, int]:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"INFO commandstats\r\n")
+        text = connection.recv(1 << 16)
+        length = int(text[1 : text.index(b"\r\n")])
+        while len(text) < length:
+            text += connection.recv(1 << 16)
+    return {name: int(calls) for name, calls in _COMMAND.findall(text.decode())}
+
+
+def watched(plan: Scenario, cluster: Cluster) -> tuple[dict[str, Any], Look]:
+    """Run the load generator. Return its figures, and what was used while it measured. Raises ``RunFailedError``."""
+    _, core = machine.cores()
+    process = subprocess.Popen(
+        [str(build.c_program("load"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, core),
+    )
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    process.stdin.write(replace(plan, announce=1).text())
+    process.stdin.close()
+    looks: list[Look] = []
+    said: list[str] = []
+    for line in process.stderr:
+        if line.strip() in ("begin", "end"):
+            looks.append(Look.at(cluster))
+        else:
+            said.append(line)
+    output = process.stdout.read()
+    if process.wait(60) or len(looks) != 2:
+        raise RunFailedError(f"the load generator: {output[-300:]}{''.join(said)[-300:]}")
+    raw: dict[str, Any] = json.loads(output)
+    if not raw["ok"]:
+        raise RunFailedError(raw["first_error"] or raw["first_close"] or f"{raw['failed']} connections failed")
+    return raw, looks[1].since(looks[0])
+
+
+# ---- the workloads ----
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is published, to how many channels, with how many messages under way."""
+
+    key: str
+    title: str
+    kind: str
+    channels: int = 1
+    tokens: int = 32
+    private: bool = False
+    #: The numbers of processes with members that it is measured with; 0: all of them.
+    spread: tuple[int, ...] = (1, 2, 0)
+
+
+KINDS = (
+    Kind("durable", "durable, one channel", "durable"),
+    Kind("durable-single", "durable, one channel, 1 under way", "durable", tokens=1, spread=(1,)),
+    Kind("durable-wide", "durable, 20 channels, 640 under way", "durable", channels=20, tokens=640, spread=(1, 0)),
+    Kind("private", "private, 20 targets", "durable", channels=20, private=True, spread=(1,)),
+    Kind("ephemeral", "ephemeral, one channel", "ephemeral"),
+    Kind("ephemeral-single", "ephemeral, one channel, 1 under way", "ephemeral", tokens=1, spread=(1,)),
+)
+
+
+def placement(size: int, spread: int) -> list[int]:
+    """Return the processes that have members. The publishers' process has some only where no other is left."""
+    count = spread or size
+    return [(1 + number) % size for number in range(count)] if count <= size else []
+
+
+def run_once(cluster: Cluster, kind: Kind, spread: int, seconds: float) -> dict[str, Any] | None:
+    """Measure one kind of message to members in so many processes; None where the contender or the cluster has no such."""
+    dialect, places = cluster.dialect(kind.kind), placement(len(cluster.processes), spread)
+    if dialect is None or not places or (kind.private and cluster.postgres is None):
+        return None
+    publish = dialect.publish
+    if kind.private:
+        publish = '{"type":"private","id":"%M","to":["s0-0-%g"],"ack":true,"payload":{"d":"%P"}}'
+    groups = [_members(cluster, dialect, kind, number, place) for number, place in enumerate(places)]
+    groups.append(Group("publishers", 20, dialect.pub_path, dialect.pub_hello, publish=publish))
+    first = cluster.processes[0]
+    plan = Scenario(first.port, first.pid, dialect, groups, seconds=seconds, tokens=kind.tokens)
+    plan.complete = "ack" if dialect.acked else "delivery"
+    raw, used = watched(plan, cluster)
+    messages = raw["acked"] if dialect.acked else raw["delivered"] // (MEMBERS * len(places))
+    if not messages:
+        raise RunFailedError("no message was measured")
+    others = [number for number in range(1, len(cluster.processes)) if number not in places]
+    receiving = [number for number in places if number] or [0]
+
+    def cost(numbers: Sequence[int]) -> float | None:
+        return max(used.processes[number] for number in numbers) / messages * 1e6 if numbers else None
+
+    return {
+        "publishing_us": cost([0]),
+        "receiving_us": cost(receiving) if receiving != [0] else None,
+        "other_us": cost(others),
+        "redis_us": used.redis / messages * 1e6,
+        "postgres_us": used.postgres / messages * 1e6 if cluster.postgres else None,
+        "commands": sum(used.commands.values()) / messages,
+        "by_command": {name: calls / messages for name, calls in sorted(used.commands.items())},
+        "rate": messages / raw["wall"],
+        "p50_ms": (raw["ack_ms"] or raw["delivery_ms"] or {}).get("p50"),
+        "p99_ms": (raw["ack_ms"] or raw["delivery_ms"] or {}).get("p99"),
+        "missing": raw["missing"] + raw["lost"],
+        "errors": raw["errors"],
+        "problem": raw["first_error"] or raw["first_close"],
+    }
+
+
+def _members(cluster: Cluster, dialect: Dialect, kind: Kind, number: int, place: int) -> Group:
+    """Return the members in one process. A name exists once in the cluster."""
+    hellos = tuple(
+        Hello(hello.text.replace("s-%i-%g", f"s{number}-%i-%g"), hello.expect) for hello in dialect.sub_hello
+    )
+    if kind.private:
+        hellos = tuple(Hello(hello.text.replace("-%i-%g", "-0-%g"), hello.expect) for hello in hellos)
+    count = kind.channels if kind.private else MEMBERS * kind.channels
+    group = Group(f"members-{number}", count, dialect.sub_path, hellos, channels=kind.channels, subscriber=True)
+    group.port = cluster.processes[place].port
+    return group
+
+
+def idle(cluster: Cluster) -> dict[str, Any]:
+    """Look at silent processes with a few members each."""
+    dialect = cluster.dialect("plain")
+    assert dialect is not None
+    kind = Kind("idle", "", "plain")
+    groups = [_members(cluster, dialect, kind, number, number) for number in range(len(cluster.processes))]
+    first = cluster.processes[0]
+    plan = Scenario(first.port, first.pid, dialect, groups, mode="idle", seconds=IDLE, warmup=1.5)
+    _, used = watched(plan, cluster)
+    return {
+        "process_ms": max(used.processes) / IDLE * 1e3,
+        "redis_ms": used.redis / IDLE * 1e3,
+        "postgres_ms": used.postgres / IDLE * 1e3 if cluster.postgres else None,
+        "commands": sum(used.commands.values()) / IDLE,
+    }
+
+
+# ---- the run ----
+
+
+@dataclass
+class Results:
+    """The rounds of each row, by contender, size, kind and spread."""
+
+    rows: dict[tuple[str, int, str, int], list[dict[str, Any]]] = field(default_factory=dict)
+    silent: dict[tuple[str, int], list[dict[str, Any]]] = field(default_factory=dict)
+
+    @staticmethod
+    def median(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return the median of each figure."""
+        merged = dict(rounds[-1])
+        for key in merged:
+            values = [one[key] for one in rounds if isinstance(one[key], int | float)]
+            if values:
+                merged[key] = statistics.median(values)
+        return merged
+
+
+def measure(starts: dict[str, Callable[[int, Path], Cluster]], chosen: argparse.Namespace) -> Results:
+    """Run all rounds."""
+    results = Results()
+    kinds = [kind for kind in KINDS if not chosen.only or kind.key in chosen.only.split(",")]
+    for turn in range(chosen.rounds):
+        for size in (int(number) for number in chosen.sizes.split(",")):
+            for key, start in starts.items():
+                folder = Path(tempfile.mkdtemp(prefix="arqonbus-cluster-"))
+                try:
+                    cluster = start(size, folder)
+                except build.MissingError as reason:
+                    progress(f"{key}: {reason}")
+                    continue
+                try:
+                    _round(results, cluster, kinds, chosen, turn)
+                finally:
+                    cluster.stop()
+                    shutil.rmtree(folder, ignore_errors=True)
+    return results
+
+
+def _round(results: Results, cluster: Cluster, kinds: list[Kind], chosen: argparse.Namespace, turn: int) -> None:
+    size = len(cluster.processes)
+    for kind in kinds:
+        # With few processes, two placements may be the same.
+        for spread in dict.fromkeys(spread if spread < size else 0 for spread in kind.spread):
+            try:
+                row = run_once(cluster, kind, spread, chosen.seconds)
+            except RunFailedError as problem:
+                progress(f"round {turn + 1}  {cluster.key} × {size}  {kind.key} to {spread or 'all'}: FAILED {problem}")
+                continue
+            if row is not None:
+                results.rows.setdefault((cluster.key, size, kind.key, spread), []).append(row)
+                progress(f"round {turn + 1}  {cluster.key} × {size}  {kind.key} to {spread or 'all'}: {_cells(row)}")
+    if not chosen.only or "idle" in chosen.only.split(","):
+        results.silent.setdefault((cluster.key, size), []).append(idle(cluster))
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _cells(row: dict[str, Any]) -> str:
+    keys = ("publishing_us", "receiving_us", "other_us", "redis_us", "postgres_us", "commands", "rate")
+    trouble = f" {row['missing']} missing, {row['errors']} errors" if row["missing"] or row["errors"] else ""
+    return " | ".join(_figure(row[key]) for key in keys) + trouble
+
+
+HEADING = (
+    "| contender | processes | members in | publishing µs | receiving µs | another µs | Redis µs | PostgreSQL µs"
+    " | Redis commands | messages/s |"
+)
+
+
+def table(results: Results) -> str:
+    """Return the tables as Markdown."""
+    titles = {kind.key: kind.title for kind in KINDS}
+    lines = []
+    for key in titles:
+        found = {place: rounds for place, rounds in results.rows.items() if place[2] == key}
+        if not found:
+            continue
+        lines += [
+            f"**{titles[key]}**",
+            "",
+            HEADING,
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        ]
+        for (contender, size, _, spread), rounds in sorted(found.items()):
+            cells = _cells(Results.median(rounds))
+            lines.append(f"| {contender} | {size} | {spread or 'all'} | {cells} |")
+        lines.append("")
+    if results.silent:
+        lines += [
+            f"**silent, {MEMBERS} connections in each process**",
+            "",
+            "| contender | processes | one process ms/s | Redis ms/s | PostgreSQL ms/s | Redis commands/s |",
+            "|---|--:|--:|--:|--:|--:|",
+        ]
+        for (contender, size), rounds in sorted(results.silent.items()):
+            one = Results.median(rounds)
+            cells = " | ".join(_figure(one[key]) for key in ("process_ms", "redis_ms", "postgres_ms", "commands"))
+            lines.append(f"| {contender} | {size} | {cells} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def as_json(results: Results, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return all rounds."""
+    return {
+        "machine": facts,
+        "rows": [
+            {"contender": contender, "processes": size, "kind": kind, "spread": spread or "all", "rounds": rounds}
+            for (contender, size, kind, spread), rounds in results.rows.items()
+        ],
+        "silent": [
+            {"contender": contender, "processes": size, "rounds": rounds}
+            for (contender, size), rounds in results.silent.items()
+        ],
+    }
+
+
+def _no_files() -> BusFiles:
+    raise build.MissingError("a cluster has a PostgreSQL of its own")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print the tables and write the files."""
+    buses: dict[str, Bus] = {bus.key: bus(_no_files) for bus in (BusOnDaphne, BusInPython, BusOnUvicorn)}
+    parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
+    parser.add_argument(
+        "--contenders", default="bus-daphne,centrifuge-redis", help=f"{', '.join(buses)} or centrifuge-redis"
+    )
+    parser.add_argument("--sizes", default="1,2,4", help="numbers of processes (1,2,4)")
+    parser.add_argument("--only", default="", help=f"{', '.join(kind.key for kind in KINDS)} or idle")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the tables show their medians (3)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (2)")
+    parser.add_argument("--name", default="cluster", help="name of the files (cluster)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the files")
+    chosen = parser.parse_args(argv)
+    starts: dict[str, Callable[[int, Path], Cluster]] = {}
+    for key in chosen.contenders.split(","):
+        if key == "centrifuge-redis":
+            starts[key] = centrifuge_cluster
+        elif key in buses:
+            starts[key] = lambda size, folder, bus=buses[key]: bus_cluster(bus, size, folder)  # type: ignore[misc]
+        else:
+            parser.error(f"{key} is no contender")
+    machine.cores()
+    machine.raise_file_limit()
+    facts = machine.describe()
+    os.sched_setaffinity(0, machine.cores()[1])
+    results = measure(starts, chosen)
+    text = f"{facts['processor']}, {facts['cores']} cores, kernel {facts['kernel']}, Python {facts['python']}\n\n{table(results)}"
+    print(text)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    (chosen.output / f"{chosen.name}.txt").write_text(text)
+    (chosen.output / f"{chosen.name}.json").write_text(json.dumps(as_json(results, facts), indent=1) + "\n")
+    return 0 if results.rows or results.silent else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
