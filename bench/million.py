@@ -145,7 +145,11 @@ class Meter:
     def measure(self, what: str, pid: int, count: float, unit: str) -> Iterator[None]:
         """Measure what happens within it, as milliseconds for each of ``count`` units."""
         before, begun = self.read(pid), time.monotonic()
-        yield
+        try:
+            yield
+        except RuntimeError as problem:
+            print(f"{what}: {str(problem)[:200]}", flush=True)
+            return
         after, ended = self.read(pid), time.monotonic()
         row = {
             "what": what,
@@ -188,7 +192,7 @@ def _command(socket: ClientConnection, command: str, **parameters: object) -> No
         frame = json.loads(socket.recv(timeout=60))
         if frame.get("request_id") == command:
             if frame.get("status") != "success":
-                raise RuntimeError(f"{command} was refused: {frame}")
+                raise RuntimeError(f"refused with {frame['error']['code']}")
             return
 
 
@@ -246,6 +250,7 @@ async def _parts(meter: Meter, rounds: int) -> None:
     from bus.protocol.names import Address
 
     node = Node()
+    await node.runtime.run_writer(node._prepare, [])
     refs = [await node.channels.resolve(Address(ROOM, f"open-{n + 1}"), SYSTEM) for n in range(OPEN)]
     await node.streams.open(refs)
     await node.watch.compare()

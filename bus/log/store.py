@@ -258,12 +258,6 @@ def _lacks(channel_id: int, epoch: str, seq: int, frame: bytes | None) -> bool:
     return legible(kept.encode(), seq) != legible(frame, seq)
 
 
-def moved_since(moment: datetime) -> list[Position]:
-    """Return the positions of the logs that were appended to since ``moment``."""
-    rows = Channel.objects.filter(touched_at__gte=moment).values_list("id", "head", "epoch")
-    return [Position(*row) for row in rows]
-
-
 def read_after(channel_id: int, after: int, limit: int, most_bytes: int | None = None) -> list[LoggedFrame]:
     """Return the first ``limit`` messages with ``seq > after``, oldest first, readable by every JSON parser.
 

@@ -93,7 +93,7 @@ class Channel(models.Model):
 
     epoch = models.CharField(max_length=16, default=new_epoch, editable=False)
     head = models.BigIntegerField(default=0, editable=False)
-    # The heartbeat looks for logs that moved lately with it. It has no index, so that rows stay updatable in place.
+    # When the log moved last. It has no index, so that rows stay updatable in place. Nothing scans it.
     touched_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
