@@ -19,8 +19,10 @@ from django.apps import apps
 from .api.listening import serve
 from .checks.bus import refuse_to_serve
 from .conf import routes
+from .consumers import BusConsumer
 from .monitoring.log_lines import Damper
 from .servers import registry
+from .servers.adapter import PlainConsumer
 from .servers.startup import lifespan
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -38,19 +40,27 @@ def bus_application(http: Application, websocket: Application) -> Application:
     refuse_to_serve()
     apps.get_app_config("bus").sockets = websocket  # type: ignore[attr-defined]
     registry.prepare()
-    by_path = _Sockets(websocket)
+    return _BusApplication(http, _Sockets(websocket))
 
-    async def application(scope: Any, receive: Any, send: Any) -> None:
+
+class _BusApplication:
+    """The ASGI application of :func:`bus_application`."""
+
+    def __init__(self, http: Application, sockets: _Sockets) -> None:
+        self._http = http
+        self._sockets = sockets
+        #: The consumer that a server's adapter may serve without ASGI (``bus.servers.adapter.Plain``).
+        self.plain = sockets.plain
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":
-            await by_path(scope, receive, send)
+            await self._sockets(scope, receive, send)
         elif scope["type"] == "lifespan":
             await lifespan(scope, receive, send)
         else:
             # An event stream measures the bytes that the server holds back for a slow reader.
             scope["arqonbus.send"] = send
-            await serve(http, scope, receive, send)
-
-    return application
+            await serve(self._http, scope, receive, send)
 
 
 class _Sockets:
@@ -64,11 +74,22 @@ class _Sockets:
         # Strangers who try many addresses must not fill the log.
         self._damper = Damper(rate=1.0, burst=20.0)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    def _meant(self, scope: Any) -> list[str]:
+        """The paths that a handshake may mean, the likeliest first."""
         path = routes.local_path(scope)
         if path == "/" and self._telemetry and scope.get("arqonbus.listener") == "telemetry":
             path = self._telemetry
-        for meant in routes.candidates(path):
+        return routes.candidates(path)
+
+    def plain(self, scope: Any) -> PlainConsumer | None:
+        """The consumer behind a handshake's path, if it is one of the bus's with nothing of the project around it."""
+        for meant in self._meant(scope):
+            if (application := routes.found(self._router, meant)) is not None:
+                return application.consumer_class() if _is_plain(application) else None
+        return None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        for meant in self._meant(scope):
             try:
                 await self._router(dict(scope, path=meant, root_path=""), receive, send)
             except ValueError as problem:
@@ -85,6 +106,21 @@ class _Sockets:
             logger.warning("No socket at %s. The sockets are at %s", path, there, extra={"event": "no_such_socket"})
         await receive()
         await send({"type": "websocket.close", "code": 4404})
+
+
+#: The code of what Channels makes of a consumer.
+_AS_ASGI = getattr(BusConsumer.as_asgi(), "__code__", None)
+
+
+def _is_plain(application: Any) -> bool:
+    """Whether an application is a consumer of the bus as Channels made it, and serves its sockets by the bus's own code."""
+    # A decorator that copies the attributes of what it wraps has code of its own.
+    if _AS_ASGI is None or getattr(application, "__code__", None) is not _AS_ASGI or application.consumer_initkwargs:
+        return False
+    consumer = application.consumer_class
+    return issubclass(consumer, BusConsumer) and all(
+        getattr(consumer, name) is getattr(BusConsumer, name) for name in ("__call__", "arrive", "subprotocol")
+    )
 
 
 def _unrouted(problem: ValueError) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl
 
 from channels.consumer import AsyncConsumer
@@ -23,12 +23,63 @@ from .sockets.origin import origin_of, peer_address
 SUBPROTOCOL = "arqonbus.v1"
 
 
-class _Arrival(NamedTuple):
-    """A connection after the check of its handshake, with the reader of its server if the server has one."""
+class Served:
+    """One socket after the check of its handshake: it is opened, handed one event after another, and ended.
 
-    connection: Connection
-    reader: Reader | None
-    refusal: BusError | None
+    The ASGI application below does this under any server. A server's adapter that serves sockets without ASGI does the same
+    (:class:`bus.servers.adapter.PlainConsumer`).
+    """
+
+    __slots__ = ("connection", "reader", "refusal")
+
+    def __init__(self, connection: Connection, reader: Reader | None, refusal: BusError | None) -> None:
+        self.connection = connection
+        #: The reader of the socket's server, if the server has one.
+        self.reader = reader
+        #: Why the handshake is refused.
+        self.refusal = refusal
+
+    async def open(self) -> None:
+        """Open the connection, or close it with the reason of its refusal; then let the reader deliver its messages."""
+        connection, reader = self.connection, self.reader
+        try:
+            if self.refusal is not None:
+                raise Refused.closing(self.refusal)
+            await connection.opened()
+        except Closing as closing:
+            connection.close(closing.close_code, closing.error)
+        if reader is not None:
+            begun = partial(dispatch.begin, connection)
+            reader.begin(connection.writer, begun, self._flooded, connection.registered, lane_of(connection))
+
+    def _flooded(self, reason: str) -> None:
+        self.connection.flooded(reason)
+        if self.reader is not None:
+            self.reader.cut()
+
+    async def handle(self, event: Any) -> None:
+        """Serve one event of the socket to its end: a message, or the rest of one that the reader began to serve."""
+        connection, reader = self.connection, self.reader
+        if reader is not None:
+            reader.busy = True
+        if connection.writer.closed:
+            # Messages that arrive before the client knows of the close are dropped.
+            if reader is not None:
+                reader.discard_input(flood=connection.client.close_code in (BAD_FRAMES, TOO_MANY))
+        elif event["type"] == "arqonbus.frame":
+            await dispatch.finish(connection, event["frame"])
+        elif event["type"] == "websocket.receive":
+            text = event.get("text")
+            await dispatch.serve(connection, text.encode() if text is not None else event.get("bytes") or b"")
+        if reader is not None:
+            reader.busy = False
+
+    async def end(self, code: int) -> None:
+        """Clean up after the end of the socket; ``code`` is the client's close code."""
+        if self.reader is not None:
+            self.reader.end()
+        self.connection.writer.end()
+        await self.connection.closed(code)
 
 
 class BusConsumer(AsyncConsumer):
@@ -46,43 +97,30 @@ class BusConsumer(AsyncConsumer):
         event = await receive()
         if event["type"] != "websocket.connect":
             return
-        protocols = scope.get("subprotocols") or []
-        await send({"type": "websocket.accept", "subprotocol": SUBPROTOCOL if SUBPROTOCOL in protocols else None})
-        connection, reader, refusal = await self._arrive(scope, scope.get("arqonbus.send", send))
-        writer = connection.writer
+        await send({"type": "websocket.accept", "subprotocol": self.subprotocol(scope)})
+        served = await self.arrive(scope, scope.get("arqonbus.send", send))
         code = 1006
         try:
-            await _open(connection, reader, refusal)
+            await served.open()
             # The loop is in this function because that saves one coroutine for each waiting connection.
             while True:
                 event = await receive()
-                kind = event["type"]
-                if kind == "websocket.disconnect":
+                if event["type"] == "websocket.disconnect":
                     code = event.get("code") or 1005
                     return
-                if reader is not None:
-                    reader.busy = True
-                if writer.closed:
-                    # Messages that arrive before the client knows of the close are dropped.
-                    if reader is not None:
-                        reader.discard_input(flood=connection.client.close_code in (BAD_FRAMES, TOO_MANY))
-                elif kind == "arqonbus.frame":
-                    await dispatch.finish(connection, event["frame"])
-                elif kind == "websocket.receive":
-                    text = event.get("text")
-                    await dispatch.serve(connection, text.encode() if text is not None else event.get("bytes") or b"")
+                await served.handle(event)
                 # Free the last frame, so that an idle connection does not keep it in memory.
                 event = None
-                if reader is not None:
-                    reader.busy = False
         finally:
-            if reader is not None:
-                reader.end()
-            writer.end()
-            await connection.closed(code)
+            await served.end(code)
 
-    async def _arrive(self, scope: Any, send: Any) -> _Arrival:
-        """Check the handshake, and make the connection. ``send`` is the server's own, without wrappers."""
+    @staticmethod
+    def subprotocol(scope: Any) -> str | None:
+        """The sub-protocol that the answer to a handshake names."""
+        return SUBPROTOCOL if SUBPROTOCOL in (scope.get("subprotocols") or ()) else None
+
+    async def arrive(self, scope: Any, send: Any) -> Served:
+        """Check an accepted handshake, and make its connection. ``send`` is the server's own, without wrappers."""
         node = current()
         settings = node.runtime.settings
         portable = settings.writer == "portable"
@@ -108,23 +146,4 @@ class BusConsumer(AsyncConsumer):
         writer = choose_writer(send, node.bounds, connection.overflow, portable=portable)
         # Set the writer now, since a connection may be cancelled before it is open.
         connection.writer = connection.client.writer = writer
-        return _Arrival(connection, reader, refusal)
-
-
-async def _open(connection: Connection, reader: Reader | None, refusal: BusError | None) -> None:
-    """Open the connection, or close it with the reason of its refusal; then let the reader deliver its messages."""
-    try:
-        if refusal is not None:
-            raise Refused.closing(refusal)
-        await connection.opened()
-    except Closing as closing:
-        connection.close(closing.close_code, closing.error)
-    if reader is not None:
-        attached = reader
-
-        def flooded(reason: str) -> None:
-            connection.flooded(reason)
-            attached.cut()
-
-        begun = partial(dispatch.begin, connection)
-        reader.begin(connection.writer, begun, flooded, connection.registered, lane_of(connection))
+        return Served(connection, reader, refusal)

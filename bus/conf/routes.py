@@ -48,13 +48,27 @@ def has_route(application: Any, path: str) -> bool | None:
     return None
 
 
+def found(router: Any, path: str) -> Any | None:
+    """The application that a ``URLRouter`` has for ``path``; None without one, and for a router of another kind."""
+    match = _first_match(router, path.lstrip("/")) if type(router) is URLRouter else None
+    return match[0] if match else None
+
+
 def _matches(router: Any, rest: str) -> bool | None:
+    match = _first_match(router, rest)
+    if match is None:
+        return False
+    inner, rest = match
+    return _matches(inner, rest.lstrip("/")) if isinstance(inner, URLRouter) else True
+
+
+def _first_match(router: Any, rest: str) -> tuple[Any, str] | None:
+    """The application of the first route that matches ``rest``, and what is left of ``rest`` for it."""
     for route in router.routes:
         try:
             match = route.pattern.match(rest)
         except Resolver404:
             continue
         if match:
-            inner = route.callback
-            return _matches(inner, match[0].lstrip("/")) if isinstance(inner, URLRouter) else True
-    return False
+            return route.callback, match[0]
+    return None

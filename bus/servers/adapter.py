@@ -7,6 +7,7 @@ expected; the connection then works through ASGI alone. ``handshakes`` bounds HT
 
 from __future__ import annotations
 
+import abc
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -29,6 +30,48 @@ class Pings(NamedTuple):
 
 #: Whether a module may use the server's internals: runs its self-test once. Asked only for a connection of that server.
 Allowed = Callable[[], bool]
+
+
+class ServedSocket(Protocol):
+    """One socket of a consumer of the bus, behind its handshake."""
+
+    async def open(self) -> None:
+        """Begin. Called once."""
+
+    async def handle(self, event: dict[str, Any]) -> None:
+        """Serve one event to its end: ``websocket.receive``, or ``arqonbus.frame`` of the socket's reader."""
+
+    async def end(self, code: int) -> None:
+        """Clean up after the end; ``code`` is the client's close code. Called once."""
+
+
+class PlainConsumer(Protocol):
+    """A consumer whose sockets an adapter may serve without ASGI: nothing of the project is around it."""
+
+    def subprotocol(self, scope: Any) -> str | None:
+        """The sub-protocol that the answer to a handshake names."""
+
+    async def arrive(self, scope: Any, send: DirectSocket) -> ServedSocket:
+        """Check an accepted handshake, and make what serves its socket."""
+
+
+#: Finds the consumer for the ASGI scope of a handshake that may be served without ASGI; None where ASGI has to serve it.
+#: The application of :func:`bus.asgi.bus_application` has it as its attribute ``plain``.
+Plain = Callable[[Any], PlainConsumer | None]
+
+
+class DirectSocket(abc.ABC):
+    """A socket that an adapter serves without ASGI. It stands where ASGI has ``send``, and brings reader and writer."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def attach(self, budget: FragmentBudget | None, pings: Pings | None) -> Reader:
+        """Return the reader of this socket (as ``ReaderModule.attach``)."""
+
+    @abc.abstractmethod
+    def write_by(self, bounds: Bounds, on_overflow: Callable[[], None]) -> Writer:
+        """Make the writer of this socket (as ``WriterModule.create``)."""
 
 
 class ReaderModule(Protocol):

@@ -14,7 +14,7 @@ from ..realtime.frame_limits import FragmentBudget
 from ..realtime.reader import Reader
 from ..realtime.writer import Bounds, Send, Writer
 from . import daphne, uvicorn
-from .adapter import Pings
+from .adapter import DirectSocket, Pings
 from .portable import PortableWriter
 from .selftest import not_used, passed
 
@@ -23,7 +23,11 @@ ADAPTERS = MappingProxyType({adapter.name: adapter for adapter in (daphne.ADAPTE
 
 
 def attach_reader(
-    send: Send, *, portable: bool = False, budget: FragmentBudget | None = None, pings: Pings | None = None
+    send: Send | DirectSocket,
+    *,
+    portable: bool = False,
+    budget: FragmentBudget | None = None,
+    pings: Pings | None = None,
 ) -> Reader | None:
     """A reader between the socket and the server behind ``send`` (the outermost one); None for an unknown server.
 
@@ -31,6 +35,8 @@ def attach_reader(
     until the reader's ``begin``. With ``portable``, and where the direct way does not work, the server reads all frames and the
     reader only counts them. ``budget`` bounds what unregistered clients hold in unfinished messages.
     """
+    if isinstance(send, DirectSocket):
+        return send.attach(budget, pings)
     for adapter in ADAPTERS.values():
         allowed = _allowed(adapter.packages, "received frames", adapter.reader.fault, portable=portable)
         reader = adapter.reader.attach(send, allowed, budget=budget, pings=pings)
@@ -39,11 +45,15 @@ def attach_reader(
     return None
 
 
-def choose_writer(send: Send, bounds: Bounds, on_overflow: Callable[[], None], *, portable: bool = False) -> Writer:
+def choose_writer(
+    send: Send | DirectSocket, bounds: Bounds, on_overflow: Callable[[], None], *, portable: bool = False
+) -> Writer:
     """The best writer for the server behind ``send``, which must be the outermost ASGI ``send`` (middleware wraps it).
 
     ``portable`` asks for the writer that only uses ASGI. When a known server gets that one unasked, the log says why.
     """
+    if isinstance(send, DirectSocket):
+        return send.write_by(bounds, on_overflow)
     if not portable:
         for adapter in ADAPTERS.values():
             allowed = _allowed(adapter.packages, "sent frames", adapter.writer.fault)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..node import current
-from .adapter import Application
+from .adapter import Application, Plain, PlainConsumer
 from .registry import ADAPTERS
 from .startup import start_node
 
@@ -31,14 +31,32 @@ def on_two_ports(application: Application, listening: Listening) -> Application:
         return application
     bus_port = listening.bus[0].getsockname()[1]
 
-    async def marked(scope: Any, receive: Any, send: Any) -> None:
-        server = scope.get("server")
-        if server and server[1] in ports:
-            scope["arqonbus.listener"] = "telemetry"
-            scope["arqonbus.bus_port"] = bus_port
-        await application(scope, receive, send)
+    return _Marked(application, ports, bus_port)
 
-    return marked
+
+class _Marked:
+    """An application that knows the connections of the telemetry port."""
+
+    def __init__(self, application: Application, ports: set[int], bus_port: int) -> None:
+        self._application = application
+        self._ports = ports
+        self._bus_port = bus_port
+
+    def _mark(self, scope: Any) -> None:
+        server = scope.get("server")
+        if server and server[1] in self._ports:
+            scope["arqonbus.listener"] = "telemetry"
+            scope["arqonbus.bus_port"] = self._bus_port
+
+    def plain(self, scope: Any) -> PlainConsumer | None:
+        """The application's own answer (``adapter.Plain``)."""
+        self._mark(scope)
+        plain: Plain | None = getattr(self._application, "plain", None)
+        return plain(scope) if plain is not None else None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self._mark(scope)
+        await self._application(scope, receive, send)
 
 
 def serve(
