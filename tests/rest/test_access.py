@@ -195,7 +195,7 @@ async def test_sockets_and_requests_share_few_database_connections(start_server:
     most = 0
     async with httpx.AsyncClient(base_url=f"{server.http_url}/api/v1/", timeout=60, trust_env=False) as client:
         paths = ["rooms", "channels", "clients?limit=10", "channels/science:explore/messages", "stats"]
-        answers = [asyncio.create_task(client.get(paths[n % len(paths)])) for n in range(200)]
+        answers = [asyncio.create_task(client.get(paths[n % len(paths)])) for n in range(60)]
         while not all(answer.done() for answer in answers):
             most = max(most, await asyncio.to_thread(connections))
             await asyncio.wait(answers, timeout=0.05)
