@@ -13,8 +13,8 @@ from ..protocol.errors import BusError
 from ..protocol.names import Address
 from ..protocol.state import Lifecycle
 from ..realtime.writer import Writer
+from ..services.claims import Order
 from ..services.marks import holder_of
-from ..services.ownership import Order
 
 _NO_ACTIVITY: frozenset[str] = frozenset()
 _NO_CHANNELS: frozenset[int] = frozenset()

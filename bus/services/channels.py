@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count
 
 from .. import signals
 from ..auth.permissions import HISTORY, JOIN, MANAGE, Actor, can, require
@@ -17,7 +16,7 @@ from ..notify import messages as notifications
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.names import INBOX_ROOM, Address, is_name
 from ..protocol.routing import channel_not_found, invalid_name
-from . import asks, audit, rights, totals, work_rules
+from . import asks, audit, connections_sql, rights, totals, work_rules
 
 #: The fields of a channel that can be changed later.
 CHANGEABLE = ("description", "metadata", "type", "ephemeral", "retention_count", "retention_age", "work", "presence")
@@ -208,13 +207,8 @@ def remove(channel: Channel) -> None:
 
 def participants(channel_ids: list[int]) -> dict[int, int]:
     """Return the number of connected clients that are members, by channel id, over all processes."""
-    rows = (
-        Membership.objects.filter(channel_id__in=channel_ids, client__node__isnull=False)
-        .values("channel_id")
-        .annotate(members=Count("id"))
-        .values_list("channel_id", "members")
-    )
-    return dict(rows)
+    counted = connections_sql.statements().participants(channel_ids) if channel_ids else {}
+    return {channel_id: members for channel_id, members in counted.items() if members}
 
 
 def presence_for(actor: Actor, presence: str | None, address: Address, *, private: bool) -> str:

@@ -17,8 +17,9 @@ from django.utils import timezone
 from ..directory.inboxes import forgettable
 from ..models import Channel, Client, Membership
 from .channels import participants
+from .claims import Claim, Raced
 from .held import ChannelHeld, refer_to
-from .ownership import Claim, claim
+from .ownership import claim
 
 
 class Join(msgspec.Struct):
@@ -62,20 +63,32 @@ Operation = Claim | Join | Leave | Release
 
 def apply(operations: Sequence[Operation]) -> list[Any]:
     """Carry out the operations in one transaction. Return the answer of each, or the exception that it met."""
-    if len(operations) > 1:
-        try:
-            return _apply(operations)
-        except (IntegrityError, DataError):
-            # A channel was removed meanwhile, or a value does not fit. Only the operation at fault may fail, so each is tried
-            # alone.
-            return [answer for operation in operations for answer in apply([operation])]
-    problem: Exception | None = None
+    if len(operations) == 1:
+        return [_alone(operations[0])]
+    try:
+        answers = _apply(operations)
+    except (IntegrityError, DataError):
+        # A channel was removed meanwhile, or a value does not fit. Only the operation at fault may fail, so each is tried
+        # alone.
+        return [_alone(operation) for operation in operations]
+    return [
+        _alone(operation) if isinstance(answer, Raced) else answer
+        for operation, answer in zip(operations, answers, strict=True)
+    ]
+
+
+def _alone(operation: Operation) -> Any:
+    """Carry out one operation in a transaction of its own. Return its answer, or the exception that it met."""
+    problem: Exception = IntegrityError("Other processes claim this client id again and again.")
     for _ in range(TRIES):
         try:
-            return _apply(operations)
+            (answer,) = _apply([operation])
         except (IntegrityError, DataError) as met:
-            problem = met  # Two processes created one client_id. This one finds the row on its next try.
-    return [problem]
+            problem = met
+            continue
+        if not isinstance(answer, Raced):
+            return answer
+    return problem
 
 
 def _apply(operations: Sequence[Operation]) -> list[Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from django.db import connection
 
-from ..log import Position, heads
+from ..log import Position
 from ..models import Channel
+from . import connections_sql
 
 
 class ChannelHeld(Exception):
@@ -20,14 +21,8 @@ def refer_to(channel_ids: set[int]) -> tuple[dict[int, Position], set[int]]:
     """
     if not channel_ids:
         return {}, set()
-    if connection.vendor != "postgresql":
-        return heads(channel_ids), set()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id, head, epoch FROM bus_channel WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE SKIP LOCKED",
-            [list(channel_ids)],
-        )
-        free = {row[0]: Position(*row) for row in cursor.fetchall()}
+    free = connections_sql.statements().free(channel_ids)
     missing = channel_ids - free.keys()
-    there = Channel.objects.filter(id__in=missing)
-    return free, set(there.values_list("id", flat=True)) if missing else set()
+    if not missing or connection.vendor != "postgresql":
+        return free, set()
+    return free, set(Channel.objects.filter(id__in=missing).values_list("id", flat=True))

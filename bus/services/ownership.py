@@ -8,13 +8,12 @@ crossed.
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable, Container
-from datetime import datetime, timedelta
+import json
+from collections.abc import Container
+from datetime import datetime
 from typing import Any
 
 import msgspec
-from django.core import signing
 from django.db.models import Count
 from django.utils import timezone
 
@@ -26,67 +25,25 @@ from ..models import Client, Membership, digest, new_epoch
 from ..monitoring import metrics
 from ..notify import dispatch
 from ..notify import messages as notifications
-from ..protocol.errors import ID_IN_USE, SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing, ErrorCode
-from ..protocol.names import is_made_up
-from . import belongings, marks, nodes, streams, totals
+from ..protocol.errors import SLOW, TAKEN_OVER, TOO_MANY, BusError, Closing, ErrorCode
+from . import belongings, connections_sql, marks, nodes, streams
 from .channels import participants
+from .claims import Claim, Claimed, Order, Raced
 from .held import ChannelHeld, refer_to
-
-#: The place of a claim among all claims of its client id: the row's primary key and the claim's number within the row.
-Order = tuple[int, int]
+from .proofs import judge
 
 
-def _always() -> bool:
-    return True
+class _Row(msgspec.Struct):
+    """What the client's row says after a claim, besides the claim itself. A model would cost more than its insert."""
 
-
-class Claim(msgspec.Struct):
-    """A connection claims a client id and its first membership."""
-
-    node_id: str
-    connection_id: str
-    client_id: str
-    generated: bool
-    client_type: str
-    screen_name: str
-    avatar: str
-    personality: dict[str, Any]
-    role: str
-    principal: str
-    resume_token: str | None
-    new_token: str
-    channel_id: int
-    last_activity: datetime
-    #: The epoch of the inbox of a client without a row.
-    new_epoch: str
-    #: What the client says of itself (``protocol.registration.CardFields``).
-    card: dict[str, Any] | None = None
-    #: Connections that the principal may have in all processes together. 0: no limit is checked
-    #: (``bus.node.clients.admission``).
-    most: int = 0
-    #: Whether a connection still waits for the answer. The database's thread asks just before it grants the claim. Its client
-    #: may have connected elsewhere while the claim was delayed. Such a claim must not take the id from that connection.
-    wanted: Callable[[], bool] = _always
-
-
-class Claimed(msgspec.Struct):
-    """The result of a granted claim.
-
-    ``marks`` are the claimant's marks by the address of the log (``marks.kept_by``). ``marked`` says whether an anonymous
-    claimant has any. ``inbox`` is None until the client gets its first private message. ``inbox_epoch`` is the epoch that
-    the inbox has or will have. The claimant may read its inbox above the seq ``inbox_floor``. ``withheld`` says whether
-    older private messages below it belong to a previous owner of the id. ``token`` is the resume token.
-    """
-
-    inbox: Position | None
-    inbox_epoch: str
+    claims: int
+    resume_digest: str
     inbox_floor: int
-    withheld: bool
-    participants: int
-    token: str
-    order: Order
-    marks: dict[str, marks.Place]
+    proven_since: datetime
+    status: dict[str, Any] | None
+    status_until: datetime | None
     marked: bool
+    inbox_epoch: str = ""
 
 
 class _Granted(msgspec.Struct):
@@ -94,7 +51,7 @@ class _Granted(msgspec.Struct):
 
     index: int
     claim: Claim
-    row: Client
+    row: _Row
     token: str
     withheld: bool
     #: Whether the id had another owner before, who may have open streams.
@@ -132,16 +89,10 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
     """As :func:`claim`, with at most one claim for each id."""
     answers: dict[int, Any] = {}
     now = timezone.now()
-    known = {
-        client.client_id: client
-        for client in Client.objects.filter(client_id__in=[claim.client_id for _, claim in claims])
-        .order_by("id")
-        .select_for_update()
-    }
+    known, inboxes = _known([claim for _, claim in claims])
     connected = _connected([claim for _, claim in claims])
     alive = nodes.alive_ids() if known else set()
     free, held = refer_to({claim.channel_id for _, claim in claims})
-    inboxes = positions([claim.client_id for _, claim in claims if not claim.generated])
     owned = _owned([claim for _, claim in claims], known)
     granted: list[_Granted] = []
     for i, claim in claims:
@@ -165,7 +116,7 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
             connected[claim.principal] = connected.get(claim.principal, 0) + 1
         # A connection of this process that claims an id is alive, however old the process's last heartbeat is.
         here = row is not None and (row.node_id == claim.node_id or row.node_id in alive)
-        refusal, proven, by_token = _judge(row, claim, now, connected=here)
+        refusal, proven, by_token = judge(row, claim, now, connected=here)
         if refusal is not None:
             answers[i] = refusal
             continue
@@ -193,6 +144,18 @@ def _claim(claims: list[tuple[int, Claim]]) -> dict[int, Any]:
         for one, claimed in _written(granted, known, inboxes, now):
             answers[one.index] = claimed
     return answers
+
+
+def _known(claims: list[Claim]) -> tuple[dict[str, Client], dict[str, Position]]:
+    """Return the rows of the claimed ids, which it locks, and the inboxes of the claimants, both by client id."""
+    names = [claim.client_id for claim in claims]
+    there, inboxes = connections_sql.statements().look(names, [one.client_id for one in claims if not one.generated])
+    if not there:
+        return {}, inboxes
+    rows = Client.objects.filter(client_id__in=there).order_by("id").select_for_update()
+    known = {client.client_id: client for client in rows}
+    # Messages may have come while the locks were waited for. They are the previous owner's, too.
+    return known, {**inboxes, **positions(list(known))}
 
 
 def _part(granted: list[_Granted], inboxes: dict[str, Position]) -> set[str]:
@@ -230,46 +193,65 @@ def _inbox_epoch(claim: Claim, row: Client | None) -> str:
     return claim.new_epoch if row is None else row.inbox_epoch or new_epoch()
 
 
-def _row(claim: Claim, row: Client | None, now: datetime, *, token: str, floor: int, proven: bool) -> Client:
-    """Return the client's row after the claim."""
-    return Client(
-        client_id=claim.client_id,
-        client_type=claim.client_type,
-        screen_name=claim.screen_name,
-        avatar=claim.avatar,
-        personality=claim.personality,
-        card=claim.card,
-        role=claim.role,
-        principal=claim.principal,
-        generated=claim.generated,
-        node_id=claim.node_id,
-        connection_id=claim.connection_id,
+def _row(claim: Claim, row: Client | None, now: datetime, *, token: str, floor: int, proven: bool) -> _Row:
+    """Return what the client's row says after the claim."""
+    # The status ends with the last connection. A client that only comes back on another one keeps it.
+    keeps = row is not None and proven and row.node_id is not None
+    return _Row(
         claims=(row.claims if row is not None else 0) + 1,
         resume_digest=digest(token),
         inbox_floor=floor,
         proven_since=row.proven_since if row is not None and proven else now,
-        connected_at=now,
-        disconnected_at=None,
-        last_activity=claim.last_activity,
-        # The status ends with the last connection. A client that only comes back on another one keeps it.
-        status=row.status if row is not None and proven and row.node_id is not None else None,
-        status_until=row.status_until if row is not None and proven and row.node_id is not None else None,
+        status=row.status if row is not None and keeps else None,
+        status_until=row.status_until if row is not None and keeps else None,
         marked=row is not None and row.marked and proven and not claim.principal,
     )
 
 
-def _written(
-    granted: list[_Granted], known: dict[str, Client], inboxes: dict[str, Position], now: datetime
-) -> list[tuple[_Granted, Claimed]]:
-    """Write the granted claims, each with its first membership. Dismiss the earlier connections of their ids.
+def _columns(claim: Claim, row: _Row) -> tuple[Any, ...]:
+    """Return a newcomer's values in the order of ``connections_sql.COLUMNS``."""
+    return (
+        claim.client_id,
+        claim.client_type,
+        claim.screen_name,
+        claim.avatar,
+        json.dumps(claim.personality) if claim.personality else "{}",
+        None if claim.card is None else json.dumps(claim.card),
+        claim.role,
+        claim.principal,
+        claim.generated,
+        claim.node_id,
+        claim.connection_id,
+        row.resume_digest,
+        row.inbox_floor,
+        row.inbox_epoch,
+        claim.last_activity,
+    )
 
-    Returns each claim with its result. Earlier connections are dismissed with the commit.
-    """
-    # Another process may have created the same client meanwhile. The insert then fails, and ``connections.apply`` tries
-    # again.
-    new = Client.objects.bulk_create([one.row for one in granted if one.claim.client_id not in known])
+
+def _renew(granted: list[_Granted], now: datetime) -> None:
+    """Write the rows of clients that were known before."""
     Client.objects.bulk_create(
-        [one.row for one in granted if one.claim.client_id in known],
+        [
+            Client(
+                client_id=claim.client_id,
+                client_type=claim.client_type,
+                screen_name=claim.screen_name,
+                avatar=claim.avatar,
+                personality=claim.personality,
+                card=claim.card,
+                role=claim.role,
+                principal=claim.principal,
+                generated=claim.generated,
+                node_id=claim.node_id,
+                connection_id=claim.connection_id,
+                connected_at=now,
+                disconnected_at=None,
+                last_activity=claim.last_activity,
+                **msgspec.structs.asdict(row),
+            )
+            for claim, row in ((one.claim, one.row) for one in granted)
+        ],
         update_conflicts=True,
         unique_fields=["client_id"],
         update_fields=[
@@ -278,23 +260,31 @@ def _written(
             "last_activity", "marked", "card", "status", "status_until",
         ],
     )  # fmt: skip
-    ids = {client.client_id: client.pk for client in [*new, *known.values()]}
-    taken_over = [ids[one.claim.client_id] for one in granted if one.claim.client_id in known]
-    if taken_over:
-        Membership.objects.filter(client_id__in=taken_over).delete()
-    Membership.objects.bulk_create(
-        [
-            Membership(client_id=ids[one.claim.client_id], channel_id=one.claim.channel_id, joined_at=now)
-            for one in granted
-        ],
-        ignore_conflicts=True,
-    )
+
+
+def _written(
+    granted: list[_Granted], known: dict[str, Client], inboxes: dict[str, Position], now: datetime
+) -> list[tuple[_Granted, Claimed | Raced]]:
+    """Write the granted claims, each with its first membership. Dismiss the earlier connections of their ids.
+
+    Returns each claim with its result. It is :class:`Raced` where another process made the client meanwhile. Earlier
+    connections are dismissed with the commit.
+    """
+    sql = connections_sql.statements()
+    ids = {client.client_id: client.pk for client in known.values()}
+    if new := [_columns(one.claim, one.row) for one in granted if one.claim.client_id not in known]:
+        ids.update(sql.insert(new, now))
+    raced = [one for one in granted if one.claim.client_id not in ids]
+    granted = [one for one in granted if one.claim.client_id in ids]
+    if old := [one for one in granted if one.claim.client_id in known]:
+        _renew(old, now)
+        Membership.objects.filter(client_id__in=[ids[one.claim.client_id] for one in old]).delete()
     # The total is part of the claims' transaction, so it is right after a crash too.
-    totals.add({"connections": len(granted)})
+    sql.place([(ids[one.claim.client_id], one.claim.channel_id) for one in granted], now)
     counts = participants(list({one.claim.channel_id for one in granted}))
     holders = {holder for one in granted if (holder := one.holder) is not None}
     kept = marks.kept_by(holders) if holders else {}
-    written = []
+    written: list[tuple[_Granted, Claimed | Raced]] = [(one, Raced()) for one in raced]
     for one in granted:
         name = one.claim.client_id
         order = (ids[name], one.row.claims)
@@ -352,78 +342,3 @@ def too_many(limit: str, text: str) -> Closing:
     """Count the refusal and return the close (4429) of a connection above a limit of connections."""
     metrics.limits.labels(limit).inc()
     return Closing(TOO_MANY, BusError(ErrorCode.LIMIT_REACHED, text, [{"limit": limit}], 5.0))
-
-
-def _judge(row: Client | None, claim: Claim, now: datetime, *, connected: bool) -> tuple[Closing | None, bool, bool]:
-    """Decide whether ``claim`` may have an id. ``row`` is the client's row, or None for an unknown id.
-
-    Returns a refusal or None, whether the claimant proved its identity, and whether its resume token did so.
-    """
-    # An id that the server generated belongs to its connection, even after the connection's rows are gone.
-    made_up = not claim.generated and is_made_up(claim.client_id) and not _is_its_own(claim)
-    if row is None:
-        proven = made_up and _proves_made_up(claim)
-        if made_up and not proven:
-            return _in_use("This client_id was generated for another connection."), False, False
-        return None, proven, proven
-    same_principal = bool(row.principal) and row.principal == claim.principal
-    token_good = (
-        claim.resume_token is not None
-        and bool(row.resume_digest)
-        and hmac.compare_digest(digest(claim.resume_token), row.resume_digest)
-        and (row.disconnected_at is None or row.disconnected_at > now - timedelta(seconds=config().resume_window))
-        and row.principal in ("", claim.principal)
-    )
-    proven = same_principal or token_good
-    if row.principal and not proven:
-        # A principal owns its client ids, connected or not; nobody else may speak under them.
-        return _in_use("This client_id belongs to another client."), False, False
-    if not proven and (made_up or (connected and row.connection_id != claim.connection_id)):
-        return _in_use(), False, False
-    return None, proven, token_good
-
-
-def _in_use(text: str | None = None) -> Closing:
-    return Closing(ID_IN_USE, BusError(ErrorCode.CLIENT_ID_IN_USE, text))
-
-
-def _is_its_own(claim: Claim) -> bool:
-    """Return whether the id is the one that the server generated for this connection."""
-    return claim.client_id.endswith(f"-{claim.connection_id}")
-
-
-# --- clients whose id the server generated ------------------------------------------------------------------------
-
-
-def resume_token(client_id: str, principal: str) -> str:
-    """Return the resume token of a client whose id the server generated.
-
-    The token is a signature, so it needs no row. The client's row may go with the connection.
-    """
-    return _signer().signature(f"{client_id}/{principal}")
-
-
-def first_epoch(client_id: str, everyones: str) -> str:
-    """Return the first epoch of the inbox of a client whose id the server generated.
-
-    ``everyones`` is the epoch of the log of messages to everybody. A restored database gets a new one. The result is the
-    same each time: no row keeps it for a client that leaves before it gets a private message.
-    """
-    return digest(f"{everyones}/{client_id}")[:8]
-
-
-def _proves_made_up(claim: Claim) -> bool:
-    token = claim.resume_token or ""
-    return any(_is_good(f"{claim.client_id}/{principal}", token) for principal in {"", claim.principal})
-
-
-def _is_good(value: str, token: str) -> bool:
-    try:
-        _signer().unsign(f"{value}:{token}")
-    except signing.BadSignature:
-        return False
-    return True
-
-
-def _signer() -> signing.Signer:
-    return signing.Signer(salt="arqonbus.resume")

@@ -10,7 +10,8 @@ from ...protocol.errors import TAKEN_OVER, BusError, Closing, ErrorCode
 from ...protocol.names import is_made_up
 from ...protocol.registration import Registration
 from ...protocol.state import State
-from ...services.ownership import Claim, Claimed, first_epoch, resume_token
+from ...services.claims import Claim, Claimed
+from ...services.proofs import first_epoch, resume_token
 from ..client import Clients, ClientState
 from ..runtime import Runtime
 from .admission import Admission

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...directory.channels import ChannelRef
 from ...services import connections as connection_service
+from ...services.claims import Claim, Claimed
 from ...services.connections import Join, Leave, Operation, Release
-from ...services.ownership import Claim, Claimed
 from ..client import ClientState
 from ..runtime import Runtime
 from ..writes import Writes

@@ -20,7 +20,7 @@ from ...protocol.registration import MARK, Registration
 from ...protocol.routing import resolve
 from ...protocol.state import State
 from ...realtime.hub import Stream
-from ...services.ownership import Claimed
+from ...services.claims import Claimed
 from ..client import ClientState
 from ..delivery.channels import Channels
 from ..delivery.replay import Replays, Start
