@@ -22,6 +22,7 @@ from bus.models import AuditEntry, Channel, Client, Grant, Node, Room, Stream, S
 from bus.protocol.errors import BusError
 from bus.protocol.names import INBOX_ROOM
 from bus.services import channels, ownership, streams
+from bus.services.claims import Claim, Claimed
 from bus.services.held import ChannelHeld
 from tests.harness.waiting import wait_until
 from tests.log.streams import bench, effect_of, frames, kept, message, opening, part, refusal, steer, write
@@ -263,7 +264,7 @@ def claim_as_guest(channel: Channel) -> Any:
     """The answer to somebody who claims the id of the anonymous client `guest` without a proof."""
     Client.objects.get_or_create(client_id="guest", defaults={"resume_digest": "x", "disconnected_at": ago(1)})
     node, _ = Node.objects.get_or_create(id="n1", host="h", pid=1, version="1", defaults={"started_at": ago(86_400)})
-    newcomer = ownership.Claim(
+    newcomer = Claim(
         client_id="guest", client_type="app", screen_name="", avatar="", personality={}, role="anonymous", principal="",
         generated=False, node_id=node.id, connection_id="c2", channel_id=channel.id, last_activity=timezone.now(),
         resume_token=None, new_token="t", new_epoch="e",
@@ -281,7 +282,7 @@ def test_a_claim_without_a_proof_waits_for_no_stream(channel: Channel, private: 
     with in_another_thread(lambda: Stream.objects.select_for_update().get()):
         assert isinstance(claim_as_guest(channel), ChannelHeld)
         assert not Client.objects.filter(node="n1").exists()
-    assert isinstance(claim_as_guest(channel), ownership.Claimed)
+    assert isinstance(claim_as_guest(channel), Claimed)
 
 
 def inbox_of_guest() -> Channel:
@@ -309,7 +310,7 @@ def test_a_caller_without_a_client_id_takes_no_part_in_a_stream_without_an_owner
 def test_who_gets_an_id_without_a_proof_gets_no_stream_with_it(channel: Channel) -> None:
     write(opening(channel.id, owner="guest"), part(channel.id, 1, "a", owner="guest"))
     answer = claim_as_guest(channel)
-    assert isinstance(answer, ownership.Claimed)
+    assert isinstance(answer, Claimed)
     assert [refusal(entry) for entry in write(part(channel.id, 2, "b", owner="guest"))] == ["STREAM_LOST"]
     with pytest.raises(BusError, match="FORBIDDEN"):
         streams.adopt(Actor(client_id="guest"), "arq_a1")
