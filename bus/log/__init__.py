@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from .effects import Effect, Ending, Opening, Part, Snapshot, Steer, StreamState
 from .entry import Entry, id_taken
+from .erasures import forget_erasures
 from .jobs import forget_jobs
 from .keys import remember_swallowed, used_keys
 from .passed import Passed
+from .retention import Retention, beyond, drop, forget_keys, prunable, prune
 from .store import (
     CommitInDoubt,
     Contended,
     Position,
     append_batch,
-    beyond,
-    drop,
     first_seq,
     first_seqs,
-    forget_keys,
     heads,
-    prunable,
-    prune,
     read_after,
     seq_before,
     verify,
@@ -42,6 +39,7 @@ __all__ = [
     "Part",
     "Passed",
     "Position",
+    "Retention",
     "Snapshot",
     "Steer",
     "StreamState",
@@ -50,6 +48,7 @@ __all__ = [
     "drop",
     "first_seq",
     "first_seqs",
+    "forget_erasures",
     "forget_jobs",
     "forget_keys",
     "heads",

@@ -118,7 +118,12 @@ def newest() -> list[tuple[int, int, int]]:
     return list(Erasure.objects.order_by("-id").values_list("id", "channel_id", "seq")[:LOOK])
 
 
-def forget_erasures(limit: int) -> int:
-    """Remove the notes of erasures that every process has seen long ago, at most ``limit``. Return how many were removed."""
-    old = Erasure.objects.filter(at__lt=timezone.now() - NOTED).order_by("id").values_list("id", flat=True)[:limit]
-    return Erasure.objects.filter(id__in=list(old)).delete()[0]
+def forget_erasures(window: float, limit: int) -> int:
+    """Remove the notes of erasures that every process has seen long ago, at most ``limit``. Return how many were removed.
+
+    They stay for ``window`` seconds, and at least for :data:`NOTED`.
+    """
+    since = timezone.now() - max(NOTED, timedelta(seconds=window))
+    # The oldest come first, so a few rows are read where none is old enough.
+    oldest = list(Erasure.objects.order_by("id").values_list("id", "at")[:limit])
+    return Erasure.objects.filter(id__in=[key for key, at in oldest if at < since]).delete()[0]

@@ -7,22 +7,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Min, OuterRef, Q, Subquery
+from django.db.models import Min, OuterRef, Subquery
 from django.utils import timezone
 
-from ..models import Amendment, Channel, Job, Message, PublishKey, Question, Stream, new_epoch, wire_time
+from ..models import Channel, Message, PublishKey, new_epoch, wire_time
 from ..protocol import frames
 from ..protocol.amending import is_erased
 from ..protocol.errors import BusError, ErrorCode
 from ..protocol.kept import legible
 from ..realtime.frame import LoggedFrame
 from .batches import Batches
-from .effects import OPEN, Part
+from .effects import Part
 from .entry import Entry, id_taken
-from .erasures import forget_erasures
 from .hops import keep as keep_hops
 from .job_batch import with_jobs
-from .jobs import KEPT, forget_jobs
 from .keys import SWALLOWED
 from .sql import for_vendor
 from .streamed_row import has_part
@@ -316,96 +314,6 @@ def seq_before(channel_id: int, moment: datetime) -> int:
         else:
             high = row[0] - 1
     return low
-
-
-def prunable(*, default_count: int, default_age: float) -> list[tuple[int, int]]:
-    """Return ``(channel_id, seq)`` of channels with more messages than their retention allows. Messages up to ``seq`` must go.
-
-    ``default_count`` and ``default_age`` (seconds) hold for channels without a retention of their own; 0 means no limit.
-    """
-    now = timezone.now()
-    found: list[tuple[int, int]] = []
-    by_count = Q(retention_count__gt=0, head__gt=F("retention_count"))
-    if default_count:
-        by_count |= Q(retention_count__isnull=True, head__gt=default_count)
-    by_age = Q(retention_age__gt=0) | (Q(retention_age__isnull=True) if default_age else Q(pk__in=()))
-    channels = Channel.objects.filter(by_count | by_age, head__gt=0).order_by()
-    for channel in channels.only("id", "head", "retention_count", "retention_age"):
-        rows = Message.objects.filter(channel_id=channel.id).order_by("seq")
-        oldest = rows.values_list("seq", "created_at").first()
-        if oldest is None:
-            continue
-        count = default_count if channel.retention_count is None else channel.retention_count
-        age = default_age if channel.retention_age is None else channel.retention_age
-        floor = channel.head - count if count else 0
-        since = now - timedelta(seconds=age)
-        if age and oldest[1] < since:
-            floor = max(floor, seq_before(channel.id, since))
-        if oldest[0] <= floor:
-            found.append((channel.id, floor))
-    return _before_the_needed(found)
-
-
-def _before_the_needed(floors: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the floors, lowered so that the messages of open streams, open questions and jobs that somebody may do stay.
-
-    A log has no holes, so what follows stays.
-    """
-    if not floors:
-        return []
-    channel_ids = [channel_id for channel_id, _ in floors]
-    oldest: dict[int, int] = {}
-    for needed in (
-        Stream.objects.filter(state=OPEN),
-        Question.objects.filter(state=Question.State.OPEN),
-        # One query for each state, because each has its index. A list of states would read the jobs that are done, too.
-        *(Job.objects.filter(state=state) for state in KEPT),
-    ):
-        rows = needed.filter(channel_id__in=channel_ids).order_by().values_list("channel_id").annotate(Min("seq"))
-        for channel_id, seq in rows:
-            oldest[channel_id] = min(seq, oldest.get(channel_id, seq))
-    return [(channel_id, min(floor, oldest.get(channel_id, floor + 1) - 1)) for channel_id, floor in floors]
-
-
-def beyond(floors: Sequence[tuple[int, int]]) -> int:
-    """Return how many messages lie at or below the seq of each ``(channel_id, seq)``."""
-    return sum(Message.objects.filter(channel_id=channel_id, seq__lte=floor).count() for channel_id, floor in floors)
-
-
-def drop(channel_id: int, floor: int, limit: int) -> int:
-    """Remove at most ``limit`` messages of a log, oldest first, up to the seq ``floor``. Return how many were removed.
-
-    The rows of ended streams go with their openings.
-    """
-    oldest = first_seq(channel_id)
-    if oldest is None or oldest > floor:
-        return 0
-    last = min(floor, oldest + limit - 1)
-    with transaction.atomic():
-        Stream.objects.filter(channel_id=channel_id, seq__lte=last).exclude(state=OPEN)._raw_delete(using="default")
-        # An amendment comes after its message, so it goes with it.
-        Amendment.objects.filter(channel_id=channel_id, of_seq__lte=last)._raw_delete(using="default")
-        return Message.objects.filter(channel_id=channel_id, seq__lte=last).delete()[0]
-
-
-def forget_keys(window: float, limit: int) -> int:
-    """Remove senders' message ids older than ``window`` seconds, at most ``limit``. Return how many were removed."""
-    old = PublishKey.objects.filter(created_at__lt=timezone.now() - timedelta(seconds=window))
-    return PublishKey.objects.filter(key__in=list(old.values_list("key", flat=True)[:limit])).delete()[0]
-
-
-def prune(*, default_count: int, default_age: float, window: float, limit: int = 5000) -> int:
-    """Remove messages above each channel's retention, oldest first, at most ``limit`` of each channel. Return how many.
-
-    Senders' message ids older than ``window`` seconds go too, and so do jobs that ended before.
-    """
-    floors = prunable(default_count=default_count, default_age=default_age)
-    dropped = sum(drop(channel_id, floor, limit) for channel_id, floor in floors)
-    for forget in (forget_keys, forget_jobs):
-        while forget(window, limit) == limit:
-            pass
-    forget_erasures(limit)
-    return dropped
 
 
 def parse_moment(text: str) -> datetime | None:

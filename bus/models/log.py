@@ -93,12 +93,20 @@ class Channel(models.Model):
 
     epoch = models.CharField(max_length=16, default=new_epoch, editable=False)
     head = models.BigIntegerField(default=0, editable=False)
-    # When the log moved last. It has no index, so that rows stay updatable in place. Nothing scans it.
+    # When the log moved last. It has no index, so that rows stay updatable in place.
     touched_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
         ordering = ["room__name", "name"]
         constraints = [models.UniqueConstraint(fields=["room", "name"], name="bus_channel_room_name")]
+        indexes = [
+            # For the channels that each removal of old messages looks at (``log.retention``).
+            models.Index(
+                fields=["id"],
+                condition=models.Q(retention_count__isnull=False) | models.Q(retention_age__isnull=False),
+                name="bus_channel_own_retention",
+            )
+        ]
 
     def __str__(self) -> str:
         return str(self.address)

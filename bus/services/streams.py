@@ -267,6 +267,8 @@ def end_overdue() -> list[Entry]:
     The settings ``stream_grace``, ``stream_rest_grace`` and ``stream_idle`` say when. The ends are announced. Every process
     may call this at the same time, and a stream ends once. Streams whose rows are locked follow with a later sweep.
     """
+    if not Stream.objects.filter(state=OPEN).exists():
+        return []
     now = timezone.now()
     _note_the_gone(now)
     with transaction.atomic():

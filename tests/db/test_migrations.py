@@ -21,6 +21,7 @@ LANDED = {
     "bus/migrations/0007_streamed_messages.py": "e6b99c2a373831ce",
     "bus/migrations/0008_durable_agents.py": "6a224c6f84b63357",
     "bus/migrations/0009_handlers_decisions_amendments.py": "ec8742e3c764db5c",
+    "bus/migrations/0010_own_retention_indexed.py": "59b7b91975841be1",
 }
 
 

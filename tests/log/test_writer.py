@@ -325,8 +325,8 @@ def test_the_retention_by_age_drops_what_is_older_and_nothing_else(
 ) -> None:
     append_batch([entry(f"arq_{n}") for n in range(30)], window=60)
     Message.objects.filter(seq__lte=12).update(created_at=timezone.now() - timedelta(seconds=90))
-    # The channels, and where nothing is old one look into each: there may be thousands.
-    with django_assert_num_queries(2):
+    # One look into each channel, in one query, where nothing is old: there may be thousands.
+    with django_assert_num_queries(1):
         assert log.prunable(default_count=0, default_age=3600) == []
     assert log.prunable(default_count=0, default_age=60) == [(channel.id, 12)]
     log.drop(channel.id, 12, 100)

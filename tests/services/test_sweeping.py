@@ -12,9 +12,9 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from bus.auth.permissions import Actor
-from bus.models import Channel, Client, Message, Node, Room
+from bus.models import Channel, Client, Counter, Message, Node, Room
 from bus.services import publish, send_private, totals
-from bus.services.sweeping import sweep_channels, sweep_clients, sweep_inboxes
+from bus.services.sweeping import TURN, Walk, sweep_channels, sweep_clients, sweep_inboxes, sweep_rooms, take_turn
 
 pytestmark = pytest.mark.django_db
 
@@ -85,7 +85,7 @@ def test_what_comes_to_life_while_others_are_swept_is_kept_with_its_messages(ano
         Channel.objects.create(room=room, name="*", kind=Channel.Kind.ROOM)
     age()
     assert sweep_inboxes(300) == 1
-    sweep_channels(300)
+    sweep_rooms(300)
     assert set(Room.objects.values_list("name", flat=True)) == {"pm", "room-second"}
     kept = Message.objects.order_by("id").values_list("channel__name", "frame")
     assert [(name, json.loads(frame)["message"]) for name, frame in kept] == [
@@ -101,6 +101,42 @@ def test_a_room_made_by_writing_to_all_of_it_goes_once_its_messages_are_gone() -
     assert sweep_channels(300) == 0, "its messages are kept"
     Message.objects.filter(channel__room__name="x17").delete()
     before = totals.stats().total_messages
-    sweep_channels(300)
+    assert sweep_rooms(300) == 1
     assert list(Room.objects.values_list("name", flat=True)) == ["x18"]
     assert totals.stats().total_messages == before
+
+
+def test_sweeps_go_through_the_table_piece_by_piece() -> None:
+    room = Room.objects.create(name="walked")
+    made = [Channel.objects.create(room=room, name=f"c{n}", auto_created=n != 3) for n in range(7)]
+    wanted = Channel.objects.filter(room=room, auto_created=True)
+    walk, turns = Walk(rows=3), []
+    for _ in range(4):
+        turns.append([channel.name for channel in walk.among(wanted, most=2)])
+        while not walk.done:
+            turns[-1] += [channel.name for channel in walk.among(wanted, most=2)]
+    everything = [channel.name for channel in made if channel.auto_created]
+    # Each turn looks at three rows of the whole table, and the turn behind the last row begins anew.
+    assert [name for turn in turns if turn for name in turn][: len(everything)] == everything
+    assert max(map(len, turns)) == 3
+    assert Walk().among(wanted, most=2) == made[:2]
+
+
+def test_one_process_sweeps_for_all_until_it_stops() -> None:
+    first = take_turn(0, 60.0)
+    assert first
+    assert take_turn(0, 60.0) == 0
+    second = take_turn(first, 60.0)
+    assert second >= first
+    assert take_turn(first - 1, 60.0) == 0
+    Counter.objects.filter(name=TURN).update(value=second - 91_000)
+    assert take_turn(0, 60.0), "nobody swept for one and a half intervals"
+    Counter.objects.filter(name=TURN).update(value=second + 3_600_000)
+    assert take_turn(0, 60.0), "the clock of the process that noted it was wrong"
+
+
+def test_the_figures_of_a_large_bus_are_read_now_and_then() -> None:
+    rows = iter([(1,), (2,), (3,)])
+    sizes = iter([totals.FEW - 1, totals.FEW * 100, 0])
+    reused = totals._Reused(lambda: (next(rows), next(sizes)))
+    assert [reused() for _ in range(4)] == [(1,), (2,), (2,), (2,)]

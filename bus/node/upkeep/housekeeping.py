@@ -5,7 +5,6 @@ So are streamed messages whose owners are gone.
 
 from __future__ import annotations
 
-import functools
 from datetime import UTC, datetime
 
 from ... import log
@@ -44,6 +43,10 @@ class Housekeeping:
         self._departures = departures
         self._tables = tables
         self._next_comparison = self._next_prune = 0.0
+        self._retention = log.Retention()
+        # The time of this process's last turn to prune and to sweep for all, and how far its sweeps came.
+        self._turn = 0
+        self._walks = sweeping.Walk(), sweeping.Walk(), sweeping.Walk()
         # Connection ids for which the rows and this process differed at the last comparison.
         self._differing: set[str] = set()
 
@@ -56,13 +59,28 @@ class Housekeeping:
             await self.compare_presence()
         if now >= self._next_prune:
             self._next_prune = now + (settings.prune_interval or 1e9)
-            await self._prune()
-            while await self._runtime.run_writer(sweeping.sweep_clients) == sweeping.CLIENTS:
-                pass
-            if settings.channel_idle:
-                await self._runtime.run_writer(sweeping.sweep_channels, settings.channel_idle)
-                await self._runtime.run_writer(sweeping.sweep_inboxes, max(settings.channel_idle, 300.0))
+            # One process does this for all.
+            self._turn = await self._runtime.run_writer(sweeping.take_turn, self._turn, settings.prune_interval)
+            if self._turn:
+                await self._prune()
+                await self._sweep()
         return min(INTERVAL, settings.prune_interval or INTERVAL)
+
+    async def _sweep(self) -> None:
+        """Remove the clients, channels, rooms and inboxes that nobody needs. Between two transactions, publishers can write."""
+        idle = self._runtime.settings.channel_idle
+        while await self._runtime.run_writer(sweeping.sweep_clients) == sweeping.CLIENTS:
+            pass
+        if not idle:
+            return
+        for sweep, walk, age in (
+            (sweeping.sweep_channels, self._walks[0], idle),
+            (sweeping.sweep_rooms, self._walks[1], idle),
+            (sweeping.sweep_inboxes, self._walks[2], max(idle, 300.0)),
+        ):
+            await self._runtime.run_writer(sweep, age, walk)
+            while not walk.done:
+                await self._runtime.run_writer(sweep, age, walk)
 
     async def end_overdue(self) -> float:
         """End the streamed messages whose owners are gone for too long. Return the seconds until the next time."""
@@ -101,13 +119,12 @@ class Housekeeping:
     async def _prune(self) -> None:
         """Delete messages beyond the retention, in short transactions with the publishers' in between."""
         settings = self._runtime.settings
-        find = functools.partial(
-            log.prunable, default_count=settings.retention_count, default_age=settings.retention_age
-        )
-        for channel_id, floor in await self._runtime.run(find):
+        due = self._retention.due
+        for channel_id, floor in await self._runtime.run(due, settings.retention_count, settings.retention_age):
             deleted = PRUNE_STEP
             while deleted == PRUNE_STEP:
                 deleted = await self._runtime.run_writer(log.drop, channel_id, floor, PRUNE_STEP)
-        for forget in (log.forget_keys, asks.forget, log.forget_jobs, decision_expiry.forget):
+        self._retention.done()
+        for forget in (log.forget_keys, asks.forget, log.forget_jobs, decision_expiry.forget, log.forget_erasures):
             while await self._runtime.run_writer(forget, settings.idempotency_window, PRUNE_STEP) == PRUNE_STEP:
                 pass
