@@ -35,6 +35,7 @@ CHANNEL_DELETED = "channel_deleted"
 SERVER_STATS = "server_stats"
 AGENT_ACTIVITY = "agent_activity"
 
+_SERVER = encode(SERVER)
 #: Clients of these types are part of the system: their actions are no activity.
 SYSTEM_TYPES = frozenset({"system"})
 
@@ -89,7 +90,7 @@ def event(event_type: str, payload: dict[str, Any]) -> Inbound:
         type="telemetry",
         payload=encode(payload),
         event_type=encode(event_type),
-        source=encode(SERVER),
+        source=_SERVER,
     )
 
 

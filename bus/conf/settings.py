@@ -126,7 +126,12 @@ def in_memory_layer() -> bool:
 
 def default_address() -> Address:
     """The channel of clients that name no room."""
-    return parse_address(config().default_channel) or DEFAULT_ADDRESS
+    return _address(config().default_channel)
+
+
+@lru_cache(maxsize=1)
+def _address(text: str) -> Address:
+    return parse_address(text) or DEFAULT_ADDRESS
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -48,7 +49,7 @@ class _Formatter(logging.Formatter):
 
     def moment(self, record: logging.LogRecord) -> str:
         """Return the record's time: ISO 8601, UTC, milliseconds."""
-        return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
+        return f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
 
     def trace(self, record: logging.LogRecord) -> str:
         """Return the traceback and the stack, if the record has them."""
@@ -56,6 +57,12 @@ class _Formatter(logging.Formatter):
         if record.stack_info:
             parts.append(record.stack_info)
         return "\n".join(parts)
+
+
+@lru_cache(maxsize=4)
+def _second(moment: int) -> str:
+    """Return the text of a second, which the lines of a burst share."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
 
 
 class ConsoleFormatter(_Formatter):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -27,6 +28,18 @@ limits = Counter("arqonbus_limits_reached", "Connections refused or closed by a 
 fragments = Counter("arqonbus_fragments_rendered", "Messages rendered as HTML for live pages", registry=registry)
 fragments_failed = Counter("arqonbus_fragments_failed", "Renderings for live pages that failed", registry=registry)
 commands = Counter("arqonbus_commands", "Successful commands", ["command"], registry=registry)
+
+
+@cache
+def _of_kind(kind: str) -> tuple[Gauge, Counter]:
+    return connections.labels(kind), connections_total.labels(kind)
+
+
+def opened(kind: str) -> None:
+    """Count a connection of a kind of socket."""
+    now, total = _of_kind(kind)
+    now.inc()
+    total.inc()
 
 
 def close_label(code: int) -> str:

@@ -14,14 +14,18 @@ class Batcher(Generic[Item]):
     """Calls ``work`` with all items of a loop turn, and then with those that came meanwhile.
 
     ``work`` returns an answer for each item. An exception among the answers is raised at its item's caller. An item whose
-    caller was cancelled before its turn is left out. One call gets ``most`` items at most.
+    caller was cancelled before its turn is left out. One call gets ``most`` items at most. Before each call ``turns`` more
+    turns of the loop pass, in which it reads its sockets.
     """
 
-    def __init__(self, executor: Executor, work: Callable[[Sequence[Item]], list[Any]], *, most: int = 500) -> None:
+    def __init__(
+        self, executor: Executor, work: Callable[[Sequence[Item]], list[Any]], *, most: int = 500, turns: int = 0
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._executor = executor
         self._work = work
         self._most = most
+        self._turns = turns
         self._waiting: list[tuple[Item, asyncio.Future[Any]]] = []
         self._running = False
 
@@ -31,11 +35,17 @@ class Batcher(Generic[Item]):
         self._waiting.append((item, future))
         if not self._running:
             self._running = True
-            self._loop.call_soon(self._start)
+            self._loop.call_soon(self._wait, self._turns)
         return future
 
     def unheard(self, item: Item, answer: Any) -> None:
         """Take the answer to an item whose caller has given up meanwhile."""
+
+    def _wait(self, turns: int) -> None:
+        if turns:
+            self._loop.call_soon(self._wait, turns - 1)
+        else:
+            self._start()
 
     def _start(self) -> None:
         # A cancelled caller has told its client that the operation failed, so it must not be done any more.
@@ -59,4 +69,4 @@ class Batcher(Generic[Item]):
                 future.exception()
             else:
                 future.set_result(answer)
-        self._start()
+        self._wait(self._turns if self._waiting else 0)

@@ -23,6 +23,7 @@ from ..notify.messages import Notification
 from ..publishing.announce import Announcer
 from ..publishing.growth import Here
 from ..publishing.loop import Publisher
+from ..publishing.plan import limits_of
 from ..realtime.frame_limits import FragmentBudget
 from ..realtime.hub import Hub
 from ..realtime.recent import RecentBudget
@@ -78,6 +79,8 @@ class Node:
         runtime = self.runtime = Runtime()
         settings = runtime.settings
         self.traffic = runtime.traffic
+        #: The limits of each connection.
+        self.limits = limits_of(settings)
         self.bounds = Bounds(bytes=settings.send_buffer, frames=settings.send_frames, deadline=settings.send_deadline)
         self.clients = Clients()
         self.permissions = Permissions()

@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
-from ..version import PROTOCOL
+from ..version import PROTOCOL, VERSION
 from .errors import BusError
 from .inbound import Inbound
+from .limits import Limits
 from .names import SERVER, Address
 
 encode = msgspec.json.encode
@@ -127,6 +128,20 @@ def system(event: str, at: Address | None = None, **payload: Any) -> bytes:
         frame["room"], frame["channel"] = at
     frame["payload"] = {"event": event, **payload}
     return encode(frame)
+
+
+def welcome(client_id: str, limits: Limits) -> bytes:
+    """The first frame of a connection. Only the client id differs between two connections with the same limits."""
+    before, behind = _around_welcome(limits.frame_bytes, limits.depth, limits.targets, limits.frames_per_second)
+    return b"%b%b%b" % (before, quoted(client_id), behind)
+
+
+@lru_cache(maxsize=16)
+def _around_welcome(frame_bytes: int, depth: int, targets: int, frames_per_second: float) -> tuple[bytes, bytes]:
+    limits = {"frame_bytes": frame_bytes, "depth": depth, "targets": targets, "frames_per_second": frames_per_second}
+    whole = system("welcome", client_id="", protocol=PROTOCOL, server_version=VERSION, limits=limits, registered=False)
+    before, mark, behind = whole.partition(b'"client_id":')
+    return before + mark, behind.removeprefix(b'""')
 
 
 def part(address: Address, of: str, n: int, mode: str, data: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 import msgspec
 
@@ -70,6 +71,7 @@ class Limits(msgspec.Struct, frozen=True):
     memberships: int = 100
 
 
+@lru_cache(maxsize=4096)
 def holder_of(address: str) -> str:
     """The text under which a network address is counted: for IPv6 its /64, since one host has all 2^64 addresses of it."""
     if ":" not in address:
@@ -83,6 +85,7 @@ def holder_of(address: str) -> str:
     return address if found.is_loopback else str(ipaddress.IPv6Network((found, 64), strict=False))
 
 
+@lru_cache(maxsize=4096)
 def is_of_this_machine(address: str) -> bool:
     """Whether an address is a loopback address, or empty as for a Unix socket. A proxy may send all clients from there."""
     try:

@@ -23,8 +23,6 @@ from ..protocol.registration import Registration, registration_from
 from ..protocol.session import Session
 from ..protocol.state import State
 from ..protocol.usual import read
-from ..publishing.plan import limits_of
-from ..version import PROTOCOL, VERSION
 from .answers import Answers
 from .handshake import Refused, check_admitted, identify
 
@@ -57,7 +55,7 @@ class Connection(Answers):
         client.client_id = f"client-{client.connection_id}"
         client.drop = self.close
         super().__init__(node, client, origin)
-        self.session = Session(limits_of(node.runtime.settings), time.monotonic(), self.grammar)
+        self.session = Session(node.limits, time.monotonic(), self.grammar)
         self.query = query
         #: Commands that run beside its next frames.
         self.beside = 0
@@ -72,10 +70,10 @@ class Connection(Answers):
         node.admission.enter(client)
         client.step(State.CONNECTED)
         self._identified()
-        metrics.connections.labels(client.kind).inc()
-        metrics.connections_total.labels(client.kind).inc()
+        metrics.opened(client.kind)
         self.welcome()
-        logger.debug("%s connected", self.label, extra={**self.full_fields("connected"), "socket": client.kind})
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s connected", self.label, extra={**self.full_fields("connected"), "socket": client.kind})
         if client.actor.anonymous and not self.anonymous_allowed() and not node.runtime.settings.registration_deadline:
             raise Closing(UNIDENTIFIED, BusError(ErrorCode.UNAUTHENTICATED))
         try:
@@ -92,22 +90,7 @@ class Connection(Answers):
 
     def welcome(self) -> None:
         """Send the first frame."""
-        limits = self.session.limits
-        self.send(
-            frames.system(
-                "welcome",
-                client_id=self.client.client_id,
-                protocol=PROTOCOL,
-                server_version=VERSION,
-                limits={
-                    "frame_bytes": limits.frame_bytes,
-                    "depth": limits.depth,
-                    "targets": limits.targets,
-                    "frames_per_second": limits.frames_per_second,
-                },
-                registered=False,
-            )
-        )
+        self.send(frames.welcome(self.client.client_id, self.session.limits))
 
     # --- registration -----------------------------------------------------------------------------------------------
 
@@ -149,12 +132,13 @@ class Connection(Answers):
         """Make an admitted connection a client, and answer ``registered``. Raises as :meth:`register`."""
         client = self.client
         await self.node.registrations.register(client, wanted, client.actor)
-        logger.info(
-            "%s registered in %s",
-            self.label,
-            client.initial,
-            extra={**self.full_fields("registered"), "client_type": client.client_type},
-        )
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "%s registered in %s",
+                self.label,
+                client.initial,
+                extra={**self.full_fields("registered"), "client_type": client.client_type},
+            )
 
     def _identified(self) -> None:
         """Watch the identity's permissions, and let its connections share one rate limit."""

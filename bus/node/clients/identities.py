@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 
 from ...models import new_epoch
@@ -36,9 +35,6 @@ class Identities:
         ``Closing`` as the claim does.
         """
         waiting = True
-        # Let the loop read the socket first: a frame that waited for long may be of a client that has closed it since.
-        for _ in range(2):
-            await asyncio.sleep(0)
         if is_made_up(client_id):
             token, epoch = resume_token(client_id, client.actor.principal), first_epoch(client_id, everyones_epoch)
         else:

@@ -20,7 +20,7 @@ from ...notify.broker import Broker
 from ...notify.messages import ClientUpdated, PresenceNotice
 from ...protocol import frames
 from ...protocol.names import Address
-from ...realtime.hub import Hub
+from ...realtime.hub import Hub, Stream
 from ...services.nodes import Left
 from ...services.statuses import notice_frame
 from ..client import ClientState
@@ -110,20 +110,14 @@ class Notices:
         stream = self._hub.stream(channel_id)
         if stream is None:
             return
-        clients = [
-            (member, ref)
-            for member in stream.members
-            if isinstance(member, ClientState) and (ref := member.receives_as(channel_id)) is not None
-        ]
-        open_to_all = not table().hides_presence and not any(
-            client.actor.scopes is not None or ref.private for client, ref in clients
-        )
-        if open_to_all:
+        if not table().hides_presence and _open_to_all(stream, channel_id):
             self._hub.broadcast(stream, frame, exclude)
             return
-        for client, ref in clients:
-            if client is not exclude and self._permissions.may(client, PRESENCE, ref):
-                self._hub.send(client, frame)
+        for client in list(stream.members):
+            if isinstance(client, ClientState) and client is not exclude:
+                ref = client.receives_as(channel_id)
+                if ref is not None and self._permissions.may(client, PRESENCE, ref):
+                    self._hub.send(client, frame)
 
     def _send(self, channel_id: int, frame: bytes, exclude: ClientState | None = None) -> None:
         self.deliver(channel_id, frame, exclude)
@@ -198,3 +192,13 @@ class Notices:
             **updated,
         )
         self._send(channel_id, frame)
+
+
+def _open_to_all(stream: Stream, channel_id: int) -> bool:
+    """Return whether no member here could lack the right to presence, without a rule against it."""
+    for member in stream.members:
+        if isinstance(member, ClientState):
+            ref = member.receives_as(channel_id)
+            if ref is not None and (ref.private or member.actor.scopes is not None):
+                return False
+    return True

@@ -15,7 +15,8 @@ class PresenceTables(Writes[Operation]):
     """Gathers the writes of a loop turn into one transaction."""
 
     def __init__(self, runtime: Runtime) -> None:
-        super().__init__(runtime, connection_service.apply)
+        # The loop reads the sockets first: a frame that waited for long may be of a client that has closed its own since.
+        super().__init__(runtime, connection_service.apply, turns=2)
 
     async def claim(self, claim: Claim) -> Claimed | None:
         """Claim a client id. Return None when the initial channel is gone. Raises as :meth:`write`, and what a claim raises."""

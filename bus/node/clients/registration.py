@@ -15,7 +15,7 @@ from ...conf.settings import default_address
 from ...directory.channels import ChannelRef, inbox_ref
 from ...protocol import frames
 from ...protocol.errors import NOT_ALLOWED, SLOW, TOO_MANY, BusError, Closing, ErrorCode
-from ...protocol.names import EVERYONE, WHOLE, Address, inbox
+from ...protocol.names import EVERYONE, WHOLE, Address, inbox, whole_room
 from ...protocol.registration import MARK, Registration
 from ...protocol.routing import resolve
 from ...protocol.state import State
@@ -103,6 +103,9 @@ class Registrations:
 
     async def _initial_streams(self, client: ClientState, initial: Address) -> tuple[ChannelRef, Received]:
         """Return the initial channel, and the streams of it, of its room and of everybody."""
+        ready = self._ready(client, initial)
+        if ready is not None:
+            return ready
         for _ in range(TRIES):
             ref = await self._channels.resolve(initial, client.actor)
             await self._rights.check_join(client, ref)
@@ -113,6 +116,16 @@ class Registrations:
             except Vanished:
                 continue
         raise unavailable()
+
+    def _ready(self, client: ClientState, initial: Address) -> tuple[ChannelRef, Received] | None:
+        """Return what :meth:`_initial_streams` does, if all of it is known here and the client may join."""
+        known = self._channels.known
+        ref, room_log, everyone = known(initial), known(whole_room(initial.room)), known(EVERYONE)
+        if ref is None or room_log is None or everyone is None or ref.private or not self._rights.may_join(client, ref):
+            return None
+        refs = (ref, room_log, everyone)
+        streams = self._streams.ready(refs)
+        return (ref, dict(zip(streams, refs, strict=True))) if len(streams) == len(refs) else None
 
     async def _enter(
         self,
@@ -130,13 +143,19 @@ class Registrations:
             raise Closing(NOT_ALLOWED, BusError(ErrorCode.REVOKED))
         self._memberships.add(client, ref)
         self._rights.recheck_if_changed(client, ref)
-        received |= await self._own_inbox(client, claimed, made=at_marks)
-        begun = await self._begin_at_marks(client, received, positions) if at_marks else {}
-        positions = {**positions, **begun}
-        rejoined, more = await self._resumptions.rejoin(client, positions)
-        entered = [Entered(ref, claimed.participants), *rejoined]
-        received |= more
-        starts = await self._resumptions.starts(client, received, positions)
+        entered = [Entered(ref, claimed.participants)]
+        begun: Positions = {}
+        starts: dict[Stream, Start] = {}
+        if claimed.inbox is not None or at_marks:
+            received |= await self._own_inbox(client, claimed, made=at_marks)
+        if at_marks:
+            begun = await self._begin_at_marks(client, received, positions)
+            positions = {**positions, **begun}
+        if positions:
+            rejoined, more = await self._resumptions.rejoin(client, positions)
+            entered += rejoined
+            received |= more
+            starts = await self._resumptions.starts(client, received, positions)
         client.step(State.REGISTERED)
         listening = _still_allowed(client, received, [channel.ref for channel in entered])
         # Nothing waits from here to the catching up: the heads in the answer are those at which the memberships begin.
@@ -169,8 +188,9 @@ class Registrations:
         client.writer.flush()
         for channel in entered:
             self._notices.joined(client, channel.ref, channel.participants)
-        late = {stream: starts[stream].position for stream in listening if stream in starts}
-        self._replays.catch_up(client, late)
+        if starts:
+            late = {stream: starts[stream].position for stream in listening if stream in starts}
+            self._replays.catch_up(client, late)
 
     async def _own_inbox(self, client: ClientState, claimed: Claimed, *, made: bool) -> Received:
         """Return the stream of the client's inbox, if it has received any message yet, or has to be ``made``."""

@@ -120,6 +120,12 @@ class Streams:
                     self._forget(ref.address)
             raise
 
+    def ready(self, refs: Sequence[ChannelRef]) -> list[Stream]:
+        """Return those of the streams that :meth:`open` would return without waiting."""
+        self._idle.difference_update(ref.id for ref in refs)
+        opened = (self.hub.stream(ref.id) for ref in refs if ref.id not in self._opening)
+        return [stream for stream in opened if stream is not None]
+
     async def _open(self, refs: Sequence[ChannelRef]) -> list[Stream]:
         waits = []
         streams = []
