@@ -114,6 +114,8 @@ class Node:
         self.streams.on_erased = self.renderings.forget
         #: Whether the path of each message is logged.
         self.traces = logger.isEnabledFor(logging.DEBUG)
+        #: What the compiled paths of its connections share (``bus.sockets.lane``).
+        self.road: object = None
         #: Bounds the log lines about refused frames and commands, so that a flood of them is no flood of lines.
         self.refusals = Damper(rate=10.0, burst=100.0)
         #: Bounds the bytes of unfinished messages of all unregistered connections.

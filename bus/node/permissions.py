@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..auth.permissions import can, require, table
+from ..auth.permissions import RuleTable, can, require, table
 from ..directory.channels import ChannelRef
 from ..protocol.errors import BusError, ErrorCode
 from .client import ClientState
@@ -16,6 +16,11 @@ class Permissions:
 
     def __init__(self) -> None:
         self._rules = table()
+
+    @property
+    def rules(self) -> RuleTable:
+        """The table whose answers are remembered."""
+        return self._rules
 
     def may(self, client: ClientState, action: str, ref: ChannelRef) -> bool:
         """Return :func:`bus.auth.permissions.can`, from the connection's memory if its answer is there."""

@@ -35,7 +35,7 @@ _REGISTERING = {"client_id", "client_type", "room", "screen_name"}
 class Connection(Answers):
     """One socket. :meth:`opened` and :meth:`closed` are called by its consumer; :meth:`close` ends it from this side."""
 
-    __slots__ = ("beside", "query", "session")
+    __slots__ = ("beside", "lane", "query", "session")
 
     #: Reads a frame of this socket.
     grammar: Callable[[bytes], Inbound] = staticmethod(read)
@@ -59,6 +59,8 @@ class Connection(Answers):
         self.query = query
         #: Commands that run beside its next frames.
         self.beside = 0
+        #: The compiled path of its usual messages (``bus.sockets.lane``).
+        self.lane: Any = None
 
     # --- the beginning ----------------------------------------------------------------------------------------------
 
@@ -211,6 +213,7 @@ class Connection(Answers):
             await self.node.departures.closed(client, client.close_code or code)
         # Without these cycles the connection is freed at once, without the garbage collector.
         client.drop = self.writer.on_overflow = _nothing
+        self.lane = None
 
 
 def _nothing(*_: Any) -> None:

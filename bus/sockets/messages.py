@@ -13,7 +13,7 @@ from ..protocol.names import inbox
 from ..protocol.routing import Route
 from ..publishing.announce import Answer
 from ..publishing.plan import INBOXES, Plan, route
-from . import activity, amendments, appends, questions
+from . import activity, amendments, appends, lane, questions
 from .connection import Connection
 
 
@@ -72,6 +72,8 @@ def _publish_to(connection: Connection, inbound: Inbound, ref: ChannelRef) -> No
         node.questions.expect(inbound.ask.timeout)
     if inbound.type not in client.noted:
         activity.announce(node, client, inbound.type, ref.address)
+    if connection.lane is not None:
+        lane.teach(connection, inbound, ref)
 
 
 async def _publish_private(connection: Connection, inbound: Inbound, targets: Sequence[str]) -> None:
