@@ -1,11 +1,12 @@
 """The log: published messages in one order per channel, for as long as the retention says.
 
-``store`` appends, reads and prunes in the caller's thread and connection. ``writer`` gathers the appends of a process
-into one short transaction after another. The SQL of each database is in a module of its own.
+``append`` appends, and ``store`` reads and prunes, in the caller's thread and connection. ``writer`` gathers the appends
+of a process into one short transaction after another. The SQL of each database is in a module of its own.
 """
 
 from __future__ import annotations
 
+from .append import CommitInDoubt, Contended, append_batch, verify
 from .effects import Effect, Ending, Opening, Part, Snapshot, Steer, StreamState
 from .entry import Entry, id_taken
 from .erasures import forget_erasures
@@ -14,16 +15,12 @@ from .keys import remember_swallowed, used_keys
 from .passed import Passed
 from .retention import Retention, beyond, drop, forget_keys, prunable, prune
 from .store import (
-    CommitInDoubt,
-    Contended,
     Position,
-    append_batch,
     first_seq,
     first_seqs,
     heads,
     read_after,
     seq_before,
-    verify,
     went_back,
 )
 from .writer import LogWriter

@@ -11,9 +11,9 @@ from django.db import Error as DatabaseError
 from ..db import faults as database
 from ..monitoring.failures import reported
 from ..protocol.errors import BusError, ErrorCode
+from .append import CommitInDoubt, Contended, append_batch, verify
 from .entry import Entry, is_passed
 from .flight import Abandoned, Flight
-from .store import CommitInDoubt, Contended, append_batch, verify
 
 logger = logging.getLogger("arqonbus.log")
 

@@ -31,6 +31,11 @@ def publish_with(hops: int) -> None:
     _hops.set(hops)
 
 
+def counted() -> bool:
+    """Return whether the messages that are published now have hops."""
+    return _hops.get() > 0
+
+
 def check() -> None:
     """Raise ``BusError`` LOOP_DETECTED if a message that is published now has too many hops."""
     if _hops.get() > MOST:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from itertools import chain
 
 from django.db import connection
 from django.utils import timezone
@@ -36,10 +37,10 @@ def remember_swallowed(entries: Sequence[Entry], window: float) -> bool:
     now = timezone.now()
     sql = for_vendor(connection.vendor)
     moment, since = (connection.ops.adapt_datetimefield_value(time) for time in (now, now - timedelta(seconds=window)))
-    with connection.cursor() as wrapper, connection.wrap_database_errors:
-        if sql.find_keys(wrapper.cursor, list(wanted), since):
+    with connection.wrap_database_errors:
+        cursor = sql.cursor(connection)
+        if sql.find_keys(cursor, list(wanted), since):
             return False
-        sql.insert_keys(
-            wrapper.cursor, [(key, channel_id, SWALLOWED, moment) for key, channel_id in sorted(wanted.items())]
-        )
+        rows = [(key, channel_id, SWALLOWED, moment) for key, channel_id in sorted(wanted.items())]
+        sql.insert_keys(cursor, list(chain.from_iterable(rows)))
     return True

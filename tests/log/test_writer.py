@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
 from datetime import timedelta
 
 import pytest
@@ -13,8 +14,8 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from bus import log
-from bus.log import Entry, append_batch
-from bus.models import Channel, Message, Room
+from bus.log import Entry, append, append_batch
+from bus.models import Channel, Job, Message, PublishKey, Room
 from bus.protocol.errors import BusError
 from bus.services.channels import remove
 from tests.log.writing import Writing, write
@@ -129,6 +130,61 @@ async def test_a_key_of_another_channel_is_refused_in_a_batch_and_after_it(
         assert refused.error is not None
         assert (refused.error.code, refused.seq, refused.duplicate) == ("VALIDATION_ERROR", None, False)
     assert await kept() == [(1, "arq_1")]
+
+
+def test_the_short_way_of_sqlite_writes_what_the_general_one_writes(
+    channel: Channel, entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch goes in twice: as usual, and while somebody watches Django's statements."""
+    ways: list[str] = []
+
+    def noted(name: str, way: str) -> None:
+        real = getattr(append, name) if way == "general" else getattr(append.plain, name)
+        at = append if way == "general" else append.plain
+        monkeypatch.setattr(at, name, lambda *args: ways.append(way) or real(*args))
+
+    noted("append", "short")
+    noted("_append", "general")
+    batches: dict[str, list[tuple[str, str | None]]] = {
+        "short": [("a", "1"), ("b", "2"), ("c", None)],
+        "repeated": [("d", "1")],
+        "repeated here": [("e", "3"), ("f", "3")],
+        "many": [(f"n{number}", str(100 + number)) for number in range(70)],
+        "gone": [("g", "4"), ("gone", None), ("h", "5")],
+        "work": [("i", None), ("work", "6")],
+    }
+
+    def written(*, watched: bool) -> list[object]:
+        place, work = (
+            Channel.objects.create(room=channel.room, name=f"{name}-{watched}").pk for name in ("place", "work")
+        )
+        Channel.objects.filter(pk=work).update(work={"lease": 30})
+        found: list[object] = []
+        for batch in batches.values():
+            made = [
+                entry(
+                    uid,
+                    key=message_id and f"{watched}/{message_id}",
+                    channel_id={"gone": 10**6, "work": work}.get(uid, place),
+                )
+                for uid, message_id in batch
+            ]
+            watch = connection.execute_wrapper(lambda execute, *args: execute(*args)) if watched else nullcontext()
+            with watch:
+                append_batch(made, window=60)
+            found += [(e.seq, e.duplicate, e.error and e.error.code, bool(e.frame), bool(e.epoch)) for e in made]
+            found.append(Channel.objects.get(pk=place).head)
+        for channel_id in (place, work):
+            rows = Message.objects.filter(channel_id=channel_id).order_by("seq")
+            found += [(row.seq, row.uid, row.type, row.sender, row.as_dict()["seq"]) for row in rows]
+            found += PublishKey.objects.filter(channel_id=channel_id).order_by("seq").values_list("seq", flat=True)
+        found.append(Job.objects.filter(channel_id=work).count())
+        return found
+
+    assert written(watched=False) == written(watched=True)
+    if connection.vendor == "sqlite":
+        assert ways[: -len(batches)] == ["short", *["short", "general"] * 2, "short", *["short", "general"] * 2]
+    assert ways[-len(batches) :] == ["general"] * len(batches)
 
 
 async def test_a_repeated_key_is_one_message_in_a_batch_and_after_it(writing: Writing, entry: MakeEntry) -> None:
