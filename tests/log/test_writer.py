@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import nullcontext
 from datetime import timedelta
+from types import ModuleType
 
 import pytest
 from django.db import connection, transaction
@@ -14,7 +15,7 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from bus import log
-from bus.log import Entry, append, append_batch
+from bus.log import Entry, append, append_batch, plain
 from bus.models import Channel, Job, Message, PublishKey, Room
 from bus.protocol.errors import BusError
 from bus.services.channels import remove
@@ -138,13 +139,17 @@ def test_the_short_way_of_sqlite_writes_what_the_general_one_writes(
     """Each batch goes in twice: as usual, and while somebody watches Django's statements."""
     ways: list[str] = []
 
-    def noted(name: str, way: str) -> None:
-        real = getattr(append, name) if way == "general" else getattr(append.plain, name)
-        at = append if way == "general" else append.plain
-        monkeypatch.setattr(at, name, lambda *args: ways.append(way) or real(*args))
+    def note(module: ModuleType, name: str, way: str) -> None:
+        real = getattr(module, name)
 
-    noted("append", "short")
-    noted("_append", "general")
+        def noted(*args: object) -> object:
+            ways.append(way)
+            return real(*args)
+
+        monkeypatch.setattr(module, name, noted)
+
+    note(plain, "append", "short")
+    note(append, "_append", "general")
     batches: dict[str, list[tuple[str, str | None]]] = {
         "short": [("a", "1"), ("b", "2"), ("c", None)],
         "repeated": [("d", "1")],
