@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(seconds=seconds, quick=chosen.quick)
     rounds = 1 if chosen.quick else chosen.rounds
     workloads = [w for w in all_workloads() if not chosen.only or w.key in chosen.only.split(",")]
-    runner = Runner(options, rounds, progress)
+    runner = Runner(options, rounds, progress, asked=bool(chosen.contenders))
     contenders = [c for c in runner.contenders() if not chosen.contenders or c.key in chosen.contenders.split(",")]
     if chosen.list:
         print("workloads:", *(f"  {w.key:18} {w.title}" for w in workloads), sep="\n")

@@ -168,6 +168,18 @@ class BusOnDaphne(Bus):
         ]
 
 
+class BusOnUvloop(BusOnDaphne):
+    """The bus on the plain `daphne` command, on uvloop."""
+
+    key = "bus-daphne-uvloop"
+    title = "ArqonBus on daphne, uvloop"
+    everywhere = False
+
+    def __init__(self, files: Callable[[], BusFiles]) -> None:
+        super().__init__(files)
+        self.more["ARQONBUS_LOOP"] = "uvloop"
+
+
 class BusInPython(BusOnDaphne):
     """The bus on the plain `daphne` command, without the compiled path."""
 
@@ -564,6 +576,7 @@ def all_contenders(files: Callable[[], BusFiles]) -> list[Contender]:
     """Return every contender, ours first."""
     return [
         BusOnDaphne(files),
+        BusOnUvloop(files),
         BusInPython(files),
         BusOnUvicorn(files),
         BusOnPostgres(files),

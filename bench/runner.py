@@ -54,10 +54,12 @@ class Run:
 class Runner:
     """Starts servers when they are needed, keeps each for one round, and stops all of them."""
 
-    def __init__(self, options: Options, rounds: int, say: Callable[[str], None]) -> None:
+    def __init__(self, options: Options, rounds: int, say: Callable[[str], None], *, asked: bool = False) -> None:
+        """``asked`` says that the contenders were chosen by name, so all of them take part."""
         self._options = options
         self._rounds = rounds
         self._say = say
+        self._asked = asked
         self._folder = Path(tempfile.mkdtemp(prefix="arqonbus-bench-"))
         self._files: BusFiles | build.MissingError | None = None
         self._servers: dict[str, Server] = {}
@@ -97,7 +99,7 @@ class Runner:
                 taking_part = [
                     contender
                     for contender in present
-                    if (contender.key in workload.only if workload.only else contender.everywhere)
+                    if (contender.key in workload.only if workload.only else contender.everywhere or self._asked)
                 ]
                 shift = (number + place) % len(taking_part) if taking_part else 0
                 for contender in taking_part[shift:] + taking_part[:shift]:

@@ -136,6 +136,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], about("Lowest level that is logged.")] = "INFO"
     drain_timeout: Annotated[float, seconds("Seconds that accepted work has to finish when the process stops.", gt=0)] = 6.0
     retry_spread: Annotated[float, seconds("Period in seconds over which the reconnects of clients are spread after a restart.")] = 5.0
+    loop: Annotated[Literal["auto", "asyncio", "uvloop"], about("Event loop of daphne and of runbus: auto (daphne runs on asyncio, uvicorn on uvloop if it is installed), asyncio, or uvloop.")] = "auto"
     writer: Annotated[Literal["auto", "portable"], about("How frames are written: auto, or portable (only the ASGI send function).")] = "auto"
 # fmt: on
 

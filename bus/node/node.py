@@ -302,9 +302,9 @@ class Node:
             )
         if django_settings.DEBUG:
             logger.warning("%s", development_notice(), extra={"event": "development_mode"})
-        logger.info(
-            "ArqonBus %s is running as node %s", VERSION, node_id, extra={"event": "node_started", "node": node_id}
-        )
+        loop = type(self.runtime.loop).__module__.partition(".")[0]
+        extra = {"event": "node_started", "node": node_id, "loop": loop}
+        logger.info("ArqonBus %s is running as node %s", VERSION, node_id, extra=extra)
 
     def _complain(self, problem: DatabaseError) -> None:
         """Log why the node does not start, and what to do about it."""

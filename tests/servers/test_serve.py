@@ -6,6 +6,7 @@ import asyncio
 import socket
 import stat
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,26 @@ async def test_every_command_starts_bus_telemetry_and_pages(
     assert "Traceback" not in server.log()
     assert "hush" not in server.log()
     assert "event=node_stopped" in server.log()
+
+
+@pytest.mark.embedded
+@pytest.mark.skipif(find_spec("uvloop") is None, reason="needs uvloop")
+@pytest.mark.parametrize("kind", ["daphne", pytest.param("runbus", marks=pytest.mark.chaos)])
+async def test_daphne_runs_on_uvloop(
+    start_server: StartServer, wire: Connect, kind: ServerKind, fresh_room: str
+) -> None:
+    server = start_server(kind, env={"ARQONBUS_LOOP": "uvloop"})
+    server.process.wait_for_log("event=node_started")
+    here, there = await wire(server.url, room=f"{fresh_room}:a"), await wire(server.url, room=f"{fresh_room}:a")
+    text = "x" * 200_000  # More than the socket takes at once, so the rest waits for the loop's writer.
+    await here.publish(payload={"text": text}, ack=True)
+    assert (await there.expect(type="event"))["payload"]["text"] == text
+    assert await asyncio.to_thread(server.terminate) == 0
+    assert {await here.wait_closed(), await there.wait_closed()} == {4012}
+    (line,) = [line for line in server.log().splitlines() if "event=node_started" in line]
+    assert "loop=uvloop" in line
+    for word in ("Traceback", "selftest", "loop_not_used"):
+        assert word not in server.log()
 
 
 def _assert_start_up_lines(server: BusServer) -> None:

@@ -13,7 +13,7 @@ from ...realtime.frame import MAX_FRAME
 from ..adapter import Application, Start
 from ..listeners import BACKLOG
 from ..startup import start_node
-from . import handshakes
+from . import event_loop, handshakes
 
 
 def prepare() -> None:
@@ -22,6 +22,8 @@ def prepare() -> None:
         handshakes.install()
     if "daphne.cli" in sys.modules:
         from twisted.internet import reactor
+
+        event_loop.choose(reactor, config().loop)
 
         def start() -> Coroutine[Any, Any, None]:
             _lengthen_queues(reactor)
@@ -37,6 +39,7 @@ def run(application: Application, sockets: Sequence[socket.socket], opened: Call
 
     handshakes.install()
     settings = config()
+    event_loop.choose(reactor, settings.loop)
     ports: list[Any] = []
 
     def stop_accepting() -> None:

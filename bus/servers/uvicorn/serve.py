@@ -61,6 +61,7 @@ def run(application: Application, sockets: Sequence[socket.socket], opened: Call
             application,
             http=AutoHTTPProtocol,
             ws="websockets-sansio",
+            loop=settings.loop,
             ws_max_size=MAX_FRAME,
             ws_ping_interval=settings.ping_interval,
             ws_ping_timeout=settings.ping_timeout,
