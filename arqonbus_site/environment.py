@@ -22,6 +22,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: Annotated[tuple[str, ...], about("Host names of the site, such as bus.example.com. Required with DEBUG=0.")] = ()
     database_url: Annotated[str, about("sqlite:////path/to/file.sqlite3 or postgres://user:password@host:5432/name; unset: SQLite under var/.")] = ""
     database_pool: Annotated[int, amount("connections", "Maximum number of connections from one process to PostgreSQL.", ge=5, le=10_000)] = 12
+    history_database_url: Annotated[str, about("A read replica of the database, from which pages of history come; unset: none.")] = ""
     redis_url: Annotated[str, about("Redis that connects the processes, such as redis://localhost:6379/0; unset: a single process.")] = ""
     redis_prefix: Annotated[str, about("Prefix of the bus's keys in Redis.")] = "arqonbus"
     redis_capacity: Annotated[int, amount("notifications", "Notifications that may wait for one process. Redis drops further ones; the process then finds their messages in the log.", ge=1, le=10**9)] = 10000

@@ -91,6 +91,23 @@ else:
         "DATABASE_URL must look like sqlite:////path/to/file.sqlite3 or postgres://user:password@host:5432/name."
     )
 DATABASES = {"default": _database}
+if site.history_database_url:
+    # A read replica. Only pages of history come from it (docs/scaling.md).
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _replica: dict[str, Any] = dict(environ.Env.db_url_config(site.history_database_url))
+    except (ValueError, KeyError, environ.ImproperlyConfigured):
+        _replica = {}
+    if not _replica.get("NAME") or _replica.get("ENGINE") != _database["ENGINE"]:
+        raise ImproperlyConfigured(
+            "HISTORY_DATABASE_URL must look like DATABASE_URL, and name the same kind of database."
+        )
+    _replica["OPTIONS"] = {**_database["OPTIONS"], **_replica.get("OPTIONS", {})}
+    if "pool" in _replica["OPTIONS"]:
+        _replica["OPTIONS"]["target_session_attrs"] = "any"
+    # Tests make no second database: it has the rows of the first.
+    DATABASES["history"] = {**_database, **_replica, "TEST": {"MIRROR": "default"}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # The channel layer carries notifications between processes. Without Redis there is one process, with a layer in memory.
@@ -128,7 +145,8 @@ elif not SECRET_KEY:
 elif not ALLOWED_HOSTS:
     raise ImproperlyConfigured("ALLOWED_HOSTS is not set. With DEBUG=0, set it to the host names of this site.")
 
-ARQONBUS = {"science_room": True, **conf.from_environment(os.environ)}
+_history = {"history_database": "history"} if "history" in DATABASES else {}
+ARQONBUS = {"science_room": True, **_history, **conf.from_environment(os.environ)}
 _bus = conf.build(ARQONBUS)
 
 INSTALLED_APPS = [

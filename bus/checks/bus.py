@@ -33,6 +33,7 @@ _OF_CLIENTS = frozenset({"ARQONBUS_URL", "ARQONBUS_TOKEN", "ARQONBUS_CLIENT_ID",
 _OF_THE_PROJECT = (
     host_checks.check_times,
     host_checks.check_database,
+    host_checks.check_history_database,
     host_checks.check_routers,
     host_checks.check_shadows,
     host_checks.check_middleware,

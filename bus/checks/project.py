@@ -83,6 +83,21 @@ def check_database(**_: Any) -> list[CheckMessage]:
     return found
 
 
+def check_history_database(**_: Any) -> list[CheckMessage]:
+    """E017: the replica for history is missing, or of another kind than the default database."""
+    alias = config().history_database
+    if not alias or (alias in connections and connections[alias].vendor == connections[DEFAULT_DB_ALIAS].vendor):
+        return []
+    fault = "is no database of the kind of the default one" if alias in connections else "is not in DATABASES"
+    return [
+        Error(
+            f"ARQONBUS_HISTORY_DATABASE is {alias!r}, which {fault}.",
+            hint="Name the alias of a read replica of the default database, or leave the setting empty.",
+            id="bus.E017",
+        )
+    ]
+
+
 def check_routers(**_: Any) -> list[CheckMessage]:
     """E011: a database router sends the bus's reads, writes or tables to another database."""
     for model in apps.get_app_config("bus").get_models():

@@ -89,6 +89,14 @@ def _node_timeout(value: float, whole: Config) -> str | None:
     return None
 
 
+def _history_database(value: str, whole: Config) -> str | None:
+    # A URL may contain a password, so the text does not repeat it.
+    wrong = "://" in value or any(letter.isspace() for letter in value)
+    return (
+        "is no alias; give a URL as HISTORY_DATABASE_URL, and here the name of an entry of DATABASES" if wrong else None
+    )
+
+
 RULES: dict[str, Callable[[Any, Config], str | None]] = {
     "send_buffer": _send_buffer,
     "jwt_algorithms": _algorithms,
@@ -96,6 +104,7 @@ RULES: dict[str, Callable[[Any, Config], str | None]] = {
     "jwt_key": _jwt_key,
     "jwt_jwks": _jwks,
     "allowed_origins": _origins,
+    "history_database": _history_database,
     "system_room": _system_room,
     "default_channel": _default_channel,
     "node_timeout": _node_timeout,

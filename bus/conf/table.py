@@ -107,6 +107,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     gate_threads: Annotated[int, amount("threads", "Threads of a process that run the gates of the project for messages of sockets, each with a connection to the database. At most 4 times as many, while gates take longer than `gate_timeout`.", ge=1, le=256)] = 4
     gate_timeout: Annotated[float, seconds("Seconds that a message may wait for the gates of its channel. Then its publisher gets UNAVAILABLE and nothing is kept.", gt=0)] = 2.0
     prune_interval: Annotated[float, seconds("Seconds between removals of old messages (retention) and unused rooms, channels and clients; 0: none, and the database grows.", shortest=OFTEN)] = 60.0
+    history_database: Annotated[str, about("Alias in DATABASES of a read replica for pages of history. A page comes from it where it has all that the page needs; empty: none.")] = ""
     # Streamed messages
     streams: Annotated[int, amount("streams", "Maximum number of open streams of one client; 0: no limit.")] = 20
     stream_grace: Annotated[float, seconds("Seconds without its owner after which a stream is ended as aborted. Also the time that an owner has to follow a stop.", gt=0)] = 30.0

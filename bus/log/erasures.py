@@ -14,6 +14,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from ..db import reading
 from ..models import Amendment, Decision, Erasure, Job, Message, Question, Stream
 from ..protocol.amending import ERASED_END, REACT, UNREACT, ErasedMessage, erased
 from ..protocol.kept import legible
@@ -115,7 +116,7 @@ def blank_decisions(wanted: Q) -> None:
 
 def newest() -> list[tuple[int, int, int]]:
     """Return the newest erasures, newest first: the id, the channel and the seq of each."""
-    return list(Erasure.objects.order_by("-id").values_list("id", "channel_id", "seq")[:LOOK])
+    return list(reading.rows(Erasure).order_by("-id").values_list("id", "channel_id", "seq")[:LOOK])
 
 
 def forget_erasures(window: float, limit: int) -> int:

@@ -14,9 +14,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Func, IntegerField, Q, QuerySet
 
+from ..db.reading import database
+from ..db.reading import rows as rows_of
 from ..models import Message
 from ..protocol.kept import legible
 
@@ -144,7 +146,7 @@ class _Part:
         low, high = span.low, span.high
         if not wanted.everything:
             low, high = _looked_at(span, wanted, budget, descending)
-        rows = Message.objects.filter(channel_id=span.channel_id, seq__gt=low, seq__lt=high)
+        rows = rows_of(Message).filter(channel_id=span.channel_id, seq__gt=low, seq__lt=high)
         rows = wanted.narrow(rows).order_by("-seq" if descending else "seq")
         read, last, cut = _read(rows, wanted, budget)
         self.rows = read
@@ -173,12 +175,12 @@ def _looked_at(span: Span, wanted: Wanted, budget: _Budget, descending: bool) ->
     if wanted.text is None:
         return low, high
     # Frames differ in size by a factor of a thousand, and a search for text reads whole frames.
-    rows = Message.objects.filter(channel_id=span.channel_id, seq__gt=low, seq__lt=high)
+    rows = rows_of(Message).filter(channel_id=span.channel_id, seq__gt=low, seq__lt=high)
     rows = rows.order_by("-seq" if descending else "seq").annotate(size=FrameBytes("frame"))
     total = 0
     for seq, size in (
         rows.values_list("seq", "size").iterator(chunk_size=CHUNK)
-        if connection.vendor == "sqlite"
+        if database().vendor == "sqlite"
         else (rows.values_list("seq", "size"))
     ):
         total += size
@@ -228,8 +230,8 @@ def _a_few_at_a_time(values: QuerySet[Any, Any], *, large: bool) -> Iterator[Ite
     request another session. The server would also hold all rows ready. SQLite's cursor needs no transaction, and Django
     would begin it as one that writes.
     """
-    alone = large and connection.vendor == "postgresql"
-    with transaction.atomic(savepoint=False) if alone else nullcontext():
+    alone = large and database().vendor == "postgresql"
+    with transaction.atomic(using=database().alias, savepoint=False) if alone else nullcontext():
         yield values.iterator(chunk_size=CHUNK) if large else values
 
 
@@ -243,7 +245,7 @@ def _with_frames(page: Sequence[Found], most_bytes: int) -> tuple[list[Found], i
     size = 0
     for start in range(0, len(page), CHUNK):
         part = page[start : start + CHUNK]
-        frames = dict(Message.objects.filter(id__in=[row.id for row in part]).values_list("id", "frame"))
+        frames = dict(rows_of(Message).filter(id__in=[row.id for row in part]).values_list("id", "frame"))
         for position, row in enumerate(part, start):
             if row.id not in frames:
                 continue
@@ -256,7 +258,7 @@ def _with_frames(page: Sequence[Found], most_bytes: int) -> tuple[list[Found], i
 
 
 def _time_near(channel_id: int, seq: int, descending: bool) -> datetime | None:
-    rows = Message.objects.filter(channel_id=channel_id)
+    rows = rows_of(Message).filter(channel_id=channel_id)
     near = rows.filter(seq__gte=seq).order_by("seq") if descending else rows.filter(seq__lte=seq).order_by("-seq")
     return near.values_list("created_at", flat=True).first()
 

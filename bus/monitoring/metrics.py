@@ -27,6 +27,9 @@ errors = Counter("arqonbus_errors", "Errors sent to clients, by code", ["code"],
 limits = Counter("arqonbus_limits_reached", "Connections refused or closed by a limit", ["limit"], registry=registry)
 fragments = Counter("arqonbus_fragments_rendered", "Messages rendered as HTML for live pages", registry=registry)
 fragments_failed = Counter("arqonbus_fragments_failed", "Renderings for live pages that failed", registry=registry)
+history_pages = Counter(
+    "arqonbus_history_pages", "Pages of history with a read replica, by the database", ["database"], registry=registry
+)
 commands = Counter("arqonbus_commands", "Successful commands", ["command"], registry=registry)
 
 

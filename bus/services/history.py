@@ -24,6 +24,7 @@ from ..protocol.names import EVERYONE, INBOX_ROOM, WHOLE, Address, is_client_id
 from ..protocol.routing import invalid_name, resolve
 from . import channels as channel_service
 from . import clients as client_service
+from . import replica
 from .folding import Folding
 from .visibility import channels_for
 from .walking import STEP
@@ -85,6 +86,7 @@ class _Log(msgspec.Struct, frozen=True):
 
     id: int
     head: int
+    epoch: str
     started: datetime
     moved: datetime
     floor: int = 0
@@ -93,7 +95,7 @@ class _Log(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, channel: Channel, *, floor: int = 0, senders: dict[str, datetime | None] | None = None) -> _Log:
         """Return the log of a channel, restricted as the fields of this class say."""
-        return cls(channel.pk, channel.head, channel.created_at, channel.touched_at, floor, senders)
+        return cls(channel.pk, channel.head, channel.epoch, channel.created_at, channel.touched_at, floor, senders)
 
 
 def page(actor: Actor, question: Question) -> Page:
@@ -124,14 +126,20 @@ def page(actor: Actor, question: Question) -> Page:
     if len(spans) > MOST_LOGS:
         raise _too_many_logs()
     wanted = Wanted(question.type, _senders(logs, question.sender), question.text)
-    read = partial(read_page, spans, wanted, descending=question.descending, most_bytes=question.most_bytes)
-    found, left = read(limit=question.limit)
+    epochs = {log.id: log.epoch for log in logs}
+    needed = {span.channel_id: replica.Needed(span.high - 1, epochs[span.channel_id]) for span in spans}
+    page_of = partial(read_page, spans, wanted, descending=question.descending, most_bytes=question.most_bytes)
+
+    def read(limit: int) -> tuple[list[Found], list[Span]]:
+        return replica.read(needed, partial(page_of, limit=limit))
+
+    found, left = read(question.limit)
     if question.fold:
         fold = partial(Folding, searching=question.text is not None, at_end=question.at_end)
         folding = fold(found, question.most_bytes)
         if folding.fitting < len(found):
             # What is folded in makes the page too large. A shorter one also says where the next one begins.
-            found, left = read(limit=folding.fitting)
+            found, left = read(folding.fitting)
             folding = fold(found, question.most_bytes)
         found = folding.ended() if question.at_end else folding.folded(filtered=not wanted.everything)
     more = [span for span in left if not span.empty]

@@ -66,6 +66,7 @@ def wrong(field: Field) -> list[str]:
         "jwt_algorithms": ["none", "HS256,none", " "],
         "system_room": ["", "a b", "pm", "*", "science"],
         "default_channel": ["", "lobby", "lobby:*", "pm:ada", "*:*"],
+        "history_database": ["postgres://replica:5432/bus", "a b"],
         "allowed_origins": ["app.example.com", "https://app.example.com/", "https://*.example.com"],
     }.get(name, [])
 

@@ -164,6 +164,27 @@ class PostgresServer:
             timeout=120,
         )
 
+    def replica(self, folder: Path) -> PostgresServer:
+        """Start a standby that follows this server (streaming replication, not synchronous)."""
+        standby = PostgresServer(folder)
+        owner = None if self.user is None else pwd.getpwnam(self.user)
+        subprocess.run(
+            [
+                *(standby.binaries / "pg_basebackup", "-D", standby.data, "-d", self.url()),
+                *("--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"),
+            ],
+            user=None if owner is None else owner.pw_uid,
+            group=None if owner is None else owner.pw_gid,
+            extra_groups=None if owner is None else [],
+            cwd=folder,
+            env=self.process.env,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=120,
+        )
+        standby.start()
+        return standby
+
     def _answers_or_ended(self) -> bool:
         return not self.process.alive or self.answers()
 
