@@ -42,9 +42,38 @@ PyObject *bytes_of_tail(const struct usual *message);
 PyObject *bytes_of_passing(const struct envelope *envelope, const struct usual *message, const char *stamp);
 PyObject *bytes_of_ack(struct span start, struct span id, struct span rest);
 
+/* --- known.c --- */
+
+/* The classes and functions of the bus that it told us of (NULL before), and the places of their slots (0 before). */
+extern struct bus {
+    PyObject *writer, *stream, *entry, *answers, *client, *delivery, *batch, *acknowledge, *place_keys, *inbox_room;
+    Py_ssize_t writer_pending, writer__direct, writer__send, writer_closed;
+    Py_ssize_t stream_head, stream_room, stream_recent, stream_early, stream_growing, stream_pending, stream__scheduled;
+    Py_ssize_t entry_channel_id, entry_done, entry_exclude, entry_context, entry_request_id, entry_effect, entry_seq;
+    Py_ssize_t entry_frame, entry_duplicate, entry_swallowed, entry_error;
+    Py_ssize_t answers_writer, answers_client, answers_node, client_writer, delivery_frame, delivery_exclude;
+} bus;
+
+/* Names of attributes and methods, as text of Python's. */
+extern struct text {
+    PyObject *write, *flush, *_left, *put, *streams, *hub, *_budget, *_schedule, *_scheduled_streams, *_scheduled_writers;
+    PyObject *address;
+} text;
+
+/* What is in a slot of an object; whether an object has a class; and the place of a slot, or -1 with an exception. */
+#define SLOT(object, place) (*(PyObject **)((char *)(object) + (place)))
+#define IS(object, type) PyObject_TypeCheck(object, (PyTypeObject *)(type))
+Py_ssize_t slot_of(PyObject *type, const char *name);
+
+/* Call a method with one argument or none (NULL), and forget what it returns. Returns 0, or -1 with an exception. */
+int call_method(PyObject *object, PyObject *method, PyObject *argument);
+
 /* --- each file adds its types and functions to the module. They return 0, or -1 with an exception set. --- */
 
 int add_bucket(PyObject *module);
 int add_lane(PyObject *module);
+int add_known(PyObject *module);
+int add_fanout(PyObject *module);
+int add_announce(PyObject *module);
 
 #endif

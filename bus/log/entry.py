@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from .._speed import core
 from ..protocol.errors import BusError, ErrorCode
 from .effects import Effect
 
@@ -45,6 +46,10 @@ class Entry(msgspec.Struct, eq=False):
     duplicate: bool = False
     swallowed: bool = False
     error: BusError | None = None
+
+
+if core is not None:
+    core.know(entry=Entry)
 
 
 def size_of(entry: Entry) -> int:

@@ -25,6 +25,7 @@ from concurrent.futures import Executor
 
 from django.db import connection
 
+from .._speed import core
 from ..protocol.errors import BusError, ErrorCode
 from .committer import Committer
 from .entry import Entry, size_of
@@ -274,8 +275,11 @@ class LogWriter:
             self._committed(batch)
         except Exception:
             logger.exception("the work after a commit failed", extra={"event": "internal_error"})
-        for entry in batch:
-            self._answer(entry)
+        if core is not None:
+            core.answer_all(batch, self._answer)
+        else:
+            for entry in batch:
+                self._answer(entry)
 
     def _hold(self, entries: Sequence[Entry]) -> None:
         """Move entries of locked channels to ``held``, followed by queued entries of the same channels."""

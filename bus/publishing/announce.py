@@ -6,11 +6,13 @@ The sender gets its ack or error.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
 
 from .. import signals
+from .._speed import core
 from ..directory.channels import ChannelRef
 from ..log import Entry, Passed
 from ..notify import dispatch
@@ -18,7 +20,7 @@ from ..notify import messages as notifications
 from ..notify.broker import Broker
 from ..protocol import frames
 from ..protocol.errors import BusError, ErrorCode
-from ..protocol.names import Address, inbox
+from ..protocol.names import INBOX_ROOM, Address, inbox
 from ..realtime.hub import Hub, Member
 from ..shapes import Published
 from . import streamed
@@ -125,6 +127,8 @@ class Announcer:
         self._log_gone = log_gone
         self._here = here
         self._jobs_ready = jobs_ready
+        # Whether an entry of the present transaction has an effect.
+        self._effects = False
         # The ids of the ephemeral messages that reached this process, and of those that its members have received.
         self._passed = passed()
         self._delivered = Passed()
@@ -142,39 +146,46 @@ class Announcer:
         """The number of messages published in this process, without the server's own."""
         return max(self.published - self.own, 0)
 
-    def committed(self, entries: Sequence[Entry]) -> None:
+    def committed(self, entries: list[Entry]) -> None:
         """Announce the entries of one transaction of the log."""
-        deliver, alone = self._deliver, self._broker.alone
-        heard = signals.message_published.receivers
-        outbox = Outbox(None if alone else self._broker.send)
+        outbox = Outbox(None if self._broker.alone else self._broker.send)
         facts: list[Fact] = []
-        effects = False
-        for entry in entries:
-            seq = entry.seq
-            if entry.effect is not None:
-                effects = True
-                if entry.context.address.is_inbox and seq is not None and not entry.duplicate:
-                    self._meet_inbox(entry.context, entry.epoch, entry.frame)
-                self.parts += outbox.grown(entry, self._here)
-            if entry.error is not None or entry.duplicate or seq is None:
-                if entry.error is not None and entry.error.code == ErrorCode.CHANNEL_NOT_FOUND:
-                    # The channel was deleted, and the notification was lost. Its members receive no more messages.
-                    self._log_gone(entry.context)
-                continue
-            self.published += 1
-            ref: ChannelRef = entry.context
-            if ref.address.is_inbox:
-                self._meet_inbox(ref, entry.epoch, entry.frame)
-            deliver(entry.channel_id, seq, entry.frame, entry.exclude)
-            if not alone:
-                outbox.messages.append(_row(entry, seq))
-            if heard:
-                facts.append((ref.address, seq, entry.frame))
+        self._effects = False
+        announce = partial(self._announce, outbox, facts)
+        if core is not None and self._broker.alone and not signals.message_published.receivers:
+            self.published += core.put_all(self._hub, entries, announce)
+        else:
+            for entry in entries:
+                announce(entry)
         outbox.flush()
         if facts:
             _signal(facts)
-        if effects and self._jobs_ready is not None and (ready := ready_jobs(entries)):
+        if self._effects and self._jobs_ready is not None and (ready := ready_jobs(entries)):
             self._jobs_ready(list(ready.items()))
+
+    def _announce(self, outbox: Outbox, facts: list[Fact], entry: Entry) -> None:
+        """Announce one entry. ``outbox`` and ``facts`` get what others are told of the whole transaction."""
+        seq = entry.seq
+        if entry.effect is not None:
+            self._effects = True
+            if entry.context.address.is_inbox and seq is not None and not entry.duplicate:
+                self._meet_inbox(entry.context, entry.epoch, entry.frame)
+            self.parts += outbox.grown(entry, self._here)
+        if entry.error is not None or entry.duplicate or seq is None:
+            if entry.error is not None and entry.error.code == ErrorCode.CHANNEL_NOT_FOUND:
+                # The channel was deleted, and the notification was lost. Its members receive no more messages.
+                self._log_gone(entry.context)
+            return
+        self.published += 1
+        ref: ChannelRef = entry.context
+        address = ref.address
+        if address.room == INBOX_ROOM:
+            self._meet_inbox(ref, entry.epoch, entry.frame)
+        self._deliver(entry.channel_id, seq, entry.frame, entry.exclude)
+        if not self._broker.alone:
+            outbox.messages.append(_row(entry, seq))
+        if signals.message_published.receivers:
+            facts.append((address, seq, entry.frame))
 
     def passed_by(self, entry: Entry) -> None:
         """Announce a message of an ephemeral channel."""

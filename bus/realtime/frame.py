@@ -50,13 +50,14 @@ class Batch:
 
     __slots__ = ("_wire", "payloads")
 
-    def __init__(self, payloads: Sequence[bytes]) -> None:
+    def __init__(self, payloads: Sequence[bytes], wire: bytes | None = None) -> None:
         self.payloads = payloads
-        self._wire: bytes | None = None
+        self._wire = wire
 
     @property
     def wire(self) -> bytes:
         """All frames as bytes for the socket."""
         if self._wire is None:
-            self._wire = b"".join(map(text_frame, self.payloads))
+            payloads = self.payloads
+            self._wire = text_frame(payloads[0]) if len(payloads) == 1 else b"".join(map(text_frame, payloads))
         return self._wire

@@ -8,12 +8,13 @@ them as one buffer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from ..protocol.names import WHOLE
+from .._speed import core
+from ..protocol.names import INBOX_ROOM, WHOLE
 from .frame import Batch, LoggedFrame
 from .recent import RecentBudget, RecentMessages
 from .writer import Writer
@@ -238,8 +239,7 @@ class Hub:
                 self._fan_out(stream)
         if self._scheduled_writers:
             writers, self._scheduled_writers = self._scheduled_writers, {}
-            for writer in writers:
-                writer.flush()
+            _flush_all(writers)
 
     def flush_stream(self, stream: Stream) -> None:
         """Hand a stream's waiting frames to the writers now, so that an answer with its head comes after them."""
@@ -250,20 +250,52 @@ class Hub:
         pending, stream.pending = stream.pending, []
         if stream.growing is not None and stream.growing.fan_out(stream, pending):
             return
-        excluded = {delivery.exclude for delivery in pending if delivery.exclude is not None}
-        batch = Batch([delivery.frame for delivery in pending])
         members = stream.members
+        written = _write_all(members, pending)
+        if written is None:
+            written = write_all(members, pending)
+        size, left_out = written
         self.delivered += len(members) * len(pending)
-        self.delivered_bytes += len(members) * len(batch.wire)
-        if not excluded:
-            for writer in members.values():
-                writer.write(batch)
-            return
-        for member, writer in members.items():
-            if member in excluded:
+        self.delivered_bytes += len(members) * size
+        if left_out is not None:
+            self._write_rest(members, pending, left_out)
+
+    def _write_rest(self, members: dict[Member, Writer], pending: list[Delivery], left_out: Iterable[Member]) -> None:
+        """Write the frames that do not leave out a member to it, for each of the members in ``left_out``."""
+        for member in left_out:
+            writer = members.get(member)
+            if writer is not None:
                 rest = [delivery.frame for delivery in pending if delivery.exclude is not member]
                 self.delivered -= len(pending) - len(rest)
                 if rest:
                     writer.write(Batch(rest))
-            else:
-                writer.write(batch)
+
+
+def write_all(members: dict[Member, Writer], pending: list[Delivery]) -> tuple[int, Iterable[Member] | None]:
+    """Write deliveries to the members of a stream that none of them leaves out.
+
+    Return the bytes for each of them, and those whom a delivery leaves out; None where there are none.
+    """
+    batch = Batch([delivery.frame for delivery in pending])
+    excluded = {delivery.exclude for delivery in pending if delivery.exclude is not None}
+    if not excluded:
+        for writer in members.values():
+            writer.write(batch)
+        return len(batch.wire), None
+    for member, writer in members.items():
+        if member not in excluded:
+            writer.write(batch)
+    return len(batch.wire), excluded
+
+
+def flush_all(writers: dict[Writer, None]) -> None:
+    """Write what each of the writers keeps."""
+    for writer in writers:
+        writer.flush()
+
+
+_write_all: Callable[[dict[Member, Writer], list[Delivery]], tuple[int, Iterable[Member] | None] | None] = write_all
+_flush_all = flush_all
+if core is not None:
+    core.know(writer=Writer, stream=Stream, delivery=Delivery, batch=Batch, inbox_room=INBOX_ROOM)
+    _write_all, _flush_all = core.write_all, core.flush_all

@@ -34,7 +34,18 @@ class Writer(abc.ABC):
     connection; frames that are written meanwhile are dropped.
     """
 
-    __slots__ = ("_best", "_since", "_timer", "bounds", "closed", "on_overflow", "overflowed", "pending")
+    __slots__ = (
+        "_best",
+        "_direct",
+        "_send",
+        "_since",
+        "_timer",
+        "bounds",
+        "closed",
+        "on_overflow",
+        "overflowed",
+        "pending",
+    )
 
     #: The writer's name in the start-up line and in ``/version``.
     name = "abstract"
@@ -47,6 +58,9 @@ class Writer(abc.ABC):
         self.closed = False
         #: Whether the bounds or the deadline were exceeded.
         self.overflowed = False
+        # The flag: the bytes of a batch may go straight to the socket, by its own method ``send``. A subclass sets both.
+        self._direct = False
+        self._send: Callable[[bytes], int] | None = None
         self._timer: asyncio.TimerHandle | None = None
         # The most bytes that the client had taken, and since when it has taken no more.
         self._best = self._since = 0.0
@@ -66,10 +80,19 @@ class Writer(abc.ABC):
             self._write(Batch(pending))
 
     def write(self, batch: Batch) -> None:
-        """Write a batch, after what ``send`` has kept."""
+        """Write a batch, after what ``send`` has kept: both at once."""
         if self.pending is not None:
-            self.flush()
+            batch = self._after_pending(batch)
         self._write(batch)
+
+    def _after_pending(self, batch: Batch) -> Batch:
+        """Return what ``send`` has kept, with a batch behind it."""
+        pending, self.pending = self.pending, None
+        return Batch([*(pending or ()), *batch.payloads])
+
+    def _left(self, batch: Batch, sent: int) -> None:
+        """Queue what the socket did not take of a batch that went straight to it: all but ``sent`` bytes."""
+        raise NotImplementedError
 
     def disconnected(self) -> bool:
         """Whether the server knows that the connection has ended; its consumer may hear of it later. For any thread."""

@@ -13,12 +13,12 @@ from ..realtime.writer import Bounds, Send, Writer
 class PortableWriter(Writer):
     """A queue, and one task for each connection that has something to send."""
 
-    __slots__ = ("_bytes", "_queue", "_send", "_taken", "_task")
+    __slots__ = ("_asgi_send", "_bytes", "_queue", "_taken", "_task")
     name = "portable"
 
     def __init__(self, send: Send, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
         super().__init__(bounds, on_overflow)
-        self._send = send
+        self._asgi_send = send
         self._queue: deque[bytes | int] = deque()
         self._bytes = 0
         self._taken = 0
@@ -76,9 +76,9 @@ class PortableWriter(Writer):
             while self._queue:
                 item = self._queue.popleft()
                 if isinstance(item, int):
-                    await self._send({"type": "websocket.close", "code": item})
+                    await self._asgi_send({"type": "websocket.close", "code": item})
                     return
-                await self._send({"type": "websocket.send", "text": item.decode()})
+                await self._asgi_send({"type": "websocket.send", "text": item.decode()})
                 self._bytes -= len(item)
                 self._taken += len(item)
         except Exception:  # noqa: BLE001 - each server has its own class for a client that is gone

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from .._speed import core
 from ..log import Entry
 from ..log.effects import Opening
 from ..monitoring import metrics
@@ -114,3 +115,7 @@ class Answers:
             "peer": client.peer_address,
             "origin": self.origin or None,
         }
+
+
+if core is not None:
+    core.know(answers=Answers, client=ClientState, acknowledge=Answers.acknowledge, place_keys=frames.place_keys)

@@ -102,7 +102,7 @@ def protocol_of(send: Send) -> Any | None:
 class DaphneWriter(Writer):
     """Writes built frames onto the socket while the transport's buffer is empty, else into that buffer."""
 
-    __slots__ = ("_direct", "_open", "_protocol", "_queued", "_send", "_transport", "_waiting")
+    __slots__ = ("_open", "_protocol", "_queued", "_transport", "_waiting")
     name = "daphne"
 
     def __init__(self, protocol: Any, bounds: Bounds, on_overflow: Callable[[], None]) -> None:
@@ -116,14 +116,13 @@ class DaphneWriter(Writer):
         # Frames in the transport's buffer (at most), and bytes that ever went into it.
         self._waiting = 0
         self._queued = 0
-        # The flag: the connection is open, and nothing waits in the transport's buffer.
-        self._direct = False
+        # `_direct` says that the connection is open, and that nothing waits in the transport's buffer.
         protocol.transport.startWriting = self._start_writing
         protocol.sendCloseFrame = self._send_close_frame
 
     def write(self, batch: Batch) -> None:
         if self.pending is not None:
-            self.flush()
+            batch = self._after_pending(batch)
         # The body of `_write`, without the call.
         if self._direct:
             self._around(batch._wire or batch.wire, batch)
@@ -139,13 +138,16 @@ class DaphneWriter(Writer):
     def _around(self, wire: bytes, batch: Batch) -> None:
         """Write onto the socket, and the bytes that it does not take into the transport's buffer."""
         try:
-            sent = self._send(wire)
+            sent = self._send(wire)  # type: ignore[misc] # set with the writer
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError:
             return  # The client is gone; the reactor reports that to the server, and the server to the consumer.
         if sent != len(wire):
-            self._queue(wire[sent:], len(batch.payloads))
+            self._left(batch, sent)
+
+    def _left(self, batch: Batch, sent: int) -> None:
+        self._queue(batch.wire[sent:], len(batch.payloads))
 
     def _check_and_write(self, batch: Batch) -> None:
         """Write as the state of the connection and its buffer allow."""
