@@ -29,6 +29,8 @@ from bench.servers import Server
 OPEN, KEPT = 100, 500
 #: Clients that share the open channels.
 CLIENTS = 10
+#: Of the open channels, those whose older messages are pruned.
+PRUNED = 25
 #: Rooms of the filled database.
 ROOMS = 1000
 ROOM = "million"
@@ -246,6 +248,7 @@ def with_node(url: str, meter: Meter, rounds: int) -> None:
 
 async def _parts(meter: Meter, rounds: int) -> None:
     from bus.auth.permissions import SYSTEM
+    from bus.models import Channel, Counter
     from bus.node import Node
     from bus.protocol.names import Address
 
@@ -271,11 +274,19 @@ async def _parts(meter: Meter, rounds: int) -> None:
     await part("sweep of statuses", node.housekeeping.end_statuses)
     await part("sweep of jobs", node.work.sweep)
 
+    # This node takes the turn of the server before it.
+    await node.runtime.run_writer(lambda: Counter.objects.filter(name="swept_at").delete())
+
     async def tidy() -> None:
         node.housekeeping._next_prune = 0.0
         await node.housekeeping.tidy()
 
     await part("retention and sweeps", tidy, max(2, rounds // 5))
+    pruned = [ref.id for ref in refs[:PRUNED]]
+    rule = Channel.objects.filter(pk__in=pruned)
+    await node.runtime.run_writer(lambda: rule.update(retention_count=100))
+    with meter.measure(f"prune {PRUNED * (KEPT - 100):,} messages", pid, PRUNED * (KEPT - 100), "message"):
+        await tidy()
     await part("statistics", node.statistics.announce, max(2, rounds // 5))
 
 
