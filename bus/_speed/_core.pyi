@@ -1,7 +1,9 @@
 """The types of the extension."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+_Inbound = TypeVar("_Inbound")
 
 SOURCES: str
 
@@ -30,3 +32,9 @@ class Lane:
     ) -> None: ...
     def take(self, data: bytes, position: int, /) -> int: ...
     def learn(self, key: bytes, way: tuple[object, ...], /) -> None: ...
+
+def configure_usual(
+    inbound: type[_Inbound], published: str, in_python: Callable[[bytes], _Inbound | None], /
+) -> None: ...
+def usual(data: bytes, /) -> object: ...
+def quickly(data: bytes, /) -> object: ...

@@ -98,8 +98,8 @@ skip_escape(struct cursor *c)
     return value >= 0xdc00 && value <= 0xdfff;
 }
 
-/* Whether any of eight bytes ends the plain part of a string: a quote, a backslash, a control character. It may also be true
- * for bytes above 0x7f, which the caller then looks at one by one. */
+/* Whether any of eight bytes ends the plain part of a string: a quote, a backslash, a control character. A borrow may make it
+ * true for some others, which the caller then looks at one by one. */
 static bool
 ends_plain(const unsigned char *at)
 {
@@ -107,7 +107,7 @@ ends_plain(const unsigned char *at)
     uint64_t part;
     memcpy(&part, at, 8);
     uint64_t quote = part ^ (ones * '"'), slash = part ^ (ones * '\\');
-    return ((part - ones * 0x20) | (quote - ones) | (slash - ones)) & highs;
+    return (((part - ones * 0x20) & ~part) | ((quote - ones) & ~quote) | ((slash - ones) & ~slash)) & highs;
 }
 
 /* The string whose opening quote is behind the cursor. `plain` says that it has no escape. */

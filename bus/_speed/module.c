@@ -9,8 +9,8 @@ exec_module(PyObject *module)
         PyErr_SetString(PyExc_ImportError, "the compiled path works in the main interpreter only");
         return -1;
     }
-    if (add_bucket(module) < 0 || add_lane(module) < 0 || add_known(module) < 0 || add_fanout(module) < 0
-        || add_announce(module) < 0)
+    if (add_bucket(module) < 0 || add_inbound(module) < 0 || add_lane(module) < 0 || add_known(module) < 0
+        || add_fanout(module) < 0 || add_announce(module) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "SOURCES", SOURCES);
 }

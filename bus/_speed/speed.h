@@ -71,6 +71,7 @@ int call_method(PyObject *object, PyObject *method, PyObject *argument);
 /* --- each file adds its types and functions to the module. They return 0, or -1 with an exception set. --- */
 
 int add_bucket(PyObject *module);
+int add_inbound(PyObject *module);
 int add_lane(PyObject *module);
 int add_known(PyObject *module);
 int add_fanout(PyObject *module);

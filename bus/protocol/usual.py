@@ -3,14 +3,18 @@
 Nine of ten frames are events with a few plain keys. This module decodes such a frame into typed fields at once. That takes a
 third of the time of reading it key by key (docs/performance.md). Any other frame goes to ``dialects.normalise``, which alone
 reports faults. A test compares the two on every frame that this module accepts.
+
+The compiled path reads the commonest of these frames before the function here. That function is its definition.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
 
+from .._speed import core
 from .appends import AppendFrame, valid_append, value_of
 from .dialects import (
     KINDS,
@@ -57,7 +61,7 @@ def read(data: bytes) -> Inbound:
     return usual(data) or read_closely(data)
 
 
-def usual(data: bytes) -> Inbound | None:
+def usual_in_python(data: bytes) -> Inbound | None:
     """The canonical form of a usual frame. None for any other frame, valid or not."""
     try:
         if not data.isascii():
@@ -128,3 +132,9 @@ def _is_published(kind: str) -> bool:
 def _is_v1(frame: _Frame) -> bool:
     """Whether a frame with ``version`` follows the rules of v1."""
     return bytes(frame.version) == VERSION and frame.type in V1_TYPES and (frame.id or "").startswith("arq_")
+
+
+usual: Callable[[bytes], Inbound | None] = usual_in_python
+if core is not None:
+    core.configure_usual(Inbound, KIND_PUBLISH, usual_in_python)
+    usual = core.usual
