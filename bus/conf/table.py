@@ -68,17 +68,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     batch: Annotated[int, amount("messages", "Maximum number of messages in one batch over HTTP.", ge=1)] = 500
     batch_rows: Annotated[int, amount("messages", "Maximum number of messages in one HTTP request, where a private message counts once for each target.", ge=1)] = 2000
     batch_bytes: Annotated[int, amount("bytes", "Largest body of a REST request. Also the limit for the bytes of its messages, where a private message counts once for each target.", ge=1)] = 4194304
-    rate_limit: Annotated[float, amount("frames/s", "Frames a second from one connection, and requests a second over HTTP; 0: no rate limits at all.")] = 200.0
-    rate_burst: Annotated[float, amount("frames", "Frames that a connection may send at once.", ge=1)] = 400.0
+    rate_limit: Annotated[float, amount("frames/s", "Frames a second from one connection, and requests a second of one caller over HTTP to one process; 0: no rate limits at all.")] = 200.0
+    rate_burst: Annotated[float, amount("frames", "Frames that a connection may send at once, and requests of one caller over HTTP to one process.", ge=1)] = 400.0
     principal_rate_limit: Annotated[float, amount("frames/s", "Frames a second from all connections of one identity to one process; 0: no limit.")] = 0.0
-    byte_rate_limit: Annotated[float, amount("bytes/s", "Bytes a second from one connection, or published by one identity over HTTP; 0: no limit.")] = 4194304.0
+    byte_rate_limit: Annotated[float, amount("bytes/s", "Bytes a second from one connection, or published by one identity over HTTP to one process; 0: no limit.")] = 4194304.0
     bad_frames: Annotated[float, amount("frames", "Invalid frames at once after which the connection is closed with 4008.", ge=1)] = 50.0
-    bad_credentials: Annotated[float, amount("tries", "Wrong tokens, JWTs and tickets at once from one network address, and then one a second. Known valid ones always pass; 0: no limit.")] = 30.0
-    logins: Annotated[float, amount("tries", "Password log-ins at once from one network address, and then one every three seconds; 0: no limit.")] = 10.0
+    bad_credentials: Annotated[float, amount("tries", "Wrong tokens, JWTs and tickets at once from one network address to one process, and then one a second. Known valid ones always pass; 0: no limit.")] = 30.0
+    logins: Annotated[float, amount("tries", "Password log-ins at once from one network address to one process, and then one every three seconds; 0: no limit.")] = 10.0
     memberships: Annotated[int, amount("channels", "Maximum number of channels that one client may join; 0: no limit.")] = 100
     followed: Annotated[int, amount("channels", "Maximum number of channels that one connection may follow through their rooms.", ge=1, le=10000)] = 1000
-    channels_per_client: Annotated[int, amount("channels", "Maximum number of channels that one identity may create by joining or publishing; 0: no limit.")] = 1000
-    client_ids_per_principal: Annotated[int, amount("client_ids", "Maximum number of client_ids of one identity, connected or not; 0: no limit.")] = 10000
+    channels_per_client: Annotated[int, amount("channels", "Maximum number of channels that one identity may create by joining or publishing, over all processes; 0: no limit.")] = 1000
+    client_ids_per_principal: Annotated[int, amount("client_ids", "Maximum number of client_ids of one identity, connected or not, over all processes; 0: no limit.")] = 10000
     connections: Annotated[int, amount("connections", "Maximum number of connections of one process; 0: no limit.")] = 20000
     connections_per_principal: Annotated[int, amount("connections", "Maximum number of connections of one identity over all processes, approximately (see docs/security.md, Limits); 0: no limit.")] = 0
     connections_per_address: Annotated[int, amount("connections", "Maximum number of connections from one network address to one process. The machine itself has no limit; 0: no limit.")] = 1000
@@ -95,33 +95,33 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     default_channel: Annotated[str, about("Channel of clients that name no room, as room:channel.")] = "science:general"
     # The log
     ring: Annotated[int, amount("messages", "Messages of a channel in the memory of each process that has members of it.", ge=1)] = 500
-    ring_bytes: Annotated[int, amount("bytes", "Bytes of a channel's messages in memory.", ge=1)] = 1048576
-    ring_total: Annotated[int, amount("bytes", "Bytes of all channels' messages in memory. Above it each channel drops its older half from memory.", ge=1)] = 268435456
+    ring_bytes: Annotated[int, amount("bytes", "Bytes of a channel's messages in the memory of each process.", ge=1)] = 1048576
+    ring_total: Annotated[int, amount("bytes", "Bytes of all channels' messages in the memory of one process. Above it each channel drops its older half from memory.", ge=1)] = 268435456
     retention_count: Annotated[int, amount("messages", "Messages kept for each channel without its own retention; 0: no limit.")] = 100000
     retention_age: Annotated[float, seconds("Age at which messages of such a channel are removed; 0: no limit.")] = 0.0
     idempotency_window: Annotated[float, seconds("Seconds for which a repeated message `id` of the same sender is recognised.")] = 86400.0
     group_commit: Annotated[int, amount("messages", "Maximum number of messages in one transaction.", ge=1)] = 2000
-    queue_limit: Annotated[int, amount("messages", "Messages that may wait for the log. Above it publishers get BUSY; those with few waiting messages get it last.", ge=1)] = 20000
-    queue_bytes: Annotated[int, amount("bytes", "Bytes of messages that may wait for the log. Above it publishers get BUSY.", ge=1)] = 67108864
+    queue_limit: Annotated[int, amount("messages", "Messages that may wait for the log in one process. Above it publishers get BUSY; those with few waiting messages get it last.", ge=1)] = 20000
+    queue_bytes: Annotated[int, amount("bytes", "Bytes of messages that may wait for the log in one process. Above it publishers get BUSY.", ge=1)] = 67108864
     store_timeout: Annotated[float, seconds("Seconds after which a waiting publish is refused with UNAVAILABLE.", gt=0)] = 2.0
     gate_threads: Annotated[int, amount("threads", "Threads of a process that run the gates of the project for messages of sockets, each with a connection to the database. At most 4 times as many, while gates take longer than `gate_timeout`.", ge=1, le=256)] = 4
     gate_timeout: Annotated[float, seconds("Seconds that a message may wait for the gates of its channel. Then its publisher gets UNAVAILABLE and nothing is kept.", gt=0)] = 2.0
-    prune_interval: Annotated[float, seconds("Seconds between removals of old messages (retention) and unused rooms, channels and clients; 0: none, and the database grows.", shortest=OFTEN)] = 60.0
+    prune_interval: Annotated[float, seconds("Seconds between removals of old messages (retention) and unused rooms, channels and clients. One process does it for all; 0: this process never does, and with 0 everywhere the database grows.", shortest=OFTEN)] = 60.0
     history_database: Annotated[str, about("Alias in DATABASES of a read replica for pages of history. A page comes from it where it has all that the page needs; empty: none.")] = ""
     # Streamed messages
-    streams: Annotated[int, amount("streams", "Maximum number of open streams of one client; 0: no limit.")] = 20
+    streams: Annotated[int, amount("streams", "Maximum number of open streams of one client, over all processes; 0: no limit.")] = 20
     stream_grace: Annotated[float, seconds("Seconds without its owner after which a stream is ended as aborted. Also the time that an owner has to follow a stop.", gt=0)] = 30.0
     stream_rest_grace: Annotated[float, seconds("Seconds without an append after which a stream of an owner over REST or in Django code is ended as aborted.", gt=0)] = 120.0
     stream_idle: Annotated[float, seconds("Seconds without an append after which the stream of a connected owner is ended as aborted; 0: never. A stream that was opened 24 times as long ago is ended too.")] = 3600.0
     # Leased work and questions
-    claims: Annotated[int, amount("jobs", "Maximum number of claimed jobs of one client; 0: no limit.")] = 1000
+    claims: Annotated[int, amount("jobs", "Maximum number of claimed jobs of one client, over all processes; 0: no limit.")] = 1000
     claim_grace: Annotated[float, seconds("Seconds without its connection after which a worker's jobs are out again.", gt=0)] = 10.0
     claim_hold: Annotated[float, seconds("Seconds after which a claim ends however often it is renewed, for new work channels that set no `hold`.", ge=1, le=604800)] = 3600.0
-    asks: Annotated[int, amount("asks", "Maximum number of open questions of one client; 0: no limit.")] = 1000
+    asks: Annotated[int, amount("asks", "Maximum number of open questions of one client, over all processes; 0: no limit.")] = 1000
     ask_timeout: Annotated[float, seconds("Longest time in seconds that a question may wait for its reply.", ge=0.1)] = 86400.0
     # Between processes
     bell_shards: Annotated[int, amount("groups", "Groups on the channel layer over which the channels are spread.", ge=1, le=4096)] = 64
-    bell_buffer: Annotated[int, amount("bytes", "Bytes that may wait for the channel layer. Above it ephemeral messages are refused with BUSY, and stored messages are announced by number only.", ge=1)] = 8388608
+    bell_buffer: Annotated[int, amount("bytes", "Bytes that may wait for the channel layer in one process. Above it ephemeral messages are refused with BUSY, and stored messages are announced by number only.", ge=1)] = 8388608
     heartbeat: Annotated[float, seconds("Seconds between reads of the log for messages that no notification announced.", ge=0.05)] = 1.0
     node_heartbeat: Annotated[float, seconds("Seconds between heartbeats of a process in the database.", ge=0.05)] = 2.0
     node_timeout: Annotated[float, seconds("Age of the last heartbeat at which a process counts as dead.", gt=0)] = 6.0

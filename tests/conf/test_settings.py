@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -60,6 +61,7 @@ def wrong(field: Field) -> list[str]:
         "log_format": ["xml"],
         "log_level": ["LOUD"],
         "writer": ["quill"],
+        "loop": ["knot"],
         "identify": ["identify", "shop.tokens.", "shop tokens.identify"],
         "jwt_key": ["short", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"],
         "jwt_jwks": ["/nowhere/keys.json", "http://keys.example/jwks.json", "ftp://keys.example/jwks.json"],
@@ -235,3 +237,20 @@ def test_a_settings_file_may_have_a_setting_by_itself(settings: Settings) -> Non
     settings.ARQONBUS_RATE_LIMITS = 5
     with pytest.raises(ImproperlyConfigured, match="Did you mean"):
         conf.config()
+
+
+#: The limits that each process counts for itself, and those that are counted in the database.
+PER_PROCESS = (
+    *("rate_limit", "rate_burst", "principal_rate_limit", "byte_rate_limit", "bad_credentials", "logins"),
+    *("connections", "connections_per_address", "ring", "ring_bytes", "ring_total", "queue_limit", "queue_bytes"),
+    *("bell_buffer", "gate_threads"),
+)
+OVER_ALL = ("connections_per_principal", "channels_per_client", "client_ids_per_principal", "streams", "claims", "asks")
+
+
+@pytest.mark.pure
+@pytest.mark.parametrize("name", [*PER_PROCESS, *OVER_ALL])
+def test_a_limit_says_whether_it_holds_in_each_process_or_over_all(name: str) -> None:
+    meaning = FIELDS[name].meaning
+    said = "over all processes" if name in OVER_ALL else r"(one|each|a) process"
+    assert re.search(said, meaning), meaning
