@@ -26,8 +26,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9_\-.:@/]{1,128}", re.ASCII)
 
 
 def quoted(text: str) -> bytes:
-    """``text`` as a JSON string. The usual ids need no escapes and skip the encoder."""
-    return b'"%b"' % text.encode() if _PLAIN.fullmatch(text) else encode(text)
+    """``text`` as a JSON string."""
+    return encode(text)
 
 
 def message_head(uid: str, type: str, address: Address, sender: str) -> bytes:
@@ -110,6 +110,15 @@ def ack(
     ``unproven`` targets receive the message only with their resume token. ``growth`` is what ``growing.stream_told`` or
     ``growing.steered_told`` adds.
     """
+    if seq is not None and targets is None and not unproven:
+        # The usual ack, in one step.
+        return b'{"type":"ack","request_id":%b,"seq":%d,%b%b%b}' % (
+            b"null" if request_id is None else encode(request_id),
+            seq,
+            place_keys(address),
+            b',"duplicate":true' if duplicate else b"",
+            growth,
+        )
     return b'{"type":"ack","request_id":%b,"seq":%b,%b%b%b%b%b}' % (
         b"null" if request_id is None else quoted(request_id),
         b"null" if seq is None else b"%d" % seq,

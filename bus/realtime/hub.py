@@ -196,11 +196,17 @@ class Hub:
     def put(self, stream: Stream, seq: int, frame: bytes, exclude: Member | None) -> None:
         """Put the next message of a log on its stream: ``seq`` is ``stream.head + 1``."""
         stream.head = seq
-        if stream.recent is None:
-            stream.recent = RecentMessages()
-        self._budget.put(stream.recent, seq, frame)
+        recent = stream.recent
+        if recent is None:
+            recent = stream.recent = RecentMessages()
+        self._budget.put(recent, seq, frame)
         if stream.growing is None:
-            self.enqueue(stream, Delivery(frame, exclude))
+            # The body of `enqueue`, without the call.
+            stream.pending.append(Delivery(frame, exclude))
+            if not stream._scheduled:
+                stream._scheduled = True
+                self._scheduled_streams.append(stream)
+                self._schedule()
         else:
             stream.growing.put(stream, seq, frame, exclude)
 
@@ -219,7 +225,11 @@ class Hub:
     def send(self, member: Member, frame: bytes) -> None:
         """Send a frame to one connection at the end of this turn, after the frames that it was sent before."""
         writer = member.writer
-        writer.send(frame)
+        # The body of `Writer.send`, without the call.
+        if writer.pending is None:
+            writer.pending = [frame]
+        else:
+            writer.pending.append(frame)
         if writer not in self._scheduled_writers:
             self._scheduled_writers[writer] = None
             self._schedule()

@@ -65,11 +65,16 @@ class RecentBudget:
             self._filled.add(recent)
             recent._first = seq
         frames.append(frame)
-        recent.size += length
-        self.used += length
-        while len(frames) > self._messages or (recent.size > self._size and len(frames) > 1):
-            self._drop_oldest(recent)
-        if self.used > self._total:
+        size = recent.size + length
+        used = self.used + length
+        while len(frames) > self._messages or (size > self._size and len(frames) > 1):
+            # The body of `_drop_oldest`, without the call: a log that is full drops one for each message.
+            dropped = len(frames.popleft())
+            recent._first += 1
+            size -= dropped
+            used -= dropped
+        recent.size, self.used = size, used
+        if used > self._total:
             self._make_room()
 
     def prime(self, recent: RecentMessages, head: int, rows: Sequence[LoggedFrame]) -> None:

@@ -1,4 +1,4 @@
-"""Daphne's HTTP connections, bounded.
+"""Daphne's HTTP connections, bounded; the usual handshakes of the bus go to ``light``.
 
 Twisted answers a connection's next request as soon as the answer before it is in memory, and reads on without bound while an
 answer waits. Here the next request waits until the client has taken the answer, and the bytes behind it stay unread. A
@@ -33,6 +33,8 @@ def install() -> None:
     """Bound daphne's HTTP connections in this process. Done once."""
     from daphne import access, http_protocol
 
+    from . import light
+
     if hasattr(http_protocol.HTTPFactory, "arqonbus_connections"):
         return
     _name_statuses()
@@ -41,14 +43,21 @@ def install() -> None:
     request, channel = _request_class(connections, http_protocol), _channel_class(connections, http_protocol)
     build: Any = http_protocol.HTTPFactory.buildProtocol
 
+    def first(self: Any, address: Any) -> Any:
+        sockets = light.sockets_of(self)
+        if sockets is None:
+            return bounded(self, address)
+        made = light.First(sockets, _host(address), connections, lambda: bounded(self, address))
+        # Twisted closes the socket of a connection that gets no protocol.
+        return made if made.admitted() else None
+
     def bounded(self: Any, address: Any) -> Any:
         protocol = build(self, address)
         protocol.requestFactory = request
         made = protocol._channel
         # The same object, with more methods.
         made.__class__ = channel
-        made.arqonbus_connection = connection = _connection(made, str(getattr(address, "host", "")))
-        # Twisted closes the socket of a connection that gets no protocol.
+        made.arqonbus_connection = connection = _connection(made, _host(address))
         return protocol if connections.add(connection) else None
 
     write: Any = access.AccessLogGenerator.write_entry
@@ -56,9 +65,13 @@ def install() -> None:
     def write_entry(self: Any, host: Any, date: Any, request: str, *args: Any, **options: Any) -> None:
         write(self, host, date, without_secrets(request), *args, **options)
 
-    http_protocol.HTTPFactory.buildProtocol = bounded
+    http_protocol.HTTPFactory.buildProtocol = first
     http_protocol.HTTPFactory.arqonbus_connections = connections
     access.AccessLogGenerator.write_entry = write_entry
+
+
+def _host(address: Any) -> str:
+    return str(getattr(address, "host", ""))
 
 
 def _connection(channel: Any, address: str) -> HttpConnection:

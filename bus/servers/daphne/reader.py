@@ -53,8 +53,9 @@ def attach(
     reader = None
     if place_of(protocol) is not None:
         reader = DaphneReader(protocol, direct=plain and allowed(), budget=budget, queue=queue)
-    if plain and pings is not None:
-        _set_pings(protocol, pings)
+    server = getattr(protocol, "server", None)
+    if plain and pings is not None and server is not None and set_pings(server, pings):
+        protocol.autoPingTimeout = pings.timeout
     return reader
 
 
@@ -87,7 +88,7 @@ class DaphneReader(Reader):
         self._direct = direct
         protocol.dataReceived = self.feed
         if direct:
-            _watch_plainly(protocol.transport)
+            watch_plainly(protocol.transport)
 
     def begin(
         self,
@@ -192,6 +193,18 @@ class BoundedQueue(asyncio.Queue[Any]):
     closing: bool
     _queue: deque[Any]
 
+    @classmethod
+    def of(cls, transport: Any, is_registered: Callable[[], bool]) -> BoundedQueue:
+        """Make the queue of a connection that has none of daphne's."""
+        made = cls()
+        made._bound(transport, is_registered)
+        return made
+
+    def _bound(self, transport: Any, is_registered: Callable[[], bool]) -> None:
+        self.transport = transport
+        self.waiting_bytes, self.paused, self.closing = 0, False, False
+        self.is_registered = is_registered
+
     def _put(self, item: Any) -> None:
         if self.closing and item["type"] == "websocket.receive":
             return
@@ -264,30 +277,27 @@ def _bound(protocol: Any) -> BoundedQueue | None:
     protocol.failByDrop = False
     bounded: Any = queue
     bounded.__class__ = BoundedQueue  # The same object, with more methods.
-    bounded.transport = transport
-    bounded.waiting_bytes, bounded.paused, bounded.closing = 0, False, False
-    bounded.is_registered = bool  # False, until the reader begins.
     made: BoundedQueue = bounded
+    made._bound(transport, bool)  # Nobody is registered, until the reader begins.
     return made
 
 
 # --- the transport and its pings ----------------------------------------------------------------------------------------------
 
 
-def _set_pings(protocol: Any, pings: Pings) -> None:
-    """Let daphne ping by the bus's settings, unless its command line has options of its own for that."""
-    server = getattr(protocol, "server", None)
-    if server is None:
-        return
+def set_pings(server: Any, pings: Pings) -> bool:
+    """Let a server of daphne ping by the bus's settings, unless its command line has options of its own for that.
+
+    Returns whether the bus's time for an answer holds.
+    """
     if (server.ping_interval, server.ping_timeout) == _DEFAULT_PINGS:
         server.ping_interval, server.ping_timeout = pings.interval or float("inf"), pings.timeout
         # Autobahn keeps the options that are not named, except this one. Without it pages without an origin are refused.
         server.ws_factory.setProtocolOptions(autoPingTimeout=pings.timeout, allowNullOrigin=True)
-    if server.ping_timeout == pings.timeout:
-        protocol.autoPingTimeout = pings.timeout
+    return bool(server.ping_timeout == pings.timeout)
 
 
-def _watch_plainly(transport: Any) -> None:
+def watch_plainly(transport: Any) -> None:
     """Let the loop call the reactor's reading itself, without a log context around each call (2 µs of CPU).
 
     The reactor does not notice. When it stops watching the socket this ends, and when it begins again it is as before.

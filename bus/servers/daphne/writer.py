@@ -111,14 +111,18 @@ class DaphneWriter(Writer):
         self._transport = protocol.transport
         self._send = protocol.transport.socket.send
         self._open = protocol.STATE_OPEN
-        # A frame above the server's own limit ends the connection with 1009 instead of cutting it without a reason.
-        protocol.failByDrop = False
         # Frames in the transport's buffer (at most), and bytes that ever went into it.
         self._waiting = 0
         self._queued = 0
         # `_direct` says that the connection is open, and that nothing waits in the transport's buffer.
         protocol.transport.startWriting = self._start_writing
-        protocol.sendCloseFrame = self._send_close_frame
+        self._watch_closing()
+
+    def _watch_closing(self) -> None:
+        """Clear the flag when the protocol sends a close frame."""
+        # A frame above the server's own limit ends the connection with 1009 instead of cutting it without a reason.
+        self._protocol.failByDrop = False
+        self._protocol.sendCloseFrame = self._send_close_frame
 
     def write(self, batch: Batch) -> None:
         if self.pending is not None:
@@ -205,9 +209,12 @@ class DaphneWriter(Writer):
             self.closed = True
             self._direct = False
             if self._protocol.state == self._open:
-                # Autobahn drops a client that does not answer our close frame in this time.
-                self._protocol.closeHandshakeTimeout = self.linger
-                self._protocol.sendClose(code=code)
+                self._begin_close(code)
+
+    def _begin_close(self, code: int) -> None:
+        # Autobahn drops a client that does not answer our close frame in this time.
+        self._protocol.closeHandshakeTimeout = self.linger
+        self._protocol.sendClose(code=code)
 
     def abort(self) -> None:
         self.closed = True
@@ -237,14 +244,17 @@ class _QuietServer:
 
     root_path = ""
     proxy_forwarded_address_header = None
+    action_logger = None
 
     def __init__(self) -> None:
         self.queue: deque[Any] = deque()
+        self.scope: Any = None
 
     def protocol_connected(self, _: Any) -> None: ...
     def protocol_disconnected(self, _: Any) -> None: ...
     def log_action(self, *_: Any) -> None: ...
-    def create_application(self, *_: Any) -> _QuietServer:
+    def create_application(self, _: Any, scope: Any) -> _QuietServer:
+        self.scope = {**scope, "asgi": {"version": "3.0"}}
         return self
 
     def put_nowait(self, event: Any) -> None:
@@ -256,9 +266,10 @@ class _QuietServer:
         return len(self.queue)
 
 
-def opened_protocol(ours: socket.socket) -> Any:
+def opened_protocol(ours: socket.socket, handshake: bytes = HANDSHAKE, subprotocol: str | None = None) -> Any:
     """Daphne's protocol after a real handshake over ``ours``, without a reactor (for self-tests).
 
+    The ``scope`` of the handshake is an attribute of its ``server``.
     Events for the application are in ``application_queue.queue``; the answer to the handshake is in the transport's buffer.
     """
     from daphne.ws_protocol import WebSocketFactory
@@ -271,10 +282,10 @@ def opened_protocol(ours: socket.socket) -> Any:
     transport: Any = Connection(ours, protocol, _QuietReactor())  # type: ignore[arg-type]
     transport.connected = 1
     transport.getPeer = transport.getHost = lambda: IPv4Address("TCP", "127.0.0.1", 0)
-    protocol._raw_query_string = b""
+    protocol._raw_query_string = handshake.split(b" ", 2)[1].partition(b"?")[2]
     protocol.makeConnection(transport)
-    protocol.dataReceived(HANDSHAKE)
-    protocol.serverAccept()
+    protocol.dataReceived(handshake)
+    protocol.serverAccept(subprotocol)
     protocol.application_queue.queue.clear()
     return protocol
 

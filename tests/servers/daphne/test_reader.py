@@ -129,12 +129,12 @@ def test_pings_follow_the_settings_unless_the_command_line_has_its_own(protocol:
     options: list[dict[str, Any]] = []
     factory = SimpleNamespace(setProtocolOptions=lambda **given: options.append(given))
     protocol.server = SimpleNamespace(ping_interval=20, ping_timeout=30, ws_factory=factory)
-    reader._set_pings(protocol, Pings(0.0, 7.0))
-    assert (protocol.server.ping_interval, protocol.autoPingTimeout) == (float("inf"), 7.0)
+    assert reader.set_pings(protocol.server, Pings(0.0, 7.0))
+    assert protocol.server.ping_interval == float("inf")
     assert options == [{"autoPingTimeout": 7.0, "allowNullOrigin": True}]
     protocol.server = SimpleNamespace(ping_interval=5, ping_timeout=9, ws_factory=factory)
-    reader._set_pings(protocol, Pings(3.0, 8.0))
-    assert (protocol.server.ping_interval, protocol.autoPingTimeout, len(options)) == (5, 7.0, 1)
+    assert not reader.set_pings(protocol.server, Pings(3.0, 8.0))
+    assert (protocol.server.ping_interval, len(options)) == (5, 1)
 
 
 def test_the_installed_version_passes_the_self_test() -> None:

@@ -1,0 +1,212 @@
+"""A light connection gives what daphne's own gives, whatever the handshake is and however the bytes arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import daphne.server  # noqa: F401 - installs Twisted's asyncio reactor before anything imports another
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bus.realtime.frame import masked_frame
+from bus.servers.selftest import HANDSHAKE
+from tests.servers.daphne.driven import Driven
+from tests.servers.streams import stream
+
+pytestmark = pytest.mark.pure
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+MASK = b"\x0a\xf1\x80\x07"
+TARGETS = [
+    "/",
+    "/ws/",
+    "/ws/?token=a&b=%20c",
+    "/ws/?",
+    "/nowhere/",
+    "//ws/",
+    "/ws/;a=b",
+    "/w%73/",
+    "/ws/#a",
+    "/?a=[b]|c",
+    "x",
+]
+#: What a header may be, the usual first; None leaves it out.
+VALUES: dict[str, list[str | None]] = {
+    "Host": ["localhost:8000", "[::1]:80", "a_b", "localhost:x", "a, b", "", None],
+    "Upgrade": ["websocket", "WebSocket", "websocket, h2c", "h2c", None],
+    "Connection": ["Upgrade", "keep-alive, Upgrade", "upgrade", "close, Upgrade", "close", None],
+    "Sec-WebSocket-Key": [KEY, KEY[:-1], KEY[:-2] + "aa", "", None],
+    "Sec-WebSocket-Version": ["13", "8", "12", "+13", None],
+    "Sec-WebSocket-Protocol": [None, "arqonbus.v1", "other", "a,arqonbus.v1", "a, a", "bearer.x%2C, arqonbus.v1", ""],
+    "Sec-WebSocket-Extensions": [
+        None, "permessage-deflate", "permessage-deflate; client_max_window_bits", "permessage-deflate; bogus=1", "x-other", "",
+    ],
+    "Origin": [
+        None, "http://localhost:8000", "https://a.example", "null", "http://a:99999", "file://", "chrome-extension://abc", "",
+    ],
+    "Cookie": [None, "sessionid=a; b=c", "caf\xe9=1"],
+    "X-Forwarded-For": [None, "203.0.113.9", "203.0.113.9, 10.0.0.1"],
+    "X-Forwarded-Port": [None, "1234", "none"],
+    "Daphne-Root-Path": [None, None, "/below"],
+    "X_Under_Score": [None, None, "1"],
+    "Content-Length": [None, None, "0", "5"],
+    "Transfer-Encoding": [None, None, None, "chunked"],
+    "X-Empty": [None, ""],
+}  # fmt: skip
+
+
+@st.composite
+def handshakes(draw: st.DrawFn) -> bytes:
+    """A handshake: usual, or with a few things that are not."""
+    odd = draw(
+        st.sets(st.sampled_from([*VALUES, "target", "order", "case", "twice", "behind", "line", "blank"]), max_size=3)
+    )
+    target = draw(st.sampled_from(TARGETS)) if "target" in odd else draw(st.sampled_from(TARGETS[:4]))
+    lines: list[tuple[str, str]] = []
+    for name, values in VALUES.items():
+        value = draw(st.sampled_from(values)) if name in odd else values[0]
+        if value is not None:
+            lines.append((name, value))
+    if "order" in odd:
+        lines = draw(st.permutations(lines))
+    if "case" in odd:
+        lines = [(name.lower(), value) for name, value in lines]
+    if "twice" in odd:
+        lines.append(draw(st.sampled_from(lines)))
+    separator = draw(st.sampled_from([":", ":  ", ": \t"])) if "blank" in odd else ": "
+    text = "".join(f"{name}{separator}{value}\r\n" for name, value in lines)
+    if "line" in odd:
+        text += draw(st.sampled_from([" folded\r\n", "no colon\r\n", "Na me: x\r\n", "A: b\x00c\r\n", "B: \x7f\r\n"]))
+    behind = draw(st.sampled_from(["x", "\r\n", "\x81\x80abcd"])) if "behind" in odd else ""
+    return f"GET {target} HTTP/1.1\r\n{text}\r\n{behind}".encode("latin-1")
+
+
+async def seen(segments: list[bytes], *, plain: bool, light: bool | None = None, **options: Any) -> list[Any]:
+    """What client and consumer get of them."""
+    driven = Driven(plain=plain, **options)
+    driven.connect()
+    found = []
+    for number, segment in enumerate(segments):
+        found.append(await driven.feed(segment))
+        if not number and light is not None:
+            assert driven.is_light is light, segment
+    found.append(await driven.leave())
+    return found
+
+
+def same(segments: list[bytes], *, light: bool | None = None, **options: Any) -> list[Any]:
+    """Compare both ways, and return what was seen."""
+
+    async def both() -> list[Any]:
+        own = await seen(segments, plain=False, light=False, **options)
+        assert await seen(segments, plain=True, light=light, **options) == own
+        return own
+
+    return asyncio.run(both())
+
+
+def test_a_usual_handshake_is_light_and_its_frames_are_served_as_by_daphne() -> None:
+    found = same(
+        [
+            HANDSHAKE,
+            masked_frame(b"1 text", MASK),
+            masked_frame(b"later", MASK) + masked_frame(b"2 behind", MASK) + masked_frame(b"3 behind", MASK),
+            masked_frame(b"ping", MASK, first=0x89),
+            masked_frame(b"in ", MASK, first=0x01) + masked_frame(b"parts", MASK, first=0x80),
+            masked_frame(b"\x03\xe8", MASK, first=0x88),
+        ],
+        light=True,
+    )
+    notes = [note for part, _, _ in found for note in part]
+    assert [note for note in notes if not isinstance(note, dict)][2:] == [
+        b"1 text",
+        ("waited", b"later"),
+        b"2 behind",
+        b"3 behind",
+        b"in parts",
+        ("websocket", "disconnected", {"path": "/", "client": "127.0.0.1:50000"}),
+        ("end", 1000),
+    ]
+    assert found[3][1] == b"\x8a\x04ping"
+    assert found[5][1] == b"\x88\x02\x03\xe8"
+
+
+def handshake(**changed: str | None) -> bytes:
+    """The usual handshake with some headers changed."""
+    lines = {name: values[0] for name, values in VALUES.items()} | changed
+    text = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value is not None)
+    return f"GET /ws/ HTTP/1.1\r\n{text}\r\n".encode("latin-1")
+
+
+#: What is no usual handshake, of all that `VALUES` has.
+UNUSUAL: dict[str, list[str | None]] = {
+    "Host": ["localhost:x", "a, b", "", None],
+    "Upgrade": ["websocket, h2c", "h2c", None],
+    "Connection": ["close, Upgrade", "close", None],
+    "Sec-WebSocket-Key": [KEY[:-1], KEY[:-2] + "aa", "", None],
+    "Sec-WebSocket-Version": ["8", "12", "+13", None],
+    "Sec-WebSocket-Protocol": ["a, a", "bearer.x%2C, arqonbus.v1", ""],
+    "Sec-WebSocket-Extensions": ["permessage-deflate; bogus=1", "x-other", ""],
+    "Origin": ["http://a:99999", "file://", "chrome-extension://abc", ""],
+    "Cookie": ["caf\xe9=1"],
+    "Daphne-Root-Path": ["/below"],
+    "X_Under_Score": ["1"],
+    "Content-Length": ["0", "5"],
+    "Transfer-Encoding": ["chunked"],
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_each_header_alone_makes_a_handshake_usual_or_leaves_it_to_daphne(name: str) -> None:
+    for value in VALUES[name]:
+        same([handshake(**{name: value}), masked_frame(b"1", MASK)], light=value not in UNUSUAL.get(name, []))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"root_path": "/below", "server_name": "", "proxy_forwarded_address_header": "X-Forwarded-For"},
+        {
+            "proxy_forwarded_address_header": "X-Forwarded-For",
+            "proxy_forwarded_port_header": "X-Forwarded-Port",
+            "proxy_forwarded_proto_header": "X-Forwarded-Proto",
+        },
+    ],
+    ids=["plain", "root", "proxy"],
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(asked=handshakes(), cut=st.integers(0, 3000))
+def test_any_handshake_gets_the_same_answer_and_the_same_scope(options: dict[str, Any], asked: bytes, cut: int) -> None:
+    segments = [asked[:cut], asked[cut:]] if 0 < cut < len(asked) else [asked]
+    same([*segments, masked_frame(b"1", MASK)], **options)
+
+
+def numbers(few: int, many: int) -> list[Any]:
+    """Numbers of conversations: few in `make test`, many in `make chaos`."""
+    return [
+        pytest.param(range(few), id="few"),
+        pytest.param(range(many), id="many", marks=[pytest.mark.chaos, pytest.mark.timeout(900)]),
+    ]
+
+
+def conversation(chance: random.Random) -> list[bytes]:
+    """What a client sends behind its handshake: any bytes, among them messages that make the server wait or close."""
+    segments = stream(chance)
+    for _ in range(chance.randint(0, 3)):
+        text = chance.choice([b"later", b"later" * 40, b"1 now", b"close", b"fail"])
+        segments.insert(chance.randrange(len(segments) + 1), masked_frame(text, chance.randbytes(4)))
+    return segments
+
+
+@pytest.mark.parametrize("some", numbers(100, 5_000))
+def test_any_bytes_behind_a_handshake_come_to_the_same(some: range) -> None:
+    ended = open_still = 0
+    for number in some:
+        found = same([HANDSHAKE, *conversation(random.Random(f"light {number}"))], light=True)
+        ended += not found[-2][2]
+        open_still += found[-2][2]
+    assert min(ended, open_still) > len(some) // 10, "it tried both"
