@@ -206,6 +206,30 @@ def promises(run: Run) -> Iterator[Promise]:
         many - thousand if many and thousand else None,
         floor_many - floor if floor_many and floor else None,
     )
+    for workload, peer, share, text in BESIDE_PEERS:
+        theirs = figure(workload, peer)
+        yield from promise(text, figure(workload), share * theirs if theirs else None)
+    yield from promise("1→1 acked and durable: p99 ms", figure("durable", key="p99"), 5)
+    yield from promise(
+        "1→1 acked and durable, 20 channels: messages/s", figure("durable-wide", key="rate"), 80_000, at_most=False
+    )
+    yield from promise("idle connections on the compiled path: KiB each", figure("idle", key="kib_per_connection"), 10)
+
+
+#: What the compiled path shall cost beside other servers in the same run: workload, contender, share of its CPU time, text.
+BESIDE_PEERS = (
+    ("fanout-single", "floor", 1.25, "fan-out 1→1,000, 1 in flight: at most 1.25 × the C program's"),
+    ("ephemeral", "nats", 1.0, "1→1 acked, ephemeral: at most NATS's"),
+    ("ephemeral", "centrifuge", 0.35, "1→1 acked, ephemeral: at most 0.35 × Centrifuge's"),
+    ("channels", "centrifuge", 0.9, "500 channels × 2, durable: at most 0.9 × Centrifuge's in memory"),
+    ("channels", "nats", 1.4, "500 channels × 2, durable: at most 1.4 × NATS's in memory"),
+    ("mixed", "centrifuge", 0.8, "mixed: at most 0.8 × Centrifuge's"),
+    ("mixed", "nats", 0.8, "mixed: at most 0.8 × NATS's"),
+    ("members-10", "centrifuge", 1.0, "10 members: at most Centrifuge's"),
+    ("members-100", "nats", 0.7, "100 members: at most 0.7 × NATS's"),
+    ("idle", "centrifuge", 3.0, "registration: at most 3 × Centrifuge's"),
+    ("recovery", "centrifuge", 0.8, "recovery: at most 0.8 × Centrifuge's"),
+)
 
 
 def promise_lines(run: Run) -> str:

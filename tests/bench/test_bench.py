@@ -15,7 +15,7 @@ from bench.catalogue import all_workloads
 from bench.contenders import Contender, Floor
 from bench.docs import results
 from bench.profile import stacks
-from bench.report import as_json, promise_lines, promises, table
+from bench.report import BESIDE_PEERS, as_json, promise_lines, promises, table
 from bench.runner import Run
 from bench.workloads import Options, Workload, fan_out
 from tests.harness.processes import PROJECT_ROOT
@@ -76,6 +76,7 @@ def test_every_promise_of_the_issue_has_its_workload() -> None:
     keys = {workload.key for workload in all_workloads()}
     assert {"fanout", "steady", "durable", "ephemeral", "history-memory", "history-database", "idle"} <= keys
     assert {f"members-{count}" for count in (10, 100, 1000, 5000)} <= keys
+    assert {workload for workload, *_ in BESIDE_PEERS} | {"durable-wide"} <= keys
 
 
 def test_stacks_are_counted_by_the_function_that_runs_and_by_those_that_called_it() -> None:
