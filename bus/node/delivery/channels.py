@@ -51,9 +51,7 @@ class Channels:
         try:
             while True:
                 before = self._changes
-                found, made = await self._run_writer(
-                    lambda: directory.ensure(address, actor, create=create, action=action)
-                )
+                found, made = await self._run_writer(self._look_up, address, actor, create, action)
                 made_here |= made
                 if self._changed.get(address.room, 0) <= before:
                     break
@@ -67,6 +65,11 @@ class Channels:
             self._refs.clear()
         self._refs[address] = found
         return found, made_here
+
+    def _look_up(self, address: Address, actor: Actor, create: bool, action: str) -> tuple[ChannelRef, bool]:
+        """Find or make a channel, in the writing thread. A thousand clients that come at once ask the database once."""
+        ref = self._remembered(address, actor, action)
+        return (ref, False) if ref is not None else directory.ensure(address, actor, create=create, action=action)
 
     def _remembered(self, address: Address, actor: Actor, action: str) -> ChannelRef | None:
         """Return a remembered channel where ``actor`` may do ``action``.
