@@ -101,11 +101,7 @@ def told(answer: Any) -> Any:
     """An answer without the key of the row, which a rollback may not give back, and without a count of the moment."""
     if isinstance(answer, Claimed):
         return {**msgspec.structs.asdict(answer), "order": answer.order[1], "participants": None}
-    return (
-        (answer.close_code, answer.error.code)
-        if isinstance(answer, Closing)
-        else answer
-    )
+    return (answer.close_code, answer.error.code) if isinstance(answer, Closing) else answer
 
 
 def rows() -> Any:
