@@ -69,7 +69,7 @@ class Reader(abc.ABC):
     """
 
     __slots__ = (
-        "_budget", "_first", "_head", "_inside", "_is_registered", "_lane", "_largest", "_left", "_limits", "_on_flood",
+        "_budget", "_calm", "_first", "_head", "_inside", "_is_registered", "_lane", "_largest", "_left", "_limits", "_on_flood",
         "_on_message", "_parse", "_partial", "_pass_through", "_reason", "_stopped", "_usual", "_writer", "busy",
     )  # fmt: skip
 
@@ -86,6 +86,8 @@ class Reader(abc.ABC):
         self._on_message: OnMessage | None = None
         self._writer: Writer | None = None
         self._lane: Lane | None = None
+        # Whether there is a lane, and nothing is unfinished.
+        self._calm = False
         #: Whether the owner works on an event from the server's queue.
         self.busy = False
         self._parse = parse
@@ -148,7 +150,7 @@ class Reader(abc.ABC):
 
     def end(self) -> None:
         """The connection has ended: leave the server's objects as they were."""
-        self._pass_through = True
+        self._pass_through, self._calm = True, False
         self._on_message = self._writer = self._on_flood = self._lane = None
         self._is_registered = _never
         if self._limits is not None:
@@ -182,12 +184,18 @@ class Reader(abc.ABC):
 
     def _feed(self, data: bytes) -> None:
         """Take the usual frames out of ``data``; pass the others on."""
-        if self._stopped:
+        position = 0
+        if self._calm:
+            # The usual case by itself: nothing is unfinished, and the lane takes all of it.
+            if self._is_direct() and (position := self._lane.take(data, 0)) == len(data):  # type: ignore[union-attr]
+                return
+        elif self._stopped:
             return
         if self._partial:
             data, self._partial = self._partial + data, b""
         size = len(data)
-        position = self._continue_frame(data) if self._left or self._head else 0
+        if self._left or self._head:
+            position = self._continue_frame(data)
         usual, lane = self._usual, self._lane
         while position < size and not self._pass_through:
             if lane is not None and self._is_direct():
@@ -221,6 +229,7 @@ class Reader(abc.ABC):
                 self._parse(data[position:])
             else:
                 self._partial = data[position:]
+        self._calm = lane is not None and not (self._partial or self._left or self._head or self._pass_through or self._stopped)
 
     def _pass_on(self, data: bytes, position: int) -> int:
         """Pass a frame that begins at ``position`` to the server, as far as it has come. Returns where the next one begins."""
