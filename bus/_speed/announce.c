@@ -161,7 +161,7 @@ ack_of(PyObject *entry)
 }
 
 /* Let a frame wait in a writer for the end of the turn: as `Hub.send`. */
-static int
+int
 send_later(PyObject *hub, PyObject *writer, PyObject *frame)
 {
     PyObject *pending = SLOT(writer, bus.writer_pending);
@@ -182,6 +182,24 @@ send_later(PyObject *hub, PyObject *writer, PyObject *frame)
         known = PyDict_SetItem(waiting, writer, Py_None) < 0 || call_method(hub, text._schedule, NULL) < 0 ? -1 : 1;
     Py_XDECREF(waiting);
     return known < 0 ? -1 : 0;
+}
+
+int
+deliver_later(PyObject *hub, PyObject *stream, PyObject *delivery)
+{
+    PyObject *pending = SLOT(stream, bus.stream_pending);
+    if (pending == NULL || !PyList_CheckExact(pending)) {
+        PyErr_SetString(PyExc_TypeError, "a stream's pending frames are no list");
+        return -1;
+    }
+    if (PyList_Append(pending, delivery) < 0 || SLOT(stream, bus.stream__scheduled) == Py_True)
+        return PyErr_Occurred() ? -1 : 0;
+    PyObject *scheduled = PyObject_GetAttr(hub, text._scheduled_streams);
+    int failed = scheduled == NULL || PyList_Append(scheduled, stream) < 0;
+    if (!failed)
+        Py_XSETREF(SLOT(stream, bus.stream__scheduled), Py_NewRef(Py_True));
+    Py_XDECREF(scheduled);
+    return failed || call_method(hub, text._schedule, NULL) < 0 ? -1 : 0;
 }
 
 /* Acknowledge one entry: as `Answers.acknowledge`. 1, 0 where it is left with nothing touched, or -1 with an exception. */

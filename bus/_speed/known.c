@@ -9,6 +9,7 @@ struct text text;
 #define GIVEN(name) {#name, offsetof(struct bus, name)}
 static const struct { const char *name; size_t at; } given[] = {
     GIVEN(writer), GIVEN(stream), GIVEN(entry), GIVEN(answers), GIVEN(client), GIVEN(delivery), GIVEN(batch),
+    GIVEN(session), GIVEN(traffic), GIVEN(uids),
     GIVEN(acknowledge), GIVEN(place_keys), GIVEN(inbox_room),
 };
 
@@ -22,12 +23,17 @@ static const struct { size_t type; const char *name; size_t at; } places[] = {
     PLACE(entry, error),
     PLACE(answers, writer), PLACE(answers, client), PLACE(answers, node), PLACE(client, writer),
     PLACE(delivery, frame), PLACE(delivery, exclude),
+    PLACE(client, state), PLACE(client, actor), PLACE(client, initial), PLACE(client, client_id), PLACE(client, noted),
+    PLACE(client, allowed), PLACE(client, rules_version), PLACE(client, touched),
+    PLACE(session, _frames), PLACE(session, _bytes), PLACE(session, _shared),
+    PLACE(traffic, draining), PLACE(uids, _prefix), PLACE(uids, _count),
 };
 
 #define TEXT(name) {#name, offsetof(struct text, name)}
 static const struct { const char *is; size_t at; } texts[] = {
     TEXT(write), TEXT(flush), TEXT(_left), TEXT(put), TEXT(streams), TEXT(hub), TEXT(_budget), TEXT(_schedule),
-    TEXT(_scheduled_streams), TEXT(_scheduled_writers), TEXT(address),
+    TEXT(_scheduled_streams), TEXT(_scheduled_writers), TEXT(address), TEXT(alone), TEXT(overloaded), TEXT(locked),
+    TEXT(version), TEXT(acknowledge), TEXT(refuse), TEXT(received), TEXT(received_bytes), TEXT(published), TEXT(passed),
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))

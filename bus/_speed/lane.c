@@ -21,49 +21,25 @@
 /* `Road`: the objects of a node. It owns a reference to each. */
 typedef struct {
     PyObject_HEAD
-    PyObject *traffic, *rules, *channels, *streams, *enqueue, *broker;
+    PyObject *traffic, *rules, *channels, *streams, *hub, *broker, *announcer;
     PyObject *passed, *passed_lock, *delivered, *delivered_lock;
-    PyObject *registered, *monotonic, *new_uid, *delivery, *entry, *hand_over;
-    PyObject *head_start, *ack_start;
-    PyObject *client_type, *session_type, *stream_type;
+    PyObject *registered, *monotonic, *new_uid, *hand_over, *head_start, *ack_start;
     Py_ssize_t remembered;
-    /* Where the slots of these objects are. */
-    Py_ssize_t draining, state, actor, initial, client_id, noted, allowed, rules_version, touched;
-    Py_ssize_t frames, bytes, shared, pending, scheduled;
 } Road;
 
 #define ROAD(field) {#field, offsetof(Road, field)}
 static const struct { const char *name; size_t at; } road_objects[] = {
-    ROAD(traffic), ROAD(rules), ROAD(channels), ROAD(streams), ROAD(enqueue), ROAD(broker), ROAD(passed),
+    ROAD(traffic), ROAD(rules), ROAD(channels), ROAD(streams), ROAD(hub), ROAD(broker), ROAD(announcer), ROAD(passed),
     ROAD(passed_lock), ROAD(delivered), ROAD(delivered_lock), ROAD(registered), ROAD(monotonic), ROAD(new_uid),
-    ROAD(delivery), ROAD(entry), ROAD(hand_over), ROAD(head_start), ROAD(ack_start),
-    ROAD(client_type), ROAD(session_type), ROAD(stream_type),
+    ROAD(hand_over), ROAD(head_start), ROAD(ack_start),
 };
 #define OBJECTS (sizeof road_objects / sizeof *road_objects)
-#define OBJECT(self, place) (*(PyObject **)((char *)(self) + (place)))
-
-static PyObject *text_alone, *text_overloaded, *text_locked, *text_version, *text_acknowledge, *text_refuse;
-
-/* The place of a slot in the objects of a type, or -1 with an exception. */
-static Py_ssize_t
-place_of(PyObject *type, const char *name)
-{
-    PyObject *found = PyObject_GetAttrString(type, name);
-    if (found == NULL)
-        return -1;
-    Py_ssize_t place = -1;
-    if (Py_IS_TYPE(found, &PyMemberDescr_Type) && ((PyMemberDescrObject *)found)->d_member->type == T_OBJECT_EX)
-        place = ((PyMemberDescrObject *)found)->d_member->offset;
-    else
-        PyErr_Format(PyExc_TypeError, "%s of %R is no slot", name, type);
-    Py_DECREF(found);
-    return place;
-}
 
 static int
 road_init(Road *self, PyObject *arguments, PyObject *names)
 {
-    if (PyTuple_GET_SIZE(arguments) || names == NULL || PyDict_GET_SIZE(names) != OBJECTS + 1 || self->traffic != NULL) {
+    PyObject *remembered = names == NULL ? NULL : PyDict_GetItemString(names, "remembered");
+    if (remembered == NULL || self->traffic != NULL) {
         PyErr_SetString(PyExc_TypeError, "Road() needs each of its objects once, by name");
         return -1;
     }
@@ -73,39 +49,25 @@ road_init(Road *self, PyObject *arguments, PyObject *names)
             PyErr_Format(PyExc_TypeError, "Road() lacks %s", road_objects[i].name);
             return -1;
         }
-        OBJECT(self, road_objects[i].at) = Py_NewRef(given);
+        SLOT(self, road_objects[i].at) = Py_NewRef(given);
     }
-    PyObject *remembered = PyDict_GetItemString(names, "remembered");
-    if (remembered == NULL || (self->remembered = PyLong_AsSsize_t(remembered)) < 0) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "Road() lacks remembered");
+    if ((self->remembered = PyLong_AsSsize_t(remembered)) == -1 && PyErr_Occurred())
         return -1;
-    }
     if (!PyDict_CheckExact(self->channels) || !PyDict_CheckExact(self->streams) || !PyDict_CheckExact(self->passed)
         || !PyDict_CheckExact(self->delivered) || !PyBytes_CheckExact(self->head_start)
-        || !PyBytes_CheckExact(self->ack_start) || !PyType_Check(self->client_type)
-        || !PyType_Check(self->session_type) || !PyType_Check(self->stream_type)) {
+        || !PyBytes_CheckExact(self->ack_start) || !bus.traffic || !bus.session || !bus.uids || !bus.client || !bus.stream
+        || !bus.entry || !bus.writer || !IS(self->traffic, bus.traffic) || !IS(self->new_uid, bus.uids)) {
         PyErr_SetString(PyExc_TypeError, "Road() got an object of another type");
         return -1;
     }
-    PyObject *client = self->client_type, *session = self->session_type, *stream = self->stream_type;
-    bool found = (self->draining = place_of((PyObject *)Py_TYPE(self->traffic), "draining")) > 0
-        && (self->state = place_of(client, "state")) > 0 && (self->actor = place_of(client, "actor")) > 0
-        && (self->initial = place_of(client, "initial")) > 0 && (self->client_id = place_of(client, "client_id")) > 0
-        && (self->noted = place_of(client, "noted")) > 0 && (self->allowed = place_of(client, "allowed")) > 0
-        && (self->rules_version = place_of(client, "rules_version")) > 0
-        && (self->touched = place_of(client, "touched")) > 0 && (self->frames = place_of(session, "_frames")) > 0
-        && (self->bytes = place_of(session, "_bytes")) > 0 && (self->shared = place_of(session, "_shared")) > 0
-        && (self->pending = place_of(stream, "pending")) > 0
-        && (self->scheduled = place_of(stream, "_scheduled")) > 0;
-    return found ? 0 : -1;
+    return 0;
 }
 
 static int
 road_traverse(Road *self, visitproc visit, void *arg)
 {
     for (size_t i = 0; i < OBJECTS; i++)
-        Py_VISIT(OBJECT(self, road_objects[i].at));
+        Py_VISIT(SLOT(self, road_objects[i].at));
     return 0;
 }
 
@@ -113,7 +75,7 @@ static int
 road_clear(Road *self)
 {
     for (size_t i = 0; i < OBJECTS; i++)
-        Py_CLEAR(OBJECT(self, road_objects[i].at));
+        Py_CLEAR(SLOT(self, road_objects[i].at));
     return 0;
 }
 
@@ -162,7 +124,7 @@ struct taken {
     char stamp[STAMP];
     Py_ssize_t frames, bytes, passed;
     bool ephemeral, alone, overloaded, asked;
-    PyObject *answers, *entries, *notices;
+    PyObject *entries, *notices;
 };
 
 /* One frame on its way. The spans of `message` point into `text`, which holds until the frame is served. */
@@ -193,8 +155,7 @@ lane_init(Lane *self, PyObject *arguments, PyObject *names)
     if (!PyArg_ParseTupleAndKeywords(arguments, names, "O!OOOnn:Lane", known, &road_type, &road, &client, &session,
                                      &connection, &frame_bytes, &depth))
         return -1;
-    if (((Road *)road)->scheduled <= 0 || !PyObject_TypeCheck(client, (PyTypeObject *)((Road *)road)->client_type)
-        || !PyObject_TypeCheck(session, (PyTypeObject *)((Road *)road)->session_type)) {
+    if (((Road *)road)->ack_start == NULL || !IS(client, bus.client) || !IS(session, bus.session)) {
         PyErr_SetString(PyExc_TypeError, "Lane() got an object of another type");
         return -1;
     }
@@ -228,6 +189,7 @@ lane_traverse(Lane *self, visitproc visit, void *arg)
     Py_VISIT(self->actor);
     Py_VISIT(self->initial);
     Py_VISIT(self->ways);
+    Py_VISIT(self->last);
     return 0;
 }
 
@@ -255,8 +217,8 @@ static bool
 is_same_sender(const Lane *self)
 {
     const Road *road = self->road;
-    return OBJECT(self->client, road->actor) == self->actor && OBJECT(self->client, road->initial) == self->initial
-        && OBJECT(self->client, road->client_id) == self->client_id;
+    return SLOT(self->client, bus.client_actor) == self->actor && SLOT(self->client, bus.client_initial) == self->initial
+        && SLOT(self->client, bus.client_client_id) == self->client_id;
 }
 
 static PyObject *
@@ -276,8 +238,8 @@ lane_learn(Lane *self, PyObject *arguments)
         forget(self);
     if (self->ways == NULL) {
         const Road *road = self->road;
-        PyObject *actor = OBJECT(self->client, road->actor), *initial = OBJECT(self->client, road->initial);
-        PyObject *client_id = OBJECT(self->client, road->client_id);
+        PyObject *actor = SLOT(self->client, bus.client_actor), *initial = SLOT(self->client, bus.client_initial);
+        PyObject *client_id = SLOT(self->client, bus.client_client_id);
         if (actor == NULL || initial == NULL || client_id == NULL || !PyUnicode_Check(client_id)
             || !PyUnicode_IS_ASCII(client_id))
             Py_RETURN_NONE;
@@ -332,15 +294,15 @@ static int
 is_open(Lane *self)
 {
     const Road *road = self->road;
-    if (self->ways == NULL || OBJECT(self->client, road->state) != road->registered
-        || OBJECT(road->traffic, road->draining) != Py_False)
+    if (self->ways == NULL || SLOT(self->client, bus.client_state) != road->registered
+        || SLOT(road->traffic, bus.traffic_draining) != Py_False)
         return 0;
     if (!is_same_sender(self)) {
         forget(self);
         return 0;
     }
-    PyObject *mine = OBJECT(self->client, road->rules_version);
-    PyObject *version = PyObject_GetAttr(road->rules, text_version);
+    PyObject *mine = SLOT(self->client, bus.client_rules_version);
+    PyObject *version = PyObject_GetAttr(road->rules, text.version);
     if (version == NULL)
         return -1;
     int same = mine == version ? 1 : mine == NULL ? 0 : PyObject_RichCompareBool(mine, version, Py_EQ);
@@ -356,7 +318,7 @@ is_allowed(Lane *self, PyObject *way)
     PyObject *ref = PyDict_GetItemWithError(road->channels, ITEM(way, ADDRESS));
     if (ref != ITEM(way, REF))
         return PyErr_Occurred() ? -1 : 0;
-    PyObject *allowed = OBJECT(self->client, road->allowed), *noted = OBJECT(self->client, road->noted);
+    PyObject *allowed = SLOT(self->client, bus.client_allowed), *noted = SLOT(self->client, bus.client_noted);
     if (allowed == NULL || !PyDict_CheckExact(allowed) || noted == NULL || !PyAnySet_Check(noted))
         return 0;
     if (PyDict_GetItemWithError(allowed, ITEM(way, RIGHT)) != Py_True)
@@ -367,7 +329,7 @@ is_allowed(Lane *self, PyObject *way)
 static Bucket *
 bucket_at(PyObject *session, Py_ssize_t place)
 {
-    PyObject *found = OBJECT(session, place);
+    PyObject *found = SLOT(session, place);
     return found != NULL && Py_IS_TYPE(found, &bucket_type) ? (Bucket *)found : NULL;
 }
 
@@ -376,9 +338,9 @@ static bool
 take_tokens(Lane *self, size_t size, double now, bool really)
 {
     const Road *road = self->road;
-    Bucket *frames = bucket_at(self->session, road->frames), *bytes = bucket_at(self->session, road->bytes);
-    Bucket *shared = bucket_at(self->session, road->shared);
-    if (frames == NULL || bytes == NULL || (shared == NULL && OBJECT(self->session, road->shared) != Py_None))
+    Bucket *frames = bucket_at(self->session, bus.session__frames), *bytes = bucket_at(self->session, bus.session__bytes);
+    Bucket *shared = bucket_at(self->session, bus.session__shared);
+    if (frames == NULL || bytes == NULL || (shared == NULL && SLOT(self->session, bus.session__shared) != Py_None))
         return false;
     if (!really)
         return bucket_has(frames, 1.0, now) && bucket_has(bytes, (double)size, now)
@@ -396,7 +358,7 @@ is_new(const Road *road, PyObject *ids, PyObject *lock, PyObject *key)
 {
     if (PyDict_GET_SIZE(ids) >= road->remembered)
         return 0; /* Python forgets the oldest ones first. */
-    PyObject *locked = PyObject_CallMethodNoArgs(lock, text_locked);
+    PyObject *locked = PyObject_CallMethodNoArgs(lock, text.locked);
     if (locked == NULL)
         return -1;
     bool busy = locked != Py_False;
@@ -447,17 +409,19 @@ name_message(Lane *self, struct frame *frame)
         size += id.size;
     }
     else {
-        PyObject *made = PyObject_CallNoArgs(self->road->new_uid);
-        if (made == NULL)
-            return -1;
-        if (!PyUnicode_Check(made) || !PyUnicode_IS_ASCII(made) || PyUnicode_GET_LENGTH(made) > UID) {
-            Py_DECREF(made);
-            PyErr_SetString(PyExc_ValueError, "new_uid() gave another id than expected");
+        /* As `Uids.__call__`: its prefix, and the next number in hexadecimal. */
+        PyObject *uids = self->road->new_uid, *prefix = SLOT(uids, bus.uids__prefix);
+        PyObject *before = SLOT(uids, bus.uids__count);
+        size_t number = before == NULL ? 0 : PyLong_AsSize_t(before) + 1;
+        PyObject *after = PyErr_Occurred() ? NULL : PyLong_FromSize_t(number);
+        if (after == NULL || prefix == NULL || !PyUnicode_Check(prefix) || !PyUnicode_IS_ASCII(prefix)) {
+            Py_XDECREF(after);
+            if (!PyErr_Occurred())
+                PyErr_SetString(PyExc_TypeError, "the ids are made of something else than expected");
             return -1;
         }
-        size = (size_t)PyUnicode_GET_LENGTH(made);
-        memcpy(frame->uid, PyUnicode_DATA(made), size);
-        Py_DECREF(made);
+        Py_XSETREF(SLOT(uids, bus.uids__count), after);
+        size = (size_t)snprintf(frame->uid, UID, "%.*s%zx", UID / 2, (const char *)PyUnicode_DATA(prefix), number);
     }
     frame->envelope = (struct envelope){
         .start = span_of(self->road->head_start), .uid = {frame->uid, size}, .rest = span_of(ITEM(frame->way, HEAD_REST))};
@@ -468,27 +432,30 @@ name_message(Lane *self, struct frame *frame)
 static int
 deliver(Lane *self, struct frame *frame, PyObject *text)
 {
-    const Road *road = self->road;
-    PyObject *stream = PyDict_GetItemWithError(road->streams, ITEM(frame->way, CHANNEL_ID));
-    if (stream == NULL || !PyObject_TypeCheck(stream, (PyTypeObject *)road->stream_type))
+    PyObject *stream = PyDict_GetItemWithError(self->road->streams, ITEM(frame->way, CHANNEL_ID));
+    if (stream == NULL || !IS(stream, bus.stream))
         return PyErr_Occurred() ? -1 : 0;
     Py_INCREF(stream);
-    PyObject *exclude = frame->message.echo ? Py_None : self->client;
-    PyObject *delivery = PyObject_CallFunctionObjArgs(road->delivery, text, exclude, NULL);
-    int done = -1;
-    if (delivery != NULL) {
-        PyObject *pending = OBJECT(stream, road->pending);
-        if (OBJECT(stream, road->scheduled) == Py_True && pending != NULL && PyList_CheckExact(pending))
-            done = PyList_Append(pending, delivery);
-        else {
-            PyObject *result = PyObject_CallFunctionObjArgs(road->enqueue, stream, delivery, NULL);
-            done = result == NULL ? -1 : 0;
-            Py_XDECREF(result);
-        }
-        Py_DECREF(delivery);
-    }
+    PyObject *delivery = PyObject_CallFunctionObjArgs(bus.delivery, text, frame->message.echo ? Py_None : self->client, NULL);
+    int failed = delivery == NULL || deliver_later(self->road->hub, stream, delivery) < 0;
+    Py_XDECREF(delivery);
     Py_DECREF(stream);
-    return done;
+    return failed ? -1 : 0;
+}
+
+/* Send the ack of a message that is in no log, unless the connection is closing. */
+static int
+acknowledge(Lane *self, struct frame *frame)
+{
+    PyObject *writer = SLOT(self->client, bus.client_writer);
+    if (writer == NULL || !IS(writer, bus.writer) || SLOT(writer, bus.writer_closed) != Py_False)
+        return 0;
+    PyObject *ack = bytes_of_ack(span_of(self->road->ack_start), frame->message.id, span_of(ITEM(frame->way, ACK_REST)));
+    Py_INCREF(writer);
+    int failed = ack == NULL || send_later(self->road->hub, writer, ack) < 0;
+    Py_DECREF(writer);
+    Py_XDECREF(ack);
+    return failed ? -1 : 0;
 }
 
 /* Serve a message of an ephemeral channel. `key` is None for one without an id. */
@@ -496,26 +463,19 @@ static int
 pass_by(Lane *self, struct frame *frame, struct taken *taken, PyObject *key)
 {
     const Road *road = self->road;
-    PyObject *way = frame->way;
-    if (key != Py_None
-        && (PyDict_SetItem(road->passed, key, ITEM(way, CHANNEL_ID)) < 0 || PyDict_SetItem(road->delivered, key, ITEM(way, CHANNEL_ID)) < 0))
+    PyObject *channel = ITEM(frame->way, CHANNEL_ID);
+    if (key != Py_None && (PyDict_SetItem(road->passed, key, channel) < 0 || PyDict_SetItem(road->delivered, key, channel) < 0))
         return -1;
     PyObject *text = bytes_of_passing(&frame->envelope, &frame->message, taken->stamp);
     if (text == NULL)
         return -1;
-    PyObject *answer = NULL;
-    if (frame->message.ack)
-        answer = bytes_of_ack(span_of(road->ack_start), frame->message.id, span_of(ITEM(way, ACK_REST)));
-    int failed = (frame->message.ack && answer == NULL) || deliver(self, frame, text) < 0;
-    if (!failed && answer != NULL)
-        failed = collect(&taken->answers, answer);
+    taken->passed++;
+    int failed = deliver(self, frame, text) < 0 || (frame->message.ack && acknowledge(self, frame) < 0);
     if (!failed && !taken->alone) {
-        PyObject *notice = PyTuple_Pack(3, ITEM(way, CHANNEL_ID), text, key);
+        PyObject *notice = PyTuple_Pack(3, channel, text, key);
         failed = notice == NULL || collect(&taken->notices, notice) < 0;
         Py_XDECREF(notice);
     }
-    taken->passed++;
-    Py_XDECREF(answer);
     Py_DECREF(text);
     return failed ? -1 : 0;
 }
@@ -531,9 +491,9 @@ enter(Lane *self, struct frame *frame, struct taken *taken, PyObject *key)
     PyObject *head = bytes_of_head(&frame->envelope), *tail = bytes_of_tail(&frame->message);
     PyObject *uid = PyUnicode_FromStringAndSize(frame->uid, (Py_ssize_t)frame->envelope.uid.size);
     PyObject *request_id = id.at == NULL ? Py_NewRef(Py_None) : PyUnicode_FromStringAndSize(id.at, (Py_ssize_t)id.size);
-    PyObject *done = PyObject_GetAttr(self->connection, frame->message.ack ? text_acknowledge : text_refuse);
+    PyObject *done = PyObject_GetAttr(self->connection, frame->message.ack ? text.acknowledge : text.refuse);
     if (head != NULL && tail != NULL && uid != NULL && request_id != NULL && done != NULL)
-        entry = PyObject_CallFunctionObjArgs(road->entry, ITEM(way, CHANNEL_ID), head, tail, uid, ITEM(way, KIND), self->client_id, key,
+        entry = PyObject_CallFunctionObjArgs(bus.entry, ITEM(way, CHANNEL_ID), head, tail, uid, ITEM(way, KIND), self->client_id, key,
                                              done, exclude, ITEM(way, REF), request_id, ITEM(way, OWNER), NULL);
     int failed = entry == NULL || collect(&taken->entries, entry) < 0;
     Py_XDECREF(head);
@@ -549,8 +509,8 @@ enter(Lane *self, struct frame *frame, struct taken *taken, PyObject *key)
 static int
 ask_broker(Lane *self, struct taken *taken)
 {
-    PyObject *alone = PyObject_GetAttr(self->road->broker, text_alone);
-    PyObject *overloaded = alone == NULL ? NULL : PyObject_GetAttr(self->road->broker, text_overloaded);
+    PyObject *alone = PyObject_GetAttr(self->road->broker, text.alone);
+    PyObject *overloaded = alone == NULL ? NULL : PyObject_GetAttr(self->road->broker, text.overloaded);
     if (overloaded != NULL) {
         taken->alone = alone == Py_True;
         taken->overloaded = overloaded != Py_False;
@@ -625,19 +585,37 @@ serve_at(Lane *self, const char *data, Py_ssize_t size, Py_ssize_t position, str
     return done < 0 ? -1 : done ? position + (Py_ssize_t)found.total : 0;
 }
 
-/* Hand over what was taken, to `bus.sockets.lane.hand_over`. */
+/* Add a number to an attribute. */
+static int
+count(PyObject *object, PyObject *name, Py_ssize_t more)
+{
+    PyObject *before = PyObject_GetAttr(object, name), *number = PyLong_FromSsize_t(more), *after = NULL;
+    if (before != NULL && number != NULL)
+        after = PyNumber_Add(before, number);
+    int failed = after == NULL || PyObject_SetAttr(object, name, after) < 0;
+    Py_XDECREF(before);
+    Py_XDECREF(number);
+    Py_XDECREF(after);
+    return failed ? -1 : 0;
+}
+
+/* Count what was taken, and give Python what goes to the log and to other processes (`bus.sockets.lane.hand_over`). */
 static int
 hand_over(Lane *self, struct taken *taken)
 {
-    PyObject *none = Py_None, *result = NULL;
-    PyObject *numbers[] = {PyLong_FromSsize_t(taken->frames), PyLong_FromSsize_t(taken->bytes), PyLong_FromSsize_t(taken->passed)};
-    if (numbers[0] != NULL && numbers[1] != NULL && numbers[2] != NULL)
-        result = PyObject_CallFunctionObjArgs(
-            self->road->hand_over, self->connection, numbers[0], numbers[1], numbers[2],
-            taken->answers != NULL ? taken->answers : none, taken->entries != NULL ? taken->entries : none,
-            taken->notices != NULL ? taken->notices : none, NULL);
-    for (int i = 0; i < 3; i++)
-        Py_XDECREF(numbers[i]);
+    const Road *road = self->road;
+    Py_XSETREF(SLOT(self->client, bus.client_touched), Py_NewRef(Py_True));
+    if (count(road->traffic, text.received, taken->frames) < 0
+        || count(road->traffic, text.received_bytes, taken->bytes) < 0
+        || (taken->passed
+            && (count(road->announcer, text.published, taken->passed) < 0
+                || count(road->announcer, text.passed, taken->passed) < 0)))
+        return -1;
+    if (taken->entries == NULL && taken->notices == NULL)
+        return 0;
+    PyObject *none = Py_None;
+    PyObject *result = PyObject_CallFunctionObjArgs(road->hand_over, self->connection, taken->entries ? taken->entries : none,
+                                                    taken->notices ? taken->notices : none, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -659,14 +637,12 @@ take_alike(Lane *self, const char *data, Py_ssize_t size, Py_ssize_t position)
     if (taken.frames) {
         PyObject *type, *value, *trace;
         PyErr_Fetch(&type, &value, &trace); /* What was served counts, also before a failure. */
-        Py_XSETREF(OBJECT(self->client, self->road->touched), Py_NewRef(Py_True));
         int failed = hand_over(self, &taken);
         if (type != NULL)
             PyErr_Restore(type, value, trace);
         else if (failed)
             end = -1;
     }
-    Py_XDECREF(taken.answers);
     Py_XDECREF(taken.entries);
     Py_XDECREF(taken.notices);
     return end < 0 ? -1 : position;
@@ -728,12 +704,5 @@ static PyTypeObject lane_type = {
 int
 add_lane(PyObject *module)
 {
-    static const struct { PyObject **text; const char *is; } texts[] = {
-        {&text_alone, "alone"}, {&text_overloaded, "overloaded"}, {&text_locked, "locked"}, {&text_version, "version"},
-        {&text_acknowledge, "acknowledge"}, {&text_refuse, "refuse"},
-    };
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        if ((*texts[i].text = PyUnicode_InternFromString(texts[i].is)) == NULL)
-            return -1;
     return PyModule_AddType(module, &road_type) < 0 ? -1 : PyModule_AddType(module, &lane_type);
 }

@@ -47,17 +47,22 @@ PyObject *bytes_of_ack(struct span start, struct span id, struct span rest);
 /* The classes and functions of the bus that it told us of (NULL before), and the places of their slots (0 before). */
 extern struct bus {
     PyObject *writer, *stream, *entry, *answers, *client, *delivery, *batch, *acknowledge, *place_keys, *inbox_room;
+    PyObject *session, *traffic, *uids;
     Py_ssize_t writer_pending, writer__direct, writer__send, writer_closed;
     Py_ssize_t stream_head, stream_room, stream_recent, stream_early, stream_growing, stream_pending, stream__scheduled;
     Py_ssize_t entry_channel_id, entry_done, entry_exclude, entry_context, entry_request_id, entry_effect, entry_seq;
     Py_ssize_t entry_frame, entry_duplicate, entry_swallowed, entry_error;
     Py_ssize_t answers_writer, answers_client, answers_node, client_writer, delivery_frame, delivery_exclude;
+    Py_ssize_t client_state, client_actor, client_initial, client_client_id, client_noted, client_allowed;
+    Py_ssize_t client_rules_version, client_touched, session__frames, session__bytes, session__shared;
+    Py_ssize_t traffic_draining, uids__prefix, uids__count;
 } bus;
 
 /* Names of attributes and methods, as text of Python's. */
 extern struct text {
     PyObject *write, *flush, *_left, *put, *streams, *hub, *_budget, *_schedule, *_scheduled_streams, *_scheduled_writers;
-    PyObject *address;
+    PyObject *address, *alone, *overloaded, *locked, *version, *acknowledge, *refuse, *received, *received_bytes;
+    PyObject *published, *passed;
 } text;
 
 /* What is in a slot of an object; whether an object has a class; and the place of a slot, or -1 with an exception. */
@@ -67,6 +72,14 @@ Py_ssize_t slot_of(PyObject *type, const char *name);
 
 /* Call a method with one argument or none (NULL), and forget what it returns. Returns 0, or -1 with an exception. */
 int call_method(PyObject *object, PyObject *method, PyObject *argument);
+
+/* --- announce.c --- */
+
+/* Let a frame wait in a writer for the end of the turn: as `Hub.send`. Returns 0, or -1 with an exception. */
+int send_later(PyObject *hub, PyObject *writer, PyObject *frame);
+
+/* Let a delivery wait on its stream for the end of the turn: as `Hub.enqueue`. Returns 0, or -1 with an exception. */
+int deliver_later(PyObject *hub, PyObject *stream, PyObject *delivery);
 
 /* --- each file adds its types and functions to the module. They return 0, or -1 with an exception set. --- */
 

@@ -229,7 +229,9 @@ class Reader(abc.ABC):
                 self._parse(data[position:])
             else:
                 self._partial = data[position:]
-        self._calm = lane is not None and not (self._partial or self._left or self._head or self._pass_through or self._stopped)
+        self._calm = lane is not None and not (
+            self._partial or self._left or self._head or self._pass_through or self._stopped
+        )
 
     def _pass_on(self, data: bytes, position: int) -> int:
         """Pass a frame that begins at ``position`` to the server, as far as it has come. Returns where the next one begins."""

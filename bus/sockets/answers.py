@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from .._speed import core
@@ -37,12 +36,6 @@ class Answers:
     def send(self, frame: bytes) -> None:
         """Send a frame with the next write of the hub."""
         self.node.hub.send(self.client, frame)
-
-    def send_all(self, answers: Sequence[bytes]) -> None:
-        """Send several frames with the next write of the hub."""
-        hub, client = self.node.hub, self.client
-        for frame in answers:
-            hub.send(client, frame)
 
     def error(self, problem: BusError, request_id: str | None) -> None:
         """Send an error frame, which answers the frame with ``request_id``."""

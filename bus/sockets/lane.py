@@ -14,7 +14,8 @@ from ..auth.permissions import PUBLISH
 from ..directory.channels import ChannelRef
 from ..log import Entry
 from ..log.passed import REMEMBERED
-from ..node import ClientState, Node
+from ..node import Node
+from ..node.runtime import Traffic
 from ..notify.messages import EphemeralFrame, EphemeralPublished
 from ..protocol import frames
 from ..protocol.inbound import Inbound
@@ -22,7 +23,7 @@ from ..protocol.names import EVERYONE, Address
 from ..protocol.session import Session
 from ..protocol.state import State
 from ..protocol.usual import read
-from ..realtime.hub import Delivery, Stream
+from ..publishing.entry import Uids
 from ..realtime.reader import Lane
 from .connection import Connection
 from .failures import failed
@@ -47,14 +48,16 @@ def lane_of(connection: Connection) -> Lane | None:
 def _road(node: Node) -> object:
     """Return what the lanes of a node share: the objects in which they look, and those that they fill."""
     assert core is not None
+    core.know(session=Session, traffic=Traffic, uids=Uids)
     passed, delivered = node.announcer._passed, node.announcer._delivered
     return core.Road(
         traffic=node.traffic,
         rules=node.permissions.rules,
         channels=node.channels._refs,
         streams=node.hub.streams,
-        enqueue=node.hub.enqueue,
+        hub=node.hub,
         broker=node.broker,
+        announcer=node.announcer,
         passed=passed._channels,
         passed_lock=passed._lock,
         delivered=delivered._channels,
@@ -63,14 +66,9 @@ def _road(node: Node) -> object:
         registered=State.REGISTERED,
         monotonic=time.monotonic,
         new_uid=node.publisher.new_uid,
-        delivery=Delivery,
-        entry=Entry,
         hand_over=hand_over,
         head_start=_head("event", EVERYONE, "")[0],
         ack_start=_ack(EVERYONE)[0],
-        client_type=ClientState,
-        session_type=Session,
-        stream_type=Stream,
     )
 
 
@@ -110,30 +108,15 @@ def teach(connection: Connection, inbound: Inbound, ref: ChannelRef) -> None:
 
 def hand_over(
     connection: Connection,
-    received: int,
-    size: int,
-    passed: int,
-    answers: Sequence[bytes] | None,
     entries: Sequence[Entry] | None,
     notices: Sequence[tuple[int, bytes, str | None]] | None,
 ) -> None:
-    """Take over what a lane has served: ``received`` frames of ``size`` bytes, of which ``passed`` are ephemeral.
-
-    ``entries`` go to the log, ``answers`` to the client, and ``notices`` of ephemeral messages to the other processes.
-    """
+    """Take over what a lane has served: ``entries`` for the log, and ``notices`` of ephemeral messages to other processes."""
     node = connection.node
     try:
-        traffic = node.traffic
-        traffic.received += received
-        traffic.received_bytes += size
-        if passed:
-            node.announcer.published += passed
-            node.announcer.passed += passed
         if entries:
             for entry, problem in node.log.append_all(entries):
                 failed(connection, problem, entry.request_id)
-        if answers:
-            connection.send_all(answers)
         if notices:
             told = [EphemeralFrame(channel_id, frame, key or "") for channel_id, frame, key in notices]
             node.broker.send(EphemeralPublished(told))

@@ -7,11 +7,11 @@ then slows the client down.
 Internals used, and no others, besides those of ``writer``: Twisted's transport calls ``protocol.dataReceived``, which an
 attribute of the object can replace. Autobahn's ``data``, ``current_frame`` with ``opcode``, ``fin`` and ``length``,
 ``current_frame_masker.pointer`` and ``inside_message`` say where its parser is; ``maxMessagePayloadSize`` and
-``maxFramePayloadSize``; ``autoPingTimeoutCall``, ``_cancelAutoPingTimeoutCall`` and ``autoPingTimeout``; ``is_closed``. Daphne's
-``last_ping`` and ``application_queue`` (an ``asyncio.Queue``, with its ``_queue``); ``server.ping_interval``, ``server.ping_timeout`` and
-``server.ws_factory``. ``fault`` compares both ways once in a process. Of Twisted ``transport.pauseProducing``,
-``resumeProducing``, ``connected``, ``disconnecting``; of its asyncio reactor ``_readers``, ``_readOrWrite`` and
-``_asyncioEventloop``, where they exist.
+``maxFramePayloadSize``; ``autoPingTimeoutCall``, ``_cancelAutoPingTimeoutCall`` and ``autoPingTimeout``; ``is_closed``.
+Daphne's ``last_ping`` and ``application_queue`` (an ``asyncio.Queue``, with its ``_queue``); ``server.ping_interval``,
+``server.ping_timeout`` and ``server.ws_factory``. ``fault`` compares both ways once in a process. Of Twisted
+``transport.pauseProducing``, ``resumeProducing``, ``connected``, ``disconnecting``; of its asyncio reactor ``_readers``,
+``_readOrWrite`` and ``_asyncioEventloop``, where they exist.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class DaphneReader(Reader):
         self._protocol = protocol
         self._queue = protocol.application_queue
         # What waits in it. The self-test has another queue.
-        self._waiting: deque[Any] = self._queue._queue if isinstance(self._queue, asyncio.Queue) else self._queue.queue
+        self._waiting: deque[Any] = waiting_in(protocol.application_queue)
         self._bounded = queue
         self._open = protocol.STATE_OPEN
         self._direct = direct
@@ -152,6 +152,12 @@ class DaphneReader(Reader):
 
     def _enqueue(self, event: dict[str, Any]) -> None:
         self._queue.put_nowait(event)
+
+
+def waiting_in(queue: Any) -> deque[Any]:
+    """The events that wait in a queue of daphne's, or of the self-test's."""
+    waiting: deque[Any] = queue._queue if hasattr(queue, "_queue") else queue.queue
+    return waiting
 
 
 def socket_of(send: Send) -> Any | None:
