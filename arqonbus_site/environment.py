@@ -24,10 +24,10 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     database_pool: Annotated[int, amount("connections", "Maximum number of connections from one process to PostgreSQL.", ge=5, le=10_000)] = 12
     history_database_url: Annotated[str, about("A read replica of the database, from which pages of history come; unset: none.")] = ""
     redis_url: Annotated[str, about("Redis that connects the processes, such as redis://localhost:6379/0; unset: a single process.")] = ""
-    redis_prefix: Annotated[str, about("Prefix of the bus's keys in Redis.")] = "arqonbus"
-    redis_capacity: Annotated[int, amount("notifications", "Notifications that may wait for one process. Redis drops further ones; the process then finds their messages in the log.", ge=1, le=10**9)] = 10000
-    redis_expiry: Annotated[int, seconds("Seconds after which Redis drops an unread notification. The process then finds its message in the log.", ge=1, le=86_400)] = 20
-    redis_group_expiry: Annotated[int, seconds("Seconds after which Redis forgets a process that does not renew its memberships.", ge=1, le=10**9)] = 300
+    redis_prefix: Annotated[str, about("Prefix of the bus's channels and keys in Redis.")] = "arqonbus"
+    redis_capacity: Annotated[int, amount("notifications", "Messages that may wait for one consumer of the channel layer. The bus itself does not use it: its notifications wait nowhere in Redis.", ge=1, le=10**9)] = 10000
+    redis_expiry: Annotated[int, seconds("Seconds after which an unread message of the channel layer is dropped. The bus itself does not use it.", ge=1, le=86_400)] = 20
+    redis_group_expiry: Annotated[int, seconds("Seconds after which the channel layer forgets a membership of a group. The bus itself does not use it.", ge=1, le=10**9)] = 300
     insecure_http: Annotated[bool, about("Serve plain HTTP in production: cookies without Secure, no redirect to https, no HSTS.")] = False
     behind_proxy: Annotated[bool, about("Trust X-Forwarded-Proto. Set this if a proxy in front ends TLS and sets the header. See ARQONBUS_TRUSTED_PROXIES too.")] = False
     ssl_redirect: Annotated[bool, about("Redirect http requests to https (with DEBUG=0).")] = True

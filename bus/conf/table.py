@@ -120,7 +120,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     asks: Annotated[int, amount("asks", "Maximum number of open questions of one client, over all processes; 0: no limit.")] = 1000
     ask_timeout: Annotated[float, seconds("Longest time in seconds that a question may wait for its reply.", ge=0.1)] = 86400.0
     # Between processes
-    bell_shards: Annotated[int, amount("groups", "Groups on the channel layer over which the channels are spread.", ge=1, le=4096)] = 64
+    bell_shards: Annotated[int, amount("groups", "Has no effect any more: each channel has a topic of its own.", ge=1, le=4096)] = 64
     bell_buffer: Annotated[int, amount("bytes", "Bytes that may wait for the channel layer in one process. Above it ephemeral messages are refused with BUSY, and stored messages are announced by number only.", ge=1)] = 8388608
     heartbeat: Annotated[float, seconds("Seconds between reads of the log for messages that no notification announced.", ge=0.05)] = 1.0
     node_heartbeat: Annotated[float, seconds("Seconds between heartbeats of a process in the database.", ge=0.05)] = 2.0

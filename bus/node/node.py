@@ -51,6 +51,7 @@ from .delivery.owners import Owners
 from .delivery.replay import Replays
 from .delivery.streams import Streams
 from .delivery.watch import Watch
+from .interest import Interest
 from .jobs import Work
 from .marks import Marks
 from .notifications import Notifications
@@ -128,11 +129,12 @@ class Node:
     def _build_delivery(self) -> None:
         runtime = self.runtime
         self.channels = Channels(runtime.run_writer)
-        self.streams = Streams(self.hub, self.broker, runtime.run_watcher, self._own_delivered, self.channels.forget)
+        self.interest = Interest(self.broker, self.hub, self.clients)
+        self.streams = Streams(self.hub, self.interest, runtime.run_watcher, self._own_delivered, self.channels.forget)
         self.replays = Replays(runtime, self.hub, self.streams, self.channels)
         self.growing = Growing(runtime, self.hub, self.streams)
         self.owners = Owners(runtime, self.clients, self.hub, self.channels, self.permissions)
-        self.questions = Questions(runtime, self.clients, self.hub, self.broker)
+        self.questions = Questions(runtime, self.clients, self.hub, self.broker, self.interest)
         self.decisions = Decisions(runtime)
         self.watch = Watch(
             runtime,
@@ -159,7 +161,7 @@ class Node:
         self.marks = Marks(runtime, channels, self.permissions)
         self.members = Members(runtime, channels, streams, replays, self.marks, rights, memberships, tables, notices)
         self.departures = Departures(self.traffic, clients, channels, self.admission, memberships, tables, notices)
-        identities = Identities(runtime, clients, self.admission, tables)
+        identities = Identities(runtime, clients, self.admission, tables, self.interest)
         resumptions = Resumptions(channels, streams, replays, rights, self.members, memberships, tables)
         self.registrations = Registrations(
             channels, streams, replays, self.marks, rights, memberships, notices, identities, resumptions

@@ -21,6 +21,7 @@ from ..protocol.asking import answered
 from ..realtime.hub import Hub
 from ..services import asks
 from .client import Clients
+from .interest import Interest
 from .runtime import Runtime
 
 #: Seconds between two looks at all questions.
@@ -36,11 +37,13 @@ KNOWN, SOON = 10_000, 60.0
 class Questions:
     """Ends the questions whose deadline has passed, and tells their askers."""
 
-    def __init__(self, runtime: Runtime, clients: Clients, hub: Hub, broker: Broker) -> None:
+    def __init__(self, runtime: Runtime, clients: Clients, hub: Hub, broker: Broker, interest: Interest) -> None:
         self._runtime = runtime
         self._clients = clients
         self._hub = hub
         self._broker = broker
+        self._interest = interest
+        interest.askers = lambda: self._asked_by
         self._deadlines: list[float] = []
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0.0
@@ -139,6 +142,7 @@ class Questions:
         event = asyncio.Event()
         self._waiting[key].add(event)
         self._asked_by[asker][key] = uid
+        self._interest.in_client(asker)
         try:
             yield event
         finally:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..conf.settings import config
-from .layer import is_configured, shared_layer
+from .layer import is_configured, links_over, shared_layer
 from .layer_broker import LayerBroker
 from .messages import Notification
 
@@ -54,8 +54,16 @@ class Broker(Protocol):
         """Notify the other processes; returns at once, and never raises."""
         ...
 
-    async def subscribe(self, channel_id: int) -> None:
-        """Receive the notifications about a channel from now on."""
+    async def follow(self, topic: str) -> None:
+        """Receive the notifications of a topic, from the return on at the latest."""
+        ...
+
+    def follow_soon(self, topic: str) -> None:
+        """Receive the notifications of a topic from soon on."""
+        ...
+
+    def unfollow(self, topic: str) -> None:
+        """Receive no more notifications of a topic."""
         ...
 
 
@@ -78,8 +86,14 @@ class NullBroker:
     def send(self, notification: Notification) -> None:
         """Drop the notification."""
 
-    async def subscribe(self, channel_id: int) -> None:
-        """Nobody else has messages of the channel."""
+    async def follow(self, topic: str) -> None:
+        """Nobody else has messages of the topic."""
+
+    def follow_soon(self, topic: str) -> None:
+        """Nobody else has messages of the topic."""
+
+    def unfollow(self, topic: str) -> None:
+        """Nobody else has messages of the topic."""
 
 
 def broker_for(receive: Callable[[Notification], None]) -> Broker:
@@ -94,4 +108,4 @@ def broker_for(receive: Callable[[Notification], None]) -> Broker:
     layer = shared_layer()
     if layer is None:
         return NullBroker()
-    return LayerBroker(layer, receive, shards=config().bell_shards, buffer=config().bell_buffer)
+    return LayerBroker(links_over(layer), receive, buffer=config().bell_buffer)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from asgiref.sync import async_to_sync
+from channels.layers import BaseChannelLayer
 from django.apps import apps
 from django.db import transaction
 
-from ..conf.settings import config
 from . import layer
-from .messages import Notification, by_group, to_layer
+from .layer_broker import line_number
+from .messages import Notification, to_layer
+from .topics import by_topic
 
 logger = logging.getLogger("arqonbus.broker")
 
@@ -58,11 +60,20 @@ def _send_directly(notification: Notification) -> None:
     shared = layer.shared_layer()
     if shared is None:
         return  # There is one process, which finds in the log what was written.
-    for group, part in by_group(notification, config().bell_shards):
-        try:
-            async_to_sync(layer.send)(shared, group, to_layer([part], ""))
-        except Exception as problem:  # noqa: BLE001 - a layer may raise anything
-            logger.error("the channel layer does not answer: %s", problem, extra={"event": "layer_lost"})
+    try:
+        async_to_sync(_send_over)(shared, notification)
+    except Exception as problem:  # noqa: BLE001 - a layer may raise anything
+        logger.error("the channel layer does not answer: %s", problem, extra={"event": "layer_lost"})
+
+
+async def _send_over(shared: BaseChannelLayer, notification: Notification) -> None:
+    links = layer.links_over(shared)
+    try:
+        for topic, part in by_topic(notification):
+            await links[line_number(topic, len(links))].send([(topic, to_layer([part], ""))])
+    finally:
+        for link in links:
+            await link.close()
 
 
 def notify_on_commit(notification: Notification) -> None:

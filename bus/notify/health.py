@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 
-from .layer import RECEIVE_TIMEOUT, is_answer
+from .link import RECEIVE_TIMEOUT, is_answer
 
 logger = logging.getLogger("arqonbus.broker")
 
@@ -14,7 +14,7 @@ logger = logging.getLogger("arqonbus.broker")
 ECHO_TIMEOUT = RECEIVE_TIMEOUT + 1.0
 
 
-class LayerHealth:
+class LinkHealth:
     """The faults of the layer. Each is one failed call; only :meth:`report_lost` says that the layer is away."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class LayerHealth:
         self._problem = ""
         # What the layer said instead of a message, and whether our own echo did not come back.
         self._receive_problem = ""
-        self._echo_missing = False
+        self._echo_missing = self._refused = False
         #: Whether the layer's connections have to be made anew before the next try.
         self.stale = False
         self._reported = False
@@ -42,6 +42,7 @@ class LayerHealth:
     def receive_failed(self, problem: Exception) -> None:
         """Note that no message can be received."""
         self._receive_problem = f"{type(problem).__name__}: {str(problem)[:200]}"
+        self._refused = is_answer(problem)
         self.failed(problem)
 
     def echo_sent(self) -> None:
@@ -51,6 +52,7 @@ class LayerHealth:
     def echo_received(self) -> None:
         """Note that the layer brings messages back."""
         self._receive_problem = ""
+        self._refused = False
 
     def echo_missing(self) -> None:
         """Note that the layer took a message and brought nothing back."""
@@ -68,10 +70,10 @@ class LayerHealth:
         if self._reported:
             return
         self._reported = True
-        if self._echo_missing:
+        if self._echo_missing or self._refused:
             logger.error(
-                "The channel layer accepts messages and delivers none (%s). Allow the user of REDIS_URL every command on the "
-                "keys of REDIS_PREFIX, including BZPOPMIN. No message is lost: other processes find them in the log.",
+                "The channel layer accepts messages and delivers none (%s). Allow the user of REDIS_URL every command "
+                "on the channels and keys of REDIS_PREFIX, also SUBSCRIBE. No message is lost: others find them in the log.",
                 self._receive_problem or f"no message within {ECHO_TIMEOUT:g} s",
                 extra={"event": "layer_lost"},
             )

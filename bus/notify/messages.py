@@ -1,9 +1,8 @@
-"""The notifications, and their form on the channel layer."""
+"""The notifications, and their form on the way to other processes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -11,7 +10,6 @@ import msgspec
 
 from ..protocol.amending import ErasedMessage
 from ..protocol.errors import ErrorCode
-from ..protocol.names import INBOX_ROOM
 from .seal import seal, unseal
 
 logger = logging.getLogger("arqonbus.broker")
@@ -19,8 +17,6 @@ logger = logging.getLogger("arqonbus.broker")
 #: The most bytes of frames in one message of the layer; only a single ephemeral frame may be larger. The layer copies a message
 #: for every process. A receiver reads a frame that was left out from the log.
 INLINE_BYTES = 256 * 1024
-#: The group of all processes.
-CONTROL_GROUP = "arqonbus.control"
 
 #: What a message takes in a notification besides its frame, in bytes.
 _ROW_BYTES = 250
@@ -118,8 +114,8 @@ class PartRow(NamedTuple):
     attempt: int
     n: int
     frame: bytes
-    #: Whether the channel is an inbox.
-    inbox: bool = False
+    #: The client id of the inbox; empty for a channel.
+    inbox: str = ""
 
 
 class StreamParts(msgspec.Struct, tag="sp", array_like=True):
@@ -132,7 +128,8 @@ class StreamSignal(msgspec.Struct, tag="ss", array_like=True):
     """Something happened to a streamed message. ``of`` and ``id`` are its uid and the id of its row.
 
     ``event`` is ``opened``, or ``reset`` after an adoption: for the members. ``stop`` and ``steer`` are for the owner, who is
-    ``client_id`` with ``principal``. ``frame`` is the notice to the owner, and ``steer_seq`` the seq of the steer.
+    ``client_id`` with ``principal``. ``frame`` is the notice to the owner, and ``steer_seq`` the seq of the steer. ``inbox`` is
+    the client id of an inbox; it is empty for a channel.
     """
 
     event: str
@@ -145,7 +142,7 @@ class StreamSignal(msgspec.Struct, tag="ss", array_like=True):
     have: int
     client_id: str
     principal: str
-    inbox: bool = False
+    inbox: str = ""
     frame: bytes = b""
     steer_seq: int = 0
 
@@ -203,10 +200,10 @@ class DecisionsEnded(msgspec.Struct, tag="de", array_like=True):
 
 
 class Erased(msgspec.Struct, tag="er", array_like=True):
-    """The content of messages of a channel was erased. No process may remember it."""
+    """The content of messages of a channel was erased, or of the inbox of ``inbox``. No process may remember it."""
 
     channel_id: int
-    inbox: bool
+    inbox: str
     messages: list[ErasedMessage]
 
 
@@ -228,62 +225,10 @@ Notification = (
 )
 
 
-class Addressed(NamedTuple):
-    """A notification and the group of the layer that it is for."""
-
-    group: str
-    notification: Notification
-
-
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Notification])
 _raw_decoder = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _single_decoder = msgspec.msgpack.Decoder(Notification)
-
-
-def shard_group(channel_id: int, shards: int) -> str:
-    """The group for a channel's notifications (in Channels' alphabet, under 100 characters)."""
-    return f"arqonbus.shard.{channel_id % shards}"
-
-
-def by_group(notification: Notification, shards: int) -> Iterator[Addressed]:
-    """The groups that a notification is for, each with its part of the notification."""
-    if isinstance(notification, Published):
-        messages: dict[str, list[CommittedMessage]] = {}
-        for message in notification.messages:
-            group = _group(message.channel_id, shards, inbox=message.room == INBOX_ROOM)
-            messages.setdefault(group, []).append(message)
-        for group, part in messages.items():
-            yield Addressed(group, Published(part))
-    elif isinstance(notification, EphemeralPublished):
-        frames: dict[str, list[EphemeralFrame]] = {}
-        for frame in notification.frames:
-            frames.setdefault(shard_group(frame.channel_id, shards), []).append(frame)
-        for group, some in frames.items():
-            yield Addressed(group, EphemeralPublished(some))
-    elif isinstance(notification, PresenceNotice):
-        yield Addressed(shard_group(notification.channel_id, shards), notification)
-    elif isinstance(notification, StreamParts):
-        parts: dict[str, list[PartRow]] = {}
-        for row in notification.parts:
-            parts.setdefault(_group(row.channel_id, shards, inbox=row.inbox), []).append(row)
-        for group, rows in parts.items():
-            yield Addressed(group, StreamParts(rows))
-    elif isinstance(notification, WorkChanged):
-        changes: dict[str, list[WorkChange]] = {}
-        for change in notification.changes:
-            changes.setdefault(shard_group(change.channel_id, shards), []).append(change)
-        for group, of_group in changes.items():
-            yield Addressed(group, WorkChanged(of_group))
-    elif isinstance(notification, Erased) or (isinstance(notification, StreamSignal) and not notification.for_owner):
-        yield Addressed(_group(notification.channel_id, shards, inbox=notification.inbox), notification)
-    else:
-        yield Addressed(CONTROL_GROUP, notification)
-
-
-def _group(channel_id: int, shards: int, *, inbox: bool) -> str:
-    # An inbox comes into being with its first message, so nobody can have subscribed to its shard.
-    return CONTROL_GROUP if inbox else shard_group(channel_id, shards)
 
 
 def unrecoverable_frames(notification: Notification) -> int:

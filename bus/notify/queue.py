@@ -1,4 +1,4 @@
-"""The queue of what waits for the channel layer: in order, in batches, with its size."""
+"""The queue of what waits to be sent: in order, in batches, with its size."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ Item = TypeVar("Item")
 
 
 class _Waiting(NamedTuple, Generic[Item]):
-    group: str
+    topic: str
     item: Item
     size: int
 
 
 class Batch(NamedTuple, Generic[Item]):
-    """Items of one group that are sent together."""
+    """Items of one topic that are sent together."""
 
-    group: str
+    topic: str
     items: list[Item]
 
 
 class SendQueue(Generic[Item]):
-    """Items for groups, and the bytes that they take.
+    """Items for topics, and the bytes that they take.
 
     The queue is ``full`` once ``limit`` bytes wait; the caller decides what to do with the next item then. A batch is for one
-    group, of ``batch_items`` items and ``batch_bytes`` bytes at most. Only a single item may be larger.
+    topic, of ``batch_items`` items and ``batch_bytes`` bytes at most. Only a single item may be larger.
     """
 
-    def __init__(self, limit: int, batch_bytes: int, *, batch_items: int = 100) -> None:
+    def __init__(self, limit: int, batch_bytes: int, *, batch_items: int = 100, together: int = 100) -> None:
         self._limit = limit
         self._batch_bytes = batch_bytes
         self._batch_items = batch_items
+        self._together = together
         self._waiting: deque[_Waiting[Item]] = deque()
         #: Bytes that wait.
         self.bytes = 0
@@ -44,27 +45,37 @@ class SendQueue(Generic[Item]):
         """Whether the limit is reached."""
         return self.bytes >= self._limit
 
-    def put(self, group: str, item: Item, size: int) -> None:
+    def put(self, topic: str, item: Item, size: int) -> None:
         """Add an item of ``size`` bytes."""
-        self._waiting.append(_Waiting(group, item, size))
+        self._waiting.append(_Waiting(topic, item, size))
         self.bytes += size
 
-    def next_batch(self) -> Batch[Item]:
-        """Remove the first item, and those right after it that can go with it. Raises ``IndexError`` when the queue is empty."""
+    def next_batches(self) -> list[Batch[Item]]:
+        """Remove the first items. Those of one topic go together, and their order stays.
+
+        There are so many batches as may go together, and as fit into four full ones, but at least one.
+        """
+        batches: list[Batch[Item]] = []
+        # The last batch of each topic, with its bytes.
+        last: dict[str, tuple[Batch[Item], int]] = {}
+        left = 4 * self._batch_bytes
         waiting = self._waiting
-        first = waiting.popleft()
-        items, size = [first.item], first.size
-        while (
-            waiting
-            and waiting[0].group == first.group
-            and len(items) < self._batch_items
-            and size + waiting[0].size <= self._batch_bytes
-        ):
-            following = waiting.popleft()
-            items.append(following.item)
-            size += following.size
-        self.bytes -= size
-        return Batch(first.group, items)
+        while waiting:
+            topic, item, size = waiting[0]
+            if batches and size > left:
+                break
+            batch, taken = last.get(topic, (None, 0))
+            if batch is None or len(batch.items) >= self._batch_items or taken + size > self._batch_bytes:
+                if len(batches) >= self._together:
+                    break
+                batch, taken = Batch(topic, []), 0
+                batches.append(batch)
+            waiting.popleft()
+            batch.items.append(item)
+            last[topic] = batch, taken + size
+            left -= size
+            self.bytes -= size
+        return batches
 
     def clear(self) -> list[Item]:
         """Remove everything; returns the items."""

@@ -96,7 +96,7 @@ class Outbox:
             exclude: Member | None = entry.exclude
             here.growing.part(entry.channel_id, part.of, state.attempt, PartFrame(part.n, frame, exclude))
         if self._send is not None:
-            row = PartRow(entry.channel_id, part.of, state.attempt, part.n, frame, address.is_inbox)
+            row = PartRow(entry.channel_id, part.of, state.attempt, part.n, frame, _owner_of(address))
             self._parts.append(row)
 
     def _open(self, entry: Entry, state: StreamState, here: Here | None) -> None:
@@ -154,5 +154,10 @@ def _signal(event: str, state: StreamState, address: Address) -> StreamSignal:
         state.have,
         state.client_id,
         state.principal,
-        address.is_inbox,
+        _owner_of(address),
     )
+
+
+def _owner_of(address: Address) -> str:
+    """The client id of an inbox; empty for a channel."""
+    return address.channel if address.is_inbox else ""

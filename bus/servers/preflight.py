@@ -16,7 +16,7 @@ from django.utils.module_loading import import_string
 
 from ..conf.settings import LAYER_HINT, in_memory_layer
 from ..db import faults as database
-from ..notify.layer import send, shared_layer
+from ..notify.layer import reach, shared_layer
 from ..services import nodes
 
 #: How long a server waits for the end of another one on its database, and how often it looks. In seconds.
@@ -93,7 +93,7 @@ def check_layer(workers: int = 1) -> None:
         return
 
     try:
-        asyncio.run(send(layer, "arqonbus.preflight", {"type": "bus.notification", "sender": "", "data": b""}))
+        asyncio.run(reach(layer))
     except Exception as problem:  # noqa: BLE001 - a layer may raise anything
         url = getattr(settings, "REDIS_URL", "")
         # Another project has only its CHANNEL_LAYERS, whose addresses may contain a password.

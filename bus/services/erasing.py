@@ -136,12 +136,13 @@ def _erase(channel_id: int, seqs: Collection[int]) -> int:
         list(Channel.objects.order_by().select_for_update(no_key=True).filter(pk=channel_id).values_list("pk"))
         rows = erasures.erase(channel_id, seqs)
         for start in range(0, len(rows), STEP):
-            dispatch.notify_on_commit(Erased(channel_id, _is_inbox(channel_id), rows[start : start + STEP]))
+            dispatch.notify_on_commit(Erased(channel_id, _owner_of(channel_id), rows[start : start + STEP]))
     return count + len(rows)
 
 
-def _is_inbox(channel_id: int) -> bool:
-    return Channel.objects.filter(pk=channel_id, room__name=INBOX_ROOM).exists()
+def _owner_of(channel_id: int) -> str:
+    """The client id of an inbox; empty for a channel."""
+    return Channel.objects.filter(pk=channel_id, room__name=INBOX_ROOM).values_list("name", flat=True).first() or ""
 
 
 class _Failure(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""The layer's broker alone, without a node: over the in-memory layer, and over a real Redis."""
+"""The layer's broker alone, without a node: over the layer in memory, and over a real Redis with both of its layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from channels.layers import BaseChannelLayer, InMemoryChannelLayer
 from channels_redis.core import RedisChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 
+from bus.notify.layer import links_over
 from bus.notify.layer_broker import LayerBroker
 from bus.notify.messages import (
     ChannelChanged,
@@ -19,11 +21,10 @@ from bus.notify.messages import (
     Published,
     to_layer,
 )
+from bus.notify.topics import CONTROL, channel_topic
 from tests.harness.backends import Backends
 from tests.harness.redis import RedisServer
 from tests.harness.waiting import wait_for
-
-SHARDS = 8
 
 MakeLayer = Callable[[], BaseChannelLayer]
 
@@ -34,7 +35,7 @@ class Process:
     def __init__(self, layer: BaseChannelLayer, buffer: int = 1 << 20) -> None:
         self.received: list[Notification] = []
         self.reconnects = 0
-        self.broker = LayerBroker(layer, self.receive, shards=SHARDS, buffer=buffer)
+        self.broker = LayerBroker(links_over(layer), self.receive, buffer=buffer)
         self.broker.on_reconnect = self.reconnected
 
     def receive(self, notification: Notification) -> None:
@@ -52,7 +53,7 @@ class Process:
         await wait_for(lambda: notification in self.received, f"{notification} is received")
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.cluster)])
+@pytest.fixture(params=["memory", *(pytest.param(name, marks=pytest.mark.cluster) for name in ("core", "pubsub"))])
 def make_layer(request: pytest.FixtureRequest) -> Iterator[MakeLayer]:
     """The layer of one process; all of a test's processes meet in one place."""
     if request.param == "memory":
@@ -60,7 +61,8 @@ def make_layer(request: pytest.FixtureRequest) -> Iterator[MakeLayer]:
         yield lambda: shared
     else:
         redis: RedisServer = request.getfixturevalue("redis_server")
-        yield lambda: RedisChannelLayer(hosts=[redis.url])
+        kind = RedisChannelLayer if request.param == "core" else RedisPubSubChannelLayer
+        yield lambda: kind(hosts=[redis.url])
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ async def test_a_notification_reaches_the_others_and_not_its_sender(two: tuple[P
 
 async def test_messages_come_in_their_order_and_only_from_subscribed_channels(two: tuple[Process, Process]) -> None:
     here, there = two
-    await there.broker.subscribe(1)
+    await there.broker.follow(channel_topic(1))
     for seq in range(1, 31):
         here.broker.send(committed(2, seq))
         here.broker.send(committed(1, seq))
@@ -102,12 +104,23 @@ async def test_messages_come_in_their_order_and_only_from_subscribed_channels(tw
     assert there.received == [committed(1, seq) for seq in range(1, 31)]
 
 
-async def test_a_channel_of_a_shard_that_is_joined_already_needs_no_further_group(two: tuple[Process, Process]) -> None:
+async def test_a_topic_that_is_left_is_heard_no_more_and_one_that_is_taken_up_again_is(
+    two: tuple[Process, Process],
+) -> None:
     here, there = two
-    await there.broker.subscribe(3)
-    await there.broker.subscribe(3 + SHARDS)
-    here.broker.send(committed(3 + SHARDS, 1))
-    await there.receives(committed(3 + SHARDS, 1))
+    await there.broker.follow(channel_topic(1))
+    await there.broker.follow(channel_topic(2))
+    there.broker.unfollow(channel_topic(1))
+    # The changes go in their order: what is followed after the leaving shows that it is done.
+    await there.broker.follow(channel_topic(3))
+    await there.broker.follow(channel_topic(4))
+    for channel in (1, 2):
+        here.broker.send(committed(channel, 1))
+    await there.receives(committed(2, 1))
+    assert there.received == [committed(2, 1)]
+    await there.broker.follow(channel_topic(1))
+    here.broker.send(committed(1, 2))
+    await there.receives(committed(1, 2))
 
 
 async def test_one_notification_that_fails_does_not_stop_the_next(two: tuple[Process, Process]) -> None:
@@ -120,11 +133,12 @@ async def test_one_notification_that_fails_does_not_stop_the_next(two: tuple[Pro
 
 async def test_messages_of_other_programs_are_ignored(two: tuple[Process, Process], make_layer: MakeLayer) -> None:
     here, there = two
-    layer = make_layer()
+    (link,) = links_over(make_layer())
     forged = to_layer([ChannelChanged("lab", "forged")], "")
     forged["data"] = b"x" * 16 + forged["data"][16:]
     for message in (forged, {"type": "bus.notification"}, {"type": "x", "sender": {}, "data": 5}):
-        await layer.group_send("arqonbus.control", message)
+        await link.send([(CONTROL, message)])
+    await link.close()
     here.broker.send(ChannelChanged("lab", "true"))
     await there.receives(ChannelChanged("lab", "true"))
     assert there.received == [ChannelChanged("lab", "true")]
@@ -144,7 +158,7 @@ async def test_a_full_queue_keeps_the_newest_position_of_each_log_and_counts_wha
     layer = InMemoryChannelLayer()
     here, there = Process(layer, buffer=1000), Process(layer)
     await there.broker.start()
-    await there.broker.subscribe(1)
+    await there.broker.follow(channel_topic(1))
     # Nothing leaves the queue before the start.
     for seq in range(1, 101):
         here.broker.send(committed(1, seq, b"x" * 200))
@@ -164,20 +178,34 @@ async def test_a_full_queue_keeps_the_newest_position_of_each_log_and_counts_wha
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("fault", [RedisServer.flush, RedisServer.drop_clients, RedisServer.restart])
+@pytest.mark.parametrize("fault", [RedisServer.drop_clients, RedisServer.restart])
 async def test_after_a_fault_of_redis_the_broker_joins_again_and_says_so(
     redis_server: RedisServer, fault: Callable[[RedisServer], None]
 ) -> None:
     here, there = [Process(RedisChannelLayer(hosts=[redis_server.url])) for _ in range(2)]
     for process in (here, there):
         await process.broker.start()
-        await process.broker.subscribe(1)
+        await process.broker.follow(channel_topic(1))
     here.broker.send(committed(1, 1))
     await there.receives(committed(1, 1))
     await asyncio.to_thread(fault, redis_server)
     await wait_for(lambda: here.reconnects and there.reconnects, "both are back", deadline=60)
     here.broker.send(committed(1, 2))
     await there.receives(committed(1, 2))
+    for process in (here, there):
+        await process.broker.stop()
+
+
+@pytest.mark.cluster
+async def test_a_redis_that_is_emptied_goes_on_as_before(redis_server: RedisServer) -> None:
+    here, there = [Process(RedisChannelLayer(hosts=[redis_server.url])) for _ in range(2)]
+    for process in (here, there):
+        await process.broker.start()
+    await there.broker.follow(channel_topic(1))
+    await asyncio.to_thread(redis_server.flush)
+    here.broker.send(committed(1, 1))
+    await there.receives(committed(1, 1))
+    assert (here.reconnects, there.reconnects) == (0, 0)
     for process in (here, there):
         await process.broker.stop()
 

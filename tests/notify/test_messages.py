@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from channels.layers import InMemoryChannelLayer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.notify.messages import (
-    CONTROL_GROUP,
     INLINE_BYTES,
     AccessChanged,
     ChannelChanged,
@@ -19,6 +19,7 @@ from bus.notify.messages import (
     EndedQuestion,
     EphemeralFrame,
     EphemeralPublished,
+    Erased,
     Notification,
     PartRow,
     PresenceNotice,
@@ -29,14 +30,14 @@ from bus.notify.messages import (
     WorkChange,
     WorkChanged,
     WorkReady,
-    by_group,
     from_layer,
-    shard_group,
     size_of,
     to_layer,
     unrecoverable_frames,
 )
 from bus.notify.seal import seal
+from bus.notify.topics import CONTROL, by_topic, channel_topic, client_topic
+from bus.protocol.amending import ErasedMessage
 from bus.protocol.errors import ErrorCode
 from bus.protocol.names import INBOX_ROOM
 
@@ -48,7 +49,8 @@ COMMITTED = st.builds(
     CommittedMessage, IDS, st.sampled_from(["lab", INBOX_ROOM]), st.just("bench"), st.just("e1"), IDS, FRAMES
 )
 EPHEMERAL = st.builds(EphemeralFrame, IDS, FRAMES, st.text(max_size=5))
-PARTS = st.builds(PartRow, IDS, st.just("arq_a1"), IDS, IDS, FRAMES, st.booleans())
+INBOXES = st.sampled_from(["", "agent-1", "agent-2"])
+PARTS = st.builds(PartRow, IDS, st.just("arq_a1"), IDS, IDS, FRAMES, INBOXES)
 EVENTS = st.sampled_from(["opened", "reset", "stop", "steer"])
 CHANGES = st.builds(
     WorkChange, IDS, st.just("done"), IDS, IDS, st.none() | st.text(max_size=9), st.just("2026-01-01T00:00:00.000Z")
@@ -64,7 +66,7 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
         StreamSignal,
         EVENTS,
         *(st.text(max_size=9), IDS, IDS, IDS, st.text(max_size=9), IDS, IDS, st.text(max_size=9), st.text(max_size=9)),
-        st.booleans(),
+        INBOXES,
         FRAMES,
         IDS,
     ),
@@ -75,6 +77,12 @@ KINDS: dict[str, st.SearchStrategy[Any]] = {
         st.lists(
             st.builds(EndedQuestion, IDS, st.text(max_size=9), st.text(max_size=9), FRAMES), min_size=1, max_size=4
         ),
+    ),
+    "erased": st.builds(
+        Erased,
+        IDS,
+        INBOXES,
+        st.lists(st.builds(ErasedMessage, IDS, st.text(max_size=9), IDS, st.just("edit")), min_size=1, max_size=4),
     ),
     "dismiss": st.builds(Dismiss, st.text(), st.text(), st.just(4403), st.sampled_from(ErrorCode), st.text()),
 }
@@ -88,32 +96,44 @@ def test_notifications_cross_the_layer_as_they_are(notifications: list[Notificat
     assert from_layer(message) == notifications
 
 
-@given(NOTIFICATIONS, st.integers(1, 16))
-def test_every_part_goes_to_the_group_of_its_channel_and_none_is_lost(notification: Notification, shards: int) -> None:
-    parts = list(by_group(notification, shards))
-    assert len({group for group, _ in parts}) == len(parts)
+@given(NOTIFICATIONS)
+def test_every_part_goes_to_the_topic_of_its_channel_or_client_and_none_is_lost(notification: Notification) -> None:
+    parts = list(by_topic(notification))
+    assert len({topic for topic, _ in parts}) == len(parts)
     assert sum(unrecoverable_frames(part) for _, part in parts) == unrecoverable_frames(notification)
     assert sum(size_of(part) for _, part in parts) == size_of(notification) > 0
-    for group, part in parts:
-        if isinstance(part, Published):
-            wanted = {
-                CONTROL_GROUP if row.room == INBOX_ROOM else shard_group(row.channel_id, shards)
-                for row in part.messages
-            }
-        elif isinstance(part, EphemeralPublished):
-            wanted = {shard_group(row.channel_id, shards) for row in part.frames}
-        elif isinstance(part, PresenceNotice):
-            wanted = {shard_group(part.channel_id, shards)}
-        elif isinstance(part, StreamParts):
-            wanted = {CONTROL_GROUP if row.inbox else shard_group(row.channel_id, shards) for row in part.parts}
-        elif isinstance(part, WorkChanged):
-            wanted = {shard_group(change.channel_id, shards) for change in part.changes}
-        elif isinstance(part, StreamSignal) and part.event in ("opened", "reset") and not part.inbox:
-            wanted = {shard_group(part.channel_id, shards)}
-        else:
-            wanted = {CONTROL_GROUP}
-        assert wanted == {group}
+    for topic, part in parts:
+        assert topics_of(part) == {topic}
         assert type(part) is type(notification)
+
+
+def topics_of(part: Notification) -> set[str]:
+    """The topics that its rows are for."""
+    if isinstance(part, Published):
+        return {
+            client_topic(row.channel) if row.room == INBOX_ROOM else channel_topic(row.channel_id)
+            for row in part.messages
+        }
+    if isinstance(part, StreamParts):
+        return {client_topic(row.inbox) if row.inbox else channel_topic(row.channel_id) for row in part.parts}
+    if isinstance(part, QuestionsEnded):
+        return {client_topic(row.client_id) for row in part.questions}
+    if isinstance(part, Dismiss) or (isinstance(part, StreamSignal) and part.event in ("stop", "steer")):
+        return {client_topic(part.client_id)}
+    if isinstance(part, StreamSignal | Erased):
+        return {client_topic(part.inbox) if part.inbox else channel_topic(part.channel_id)}
+    if isinstance(part, EphemeralPublished):
+        return {channel_topic(row.channel_id) for row in part.frames}
+    if isinstance(part, WorkChanged):
+        return {channel_topic(row.channel_id) for row in part.changes}
+    return {channel_topic(part.channel_id)} if isinstance(part, PresenceNotice) else {CONTROL}
+
+
+@given(st.text(max_size=200), st.integers(1, 2**63))
+def test_every_layer_takes_the_names_of_topics(client_id: str, channel_id: int) -> None:
+    layer = InMemoryChannelLayer()
+    for topic in (CONTROL, client_topic(client_id), channel_topic(channel_id)):
+        layer.require_valid_group_name(f"arqonbus.{topic}")
 
 
 def test_frames_above_the_bound_are_left_for_the_log() -> None:
@@ -130,7 +150,7 @@ def test_frames_above_the_bound_are_left_for_the_log() -> None:
 def test_parts_and_notices_above_the_bound_are_left_for_the_database() -> None:
     large = b"x" * (INLINE_BYTES // 2 - 10)
     parts = StreamParts([PartRow(1, "arq_a1", 1, n, large) for n in range(1, 4)])
-    steer = StreamSignal("steer", "arq_a1", 1, 2, 3, "text", 1, 0, "owner", "", False, large)
+    steer = StreamSignal("steer", "arq_a1", 1, 2, 3, "text", 1, 0, "owner", "", "", large)
     received = from_layer(to_layer([parts, steer], "me"))
     assert received is not None
     told, asked = received

@@ -47,7 +47,9 @@ async def test_the_null_broker_sends_nothing_and_refuses_nothing() -> None:
     received: list[Notification] = []
     layer = InMemoryChannelLayer()
     await broker.start()
-    await broker.subscribe(1)
+    await broker.follow("channel.1")
+    broker.follow_soon("client.1")
+    broker.unfollow("channel.1")
     broker.send(ChannelChanged("lab", "bench"))
     await broker.stop()
     assert (broker.alone, broker.connected, broker.overloaded) == (True, True, False)

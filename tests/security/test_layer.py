@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 from channels_redis.core import RedisChannelLayer
+from redis import asyncio as aioredis
 
+from bus.notify.layer import links_over
+from bus.notify.link import Link
 from bus.notify.messages import (
-    CONTROL_GROUP,
     AccessChanged,
     ChannelChanged,
     CommittedMessage,
@@ -20,8 +22,8 @@ from bus.notify.messages import (
     EphemeralPublished,
     PresenceNotice,
     Published,
-    shard_group,
 )
+from bus.notify.topics import CONTROL, channel_topic, client_topic
 from bus.protocol.errors import ErrorCode
 from tests.conftest import Connect
 from tests.harness.server import BusServer
@@ -32,9 +34,10 @@ pytestmark = pytest.mark.cluster
 PREFIX = "arqonbus"
 
 
-def layer_of(server: BusServer) -> RedisChannelLayer:
-    """The layer as anybody has it who reaches its Redis."""
-    return RedisChannelLayer(hosts=[server.process.env["REDIS_URL"]], prefix=PREFIX)
+def link_to(server: BusServer) -> Link:
+    """A link as anybody has it who reaches the Redis."""
+    (link,) = links_over(RedisChannelLayer(hosts=[server.process.env["REDIS_URL"]], prefix=PREFIX))
+    return link
 
 
 def ephemeral(console: Console, room: str) -> int:
@@ -75,19 +78,18 @@ async def test_forged_and_garbled_messages_of_the_layer_have_no_effect(
         b"x" * 16 + encode([Dismiss(member.client_id, "", 4403, ErrorCode.REVOKED, "go away")]),
         *(b"", b"\xc1", encode([]), encode({"a": 1}), encode(5), 5, None, "text", ["list"], {"a": {}}),
     ]
-    layer, lines = layer_of(public_server), public_server.log().count("bell_unknown")
+    link, lines = link_to(public_server), public_server.log().count("bell_unknown")
+    topics = (CONTROL, channel_topic(channel_id), channel_topic(kept_id), client_topic(member.client_id))
     for data in forged:
-        for group in (CONTROL_GROUP, shard_group(channel_id, 64), shard_group(kept_id, 64)):
-            await layer.group_send(group, {"type": "bus.notification", "sender": "", "data": data})
-    await layer.group_send(CONTROL_GROUP, {})
-    await layer.group_send(CONTROL_GROUP, {"sender": {}, "data": {}, "type": 5})
+        await link.send([(topic, {"type": "bus.notification", "sender": "", "data": data}) for topic in topics])
+    await link.send([(CONTROL, {}), (CONTROL, {"sender": {}, "data": {}, "type": 5})])
+    await link.close()
     # What is not even a message of the layer, in the place where the process reads.
-    redis = layer.connection(0)
-    for number, garbage in enumerate((b"", b"\xc1", b"\x05", b"\x90", b"\xa1x", b"\xc0", b"\x81\xa1", b"\xd9\x05ab")):
-        for name in await redis.zrange(f"{PREFIX}:group:{CONTROL_GROUP}", 0, -1):
-            key = f"{PREFIX}{name.decode().partition('!')[0]}!"
-            await redis.zadd(key, {b"0" * 12 + garbage: number + 1})
-    await layer.close_pools()
+    redis = aioredis.from_url(public_server.process.env["REDIS_URL"])
+    for garbage in (b"", b"\xc1", b"\x05", b"\x90", b"\xa1x", b"\xc0", b"\x81\xa1", b"\xd9\x05ab"):
+        for start in (b"0" * 12, b""):
+            assert await redis.publish(f"{PREFIX}:bus:{CONTROL}", start + garbage) >= 1
+    await redis.aclose()
 
     publish(console, fresh_room, "true as well")
 
@@ -118,14 +120,18 @@ async def test_notifications_of_another_version_leave_those_beside_them_to_be_he
         f"""
         import msgspec
         from asgiref.sync import async_to_sync
-        from channels.layers import get_channel_layer
-        from bus.notify.messages import shard_group
+        from bus.notify.layer import links_over, shared_layer
+        from bus.notify.topics import channel_topic
         from bus.notify.seal import seal
         frame = {frame!r}.encode()
         parts = [["zz", 1, 2], ["p", "no list"], ["f", [[{channel_id}, frame]], "a field of tomorrow"], 7, {{"a": 1}}]
-        for part in (parts, 5):
-            message = {{"type": "bus.notification", "sender": "", "data": seal(msgspec.msgpack.encode(part)), "more": 1}}
-            async_to_sync(get_channel_layer().group_send)(shard_group({channel_id}, 64), message)
+        async def tell():
+            (link,) = links_over(shared_layer())
+            for part in (parts, 5):
+                message = {{"type": "bus.notification", "sender": "", "data": seal(msgspec.msgpack.encode(part)), "more": 1}}
+                await link.send([(channel_topic({channel_id}), message)])
+            await link.close()
+        async_to_sync(tell)()
         """
     )
     await member.expect(message="understood")

@@ -12,6 +12,7 @@ from ...protocol.state import State
 from ...services.claims import Claim, Claimed
 from ...services.proofs import first_epoch, resume_token
 from ..client import Clients, ClientState
+from ..interest import Interest
 from ..runtime import Runtime
 from .admission import Admission
 from .presence_tables import PresenceTables
@@ -20,11 +21,14 @@ from .presence_tables import PresenceTables
 class Identities:
     """Gives client ids to the connections of this process."""
 
-    def __init__(self, runtime: Runtime, clients: Clients, admission: Admission, tables: PresenceTables) -> None:
+    def __init__(
+        self, runtime: Runtime, clients: Clients, admission: Admission, tables: PresenceTables, interest: Interest
+    ) -> None:
         self._runtime = runtime
         self._clients = clients
         self._admission = admission
         self._tables = tables
+        self._interest = interest
 
     async def claim(
         self, client: ClientState, wanted: Registration, client_id: str, channel_id: int, everyones_epoch: str
@@ -61,6 +65,8 @@ class Identities:
             wanted=lambda: waiting and not client.writer.disconnected() and client.connection_id in connections,
         )
         client.step(State.CLAIMING)
+        # Before the others can know of the claim: one of them may take the id over at once.
+        self._interest.in_client(client_id)
         try:
             return await self._tables.claim(claim)
         finally:

@@ -20,7 +20,6 @@ from ... import log
 from ...directory.channels import ChannelRef
 from ...log import Position
 from ...log.effects import StreamState
-from ...notify.broker import Broker
 from ...protocol.amending import ErasedMessage, erased_notice
 from ...protocol.errors import SLOW, BusError, ErrorCode
 from ...protocol.names import Address
@@ -28,6 +27,7 @@ from ...realtime.frame import LoggedFrame
 from ...realtime.hub import Delivery, Hub, Member, Stream
 from ...services import streams as streamed
 from ..client import ClientState
+from ..interest import Interest
 from ..runtime import Run
 from ..threads import unavailable
 
@@ -73,13 +73,13 @@ class Streams:
     def __init__(
         self,
         hub: Hub,
-        broker: Broker,
+        interest: Interest,
         run: Run,
         own_delivered: Callable[[], Awaitable[None]],
         forget: Callable[[Address], None],
     ) -> None:
         self.hub = hub
-        self._broker = broker
+        self._interest = interest
         self._run = run
         self._own_delivered = own_delivered
         self._forget = forget
@@ -133,7 +133,7 @@ class Streams:
             self._idle.discard(ref.id)
             stream = self.hub.stream(ref.id)
             if stream is None:
-                await self._broker.subscribe(ref.id)
+                await self._interest.in_log(ref)
                 stream = self.hub.stream(ref.id)
             if stream is None:
                 # Opened before its head is read: a commit from now on is kept as early, an older one is in the head.
@@ -192,6 +192,7 @@ class Streams:
         for stream_id in empty & self._idle:
             self.hub.discard_if_empty(self.hub.streams[stream_id])
         self._idle = empty - self._idle
+        self._interest.collect()
 
     # --- what was committed -----------------------------------------------------------------------------------------
 

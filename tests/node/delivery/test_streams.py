@@ -12,7 +12,9 @@ from django.db import connection
 from bus.log import Entry, append_batch
 from bus.models import Channel, Message, Room
 from bus.node import Node
+from bus.node.client import Clients
 from bus.node.delivery.streams import EARLY, EARLY_BYTES, Streams, Vanished
+from bus.node.interest import Interest
 from bus.node.runtime import Args, Result
 from bus.notify.broker import NullBroker
 from bus.protocol.errors import SLOW
@@ -62,7 +64,7 @@ async def test_messages_after_a_lost_one_are_not_gathered_while_the_database_doe
             """There are no commits of our own."""
 
         hub = Hub(loop, RecentBudget(messages=500, size=1 << 20, total=1 << 24))
-        streams = Streams(hub, NullBroker(), run, settled, lambda address: None)
+        streams = Streams(hub, Interest(NullBroker(), hub, Clients()), run, settled, lambda address: None)
         stream = hub.open(channel.id, "lab", "bench", channel.epoch, 0)
         member = Member()
         hub.add(stream, member)
