@@ -174,6 +174,7 @@ async def test_listeners_that_redis_cuts_off_for_being_slow_cost_no_message(
     try:
         readers = await crowd.join(20, "lab:bench", name="reader")
         publishers = await crowd.join(4, "lab:door", name="publisher")
+        before = listeners(redis)
 
         async def publish(number: int) -> None:
             for start in range(0, 250, 25):
@@ -188,6 +189,12 @@ async def test_listeners_that_redis_cuts_off_for_being_slow_cost_no_message(
         sequences = [[frame["seq"] for frame in reader.client.messages("lab:bench")] for reader in readers]
         assert sequences == [list(range(1, 1002))] * 20
         await crowd.judge(storage)
+        assert listeners(redis) != before, "none was cut off"
     finally:
         assert redis.command(*limits, "pubsub 32mb 8mb 60") == b"+OK\r\n"
         await crowd.stop()
+
+
+def listeners(redis: RedisServer) -> set[bytes]:
+    """The ids of the connections that listen."""
+    return set(re.findall(rb"\bid=(\d+)", redis.command("CLIENT", "LIST", "TYPE", "PUBSUB")))
