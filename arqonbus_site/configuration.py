@@ -19,6 +19,8 @@ Environment variables set all options. Without any variable ArqonBus runs in dev
 - An invalid value stops the start. One line names the variable.
 - `NAME_FILE` names a file with the value of `NAME`, for secrets that are mounted as files.
 - Yes is `1` (or `true`, `yes`, `on`), and no is `0` (or `false`, `no`, `off`). Items of a list are separated by commas.
+- `ARQONBUS_COMPILED=0` switches [the compiled path](performance.md#the-compiled-path) off. It is read before all settings, so
+  only the environment can set it.
 - `manage.py check` warns of unwise combinations. `manage.py check --deploy` warns of more.
 - A Django project that includes the app `bus` sets the same values in `settings.ARQONBUS`, in lower case and without the
   prefix: `ARQONBUS = {"rate_limit": 50}`. `ARQONBUS_RATE_LIMIT = 50` in its settings file does the same.

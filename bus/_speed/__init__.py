@@ -17,9 +17,14 @@ from .sources import digest
 SWITCH = "ARQONBUS_COMPILED"
 
 
+def wanted() -> bool:
+    """Return whether the environment leaves the compiled path on."""
+    return os.environ.get(SWITCH, "").strip().lower() not in ("0", "false", "no", "off")
+
+
 def _load() -> tuple[ModuleType | None, str]:
     """Return the extension, or None and why the Python path runs."""
-    if os.environ.get(SWITCH, "").strip().lower() in ("0", "false", "no", "off"):
+    if not wanted():
         return None, f"{SWITCH} switches it off"
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         return None, "this Python has no global interpreter lock"
@@ -38,6 +43,10 @@ def _load() -> tuple[ModuleType | None, str]:
 core, why_not = _load()
 
 
+#: Which path runs: ``compiled`` or ``python``.
+PATH = "compiled" if core is not None else "python"
+
+
 def path() -> str:
-    """Return which path runs: ``compiled``, or ``python`` with the reason."""
-    return "compiled" if core is not None else f"python ({why_not})"
+    """Return which path runs, with the reason why it is not the compiled one."""
+    return f"{PATH} ({why_not})" if why_not else PATH

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.core import Metric
 
+from .._speed import PATH
 from ..db import faults as database
 from ..db.faults import without_transaction
 from ..log import heads
@@ -75,10 +76,9 @@ def _probed(told: dict[str, Any], good: bool) -> JsonResponse:
 
 @without_transaction
 async def version(request: HttpRequest) -> JsonResponse:
-    """The version of the server. ``node`` is the process that answered."""
-    return JsonResponse(
-        {"name": "arqonbus", "version": VERSION, "protocol": PROTOCOL, "node": current().runtime.node_id}
-    )
+    """The version of the server. ``node`` is the process that answered, and ``path`` the code that serves its messages."""
+    node = current().runtime.node_id
+    return JsonResponse({"name": "arqonbus", "version": VERSION, "protocol": PROTOCOL, "node": node, "path": PATH})
 
 
 @without_transaction

@@ -19,14 +19,15 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import autodiscover_modules, import_string
 
 from .. import gates, handlers
+from .._speed import SWITCH
 from ..conf.settings import LAYER_HINT, anonymous_allowed, config, in_memory_layer
 from ..conf.table import Config
 from . import project as host_checks
 
 #: Prefixes of variables of the bus's tests and tools. They look like settings.
 _NOT_SETTINGS = ("ARQONBUS_TEST_",)
-#: Variables of the clients, which may run in the same shell.
-_OF_CLIENTS = frozenset({"ARQONBUS_URL", "ARQONBUS_TOKEN", "ARQONBUS_CLIENT_ID", "ARQONBUS_ROOM"})
+#: Variables of the clients, which may run in the same shell, and the one that counts before there are settings.
+_OF_OTHERS = frozenset({"ARQONBUS_URL", "ARQONBUS_TOKEN", "ARQONBUS_CLIENT_ID", "ARQONBUS_ROOM", SWITCH})
 
 
 #: The checks of the project's own settings.
@@ -119,7 +120,7 @@ def check_unknown_variables(**_: Any) -> list[CheckMessage]:
     """W001: a variable looks like a setting of the bus, but is none."""
     known = {f"ARQONBUS_{name.upper()}" for name in Config.__struct_fields__}
     found: list[CheckMessage] = []
-    for name in sorted(set(os.environ) - _OF_CLIENTS):
+    for name in sorted(set(os.environ) - _OF_OTHERS):
         if not name.startswith("ARQONBUS_") or name.startswith(_NOT_SETTINGS) or name.removesuffix("_FILE") in known:
             continue
         near = difflib.get_close_matches(name, known, n=1)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric, Sample
 
+from .._speed import core
 from ..protocol.errors import CLOSE_CODES, ERRORS
 from ..protocol.names import SERVER
 from ..shapes import Stats
@@ -31,6 +32,8 @@ history_pages = Counter(
     "arqonbus_history_pages", "Pages of history with a read replica, by the database", ["database"], registry=registry
 )
 commands = Counter("arqonbus_commands", "Successful commands", ["command"], registry=registry)
+compiled = Gauge("arqonbus_compiled", "Whether the compiled path serves the usual messages", registry=registry)
+compiled.set(core is not None)
 
 
 @cache

@@ -11,6 +11,7 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.db import Error as DatabaseError
 
+from .._speed import PATH
 from ..auth.permissions import table
 from ..conf.settings import LAYER_HINT, development_notice, in_memory_layer
 from ..db import faults as database
@@ -305,7 +306,7 @@ class Node:
         if django_settings.DEBUG:
             logger.warning("%s", development_notice(), extra={"event": "development_mode"})
         loop = type(self.runtime.loop).__module__.partition(".")[0]
-        extra = {"event": "node_started", "node": node_id, "loop": loop}
+        extra = {"event": "node_started", "node": node_id, "loop": loop, "path": PATH}
         logger.info("ArqonBus %s is running as node %s", VERSION, node_id, extra=extra)
 
     def _complain(self, problem: DatabaseError) -> None:

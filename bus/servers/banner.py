@@ -11,6 +11,7 @@ from django.db.models import Model
 from django.http.request import validate_host
 from django.urls import NoReverseMatch, reverse
 
+from .._speed import path
 from ..conf.settings import documentation, in_memory_layer, ready_made
 from ..version import VERSION
 
@@ -44,6 +45,7 @@ def lines(host: str, port: int, telemetry_port: int | None, *, workers: int, ser
         printed.append(f"  Sockets     ws://{base}/… as in {settings.ASGI_APPLICATION}")
     if admin := address("admin:index"):
         printed.append(f"  Admin       http://{base}{admin}")
+    printed.append(f"  Path        {path()}")
     if name := _shut_out(host):
         printed.append(
             "  Requests to other names than localhost are refused. Set ALLOWED_HOSTS to the names of this machine, "

@@ -7,9 +7,13 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bus import _speed
+from bus._speed import build
+from hatch_build import WheelHook
 from tests.harness.backends import clean_environment
 from tests.harness.processes import PROJECT_ROOT
 from tests.harness.server import BusServer
@@ -71,6 +75,26 @@ def test_the_servers_wheel_has_the_apps_with_their_pages_and_migrations(wheels: 
         ["git", "ls-files", "templates"], cwd=PROJECT_ROOT, capture_output=True, text=True
     ).stdout.split()
     assert {f"arqonbus_site/{path}" for path in templates} <= names
+
+
+def test_the_servers_wheel_has_the_compiled_path_where_it_was_built(wheels: dict[str, Path], installed: Path) -> None:
+    built = not build.missing() and _speed.wanted()
+    names = [name for name in zipfile.ZipFile(wheels["arqonbus_server"]).namelist() if name.endswith((".so", ".pyd"))]
+    assert names == ([f"bus/_speed/{build.target().name}"] if built else [])
+    # Such a wheel is for one Python on one platform, the other one for all.
+    assert wheels["arqonbus_server"].name.endswith("-none-any.whl") is not built
+    command = "from bus import _speed; print(_speed.__file__, _speed.PATH)"
+    said = run(sys.executable, "-c", command, cwd=installed, PYTHONPATH=str(installed)).stdout
+    assert said == f"{installed / 'bus' / '_speed' / '__init__.py'} {'compiled' if built else 'python'}\n"
+
+
+def test_a_wheel_without_the_compiled_path_is_for_all_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(_speed.SWITCH, "0")
+    hook = WheelHook(str(PROJECT_ROOT), {}, None, None, str(PROJECT_ROOT), "wheel")  # type: ignore[arg-type]
+    data: dict[str, Any] = {"force_include": {}, "pure_python": True}
+    hook.initialize("standard", data)
+    assert data["pure_python"] is True
+    assert sorted(data["force_include"].values()) == ["arqonbus_site/templates", "bus/docs"]
 
 
 def test_the_plugin_starts_a_real_server_from_the_installed_package(installed: Path, tmp_path: Path) -> None:

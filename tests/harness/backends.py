@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from bus._speed import SWITCH
 from tests.harness.postgres import PostgresServer
 from tests.harness.processes import PROJECT_ROOT, guardian
 from tests.harness.redis import RedisServer
@@ -34,12 +35,15 @@ _SHARED_POSTGRES = "ARQONBUS_TEST_POSTGRES_PORT"
 
 
 def clean_environment(overrides: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for a server process: this one's without anything that configures Django or the bus."""
+    """The environment for a server process: this one's without anything that configures Django or the bus.
+
+    Only the choice of the path stays, so that all tests can run on either.
+    """
     unwanted = {"DATABASE_URL", "REDIS_URL", "SECRET_KEY", "DEBUG", "ALLOWED_HOSTS", "DJANGO_SETTINGS_MODULE"}
     env = {
         key: value
         for key, value in os.environ.items()
-        if key not in unwanted and not key.startswith(("ARQONBUS_", "PYTEST_", "COV_"))
+        if key == SWITCH or (key not in unwanted and not key.startswith(("ARQONBUS_", "PYTEST_", "COV_")))
     }
     env.update({"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(PROJECT_ROOT)})
     env.update(overrides or {})

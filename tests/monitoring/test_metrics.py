@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bus._speed import PATH
 from tests.conftest import Connect, StartServer
 from tests.harness.client import WireError
 from tests.harness.server import BusServer
@@ -112,6 +113,12 @@ def test_health_ready_and_version_answer(shared_server: BusServer) -> None:
     assert shared_server.get_json("/ready") == {"status": "ready", "database": True, "layer": True}
     version: dict[str, Any] = shared_server.get_json("/version")
     assert (version["name"], version["protocol"]) == ("arqonbus", "1.0")
+
+
+def test_a_process_says_which_path_its_messages_take(shared_server: BusServer) -> None:
+    # The server runs with the environment of the tests.
+    assert shared_server.get_json("/version")["path"] == PATH
+    assert _samples(shared_server)["arqonbus_compiled", ()] == (PATH == "compiled")
 
 
 @pytest.mark.embedded

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bus._speed import PATH
 from tests.conftest import Connect, StartServer
 from tests.harness.backends import clean_environment, run_manage
 from tests.harness.processes import PROJECT_ROOT, ManagedProcess
@@ -66,6 +67,7 @@ async def test_daphne_runs_on_uvloop(
     assert {await here.wait_closed(), await there.wait_closed()} == {4012}
     (line,) = [line for line in server.log().splitlines() if "event=node_started" in line]
     assert "loop=uvloop" in line
+    assert f"path={PATH}" in line
     for word in ("Traceback", "selftest", "loop_not_used"):
         assert word not in server.log()
 
@@ -79,6 +81,7 @@ def _assert_start_up_lines(server: BusServer) -> None:
         f"ws://127.0.0.1:{server.telemetry_port}/",
         f"http://{base}/api/docs/",
         f"http://{base}/admin/",
+        f"  Path        {PATH}",
         "make admin",
     ):
         assert text in server.log()
