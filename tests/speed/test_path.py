@@ -26,10 +26,9 @@ run(interpreters.create(), "from bus import _speed; print(_speed.path(), flush=T
 
 
 def said(program: str, **env: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=PROJECT_ROOT, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT_ROOT), **env}, capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
+    clean = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(PROJECT_ROOT), **env}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.strip()
 
 
