@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -60,7 +61,7 @@ def test_one_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch) -> No
 def test_without_a_compiler_the_build_says_so_and_fails_only_where_it_is_required(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     for arguments, code in (["build"], 0), (["build", "--required"], 1):
         monkeypatch.setattr(sys, "argv", arguments)
         assert build.main() == code
