@@ -153,14 +153,13 @@ class RedisLink:
                 waiting.set_exception(told)
                 waiting.exception()
         await _closed(listening)
-        await _closed(listener, close_connection_pool=True)
+        await _ended(listener)
 
     async def reconnect(self) -> None:
         """Close both connections."""
         redis, self._redis = self._redis, None
         await self._drop(self._listening, ConnectionError("the link was closed"))
-        if redis is not None:
-            await _closed(redis, close_connection_pool=True)
+        await _ended(redis)
 
 
 def _client(host: dict[str, Any], *, tries: int) -> Any:
@@ -171,6 +170,16 @@ def _client(host: dict[str, Any], *, tries: int) -> Any:
     from redis.backoff import NoBackoff
 
     return Redis(connection_pool=create_pool({**host, "retry": Retry(NoBackoff(), tries)}))
+
+
+async def _ended(client: Any) -> None:
+    """Close a client with all its connections, also those to Sentinel."""
+    if client is None:
+        return
+    await _closed(client, close_connection_pool=True)
+    sentinel = getattr(client.connection_pool, "sentinel_manager", None)
+    for one in getattr(sentinel, "sentinels", ()):
+        await _closed(one, close_connection_pool=True)
 
 
 async def _closed(connection: Any, **options: bool) -> None:
