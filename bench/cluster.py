@@ -153,8 +153,11 @@ def placement(size: int, spread: int) -> list[int]:
     return [(1 + number) % size for number in range(count)] if count <= size else []
 
 
-def run_once(cluster: Cluster, kind: Kind, spread: int, seconds: float) -> dict[str, Any] | None:
-    """Measure one kind of message to members in so many processes; None where the contender or the cluster has no such."""
+def run_once(cluster: Cluster, kind: Kind, spread: int, seconds: float, silent: float) -> dict[str, Any] | None:
+    """Measure one kind of message to members in so many processes; None where the contender or the cluster has no such.
+
+    ``silent`` is the share of a core that a silent process uses.
+    """
     dialect, places = cluster.dialect(kind.kind), placement(len(cluster.processes), spread)
     if dialect is None or not places or (kind.private and cluster.postgres is None):
         return None
@@ -180,6 +183,9 @@ def run_once(cluster: Cluster, kind: Kind, spread: int, seconds: float) -> dict[
         "publishing_us": cost([0]),
         "receiving_us": cost(receiving) if receiving != [0] else None,
         "other_us": cost(others),
+        "other_above_us": max(other - silent * raw["wall"] / messages * 1e6, 0.0)
+        if (other := cost(others)) is not None
+        else None,
         "redis_us": used.redis / messages * 1e6,
         "postgres_us": used.postgres / messages * 1e6 if cluster.postgres else None,
         "commands": sum(used.commands.values()) / messages,
@@ -210,11 +216,9 @@ def idle(cluster: Cluster) -> dict[str, Any]:
     """Look at silent processes with a few members each."""
     dialect = cluster.dialect("plain")
     assert dialect is not None
-    kind = Kind("idle", "", "plain")
+    kind, first = Kind("idle", "", "plain"), cluster.processes[0]
     groups = [_members(cluster, dialect, kind, number, number) for number in range(len(cluster.processes))]
-    first = cluster.processes[0]
-    plan = Scenario(first.port, first.pid, dialect, groups, mode="idle", seconds=IDLE, warmup=1.5)
-    _, used = watched(plan, cluster)
+    _, used = watched(Scenario(first.port, first.pid, dialect, groups, "idle", seconds=IDLE, warmup=1.5), cluster)
     return {
         "process_ms": max(used.processes) / IDLE * 1e3,
         "redis_ms": used.redis / IDLE * 1e3,
@@ -267,19 +271,18 @@ def measure(starts: dict[str, Callable[[int, Path], Cluster]], chosen: argparse.
 
 def _round(results: Results, cluster: Cluster, kinds: list[Kind], chosen: argparse.Namespace, turn: int) -> None:
     size = len(cluster.processes)
+    silent = idle(cluster)
+    results.silent.setdefault((cluster.key, size), []).append(silent)
     for kind in kinds:
         # With few processes, two placements may be the same.
         for spread in dict.fromkeys(spread if spread < size else 0 for spread in kind.spread):
             try:
-                row = run_once(cluster, kind, spread, chosen.seconds)
+                row = run_once(cluster, kind, spread, chosen.seconds, silent["process_ms"] / 1e3)
             except RunFailedError as problem:
                 progress(f"round {turn + 1}  {cluster.key} × {size}  {kind.key} to {spread or 'all'}: FAILED {problem}")
-                continue
-            if row is not None:
-                results.rows.setdefault((cluster.key, size, kind.key, spread), []).append(row)
-                progress(f"round {turn + 1}  {cluster.key} × {size}  {kind.key} to {spread or 'all'}: {_cells(row)}")
-    if not chosen.only or "idle" in chosen.only.split(","):
-        results.silent.setdefault((cluster.key, size), []).append(idle(cluster))
+            else:
+                if row is not None:
+                    results.rows.setdefault((cluster.key, size, kind.key, spread), []).append(row)
 
 
 def _figure(value: float | None) -> str:
@@ -289,13 +292,22 @@ def _figure(value: float | None) -> str:
 
 
 def _cells(row: dict[str, Any]) -> str:
-    keys = ("publishing_us", "receiving_us", "other_us", "redis_us", "postgres_us", "commands", "rate")
+    keys = (
+        "publishing_us",
+        "receiving_us",
+        "other_us",
+        "other_above_us",
+        "redis_us",
+        "postgres_us",
+        "commands",
+        "rate",
+    )
     trouble = f" {row['missing']} missing, {row['errors']} errors" if row["missing"] or row["errors"] else ""
     return " | ".join(_figure(row[key]) for key in keys) + trouble
 
 
 HEADING = (
-    "| contender | processes | members in | publishing µs | receiving µs | another µs | Redis µs | PostgreSQL µs"
+    "| contender | processes | members in | publishing µs | receiving µs | another µs | above idle µs | Redis µs | PostgreSQL µs"
     " | Redis commands | messages/s |"
 )
 
@@ -312,7 +324,7 @@ def table(results: Results) -> str:
             f"**{titles[key]}**",
             "",
             HEADING,
-            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         ]
         for (contender, size, _, spread), rounds in sorted(found.items()):
             cells = _cells(Results.median(rounds))
@@ -360,7 +372,7 @@ def main(argv: list[str] | None = None) -> int:
         "--contenders", default="bus-daphne,centrifuge-redis", help=f"{', '.join(buses)} or centrifuge-redis"
     )
     parser.add_argument("--sizes", default="1,2,4", help="numbers of processes (1,2,4)")
-    parser.add_argument("--only", default="", help=f"{', '.join(kind.key for kind in KINDS)} or idle")
+    parser.add_argument("--only", default="", help=f"{', '.join(kind.key for kind in KINDS)}")
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the tables show their medians (3)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (2)")
     parser.add_argument("--name", default="cluster", help="name of the files (cluster)")
