@@ -127,7 +127,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     node_timeout: Annotated[float, seconds("Age of the last heartbeat at which a process counts as dead.", gt=0)] = 6.0
     # Presence
     presence: Annotated[bool, about("Send client_joined and client_left to the members of a channel. Each room can override this.")] = True
-    presence_coalesce: Annotated[float, seconds("Seconds over which the presence notices of a large channel are combined into one.")] = 0.2
+    presence_coalesce: Annotated[float, seconds("Seconds over which the presence notices of a large channel are combined into one; above 1,000 members longer, in proportion.")] = 0.2
     presence_coalesce_above: Annotated[int, amount("members", "Number of members above which the presence notices of a channel are combined.")] = 200
     channel_idle: Annotated[float, seconds("Seconds after which an empty channel that was created automatically is removed; 0: never.")] = 300.0
     # Telemetry, logs, stopping

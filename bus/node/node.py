@@ -376,7 +376,10 @@ def running() -> Node | None:
     """Return the node of the running loop, if it has one."""
     loop = asyncio.get_running_loop()
     nodes: set[Node] = apps.get_app_config("bus").nodes  # type: ignore[attr-defined]
-    return next((node for node in nodes if node.runtime.loop is loop), None)
+    for node in nodes:
+        if node.runtime.loop is loop:
+            return node
+    return None
 
 
 def current() -> Node:

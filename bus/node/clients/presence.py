@@ -2,6 +2,7 @@
 
 A notice goes to every member. In a small channel each notice is a frame of its own. n members that join
 at once would cost n × n frames, so the notices of a moment in a large channel become one frame with a list.
+The larger the channel, the longer is that moment.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from ..runtime import Runtime
 
 #: Names in a gathered notice. Of more clients only the number is given.
 LISTED = 50
+#: Members above which notices are gathered longer, in proportion. So the frames of a second do not grow with the channel.
+LARGE = 1000
 
 
 class _Gathering:
@@ -165,9 +168,8 @@ class Notices:
         gathering = self._gathering.setdefault(channel_id, _Gathering(address))
         gathering.participants = participants
         if channel_id not in self._timers:
-            self._timers[channel_id] = self._runtime.loop.call_later(
-                self._runtime.settings.presence_coalesce, self._send_gathered, channel_id
-            )
+            pause = self._runtime.settings.presence_coalesce * max(1.0, participants / LARGE)
+            self._timers[channel_id] = self._runtime.loop.call_later(pause, self._send_gathered, channel_id)
         return gathering
 
     def _send_gathered(self, channel_id: int) -> None:

@@ -77,6 +77,17 @@ async def test_a_large_channel_gets_one_frame_for_many(node: Node, log: Log) -> 
     assert _notices(alice, log) == []
 
 
+@pytest.mark.parametrize(("members", "times"), [(500, 1), (5_000, 5)])
+async def test_the_notices_of_a_very_large_channel_are_gathered_longer(
+    node: Node, log: Log, members: int, times: int
+) -> None:
+    (alice,) = await _members(node, log, "alice")
+    node.runtime.settings = msgspec.structs.replace(node.runtime.settings, presence_coalesce=3600.0)
+    node.notices.joined(alice.state, log.ref, members)
+    pause = node.notices._timers[log.ref.id].when() - asyncio.get_running_loop().time()
+    assert (times - 1) * 3600 < pause <= times * 3600
+
+
 async def test_members_without_the_right_to_presence_get_no_notice(node: Node, log: Log) -> None:
     bounded, free = await _members(node, log, "alice", "bob")
     bounded.state.actor = Actor(client_id="alice", scopes=frozenset({"join", "publish"}))
