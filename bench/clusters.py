@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import databases
 from bench.contenders import Bus, Centrifuge, admin_command, prepare_database
-from bench.scenario import Dialect
+from bench.scenario import Dialect, Hello
 from bench.servers import Server
 
 
@@ -21,6 +21,26 @@ class Cluster:
     processes: list[Server]
     redis: Server
     postgres: Server | None
+    #: Dialects that were given out. Each has channels of its own: a process hears for a while of what its members have left.
+    runs: int = 0
+
+    def fresh(self, kind: str) -> Dialect | None:
+        """Return the dialect for channels of ``kind`` that nobody has used yet."""
+        dialect = self.dialect(kind)
+        if dialect is None:
+            return None
+        self.runs += 1
+        room = "bench-ephemeral" if kind == "ephemeral" else "bench"
+        if self.postgres is not None and kind == "ephemeral":
+            admin_command(self.processes[0], "create_channel", room=f"{room}-{self.runs}", channel="c0", ephemeral=True)
+
+        def apart(text: str) -> str:
+            if self.postgres is None:
+                return text.replace('"channel":"c%g"', f'"channel":"r{self.runs}c%g"')
+            return text.replace(f'"room":"{room}"', f'"room":"{room}-{self.runs}"')
+
+        hellos = tuple(Hello(apart(hello.text), hello.expect) for hello in dialect.sub_hello)
+        return replace(dialect, publish=apart(dialect.publish), sub_hello=hellos)
 
     def stop(self) -> None:
         """End everything at once."""
@@ -40,10 +60,6 @@ def bus_cluster(bus: Bus, size: int, folder: Path) -> Cluster:
             home = folder / f"process-{number}"
             home.mkdir()
             cluster.processes.append(bus.launch(home, url, token))
-        for channel in range(20):
-            admin_command(
-                cluster.processes[0], "create_channel", room="bench-ephemeral", channel=f"c{channel}", ephemeral=True
-            )
     except BaseException:
         cluster.stop()
         raise
