@@ -88,6 +88,10 @@ class Stream:
         """Return the members, and those who listen to one streamed message alone."""
         return [*self.members, *(self.growing.listeners() if self.growing is not None else ())]
 
+    def remembers(self, seq: int) -> bool:
+        """Whether the messages after ``seq`` up to ``head`` are in memory."""
+        return seq >= self.head or (self.recent is not None and self.recent.reaches(seq))
+
     def recent_after(self, seq: int) -> list[LoggedFrame] | None:
         """The messages after ``seq`` up to ``head`` from memory; None when memory does not reach back that far."""
         if seq >= self.head:

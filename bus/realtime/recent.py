@@ -41,6 +41,14 @@ class RecentMessages:
         skipped = seq + 1 - first
         return [LoggedFrame(first + n, frame) for n, frame in enumerate(islice(self._frames, skipped, None), skipped)]
 
+    def reaches(self, seq: int) -> bool:
+        """Whether memory has every message after ``seq``."""
+        return bool(self._frames) and self._first <= seq + 1
+
+    def frames_after(self, seq: int) -> list[bytes]:
+        """The messages after ``seq`` without their seqs; memory must reach back that far."""
+        return list(islice(self._frames, seq + 1 - self._first, None))
+
     def frame(self, seq: int) -> bytes | None:
         """The message with this ``seq``; None when it is not in memory."""
         place = seq - self._first

@@ -88,7 +88,10 @@ class Writer(abc.ABC):
     def _after_pending(self, batch: Batch) -> Batch:
         """Return what ``send`` has kept, with a batch behind it."""
         pending, self.pending = self.pending, None
-        return Batch([*(pending or ()), *batch.payloads])
+        before = Batch(pending or ())
+        # The bytes of a large batch for many clients are made once.
+        wire = None if batch._wire is None else before.wire + batch._wire
+        return Batch([*before.payloads, *batch.payloads], wire)
 
     def _left(self, batch: Batch, sent: int) -> None:
         """Queue what the socket did not take of a batch that went straight to it: all but ``sent`` bytes."""

@@ -51,7 +51,9 @@ def test_what_came_after_a_position_is_told_whole_or_not_at_all(steps: list[tupl
         told = recent.after(position)
         assert told is None or told == log[position:]
         reaches_back = recent.first is not None and recent.first <= position + 1
-        assert (told is not None) == reaches_back
+        assert (told is not None) == reaches_back == recent.reaches(position)
+        if told is not None:
+            assert recent.frames_after(position) == [frame for _, frame in told]
 
 
 @given(st.lists(puts, max_size=60), st.integers(0, 3), st.integers(0, 20), st.integers(0, 20))

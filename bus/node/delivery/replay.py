@@ -20,7 +20,9 @@ from ...monitoring.failures import reported
 from ...protocol.errors import SLOW, BusError, Closing, ErrorCode
 from ...protocol.kept import legible
 from ...protocol.names import Address
+from ...realtime.frame import Batch
 from ...realtime.hub import Hub, Stream
+from ...realtime.recent import RecentMessages
 from ..client import ClientState
 from ..runtime import Runtime
 from .channels import Channels
@@ -37,6 +39,8 @@ LATEST_BYTES = 384 * 1024
 #: Seconds that a page read for one client is kept for others that come back with it, and most bytes of all such pages.
 PAGE_LIFE = 5.0
 PAGES_BYTES = 16 * 1024 * 1024
+#: Replays from memory that are kept for further clients; each has at most CHUNK_BYTES.
+SHARED = 8
 
 
 class Start(NamedTuple):
@@ -76,6 +80,15 @@ class Latest(NamedTuple):
         return Latest(newer[-1][0], both)
 
 
+class _Shared(NamedTuple):
+    """The messages between two positions of a log, as one batch for all clients that come back at the same position."""
+
+    recent: RecentMessages
+    position: int
+    head: int
+    batch: Batch
+
+
 class Replays:
     """Brings connections from a position in a log to its head, and then makes them members of its stream."""
 
@@ -85,6 +98,8 @@ class Replays:
         self._streams = streams
         self._channels = channels
         self._pages = Pages(runtime, hub, streams)
+        # By log.
+        self._shared: dict[int, _Shared] = {}
 
     async def start_for(
         self,
@@ -141,7 +156,7 @@ class Replays:
         if same and since > stream.head:
             # It was further on in another process, whose notifications are still on their way to this one.
             await self._streams.read_on(stream)
-        if same and since <= stream.head and stream.recent_after(since) is not None:
+        if same and since <= stream.head and stream.remembers(since):
             return Start(since, True)
         if left is None:
             left = await self._first_left(stream)
@@ -213,14 +228,34 @@ class Replays:
 
         Return False, and do nothing, where memory lacks some of them or they are too many for one loop turn.
         """
-        recent = stream.recent_after(position)
-        if recent is None or len(recent) > PAGE or sum(len(frame) for _, frame in recent) > CHUNK_BYTES:
-            return False
-        for _, frame in recent:
-            client.writer.send(frame)
-        client.writer.flush()
+        if position < stream.head:
+            batch = self._batch(stream, position)
+            if batch is None:
+                return False
+            client.writer.write(batch)
+        else:
+            client.writer.flush()
         self._hub.add(stream, client, parts=client.wants_parts(stream.id, stream.room))
         return True
+
+    def _batch(self, stream: Stream, position: int) -> Batch | None:
+        """Return the messages after ``position``, or None as :meth:`follow` says. A crowd that comes back shares them."""
+        recent, head = stream.recent, stream.head
+        if recent is None or head - position > PAGE or not recent.reaches(position):
+            return None
+        shared = self._shared.get(stream.id)
+        # An erasure gives the stream another memory.
+        if shared is not None and shared.recent is recent and (shared.position, shared.head) == (position, head):
+            return shared.batch
+        frames = recent.frames_after(position)
+        if sum(map(len, frames)) > CHUNK_BYTES:
+            return None
+        batch = Batch(frames).prepared()
+        if len(frames) > 1:
+            if len(self._shared) >= SHARED:
+                self._shared.clear()
+            self._shared[stream.id] = _Shared(recent, position, head, batch)
+        return batch
 
     async def replay(
         self, client: ClientState, stream: Stream, position: int, wanted: Callable[[], bool] = lambda: True

@@ -103,6 +103,32 @@ async def test_a_short_replay_comes_from_memory_at_once(node: Node, log: Log, st
     assert client.texts() == ["five", "six"]
 
 
+async def test_a_crowd_that_comes_back_shares_the_bytes_until_the_log_moves(
+    node: Node, log: Log, stream: Stream
+) -> None:
+    await log.publish("five", "six")
+
+    async def comes_back(last: str, *, behind: bytes = b"") -> list[str]:
+        client = NodeClient(node)
+        if behind:
+            client.state.writer.send(behind)
+        node.replays.catch_up(client.state, {stream: 4})
+        await client.message(last)
+        node.hub.remove(stream, client.state)
+        return client.texts()
+
+    batch = node.replays._batch(stream, 4)
+    assert await comes_back("six") == ["five", "six"]
+    assert await comes_back("six", behind=b'{"message":"first"}') == ["first", "five", "six"]
+    assert batch is not None
+    assert node.replays._batch(stream, 4) is batch
+    await log.publish("seven")
+    assert await comes_back("seven") == ["five", "six", "seven"]
+    # What was erased is forgotten, and is read from the log.
+    node.streams.forget_erased(stream.id, [6])
+    assert node.replays._batch(stream, 4) is None
+
+
 async def test_a_long_replay_is_read_and_ends_in_membership(node: Node, log: Log, stream: Stream) -> None:
     client = NodeClient(node)
     node.replays.catch_up(client.state, {stream: 0})
