@@ -6,7 +6,6 @@ calls :func:`message_head` and :func:`message_tail`, and the log calls :func:`fi
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -20,9 +19,6 @@ from .limits import Limits
 from .names import SERVER, Address
 
 encode = msgspec.json.encode
-
-#: Text that needs no escapes in a JSON string.
-_PLAIN = re.compile(r"[A-Za-z0-9_\-.:@/]{1,128}", re.ASCII)
 
 
 def quoted(text: str) -> bytes:
