@@ -1,6 +1,7 @@
 """Group commit: the appends of a process, gathered into one short transaction after another.
 
-When the writer is idle, the messages of one loop turn commit at once. While a transaction runs, the next group gathers.
+When the writer is idle, the messages of one loop turn commit at once. While a transaction runs, the next group gathers, and
+under load for a turn or two after it, so groups grow with the load.
 One thread with one persistent connection does the work, so the loop and the thread switch once for each group.
 
 A publisher always gets a true answer. UNAVAILABLE means that its message is not and will not be in the log. The entry never
@@ -27,6 +28,7 @@ from django.db import connection
 
 from .._speed import core
 from ..protocol.errors import BusError, ErrorCode
+from .checkpoints import Checkpoints
 from .committer import Committer
 from .entry import Entry, size_of
 from .flight import Flight
@@ -43,6 +45,8 @@ LONG_PATIENCE = 0.5
 _HELD = "Another transaction locks this channel; nothing was published. Try again."
 
 
+#: Turns of the loop that a batch still gathers after the one before it. Under load, one turn reads from all sockets.
+TURNS = 2
 #: A transaction with this many bytes takes no further message.
 GROUP_BYTES = 16 * 1024 * 1024
 
@@ -78,6 +82,7 @@ class LogWriter:
         self._shares = Shares(queue_limit, queue_bytes)
         self._timeout = timeout
         self._committer = Committer(timeout=timeout, window=window)
+        self._checkpoints = Checkpoints(executor, apart) if connection.vendor == "sqlite" else None
         self._queue: deque[Entry] = deque()
         self._bytes = 0
         self._flight: Flight | None = None
@@ -187,6 +192,12 @@ class LogWriter:
         apart, held = self._flight_apart, self._held.oldest()
         return (apart is not None and apart.entries[0].queued_at <= moment) or (held is not None and held <= moment)
 
+    def _gather(self, turns: int) -> None:
+        if turns and len(self._queue) < self._group:
+            self._loop.call_soon(self._gather, turns - 1)
+        else:
+            self._start()
+
     def _start(self) -> None:
         self._scheduled = False
         if self._flight is not None or not self._queue:
@@ -203,6 +214,8 @@ class LogWriter:
                 batch.append(self._next())
             if len(queue) < self._many and self._bytes < self._many_bytes:
                 self._shares.forget()
+        if self._checkpoints is not None:
+            self._checkpoints.begin()
         flight = self._flight = Flight(batch, PATIENCE)
         future = self._executor.submit(self._commit, flight)
         future.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._finished, flight))
@@ -247,6 +260,8 @@ class LogWriter:
     def _finished(self, flight: Flight) -> None:
         self._flight = None
         self._settle(flight)
+        if self._checkpoints is not None:
+            self._checkpoints.committed()
         if flight.passed and not flight.abandoned:
             self._hold(flight.passed)
         self._go_on()
@@ -293,8 +308,10 @@ class LogWriter:
             self._held.add(entry)
 
     def _go_on(self) -> None:
-        if self._queue:
-            self._start()
+        if self._queue and self._flight is None and not self._scheduled:
+            # What waited during a commit shares the next one with what clients have sent behind it.
+            self._scheduled = True
+            self._loop.call_soon(self._gather, TURNS - 1)
         self._start_apart()
         if self._flight is None and self._flight_apart is None and not self._queue and not len(self._held):
             self._idle.set()
