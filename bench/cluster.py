@@ -28,6 +28,7 @@ from bench.scenario import Dialect, Group, Hello, Scenario
 from bench.workloads import RunFailedError
 
 RESULTS = Path(__file__).resolve().parent / "results"
+PAGE = RESULTS.parents[1] / "docs" / "scaling.md"
 SIZES = (1, 2, 4)
 #: Members of each channel in each process that has some.
 MEMBERS = 10
@@ -278,6 +279,13 @@ def as_json(results: Results, facts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def into_page(tables: str) -> None:
+    """Put the tables into the page about scaling, between its marks."""
+    before, found, rest = PAGE.read_text().partition("<!-- cluster: made by python -m bench.cluster --docs -->\n")
+    after = rest.partition("<!-- end of cluster -->")[2]
+    PAGE.write_text(f"{before}{found}\n{tables}\n<!-- end of cluster -->{after}")
+
+
 def _no_files() -> BusFiles:
     raise build.MissingError("a cluster has a PostgreSQL of its own")
 
@@ -294,6 +302,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the tables show their medians (3)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (2)")
     parser.add_argument("--name", default="cluster", help="name of the files (cluster)")
+    parser.add_argument("--docs", action="store_true", help="put the tables into docs/scaling.md, too")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the files")
     chosen = parser.parse_args(argv)
     starts: dict[str, Callable[[int, Path], Cluster]] = {}
@@ -314,6 +323,8 @@ def main(argv: list[str] | None = None) -> int:
     chosen.output.mkdir(parents=True, exist_ok=True)
     (chosen.output / f"{chosen.name}.txt").write_text(text)
     (chosen.output / f"{chosen.name}.json").write_text(json.dumps(as_json(results, facts), indent=1) + "\n")
+    if chosen.docs:
+        into_page(table(results))
     return 0 if results.rows or results.silent else 1
 
 
