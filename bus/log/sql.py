@@ -132,9 +132,14 @@ class PostgresqlStatements:
         return {row[0]: (row[1], row[2], row[3]) for row in cursor.fetchall()}
 
     def find_keys(self, cursor: Any, keys: Sequence[str], since: Any) -> dict[str, tuple[int, int]]:
-        cursor.execute("DELETE FROM bus_publishkey WHERE key = ANY(%s) AND created_at < %s", (list(keys), since))
-        cursor.execute("SELECT key, channel_id, seq FROM bus_publishkey WHERE key = ANY(%s)", (list(keys),))
-        return {key: (channel_id, seq) for key, channel_id, seq in cursor.fetchall()}
+        cursor.execute(
+            "SELECT key, channel_id, seq, created_at >= %s FROM bus_publishkey WHERE key = ANY(%s)", (since, list(keys))
+        )
+        rows = cursor.fetchall()
+        expired = [row[0] for row in rows if not row[3]]
+        if expired:
+            cursor.execute("DELETE FROM bus_publishkey WHERE key = ANY(%s) AND created_at < %s", (expired, since))
+        return {key: (channel_id, seq) for key, channel_id, seq, fresh in rows if fresh}
 
     def move_heads(self, cursor: Any, heads: Sequence[tuple[int, int]], now: Any) -> None:
         cursor.execute(
