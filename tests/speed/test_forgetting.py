@@ -163,6 +163,7 @@ async def test_a_full_layer_leaves_ephemeral_messages_to_python(node: Node, monk
     assert sender.takes(frame())
     broker.overloaded = True
     assert not sender.takes(frame())
+    assert not sender.takes(frame(',"id":"m1"'))
     await sender.connection.closed(1000)
 
 
@@ -250,6 +251,9 @@ async def test_wrong_arguments_are_refused(sender: Sender) -> None:
 
 async def test_a_thousand_reads_leave_no_reference_behind(sender: Sender) -> None:
     node, client = sender.connection.node, sender.client
+    member = Peer(node, compiled=False, client_id=f"bob{next(numbers)}", room="lab", channel="quick")
+    await member.open()
+    sender.connection.session._frames.rate = sender.connection.session._bytes.rate = 0.0
     ref = node.channels._refs[QUICK]
     data = frame(',"ack":true') * 5 + frame(',"echo":true') * 5 + frame(',"metadata":{"a":1},"sent_at":1')
 
@@ -257,6 +261,8 @@ async def test_a_thousand_reads_leave_no_reference_behind(sender: Sender) -> Non
         await sender.feed(data)
         await asyncio.sleep(0)
         sender.writer.raw.clear()
+        assert len(member.frames) == 11
+        member.writer.raw.clear()
 
     def counts() -> list[int]:
         gc.collect()
@@ -266,9 +272,11 @@ async def test_a_thousand_reads_leave_no_reference_behind(sender: Sender) -> Non
     sender.takes(frame(channel="main"))
     await node.publisher.drained()
     client.noted = {"event", "for good"}
+    member.frames.clear()
     await read()
     before = counts()
     for _ in range(1000):
         await read()
     await wait_for(lambda: not len(node.log), "the log")
     assert counts() == pytest.approx(before, abs=2)
+    await member.connection.closed(1000)
