@@ -41,6 +41,8 @@ class Checkpoints:
         self._pages: float | None = None
         # Commits since the last copy, and the pages of one commit, as learned from it.
         self._commits, self._each = 0, 10.0
+        # The pages of the file at the last copy. A long read transaction keeps the file from beginning anew.
+        self._before = 0
 
     def begin(self) -> None:
         """Prepare the connection of the thread that commits. Called before its first commit; later calls do nothing."""
@@ -59,9 +61,10 @@ class Checkpoints:
         self._pages = most * EARLY if most > 0 else None
 
     def _copied_most(self, pages: int) -> None:
-        if pages > 0:
-            self._each = max(pages / max(self._commits, 1), 1.0)
-        self._commits = 0
+        new = pages - self._before if pages > self._before else pages
+        if new > 0:
+            self._each = max(new / max(self._commits, 1), 1.0)
+        self._commits, self._before = 0, pages
         self._run(self._executor, copy_rest, self._copied_rest)
 
     def _copied_rest(self, _: int) -> None:

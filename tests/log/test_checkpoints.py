@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections import Counter
 
@@ -42,6 +43,30 @@ async def test_the_write_ahead_log_stays_small_while_another_thread_copies_it(mo
     assert sum(threads["copy_rest"].values()) > 2
     # 200 commits write some 1,500 pages. Those before the first copy are of other tests.
     assert max(pages[len(pages) // 2 :]) < 500
+
+
+async def test_a_long_reader_makes_no_copies_of_every_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write-ahead log cannot begin anew while somebody reads what it was."""
+    channel_id = await asyncio.to_thread(made)
+    copies: list[int] = []
+    real = checkpoints.copy_most
+
+    def copy() -> int:
+        copies.append(real())
+        return copies[-1]
+
+    monkeypatch.setattr(checkpoints, "copy_most", copy)
+    monkeypatch.setattr(checkpoints, "EARLY", 0.02)
+    reader = sqlite3.connect(connection.settings_dict["NAME"], check_same_thread=False)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM bus_channel").fetchall()
+    try:
+        async with write(timeout=10) as writing:
+            for number in range(300):
+                await writing.append(Entry(channel_id, b'{"id":"x"', b"}", f"arq_{number}", "event", "somebody"))
+    finally:
+        reader.close()
+    assert 0 < len(copies) < 60
 
 
 async def test_a_project_without_checkpoints_of_its_own_gets_none() -> None:
