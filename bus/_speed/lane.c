@@ -9,7 +9,7 @@
 #include <string.h>
 
 /* The most ways of a connection. One more makes it forget all of them. */
-#define WAYS 256
+#define WAYS 1024
 /* The longest key of a way: the type and two addresses, as the sender writes them. */
 #define KEY 400
 /* A longer text is unmasked into memory of its own. */
