@@ -27,14 +27,13 @@ class Writes(Batcher[Item]):
     def __init__(self, runtime: Runtime, apply: Callable[[Sequence[Item]], list[Any]], *, turns: int = 0) -> None:
         super().__init__(runtime.writer, lambda items: database_call(apply, items), turns=turns)
         self._runtime = runtime
-        self._patience = runtime.settings.store_timeout + GRACE
         # The writes without an answer, each with its deadline, the earliest first. One timer serves all of them.
         self._due: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     async def write(self, item: Item) -> Any:
         """Carry out one write and return its answer. Raises ``BusError`` UNAVAILABLE when none comes in time."""
-        deadline = self._loop.time() + self._patience
+        deadline = self._loop.time() + self._runtime.settings.store_timeout + GRACE
         try:
             return await self._in_time(self.submit(item), deadline)
         except ChannelHeld:
@@ -48,7 +47,9 @@ class Writes(Batcher[Item]):
         while due and due[0][1].done():
             due.popleft()
         due.append((deadline, answer))
-        if self._timer is None:
+        if self._timer is None or self._timer.when() > deadline:
+            if self._timer is not None:
+                self._timer.cancel()
             self._timer = self._loop.call_at(deadline, self._end_overdue)
         return answer
 
