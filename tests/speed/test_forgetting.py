@@ -31,6 +31,7 @@ from tests.speed.sides import MASK, Peer
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
+    pytest.mark.embedded,
     pytest.mark.skipif(core is None, reason="the extension was not built"),
 ]
 
