@@ -21,6 +21,8 @@ from bench.clusters import Cluster, bus_cluster
 from bench.contenders import BusFiles, BusOnDaphne
 from bench.scenario import Dialect, Group, Hello, Scenario
 
+Results = list[tuple["Load", "Used"]]
+
 #: Channels among which the connections and the messages are shared out.
 CHANNELS = 20
 
@@ -85,8 +87,8 @@ class Constants:
         )
 
 
-def run(cluster: Cluster, load: Load, seconds: float) -> Used:
-    """Measure a load on a cluster of as many processes."""
+def run(cluster: Cluster, load: Load, seconds: float) -> tuple[Load, Used]:
+    """Measure a load on a cluster of as many processes. Return it with the rate that a busy machine reached."""
     dialect = cluster.dialect("durable" if load.messages else "plain")
     assert dialect is not None
     first = cluster.processes[0]
@@ -97,12 +99,14 @@ def run(cluster: Cluster, load: Load, seconds: float) -> Used:
         share = rest // load.processes
         groups += [_others(cluster, dialect, number, share) for number in range(load.processes)]
     groups.append(Group("publishers", 10, dialect.pub_path, dialect.pub_hello, CHANNELS, publish=dialect.publish))
-    plan = Scenario(first.port, first.pid, dialect, groups, seconds=seconds, warmup=3.0)
+    plan = Scenario(first.port, first.pid, dialect, groups, seconds=seconds, warmup=3.0, complete="ack")
     plan = replace(plan, mode="rate", rate=load.messages) if load.messages else replace(plan, mode="idle")
     for server in cluster.processes:
         machine.wait_until_quiet(server.pid, 20.0)
-    _, used = watched(plan, cluster)
-    return _a_second(used, seconds)
+    raw, used = watched(plan, cluster)
+    wall = raw["wall"] if load.messages else seconds
+    reached = raw["acked"] / wall if load.messages else 0.0
+    return replace(load, messages=reached), _a_second(used, wall)
 
 
 def _a_second(used: Look, seconds: float) -> Used:
@@ -134,7 +138,7 @@ def _others(cluster: Cluster, dialect: Dialect, number: int, count: int) -> Grou
     return Group(f"others-{number}", count, dialect.sub_path, hello, CHANNELS, port=cluster.processes[number].port)
 
 
-def with_cluster(size: int, work: Callable[[Cluster], list[Used]]) -> list[Used]:
+def with_cluster(size: int, work: Callable[[Cluster], Results]) -> Results:
     """Call ``work`` with a new cluster."""
     folder = Path(tempfile.mkdtemp(prefix="arqonbus-scaling-"))
     try:
@@ -162,18 +166,23 @@ def calibrate(seconds: float, rate: float) -> Constants:
     still, one, twenty, two, full = with_cluster(
         2, lambda cluster: [run(cluster, load, seconds) for load in (quiet, single, many, apart, crowd)]
     )
-    per = 1000 / rate
-    delivery = (twenty.bus - one.bus) * per / 19
+    idle = still[1]
+
+    def each(part: str, found: tuple[Load, Used]) -> float:
+        """Return the µs of a message above those of an idle cluster."""
+        return (getattr(found[1], part) - getattr(idle, part)) / found[0].messages * 1000
+
+    delivery = (each("bus", twenty) - each("bus", one)) / 19
     return Constants(
-        process=still.bus / 2,
-        process_postgres=still.postgres / 2,
-        process_redis=still.redis / 2,
-        connections=(full.bus - still.bus) / 2,
-        message=(one.bus - still.bus) * per - delivery,
-        message_postgres=(one.postgres - still.postgres) * per,
-        message_redis=(one.redis - still.redis) * per,
-        heard=(two.bus - one.bus) * per - delivery,
-        heard_redis=(two.redis - one.redis) * per,
+        process=idle.bus / 2,
+        process_postgres=idle.postgres / 2,
+        process_redis=idle.redis / 2,
+        connections=(full[1].bus - idle.bus) / 2,
+        message=each("bus", one) - delivery,
+        message_postgres=each("postgres", one),
+        message_redis=each("redis", one),
+        heard=each("bus", two) - each("bus", one) - delivery,
+        heard_redis=each("redis", two) - each("redis", one),
         delivery=delivery,
     )
 
@@ -197,9 +206,11 @@ def main() -> None:
         print(f"{name:20} {value:9.3f}", flush=True)
     rows = []
     for load in CHECKS:
-        (measured,) = with_cluster(load.processes, lambda cluster, load=load: [run(cluster, load, options.seconds)])  # type: ignore[misc]
-        rows.append((load, constants.predict(load), measured))
-        print(load)
+        ((reached, measured),) = with_cluster(
+            load.processes, lambda cluster, load=load: [run(cluster, load, options.seconds)]
+        )  # type: ignore[misc]
+        rows.append((reached, constants.predict(reached), measured))
+        print(reached)
         for part in ("bus", "postgres", "redis"):
             print(
                 f"  {part:10} predicted {getattr(rows[-1][1], part):8.1f} measured {getattr(measured, part):8.1f} ms/s",
