@@ -23,6 +23,9 @@ from ..reader import BoundedQueue, watch_plainly
 from .parser import Parser, Parsers
 from .writer import LightWriter
 
+#: What daphne's access log says of a connection: the path, and the client's address.
+Access = tuple[str, str | None]
+
 
 class Home(Protocol):
     """What a connection asks of its server's connections (``sockets``)."""
@@ -59,7 +62,7 @@ class Light(Reader, DirectSocket):
 
     STATE_CLOSED, STATE_CLOSING, STATE_OPEN = Parser.STATE_CLOSED, Parser.STATE_CLOSING, Parser.STATE_OPEN
 
-    def __init__(self, sockets: Home, transport: Any, access: dict[str, Any] | None = None) -> None:
+    def __init__(self, sockets: Home, transport: Any, access: Access | None = None) -> None:
         """``access`` is what the access log says of this connection; None without such a log."""
         super().__init__(self._parse_rest, largest=sockets.largest)
         self.transport = transport

@@ -17,6 +17,7 @@ import functools
 import hashlib
 import logging
 import struct
+import sys
 import time
 from base64 import b64encode
 from typing import Any
@@ -25,7 +26,7 @@ from ....realtime.frame import MAX_FRAME
 from ....realtime.reader import LARGEST
 from ...adapter import Pings, Plain
 from ..reader import set_pings
-from .connection import Light
+from .connection import Access, Light
 from .grammar import Head, read_head
 from .parser import Parsers
 
@@ -72,10 +73,10 @@ class Sockets:
         consumer = self._plain(scope)
         if consumer is None:
             return None
-        client = scope["client"]
         access = None
         if self.server.action_logger:
-            access = {"path": scope["path"], "client": f"{client[0]}:{client[1]}" if client else None}
+            client = scope["client"]
+            access = (sys.intern(scope["path"]), f"{client[0]}:{client[1]}" if client else None)
         self._log("connecting", access)
         if self.server.ws_factory.tcpNoDelay:
             _send_at_once(transport)
@@ -142,9 +143,10 @@ class Sockets:
             lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
         return b"\r\n".join([*lines, b"Sec-WebSocket-Accept: " + accept, b"", b""])
 
-    def _log(self, action: str, access: dict[str, Any] | None) -> None:
+    def _log(self, action: str, access: Access | None) -> None:
         if access is not None:
-            self.server.log_action("websocket", action, access)
+            path, client = access
+            self.server.log_action("websocket", action, {"path": path, "client": client})
 
     # --- pings ------------------------------------------------------------------------------------------------------
 
@@ -201,7 +203,10 @@ class Sockets:
             task = light.working
             if task is not None and now - lost > server.application_close_timeout:
                 logger.warning(
-                    "Application instance %r for connection %r took too long to shut down and was killed.", task, light
+                    "Application instance %r for connection %r took too long to shut down and was killed.",
+                    task,
+                    light,
+                    extra={"event": "application_killed"},
                 )
                 task.cancel()
         if self._lights or self._ending:
@@ -219,7 +224,8 @@ class Sockets:
         """The consumer of ``light`` has ended, by an exception where there is a ``problem``."""
         self._ending.pop(light, None)
         if problem is not None:
-            logger.error("Exception inside application: %s", problem, exc_info=problem)
+            text = "Exception inside application: %s"
+            logger.error(text, problem, exc_info=problem, extra={"event": "application_failed"})
             light.close(1011, self.server.ws_factory.closeHandshakeTimeout)
 
     def end_all(self) -> list[asyncio.Task[None]]:
