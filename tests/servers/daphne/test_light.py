@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import random
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import daphne.server  # noqa: F401 - installs Twisted's asyncio reactor before anything imports another
 import pytest
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bus.realtime.frame import masked_frame
+from bus.servers.daphne.light import first, selftest
+from bus.servers.daphne.light.connection import Light
+from bus.servers.daphne.light.sockets import Sockets
+from bus.servers.daphne.reader import HIGH_FRAMES
 from bus.servers.selftest import HANDSHAKE
 from tests.servers.daphne.driven import Driven
 from tests.servers.streams import stream
@@ -210,3 +219,164 @@ def test_any_bytes_behind_a_handshake_come_to_the_same(some: range) -> None:
         ended += not found[-2][2]
         open_still += found[-2][2]
     assert min(ended, open_still) > len(some) // 10, "it tried both"
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["light", "daphne"])
+async def test_what_waits_behind_a_frame_is_bounded(*, plain: bool) -> None:
+    driven = Driven(plain=plain)
+    driven.connect()
+    await driven.feed(HANDSHAKE)
+    await driven.feed(masked_frame(b"hang", MASK))
+    reads = []
+    for number in range(HIGH_FRAMES + 1):
+        await driven.feed(masked_frame(b"%d behind" % number, MASK))
+        reads.append(driven.reactor.reads)
+    assert reads == [True] * HIGH_FRAMES + [False], "a client that sends more than the queue holds is not read"
+    await driven.leave()
+
+
+async def opened(**options: Any) -> tuple[Driven, Light, Sockets]:
+    """A light connection, and the connections of its server."""
+    driven = Driven(plain=True, **options)
+    driven.connect()
+    await driven.feed(HANDSHAKE)
+    sockets = first.sockets_of(driven.server.http_factory)
+    assert sockets is not None
+    return driven, driven.transport.protocol, sockets
+
+
+async def test_a_silent_client_gets_a_ping_and_is_cut_unless_it_sends_anything(
+    pass_time: Callable[[float], Awaitable[None]],
+) -> None:
+    driven, light, sockets = await opened()
+    sockets._look_at_all()
+    assert (await driven.feed(b""))[1] == b"", "it has just come"
+    light.last_seen -= 21
+    sockets._look_at_all()
+    _, ping, _ = await driven.feed(b"")
+    assert (ping[:2], len(ping)) == (b"\x89\x0c", 14)
+    await pass_time(25)
+    await driven.feed(masked_frame(ping[2:], MASK, first=0x8A))
+    await pass_time(25)
+    assert (await driven.feed(b""))[2], "it answered"
+    light.last_seen -= 21
+    sockets._look_at_all()
+    await pass_time(31)
+    notes, _, open_still = await driven.feed(b"")
+    assert (notes[-1], open_still) == (("end", 1006), False)
+    assert not len(sockets)
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["light", "daphne"])
+async def test_a_connection_may_have_a_longest_time(*, plain: bool) -> None:
+    driven = Driven(plain=plain, websocket_timeout=60)
+    driven.connect()
+    await driven.feed(HANDSHAKE)
+    if plain:
+        driven.transport.protocol.opened_at -= 61
+        sockets = first.sockets_of(driven.server.http_factory)
+        assert sockets is not None
+        sockets._look_at_all()
+    else:
+        driven.transport.protocol.socket_opened -= 61
+        driven.transport.protocol.check_timeouts()
+    assert (await driven.feed(b""))[1:] == (b"\x88\x02\x03\xe8", True)
+    notes, got, open_still = await driven.feed(masked_frame(b"\x03\xe8", MASK, first=0x88))
+    assert (notes[-1], got, open_still) == (("end", 1000), b"", False)
+
+
+async def test_a_consumer_that_does_not_end_is_ended(caplog: pytest.LogCaptureFixture) -> None:
+    driven, light, sockets = await opened()
+    await driven.feed(masked_frame(b"hang", MASK))
+    notes, _, _ = await driven.leave(wait=False)
+    assert ("end", 1006) not in notes
+    sockets._look_at_all()
+    assert light in sockets._ending, "it has its time"
+    sockets._ending[light] -= driven.server.application_close_timeout + 1
+    with caplog.at_level(logging.WARNING, logger="daphne.server"):
+        sockets._look_at_all()
+    assert ("end", 1006) in (await driven.feed(b""))[0]
+    assert "too long to shut down" in caplog.text
+    assert not sockets._ending
+
+
+async def test_all_consumers_end_with_the_reactor() -> None:
+    driven, _, sockets = await opened()
+    await asyncio.gather(*sockets.end_all(), return_exceptions=True)
+    assert ("end", 1006) in (await driven.feed(b""))[0]
+    working, _, others = await opened()
+    await working.feed(masked_frame(b"hang", MASK))
+    await asyncio.gather(*others.end_all(), return_exceptions=True)
+    assert ("end", 1006) in (await working.feed(b""))[0]
+
+
+async def test_nothing_is_left_of_a_connection_that_is_over() -> None:
+    """Without the garbage collector: a connection must not stay in memory until that comes."""
+    driven, light, _ = await opened()
+    await driven.feed(masked_frame(b"1", MASK) + masked_frame(b"?", MASK, first=0x89) + masked_frame(b"later", MASK))
+    await driven.feed(masked_frame(b"\x03\xe8", MASK, first=0x88))
+    await driven.leave()
+    before = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    known = {id(each) for each in gc.get_objects() if type(each) is Light}
+    try:
+        driven.connect()
+        await driven.feed(HANDSHAKE)
+        await driven.feed(masked_frame(b"1", MASK) + masked_frame(b"later", MASK))
+        await driven.feed(masked_frame(b"\x03\xe8", MASK, first=0x88))
+        await driven.leave()
+        driven.transport = None
+        assert not [each for each in gc.get_objects() if type(each) is Light and id(each) not in known]
+        assert id(light) in known
+    finally:
+        if before:
+            gc.enable()
+
+
+def _accept(offers: list[PerMessageDeflateOffer]) -> Any:
+    make: Any = PerMessageDeflateOfferAccept
+    return make(offers[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda server: setattr(server.ws_factory, "allowedOrigins", ["http://a"]),
+        lambda server: setattr(server.ws_factory, "headers", {"X": "1"}),
+        lambda server: setattr(server.ws_factory, "perMessageCompressionAccept", _accept),
+        lambda server: setattr(server.http_factory, "timeOut", 1),
+        lambda server: setattr(server, "application", lambda *_: None),
+    ],
+    ids=["origins", "headers", "compression", "timeout", "application"],
+)
+async def test_a_server_with_other_options_is_left_to_daphne(change: Callable[[Any], None]) -> None:
+    driven = Driven(plain=True)
+    change(driven.server)
+    driven.connect()
+    if driven.server.application is not None:
+        await driven.feed(handshake(**{"Sec-WebSocket-Extensions": "permessage-deflate"}))
+    assert not driven.is_light
+
+
+async def test_the_ordinary_way_is_taken_where_the_settings_or_the_log_level_want_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logger = logging.getLogger("daphne")
+    driven = Driven(plain=True)
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    logger.manager._clear_cache()  # type: ignore[attr-defined] # the levels that loggers remember
+    assert first.sockets_of(driven.server.http_factory) is None
+    monkeypatch.undo()
+    logger.manager._clear_cache()  # type: ignore[attr-defined]
+    assert first.sockets_of(driven.server.http_factory) is not None
+    monkeypatch.setattr(first, "config", lambda: SimpleNamespace(writer="portable", handshake_timeout=10))
+    assert first.sockets_of(Driven(plain=True).server.http_factory) is None
+
+
+def test_the_installed_versions_pass_the_self_test() -> None:
+    assert asyncio.run(_fault()) is None
+
+
+async def _fault() -> str | None:
+    return selftest.fault()
