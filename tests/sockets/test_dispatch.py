@@ -87,12 +87,12 @@ async def test_a_fault_in_the_middle_of_a_registration_closes_the_connection(
 ) -> None:
     """A client that is half registered could not go on; it can come back."""
 
-    async def fail(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise ValueError("not foreseen")
 
     ada = connect()
     await ada.connection.opened()
-    monkeypatch.setattr(node.registrations._resumptions, "starts", fail)
+    monkeypatch.setattr(node.memberships, "add", fail)
     await ada.send(type="register", client_id="ada-13", room="lab")
     assert (ada.writer.code, ada.codes()) == (SLOW, ["INTERNAL_ERROR"])
     assert ada.state.name == "CLOSING"
