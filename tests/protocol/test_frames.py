@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from bus.protocol import frames
 from bus.protocol.errors import BusError, ErrorCode
 from bus.protocol.inbound import KIND_PUBLISH, Inbound
+from bus.protocol.limits import Limits
 from bus.protocol.names import Address, inbox
+from bus.version import PROTOCOL, VERSION
 
 pytestmark = pytest.mark.pure
 
@@ -95,6 +97,15 @@ def test_a_system_frame_about_the_connection() -> None:
     assert frames.system("welcome", client_id="client-1", registered=False) == (
         b'{"version":"1.0","type":"system","from":"arqonbus_server",'
         b'"payload":{"event":"welcome","client_id":"client-1","registered":false}}'
+    )
+
+
+@given(st.text(max_size=40))
+def test_a_welcome_is_the_system_frame_that_it_looks_like(client_id: str) -> None:
+    limits = Limits(frame_bytes=1000, depth=5, targets=3, frames_per_second=2.5)
+    told = {"frame_bytes": 1000, "depth": 5, "targets": 3, "frames_per_second": 2.5}
+    assert frames.welcome(client_id, limits) == frames.system(
+        "welcome", client_id=client_id, protocol=PROTOCOL, server_version=VERSION, limits=told, registered=False
     )
 
 
