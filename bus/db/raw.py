@@ -15,11 +15,13 @@ from typing import Any
 def possible(wrapper: Any) -> bool:
     """Return whether the thread may open such a transaction on Django's connection ``wrapper``.
 
-    It may not in a transaction of the caller, nor where somebody watches the statements through Django's wrappers.
+    It may not in a transaction of the caller, also one without ``atomic``, nor where somebody watches the statements through
+    Django's wrappers. Raises the database's error.
     """
     return (
         wrapper.vendor == "sqlite"
         and not wrapper.in_atomic_block
+        and wrapper.get_autocommit()
         and not wrapper.execute_wrappers
         and not wrapper.force_debug_cursor
     )

@@ -192,6 +192,19 @@ def test_the_short_way_of_sqlite_writes_what_the_general_one_writes(
     assert ways[-len(batches) :] == ["general"] * len(batches)
 
 
+def test_a_transaction_without_atomic_is_the_caller_s_own(channel: Channel, entry: MakeEntry) -> None:
+    """Its first write has begun a transaction, in which SQLite begins no other one."""
+    transaction.set_autocommit(False)
+    try:
+        Room.objects.filter(pk=channel.room_id).update(description="changed")
+        append_batch([entry("arq_1")], window=60)
+        transaction.commit()
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert Message.objects.filter(uid="arq_1").exists()
+
+
 async def test_a_repeated_key_is_one_message_in_a_batch_and_after_it(writing: Writing, entry: MakeEntry) -> None:
     first, second = await writing.append(entry("arq_1", key="me/1"), entry("arq_2", key="me/1"))
     (third,) = await writing.append(entry("arq_3", key="me/1"))
