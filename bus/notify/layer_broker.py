@@ -8,7 +8,7 @@ from zlib import crc32
 
 from .line import Line
 from .link import Link
-from .messages import Notification
+from .messages import EphemeralPublished, Notification
 from .topics import CONTROL, by_topic
 
 
@@ -67,8 +67,11 @@ class LayerBroker:
 
     def send(self, notification: Notification) -> None:
         """Notify the other processes; returns at once, and never raises."""
+        # Ephemeral messages that were accepted together, while there was room, are sent together: no log has those of a part
+        # that is skipped because the part before it filled the queue.
+        together = isinstance(notification, EphemeralPublished) and not any(line.sender.full for line in self._lines)
         for topic, part in by_topic(notification):
-            self._line(topic).sender.send(topic, part)
+            self._line(topic).sender.send(topic, part, despite_full=together)
 
     async def follow(self, topic: str) -> None:
         """Receive the notifications of a topic, from the return on at the latest."""

@@ -55,10 +55,13 @@ class Sender:
         """Whether everything is sent."""
         return not (self._queue or self._newest or self._sending)
 
-    def send(self, topic: str, notification: Notification) -> None:
-        """Put a notification into the queue. While that is full, frames are left out, and ephemeral ones are skipped."""
+    def send(self, topic: str, notification: Notification, *, despite_full: bool = False) -> None:
+        """Put a notification into the queue. While that is full, frames are left out, and ephemeral ones are skipped.
+
+        ``despite_full`` puts it in whole.
+        """
         # What still goes into a full queue is small: changes of permissions, of channels, of connections.
-        fitting = self._without_frames(notification) if self._queue.full else notification
+        fitting = self._without_frames(notification) if self._queue.full and not despite_full else notification
         if fitting is not None:
             self._queue.put(topic, fitting, size_of(fitting))
         self._wake.set()

@@ -226,3 +226,13 @@ async def test_a_layer_that_is_away_at_the_start_is_joined_later(backends: Backe
     for process in (here, there):
         await process.broker.stop()
     backends.release(redis)
+
+
+def test_ephemeral_messages_that_were_accepted_together_are_sent_together() -> None:
+    """Their channels have topics of their own, so the first part may fill the queue."""
+    broker = Process(InMemoryChannelLayer(), buffer=1000).broker
+    together = EphemeralPublished([EphemeralFrame(number % 3, b"x" * 400) for number in range(6)])
+    broker.send(together)
+    assert (broker.skipped, broker.overloaded) == (0, True)
+    broker.send(together)
+    assert broker.skipped == len(together.frames)
