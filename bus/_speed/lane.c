@@ -8,8 +8,11 @@
 
 #include <string.h>
 
-/* The most ways of a connection. One more makes it forget all of them. */
+/* The most ways of a connection. One more makes it forget all of them. While all connections together have MANY, a connection
+   may have FEW: a client may make up types, and a way takes some 600 bytes. */
 #define WAYS 1024
+#define MANY 131072
+#define FEW 64
 /* The longest key of a way: the type and two addresses, as the sender writes them. */
 #define KEY 400
 /* A longer text is unmasked into memory of its own. */
@@ -168,9 +171,14 @@ lane_init(Lane *self, PyObject *arguments, PyObject *names)
     return 0;
 }
 
+/* The ways of all lanes. The interpreter's lock guards it. */
+static Py_ssize_t all_ways;
+
 static void
 forget(Lane *self)
 {
+    if (self->ways != NULL)
+        all_ways -= PyDict_GET_SIZE(self->ways);
     Py_CLEAR(self->last);
     Py_CLEAR(self->last_key);
     Py_CLEAR(self->ways);
@@ -234,7 +242,7 @@ lane_learn(Lane *self, PyObject *arguments)
     }
     if (self->road == NULL)
         Py_RETURN_NONE;
-    if (self->ways != NULL && (!is_same_sender(self) || PyDict_GET_SIZE(self->ways) >= WAYS))
+    if (self->ways != NULL && (!is_same_sender(self) || PyDict_GET_SIZE(self->ways) >= (all_ways < MANY ? WAYS : FEW)))
         forget(self);
     if (self->ways == NULL) {
         const Road *road = self->road;
@@ -251,7 +259,10 @@ lane_learn(Lane *self, PyObject *arguments)
     }
     Py_CLEAR(self->last_key); /* It may be the way that this one replaces. */
     Py_CLEAR(self->last);
-    if (PyDict_SetItem(self->ways, key, way) < 0)
+    all_ways -= PyDict_GET_SIZE(self->ways);
+    int failed = PyDict_SetItem(self->ways, key, way);
+    all_ways += PyDict_GET_SIZE(self->ways);
+    if (failed)
         return NULL;
     Py_RETURN_NONE;
 }

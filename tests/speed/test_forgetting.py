@@ -234,6 +234,29 @@ async def test_only_a_socket_with_the_usual_grammar_has_a_lane_and_none_while_ea
     assert Sender(node, compiled=True, client_id="bob").lane is None
 
 
+async def test_all_connections_together_remember_a_bounded_number_of_ways(sender: Sender) -> None:
+    """A client may make up a type for each message, and a way costs memory for as long as it is connected."""
+    assert core is not None
+    connection = sender.connection
+    way = ("event", 1, 1, 1, 1, "", b"", b"", False)
+
+    def ways(lane: object) -> int:
+        return sum(len(found) for found in gc.get_referents(lane) if type(found) is dict)
+
+    def learned() -> object:
+        lane = core.Lane(connection.node.road, connection.client, connection.session, connection, 1000, 32)
+        for number in range(1024):
+            lane.learn(b"%d" % number, way)
+        return lane
+
+    first = learned()
+    assert ways(first) == 1024
+    lanes = [learned() for _ in range(200)]
+    assert 131_072 <= sum(map(ways, lanes)) <= 131_072 + 1024 + 200 * 64
+    lanes.clear()
+    assert ways(learned()) == 1024
+
+
 async def test_wrong_arguments_are_refused(sender: Sender) -> None:
     lane: Any = sender.lane
     for wrong in ((b"x",), (b"x", 2), (b"x", -1), ("x", 0), (b"x", 1 << 70), (bytearray(b"x"), 0)):
