@@ -81,23 +81,27 @@ put_one(struct road *road, PyObject *entry)
     int inbox = PyObject_RichCompareBool(room, bus.inbox_room, Py_EQ);
     if (inbox)
         return inbox < 0 ? -1 : 0;
-    PyObject *delivery = PyObject_CallFunctionObjArgs(bus.delivery, frame, SLOT(entry, bus.entry_exclude), NULL);
-    if (delivery == NULL)
-        return -1;
+    /* Python may run from here on: also the collector's callbacks, in any call that makes an object. */
     Py_INCREF(stream);
-    Py_XSETREF(SLOT(stream, bus.stream_head), Py_NewRef(SLOT(entry, bus.entry_seq)));
     Py_INCREF(pending);
-    PyObject *kept = PyObject_CallMethodObjArgs(road->budget, text.put, recent, SLOT(stream, bus.stream_head), frame, NULL);
-    int done = kept == NULL || PyList_Append(pending, delivery) < 0 ? -1 : 1;
+    Py_INCREF(recent);
+    PyObject *kept = NULL, *delivery = PyObject_CallFunctionObjArgs(bus.delivery, frame, SLOT(entry, bus.entry_exclude), NULL);
+    int done = delivery == NULL ? -1 : 1;
+    if (done > 0) {
+        Py_XSETREF(SLOT(stream, bus.stream_head), Py_NewRef(SLOT(entry, bus.entry_seq)));
+        kept = PyObject_CallMethodObjArgs(road->budget, text.put, recent, SLOT(stream, bus.stream_head), frame, NULL);
+        done = kept == NULL || PyList_Append(pending, delivery) < 0 ? -1 : 1;
+    }
     if (done > 0 && SLOT(stream, bus.stream__scheduled) != Py_True) {
         Py_XSETREF(SLOT(stream, bus.stream__scheduled), Py_NewRef(Py_True));
         if (PyList_Append(road->scheduled, stream) < 0 || (!road->asked && call_method(road->hub, text._schedule, NULL) < 0))
             done = -1;
         road->asked = true;
     }
-    Py_DECREF(pending);
     Py_XDECREF(kept);
-    Py_DECREF(delivery);
+    Py_XDECREF(delivery);
+    Py_DECREF(recent);
+    Py_DECREF(pending);
     Py_DECREF(stream);
     return done;
 }
@@ -218,16 +222,15 @@ answer_one(PyObject *entry)
     if (client == NULL || node == NULL || writer == NULL || !IS(writer, bus.writer) || !IS(client, bus.client)
         || SLOT(client, bus.client_writer) != writer || SLOT(writer, bus.writer_closed) != Py_False)
         return 0;
-    PyObject *ack = ack_of(entry);
-    if (ack == NULL)
-        return PyErr_Occurred() ? -1 : 0;
-    PyObject *hub = PyObject_GetAttr(node, text.hub);
-    Py_INCREF(writer);
-    int failed = hub == NULL || send_later(hub, writer, ack) < 0;
+    Py_INCREF(writer); /* Python may run from here on. */
+    Py_INCREF(node);
+    PyObject *ack = ack_of(entry), *hub = ack == NULL ? NULL : PyObject_GetAttr(node, text.hub);
+    int sent = ack == NULL && !PyErr_Occurred() ? 0 : hub == NULL || send_later(hub, writer, ack) < 0 ? -1 : 1;
+    Py_DECREF(node);
     Py_DECREF(writer);
     Py_XDECREF(hub);
-    Py_DECREF(ack);
-    return failed ? -1 : 1;
+    Py_XDECREF(ack);
+    return sent;
 }
 
 /* answer_all(entries, other): acknowledge the usual entries, and call `other` with each other one, in their order. */

@@ -224,7 +224,6 @@ lane_dealloc(Lane *self)
 static bool
 is_same_sender(const Lane *self)
 {
-    const Road *road = self->road;
     return SLOT(self->client, bus.client_actor) == self->actor && SLOT(self->client, bus.client_initial) == self->initial
         && SLOT(self->client, bus.client_client_id) == self->client_id;
 }
@@ -245,17 +244,18 @@ lane_learn(Lane *self, PyObject *arguments)
     if (self->ways != NULL && (!is_same_sender(self) || PyDict_GET_SIZE(self->ways) >= (all_ways < MANY ? WAYS : FEW)))
         forget(self);
     if (self->ways == NULL) {
-        const Road *road = self->road;
         PyObject *actor = SLOT(self->client, bus.client_actor), *initial = SLOT(self->client, bus.client_initial);
         PyObject *client_id = SLOT(self->client, bus.client_client_id);
         if (actor == NULL || initial == NULL || client_id == NULL || !PyUnicode_Check(client_id)
             || !PyUnicode_IS_ASCII(client_id))
             Py_RETURN_NONE;
-        if ((self->ways = PyDict_New()) == NULL)
-            return NULL;
         self->actor = Py_NewRef(actor);
         self->initial = Py_NewRef(initial);
         self->client_id = Py_NewRef(client_id);
+        if ((self->ways = PyDict_New()) == NULL) {
+            forget(self);
+            return NULL;
+        }
     }
     Py_CLEAR(self->last_key); /* It may be the way that this one replaces. */
     Py_CLEAR(self->last);
@@ -348,7 +348,6 @@ bucket_at(PyObject *session, Py_ssize_t place)
 static bool
 take_tokens(Lane *self, size_t size, double now, bool really)
 {
-    const Road *road = self->road;
     Bucket *frames = bucket_at(self->session, bus.session__frames), *bytes = bucket_at(self->session, bus.session__bytes);
     Bucket *shared = bucket_at(self->session, bus.session__shared);
     if (frames == NULL || bytes == NULL || (shared == NULL && SLOT(self->session, bus.session__shared) != Py_None))
@@ -495,7 +494,6 @@ pass_by(Lane *self, struct frame *frame, struct taken *taken, PyObject *key)
 static int
 enter(Lane *self, struct frame *frame, struct taken *taken, PyObject *key)
 {
-    const Road *road = self->road;
     PyObject *way = frame->way;
     struct span id = frame->message.id;
     PyObject *exclude = frame->message.echo ? Py_None : self->client, *entry = NULL;

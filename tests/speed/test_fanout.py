@@ -338,3 +338,44 @@ def test_nothing_is_kept(compiled: Side) -> None:
     after = counts()
     assert after[:-1] == before[:-1]
     assert after[-1] - before[-1] < 200, "fewer than one object for each round"
+
+
+def test_a_stream_may_go_while_the_collector_runs_in_the_middle_of_a_commit() -> None:
+    """The collector runs when an object is made, and calls whoever asked for that."""
+    assert core is not None
+    loop = asyncio.new_event_loop()
+    hub = Hub(loop, RecentBudget(messages=5, size=3000, total=4000))
+    armed = False
+
+    def collecting(phase: str, info: dict[str, int]) -> None:
+        if armed:
+            hub.streams.clear()
+
+    def left(entry: Entry) -> None:
+        raise AssertionError(entry)
+
+    before = gc.get_threshold()
+    gc.callbacks.append(collecting)
+    try:
+        for _ in range(50):
+            stream = hub.open(1, "lab", "c", "e", 0)
+            hub.put(stream, 1, b"x", None)
+            hub.flush()
+            del stream
+            entries = [Entry(1, b"h", b"t", "u", "event", "s", seq=2, frame=b"x" * 100)]
+            fresh = [SimpleNamespace() for _ in range(50)]
+            gc.set_threshold(1)
+            armed = True
+            put = core.put_all(hub, entries, left)
+            armed = False
+            gc.set_threshold(*before)
+            assert (put, len(fresh), hub.streams) == (1, 50, {})
+            (kept,) = hub._scheduled_streams
+            assert (kept.head, [delivery.frame for delivery in kept.pending]) == (2, [b"x" * 100])
+            del kept
+            hub.flush()
+    finally:
+        armed = False
+        gc.set_threshold(*before)
+        gc.callbacks.remove(collecting)
+        loop.close()
