@@ -49,8 +49,10 @@ class _BusApplication:
     def __init__(self, http: Application, sockets: _Sockets) -> None:
         self._http = http
         self._sockets = sockets
-        #: The consumer that a server's adapter may serve without ASGI (``bus.servers.adapter.Plain``).
-        self.plain = sockets.plain
+
+    def plain(self, scope: Any) -> PlainConsumer | None:
+        """The consumer that a server's adapter may serve without ASGI (``bus.servers.adapter.Plain``)."""
+        return self._sockets.plain(scope)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket":

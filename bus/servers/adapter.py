@@ -56,8 +56,17 @@ class PlainConsumer(Protocol):
 
 
 #: Finds the consumer for the ASGI scope of a handshake that may be served without ASGI; None where ASGI has to serve it.
-#: The application of :func:`bus.asgi.bus_application` has it as its attribute ``plain``.
+#: The application of :func:`bus.asgi.bus_application` has it as its method ``plain``.
 Plain = Callable[[Any], PlainConsumer | None]
+
+
+def plain_of(application: Any) -> Plain | None:
+    """The method ``plain`` of an application; None for one without it, and for what only has another one's.
+
+    A wrapper of the project may show the attributes of what it wraps (``functools.wraps``, a proxy). It has to be asked first.
+    """
+    plain: Plain | None = getattr(application, "plain", None)
+    return plain if getattr(plain, "__self__", None) is application else None
 
 
 class DirectSocket(abc.ABC):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from ..node import current
-from .adapter import Application, Plain, PlainConsumer
+from .adapter import Application, PlainConsumer, plain_of
 from .registry import ADAPTERS
 from .startup import start_node
 
@@ -51,7 +51,7 @@ class _Marked:
     def plain(self, scope: Any) -> PlainConsumer | None:
         """The application's own answer (``adapter.Plain``)."""
         self._mark(scope)
-        plain: Plain | None = getattr(self._application, "plain", None)
+        plain = plain_of(self._application)
         return plain(scope) if plain is not None else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

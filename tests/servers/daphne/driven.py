@@ -143,8 +143,11 @@ class Application:
 
     def __init__(self, notes: list[Any], *, plain: bool) -> None:
         self.consumer = Recording(notes)
-        if plain:
-            self.plain = lambda scope: self.consumer if scope["path"] in ("/", "/ws/") else None
+        self._is_plain = plain
+
+    def plain(self, scope: Any) -> Recording | None:
+        """The consumer, where it may be served without ASGI."""
+        return self.consumer if self._is_plain and scope["path"] in ("/", "/ws/") else None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "websocket" and scope["path"] in ("/", "/ws/"):

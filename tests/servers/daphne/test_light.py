@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import logging
 import random
@@ -22,6 +23,7 @@ from bus.servers.daphne.light.connection import Light
 from bus.servers.daphne.light.sockets import Sockets
 from bus.servers.daphne.reader import HIGH_FRAMES
 from bus.servers.selftest import HANDSHAKE
+from bus.servers.serve import on_two_ports
 from tests.servers.daphne.driven import Driven
 from tests.servers.streams import stream
 
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.pure
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 MASK = b"\x0a\xf1\x80\x07"
+PORT = SimpleNamespace(getsockname=lambda: ("127.0.0.1", 8001))
 TARGETS = [
     "/",
     "/ws/",
@@ -357,6 +360,40 @@ async def test_a_server_with_other_options_is_left_to_daphne(change: Callable[[A
     if driven.server.application is not None:
         await driven.feed(handshake(**{"Sec-WebSocket-Extensions": "permessage-deflate"}))
     assert not driven.is_light
+
+
+class Proxy:
+    """Stands for an application, as tracers do: what it has not itself is the application's."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._application, name)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._application(scope, receive, send)
+
+
+def _wrapped(application: Any) -> Any:
+    @functools.wraps(application)
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await application(scope, receive, send)
+
+    return inner
+
+
+@pytest.mark.parametrize("around", [_wrapped, Proxy], ids=["wraps", "proxy"])
+async def test_what_a_project_puts_around_the_application_is_asked(around: Callable[[Any], Any]) -> None:
+    driven = Driven(plain=True)
+    driven.server.application = around(driven.server.application)
+    assert first.sockets_of(driven.server.http_factory) is None
+    marked = Driven(plain=True)
+    listening: Any = SimpleNamespace(bus=[PORT], telemetry=[PORT])
+    marked.server.application = on_two_ports(around(marked.server.application), listening)
+    marked.connect()
+    await marked.feed(HANDSHAKE)
+    assert not marked.is_light
 
 
 async def test_the_ordinary_way_is_taken_where_the_settings_or_the_log_level_want_it(

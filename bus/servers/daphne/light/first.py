@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ....conf.settings import config
-from ...adapter import Plain
+from ...adapter import plain_of
 from ...http_connections import HttpConnection, HttpConnections
 from ...selftest import passed
 from .. import reader, writer
@@ -112,7 +112,7 @@ def _sockets_of(factory: Any) -> Sockets | None:
     from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 
     server, settings = factory.server, config()
-    plain: Plain | None = getattr(getattr(server, "application", None), "plain", None)
+    plain = plain_of(getattr(server, "application", None))
     made_by_daphne = (
         type(server) is Server
         and type(server.ws_factory) is WebSocketFactory
