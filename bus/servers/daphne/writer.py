@@ -3,8 +3,8 @@
 Internals used, and no others: daphne's ``send`` is ``functools.partial(server.handle_reply, protocol)``; Autobahn's
 ``protocol.state``, ``_perMessageCompress``, ``sendClose``, ``sendCloseFrame``, ``closeHandshakeTimeout``, ``failByDrop`` and
 ``_sendAutoPing``; Twisted's ``request.channel``, ``transport.socket``, ``dataBuffer``, ``offset``, ``_tempDataBuffer``,
-``_tempDataLen``, ``write``, ``startWriting`` and ``abortConnection``. ``fault`` compares both ways once in a process, over a real
-pair of sockets; ``protocol_of`` checks each connection.
+``_tempDataLen``, ``write``, ``startWriting``, ``connected`` and ``abortConnection``. ``fault`` compares both ways once in a
+process, over a real pair of sockets; ``protocol_of`` checks each connection.
 
 Order with frames that go the ordinary way (close, ping, pong): those end in ``transport.write``, which appends to the
 transport's buffer and calls ``transport.startWriting``. This writer goes around that buffer only while it is empty, and else
@@ -18,6 +18,7 @@ flag. The next write checks the buffer and the state themselves, and sets the fl
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import socket
 from collections import deque
@@ -173,13 +174,36 @@ class DaphneWriter(Writer):
 
     def _send_close_frame(self, *args: Any, **kwargs: Any) -> None:
         """Replaces ``protocol.sendCloseFrame``, which changes the state."""
+        self._cut_soon()
         self._direct = False
         protocol = self._protocol
         type(protocol).sendCloseFrame(protocol, *args, **kwargs)
 
+    def _cut_soon(self) -> None:
+        """A close frame is about to be sent: cut a client that has not taken all that waits in time.
+
+        Once Autobahn ends a connection itself it waits for that without limit.
+        """
+        if self._protocol.state != self._open or self._timer is _NO_TIMER:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self.linger, self._cut)
+
+    def _cut(self) -> None:
+        self._timer = None
+        if self._transport.connected:
+            self._transport.abortConnection()
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None and self._timer is not _NO_TIMER:
+            self._timer.cancel()
+            self._timer = None
+
     def end(self) -> None:
         self._direct = False
         self.closed = True
+        self._forget_timer()
         self._transport.__dict__.pop("startWriting", None)
         self._protocol.__dict__.pop("sendCloseFrame", None)
 

@@ -8,6 +8,7 @@ import gc
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,9 @@ from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tests.servers.daphne.driven
 from bus.realtime.frame import masked_frame
+from bus.realtime.writer import Bounds
 from bus.servers.daphne.light import first, selftest
 from bus.servers.daphne.light.connection import Light
 from bus.servers.daphne.light.sockets import Sockets
@@ -360,6 +363,32 @@ async def test_a_server_with_other_options_is_left_to_daphne(change: Callable[[A
     if driven.server.application is not None:
         await driven.feed(handshake(**{"Sec-WebSocket-Extensions": "permessage-deflate"}))
     assert not driven.is_light
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["light", "daphne"])
+@pytest.mark.parametrize("first_to_close", ["client", "server"])
+async def test_a_client_that_closes_and_does_not_read_is_cut(
+    first_to_close: str, monkeypatch: pytest.MonkeyPatch, *, plain: bool
+) -> None:
+    monkeypatch.setattr(tests.servers.daphne.driven, "Bounds", partial(Bounds, deadline=0.2))
+    driven = Driven(plain=plain)
+    driven.connect()
+    await driven.feed(HANDSHAKE)
+    # It reads nothing from here on.
+    while not driven.transport._tempDataBuffer and not driven.transport.dataBuffer:
+        driven._read(masked_frame(b"1" * 60_000, MASK))
+    if first_to_close == "server":
+        driven._read(masked_frame(b"close", MASK))
+        await asyncio.sleep(0.01)
+        driven._read(b"\x81\x01a")  # Without a mask: Autobahn ends the connection.
+    else:
+        driven._read(masked_frame(b"\x03\xe8", MASK, first=0x88))
+    assert driven.transport.connected
+    assert not driven.transport._aborting
+    async with asyncio.timeout(5):
+        while not driven.transport._aborting:  # noqa: ASYNC110 - Twisted's flag
+            await asyncio.sleep(0.05)
+    assert ("end", 1000 if first_to_close == "client" else 1006) in (await driven.leave())[0]
 
 
 class Proxy:

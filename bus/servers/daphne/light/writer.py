@@ -15,6 +15,7 @@ class LightWriter(DaphneWriter):
 
     def stop(self) -> None:
         """A close frame is about to be sent, or the connection has ended."""
+        self._cut_soon()
         self._direct = False
 
     def _begin_close(self, code: int) -> None:
@@ -23,6 +24,7 @@ class LightWriter(DaphneWriter):
     def end(self) -> None:
         self._direct = False
         self.closed = True
+        self._forget_timer()
         self._transport.__dict__.pop("startWriting", None)
 
     def ping(self) -> None:
