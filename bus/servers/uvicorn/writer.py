@@ -129,6 +129,12 @@ class UvicornWriter(Writer):
         self.closed = True
         self._transport.abort()
 
+    def end(self) -> None:
+        """The consumer has ended, maybe before the connection: uvicorn waits without limit until the client took the rest."""
+        self.closed = True
+        if self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(self.linger, self._transport.abort)
+
 
 def fault() -> str | None:
     """The self-test: ``websockets`` frames a text as the bus does, and at once. Returns what is wrong, or None."""

@@ -12,7 +12,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from bus.realtime.frame import Batch
+from bus.realtime.frame import Batch, masked_frame
 from bus.realtime.writer import Bounds, Writer
 from bus.servers.portable import PortableWriter
 from bus.servers.registry import choose_writer
@@ -42,7 +42,7 @@ class Application:
         while True:
             event = await receive()
             if event["type"] == "websocket.disconnect":
-                writer.closed = True
+                writer.end()
                 self.codes.put_nowait(event.get("code") or 1005)
                 return
 
@@ -143,6 +143,22 @@ async def test_under_uvicorn_a_peer_that_takes_nothing_is_given_up_after_the_dea
     await wait_for(lambda: application.overflows, "the deadline was noticed")
     assert application.overflows == 1
     writer.abort()
+    client.transport.abort()
+
+
+async def test_under_uvicorn_a_client_that_closes_and_does_not_read_is_cut(
+    uvicorn_server: tuple[Application, str],
+) -> None:
+    application = uvicorn_server[0]
+    application.bounds = Bounds(bytes=1 << 30, frames=100_000, deadline=0.3)
+    client, writer, _ = await connect(uvicorn_server)
+    client.transport.pause_reading()
+    for _ in range(100):
+        writer.write(Batch([b"x" * 100_000]))
+    client.transport.write(masked_frame(b"\x03\xe8", b"mask", first=0x88))
+    assert await asyncio.wait_for(application.codes.get(), 10) == 1000
+    assert writer.buffered()
+    await wait_for(lambda: not writer.buffered(), "nothing is kept")
     client.transport.abort()
 
 
