@@ -140,6 +140,11 @@ class BusConsumer(AsyncConsumer):
             actor = await authenticate(scope, query, node)
         except BusError as problem:
             refusal = problem
+        except BaseException:
+            # Nobody else ends the reader, which may hold a part of the budget.
+            if reader is not None:
+                reader.end()
+            raise
         connection = self.connection_class(
             node, actor, kind=self.kind, peer_address=peer_address(scope), origin=origin_of(scope), query=query
         )

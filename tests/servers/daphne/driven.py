@@ -269,7 +269,7 @@ class Driven:
             self._lose(ConnectionLost())
         seen = await self.feed(b"")
         working = [details.get("application_instance") for details in self.server.connections.values()]
-        if light := self.server.http_factory.__dict__.get("arqonbus_light"):
+        if (light := self.server.http_factory.__dict__.get("arqonbus_light")) is not None:
             working += [each.working for each in light._ending]
         for task in working if wait else ():
             if task is not None:

@@ -19,7 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tests.servers.daphne.driven
+from bus import consumers
+from bus.consumers import BusConsumer
 from bus.realtime.frame import masked_frame
+from bus.realtime.frame_limits import FragmentBudget
 from bus.realtime.writer import Bounds
 from bus.servers.daphne.light import first, selftest
 from bus.servers.daphne.light.connection import Light
@@ -389,6 +392,25 @@ async def test_a_client_that_closes_and_does_not_read_is_cut(
         while not driven.transport._aborting:  # noqa: ASYNC110 - Twisted's flag
             await asyncio.sleep(0.05)
     assert ("end", 1000 if first_to_close == "client" else 1006) in (await driven.leave())[0]
+
+
+@pytest.mark.parametrize("plain", [True, False], ids=["light", "daphne"])
+async def test_a_connection_that_ends_while_it_is_checked_returns_what_it_holds(
+    monkeypatch: pytest.MonkeyPatch, *, plain: bool
+) -> None:
+    config = SimpleNamespace(writer="auto", ping_interval=20, ping_timeout=30)
+    node = SimpleNamespace(
+        runtime=SimpleNamespace(settings=config), fragments=FragmentBudget(100_000), start=asyncio.Event().wait
+    )
+    monkeypatch.setattr(consumers, "current", lambda: node)
+    driven = Driven(plain=plain)
+    driven.server.application.consumer = BusConsumer()
+    driven.connect()
+    await driven.feed(HANDSHAKE)
+    await driven.feed(masked_frame(b"x" * 40_000, MASK, first=0x01))
+    assert node.fragments.left < 100_000
+    await driven.leave()
+    assert node.fragments.left == 100_000
 
 
 class Proxy:
