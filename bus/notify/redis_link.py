@@ -30,7 +30,9 @@ class RedisLink:
         self, host: dict[str, Any], prefix: str, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]
     ) -> None:
         self._host = host
-        self._prefix = f"{prefix}:bus:"
+        # Redis's publish and subscribe knows no databases, so the number of ours is part of the names.
+        database = _client(host, tries=0).connection_pool.connection_kwargs.get("db") or 0
+        self._prefix = f"{prefix}:bus:{database}:" if database else f"{prefix}:bus:"
         self._encode = encode
         self._decode = decode
         self.name = ""

@@ -144,6 +144,29 @@ async def test_messages_of_other_programs_are_ignored(two: tuple[Process, Proces
     assert there.received == [ChannelChanged("lab", "true")]
 
 
+@pytest.mark.cluster
+@pytest.mark.parametrize("kind", [RedisChannelLayer, RedisPubSubChannelLayer])
+async def test_each_database_of_one_redis_is_a_place_of_its_own(
+    redis_server: RedisServer, kind: type[RedisChannelLayer] | type[RedisPubSubChannelLayer]
+) -> None:
+    urls = [redis_server.url.removesuffix("0") + number for number in "011"]
+    apart, here, there = (Process(kind(hosts=[url])) for url in urls)
+    for process in (apart, here, there):
+        await process.broker.start()
+        await process.broker.follow(channel_topic(5))
+    sent = EphemeralPublished([EphemeralFrame(5, b"{}")])
+    here.broker.send(sent)
+    await there.receives(sent)
+    # Redis has passed everything on by then.
+    apart.broker.send(sent)
+    await asyncio.sleep(0.1)
+    assert apart.received == []
+    assert here.received == []
+    assert there.received == [sent]
+    for process in (apart, here, there):
+        await process.broker.stop()
+
+
 async def test_what_was_sent_before_the_end_still_arrives(make_layer: MakeLayer) -> None:
     here, there = Process(make_layer()), Process(make_layer())
     await here.broker.start()
