@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from types import FunctionType
 from typing import Any
 
 from django.apps import apps
@@ -116,10 +117,12 @@ _AS_ASGI = getattr(BusConsumer.as_asgi(), "__code__", None)
 
 def _is_plain(application: Any) -> bool:
     """Whether an application is a consumer of the bus as Channels made it, and serves its sockets by the bus's own code."""
-    # A decorator that copies the attributes of what it wraps has code of its own.
-    if _AS_ASGI is None or getattr(application, "__code__", None) is not _AS_ASGI or application.consumer_initkwargs:
+    # A decorator that copies the attributes of what it wraps has code of its own, and a proxy that shows them is no function.
+    if _AS_ASGI is None or type(application) is not FunctionType or application.__code__ is not _AS_ASGI:
         return False
-    consumer = application.consumer_class
+    if application.consumer_initkwargs:  # type: ignore[attr-defined] # Channels sets it
+        return False
+    consumer = application.consumer_class  # type: ignore[attr-defined]
     return issubclass(consumer, BusConsumer) and all(
         getattr(consumer, name) is getattr(BusConsumer, name) for name in ("__call__", "arrive", "subprotocol")
     )
