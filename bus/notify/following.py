@@ -182,7 +182,8 @@ class Following:
         try:
             await self._link.join(topics)
         except Exception as problem:  # noqa: BLE001 - a link may raise anything
-            self._health.failed(problem)
+            # Who may not join receives nothing; the listener itself may hear of the refusal later than this.
+            self._health.receive_failed(problem)
             return False
         finally:
             # After a fault they go on as well: :meth:`run` joins the topics once the link is back.
