@@ -99,7 +99,7 @@ def api(own_server: BusServer) -> Any:
 
 
 #: Examples of an operation: what the document allows, and what it does not.
-EXAMPLES = {GenerationMode.POSITIVE: 8, GenerationMode.NEGATIVE: 5}
+EXAMPLES = {GenerationMode.POSITIVE: 5, GenerationMode.NEGATIVE: 3}
 
 #: Twisted closes a connection whose request line is longer, without an answer.
 LONGEST_LINE = 16_000
