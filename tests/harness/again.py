@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.harness.plugin import in_ci
 
 #: More failures than this are no accident, so nothing runs again.
-MOST = 3
+MOST = 6
 TIMES = 2
 LAST_FAILED = Path("var/pytest_cache/v/cache/lastfailed")
 
