@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from bus.realtime.frame import masked_frame, text_frame
+from bus.servers.selftest import PlainReader
 
 MASK = b"\x0a\xf1\x80\x07"
 
@@ -76,3 +77,18 @@ def content(event: dict[str, Any]) -> bytes:
     """The message of a server's event."""
     text = event.get("text")
     return text.encode() if text is not None else event.get("bytes") or b""
+
+
+class QueuedReader(PlainReader):
+    """A reader with a queue that the test looks into."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda data: self.passed_on.append(data))
+        self.passed_on: list[bytes] = []
+        self.queue: list[dict[str, Any]] = []
+
+    def _queued(self) -> int:
+        return len(self.queue)
+
+    def _enqueue(self, event: dict[str, Any]) -> None:
+        self.queue.append(event)

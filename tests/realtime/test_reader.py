@@ -7,25 +7,10 @@ from typing import Any
 import pytest
 
 from bus.realtime.frame_limits import FLOOD
-from bus.servers.selftest import OPEN, PlainReader
-from tests.realtime.conversations import CONTINUED, frame
+from bus.servers.selftest import OPEN
+from tests.realtime.conversations import CONTINUED, QueuedReader, frame
 
 pytestmark = pytest.mark.pure
-
-
-class QueuedReader(PlainReader):
-    """A reader with a queue that the test looks into."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda data: self.passed_on.append(data))
-        self.passed_on: list[bytes] = []
-        self.queue: list[dict[str, Any]] = []
-
-    def _queued(self) -> int:
-        return len(self.queue)
-
-    def _enqueue(self, event: dict[str, Any]) -> None:
-        self.queue.append(event)
 
 
 class OpenOrClosed:

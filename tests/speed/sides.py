@@ -15,11 +15,11 @@ from bus.protocol.limits import TokenBucket
 from bus.protocol.session import Session
 from bus.protocol.state import State
 from bus.realtime.frame import Batch, masked_frame
-from bus.servers.selftest import PlainReader
 from bus.sockets import dispatch
 from bus.sockets.connection import Connection
 from bus.sockets.lane import lane_of
 from tests.harness.waiting import wait_for
+from tests.realtime.conversations import QueuedReader
 from tests.sockets.conftest import KeepingWriter
 
 #: A rate, tokens a second.
@@ -43,21 +43,6 @@ class RawWriter(KeepingWriter):
 
     def _write(self, batch: Batch) -> None:
         self.raw += batch.payloads
-
-
-class QueuedReader(PlainReader):
-    """A reader whose queue the test serves, as a consumer does."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda data: self.passed_on.append(data))
-        self.passed_on: list[bytes] = []
-        self.queue: list[dict[str, Any]] = []
-
-    def _queued(self) -> int:
-        return len(self.queue)
-
-    def _enqueue(self, event: dict[str, Any]) -> None:
-        self.queue.append(event)
 
 
 class Peer:
